@@ -1,0 +1,46 @@
+# `make demo` and `make test` are all that a newcomer needs; each makes the environment it lacks.
+PYTHON ?= python3
+VENV ?= .venv
+REPORT_VENV ?= .venv-report
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+STUDY ?= digits
+PIP = -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test quick lint report clean
+
+# The paper's Table 2 on scikit-learn's digits, from nothing to a report.
+demo: $(VENV)/ready
+	$(VENV)/bin/harness run grids/table2.yaml grids/convergence.yaml --scale digits --study demo --jobs $(JOBS)
+	$(VENV)/bin/harness report demo
+
+test: $(VENV)/ready-test
+	$(VENV)/bin/python -m pytest
+
+quick: $(VENV)/ready-test
+	$(VENV)/bin/python -m pytest -m "not slow and not integration"
+
+lint: $(VENV)/ready-test
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+# Makes a report again from stored results, in an environment without torch.
+report: $(REPORT_VENV)/ready
+	$(REPORT_VENV)/bin/harness report $(STUDY)
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python $(PIP) --editable '.[train]'
+	touch $@
+
+$(VENV)/ready-test: $(VENV)/ready
+	$(VENV)/bin/python $(PIP) --editable '.[train,parquet,test]'
+	touch $@
+
+$(REPORT_VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(REPORT_VENV)
+	$(REPORT_VENV)/bin/python $(PIP) --editable .
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(REPORT_VENV) scratch data results/demo reports/demo build *.egg-info

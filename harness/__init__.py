@@ -1,0 +1,1 @@
+"""Ablation and benchmark harness for Dispersive Loss (Wang & He, arXiv 2506.09027)."""

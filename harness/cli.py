@@ -1,0 +1,239 @@
+"""The command line. Heavy imports stay inside the commands, so that help and plans answer at once."""
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from harness.grid import Table
+    from harness.launch.job import Job
+    from harness.launch.plan import Planned
+    from harness.store import Store
+
+FOLDER = click.Path(path_type=Path, file_okay=False)
+results_option = click.option("--results", type=FOLDER, default="results", show_default=True, envvar="HARNESS_RESULTS")
+scratch_option = click.option("--scratch", type=FOLDER, default="scratch", show_default=True, envvar="HARNESS_SCRATCH",
+                              help="Folder for checkpoints and caches: large, and not committed.")  # fmt: skip
+reports_option = click.option("--reports", type=FOLDER, default="reports", show_default=True, envvar="HARNESS_REPORTS")
+data_option = click.option("--data", type=FOLDER, default="data", show_default=True, envvar="HARNESS_DATA",
+                           help="Folder of the data sets.")  # fmt: skip
+scale_option = click.option("--scale", required=True, help="Name of a file in the grids' scales/ folder.")
+study_option = click.option("--study", help="Name of the study's folder; by default the scale's name.")
+set_option = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
+                          help="Override a setting; over table, scale and row. Repeatable.")  # fmt: skip
+grids_argument = click.argument("grids", nargs=-1, required=True, type=click.Path(path_type=Path))
+study_argument = click.argument("study")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def cli() -> None:
+    """Ablations of Dispersive Loss: plan a grid, run it here or on SLURM, and report it beside the paper's tables."""
+
+
+@cli.command()
+@grids_argument
+@scale_option
+@study_option
+@set_option
+@results_option
+@scratch_option
+def plan(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tuple[str, ...], results: Path,
+         scratch: Path) -> None:  # fmt: skip
+    """List every run of GRIDS: why it would run, that it is done, or which other table shares it."""
+    from harness.launch.plan import plan as make_plan
+
+    tables, store = _tables(grids, scale, overrides), _store(results, scratch, study or scale)
+    _print_plan(make_plan(tables, store))
+
+
+@cli.command()
+@grids_argument
+@scale_option
+@study_option
+@set_option
+@results_option
+@scratch_option
+@data_option
+@click.option("--jobs", default=1, show_default=True, type=click.IntRange(min=1),
+              help="Processes to run at once, one thread each.")  # fmt: skip
+def run(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tuple[str, ...], results: Path,
+        scratch: Path, data: Path, jobs: int) -> None:  # fmt: skip
+    """Run GRIDS on this machine; what is done already is not done again, and what was killed goes on."""
+    from harness.launch.dispatch import run_inline, run_pool
+    from harness.launch.progress import Watch
+
+    todo, store = _prepare(grids, scale, study, overrides, results, scratch, data, threads=1 if jobs > 1 else None)
+    if not todo:
+        click.echo(f"{store.root}: everything is done already.")
+        return
+    with Watch(todo) as watch:
+        if jobs == 1:
+            run_inline(todo, watch.tell)
+        else:
+            run_pool(todo, jobs, watch.tell)
+    if watch.failed:
+        click.echo(f"{watch.failed} of {len(todo)} trainings failed; 'harness status {store.study}' says why", err=True)
+        sys.exit(1)
+
+
+@cli.command()
+@grids_argument
+@scale_option
+@study_option
+@set_option
+@results_option
+@scratch_option
+@data_option
+def submit(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tuple[str, ...], results: Path,
+           scratch: Path, data: Path) -> None:  # fmt: skip
+    """Send GRIDS to SLURM, one array for each set of equal resources; the folders must be visible to the nodes."""
+    from harness.launch.dispatch import submit as send
+
+    todo, store = _prepare(grids, scale, study, overrides, results.absolute(), scratch.absolute(), data.absolute())
+    if not todo:
+        click.echo(f"{store.root}: everything is done already.")
+        return
+    ids = send(todo, store.scratch / store.study / "slurm")
+    arrays = dict.fromkeys(i.split("_")[0] for i in ids)
+    click.echo(f"Submitted {len(todo)} trainings as {len(arrays)} array(s): {', '.join(arrays)}")
+    click.echo(f"Watch them with: harness status {store.study}")
+
+
+@cli.command()
+@study_argument
+@results_option
+@scratch_option
+def status(study: str, results: Path, scratch: Path) -> None:
+    """Say how each run of STUDY stands, from its folders alone."""
+    from harness.launch.plan import plan as make_plan
+
+    store = _store(results, scratch, study)
+    _print_plan(make_plan(_study_tables(store), store))
+
+
+@cli.command()
+@study_argument
+@results_option
+@scratch_option
+@reports_option
+def collect(study: str, results: Path, scratch: Path, reports: Path) -> None:
+    """Write STUDY's results as one tidy CSV (and Parquet where pyarrow is installed)."""
+    from harness.report.page import collect_study
+
+    store = _store(results, scratch, study)
+    click.echo(collect_study(store, reports))
+
+
+@cli.command()
+@study_argument
+@results_option
+@scratch_option
+@reports_option
+def report(study: str, results: Path, scratch: Path, reports: Path) -> None:
+    """Write STUDY's report: the paper's tables with our numbers beside the paper's."""
+    from harness.report.page import report as make_report
+
+    store = _store(results, scratch, study)
+    click.echo(f"Report: {make_report(store, reports).absolute().as_uri()}")
+
+
+@cli.group()
+def data() -> None:
+    """Get and check data sets."""
+
+
+@data.command()
+@click.argument("name")
+@data_option
+def get(name: str, data: Path) -> None:
+    """Fetch data set NAME where that is possible, check it, and say what to do where it is not."""
+    from harness.engine.fetch import get as fetch
+
+    click.echo(fetch(name, data))
+
+
+def _store(results: Path, scratch: Path, study: str) -> "Store":
+    from harness.store import Store
+
+    return Store(results, scratch, study)
+
+
+def _tables(grids: tuple[Path, ...], scale: str, overrides: tuple[str, ...]) -> list["Table"]:
+    from harness.grid import load_table
+
+    return [load_table(path, scale, overrides) for path in grids]
+
+
+def _study_tables(store: "Store") -> list["Table"]:
+    from harness.grid import load_table
+
+    return [load_table(Path(g["grid"]), g["scale"], g["set"]) for g in store.grids()]
+
+
+def _prepare(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tuple[str, ...], results: Path,
+             scratch: Path, data: Path, threads: int | None = None) -> tuple[list["Job"], "Store"]:  # fmt: skip
+    """Check everything that can be checked before anything runs or is written; return the jobs that lack something."""
+    from harness.launch.job import jobs_for
+
+    tables, store = _tables(grids, scale, overrides), _store(results, scratch, study or scale)
+    store.check_scale(scale)
+    store.check_writable()
+    runs = [run for table in tables for run in table.runs]
+    todo = [job for job in jobs_for(runs, store, data, threads) if job.missing()]
+    alike = {(job.train.data, *{e.evaluation for e in job.evaluations}): job for job in todo}
+    for job in alike.values():
+        job.check()
+    for path, table in zip(grids, tables, strict=True):
+        store.record_grid(table.name, path, scale, list(overrides))
+    return todo, store
+
+
+def _print_plan(planned: list["Planned"]) -> None:
+    from rich.console import Console
+    from rich.table import Table as Grid
+
+    from harness.launch.plan import summary
+
+    console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
+    for name in dict.fromkeys(p.table.name for p in planned):
+        mine = [p for p in planned if p.table.name == name]
+        grid = Grid(title=summary(mine), title_justify="left", box=None, pad_edge=False, header_style="bold")
+        for heading in ("cell", "seed", "model", "steps", "training", "measurement", "why", "shared with"):
+            grid.add_column(heading, no_wrap=heading in ("training", "measurement"))
+        for p in mine:
+            grid.add_row(*_row(p))
+        console.print(grid, "")
+    states = Counter(p.status.state for p in planned)
+    console.print(", ".join(f"{count} {state}" for state, count in states.items()))
+
+
+def _row(p: "Planned") -> list[str]:
+    cell = next(c for c in p.table.cells if c.at == p.run.at)
+    return [
+        " · ".join(label for _, label in p.run.at), str(p.run.seed), cell.settings.model,
+        f"{p.run.evaluation.step:,}", p.run.train_id, p.run.eval_id, p.why, ", ".join(p.shared_with),
+    ]  # fmt: skip
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is told in its own words and exits with 2."""
+    try:
+        cli(standalone_mode=False)
+    except UserError as error:
+        click.echo(str(error), err=True)
+        sys.exit(2)
+    except click.exceptions.Abort:
+        click.echo("Stopped. Run the same command again to go on.", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

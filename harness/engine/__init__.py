@@ -1,0 +1,1 @@
+"""Runs the method: data, training, sampling. Knows paths, and neither grids nor stores."""

@@ -1,0 +1,170 @@
+"""Datasets as memory-mapped arrays behind one interface: `draw` for the global batch, `batch` for a slice of it."""
+
+import functools
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.engine.convert import READERS, convert
+from harness.engine.sources import LATENT_FILES, open_latents, read_latent_meta
+from harness.errors import UserError
+
+
+@dataclass(frozen=True)
+class Dataset(ABC):
+    """One split of a data set. `content` is the sha256 of its arrays, taken once when they were written."""
+
+    name: str
+    split: str
+    labels: np.ndarray  # int64 (N,)
+    classes: int
+    content: str
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of what `batch` returns."""
+
+    @abstractmethod
+    def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Draw all randomness of `n` items; the first axis of every tensor is the item, so that it can be sliced."""
+
+    @abstractmethod
+    def batch(self, indices: np.ndarray, draws: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Return x float32 (B, C, H, W) and y int64 (B,) of the items `indices` (B,) under `draws` of length B."""
+
+
+@dataclass(frozen=True)
+class ImageDataset(Dataset):
+    """Pixels in [−1, 1], flipped left to right with probability one half where `flip` is set."""
+
+    images: np.ndarray  # uint8 (N, C, H, W), memory-mapped
+    flip: bool
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of an image."""
+        _, C, H, W = self.images.shape
+        return C, H, W
+
+    def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Draw flips, bool (n,), or nothing."""
+        return (torch.rand(n, generator=generator) < 0.5,) if self.flip else ()
+
+    def batch(self, indices: np.ndarray, draws: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Return pixels u/127.5 − 1 and labels."""
+        x = torch.from_numpy(self.images[indices]).float() / 127.5 - 1  # (B, C, H, W)
+        if self.flip:
+            x = torch.where(draws[0][:, None, None, None], x.flip(-1), x)
+        return x, torch.from_numpy(self.labels[indices])
+
+
+@dataclass(frozen=True)
+class LatentDataset(Dataset):
+    """Latents drawn anew at each visit from the encoder's posterior: scale · (mean + σ ε), ε ~ N(0, 1).
+
+    A flipped latent is not the latent of the flipped image, so with flips there are two sets of moments.
+    """
+
+    moments: np.ndarray  # float16 or float32 (N, 2C, H, W), memory-mapped: mean, then log-variance or σ
+    flipped: np.ndarray | None  # the same of the flipped images
+    scale: float
+    logvar: bool
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of a latent: half the channels of its moments."""
+        _, C2, H, W = self.moments.shape
+        return C2 // 2, H, W
+
+    def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Draw posterior noise (n, C, H, W), and flips, bool (n,), where there are two sets of moments."""
+        eps = torch.randn(n, *self.shape, generator=generator)
+        return (eps,) if self.flipped is None else (eps, torch.rand(n, generator=generator) < 0.5)
+
+    def batch(self, indices: np.ndarray, draws: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Return scaled samples of the posterior, and labels."""
+        moments = self.moments[indices]  # (B, 2C, H, W)
+        if self.flipped is not None:
+            chosen = draws[1].numpy()
+            moments[chosen] = self.flipped[indices[chosen]]
+        mean, spread = torch.from_numpy(moments).float().chunk(2, dim=1)
+        # The clamp is the reference encoder's: its log-variance is an unbounded network output.
+        sigma = torch.exp(0.5 * spread.clamp(-30, 20)) if self.logvar else spread
+        return self.scale * (mean + sigma * draws[0]), torch.from_numpy(self.labels[indices])
+
+
+def load(name: str, split: str, root: Path, flip: bool = False) -> Dataset:
+    """Return the `split` ("train" or "test") of a data set by its name, or of the packed latents in `<root>/<name>/`.
+
+    Raises:
+        UserError: the data set is not there, is damaged, or has no such split.
+    """
+    return load_images(name, split, root, flip) if name in READERS else _load_latents(name, split, root, flip)
+
+
+def load_images(name: str, split: str, root: Path, flip: bool = False) -> ImageDataset:
+    """Return the `split` of a data set of images, converted on first use.
+
+    Raises:
+        UserError: as `load`, and where `name` is not a data set of images.
+    """
+    if name not in READERS:
+        raise UserError(f"data set {name}: images are needed here, and latents have none; legal: {', '.join(READERS)}")
+    folder = convert(name, root)
+    meta = json.loads((folder / "meta.json").read_text())
+    if split not in meta["content"]:
+        raise UserError(f"data set {name}: no split '{split}'; legal: {', '.join(meta['content'])}")
+    images = np.load(folder / f"{split}-images.npy", mmap_mode="r")
+    labels = np.load(folder / f"{split}-labels.npy")
+    return ImageDataset(name, split, labels, meta["classes"], meta["content"][split], images, flip)
+
+
+def _load_latents(name: str, split: str, root: Path, flip: bool) -> LatentDataset:
+    folder = root / name
+    if not (folder / "meta.json").is_file():
+        known = ", ".join(READERS)
+        raise UserError(f"data set {name}: not one of {known}, and {folder} lacks {LATENT_FILES} (packed latents)")
+    if split != "train":
+        raise UserError(f"data set {name}: packed latents have no split '{split}'; legal: train")
+    meta = read_latent_meta(folder)
+    arrays = open_latents(folder)
+    if flip and len(arrays) < 3:
+        raise UserError(
+            f"data set {name}: flips need {folder}/moments_flip.npy; encode the flipped images, or set flip: false"
+        )
+    moments, labels, flipped = arrays[0], arrays[1].astype(np.int64), arrays[2] if flip else None
+    logvar = meta["moments"] == "mean,logvar"
+    return LatentDataset(
+        name, split, labels, int(meta["classes"]), meta["sha256"], moments, flipped, float(meta["scale"]), logvar
+    )
+
+
+@functools.lru_cache(maxsize=2)
+def permutation(seed: int, epoch: int, length: int) -> np.ndarray:
+    """Return the order of one epoch, int64 (length,), a function of its arguments alone.
+
+    `RandomState` because NumPy promises never to change its stream.
+    """
+    words = np.frombuffer(hashlib.sha256(f"{seed} order {epoch}".encode()).digest(), "<u4")
+    order = np.random.RandomState(words).permutation(length)
+    order.setflags(write=False)  # it is shared by all callers through the cache
+    return order
+
+
+def positions(seed: int, step: int, batch: int, length: int) -> np.ndarray:
+    """Return the items of batch `step`, int64 (batch,), of an endless stream of shuffled epochs.
+
+    A batch may straddle two epochs. There is no state: a run resumed at any step sees the rest of the same stream.
+    """
+    epoch, offset = np.divmod(np.arange(step * batch, (step + 1) * batch), length)
+    return np.concatenate([permutation(seed, int(e), length)[offset[epoch == e]] for e in np.unique(epoch)])

@@ -1,0 +1,137 @@
+"""`harness data get NAME`: fetch what can be fetched, check it, convert it, and say plainly what is left to do."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from harness.engine.convert import content_hash, convert
+from harness.engine.sources import (
+    LATENT_FILES,
+    find_cifar10,
+    find_fashion_mnist,
+    open_latents,
+    read_bytes,
+    read_latent_meta,
+)
+from harness.errors import UserError
+
+# sha256 of the IDX files inside the four published archives; the wrapping .gz differs from copy to copy.
+FASHION_MNIST_SHA256 = {
+    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+}
+# md5 as published with the binary version.
+CIFAR10_MD5 = {
+    "data_batch_1.bin": "5dd7e06a14cb22eb9f671a540d1b7c25",
+    "data_batch_2.bin": "5ea93a67294ea407fff1d09f752e9692",
+    "data_batch_3.bin": "942cd6a4bcdd0dd3c604fbe906cb4421",
+    "data_batch_4.bin": "ae636b3ba5c66a11e91e8cb52e771fcb",
+    "data_batch_5.bin": "53f37980c15c3d472c316c40844f3f0d",
+    "test_batch.bin": "803d5f7f4d78ea53de84dbe85f74fb6d",
+}
+INCEPTION = "inception-v3-compat"
+INCEPTION_SHA256 = "6726825d"  # its beginning, part of the published file's name
+
+
+def get(name: str, root: Path) -> str:
+    """Fetch, check and convert what `name` stands for; returns a sentence that says what was done.
+
+    Raises:
+        UserError: an unknown name, a failed download or a wrong checksum, with what to do about it.
+    """
+    if name not in GETTERS:
+        raise UserError(f"data get: '{name}' is unknown; legal: {', '.join(GETTERS)}")
+    return GETTERS[name](root)
+
+
+def _get_digits(root: Path) -> str:
+    return "digits: nothing to fetch, scikit-learn brings them; " + _converted("digits", root)
+
+
+def _get_fashion_mnist(root: Path) -> str:
+    if find_fashion_mnist(root) is None:
+        from torchvision.datasets import FashionMNIST
+
+        advice = f"apt-get install dataset-fashion-mnist, or put the four IDX files into {root / 'fashion-mnist'}"
+        _download("fashion-mnist", lambda: FashionMNIST(str(root), download=True), advice)
+    folder = find_fashion_mnist(root)
+    assert folder is not None
+    for name, sha256 in FASHION_MNIST_SHA256.items():
+        _check(folder / name, hashlib.sha256(read_bytes(folder / name)).hexdigest(), sha256)
+    return f"fashion-mnist: the four published files are in {folder}; " + _converted("fashion-mnist", root)
+
+
+def _get_cifar10(root: Path) -> str:
+    folder = find_cifar10(root)
+    if folder is None or folder.name.endswith("-py"):
+        from torchvision.datasets import CIFAR10
+
+        advice = f"put cifar-10-batches-py/ or cifar-10-batches-bin/ (the published archives, unpacked) into {root}"
+        _download("cifar10", lambda: CIFAR10(str(root), download=True), advice)  # also checks what is there already
+    else:
+        for name, md5 in CIFAR10_MD5.items():
+            _check(folder / name, hashlib.md5(read_bytes(folder / name), usedforsecurity=False).hexdigest(), md5)
+    return f"cifar10: the published batches are in {find_cifar10(root)}; " + _converted("cifar10", root)
+
+
+def _get_imagenet256(root: Path) -> str:
+    folder = root / "imagenet256"
+    if not (folder / "meta.json").is_file():
+        layout = '{"scale": 0.18215, "moments": "mean,logvar", "classes": 1000, "sha256": …}'
+        raise UserError(
+            f"imagenet256: ImageNet must be encoded first; {folder} needs {LATENT_FILES} {layout}, "
+            "and for flips moments_flip.npy, the moments of the flipped images"
+        )
+    arrays = open_latents(folder)
+    _check(folder / "moments.npy", content_hash(*arrays), read_latent_meta(folder)["sha256"])
+    return f"imagenet256: {len(arrays[0]):,} packed latents in {folder}, sha256 as in meta.json"
+
+
+def _get_inception(root: Path) -> str:
+    import torch
+    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+
+    path = root / f"{INCEPTION}.pth"
+    if path.is_file():
+        return f"{INCEPTION}: weights already at {path}"
+
+    def download() -> None:
+        root.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(URL_INCEPTION_V3, str(path), INCEPTION_SHA256)
+
+    _download(INCEPTION, download, f"put {URL_INCEPTION_V3.rsplit('/', 1)[1]} at {path}")
+    return f"{INCEPTION}: weights fetched to {path}"
+
+
+GETTERS: dict[str, Callable[[Path], str]] = {
+    "digits": _get_digits,
+    "fashion-mnist": _get_fashion_mnist,
+    "cifar10": _get_cifar10,
+    "imagenet256": _get_imagenet256,
+    INCEPTION: _get_inception,
+}
+
+
+def _download(name: str, download: Callable[[], object], advice: str) -> None:
+    """Run somebody else's downloader, whose failures come as all kinds of exceptions."""
+    try:
+        download()
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{name}: could not be downloaded ({reason}); {advice}") from None
+
+
+def _check(path: Path, found: str, expected: str) -> None:
+    if not found.startswith(expected):
+        raise UserError(
+            f"{path}: checksum {found[:12]}… is not the expected {expected[:12]}…; remove it, fetch it again"
+        )
+
+
+def _converted(name: str, root: Path) -> str:
+    folder = convert(name, root)
+    content = json.loads((folder / "meta.json").read_text())["content"]
+    return f"arrays in {folder} (" + ", ".join(f"{split} {sha256[:12]}" for split, sha256 in content.items()) + ")"

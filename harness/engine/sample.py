@@ -1,0 +1,86 @@
+"""Sampling: image i from seed i, whatever the batch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.engine.build import build_net
+from harness.engine.checkpoint import load_weights
+from harness.method import flow
+from harness.method.backbone import DiT
+from harness.method.guidance import CountedNet, guided
+from harness.method.randomness import generator
+from harness.spec import Data, EvalSpec, SamplerSettings, TrainSpec
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Generated images, their labels, the network evaluations that each one took, and where."""
+
+    images: np.ndarray  # uint8 (N, C, H, W)
+    labels: np.ndarray  # int64 (N,)
+    nfe: int
+    device: str
+
+
+def labels_of(first: int, count: int, classes: int, law: str) -> np.ndarray:
+    """Return the labels of images first … first + count − 1: drawn from each image's seed ("random"), or in turn."""
+    images = range(first, first + count)
+    if law == "balanced":
+        return np.array([i % classes for i in images])
+    return np.array([int(torch.randint(classes, (), generator=generator(0, "label", i))) for i in images])
+
+
+def sample(
+    net: DiT,
+    data: Data,
+    settings: SamplerSettings,
+    labels: np.ndarray,
+    first: int,
+    batch: int,
+    device: torch.device,
+    beat: Callable[[int], None],
+) -> Samples:
+    """Draw one image for each label; image i comes from seed i. `beat(n)` is called after n images."""
+    counted = CountedNet(net.to(device).eval())
+    guide = guided(counted, settings.guidance, settings.guidance_channels, data.classes)
+    shape, parts = (data.channels, data.size, data.size), []
+    for start in range(0, len(labels), batch):
+        y = torch.from_numpy(labels[start : start + batch])
+        noises = Noises(range(first + start, first + start + len(y)), shape, device)
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+            x = flow.sample(guide, noises.next(), y.to(device), settings.method, settings.intervals, noises.next)
+        parts.append(to_uint8(x))
+        beat(start + len(y))
+    return Samples(np.concatenate(parts), labels, counted.images // len(labels), device.type)
+
+
+class Noises:
+    """The noise of some images, each from a stream of its own: what starts it, then what the SDE adds step by step."""
+
+    def __init__(self, images: range, shape: tuple[int, ...], device: torch.device) -> None:
+        self.streams = [generator(0, "sample", image) for image in images]
+        self.shape, self.device = shape, device
+
+    def next(self, step: int = 0) -> Tensor:
+        """Return each image's next noise, (N, C, H, W); the streams know the step."""
+        return torch.stack([torch.randn(self.shape, generator=stream) for stream in self.streams]).to(self.device)
+
+
+def to_uint8(x: Tensor) -> np.ndarray:
+    """Turn images in [−1, 1] into bytes as the public DiT and SiT code does: clamp(127.5·x + 128) and truncate."""
+    return (127.5 * x.float() + 128.0).clamp(0, 255).to("cpu", torch.uint8).numpy()
+
+
+def draw_samples(train: TrainSpec, spec: EvalSpec, folder: Path, batch: int, beat: Callable[[int], None]) -> Samples:
+    """Draw the images of a measurement from the weights kept in `folder`."""
+    net = build_net(train.data, train.model)
+    which = "ema" if spec.evaluation.weights == "ema" else "model"
+    net.load_state_dict(load_weights(folder, spec.step, which))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    labels = labels_of(spec.first_image, spec.evaluation.samples, train.data.classes, spec.evaluation.labels)
+    return sample(net, train.data, spec.sampler, labels, spec.first_image, batch, device, beat)

@@ -1,0 +1,204 @@
+"""Raw data sets as people keep them: digits, IDX files, CIFAR-10 batches, packed latents."""
+
+import gzip
+import json
+import math
+import pickle
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.errors import UserError
+
+Arrays = tuple[np.ndarray, np.ndarray]  # images uint8 (N, C, H, W), labels int64 (N,)
+
+DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+IDX_FILES = {
+    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
+LATENT_FILES = "moments.npy (N, 2C, H, W), labels.npy (N,) and meta.json"
+CIFAR_BATCHES = {"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test": ("test_batch",)}
+
+
+def read_digits(root: Path) -> dict[str, Arrays]:
+    """Return scikit-learn's 1,797 digits, 8×8 grey levels 0…16 scaled to 0…255 and rounded; `root` is not needed.
+
+    The archive has no split of its own. Here every fifth image of each class, in file order, is a test image: 1,442 for
+    training and 355 for testing, every class in the same proportion, writers shared between the two.
+    """
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    images = np.round(bunch.images * (255 / 16)).astype(np.uint8)[:, None]
+    labels = bunch.target.astype(np.int64)
+    test = np.zeros(len(labels), bool)
+    for c in range(10):
+        test[np.flatnonzero(labels == c)[4::5]] = True
+    return {"train": (images[~test], labels[~test]), "test": (images[test], labels[test])}
+
+
+def find_fashion_mnist(root: Path) -> Path | None:
+    """Return the first folder that holds Fashion-MNIST's IDX files: a plain folder, torchvision's, or Debian's."""
+    folders = (root / "fashion-mnist", root / "FashionMNIST" / "raw", DEBIAN_FASHION_MNIST)
+    return next((folder for folder in folders if any(folder.glob("train-images-idx3-ubyte*"))), None)
+
+
+def read_fashion_mnist(root: Path) -> dict[str, Arrays]:
+    """Return Fashion-MNIST, 60,000 and 10,000 grey images of 28×28, from IDX files, plain or .gz.
+
+    Raises:
+        UserError: no such files, or a file that is not IDX.
+    """
+    folder = find_fashion_mnist(root)
+    if folder is None:
+        raise UserError(
+            f"data set fashion-mnist: no IDX files in {root / 'fashion-mnist'} or {DEBIAN_FASHION_MNIST}; "
+            "run: harness data get fashion-mnist"
+        )
+    return {split: _idx_split(folder, *names) for split, names in IDX_FILES.items()}
+
+
+def _idx_split(folder: Path, images: str, labels: str) -> Arrays:
+    x, y = read_idx(folder / images), read_idx(folder / labels)
+    if x.ndim != 3 or y.shape != x.shape[:1]:
+        raise UserError(f"{folder}: {images} has shape {x.shape} and {labels} {y.shape}; fetch both files again")
+    return x[:, None], y.astype(np.int64)
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the content of `path`, or of `path`.gz decompressed.
+
+    Raises:
+        UserError: neither file can be read.
+    """
+    packed = path.with_name(path.name + ".gz")
+    try:
+        return path.read_bytes() if path.is_file() else gzip.decompress(packed.read_bytes())
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path}[.gz]: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """Return the uint8 array of an IDX file: two zero bytes, type 8, the number of axes, big-endian sizes, values.
+
+    Raises:
+        UserError: unreadable, truncated, or another type of value.
+    """
+    raw = read_bytes(path)
+    zeros, kind, ndim = struct.unpack(">HBB", raw[:4].ljust(4, b"\xff"))
+    start = 4 + 4 * ndim
+    if zeros or kind != 8 or len(raw) < start:
+        raise UserError(f"{path}: not an IDX file of bytes; fetch it again")
+    shape = struct.unpack(f">{ndim}I", raw[4:start])
+    if len(raw) != start + math.prod(shape):
+        raise UserError(f"{path}: {len(raw) - start} values where its header says {shape}; fetch it again")
+    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
+
+
+def find_cifar10(root: Path) -> Path | None:
+    """Return the folder of CIFAR-10's batches, binary or Python."""
+    folders = (root / "cifar-10-batches-bin", root / "cifar-10-batches-py")
+    return next((folder for folder in folders if folder.is_dir()), None)
+
+
+def read_cifar10(root: Path) -> dict[str, Arrays]:
+    """Return CIFAR-10, 50,000 and 10,000 colour images of 32×32, from the binary or the Python batches.
+
+    Raises:
+        UserError: no such folder, or a batch that cannot be read.
+    """
+    folder = find_cifar10(root)
+    if folder is None:
+        raise UserError(
+            f"data set cifar10: no cifar-10-batches-bin or cifar-10-batches-py in {root}; run: harness data get cifar10"
+        )
+    read = _binary_batch if folder.name.endswith("-bin") else _python_batch
+    return {split: _join([read(folder / name) for name in names]) for split, names in CIFAR_BATCHES.items()}
+
+
+def _join(batches: list[Arrays]) -> Arrays:
+    images, labels = zip(*batches, strict=True)
+    return np.concatenate(images).reshape(-1, 3, 32, 32), np.concatenate(labels).astype(np.int64)
+
+
+def _binary_batch(path: Path) -> Arrays:
+    """Return the images (N, 3072) and labels of records of one label byte and three planes."""
+    raw = np.frombuffer(read_bytes(path.with_suffix(".bin")), np.uint8)
+    if not raw.size or raw.size % 3073:
+        raise UserError(f"{path}.bin: {raw.size} bytes are not records of 3073; fetch it again")
+    records = raw.reshape(-1, 3073)
+    return records[:, 1:], records[:, 0]
+
+
+def _python_batch(path: Path) -> Arrays:
+    try:
+        with path.open("rb") as file:
+            batch = ArrayUnpickler(file, encoding="bytes").load()
+        images, labels = np.asarray(batch[b"data"], np.uint8), np.asarray(batch[b"labels"], np.int64)
+    except (OSError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
+        raise UserError(f"{path}: not a CIFAR-10 batch: {error}; fetch it again") from None
+    if images.shape != (len(labels), 3072):
+        raise UserError(f"{path}: images of shape {images.shape} for {len(labels)} labels; fetch it again")
+    return images, labels
+
+
+class ArrayUnpickler(pickle.Unpickler):
+    """Reads numbers, bytes, lists, dicts and NumPy arrays; any other name in the pickle is refused, never called."""
+
+    legal = {  # noqa: RUF012  (a constant)
+        "numpy.ndarray": np.ndarray,
+        "numpy.dtype": np.dtype,
+        "numpy.core.multiarray._reconstruct": np.empty(0).__reduce__()[0],
+        "numpy._core.multiarray._reconstruct": np.empty(0).__reduce__()[0],
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return the object that a pickle may name.
+
+        Raises:
+            pickle.UnpicklingError: for everything else.
+        """
+        if f"{module}.{name}" not in self.legal:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which a batch of images has no use for")
+        return self.legal[f"{module}.{name}"]
+
+
+def open_latents(folder: Path) -> list[np.ndarray]:
+    """Map moments, labels and, where they are, the moments of the flipped images; `sha256` is their `content_hash`.
+
+    Raises:
+        UserError: an array is missing or does not fit the others.
+    """
+    names = ["moments.npy", "labels.npy"] + ["moments_flip.npy"] * (folder / "moments_flip.npy").is_file()
+    try:
+        arrays = [np.load(folder / name, mmap_mode="r") for name in names]
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{folder}: packed latents need {LATENT_FILES}: {error}") from None
+    moments, labels = arrays[:2]
+    odd = moments.ndim != 4 or moments.shape[1] % 2
+    if odd or labels.shape != moments.shape[:1] or {a.shape for a in arrays[2:]} - {moments.shape}:
+        raise UserError(f"{folder}: arrays of shapes {[a.shape for a in arrays]}; packed latents are {LATENT_FILES}")
+    return arrays
+
+
+def read_latent_meta(folder: Path) -> dict[str, Any]:
+    """Return the meta.json of packed latents: scale, moments ("mean,logvar" or "mean,std"), classes, sha256.
+
+    Raises:
+        UserError: not JSON, a key is missing, or an unknown convention.
+    """
+    path = folder / "meta.json"
+    try:
+        meta = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as JSON: {error}") from None
+    missing = {"scale", "moments", "classes", "sha256"} - set(meta)
+    if missing:
+        raise UserError(f"{path}: lacks {', '.join(sorted(missing))}")
+    if meta["moments"] not in ("mean,logvar", "mean,std"):
+        raise UserError(f"{path}: moments is '{meta['moments']}'; legal: 'mean,logvar', 'mean,std'")
+    return dict(meta)

@@ -1,0 +1,199 @@
+"""Training: AdamW, EMA, bf16, a log, and a resume that cannot be told from never having stopped.
+
+Randomness is a function of the step, so nothing of a generator's state is stored; times, noise, label drops and the
+order of the data are drawn for the whole batch whatever is done with it.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from harness.engine import checkpoint
+from harness.engine.build import build_objective
+from harness.engine.data import Dataset, positions
+from harness.errors import Diverged
+from harness.files import read_jsonl, write_bytes
+from harness.method.losses import floor
+from harness.method.objective import Objective, draw
+from harness.method.randomness import generator
+from harness.spec import TrainSpec
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+@dataclass(frozen=True)
+class Cadence:
+    """How often to log and to checkpoint: nothing that changes a weight."""
+
+    log_every: int
+    checkpoint_seconds: float
+
+
+class Trainee:
+    """Everything that a training step changes: the network, its EMA, and AdamW's moments."""
+
+    def __init__(self, spec: TrainSpec, device: torch.device) -> None:
+        self.spec = spec
+        self.device = device
+        self.objective: Objective = build_objective(spec).to(device)
+        self.net = self.objective.net
+        self.ema = AveragedModel(self.net, multi_avg_fn=get_ema_multi_avg_fn(spec.ema))
+        self.ema.n_averaged.fill_(1)  # the average starts at the initial weights, as in the public DiT code
+        rates = spec.optimizer
+        self.optimizer = torch.optim.AdamW(
+            [p for p in self.net.parameters() if p.requires_grad],
+            lr=rates.learning_rate,
+            betas=(rates.beta1, rates.beta2),
+            weight_decay=rates.weight_decay,
+            fused=True,
+        )
+
+    def step(self, dataset: Dataset, step: int) -> dict[str, Tensor]:
+        """Take training step `step` (counted from 0) and return its loss terms, detached."""
+        spec, size = self.spec, self.spec.batch
+        indices = positions(spec.seed, step, size, len(dataset))
+        x, y = dataset.batch(indices, dataset.draw(size, generator(spec.seed, "augmentation", step)))
+        draws = draw(self.objective.process, self.objective.regularizer, x.shape, spec.label_drop, spec.seed, step)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=spec.precision == "bf16"):
+            terms = self.objective(x.to(self.device), y.to(self.device), draws.to(self.device))
+        self.optimizer.zero_grad()
+        terms["loss"].backward()
+        self.optimizer.step()
+        self.ema.update_parameters(self.net)
+        return {name: term.detach() for name, term in terms.items()}
+
+    def gradient_norm(self) -> float:
+        """Return the ℓ2 norm of the last step's gradient."""
+        gradients = [p.grad for p in self.net.parameters() if p.grad is not None]
+        return float(torch.nn.utils.get_total_norm(gradients))
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return network and EMA under the names of `checkpoint.load_weights`."""
+        model = {f"model.{name}": t for name, t in self.net.state_dict().items()}
+        return model | {f"ema.{name}": t for name, t in self.ema.module.state_dict().items()}
+
+    def state(self) -> dict[str, Tensor]:
+        """Return all that a resumed training needs beside its step."""
+        names = [name for name, p in self.net.named_parameters() if p.requires_grad]
+        moments = self.optimizer.state_dict()["state"]
+        return self.weights() | {f"{m}.{names[i]}": s[m] for i, s in moments.items() for m in MOMENTS}
+
+    def restore(self, tensors: dict[str, Tensor], step: int) -> None:
+        """Take back what `state` gave."""
+
+        def part(kind: str) -> dict[str, Tensor]:
+            return {name.removeprefix(f"{kind}."): t for name, t in tensors.items() if name.startswith(f"{kind}.")}
+
+        self.net.load_state_dict(part("model"))
+        self.ema.module.load_state_dict(part("ema"))
+        names = [name for name, p in self.net.named_parameters() if p.requires_grad]
+        moments = {m: part(m) for m in MOMENTS}
+        content = self.optimizer.state_dict()
+        content["state"] = {
+            i: {"step": torch.tensor(float(step)), **{m: moments[m][name] for m in MOMENTS}}
+            for i, name in enumerate(names)
+        }
+        self.optimizer.load_state_dict(content)
+
+
+@dataclass
+class Window:
+    """Loss terms since the last line of the log, summed on the device so that a step waits for nothing."""
+
+    floor: float | None
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    steps: int = 0
+    start: float = field(default_factory=time.perf_counter)
+
+    def add(self, terms: dict[str, Tensor]) -> None:
+        """Add one step's terms."""
+        self.steps += 1
+        for name, term in terms.items():
+            self.sums[name] = self.sums[name] + term if name in self.sums else term.clone()
+
+    def line(self, step: int, batch: int, gradient_norm: float) -> dict[str, float]:
+        """Return the log's line: means over the window.
+
+        Raises:
+            Diverged: a term, or the gradient, is not finite.
+        """
+        means = {name: float(total) / self.steps for name, total in self.sums.items()}
+        wrong = [name for name, value in (means | {"gradient_norm": gradient_norm}).items() if not math.isfinite(value)]
+        if wrong:
+            raise Diverged(f"{', '.join(wrong)} not finite between steps {step - self.steps + 1} and {step}")
+        if "regularizer" in means and self.floor is not None:
+            means["above_floor"] = means["regularizer"] - self.floor
+        speed = self.steps * batch / (time.perf_counter() - self.start)
+        return {"step": step, **means, "gradient_norm": gradient_norm, "images_per_second": round(speed, 1)}
+
+
+def train(
+    spec: TrainSpec,
+    dataset: Dataset,
+    folder: Path,
+    log: Path,
+    keep: Collection[int],
+    cadence: Cadence,
+    beat: Callable[[int], None],
+) -> None:
+    """Train until the last step of `keep`, and keep the weights of each of them in `folder`.
+
+    Goes on from the folder's checkpoint where there is one; weights that are kept already are not made again.
+    `beat(step)` is called after every step.
+
+    Raises:
+        Diverged: a loss or gradient is not finite; the checkpoint before it stays.
+    """
+    wanted = {step for step in keep if not checkpoint.weights_path(folder, step).is_file()}
+    if not wanted:
+        return
+    torch.set_float32_matmul_precision(spec.matmul)
+    trainee = Trainee(spec, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    step = _resume(trainee, folder, log, min(wanted))
+    if step in wanted:
+        checkpoint.save_weights(folder, step, trainee.weights())
+    window, saved = Window(_floor(trainee)), time.monotonic()
+    while step < max(wanted):
+        window.add(trainee.step(dataset, step))
+        step += 1
+        beat(step)
+        if step in wanted or step % cadence.log_every == 0:
+            _append(log, window.line(step, spec.batch, trainee.gradient_norm()))
+            window = Window(_floor(trainee))
+            if step in wanted:
+                checkpoint.save_weights(folder, step, trainee.weights())
+            if step == max(wanted) or time.monotonic() - saved > cadence.checkpoint_seconds:
+                checkpoint.save_state(folder, step, trainee.state())
+                saved = time.monotonic()
+
+
+def _resume(trainee: Trainee, folder: Path, log: Path, first_wanted: int) -> int:
+    """Restore the latest state unless it lies beyond what is wanted, and cut the log to it."""
+    step = checkpoint.latest_step(folder)
+    if step > first_wanted:
+        step = 0
+    if step:
+        trainee.restore(checkpoint.load_state(folder), step)
+    kept = [line for line in read_jsonl(log) if line["step"] <= step]
+    write_bytes(log, "".join(json.dumps(line) + "\n" for line in kept).encode())
+    return step
+
+
+def _floor(trainee: Trainee) -> float | None:
+    """Return the smallest value the regulariser can take; only the dispersive form's is known in closed form."""
+    regularizer = trainee.objective.regularizer
+    if regularizer is None or regularizer.kind != "dispersive":
+        return None
+    return floor(regularizer.potential, regularizer.group)
+
+
+def _append(log: Path, line: dict[str, float]) -> None:
+    with log.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")

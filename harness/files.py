@@ -1,0 +1,63 @@
+"""Files that are never half written, and readers that never trip over one that is."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+TEMPORARY = ".writing-"
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON to a temporary name beside the target and rename it, so that no reader ever sees half a file."""
+    write_bytes(path, (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write bytes atomically; the folder is made when it is missing."""
+    replace(path, lambda temporary: temporary.write_bytes(content))
+
+
+def replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` make a file under a temporary name beside `path`, bring it to the disk, and rename it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what a killed writer left under temporary names; only for a folder's one writer."""
+    for path in folder.rglob(f"{TEMPORARY}*"):
+        path.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of the store; None where it is missing or not JSON."""
+    try:
+        return json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Read a log line by line, leaving out a last line that a killed writer left torn; the latest of a step wins."""
+    by_step: dict[int, dict[str, Any]] = {}
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
+        try:
+            entry = json.loads(line)
+            by_step[int(entry["step"])] = entry
+        except (ValueError, KeyError, TypeError):
+            continue
+    return [by_step[step] for step in sorted(by_step)]

@@ -1,0 +1,56 @@
+"""What would run, what is done, and what several tables share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.grid import Run, Table
+from harness.store import Status, Store
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run of a plan and why it is there."""
+
+    table: Table
+    run: Run
+    status: Status
+    shared_with: tuple[str, ...]
+
+    @property
+    def why(self) -> str:
+        """Say in words why it would run, or that it would not."""
+        reason = f" ({self.status.reason})" if self.status.reason else ""
+        words = {"done": "done", "running": f"running: {self.status.phase}", "not run": "to run"}
+        return words.get(self.status.state, f"to run again: {self.status.state}{reason}")
+
+
+def plan(tables: Sequence[Table], store: Store) -> list[Planned]:
+    """Return every run of the tables with its status and the other tables that want the same training."""
+    wanted_by: dict[str, list[str]] = {}
+    for table in tables:
+        for run in table.runs:
+            names = wanted_by.setdefault(run.train_id, [])
+            if table.name not in names:
+                names.append(table.name)
+    return [
+        Planned(
+            table,
+            run,
+            store.status(run.train_id, run.eval_id),
+            tuple(name for name in wanted_by[run.train_id] if name != table.name),
+        )
+        for table in tables
+        for run in table.runs
+    ]
+
+
+def summary(planned: Sequence[Planned]) -> str:
+    """Return a table's plan in one sentence."""
+    table, trainings = planned[0].table, {p.run.train_id: p.run for p in planned}
+    models = " and ".join(sorted({cell.settings.model for cell in table.cells}))
+    steps = " and ".join(f"{n:,}" for n in sorted({p.run.evaluation.step for p in planned}))
+    batches = " and ".join(str(n) for n in sorted({run.train.batch for run in trainings.values()}))
+    return (
+        f"Table {table.file.table} at {table.scale.scale}: {len(table.cells)} cells × {len(table.seeds)} seed(s) = "
+        f"{len(planned)} runs of {models}, {steps} steps of {batches}; {len(trainings)} trainings"
+    )

@@ -1,0 +1,1 @@
+"""The paper's method in torch: no files, no specs, plain numbers in."""

@@ -1,0 +1,178 @@
+"""The DiT transformer (Peebles & Xie 2023), as SiT and MeanFlow use it too, with the public checkpoints' names.
+
+Letters: N samples, C channels, H W pixels or latents, P patch size, T = HW/P² tokens, D width.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import cast
+
+import torch
+from timm.layers import Attention, Mlp, PatchEmbed
+from torch import Tensor, nn
+
+from harness.method.randomness import generator
+
+
+class DiT(nn.Module):
+    """A pure function of its inputs: no label dropping, no guidance, no modes, no randomness.
+
+    input_size: H = W. num_classes: labels 0 … num_classes − 1; index num_classes is the null label. learn_sigma: the
+    head has 2C channels. The weights are torch's defaults until `initialise` or a checkpoint sets them.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        patch_size: int,
+        in_channels: int,
+        hidden_size: int,
+        depth: int,
+        num_heads: int,
+        num_classes: int,
+        learn_sigma: bool = False,
+        mlp_ratio: float = 4.0,
+    ) -> None:
+        super().__init__()
+        assert input_size % patch_size == 0, (input_size, patch_size)
+        self.patch_size = patch_size
+        self.out_channels = 2 * in_channels if learn_sigma else in_channels
+        self.grid_size = input_size // patch_size
+        self.x_embedder = PatchEmbed(input_size, patch_size, in_channels, hidden_size)
+        self.t_embedder = TimeEmbedder(hidden_size)
+        self.y_embedder = LabelEmbedder(num_classes, hidden_size)
+        positions = sincos_positions(hidden_size, self.grid_size)
+        self.pos_embed = nn.Parameter(positions[None], requires_grad=False)  # (1, T, D)
+        self.blocks = nn.ModuleList(Block(hidden_size, num_heads, mlp_ratio) for _ in range(depth))
+        self.final_layer = FinalLayer(hidden_size, patch_size**2 * self.out_channels)
+
+    def forward(
+        self, x: Tensor, times: tuple[Tensor, ...], y: Tensor, taps: Sequence[int] = ()
+    ) -> tuple[Tensor, list[Tensor]]:
+        """x (N, C, H, W), times one tensor (N,), y (N,) → the head's raw output (N, C or 2C, H, W), [h (N, T, D) …].
+
+        taps: numbers of the blocks whose outputs to return, in that order; 1 is the first block, depth the last.
+        """
+        h, c, tapped = self._run_blocks(x, times, y, taps, len(self.blocks))
+        return self._unpatchify(self.final_layer(h, c)), tapped
+
+    def features(self, x: Tensor, times: tuple[Tensor, ...], y: Tensor, taps: Sequence[int]) -> list[Tensor]:
+        """The tapped block outputs of `forward`, computed up to the last of them only: [h (N, T, D) …]."""
+        return self._run_blocks(x, times, y, taps, max(taps))[2]
+
+    def _run_blocks(
+        self, x: Tensor, times: tuple[Tensor, ...], y: Tensor, taps: Sequence[int], last: int
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """(tokens after block `last`, conditioning, tapped outputs)."""
+        assert all(1 <= tap <= len(self.blocks) for tap in taps), (taps, len(self.blocks))
+        (t,) = times
+        h = self.x_embedder(x) + self.pos_embed  # (N, T, D)
+        c = self.t_embedder(t) + self.y_embedder(y)  # (N, D)
+        outputs = {}
+        for number, block in enumerate(self.blocks[:last], start=1):
+            h = block(h, c)  # (N, T, D)
+            if number in taps:
+                outputs[number] = h
+        return h, c, [outputs[tap] for tap in taps]
+
+    def _unpatchify(self, x: Tensor) -> Tensor:
+        """(N, T, P·P·C) → (N, C, H, W)."""
+        g, p = self.grid_size, self.patch_size
+        x = x.reshape(-1, g, g, p, p, self.out_channels)
+        return x.permute(0, 5, 1, 3, 2, 4).reshape(-1, self.out_channels, g * p, g * p)
+
+    def initialise(self, seed: int) -> "DiT":
+        """Draw all weights as the public DiT does, on the CPU: the same for the same seed, whatever ran before.
+
+        Linear layers and patch embedding xavier-uniform with zero bias, embeddings normal(0.02), and all adaLN
+        modulations and the head zero: every block starts as the identity (adaLN-zero). Returns the network itself.
+        """
+        g = generator(seed, "weights", 0)
+        for name, weight in self.named_parameters():
+            if name.endswith("bias") or "adaLN_modulation" in name or name == "final_layer.linear.weight":
+                nn.init.zeros_(weight)
+            elif name.startswith(("t_embedder", "y_embedder")):
+                nn.init.normal_(weight, std=0.02, generator=g)
+            elif name != "pos_embed":
+                nn.init.xavier_uniform_(weight.detach().flatten(1), generator=g)
+        return self
+
+
+class Block(nn.Module):
+    """A transformer block whose norms are modulated by the conditioning (adaLN-zero)."""
+
+    def __init__(self, hidden_size: int, num_heads: int, mlp_ratio: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
+        self.attn = Attention(hidden_size, num_heads=num_heads, qkv_bias=True)
+        self.norm2 = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
+        gelu = cast(type[nn.Module], partial(nn.GELU, approximate="tanh"))
+        self.mlp = Mlp(hidden_size, int(hidden_size * mlp_ratio), act_layer=gelu)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, 6 * hidden_size))
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        """(N, T, D), (N, D) → (N, T, D)."""
+        shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = _modulations(self.adaLN_modulation(c), 6)
+        x = x + gate_attn * self.attn(self.norm1(x) * (1 + scale_attn) + shift_attn)
+        return x + gate_mlp * self.mlp(self.norm2(x) * (1 + scale_mlp) + shift_mlp)
+
+
+class FinalLayer(nn.Module):
+    """Modulated norm and the linear head."""
+
+    def __init__(self, hidden_size: int, out_features: int) -> None:
+        super().__init__()
+        self.norm_final = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
+        self.linear = nn.Linear(hidden_size, out_features)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, 2 * hidden_size))
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        """(N, T, D), (N, D) → (N, T, P·P·C)."""
+        shift, scale = _modulations(self.adaLN_modulation(c), 2)
+        return self.linear(self.norm_final(x) * (1 + scale) + shift)
+
+
+def _modulations(c: Tensor, parts: int) -> tuple[Tensor, ...]:
+    """(N, parts · D) → parts of (N, 1, D)."""
+    return c[:, None].chunk(parts, dim=-1)
+
+
+class TimeEmbedder(nn.Module):
+    """A scalar time as sines and cosines of 128 frequencies from 1 down to 1/10,000, then an MLP."""
+
+    def __init__(self, hidden_size: int, frequencies: int = 128) -> None:
+        super().__init__()
+        self.frequencies = frequencies
+        self.mlp = nn.Sequential(
+            nn.Linear(2 * frequencies, hidden_size), nn.SiLU(), nn.Linear(hidden_size, hidden_size)
+        )
+
+    def forward(self, t: Tensor) -> Tensor:
+        """(N,) → (N, D)."""
+        steps = torch.arange(self.frequencies, dtype=torch.float32, device=t.device) / self.frequencies
+        angles = t[:, None].float() * torch.exp(-math.log(10_000) * steps)
+        return self.mlp(torch.cat((angles.cos(), angles.sin()), dim=-1))
+
+
+class LabelEmbedder(nn.Module):
+    """One vector per class, and one more for the null label."""
+
+    def __init__(self, num_classes: int, hidden_size: int) -> None:
+        super().__init__()
+        self.embedding_table = nn.Embedding(num_classes + 1, hidden_size)
+
+    def forward(self, y: Tensor) -> Tensor:
+        """(N,) → (N, D)."""
+        return self.embedding_table(y)
+
+
+def sincos_positions(width: int, grid_size: int) -> Tensor:
+    """Fixed 2-D positions, (grid_size², D): a quarter each sin(column), cos(column), sin(row), cos(row)."""
+    assert width % 4 == 0, width
+    omega = 10_000.0 ** -(torch.arange(width // 4, dtype=torch.float64) / (width // 4))
+    angles = torch.arange(grid_size, dtype=torch.float64)[:, None] * omega
+    one = torch.cat((angles.sin(), angles.cos()), dim=-1)  # (grid_size, D/2)
+    columns = one[None].expand(grid_size, -1, -1)
+    rows = one[:, None].expand(-1, grid_size, -1)
+    return torch.cat((columns, rows), dim=-1).flatten(0, 1).float()

@@ -1,0 +1,188 @@
+"""Table 1 of the paper: InfoNCE (ℓ2 and cosine), hinge and covariance, each contrastive and dispersive.
+
+A contrastive objective attracts the two views of a sample and repels different samples. The paper's Dispersive Loss is
+the contrastive one with the attraction removed, so that one view is enough:
+
+    contrast(z, z_plus) = attract(z, z_plus) + repel(z, z_plus)
+    disperse(z)         =                      repel(z, None)
+
+Each repulsion below therefore has two forms: of two views, one expectation per anchor i as in the contrastive column;
+of one view (`z_plus` None), the expectation over all pairs (i, j), zero diagonal included, of the dispersive column.
+Pairs of two views are (z_i, z_j⁺): our reading, as the paper's formulas leave the view of j open.
+
+Letters: N samples in a group, D features (a flattened block output, tokens × channels); i, j samples; m, n features.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from harness.method.distances import ROUNDINGS, distances, full_precision, gram, squared_distances
+
+NORMALIZATIONS = ("standardized", "centered")
+
+
+@dataclass(frozen=True)
+class Potential:
+    """Which row of Table 1, and its constants; a loss ignores the constants that are not its own.
+
+    loss: a key of `TABLE_1`. tau: temperature τ (InfoNCE). epsilon: margin ε (hinge), in units of the root mean square
+    difference of features. weight_offdiagonal: w of the contrastive covariance. normalization: "standardized" (Cov is
+    the correlation matrix) or "centered" (Cov is the covariance matrix). The paper publishes neither ε nor w nor how
+    Cov is normalised: those three defaults are our reading.
+    """
+
+    loss: str
+    tau: float = 0.5
+    epsilon: float = 1.0
+    weight_offdiagonal: float = 1.0
+    normalization: str = "standardized"
+
+    def __post_init__(self) -> None:
+        assert self.loss in TABLE_1, self.loss
+        assert min(self.tau, self.epsilon) > 0, (self.tau, self.epsilon)
+        assert self.normalization in NORMALIZATIONS, self.normalization
+
+
+def contrast(z: Tensor, z_plus: Tensor, potential: Potential) -> Tensor:
+    """Contrastive column of Table 1: two views (..., N, D) → scalar, the mean over the leading dimensions (groups).
+
+    Computed in float32 or higher, whatever comes in.
+    """
+    assert z.shape == z_plus.shape, (z.shape, z_plus.shape)
+    attract, repel = TABLE_1[potential.loss]
+    with full_precision(z.device.type):
+        z, z_plus = _at_least_float32(z), _at_least_float32(z_plus)
+        return (attract(z, z_plus, potential) + repel(z, z_plus, potential)).mean()
+
+
+def disperse(z: Tensor, potential: Potential) -> Tensor:
+    """Dispersive column of Table 1: (..., N, D) → scalar, the mean over the leading dimensions (groups).
+
+    Computed in float32 or higher, whatever comes in. The smallest value it can take is `floor`.
+    """
+    _, repel = TABLE_1[potential.loss]
+    with full_precision(z.device.type):
+        return repel(_at_least_float32(z), None, potential).mean()
+
+
+def floor(potential: Potential, group: int) -> float:
+    """The smallest value that `disperse` can take for a group of N samples (attained with N − 1 features or more)."""
+    assert group >= 2, group
+    if potential.loss == "infonce-l2":  # all distances infinite: the zero diagonal is left, N of the N² pairs
+        return -math.log(group)
+    if potential.loss == "infonce-cosine":  # a simplex: every cosine is −1/(N−1), that is 1 − N/(N−1)
+        between = math.exp(-group / (group - 1) / potential.tau)
+        return 1 / potential.tau + math.log((1 + (group - 1) * between) / group)
+    if potential.loss == "hinge":  # all distances beyond the margin: the zero diagonal is left
+        return potential.epsilon**2 / group
+    return 1 / (group - 1) if potential.normalization == "standardized" else 0.0  # N−1 equal eigenvalues; no variance
+
+
+def _at_least_float32(z: Tensor) -> Tensor:
+    assert z.shape[-2] >= 2, f"a group needs two samples, found {tuple(z.shape)}"
+    return z.to(torch.promote_types(z.dtype, torch.float32))
+
+
+def _diagonal(table: Tensor) -> Tensor:
+    return table.diagonal(dim1=-2, dim2=-1)
+
+
+# InfoNCE. Contrastive: E_i[D(z_i, z_i⁺)/τ + log Σ_j exp(−D(z_i, z_j⁺)/τ)], j over all, the positive included.
+# Dispersive: log E_{i,j}[exp(−D(z_i, z_j)/τ)].
+
+
+def _attract_l2(z: Tensor, z_plus: Tensor, potential: Potential) -> Tensor:
+    """E_i[D(z_i, z_i⁺)]/τ with D = ‖z_i − z_j‖² / dim, as the official code."""
+    return (z - z_plus).square().mean((-2, -1)) / potential.tau
+
+
+def _repel_l2(z: Tensor, z_plus: Tensor | None, potential: Potential) -> Tensor:
+    return _repel_infonce(squared_distances(z, z_plus) / z.shape[-1], z_plus is None, potential)
+
+
+def _attract_cosine(z: Tensor, z_plus: Tensor, potential: Potential) -> Tensor:
+    """E_i[D(z_i, z_i⁺)]/τ with D = −cos(z_i, z_j)."""
+    return -F.cosine_similarity(z, z_plus, dim=-1).mean(-1) / potential.tau
+
+
+def _repel_cosine(z: Tensor, z_plus: Tensor | None, potential: Potential) -> Tensor:
+    """As −cos = ‖u_i − u_j‖² / 2 − 1 of unit vectors u: more exact than the product where all cosines are near 1."""
+    unit_plus = None if z_plus is None else F.normalize(z_plus, dim=-1)
+    return _repel_infonce(squared_distances(F.normalize(z, dim=-1), unit_plus) / 2 - 1, z_plus is None, potential)
+
+
+def _repel_infonce(distance: Tensor, one_view: bool, potential: Potential) -> Tensor:
+    logits = -distance / potential.tau  # (..., N, N)
+    if one_view:
+        return logits.logsumexp((-2, -1)) - 2 * math.log(logits.shape[-1])
+    return logits.logsumexp(-1).mean(-1)
+
+
+# Hinge, D = √(‖z_i − z_j‖² / dim) (as Hadsell et al. 2006, who square the distance in one term and not in the margin).
+# Contrastive: E_i[D(z_i, z_i⁺)² + E_{j≠i}[max(0, ε − D(z_i, z_j⁺))²]]; that j ≠ i is our reading.
+# Dispersive: E_{i,j}[max(0, ε − D(z_i, z_j))²], where the zero diagonal is worth ε²/N.
+
+
+def _attract_hinge(z: Tensor, z_plus: Tensor, potential: Potential) -> Tensor:
+    return (z - z_plus).square().mean((-2, -1))
+
+
+def _repel_hinge(z: Tensor, z_plus: Tensor | None, potential: Potential) -> Tensor:
+    n, d = z.shape[-2:]
+    below = (potential.epsilon - distances(z, z_plus) / math.sqrt(d)).clamp(min=0).square()
+    if z_plus is None:
+        return below.mean((-2, -1))
+    return (below.sum((-2, -1)) - _diagonal(below).sum(-1)) / (n * (n - 1))
+
+
+# Covariance. Contrastive: E_m[(1 − C_mm)²] + w E_{m≠n}[C_mn²], C the cross-covariance of the two views, as in Barlow
+# Twins. Dispersive: E_{m,n}[Cov_mn²]. The paper writes sums; means make the value independent of D (our reading).
+# C = ZᵀZ⁺/N is D × D and never built: ‖ZᵀZ⁺‖² = Σ_ij (ZZᵀ)_ij (Z⁺Z⁺ᵀ)_ij is a sum over N × N.
+
+
+def _attract_covariance(z: Tensor, z_plus: Tensor, potential: Potential) -> Tensor:
+    z, z_plus = _normalized(z, potential), _normalized(z_plus, potential)
+    return (1 - (z * z_plus).mean(-2)).square().mean(-1)
+
+
+def _repel_covariance(z: Tensor, z_plus: Tensor | None, potential: Potential) -> Tensor:
+    n, d = z.shape[-2:]
+    z = _normalized(z, potential)
+    if z_plus is None:
+        return (gram(z) / (n * d)).square().sum((-2, -1))
+    assert d >= 2, "m ≠ n needs two features"
+    z_plus = _normalized(z_plus, potential)
+    total = ((gram(z) / n) * (gram(z_plus) / n)).sum((-2, -1))
+    diagonal = (z * z_plus).mean(-2).square().sum(-1)
+    return potential.weight_offdiagonal * (total - diagonal) / (d * (d - 1))
+
+
+def _normalized(z: Tensor, potential: Potential) -> Tensor:
+    """Features centred over the group and, if "standardized", divided by their standard deviation (of 1/N).
+
+    A feature that is constant over the group correlates with nothing: it becomes 0, with gradient 0. No ε is added to
+    the variance, because a loss that is not invariant to scale could be lowered by shrinking the features.
+    """
+    mean = z.mean(-2, keepdim=True)
+    centered = z - mean
+    if potential.normalization == "centered":
+        return centered
+    variance = centered.square().mean(-2, keepdim=True)
+    varies = variance > (ROUNDINGS * torch.finfo(z.dtype).eps * mean.detach()).square()
+    return centered * (torch.where(varies, variance, 1).rsqrt() * varies)
+
+
+Attraction = Callable[[Tensor, Tensor, Potential], Tensor]
+Repulsion = Callable[[Tensor, Tensor | None, Potential], Tensor]
+
+TABLE_1: dict[str, tuple[Attraction, Repulsion]] = {
+    "infonce-l2": (_attract_l2, _repel_l2),
+    "infonce-cosine": (_attract_cosine, _repel_cosine),
+    "hinge": (_attract_hinge, _repel_hinge),
+    "covariance": (_attract_covariance, _repel_covariance),
+}

@@ -1,0 +1,152 @@
+"""The paper on one page: L(X) = E[L_diff] + λ · L_reg, with L_reg on the outputs of tapped blocks.
+
+Baseline: no regulariser. Dispersive: one view, `losses.disperse`. Contrastive: a second view of the same images with
+its own noise and time, `losses.contrast`; the denoising loss is taken on the first view only, and the second one is
+computed no further than the last tapped block (our reading: the paper does not say).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from harness.method.backbone import DiT
+from harness.method.guidance import Network
+from harness.method.losses import Potential, contrast, disperse
+from harness.method.randomness import generator
+
+
+class Process(Protocol):
+    """A generative process, such as the module `flow`."""
+
+    def draw_times(self, n: int, generator: torch.Generator) -> Tensor:
+        """Times for n samples, (N,)."""
+        ...
+
+    def interpolate(self, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """Noisy images x_t, what the network is given."""
+        ...
+
+    def loss(
+        self, net: Network, x: Tensor, y: Tensor, t: Tensor, noise: Tensor, taps: Sequence[int] = ()
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Denoising loss per sample, (N,), and the tapped block outputs."""
+        ...
+
+
+@dataclass(frozen=True)
+class Regularizer:
+    """λ · L_reg in plain numbers.
+
+    kind: "dispersive" or "contrastive". weight: λ. blocks: 1-based numbers of the blocks; the value of several is
+    their mean (our reading). group: pairs are formed inside contiguous blocks of this many samples (the paper's local
+    batch). noise, contrastive only: "independent" (t⁺ drawn as t) or "restricted" (t⁺ = t + gap · u clamped to [0, 1],
+    u uniform on [−1, 1)); ε⁺ is independent of ε in both. The gap is not published: its default is our reading.
+    """
+
+    kind: str
+    potential: Potential
+    weight: float
+    blocks: tuple[int, ...]
+    group: int
+    noise: str = "independent"
+    gap: float = 0.005
+
+    def __post_init__(self) -> None:
+        assert self.kind in ("dispersive", "contrastive"), self.kind
+        assert self.noise in ("independent", "restricted"), self.noise
+        assert self.blocks, "a regulariser acts on at least one block"
+        assert self.group >= 2, self.group
+
+
+@dataclass(frozen=True)
+class Draws:
+    """All that one training step draws for its N samples; the second view only where the regulariser has one."""
+
+    t: Tensor  # (N,)
+    noise: Tensor  # (N, C, H, W)
+    dropped: Tensor  # (N,) bool: labels replaced by the null label
+    t_plus: Tensor | None = None
+    noise_plus: Tensor | None = None
+
+    def slice(self, start: int, stop: int) -> "Draws":
+        """The draws of samples start … stop − 1: a rank's or a micro-batch's share."""
+        return replace(self, **{name: value[start:stop] for name, value in self._tensors().items()})
+
+    def to(self, device: torch.device | str) -> "Draws":
+        """The same draws on a device."""
+        return replace(self, **{name: value.to(device, non_blocking=True) for name, value in self._tensors().items()})
+
+    def _tensors(self) -> dict[str, Tensor]:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def draw(
+    process: Process, regularizer: Regularizer | None, shape: Sequence[int], label_drop: float, seed: int, step: int
+) -> Draws:
+    """Draw for the whole global batch of `shape` (N, C, H, W), on the CPU; every rank draws all and keeps its slice.
+
+    Each quantity has its own stream at (seed, purpose, step): all arms of a seed see the same times, noise and dropped
+    labels, whether or not they have a second view (common random numbers).
+    """
+    n = shape[0]
+    t = process.draw_times(n, generator(seed, "times", step))
+    noise = torch.randn(*shape, generator=generator(seed, "noise", step))
+    dropped = torch.rand(n, generator=generator(seed, "label drop", step)) < label_drop
+    if regularizer is None or regularizer.kind == "dispersive":
+        return Draws(t, noise, dropped)
+    times_plus = generator(seed, "times of the second view", step)
+    if regularizer.noise == "independent":
+        t_plus = process.draw_times(n, times_plus)
+    else:
+        t_plus = (t + regularizer.gap * (2 * torch.rand(n, generator=times_plus) - 1)).clamp(0, 1)
+    noise_plus = torch.randn(*shape, generator=generator(seed, "noise of the second view", step))
+    return Draws(t, noise, dropped, t_plus, noise_plus)
+
+
+class Objective(nn.Module):
+    """Loss of a training step; the module that DistributedDataParallel wraps.
+
+    Holds no weights but the network's. num_classes: the index of the null label.
+    """
+
+    def __init__(self, net: DiT, process: Process, regularizer: Regularizer | None, num_classes: int) -> None:
+        super().__init__()
+        self.net = net
+        self.process = process
+        self.regularizer = regularizer
+        self.num_classes = num_classes
+
+    def forward(self, x: Tensor, y: Tensor, draws: Draws) -> dict[str, Tensor]:
+        """x (N, C, H, W), y (N,) → scalars "loss" (to differentiate), "denoising" and, where there is a regulariser,
+        "regularizer" (L_reg, before λ). N must be a multiple of the group."""
+        y = torch.where(draws.dropped, self.num_classes, y)
+        blocks = self.regularizer.blocks if self.regularizer else ()
+        per_sample, h = self.process.loss(self.net, x, y, draws.t, draws.noise, blocks)
+        denoising = per_sample.mean()
+        if self.regularizer is None:
+            return {"loss": denoising, "denoising": denoising.detach()}
+        value = self._regularize(self.regularizer, h, x, y, draws)
+        total = denoising + self.regularizer.weight * value
+        return {"loss": total, "denoising": denoising.detach(), "regularizer": value.detach()}
+
+    def _regularize(self, regularizer: Regularizer, h: list[Tensor], x: Tensor, y: Tensor, draws: Draws) -> Tensor:
+        potential, group = regularizer.potential, regularizer.group
+        z = [_grouped(tapped, group) for tapped in h]
+        if regularizer.kind == "dispersive":
+            return torch.stack([disperse(view, potential) for view in z]).mean()
+        assert draws.t_plus is not None
+        assert draws.noise_plus is not None
+        x_plus = self.process.interpolate(x, draws.t_plus, draws.noise_plus)
+        h_plus = self.net.features(x_plus, (draws.t_plus,), y, regularizer.blocks)
+        pairs = zip(z, h_plus, strict=True)
+        return torch.stack([contrast(view, _grouped(plus, group), potential) for view, plus in pairs]).mean()
+
+
+def _grouped(h: Tensor, group: int) -> Tensor:
+    """(N, T, D) → (N/group, group, T·D): pairs are formed inside contiguous blocks of `group` samples."""
+    assert len(h) % group == 0, f"{len(h)} samples are no multiple of the group of {group}"
+    return h.reshape(-1, group, h[0].numel())

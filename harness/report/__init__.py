@@ -1,0 +1,1 @@
+"""The reading side: from stored results to tables, figures and one HTML page. Needs neither torch nor a GPU."""

@@ -1,0 +1,229 @@
+"""From folders to one tidy table: a row for each table × cell × seed × metric, and nothing is ever dropped."""
+
+import importlib.util
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from harness.files import replace
+from harness.grid import Cell, Run, Table
+from harness.report.labels import place_words
+from harness.store import Store
+
+Direction = Literal["lower", "higher", ""]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a metric is printed: its title, which direction is better ("" for neither), and its decimals."""
+
+    title: str
+    direction: Direction
+    decimals: int
+
+
+METRICS = {
+    "fid": Metric("FID", "lower", 2),
+    "kid": Metric("KID", "lower", 4),
+    "precision": Metric("precision", "higher", 3),
+    "recall": Metric("recall", "higher", 3),
+}
+
+IDENTITY_COLUMNS = ("table", "cell", "row", "column", "aside", "model", "epochs", "step", "seed", "train_id", "eval_id")
+RESULT_COLUMNS = ("state", "reason", "metric", "value", "direction", "protocol", "features_note")
+COLUMNS = IDENTITY_COLUMNS + RESULT_COLUMNS
+# Known before anything is measured; the file of a measurement adds its own words (features, reference, …).
+SETTING_COLUMNS = ("sampler", "intervals", "guidance", "guidance_channels", "sampling_precision", "labels", "weights")
+MEASURED_COLUMNS = ("nfe", "features", "generated", "reference", "reference_count")
+
+Scalar = str | int | float | bool | None
+
+
+class Thumbnails(BaseModel):
+    """How many tiles the picture beside a measurement holds."""
+
+    rows: int
+    columns: int
+
+
+class Protocol(BaseModel):
+    """What a number was measured with; further keys are kept and compared as well."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Scalar]
+
+    features: str
+    features_note: str = ""
+    generated: int
+    reference: str
+    reference_count: int
+
+
+class Measurement(BaseModel):
+    """The part of `evals/<eval_id>.json` that is read."""
+
+    train_id: str
+    eval_id: str
+    metrics: dict[str, Any]
+    protocol: Protocol
+    nfe: int
+    thumbnails: Thumbnails | None = None
+
+
+def metric_named(name: str) -> Metric:
+    """Return how a metric is printed; one that is not in `METRICS` has its own name and no direction."""
+    return METRICS.get(name, Metric(name, "", 4))
+
+
+def collect(store: Store, tables: Sequence[Table]) -> pd.DataFrame:
+    """Return one row for each table × cell × seed × metric.
+
+    A run that is not done gives one row: the table's metric, no value, its state and the reason.
+    """
+    found: dict[str, Outcome] = {}
+    records: list[dict[str, Any]] = []
+    for table in tables:
+        for cell in table.cells:
+            for run in cell.runs:
+                if run.eval_id not in found:
+                    found[run.eval_id] = read_outcome(store, run)
+                records.extend(_rows(table, cell, run, found[run.eval_id]))
+    return _frame(records)
+
+
+def write_csv(frame: pd.DataFrame, path: Path) -> None:
+    """Write the frame as CSV; the same frame gives the same bytes."""
+    replace(path, partial(frame.to_csv, index=False, lineterminator="\n"))
+
+
+def write(frame: pd.DataFrame, path: Path) -> None:
+    """Write the frame as CSV, and as Parquet beside it where pyarrow is installed."""
+    write_csv(frame, path)
+    if importlib.util.find_spec("pyarrow"):
+        replace(path.with_suffix(".parquet"), partial(frame.to_parquet, index=False))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run's folder says: a state of `Store.status` or "unreadable", and the measurement where there is one."""
+
+    state: str
+    reason: str = ""
+    measurement: Measurement | None = None
+
+
+def read_outcome(store: Store, run: Run) -> Outcome:
+    """Read what is known of a run; a broken file is told as the state "unreadable", never raised."""
+    try:
+        status = store.status(run.train_id, run.eval_id)
+        if status.state == "done":
+            content = store.eval_path(run.train_id, run.eval_id).read_bytes()
+            return _checked(Measurement.model_validate_json(content), run)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        return Outcome("unreadable", f"evals/{run.eval_id}.json: {where}{': ' if where else ''}{first['msg']}")
+    except OSError as error:
+        return Outcome("unreadable", f"{Path(str(error.filename)).name}: {error.strerror}")
+    except (KeyError, TypeError, AttributeError) as error:
+        return Outcome("unreadable", f"heartbeat.json or error.json is broken: {type(error).__name__} {error}")
+    reason = " ".join(str(status.reason).split())
+    if status.state == "running":
+        reason = f"{status.phase}, step {status.step} of {status.total}"
+    return Outcome(status.state, reason)
+
+
+def _checked(measurement: Measurement, run: Run) -> Outcome:
+    """Refuse a file that lies in the wrong folder or under the wrong name."""
+    if (measurement.train_id, measurement.eval_id) != (run.train_id, run.eval_id):
+        whose = f"{measurement.eval_id} of {measurement.train_id}"
+        return Outcome("unreadable", f"evals/{run.eval_id}.json holds another measurement: {whose}")
+    return Outcome("done", "", measurement)
+
+
+def _rows(table: Table, cell: Cell, run: Run, outcome: Outcome) -> Iterator[dict[str, Any]]:
+    identity = _identity(table, cell, run)
+    measurement, wanted = outcome.measurement, table.file.value
+    if measurement is None:
+        yield identity | _result(wanted, None, outcome.state, outcome.reason)
+        return
+    measured = {**measurement.protocol.model_dump(), "nfe": measurement.nfe}
+    identity = measured | identity | {"features_note": measurement.protocol.features_note}
+    identity["protocol"] = _short(identity)
+    for metric, value in ({wanted: None} | measurement.metrics).items():
+        if _is_number(value):
+            yield identity | _result(metric, float(value), "done", "")
+        else:
+            said = f"{metric} is {value!r}" if metric in measurement.metrics else f"it holds no {metric}"
+            yield identity | _result(metric, None, "unreadable", f"evals/{run.eval_id}.json: {said}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _identity(table: Table, cell: Cell, run: Run) -> dict[str, Any]:
+    sampler, evaluation = run.evaluation.sampler, run.evaluation.evaluation
+    return {
+        "table": table.name,
+        "cell": place_words(cell),
+        "row": cell.label(table.file.rows),
+        "column": cell.label(table.file.columns),
+        "aside": cell.aside,
+        "model": cell.settings.model,
+        "epochs": cell.settings.epochs,
+        "step": run.evaluation.step,
+        "seed": run.seed,
+        "train_id": run.train_id,
+        "eval_id": run.eval_id,
+        "protocol": "",
+        "features_note": "",
+        "sampler": sampler.method,
+        "intervals": sampler.intervals,
+        "guidance": sampler.guidance,
+        "guidance_channels": sampler.guidance_channels,
+        "sampling_precision": sampler.precision,
+        "labels": evaluation.labels,
+        "weights": evaluation.weights,
+    }
+
+
+def _result(metric: str, value: float | None, state: str, reason: str) -> dict[str, Any]:
+    direction = metric_named(metric).direction
+    number = math.nan if value is None else value
+    return {"metric": metric, "value": number, "direction": direction, "state": state, "reason": reason}
+
+
+def _short(row: dict[str, Any]) -> str:
+    guidance = "" if row["guidance"] == 1 else f" · guidance {row['guidance']:g} {row['guidance_channels']}"
+    return (
+        f"{row['features']} · {row['generated']} against {row['reference_count']} {row['reference']}"
+        f" · {row['sampler']} NFE {row['nfe']}{guidance}"
+    )
+
+
+def _frame(records: list[dict[str, Any]]) -> pd.DataFrame:
+    known = (*COLUMNS, *SETTING_COLUMNS, *MEASURED_COLUMNS)
+    others = sorted({key for record in records for key in record} - set(known))
+    return pd.DataFrame({name: _column([record.get(name) for record in records]) for name in (*known, *others)})
+
+
+def _column(values: list[Any]) -> Any:
+    """Whole numbers stay whole beside missing ones, and missing words are empty."""
+    present = [value for value in values if value is not None]
+    if all(isinstance(value, str) for value in present):
+        return ["" if value is None else value for value in values]
+    if all(type(value) is int for value in present):
+        return pd.array(values, dtype="Int64")
+    return values
+
+
+def protocol_columns(frame: pd.DataFrame) -> list[str]:
+    """Return the columns that must agree for two numbers to be comparable."""
+    return [name for name in frame.columns if name not in COLUMNS]

@@ -1,0 +1,225 @@
+"""One figure per table as inline SVG: a dot plot of every seed, or a heat map where both axes are numbers.
+
+Bytes depend on the numbers alone: fixed ids and fonts, no date, and none of the reader's own matplotlib settings.
+"""
+
+import textwrap
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from harness.report.labels import is_number
+from harness.report.svg import inline_svg
+from harness.report.tables import Pivot, PivotCell
+from harness.report.words import anchor, estimate, number, signed_percent, state_words
+
+WIDTH, LABELS, RIGHT = 5.0, 1.3, 0.12  # inches; narrow, so that the letters are still legible on a phone
+LINE, GAP = 0.165, 0.12
+SETTINGS: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "report",
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "text.parse_math": False,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+}
+# Drawn in these colours and printed as CSS variables, so that light and dark themes hold inside the figures.
+INK, MUTED, RULE, PAGE = "#010101", "#020202", "#030303", "#050505"
+ARMS = tuple(f"#04040{digit}" for digit in "123456")
+VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", RULE: "var(--rule)", PAGE: "var(--paper)"} | {
+    colour: f"var(--arm-{index})" for index, colour in enumerate(ARMS, start=1)
+}
+MARKERS = ("o", "s", "^", "D", "v", "P")
+CLEAR = {"facecolor": PAGE, "edgecolor": "none", "pad": 1}
+MARK: dict[str, Any] = {"markersize": 5.5, "linestyle": "none"}
+LOGARITHMIC_FROM = 10.0
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure: its kind ("dots" or "heat"), SVG to stand in the page, and words for those who cannot see it."""
+
+    kind: str
+    svg: str
+    alt: str
+
+
+def picture(pivot: Pivot) -> Picture | None:
+    """Return the figure of a table; None where nothing is measured.
+
+    Of a table that mixes protocols only what was measured by the most used one is drawn.
+    """
+    if not any(drawn(pivot, cell) for cell in pivot.cells):
+        return None
+    numeric = len(pivot.columns) > 1 and all(is_number(label) for label in (*pivot.columns, *_row_labels(pivot)))
+    kind = "heat" if numeric and any(c.change and drawn(pivot, c) for c in pivot.cells) else "dots"
+    alt = _alt(pivot)
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(SETTINGS)
+        figure = _heat_map(pivot) if kind == "heat" else _dot_plot(pivot)
+        return Picture(kind, inline_svg(figure, f"figure-{anchor(pivot.table.name)}", alt, VARIABLES), alt)
+
+
+def drawn(pivot: Pivot, cell: PivotCell) -> bool:
+    """Tell whether a cell has a mean, by the protocol that the figure shows."""
+    return cell.ours is not None and cell.letters[0] == next(iter(pivot.protocols))
+
+
+def _words(pivot: Pivot, cell: PivotCell) -> str:
+    """What a figure says where it has no mark to draw."""
+    return "other protocol" if cell.letters and not drawn(pivot, cell) else state_words(cell)
+
+
+def _row_labels(pivot: Pivot) -> list[str]:
+    return [row.label for row in pivot.rows]
+
+
+def _alt(pivot: Pivot) -> str:
+    parts = []
+    for cell in pivot.cells:
+        change = f" ({signed_percent(cell.change.percent)})" if cell.change else ""
+        value = number(cell.ours.mean, pivot.metric.decimals) + change if cell.ours and drawn(pivot, cell) else ""
+        parts.append(f"{cell.name} {value or _words(pivot, cell)}")
+    return f"{pivot.metric.title} of each cell: {'; '.join(parts)}."
+
+
+def _bands(pivot: Pivot) -> list[tuple[str, list[PivotCell]]]:
+    """Rows of the table as bands of the plot, with what stands outside its rows first."""
+    asides = [(cell.name, [cell]) for cell in pivot.asides]
+    rows = [(row.label, [row.across] if row.across else [c for c in row.cells if c]) for row in pivot.rows]
+    return [*asides, *rows]
+
+
+def _dot_plot(pivot: Pivot) -> Figure:
+    bands = _bands(pivot)
+    legend = _legend(pivot)
+    filled = sum(max(1, len(cells)) * LINE + GAP for _, cells in bands)
+    top, bottom = len(legend) * LINE + 0.1, 0.42
+    height = top + filled + bottom
+    figure = Figure(figsize=(WIDTH, height))
+    axes = figure.add_axes((LABELS / WIDTH, bottom / height, (WIDTH - LABELS - RIGHT) / WIDTH, filled / height))
+    _value_axis(axes, pivot)
+    axes.set_ylim(filled, 0)
+    y = GAP / 2
+    for label, cells in bands:
+        _band_label(axes, label, y + max(1, len(cells)) * LINE / 2)
+        for index, cell in enumerate(cells):
+            _draw_cell(axes, pivot, cell, y + (index + 0.5) * LINE)
+        y += max(1, len(cells)) * LINE + GAP
+        axes.axhline(y - GAP / 2, color=RULE, linewidth=0.4)
+    for index, cell in enumerate(legend):
+        place = (LABELS + 0.05) / WIDTH, 1 - (index + 0.5) * LINE / height
+        figure.add_artist(Line2D([place[0]], [place[1]], transform=figure.transFigure, **_mark(pivot, cell)))
+        figure.text(place[0] + 0.025, place[1], cell.column, va="center", color=INK)
+    return figure
+
+
+def _legend(pivot: Pivot) -> list[PivotCell]:
+    """One cell of each column, where there are several columns to tell apart."""
+    inside = [cell for row in pivot.rows for cell in row.cells if cell]
+    return [next(c for c in inside if c.column == label) for label in pivot.columns] if len(pivot.columns) > 1 else []
+
+
+def _mark(pivot: Pivot, cell: PivotCell) -> dict[str, Any]:
+    """Colour and shape of a cell's column, so that colour is never the only sign; a baseline is in the ink's colour."""
+    if cell.is_baseline or cell.column not in pivot.columns:
+        return MARK | {"color": INK, "marker": "o"}
+    index = pivot.columns.index(cell.column)
+    return MARK | {"color": ARMS[index % len(ARMS)], "marker": MARKERS[index % len(MARKERS)]}
+
+
+def _value_axis(axes: Axes, pivot: Pivot) -> None:
+    values = [run.value for c in pivot.cells if drawn(pivot, c) for run in c.runs if run.value is not None]
+    low, high = min(values), max(values)
+    if low > 0 and high / low > LOGARITHMIC_FROM:
+        axes.set_xscale("log")
+        axes.set_xlim(low / 1.25, high * 1.25)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_locator(NullLocator())
+    else:
+        margin = 0.08 * (high - low) or 0.1 * abs(high) or 1.0
+        axes.set_xlim(low - margin, high + margin)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−")))
+    axes.set_yticks([])
+    better = f" ({pivot.metric.direction} is better)" if pivot.metric.direction else ""
+    axes.set_xlabel(f"{pivot.metric.title}{better}", color=INK)
+    axes.tick_params(axis="x", color=RULE, labelcolor=MUTED, length=2.5, width=0.6)
+    axes.grid(axis="x", color=RULE, linewidth=0.4)
+    axes.set_axisbelow(True)
+    axes.spines[["left", "right", "top"]].set_visible(False)
+    axes.spines["bottom"].set(color=RULE, linewidth=0.6)
+    line = [cell.ours.mean for cell in pivot.baselines if cell.ours and drawn(pivot, cell)]
+    if len(pivot.baselines) == 1 and line:
+        axes.axvline(line[0], color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
+
+
+def _band_label(axes: Axes, label: str, y: float) -> None:
+    lines = textwrap.wrap(label, 20) or [""]
+    for index, line in enumerate(lines):
+        place = y + (index - (len(lines) - 1) / 2) * LINE * 0.9
+        axes.text(-0.02, place, line, transform=axes.get_yaxis_transform(), ha="right", va="center", color=INK)
+
+
+def _draw_cell(axes: Axes, pivot: Pivot, cell: PivotCell, y: float) -> None:
+    if cell.ours is None or not drawn(pivot, cell):
+        words = _words(pivot, cell)
+        axes.text(
+            0.01, y, words, transform=axes.get_yaxis_transform(), va="center", color=MUTED, style="italic", bbox=CLEAR
+        )
+        return
+    mark = _mark(pivot, cell)
+    mean, spread = cell.ours.mean, cell.ours.spread or 0.0
+    axes.plot([mean - spread, mean + spread], [y, y], color=mark["color"], linewidth=0.8)
+    axes.plot([mean], [y], **mark)
+    seeds = [run.value for run in cell.runs if run.value is not None]
+    hollow = {"markersize": 3.4, "markerfacecolor": "none", "markeredgewidth": 0.7}
+    axes.plot(seeds, [y] * len(seeds), **(mark | hollow))
+
+
+def _heat_map(pivot: Pivot) -> Figure:
+    """Change against the baseline in percent by row and column; blue is better, red worse, and the numbers say so."""
+    rows, columns = len(pivot.rows), len(pivot.columns)
+    left, top, bottom, side = 0.75, 0.1, 0.45, 0.5
+    height = rows * side + top + bottom
+    figure = Figure(figsize=(WIDTH, height))
+    extent = (left / WIDTH, bottom / height, (WIDTH - left - RIGHT) / WIDTH, rows * side / height)
+    axes = figure.add_axes(extent)
+    axes.set(xlim=(0, columns), ylim=(rows, 0), xlabel=pivot.table.file.columns, ylabel=pivot.table.file.rows)
+    axes.set_xticks([index + 0.5 for index in range(columns)], pivot.columns)
+    axes.set_yticks([index + 0.5 for index in range(rows)], _row_labels(pivot))
+    axes.tick_params(length=0, labelcolor=INK)
+    axes.spines[:].set_visible(False)
+    axes.xaxis.label.set_color(INK)
+    axes.yaxis.label.set_color(INK)
+    largest = max(abs(cell.change.percent) for cell in pivot.cells if cell.change and drawn(pivot, cell)) or 1.0
+    for i, row in enumerate(pivot.rows):
+        for j, cell in enumerate(row.cells):
+            if cell:
+                _tile(axes, pivot, cell, (j, i), largest)
+    return figure
+
+
+def _tile(axes: Axes, pivot: Pivot, cell: PivotCell, corner: tuple[int, int], largest: float) -> None:
+    x, y = corner
+    if cell.change is None or not drawn(pivot, cell):
+        axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=RULE, linewidth=0.6))
+        value = number(cell.ours.mean, pivot.metric.decimals) if cell.ours and drawn(pivot, cell) else ""
+        axes.text(x + 0.5, y + 0.5, value or _words(pivot, cell), ha="center", va="center", color=MUTED, style="italic")
+        return
+    towards = -1 if pivot.metric.direction == "higher" else 1
+    share = 0.5 + 0.4 * towards * cell.change.percent / largest  # ends of the map are left out: too dark to read on
+    colour = matplotlib.colormaps["RdBu_r"](share)
+    axes.add_patch(Rectangle(corner, 1, 1, facecolor=colour, edgecolor="none"))
+    ink = "#ffffff" if abs(share - 0.5) > 0.3 else "#111111"
+    change = signed_percent(cell.change.percent)
+    axes.text(x + 0.5, y + 0.4, change, ha="center", va="center", color=ink, size=9, weight="bold")
+    value = estimate(cell.ours, pivot.metric.decimals) if cell.ours else ""
+    axes.text(x + 0.5, y + 0.72, value, ha="center", va="center", color=ink, size=7)

@@ -1,0 +1,77 @@
+"""What a table shows, in sentences that are computed from its numbers."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from harness.report.labels import is_number
+from harness.report.tables import Pivot, PivotCell
+from harness.report.words import is_better, listed, share, signed_percent
+
+
+def findings(pivot: Pivot) -> list[str]:
+    """Say what a table shows: which arms beat the baseline, the best, and whether the signs are the paper's."""
+    if not pivot.table.scale.meaningful:
+        return ["Numbers at this scale mean nothing, so nothing is found."]
+    changed = [cell for cell in pivot.cells if cell.change]
+    if not changed:
+        return ["No change against our baseline is known yet."]
+    sentences = [*_against_baseline(pivot, changed), *_best(pivot, changed), *_columns(pivot)]
+    return [*sentences, *_beyond_spread(changed), *_signs(changed)]
+
+
+def _against_baseline(pivot: Pivot, changed: Sequence[PivotCell]) -> list[str]:
+    side = {"lower": "below", "higher": "above"}.get(pivot.metric.direction)
+    if side is None:
+        return []
+    wordy = [label for label in pivot.columns if label and not is_number(label)]
+    groups = {label: [cell for cell in changed if cell.column == label] for label in wordy}
+    groups = {label: cells for label, cells in groups.items() if cells} or {"": list(changed)}
+    parts = []
+    for label, cells in groups.items():
+        better = sum(is_better(pivot, cell.change.percent) for cell in cells if cell.change)
+        noun = "cell" if len(cells) == 1 else "cells"
+        parts.append(f"{share(better, len(cells))} {f'under “{label}”' if label else noun}")
+    return [f"{side.capitalize()} our baseline: {'; '.join(parts)}."]
+
+
+def _best(pivot: Pivot, changed: Sequence[PivotCell]) -> list[str]:
+    best = [cell for cell in pivot.cells if cell.is_best]
+    if len(best) != 1 or len(pivot.protocols) > 1:
+        return []
+    if best[0].is_baseline:
+        return ["The baseline itself is best."]
+    change = best[0].change
+    return [f"Best is “{best[0].name}”{f' ({signed_percent(change.percent)})' if change else ''}."]
+
+
+def _columns(pivot: Pivot) -> list[str]:
+    """Which column wins its row how often, where rows have at least two cells that are no baseline."""
+    wins: Counter[str] = Counter()
+    contests = 0
+    for row in pivot.rows:
+        rivals = [cell for cell in row.cells if cell and cell.change and not cell.is_baseline]
+        if len(rivals) < 2 or len({cell.letters for cell in rivals}) > 1:
+            continue
+        contests += 1
+        pick = min if pivot.metric.direction == "lower" else max
+        wins[pick(rivals, key=lambda cell: cell.change.percent if cell.change else 0).column] += 1
+    if not contests or is_number(pivot.columns[0]):
+        return []
+    parts = [f"“{label}” in {share(wins[label], contests)}" for label in pivot.columns if wins[label]]
+    return [f"The best column of its row is {listed(parts)}."]
+
+
+def _beyond_spread(changed: Sequence[PivotCell]) -> list[str]:
+    known = [cell.change for cell in changed if cell.change and cell.change.spread is not None]
+    if not known:
+        return ["With one seed, nothing tells these changes from chance."]
+    beyond = sum(abs(change.percent) > (change.spread or 0) for change in known)
+    return [f"The change is larger than its own spread over seeds in {share(beyond, len(known))}."]
+
+
+def _signs(changed: Sequence[PivotCell]) -> list[str]:
+    pairs = [(c.change.percent, c.paper.percent) for c in changed if c.change and c.paper and c.paper.percent]
+    if not pairs:
+        return []
+    same = sum(ours * theirs > 0 for ours, theirs in pairs)
+    return [f"It has the sign of the paper’s change in {share(same, len(pairs))} where we know the paper’s."]

@@ -1,0 +1,89 @@
+"""The report: one self-contained HTML file for each study, the same bytes whenever it is made from the same results."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.files import write_bytes
+from harness.grid import CONFIDENCE, SOURCES, Table, load_table
+from harness.report.collect import collect, write, write_csv
+from harness.store import Store
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def report(store: Store, reports: Path) -> Path:
+    """Make the report of a study from what the study's folder holds, and return its path.
+
+    Raises:
+        UserError: there is no such study, or one of its grid files cannot be read any more.
+    """
+    return make_report(store, study_tables(store), reports / store.study)
+
+
+def collect_study(store: Store, reports: Path) -> Path:
+    """Write a study's results as one tidy CSV (and Parquet where pyarrow is installed), and return the CSV's path.
+
+    Raises:
+        UserError: as `report`.
+    """
+    path = reports / store.study / "results.csv"
+    write(collect(store, study_tables(store)), path)
+    return path
+
+
+def study_tables(store: Store) -> list[Table]:
+    """Expand the study's grids again, numbered tables first and in the order of their numbers."""
+    tables = [load_table(Path(grid["grid"]), grid["scale"], grid["set"]) for grid in store.grids()]
+    return sorted(tables, key=lambda table: (not table.file.table[:1].isdigit(), table.file.table.zfill(8), table.name))
+
+
+def make_report(store: Store, tables: Sequence[Table], target: Path) -> Path:
+    """Write `target/index.html` and `target/results.csv` and return the path of the former."""
+    frame = collect(store, tables)
+    write_csv(frame, target / "results.csv")
+    path = target / "index.html"
+    write_bytes(path, render(content(store, tables, frame)).encode())
+    return path
+
+
+def content(store: Store, tables: Sequence[Table], frame: Any) -> dict[str, Any]:
+    """Gather everything that the template prints."""
+    from harness.report import findings, study, words
+    from harness.report.figures import picture
+    from harness.report.samples import sample_strips
+    from harness.report.tables import pivot
+
+    pivots = [pivot(table, frame) for table in tables]
+    return {
+        "study": store.study,
+        "scales": study.scales(tables),
+        "facts": study.facts(pivots),
+        "tables": [
+            {"pivot": p, "heading": study.heading(p.table),
+             "short_heading": study.short_heading(p.table), "picture": picture(p), "strips": sample_strips(store, p),
+             "findings": findings.findings(p)}
+            for p in pivots
+        ],
+        "readings": study.readings(run for table in tables for run in table.runs),
+        "index": study.index(store, pivots),
+        "states": words.STATES,
+        "confidence": CONFIDENCE,
+        "sources": SOURCES,
+        "words": words,
+    }  # fmt: skip
+
+
+def render(values: dict[str, Any]) -> str:
+    """Fill the template; every value is escaped, so that a name or a traceback with HTML in it is shown as text."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("page.html.j2").render(values)

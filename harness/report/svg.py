@@ -1,0 +1,67 @@
+"""Matplotlib's SVG made fit to stand inside a page: themed colours, ids that are its own, no header and no date."""
+
+import io
+import re
+import warnings
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Mapping
+
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+REFERENCE = re.compile(r"url\(#([^)]+)\)")
+
+
+def inline_svg(figure: Figure, prefix: str, alt: str, variables: Mapping[str, str]) -> str:
+    """Return a figure as an `<svg>` element for HTML.
+
+    prefix: put before every id, so that figures of one page cannot share any. alt: what the picture shows, for
+    those who cannot see it. variables: colour as drawn ("#010101") → CSS value ("var(--ink)").
+    """
+    buffer = io.StringIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # letters that our font lacks are drawn by the reader's
+        FigureCanvasSVG(figure).print_svg(buffer, metadata=NO_METADATA)
+    root = ElementTree.fromstring(buffer.getvalue())  # noqa: S314 (matplotlib wrote it a moment ago)
+    for element in root.iter():
+        element.tag = _local(element.tag)
+        element.text, element.tail = (element.text or "").strip() or None, None
+        for name in [name for name in element.attrib if _local(name) != name]:
+            element.set(_local(name), element.attrib.pop(name))
+    for defs in [defs for defs in root.findall("defs") if defs.find("style") is not None]:
+        root.remove(defs)  # its rules are written for `*` and would reach the whole page
+    _own_ids(root, prefix)
+    for element in root.iter():
+        if "style" in element.attrib:
+            element.set("style", _themed(element.attrib["style"], variables))
+    return _wrapped(root, alt)
+
+
+def _local(name: str) -> str:
+    return name.rpartition("}")[2]
+
+
+def _own_ids(root: ElementTree.Element, prefix: str) -> None:
+    """Drop the ids that nothing points to, and put the prefix before the others."""
+    used = {value[1:] for element in root.iter() if (value := element.get("href", "")).startswith("#")}
+    used |= {name for element in root.iter() for value in element.attrib.values() for name in REFERENCE.findall(value)}
+    for element in root.iter():
+        if (own := element.attrib.pop("id", None)) in used:
+            element.set("id", f"{prefix}-{own}")
+        if element.get("href", "").startswith("#"):
+            element.set("href", f"#{prefix}-{element.attrib['href'][1:]}")
+        for name, value in element.attrib.items():
+            element.set(name, REFERENCE.sub(rf"url(#{prefix}-\1)", value))
+
+
+def _themed(style: str, variables: Mapping[str, str]) -> str:
+    """Put CSS variables for colours, and leave the choice of font to the page."""
+    style = re.sub(r"font-family:[^;]*;?\s*", "", style)
+    return re.sub(r"#[0-9a-f]{6}", lambda match: variables.get(match[0], match[0]), style)
+
+
+def _wrapped(root: ElementTree.Element, alt: str) -> str:
+    drawn = ElementTree.Element("svg", {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": alt})
+    drawn.extend(root)
+    return ElementTree.tostring(drawn, encoding="unicode")

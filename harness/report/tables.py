@@ -1,0 +1,253 @@
+"""Tables as pivots of the tidy frame: ours ± spread, change against our baseline, the paper's value and its change."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any
+
+from harness.grid import Cell, Table
+from harness.report.collect import Metric, metric_named, protocol_columns
+from harness.report.labels import cell_name, place_words, row_label
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Protocol = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Mean over seeds; `spread` is the sample standard deviation, None with one seed."""
+
+    mean: float
+    spread: float | None
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Change:
+    """Change against our baseline in percent of the baseline's mean.
+
+    Where both have a seed, only seeds of both are compared, each with itself (`paired`), and `spread` is the sample
+    standard deviation of those differences in percent; otherwise the two means are compared.
+    """
+
+    percent: float
+    spread: float | None
+    seeds: tuple[int, ...]
+    paired: bool
+
+
+@dataclass(frozen=True)
+class PaperNumber:
+    """The paper's value, and its change in percent of the paper's own baseline where we know that."""
+
+    value: float
+    percent: float | None
+    source: str
+    confidence: str
+    note: str
+
+
+@dataclass(frozen=True)
+class RunState:
+    """One seed of a cell: what is known of it. `protocol` is a letter where the table mixes protocols."""
+
+    seed: int
+    train_id: str
+    eval_id: str
+    state: str
+    reason: str
+    value: float | None
+    protocol: str
+
+
+@dataclass(frozen=True)
+class PivotCell:
+    """One cell of a printed table. `ours` is None where nothing is measured or its seeds mix protocols."""
+
+    source: Cell
+    row: str
+    column: str
+    name: str
+    runs: tuple[RunState, ...]
+    ours: Estimate | None
+    paper: PaperNumber | None
+    change: Change | None = None
+    is_baseline: bool = False
+    is_best: bool = False
+
+    @property
+    def missing(self) -> tuple[RunState, ...]:
+        """The runs that give no value."""
+        return tuple(run for run in self.runs if run.value is None)
+
+    @property
+    def letters(self) -> tuple[str, ...]:
+        """Letters of the protocols its values were measured with."""
+        return tuple(sorted({run.protocol for run in self.runs if run.value is not None}))
+
+    @property
+    def mixed(self) -> bool:
+        """True where its seeds were not measured alike."""
+        return len(self.letters) > 1
+
+
+@dataclass(frozen=True)
+class PivotRow:
+    """A printed row: a cell or None for each column, or one cell `across` all columns."""
+
+    label: str
+    cells: tuple[PivotCell | None, ...]
+    across: PivotCell | None = None
+
+
+@dataclass(frozen=True)
+class Pivot:
+    """A table laid out as the paper's. `protocols` are by letter, in the order of how many values each has."""
+
+    table: Table
+    metric: Metric
+    columns: tuple[str, ...]
+    rows: tuple[PivotRow, ...]
+    asides: tuple[PivotCell, ...]
+    cells: tuple[PivotCell, ...]
+    protocols: Mapping[str, Protocol]
+    features_notes: tuple[str, ...]
+
+    @property
+    def baselines(self) -> tuple[PivotCell, ...]:
+        """The cells against which changes are taken."""
+        return tuple(cell for cell in self.cells if cell.is_baseline)
+
+
+def pivot(table: Table, frame: "pd.DataFrame") -> Pivot:
+    """Lay out one table of the frame that `collect` made."""
+    mine = frame[(frame["table"] == table.name) & (frame["metric"] == table.file.value)]
+    records: list[dict[str, Any]] = mine.to_dict("records")  # type: ignore[assignment]
+    protocols = _protocols(records, protocol_columns(frame))
+    by_cell: dict[str, list[RunState]] = {}
+    for record in records:
+        by_cell.setdefault(record["cell"], []).append(_run_state(record, protocols))
+    metric = metric_named(table.file.value)
+    cells = _compared(table, [_cell(table, cell, tuple(by_cell[place_words(cell)])) for cell in table.cells])
+    cells = _best_marked(cells, metric)
+    columns, rows = _laid_out(table, [cell for cell in cells if not cell.source.aside])
+    notes = sorted({record["features_note"] for record in records} - {""})
+    letters = {letter: protocol for protocol, letter in protocols.items()}
+    asides = tuple(cell for cell in cells if cell.source.aside)
+    return Pivot(table, metric, columns, rows, asides, tuple(cells), letters, tuple(notes))
+
+
+def _protocols(records: Sequence[dict[str, Any]], columns: Sequence[str]) -> dict[Protocol, str]:
+    """Name each protocol of the measured values by a letter, the most used first."""
+    for record in records:
+        record["_protocol"] = tuple((name, str(record[name])) for name in columns)
+    counted = Counter(record["_protocol"] for record in records if not math.isnan(record["value"]))
+    return {protocol: _letter(index) for index, (protocol, _) in enumerate(counted.most_common())}
+
+
+def _letter(index: int) -> str:
+    return chr(ord("a") + index) if index < 26 else f"p{index + 1}"
+
+
+def _run_state(record: dict[str, Any], protocols: Mapping[Protocol, str]) -> RunState:
+    value = None if math.isnan(record["value"]) else float(record["value"])
+    return RunState(
+        seed=int(record["seed"]),
+        train_id=record["train_id"],
+        eval_id=record["eval_id"],
+        state=record["state"],
+        reason=record["reason"],
+        value=value,
+        protocol="" if value is None else protocols[record["_protocol"]],
+    )
+
+
+def _cell(table: Table, cell: Cell, runs: tuple[RunState, ...]) -> PivotCell:
+    known = [run for run in runs if run.value is not None]
+    alike = len({run.protocol for run in known}) == 1
+    return PivotCell(
+        source=cell,
+        row=row_label(table, cell),
+        column=cell.label(table.file.columns),
+        name=cell_name(cell),
+        runs=runs,
+        ours=_estimate({run.seed: run.value for run in known if run.value is not None}) if alike else None,
+        paper=_paper(table, cell),
+    )
+
+
+def _estimate(values: Mapping[int, float]) -> Estimate:
+    numbers = list(values.values())
+    return Estimate(fmean(numbers), stdev(numbers) if len(numbers) > 1 else None, tuple(values))
+
+
+def _paper(table: Table, cell: Cell) -> PaperNumber | None:
+    own = table.paper(cell)
+    if own is None:
+        return None
+    baseline = table.baseline(cell)
+    other = table.paper(baseline) if baseline else None
+    percent = 100 * (own.value - other.value) / other.value if other and other.value else None
+    return PaperNumber(own.value, percent, own.source, own.confidence, own.note)
+
+
+def _compared(table: Table, cells: Sequence[PivotCell]) -> list[PivotCell]:
+    """Fill in the changes; values of different protocols are not compared."""
+    by_place = {cell.source.at: cell for cell in cells}
+    baselines = {cell.source.at: table.baseline(cell.source) for cell in cells}
+    serving = {baseline.at for baseline in baselines.values() if baseline}
+    compared = []
+    for cell in cells:
+        baseline = baselines[cell.source.at]
+        other = by_place[baseline.at] if baseline else None
+        change = change_between(cell, other) if other and cell.ours and other.letters == cell.letters else None
+        compared.append(replace(cell, change=change, is_baseline=cell.source.at in serving))
+    return compared
+
+
+def change_between(cell: PivotCell, baseline: PivotCell) -> Change | None:
+    """Return the change of one cell against another; None where a baseline of zero leaves it without meaning."""
+    ours = {run.seed: run.value for run in cell.runs if run.value is not None}
+    base = {run.seed: run.value for run in baseline.runs if run.value is not None}
+    common = ()
+    denominator = fmean([base[seed] for seed in common] or base.values())
+    if denominator == 0:
+        return None
+    if not common:
+        return Change(100 * (fmean(ours.values()) - denominator) / denominator, None, tuple(ours), False)
+    differences = [100 * (ours[seed] - base[seed]) / denominator for seed in common]
+    return Change(fmean(differences), stdev(differences) if len(common) > 1 else None, common, True)
+
+
+def _best_marked(cells: Sequence[PivotCell], metric: Metric) -> list[PivotCell]:
+    """Mark the best mean among those measured alike, where at least two are."""
+    alike: dict[tuple[str, ...], list[float]] = {}
+    for cell in cells:
+        if cell.ours:
+            alike.setdefault(cell.letters, []).append(cell.ours.mean)
+    pick = {"lower": min, "higher": max}.get(metric.direction)
+    best = {letters: pick(means) for letters, means in alike.items() if pick and len(means) > 1}
+    return [replace(cell, is_best=bool(cell.ours and best.get(cell.letters) == cell.ours.mean)) for cell in cells]
+
+
+def _laid_out(table: Table, cells: Sequence[PivotCell]) -> tuple[tuple[str, ...], tuple[PivotRow, ...]]:
+    """Make rows and columns; a cell alone in its row and in its column goes across, as the paper prints a baseline."""
+    order, columns = table.labels(table.file.rows), table.labels(table.file.columns)
+    lone = [cell for cell in cells if len(columns) > 1 and _is_lone(cell, cells)]
+    across = {cell.row: cell for cell in lone}
+    kept = tuple(label for label in columns if label not in {cell.column for cell in lone})
+    inside = {(cell.row, cell.column): cell for cell in cells}
+    assert len(inside) == len(cells), "two cells at one row and column"
+    in_order = sorted(cells, key=lambda cell: order.index(cell.source.label(table.file.rows)))
+    return kept, tuple(
+        PivotRow(row, (), across[row]) if row in across else PivotRow(row, tuple(inside.get((row, c)) for c in kept))
+        for row in dict.fromkeys(cell.row for cell in in_order)
+    )
+
+
+def _is_lone(cell: PivotCell, cells: Sequence[PivotCell]) -> bool:
+    return not any((other.row == cell.row or other.column == cell.column) and other is not cell for other in cells)

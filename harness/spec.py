@@ -1,0 +1,234 @@
+"""What a run *is*: frozen models that refuse unknown keys, canonical JSON, and the two identities.
+
+Two vocabularies live here. `Settings` is what people write, in the paper's words (SiT-B/2, 80 epochs, block 3/12).
+`TrainSpec` and `EvalSpec` are what runs and what is hashed: every field concrete, nothing that a cluster may change.
+`resolve.py` is the one way from the first to the second.
+"""
+
+import hashlib
+import json
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+LossName = Literal["infonce-l2", "infonce-cosine", "hinge", "covariance"]
+Precision = Literal["fp32", "bf16"]
+Size = Literal["S", "B", "L", "XL"]
+Patch = Literal["2", "4", "8"]
+Block = Annotated[int, Field(ge=1)] | Annotated[str, StringConstraints(pattern=r"^([1-9]\d*/[1-9]\d*|all|last)$")]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Frozen(BaseModel):
+    """A model that cannot change and refuses keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class Data(Frozen):
+    """The training set, by what the network must know of it; the engine checks the files against these numbers."""
+
+    name: str = Field(description="data set: digits, fashion-mnist, cifar10, imagenet256")
+    channels: Count = Field(description="channels of an image or latent")
+    size: Count = Field(description="height and width of an image or latent")
+    classes: Count = Field(description="number of labels")
+    flip: bool = Field(description="horizontal flips, each with probability one half")
+
+
+class Optimizer(Frozen):
+    """AdamW at a constant learning rate (the paper: 1e-4, no warm-up, no weight decay)."""
+
+    learning_rate: Positive = 1e-4
+    beta1: Share = 0.9
+    beta2: Share = Field(0.95, description="0.95 in the paper, 0.999 in the authors' PyTorch release")
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+
+
+class RegularizerSettings(Frozen):
+    """The loss on intermediate representations, in the paper's words."""
+
+    loss: Literal["none", "infonce-l2", "infonce-cosine", "hinge", "covariance"] = Field(
+        "none", description="row of the paper's Table 1; none trains the baseline"
+    )
+    kind: Literal["dispersive", "contrastive"] = Field("dispersive", description="without or with positive pairs")
+    lambda_: Positive = Field(0.5, alias="lambda", description="weight λ of the regulariser")
+    tau: Positive = Field(0.5, description="temperature τ of the InfoNCE losses")
+    blocks: Block | tuple[Block, ...] = Field(
+        "3/12",
+        description="tapped blocks: an integer k (the k-th block's output), k/n (that share of the depth), last, all",
+    )
+    group: Annotated[int, Field(ge=2)] = Field(
+        16, description="samples among which pairs are formed (the paper: the local batch of one device)"
+    )
+    noise: Literal["independent", "restricted"] = Field(
+        "independent", description="second view of a contrastive run: its own time, or one close to the first view's"
+    )
+    gap: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.005,
+        description="largest |t⁺ − t| between the two views under restricted noise",
+        json_schema_extra={"reading": "The paper's restricted-noise gap is known to us from memory only."},
+    )
+    epsilon: Positive = Field(
+        1.0,
+        description="margin ε of the hinge, in units of the root-mean-square distance between two representations",
+        json_schema_extra={"reading": "The paper's hinge margin ε is not known to us."},
+    )
+    offdiagonal: Positive = Field(
+        1.0,
+        description="weight w of the off-diagonal terms of the contrastive covariance loss, both terms being means",
+        json_schema_extra={"reading": "The paper's covariance weight w is not known to us."},
+    )
+    normalization: Literal["standardized", "centered"] = Field(
+        "standardized",
+        description="what is done to each feature over the group before its covariance is taken",
+        json_schema_extra={"reading": "How the paper normalises Cov is not known to us."},
+    )
+
+
+class SamplerSettings(Frozen):
+    """How images are drawn from a trained network."""
+
+    method: Literal["euler", "heun", "euler-maruyama"] = Field("heun", description="ODE (euler, heun) or SDE")
+    intervals: Count = Field(249, description="integration intervals; the reference code's 250 grid points are 249")
+    guidance: Annotated[float, Field(ge=1)] = Field(1.0, description="classifier-free guidance scale; 1 is none")
+    guidance_channels: Literal["three", "all"] = Field(
+        "three", description="channels under guidance: the reference code's first three, or all"
+    )
+    precision: Precision = "fp32"
+
+
+class EvaluationSettings(Frozen):
+    """What is drawn and what it is measured against."""
+
+    samples: Annotated[int, Field(ge=2)] = Field(50_000, description="images drawn for each measurement")
+    labels: Literal["random", "balanced"] = Field("random", description="class labels of the drawn images")
+    features: Literal["classifier", "inception-v3-compat"] = Field(
+        "inception-v3-compat", description="network whose features are compared"
+    )
+    reference: Literal["train", "test"] = Field("train", description="split of the data set that is the reference")
+    weights: Literal["ema", "raw"] = "ema"
+
+
+class Resources(Frozen):
+    """What a run asks of a cluster. Never hashed, and never allowed to change a number."""
+
+    gpus: Annotated[int, Field(ge=0)] = 0
+    cpus: Count = 1
+    memory_gb: Count = 4
+    hours: Positive = 1.0
+    partition: str | None = None
+    log_every: Count = Field(100, description="training steps between two lines of the log")
+    checkpoint_minutes: Positive = Field(10.0, description="minutes between checkpoints: what a kill may cost")
+    sampling_batch: Count = Field(256, description="images drawn at once")
+
+
+class Settings(Frozen):
+    """Everything that a table, a scale, a row or `--set` may say of a run."""
+
+    preset: str | None = Field(None, description="file in grids/presets whose settings lie under all others")
+    model: str = Field(description="family-size/patch, for example SiT-B/2")
+    epochs: Annotated[int, Field(ge=0)] = Field(
+        description="the paper's epochs; the scale says what one costs in steps"
+    )
+    data: Data
+    batch: Count
+    label_drop: Share = 0.1
+    ema: Share = 0.9999
+    precision: Precision = "fp32"
+    matmul: Literal["highest", "high", "medium"] = Field(
+        "highest", description="torch.set_float32_matmul_precision during training"
+    )
+    optimizer: Optimizer = Optimizer()
+    regularizer: RegularizerSettings = RegularizerSettings()
+    sampler: SamplerSettings = SamplerSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    resources: Resources = Resources()
+
+
+class Rung(Frozen):
+    """One size of the ladder: what S, B, L or XL means at a scale."""
+
+    depth: Count
+    width: Count
+    heads: Count
+
+
+class Model(Frozen):
+    """The transformer, concretely."""
+
+    depth: Count
+    width: Count
+    heads: Count
+    patch: Count
+
+
+class Regularizer(Frozen):
+    """The regulariser, concretely; fields that the loss does not use are None and so leave the identity alone."""
+
+    kind: Literal["dispersive", "contrastive"]
+    loss: LossName
+    lambda_: float = Field(alias="lambda")
+    blocks: tuple[int, ...]
+    group: int
+    tau: float | None = None
+    epsilon: float | None = None
+    normalization: Literal["standardized", "centered"] | None = None
+    offdiagonal: float | None = None
+    noise: Literal["independent", "restricted"] | None = None
+    gap: float | None = None
+
+
+class TrainSpec(Frozen):
+    """One training. The horizon is not part of it: the rate is constant, so epoch 80 of 800 *is* the 80-epoch run."""
+
+    process: Literal["flow"]
+    data: Data
+    model: Model
+    regularizer: Regularizer | None
+    optimizer: Optimizer
+    batch: int
+    label_drop: float
+    ema: float
+    precision: Precision
+    matmul: Literal["highest", "high", "medium"]
+    seed: int
+
+
+class EvalSpec(Frozen):
+    """One measurement of one checkpoint."""
+
+    step: int
+    sampler: SamplerSettings
+    evaluation: EvaluationSettings
+    first_image: int
+
+
+class Scale(Frozen):
+    """What the paper's words cost here."""
+
+    scale: str = Field(description="name of the scale, equal to its file's")
+    title: str
+    note: str = Field("", description="said under every table of a report at this scale")
+    meaningful: bool = Field(True, description="false where the numbers only prove that the code runs")
+    ladder: dict[Size, Rung] = Field(description="depth, width and heads that stand for each size")
+    patches: dict[Patch, Count] = Field(description="patch size that stands for the paper's 2, 4 and 8")
+    steps_per_epoch: Count = Field(description="training steps that stand for one of the paper's epochs")
+    seeds: tuple[int, ...] | None = None
+
+
+def canonical(model: BaseModel) -> str:
+    """Canonical JSON: every field, keys sorted, floats by repr; None dropped: a new knob leaves old ids alone."""
+    content = model.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def train_id(train: TrainSpec) -> str:
+    """Return the identity of a training: 12 hexadecimal digits of sha256."""
+    return hashlib.sha256(canonical(train).encode()).hexdigest()[:12]
+
+
+def eval_id(train: TrainSpec, evaluation: EvalSpec) -> str:
+    """Return the identity of a measurement of that training."""
+    return hashlib.sha256((train_id(train) + canonical(evaluation)).encode()).hexdigest()[:12]

@@ -1,0 +1,32 @@
+"""What the tests share."""
+
+import os
+import shutil
+
+import pytest
+
+
+def pytest_configure(config):
+    """One thread: the tests share two cores, and small networks gain nothing from more."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """In CI a skipped test is a failure: what it needs can be installed there."""
+    report = (yield).get_result()
+    if report.skipped and os.environ.get("HARNESS_NO_SKIP"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped where nothing may be: {report.longrepr}"
+
+
+@pytest.fixture(scope="session")
+def needs():
+    """Skip a test whose program is not installed; CI turns the skip into a failure."""
+
+    def need(*programs: str) -> None:
+        missing = [program for program in programs if shutil.which(program) is None]
+        if missing:
+            pytest.skip(f"not installed: {', '.join(missing)}")
+
+    return need

@@ -1,0 +1,112 @@
+#!/usr/bin/env bash
+# A real SLURM with accounting on one Debian machine, for the integration tests: two nodes of two cores each, run as
+# root. The "GPUs" are empty files: SLURM schedules them, and no device stands behind them.
+# Usage: cluster.sh up | down
+set -euo pipefail
+run=/run/slurm
+host=$(hostname -s)
+
+install_packages() {
+  command -v slurmctld >/dev/null && command -v slurmdbd >/dev/null && command -v mariadbd >/dev/null && return
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq slurm-wlm slurmdbd munge mariadb-server >/dev/null
+}
+
+write_configuration() {
+  mkdir -p $run/gpu /run/munge /run/mysqld /var/log/munge /var/log/slurm /var/spool/slurmctld /var/spool/slurmd-n{1,2} /etc/slurm
+  chown munge:munge /run/munge /var/log/munge
+  chown mysql:mysql /run/mysqld
+  touch $run/gpu/gpu{0,1}
+  cat >/etc/slurm/slurmdbd.conf <<X
+AuthType=auth/munge
+DbdHost=localhost
+SlurmUser=root
+StorageType=accounting_storage/mysql
+StorageHost=localhost
+StorageUser=slurm
+StoragePass=slurm
+StorageLoc=slurm_acct_db
+LogFile=/var/log/slurm/slurmdbd.log
+PidFile=$run/slurmdbd.pid
+X
+  chmod 600 /etc/slurm/slurmdbd.conf
+  cat >/etc/slurm/slurm.conf <<X
+ClusterName=local
+SlurmctldHost=$host(127.0.0.1)
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+MpiDefault=none
+StateSaveLocation=/var/spool/slurmctld
+SlurmdSpoolDir=/var/spool/slurmd-%n
+SlurmctldPidFile=$run/slurmctld.pid
+SlurmdPidFile=$run/slurmd-%n.pid
+SlurmctldLogFile=/var/log/slurm/slurmctld.log
+SlurmdLogFile=/var/log/slurm/slurmd-%n.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SchedulerType=sched/backfill
+SlurmdParameters=config_overrides
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+JobAcctGatherType=jobacct_gather/linux
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=localhost
+AccountingStorageTRES=gres/gpu
+GresTypes=gpu
+ReturnToService=2
+KillWait=5
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+NodeName=n[1-2] NodeHostname=$host NodeAddr=127.0.0.1 Port=[17001-17002] CPUs=2 RealMemory=10000 Gres=gpu:2 State=UNKNOWN
+PartitionName=gpu Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=10
+PartitionName=low Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=REQUEUE
+X
+  echo "NodeName=n[1-2] Name=gpu File=$run/gpu/gpu[0-1]" >/etc/slurm/gres.conf
+}
+
+start_accounting() {
+  running mariadbd || (setsid mariadbd --user=mysql --bind-address=127.0.0.1 >/var/log/slurm/mariadb.log 2>&1 &)
+  until_true mysqladmin ping
+  mysql -e "create database if not exists slurm_acct_db;
+            create user if not exists 'slurm'@'localhost' identified by 'slurm';
+            grant all on slurm_acct_db.* to 'slurm'@'localhost';"
+  running slurmdbd || slurmdbd
+  until_true sacctmgr -n show cluster
+  sacctmgr -i add cluster local >/dev/null 2>&1 || true
+  sacctmgr -i add account root Cluster=local >/dev/null 2>&1 || true
+}
+
+up() {
+  install_packages
+  write_configuration
+  running munged || su -s /bin/sh munge -c 'munged --force'
+  start_accounting
+  running slurmctld || slurmctld
+  for node in n1 n2; do
+    kill -0 "$(cat $run/slurmd-$node.pid 2>/dev/null)" 2>/dev/null || slurmd -N $node
+  done
+  until_true both_idle
+  sinfo
+}
+
+down() { # each by the id in its own pid file
+  for daemon in slurmd-n1 slurmd-n2 slurmctld slurmdbd; do
+    kill "$(cat $run/$daemon.pid 2>/dev/null)" 2>/dev/null || true
+  done
+  mysqladmin shutdown 2>/dev/null || true
+}
+
+running() { pgrep -x "$1" >/dev/null; }
+both_idle() { [[ $(sinfo -h -N -p gpu -t idle -o %N | sort -u | wc -l) == 2 ]]; }
+until_true() {
+  for _ in $(seq 120); do "$@" >/dev/null 2>&1 && return; sleep 0.5; done
+  echo "gave up waiting for: $*" >&2
+  return 1
+}
+
+case "${1:-}" in
+  up) up ;;
+  down) down ;;
+  *) echo "usage: cluster.sh up | down" >&2; exit 2 ;;
+esac

@@ -1,0 +1,102 @@
+"""The command line as a person meets it: plans at once, mistakes in one line with exit code 2, and nothing written."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness import cli
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """Return an empty project with the shipped grids."""
+    shutil.copytree(ROOT / "grids", tmp_path / "grids")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def harness(monkeypatch, capsys):
+    """Return a function that runs a command line and gives exit code, output and errors."""
+
+    def call(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["harness", *words])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        out = capsys.readouterr()
+        return code, out.out, out.err
+
+    return call
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*"))
+
+
+def test_plan_prints_the_papers_runs(project, harness):
+    before = files(project)
+    code, out, _ = harness("plan", "grids/table2.yaml", "--scale", "imagenet256")
+    assert code == 0
+    assert "13 cells × 1 seed(s) = 13 runs of SiT-B/2, 400,000 steps of 256; 13 trainings" in re.sub(r"\s+", " ", out)
+    assert out.count("to run") == 13
+    assert files(project) == before
+
+
+def test_plan_says_which_table_shares_a_run(project, harness):
+    _, out, _ = harness("plan", "grids/table2.yaml", "grids/table3.yaml", "--scale", "imagenet256")
+    rows = [line for line in out.splitlines() if line.endswith(("table2", "table3")) or " table3" in line]
+    assert len([line for line in rows if "to run" in line]) == 4  # baseline and default, in each of the two tables
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["run", "grids/table2.yaml", "--scale", "smoke", "--set", "regularizer.tua=1"],
+         "--set regularizer.tua=1: regularizer.tua: unknown key 'tua'; did you mean 'tau'?"),
+        (["run", "grids/table2.yaml", "--scale", "smoke", "--set", "regularizer.group=1"],
+         "--set regularizer.group=1: regularizer.group: Input should be greater than or equal to 2, found 1"),
+        (["run", "grids/table3.yaml", "--scale", "smoke", "--set", "regularizer.lambda=high"],
+         "--set regularizer.lambda=high: regularizer.lambda: "),
+        (["run", "grids/table2.yaml", "--scale", "smoke", "--set", "regularizer.blocks=5"],
+         "--set regularizer.blocks=5: regularizer.blocks: no block [5] in a network of 4 blocks"),
+        (["submit", "grids/table2.yaml", "--scale", "cifar10"], "cifar10"),
+        (["run", "grids/table2.yaml", "--scale", "smoke", "--results", "taken/results"],
+         "--results taken/results: cannot write in"),
+        (["run", "grids/table2.yaml", "--scale", "smoke", "--study", "../elsewhere"], "--study ../elsewhere: "),
+        (["report", "nothing"], "results/nothing: no study here"),
+        (["data", "get", "digitz"], "did you mean 'digits'?"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line_and_writes_nothing(project, harness, words, told):
+    (project / "taken").write_text("")
+    before = files(project)
+    code, _, err = harness(*words)
+    assert code == 2
+    assert told in err
+    assert "Traceback" not in err
+    assert len(err.strip().splitlines()) == 1
+    assert files(project) == before
+
+
+def test_a_mistake_in_the_file_is_told_with_its_line(project, harness):
+    grid = project / "grids" / "table3.yaml"
+    grid.write_text(grid.read_text().replace("3 of 12 (default): {regularizer.blocks: 3/12}",
+                                             "3 of 12 (default): {regularizer.blocks: 13/12}"))  # fmt: skip
+    line = grid.read_text().splitlines().index("    3 of 12 (default): {regularizer.blocks: 13/12}") + 1
+    code, _, err = harness("run", "grids/table3.yaml", "--scale", "smoke")
+    assert code == 2
+    assert err.startswith(f"grids/table3.yaml:{line}: regularizer.blocks: no block ")
+
+
+def test_help_of_the_installed_command():
+    done = subprocess.run([sys.executable, "-m", "harness.cli", "--help"], capture_output=True, text=True, check=True)
+    assert {"plan", "run", "submit", "status", "collect", "report", "data"} <= set(done.stdout.split())

@@ -1,0 +1,149 @@
+"""Grid files: expansion, precedence, and mistakes told with file, line, key and the nearest legal word."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from harness.errors import UserError
+from harness.grid import load_table
+
+GRIDS = Path(__file__).parents[1] / "grids"
+SCALES = sorted(p.stem for p in (GRIDS / "scales").glob("*.yaml"))
+TABLES = sorted(p.stem for p in GRIDS.glob("*.yaml"))
+
+
+@pytest.fixture
+def grids(tmp_path):
+    shutil.copytree(GRIDS, tmp_path / "grids")
+    return tmp_path / "grids"
+
+
+def edit(path: Path, old: str, new: str) -> int:
+    """Replace a text once and return the line where it stood."""
+    text = path.read_text()
+    assert text.count(old) >= 1, old
+    path.write_text(text.replace(old, new, 1))
+    return text[: text.index(old)].count("\n") + 1
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("table", TABLES)
+def test_every_table_expands_at_every_scale(table, scale):
+    expanded = load_table(GRIDS / f"{table}.yaml", scale)
+    assert len({cell.at for cell in expanded.cells}) == len(expanded.cells) > 0
+    assert all(len(cell.runs) == len(expanded.seeds) for cell in expanded.cells)
+
+
+def test_table2_is_the_papers():
+    table = load_table(GRIDS / "table2.yaml", "imagenet256")
+    assert len(table.runs) == 13
+    steps = {(run.evaluation.step, run.train.batch, run.train.optimizer.beta2) for run in table.runs}
+    assert steps == {(400_000, 256, 0.95)}
+    dispersive = next(c for c in table.cells if dict(c.at) == {"loss": "InfoNCE, ℓ2", "arm": "dispersive"})
+    regularizer = dispersive.runs[0].train.regularizer
+    assert (regularizer.lambda_, regularizer.tau, regularizer.blocks, regularizer.group) == (0.5, 0.5, (3,), 16)
+    paper, base = table.paper(dispersive), table.paper(table.baseline(dispersive))
+    assert round(100 * (paper.value / base.value - 1), 2) == -11.35
+
+
+def test_the_papers_changes_follow_from_its_values():
+    """The paper prints both; the values typed into the grid must give the changes that it prints."""
+    printed = {"InfoNCE, ℓ2": (19.65, 0.22, -11.35), "InfoNCE, cosine": (14.06, -4.55, -5.92),
+               "Hinge": (17.89, -3.70, -7.02), "Covariance": (3.73, -1.70, -1.84)}  # fmt: skip
+    table = load_table(GRIDS / "table2.yaml", "imagenet256")
+    arms = table.labels("arm")[1:]
+    for cell in table.cells[1:]:
+        change = 100 * (table.paper(cell).value / 36.49 - 1)
+        assert change == pytest.approx(printed[cell.label("loss")][arms.index(cell.label("arm"))], abs=0.006)
+
+
+def test_precedence(grids):
+    def learning_rate(*overrides):
+        return load_table(grids / "table2.yaml", "smoke", overrides).runs[0].train.optimizer.learning_rate
+
+    assert load_table(grids / "table2.yaml", "imagenet256").runs[0].train.optimizer.learning_rate == 1e-4  # preset
+    edit(grids / "table2.yaml", "  preset: paper", "  preset: paper\n  optimizer.learning_rate: 2.0e-4")
+    assert load_table(grids / "table2.yaml", "imagenet256").runs[0].train.optimizer.learning_rate == 2e-4  # table
+    assert learning_rate() == 1e-3  # scale
+    edit(grids / "table2.yaml", "baseline: {}", "baseline: {optimizer.learning_rate: 3.0e-4}")
+    assert learning_rate() == 3e-4  # row
+    edit(grids / "table2.yaml", "baseline: {optimizer.learning_rate: 3.0e-4}", "baseline: {}")
+    assert learning_rate("optimizer.learning_rate=4.0e-4") == 4e-4  # command line
+
+
+def test_presets():
+    official = load_table(GRIDS / "table3.yaml", "imagenet256", ["preset=official-pytorch"]).runs[2].train
+    assert (official.regularizer.lambda_, official.regularizer.tau, official.regularizer.group) == (0.25, 1.0, 32)
+    assert official.optimizer.beta2 == 0.999
+
+
+def test_zip(grids):
+    old = '  - product: {λ: ["0.25", "0.5", "1.0"], τ: ["0.25", "0.5", "1.0", "2.0"]}'
+    edit(grids / "table4.yaml", old, '  - zip: {λ: ["0.25", "0.5"], τ: ["1.0", "0.5"]}')
+    cells = load_table(grids / "table4.yaml", "smoke").cells
+    assert [cell.at for cell in cells[:2]] == [(("λ", "0.25"), ("τ", "1.0")), (("λ", "0.5"), ("τ", "0.5"))]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("  epochs: 80", "  epochs: 80\n  regularizer: {tua: 1.0}", ["regularizer.tua", "did you mean 'tau'?"]),
+        ("  epochs: 80", "  epochs: eighty", ["epochs", "integer", "'eighty'"]),
+        ("  model: SiT-B/2", "  model: SiT-H/2", ["model", "SiT-{S,B,L,XL}"]),
+        ("rows: loss", "rows: los", ["did you mean 'loss'?"]),
+        ("baseline: {loss: none", "baseline: {loss: nil", ["no label 'nil'"]),
+        ("    Hinge: {regularizer.loss: hinge}", "    Hinge: {regularizer.loss: hingy}", ["did you mean 'hinge'?"]),
+        ("title:", "titel:", ["unknown key 'titel'", "did you mean 'title'?"]),
+        ("confidence: H}", "confidence: Z}", ["confidence", "'Z'"]),
+        ("  preset: paper", "  preset: papre", ["did you mean 'paper'?"]),
+        ("    baseline: {}", "    baseline: {}\n    baseline: {}", ["said twice"]),
+        ("rows: loss", "rows: [loss", ["not YAML"]),
+    ],
+)
+def test_a_mistake_in_a_grid_is_told_with_its_line(grids, old, new, words):
+    line = edit(grids / "table2.yaml", old, new)
+    with pytest.raises(UserError) as error:
+        load_table(grids / "table2.yaml", "imagenet256")
+    text = str(error.value)
+    where, _, _ = text.partition(": ")
+    assert where.startswith(f"{grids}/table2.yaml:")
+    assert abs(int(where.rsplit(":", 1)[1]) - line) <= 1
+    assert all(word in text for word in words), text
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("regularizer.tua=1", "did you mean 'tau'?"),
+        ("regularizer.group=1", "greater than or equal to 2"),
+        ("regularizer.group=24", "do not divide the batch of 256"),
+        ("regularizer.blocks=13", "no block"),
+        ("regularizer.blocks=quarter", "regularizer.blocks"),
+        ("regularizer.loss=hinge", "label would lie"),
+        ("seeds=[0,0]", "different whole numbers"),
+        ("seeds", "expected key=value"),
+        ("batch=[", "not YAML"),
+        ("ema=1.5", "less than 1"),
+        ("regularizer=none", "needs keys below it"),
+        ("epochs.x=1", "lies below 'epochs'"),
+    ],
+)
+def test_a_mistake_on_the_command_line(override, words):
+    with pytest.raises(UserError) as error:
+        load_table(GRIDS / "table2.yaml", "imagenet256", [override])
+    assert str(error.value).startswith(f"--set {override}: ")
+    assert words in str(error.value)
+
+
+def test_unknown_scale_and_file():
+    with pytest.raises(UserError, match="did you mean 'digits'"):
+        load_table(GRIDS / "table2.yaml", "digit")
+    with pytest.raises(UserError, match=r"table22\.yaml: cannot be read: .*did you mean 'table2\.yaml'"):
+        load_table(GRIDS / "table22.yaml", "digits")
+
+
+def test_a_yaml_tag_cannot_run_code(grids):
+    edit(grids / "table2.yaml", "rows: loss", "rows: !!python/object/apply:os.getcwd []")
+    with pytest.raises(UserError, match="not YAML"):
+        load_table(grids / "table2.yaml", "smoke")

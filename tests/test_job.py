@@ -1,0 +1,183 @@
+"""A job makes what its folder lacks: once, to the same numbers, through any number of kills."""
+
+import json
+import multiprocessing
+import random
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from harness.files import read_json, read_jsonl
+from harness.grid import load_table
+from harness.launch import job as job_module
+from harness.launch.dispatch import run_pool
+from harness.launch.job import jobs_for
+from harness.store import Store
+
+GRIDS = Path(__file__).parents[1] / "grids"
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+    """Return a folder in which the digits' classifier is trained once for all these tests."""
+    return tmp_path_factory.mktemp("cache")
+
+
+def make_jobs(folder, data, *overrides, table="convergence", seeds="[0]"):
+    runs = load_table(GRIDS / f"{table}.yaml", "smoke", [f"seeds={seeds}", *overrides]).runs
+    return jobs_for(runs, Store(folder / "results", folder / "scratch", "study"), data)
+
+
+def weights(job):
+    path = job.store.scratch_folder(job.train_id) / f"weights-{job.steps:08d}.safetensors"
+    return load_file(path)
+
+
+def equal(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def without_measuring(monkeypatch):
+    monkeypatch.setattr(job_module.Job, "_evaluate", lambda *_: None)
+
+
+def test_one_job_for_each_training_with_all_its_checkpoints(tmp_path, data):
+    jobs = make_jobs(tmp_path, data)
+    assert [[e.step for e in job.evaluations] for job in jobs] == [[0, 20, 40, 80], [0, 20, 40, 80]]
+
+
+def test_a_checkpoint_on_the_way_is_the_shorter_run(tmp_path, data, monkeypatch):
+    without_measuring(monkeypatch)
+    long = make_jobs(tmp_path / "long", data)[1]
+    assert long().state == "done"
+    table = load_table(GRIDS / "table2.yaml", "smoke", ["epochs=40"])
+    run = next(r for r in table.runs if r.train_id == long.train_id)
+    (short,) = jobs_for([run], Store(tmp_path / "short", tmp_path / "short", "study"), data)
+    assert short().state == "done"
+    on_the_way = load_file(long.store.scratch_folder(long.train_id) / "weights-00000040.safetensors")
+    assert equal(weights(short), on_the_way)
+
+
+def test_measured_once_and_never_again(tmp_path, data, cache):
+    job = make_jobs(tmp_path, data)[0]
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "scratch" / "cache").symlink_to(cache)
+    assert job().state == "done"
+    folder = job.store.run_folder(job.train_id)
+    results = sorted((folder / "evals").glob("*.json"))
+    assert len(results) == len(job.evaluations) == 4
+    content = {json.loads(p.read_text())["spec"]["step"]: json.loads(p.read_text()) for p in results}
+    assert content[80]["nfe"] == 6  # Heun: two evaluations in each of three intervals
+    assert content[80]["metrics"]["fid"] < content[0]["metrics"]["fid"]
+    assert not (folder / "heartbeat.json").exists()
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
+    assert job().message == "nothing was missing"
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == before
+    lost = results[0].read_text()
+    results[0].unlink()
+    trained = (folder / "train.jsonl").read_text()
+    assert job().state == "done"
+    assert json.loads(results[0].read_text())["metrics"] == json.loads(lost)["metrics"]
+    assert (folder / "train.jsonl").read_text() == trained  # measured again, not trained again
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_as_diverged(tmp_path, data):
+    job = make_jobs(tmp_path, data, "optimizer.learning_rate=1.0e+30")[0]
+    outcome = job()
+    assert outcome.state == "diverged"
+    error = read_json(job.store.run_folder(job.train_id) / "error.json")
+    assert error["class"] == "diverged"
+    assert "not finite between steps" in error["message"]
+    assert job.store.status(job.train_id, "0" * 12).state == "diverged"
+
+
+def test_a_failure_is_stored_and_stops_nobody_else(tmp_path, data, monkeypatch):
+    without_measuring(monkeypatch)
+    bad, good = make_jobs(tmp_path, data)
+    shutil.rmtree(bad.store.scratch_folder(bad.train_id), ignore_errors=True)
+    bad.store.scratch_folder(bad.train_id).parent.mkdir(parents=True)
+    bad.store.scratch_folder(bad.train_id).write_text("a file where a folder should be")
+    assert bad().state == "failed"
+    assert "Traceback" in read_json(bad.store.run_folder(bad.train_id) / "error.json")["traceback"]
+    assert good().state == "done"
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_fails_one_run_only(tmp_path, data, cache):
+    jobs = make_jobs(tmp_path, data)
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "scratch" / "cache").symlink_to(cache)
+    outcomes = {}
+
+    def tell(job, outcome):
+        if outcome is None and job is jobs[0]:
+            killer = multiprocessing.Process(target=_kill_when_beating, args=(job,))
+            killer.start()
+        elif outcome is not None:
+            outcomes[job.train_id] = outcome
+
+    run_pool(jobs, 1, tell)
+    assert outcomes[jobs[0].train_id].state == "failed"
+    assert "worker process died" in outcomes[jobs[0].train_id].message
+    assert outcomes[jobs[1].train_id].state == "done"
+
+
+def _kill_when_beating(job):
+    import os
+    import signal
+
+    path = job.store.run_folder(job.train_id) / "heartbeat.json"
+    for _ in range(1000):
+        beat = read_json(path)
+        if beat:
+            os.kill(beat["pid"], signal.SIGKILL)
+            return
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+def test_killed_ten_times_and_bit_equal(tmp_path, data, monkeypatch):
+    """kill −9 at random steps; each start goes on from the last checkpoint."""
+    overrides = ("epochs=600", "resources.checkpoint_minutes=0.00001")
+    job, whole = (
+        jobs_for(
+            load_table(GRIDS / "table2.yaml", "smoke", overrides).runs[3:4],
+            Store(tmp_path / name, tmp_path / name / "scratch", "study"), data,
+        )[0]
+        for name in ("killed", "whole")
+    )  # fmt: skip
+    without_measuring(monkeypatch)
+    assert whole().state == "done"
+    chance, log = random.Random(0), job.store.run_folder(job.train_id) / "train.jsonl"
+    spawn = multiprocessing.get_context("spawn")
+    for kill in range(10):
+        process = spawn.Process(target=_train_only, args=(job,))
+        process.start()
+        aim = 50 * kill + chance.randrange(1, 50)
+        while process.is_alive() and (read_jsonl(log) or [{"step": 0}])[-1]["step"] < aim:
+            time.sleep(0.002)
+        assert process.is_alive(), "the run ended before it could be killed"
+        process.kill()
+        process.join()
+        for path in tmp_path.rglob("*.json"):
+            json.loads(path.read_text())
+    assert job().state == "done"
+    assert equal(weights(job), weights(whole))
+    lines = [read_jsonl(j.store.run_folder(j.train_id) / "train.jsonl") for j in (job, whole)]
+    terms = [[{k: v for k, v in line.items() if k != "images_per_second"} for line in log] for log in lines]
+    assert terms[0] == terms[1]
+    assert not list(tmp_path.rglob(".writing-*"))
+
+
+def _train_only(job):
+    job_module.Job._evaluate = lambda *_: None
+    job()

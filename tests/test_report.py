@@ -1,0 +1,447 @@
+"""The reading side: numbers against values worked out by hand, and every gap shown with its own words."""
+
+import base64
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import synthetic_study as synthetic
+from PIL import Image
+
+from harness.errors import UserError
+from harness.grid import Run, Table, load_table
+from harness.report import collect as collecting
+from harness.report.collect import collect, write
+from harness.report.findings import findings
+from harness.report.page import collect_study, make_report, report
+from harness.report.samples import sample_strips
+from harness.report.tables import Pivot, PivotCell, pivot
+from harness.report.words import mixed_sentences, state_words
+from harness.store import Store
+
+ROOT = Path(__file__).parents[1]
+TABLES = ("table2", "table3", "table4", "convergence")
+
+
+def pivot_of(store: Store, table: Table) -> Pivot:
+    return pivot(table, collect(store, [table]))
+
+
+def pivot_cell(laid_out: Pivot, *labels: str) -> PivotCell:
+    return next(c for c in laid_out.cells if tuple(label for _, label in c.source.at) == labels)
+
+
+def write_values(store: Store, table: Table, values: dict[str, dict[int, float]]) -> None:
+    """Write FIDs of Table 3 by block and seed."""
+    for label, by_seed in values.items():
+        for run in synthetic.cell_of(table, label).runs:
+            if run.seed in by_seed:
+                synthetic.write_measurement(store, run, by_seed[run.seed])
+
+
+class Page(HTMLParser):
+    """What a browser's parser would find: elements with their attributes, and the text between them."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attributes}))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def all(self, attribute: str) -> list[str]:
+        return [attributes[attribute] for _, attributes in self.elements if attribute in attributes]
+
+
+@pytest.fixture(scope="module")
+def full_page(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    folder = tmp_path_factory.mktemp("full")
+    store, tables = synthetic.new_store(folder), [synthetic.table_of(name) for name in TABLES]
+    synthetic.full_study(store, tables)
+    return Page(make_report(store, tables, folder / "reports").read_text(encoding="utf-8"))
+
+
+# Numbers
+
+
+def test_means_spreads_and_changes_are_those_of_hand_computation(tmp_path: Path) -> None:
+    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
+    write_values(store, table, {"none": {0: 5.0, 1: 4.6}, "all": {0: 4.5, 1: 4.3}})
+    laid_out = pivot_of(store, table)
+    baseline, all_blocks = pivot_cell(laid_out, "none"), pivot_cell(laid_out, "all")
+    assert baseline.ours
+    assert all_blocks.ours
+    assert all_blocks.change
+    assert all_blocks.paper
+    assert (baseline.ours.mean, baseline.ours.spread) == pytest.approx((4.8, 0.2828427))
+    assert (all_blocks.ours.mean, all_blocks.ours.spread) == pytest.approx((4.4, 0.1414214))
+    # Differences by seed are −0.5 and −0.3, with standard deviation 0.1414214; both over the baseline's mean of 4.8.
+    assert (all_blocks.change.percent, all_blocks.change.spread) == pytest.approx((-8.333333, 2.946278))
+    assert all_blocks.change.paired
+    assert all_blocks.paper.percent == pytest.approx(100 * (32.05 - 36.49) / 36.49)
+    assert baseline.change is None
+    assert baseline.is_baseline
+    assert [cell.row for cell in laid_out.cells if cell.is_best] == ["all"]
+
+
+def test_a_seed_is_compared_with_its_own_baseline(tmp_path: Path) -> None:
+    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
+    write_values(store, table, {"none": {0: 5.0, 1: 4.6}, "all": {1: 4.14}})
+    cell = pivot_cell(pivot_of(store, table), "all")
+    assert cell.ours
+    assert cell.change
+    assert (cell.ours.mean, cell.ours.spread) == (4.14, None)
+    assert (cell.change.percent, cell.change.spread, cell.change.seeds) == (pytest.approx(-10.0), None, (1,))
+    assert state_words(cell) == "seed 0 not run"
+
+
+def test_without_a_common_seed_the_means_are_compared_and_the_page_says_so(tmp_path: Path) -> None:
+    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
+    write_values(store, table, {"none": {0: 5.0}, "all": {1: 4.0}})
+    cell = pivot_cell(pivot_of(store, table), "all")
+    assert cell.change
+    assert (cell.change.percent, cell.change.paired) == (pytest.approx(-20.0), False)
+    assert "means of different seeds" in make_report(store, [table], tmp_path / "page").read_text(encoding="utf-8")
+
+
+def test_the_best_cell_follows_the_direction_of_the_metric(tmp_path: Path) -> None:
+    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
+    write_values(store, table, {"none": {0: 5.0}, "all": {0: 4.0}, "1 of 12": {0: 6.0}})
+    upwards = {"fid": collecting.Metric("FID", "higher", 2)}
+    assert [cell.row for cell in pivot_of(store, table).cells if cell.is_best] == ["all"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(collecting, "METRICS", upwards)
+        laid_out = pivot_of(store, table)
+        assert [cell.row for cell in laid_out.cells if cell.is_best] == ["1 of 12"]
+        assert findings(laid_out)[0] == "Above our baseline: one of two cells."
+
+
+def test_findings_follow_the_numbers(tmp_path: Path) -> None:
+    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
+    write_values(store, table, {"none": {0: 5.0, 1: 5.0}, "all": {0: 4.0, 1: 4.0}, "1 of 12": {0: 6.0, 1: 7.0}})
+    sentences = findings(pivot_of(store, table))
+    assert sentences[0] == "Below our baseline: one of two cells."
+    assert sentences[1].replace("\u202f", " ") == "Best is “block all” (−20.0 %)."
+    assert sentences[2] == "The change is larger than its own spread over seeds in all two."
+    assert sentences[3] == "It has the sign of the paper’s change in one of two where we know the paper’s."
+
+
+def test_findings_compare_the_columns_of_table_2(tmp_path: Path) -> None:
+    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table2")
+    synthetic.full_study(store, [table])
+    hinge = synthetic.cell_of(table, "Hinge", "dispersive")
+    for run in hinge.runs:
+        synthetic.write_measurement(store, run, 99.0)
+    sentences = findings(pivot_of(store, table))
+    assert "three of four under “dispersive”" in sentences[0]
+    assert "“dispersive” in three of four" in sentences[2]
+
+
+# Gaps
+
+
+def test_every_state_is_shown_with_its_own_words(tmp_path: Path) -> None:
+    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table2")
+    synthetic.full_study(store, [table])
+    losses = ("InfoNCE, ℓ2", "InfoNCE, cosine", "Hinge", "Covariance")
+    runs = [run for loss in losses for run in synthetic.cell_of(table, loss, "dispersive").runs]
+    for run in runs[:7]:
+        store.eval_path(run.train_id, run.eval_id).unlink()
+    synthetic.write_error(store, runs[1], "error", "CUDA out of memory")
+    synthetic.write_error(store, runs[2], "diverged", "the loss was nan at step 300")
+    synthetic.write_heartbeat(store, runs[3])
+    synthetic.write_heartbeat(store, runs[4], time=0.0)
+    synthetic.write_text(store.eval_path(runs[5].train_id, runs[5].eval_id), '{"train_id": "')
+    laid_out = pivot_of(store, table)
+    found = [state_words(pivot_cell(laid_out, loss, "dispersive")) for loss in losses]
+    assert found == ["not run, failed", "diverged, running", "interrupted, unreadable", "seed 0 not run"]
+    page = Page(make_report(store, [table], tmp_path / "page").read_text(encoding="utf-8"))
+    for words in [*found, "CUDA out of memory", "the loss was nan at step 300", "training, step 400 of 1200"]:
+        assert words in page.text
+    assert f"evals/{runs[5].eval_id}.json: Invalid JSON" in page.text
+    assert "26 measurements: 19 done, 2 not run" in page.text
+
+
+def test_what_the_paper_does_not_publish_is_said(full_page: Page) -> None:
+    table4 = synthetic.table_of("table4")
+    unpublished = sum(table4.paper(cell) is None for cell in table4.cells)
+    assert unpublished == 11
+    convergence = 6  # epochs 0, 20 and 40, two arms
+    assert full_page.text.count("not available to us") == unpublished + convergence
+
+
+def test_a_study_that_never_ran_is_a_page_of_gaps(tmp_path: Path) -> None:
+    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table2")
+    page = Page(make_report(store, [table], tmp_path / "page").read_text(encoding="utf-8"))
+    assert "all 26 runs of this table: no job has begun this run" in page.text
+    assert "Nothing of this table has been measured yet." in page.text
+    assert not [tag for tag, _ in page.elements if tag in ("svg", "img")]
+
+
+def test_collect_gives_a_row_for_every_metric_and_for_every_run_that_is_not_done(tmp_path: Path) -> None:
+    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
+    write_values(store, table, {"none": {0: 5.0}})
+    frame = collect(store, [table])
+    assert len(frame) == 5 + 11  # five numbers of the one measurement, and eleven runs to go
+    done = frame[frame["state"] == "done"].set_index("metric")
+    assert done["value"].to_dict() == {"fid": 5.0, "kid": 0.0123, "kid_std": 0.001, "precision": 0.5, "recall": 0.25}
+    assert done["direction"].to_dict() | {"kid_std": ""} == done["direction"].to_dict()
+    assert set(done["nfe"]) == {2 * table.runs[0].evaluation.sampler.intervals}
+    assert done["protocol"]["fid"].startswith("classifier-digits-1a2b3c4d5e6f · 1000 against 1437 digits/train · heun")
+    missing = frame[frame["state"] == "not run"]
+    assert set(missing["metric"]) == {"fid"}
+    assert missing["value"].isna().all()
+    write(frame, tmp_path / "tidy.csv")
+    again = pd.read_csv(tmp_path / "tidy.csv", keep_default_na=False)
+    assert list(again.columns) == list(frame.columns)
+    assert again["value"].tolist() == ["5.0", "0.0123", "0.001", "0.5", "0.25", *[""] * 11]
+    assert again["generated"].tolist() == ["1000"] * 5 + [""] * 11
+
+
+def test_parquet_holds_the_same_numbers(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
+    synthetic.full_study(store, [table])
+    path = collect_study(store, tmp_path / "reports")
+    assert pd.read_parquet(path.with_suffix(".parquet"))["value"].tolist() == pd.read_csv(path)["value"].tolist()
+
+
+def _corrupt(change: Callable[[dict], object]) -> Callable[[Store, Run], None]:
+    def write_changed(store: Store, run: Run) -> None:
+        path = synthetic.write_measurement(store, run, 5.0)
+        content = collecting.Measurement.model_validate_json(path.read_bytes()).model_dump()
+        change(content)
+        synthetic.write_text(path, content)
+
+    return write_changed
+
+
+def _heartbeat(store: Store, run: Run) -> None:
+    synthetic.write_text(store.run_folder(run.train_id) / "heartbeat.json", {"host": "elsewhere"})
+
+
+def _heartbeat_folder(store: Store, run: Run) -> None:
+    (store.run_folder(run.train_id) / "heartbeat.json").mkdir(parents=True)
+
+
+BROKEN: dict[str, tuple[Callable[[Store, Run], None], str]] = {
+    "no metric": (_corrupt(lambda c: c["metrics"].pop("fid")), "it holds no fid"),
+    "not a number": (_corrupt(lambda c: c["metrics"].update(fid=float("nan"))), "fid is nan"),
+    "a word": (_corrupt(lambda c: c["metrics"].update(fid="<i>low</i>")), "fid is '<i>low</i>'"),
+    "no protocol": (_corrupt(lambda c: c.pop("protocol")), "protocol: Field required"),
+    "another run's": (_corrupt(lambda c: c.update(train_id="0" * 12)), "holds another measurement"),
+    "torn heartbeat": (_heartbeat, "heartbeat.json or error.json is broken"),
+    "a folder for a file": (_heartbeat_folder, "heartbeat.json: Is a directory"),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_broken_file_is_told_and_never_raised(tmp_path: Path, broken: str) -> None:
+    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
+    write_broken, reason = BROKEN[broken]
+    write_broken(store, table.runs[0])
+    row = collect(store, [table]).iloc[0]
+    assert (row["state"], row["metric"]) == ("unreadable", "fid")
+    assert reason in row["reason"]
+    assert str(tmp_path) not in row["reason"]
+    assert pd.isna(row["value"])
+
+
+def test_a_torn_log_and_strange_folders_do_no_harm(tmp_path: Path) -> None:
+    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
+    write_values(store, table, {"none": {0: 5.0}})
+    synthetic.write_text(store.run_folder(table.runs[0].train_id) / "train.jsonl", '{"step": 1, "loss": 2}\n{"step": ')
+    synthetic.write_text(store.run_folder(table.runs[1].train_id), "a file where a folder should be")
+    (store.root / "no run at all").mkdir()
+    states = collect(store, [table]).drop_duplicates("eval_id")["state"]
+    assert Counter(states) == {"done": 1, "not run": 11}
+
+
+# Protocols
+
+
+def test_protocols_are_never_mixed_silently(tmp_path: Path) -> None:
+    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
+    write_values(store, table, {"none": {0: 5.0, 1: 5.0}, "all": {0: 4.0, 1: 4.0}, "1 of 12": {0: 4.0, 1: 4.0}})
+    other = {"features": "classifier-digits-ffffffffffff", "generated": 500}
+    synthetic.write_measurement(store, synthetic.cell_of(table, "all").runs[0], 0.1, other)
+    for run in synthetic.cell_of(table, "12 of 12").runs:
+        synthetic.write_measurement(store, run, 0.2, other)
+    laid_out = pivot_of(store, table)
+    inside, whole = pivot_cell(laid_out, "all"), pivot_cell(laid_out, "12 of 12")
+    assert inside.mixed
+    assert inside.ours is None
+    assert inside.change is None
+    assert whole.ours
+    assert whole.change is None
+    assert not whole.is_best
+    assert mixed_sentences(laid_out) == [
+        "a: features classifier-digits-1a2b3c4d5e6f, images 1000 (5 values)",
+        "b: features classifier-digits-ffffffffffff, images 500 (3 values)",
+    ]
+    page = Page(make_report(store, [table], tmp_path / "page").read_text(encoding="utf-8"))
+    assert "This table mixes protocols." in page.text
+    assert "the baseline was measured otherwise" in page.text
+    assert "other protocol" in page.text
+
+
+def test_one_protocol_is_one_sentence(full_page: Page) -> None:
+    assert "mixes protocols" not in full_page.text
+    table = synthetic.table_of("table2")
+    intervals = table.runs[0].evaluation.sampler.intervals
+    said = re.sub(r"\s+", " ", full_page.text)
+    assert "of 1,000 images with balanced labels against 1,437 images of digits/train" in said
+    assert f"{intervals} intervals, {2 * intervals} network evaluations an image" in said
+
+
+# The page
+
+
+HOSTILE = '<script>alert("x")</script> & $\\frac{1}{2}$ {{ 7 * 7 }} </svg></style>'
+
+
+def test_markup_and_formulas_in_names_and_reasons_are_text(tmp_path: Path) -> None:
+    shutil.copytree(synthetic.GRIDS, tmp_path / "grids")
+    grid = tmp_path / "grids" / "table3.yaml"
+    quoted = "'" + HOSTILE + "'"
+    text = grid.read_text(encoding="utf-8").replace("block: all", f"block: {quoted}").replace(", all]", f", {quoted}]")
+    grid.write_text(text.replace("    all: {", f"    {quoted}: {{"), encoding="utf-8")
+    store, table = synthetic.new_store(tmp_path), load_table(grid, "digits")
+    write_values(store, table, {"none": {0: 5.0}, HOSTILE: {0: 4.0}})
+    synthetic.write_error(store, synthetic.cell_of(table, "1 of 12").runs[0], "error", HOSTILE)
+    html = make_report(store, [table], tmp_path / "page").read_text(encoding="utf-8")
+    page = Page(html)
+    tags = Counter(tag for tag, _ in page.elements)
+    assert "script" not in tags
+    assert tags["style"] == html.count("</style>") == 1
+    assert tags["svg"] == html.count("</svg>") == 1
+    assert f"(seed 0): {HOSTILE}" in page.text
+    assert HOSTILE in " ".join(page.all("aria-label"))
+
+
+def test_the_page_is_whole_in_itself(full_page: Page) -> None:
+    outside = [url for name in ("src", "href", "action", "poster") for url in full_page.all(name)]
+    assert {url for url in outside if not url.startswith(("#", "data:"))} == {"results.csv"}
+    ids = full_page.all("id")
+    assert len(ids) == len(set(ids))
+    assert {url[1:] for url in outside if url.startswith("#")} <= set(ids)
+    pointed = re.findall(r"url\(#([^)]+)\)", " ".join(full_page.all("clip-path")))
+    assert pointed
+    assert set(pointed) <= set(ids)
+
+
+def test_tables_and_pictures_can_be_read_without_seeing_them(full_page: Page) -> None:
+    tags = Counter(tag for tag, _ in full_page.elements)
+    assert tags["table"] == tags["caption"] == 1 + 4 + 4  # objectives, the four tables, their runs
+    assert all("scope" in attributes for tag, attributes in full_page.elements if tag == "th")
+    assert all(attributes["alt"] for tag, attributes in full_page.elements if tag == "img")
+    labels = [attributes["aria-label"] for tag, attributes in full_page.elements if tag == "svg"]
+    assert len(labels) == 4
+    assert labels[0].startswith("FID of each cell: baseline 4.79; ")
+
+
+def test_the_paper_s_numbers_stand_beside_ours(full_page: Page) -> None:
+    said = full_page.text.replace("\u202f", " ")
+    for words in ("43.66", "+19.65 %", "32.35", "−11.35 %", "32.05", "−12.17 %", "L, secondary", "M, secondary"):
+        assert words in said
+    assert "high confidence; source: the paper" in " ".join(full_page.all("title"))
+
+
+def test_readings_are_named_where_a_run_uses_them(full_page: Page, tmp_path: Path) -> None:
+    for key in ("gap", "epsilon", "offdiagonal", "normalization"):
+        assert f"regularizer.{key}" in full_page.text
+    page = make_report(synthetic.new_store(tmp_path), [synthetic.table_of("table3")], tmp_path).read_text("utf-8")
+    assert "Our readings" not in page
+
+
+def test_a_scale_that_means_nothing_says_so(tmp_path: Path) -> None:
+    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table2", "smoke")
+    synthetic.full_study(store, [table])
+    page = Page(make_report(store, [table], tmp_path / "page").read_text(encoding="utf-8"))
+    assert "These numbers mean nothing." in page.text
+    assert "Below our baseline" not in page.text
+    assert "One seed, and so no spread." in page.text
+
+
+def test_strips_are_of_one_seed_and_say_what_is_missing(tmp_path: Path) -> None:
+    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table2")
+    synthetic.full_study(store, [table])
+    hinge = synthetic.cell_of(table, "Hinge", "dispersive").runs
+    for run in hinge:
+        store.eval_path(run.train_id, run.eval_id).with_suffix(".png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    found = sample_strips(store, pivot_of(store, table))
+    assert found
+    names = [strip.name for strip in found.strips]
+    losses = ("InfoNCE, ℓ2", "InfoNCE, cosine", "Hinge", "Covariance")
+    assert names == ["baseline", *(f"{loss} · dispersive" for loss in losses)]
+    assert [bool(strip.uri) for strip in found.strips] == [True, True, True, False, True]
+    assert found.strips[3].missing == "the picture of its samples is unreadable"
+    assert found.strips[0].alt == "20 samples of baseline, seed 0, in 2 rows of 10"
+    assert (found.strips[0].width, found.strips[0].height, found.strips[0].pixelated) == (80, 16, True)
+    with Image.open(io.BytesIO(base64.b64decode(found.strips[0].uri.partition(",")[2]))) as image:
+        assert image.tobytes() == synthetic.noise_picture(0).tobytes()
+
+
+def test_the_command_and_the_runs_are_listed(full_page: Page) -> None:
+    assert "harness run grids/table4.yaml --scale digits --study synthetic" in full_page.text
+    for run in synthetic.table_of("table2").runs:
+        assert run.train_id in full_page.text
+        assert run.eval_id in full_page.text
+
+
+# The study
+
+
+def test_a_report_needs_a_study(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no study here"):
+        report(synthetic.new_store(tmp_path), tmp_path / "reports")
+    assert not (tmp_path / "reports").exists()
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from harness.report.page import collect_study, report
+from harness.store import Store
+folder = Path(sys.argv[1])
+report(Store(folder / "results", folder / "scratch", "synthetic"), folder / "reports")
+loaded = sorted({name.partition(".")[0] for name in sys.modules} & {"torch", "torchvision", "timm", "sklearn"})
+print(loaded, sorted(name for name in sys.modules if name.startswith("harness.measure")))
+"""
+
+
+def test_the_report_has_equal_bytes_in_any_process_and_folder_and_needs_no_torch(tmp_path: Path) -> None:
+    store = synthetic.new_store(tmp_path / "first")
+    synthetic.full_study(store, [synthetic.table_of(name) for name in TABLES])
+    run = synthetic.cell_of(synthetic.table_of("table2"), "Hinge", "dispersive").runs[0]
+    store.eval_path(run.train_id, run.eval_id).unlink()
+    shutil.copytree(tmp_path / "first", tmp_path / "second" / "elsewhere")
+    pages = []
+    for folder, seed in ((tmp_path / "first", "1"), (tmp_path / "second" / "elsewhere", "2")):
+        environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}
+        words = [sys.executable, "-c", PROGRAM, str(folder)]
+        done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (0, "[] []\n"), done.stderr
+        target = folder / "reports" / "synthetic"
+        assert sorted(path.name for path in target.iterdir()) == ["index.html", "results.csv"]
+        pages.append(((target / "index.html").read_bytes(), (target / "results.csv").read_bytes()))
+    assert pages[0] == pages[1]
+    assert str(tmp_path).encode() not in pages[0][0]
+    headings = re.findall(r"<h2>(.*?)</h2>", pages[0][0].decode())
+    assert [heading.partition(".")[0] for heading in headings[1:6]] == [
+        "Table 1", "Table 2", "Table 3", "Table 4", "FID over training",
+    ]  # fmt: skip

@@ -1,0 +1,99 @@
+"""Identities: what they depend on, what they do not, and that they never drift."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from harness.grid import load_table
+from harness.resolve import SettingError, resolve_blocks
+from harness.spec import Resources, TrainSpec, canonical, eval_id, train_id
+
+GRIDS = Path(__file__).parents[1] / "grids"
+
+
+def run(table="table2", scale="imagenet256", overrides=(), index=0):
+    return load_table(GRIDS / f"{table}.yaml", scale, overrides).runs[index]
+
+
+def test_ids_are_pinned():
+    """A changed id orphans stored results: change these only together with the meaning of a field."""
+    tables, scales = ("table2", "table3", "table4"), ("imagenet256", "cifar10")
+    rows = {f"{t}/{s}/{i}": run(t, s, index=i) for t in tables for s in scales for i in (0, 3)}
+    assert {key: f"{r.train_id} {r.eval_id}" for key, r in rows.items()} == PINNED
+
+
+def test_measurement_does_not_touch_the_training():
+    plain, guided = run(), run(overrides=["sampler.guidance=1.5"])
+    assert plain.train_id == guided.train_id
+    assert plain.eval_id != guided.eval_id
+
+
+def test_longer_training_is_the_same_training():
+    assert run(overrides=["epochs=800"]).train_id == run(overrides=["epochs=80"]).train_id
+
+
+def test_resources_are_not_hashed():
+    asked = run(overrides=["resources.gpus=1", "resources.log_every=7"])
+    assert asked.resources == Resources(gpus=1, cpus=64, memory_gb=256, hours=24, log_every=7)
+    assert (asked.train_id, asked.eval_id) == (run().train_id, run().eval_id)
+
+
+def test_every_method_field_is_hashed():
+    base = run(index=3, overrides=["regularizer.tau=0.5"])
+    changes = ["regularizer.tau=0.7", "regularizer.lambda=0.7", "regularizer.group=32", "regularizer.blocks=all",
+               "optimizer.beta2=0.999", "label_drop=0.2", "ema=0.999", "batch=512", "precision=fp32", "matmul=high",
+               "data.flip=false", "model=SiT-S/2", "seeds=[1]"]  # fmt: skip
+    ids = [run(index=3, overrides=[change]).train_id for change in changes]
+    assert len({base.train_id, *ids}) == len(changes) + 1
+
+
+def test_a_new_optional_field_leaves_old_ids_alone():
+    class Later(TrainSpec):
+        knob: float | None = None
+
+    train = run(index=3).train
+    later = Later(**{name: getattr(train, name) for name in TrainSpec.model_fields})
+    assert canonical(later) == canonical(train)
+    assert train_id(later) == train_id(train)
+
+
+def test_the_baseline_does_not_know_the_regularizer():
+    assert run(overrides=["regularizer.tau=2.0", "regularizer.group=32"]).train_id == run().train_id
+
+
+def test_tables_share_the_baseline_and_the_default():
+    two, three, four = (load_table(GRIDS / f"table{n}.yaml", "imagenet256") for n in (2, 3, 4))
+    ids = [{run.eval_id for run in table.runs} for table in (two, three, four)]
+    assert len(ids[0] & ids[1] & ids[2]) == 2
+
+
+def test_eval_id_depends_on_the_training():
+    a, b = run(index=0), run(index=1)
+    assert a.evaluation == b.evaluation
+    assert eval_id(a.train, a.evaluation) != eval_id(b.train, b.evaluation)
+
+
+@pytest.mark.parametrize(
+    ("words", "depth", "numbers"),
+    [
+        ("3/12", 12, (3,)), ("3/12", 24, (6,)), ("3/12", 28, (7,)), ("3/12", 8, (2,)), ("1/12", 8, (1,)),
+        ("last", 12, (12,)), ("all", 4, (1, 2, 3, 4)), (5, 12, (5,)), ((1, "last"), 12, (1, 12)),
+    ],
+)  # fmt: skip
+def test_block_words(words, depth, numbers):
+    assert resolve_blocks(words, depth) == numbers
+
+
+@pytest.mark.parametrize("words", [13, "13/12", (1, 99)])
+def test_impossible_blocks(words):
+    with pytest.raises(SettingError, match="no block"):
+        resolve_blocks(words, 12)
+
+
+def test_specs_are_frozen():
+    with pytest.raises(ValidationError):
+        run().train.seed = 3  # type: ignore[misc]
+
+
+PINNED: dict[str, str] = {}
