@@ -1,7 +1,6 @@
 """A YAML file that remembers its lines, and errors that point into it."""
 
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -9,7 +8,7 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from harness.errors import UserError
+from harness.errors import UserError, nearest
 
 Keys = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)
@@ -84,13 +83,6 @@ def _collect_lines(node: yaml.Node, keys: Keys, lines: dict[Keys, int], path: Pa
                 raise UserError(f"{path}:{key.start_mark.line + 1}: key '{key.value}' is said twice")
             lines[inner] = key.start_mark.line + 1
             _collect_lines(value, inner, lines, path)
-
-
-def nearest(word: str, legal: Iterable[str]) -> str:
-    """Return "; did you mean 'x'?" for the nearest legal word, or the legal words where none is near."""
-    words = sorted(map(str, legal))
-    close = difflib.get_close_matches(str(word), words, n=1, cutoff=0.55)
-    return f"; did you mean '{close[0]}'?" if close else f"; legal: {', '.join(words)}"
 
 
 def flatten(content: Mapping[str, Any], document: Document, keys: Keys = (), prefix: str = "") -> dict[str, Leaf]:

@@ -44,7 +44,7 @@ def remove_temporaries(folder: Path) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file of the store; None where it is missing or not JSON."""
+    """Read a JSON file; None where it is missing or not JSON."""
     try:
         return json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError, ValueError):

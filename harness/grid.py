@@ -16,14 +16,13 @@ from harness.document import (
     Document,
     Leaf,
     flatten,
-    nearest,
     parse_overrides,
     read_document,
     validate,
     validate_document,
     where_written,
 )
-from harness.errors import UserError
+from harness.errors import UserError, nearest
 from harness.resolve import SettingError, resolve
 from harness.spec import EvalSpec, Frozen, Resources, Scale, Settings, TrainSpec, eval_id, train_id
 

@@ -22,7 +22,7 @@ from typing import Any, Literal
 from harness.errors import UserError
 from harness.files import read_json, write_json
 
-State = Literal["done", "running", "interrupted", "failed", "diverged", "not run"]
+State = Literal["done", "running", "interrupted", "failed", "diverged", "unreadable", "not run"]
 HEARTBEAT_STALE_SECONDS = 60.0
 IDENTITY = re.compile(r"[0-9a-f]{12}")
 
@@ -97,15 +97,21 @@ class Store:
         """Derive a run's status from which files exist."""
         if self.eval_path(train_id, eval_id).is_file():
             return Status("done")
-        folder = self.run_folder(train_id)
-        beat = read_json(folder / "heartbeat.json")
+        try:
+            return self._unfinished(self.run_folder(train_id))
+        except OSError as error:
+            return Status("unreadable", f"{Path(str(error.filename)).name}: {error.strerror}")
+        except (KeyError, TypeError, AttributeError):
+            return Status("unreadable", "heartbeat.json or error.json is broken; delete it")
+
+    def _unfinished(self, folder: Path) -> Status:
+        beat, error = read_json(folder / "heartbeat.json"), read_json(folder / "error.json")
         if beat and beating(beat):
             return Status("running", "", beat["step"], beat["total"], beat["phase"])
-        error = read_json(folder / "error.json")
         if error:
             return Status("diverged" if error["class"] == "diverged" else "failed", error["message"])
         if beat:
-            return Status("interrupted", f"last sign at step {beat['step']}; the next run goes on from its checkpoint")
+            return Status("interrupted", f"last sign at step {beat['step']}; the next run goes on from there")
         return Status("not run")
 
     def check_scale(self, scale: str) -> None:
@@ -117,7 +123,7 @@ class Store:
         for path in (self.root / "grids").glob("*.json"):
             other = (read_json(path) or {}).get("scale", scale)
             if other != scale:
-                raise UserError(f"--study {self.study}: its runs are at scale {other}, not {scale}; choose another name")
+                raise UserError(f"--study {self.study}: its runs are at scale {other}; choose another name")
 
     def record_grid(self, table: str, grid: Path, scale: str, overrides: list[str]) -> None:
         """Remember that a grid belongs to this study, so that the report can be made from the study alone."""
@@ -138,4 +144,7 @@ class Store:
                 f"{self.root}: no study here; 'harness run GRID --scale SCALE --study {self.study}' makes one"
             )
         for path in files:
-            yield read_json(path)
+            content = read_json(path)
+            if not isinstance(content, dict) or not content.keys() >= {"grid", "scale", "set"}:
+                raise UserError(f"{path}: not a record of a grid; delete it, and 'harness run' writes it again")
+            yield content

@@ -80,8 +80,9 @@ def test_features_are_the_taps_of_forward_in_the_order_asked():
     net = given("sit")
     x, t, y = (GOLDEN[f"sit.{name}"] for name in "xty")
     for taps in itertools.permutations((1, 2)):
-        for a, b in zip(net(x, (t,), y, taps)[1], net.features(x, (t,), y, taps), strict=True):
+        for number, a, b in zip(taps, net(x, (t,), y, taps)[1], net.features(x, (t,), y, taps), strict=True):
             assert torch.equal(a, b)
+            torch.testing.assert_close(a, GOLDEN[f"sit.block{number}"], rtol=1e-5, atol=1e-5)
     reached = []
     net.blocks[2].register_forward_hook(lambda *_: reached.append(2))
     net.features(x, (t,), y, (2,))

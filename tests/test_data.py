@@ -231,7 +231,7 @@ def test_failed_download_says_what_to_do(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(torchvision.datasets, "FashionMNIST", offline)
     with pytest.raises(UserError, match=r"\(no network here\); apt-get install dataset-fashion-mnist"):
         get("fashion-mnist", tmp_path)
-    with pytest.raises(UserError, match="legal: digits, fashion-mnist, cifar10"):
+    with pytest.raises(UserError, match="did you mean 'fashion-mnist'"):
         get("mnist", tmp_path)
 
 

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
+from harness.method.distances import distances, gram
 from harness.method.losses import TABLE_1, Potential, contrast, disperse, floor
 
 GOLDEN = load_file(Path(__file__).parent / "golden" / "disp_given.safetensors")
@@ -108,6 +109,15 @@ def test_gradients_are_those_of_the_values(potential):
     assert torch.autograd.gradcheck(lambda a: disperse(a, potential), (views(6, 4)[0].view(2, 3, 4).requires_grad_(),))
 
 
+def test_gram_matrices_differentiate_whatever_is_done_with_them():
+    """Also where the gradient is not symmetric, and over several stretches of features."""
+    z, z_plus = (view.requires_grad_() for view in views(3, 4))
+    assert torch.autograd.gradcheck(gram, (z,))
+    assert torch.autograd.gradcheck(gram, (z, z_plus))
+    wide = torch.randn(2, 3, 40_000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(gram(wide), torch.einsum("gid,gjd->gij", wide, wide))
+
+
 @pytest.mark.parametrize("name", ["infonce-l2", "infonce-cosine"])
 def test_contrastive_infonce_is_a_cross_entropy(name):
     z, z_plus = views(8, 6)
@@ -163,16 +173,29 @@ def test_gradients_are_finite_in_degenerate_groups(potential, kind, dtype):
         assert all(g.isfinite().all() and g.abs().max() < 1e3 for g in found)
 
 
-def test_duplicates_do_not_disturb_the_hinge_gradient_of_the_others():
+def test_rows_that_coincide_do_not_disturb_the_hinge_gradient():
     """The root of a rounding error would be a distance, and its gradient noise, where the true one is 0."""
     z = torch.randn(16, 3000, generator=torch.Generator().manual_seed(0)) + 10
     z[5] = z[3]
     potential = Potential("hinge", epsilon=3.0)
     (found,), (exact,) = (gradient(lambda a: disperse(a, potential), view) for view in (z, z.double()))
     assert relative_error(found, exact) < 3e-6
-    (found,) = gradient(lambda a: contrast(a, z, potential), z)
-    (exact,) = gradient(lambda a: contrast(a, z.double(), potential), z.double())
-    assert relative_error(found, exact) < 3e-6
+    found = gradient(lambda a, b: contrast(a, b, potential), z, z.roll(1, 0))  # z_i coincides with z_{i+1}⁺
+    exact = gradient(lambda a, b: contrast(a, b, potential), z.double(), z.double().roll(1, 0))
+    assert all(relative_error(f, e) < 3e-6 for f, e in zip(found, exact, strict=True))
+
+
+def test_distances_where_the_gradient_of_the_root_is_infinite():
+    """Each distance on its own, so that nothing above (a clamp, say) hides the zero diagonal."""
+    z, z_plus = views(4, 3)
+    z_plus[1] = z[2]
+    weights = torch.arange(16, dtype=torch.float64).view(4, 4)
+    (found,) = gradient(lambda a: (weights * distances(a)).sum(), z)
+    difference = F.normalize(z[:, None] - z[None], dim=-1)
+    torch.testing.assert_close(found, ((weights + weights.T)[..., None] * difference).sum(1))
+    (found,) = gradient(lambda a: (weights * distances(a, z_plus)).sum(), z)
+    difference = F.normalize(z[:, None] - z_plus[None], dim=-1)
+    torch.testing.assert_close(found, (weights[..., None] * difference).sum(1))
 
 
 @pytest.mark.parametrize("mean", [0, 100])
@@ -255,6 +278,7 @@ def test_a_group_of_one_is_refused():
 
 MEMORY = """
 import resource, torch
+from harness.method.distances import distances, gram
 from harness.method.losses import Potential, disperse
 potential = Potential("covariance")
 torch.autograd.grad(disperse(z := torch.randn(4, 32, requires_grad=True), potential), z)

@@ -132,12 +132,19 @@ def test_the_best_cell_follows_the_direction_of_the_metric(tmp_path: Path) -> No
 
 def test_findings_follow_the_numbers(tmp_path: Path) -> None:
     store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
-    write_values(store, table, {"none": {0: 5.0, 1: 5.0}, "all": {0: 4.0, 1: 4.0}, "1 of 12": {0: 6.0, 1: 7.0}})
+    values = {
+        "none": {0: 5.0, 1: 5.0},
+        "all": {0: 4.0, 1: 4.0},
+        "1 of 12": {0: 6.0, 1: 7.0},
+        "7 of 12": {0: 4.9, 1: 4.9},
+    }
+    write_values(store, table, values)
     sentences = findings(pivot_of(store, table))
-    assert sentences[0] == "Below our baseline: one of two cells."
+    assert sentences[0] == "Below our baseline: two of three cells."
     assert sentences[1].replace("\u202f", " ") == "Best is “block all” (−20.0 %)."
-    assert sentences[2] == "The change is larger than its own spread over seeds in all two."
-    assert sentences[3] == "It has the sign of the paper’s change in one of two where we know the paper’s."
+    assert sentences[2] == "The change is larger than its own spread over seeds in all three."
+    assert sentences[3] == "It has the sign of the paper’s change in two of three where we know the paper’s."
+    assert sentences[4:] == ["Of its 6 cells, two have no mean yet."]
 
 
 def test_findings_compare_the_columns_of_table_2(tmp_path: Path) -> None:
@@ -241,6 +248,7 @@ def _heartbeat_folder(store: Store, run: Run) -> None:
 BROKEN: dict[str, tuple[Callable[[Store, Run], None], str]] = {
     "no metric": (_corrupt(lambda c: c["metrics"].pop("fid")), "it holds no fid"),
     "not a number": (_corrupt(lambda c: c["metrics"].update(fid=float("nan"))), "fid is nan"),
+    "too large": (_corrupt(lambda c: c["metrics"].update(fid=10**400)), "fid is 1000"),
     "a word": (_corrupt(lambda c: c["metrics"].update(fid="<i>low</i>")), "fid is '<i>low</i>'"),
     "no protocol": (_corrupt(lambda c: c.pop("protocol")), "protocol: Field required"),
     "another run's": (_corrupt(lambda c: c.update(train_id="0" * 12)), "holds another measurement"),
@@ -331,6 +339,8 @@ def test_markup_and_formulas_in_names_and_reasons_are_text(tmp_path: Path) -> No
     assert tags["svg"] == html.count("</svg>") == 1
     assert f"(seed 0): {HOSTILE}" in page.text
     assert HOSTILE in " ".join(page.all("aria-label"))
+    drawn = re.sub('aria-label="[^"]*"', "", html[html.index("<svg") : html.index("</svg>")])
+    assert r"$\frac{1}{2}$" in drawn
 
 
 def test_the_page_is_whole_in_itself(full_page: Page) -> None:
@@ -382,7 +392,8 @@ def test_strips_are_of_one_seed_and_say_what_is_missing(tmp_path: Path) -> None:
     synthetic.full_study(store, [table])
     hinge = synthetic.cell_of(table, "Hinge", "dispersive").runs
     for run in hinge:
-        store.eval_path(run.train_id, run.eval_id).with_suffix(".png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+        picture = store.eval_path(run.train_id, run.eval_id).with_suffix(".png")
+        picture.write_bytes(picture.read_bytes()[:-300])
     found = sample_strips(store, pivot_of(store, table))
     assert found
     names = [strip.name for strip in found.strips]

@@ -14,7 +14,7 @@ from harness.engine.sources import (
     read_bytes,
     read_latent_meta,
 )
-from harness.errors import UserError
+from harness.errors import UserError, nearest
 
 # sha256 of the IDX files inside the four published archives; the wrapping .gz differs from copy to copy.
 FASHION_MNIST_SHA256 = {
@@ -43,7 +43,7 @@ def get(name: str, root: Path) -> str:
         UserError: an unknown name, a failed download or a wrong checksum, with what to do about it.
     """
     if name not in GETTERS:
-        raise UserError(f"data get: '{name}' is unknown; legal: {', '.join(GETTERS)}")
+        raise UserError(f"data get {name}: unknown{nearest(name, GETTERS)}")
     return GETTERS[name](root)
 
 

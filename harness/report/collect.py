@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -131,8 +132,6 @@ def read_outcome(store: Store, run: Run) -> Outcome:
         return Outcome("unreadable", f"evals/{run.eval_id}.json: {where}{': ' if where else ''}{first['msg']}")
     except OSError as error:
         return Outcome("unreadable", f"{Path(str(error.filename)).name}: {error.strerror}")
-    except (KeyError, TypeError, AttributeError) as error:
-        return Outcome("unreadable", f"heartbeat.json or error.json is broken: {type(error).__name__} {error}")
     reason = " ".join(str(status.reason).split())
     if status.state == "running":
         reason = f"{status.phase}, step {status.step} of {status.total}"
@@ -165,7 +164,7 @@ def _rows(table: Table, cell: Cell, run: Run, outcome: Outcome) -> Iterator[dict
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _identity(table: Table, cell: Cell, run: Run) -> dict[str, Any]:

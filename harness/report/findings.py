@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from harness.report.labels import is_number
 from harness.report.tables import Pivot, PivotCell
-from harness.report.words import is_better, listed, share, signed_percent
+from harness.report.words import count, counted, is_better, listed, share, signed_percent
 
 
 def findings(pivot: Pivot) -> list[str]:
@@ -16,7 +16,13 @@ def findings(pivot: Pivot) -> list[str]:
     if not changed:
         return ["No change against our baseline is known yet."]
     sentences = [*_against_baseline(pivot, changed), *_best(pivot, changed), *_columns(pivot)]
-    return [*sentences, *_beyond_spread(changed), *_signs(changed)]
+    return [*sentences, *_beyond_spread(changed), *_signs(changed), *_left_out(pivot)]
+
+
+def _left_out(pivot: Pivot) -> list[str]:
+    without = sum(cell.ours is None for cell in pivot.cells)
+    have = "has" if without == 1 else "have"
+    return [f"Of its {counted(len(pivot.cells), 'cell')}, {count(without)} {have} no mean yet."] if without else []
 
 
 def _against_baseline(pivot: Pivot, changed: Sequence[PivotCell]) -> list[str]:

@@ -113,7 +113,7 @@ def _training_words(train: TrainSpec) -> str:
     decay = f", weight decay {adam.weight_decay:g}" if adam.weight_decay else ""
     return (
         f"batch {train.batch}, AdamW at {adam.learning_rate:g} with β ({adam.beta1:g}, {adam.beta2:g}){decay}, "
-        f"averaging {train.ema:g}, label drop {train.label_drop:g}, {train.precision}"
+        f"EMA {train.ema:g}, label drop {train.label_drop:g}, {train.precision}"
     )
 
 

@@ -213,7 +213,7 @@ def change_between(cell: PivotCell, baseline: PivotCell) -> Change | None:
     """Return the change of one cell against another; None where a baseline of zero leaves it without meaning."""
     ours = {run.seed: run.value for run in cell.runs if run.value is not None}
     base = {run.seed: run.value for run in baseline.runs if run.value is not None}
-    common = ()
+    common = tuple(seed for seed in ours if seed in base)
     denominator = fmean([base[seed] for seed in common] or base.values())
     if denominator == 0:
         return None
