@@ -68,9 +68,8 @@ def main() -> None:
     plain, dispersive = (statistics.median(column) for column in zip(*pairs, strict=True))
     ratio = statistics.median(b / a for a, b in pairs)
     print(f"SiT-S/2, batch {arguments.batch}, {arguments.precision}, {device}, {torch.get_num_threads()} thread(s)")
-    print(
-        f"without the loss {plain:.3f} s, with it {dispersive:.3f} s a step; with / without, median of pairs: {ratio:.4f}"
-    )
+    print(f"median seconds a step: {plain:.3f} without the loss, {dispersive:.3f} with it")
+    print(f"with / without, median of pairs: {ratio:.4f}")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 Bytes depend on the numbers alone: fixed ids and fonts, no date, and none of the reader's own matplotlib settings.
 """
 
+import itertools
+import math
 import textwrap
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +13,6 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from harness.report.labels import is_number
@@ -186,40 +187,50 @@ def _draw_cell(axes: Axes, pivot: Pivot, cell: PivotCell, y: float) -> None:
 
 def _heat_map(pivot: Pivot) -> Figure:
     """Change against the baseline in percent by row and column; blue is better, red worse, and the numbers say so."""
+    import seaborn  # takes most of a second, and only this figure needs it
+
     rows, columns = len(pivot.rows), len(pivot.columns)
     left, top, bottom, side = 0.75, 0.1, 0.45, 0.5
     height = rows * side + top + bottom
     figure = Figure(figsize=(WIDTH, height))
-    extent = (left / WIDTH, bottom / height, (WIDTH - left - RIGHT) / WIDTH, rows * side / height)
-    axes = figure.add_axes(extent)
-    axes.set(xlim=(0, columns), ylim=(rows, 0), xlabel=pivot.table.file.columns, ylabel=pivot.table.file.rows)
-    axes.set_xticks([index + 0.5 for index in range(columns)], pivot.columns)
-    axes.set_yticks([index + 0.5 for index in range(rows)], _row_labels(pivot))
-    axes.tick_params(length=0, labelcolor=INK)
-    axes.spines[:].set_visible(False)
+    axes = figure.add_axes((left / WIDTH, bottom / height, (WIDTH - left - RIGHT) / WIDTH, rows * side / height))
+    changes = [[_worse(pivot, cell) for cell in row.cells] for row in pivot.rows]
+    largest = max(abs(change) for row in changes for change in row if change is not None) or 1.0
+    seaborn.heatmap(
+        [[math.nan if change is None else change for change in row] for row in changes],
+        annot=[[_tile_words(pivot, cell) for cell in row.cells] for row in pivot.rows],
+        fmt="",
+        cmap="RdBu_r",
+        vmin=-1.25 * largest,  # the ends of the map are left out: too dark to read on
+        vmax=1.25 * largest,
+        cbar=False,
+        xticklabels=list(pivot.columns),
+        yticklabels=_row_labels(pivot),
+        annot_kws={"size": 8},
+        ax=axes,
+    )
+    for (row, column), change in ((p, changes[p[0]][p[1]]) for p in itertools.product(range(rows), range(columns))):
+        if change is None:  # seaborn writes nothing where there is no number
+            words = _tile_words(pivot, pivot.rows[row].cells[column])
+            axes.text(column + 0.5, row + 0.5, words, ha="center", va="center", color=MUTED, style="italic")
+    axes.set(xlabel=pivot.table.file.columns, ylabel=pivot.table.file.rows)
+    axes.tick_params(length=0, labelcolor=INK, labelrotation=0)
     axes.xaxis.label.set_color(INK)
     axes.yaxis.label.set_color(INK)
-    largest = max(abs(cell.change.percent) for cell in pivot.cells if cell.change and drawn(pivot, cell)) or 1.0
-    for i, row in enumerate(pivot.rows):
-        for j, cell in enumerate(row.cells):
-            if cell:
-                _tile(axes, pivot, cell, (j, i), largest)
     return figure
 
 
-def _tile(axes: Axes, pivot: Pivot, cell: PivotCell, corner: tuple[int, int], largest: float) -> None:
-    x, y = corner
-    if cell.change is None or not drawn(pivot, cell):
-        axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=RULE, linewidth=0.6))
-        value = number(cell.ours.mean, pivot.metric.decimals) if cell.ours and drawn(pivot, cell) else ""
-        axes.text(x + 0.5, y + 0.5, value or _words(pivot, cell), ha="center", va="center", color=MUTED, style="italic")
-        return
-    towards = -1 if pivot.metric.direction == "higher" else 1
-    share = 0.5 + 0.4 * towards * cell.change.percent / largest  # ends of the map are left out: too dark to read on
-    colour = matplotlib.colormaps["RdBu_r"](share)
-    axes.add_patch(Rectangle(corner, 1, 1, facecolor=colour, edgecolor="none"))
-    ink = "#ffffff" if abs(share - 0.5) > 0.3 else "#111111"
-    change = signed_percent(cell.change.percent)
-    axes.text(x + 0.5, y + 0.4, change, ha="center", va="center", color=ink, size=9, weight="bold")
-    value = estimate(cell.ours, pivot.metric.decimals) if cell.ours else ""
-    axes.text(x + 0.5, y + 0.72, value, ha="center", va="center", color=ink, size=7)
+def _worse(pivot: Pivot, cell: PivotCell | None) -> float | None:
+    """Return a cell's change in percent, positive where it is worse; None where there is none by the drawn protocol."""
+    if cell is None or cell.change is None or not drawn(pivot, cell):
+        return None
+    return cell.change.percent * (-1 if pivot.metric.direction == "higher" else 1)
+
+
+def _tile_words(pivot: Pivot, cell: PivotCell | None) -> str:
+    if cell is None:
+        return ""
+    value = estimate(cell.ours, pivot.metric.decimals) if cell.ours and drawn(pivot, cell) else ""
+    if cell.change is None or not value:
+        return value or _words(pivot, cell)
+    return f"{signed_percent(cell.change.percent)}\n{value}"
