@@ -4,6 +4,7 @@ import itertools
 import multiprocessing
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -48,7 +49,7 @@ def _slot(queue: deque[Job], tell: Told) -> None:
             job = queue.popleft()
         except IndexError:
             break
-        executor = executor or ProcessPoolExecutor(1, mp_context=spawn)
+        executor = executor or ProcessPoolExecutor(1, mp_context=spawn, initializer=_die_with, initargs=(os.getpid(),))
         tell(job, None)
         try:
             tell(job, executor.submit(job).result())
@@ -58,6 +59,17 @@ def _slot(queue: deque[Job], tell: Told) -> None:
             tell(job, job.fail(RuntimeError("the worker process died: killed, or out of memory")))
     if executor:
         executor.shutdown()
+
+
+def _die_with(parent: int) -> None:
+    """Let a worker end when the process that started it is gone, for then nobody would ever stop it."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def submit(jobs: Sequence[Job], logs: Path) -> list[str]:

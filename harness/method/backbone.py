@@ -19,7 +19,8 @@ class DiT(nn.Module):
     """A pure function of its inputs: no label dropping, no guidance, no modes, no randomness.
 
     input_size: H = W. num_classes: labels 0 … num_classes − 1; index num_classes is the null label. learn_sigma: the
-    head has 2C channels. The weights are torch's defaults until `initialise` or a checkpoint sets them.
+    head has 2C channels. second_time: MeanFlow's network, which is given two times, t and t − r, and adds up their
+    embeddings. The weights are torch's defaults until `initialise` or a checkpoint sets them.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class DiT(nn.Module):
         num_classes: int,
         learn_sigma: bool = False,
         mlp_ratio: float = 4.0,
+        second_time: bool = False,
     ) -> None:
         super().__init__()
         assert input_size % patch_size == 0, (input_size, patch_size)
@@ -41,6 +43,7 @@ class DiT(nn.Module):
         self.grid_size = input_size // patch_size
         self.x_embedder = PatchEmbed(input_size, patch_size, in_channels, hidden_size)
         self.t_embedder = TimeEmbedder(hidden_size)
+        self.h_embedder = TimeEmbedder(hidden_size) if second_time else None
         self.y_embedder = LabelEmbedder(num_classes, hidden_size)
         positions = sincos_positions(hidden_size, self.grid_size)
         self.pos_embed = nn.Parameter(positions[None], requires_grad=False)  # (1, T, D)
@@ -50,7 +53,7 @@ class DiT(nn.Module):
     def forward(
         self, x: Tensor, times: tuple[Tensor, ...], y: Tensor, taps: Sequence[int] = ()
     ) -> tuple[Tensor, list[Tensor]]:
-        """x (N, C, H, W), times one tensor (N,), y (N,) → the head's raw output (N, C or 2C, H, W), [h (N, T, D) …].
+        """x (N, C, H, W), times one or two of (N,), y (N,) → the head's raw output (N, C or 2C, H, W), [h (N, T, D) …].
 
         taps: numbers of the blocks whose outputs to return, in that order; 1 is the first block, depth the last.
         """
@@ -66,15 +69,22 @@ class DiT(nn.Module):
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
         """(tokens after block `last`, conditioning, tapped outputs)."""
         assert all(1 <= tap <= len(self.blocks) for tap in taps), (taps, len(self.blocks))
-        (t,) = times
         h = self.x_embedder(x) + self.pos_embed  # (N, T, D)
-        c = self.t_embedder(t) + self.y_embedder(y)  # (N, D)
+        c = self._embed_times(times) + self.y_embedder(y)  # (N, D)
         outputs = {}
         for number, block in enumerate(self.blocks[:last], start=1):
             h = block(h, c)  # (N, T, D)
             if number in taps:
                 outputs[number] = h
         return h, c, [outputs[tap] for tap in taps]
+
+    def _embed_times(self, times: tuple[Tensor, ...]) -> Tensor:
+        """One of (N,), or two where there is a second embedder → (N, D)."""
+        if self.h_embedder is None:
+            (t,) = times
+            return self.t_embedder(t)
+        t, span = times
+        return self.t_embedder(t) + self.h_embedder(span)
 
     def _unpatchify(self, x: Tensor) -> Tensor:
         """(N, T, P·P·C) → (N, C, H, W)."""
@@ -92,7 +102,7 @@ class DiT(nn.Module):
         for name, weight in self.named_parameters():
             if name.endswith("bias") or "adaLN_modulation" in name or name == "final_layer.linear.weight":
                 nn.init.zeros_(weight)
-            elif name.startswith(("t_embedder", "y_embedder")):
+            elif name.startswith(("t_embedder", "h_embedder", "y_embedder")):
                 nn.init.normal_(weight, std=0.02, generator=g)
             elif name != "pos_embed":
                 nn.init.xavier_uniform_(weight.detach().flatten(1), generator=g)
@@ -151,7 +161,7 @@ class TimeEmbedder(nn.Module):
     def forward(self, t: Tensor) -> Tensor:
         """(N,) → (N, D)."""
         steps = torch.arange(self.frequencies, dtype=torch.float32, device=t.device) / self.frequencies
-        angles = t[:, None].float() * torch.exp(-math.log(10_000) * steps)
+        angles = t[:, None] * torch.exp(-math.log(10_000) * steps)
         return self.mlp(torch.cat((angles.cos(), angles.sin()), dim=-1))
 
 

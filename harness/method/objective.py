@@ -7,7 +7,7 @@ computed no further than the last tapped block (our reading: the paper does not 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +19,14 @@ from harness.method.randomness import generator
 
 
 class Process(Protocol):
-    """A generative process, such as the module `flow`."""
+    """A generative process, such as the module `flow`.
+
+    Its times t are (N,), or (N, K) for a network of K times: the columns are what the network is given. A dropped
+    label is the null label; a process that must know which were dropped is told that label when it is made.
+    """
 
     def draw_times(self, n: int, generator: torch.Generator) -> Tensor:
-        """Times for n samples, (N,)."""
+        """Times for n samples, (N,) or (N, K)."""
         ...
 
     def interpolate(self, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
@@ -33,6 +37,15 @@ class Process(Protocol):
         self, net: Network, x: Tensor, y: Tensor, t: Tensor, noise: Tensor, taps: Sequence[int] = ()
     ) -> tuple[Tensor, list[Tensor]]:
         """Denoising loss per sample, (N,), and the tapped block outputs."""
+        ...
+
+
+@runtime_checkable
+class PlacesDrops(Protocol):
+    """What a process may have beside `Process`: a say in which samples lose their labels."""
+
+    def place_drops(self, dropped: Tensor) -> Tensor:
+        """(N,) bool, drawn independently → (N,) bool, as many of them, moved to where the process has them."""
         ...
 
 
@@ -65,7 +78,7 @@ class Regularizer:
 class Draws:
     """All that one training step draws for its N samples; the second view only where the regulariser has one."""
 
-    t: Tensor  # (N,)
+    t: Tensor  # (N,) or (N, K)
     noise: Tensor  # (N, C, H, W)
     dropped: Tensor  # (N,) bool: labels replaced by the null label
     t_plus: Tensor | None = None
@@ -96,13 +109,17 @@ def draw(
     t = process.draw_times(n, generator(seed, "times", step))
     noise = torch.randn(*shape, generator=generator(seed, "noise", step))
     dropped = torch.rand(n, generator=generator(seed, "label drop", step)) < label_drop
+    if isinstance(process, PlacesDrops):
+        dropped = process.place_drops(dropped)
     if regularizer is None or regularizer.kind == "dispersive":
         return Draws(t, noise, dropped)
     times_plus = generator(seed, "times of the second view", step)
     if regularizer.noise == "independent":
         t_plus = process.draw_times(n, times_plus)
     else:
-        t_plus = (t + regularizer.gap * (2 * torch.rand(n, generator=times_plus) - 1)).clamp(0, 1)
+        assert t.is_floating_point(), "restricted noise moves times on [0, 1]"
+        shift = regularizer.gap * (2 * torch.rand(n, generator=times_plus) - 1)
+        t_plus = (t + shift.view(-1, *[1] * (t.dim() - 1))).clamp(0, 1)
     noise_plus = torch.randn(*shape, generator=generator(seed, "noise of the second view", step))
     return Draws(t, noise, dropped, t_plus, noise_plus)
 
@@ -141,7 +158,8 @@ class Objective(nn.Module):
         assert draws.t_plus is not None
         assert draws.noise_plus is not None
         x_plus = self.process.interpolate(x, draws.t_plus, draws.noise_plus)
-        h_plus = self.net.features(x_plus, (draws.t_plus,), y, regularizer.blocks)
+        times = draws.t_plus.view(len(y), -1).unbind(1)  # one of (N,), or K of them
+        h_plus = self.net.features(x_plus, times, y, regularizer.blocks)
         pairs = zip(z, h_plus, strict=True)
         return torch.stack([contrast(view, _grouped(plus, group), potential) for view, plus in pairs]).mean()
 
