@@ -1,6 +1,7 @@
 """Grid files: what varies, how the table is laid out, what the paper reports. They expand into runs.
 
-Settings come in layers, each over the one before: preset < table < scale < row < command line.
+Settings come in layers, each over the one before: preset < table < scale < the scale's family < row <
+command line.
 """
 
 import itertools
@@ -23,7 +24,7 @@ from harness.document import (
     where_written,
 )
 from harness.errors import UserError, nearest
-from harness.resolve import SettingError, resolve
+from harness.resolve import PROCESSES, SettingError, resolve
 from harness.spec import EvalSpec, Frozen, Resources, Scale, Settings, TrainSpec, eval_id, train_id
 
 Layer = dict[str, Leaf]
@@ -164,8 +165,17 @@ def axis_labels(file: GridFile, axis: str | None) -> list[str]:
     return [str(v) for v in (values.values if isinstance(values, AxisRange) else values)]
 
 
-def load_scale(name: str, folder: Path) -> tuple[Scale, Layer, str]:
-    """Read `folder/<name>.yaml`: the scale, its layer of settings, and the file's path.
+@dataclass(frozen=True)
+class ScaleFile:
+    """A scale, and its two layers of settings: those of every run, and over them those of the run's family."""
+
+    scale: Scale
+    settings: Layer
+    families: dict[str, Layer]
+
+
+def load_scale(name: str, folder: Path) -> ScaleFile:
+    """Read `folder/<name>.yaml`.
 
     Raises:
         UserError: no such scale, or a mistake in it.
@@ -174,9 +184,20 @@ def load_scale(name: str, folder: Path) -> tuple[Scale, Layer, str]:
     if not path.is_file():
         raise UserError(f"--scale {name}: no such scale{nearest(name, [p.stem for p in folder.glob('*.yaml')])}")
     document = read_document(path)
-    settings = document.content.pop("settings", {})
-    layer = flatten(settings, document, ("settings",)) if isinstance(settings, dict) else {}
-    return validate_document(Scale, document), layer, str(path)
+    settings, families = (document.content.pop(key, None) or {} for key in ("settings", "families"))
+    for key, content in (("settings", settings), ("families", families)):
+        if not isinstance(content, dict):
+            raise UserError(f"{document.where((key,))}: {key}: a mapping is expected, found {content!r}")
+    for family, content in families.items():
+        if family not in PROCESSES or not isinstance(content, dict):
+            raise UserError(
+                f"{document.where(('families', family))}: families: settings of SiT, DiT or MF are expected"
+            )
+    return ScaleFile(
+        validate_document(Scale, document),
+        flatten(settings, document, ("settings",)),
+        {family: flatten(content, document, ("families", family)) for family, content in families.items()},
+    )
 
 
 def load_table(path: Path, scale: str, overrides: Sequence[str] = ()) -> Table:
@@ -190,19 +211,19 @@ def load_table(path: Path, scale: str, overrides: Sequence[str] = ()) -> Table:
     document = read_document(path)
     file = validate_document(GridFile, document)
     _check_names(file, document)
-    chosen, scale_layer, _ = load_scale(scale, path.parent / "scales")
+    chosen = load_scale(scale, path.parent / "scales")
     commanded = parse_overrides(overrides)
-    seeds = _seeds(commanded.pop("seeds", None), chosen, file)
+    seeds = _seeds(commanded.pop("seeds", None), chosen.scale, file)
     table_layer = flatten(file.base, document, ("base",))
     cells = []
     for index, vary in enumerate(file.vary):
         for at in _places(vary):
             row = _row_layer(file, document, index, vary, at)
             _refuse_lying_labels(row, commanded, at)
-            layers = [table_layer, scale_layer, row, commanded]
-            cells.append(_cell(path, layers, at, vary.aside, chosen, seeds))
+            layers = _layers(path, table_layer, chosen, row, commanded)
+            cells.append(_cell(path, layers, at, vary.aside, chosen.scale, seeds))
     _check_places(file, document, [cell.at for cell in cells])
-    return Table(path.stem, file, chosen, tuple(cells), seeds)
+    return Table(path.stem, file, chosen.scale, tuple(cells), seeds)
 
 
 def _seeds(commanded: Leaf | None, scale: Scale, file: GridFile) -> tuple[int, ...]:
@@ -247,11 +268,15 @@ def _refuse_lying_labels(row: Layer, commanded: Layer, at: At) -> None:
             )
 
 
-def _cell(path: Path, layers: list[Layer], at: At, aside: bool, scale: Scale, seeds: tuple[int, ...]) -> Cell:
-    merged: Layer = {}
-    for layer in layers:
-        merged |= layer
-    merged = _preset(path, merged.get("preset")) | merged
+def _layers(path: Path, table: Layer, scale: ScaleFile, row: Layer, commanded: Layer) -> Layer:
+    """Merge the layers of one row: preset < table < scale < the scale's family < row < command line."""
+    merged = table | scale.settings | row | commanded
+    family = str(merged["model"].value).partition("-")[0] if "model" in merged else ""
+    below = table | scale.settings | scale.families.get(family, {})
+    return _preset(path, merged.get("preset")) | below | row | commanded
+
+
+def _cell(path: Path, merged: Layer, at: At, aside: bool, scale: Scale, seeds: tuple[int, ...]) -> Cell:
     settings = validate(Settings, merged, str(path))
     try:
         resolved = [(seed, resolve(settings, scale, seed)) for seed in seeds]

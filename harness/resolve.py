@@ -3,18 +3,30 @@
 import math
 import re
 from dataclasses import dataclass
+from typing import cast
 
 from harness.spec import (
     Block,
     EvalSpec,
+    Family,
     Model,
+    Patch,
+    Process,
     Regularizer,
     Resources,
     SamplerSettings,
     Scale,
     Settings,
+    Size,
     TrainSpec,
 )
+
+PROCESSES: dict[Family, Process] = {"SiT": "flow", "DiT": "ddpm", "MF": "meanflow"}
+SAMPLERS: dict[Process, tuple[str, ...]] = {
+    "flow": ("euler", "heun", "euler-maruyama"),
+    "ddpm": ("ancestral", "ddim"),
+    "meanflow": ("average-velocity",),
+}
 
 
 class SettingError(ValueError):
@@ -40,12 +52,13 @@ def resolve(settings: Settings, scale: Scale, seed: int) -> Resolved:
     Raises:
         SettingError: a setting that is impossible beside the others (block deeper than the network, …).
     """
-    model = resolve_model(settings, scale)
+    model, process = resolve_model(settings, scale), PROCESSES[family(settings.model)]
     train = TrainSpec(
-        process="flow",
+        process=process,
         data=settings.data,
         model=model,
-        regularizer=resolve_regularizer(settings, model.depth),
+        regularizer=resolve_regularizer(settings, model.depth, process),
+        meanflow=settings.meanflow if process == "meanflow" else None,
         optimizer=settings.optimizer,
         batch=settings.batch,
         label_drop=settings.label_drop,
@@ -57,19 +70,33 @@ def resolve(settings: Settings, scale: Scale, seed: int) -> Resolved:
     step = settings.epochs * scale.steps_per_epoch
     evaluation = EvalSpec(
         step=step,
-        sampler=resolve_sampler(settings),
+        sampler=resolve_sampler(settings, process),
         evaluation=settings.evaluation,
         first_image=seed * settings.evaluation.samples,
     )
     return Resolved(train, evaluation, settings.resources)
 
 
+def family(model: str) -> Family:
+    """Return the family of a model name such as SiT-B/2.
+
+    Raises:
+        SettingError: the name is not family-size/patch.
+    """
+    return _parts(model)[0]
+
+
+def _parts(model: str) -> tuple[Family, Size, Patch]:
+    match = re.fullmatch(r"(SiT|DiT|MF)-(S|B|L|XL)/(2|4|8)", model)
+    if not match:
+        raise SettingError("model", f"unknown model '{model}'; legal: {{SiT,DiT,MF}}-{{S,B,L,XL}}/{{2,4,8}}")
+    name, size, patch = match.groups()
+    return cast(Family, name), cast(Size, size), cast(Patch, patch)
+
+
 def resolve_model(settings: Settings, scale: Scale) -> Model:
     """Look a model name up in the scale's ladder and check that its numbers fit together."""
-    match = re.fullmatch(r"SiT-(S|B|L|XL)/(2|4|8)", settings.model)
-    if not match:
-        raise SettingError("model", f"unknown model '{settings.model}'; legal: SiT-{{S,B,L,XL}}/{{2,4,8}}")
-    size, patch = match.groups()
+    _, size, patch = _parts(settings.model)
     if size not in scale.ladder or patch not in scale.patches:
         sizes, patches = ", ".join(scale.ladder), ", ".join(scale.patches)
         raise SettingError("model", f"scale {scale.scale} has sizes {sizes} and patches {patches}, not {size}/{patch}")
@@ -105,13 +132,17 @@ def _block_numbers(word: Block, depth: int) -> range | tuple[int]:
     return (math.ceil(part * depth / whole),)
 
 
-def resolve_regularizer(settings: Settings, depth: int) -> Regularizer | None:
+def resolve_regularizer(settings: Settings, depth: int, process: Process) -> Regularizer | None:
     """Keep exactly the fields that the chosen loss and kind use."""
     chosen = settings.regularizer
     if chosen.loss == "none":
         return None
     if settings.batch % chosen.group:
         raise SettingError("regularizer.group", f"groups of {chosen.group} do not divide the batch of {settings.batch}")
+    if process == "ddpm" and chosen.kind == "contrastive" and chosen.noise == "restricted":
+        raise SettingError(
+            "regularizer.noise", "restricted noise is defined for times in [0, 1], and DiT's are integers"
+        )
     contrastive, covariance = chosen.kind == "contrastive", chosen.loss == "covariance"
     return Regularizer(
         kind=chosen.kind,
@@ -128,9 +159,16 @@ def resolve_regularizer(settings: Settings, depth: int) -> Regularizer | None:
     )
 
 
-def resolve_sampler(settings: Settings) -> SamplerSettings:
+def resolve_sampler(settings: Settings, process: Process) -> SamplerSettings:
     """Without guidance, or where there are no more than three channels, the guided channels are simply all."""
     sampler = settings.sampler
+    if sampler.method not in SAMPLERS[process]:
+        legal = ", ".join(SAMPLERS[process])
+        raise SettingError("sampler.method", f"{settings.model} cannot be sampled by {sampler.method}; legal: {legal}")
+    if process == "meanflow" and sampler.guidance != 1:
+        raise SettingError("sampler.guidance", "MF has its guidance in the training target: meanflow.omega and kappa")
+    if process == "ddpm" and sampler.intervals < 2:
+        raise SettingError("sampler.intervals", "DiT is sampled in 2 to 1000 steps")
     if sampler.guidance == 1.0 or settings.data.channels <= 3:
         return sampler.model_copy(update={"guidance_channels": "all"})
     return sampler

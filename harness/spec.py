@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 LossName = Literal["infonce-l2", "infonce-cosine", "hinge", "covariance"]
 Precision = Literal["fp32", "bf16"]
+Process = Literal["flow", "ddpm", "meanflow"]
+Family = Literal["SiT", "DiT", "MF"]
 Size = Literal["S", "B", "L", "XL"]
 Patch = Literal["2", "4", "8"]
 Block = Annotated[int, Field(ge=1)] | Annotated[str, StringConstraints(pattern=r"^([1-9]\d*/[1-9]\d*|all|last)$")]
@@ -90,13 +92,29 @@ class RegularizerSettings(Frozen):
 class SamplerSettings(Frozen):
     """How images are drawn from a trained network."""
 
-    method: Literal["euler", "heun", "euler-maruyama"] = Field("heun", description="ODE (euler, heun) or SDE")
-    intervals: Count = Field(249, description="integration intervals; the reference code's 250 grid points are 249")
+    method: Literal["euler", "heun", "euler-maruyama", "ancestral", "ddim", "average-velocity"] = Field(
+        "heun", description="SiT: ODE (euler, heun) or SDE (euler-maruyama); DiT: ancestral, ddim; MF: average-velocity"
+    )
+    intervals: Count = Field(
+        249, description="SiT and MF: integration intervals (the reference code's 250 grid points are 249); DiT: steps"
+    )
     guidance: Annotated[float, Field(ge=1)] = Field(1.0, description="classifier-free guidance scale; 1 is none")
     guidance_channels: Literal["three", "all"] = Field(
         "three", description="channels under guidance: the reference code's first three, or all"
     )
     precision: Precision = "fp32"
+
+
+class MeanFlowSettings(Frozen):
+    """What only MeanFlow has: guidance inside its training target, and the adaptive weight of its loss."""
+
+    omega: Annotated[float, Field(ge=0)] = Field(1.0, description="weight ω of the sample's velocity in the target")
+    kappa: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="weight κ of the network's conditional velocity; ω = 1 with κ = 0 is no guidance"
+    )
+    start: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="guidance from this t on")
+    end: Annotated[float, Field(ge=0, le=1)] = Field(1.0, description="guidance up to this t")
+    power: Annotated[float, Field(ge=0)] = Field(1.0, description="power p of the adaptive weight")
 
 
 class EvaluationSettings(Frozen):
@@ -128,7 +146,7 @@ class Settings(Frozen):
     """Everything that a table, a scale, a row or `--set` may say of a run."""
 
     preset: str | None = Field(None, description="file in grids/presets whose settings lie under all others")
-    model: str = Field(description="family-size/patch, for example SiT-B/2")
+    model: str = Field(description="family-size/patch: family SiT, DiT or MF, for example SiT-B/2")
     epochs: Annotated[int, Field(ge=0)] = Field(
         description="the paper's epochs; the scale says what one costs in steps"
     )
@@ -142,6 +160,7 @@ class Settings(Frozen):
     )
     optimizer: Optimizer = Optimizer()
     regularizer: RegularizerSettings = RegularizerSettings()
+    meanflow: MeanFlowSettings = MeanFlowSettings()
     sampler: SamplerSettings = SamplerSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     resources: Resources = Resources()
@@ -183,10 +202,11 @@ class Regularizer(Frozen):
 class TrainSpec(Frozen):
     """One training. The horizon is not part of it: the rate is constant, so epoch 80 of 800 *is* the 80-epoch run."""
 
-    process: Literal["flow"]
+    process: Process
     data: Data
     model: Model
     regularizer: Regularizer | None
+    meanflow: MeanFlowSettings | None = None
     optimizer: Optimizer
     batch: int
     label_drop: float

@@ -72,6 +72,33 @@ def test_precedence(grids):
     assert learning_rate("optimizer.learning_rate=4.0e-4") == 4e-4  # command line
 
 
+def test_a_family_has_its_own_sampler():
+    runs = load_table(GRIDS / "figure4.yaml", "cifar10").runs
+    samplers = {(run.train.process, run.evaluation.sampler.method, run.evaluation.sampler.intervals) for run in runs}
+    assert samplers == {("flow", "heun", 99), ("ddpm", "ancestral", 100)}
+    rows = load_table(GRIDS / "figure4.yaml", "cifar10", ["sampler.intervals=10"]).runs
+    assert {run.evaluation.sampler.intervals for run in rows} == {10}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["model=DiT-B/2", "sampler.method=heun"], "cannot be sampled by heun; legal: ancestral, ddim"),
+        (["model=MF-B/2", "sampler.guidance=1.5"], "guidance in the training target"),
+        (["model=DiT-B/2"], "restricted noise"),
+    ],
+)
+def test_what_a_family_cannot_do_is_refused(overrides, words):
+    with pytest.raises(UserError, match=words):
+        load_table(GRIDS / "table2.yaml", "digits", overrides)
+
+
+def test_a_scale_says_families_it_knows(grids):
+    line = edit(grids / "scales" / "smoke.yaml", "  MF: {", "  FM: {")
+    with pytest.raises(UserError, match=rf"smoke\.yaml:{line}: families: settings of SiT, DiT or MF"):
+        load_table(grids / "table2.yaml", "smoke")
+
+
 def test_presets():
     official = load_table(GRIDS / "table3.yaml", "imagenet256", ["preset=official-pytorch"]).runs[2].train
     assert (official.regularizer.lambda_, official.regularizer.tau, official.regularizer.group) == (0.25, 1.0, 32)
@@ -90,7 +117,7 @@ def test_zip(grids):
     [
         ("  epochs: 80", "  epochs: 80\n  regularizer: {tua: 1.0}", ["regularizer.tua", "did you mean 'tau'?"]),
         ("  epochs: 80", "  epochs: eighty", ["epochs", "integer", "'eighty'"]),
-        ("  model: SiT-B/2", "  model: SiT-H/2", ["model", "SiT-{S,B,L,XL}"]),
+        ("  model: SiT-B/2", "  model: SiT-H/2", ["model", "{SiT,DiT,MF}-{S,B,L,XL}"]),
         ("rows: loss", "rows: los", ["did you mean 'loss'?"]),
         ("baseline: {loss: none", "baseline: {loss: nil", ["no label 'nil'"]),
         ("    Hinge: {regularizer.loss: hinge}", "    Hinge: {regularizer.loss: hingy}", ["did you mean 'hinge'?"]),

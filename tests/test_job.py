@@ -90,6 +90,25 @@ def test_measured_once_and_never_again(tmp_path, data, cache):
     assert (folder / "train.jsonl").read_text() == trained  # measured again, not trained again
 
 
+@pytest.mark.parametrize(
+    ("table", "label", "nfe"),
+    [("figure4", "DiT-B/2", 3), ("figure4", "DiT-S/2", 6), ("table7a", "MF-B/4, 80 epochs", 1)],
+)
+def test_every_family_runs_through_the_same_job(tmp_path, data, cache, table, label, nfe):
+    """NFE: three ancestral steps, twice as many with guidance, one for MeanFlow."""
+    guidance = {3: (("guidance", "without"),), 6: (("guidance", "CFG 1.5"),), 1: ()}[nfe]
+    cell = load_table(GRIDS / f"{table}.yaml", "smoke").cell((("model", label), *guidance, ("arm", "dispersive")))
+    (job,) = jobs_for(cell.runs, Store(tmp_path / "results", tmp_path / "scratch", "study"), data)
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "scratch" / "cache").symlink_to(cache)
+    assert job().state == "done"
+    (run,) = cell.runs
+    assert read_json(job.store.eval_path(run.train_id, run.eval_id))["nfe"] == nfe
+    log = read_jsonl(job.store.run_folder(job.train_id) / "train.jsonl")
+    assert len(log) == job.steps
+    assert all(line["regularizer"] < 0 for line in log)
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_as_diverged(tmp_path, data):
     job = make_jobs(tmp_path, data, "optimizer.learning_rate=1.0e+30")[0]
     outcome = job()

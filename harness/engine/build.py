@@ -1,32 +1,41 @@
 """From a spec to modules: the one place where the two vocabularies meet."""
 
-from harness.method import flow
+from harness.method import ddpm, flow
 from harness.method.backbone import DiT
 from harness.method.losses import Potential
-from harness.method.objective import Objective
+from harness.method.meanflow import MeanFlow
+from harness.method.objective import Objective, Process
 from harness.method.objective import Regularizer as MethodRegularizer
-from harness.spec import Data, Model, Regularizer, TrainSpec
+from harness.spec import Regularizer, TrainSpec
 
 
-def build_net(data: Data, model: Model) -> DiT:
+def build_net(spec: TrainSpec) -> DiT:
     """Return the network of a spec, its weights not yet drawn."""
     return DiT(
-        input_size=data.size,
-        patch_size=model.patch,
-        in_channels=data.channels,
-        hidden_size=model.width,
-        depth=model.depth,
-        num_heads=model.heads,
-        num_classes=data.classes,
-        learn_sigma=False,
+        input_size=spec.data.size,
+        patch_size=spec.model.patch,
+        in_channels=spec.data.channels,
+        hidden_size=spec.model.width,
+        depth=spec.model.depth,
+        num_heads=spec.model.heads,
+        num_classes=spec.data.classes,
+        learn_sigma=spec.process == "ddpm",
+        second_time=spec.process == "meanflow",
     )
+
+
+def build_process(spec: TrainSpec) -> Process:
+    """Return the generative process of a spec."""
+    if spec.meanflow:
+        return MeanFlow(spec.data.classes, **spec.meanflow.model_dump())
+    return {"flow": flow, "ddpm": ddpm}[spec.process]
 
 
 def build_objective(spec: TrainSpec) -> Objective:
     """Return the training objective of a spec; all arms of one seed begin with equal weights."""
-    net = build_net(spec.data, spec.model)
+    net = build_net(spec)
     net.initialise(spec.seed)
-    return Objective(net, flow, _regularizer(spec.regularizer), spec.data.classes)
+    return Objective(net, build_process(spec), _regularizer(spec.regularizer), spec.data.classes)
 
 
 def _regularizer(spec: Regularizer | None) -> MethodRegularizer | None:

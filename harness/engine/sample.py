@@ -10,11 +10,17 @@ from torch import Tensor
 
 from harness.engine.build import build_net
 from harness.engine.checkpoint import load_weights
-from harness.method import flow
+from harness.method import ddpm, flow, meanflow
 from harness.method.backbone import DiT
 from harness.method.guidance import CountedNet, guided
 from harness.method.randomness import generator
-from harness.spec import Data, EvalSpec, SamplerSettings, TrainSpec
+from harness.spec import EvalSpec, Process, TrainSpec
+
+SAMPLE: dict[Process, Callable[..., Tensor]] = {
+    "flow": flow.sample,
+    "ddpm": ddpm.sample,
+    "meanflow": lambda net, noise, y, method, intervals, step_noise: meanflow.sample(net, noise, y, intervals),
+}
 
 
 @dataclass(frozen=True)
@@ -35,25 +41,29 @@ def labels_of(first: int, count: int, classes: int, law: str) -> np.ndarray:
     return np.array([int(torch.randint(classes, (), generator=generator(0, "label", i))) for i in images])
 
 
+def draw_samples(train: TrainSpec, spec: EvalSpec, folder: Path, batch: int, beat: Callable[[int], None]) -> Samples:
+    """Draw the images of a measurement from the weights kept in `folder`; `beat(n)` is called after n images."""
+    net = build_net(train)
+    net.load_state_dict(load_weights(folder, spec.step, "ema" if spec.evaluation.weights == "ema" else "model"))
+    return sample(net, train, spec, batch, torch.device("cuda" if torch.cuda.is_available() else "cpu"), beat)
+
+
 def sample(
-    net: DiT,
-    data: Data,
-    settings: SamplerSettings,
-    labels: np.ndarray,
-    first: int,
-    batch: int,
-    device: torch.device,
-    beat: Callable[[int], None],
+    net: DiT, train: TrainSpec, spec: EvalSpec, batch: int, device: torch.device, beat: Callable[[int], None]
 ) -> Samples:
-    """Draw one image for each label; image i comes from seed i. `beat(n)` is called after n images."""
+    """Draw the images of a measurement from a network; image i comes from seed i."""
+    data, settings = train.data, spec.sampler
+    labels = labels_of(spec.first_image, spec.evaluation.samples, data.classes, spec.evaluation.labels)
     counted = CountedNet(net.to(device).eval())
     guide = guided(counted, settings.guidance, settings.guidance_channels, data.classes)
     shape, parts = (data.channels, data.size, data.size), []
     for start in range(0, len(labels), batch):
         y = torch.from_numpy(labels[start : start + batch])
-        noises = Noises(range(first + start, first + start + len(y)), shape, device)
+        noises = Noises(range(spec.first_image + start, spec.first_image + start + len(y)), shape, device)
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-            x = flow.sample(guide, noises.next(), y.to(device), settings.method, settings.intervals, noises.next)
+            x = SAMPLE[train.process](
+                guide, noises.next(), y.to(device), settings.method, settings.intervals, noises.next
+            )
         parts.append(to_uint8(x))
         beat(start + len(y))
     return Samples(np.concatenate(parts), labels, counted.images // len(labels), device.type)
@@ -74,13 +84,3 @@ class Noises:
 def to_uint8(x: Tensor) -> np.ndarray:
     """Turn images in [−1, 1] into bytes as the public DiT and SiT code does: clamp(127.5·x + 128) and truncate."""
     return (127.5 * x.float() + 128.0).clamp(0, 255).to("cpu", torch.uint8).numpy()
-
-
-def draw_samples(train: TrainSpec, spec: EvalSpec, folder: Path, batch: int, beat: Callable[[int], None]) -> Samples:
-    """Draw the images of a measurement from the weights kept in `folder`."""
-    net = build_net(train.data, train.model)
-    which = "ema" if spec.evaluation.weights == "ema" else "model"
-    net.load_state_dict(load_weights(folder, spec.step, which))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    labels = labels_of(spec.first_image, spec.evaluation.samples, train.data.classes, spec.evaluation.labels)
-    return sample(net, train.data, spec.sampler, labels, spec.first_image, batch, device, beat)
