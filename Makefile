@@ -43,4 +43,4 @@ $(REPORT_VENV)/ready: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(REPORT_VENV) scratch data results/demo reports/demo build *.egg-info
+	rm -rf $(VENV) $(REPORT_VENV) scratch/demo results/demo reports/demo build *.egg-info

@@ -76,8 +76,9 @@ def run(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tuple
             run_inline(todo, watch.tell)
         else:
             run_pool(todo, jobs, watch.tell)
-    if watch.failed:
-        click.echo(f"{watch.failed} of {len(todo)} trainings failed; 'harness status {store.study}' says why", err=True)
+    left = sum(bool(job.missing()) for job in todo)
+    if left:
+        click.echo(f"{left} of {len(todo)} trainings are not done; 'harness status {store.study}' says why", err=True)
         sys.exit(1)
 
 
@@ -92,8 +93,10 @@ def run(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tuple
 def submit(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tuple[str, ...], results: Path,
            scratch: Path, data: Path) -> None:  # fmt: skip
     """Send GRIDS to SLURM, one array for each set of equal resources; the folders must be visible to the nodes."""
+    from harness.launch.dispatch import check_slurm
     from harness.launch.dispatch import submit as send
 
+    check_slurm()
     todo, store = _prepare(grids, scale, study, overrides, results.absolute(), scratch.absolute(), data.absolute())
     if not todo:
         click.echo(f"{store.root}: everything is done already.")
@@ -111,9 +114,10 @@ def submit(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tu
 def status(study: str, results: Path, scratch: Path) -> None:
     """Say how each run of STUDY stands, from its folders alone."""
     from harness.launch.plan import plan as make_plan
+    from harness.launch.plan import study_tables
 
     store = _store(results, scratch, study)
-    _print_plan(make_plan(_study_tables(store), store))
+    _print_plan(make_plan(study_tables(store), store))
 
 
 @cli.command()
@@ -123,9 +127,11 @@ def status(study: str, results: Path, scratch: Path) -> None:
 @reports_option
 def collect(study: str, results: Path, scratch: Path, reports: Path) -> None:
     """Write STUDY's results as one tidy CSV (and Parquet where pyarrow is installed)."""
+    from harness.files import check_writable
     from harness.report.page import collect_study
 
     store = _store(results, scratch, study)
+    check_writable("--reports", reports)
     click.echo(collect_study(store, reports))
 
 
@@ -136,9 +142,11 @@ def collect(study: str, results: Path, scratch: Path, reports: Path) -> None:
 @reports_option
 def report(study: str, results: Path, scratch: Path, reports: Path) -> None:
     """Write STUDY's report: the paper's tables with our numbers beside the paper's."""
+    from harness.files import check_writable
     from harness.report.page import report as make_report
 
     store = _store(results, scratch, study)
+    check_writable("--reports", reports)
     click.echo(f"Report: {make_report(store, reports).absolute().as_uri()}")
 
 
@@ -169,28 +177,34 @@ def _tables(grids: tuple[Path, ...], scale: str, overrides: tuple[str, ...]) -> 
     return [load_table(path, scale, overrides) for path in grids]
 
 
-def _study_tables(store: "Store") -> list["Table"]:
-    from harness.grid import load_table
-
-    return [load_table(Path(g["grid"]), g["scale"], g["set"]) for g in store.grids()]
-
-
 def _prepare(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tuple[str, ...], results: Path,
              scratch: Path, data: Path, threads: int | None = None) -> tuple[list["Job"], "Store"]:  # fmt: skip
     """Check everything that can be checked before anything runs or is written; return the jobs that lack something."""
+    from harness.files import check_writable
     from harness.launch.job import jobs_for
 
     tables, store = _tables(grids, scale, overrides), _store(results, scratch, study or scale)
-    store.check_scale(scale)
-    store.check_writable()
+    for path, table in zip(grids, tables, strict=True):
+        store.check_grid(table.name, path, scale, list(overrides))
+    check_writable("--results", results)
+    check_writable("--scratch", scratch)
     runs = [run for table in tables for run in table.runs]
-    todo = [job for job in jobs_for(runs, store, data, threads) if job.missing()]
-    alike = {(job.train.data, *{e.evaluation for e in job.evaluations}): job for job in todo}
+    todo = _would_run([job for job in jobs_for(runs, store, data, threads) if job.missing()])
+    alike = {(job.train.data, job.resources, *{e.evaluation for e in job.evaluations}): job for job in todo}
     for job in alike.values():
         job.check()
     for path, table in zip(grids, tables, strict=True):
         store.record_grid(table.name, path, scale, list(overrides))
     return todo, store
+
+
+def _would_run(jobs: list["Job"]) -> list["Job"]:
+    """Leave out what diverged before, and say so: the same seed would diverge again."""
+    for job in jobs:
+        if job.diverged():
+            error = job.store.run_folder(job.train_id) / "error.json"
+            click.echo(f"{job.train_id} diverged before and is left out; delete {error} to try it again", err=True)
+    return [job for job in jobs if not job.diverged()]
 
 
 def _print_plan(planned: list["Planned"]) -> None:
@@ -226,6 +240,11 @@ def main() -> None:
         cli(standalone_mode=False)
     except UserError as error:
         click.echo(str(error), err=True)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "harness":
+            raise
+        click.echo(f"this command needs the package '{error.name}': pip install -e '.[train]'", err=True)
         sys.exit(2)
     except click.exceptions.Abort:
         click.echo("Stopped. Run the same command again to go on.", err=True)

@@ -8,10 +8,18 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from harness.errors import UserError, nearest
+from harness.errors import UserError, closest, nearest
 
 Keys = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)
+
+# Where the words of pydantic are Python's rather than YAML's.
+EXPECTED = {
+    "model_type": "keys and values are expected",
+    "dict_type": "keys and values are expected",
+    "tuple_type": "a list is expected",
+    "too_short": "at least one is needed",
+}
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,7 @@ def read_document(path: Path) -> Document:
     """Read a YAML file safely.
 
     Raises:
-        UserError: the file is missing, is not YAML, or says a key twice.
+        UserError: the file is missing, is not YAML, says a key twice, or has an alias that contains itself.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -59,7 +67,7 @@ def read_document(path: Path) -> Document:
         loader.dispose()
     lines: dict[Keys, int] = {}
     if node is not None:
-        _collect_lines(node, (), lines, path)
+        _collect_lines(node, (), lines, path, ())
     if not isinstance(content, dict):
         raise UserError(f"{path}:1: a mapping of keys to values is expected, found {type(content).__name__}")
     return Document(path, content, lines)
@@ -71,18 +79,23 @@ def _near(path: Path) -> str:
     return nearest(path.name, [p.name for p in path.parent.glob(f"*{path.suffix}")])
 
 
-def _collect_lines(node: yaml.Node, keys: Keys, lines: dict[Keys, int], path: Path) -> None:
+def _collect_lines(
+    node: yaml.Node, keys: Keys, lines: dict[Keys, int], path: Path, above: tuple[yaml.Node, ...]
+) -> None:
+    if any(node is outer for outer in above):
+        raise UserError(f"{path}:{node.start_mark.line + 1}: {_dotted(keys)}: this alias contains itself")
     lines.setdefault(keys, node.start_mark.line + 1)
+    inside = (*above, node)
     if isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
-            _collect_lines(item, (*keys, index), lines, path)
+            _collect_lines(item, (*keys, index), lines, path, inside)
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             inner = (*keys, key.value)
             if inner in lines:
-                raise UserError(f"{path}:{key.start_mark.line + 1}: key '{key.value}' is said twice")
+                raise UserError(f"{path}:{key.start_mark.line + 1}: {_dotted(inner)}: this key is said twice")
             lines[inner] = key.start_mark.line + 1
-            _collect_lines(value, inner, lines, path)
+            _collect_lines(value, inner, lines, path, inside)
 
 
 def flatten(content: Mapping[str, Any], document: Document, keys: Keys = (), prefix: str = "") -> dict[str, Leaf]:
@@ -149,7 +162,8 @@ def validate(model: type[M], leaves: Mapping[str, Leaf], fallback: str) -> M:
     try:
         return model.model_validate(nest(leaves))
     except ValidationError as error:
-        lines = [_sentence(model, e, where_written(_dotted(e["loc"]), leaves, fallback)) for e in error.errors()]
+        mistakes = _mistakes(model, error)
+        lines = [_sentence(model, e, where_written(_dotted(e["loc"]), leaves, fallback)) for e in mistakes]
     raise UserError("\n".join(dict.fromkeys(lines)))
 
 
@@ -162,7 +176,7 @@ def validate_document(model: type[M], document: Document) -> M:
     try:
         return model.model_validate(document.content)
     except ValidationError as error:
-        lines = [_sentence(model, e, document.where(tuple(e["loc"]))) for e in error.errors()]
+        lines = [_sentence(model, e, document.where(tuple(e["loc"]))) for e in _mistakes(model, error)]
     raise UserError("\n".join(dict.fromkeys(lines)))
 
 
@@ -177,20 +191,32 @@ def where_written(dotted: str, leaves: Mapping[str, Leaf], fallback: str) -> str
 
 
 def _dotted(loc: Keys) -> str:
-    return ".".join(map(str, loc))
+    return ".".join(str(part) for part in loc if part != "[key]")
+
+
+def _mistakes(model: type[BaseModel], error: ValidationError) -> list[Any]:
+    """Return one error for each mistake.
+
+    pydantic also finds a list too short when an item of it is wrong, and a key missing when it is misspelt.
+    """
+    errors: list[Any] = list(error.errors())
+    unknown = [e["loc"] for e in errors if e["type"] == "extra_forbidden"]
+    meant = [(*loc[:-1], closest(str(loc[-1]), legal_keys(model, loc[:-1]))) for loc in unknown]
+    around = {e["loc"][:length] for e in errors for length in range(len(e["loc"]))}
+    return [e for e in errors if e["loc"] not in around and not (e["type"] == "missing" and e["loc"] in meant)]
 
 
 def _sentence(model: type[BaseModel], error: Any, where: str) -> str:
-    loc, found = error["loc"], error["input"]
+    loc, found, key = error["loc"], error["input"], f"{where}: {_dotted(error['loc'])}"
     if error["type"] == "extra_forbidden":
-        legal = legal_keys(model, loc[:-1])
-        return f"{where}: {_dotted(loc)}: unknown key '{loc[-1]}'{nearest(str(loc[-1]), legal)}"
+        return f"{key}: unknown key '{loc[-1]}'{nearest(str(loc[-1]), legal_keys(model, loc[:-1]))}"
     if error["type"] == "missing":
-        return f"{where}: {_dotted(loc)}: this key is needed and nothing sets it"
+        return f"{key}: this key is needed and nothing sets it"
     if error["type"] == "literal_error":
         legal = [word.strip(" '") for word in error["ctx"]["expected"].replace(" or ", ", ").split(", ")]
-        return f"{where}: {_dotted(loc)}: '{found}' is not legal{nearest(str(found), legal)}"
-    return f"{where}: {_dotted(loc)}: {error['msg']}, found {found!r}"
+        return f"{key}: '{found}' is not legal{nearest(str(found), legal)}"
+    expected = EXPECTED.get(error["type"]) or error["msg"].removeprefix("Value error, ")
+    return f"{key}: {expected}, found {found!r}"
 
 
 def legal_keys(model: Any, loc: Keys) -> list[str]:

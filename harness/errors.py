@@ -15,8 +15,13 @@ class Diverged(Exception):
     """A training loss that is not finite: the run stops and is stored as `diverged`."""
 
 
+def closest(word: str, legal: Iterable[str]) -> str | None:
+    """Return the legal word that is spelt most like `word`; None where none is near."""
+    return next(iter(difflib.get_close_matches(word, sorted(legal), n=1, cutoff=0.55)), None)
+
+
 def nearest(word: str, legal: Iterable[str]) -> str:
     """Return "; did you mean 'x'?" for the nearest legal word, or the legal words where none is near."""
     words = sorted(map(str, legal))
-    close = difflib.get_close_matches(str(word), words, n=1, cutoff=0.55)
-    return f"; did you mean '{close[0]}'?" if close else f"; legal: {', '.join(words)}"
+    near = closest(str(word), words)
+    return f"; did you mean '{near}'?" if near else f"; legal: {', '.join(words)}"

@@ -3,9 +3,12 @@
 import json
 import os
 import tempfile
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from harness.errors import UserError
 
 TEMPORARY = ".writing-"
 
@@ -23,18 +26,30 @@ def write_bytes(path: Path, content: bytes) -> None:
 def replace(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` make a file under a temporary name beside `path`, bring it to the disk, and rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
     try:
         write(temporary)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
         temporary.replace(path)
-    except BaseException:
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
+
+
+def check_writable(flag: str, folder: Path) -> None:
+    """Refuse a folder that cannot be written, leaving nothing behind.
+
+    Raises:
+        UserError: naming the command-line flag that gave the folder.
+    """
+    existing = folder.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise UserError(f"{flag} {folder}: cannot write in {existing}: {error.strerror}") from None
 
 
 def remove_temporaries(folder: Path) -> None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import cast
 
 from harness.spec import (
-    Block,
     EvalSpec,
     Family,
     Model,
@@ -20,6 +19,7 @@ from harness.spec import (
     Size,
     TrainSpec,
 )
+from harness.values import Block
 
 PROCESSES: dict[Family, Process] = {"SiT": "flow", "DiT": "ddpm", "MF": "meanflow"}
 SAMPLERS: dict[Process, tuple[str, ...]] = {

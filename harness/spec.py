@@ -9,7 +9,9 @@ import hashlib
 import json
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field
+
+from harness.values import Blocks, Count, Positive, Real, Seeds, Share, Whole
 
 LossName = Literal["infonce-l2", "infonce-cosine", "hinge", "covariance"]
 Precision = Literal["fp32", "bf16"]
@@ -17,10 +19,6 @@ Process = Literal["flow", "ddpm", "meanflow"]
 Family = Literal["SiT", "DiT", "MF"]
 Size = Literal["S", "B", "L", "XL"]
 Patch = Literal["2", "4", "8"]
-Block = Annotated[int, Field(ge=1)] | Annotated[str, StringConstraints(pattern=r"^([1-9]\d*/[1-9]\d*|all|last)$")]
-Share = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
 
 
 class Frozen(BaseModel):
@@ -45,7 +43,7 @@ class Optimizer(Frozen):
     learning_rate: Positive = 1e-4
     beta1: Share = 0.9
     beta2: Share = Field(0.95, description="0.95 in the paper, 0.999 in the authors' PyTorch release")
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    weight_decay: Annotated[Real, Field(ge=0)] = 0.0
 
 
 class RegularizerSettings(Frozen):
@@ -57,17 +55,17 @@ class RegularizerSettings(Frozen):
     kind: Literal["dispersive", "contrastive"] = Field("dispersive", description="without or with positive pairs")
     lambda_: Positive = Field(0.5, alias="lambda", description="weight λ of the regulariser")
     tau: Positive = Field(0.5, description="temperature τ of the InfoNCE losses")
-    blocks: Block | tuple[Block, ...] = Field(
+    blocks: Blocks = Field(
         "3/12",
         description="tapped blocks: an integer k (the k-th block's output), k/n (that share of the depth), last, all",
     )
-    group: Annotated[int, Field(ge=2)] = Field(
+    group: Annotated[Whole, Field(ge=2)] = Field(
         16, description="samples among which pairs are formed (the paper: the local batch of one device)"
     )
     noise: Literal["independent", "restricted"] = Field(
         "independent", description="second view of a contrastive run: its own time, or one close to the first view's"
     )
-    gap: Annotated[float, Field(gt=0, le=1)] = Field(
+    gap: Annotated[Real, Field(gt=0, le=1)] = Field(
         0.005,
         description="largest |t⁺ − t| between the two views under restricted noise",
         json_schema_extra={"reading": "The paper's restricted-noise gap is known to us from memory only."},
@@ -98,7 +96,7 @@ class SamplerSettings(Frozen):
     intervals: Count = Field(
         249, description="SiT and MF: integration intervals (the reference code's 250 grid points are 249); DiT: steps"
     )
-    guidance: Annotated[float, Field(ge=1)] = Field(1.0, description="classifier-free guidance scale; 1 is none")
+    guidance: Annotated[Real, Field(ge=1)] = Field(1.0, description="classifier-free guidance scale; 1 is none")
     guidance_channels: Literal["three", "all"] = Field(
         "three", description="channels under guidance: the reference code's first three, or all"
     )
@@ -108,19 +106,19 @@ class SamplerSettings(Frozen):
 class MeanFlowSettings(Frozen):
     """What only MeanFlow has: guidance inside its training target, and the adaptive weight of its loss."""
 
-    omega: Annotated[float, Field(ge=0)] = Field(1.0, description="weight ω of the sample's velocity in the target")
-    kappa: Annotated[float, Field(ge=0, lt=1)] = Field(
+    omega: Annotated[Real, Field(ge=0)] = Field(1.0, description="weight ω of the sample's velocity in the target")
+    kappa: Annotated[Real, Field(ge=0, lt=1)] = Field(
         0.0, description="weight κ of the network's conditional velocity; ω = 1 with κ = 0 is no guidance"
     )
-    start: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="guidance from this t on")
-    end: Annotated[float, Field(ge=0, le=1)] = Field(1.0, description="guidance up to this t")
-    power: Annotated[float, Field(ge=0)] = Field(1.0, description="power p of the adaptive weight")
+    start: Annotated[Real, Field(ge=0, le=1)] = Field(0.0, description="guidance from this t on")
+    end: Annotated[Real, Field(ge=0, le=1)] = Field(1.0, description="guidance up to this t")
+    power: Annotated[Real, Field(ge=0)] = Field(1.0, description="power p of the adaptive weight")
 
 
 class EvaluationSettings(Frozen):
     """What is drawn and what it is measured against."""
 
-    samples: Annotated[int, Field(ge=2)] = Field(50_000, description="images drawn for each measurement")
+    samples: Annotated[Whole, Field(ge=4)] = Field(50_000, description="images drawn for each measurement")
     labels: Literal["random", "balanced"] = Field("random", description="class labels of the drawn images")
     features: Literal["classifier", "inception-v3-compat"] = Field(
         "inception-v3-compat", description="network whose features are compared"
@@ -132,14 +130,13 @@ class EvaluationSettings(Frozen):
 class Resources(Frozen):
     """What a run asks of a cluster. Never hashed, and never allowed to change a number."""
 
-    gpus: Annotated[int, Field(ge=0)] = 0
+    gpus: Annotated[Whole, Field(ge=0)] = 0
     cpus: Count = 1
     memory_gb: Count = 4
     hours: Positive = 1.0
     partition: str | None = None
     log_every: Count = Field(100, description="training steps between two lines of the log")
     checkpoint_minutes: Positive = Field(10.0, description="minutes between checkpoints: what a kill may cost")
-    sampling_batch: Count = Field(256, description="images drawn at once")
 
 
 class Settings(Frozen):
@@ -147,7 +144,7 @@ class Settings(Frozen):
 
     preset: str | None = Field(None, description="file in grids/presets whose settings lie under all others")
     model: str = Field(description="family-size/patch: family SiT, DiT or MF, for example SiT-B/2")
-    epochs: Annotated[int, Field(ge=0)] = Field(
+    epochs: Annotated[Whole, Field(ge=0)] = Field(
         description="the paper's epochs; the scale says what one costs in steps"
     )
     data: Data
@@ -235,7 +232,7 @@ class Scale(Frozen):
     ladder: dict[Size, Rung] = Field(description="depth, width and heads that stand for each size")
     patches: dict[Patch, Count] = Field(description="patch size that stands for the paper's 2, 4 and 8")
     steps_per_epoch: Count = Field(description="training steps that stand for one of the paper's epochs")
-    seeds: tuple[int, ...] | None = None
+    seeds: Seeds | None = None
 
 
 def canonical(model: BaseModel) -> str:

@@ -10,9 +10,9 @@ results/<study>/<train_id>/spec.json      what is trained
 scratch/<study>/<train_id>/               checkpoints: large, and not committed
 """
 
+import os
 import platform
 import re
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ from harness.errors import UserError
 from harness.files import read_json, write_json
 
 State = Literal["done", "running", "interrupted", "failed", "diverged", "unreadable", "not run"]
+HEARTBEAT_SECONDS = 5.0
 HEARTBEAT_STALE_SECONDS = 60.0
 IDENTITY = re.compile(r"[0-9a-f]{12}")
 
@@ -39,10 +40,18 @@ class Status:
 
 
 def beating(beat: dict[str, Any]) -> bool:
-    """Tell a live heartbeat from one that a killed process left: by its process on this host, by its age elsewhere."""
-    if beat["host"] == platform.node():
-        return Path(f"/proc/{beat['pid']}").exists() or not Path("/proc").exists()
-    return time.time() - beat["time"] < HEARTBEAT_STALE_SECONDS
+    """Tell a live heartbeat from one that a killed process left: by its age, and on this host by its process too."""
+    if time.time() - beat["time"] > HEARTBEAT_STALE_SECONDS:
+        return False
+    if beat["host"] != platform.node():
+        return True
+    try:
+        os.kill(beat["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 @dataclass(frozen=True)
@@ -77,27 +86,17 @@ class Store:
         assert IDENTITY.fullmatch(eval_id), eval_id
         return self.run_folder(train_id) / "evals" / f"{eval_id}.json"
 
-    def check_writable(self) -> None:
-        """Refuse folders that cannot be written, before anything runs and without leaving anything behind.
-
-        Raises:
-            UserError: the results or scratch folder cannot be written.
-        """
-        for flag, folder in (("--results", self.results), ("--scratch", self.scratch)):
-            existing = folder.absolute()
-            while not existing.exists():
-                existing = existing.parent
-            try:
-                with tempfile.TemporaryFile(dir=existing):
-                    pass
-            except OSError as error:
-                raise UserError(f"{flag} {folder}: cannot write in {existing}: {error.strerror}") from None
+    def measured(self, train_id: str, eval_id: str) -> bool:
+        """Tell whether a measurement is done: its file is there and whole."""
+        return isinstance(read_json(self.eval_path(train_id, eval_id)), dict)
 
     def status(self, train_id: str, eval_id: str) -> Status:
         """Derive a run's status from which files exist."""
-        if self.eval_path(train_id, eval_id).is_file():
-            return Status("done")
         try:
+            if self.measured(train_id, eval_id):
+                return Status("done")
+            if self.eval_path(train_id, eval_id).is_file():
+                return Status("unreadable", f"evals/{eval_id}.json is broken; the next run measures again")
             return self._unfinished(self.run_folder(train_id))
         except OSError as error:
             return Status("unreadable", f"{Path(str(error.filename)).name}: {error.strerror}")
@@ -114,21 +113,23 @@ class Store:
             return Status("interrupted", f"last sign at step {beat['step']}; the next run goes on from there")
         return Status("not run")
 
-    def check_scale(self, scale: str) -> None:
-        """Refuse to mix scales in one study.
+    def check_grid(self, table: str, grid: Path, scale: str, overrides: list[str]) -> None:
+        """Refuse what would make the study's report forget runs: another scale, or the same table from other words.
 
         Raises:
-            UserError: the study's runs are at another scale.
+            UserError: the study holds something else under this name. Other seeds are welcome.
         """
-        for path in (self.root / "grids").glob("*.json"):
-            other = (read_json(path) or {}).get("scale", scale)
-            if other != scale:
-                raise UserError(f"--study {self.study}: its runs are at scale {other}; choose another name")
+        for path in sorted((self.root / "grids").glob("*.json")):
+            held = read_json(path) or {}
+            if held.get("scale", scale) != scale:
+                raise UserError(f"--study {self.study}: its runs are at scale {held['scale']}; choose another name")
+            if path.stem == table and _words(held) != _words(_record(grid, scale, overrides)):
+                said = " ".join(f"--set {word}" for word in held.get("set", ())) or "no --set"
+                raise UserError(f"--study {self.study}: holds {held.get('grid')} with {said}; choose another name")
 
     def record_grid(self, table: str, grid: Path, scale: str, overrides: list[str]) -> None:
         """Remember that a grid belongs to this study, so that the report can be made from the study alone."""
-        content = {"grid": grid.as_posix(), "scale": scale, "set": overrides}
-        path = self.root / "grids" / f"{table}.json"
+        path, content = self.root / "grids" / f"{table}.json", _record(grid, scale, overrides)
         if read_json(path) != content:
             write_json(path, content)
 
@@ -148,3 +149,12 @@ class Store:
             if not isinstance(content, dict) or not content.keys() >= {"grid", "scale", "set"}:
                 raise UserError(f"{path}: not a record of a grid; delete it, and 'harness run' writes it again")
             yield content
+
+
+def _record(grid: Path, scale: str, overrides: list[str]) -> dict[str, Any]:
+    """Return what a study remembers of a grid; its path is relative, so that the study can move with its project."""
+    return {"grid": Path(os.path.relpath(grid)).as_posix(), "scale": scale, "set": overrides}
+
+
+def _words(record: dict[str, Any]) -> dict[str, Any]:
+    return record | {"set": sorted(word for word in record.get("set", ()) if not word.startswith("seeds="))}

@@ -39,6 +39,12 @@ def cell_of(table: Table, *labels: str) -> Cell:
     return next(cell for cell in table.cells if tuple(label for _, label in cell.at) == labels)
 
 
+def evaluations(run: Run) -> int:
+    """Network evaluations of an image: Heun takes two an interval, and guidance doubles them."""
+    sampler = run.evaluation.sampler
+    return sampler.intervals * (2 if sampler.method == "heun" else 1) * (2 if sampler.guidance != 1 else 1)
+
+
 def write_measurement(
     store: Store, run: Run, fid: object, protocol: Mapping[str, Any] | None = None, picture: np.ndarray | None = None
 ) -> Path:
@@ -51,7 +57,7 @@ def write_measurement(
         "spec": run.evaluation.model_dump(mode="json", by_alias=True, exclude_none=True),
         "metrics": metrics,
         "protocol": PROTOCOL | dict(protocol or {}),
-        "nfe": 2 * run.evaluation.sampler.intervals,
+        "nfe": evaluations(run),
         "seconds": {"sample": 2.1, "measure": 0.8},
         "thumbnails": {"rows": 2, "columns": 10},
     }

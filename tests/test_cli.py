@@ -73,6 +73,7 @@ def test_plan_says_which_table_shares_a_run(project, harness):
          "--results taken/results: cannot write in"),
         (["run", "grids/table2.yaml", "--scale", "smoke", "--study", "../elsewhere"], "--study ../elsewhere: "),
         (["report", "nothing"], "results/nothing: no study here"),
+        (["run", "grids/table2.yaml", "--scale", "smoke", "--set", "resources.gpus=2"], "resources.gpus: "),
         (["data", "get", "digitz"], "did you mean 'digits'?"),
     ],
 )  # fmt: skip
@@ -95,6 +96,30 @@ def test_a_mistake_in_the_file_is_told_with_its_line(project, harness):
     code, _, err = harness("run", "grids/table3.yaml", "--scale", "smoke")
     assert code == 2
     assert err.startswith(f"grids/table3.yaml:{line}: regularizer.blocks: no block ")
+
+
+def test_submit_without_slurm_writes_nothing(project, harness, monkeypatch):
+    monkeypatch.setenv("PATH", str(project))
+    before = files(project)
+    code, _, err = harness("submit", "grids/table2.yaml", "--scale", "smoke")
+    assert (code, files(project)) == (2, before)
+    assert "no SLURM here" in err
+
+
+def test_an_unwritable_report_folder_is_one_line(project, harness):
+    (project / "taken").write_text("")
+    harness("plan", "grids/table2.yaml", "--scale", "smoke")
+    code, _, err = harness("report", "smoke", "--reports", "taken/reports")
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert err.startswith("--reports taken/reports: cannot write in")
+
+
+def test_a_missing_package_is_named(project, harness, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    for name in [name for name in sys.modules if name.startswith(("harness.engine", "harness.measure"))]:
+        monkeypatch.delitem(sys.modules, name)
+    code, _, err = harness("run", "grids/table2.yaml", "--scale", "smoke")
+    assert (code, err) == (2, "this command needs the package 'torch': pip install -e '.[train]'\n")
 
 
 def test_help_of_the_installed_command():

@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import pickle
+import shutil
 import struct
 from pathlib import Path
 
@@ -271,6 +272,26 @@ def test_a_root_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"cannot write .*digits: Not a directory; choose another data folder"):
         load("digits", "train", tmp_path / "file")
+
+
+@pytest.mark.parametrize("name", ["meta.json", "train-images.npy", "train-labels.npy"])
+@pytest.mark.parametrize("kept", [-5, 10, 0, None])
+def test_a_damaged_conversion_is_one_line_that_says_what_to_delete(
+    digits: Path, tmp_path: Path, name: str, kept: int | None
+) -> None:
+    folder = tmp_path / ".converted" / "digits"
+    shutil.copytree(digits / ".converted" / "digits", folder)
+    if kept is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_bytes((folder / name).read_bytes()[:kept])
+    with pytest.raises(
+        UserError, match=f"^{folder / name}: damaged .*; delete {folder}, and it is made again$"
+    ) as raised:
+        load("digits", "train", tmp_path)
+    assert "\n" not in str(raised.value)
+    shutil.rmtree(folder)
+    assert len(load("digits", "train", tmp_path)) == 1442
 
 
 def test_conversion_survives_a_rival_and_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 import json
 import multiprocessing
 import random
-import shutil
 import time
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from harness.grid import load_table
 from harness.launch import job as job_module
 from harness.launch.dispatch import run_pool
 from harness.launch.job import jobs_for
+from harness.spec import eval_id
 from harness.store import Store
 
 GRIDS = Path(__file__).parents[1] / "grids"
@@ -70,7 +70,7 @@ def test_a_checkpoint_on_the_way_is_the_shorter_run(tmp_path, data, monkeypatch)
 def test_measured_once_and_never_again(tmp_path, data, cache):
     job = make_jobs(tmp_path, data)[0]
     (tmp_path / "scratch").mkdir()
-    (tmp_path / "scratch" / "cache").symlink_to(cache)
+    (tmp_path / "scratch" / ".cache").symlink_to(cache)
     assert job().state == "done"
     folder = job.store.run_folder(job.train_id)
     results = sorted((folder / "evals").glob("*.json"))
@@ -100,7 +100,7 @@ def test_every_family_runs_through_the_same_job(tmp_path, data, cache, table, la
     cell = load_table(GRIDS / f"{table}.yaml", "smoke").cell((("model", label), *guidance, ("arm", "dispersive")))
     (job,) = jobs_for(cell.runs, Store(tmp_path / "results", tmp_path / "scratch", "study"), data)
     (tmp_path / "scratch").mkdir()
-    (tmp_path / "scratch" / "cache").symlink_to(cache)
+    (tmp_path / "scratch" / ".cache").symlink_to(cache)
     assert job().state == "done"
     (run,) = cell.runs
     assert read_json(job.store.eval_path(run.train_id, run.eval_id))["nfe"] == nfe
@@ -109,32 +109,72 @@ def test_every_family_runs_through_the_same_job(tmp_path, data, cache, table, la
     assert all(line["regularizer"] < 0 for line in log)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_as_diverged(tmp_path, data):
+def test_a_loss_that_is_not_finite_stops_the_run_as_diverged(tmp_path, data, cache):
     job = make_jobs(tmp_path, data, "optimizer.learning_rate=1.0e+30")[0]
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "scratch" / ".cache").symlink_to(cache)
     outcome = job()
     assert outcome.state == "diverged"
     error = read_json(job.store.run_folder(job.train_id) / "error.json")
     assert error["class"] == "diverged"
     assert "not finite between steps" in error["message"]
-    assert job.store.status(job.train_id, "0" * 12).state == "diverged"
+    states = [job.store.status(job.train_id, eval_id(job.train, e)).state for e in job.evaluations]
+    assert states == ["done", "diverged", "diverged", "diverged"]  # the untrained network could be measured
+    assert job.diverged()
 
 
 def test_a_failure_is_stored_and_stops_nobody_else(tmp_path, data, monkeypatch):
     without_measuring(monkeypatch)
     bad, good = make_jobs(tmp_path, data)
-    shutil.rmtree(bad.store.scratch_folder(bad.train_id), ignore_errors=True)
-    bad.store.scratch_folder(bad.train_id).parent.mkdir(parents=True)
-    bad.store.scratch_folder(bad.train_id).write_text("a file where a folder should be")
+    taken = bad.store.run_folder(bad.train_id) / "train.jsonl"
+    taken.mkdir(parents=True)
     assert bad().state == "failed"
     assert "Traceback" in read_json(bad.store.run_folder(bad.train_id) / "error.json")["traceback"]
     assert good().state == "done"
+
+
+def test_an_earlier_checkpoint_is_made_without_touching_what_is_stored(tmp_path, data, monkeypatch):
+    without_measuring(monkeypatch)
+    wanted = {step: [r for r in load_table(GRIDS / "convergence.yaml", "smoke").runs if r.evaluation.step == step]
+              for step in (40, 80)}  # fmt: skip
+    store = Store(tmp_path, tmp_path / "scratch", "study")
+    late, early = (jobs_for(wanted[step][:1], store, data)[0] for step in (80, 40))
+    assert late().state == "done"
+    folder = store.scratch_folder(late.train_id)
+    log = (store.run_folder(late.train_id) / "train.jsonl").read_text()
+    before = {path.name: path.stat().st_mtime_ns for path in folder.glob("*80.safetensors")}
+    assert early().state == "done"
+    assert (folder / "weights-00000040.safetensors").is_file()
+    assert (store.run_folder(late.train_id) / "train.jsonl").read_text() == log
+    assert {path.name: path.stat().st_mtime_ns for path in folder.glob("*80.safetensors")} == before
+    assert len(before) == 2
+
+
+def test_one_writer_per_run(tmp_path, data, monkeypatch):
+    without_measuring(monkeypatch)
+    job = make_jobs(tmp_path, data)[0]
+    with job._alone():
+        assert job().state == "skipped"
+        assert not (tmp_path / "results").exists()
+    assert job().state == "done"
+
+
+@pytest.mark.parametrize("broken", ['{"host": "x"}', "[1]", '{"time": "late", "host": 3}'])
+def test_a_broken_heartbeat_stops_nothing(tmp_path, data, monkeypatch, broken):
+    without_measuring(monkeypatch)
+    job = make_jobs(tmp_path, data)[0]
+    folder = job.store.run_folder(job.train_id)
+    folder.mkdir(parents=True)
+    (folder / "heartbeat.json").write_text(broken)
+    assert job.store.status(job.train_id, "0" * 12).state == "unreadable"
+    assert job().state == "done"
 
 
 @pytest.mark.slow
 def test_a_worker_that_dies_fails_one_run_only(tmp_path, data, cache):
     jobs = make_jobs(tmp_path, data)
     (tmp_path / "scratch").mkdir()
-    (tmp_path / "scratch" / "cache").symlink_to(cache)
+    (tmp_path / "scratch" / ".cache").symlink_to(cache)
     outcomes = {}
 
     def tell(job, outcome):

@@ -1,8 +1,12 @@
 """Measuring: each metric against an independent truth, and caches that are made once and never mistaken."""
 
 import dataclasses
+import hashlib
 import json
+import re
+import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +14,14 @@ import pytest
 import scipy.linalg
 import torch
 
+from harness.engine import fetch
 from harness.engine.data import ImageDataset, load_images
+from harness.engine.fetch import get
 from harness.errors import UserError
 from harness.measure import classifier as classifier_module
 from harness.measure.cache import claim
 from harness.measure.classifier import RECIPES, augment, build, classifier, fit, resize
-from harness.measure.evaluate import measure
+from harness.measure.evaluate import check_measurable, measure
 from harness.measure.features import Extractor, extractor
 from harness.measure.metrics import DIRECTIONS, compare, fid, kid, kid_subset_size, precision_recall
 from harness.measure.reference import reference_features
@@ -160,6 +166,54 @@ def test_classifier_is_trained_once(
         classifier(dataclasses.replace(train, name="faces"), test, cache)
 
 
+def flip_a_bit(content: bytes) -> bytes:
+    return content[:-1] + bytes([content[-1] ^ 1])
+
+
+@pytest.mark.parametrize(
+    ("suffix", "damage", "reason"),
+    [
+        (".json", lambda content: content[:40], "Unterminated|Expecting|Invalid"),
+        (".json", lambda _: b"{}", "weights"),
+        (".json", lambda _: b"[]", "list indices"),
+        (".safetensors", lambda content: content[:-40], "sha256"),
+        (".safetensors", flip_a_bit, "sha256"),
+        (".safetensors", None, "No such file"),
+    ],
+)
+def test_a_damaged_classifier_is_one_line_that_says_what_to_delete(
+    digits: tuple[ImageDataset, ImageDataset],
+    cache: Path,
+    tmp_path: Path,
+    suffix: str,
+    damage: Callable[[bytes], bytes] | None,
+    reason: str,
+) -> None:
+    classifier(*digits, cache)
+    shutil.copytree(cache, tmp_path / "cache")
+    record = next((tmp_path / "cache").glob("classifier-digits-*.json"))
+    path = record.with_suffix(suffix)
+    if damage is None:
+        path.unlink()
+    else:
+        path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(
+        UserError, match=rf"^{path}: damaged \(.*({reason}).*\); delete {record}, and it is made again$"
+    ):
+        classifier(*digits, tmp_path / "cache")
+
+
+def test_what_could_not_be_measured_is_refused_before_the_training(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_measurable("digits", "train", "classifier", data)
+    monkeypatch.delitem(RECIPES, "digits")
+    with pytest.raises(UserError, match="features 'classifier': no recipe for data set digits; legal: fashion-mnist"):
+        check_measurable("digits", "train", "classifier", data)
+    with pytest.raises(UserError, match=r"no weights at .*run: harness data get inception-v3-compat"):
+        check_measurable("digits", "train", "inception-v3-compat", data)
+    with pytest.raises(UserError, match="no split 'validation'; legal: train, test"):
+        check_measurable("digits", "validation", "classifier", data)
+
+
 def test_training_depends_on_neither_threads_nor_the_state_of_torch(digits: tuple[ImageDataset, ImageDataset]) -> None:
     recipe, threads = dataclasses.replace(RECIPES["digits"], steps=3), torch.get_num_threads()
     runs = []
@@ -211,6 +265,12 @@ def test_reference_features_are_cached_by_content_and_extractor(
     reference_features(dataclasses.replace(test, content="0" * 64), extract, tmp_path)
     reference_features(test, dataclasses.replace(extract, id="mean-b"), tmp_path)
     assert sum(calls) == 3 * 355
+    cached = tmp_path / f"reference-digits-test-{test.content[:12]}-mean-a.npy"
+    cached.write_bytes(cached.read_bytes()[:-8])
+    with pytest.raises(UserError, match=rf"^{cached}: damaged \(.*\); delete {cached}, and it is made again$"):
+        reference_features(test, extract, tmp_path)
+    cached.unlink()
+    assert np.array_equal(reference_features(test, extract, tmp_path), first)
 
 
 def test_of_two_who_want_it_at_once_one_waits(tmp_path: Path) -> None:
@@ -288,6 +348,26 @@ def test_inception_takes_grey_images_and_is_named_by_its_trunk(
     weights["Conv2d_1a_3x3.conv.weight"][0] += 1e-3
     torch.save(weights, inception_weights)
     assert extractor("inception-v3-compat", "digits", data, cache, inception_weights).id != extract.id
+
+
+def test_the_copy_of_inception_that_is_there_is_recognised(
+    inception_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = inception_weights.rename(tmp_path / "inception-v3-compat.pth")
+    weights = torch.load(path)
+    torch.save(weights | {name: torch.zeros_like(weights[name]) for name in ("fc.weight", "fc.bias")}, path)
+    with pytest.raises(
+        UserError, match=r"neither the published file \(sha256 .*expected 6726825d.*nor a known"
+    ) as raised:
+        get("inception-v3-compat", tmp_path)
+    (trunk,) = re.findall(r"\((\w{12}), expected 64a9c03be395\); remove it", str(raised.value))
+    monkeypatch.setattr(fetch, "INCEPTION_TRUNK", trunk)
+    assert "not the published file: a copy with the known layers" in get("inception-v3-compat", tmp_path)
+    monkeypatch.setattr(fetch, "INCEPTION_SHA256", hashlib.sha256(path.read_bytes()).hexdigest()[:8])
+    assert get("inception-v3-compat", tmp_path).endswith("already, the published file by its sha256")
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(UserError, match="is not torch-fidelity's weights file: "):
+        get("inception-v3-compat", tmp_path)
 
 
 def test_classifiers_fit_their_images(digits: tuple[ImageDataset, ImageDataset]) -> None:

@@ -11,21 +11,29 @@ from collections import Counter
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 import pytest
 import synthetic_study as synthetic
+from matplotlib.figure import Figure
 from PIL import Image
 
 from harness.errors import UserError
 from harness.grid import Run, Table, load_table
+from harness.launch.plan import study_tables
 from harness.report import collect as collecting
 from harness.report.collect import collect, write
+from harness.report.figures import drawn, picture, value_axis
 from harness.report.findings import findings
 from harness.report.page import collect_study, make_report, report
+from harness.report.readings import FIXED, fixed_readings
 from harness.report.samples import sample_strips
+from harness.report.study import PROCESS_WORDS, facts, heading
 from harness.report.tables import Pivot, PivotCell, pivot
-from harness.report.words import mixed_sentences, state_words
+from harness.report.taps import one_run_sentences, tap_note, taps_sentence
+from harness.report.words import SAMPLERS, better_or_worse, mixed_sentences, planned_sentences, state_words
+from harness.spec import Process, SamplerSettings
 from harness.store import Store
 
 ROOT = Path(__file__).parents[1]
@@ -179,7 +187,7 @@ def test_every_state_is_shown_with_its_own_words(tmp_path: Path) -> None:
     page = Page(make_report(store, [table], tmp_path / "page").read_text(encoding="utf-8"))
     for words in [*found, "CUDA out of memory", "the loss was nan at step 300", "training, step 400 of 1200"]:
         assert words in page.text
-    assert f"evals/{runs[5].eval_id}.json: Invalid JSON" in page.text
+    assert f"evals/{runs[5].eval_id}.json is broken" in page.text
     assert "26 measurements: 19 done, 2 not run" in page.text
 
 
@@ -374,8 +382,51 @@ def test_the_paper_s_numbers_stand_beside_ours(full_page: Page) -> None:
 def test_readings_are_named_where_a_run_uses_them(full_page: Page, tmp_path: Path) -> None:
     for key in ("gap", "epsilon", "offdiagonal", "normalization"):
         assert f"regularizer.{key}" in full_page.text
-    page = make_report(synthetic.new_store(tmp_path), [synthetic.table_of("table3")], tmp_path).read_text("utf-8")
+    page = make_report(synthetic.new_store(tmp_path), [synthetic.table_of("convergence")], tmp_path).read_text("utf-8")
     assert "Our readings" not in page
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("convergence", {}),
+        ("table3", {"Several blocks": "2 trainings"}),
+        ("table7a", {"λ, τ and block with MeanFlow": "6 trainings"}),
+        (
+            "table2",
+            {
+                "Means for sums in the covariance loss": "6 trainings",
+                "Pairs of a contrastive loss": "16 trainings",
+                "j ≠ i in the contrastive hinge": "4 trainings",
+                "Distance of the hinge": "6 trainings",
+                "Labels of the two views": "16 trainings",
+                "Denoising on the first view only": "16 trainings",
+                "Restricted noise": "8 trainings",
+                "λ and τ of contrastive losses": "16 trainings",
+                "λ and τ of the other dispersive losses": "6 trainings",
+            },
+        ),
+    ],
+)
+def test_fixed_readings_are_shown_for_the_runs_that_depend_on_them(
+    tmp_path: Path, name: str, expected: dict[str, str]
+) -> None:
+    """Counted by hand: two seeds; Table 2 has four losses with two contrastive forms and a dispersive one each.
+
+    Of Table 7a's four dispersive runs two are one training at two of its epochs.
+    """
+    table = synthetic.table_of(name)
+    found = {reading.subject: reading for reading in fixed_readings(table.runs)}
+    assert {subject: reading.runs for subject, reading in found.items()} == expected
+    page = make_report(synthetic.new_store(tmp_path), [table], tmp_path).read_text("utf-8")
+    shown = [subject for subject, _, _ in FIXED if f"<dt>{subject}</dt>" in page]
+    assert shown == [subject for subject, _, _ in FIXED if subject in expected]
+    assert all(reading.sentence in page for reading in found.values())
+
+
+def test_table_1_says_that_ours_takes_means(full_page: Page) -> None:
+    said = re.sub(r"\s+", " ", full_page.text)
+    assert "Where the covariance loss sums over features, as the paper prints it, ours takes means" in said
 
 
 def test_a_scale_that_means_nothing_says_so(tmp_path: Path) -> None:
@@ -385,6 +436,176 @@ def test_a_scale_that_means_nothing_says_so(tmp_path: Path) -> None:
     assert "These numbers mean nothing." in page.text
     assert "Below our baseline" not in page.text
     assert "One seed, and so no spread." in page.text
+
+
+def test_every_shipped_grid_is_drawn_at_smoke_scale(tmp_path: Path) -> None:
+    """Twice: measured as it asks, and with one network for features in place of another halfway."""
+    store = synthetic.new_store(tmp_path)
+    tables = [synthetic.table_of(path.stem, "smoke") for path in sorted(synthetic.GRIDS.glob("*.yaml"))]
+    synthetic.full_study(store, tables)
+    page = Page(report(store, tmp_path / "reports").read_text(encoding="utf-8"))
+    assert Counter(tag for tag, _ in page.elements)["svg"] == len(tables)
+    assert "mixes protocols" not in page.text
+    for run in tables[-1].runs[::2]:
+        synthetic.write_measurement(store, run, 5.0, {"features": "classifier-digits-ffffffffffff"})
+    assert "mixes protocols" in Page(report(store, tmp_path / "reports").read_text(encoding="utf-8")).text
+
+
+def test_every_sampler_and_process_has_its_words() -> None:
+    assert set(SAMPLERS) == set(get_args(SamplerSettings.model_fields["method"].annotation))
+    assert set(PROCESS_WORDS) == set(get_args(Process))
+
+
+def test_sampling_is_said_in_the_words_of_its_process(tmp_path: Path) -> None:
+    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table7a")
+    synthetic.full_study(store, [table])
+    laid_out = pivot_of(store, table)
+    one_step = "MeanFlow sampler, 1 step, one network evaluation an image in fp32, guidance"
+    assert planned_sentences(laid_out) == [
+        ("a", f"{one_step} ω = 1, κ = 0.5 in the training target"),
+        ("b", f"{one_step} ω = 0.2, κ = 0.92, t from 0 to 0.75 in the training target"),
+    ]
+    assert not laid_out.mixes
+    assert mixed_sentences(laid_out) == []
+
+
+def test_a_figure_s_four_ways_of_sampling_are_no_mixture(tmp_path: Path) -> None:
+    store, table = synthetic.new_store(tmp_path), synthetic.table_of("figure4")
+    synthetic.full_study(store, [table])
+    laid_out = pivot_of(store, table)
+    assert [sentence.partition(" an image")[0] for _, sentence in planned_sentences(laid_out)] == [
+        "DDPM ancestral sampler, 25 steps, 25 network evaluations",
+        "DDPM ancestral sampler, 25 steps, 50 network evaluations",
+        "Heun ODE sampler, 12 intervals, 24 network evaluations",
+        "Heun ODE sampler, 12 intervals, 48 network evaluations",
+    ]
+    assert all(cell.change or cell.is_baseline for cell in laid_out.cells)
+    assert all(drawn(laid_out, cell) for cell in laid_out.cells)
+    assert mixed_sentences(laid_out) == []
+    page = Page(make_report(store, [table], tmp_path / "page").read_text(encoding="utf-8"))
+    assert "Figure 4. DiT and SiT from S to XL" in page.text
+    assert "model · guidance" in page.text
+    assert "SiT-XL/2 · without guidance" in page.text
+    path = store.eval_path(table.runs[0].train_id, table.runs[0].eval_id)
+    path.write_text(path.read_text(encoding="utf-8").replace('"nfe": 25', '"nfe": 26'), encoding="utf-8")
+    assert pivot_of(store, table).mixes
+
+
+# Small networks and small differences
+
+
+def test_cells_say_which_block_was_tapped_and_which_are_one_training(tmp_path: Path) -> None:
+    for scale, notes, shared in (
+        ("digits", ["", "= block 1 of 6", "= block 2 of 6", "= block 4 of 6", "= block 6 of 6", "= all 6 blocks"], []),
+        (
+            "smoke",
+            ["", "= block 1 of 4", "= block 1 of 4", "= block 3 of 4", "= block 4 of 4", "= all 4 blocks"],
+            ["“block 1 of 12” and “block 3 of 12 (default)” are the same run at this scale, and so one number."],
+        ),
+    ):
+        store, table = synthetic.new_store(tmp_path / scale), synthetic.table_of("table3", scale)
+        laid_out = pivot_of(store, table)
+        assert [tap_note(laid_out, cell) for cell in laid_out.cells] == notes
+        assert one_run_sentences(laid_out) == shared
+        page = Page(make_report(store, [table], tmp_path / scale).read_text(encoding="utf-8"))
+        assert all(sentence in page.text for sentence in [*notes, *shared])
+
+
+def test_where_all_cells_tap_one_block_the_caption_says_it(tmp_path: Path) -> None:
+    def sentence(name: str) -> str:
+        return taps_sentence(pivot_of(synthetic.new_store(tmp_path), synthetic.table_of(name)))
+
+    assert sentence("table2") == "The regulariser acts on the output of block 2 of 6."
+    assert sentence("table3") == ""
+    assert sentence("table7a") == (
+        "The regulariser acts on the output of block 2 of 6 (MF-B/4, MF-B/2) and block 3 of 10 (MF-XL/2)."
+    )
+
+
+def test_what_prints_as_zero_has_no_colour(tmp_path: Path) -> None:
+    laid_out = pivot_of(synthetic.new_store(tmp_path), synthetic.table_of("table3"))
+    percents = (-0.06, -0.04, 0.0, 0.04, 0.06)
+    assert [better_or_worse(laid_out, p) for p in percents] == ["better", "same", "same", "same", "worse"]
+
+
+def test_a_scale_that_means_nothing_has_no_best(tmp_path: Path) -> None:
+    for scale, best in (("digits", 1), ("smoke", 0)):
+        store, table = synthetic.new_store(tmp_path / scale), synthetic.table_of("table4", scale)
+        synthetic.full_study(store, [table])
+        assert sum(cell.is_best for cell in pivot_of(store, table).cells) == best
+
+
+def _tile_colours(svg: str) -> set[str]:
+    return set(re.findall(r'<path[^>]*style="fill: (#[0-9a-f]{6})', svg))
+
+
+def test_tiny_changes_are_pale_in_the_heat_map(tmp_path: Path) -> None:
+    """The lightness of the strongest tile, where the largest change is 0.01 % and where it is 20 %."""
+    darkest = []
+    for step in (0.0001, 0.2):
+        store, table = synthetic.new_store(tmp_path / str(step)), synthetic.table_of("table4")
+        for index, cell in enumerate(table.cells):
+            for run in cell.runs:
+                synthetic.write_measurement(store, run, 5.0 if cell.aside else 5.0 * (1 - step * (index % 2)))
+        drawing = picture(pivot_of(store, table))
+        assert drawing
+        assert drawing.kind == "heat"
+        darkest.append(min(sum(bytes.fromhex(colour[1:])) for colour in _tile_colours(drawing.svg)) / 765)
+    assert darkest[0] > 0.95
+    assert darkest[1] < 0.6
+
+
+@pytest.mark.parametrize("values", [(45.4966, 45.4994), (4.0, 4.7), (0.0010, 0.0012), (30.0, 95.0), (5.0, 5.0)])
+def test_ticks_of_a_narrow_range_are_few_different_and_true(tmp_path: Path, values: tuple[float, float]) -> None:
+    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3", "smoke")
+    write_values(store, table, {"none": {0: values[0]}, "all": {0: values[1]}})
+    axes = Figure().add_subplot()
+    value_axis(axes, pivot_of(store, table))
+    low, high = axes.get_xlim()
+    ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
+    labels = axes.xaxis.get_major_formatter().format_ticks(ticks)
+    assert 2 <= len(ticks) <= 6
+    assert [float(label) for label in labels] == pytest.approx(ticks, rel=1e-9)
+    assert max(map(len, labels)) <= 7
+    assert high - low >= 0.0199 * values[1]
+
+
+def test_the_heat_map_s_axis_names_stand_upright(tmp_path: Path) -> None:
+    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table4")
+    synthetic.full_study(store, [table])
+    drawing = picture(pivot_of(store, table))
+    assert drawing
+    assert re.search(r"<text[^>]*>λ</text>", drawing.svg)
+    assert "rotate(-90" not in drawing.svg
+
+
+def test_lengths_and_names_read_as_meant(tmp_path: Path) -> None:
+    tables = [synthetic.table_of(name) for name in ("convergence", "figure4", "table7a")]
+    assert [table.name_in_words for table in tables] == ["FID over training", "Figure 4", "Table 7a"]
+    assert [heading(table) for table in tables] == [
+        "FID over training",
+        "Figure 4. DiT and SiT from S to XL",
+        "Table 7a. MeanFlow, one network evaluation",
+    ]
+    store = synthetic.new_store(tmp_path)
+    said = {fact.term: fact.words for fact in facts([pivot_of(store, tables[0])])}
+    assert said["Length"] == "0, 160, 320 and 640 steps stand for 0, 20, 40 and 80 of the paper’s epochs"
+    said = {fact.term: fact.words for fact in facts([pivot_of(store, tables[1])])}
+    assert said["Networks"].startswith("DiT-S/2 and SiT-S/2 stand for 6 blocks of width 32 with 2 heads, patch 4; ")
+    assert said["Processes"] == (
+        "DiT: DDPM of 1,000 steps; the network predicts the noise and the variance; "
+        "SiT: flow matching on straight paths; the network predicts the velocity"
+    )
+
+
+def test_tables_come_before_figures_and_both_before_our_own(tmp_path: Path) -> None:
+    shutil.copytree(synthetic.GRIDS, tmp_path / "grids")
+    ours = tmp_path / "grids" / "convergence.yaml"
+    ours.write_text(ours.read_text(encoding="utf-8").replace("table: convergence", "table: early"), encoding="utf-8")
+    store = synthetic.new_store(tmp_path)
+    for name in ("convergence", "figure4", "table7a", "table2"):
+        store.record_grid(name, tmp_path / "grids" / f"{name}.yaml", "smoke", [])
+    assert [table.name for table in study_tables(store)] == ["table2", "table7a", "figure4", "convergence"]
 
 
 def test_strips_are_of_one_seed_and_say_what_is_missing(tmp_path: Path) -> None:

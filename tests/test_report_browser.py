@@ -107,6 +107,15 @@ def test_nothing_sticks_out_of_the_window(browser: Any, page: Path, width: int) 
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
 
 
+def test_no_table_needs_to_be_scrolled_in_a_wide_window(browser: Any, page: Path) -> None:
+    open_page(browser, page, 1100)
+    widths = browser.execute_script(
+        "return [...document.querySelectorAll('.scroll')].map(e => [e.ariaLabel, e.scrollWidth - e.clientWidth])"
+    )
+    assert widths[0][0] == "Table 1"
+    assert [label for label, excess in widths if excess > 0] == []
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_text_has_contrast_in_both_themes(browser: Any, page: Path, scheme: str) -> None:
     """WCAG 2: at least 4.5 between text and page, for the colours that text is set in."""

@@ -7,7 +7,17 @@ from pydantic import ValidationError
 
 from harness.grid import load_table
 from harness.resolve import SettingError, resolve_blocks
-from harness.spec import Resources, TrainSpec, canonical, eval_id, train_id
+from harness.spec import (
+    EvaluationSettings,
+    Optimizer,
+    RegularizerSettings,
+    Resources,
+    Scale,
+    TrainSpec,
+    canonical,
+    eval_id,
+    train_id,
+)
 
 GRIDS = Path(__file__).parents[1] / "grids"
 
@@ -34,8 +44,8 @@ def test_longer_training_is_the_same_training():
 
 
 def test_resources_are_not_hashed():
-    asked = run(overrides=["resources.gpus=1", "resources.log_every=7"])
-    assert asked.resources == Resources(gpus=1, cpus=64, memory_gb=256, hours=24, log_every=7)
+    asked = run(overrides=["resources.cpus=3", "resources.log_every=7"])
+    assert asked.resources == run().resources.model_copy(update={"cpus": 3, "log_every": 7}) != run().resources
     assert (asked.train_id, asked.eval_id) == (run().train_id, run().eval_id)
 
 
@@ -89,6 +99,42 @@ def test_block_words(words, depth, numbers):
 def test_impossible_blocks(words):
     with pytest.raises(SettingError, match="no block"):
         resolve_blocks(words, 12)
+
+
+@pytest.mark.parametrize(
+    "words", [0, -1, 2.5, True, None, "quarter", "0/12", "3/0", "1.5", [], [3, 0], [[3]], {"k": 3}]
+)
+def test_a_wrong_block_is_one_mistake_with_its_own_words(words):
+    with pytest.raises(ValidationError) as error:
+        RegularizerSettings(blocks=words)
+    assert [mistake["loc"] for mistake in error.value.errors()] == [("blocks",)]
+    assert "k/n (that share of the depth), last, all" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "field", "value"),
+    [
+        (Optimizer, "learning_rate", True),
+        (Optimizer, "beta1", False),
+        (Optimizer, "weight_decay", float("inf")),
+        (Optimizer, "learning_rate", float("nan")),
+        (Resources, "cpus", True),
+        (Resources, "hours", float("inf")),
+        (EvaluationSettings, "samples", True),
+        (EvaluationSettings, "samples", 3),
+    ],
+)
+def test_what_is_no_usable_number_is_refused(model, field, value):
+    with pytest.raises(ValidationError, match=field):
+        model(**{field: value})
+
+
+@pytest.mark.parametrize("seeds", [[], [True], [0, 0], [0.0], [-1], "0", [[0]]])
+def test_seeds_are_different_whole_numbers(seeds):
+    rest = {"scale": "s", "title": "t", "ladder": {}, "patches": {}, "steps_per_epoch": 1}
+    assert Scale(**rest, seeds=[2, 0]).seeds == (2, 0)
+    with pytest.raises(ValidationError, match="different whole numbers"):
+        Scale(**rest, seeds=seeds)
 
 
 def test_specs_are_frozen():

@@ -5,11 +5,12 @@ import multiprocessing
 import os
 import platform
 import time
+from pathlib import Path
 
 import pytest
 
 from harness.errors import UserError
-from harness.files import read_json, read_jsonl, replace, write_json
+from harness.files import check_writable, read_json, read_jsonl, replace, write_json
 from harness.store import HEARTBEAT_STALE_SECONDS, Store
 
 TRAIN, EVAL = "0123456789ab", "ba9876543210"
@@ -37,6 +38,8 @@ def test_status_follows_from_the_files(store):
     assert store.status(TRAIN, EVAL).step == 7
     beat(store, pid=2**22 + 1)  # above the largest process id: nobody
     assert state(store) == "interrupted"
+    beat(store, time=time.time() - HEARTBEAT_STALE_SECONDS - 1)  # a process id that somebody else has by now
+    assert state(store) == "interrupted"
     beat(store, host="elsewhere")
     assert state(store) == "running"
     beat(store, host="elsewhere", time=time.time() - HEARTBEAT_STALE_SECONDS - 1)
@@ -44,6 +47,9 @@ def test_status_follows_from_the_files(store):
     write_json(store.run_folder(TRAIN) / "error.json", {"class": "diverged", "message": "loss not finite"})
     assert store.status(TRAIN, EVAL).reason == "loss not finite"
     assert state(store) == "diverged"
+    store.eval_path(TRAIN, EVAL).parent.mkdir()
+    store.eval_path(TRAIN, EVAL).write_text('{"metrics": {"fi')
+    assert state(store) == "unreadable"
     write_json(store.eval_path(TRAIN, EVAL), {})
     assert state(store) == "done"
 
@@ -98,9 +104,22 @@ def test_a_study_cannot_leave_its_folder(tmp_path, name):
         Store(tmp_path, tmp_path, name)
 
 
-def test_an_unwritable_folder_is_told_before_anything_is_written(tmp_path):
+def test_an_unwritable_folder_is_told_and_nothing_is_written(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("")
     with pytest.raises(UserError, match=r"--results .*cannot write"):
-        Store(blocked / "results", tmp_path / "scratch", "study").check_writable()
+        check_writable("--results", blocked / "results")
+    check_writable("--results", tmp_path / "new" / "results")
     assert sorted(tmp_path.iterdir()) == [blocked]
+
+
+def test_a_study_does_not_forget_its_runs(store):
+    grid = Path("grids/table3.yaml")
+    store.record_grid("table3", grid, "smoke", ["batch=64"])
+    with pytest.raises(UserError, match="at scale smoke"):
+        store.check_grid("table2", Path("grids/table2.yaml"), "digits", [])
+    with pytest.raises(UserError, match=r"holds grids/table3\.yaml with --set batch=64"):
+        store.check_grid("table3", grid, "smoke", ["batch=32"])
+    with pytest.raises(UserError, match="holds"):
+        store.check_grid("table3", Path("other/table3.yaml"), "smoke", ["batch=64"])
+    store.check_grid("table3", grid, "smoke", ["seeds=[0,1]", "batch=64"])

@@ -7,8 +7,10 @@ import hashlib
 import json
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -62,6 +64,32 @@ def _publish(temporary: Path, folder: Path) -> None:
     except OSError:
         if not folder.is_dir():
             raise
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """Return what `convert` wrote beside the arrays: classes, and by split the sha256 of its content.
+
+    Raises:
+        UserError: missing or damaged.
+    """
+    path = folder / "meta.json"
+    with own_file(path, folder):
+        meta = json.loads(path.read_text())
+        return {"classes": int(meta["classes"]), "content": dict(meta["content"])}
+
+
+@contextmanager
+def own_file(path: Path, remove: Path) -> Iterator[None]:
+    """Turn any failure to read a file that this package wrote into advice: without `remove` it is made again.
+
+    Raises:
+        UserError: the file is missing, cut off or otherwise damaged.
+    """
+    try:
+        yield
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())[:100] or type(error).__name__
+        raise UserError(f"{path}: damaged ({reason}); delete {remove}, and it is made again") from None
 
 
 def content_hash(*arrays: np.ndarray) -> str:

@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.engine.convert import READERS, convert
+from harness.engine.convert import READERS, convert, own_file, read_meta
 from harness.engine.sources import LATENT_FILES, open_latents, read_latent_meta
 from harness.errors import UserError
 
@@ -116,16 +115,18 @@ def load_images(name: str, split: str, root: Path, flip: bool = False) -> ImageD
     """Return the `split` of a data set of images, converted on first use.
 
     Raises:
-        UserError: as `load`, and where `name` is not a data set of images.
+        UserError: as `load`, a converted file is damaged, and where `name` is not a data set of images.
     """
     if name not in READERS:
         raise UserError(f"data set {name}: images are needed here, and latents have none; legal: {', '.join(READERS)}")
     folder = convert(name, root)
-    meta = json.loads((folder / "meta.json").read_text())
+    meta = read_meta(folder)
     if split not in meta["content"]:
         raise UserError(f"data set {name}: no split '{split}'; legal: {', '.join(meta['content'])}")
-    images = np.load(folder / f"{split}-images.npy", mmap_mode="r")
-    labels = np.load(folder / f"{split}-labels.npy")
+    with own_file(folder / f"{split}-images.npy", folder):
+        images = np.load(folder / f"{split}-images.npy", mmap_mode="r")
+    with own_file(folder / f"{split}-labels.npy", folder):
+        labels = np.load(folder / f"{split}-labels.npy")
     return ImageDataset(name, split, labels, meta["classes"], meta["content"][split], images, flip)
 
 

@@ -1,11 +1,10 @@
 """`harness data get NAME`: fetch what can be fetched, check it, convert it, and say plainly what is left to do."""
 
 import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 
-from harness.engine.convert import content_hash, convert
+from harness.engine.convert import content_hash, convert, read_meta
 from harness.engine.sources import (
     LATENT_FILES,
     find_cifar10,
@@ -34,6 +33,9 @@ CIFAR10_MD5 = {
 }
 INCEPTION = "inception-v3-compat"
 INCEPTION_SHA256 = "6726825d"  # its beginning, part of the published file's name
+# `trunk_hash` of a copy whose last layer is zero. Known by its numbers: its FID between two sets of CIFAR-10 images is
+# the one that torch-fidelity publishes, to 3e-8 of the value.
+INCEPTION_TRUNK = "64a9c03be395"
 
 
 def get(name: str, root: Path) -> str:
@@ -96,7 +98,7 @@ def _get_inception(root: Path) -> str:
 
     path = root / f"{INCEPTION}.pth"
     if path.is_file():
-        return f"{INCEPTION}: weights already at {path}"
+        return f"{INCEPTION}: at {path} already, {_recognised(path)}"
 
     def download() -> None:
         root.mkdir(parents=True, exist_ok=True)
@@ -104,6 +106,26 @@ def _get_inception(root: Path) -> str:
 
     _download(INCEPTION, download, f"put {URL_INCEPTION_V3.rsplit('/', 1)[1]} at {path}")
     return f"{INCEPTION}: weights fetched to {path}"
+
+
+def _recognised(path: Path) -> str:
+    """Say which of the known copies of Inception's weights a file is: the published one, or only its features.
+
+    Raises:
+        UserError: none of them.
+    """
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    if sha256.startswith(INCEPTION_SHA256):
+        return "the published file by its sha256"
+    from harness.measure.features import load_inception, trunk_hash
+
+    trunk = trunk_hash(load_inception(path))
+    if trunk != INCEPTION_TRUNK:
+        raise UserError(
+            f"{path}: neither the published file (sha256 {sha256[:8]}…, expected {INCEPTION_SHA256}…) nor a known copy "
+            f"of its layers up to the pooled features ({trunk}, expected {INCEPTION_TRUNK}); remove it, fetch it again"
+        )
+    return "not the published file: a copy with the known layers up to the pooled features, all that is used here"
 
 
 GETTERS: dict[str, Callable[[Path], str]] = {
@@ -133,5 +155,5 @@ def _check(path: Path, found: str, expected: str) -> None:
 
 def _converted(name: str, root: Path) -> str:
     folder = convert(name, root)
-    content = json.loads((folder / "meta.json").read_text())["content"]
+    content = read_meta(folder)["content"]
     return f"arrays in {folder} (" + ", ".join(f"{split} {sha256[:12]}" for split, sha256 in content.items()) + ")"

@@ -16,6 +16,7 @@ from harness.method.guidance import CountedNet, guided
 from harness.method.randomness import generator
 from harness.spec import EvalSpec, Process, TrainSpec
 
+BATCH = 256
 SAMPLE: dict[Process, Callable[..., Tensor]] = {
     "flow": flow.sample,
     "ddpm": ddpm.sample,
@@ -41,17 +42,21 @@ def labels_of(first: int, count: int, classes: int, law: str) -> np.ndarray:
     return np.array([int(torch.randint(classes, (), generator=generator(0, "label", i))) for i in images])
 
 
-def draw_samples(train: TrainSpec, spec: EvalSpec, folder: Path, batch: int, beat: Callable[[int], None]) -> Samples:
+def draw_samples(train: TrainSpec, spec: EvalSpec, folder: Path, beat: Callable[[int], None]) -> Samples:
     """Draw the images of a measurement from the weights kept in `folder`; `beat(n)` is called after n images."""
     net = build_net(train)
     net.load_state_dict(load_weights(folder, spec.step, "ema" if spec.evaluation.weights == "ema" else "model"))
-    return sample(net, train, spec, batch, torch.device("cuda" if torch.cuda.is_available() else "cpu"), beat)
+    return sample(net, train, spec, torch.device("cuda" if torch.cuda.is_available() else "cpu"), beat)
 
 
 def sample(
-    net: DiT, train: TrainSpec, spec: EvalSpec, batch: int, device: torch.device, beat: Callable[[int], None]
+    net: DiT, train: TrainSpec, spec: EvalSpec, device: torch.device, beat: Callable[[int], None], batch: int = BATCH
 ) -> Samples:
-    """Draw the images of a measurement from a network; image i comes from seed i."""
+    """Draw the images of a measurement from a network; image i comes from seed i.
+
+    Every run draws `BATCH` images at once, because the last bits of a matrix product depend on its size: another batch
+    gives the same images but for a rare pixel that is rounded the other way.
+    """
     data, settings = train.data, spec.sampler
     labels = labels_of(spec.first_image, spec.evaluation.samples, data.classes, spec.evaluation.labels)
     counted = CountedNet(net.to(device).eval())

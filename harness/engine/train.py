@@ -6,8 +6,10 @@ order of the data are drawn for the whole batch whatever is done with it.
 
 import json
 import math
+import shutil
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -145,22 +147,52 @@ def train(
 ) -> None:
     """Train until the last step of `keep`, and keep the weights of each of them in `folder`.
 
-    Goes on from the folder's checkpoint where there is one; weights that are kept already are not made again.
+    Goes on from the folder's checkpoint where there is one; weights that are kept already are not made again. Steps
+    that lie before the checkpoint are trained for in a folder of their own, so that nothing stored is lost.
     `beat(step)` is called after every step.
 
     Raises:
         Diverged: a loss or gradient is not finite; the checkpoint before it stays.
     """
     wanted = {step for step in keep if not checkpoint.weights_path(folder, step).is_file()}
-    if not wanted:
-        return
-    torch.set_float32_matmul_precision(spec.matmul)
+    behind = {step for step in wanted if step < checkpoint.latest_step(folder)}
+    with matmul_precision(spec.matmul):
+        if behind:
+            aside = folder / "behind"
+            _advance(spec, dataset, folder, aside, aside / "train.jsonl", behind, cadence, beat)
+            shutil.rmtree(aside)
+        if wanted - behind:
+            _advance(spec, dataset, folder, folder, log, wanted - behind, cadence, beat)
+
+
+@contextmanager
+def matmul_precision(name: str) -> Iterator[None]:
+    """Set torch's precision of float32 matrix products, and put back what was: measuring has its own."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(name)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _advance(
+    spec: TrainSpec,
+    dataset: Dataset,
+    kept: Path,
+    state: Path,
+    log: Path,
+    wanted: Collection[int],
+    cadence: Cadence,
+    beat: Callable[[int], None],
+) -> None:
+    """Train from the checkpoint in `state` to the last of the wanted steps, and keep their weights in `kept`."""
     trainee = Trainee(spec, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    step = _resume(trainee, folder, log, min(wanted))
+    step, last = _resume(trainee, state, log), max(wanted)
     if step in wanted:
-        checkpoint.save_weights(folder, step, trainee.weights())
+        checkpoint.save_weights(kept, step, trainee.weights())
     window, saved = Window(_floor(trainee)), time.monotonic()
-    while step < max(wanted):
+    while step < last:
         window.add(trainee.step(dataset, step))
         step += 1
         beat(step)
@@ -168,21 +200,19 @@ def train(
             _append(log, window.line(step, spec.batch, trainee.gradient_norm()))
             window = Window(_floor(trainee))
             if step in wanted:
-                checkpoint.save_weights(folder, step, trainee.weights())
-            if step == max(wanted) or time.monotonic() - saved > cadence.checkpoint_seconds:
-                checkpoint.save_state(folder, step, trainee.state())
+                checkpoint.save_weights(kept, step, trainee.weights())
+            if step == last or time.monotonic() - saved > cadence.checkpoint_seconds:
+                checkpoint.save_state(state, step, trainee.state())
                 saved = time.monotonic()
 
 
-def _resume(trainee: Trainee, folder: Path, log: Path, first_wanted: int) -> int:
-    """Restore the latest state unless it lies beyond what is wanted, and cut the log to it."""
+def _resume(trainee: Trainee, folder: Path, log: Path) -> int:
+    """Restore the latest state, and cut the log to it."""
     step = checkpoint.latest_step(folder)
-    if step > first_wanted:
-        step = 0
     if step:
         trainee.restore(checkpoint.load_state(folder), step)
-    kept = [line for line in read_jsonl(log) if line["step"] <= step]
-    write_bytes(log, "".join(json.dumps(line) + "\n" for line in kept).encode())
+    lines = [line for line in read_jsonl(log) if line["step"] <= step]
+    write_bytes(log, "".join(json.dumps(line) + "\n" for line in lines).encode())
     return step
 
 

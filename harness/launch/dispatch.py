@@ -3,12 +3,13 @@
 import itertools
 import multiprocessing
 import os
+import shutil
+import signal
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from harness.errors import UserError
@@ -28,48 +29,89 @@ def run_inline(jobs: Sequence[Job], tell: Told) -> None:
 def run_pool(jobs: Sequence[Job], workers: int, tell: Told) -> None:
     """Run the jobs in `workers` processes.
 
-    Each worker is a pool of one, so that a worker that dies (killed, out of memory) fails the one run it was at, and
-    the next run gets a fresh one. `tell` is called from several threads.
+    A worker that dies (killed, out of memory) fails the one run it was at, and the next run gets a fresh one. When this
+    process is interrupted or ends, its workers end with it. `tell` is called from several threads.
     """
-    queue = deque(jobs)
+    queue, stopping = deque(jobs), threading.Event()
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the workers as they start
-    slots = [threading.Thread(target=_slot, args=(queue, tell), daemon=True) for _ in range(min(workers, len(jobs)))]
+    slots = [
+        threading.Thread(target=_slot, args=(queue, stopping, tell), daemon=True)
+        for _ in range(min(workers, len(jobs)))
+    ]
     for slot in slots:
         slot.start()
-    for slot in slots:
-        while slot.is_alive():
-            slot.join(0.2)  # in short steps, so that Ctrl-C is heard
+    try:
+        for slot in slots:
+            while slot.is_alive():
+                slot.join(0.2)  # in short steps, so that Ctrl-C is heard
+    finally:
+        stopping.set()
 
 
-def _slot(queue: deque[Job], tell: Told) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    executor: ProcessPoolExecutor | None = None
-    while queue:
+def _slot(queue: deque[Job], stopping: threading.Event, tell: Told) -> None:
+    worker: Worker | None = None
+    while True:
         try:
             job = queue.popleft()
         except IndexError:
-            break
-        executor = executor or ProcessPoolExecutor(1, mp_context=spawn, initializer=_die_with, initargs=(os.getpid(),))
+            return
+        worker = worker or Worker()
         tell(job, None)
         try:
-            tell(job, executor.submit(job).result())
-        except BrokenProcessPool:
-            executor.shutdown(wait=False)
-            executor = None
-            tell(job, job.fail(RuntimeError("the worker process died: killed, or out of memory")))
-    if executor:
-        executor.shutdown()
+            outcome = worker.do(job)
+        except (EOFError, OSError):
+            if stopping.is_set():  # the worker was ended with us: the run is interrupted, and has not failed
+                return
+            worker, outcome = None, job.fail(RuntimeError("the worker process died: killed, or out of memory"))
+        tell(job, outcome)
 
 
-def _die_with(parent: int) -> None:
-    """Let a worker end when the process that started it is gone, for then nobody would ever stop it."""
+class Worker:
+    """A process that does one job after the other; multiprocessing ends it when this process ends."""
 
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
+    def __init__(self) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        self.pipe, other = spawn.Pipe()
+        spawn.Process(target=_serve, args=(other, os.getpid()), daemon=True).start()
+        other.close()
 
-    threading.Thread(target=watch, daemon=True).start()
+    def do(self, job: Job) -> Outcome:
+        """Have a job done and wait for its outcome.
+
+        Raises:
+            EOFError, OSError: the process died.
+        """
+        self.pipe.send(job)
+        outcome: Outcome = self.pipe.recv()
+        return outcome
+
+
+def _serve(pipe: Connection, parent: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to hear
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    while True:
+        try:
+            job: Job = pipe.recv()
+        except EOFError:
+            return
+        pipe.send(job())
+
+
+def _end_with(parent: int) -> None:
+    """End when the process that started this one was killed, for then nobody would ever stop it."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+def check_slurm() -> None:
+    """Refuse before anything is written.
+
+    Raises:
+        UserError: there is no SLURM here.
+    """
+    if shutil.which("srun") is None:
+        raise UserError("submit: no SLURM here ('srun' is not on PATH); 'harness run' runs the same grid locally")
 
 
 def submit(jobs: Sequence[Job], logs: Path) -> list[str]:
@@ -81,11 +123,8 @@ def submit(jobs: Sequence[Job], logs: Path) -> list[str]:
     from submitit import SlurmExecutor
     from submitit.core.utils import FailedJobError
 
-    try:
-        executor = SlurmExecutor(folder=logs / "%j")
-    except RuntimeError:
-        message = "submit: no SLURM here ('srun' is not on PATH); 'harness run' runs the same grid on this machine"
-        raise UserError(message) from None
+    check_slurm()
+    executor = SlurmExecutor(folder=logs / "%j")
     ids: list[str] = []
     by_resources = sorted(jobs, key=lambda job: job.resources.model_dump_json())
     for _, group in itertools.groupby(by_resources, key=lambda job: job.resources):

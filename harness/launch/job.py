@@ -6,20 +6,23 @@ house; what needs torch is imported when it runs.
 
 import os
 import platform
+import threading
 import time
 import traceback
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from filelock import FileLock, Timeout
 
 from harness.errors import Diverged, UserError
 from harness.files import read_json, remove_temporaries, write_json
 from harness.grid import Run
 from harness.spec import EvalSpec, Resources, TrainSpec, canonical, eval_id, train_id
-from harness.store import Store, beating
+from harness.store import HEARTBEAT_SECONDS, Store
 
-HEARTBEAT_SECONDS = 2.0
 THUMBNAILS = (2, 10)
 
 
@@ -54,8 +57,13 @@ class Job:
 
     def missing(self) -> tuple[EvalSpec, ...]:
         """Return the measurements that the folder lacks."""
-        have = self.store.eval_path
-        return tuple(e for e in self.evaluations if not have(self.train_id, eval_id(self.train, e)).is_file())
+        measured = self.store.measured
+        return tuple(e for e in self.evaluations if not measured(self.train_id, eval_id(self.train, e)))
+
+    def diverged(self) -> bool:
+        """Tell whether the training diverged before: it would again."""
+        error = read_json(self.store.run_folder(self.train_id) / "error.json")
+        return isinstance(error, dict) and error.get("class") == "diverged"
 
     def check(self) -> None:
         """Refuse now what could only fail later, at the end of a long training.
@@ -66,6 +74,8 @@ class Job:
         from harness.engine.data import load
         from harness.measure.evaluate import check_measurable
 
+        if self.resources.gpus > 1:
+            raise UserError(f"resources.gpus: a run trains on one GPU, found {self.resources.gpus}; say 0 or 1")
         said = self.train.data
         dataset = load(said.name, "train", self.data, said.flip)
         found, expected = (*dataset.shape, dataset.classes), (said.channels, said.size, said.size, said.classes)
@@ -79,16 +89,21 @@ class Job:
 
     def __call__(self) -> Outcome:
         """Make what is missing. Never raises: a failure is stored in the run's folder and returned."""
-        if not self.missing():
-            return Outcome("done", "nothing was missing")
-        folder = self.store.run_folder(self.train_id)
-        other = read_json(folder / "heartbeat.json")
-        if other and beating(other) and other["pid"] != os.getpid():
-            return Outcome("skipped", f"another job is at work here: process {other['pid']} on {other['host']}")
         try:
-            return self._work(folder)
+            if not self.missing():
+                return Outcome("done", "nothing was missing")
+            with self._alone():
+                return self._work(self.store.run_folder(self.train_id))
+        except Timeout:
+            return Outcome("skipped", "another job is at work on this training")
         except Exception as error:  # whatever went wrong in this run must not stop its neighbours
             return self.fail(error)
+
+    def _alone(self) -> AbstractContextManager[object]:
+        """Lock the training's folder, without waiting: one writer per run. A process that is killed lets go of it."""
+        folder = self.store.scratch_folder(self.train_id)
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / "lock", timeout=0)
 
     def checkpoint(self, *_: Any) -> Any:
         """Tell submitit what to queue again after a preemption or a time limit: the same job."""
@@ -99,14 +114,14 @@ class Job:
     def fail(self, error: BaseException) -> Outcome:
         """Store a failure where the collector finds it."""
         folder = self.store.run_folder(self.train_id)
-        beat = read_json(folder / "heartbeat.json") or {}
+        beat = read_json(folder / "heartbeat.json")
         kind: Literal["failed", "diverged"] = "diverged" if isinstance(error, Diverged) else "failed"
         message = str(error) if isinstance(error, UserError | Diverged) else f"{type(error).__name__}: {error}"
         content = {
             "class": "diverged" if kind == "diverged" else "error",
             "message": message,
             "traceback": "".join(traceback.format_exception(error)),
-            "step": beat.get("step"),
+            "step": beat.get("step") if isinstance(beat, dict) else None,
             "time": time.time(),
         }
         write_json(folder / "error.json", content)
@@ -119,8 +134,6 @@ class Job:
         from harness.launch.provenance import now, provenance
 
         torch.set_num_threads(self.threads)
-        heart = Heart(folder / "heartbeat.json", self.steps)
-        heart.beat("starting", 0)
         for place in (folder, self.store.scratch_folder(self.train_id)):
             remove_temporaries(place)
         (folder / "error.json").unlink(missing_ok=True)
@@ -128,13 +141,27 @@ class Job:
         environment = read_json(folder / "env.json") or {"attempts": []}
         environment["attempts"].append(provenance(self.threads))
         write_json(folder / "env.json", environment)
-        self._train(folder, heart)
-        for evaluation in self.missing():
-            self._evaluate(evaluation, heart)
+        with Heart(folder / "heartbeat.json", self.steps) as heart:
+            self._make(folder, heart)
         environment["attempts"][-1]["end"] = now()
         write_json(folder / "env.json", environment)
-        heart.stop()
         return Outcome("done")
+
+    def _make(self, folder: Path, heart: "Heart") -> None:
+        """Train and measure; of a training that diverges, measure what it was good for before."""
+        from harness.engine.checkpoint import weights_path
+
+        diverged: Diverged | None = None
+        try:
+            self._train(folder, heart)
+        except Diverged as error:
+            diverged = error
+        scratch = self.store.scratch_folder(self.train_id)
+        for evaluation in self.missing():
+            if weights_path(scratch, evaluation.step).is_file():
+                self._evaluate(evaluation, heart)
+        if diverged:
+            raise diverged
 
     def _train(self, folder: Path, heart: "Heart") -> None:
         from harness.engine.data import load
@@ -148,7 +175,7 @@ class Job:
             folder / "train.jsonl",
             {e.step for e in self.missing()},
             Cadence(self.resources.log_every, self.resources.checkpoint_minutes * 60),
-            lambda step: heart.beat("training", step),
+            lambda step: heart.set("training", step),
         )
 
     def _evaluate(self, spec: EvalSpec, heart: "Heart") -> None:
@@ -160,13 +187,13 @@ class Job:
         start = time.perf_counter()
         scratch = self.store.scratch_folder(self.train_id)
         samples = draw_samples(
-            self.train, spec, scratch, self.resources.sampling_batch, lambda n: heart.beat("sampling", self.steps)
+            self.train, spec, scratch, lambda n: heart.set(f"sampling, {n:,} images drawn", self.steps)
         )
         sampled = time.perf_counter()
-        heart.beat("measuring", self.steps)
+        heart.set("measuring", self.steps)
         measured = measure(
             samples.images, self.train.data.name, evaluation.reference, evaluation.features,
-            data_root=self.data, cache_root=self.store.scratch / "cache", device=samples.device,
+            data_root=self.data, cache_root=self.store.scratch / ".cache", device=samples.device,
         )  # fmt: skip
         save_thumbnails(path.with_suffix(".png"), samples.images)
         seconds = {"sample": round(sampled - start, 2), "measure": round(time.perf_counter() - sampled, 2)}
@@ -182,24 +209,40 @@ class Job:
 
 
 class Heart:
-    """A sign of life in the run's own folder, true from any host: what is done, at which step, by which process."""
+    """A sign of life in the run's own folder, true from any host, written by a thread of its own."""
 
     def __init__(self, path: Path, total: int) -> None:
-        self.path, self.total, self.last, self.phase = path, total, 0.0, ""
+        self.path, self.total, self.phase, self.step = path, total, "starting", 0
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self._beat, daemon=True)
 
-    def beat(self, phase: str, step: int) -> None:
-        """Write the sign if the last is old or the phase is new."""
-        if phase == self.phase and time.time() - self.last < HEARTBEAT_SECONDS:
-            return
-        self.last, self.phase = time.time(), phase
+    def __enter__(self) -> "Heart":
+        self._write()
+        self.thread.start()
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        """Stop. After a failure the last sign stays until the failure is stored: it says at which step that was."""
+        self.stopped.set()
+        self.thread.join()
+        if kind is None:
+            self.path.unlink(missing_ok=True)
+        else:
+            self._write()
+
+    def set(self, phase: str, step: int) -> None:
+        """Say what is being done; the next sign tells it."""
+        self.phase, self.step = phase, step
+
+    def _beat(self) -> None:
+        while not self.stopped.wait(HEARTBEAT_SECONDS):
+            self._write()
+
+    def _write(self) -> None:
         write_json(self.path, {
-            "phase": phase, "step": step, "total": self.total,
-            "time": self.last, "host": platform.node(), "pid": os.getpid(),
+            "phase": self.phase, "step": self.step, "total": self.total,
+            "time": time.time(), "host": platform.node(), "pid": os.getpid(),
         })  # fmt: skip
-
-    def stop(self) -> None:
-        """Take the sign away: the work is done."""
-        self.path.unlink(missing_ok=True)
 
 
 def save_thumbnails(path: Path, images: Any, side: int = 64) -> None:

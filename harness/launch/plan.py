@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from harness.grid import Run, Table
+from harness.errors import UserError
+from harness.grid import Run, Table, load_table
 from harness.store import Status, Store
 
 
@@ -20,7 +22,8 @@ class Planned:
     def why(self) -> str:
         """Say in words why it would run, or that it would not."""
         reason = f" ({self.status.reason})" if self.status.reason else ""
-        words = {"done": "done", "running": f"running: {self.status.phase}", "not run": "to run"}
+        at = f"{self.status.phase}, step {self.status.step} of {self.status.total}"
+        words = {"done": "done", "running": f"running: {at}", "not run": "to run"}
         return words.get(self.status.state, f"to run again: {self.status.state}{reason}")
 
 
@@ -51,6 +54,26 @@ def summary(planned: Sequence[Planned]) -> str:
     steps = " and ".join(f"{n:,}" for n in sorted({p.run.evaluation.step for p in planned}))
     batches = " and ".join(str(n) for n in sorted({run.train.batch for run in trainings.values()}))
     return (
-        f"Table {table.file.table} at {table.scale.scale}: {len(table.cells)} cells × {len(table.seeds)} seed(s) = "
+        f"{table.name_in_words} at {table.scale.scale}: {len(table.cells)} cells × {len(table.seeds)} seed(s) = "
         f"{len(planned)} runs of {models}, {steps} steps of {batches}; {len(trainings)} trainings"
     )
+
+
+def study_tables(store: Store) -> list[Table]:
+    """Expand a study's grids again, in the order of the report.
+
+    Raises:
+        UserError: there is no such study, or one of its grid files is not here.
+    """
+    tables = []
+    for grid in store.grids():
+        if not Path(grid["grid"]).is_file():
+            raise UserError(f"{store.root}: its grid {grid['grid']} is not here; stand in the project's folder")
+        tables.append(load_table(Path(grid["grid"]), grid["scale"], grid["set"]))
+    return sorted(tables, key=_place)
+
+
+def _place(table: Table) -> tuple[int, str, str]:
+    """Sort key: tables of the paper by their number, then its figures, then tables of our own."""
+    said = table.file.table
+    return (0 if said[:1].isdigit() else 1 if said.startswith("figure ") else 2, said.zfill(16), table.name)

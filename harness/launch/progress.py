@@ -15,7 +15,7 @@ class Watch:
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self.total = len(jobs)
-        self.ended = self.failed = 0
+        self.ended = 0
         self.running: dict[str, Job] = {}
         self.lock = threading.Lock()
         self.steps_ended = 0
@@ -48,7 +48,6 @@ class Watch:
             self.running.pop(job.train_id, None)
             self.ended += 1
             self.steps_ended += job.steps + 1
-            self.failed += outcome.state in ("failed", "diverged")
         what = job.train.regularizer
         name = f"{what.kind} {what.loss}" if what else "baseline"
         end = f"{outcome.state}: {outcome.message}" if outcome.message else outcome.state
@@ -62,5 +61,5 @@ class Watch:
         with self.lock:
             jobs, done = list(self.running.values()), self.steps_ended
         beats = [read_json(job.store.run_folder(job.train_id) / "heartbeat.json") or {} for job in jobs]
-        steps = done + sum(beat.get("step", 0) for beat in beats)
+        steps = done + sum(beat.get("step", 0) for beat in beats if isinstance(beat, dict))
         self.bar.update(self.task, completed=steps, description=f"{self.ended}/{self.total} trainings")

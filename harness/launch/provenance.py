@@ -51,6 +51,8 @@ def _source() -> dict[str, Any]:
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
+    if git("ls-files", "--error-unmatch", Path(__file__).name) is None:  # the checkout around us is somebody else's
+        return {"commit": None, "dirty": None}
     changed = git("status", "--porcelain", "--untracked-files=no", "--", str(folder))
     return {"commit": git("rev-parse", "HEAD"), "dirty": None if changed is None else bool(changed)}
 

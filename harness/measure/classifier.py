@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness.engine.convert import own_file
 from harness.engine.data import ImageDataset, positions
 from harness.errors import UserError
 from harness.files import replace, write_json
@@ -64,11 +65,9 @@ def classifier(train: ImageDataset, test: ImageDataset, cache: Path) -> Classifi
     """Return the classifier of a data set, training it if the cache does not hold it.
 
     Raises:
-        UserError: no recipe for the data set, or an unwritable cache.
+        UserError: no recipe for the data set, or a cache that is damaged or cannot be written.
     """
-    if train.name not in RECIPES:
-        raise UserError(f"features 'classifier': no recipe for data set {train.name}; legal: {', '.join(RECIPES)}")
-    recipe = RECIPES[train.name]
+    recipe = recipe_of(train.name)
     made_of = _ingredients(recipe, train, test)
     name = f"classifier-{train.name}-{hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:12]}"
     record_path = cache / f"{name}.json"  # written last: where it is, the weights are
@@ -76,6 +75,17 @@ def classifier(train: ImageDataset, test: ImageDataset, cache: Path) -> Classifi
         if missing:
             _make(recipe, train, test, cache / f"{name}.safetensors", record_path, made_of)
     return _read(recipe, train, record_path)
+
+
+def recipe_of(dataset: str) -> Recipe:
+    """Return the recipe of a data set's classifier.
+
+    Raises:
+        UserError: it has none.
+    """
+    if dataset not in RECIPES:
+        raise UserError(f"features 'classifier': no recipe for data set {dataset}; legal: {', '.join(RECIPES)}")
+    return RECIPES[dataset]
 
 
 def _ingredients(recipe: Recipe, train: ImageDataset, test: ImageDataset) -> dict[str, Any]:
@@ -100,9 +110,15 @@ def _make(
 def _read(recipe: Recipe, train: ImageDataset, record_path: Path) -> Classifier:
     from safetensors.torch import load_file
 
-    network = build(recipe, train)
-    network.load_state_dict(load_file(record_path.with_suffix(".safetensors")))
-    return Classifier(network.eval().requires_grad_(False), recipe.side, json.loads(record_path.read_text()))
+    network, path = build(recipe, train), record_path.with_suffix(".safetensors")
+    with own_file(record_path, record_path):
+        record = json.loads(record_path.read_text())
+        weights, _ = record["weights"], record["accuracy"]
+    with own_file(path, record_path):
+        if hashlib.sha256(path.read_bytes()).hexdigest() != weights:
+            raise ValueError(f"its sha256 is not the one in {record_path.name}")
+        network.load_state_dict(load_file(path))
+    return Classifier(network.eval().requires_grad_(False), recipe.side, record)
 
 
 def build(recipe: Recipe, dataset: ImageDataset) -> nn.Module:

@@ -7,6 +7,7 @@ import numpy as np
 
 from harness.engine.data import load_images
 from harness.errors import UserError
+from harness.measure.classifier import recipe_of
 from harness.measure.features import INCEPTION, extractor, inception_weights
 from harness.measure.metrics import KID_SUBSETS, NEIGHBOURHOOD, compare, kid_subset_size
 from harness.measure.reference import reference_features
@@ -66,3 +67,5 @@ def check_measurable(dataset: str, split: str, features: str, data_root: Path) -
     load_images(dataset, split, data_root)
     if features == INCEPTION:
         inception_weights(data_root)
+    else:
+        recipe_of(dataset)

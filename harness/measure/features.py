@@ -80,7 +80,7 @@ def _inception(weights: Path, device: torch.device) -> Extractor:
         return network(images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images)[0]
 
     note = "torch-fidelity's Inception-v3 of 2015-12-05, 2048 pooled features"
-    return Extractor(f"{INCEPTION}-{_trunk_hash(network)}", note, features, device)
+    return Extractor(f"{INCEPTION}-{trunk_hash(network)}", note, features, device)
 
 
 def load_inception(path: Path) -> nn.Module:
@@ -102,7 +102,7 @@ def load_inception(path: Path) -> nn.Module:
         raise UserError(f"features {INCEPTION}: {path} is not torch-fidelity's weights file: {reason}") from None
 
 
-def _trunk_hash(network: nn.Module) -> str:
+def trunk_hash(network: nn.Module) -> str:
     """Hash the weights that the pooled features depend on: not the last layer, which some copies lack."""
     digest = hashlib.sha256()
     for name, tensor in network.state_dict().items():

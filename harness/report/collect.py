@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from harness.files import replace
 from harness.grid import Cell, Run, Table
 from harness.report.labels import place_words
+from harness.spec import MeanFlowSettings
 from harness.store import Store
 
 Direction = Literal["lower", "higher", ""]
@@ -40,7 +41,8 @@ IDENTITY_COLUMNS = ("table", "cell", "row", "column", "aside", "model", "epochs"
 RESULT_COLUMNS = ("state", "reason", "metric", "value", "direction", "protocol", "features_note")
 COLUMNS = IDENTITY_COLUMNS + RESULT_COLUMNS
 # Known before anything is measured; the file of a measurement adds its own words (features, reference, …).
-SETTING_COLUMNS = ("sampler", "intervals", "guidance", "guidance_channels", "sampling_precision", "labels", "weights")
+SAMPLING_COLUMNS = ("sampler", "intervals", "guidance", "guidance_channels", "sampling_precision", "target_guidance")
+SETTING_COLUMNS = (*SAMPLING_COLUMNS, "labels", "weights")
 MEASURED_COLUMNS = ("nfe", "features", "generated", "reference", "reference_count")
 
 Scalar = str | int | float | bool | None
@@ -188,9 +190,18 @@ def _identity(table: Table, cell: Cell, run: Run) -> dict[str, Any]:
         "guidance": sampler.guidance,
         "guidance_channels": sampler.guidance_channels,
         "sampling_precision": sampler.precision,
+        "target_guidance": _target_guidance(run.train.meanflow),
         "labels": evaluation.labels,
         "weights": evaluation.weights,
     }
+
+
+def _target_guidance(meanflow: MeanFlowSettings | None) -> str:
+    """The guidance that MeanFlow has in its training target; "" where there is none."""
+    if meanflow is None or (meanflow.omega, meanflow.kappa) == (1, 0):
+        return ""
+    times = "" if (meanflow.start, meanflow.end) == (0, 1) else f", t from {meanflow.start:g} to {meanflow.end:g}"
+    return f"ω = {meanflow.omega:g}, κ = {meanflow.kappa:g}{times}"
 
 
 def _result(metric: str, value: float | None, state: str, reason: str) -> dict[str, Any]:
@@ -201,6 +212,7 @@ def _result(metric: str, value: float | None, state: str, reason: str) -> dict[s
 
 def _short(row: dict[str, Any]) -> str:
     guidance = "" if row["guidance"] == 1 else f" · guidance {row['guidance']:g} {row['guidance_channels']}"
+    guidance += f" · target guidance {row['target_guidance']}" if row["target_guidance"] else ""
     return (
         f"{row['features']} · {row['generated']} against {row['reference_count']} {row['reference']}"
         f" · {row['sampler']} NFE {row['nfe']}{guidance}"

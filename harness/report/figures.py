@@ -13,7 +13,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from harness.report.labels import is_number
 from harness.report.svg import inline_svg
@@ -41,6 +41,9 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 CLEAR = {"facecolor": PAGE, "edgecolor": "none", "pad": 1}
 MARK: dict[str, Any] = {"markersize": 5.5, "linestyle": "none"}
 LOGARITHMIC_FROM = 10.0
+# Differences below these would fill a figure with what may be rounding: an axis spans at least 2 % of its values, and
+# the heat map's full colours are never less than a change of 5 %.
+LEAST_SPAN, LEAST_CHANGE = 0.02, 5.0
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Picture:
 def picture(pivot: Pivot) -> Picture | None:
     """Return the figure of a table; None where nothing is measured.
 
-    Of a table that mixes protocols only what was measured by the most used one is drawn.
+    Of a table that mixes protocols without asking for it only what was measured by the most used one is drawn.
     """
     if not any(drawn(pivot, cell) for cell in pivot.cells):
         return None
@@ -71,7 +74,7 @@ def picture(pivot: Pivot) -> Picture | None:
 
 def drawn(pivot: Pivot, cell: PivotCell) -> bool:
     """Tell whether a cell has a mean, by the protocol that the figure shows."""
-    return cell.ours is not None and cell.letters[0] == next(iter(pivot.protocols))
+    return cell.ours is not None and (not pivot.mixes or cell.letters[0] == next(iter(pivot.protocols)))
 
 
 def _words(pivot: Pivot, cell: PivotCell) -> str:
@@ -107,7 +110,7 @@ def _dot_plot(pivot: Pivot) -> Figure:
     height = top + filled + bottom
     figure = Figure(figsize=(WIDTH, height))
     axes = figure.add_axes((LABELS / WIDTH, bottom / height, (WIDTH - LABELS - RIGHT) / WIDTH, filled / height))
-    _value_axis(axes, pivot)
+    value_axis(axes, pivot)
     axes.set_ylim(filled, 0)
     y = GAP / 2
     for label, cells in bands:
@@ -137,7 +140,8 @@ def _mark(pivot: Pivot, cell: PivotCell) -> dict[str, Any]:
     return MARK | {"color": ARMS[index % len(ARMS)], "marker": MARKERS[index % len(MARKERS)]}
 
 
-def _value_axis(axes: Axes, pivot: Pivot) -> None:
+def value_axis(axes: Axes, pivot: Pivot) -> None:
+    """Set an axis to the values of a table, in plain numbers that tell its ticks apart."""
     values = [run.value for c in pivot.cells if drawn(pivot, c) for run in c.runs if run.value is not None]
     low, high = min(values), max(values)
     if low > 0 and high / low > LOGARITHMIC_FROM:
@@ -145,10 +149,12 @@ def _value_axis(axes: Axes, pivot: Pivot) -> None:
         axes.set_xlim(low / 1.25, high * 1.25)
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     else:
-        margin = 0.08 * (high - low) or 0.1 * abs(high) or 1.0
-        axes.set_xlim(low - margin, high + margin)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−")))
+        middle = (low + high) / 2
+        half = max(0.58 * (high - low), LEAST_SPAN / 2 * abs(middle)) or 1.0
+        axes.set_xlim(middle - half, middle + half)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set_yticks([])
     better = f" ({pivot.metric.direction} is better)" if pivot.metric.direction else ""
     axes.set_xlabel(f"{pivot.metric.title}{better}", color=INK)
@@ -195,7 +201,7 @@ def _heat_map(pivot: Pivot) -> Figure:
     figure = Figure(figsize=(WIDTH, height))
     axes = figure.add_axes((left / WIDTH, bottom / height, (WIDTH - left - RIGHT) / WIDTH, rows * side / height))
     changes = [[_worse(pivot, cell) for cell in row.cells] for row in pivot.rows]
-    largest = max(abs(change) for row in changes for change in row if change is not None) or 1.0
+    largest = max(LEAST_CHANGE, *(abs(change) for row in changes for change in row if change is not None))
     seaborn.heatmap(
         [[math.nan if change is None else change for change in row] for row in changes],
         annot=[[_tile_words(pivot, cell) for cell in row.cells] for row in pivot.rows],
@@ -213,7 +219,8 @@ def _heat_map(pivot: Pivot) -> Figure:
         if change is None:  # seaborn writes nothing where there is no number
             words = _tile_words(pivot, pivot.rows[row].cells[column])
             axes.text(column + 0.5, row + 0.5, words, ha="center", va="center", color=MUTED, style="italic")
-    axes.set(xlabel=pivot.table.file.columns, ylabel=pivot.table.file.rows)
+    axes.set_xlabel(pivot.table.file.columns or "")
+    axes.set_ylabel(pivot.table.file.rows, rotation=0, ha="right", va="center")
     axes.tick_params(length=0, labelcolor=INK, labelrotation=0)
     axes.xaxis.label.set_color(INK)
     axes.yaxis.label.set_color(INK)

@@ -14,7 +14,13 @@ def cell_name(cell: Cell) -> str:
     "none" is left out beside other labels, and is the name of a cell that has no other.
     """
     said = [(axis, label) for axis, label in cell.at if label != "none"]
-    return " · ".join(label if _is_wordy(label) else f"{axis} {label}" for axis, label in said) or "none"
+    words = [_said(axis, label) for axis, label in said]
+    return " · ".join(w if _is_wordy(w) else f"{axis} {w}" for (axis, _), w in zip(said, words, strict=True)) or "none"
+
+
+def _said(axis: str, label: str) -> str:
+    """ "without" says what it is without; every other label stands for itself."""
+    return f"without {axis}" if label == "without" else label
 
 
 def _is_wordy(label: str) -> bool:
@@ -23,8 +29,14 @@ def _is_wordy(label: str) -> bool:
 
 def row_label(table: Table, cell: Cell) -> str:
     """Return the label on the row axis, followed by those of axes that are neither row nor column."""
-    further = [label for axis, label in cell.at if axis not in (table.file.rows, table.file.columns)]
+    further = [_said(axis, label) for axis, label in cell.at if axis not in (table.file.rows, table.file.columns)]
     return " · ".join([cell.label(table.file.rows), *further])
+
+
+def row_heading(table: Table) -> str:
+    """Return what `row_label` is made of: the row axis, followed by the axes that are neither row nor column."""
+    axes = dict.fromkeys(axis for cell in table.cells for axis, _ in cell.at)
+    return " · ".join([table.file.rows, *(axis for axis in axes if axis not in (table.file.rows, table.file.columns))])
 
 
 def is_number(label: str) -> bool:

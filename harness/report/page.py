@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.files import write_bytes
-from harness.grid import CONFIDENCE, SOURCES, Table, load_table
+from harness.grid import CONFIDENCE, SOURCES, Table
+from harness.launch.plan import study_tables
 from harness.report.collect import collect, write, write_csv
 from harness.store import Store
 
@@ -32,12 +33,6 @@ def collect_study(store: Store, reports: Path) -> Path:
     return path
 
 
-def study_tables(store: Store) -> list[Table]:
-    """Expand the study's grids again, numbered tables first and in the order of their numbers."""
-    tables = [load_table(Path(grid["grid"]), grid["scale"], grid["set"]) for grid in store.grids()]
-    return sorted(tables, key=lambda table: (not table.file.table[:1].isdigit(), table.file.table.zfill(8), table.name))
-
-
 def make_report(store: Store, tables: Sequence[Table], target: Path) -> Path:
     """Write `target/index.html` and `target/results.csv` and return the path of the former."""
     frame = collect(store, tables)
@@ -49,27 +44,31 @@ def make_report(store: Store, tables: Sequence[Table], target: Path) -> Path:
 
 def content(store: Store, tables: Sequence[Table], frame: Any) -> dict[str, Any]:
     """Gather everything that the template prints."""
-    from harness.report import findings, study, words
+    from harness.report import findings, labels, readings, study, taps, words
     from harness.report.figures import picture
     from harness.report.samples import sample_strips
     from harness.report.tables import pivot
 
     pivots = [pivot(table, frame) for table in tables]
+    runs = [run for table in tables for run in table.runs]
     return {
         "study": store.study,
         "scales": study.scales(tables),
         "facts": study.facts(pivots),
         "tables": [
             {"pivot": p, "heading": study.heading(p.table),
-             "short_heading": study.short_heading(p.table), "picture": picture(p), "strips": sample_strips(store, p),
+             "short_heading": p.table.name_in_words, "picture": picture(p), "strips": sample_strips(store, p),
              "findings": findings.findings(p)}
             for p in pivots
         ],
-        "readings": study.readings(run for table in tables for run in table.runs),
+        "readings": readings.readings(runs),
+        "fixed_readings": readings.fixed_readings(runs),
         "index": study.index(store, pivots),
         "states": words.STATES,
         "confidence": CONFIDENCE,
         "sources": SOURCES,
+        "labels": labels,
+        "taps": taps,
         "words": words,
     }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""What a study ran, in words: scale, data, networks, training, readings, and the index of its runs."""
+"""What a study ran, in words: scale, data, networks, training, and the index of its runs."""
 
 import shlex
 from collections import Counter
@@ -7,11 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.grid import Run, Table
+from harness.grid import Table
 from harness.report.tables import Pivot
 from harness.report.words import counted, listed, number, sampler_words
-from harness.spec import Data, Model, RegularizerSettings, Scale, TrainSpec
+from harness.resolve import PROCESSES
+from harness.spec import Data, Model, Process, Scale, TrainSpec
 from harness.store import Store
+
+PROCESS_WORDS: dict[Process, str] = {
+    "flow": "flow matching on straight paths; the network predicts the velocity",
+    "ddpm": "DDPM of 1,000 steps; the network predicts the noise and the variance",
+    "meanflow": "MeanFlow; the network is given two times and predicts the average velocity between them",
+}
 
 
 @dataclass(frozen=True)
@@ -20,17 +27,6 @@ class Fact:
 
     term: str
     words: str
-
-
-@dataclass(frozen=True)
-class Reading:
-    """A setting that the paper leaves open: why, what we took, and how many runs depend on it."""
-
-    sentence: str
-    key: str
-    description: str
-    values: str
-    runs: str
 
 
 @dataclass(frozen=True)
@@ -61,13 +57,9 @@ def scales(tables: Iterable[Table]) -> list[Scale]:
 
 
 def heading(table: Table) -> str:
-    """Return "Table 2. Title", or the title alone where the table has a name and no number."""
-    return f"Table {table.file.table}. {table.file.title}" if table.file.table[:1].isdigit() else table.file.title
-
-
-def short_heading(table: Table) -> str:
-    """Return "Table 2", or the title where the table has no number."""
-    return f"Table {table.file.table}" if table.file.table[:1].isdigit() else table.file.title
+    """Return "Table 2. Title", "Figure 4. Title", or the title alone where the table has no number of the paper."""
+    name, title = table.name_in_words, table.file.title
+    return title if name == title else f"{name}. {title}"
 
 
 def facts(pivots: Sequence[Pivot]) -> list[Fact]:
@@ -77,6 +69,7 @@ def facts(pivots: Sequence[Pivot]) -> list[Fact]:
     said = [
         Fact("Data", _joined(_data_words(run.train.data) for run in runs)),
         Fact("Networks", _joined(_network_words(pivots))),
+        Fact("Processes", _joined(_process_words(run.train) for run in runs)),
         Fact("Training", _joined(_training_words(run.train) for run in runs)),
         Fact("Length", _joined(_length_words(pivots))),
         Fact("Seeds", listed([str(seed) for seed in sorted({run.seed for run in runs})])),
@@ -98,10 +91,18 @@ def _data_words(data: Data) -> str:
 
 
 def _network_words(pivots: Sequence[Pivot]) -> Iterable[str]:
-    for pivot in pivots:
-        for cell in pivot.table.cells:
-            model = cell.runs[0].train.model
-            yield f"{cell.settings.model} stands for {_model_words(model)}"
+    """Say what each model name stands for; names of one network share a sentence."""
+    names: dict[str, dict[str, None]] = {}
+    for cell in (cell for pivot in pivots for cell in pivot.table.cells):
+        names.setdefault(_model_words(cell.runs[0].train.model), {})[cell.settings.model] = None
+    for words, models in names.items():
+        yield f"{listed(list(models))} stand{'s' if len(models) == 1 else ''} for {words}"
+
+
+def _process_words(train: TrainSpec) -> str:
+    family = next(family for family, process in PROCESSES.items() if process == train.process)
+    weight = f", its loss weighted with power {train.meanflow.power:g}" if train.meanflow else ""
+    return f"{family}: {PROCESS_WORDS[train.process]}{weight}"
 
 
 def _model_words(model: Model) -> str:
@@ -124,7 +125,7 @@ def _length_words(pivots: Sequence[Pivot]) -> Iterable[str]:
         epochs = sorted({cell.settings.epochs for cell in cells})
         of_paper = listed([f"{number:,}" for number in epochs])
         here = listed([f"{number * scale.steps_per_epoch:,}" for number in epochs])
-        yield f"{of_paper} epochs of the paper stand for {here} steps"
+        yield f"{here} steps stand for {of_paper} of the paper’s epochs"
 
 
 def _sampling_words(pivots: Sequence[Pivot]) -> Iterable[str]:
@@ -139,22 +140,6 @@ def _runs_words(pivots: Sequence[Pivot]) -> str:
     trainings = {run.train_id for pivot in pivots for cell in pivot.cells for run in cell.runs}
     counts = ", ".join(f"{n:,} {state}" for state, n in Counter(states.values()).most_common())
     return f"{counted(len(trainings), 'training')}, {counted(len(states), 'measurement')}: {counts}"
-
-
-def readings(runs: Iterable[Run]) -> list[Reading]:
-    """Return every open setting of the regulariser that some run uses, with the value it used."""
-    trainings = {run.train_id: run.train.regularizer for run in runs if run.train.regularizer}
-    found = []
-    for name, field in RegularizerSettings.model_fields.items():
-        extra: Mapping[str, Any] = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-        used = [value for spec in trainings.values() if (value := getattr(spec, name)) is not None]
-        if "reading" in extra and used:
-            values = listed([str(value) for value in sorted(set(used))])
-            key = f"regularizer.{field.alias or name}"
-            found.append(
-                Reading(extra["reading"], key, field.description or "", values, counted(len(used), "training"))
-            )
-    return found
 
 
 def index(store: Store, pivots: Sequence[Pivot]) -> list[IndexedTable]:

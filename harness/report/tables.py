@@ -2,13 +2,13 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from harness.grid import Cell, Table
-from harness.report.collect import Metric, metric_named, protocol_columns
+from harness.report.collect import SAMPLING_COLUMNS, Metric, metric_named, protocol_columns
 from harness.report.labels import cell_name, place_words, row_label
 
 if TYPE_CHECKING:
@@ -122,6 +122,25 @@ class Pivot:
         """The cells against which changes are taken."""
         return tuple(cell for cell in self.cells if cell.is_baseline)
 
+    @property
+    def mixes(self) -> bool:
+        """True where numbers were measured differently though the table does not ask for it.
+
+        A table may itself vary how images are drawn (a sampler for each family, with and without guidance).
+        """
+        contents = [dict(protocol) for protocol in self.protocols.values()]
+        evaluations: dict[tuple[str, ...], set[str]] = {}
+        for said in contents:
+            evaluations.setdefault(tuple(said[key] for key in SAMPLING_COLUMNS), set()).add(said["nfe"])
+        unasked = set(differing_keys(self.protocols.values())) - {*SAMPLING_COLUMNS, "nfe"}
+        return bool(unasked) or any(len(counts) > 1 for counts in evaluations.values())
+
+
+def differing_keys(protocols: Iterable[Protocol]) -> list[str]:
+    """Return what differs between protocols."""
+    contents = [dict(protocol) for protocol in protocols]
+    return [key for key in (contents[0] if contents else {}) if len({said[key] for said in contents}) > 1]
+
 
 def pivot(table: Table, frame: "pd.DataFrame") -> Pivot:
     """Lay out one table of the frame that `collect` made."""
@@ -133,7 +152,7 @@ def pivot(table: Table, frame: "pd.DataFrame") -> Pivot:
         by_cell.setdefault(record["cell"], []).append(_run_state(record, protocols))
     metric = metric_named(table.file.value)
     cells = _compared(table, [_cell(table, cell, tuple(by_cell[place_words(cell)])) for cell in table.cells])
-    cells = _best_marked(cells, metric)
+    cells = _best_marked(cells, metric) if table.scale.meaningful else cells
     columns, rows = _laid_out(table, [cell for cell in cells if not cell.source.aside])
     notes = sorted({record["features_note"] for record in records} - {""})
     letters = {letter: protocol for protocol, letter in protocols.items()}

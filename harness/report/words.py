@@ -2,9 +2,9 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from harness.report.tables import Change, Estimate, Pivot, PivotCell, Protocol
+from harness.report.tables import Change, Estimate, Pivot, PivotCell, differing_keys
 
 NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 STATES = {
@@ -15,7 +15,14 @@ STATES = {
     "diverged": "its loss was no longer finite, and it was stopped",
     "unreadable": "its files are there and cannot be read as they should",
 }
-SAMPLERS = {"euler": "Euler ODE", "heun": "Heun ODE", "euler-maruyama": "Euler–Maruyama SDE"}
+SAMPLERS = {  # name, and what it counts
+    "euler": ("Euler ODE", "interval"),
+    "heun": ("Heun ODE", "interval"),
+    "euler-maruyama": ("Euler–Maruyama SDE", "interval"),
+    "ancestral": ("DDPM ancestral", "step"),
+    "ddim": ("DDIM", "step"),
+    "average-velocity": ("MeanFlow", "step"),
+}
 WEIGHTS = {"ema": "averaged (EMA) weights", "raw": "weights as trained"}
 PROTOCOL_NAMES = {"nfe": "network evaluations", "generated": "images", "sampling_precision": "precision of sampling"}
 
@@ -74,8 +81,8 @@ def is_better(pivot: Pivot, percent: float) -> bool:
 
 
 def better_or_worse(pivot: Pivot, percent: float) -> str:
-    """Return "better" or "worse"; "same" for no change and for a metric without direction."""
-    if percent == 0 or not pivot.metric.direction:
+    """Return "better" or "worse"; "same" for a change that prints as zero and for a metric without direction."""
+    if round(percent, 1) == 0 or not pivot.metric.direction:
         return "same"
     return "better" if is_better(pivot, percent) else "worse"
 
@@ -154,14 +161,17 @@ def protocol_sentence(pivot: Pivot) -> str:
         return "Nothing of this table has been measured yet."
     said = dict(next(iter(pivot.protocols.values())))
     differing = differing_keys(pivot.protocols.values())
+    drawn = sampler_words(said)
+    if differing and not pivot.mixes:
+        drawn = "images drawn as the letter behind each number says"
     note = "" if "features" in differing or not pivot.features_notes else f" ({listed(pivot.features_notes)})"
     arrow = {"lower": " (lower is better)", "higher": " (higher is better)"}.get(pivot.metric.direction, "")
     sentence = (
         f"{pivot.metric.title}{arrow} of {int(said['generated']):,} images with {said['labels']} labels against "
         f"{int(said['reference_count']):,} images of {said['reference']}, by the features {said['features']}{note}; "
-        f"{sampler_words(said)}, {WEIGHTS[said['weights']]}."
+        f"{drawn}, {WEIGHTS[said['weights']]}."
     )
-    return sentence if not differing else f"{sentence} This is protocol a, which not all numbers of the table share."
+    return sentence if not pivot.mixes else f"{sentence} This is protocol a, which not all numbers of the table share."
 
 
 def sampler_words(said: dict[str, str]) -> str:
@@ -169,24 +179,28 @@ def sampler_words(said: dict[str, str]) -> str:
     guidance = "no guidance"
     if float(said["guidance"]) != 1:
         guidance = f"guidance {float(said['guidance']):g} on {said['guidance_channels']} channels"
+    if said["target_guidance"]:
+        guidance = f"guidance {said['target_guidance']} in the training target"
+    name, unit = SAMPLERS[said["sampler"]]
+    evaluations = "one network evaluation" if said["nfe"] == "1" else f"{int(said['nfe']):,} network evaluations"
     return (
-        f"{SAMPLERS[said['sampler']]} sampler, {said['intervals']} intervals, {said['nfe']} network evaluations an "
-        f"image in {said['sampling_precision']}, {guidance}"
+        f"{name} sampler, {counted(int(said['intervals']), unit)}, {evaluations} an image in "
+        f"{said['sampling_precision']}, {guidance}"
     )
 
 
-def differing_keys(protocols: Iterable[Protocol]) -> list[str]:
-    """Return what differs between protocols."""
-    content = [dict(protocol) for protocol in protocols]
-    keys = content[0] if content else {}
-    return [key for key in keys if len({protocol[key] for protocol in content}) > 1]
+def planned_sentences(pivot: Pivot) -> list[tuple[str, str]]:
+    """Say by letter how images were drawn, where the table itself asks for different ways; else empty."""
+    if pivot.mixes or len(pivot.protocols) < 2:
+        return []
+    return [(letter, sampler_words(dict(protocol))) for letter, protocol in pivot.protocols.items()]
 
 
 def mixed_sentences(pivot: Pivot) -> list[str]:
-    """Say what differs between the protocols inside one table, by letter; empty where all agree."""
-    differing = differing_keys(pivot.protocols.values())
-    if not differing:
+    """Say by letter what differs between protocols, where the table did not ask for it; else empty."""
+    if not pivot.mixes:
         return []
+    differing = differing_keys(pivot.protocols.values())
     used = Counter(run.protocol for cell in pivot.cells for run in cell.runs if run.value is not None)
     lines = []
     for letter, protocol in pivot.protocols.items():

@@ -1,0 +1,55 @@
+"""What a single setting may be: a number that is one, the words for blocks, a list of seeds."""
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, PlainValidator
+
+Block = int | str
+
+
+def refuse_bool(value: Any) -> Any:
+    """Refuse true and false where a number is expected: Python would read them as 1 and 0."""
+    if isinstance(value, bool):
+        raise ValueError("a number is expected")
+    return value
+
+
+def read_blocks(value: Any) -> Block | tuple[Block, ...]:
+    """Read the tapped blocks: k, k/n, last, all, or a list of these.
+
+    Raises:
+        ValueError: anything else, and an empty list.
+    """
+    words = value if isinstance(value, list | tuple) else [value]
+    if not words or not all(_is_block(word) for word in words):
+        raise ValueError("legal: the number of a block from 1, k/n (that share of the depth), last, all, or a list")
+    return tuple(words) if isinstance(value, list) else value
+
+
+def _is_block(word: Any) -> bool:
+    if isinstance(word, str):
+        return re.fullmatch(r"[1-9]\d*/[1-9]\d*|all|last", word) is not None
+    return isinstance(word, int) and not isinstance(word, bool) and word >= 1
+
+
+def read_seeds(value: Any) -> tuple[int, ...]:
+    """Read one seed or a list of them.
+
+    Raises:
+        ValueError: an empty list, a seed said twice, or anything but whole numbers from 0.
+    """
+    found = tuple(value) if isinstance(value, list | tuple) else (value,)
+    whole = all(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in found)
+    if not found or not whole or len(set(found)) < len(found):
+        raise ValueError("different whole numbers are expected, for example [0, 1, 2]")
+    return found
+
+
+Whole = Annotated[int, BeforeValidator(refuse_bool)]
+Real = Annotated[float, BeforeValidator(refuse_bool), Field(allow_inf_nan=False)]
+Share = Annotated[Real, Field(ge=0, lt=1)]
+Positive = Annotated[Real, Field(gt=0)]
+Count = Annotated[Whole, Field(ge=1)]
+Blocks = Annotated[Block | tuple[Block, ...], PlainValidator(read_blocks)]
+Seeds = Annotated[tuple[int, ...], PlainValidator(read_seeds)]
