@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import random
+import shutil
 import time
 from pathlib import Path
 
@@ -148,6 +149,21 @@ def test_an_earlier_checkpoint_is_made_without_touching_what_is_stored(tmp_path,
     assert (store.run_folder(late.train_id) / "train.jsonl").read_text() == log
     assert {path.name: path.stat().st_mtime_ns for path in folder.glob("*80.safetensors")} == before
     assert len(before) == 2
+
+
+def test_a_side_training_that_was_killed_does_not_overshoot_the_next(tmp_path, data, monkeypatch):
+    without_measuring(monkeypatch)
+    runs = {r.evaluation.step: r for r in load_table(GRIDS / "convergence.yaml", "smoke").runs[::2]}
+    store = Store(tmp_path, tmp_path / "scratch", "study")
+    late, early = (jobs_for([runs[step]], store, data)[0] for step in (80, 20))
+    assert late().state == "done"
+    folder = store.scratch_folder(late.train_id)
+    (folder / "behind").mkdir()
+    for name in ("latest.json", "state-00000080.safetensors"):
+        shutil.copy(folder / name, folder / "behind" / name)
+    assert early().state == "done"
+    assert (folder / "weights-00000020.safetensors").is_file()
+    assert not (folder / "behind").exists()
 
 
 def test_one_writer_per_run(tmp_path, data, monkeypatch):

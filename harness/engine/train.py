@@ -159,6 +159,10 @@ def train(
     with matmul_precision(spec.matmul):
         if behind:
             aside = folder / "behind"
+            if checkpoint.latest_step(aside) > min(
+                behind
+            ):  # left by a job that was killed, and too far on for this one
+                shutil.rmtree(aside)
             _advance(spec, dataset, folder, aside, aside / "train.jsonl", behind, cadence, beat)
             shutil.rmtree(aside)
         if wanted - behind:

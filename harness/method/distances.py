@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 # A squared distance below this many units of rounding of ‖z_i‖² + ‖z_j‖² cannot be told from zero in a Gram matrix.
 ROUNDINGS = 16
 # Sums over features are taken in stretches that fit a cache: faster than at once, and with half the error of float32.
-STRETCH = 8_192
+STRETCH = 4_096
 WORTH_HALVING = 64  # rows; below this, two small products cost more than the work they save
 
 

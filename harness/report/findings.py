@@ -80,4 +80,6 @@ def _signs(changed: Sequence[PivotCell]) -> list[str]:
     if not pairs:
         return []
     same = sum(ours * theirs > 0 for ours, theirs in pairs)
+    if len(pairs) == 1:
+        return [f"In the one cell where we know the paper’s change, ours has {'its' if same else 'the opposite'} sign."]
     return [f"It has the sign of the paper’s change in {share(same, len(pairs))} where we know the paper’s."]
