@@ -49,7 +49,7 @@ class Watch:
             self.ended += 1
             self.steps_ended += job.steps + 1
         what = job.train.regularizer
-        name = f"{what.kind} {what.loss}" if what else "baseline"
+        name = " ".join(filter(None, (what.kind, what.loss, what.noise))) if what else "baseline"
         end = f"{outcome.state}: {outcome.message}" if outcome.message else outcome.state
         self.console.print(f"{self.ended}/{self.total} {job.train_id} {name}, seed {job.train.seed}: {end}")
 

@@ -84,7 +84,7 @@ up() {
   start_accounting
   running slurmctld || slurmctld
   for node in n1 n2; do
-    kill -0 "$(cat $run/slurmd-$node.pid 2>/dev/null)" 2>/dev/null || slurmd -N $node
+    pgrep -F $run/slurmd-$node.pid slurmd >/dev/null 2>&1 || slurmd -N $node
   done
   until_true both_idle
   sinfo
@@ -92,7 +92,7 @@ up() {
 
 down() { # each by the id in its own pid file
   for daemon in slurmd-n1 slurmd-n2 slurmctld slurmdbd; do
-    kill "$(cat $run/$daemon.pid 2>/dev/null)" 2>/dev/null || true
+    pkill -F $run/$daemon.pid "${daemon%-n?}" 2>/dev/null || true
   done
   mysqladmin shutdown 2>/dev/null || true
 }
