@@ -66,8 +66,7 @@ X
 }
 
 start_accounting() {
-  running mariadbd || (setsid mariadbd --user=mysql --bind-address=127.0.0.1 >/var/log/slurm/mariadb.log 2>&1 &)
-  until_true mysqladmin ping
+  until_true database_answers
   mysql -e "create database if not exists slurm_acct_db;
             create user if not exists 'slurm'@'localhost' identified by 'slurm';
             grant all on slurm_acct_db.* to 'slurm'@'localhost';"
@@ -75,6 +74,11 @@ start_accounting() {
   until_true sacctmgr -n show cluster
   sacctmgr -i add cluster local >/dev/null 2>&1 || true
   sacctmgr -i add account root Cluster=local >/dev/null 2>&1 || true
+}
+
+database_answers() { # started here, so that one that was still going down at first is started again
+  running mariadbd || (setsid mariadbd --user=mysql --bind-address=127.0.0.1 >/var/log/slurm/mariadb.log 2>&1 &)
+  mysqladmin ping
 }
 
 up() {
