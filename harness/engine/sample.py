@@ -71,7 +71,7 @@ def sample(
             )
         parts.append(to_uint8(x))
         beat(start + len(y))
-    return Samples(np.concatenate(parts), labels, counted.images // len(labels), device.type)
+    return Samples(np.concatenate(parts), labels, round(counted.evaluations_per_image(len(labels))), device.type)
 
 
 class Noises:
