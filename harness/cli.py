@@ -10,6 +10,9 @@ import click
 from harness.errors import UserError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table as Grid
+
     from harness.grid import Table
     from harness.launch.job import Job
     from harness.launch.plan import Planned
@@ -44,11 +47,16 @@ def cli() -> None:
 @scratch_option
 def plan(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tuple[str, ...], results: Path,
          scratch: Path) -> None:  # fmt: skip
-    """List every run of GRIDS: why it would run, that it is done, or which other table shares it."""
+    """List every run of GRIDS: why it would run, that it is done, or which other table shares it.
+
+    Of several grids, each distinct training is then listed once, with the tables that share it.
+    """
     from harness.launch.plan import plan as make_plan
 
     tables, store = _tables(grids, scale, overrides), _store(results, scratch, study or scale)
     _print_plan(make_plan(tables, store))
+    if len(tables) > 1:
+        _print_trainings(tables)
 
 
 @cli.command()
@@ -207,21 +215,44 @@ def _would_run(jobs: list["Job"]) -> list["Job"]:
     return [job for job in jobs if not job.diverged()]
 
 
-def _print_plan(planned: list["Planned"]) -> None:
+def _console() -> "Console":
     from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 150, highlight=False)
+
+
+def _grid(title: str, headings: tuple[str, ...], rows: list[list[str]]) -> "Grid":
     from rich.table import Table as Grid
 
+    grid = Grid(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        grid.add_column(heading, no_wrap=heading in ("training", "measurement"))
+    for row in rows:
+        grid.add_row(*row)
+    return grid
+
+
+def _print_trainings(tables: list["Table"]) -> None:
+    """List each distinct training once."""
+    from harness.launch.plan import trainings
+
+    found = trainings(tables)
+    headings = ("training", "model", "seed", "steps", "measured", "in the words of its first table", "tables")
+    rows = [
+        [t.train_id, t.model, str(t.seed), f"{t.steps:,}", f"{t.measurements} ×", t.words, ", ".join(t.tables)]
+        for t in found
+    ]
+    _console().print(_grid(f"{len(found)} distinct trainings", headings, rows))
+
+
+def _print_plan(planned: list["Planned"]) -> None:
     from harness.launch.plan import summary
 
-    console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
+    console = _console()
     for name in dict.fromkeys(p.table.name for p in planned):
         mine = [p for p in planned if p.table.name == name]
-        grid = Grid(title=summary(mine), title_justify="left", box=None, pad_edge=False, header_style="bold")
-        for heading in ("cell", "seed", "model", "steps", "training", "measurement", "why", "shared with"):
-            grid.add_column(heading, no_wrap=heading in ("training", "measurement"))
-        for p in mine:
-            grid.add_row(*_row(p))
-        console.print(grid, "")
+        headings = ("cell", "seed", "model", "steps", "training", "measurement", "why", "shared with")
+        console.print(_grid(summary(mine), headings, [_row(p) for p in mine]), "")
     states = Counter(p.status.state for p in planned)
     console.print(", ".join(f"{count} {state}" for state, count in states.items()))
 

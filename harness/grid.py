@@ -80,6 +80,14 @@ class Table:
         """All runs, cell by cell."""
         return tuple(run for cell in self.cells for run in cell.runs)
 
+    @property
+    def stand_ins(self) -> str:
+        """Say which of the paper's lengths have a stand-in here: "120 epochs stand for the paper’s 240", or ""."""
+        lengths = sorted({cell.settings.epochs for cell in self.cells} & self.scale.epochs.keys())
+        first, *others = [(self.scale.epochs[paper], paper) for paper in lengths] or [(0, 0)]
+        further = "".join(f", {here:,} for {paper:,}" for here, paper in others)
+        return f"{first[0]:,} epochs stand for the paper’s {first[1]:,}{further}" if lengths else ""
+
     @cached_property
     def _by_place(self) -> dict[At, Cell]:
         return {cell.at: cell for cell in self.cells}
