@@ -163,14 +163,13 @@ def resolve_sampler(settings: Settings, process: Process) -> SamplerSettings:
     if sampler.method not in SAMPLERS[process]:
         legal = ", ".join(SAMPLERS[process])
         raise SettingError("sampler.method", f"{settings.model} cannot be sampled by {sampler.method}; legal: {legal}")
-    interval = (sampler.guidance_from, sampler.guidance_to)
-    if process == "meanflow" and (sampler.guidance != 1 or interval != (None, None)):
+    low, high = sampler.guidance_from, sampler.guidance_to
+    if process == "meanflow" and (sampler.guidance != 1 or (low, high) != (None, None)):
         words = "MF has its guidance in the training target: meanflow.omega, kappa, start and end"
         raise SettingError("sampler.guidance", words)
     if process == "ddpm" and sampler.intervals < 2:
         raise SettingError("sampler.intervals", "DiT is sampled in 2 to 1000 steps")
-    if None not in interval and interval[1] <= interval[0]:
-        low, high = interval
+    if low is not None and high is not None and high <= low:
         raise SettingError("sampler.guidance_to", f"no noise level is above {low:g} and up to {high:g}")
     if sampler.guidance == 1.0:
         everywhere = {"guidance_from": None, "guidance_to": None}
