@@ -83,10 +83,13 @@ class Table:
     @property
     def stand_ins(self) -> str:
         """Say which of the paper's lengths have a stand-in here: "120 epochs stand for the paper’s 240", or ""."""
-        lengths = sorted({cell.settings.epochs for cell in self.cells} & self.scale.epochs.keys())
-        first, *others = [(self.scale.epochs[paper], paper) for paper in lengths] or [(0, 0)]
-        further = "".join(f", {here:,} for {paper:,}" for here, paper in others)
-        return f"{first[0]:,} epochs stand for the paper’s {first[1]:,}{further}" if lengths else ""
+        here = self.scale.epochs
+        lengths = sorted({cell.settings.epochs for cell in self.cells} & here.keys())
+        if not lengths:
+            return ""
+        first, *others = lengths
+        further = "".join(f", {here[paper]:,} for {paper:,}" for paper in others)
+        return f"{here[first]:,} epochs stand for the paper’s {first:,}{further}"
 
     @cached_property
     def _by_place(self) -> dict[At, Cell]:

@@ -20,9 +20,9 @@ def draw_times(n: int, generator: torch.Generator) -> Tensor:
 
 
 def nearby_times(t: Tensor, gap: float, generator: torch.Generator) -> Tensor:
-    """t⁺ = t + gap · u, clamped to [0, 1], u uniform on [−1, 1): (N,) → (N,)."""
+    """t⁺ = t + gap · u, clamped to [0, 1], u uniform on [−1, 1): (N,) → (N,); or (N, K), all K moved alike."""
     shift = gap * (2 * torch.rand(len(t), generator=generator) - 1)
-    return (t + shift).clamp(0, 1)
+    return (t + shift.view(-1, *[1] * (t.dim() - 1))).clamp(0, 1)
 
 
 def noise_level(t: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from harness.method import flow
 from harness.method.guidance import Network
 
 LOGIT_MEAN, LOGIT_DEVIATION = -0.4, 1.0
@@ -47,12 +48,8 @@ class MeanFlow:
 
     @staticmethod
     def nearby_times(t: Tensor, gap: float, generator: torch.Generator) -> Tensor:
-        """t⁺ = t + gap · u and t⁺ − r = t − r + gap · u, clamped to [0, 1], u uniform on [−1, 1): (N, 2) → (N, 2).
-
-        So r stands still, unless one of the two is clamped.
-        """
-        shift = gap * (2 * torch.rand(len(t), 1, generator=generator) - 1)
-        return (t + shift).clamp(0, 1)
+        """t and t − r move alike, as in `flow`: r stands still unless one of the two is clamped. (N, 2) → (N, 2)."""
+        return flow.nearby_times(t, gap, generator)
 
     @staticmethod
     def place_drops(dropped: Tensor) -> Tensor:

@@ -41,8 +41,8 @@ IDENTITY_COLUMNS = ("table", "cell", "row", "column", "aside", "model", "epochs"
 RESULT_COLUMNS = ("state", "reason", "metric", "value", "direction", "protocol", "features_note")
 COLUMNS = IDENTITY_COLUMNS + RESULT_COLUMNS
 # Known before anything is measured; the file of a measurement adds its own words (features, reference, …).
-GUIDANCE_COLUMNS = ("guidance", "guidance_channels", "guidance_interval", "target_guidance")
-SAMPLING_COLUMNS = ("sampler", "intervals", "sampling_precision", *GUIDANCE_COLUMNS)
+GUIDANCE_COLUMNS = ("guidance", "guidance_channels", "guidance_interval")
+SAMPLING_COLUMNS = ("sampler", "intervals", *GUIDANCE_COLUMNS, "sampling_precision", "target_guidance")
 SETTING_COLUMNS = (*SAMPLING_COLUMNS, "labels", "weights")
 MEASURED_COLUMNS = ("nfe", "features", "generated", "reference", "reference_count")
 
