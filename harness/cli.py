@@ -1,7 +1,6 @@
 """The command line. Heavy imports stay inside the commands, so that help and plans answer at once."""
 
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,6 @@ from harness.errors import UserError
 if TYPE_CHECKING:
     from harness.grid import Table
     from harness.launch.job import Job
-    from harness.launch.plan import Planned
     from harness.store import Store
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -44,11 +42,18 @@ def cli() -> None:
 @scratch_option
 def plan(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tuple[str, ...], results: Path,
          scratch: Path) -> None:  # fmt: skip
-    """List every run of GRIDS: why it would run, that it is done, or which other table shares it."""
+    """List every run of GRIDS: why it would run, that it is done, or which other table shares it.
+
+    Of several grids, each distinct training is then listed once, with the tables that share it.
+    """
+    from harness.launch.listing import print_plan, print_trainings
     from harness.launch.plan import plan as make_plan
+    from harness.launch.plan import trainings
 
     tables, store = _tables(grids, scale, overrides), _store(results, scratch, study or scale)
-    _print_plan(make_plan(tables, store))
+    print_plan(make_plan(tables, store))
+    if len(tables) > 1:
+        print_trainings(trainings(tables))
 
 
 @cli.command()
@@ -113,11 +118,12 @@ def submit(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tu
 @scratch_option
 def status(study: str, results: Path, scratch: Path) -> None:
     """Say how each run of STUDY stands, from its folders alone."""
+    from harness.launch.listing import print_plan
     from harness.launch.plan import plan as make_plan
     from harness.launch.plan import study_tables
 
     store = _store(results, scratch, study)
-    _print_plan(make_plan(study_tables(store), store))
+    print_plan(make_plan(study_tables(store), store))
 
 
 @cli.command()
@@ -205,33 +211,6 @@ def _would_run(jobs: list["Job"]) -> list["Job"]:
             error = job.store.run_folder(job.train_id) / "error.json"
             click.echo(f"{job.train_id} diverged before and is left out; delete {error} to try it again", err=True)
     return [job for job in jobs if not job.diverged()]
-
-
-def _print_plan(planned: list["Planned"]) -> None:
-    from rich.console import Console
-    from rich.table import Table as Grid
-
-    from harness.launch.plan import summary
-
-    console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
-    for name in dict.fromkeys(p.table.name for p in planned):
-        mine = [p for p in planned if p.table.name == name]
-        grid = Grid(title=summary(mine), title_justify="left", box=None, pad_edge=False, header_style="bold")
-        for heading in ("cell", "seed", "model", "steps", "training", "measurement", "why", "shared with"):
-            grid.add_column(heading, no_wrap=heading in ("training", "measurement"))
-        for p in mine:
-            grid.add_row(*_row(p))
-        console.print(grid, "")
-    states = Counter(p.status.state for p in planned)
-    console.print(", ".join(f"{count} {state}" for state, count in states.items()))
-
-
-def _row(p: "Planned") -> list[str]:
-    cell = next(c for c in p.table.cells if c.at == p.run.at)
-    return [
-        " · ".join(label for _, label in p.run.at), str(p.run.seed), cell.settings.model,
-        f"{p.run.evaluation.step:,}", p.run.train_id, p.run.eval_id, p.why, ", ".join(p.shared_with),
-    ]  # fmt: skip
 
 
 def main() -> None:

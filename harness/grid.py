@@ -80,6 +80,17 @@ class Table:
         """All runs, cell by cell."""
         return tuple(run for cell in self.cells for run in cell.runs)
 
+    @property
+    def stand_ins(self) -> str:
+        """Say which of the paper's lengths have a stand-in here: "120 epochs stand for the paper’s 240", or ""."""
+        here = self.scale.epochs
+        lengths = sorted({cell.settings.epochs for cell in self.cells} & here.keys())
+        if not lengths:
+            return ""
+        first, *others = lengths
+        further = "".join(f", {here[paper]:,} for {paper:,}" for paper in others)
+        return f"{here[first]:,} epochs stand for the paper’s {first:,}{further}"
+
     @cached_property
     def _by_place(self) -> dict[At, Cell]:
         return {cell.at: cell for cell in self.cells}

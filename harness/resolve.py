@@ -57,7 +57,7 @@ def resolve(settings: Settings, scale: Scale, seed: int) -> Resolved:
         process=process,
         data=settings.data,
         model=model,
-        regularizer=resolve_regularizer(settings, model.depth, process),
+        regularizer=resolve_regularizer(settings, model.depth),
         meanflow=settings.meanflow if process == "meanflow" else None,
         optimizer=settings.optimizer,
         batch=settings.batch,
@@ -67,9 +67,8 @@ def resolve(settings: Settings, scale: Scale, seed: int) -> Resolved:
         matmul=settings.matmul,
         seed=seed,
     )
-    step = settings.epochs * scale.steps_per_epoch
     evaluation = EvalSpec(
-        step=step,
+        step=scale.steps(settings.epochs),
         sampler=resolve_sampler(settings, process),
         evaluation=settings.evaluation,
         first_image=seed * settings.evaluation.samples,
@@ -132,17 +131,13 @@ def _block_numbers(word: Block, depth: int) -> range | tuple[int]:
     return (math.ceil(part * depth / whole),)
 
 
-def resolve_regularizer(settings: Settings, depth: int, process: Process) -> Regularizer | None:
+def resolve_regularizer(settings: Settings, depth: int) -> Regularizer | None:
     """Keep exactly the fields that the chosen loss and kind use."""
     chosen = settings.regularizer
     if chosen.loss == "none":
         return None
     if settings.batch % chosen.group:
         raise SettingError("regularizer.group", f"groups of {chosen.group} do not divide the batch of {settings.batch}")
-    if process == "ddpm" and chosen.kind == "contrastive" and chosen.noise == "restricted":
-        raise SettingError(
-            "regularizer.noise", "restricted noise is defined for times in [0, 1], and DiT's are integers"
-        )
     contrastive, covariance = chosen.kind == "contrastive", chosen.loss == "covariance"
     return Regularizer(
         kind=chosen.kind,
@@ -160,15 +155,25 @@ def resolve_regularizer(settings: Settings, depth: int, process: Process) -> Reg
 
 
 def resolve_sampler(settings: Settings, process: Process) -> SamplerSettings:
-    """Without guidance, or where there are no more than three channels, the guided channels are simply all."""
+    """Without guidance, or where there are no more than three channels, the guided channels are simply all.
+
+    Without guidance there is no interval of it either.
+    """
     sampler = settings.sampler
     if sampler.method not in SAMPLERS[process]:
         legal = ", ".join(SAMPLERS[process])
         raise SettingError("sampler.method", f"{settings.model} cannot be sampled by {sampler.method}; legal: {legal}")
-    if process == "meanflow" and sampler.guidance != 1:
-        raise SettingError("sampler.guidance", "MF has its guidance in the training target: meanflow.omega and kappa")
+    low, high = sampler.guidance_from, sampler.guidance_to
+    if process == "meanflow" and (sampler.guidance != 1 or (low, high) != (None, None)):
+        words = "MF has its guidance in the training target: meanflow.omega, kappa, start and end"
+        raise SettingError("sampler.guidance", words)
     if process == "ddpm" and sampler.intervals < 2:
         raise SettingError("sampler.intervals", "DiT is sampled in 2 to 1000 steps")
-    if sampler.guidance == 1.0 or settings.data.channels <= 3:
+    if low is not None and high is not None and high <= low:
+        raise SettingError("sampler.guidance_to", f"no noise level is above {low:g} and up to {high:g}")
+    if sampler.guidance == 1.0:
+        everywhere = {"guidance_from": None, "guidance_to": None}
+        return sampler.model_copy(update={"guidance_channels": "all", **everywhere})
+    if settings.data.channels <= 3:
         return sampler.model_copy(update={"guidance_channels": "all"})
     return sampler

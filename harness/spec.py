@@ -9,9 +9,9 @@ import hashlib
 import json
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from harness.values import Blocks, Count, Positive, Real, Seeds, Share, Whole
+from harness.values import Blocks, Count, Positive, Real, Seeds, Share, Whole, in_order
 
 LossName = Literal["infonce-l2", "infonce-cosine", "hinge", "covariance"]
 Precision = Literal["fp32", "bf16"]
@@ -100,6 +100,10 @@ class SamplerSettings(Frozen):
     guidance_channels: Literal["three", "all"] = Field(
         "three", description="channels under guidance: the reference code's first three, or all"
     )
+    guidance_from: Annotated[Real, Field(ge=0)] | None = Field(
+        None, description="guidance only above this noise level σ = noise/signal, (1 − t)/t at SiT's time t"
+    )
+    guidance_to: Positive | None = Field(None, description="guidance only up to this noise level σ")
     precision: Precision = "fp32"
 
 
@@ -232,7 +236,14 @@ class Scale(Frozen):
     ladder: dict[Size, Rung] = Field(description="depth, width and heads that stand for each size")
     patches: dict[Patch, Count] = Field(description="patch size that stands for the paper's 2, 4 and 8")
     steps_per_epoch: Count = Field(description="training steps that stand for one of the paper's epochs")
+    epochs: Annotated[dict[Count, Count], AfterValidator(in_order)] = Field(
+        {}, description="lengths of the paper and the epochs that stand for them here; others stand for themselves"
+    )
     seeds: Seeds | None = None
+
+    def steps(self, epochs: int) -> int:
+        """Return the training steps that stand for a length of the paper in epochs."""
+        return self.epochs.get(epochs, epochs) * self.steps_per_epoch
 
 
 def canonical(model: BaseModel) -> str:

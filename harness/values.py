@@ -1,5 +1,6 @@
 """What a single setting may be: a number that is one, the words for blocks, a list of seeds."""
 
+import itertools
 import re
 from typing import Annotated, Any
 
@@ -44,6 +45,18 @@ def read_seeds(value: Any) -> tuple[int, ...]:
     if not found or not whole or len(set(found)) < len(found):
         raise ValueError("different whole numbers are expected, for example [0, 1, 2]")
     return found
+
+
+def in_order(lengths: dict[int, int]) -> dict[int, int]:
+    """Pass lengths and their stand-ins on where a longer one has a longer stand-in.
+
+    Raises:
+        ValueError: two lengths would change places, or become one.
+    """
+    standing_in = [lengths[length] for length in sorted(lengths)]
+    if any(later <= earlier for earlier, later in itertools.pairwise(standing_in)):
+        raise ValueError("a longer training needs a longer stand-in")
+    return lengths
 
 
 Whole = Annotated[int, BeforeValidator(refuse_bool)]

@@ -377,6 +377,29 @@ def test_guidance_is_that_of_a_loop_with_the_null_label(channels: str, guided: i
     assert drawn.nfe == 8
 
 
+@pytest.mark.parametrize(
+    ("process", "method", "intervals", "highest", "nfe"),
+    [("flow", "euler", 4, 1.0, 4 + 2), ("ddpm", "ddim", 3, 10.0, 3 + 2)],  # σ: ∞, 3, 1, 1/3; 157, 3.4, 0.01
+)
+def test_guidance_in_an_interval_is_that_of_the_spec(
+    process: str, method: str, intervals: int, highest: float, nfe: int
+):
+    spec = make_spec(process)
+    net = Calm(stirred(spec)) if process == "ddpm" else stirred(spec)
+    how = {"method": method, "intervals": intervals}
+    drawn = [
+        sample(net, spec, make_eval(0, 6, **how, **guidance, guidance_channels="all"), CPU, nothing)
+        for guidance in (
+            {"guidance": 2.5, "guidance_to": highest}, {"guidance": 2.5, "guidance_from": highest},
+            {"guidance": 2.5, "guidance_from": 0.001, "guidance_to": 1e6}, {"guidance": 2.5}, {"guidance": 1.0},
+        )
+    ]  # fmt: skip
+    assert [d.nfe for d in drawn[3:]] == [2 * intervals, intervals]
+    assert [d.nfe for d in drawn[:2]] == [nfe, 3 * intervals - nfe]
+    assert drawn[2].nfe == 2 * intervals - (process == "flow")  # t = 0 has infinite noise
+    assert len({d.images.tobytes() for d in (drawn[0], drawn[1], *drawn[3:])}) == 4
+
+
 def test_the_measured_weights_are_those_of_the_ema(dataset: ImageDataset, tmp_path: Path):
     trainee = make_trainee(make_spec("flow"))
     for step in range(3):

@@ -77,22 +77,43 @@ def test_order_of_convergence_on_a_gaussian(method, order):
         assert torch.tensor(coarse / fine).log2().item() == pytest.approx(order, abs=0.1)
 
 
-def test_sde_keeps_the_law_of_a_gaussian():
-    """Mean and variance of 40,000 end points, three standard errors and the step's own bias apart."""
-    n = 40_000
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(n, 1, 1, 1, generator=generator)
+def sde_law(intervals, last_step):
+    """(mean, variance) of end points, exactly: all is affine, so each noise's share is what a unit of it changes."""
+    units = torch.eye(intervals + 1, dtype=torch.float64)
+    impulses = torch.cat((torch.zeros(1, intervals + 1, dtype=torch.float64), units)).view(-1, intervals + 1, 1, 1, 1)
+    y = torch.zeros(len(impulses), dtype=torch.long)
     x = flow.sample(
         gaussian_velocity,
-        noise,
-        torch.zeros(n, dtype=torch.long),
+        impulses[:, 0],
+        y,
         "euler-maruyama",
-        96,
-        step_noise=lambda k: torch.randn(n, 1, 1, 1, generator=generator),
-        last_step=0.01,
-    )
-    assert x.mean().item() == pytest.approx(MEAN, abs=0.01)
-    assert x.std().item() == pytest.approx(DEVIATION, abs=0.01)
+        intervals,
+        step_noise=lambda k: impulses[:, k + 1],
+        last_step=last_step,
+    ).flatten()
+    return x[0].item(), (x[1:] - x[0]).square().sum().item()
+
+
+def test_sde_reaches_the_law_of_a_gaussian_at_weak_order_one():
+    """The last step shrinks with the others; the mean is exact, the variance's error halves."""
+    laws = [sde_law(n, last_step=1 / (n + 1)) for n in (100, 200, 400)]
+    assert all(mean == pytest.approx(MEAN, abs=1e-12) for mean, _ in laws)
+    errors = [abs(variance - DEVIATION**2) for _, variance in laws]
+    for coarse, fine in itertools.pairwise(errors):
+        assert torch.tensor(coarse / fine).log2().item() == pytest.approx(1, abs=0.1)
+    assert errors[-1] < 0.01 * DEVIATION**2
+
+
+def test_sde_with_the_public_codes_last_step_converges_at_weak_order_one():
+    """To the exact law at t = 0.96, moved by one step of dx = ((1 + t) v − x) dt: that step's bias stays."""
+    t = 0.96
+    variance = t**2 * DEVIATION**2 + (1 - t) ** 2
+    slope = (t * DEVIATION**2 - (1 - t)) / variance
+    limit = variance * (1 + 0.04 * ((1 + t) * slope - 1)) ** 2
+    errors = [abs(sde_law(n, last_step=0.04)[1] - limit) for n in (100, 200, 400)]
+    for coarse, fine in itertools.pairwise(errors):
+        assert torch.tensor(coarse / fine).log2().item() == pytest.approx(1, abs=0.1)
+    assert errors[-1] < 0.002 * limit
 
 
 def test_path_runs_from_noise_to_data():

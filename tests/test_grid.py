@@ -87,7 +87,8 @@ def test_a_family_has_its_own_sampler():
     [
         (["model=DiT-B/2", "sampler.method=heun"], "cannot be sampled by heun; legal: ancestral, ddim"),
         (["model=MF-B/2", "sampler.guidance=1.5"], "guidance in the training target"),
-        (["model=DiT-B/2"], "restricted noise"),
+        (["model=MF-B/2", "sampler.guidance_to=2"], "meanflow.omega, kappa, start and end"),
+        (["sampler.guidance=1.5", "sampler.guidance_from=2", "sampler.guidance_to=2"], "above 2 and up to 2"),
     ],
 )
 def test_what_a_family_cannot_do_is_refused(overrides, words):

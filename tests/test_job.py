@@ -53,7 +53,7 @@ def without_measuring(monkeypatch):
 
 def test_one_job_for_each_training_with_all_its_checkpoints(tmp_path, data):
     jobs = make_jobs(tmp_path, data)
-    assert [[e.step for e in job.evaluations] for job in jobs] == [[0, 20, 40, 80], [0, 20, 40, 80]]
+    assert [[e.step for e in job.evaluations] for job in jobs] == [[0, 5, 10, 20], [0, 5, 10, 20]]
 
 
 def test_a_checkpoint_on_the_way_is_the_shorter_run(tmp_path, data, monkeypatch):
@@ -64,7 +64,7 @@ def test_a_checkpoint_on_the_way_is_the_shorter_run(tmp_path, data, monkeypatch)
     run = next(r for r in table.runs if r.train_id == long.train_id)
     (short,) = jobs_for([run], Store(tmp_path / "short", tmp_path / "short", "study"), data)
     assert short().state == "done"
-    on_the_way = load_file(long.store.scratch_folder(long.train_id) / "weights-00000040.safetensors")
+    on_the_way = load_file(long.store.scratch_folder(long.train_id) / "weights-00000010.safetensors")
     assert equal(weights(short), on_the_way)
 
 
@@ -77,8 +77,8 @@ def test_measured_once_and_never_again(tmp_path, data, cache):
     results = sorted((folder / "evals").glob("*.json"))
     assert len(results) == len(job.evaluations) == 4
     content = {json.loads(p.read_text())["spec"]["step"]: json.loads(p.read_text()) for p in results}
-    assert content[80]["nfe"] == 6  # Heun: two evaluations in each of three intervals
-    assert content[80]["metrics"]["fid"] < content[0]["metrics"]["fid"]
+    assert content[20]["nfe"] == 6  # Heun: two evaluations in each of three intervals
+    assert content[20]["metrics"]["fid"] < content[0]["metrics"]["fid"]
     assert not (folder / "heartbeat.json").exists()
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
     assert job().message == "nothing was missing"
@@ -137,17 +137,17 @@ def test_a_failure_is_stored_and_stops_nobody_else(tmp_path, data, monkeypatch):
 def test_an_earlier_checkpoint_is_made_without_touching_what_is_stored(tmp_path, data, monkeypatch):
     without_measuring(monkeypatch)
     wanted = {step: [r for r in load_table(GRIDS / "convergence.yaml", "smoke").runs if r.evaluation.step == step]
-              for step in (40, 80)}  # fmt: skip
+              for step in (10, 20)}  # fmt: skip
     store = Store(tmp_path, tmp_path / "scratch", "study")
-    late, early = (jobs_for(wanted[step][:1], store, data)[0] for step in (80, 40))
+    late, early = (jobs_for(wanted[step][:1], store, data)[0] for step in (20, 10))
     assert late().state == "done"
     folder = store.scratch_folder(late.train_id)
     log = (store.run_folder(late.train_id) / "train.jsonl").read_text()
-    before = {path.name: path.stat().st_mtime_ns for path in folder.glob("*80.safetensors")}
+    before = {path.name: path.stat().st_mtime_ns for path in folder.glob("*20.safetensors")}
     assert early().state == "done"
-    assert (folder / "weights-00000040.safetensors").is_file()
+    assert (folder / "weights-00000010.safetensors").is_file()
     assert (store.run_folder(late.train_id) / "train.jsonl").read_text() == log
-    assert {path.name: path.stat().st_mtime_ns for path in folder.glob("*80.safetensors")} == before
+    assert {path.name: path.stat().st_mtime_ns for path in folder.glob("*20.safetensors")} == before
     assert len(before) == 2
 
 
@@ -155,14 +155,14 @@ def test_a_side_training_that_was_killed_does_not_overshoot_the_next(tmp_path, d
     without_measuring(monkeypatch)
     runs = {r.evaluation.step: r for r in load_table(GRIDS / "convergence.yaml", "smoke").runs[::2]}
     store = Store(tmp_path, tmp_path / "scratch", "study")
-    late, early = (jobs_for([runs[step]], store, data)[0] for step in (80, 20))
+    late, early = (jobs_for([runs[step]], store, data)[0] for step in (20, 5))
     assert late().state == "done"
     folder = store.scratch_folder(late.train_id)
     (folder / "behind").mkdir()
-    for name in ("latest.json", "state-00000080.safetensors"):
+    for name in ("latest.json", "state-00000020.safetensors"):
         shutil.copy(folder / name, folder / "behind" / name)
     assert early().state == "done"
-    assert (folder / "weights-00000020.safetensors").is_file()
+    assert (folder / "weights-00000005.safetensors").is_file()
     assert not (folder / "behind").exists()
 
 

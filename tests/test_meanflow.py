@@ -214,6 +214,20 @@ def test_two_ranks_are_one(regularizer):
             torch.testing.assert_close(two.grad, one.grad, rtol=1e-4, atol=1e-4 * one.grad.abs().max().item())
 
 
+@pytest.mark.parametrize("regularizer", [None, DISPERSIVE])
+def test_the_log_tells_the_squared_error_that_the_loss_hides(regularizer):
+    """The loss is about 1 whatever the network does; beside it stands the error itself, averaged over C H W."""
+    (x, y), d = batch(), draw(GUIDED, regularizer, SHAPE, 0.0, 0, 5)
+    terms = Objective(given(), GUIDED, regularizer, NULL)(x, y, d)
+    loss = GUIDED.loss(given(), x, y, d.t, d.noise)[0].mean()
+    error = replace(GUIDED, power=0).loss(given(), x, y, d.t, d.noise)[0].mean() / x[0].numel()
+    torch.testing.assert_close(terms["denoising"], loss.detach(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(terms["squared_error"], error.detach(), rtol=1e-6, atol=0)
+    assert terms["denoising"].item() == pytest.approx(1, abs=0.01)
+    assert terms["squared_error"] > 0.1
+    assert not terms["squared_error"].requires_grad
+
+
 def test_second_view_of_a_contrastive_run_has_both_times():
     (x, y), d = batch(), draw(PLAIN, RESTRICTED, SHAPE, 0.0, 0, 5)
     moved = d.t_plus - d.t

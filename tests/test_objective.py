@@ -6,8 +6,9 @@ import pytest
 import torch
 from test_backbone import build
 
-from harness.method import flow
+from harness.method import ddpm, flow
 from harness.method.losses import Potential, contrast, disperse
+from harness.method.meanflow import MeanFlow
 from harness.method.objective import Draws, Objective, Regularizer, draw
 from harness.method.randomness import generator
 
@@ -120,6 +121,42 @@ def test_draws_do_not_depend_on_what_was_drawn_before():
     draws(None, step=4)
     again = draws(CONTRASTIVE)
     assert all(torch.equal(a, b) for a, b in zip(vars(first).values(), vars(again).values(), strict=True))
+
+
+def test_restricted_times_are_those_of_stored_runs():
+    """t + gap · u from the stream of the second view, clamped: written out, as stored runs drew it."""
+    u = 2 * torch.rand(4000, generator=generator(3, "times of the second view", 7)) - 1
+    d = draw(flow, RESTRICTED, (4000, 1, 1, 1), 0.1, 3, 7)
+    assert torch.equal(d.t_plus, (d.t + 0.1 * u).clamp(0, 1))
+    pair = draw(MeanFlow(10), RESTRICTED, (4000, 1, 1, 1), 0.1, 3, 7)
+    assert torch.equal(pair.t_plus, (pair.t + (0.1 * u).view(-1, 1)).clamp(0, 1))
+    whole = draw(ddpm, RESTRICTED, (4000, 1, 1, 1), 0.1, 3, 7)
+    assert torch.equal(whole.t_plus, (whole.t + (1000 * 0.1 * u).round().long()).clamp(0, 999))
+
+
+def test_restricted_times_of_dit_are_whole_and_near():
+    d = draw(ddpm, replace(RESTRICTED, gap=0.005), (40_000, 1, 1, 1), 0.1, 0, 0)
+    moved = (d.t_plus - d.t)[(d.t - 500).abs() < 400]
+    counts = (moved + 5).bincount(minlength=11) / len(moved)
+    assert d.t_plus.dtype == torch.int64
+    assert (int(d.t_plus.min()), int(d.t_plus.max())) == (0, 999)
+    expected = torch.tensor([0.05] + [0.1] * 9 + [0.05])  # only half as much is rounded to the ends
+    torch.testing.assert_close(counts, expected, rtol=0, atol=0.01)
+
+
+@pytest.mark.parametrize("noise", ["independent", "restricted"])
+def test_dit_too_compares_two_views(noise):
+    (x, y), arm = batch(), replace(RESTRICTED, noise=noise)
+    net = build(learn_sigma=True).initialise(0)
+    d = draw(ddpm, arm, SHAPE, 0.5, 0, 5)
+    terms = Objective(net, ddpm, arm, 10)(x, y, d)
+    y = torch.where(d.dropped, 10, y)
+    first, second = (
+        net.features(ddpm.interpolate(x, t, noise), (t,), y, (1,))[0].flatten(1).view(2, 4, -1)
+        for t, noise in ((d.t, d.noise), (d.t_plus, d.noise_plus))
+    )
+    expected = (contrast(first[0], second[0], arm.potential) + contrast(first[1], second[1], arm.potential)) / 2
+    torch.testing.assert_close(terms["regularizer"], expected)
 
 
 def test_restricted_times_stay_within_the_gap_and_the_unit_interval():

@@ -598,6 +598,32 @@ def test_lengths_and_names_read_as_meant(tmp_path: Path) -> None:
     )
 
 
+def test_lengths_that_are_stood_in_for_are_said(tmp_path: Path) -> None:
+    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table5")
+    synthetic.full_study(store, [table])
+    page = Page(make_report(store, [table], tmp_path / "page").read_text(encoding="utf-8"))
+    assert "Here 160 epochs stand for the paper’s 800, 240 for 1,400." in page.text
+    assert "640, 1,280 and 1,920 steps stand for 80, 800 and 1,400 of the paper’s epochs" in page.text
+    assert "The paper's epochs are unequal" in page.text.replace("’", "'")
+    plain = Page(make_report(store, [synthetic.table_of("table2")], tmp_path / "page").read_text(encoding="utf-8"))
+    assert "epochs stand for the paper’s" not in plain.text
+
+
+def test_the_noise_levels_of_guidance_are_said(tmp_path: Path) -> None:
+    store = synthetic.new_store(tmp_path)
+    for bounds, said in (
+        (["guidance_from=0.2", "guidance_to=2"], "0.2 < σ ≤ 2"),
+        (["guidance_to=2"], "σ ≤ 2"),
+        (["guidance_from=0.2"], "0.2 < σ"),
+    ):
+        table = synthetic.table_of("figure4", "smoke", *[f"sampler.{bound}" for bound in bounds])
+        synthetic.full_study(store, [table])
+        laid_out = pivot_of(store, table)
+        ways = [sentence.rpartition(", ")[2] for _, sentence in planned_sentences(laid_out)]
+        assert ways == ["no guidance", f"guidance 1.5 on all channels at {said}"] * 2
+        assert not laid_out.mixes
+
+
 def test_tables_come_before_figures_and_both_before_our_own(tmp_path: Path) -> None:
     shutil.copytree(synthetic.GRIDS, tmp_path / "grids")
     ours = tmp_path / "grids" / "convergence.yaml"

@@ -12,9 +12,9 @@ from harness.engine.build import build_net
 from harness.engine.checkpoint import load_weights
 from harness.method import ddpm, flow, meanflow
 from harness.method.backbone import DiT
-from harness.method.guidance import CountedNet, guided
+from harness.method.guidance import CountedNet, Interval, guided
 from harness.method.randomness import generator
-from harness.spec import EvalSpec, Process, TrainSpec
+from harness.spec import EvalSpec, Process, SamplerSettings, TrainSpec
 
 BATCH = 256
 SAMPLE: dict[Process, Callable[..., Tensor]] = {
@@ -22,6 +22,7 @@ SAMPLE: dict[Process, Callable[..., Tensor]] = {
     "ddpm": ddpm.sample,
     "meanflow": lambda net, noise, y, method, intervals, step_noise: meanflow.sample(net, noise, y, intervals),
 }
+NOISE_LEVEL: dict[Process, Callable[[Tensor], Tensor]] = {"flow": flow.noise_level, "ddpm": ddpm.noise_level}
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def sample(
     data, settings = train.data, spec.sampler
     labels = labels_of(spec.first_image, spec.evaluation.samples, data.classes, spec.evaluation.labels)
     counted = CountedNet(net.to(device).eval())
-    guide = guided(counted, settings.guidance, settings.guidance_channels, data.classes)
+    guide = guided(counted, settings.guidance, settings.guidance_channels, data.classes, _interval(train, settings))
     shape, parts = (data.channels, data.size, data.size), []
     for start in range(0, len(labels), batch):
         y = torch.from_numpy(labels[start : start + batch])
@@ -72,6 +73,13 @@ def sample(
         parts.append(to_uint8(x))
         beat(start + len(y))
     return Samples(np.concatenate(parts), labels, round(counted.evaluations_per_image(len(labels))), device.type)
+
+
+def _interval(train: TrainSpec, settings: SamplerSettings) -> Interval | None:
+    """The noise levels at which there is guidance; None where that is everywhere."""
+    if settings.guidance_from is None and settings.guidance_to is None:
+        return None
+    return Interval(NOISE_LEVEL[train.process], settings.guidance_from, settings.guidance_to)
 
 
 class Noises:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.grid import Run, Table, load_table
+from harness.grid import Cell, Run, Table, load_table
 from harness.store import Status, Store
 
 
@@ -53,10 +53,54 @@ def summary(planned: Sequence[Planned]) -> str:
     models = " and ".join(sorted({cell.settings.model for cell in table.cells}))
     steps = " and ".join(f"{n:,}" for n in sorted({p.run.evaluation.step for p in planned}))
     batches = " and ".join(str(n) for n in sorted({run.train.batch for run in trainings.values()}))
+    here = f"; {table.stand_ins}" if table.stand_ins else ""
     return (
         f"{table.name_in_words} at {table.scale.scale}: {len(table.cells)} cells × {len(table.seeds)} seed(s) = "
-        f"{len(planned)} runs of {models}, {steps} steps of {batches}; {len(trainings)} trainings"
+        f"{len(planned)} runs of {models}, {steps} steps of {batches}; {len(trainings)} trainings{here}"
     )
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training, however many cells and tables want it: its longest length, and how often it is measured."""
+
+    train_id: str
+    model: str
+    words: str
+    seed: int
+    steps: int
+    measurements: int
+    tables: tuple[str, ...]
+
+
+def trainings(tables: Sequence[Table]) -> list[Training]:
+    """Return each distinct training once, in the words of the first table that wants it, in the order of the report."""
+    uses: dict[str, list[tuple[Table, Cell, Run]]] = {}
+    for table in sorted(tables, key=_place):
+        for cell in table.cells:
+            for run in cell.runs:
+                uses.setdefault(run.train_id, []).append((table, cell, run))
+    return [_training(found) for found in uses.values()]
+
+
+def _training(uses: Sequence[tuple[Table, Cell, Run]]) -> Training:
+    table, _, run = uses[0]
+    longest = max((cell for other, cell, _ in uses if other is table), key=lambda cell: cell.settings.epochs)
+    return Training(
+        train_id=run.train_id,
+        model=", ".join(dict.fromkeys(cell.settings.model for _, cell, _ in uses)),
+        words="; ".join(f"{axis}: {label}" for axis, label in longest.at if _changes_training(table, axis)),
+        seed=run.seed,
+        steps=max(run.evaluation.step for _, _, run in uses),
+        measurements=len({run.eval_id for _, _, run in uses}),
+        tables=tuple(dict.fromkeys(table.name for table, _, _ in uses)),
+    )
+
+
+def _changes_training(table: Table, axis: str) -> bool:
+    """Tell whether an axis says anything beside how long is trained and how is measured."""
+    keys = {key.partition(".")[0] for settings in table.file.axes[axis].values() for key in settings}
+    return bool(keys - {"epochs", "sampler", "evaluation", "resources"})
 
 
 def study_tables(store: Store) -> list[Table]:

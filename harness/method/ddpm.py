@@ -59,6 +59,18 @@ def draw_times(n: int, generator: torch.Generator) -> Tensor:
     return torch.randint(STEPS, (n,), generator=generator)
 
 
+def nearby_times(t: Tensor, gap: float, generator: torch.Generator) -> Tensor:
+    """t⁺ = t + the whole number nearest to 1000 gap · u, clamped to 0 … 999, u uniform on [−1, 1): (N,) → (N,)."""
+    shift = STEPS * gap * (2 * torch.rand(len(t), generator=generator) - 1)
+    return (t + shift.round().long()).clamp(0, STEPS - 1)
+
+
+def noise_level(t: Tensor) -> Tensor:
+    """σ = √((1 − ᾱ_t)/ᾱ_t), the noise per unit of the image in x_t, float64: int64 (N,) → (N,)."""
+    alphas_cumprod = FULL.at(t).alphas_cumprod
+    return ((1 - alphas_cumprod) / alphas_cumprod).sqrt()
+
+
 def interpolate(x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
     """x_t = √ᾱ_t x + √(1 − ᾱ_t) noise (Ho et al., eq. 4): (N, …), int64 (N,), (N, …) → (N, …)."""
     alphas_cumprod = FULL.at(t).alphas_cumprod

@@ -19,6 +19,18 @@ def draw_times(n: int, generator: torch.Generator) -> Tensor:
     return torch.rand(n, generator=generator)
 
 
+def nearby_times(t: Tensor, gap: float, generator: torch.Generator) -> Tensor:
+    """t⁺ = t + gap · u, clamped to [0, 1], u uniform on [−1, 1): (N,) → (N,); or (N, K), all K moved alike."""
+    shift = gap * (2 * torch.rand(len(t), generator=generator) - 1)
+    return (t + shift.view(-1, *[1] * (t.dim() - 1))).clamp(0, 1)
+
+
+def noise_level(t: Tensor) -> Tensor:
+    """σ = (1 − t)/t, the noise per unit of the image in x_t, float64: (N,) → (N,)."""
+    t = t.double()
+    return (1 - t) / t
+
+
 def interpolate(x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
     """x_t = t x + (1 − t) noise: (N, …), (N,), (N, …) → (N, …)."""
     t = t.view(-1, *[1] * (x.dim() - 1))

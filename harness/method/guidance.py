@@ -3,7 +3,9 @@
 A network is any callable (x, times, y, taps) → (output, [h …]), as `backbone.DiT.forward`.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -20,12 +22,35 @@ class Network(Protocol):
         ...
 
 
-def guided(net: Network, scale: float, channels: str, null_label: int) -> Network:
-    """Classifier-free guidance (Ho & Salimans 2022): out = null + scale · (conditional − null), in one doubled batch.
+@dataclass(frozen=True)
+class Interval:
+    """Noise levels at which there is guidance: above < σ ≤ up_to (Kynkäänniemi et al. 2024); None is no bound.
+
+    σ is the noise's standard deviation per unit of the image's, as in theirs: (1 − t)/t at SiT's time t,
+    √((1 − ᾱ_t)/ᾱ_t) at DiT's. So one interval means the same images in both families, whatever their times. An
+    interval told in times of a linear path is converted: REPA's t ≤ 0.7, where t = 1 is noise, is σ ≤ 0.7/0.3. Every
+    evaluation is judged by its own time (REPA judges both of a Heun step by the first).
+    noise_level: the process's own, times (N,) → σ (N,).
+    """
+
+    noise_level: Callable[[Tensor], Tensor]
+    above: float | None = None
+    up_to: float | None = None
+
+    def __call__(self, t: Tensor) -> Tensor:
+        """Tell for each time whether it lies inside: (N,) → (N,) bool."""
+        sigma = self.noise_level(t)
+        low, high = (-math.inf if self.above is None else self.above, math.inf if self.up_to is None else self.up_to)
+        return (sigma > low) & (sigma <= high)
+
+
+def guided(net: Network, scale: float, channels: str, null_label: int, interval: Interval | None = None) -> Network:
+    """Classifier-free guidance (Ho & Salimans 2022): out = null + scale · (conditional − null), in one longer batch.
 
     channels: "three" guides the first three channels only, as the public DiT and SiT code does for its latents of four;
     "all" guides all C of the input's channels. The rest of the output is the conditional one. At scale 1 guidance does
-    nothing, and the network itself comes back. Taps are those of the conditional half.
+    nothing, and the network itself comes back. Images outside of the interval have the conditional output, and are
+    evaluated once. Taps are those of the conditional part.
     """
     assert channels in ("three", "all"), channels
     if scale == 1:
@@ -36,12 +61,14 @@ def guided(net: Network, scale: float, channels: str, null_label: int) -> Networ
     ) -> tuple[Tensor, list[Tensor]]:
         n, c = x.shape[:2]
         assert channels == "all" or c >= 3, f"three-channel guidance of {c} channel(s)"
-        both = torch.cat((y, torch.full_like(y, null_label)))
-        out, h = net(torch.cat((x, x)), tuple(torch.cat((t, t)) for t in times), both, taps)
-        conditional, null = out.chunk(2)
+        inside = slice(None) if interval is None else interval(times[0])
+        labels = torch.cat((y, torch.full_like(y[inside], null_label)))
+        again = tuple(torch.cat((t, t[inside])) for t in times)
+        both, h = net(torch.cat((x, x[inside])), again, labels, taps)
         k = 3 if channels == "three" else c
-        mixed = null[:, :k] + scale * (conditional[:, :k] - null[:, :k])
-        return torch.cat((mixed, conditional[:, k:]), dim=1), [tapped[:n] for tapped in h]
+        out, conditional, null = both[:n].clone(), both[:n][inside, :k], both[n:, :k]
+        out[inside, :k] = null + scale * (conditional - null)
+        return out, [tapped[:n] for tapped in h]
 
     return guided_net
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from harness.method import flow
 from harness.method.guidance import Network
 
 LOGIT_MEAN, LOGIT_DEVIATION = -0.4, 1.0
@@ -46,6 +47,11 @@ class MeanFlow:
         return torch.stack((t, torch.where(torch.arange(n) % PERIOD == PERIOD - 1, t - r, 0)), dim=1)
 
     @staticmethod
+    def nearby_times(t: Tensor, gap: float, generator: torch.Generator) -> Tensor:
+        """t and t − r move alike, as in `flow`: r stands still unless one of the two is clamped. (N, 2) → (N, 2)."""
+        return flow.nearby_times(t, gap, generator)
+
+    @staticmethod
     def place_drops(dropped: Tensor) -> Tensor:
         """Move dropped labels, (N,) bool, to the front of their four, away from the sample with r < t.
 
@@ -65,7 +71,11 @@ class MeanFlow:
     ) -> tuple[Tensor, list[Tensor]]:
         """w ‖u − u_tgt‖², w = 1/(‖u − u_tgt‖² + 0.01)^p a constant: per sample (N,), and the tapped block outputs."""
         error, h = self.squared_error(net, x, y, t, noise, taps)
-        return error / (error.detach() + OFFSET) ** self.power, h
+        return self.weigh(error), h
+
+    def weigh(self, error: Tensor) -> Tensor:
+        """Squared errors (N,) → the losses (N,) made of them: about 1 each at p = 1, whatever the error."""
+        return error / (error.detach() + OFFSET) ** self.power
 
     def squared_error(
         self, net: Network, x: Tensor, y: Tensor, t: Tensor, noise: Tensor, taps: Sequence[int] = ()

@@ -29,6 +29,10 @@ class Process(Protocol):
         """Times for n samples, (N,) or (N, K)."""
         ...
 
+    def nearby_times(self, t: Tensor, gap: float, generator: torch.Generator) -> Tensor:
+        """Times of a second view under restricted noise: no further from t than `gap` of the way from data to noise."""
+        ...
+
     def interpolate(self, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """Noisy images x_t, what the network is given."""
         ...
@@ -49,14 +53,29 @@ class PlacesDrops(Protocol):
         ...
 
 
+@runtime_checkable
+class WeighsErrors(Protocol):
+    """What a process has beside `Process` where its loss hides how large the error is: the two halves of it."""
+
+    def squared_error(
+        self, net: Network, x: Tensor, y: Tensor, t: Tensor, noise: Tensor, taps: Sequence[int] = ()
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Squared error per sample, summed over C H W, (N,), and the tapped block outputs."""
+        ...
+
+    def weigh(self, error: Tensor) -> Tensor:
+        """(N,) squared errors → (N,) the process's loss."""
+        ...
+
+
 @dataclass(frozen=True)
 class Regularizer:
     """λ · L_reg in plain numbers.
 
     kind: "dispersive" or "contrastive". weight: λ. blocks: 1-based numbers of the blocks; the value of several is
     their mean (our reading). group: pairs are formed inside contiguous blocks of this many samples (the paper's local
-    batch). noise, contrastive only: "independent" (t⁺ drawn as t) or "restricted" (t⁺ = t + gap · u clamped to [0, 1],
-    u uniform on [−1, 1)); ε⁺ is independent of ε in both. The gap is not published: its default is our reading.
+    batch). noise, contrastive only: "independent" (t⁺ drawn as t) or "restricted" (t⁺ by the process's `nearby_times`:
+    uniform within the gap); ε⁺ is independent of ε in both. The gap is not published: its default is our reading.
     """
 
     kind: str
@@ -117,9 +136,7 @@ def draw(
     if regularizer.noise == "independent":
         t_plus = process.draw_times(n, times_plus)
     else:
-        assert t.is_floating_point(), "restricted noise moves times on [0, 1]"
-        shift = regularizer.gap * (2 * torch.rand(n, generator=times_plus) - 1)
-        t_plus = (t + shift.view(-1, *[1] * (t.dim() - 1))).clamp(0, 1)
+        t_plus = process.nearby_times(t, regularizer.gap, times_plus)
     noise_plus = torch.randn(*shape, generator=generator(seed, "noise of the second view", step))
     return Draws(t, noise, dropped, t_plus, noise_plus)
 
@@ -138,17 +155,27 @@ class Objective(nn.Module):
         self.num_classes = num_classes
 
     def forward(self, x: Tensor, y: Tensor, draws: Draws) -> dict[str, Tensor]:
-        """x (N, C, H, W), y (N,) → scalars "loss" (to differentiate), "denoising" and, where there is a regulariser,
-        "regularizer" (L_reg, before λ). N must be a multiple of the group."""
+        """x (N, C, H, W), y (N,) → scalars "loss" (to differentiate), "denoising"; where there is a regulariser,
+        "regularizer" (L_reg, before λ); where the loss weighs errors, "squared_error" (before that, averaged over
+        C H W). N must be a multiple of the group."""
         y = torch.where(draws.dropped, self.num_classes, y)
         blocks = self.regularizer.blocks if self.regularizer else ()
-        per_sample, h = self.process.loss(self.net, x, y, draws.t, draws.noise, blocks)
-        denoising = per_sample.mean()
+        denoising, told, h = self._denoise(x, y, draws, blocks)
         if self.regularizer is None:
-            return {"loss": denoising, "denoising": denoising.detach()}
+            return {"loss": denoising, "denoising": denoising.detach(), **told}
         value = self._regularize(self.regularizer, h, x, y, draws)
         total = denoising + self.regularizer.weight * value
-        return {"loss": total, "denoising": denoising.detach(), "regularizer": value.detach()}
+        return {"loss": total, "denoising": denoising.detach(), "regularizer": value.detach(), **told}
+
+    def _denoise(
+        self, x: Tensor, y: Tensor, draws: Draws, blocks: Sequence[int]
+    ) -> tuple[Tensor, dict[str, Tensor], list[Tensor]]:
+        """The process's loss, what else to log of it, and the tapped block outputs."""
+        if not isinstance(self.process, WeighsErrors):
+            per_sample, h = self.process.loss(self.net, x, y, draws.t, draws.noise, blocks)
+            return per_sample.mean(), {}, h
+        error, h = self.process.squared_error(self.net, x, y, draws.t, draws.noise, blocks)
+        return self.process.weigh(error).mean(), {"squared_error": error.detach().mean() / x[0].numel()}, h
 
     def _regularize(self, regularizer: Regularizer, h: list[Tensor], x: Tensor, y: Tensor, draws: Draws) -> Tensor:
         potential, group = regularizer.potential, regularizer.group

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from harness.files import replace
 from harness.grid import Cell, Run, Table
 from harness.report.labels import place_words
-from harness.spec import MeanFlowSettings
+from harness.spec import MeanFlowSettings, SamplerSettings
 from harness.store import Store
 
 Direction = Literal["lower", "higher", ""]
@@ -41,7 +41,8 @@ IDENTITY_COLUMNS = ("table", "cell", "row", "column", "aside", "model", "epochs"
 RESULT_COLUMNS = ("state", "reason", "metric", "value", "direction", "protocol", "features_note")
 COLUMNS = IDENTITY_COLUMNS + RESULT_COLUMNS
 # Known before anything is measured; the file of a measurement adds its own words (features, reference, …).
-SAMPLING_COLUMNS = ("sampler", "intervals", "guidance", "guidance_channels", "sampling_precision", "target_guidance")
+GUIDANCE_COLUMNS = ("guidance", "guidance_channels", "guidance_interval")
+SAMPLING_COLUMNS = ("sampler", "intervals", *GUIDANCE_COLUMNS, "sampling_precision", "target_guidance")
 SETTING_COLUMNS = (*SAMPLING_COLUMNS, "labels", "weights")
 MEASURED_COLUMNS = ("nfe", "features", "generated", "reference", "reference_count")
 
@@ -189,11 +190,19 @@ def _identity(table: Table, cell: Cell, run: Run) -> dict[str, Any]:
         "intervals": sampler.intervals,
         "guidance": sampler.guidance,
         "guidance_channels": sampler.guidance_channels,
+        "guidance_interval": _guidance_interval(sampler),
         "sampling_precision": sampler.precision,
         "target_guidance": _target_guidance(run.train.meanflow),
         "labels": evaluation.labels,
         "weights": evaluation.weights,
     }
+
+
+def _guidance_interval(sampler: SamplerSettings) -> str:
+    """The noise levels at which there is guidance; "" where that is everywhere."""
+    low = "" if sampler.guidance_from is None else f"{sampler.guidance_from:g} < "
+    high = "" if sampler.guidance_to is None else f" ≤ {sampler.guidance_to:g}"
+    return f"{low}σ{high}" if low or high else ""
 
 
 def _target_guidance(meanflow: MeanFlowSettings | None) -> str:
@@ -212,6 +221,7 @@ def _result(metric: str, value: float | None, state: str, reason: str) -> dict[s
 
 def _short(row: dict[str, Any]) -> str:
     guidance = "" if row["guidance"] == 1 else f" · guidance {row['guidance']:g} {row['guidance_channels']}"
+    guidance += f" at {row['guidance_interval']}" if row["guidance_interval"] else ""
     guidance += f" · target guidance {row['target_guidance']}" if row["target_guidance"] else ""
     return (
         f"{row['features']} · {row['generated']} against {row['reference_count']} {row['reference']}"

@@ -80,6 +80,11 @@ FIXED: tuple[tuple[str, str, Condition], ...] = (
         lambda train, regularizer: regularizer.noise == "restricted",
     ),
     (
+        "Restricted noise with DiT",
+        "DiT has 1,000 whole times: what is drawn within the gap’s share of them is rounded to the nearest.",
+        lambda train, regularizer: regularizer.noise == "restricted" and train.process == "ddpm",
+    ),
+    (
         "λ and τ of contrastive losses",
         "The paper’s are not known to us; ours are by default those of the dispersive loss.",
         _is_contrastive,

@@ -124,7 +124,7 @@ def _length_words(pivots: Sequence[Pivot]) -> Iterable[str]:
         cells = [c for pivot in pivots if pivot.table.scale.scale == scale.scale for c in pivot.table.cells]
         epochs = sorted({cell.settings.epochs for cell in cells})
         of_paper = listed([f"{number:,}" for number in epochs])
-        here = listed([f"{number * scale.steps_per_epoch:,}" for number in epochs])
+        here = listed([f"{scale.steps(number):,}" for number in epochs])
         yield f"{here} steps stand for {of_paper} of the paper’s epochs"
 
 

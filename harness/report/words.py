@@ -155,6 +155,12 @@ def seeds_sentence(pivot: Pivot) -> str:
     return f"Mean ± sample standard deviation over n = {len(seeds)} seeds, where no other number is given."
 
 
+def length_sentence(pivot: Pivot) -> str:
+    """Say which of the table's lengths are stood in for; "" where none is."""
+    said = pivot.table.stand_ins
+    return f"Here {said}." if said else ""
+
+
 def protocol_sentence(pivot: Pivot) -> str:
     """Say in one sentence how the numbers of a table were measured."""
     if not pivot.protocols:
@@ -178,7 +184,8 @@ def sampler_words(said: dict[str, str]) -> str:
     """Say how images were drawn, with the network evaluations that were counted."""
     guidance = "no guidance"
     if float(said["guidance"]) != 1:
-        guidance = f"guidance {float(said['guidance']):g} on {said['guidance_channels']} channels"
+        where = f" at {said['guidance_interval']}" if said["guidance_interval"] else ""
+        guidance = f"guidance {float(said['guidance']):g} on {said['guidance_channels']} channels{where}"
     if said["target_guidance"]:
         guidance = f"guidance {said['target_guidance']} in the training target"
     name, unit = SAMPLERS[said["sampler"]]
