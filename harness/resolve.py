@@ -67,7 +67,6 @@ def resolve(settings: Settings, scale: Scale, seed: int) -> Resolved:
         ema=settings.ema,
         precision=settings.precision,
         matmul=settings.matmul,
-        weights=None,
         seed=seed,
     )
     train = resolve_weights(settings, train)

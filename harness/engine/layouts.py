@@ -65,11 +65,11 @@ def _unpickle(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL (\S+)", str(error))
-        what = f"it holds {named[1]}" if named else "it does more than hold tensors"
+        what = f"it holds {named[1]}" if named else "it is not tensors as torch.save writes them"
         raise UserError(
             f"{path}: refused, {what}: pickles can run code; only tensors and plain values are read"
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # a broken file makes the unpickler raise almost anything
         first = str(error).partition("\n")[0]
         raise UserError(f"{path}: not a file of torch.save, or a broken one: {first}") from None
 
@@ -108,7 +108,8 @@ def _plain_names(tensors: Any, where: str) -> Tensors:
 def differences(tensors: Tensors, spec: TrainSpec) -> list[str]:
     """Say which tensors are missing, extra or misshapen for the network of a spec; [] where it can be loaded."""
     network = network_of(spec)
-    expected, found = _expected(tensors, spec, network), {name: tuple(t.shape) for name, t in tensors.items()}
+    expected = _expected(tensors, spec, network)
+    found = {name: tuple(t.shape) if t.is_floating_point() else t.dtype for name, t in tensors.items()}
     return [
         f"{name}: expected {expected.get(name, 'no such tensor')}, found {found.get(name, 'none')}"
         for name in [*expected, *(found.keys() - expected.keys())]

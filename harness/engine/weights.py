@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
 
 from harness.engine import checkpoint
 from harness.engine.layouts import SUFFIXES, Parts, Tensors, differences, read_parts, remarks, to_network
@@ -123,7 +122,8 @@ def place(spec: TrainSpec, root: Path, kept: Path) -> None:
     if content_hash(parts) != spec.weights:
         raise UserError(f"{path}: not the tensors that {held.name}.json names; import the file again")
     trained = next(parts[part] for part in ("model", "raw", "state_dict", "ema") if part in parts)
-    states: Parts = {"model": to_network(trained, held.network), "ema": to_network(_averaged(parts), held.network)}
+    network = network_of(spec)
+    states: Parts = {"model": to_network(trained, network), "ema": to_network(_averaged(parts), network)}
     _save(states, checkpoint.weights_path(kept, 0))
 
 
@@ -141,8 +141,7 @@ def export(source: Path, out: Path) -> None:
     if out.suffix == ".safetensors":
         _save(parts, out)
         return
-    own: dict[str, dict[str, Tensor]] = {part: {n: t.clone() for n, t in ts.items()} for part, ts in parts.items()}
-    replace(out, lambda temporary: _torch_save(own.get("raw", own), temporary))
+    replace(out, lambda temporary: _torch_save(parts.get("raw", parts), temporary))
 
 
 def _torch_save(content: object, path: Path) -> None:
