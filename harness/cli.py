@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.errors import UserError
+from harness.weights_commands import weights
 
 if TYPE_CHECKING:
     from harness.grid import Table
@@ -171,6 +172,9 @@ def get(name: str, data: Path) -> None:
     click.echo(fetch(name, data))
 
 
+cli.add_command(weights)
+
+
 def _store(results: Path, scratch: Path, study: str) -> "Store":
     from harness.store import Store
 
@@ -196,7 +200,10 @@ def _prepare(grids: tuple[Path, ...], scale: str, study: str | None, overrides: 
     check_writable("--scratch", scratch)
     runs = [run for table in tables for run in table.runs]
     todo = _would_run([job for job in jobs_for(runs, store, data, threads) if job.missing()])
-    alike = {(job.train.data, job.resources, *{e.evaluation for e in job.evaluations}): job for job in todo}
+    alike = {
+        (job.train.data, job.train.weights, job.resources, *{e.evaluation for e in job.evaluations}): job
+        for job in todo
+    }
     for job in alike.values():
         job.check()
     for path, table in zip(grids, tables, strict=True):

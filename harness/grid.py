@@ -4,7 +4,9 @@ Settings come in layers, each over the one before: preset < table < scale < the 
 command line.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -15,7 +17,7 @@ from harness.gridfile import CONFIDENCE as CONFIDENCE  # what a reader of tables
 from harness.gridfile import SOURCES as SOURCES
 from harness.gridfile import At, GridFile, PaperValue, ScaleFile, read_grid, words
 from harness.resolve import SettingError, resolve
-from harness.spec import EvalSpec, Resources, Scale, Settings, TrainSpec, eval_id, train_id
+from harness.spec import EvalSpec, Family, Resources, Scale, Settings, TrainSpec, eval_id, train_id
 from harness.values import read_seeds
 
 Layer = dict[str, Leaf]
@@ -172,6 +174,18 @@ def load_table(path: Path, scale: str, overrides: Sequence[str] = ()) -> Table:
             layers = _layers(preset, table_layer, chosen, row, commanded)
             cells.append(_cell(path.stem, document.where(("base",)), layers, at, vary.aside, chosen.scale, seeds))
     return Table(path.stem, file, chosen.scale, tuple(cells), seeds)
+
+
+def model_specs(chosen: ScaleLayers, families: Sequence[Family]) -> dict[str, TrainSpec]:
+    """Return a training of every model that some families have at a scale, by the model's name."""
+    specs, where = {}, f"scale {chosen.scale.scale}"
+    for family, size, patch in itertools.product(families, chosen.scale.ladder, chosen.scale.patches):
+        model = f"{family}-{size}/{patch}"
+        said = {"model": Leaf(model, where), "epochs": Leaf(0, where)}
+        settings = validate(Settings, chosen.settings | chosen.families.get(family, {}) | said, where)
+        with suppress(SettingError):  # a patch that does not divide the image
+            specs[model] = resolve(settings, chosen.scale, 0).train
+    return specs
 
 
 def _seeds(commanded: Leaf | None, scale: Scale, file: GridFile) -> tuple[int, ...]:

@@ -5,6 +5,8 @@ import re
 from dataclasses import dataclass
 from typing import cast
 
+from harness import imported
+from harness.errors import UserError
 from harness.spec import (
     EvalSpec,
     Family,
@@ -67,6 +69,7 @@ def resolve(settings: Settings, scale: Scale, seed: int) -> Resolved:
         matmul=settings.matmul,
         seed=seed,
     )
+    train = resolve_weights(settings, train)
     evaluation = EvalSpec(
         step=scale.steps(settings.epochs),
         sampler=resolve_sampler(settings, process),
@@ -106,6 +109,22 @@ def resolve_model(settings: Settings, scale: Scale) -> Model:
     if model.width % (2 * model.heads):
         raise SettingError("model", f"width {model.width} must be an even multiple of {model.heads} heads")
     return model
+
+
+def resolve_weights(settings: Settings, train: TrainSpec) -> TrainSpec:
+    """Put the identity of the imported weights in a training that begins from some, and check that they fit."""
+    if settings.weights is None:
+        return train
+    try:
+        held = imported.describe(imported.folder(), settings.weights)
+    except UserError as error:
+        raise SettingError("weights", str(error)) from None
+    wanted = imported.network_of(train)
+    if held.network != wanted:
+        raise SettingError(
+            "weights", f"'{held.name}' is {held.label} ({held.network}), {settings.model} here is {wanted}"
+        )
+    return train.model_copy(update={"weights": held.sha256})
 
 
 def resolve_blocks(blocks: Block | tuple[Block, ...], depth: int) -> tuple[int, ...]:

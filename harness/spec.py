@@ -151,6 +151,9 @@ class Settings(Frozen):
     epochs: Annotated[Whole, Field(ge=0)] = Field(
         description="the paper's epochs; the scale says what one costs in steps"
     )
+    weights: str | None = Field(
+        None, description="name of imported weights to begin from; epochs: 0 measures just them"
+    )
     data: Data
     batch: Count
     label_drop: Share = 0.1
@@ -214,6 +217,7 @@ class TrainSpec(Frozen):
     ema: float
     precision: Precision
     matmul: Literal["highest", "high", "medium"]
+    weights: str | None = Field(None, description="identity of the weights it begins from; None draws them")
     seed: int
 
 

@@ -30,3 +30,9 @@ def needs():
             pytest.skip(f"not installed: {', '.join(missing)}")
 
     return need
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+    """Return a folder in which the digits' classifier is trained once for all tests that run jobs."""
+    return tmp_path_factory.mktemp("cache")

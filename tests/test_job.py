@@ -27,12 +27,6 @@ def data(tmp_path_factory):
     return tmp_path_factory.mktemp("data")
 
 
-@pytest.fixture(scope="session")
-def cache(tmp_path_factory):
-    """Return a folder in which the digits' classifier is trained once for all these tests."""
-    return tmp_path_factory.mktemp("cache")
-
-
 def make_jobs(folder, data, *overrides, table="convergence", seeds="[0]"):
     runs = load_table(GRIDS / f"{table}.yaml", "smoke", [f"seeds={seeds}", *overrides]).runs
     return jobs_for(runs, Store(folder / "results", folder / "scratch", "study"), data)

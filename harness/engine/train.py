@@ -81,6 +81,11 @@ class Trainee:
         model = {f"model.{name}": t for name, t in self.net.state_dict().items()}
         return model | {f"ema.{name}": t for name, t in self.ema.module.state_dict().items()}
 
+    def begin(self, folder: Path) -> None:
+        """Begin from the kept weights of step 0, network and EMA each from its own."""
+        self.net.load_state_dict(checkpoint.load_weights(folder, 0, "model"))
+        self.ema.module.load_state_dict(checkpoint.load_weights(folder, 0, "ema"))
+
     def state(self) -> dict[str, Tensor]:
         """Return all that a resumed training needs beside its step."""
         names = [name for name, p in self.net.named_parameters() if p.requires_grad]
@@ -149,6 +154,7 @@ def train(
 
     Goes on from the folder's checkpoint where there is one; weights that are kept already are not made again. Steps
     that lie before the checkpoint are trained for in a folder of their own, so that nothing stored is lost.
+    A spec that begins from imported weights finds them kept as those of step 0.
     `beat(step)` is called after every step.
 
     Raises:
@@ -193,6 +199,8 @@ def _advance(
     """Train from the checkpoint in `state` to the last of the wanted steps, and keep their weights in `kept`."""
     trainee = Trainee(spec, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     step, last = _resume(trainee, state, log), max(wanted)
+    if spec.weights and step == 0:
+        trainee.begin(kept)
     if step in wanted:
         checkpoint.save_weights(kept, step, trainee.weights())
     window, saved = Window(_floor(trainee)), time.monotonic()

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
+from harness import imported
 from harness.errors import Diverged, UserError
 from harness.files import read_json, remove_temporaries, write_json
 from harness.grid import Run
@@ -44,6 +45,7 @@ class Job:
     evaluations: tuple[EvalSpec, ...]
     resources: Resources
     threads: int
+    weights: Path = Path("weights")
 
     @property
     def train_id(self) -> str:
@@ -76,6 +78,8 @@ class Job:
 
         if self.resources.gpus > 1:
             raise UserError(f"resources.gpus: a run trains on one GPU, found {self.resources.gpus}; say 0 or 1")
+        if self.train.weights:
+            imported.find(self.weights, self.train.weights)
         said = self.train.data
         dataset = load(said.name, "train", self.data, said.flip)
         found, expected = (*dataset.shape, dataset.classes), (said.channels, said.size, said.size, said.classes)
@@ -166,7 +170,10 @@ class Job:
     def _train(self, folder: Path, heart: "Heart") -> None:
         from harness.engine.data import load
         from harness.engine.train import Cadence, train
+        from harness.engine.weights import place
 
+        if self.train.weights:
+            place(self.train, self.weights, self.store.scratch_folder(self.train_id))
         dataset = load(self.train.data.name, "train", self.data, self.train.data.flip)
         train(
             self.train,
@@ -274,5 +281,6 @@ def jobs_for(runs: Iterable[Run], store: Store, data: Path, threads: int | None 
         first = wanted[0]
         evaluations = {run.eval_id: run.evaluation for run in wanted}
         ordered = tuple(sorted(evaluations.values(), key=lambda e: (e.step, canonical(e))))
-        jobs.append(Job(store, data, first.train, ordered, first.resources, threads or first.resources.cpus))
+        threads_here, weights = threads or first.resources.cpus, imported.folder().absolute()
+        jobs.append(Job(store, data, first.train, ordered, first.resources, threads_here, weights))
     return jobs

@@ -112,8 +112,9 @@ def _model_words(model: Model) -> str:
 def _training_words(train: TrainSpec) -> str:
     adam = train.optimizer
     decay = f", weight decay {adam.weight_decay:g}" if adam.weight_decay else ""
+    begun = f"from imported weights {train.weights[:12]}, " if train.weights else ""
     return (
-        f"batch {train.batch}, AdamW at {adam.learning_rate:g} with β ({adam.beta1:g}, {adam.beta2:g}){decay}, "
+        f"{begun}batch {train.batch}, AdamW at {adam.learning_rate:g} with β ({adam.beta1:g}, {adam.beta2:g}){decay}, "
         f"EMA {train.ema:g}, label drop {train.label_drop:g}, {train.precision}"
     )
 
