@@ -2,10 +2,12 @@
 
 import math
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import cast
+from typing import cast, get_args
 
 from harness.spec import (
+    Consistency,
     EvalSpec,
     Family,
     Model,
@@ -21,12 +23,34 @@ from harness.spec import (
 )
 from harness.values import Block
 
-PROCESSES: dict[Family, Process] = {"SiT": "flow", "DiT": "ddpm", "MF": "meanflow"}
+PROCESSES: dict[Family, Process] = {
+    "SiT": "flow",
+    "DiT": "ddpm",
+    "MF": "meanflow",
+    "Shortcut": "shortcut",
+    "IMM": "imm",
+    "iCT": "consistency",
+}
 SAMPLERS: dict[Process, tuple[str, ...]] = {
     "flow": ("euler", "heun", "euler-maruyama"),
     "ddpm": ("ancestral", "ddim"),
     "meanflow": ("average-velocity",),
+    "shortcut": ("shortcut",),
+    "imm": ("pushforward",),
+    "consistency": ("one-step",),
 }
+WITHOUT_GUIDANCE: dict[Process, str] = {
+    "meanflow": "MF has its guidance in the training target: meanflow.omega and kappa",
+    "shortcut": "Shortcut has its guidance in the training target: shortcut.guidance",
+    "consistency": "iCT is sampled without guidance",
+}
+INTERVALS: dict[Process, tuple[Collection[int], str]] = {
+    "ddpm": (range(2, 1001), "DiT is sampled in 2 to 1000 steps"),
+    "shortcut": ([2**k for k in range(8)], "Shortcut is sampled in 1, 2, 4, 8, 16, 32, 64 or 128 steps"),
+    "consistency": ([1], "iCT is sampled in 1 step"),
+}
+PARTICLES = 4  # samples that share their times in IMM
+MIN_CURRICULUM = 8  # the parts of iCT's curriculum: from 10 intervals to 1280
 
 
 class SettingError(ValueError):
@@ -53,12 +77,16 @@ def resolve(settings: Settings, scale: Scale, seed: int) -> Resolved:
         SettingError: a setting that is impossible beside the others (block deeper than the network, …).
     """
     model, process = resolve_model(settings, scale), PROCESSES[family(settings.model)]
+    if process == "imm" and settings.batch % PARTICLES:
+        raise SettingError("batch", f"IMM forms groups of {PARTICLES}, which do not divide {settings.batch}")
     train = TrainSpec(
         process=process,
         data=settings.data,
         model=model,
         regularizer=resolve_regularizer(settings, model.depth, process),
         meanflow=settings.meanflow if process == "meanflow" else None,
+        shortcut=settings.shortcut if process == "shortcut" else None,
+        consistency=resolve_consistency(settings, scale) if process == "consistency" else None,
         optimizer=settings.optimizer,
         batch=settings.batch,
         label_drop=settings.label_drop,
@@ -87,9 +115,11 @@ def family(model: str) -> Family:
 
 
 def _parts(model: str) -> tuple[Family, Size, Patch]:
-    match = re.fullmatch(r"(SiT|DiT|MF)-(S|B|L|XL)/(2|4|8)", model)
+    families = get_args(Family)
+    match = re.fullmatch(rf"({'|'.join(families)})-(S|B|L|XL)/(2|4|8)", model)
     if not match:
-        raise SettingError("model", f"unknown model '{model}'; legal: {{SiT,DiT,MF}}-{{S,B,L,XL}}/{{2,4,8}}")
+        legal = f"{{{','.join(families)}}}-{{S,B,L,XL}}/{{2,4,8}}"
+        raise SettingError("model", f"unknown model '{model}'; legal: {legal}")
     name, size, patch = match.groups()
     return cast(Family, name), cast(Size, size), cast(Patch, patch)
 
@@ -139,10 +169,11 @@ def resolve_regularizer(settings: Settings, depth: int, process: Process) -> Reg
         return None
     if settings.batch % chosen.group:
         raise SettingError("regularizer.group", f"groups of {chosen.group} do not divide the batch of {settings.batch}")
-    if process == "ddpm" and chosen.kind == "contrastive" and chosen.noise == "restricted":
-        raise SettingError(
-            "regularizer.noise", "restricted noise is defined for times in [0, 1], and DiT's are integers"
-        )
+    if process not in ("flow", "meanflow") and chosen.kind == "contrastive" and chosen.noise == "restricted":
+        name = family(settings.model)
+        raise SettingError("regularizer.noise", f"restricted noise is defined for times of SiT and MF, not of {name}")
+    if process == "imm" and chosen.group % PARTICLES:
+        raise SettingError("regularizer.group", f"IMM's own groups of {PARTICLES} do not divide {chosen.group}")
     contrastive, covariance = chosen.kind == "contrastive", chosen.loss == "covariance"
     return Regularizer(
         kind=chosen.kind,
@@ -159,16 +190,29 @@ def resolve_regularizer(settings: Settings, depth: int, process: Process) -> Reg
     )
 
 
+def resolve_consistency(settings: Settings, scale: Scale) -> Consistency:
+    """Turn the paper's epochs of iCT's curriculum into steps."""
+    epochs = settings.consistency.epochs
+    if epochs is None:
+        raise SettingError("consistency.epochs", "iCT needs the length of its curriculum; usually that of the training")
+    steps = epochs * scale.steps_per_epoch
+    if steps < MIN_CURRICULUM:
+        raise SettingError(
+            "consistency.epochs", f"{steps} steps are too few for a curriculum of {MIN_CURRICULUM} parts"
+        )
+    return Consistency(steps=steps)
+
+
 def resolve_sampler(settings: Settings, process: Process) -> SamplerSettings:
     """Without guidance, or where there are no more than three channels, the guided channels are simply all."""
     sampler = settings.sampler
     if sampler.method not in SAMPLERS[process]:
         legal = ", ".join(SAMPLERS[process])
         raise SettingError("sampler.method", f"{settings.model} cannot be sampled by {sampler.method}; legal: {legal}")
-    if process == "meanflow" and sampler.guidance != 1:
-        raise SettingError("sampler.guidance", "MF has its guidance in the training target: meanflow.omega and kappa")
-    if process == "ddpm" and sampler.intervals < 2:
-        raise SettingError("sampler.intervals", "DiT is sampled in 2 to 1000 steps")
+    if process in WITHOUT_GUIDANCE and sampler.guidance != 1:
+        raise SettingError("sampler.guidance", WITHOUT_GUIDANCE[process])
+    if process in INTERVALS and sampler.intervals not in INTERVALS[process][0]:
+        raise SettingError("sampler.intervals", INTERVALS[process][1])
     if sampler.guidance == 1.0 or settings.data.channels <= 3:
         return sampler.model_copy(update={"guidance_channels": "all"})
     return sampler
