@@ -50,7 +50,6 @@ INTERVALS: dict[Process, tuple[Collection[int], str]] = {
     "consistency": ([1], "iCT is sampled in 1 step"),
 }
 PARTICLES = 4  # samples that share their times in IMM
-MIN_CURRICULUM = 8  # the parts of iCT's curriculum: from 10 intervals to 1280
 
 
 class SettingError(ValueError):
@@ -86,6 +85,7 @@ def resolve(settings: Settings, scale: Scale, seed: int) -> Resolved:
         regularizer=resolve_regularizer(settings, model.depth, process),
         meanflow=settings.meanflow if process == "meanflow" else None,
         shortcut=settings.shortcut if process == "shortcut" else None,
+        imm=settings.imm if process == "imm" else None,
         consistency=resolve_consistency(settings, scale) if process == "consistency" else None,
         optimizer=settings.optimizer,
         batch=settings.batch,
@@ -192,15 +192,13 @@ def resolve_regularizer(settings: Settings, depth: int, process: Process) -> Reg
 
 def resolve_consistency(settings: Settings, scale: Scale) -> Consistency:
     """Turn the paper's epochs of iCT's curriculum into steps."""
-    epochs = settings.consistency.epochs
+    epochs, finest = settings.consistency.epochs, settings.consistency.finest
     if epochs is None:
         raise SettingError("consistency.epochs", "iCT needs the length of its curriculum; usually that of the training")
-    steps = epochs * scale.steps_per_epoch
-    if steps < MIN_CURRICULUM:
-        raise SettingError(
-            "consistency.epochs", f"{steps} steps are too few for a curriculum of {MIN_CURRICULUM} parts"
-        )
-    return Consistency(steps=steps)
+    steps, parts = epochs * scale.steps_per_epoch, (finest // 10).bit_length()  # 10 intervals, 20, 40 …
+    if steps < parts:
+        raise SettingError("consistency.epochs", f"{steps} steps are too few for a curriculum of {parts} parts")
+    return Consistency(steps=steps, finest=finest)
 
 
 def resolve_sampler(settings: Settings, process: Process) -> SamplerSettings:

@@ -130,11 +130,22 @@ class ShortcutSettings(Frozen):
     )
 
 
+class MomentMatchingSettings(Frozen):
+    """What only IMM has: how far its target jumps begin before its own."""
+
+    k: Annotated[Whole, Field(ge=1, le=20)] = Field(
+        12, description="the noise-to-signal ratio falls by a 2ᵏ-th of its range; 12 in IMM's code for ImageNet"
+    )
+
+
 class ConsistencySettings(Frozen):
     """What only iCT has: a curriculum, which must know how long training is to be."""
 
     epochs: Count | None = Field(
         None, description="the paper's epochs over which the levels become finer; iCT needs it"
+    )
+    finest: Annotated[Whole, Field(ge=10)] = Field(
+        1280, description="intervals between noise levels at the end, s₁; 1280 in iCT's paper, for 400,000 steps"
     )
 
 
@@ -182,6 +193,7 @@ class Settings(Frozen):
     regularizer: RegularizerSettings = RegularizerSettings()
     meanflow: MeanFlowSettings = MeanFlowSettings()
     shortcut: ShortcutSettings = ShortcutSettings()
+    imm: MomentMatchingSettings = MomentMatchingSettings()
     consistency: ConsistencySettings = ConsistencySettings()
     sampler: SamplerSettings = SamplerSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
@@ -224,7 +236,8 @@ class Regularizer(Frozen):
 class Consistency(Frozen):
     """The curriculum of iCT, concretely."""
 
-    steps: Annotated[Whole, Field(ge=8)]
+    steps: Count
+    finest: Count
 
 
 class TrainSpec(Frozen):
@@ -236,6 +249,7 @@ class TrainSpec(Frozen):
     regularizer: Regularizer | None
     meanflow: MeanFlowSettings | None = None
     shortcut: ShortcutSettings | None = None
+    imm: MomentMatchingSettings | None = None
     consistency: Consistency | None = None
     optimizer: Optimizer
     batch: int

@@ -128,6 +128,8 @@ def test_the_smallest_level_is_the_image_itself():
 def test_the_curriculum_doubles_the_levels():
     counts = [len(PROCESS.at_step(step).levels()) for step in (0, 99, 100, 199, 300, 700, 799, 800, 10_000)]
     assert counts == [11, 11, 21, 21, 81, 1281, 1281, 1281, 1281]
+    short = ConsistencyTraining(steps=200, finest=20)
+    assert [len(short.at_step(step).levels()) for step in (0, 99, 100, 10_000)] == [11, 11, 21, 21]
     for levels in (PROCESS.levels(), FINEST.levels()):
         assert levels[0].item() == pytest.approx(0.002)
         assert levels[-1].item() == pytest.approx(80)

@@ -10,6 +10,7 @@ from harness.method import imm
 from harness.method.guidance import CountedNet, guided
 
 MEAN, DEVIATION = 0.7, 0.4
+PROCESS = imm.InductiveMomentMatching()
 
 
 def law(t):
@@ -41,7 +42,7 @@ def net(x, times, y, taps=()):
 def given(n=12):
     generator = torch.Generator().manual_seed(0)
     x, noise = torch.randn(2, n, 2, 3, 3, generator=generator, dtype=torch.float64)
-    return x, torch.arange(n) % 5, imm.draw_times(n, generator).double(), noise
+    return x, torch.arange(n) % 5, PROCESS.draw_times(n, generator).double(), noise
 
 
 def test_loss_of_a_loop_over_groups():
@@ -50,7 +51,7 @@ def test_loss_of_a_loop_over_groups():
     t[:4] = torch.tensor([0.7, 0.4])
     t[4:8] = torch.tensor([0.02, 0.015])  # where r falls to s
     t[8:] = torch.tensor([0.993, 0.5])  # where the decrement is below the smallest gap
-    loss, _ = imm.loss(net, x, y, t, noise)
+    loss, _ = PROCESS.loss(net, x, y, t, noise)
     arrays = [a.numpy() for a in (x, noise, y)]
     expected = []
     for g in range(3):
@@ -91,7 +92,7 @@ def test_the_target_carries_no_gradient():
         calls.append(out.requires_grad)
         return out, []
 
-    assert imm.loss(watched, x, y, t, noise)[0].requires_grad
+    assert PROCESS.loss(watched, x, y, t, noise)[0].requires_grad
     assert calls == [True, False]
 
 
@@ -104,7 +105,7 @@ def test_a_gaussians_jumps_are_the_least_discrepancy(monkeypatch, t):
     x, e, x_r, e_r = torch.randn(4, n, 1, 1, 1, generator=generator, dtype=torch.float64)
     times = torch.tensor(t, dtype=torch.float64).expand(n)
     s = 0.3 * times
-    r, y = imm.earlier(times, s), torch.zeros(n, dtype=torch.long)
+    r, y = PROCESS.earlier(times, s), torch.zeros(n, dtype=torch.long)
 
     def jumps(stretch, t, x, e):
         x_t = (1 - t).view(-1, 1, 1, 1) * (MEAN + DEVIATION * x) + t.view(-1, 1, 1, 1) * e
@@ -137,7 +138,7 @@ def test_one_guided_step_is_two_evaluations():
 
 
 def test_four_samples_share_their_times():
-    t = imm.draw_times(40_000, torch.Generator().manual_seed(0)).double()
+    t = PROCESS.draw_times(40_000, torch.Generator().manual_seed(0)).double()
     groups = t.view(-1, 4, 2)
     assert torch.equal(groups, groups[:, :1].expand_as(groups))
     now, share = groups[:, 0, 0] / 0.994, groups[:, 0, 1] / groups[:, 0, 0]
@@ -147,13 +148,13 @@ def test_four_samples_share_their_times():
         assert uniform.mean().item() == pytest.approx(0.5, abs=0.01)
         assert uniform.var().item() == pytest.approx(1 / 12, abs=0.002)
     assert torch.corrcoef(torch.stack((now, share)))[0, 1].abs() < 0.03
-    assert len(imm.draw_times(7, torch.Generator())) == 7
+    assert len(PROCESS.draw_times(7, torch.Generator())) == 7
 
 
 def test_r_lies_between_s_and_t_and_loss_and_gradient_are_finite_at_all_times():
-    t = imm.draw_times(4 * 5000, torch.Generator().manual_seed(1))
+    t = PROCESS.draw_times(4 * 5000, torch.Generator().manual_seed(1))
     s = t[:, 0] - t[:, 1]
-    r = imm.earlier(t[:, 0], s)
+    r = PROCESS.earlier(t[:, 0], s)
     assert (r >= s).all()
     assert (r < t[:, 0]).all()
     x = torch.zeros(len(t), 1, 2, 2)
@@ -162,6 +163,6 @@ def test_r_lies_between_s_and_t_and_loss_and_gradient_are_finite_at_all_times():
     def same(z, times, y, taps=()):
         return weight * z.detach().sign(), []
 
-    loss, _ = imm.loss(same, x, torch.zeros(len(t)), t, x)  # jumps that are all equal
+    loss, _ = PROCESS.loss(same, x, torch.zeros(len(t)), t, x)  # jumps that are all equal
     assert loss.isfinite().all()
     assert torch.autograd.grad(loss.sum(), weight)[0].isfinite()

@@ -3,6 +3,7 @@
 from harness.method import consistency, ddpm, flow, imm
 from harness.method.backbone import DiT
 from harness.method.consistency import ConsistencyTraining
+from harness.method.imm import InductiveMomentMatching
 from harness.method.losses import Potential
 from harness.method.meanflow import MeanFlow
 from harness.method.objective import Objective, Process
@@ -38,8 +39,10 @@ def build_process(spec: TrainSpec) -> Process:
     if spec.shortcut:
         return Shortcut(spec.data.classes, spec.shortcut.guidance)
     if spec.consistency:
-        return ConsistencyTraining(spec.consistency.steps)
-    return {"flow": flow, "ddpm": ddpm, "imm": imm}[spec.process]
+        return ConsistencyTraining(spec.consistency.steps, spec.consistency.finest)
+    if spec.imm:
+        return InductiveMomentMatching(spec.imm.k)
+    return {"flow": flow, "ddpm": ddpm}[spec.process]
 
 
 def build_objective(spec: TrainSpec) -> Objective:

@@ -14,7 +14,7 @@ from harness.method.guidance import Network
 
 SIGMA_MIN, SIGMA_MAX, RHO = 0.002, 80.0, 7.0  # the levels of EDM (Karras et al. 2022), as in consistency models
 SIGMA_DATA = 0.5  # EDM's, for images in [−1, 1]
-FIRST, LAST = 10, 1280  # s₀ and s₁: intervals between levels, at the start and at the end (table 1)
+FIRST = 10  # s₀: intervals between levels at the start (table 1)
 LOG_MEAN, LOG_DEVIATION = -1.1, 2.0  # of log σ (table 1)
 HUBER = 0.00054  # c of the pseudo-Huber distance over √D (section 3.3)
 TIME_SCALE = 250.0  # the network embeds 1000 · ¼ log σ (EDM's ¼ log σ, by 1000 in the consistency models' code)
@@ -24,17 +24,19 @@ TIME_SCALE = 250.0  # the network embeds 1000 · ¼ log σ (EDM's ¼ log σ, by 
 class ConsistencyTraining:
     """The process; its times are (N, 2): log σ of a level, which the network is given, and of the level below it.
 
-    steps: K, the training steps over which the curriculum runs. intervals: between levels, set by `at_step`.
+    steps: K, the training steps over which the curriculum runs. finest: s₁, the intervals between levels that it ends
+    with. intervals: those of a training step, set by `at_step`.
     """
 
     steps: int
+    finest: int = 1280
     intervals: int = FIRST
 
     def at_step(self, step: int) -> "ConsistencyTraining":
         """The process at a training step: N(k) − 1 = min(s₀ 2^⌊k/K'⌋, s₁) intervals (table 1)."""
-        doublings = (LAST // FIRST).bit_length() - 1
+        doublings = (self.finest // FIRST).bit_length() - 1
         each = self.steps // (doublings + 1)  # K'
-        return replace(self, intervals=min(FIRST * 2 ** min(step // each, doublings), LAST))
+        return replace(self, intervals=min(FIRST * 2 ** min(step // each, doublings + 1), self.finest))
 
     def levels(self) -> Tensor:
         """σ_1 < … < σ_N, float64 (N(k),) (Karras et al., eq. 5)."""

@@ -1,12 +1,13 @@
 """Inductive moment matching (Zhou, Ermon & Song 2025): jumps from t to s, learnt by matching distributions.
 
 t = 0 is data and t = 1 noise, x_t = (1 − t) x + t noise. A jump is f_{s,t}(x_t) = x_t − (t − s) F(x_t, t, t − s), the
-paper's Euler-FM. Jumps to s from t and from a slightly smaller r are to have the same law: what differs is measured by
-maximum mean discrepancy of groups of samples that share their times. Constants without another source are those of the
-official ImageNet-256 configuration (imagenet256_ts_a2: a = 2, b = 4, k = 12).
+paper's Euler-FM. The jumps to s from t and from a slightly smaller r are to have the same law; how far they are from it
+is the maximum mean discrepancy between groups of samples that share their times. Constants without another source are
+those of the official ImageNet-256 configuration (imagenet256_ts_a2).
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,43 +17,51 @@ from harness.method.guidance import Network
 PARTICLES = 4  # M, the samples of a group
 END = 0.994  # T: times reach from 0 to here, and sampling starts here
 A, B = 2, 4  # of the weight (eq. 13)
-DECREMENT = END / (1 - END) / 2**12  # η(t) − η(r), for η = t/(1 − t): a 2¹²-th of its range
 SMALLEST_GAP = 1e-4  # of t − r
 TIME_SCALE = 1000.0  # the network embeds 1000 t and 1000 (t − s)
 SMALLEST_SQUARE = 1e-8  # squared distances below it count as it: a root has no finite slope at 0
 
 
-def draw_times(n: int, generator: torch.Generator) -> Tensor:
-    """(t, t − s), (N, 2), each pair for four samples in a row: t uniform on (0, T], s uniform on [0, t)."""
-    t, share = 1 - torch.rand(2, -(-n // PARTICLES), generator=generator)
-    return torch.stack((END * t, END * t * share), dim=1).repeat_interleave(PARTICLES, dim=0)[:n]
+@dataclass(frozen=True)
+class InductiveMomentMatching:
+    """The process; its times are (N, 2): t and t − s.
 
-
-def interpolate(x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-    """x_t at unit variance, what the network is given: (N, C, H, W), (N, 2), (N, C, H, W) → (N, C, H, W)."""
-    return _noisy(x, t[:, 0], noise) * _scale(t[:, 0])
-
-
-def loss(
-    net: Network, x: Tensor, y: Tensor, t: Tensor, noise: Tensor, taps: Sequence[int] = ()
-) -> tuple[Tensor, list[Tensor]]:
-    """w(s, t) · MMD² between the jumps from t and those from r (eq. 12): per sample (N,), and the tapped block outputs.
-
-    The jumps from r are a constant, made by the same network from the same noise. N must be a multiple of four.
+    k: from t to r, η = t/(1 − t) falls by a 2ᵏ-th of its range.
     """
-    now, span = t.unbind(1)
-    s = now - span
-    r = earlier(now, s)
-    from_t, h = jump(net, _noisy(x, now, noise), now, span, y, taps)
-    with torch.no_grad():
-        from_r, _ = jump(net, _noisy(x, r, noise), r, r - s, y)
-    return weight(now) * discrepancy(from_t, from_r, span), h
 
+    k: int = 12
 
-def earlier(t: Tensor, s: Tensor) -> Tensor:
-    """r(s, t) (appendix C.6): where η = t/(1 − t) is smaller by a constant, at least 1e-4 below t; never below s."""
-    eta = (t / (1 - t) - DECREMENT).clamp(min=0)
-    return torch.maximum(torch.minimum(eta / (1 + eta), t - SMALLEST_GAP), s)
+    @staticmethod
+    def draw_times(n: int, generator: torch.Generator) -> Tensor:
+        """(t, t − s), (N, 2), each pair for four samples in a row: t uniform on (0, T], s uniform on [0, t)."""
+        t, share = 1 - torch.rand(2, -(-n // PARTICLES), generator=generator)
+        return torch.stack((END * t, END * t * share), dim=1).repeat_interleave(PARTICLES, dim=0)[:n]
+
+    @staticmethod
+    def interpolate(x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """x_t at unit variance, what the network is given: (N, C, H, W), (N, 2), (N, C, H, W) → (N, C, H, W)."""
+        return _noisy(x, t[:, 0], noise) * _scale(t[:, 0])
+
+    def loss(
+        self, net: Network, x: Tensor, y: Tensor, t: Tensor, noise: Tensor, taps: Sequence[int] = ()
+    ) -> tuple[Tensor, list[Tensor]]:
+        """w(s, t) · MMD² of the jumps from t and those from r (eq. 12): per sample (N,), and the tapped block outputs.
+
+        The jumps from r are a constant, made by the same network from the same noise. N must be a multiple of four.
+        """
+        now, span = t.unbind(1)
+        s = now - span
+        r = self.earlier(now, s)
+        from_t, h = jump(net, _noisy(x, now, noise), now, span, y, taps)
+        with torch.no_grad():
+            from_r, _ = jump(net, _noisy(x, r, noise), r, r - s, y)
+        return weight(now) * discrepancy(from_t, from_r, span), h
+
+    def earlier(self, t: Tensor, s: Tensor) -> Tensor:
+        """r(s, t) (appendix C.6): where η is smaller by a constant, and at least 1e-4 below t; but never below s."""
+        decrement = END / (1 - END) / 2**self.k
+        eta = (t / (1 - t) - decrement).clamp(min=0)
+        return torch.maximum(torch.minimum(eta / (1 + eta), t - SMALLEST_GAP), s)
 
 
 def jump(
