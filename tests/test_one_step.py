@@ -1,6 +1,7 @@
 """What shortcut models, IMM and iCT have in common: taps, ranks, sizes, and that a short training learns one step."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -71,6 +72,29 @@ def test_two_ranks_are_one(name, regularizer):
     for one, two in zip(whole.net.parameters(), parts.net.parameters(), strict=True):
         if one.requires_grad:
             torch.testing.assert_close(two.grad, one.grad, rtol=1e-4, atol=1e-4 * one.grad.abs().max().item() + 1e-7)
+
+
+@by_name
+def test_nearby_times_are_near_and_are_times(name):
+    """Of a second view under restricted noise: no further than the gap, and nowhere that training does not go."""
+    process = PROCESSES[name]
+    t, gap = process.draw_times(4000, torch.Generator().manual_seed(0)), 0.1
+    moved = process.nearby_times(t, gap, torch.Generator().manual_seed(1))
+    shift = moved[:, 0] - t[:, 0]
+    width = math.log(80 / 0.002) if name == "consistency" else 1
+    assert 0.9 * gap < shift.abs().max() / width <= gap + 1e-6
+    assert shift.min() < 0 < shift.max()
+    if name == "shortcut":
+        assert torch.equal(moved[:, 1], t[:, 1])
+        assert (moved[:, 0] >= 0).all()
+        assert (moved[:, 0] + 2 ** -moved[:, 1] <= 1).all()
+    if name == "imm":
+        torch.testing.assert_close(moved[:, 0] - moved[:, 1], t[:, 0] - t[:, 1])
+        assert (moved[:, 1] >= 0).all()
+        assert (moved[:, 0] <= 0.994).all()
+    if name == "consistency":
+        assert moved.min() >= math.log(0.002) - 1e-5
+        assert moved.max() <= math.log(80) + 1e-5
 
 
 @pytest.mark.parametrize(("name", "millions"), [("shortcut", 676), ("imm", 676), ("consistency", 675)])

@@ -4,6 +4,7 @@ x_σ = x + σ noise, for σ from 0.002 to 80. f(x_σ, σ) = c_skip x_σ + c_out 
 σ, and is learnt to be the same at two neighbouring levels, which come ever closer as training goes on.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -49,6 +50,13 @@ class ConsistencyTraining:
         below = torch.special.erf((log_sigma - LOG_MEAN) / (2**0.5 * LOG_DEVIATION))
         i = torch.multinomial(below.diff(), n, replacement=True, generator=generator)
         return torch.stack((log_sigma[i + 1], log_sigma[i]), dim=1).float()
+
+    @staticmethod
+    def nearby_times(t: Tensor, gap: float, generator: torch.Generator) -> Tensor:
+        """log σ moved by gap · u, u uniform on [−1, 1), in shares of its range: (N, 2) → (N, 2), both moved alike."""
+        low, high = math.log(SIGMA_MIN), math.log(SIGMA_MAX)
+        shift = gap * (high - low) * (2 * torch.rand(len(t), 1, generator=generator) - 1)
+        return (t + shift).clamp(low, high)
 
     @staticmethod
     def interpolate(x: Tensor, t: Tensor, noise: Tensor) -> Tensor:

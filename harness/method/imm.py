@@ -38,6 +38,14 @@ class InductiveMomentMatching:
         return torch.stack((END * t, END * t * share), dim=1).repeat_interleave(PARTICLES, dim=0)[:n]
 
     @staticmethod
+    def nearby_times(t: Tensor, gap: float, generator: torch.Generator) -> Tensor:
+        """t moved by gap · u, u uniform on [−1, 1), as far as s and T; s stands still: (N, 2) → (N, 2)."""
+        now, span = t.unbind(1)
+        moved = now + gap * (2 * torch.rand(len(t), generator=generator) - 1)
+        moved = moved.clamp(max=END).maximum(now - span)
+        return torch.stack((moved, moved - (now - span)), dim=1)
+
+    @staticmethod
     def interpolate(x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """x_t at unit variance, what the network is given: (N, C, H, W), (N, 2), (N, C, H, W) → (N, C, H, W)."""
         return _noisy(x, t[:, 0], noise) * _scale(t[:, 0])

@@ -50,6 +50,13 @@ class Shortcut:
         t = (torch.rand(n, generator=generator) * steps).floor() / steps
         return torch.stack((t, steps.log2()), dim=1)
 
+    @staticmethod
+    def nearby_times(t: Tensor, gap: float, generator: torch.Generator) -> Tensor:
+        """t moved by gap · u, u uniform on [−1, 1), as far as the step stays in [0, 1]; k is kept: (N, 2) → (N, 2)."""
+        now, k = t.unbind(1)
+        moved = now + gap * (2 * torch.rand(len(t), generator=generator) - 1)
+        return torch.stack((moved.clamp(min=0).minimum(1 - 2.0**-k), k), dim=1)
+
     # As in MeanFlow, the official code drops no label of the samples that learn from the network itself.
     place_drops = staticmethod(MeanFlow.place_drops)
 

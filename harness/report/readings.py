@@ -1,6 +1,6 @@
 """Our readings: what the paper leaves open and we chose, each shown where some run of the study depends on it."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,14 +140,16 @@ def readings(runs: Iterable[Run]) -> list[Reading]:
     return found
 
 
-def fixed_readings(runs: Iterable[Run]) -> list[FixedReading]:
+def fixed_readings(runs: Collection[Run]) -> list[FixedReading]:
     """Return every choice of ours that is no setting and on which some run depends."""
-    trainings = {run.train_id: run.train for run in runs}.values()
-    said = [
-        (subject, sentence, sum(applies(train, train.regularizer) for train in trainings if train.regularizer))
-        for subject, sentence, applies in FIXED
-    ] + [
-        (subject, sentence, sum(train.process == process for train in trainings))
-        for process, subject, sentence in OF_PROCESSES
-    ]
-    return [FixedReading(subject, sentence, counted(n, "training")) for subject, sentence, n in said if n]
+    trainings = _trainings(runs).values()
+    found = []
+    for subject, sentence, applies in FIXED:
+        depending = sum(applies(train, train.regularizer) for train in trainings if train.regularizer)
+        if depending:
+            found.append(FixedReading(subject, sentence, counted(depending, "training")))
+    for process, subject, sentence in OF_PROCESSES:
+        depending = len({run.train_id for run in runs if run.train.process == process})
+        if depending:
+            found.append(FixedReading(subject, sentence, counted(depending, "training")))
+    return found
