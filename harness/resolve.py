@@ -2,12 +2,14 @@
 
 import math
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import cast
+from typing import cast, get_args
 
 from harness import imported
 from harness.errors import UserError
 from harness.spec import (
+    Consistency,
     EvalSpec,
     Family,
     Model,
@@ -23,12 +25,33 @@ from harness.spec import (
 )
 from harness.values import Block
 
-PROCESSES: dict[Family, Process] = {"SiT": "flow", "DiT": "ddpm", "MF": "meanflow"}
+PROCESSES: dict[Family, Process] = {
+    "SiT": "flow",
+    "DiT": "ddpm",
+    "MF": "meanflow",
+    "Shortcut": "shortcut",
+    "IMM": "imm",
+    "iCT": "consistency",
+}
 SAMPLERS: dict[Process, tuple[str, ...]] = {
     "flow": ("euler", "heun", "euler-maruyama"),
     "ddpm": ("ancestral", "ddim"),
     "meanflow": ("average-velocity",),
+    "shortcut": ("shortcut",),
+    "imm": ("pushforward",),
+    "consistency": ("one-step",),
 }
+WITHOUT_GUIDANCE: dict[Process, str] = {
+    "meanflow": "MF has its guidance in the training target: meanflow.omega, kappa, start and end",
+    "shortcut": "Shortcut has its guidance in the training target: shortcut.guidance",
+    "consistency": "iCT is sampled without guidance",
+}
+INTERVALS: dict[Process, tuple[Collection[int], str]] = {
+    "ddpm": (range(2, 1001), "DiT is sampled in 2 to 1000 steps"),
+    "shortcut": ([2**k for k in range(8)], "Shortcut is sampled in 1, 2, 4, 8, 16, 32, 64 or 128 steps"),
+    "consistency": ([1], "iCT is sampled in 1 step"),
+}
+PARTICLES = 4  # samples that share their times in IMM
 
 
 class SettingError(ValueError):
@@ -55,12 +78,17 @@ def resolve(settings: Settings, scale: Scale, seed: int) -> Resolved:
         SettingError: a setting that is impossible beside the others (block deeper than the network, …).
     """
     model, process = resolve_model(settings, scale), PROCESSES[family(settings.model)]
+    if process == "imm" and settings.batch % PARTICLES:
+        raise SettingError("batch", f"IMM forms groups of {PARTICLES}, which do not divide {settings.batch}")
     train = TrainSpec(
         process=process,
         data=settings.data,
         model=model,
-        regularizer=resolve_regularizer(settings, model.depth),
+        regularizer=resolve_regularizer(settings, model.depth, process),
         meanflow=settings.meanflow if process == "meanflow" else None,
+        shortcut=settings.shortcut if process == "shortcut" else None,
+        imm=settings.imm if process == "imm" else None,
+        consistency=resolve_consistency(settings, scale) if process == "consistency" else None,
         optimizer=settings.optimizer,
         batch=settings.batch,
         label_drop=settings.label_drop,
@@ -89,9 +117,11 @@ def family(model: str) -> Family:
 
 
 def _parts(model: str) -> tuple[Family, Size, Patch]:
-    match = re.fullmatch(r"(SiT|DiT|MF)-(S|B|L|XL)/(2|4|8)", model)
+    families = get_args(Family)
+    match = re.fullmatch(rf"({'|'.join(families)})-(S|B|L|XL)/(2|4|8)", model)
     if not match:
-        raise SettingError("model", f"unknown model '{model}'; legal: {{SiT,DiT,MF}}-{{S,B,L,XL}}/{{2,4,8}}")
+        legal = f"{{{','.join(families)}}}-{{S,B,L,XL}}/{{2,4,8}}"
+        raise SettingError("model", f"unknown model '{model}'; legal: {legal}")
     name, size, patch = match.groups()
     return cast(Family, name), cast(Size, size), cast(Patch, patch)
 
@@ -150,13 +180,15 @@ def _block_numbers(word: Block, depth: int) -> range | tuple[int]:
     return (math.ceil(part * depth / whole),)
 
 
-def resolve_regularizer(settings: Settings, depth: int) -> Regularizer | None:
+def resolve_regularizer(settings: Settings, depth: int, process: Process) -> Regularizer | None:
     """Keep exactly the fields that the chosen loss and kind use."""
     chosen = settings.regularizer
     if chosen.loss == "none":
         return None
     if settings.batch % chosen.group:
         raise SettingError("regularizer.group", f"groups of {chosen.group} do not divide the batch of {settings.batch}")
+    if process == "imm" and chosen.group % PARTICLES:
+        raise SettingError("regularizer.group", f"IMM's own groups of {PARTICLES} do not divide {chosen.group}")
     contrastive, covariance = chosen.kind == "contrastive", chosen.loss == "covariance"
     return Regularizer(
         kind=chosen.kind,
@@ -173,6 +205,17 @@ def resolve_regularizer(settings: Settings, depth: int) -> Regularizer | None:
     )
 
 
+def resolve_consistency(settings: Settings, scale: Scale) -> Consistency:
+    """Turn the paper's epochs of iCT's curriculum into steps."""
+    epochs, finest = settings.consistency.epochs, settings.consistency.finest
+    if epochs is None:
+        raise SettingError("consistency.epochs", "iCT needs the length of its curriculum; usually that of the training")
+    steps, parts = scale.steps(epochs), (finest // 10).bit_length()  # 10 intervals, 20, 40 …
+    if steps < parts:
+        raise SettingError("consistency.epochs", f"{steps} steps are too few for a curriculum of {parts} parts")
+    return Consistency(steps=steps, finest=finest)
+
+
 def resolve_sampler(settings: Settings, process: Process) -> SamplerSettings:
     """Without guidance, or where there are no more than three channels, the guided channels are simply all.
 
@@ -183,11 +226,10 @@ def resolve_sampler(settings: Settings, process: Process) -> SamplerSettings:
         legal = ", ".join(SAMPLERS[process])
         raise SettingError("sampler.method", f"{settings.model} cannot be sampled by {sampler.method}; legal: {legal}")
     low, high = sampler.guidance_from, sampler.guidance_to
-    if process == "meanflow" and (sampler.guidance != 1 or (low, high) != (None, None)):
-        words = "MF has its guidance in the training target: meanflow.omega, kappa, start and end"
-        raise SettingError("sampler.guidance", words)
-    if process == "ddpm" and sampler.intervals < 2:
-        raise SettingError("sampler.intervals", "DiT is sampled in 2 to 1000 steps")
+    if process in WITHOUT_GUIDANCE and (sampler.guidance != 1 or (low, high) != (None, None)):
+        raise SettingError("sampler.guidance", WITHOUT_GUIDANCE[process])
+    if process in INTERVALS and sampler.intervals not in INTERVALS[process][0]:
+        raise SettingError("sampler.intervals", INTERVALS[process][1])
     if low is not None and high is not None and high <= low:
         raise SettingError("sampler.guidance_to", f"no noise level is above {low:g} and up to {high:g}")
     if sampler.guidance == 1.0:

@@ -15,8 +15,11 @@ from harness.values import Blocks, Count, Positive, Real, Seeds, Share, Whole, i
 
 LossName = Literal["infonce-l2", "infonce-cosine", "hinge", "covariance"]
 Precision = Literal["fp32", "bf16"]
-Process = Literal["flow", "ddpm", "meanflow"]
-Family = Literal["SiT", "DiT", "MF"]
+Process = Literal["flow", "ddpm", "meanflow", "shortcut", "imm", "consistency"]
+Family = Literal["SiT", "DiT", "MF", "Shortcut", "IMM", "iCT"]
+SamplerName = Literal[
+    "euler", "heun", "euler-maruyama", "ancestral", "ddim", "average-velocity", "shortcut", "pushforward", "one-step"
+]  # fmt: skip
 Size = Literal["S", "B", "L", "XL"]
 Patch = Literal["2", "4", "8"]
 
@@ -90,11 +93,15 @@ class RegularizerSettings(Frozen):
 class SamplerSettings(Frozen):
     """How images are drawn from a trained network."""
 
-    method: Literal["euler", "heun", "euler-maruyama", "ancestral", "ddim", "average-velocity"] = Field(
-        "heun", description="SiT: ODE (euler, heun) or SDE (euler-maruyama); DiT: ancestral, ddim; MF: average-velocity"
+    method: SamplerName = Field(
+        "heun",
+        description="SiT: ODE (euler, heun) or SDE (euler-maruyama); DiT: ancestral, ddim; MF: average-velocity; "
+        "Shortcut: shortcut; IMM: pushforward; iCT: one-step",
     )
     intervals: Count = Field(
-        249, description="SiT and MF: integration intervals (the reference code's 250 grid points are 249); DiT: steps"
+        249,
+        description="SiT and MF: integration intervals (the reference code's 250 grid points are 249); DiT and IMM: "
+        "steps; Shortcut: 1, 2, 4 … 128 steps; iCT: 1",
     )
     guidance: Annotated[Real, Field(ge=1)] = Field(1.0, description="classifier-free guidance scale; 1 is none")
     guidance_channels: Literal["three", "all"] = Field(
@@ -117,6 +124,33 @@ class MeanFlowSettings(Frozen):
     start: Annotated[Real, Field(ge=0, le=1)] = Field(0.0, description="guidance from this t on")
     end: Annotated[Real, Field(ge=0, le=1)] = Field(1.0, description="guidance up to this t")
     power: Annotated[Real, Field(ge=0)] = Field(1.0, description="power p of the adaptive weight")
+
+
+class ShortcutSettings(Frozen):
+    """What only shortcut models have: guidance inside their training target."""
+
+    guidance: Annotated[Real, Field(ge=1)] = Field(
+        1.0, description="classifier-free guidance in the targets made of the two smallest steps; 1 is none"
+    )
+
+
+class MomentMatchingSettings(Frozen):
+    """What only IMM has: how far its target jumps begin before its own."""
+
+    k: Annotated[Whole, Field(ge=1, le=20)] = Field(
+        12, description="the noise-to-signal ratio falls by a 2ᵏ-th of its range; 12 in IMM's code for ImageNet"
+    )
+
+
+class ConsistencySettings(Frozen):
+    """What only iCT has: a curriculum, which must know how long training is to be."""
+
+    epochs: Count | None = Field(
+        None, description="the paper's epochs over which the levels become finer; iCT needs it"
+    )
+    finest: Annotated[Whole, Field(ge=10)] = Field(
+        1280, description="intervals between noise levels at the end, s₁; 1280 in iCT's paper, for 400,000 steps"
+    )
 
 
 class EvaluationSettings(Frozen):
@@ -147,7 +181,7 @@ class Settings(Frozen):
     """Everything that a table, a scale, a row or `--set` may say of a run."""
 
     preset: str | None = Field(None, description="file in grids/presets whose settings lie under all others")
-    model: str = Field(description="family-size/patch: family SiT, DiT or MF, for example SiT-B/2")
+    model: str = Field(description="family-size/patch: family SiT, DiT, MF, Shortcut, IMM or iCT, for example SiT-B/2")
     epochs: Annotated[Whole, Field(ge=0)] = Field(
         description="the paper's epochs; the scale says what one costs in steps"
     )
@@ -165,6 +199,9 @@ class Settings(Frozen):
     optimizer: Optimizer = Optimizer()
     regularizer: RegularizerSettings = RegularizerSettings()
     meanflow: MeanFlowSettings = MeanFlowSettings()
+    shortcut: ShortcutSettings = ShortcutSettings()
+    imm: MomentMatchingSettings = MomentMatchingSettings()
+    consistency: ConsistencySettings = ConsistencySettings()
     sampler: SamplerSettings = SamplerSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     resources: Resources = Resources()
@@ -203,6 +240,13 @@ class Regularizer(Frozen):
     gap: float | None = None
 
 
+class Consistency(Frozen):
+    """The curriculum of iCT, concretely."""
+
+    steps: Count
+    finest: Count
+
+
 class TrainSpec(Frozen):
     """One training. The horizon is not part of it: the rate is constant, so epoch 80 of 800 *is* the 80-epoch run."""
 
@@ -211,6 +255,9 @@ class TrainSpec(Frozen):
     model: Model
     regularizer: Regularizer | None
     meanflow: MeanFlowSettings | None = None
+    shortcut: ShortcutSettings | None = None
+    imm: MomentMatchingSettings | None = None
+    consistency: Consistency | None = None
     optimizer: Optimizer
     batch: int
     label_drop: float

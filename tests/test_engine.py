@@ -19,23 +19,30 @@ from harness.files import read_jsonl
 from harness.grid import load_table
 from harness.method import ddpm, flow, meanflow
 from harness.method.backbone import DiT
+from harness.method.consistency import ConsistencyTraining
+from harness.method.imm import InductiveMomentMatching
 from harness.method.losses import floor
 from harness.method.randomness import generator
+from harness.method.shortcut import Shortcut
+from harness.resolve import SAMPLERS
 from harness.spec import (
+    Consistency,
     Data,
     EvalSpec,
     EvaluationSettings,
     MeanFlowSettings,
     Model,
+    MomentMatchingSettings,
     Optimizer,
     Regularizer,
     SamplerSettings,
+    ShortcutSettings,
     TrainSpec,
 )
 
 GRIDS = Path(__file__).parents[1] / "grids"
 CPU = torch.device("cpu")
-PROCESSES = ["flow", "ddpm", "meanflow"]
+PROCESSES = ["flow", "ddpm", "meanflow", "shortcut", "imm", "consistency"]
 DISPERSIVE = Regularizer(kind="dispersive", loss="infonce-l2", lambda_=0.5, blocks=(1,), group=4, tau=0.5)
 NEVER = Cadence(log_every=2, checkpoint_seconds=1e9)
 
@@ -46,6 +53,9 @@ def make_spec(process: str, **changes) -> TrainSpec:
         "model": Model(depth=2, width=16, heads=2, patch=4),
         "regularizer": None,
         "meanflow": MeanFlowSettings(omega=1.0, kappa=0.5) if process == "meanflow" else None,
+        "shortcut": ShortcutSettings(guidance=1.5) if process == "shortcut" else None,
+        "imm": MomentMatchingSettings(k=5) if process == "imm" else None,
+        "consistency": Consistency(steps=16, finest=40) if process == "consistency" else None,
         "optimizer": Optimizer(learning_rate=0.01, beta1=0.8, beta2=0.9, weight_decay=0.3),
         "batch": 8,
         "label_drop": 0.5,
@@ -126,8 +136,18 @@ def test_every_loss_and_arm_is_built_as_its_cell_says():
             assert said.loss != "covariance" or found.potential.weight_offdiagonal == 0.6
 
 
-@pytest.mark.parametrize(("process", "channels", "embedders"), [("flow", 3, 1), ("ddpm", 6, 1), ("meanflow", 3, 2)])
-def test_networks_and_processes_are_those_of_the_spec(process: str, channels: int, embedders: int):
+@pytest.mark.parametrize(
+    ("process", "channels", "embedders", "time_scale"),
+    [
+        ("flow", 3, 1, 1),
+        ("ddpm", 6, 1, 1),
+        ("meanflow", 3, 2, 1),
+        ("shortcut", 3, 2, 1),
+        ("imm", 3, 2, 1000),
+        ("consistency", 3, 1, 250),
+    ],
+)
+def test_networks_and_processes_are_those_of_the_spec(process: str, channels: int, embedders: int, time_scale: float):
     guidance = MeanFlowSettings(omega=0.3, kappa=0.6, start=0.1, end=0.7, power=0.5)
     spec = make_spec(
         process,
@@ -142,7 +162,15 @@ def test_networks_and_processes_are_those_of_the_spec(process: str, channels: in
     assert objective.num_classes == 7
     times = (torch.rand(2),) * embedders
     assert net(torch.zeros(2, 3, 12, 12), times, torch.tensor([6, 7]))[0].shape == (2, channels, 12, 12)
-    expected = {"flow": flow, "ddpm": ddpm, "meanflow": meanflow.MeanFlow(7, 0.3, 0.6, 0.1, 0.7, 0.5)}
+    assert (net.num_times, net.time_scale) == (embedders, time_scale)
+    expected = {
+        "flow": flow,
+        "ddpm": ddpm,
+        "meanflow": meanflow.MeanFlow(7, 0.3, 0.6, 0.1, 0.7, 0.5),
+        "shortcut": Shortcut(7, 1.5),
+        "imm": InductiveMomentMatching(5),
+        "consistency": ConsistencyTraining(16, 40),
+    }
     assert objective.process == expected[process]
 
 
@@ -216,11 +244,21 @@ def test_precision_is_what_the_network_computes_in(
     assert seen == {dtype}
     assert terms["loss"].dtype == torch.float32
     assert {t.dtype for t in trainee.state().values()} == {torch.float32}
-    method = {"flow": "heun", "ddpm": "ddim", "meanflow": "average-velocity"}[process]
+    method = SAMPLERS[process][-1 if process == "ddpm" else 0]
     net = stirred(trainee.spec)
     seen = seen_dtypes(net)
     sample(net, trainee.spec, make_eval(0, 4, method=method, intervals=2, precision=precision), CPU, nothing)
     assert seen == {dtype}
+
+
+def test_the_targets_of_a_shortcut_model_come_from_the_ema(dataset: ImageDataset):
+    trainee = make_trainee(make_spec("shortcut"))
+    assert trainee.objective.process.average is trainee.ema.module
+    assert all(name.startswith("net.") for name in trainee.objective.state_dict())  # no weights but the network's
+    loss = trainee.step(dataset, 0)["loss"]
+    other = make_trainee(make_spec("shortcut"))
+    stir(other.ema.module, seed=1)
+    assert other.step(dataset, 0)["loss"] != loss
 
 
 @pytest.mark.parametrize("process", PROCESSES)

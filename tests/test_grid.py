@@ -89,6 +89,14 @@ def test_a_family_has_its_own_sampler():
         (["model=MF-B/2", "sampler.guidance=1.5"], "guidance in the training target"),
         (["model=MF-B/2", "sampler.guidance_to=2"], "meanflow.omega, kappa, start and end"),
         (["sampler.guidance=1.5", "sampler.guidance_from=2", "sampler.guidance_to=2"], "above 2 and up to 2"),
+        (["model=Shortcut-B/2", "sampler.guidance=1.5"], "guidance in the training target"),
+        (["model=Shortcut-B/2", "sampler.intervals=3"], "1, 2, 4, 8, 16, 32, 64 or 128 steps"),
+        (["model=IMM-B/2", "batch=30"], "groups of 4"),
+        (["model=IMM-B/2", "batch=12", "regularizer.group=6"], "groups of 4"),
+        (["model=iCT-B/2"], "length of its curriculum"),
+        (["model=iCT-B/2", "consistency.epochs=1", "consistency.finest=10000"], "8 steps are too few for a curriculum"),
+        (["model=iCT-B/2", "consistency.epochs=80", "sampler.intervals=2"], "in 1 step"),
+        (["model=iCT-B/2", "consistency.epochs=80", "sampler.guidance=1.5"], "without guidance"),
     ],
 )
 def test_what_a_family_cannot_do_is_refused(overrides, words):
@@ -96,9 +104,21 @@ def test_what_a_family_cannot_do_is_refused(overrides, words):
         load_table(GRIDS / "table2.yaml", "digits", overrides)
 
 
+def test_the_meanflow_rows_of_table_7b_are_trainings_of_table_7a():
+    systems, gains = (load_table(GRIDS / f"table{name}.yaml", "imagenet256") for name in ("7b", "7a"))
+    shared = {run.eval_id for run in systems.runs if run.train.process == "meanflow"}
+    assert len(shared) == 2
+    assert shared < {run.eval_id for run in gains.runs}
+    assert [cell.runs[0].train.process for cell in systems.cells[:3]] == ["consistency", "shortcut", "imm"]
+    assert systems.runs[0].train.consistency.steps == 240 * 5000
+
+
 def test_a_scale_says_families_it_knows(grids):
     line = edit(grids / "scales" / "smoke.yaml", "  MF: {", "  FM: {")
-    with pytest.raises(UserError, match=rf"smoke\.yaml:{line}: families\.FM: 'FM' is not legal; legal: DiT, MF, SiT$"):
+    with pytest.raises(
+        UserError,
+        match=rf"smoke\.yaml:{line}: families\.FM: 'FM' is not legal; legal: DiT, IMM, MF, Shortcut, SiT, iCT$",
+    ):
         load_table(grids / "table2.yaml", "smoke")
 
 
@@ -126,7 +146,7 @@ def test_zip(grids):
     [
         ("  epochs: 80", "  epochs: 80\n  regularizer: {tua: 1.0}", ["regularizer.tua", "did you mean 'tau'?"]),
         ("  epochs: 80", "  epochs: eighty", ["epochs", "integer", "'eighty'"]),
-        ("  model: SiT-B/2", "  model: SiT-H/2", ["model", "{SiT,DiT,MF}-{S,B,L,XL}"]),
+        ("  model: SiT-B/2", "  model: SiT-H/2", ["model", "{SiT,DiT,MF,Shortcut,IMM,iCT}-{S,B,L,XL}"]),
         ("rows: loss", "rows: los", ["did you mean 'loss'?"]),
         ("baseline: {loss: none", "baseline: {loss: nil", ["no label 'nil'"]),
         ("    Hinge: {regularizer.loss: hinge}", "    Hinge: {regularizer.loss: hingy}", ["did you mean 'hinge'?"]),

@@ -104,6 +104,17 @@ def test_every_family_runs_through_the_same_job(tmp_path, data, cache, table, la
     assert all(line["regularizer"] < 0 for line in log)
 
 
+@pytest.mark.parametrize(("system", "nfe"), [("iCT-XL/2", 1), ("Shortcut-XL/2", 1), ("IMM-XL/2", 2)])
+def test_every_one_step_system_runs_through_the_same_job(tmp_path, data, cache, system, nfe):
+    cell = load_table(GRIDS / "table7b.yaml", "smoke").cell((("system", system),))
+    (job,) = jobs_for(cell.runs, Store(tmp_path / "results", tmp_path / "scratch", "study"), data)
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "scratch" / ".cache").symlink_to(cache)
+    assert job().state == "done"
+    (run,) = cell.runs
+    assert read_json(job.store.eval_path(run.train_id, run.eval_id))["nfe"] == nfe
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_as_diverged(tmp_path, data, cache):
     job = make_jobs(tmp_path, data, "optimizer.learning_rate=1.0e+30")[0]
     (tmp_path / "scratch").mkdir()

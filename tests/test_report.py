@@ -393,6 +393,15 @@ def test_readings_are_named_where_a_run_uses_them(full_page: Page, tmp_path: Pat
         ("table3", {"Several blocks": "2 trainings"}),
         ("table7a", {"λ, τ and block with MeanFlow": "6 trainings"}),
         (
+            "table7b",
+            {
+                "λ, τ and block with MeanFlow": "2 trainings",
+                "Sizes of the steps in shortcut models": "2 trainings",
+                "Labels and scale in IMM": "2 trainings",
+                "The network of iCT": "2 trainings",
+            },
+        ),
+        (
             "table2",
             {
                 "Means for sums in the covariance loss": "6 trainings",

@@ -1,12 +1,19 @@
 """From a spec to modules: the one place where the two vocabularies meet."""
 
-from harness.method import ddpm, flow
+from harness.method import consistency, ddpm, flow, imm
 from harness.method.backbone import DiT
+from harness.method.consistency import ConsistencyTraining
+from harness.method.imm import InductiveMomentMatching
 from harness.method.losses import Potential
 from harness.method.meanflow import MeanFlow
 from harness.method.objective import Objective, Process
 from harness.method.objective import Regularizer as MethodRegularizer
+from harness.method.shortcut import Shortcut
+from harness.spec import Process as ProcessName
 from harness.spec import Regularizer, TrainSpec
+
+TWO_TIMES: tuple[ProcessName, ...] = ("meanflow", "shortcut", "imm")
+TIME_SCALES: dict[ProcessName, float] = {"imm": imm.TIME_SCALE, "consistency": consistency.TIME_SCALE}
 
 
 def build_net(spec: TrainSpec) -> DiT:
@@ -20,7 +27,8 @@ def build_net(spec: TrainSpec) -> DiT:
         num_heads=spec.model.heads,
         num_classes=spec.data.classes,
         learn_sigma=spec.process == "ddpm",
-        second_time=spec.process == "meanflow",
+        second_time=spec.process in TWO_TIMES,
+        time_scale=TIME_SCALES.get(spec.process, 1.0),
     )
 
 
@@ -28,6 +36,12 @@ def build_process(spec: TrainSpec) -> Process:
     """Return the generative process of a spec."""
     if spec.meanflow:
         return MeanFlow(spec.data.classes, **spec.meanflow.model_dump())
+    if spec.shortcut:
+        return Shortcut(spec.data.classes, spec.shortcut.guidance)
+    if spec.consistency:
+        return ConsistencyTraining(spec.consistency.steps, spec.consistency.finest)
+    if spec.imm:
+        return InductiveMomentMatching(spec.imm.k)
     return {"flow": flow, "ddpm": ddpm}[spec.process]
 
 

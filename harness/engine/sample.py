@@ -10,7 +10,7 @@ from torch import Tensor
 
 from harness.engine.build import build_net
 from harness.engine.checkpoint import load_weights
-from harness.method import ddpm, flow, meanflow
+from harness.method import consistency, ddpm, flow, imm, meanflow, shortcut
 from harness.method.backbone import DiT
 from harness.method.guidance import CountedNet, Interval, guided
 from harness.method.randomness import generator
@@ -21,8 +21,15 @@ SAMPLE: dict[Process, Callable[..., Tensor]] = {
     "flow": flow.sample,
     "ddpm": ddpm.sample,
     "meanflow": lambda net, noise, y, method, intervals, step_noise: meanflow.sample(net, noise, y, intervals),
+    "shortcut": lambda net, noise, y, method, intervals, step_noise: shortcut.sample(net, noise, y, intervals),
+    "imm": lambda net, noise, y, method, intervals, step_noise: imm.sample(net, noise, y, intervals),
+    "consistency": lambda net, noise, y, method, intervals, step_noise: consistency.sample(net, noise, y),
 }
-NOISE_LEVEL: dict[Process, Callable[[Tensor], Tensor]] = {"flow": flow.noise_level, "ddpm": ddpm.noise_level}
+NOISE_LEVEL: dict[Process, Callable[[Tensor], Tensor]] = {
+    "flow": flow.noise_level,
+    "ddpm": ddpm.noise_level,
+    "imm": imm.noise_level,
+}
 
 
 @dataclass(frozen=True)

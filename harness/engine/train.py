@@ -23,7 +23,7 @@ from harness.engine.data import Dataset, positions
 from harness.errors import Diverged
 from harness.files import read_jsonl, write_bytes
 from harness.method.losses import floor
-from harness.method.objective import Objective, draw
+from harness.method.objective import LearnsFromAverage, Objective, draw
 from harness.method.randomness import generator
 from harness.spec import TrainSpec
 
@@ -48,6 +48,8 @@ class Trainee:
         self.net = self.objective.net
         self.ema = AveragedModel(self.net, multi_avg_fn=get_ema_multi_avg_fn(spec.ema))
         self.ema.n_averaged.fill_(1)  # the average starts at the initial weights, as in the public DiT code
+        if isinstance(self.objective.process, LearnsFromAverage):
+            self.objective.process = self.objective.process.with_average(self.ema.module)
         rates = spec.optimizer
         self.optimizer = torch.optim.AdamW(
             [p for p in self.net.parameters() if p.requires_grad],

@@ -20,7 +20,8 @@ class DiT(nn.Module):
 
     input_size: H = W. num_classes: labels 0 … num_classes − 1; index num_classes is the null label. learn_sigma: the
     head has 2C channels. second_time: MeanFlow's network, which is given two times, t and t − r, and adds up their
-    embeddings. The weights are torch's defaults until `initialise` or a checkpoint sets them.
+    embeddings. time_scale: times are multiplied by it before they are embedded. The weights are torch's defaults until
+    `initialise` or a checkpoint sets them.
     """
 
     def __init__(
@@ -35,10 +36,13 @@ class DiT(nn.Module):
         learn_sigma: bool = False,
         mlp_ratio: float = 4.0,
         second_time: bool = False,
+        time_scale: float = 1.0,
     ) -> None:
         super().__init__()
         assert input_size % patch_size == 0, (input_size, patch_size)
         self.patch_size = patch_size
+        self.num_times = 2 if second_time else 1
+        self.time_scale = time_scale
         self.out_channels = 2 * in_channels if learn_sigma else in_channels
         self.grid_size = input_size // patch_size
         self.x_embedder = PatchEmbed(input_size, patch_size, in_channels, hidden_size)
@@ -82,9 +86,9 @@ class DiT(nn.Module):
         """One of (N,), or two where there is a second embedder → (N, D)."""
         if self.h_embedder is None:
             (t,) = times
-            return self.t_embedder(t)
+            return self.t_embedder(self.time_scale * t)
         t, span = times
-        return self.t_embedder(t) + self.h_embedder(span)
+        return self.t_embedder(self.time_scale * t) + self.h_embedder(self.time_scale * span)
 
     def _unpatchify(self, x: Tensor) -> Tensor:
         """(N, T, P·P·C) → (N, C, H, W)."""

@@ -21,8 +21,8 @@ from harness.method.randomness import generator
 class Process(Protocol):
     """A generative process, such as the module `flow`.
 
-    Its times t are (N,), or (N, K) for a network of K times: the columns are what the network is given. A dropped
-    label is the null label; a process that must know which were dropped is told that label when it is made.
+    Its times t are (N,), or (N, K): a network of one or two times is given the first columns. A dropped label is the
+    null label; a process that must know which were dropped is told that label when it is made.
     """
 
     def draw_times(self, n: int, generator: torch.Generator) -> Tensor:
@@ -65,6 +65,24 @@ class WeighsErrors(Protocol):
 
     def weigh(self, error: Tensor) -> Tensor:
         """(N,) squared errors → (N,) the process's loss."""
+        ...
+
+
+@runtime_checkable
+class FollowsCurriculum(Protocol):
+    """What a process may have beside `Process`: times whose law changes as training goes on."""
+
+    def at_step(self, step: int) -> Process:
+        """The process as it draws times at a training step, counted from 0."""
+        ...
+
+
+@runtime_checkable
+class LearnsFromAverage(Protocol):
+    """What a process may have beside `Process`: targets that come from the moving average of the network."""
+
+    def with_average(self, average: Network) -> Process:
+        """The same process, with the network that makes its targets."""
         ...
 
 
@@ -125,6 +143,8 @@ def draw(
     labels, whether or not they have a second view (common random numbers).
     """
     n = shape[0]
+    if isinstance(process, FollowsCurriculum):
+        process = process.at_step(step)
     t = process.draw_times(n, generator(seed, "times", step))
     noise = torch.randn(*shape, generator=generator(seed, "noise", step))
     dropped = torch.rand(n, generator=generator(seed, "label drop", step)) < label_drop
@@ -185,7 +205,7 @@ class Objective(nn.Module):
         assert draws.t_plus is not None
         assert draws.noise_plus is not None
         x_plus = self.process.interpolate(x, draws.t_plus, draws.noise_plus)
-        times = draws.t_plus.view(len(y), -1).unbind(1)  # one of (N,), or K of them
+        times = draws.t_plus.view(len(y), -1).unbind(1)[: self.net.num_times]  # of (N,)
         h_plus = self.net.features(x_plus, times, y, regularizer.blocks)
         pairs = zip(z, h_plus, strict=True)
         return torch.stack([contrast(view, _grouped(plus, group), potential) for view, plus in pairs]).mean()

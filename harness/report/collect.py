@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from harness.files import replace
 from harness.grid import Cell, Run, Table
 from harness.report.labels import place_words
-from harness.spec import MeanFlowSettings, SamplerSettings
+from harness.spec import SamplerSettings, TrainSpec
 from harness.store import Store
 
 Direction = Literal["lower", "higher", ""]
@@ -192,7 +192,7 @@ def _identity(table: Table, cell: Cell, run: Run) -> dict[str, Any]:
         "guidance_channels": sampler.guidance_channels,
         "guidance_interval": _guidance_interval(sampler),
         "sampling_precision": sampler.precision,
-        "target_guidance": _target_guidance(run.train.meanflow),
+        "target_guidance": _target_guidance(run.train),
         "labels": evaluation.labels,
         "weights": evaluation.weights,
     }
@@ -205,8 +205,11 @@ def _guidance_interval(sampler: SamplerSettings) -> str:
     return f"{low}σ{high}" if low or high else ""
 
 
-def _target_guidance(meanflow: MeanFlowSettings | None) -> str:
-    """The guidance that MeanFlow has in its training target; "" where there is none."""
+def _target_guidance(train: TrainSpec) -> str:
+    """The guidance that MeanFlow or a shortcut model has in its training target; "" where there is none."""
+    meanflow, shortcut = train.meanflow, train.shortcut
+    if shortcut and shortcut.guidance != 1:
+        return f"{shortcut.guidance:g}"
     if meanflow is None or (meanflow.omega, meanflow.kappa) == (1, 0):
         return ""
     times = "" if (meanflow.start, meanflow.end) == (0, 1) else f", t from {meanflow.start:g} to {meanflow.end:g}"

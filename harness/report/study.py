@@ -18,6 +18,9 @@ PROCESS_WORDS: dict[Process, str] = {
     "flow": "flow matching on straight paths; the network predicts the velocity",
     "ddpm": "DDPM of 1,000 steps; the network predicts the noise and the variance",
     "meanflow": "MeanFlow; the network is given two times and predicts the average velocity between them",
+    "shortcut": "shortcut model; the network is told the size of its step, and learns large steps from two small ones",
+    "imm": "inductive moment matching; the network jumps between two times, and groups of four jumps match in law",
+    "consistency": "improved consistency training; the network maps two neighbouring noise levels to the same image",
 }
 
 

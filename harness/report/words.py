@@ -22,6 +22,9 @@ SAMPLERS = {  # name, and what it counts
     "ancestral": ("DDPM ancestral", "step"),
     "ddim": ("DDIM", "step"),
     "average-velocity": ("MeanFlow", "step"),
+    "shortcut": ("Shortcut", "step"),
+    "pushforward": ("IMM pushforward", "step"),
+    "one-step": ("iCT one-step", "step"),
 }
 WEIGHTS = {"ema": "averaged (EMA) weights", "raw": "weights as trained"}
 PROTOCOL_NAMES = {"nfe": "network evaluations", "generated": "images", "sampling_precision": "precision of sampling"}
