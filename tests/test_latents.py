@@ -62,8 +62,10 @@ def small_batches(monkeypatch):
     monkeypatch.setattr(encode, "BATCH", 4)
 
 
-def pack(photos, vae_folder, root, name="photos", keep_images=True, workers=0, tell=lambda done, total: None):
-    return encode.encode(photos, name, vae_folder, root, SIZE, keep_images, workers, tell, shard=4)
+def pack(
+    photos, vae_folder, root, name="photos", keep_images=True, workers=0, tell=lambda done, total: None, size=SIZE
+):
+    return encode.encode(photos, name, vae_folder, root, size, keep_images, workers, tell, shard=4)
 
 
 @pytest.fixture(scope="session")
@@ -230,6 +232,8 @@ def test_layouts_that_would_mislead_are_refused(kl, photos, tmp_path):
             pack(tmp_path / folder, kl[0], tmp_path / "data")
     with pytest.raises(UserError, match="NAME digits"):
         pack(photos, kl[0], tmp_path / "data", "digits")
+    with pytest.raises(UserError, match="--size 33: its latents, 16 wide, decode to another"):
+        pack(photos, kl[0], tmp_path / "data", size=33)
     assert not (tmp_path / "data").exists()
 
 

@@ -16,12 +16,11 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
-from torch.utils.data import Dataset as TorchDataset
 
 from harness.engine import autoencoder
 from harness.engine.autoencoder import Autoencoder, Found
 from harness.engine.convert import READERS, content_hash
-from harness.engine.photos import Photos, centre_crop, open_photos
+from harness.engine.photos import Crops, Photos, collate, open_photos
 from harness.engine.vae import FOLDER
 from harness.errors import UserError
 from harness.files import read_json, write_json
@@ -70,9 +69,17 @@ class Encoding:
             return self.coder.encode(x.float() / 127.5 - 1).float().cpu().numpy()
 
     def shapes(self) -> Shapes:
-        """Return type and shape of every large array."""
+        """Return type and shape of every large array.
+
+        Raises:
+            UserError: latents of this size would not decode to it.
+        """
         N, pixels = len(self.photos), (3, self.size, self.size)
         one = self.moments(torch.zeros(1, *pixels, dtype=torch.uint8)).shape[1:]
+        if self.size % one[-1]:
+            raise UserError(
+                f"--size {self.size}: its latents, {one[-1]} wide, decode to another; choose a multiple of 8"
+            )
         float32, uint8 = np.dtype(np.float32), np.dtype(np.uint8)
         moments = {name: (float32, (N, *one)) for name in ("moments.npy", "moments_flip.npy")}
         return moments | ({IMAGES: (uint8, (N, *pixels))} if self.keep_images else {})
@@ -114,6 +121,7 @@ def encode(
     if isinstance(meta, dict):
         if {key: meta.get(key) for key in recipe} != recipe:
             raise UserError(f"{folder}: holds latents of other photos or settings; remove it, or choose another name")
+        shutil.rmtree(folder / ".arrow", ignore_errors=True)
         return f"{name}: {len(photos):,} latents are in {folder} already"
     shapes = encoding.shapes()
     _check_disk(encoding, shapes, _done(encoding, recipe))
@@ -210,38 +218,10 @@ def _advance(
 def _batches(encoding: Encoding, start: int, workers: int) -> Iterator[Tensor]:
     """Yield the crops from photo `start` on, uint8 (B, 3, size, size), always cut at multiples of the batch."""
     crops = Subset(Crops(encoding.photos, encoding.size), range(start, len(encoding.photos)))
-    for batch in DataLoader(crops, BATCH, num_workers=workers, collate_fn=_collate):
+    for batch in DataLoader(crops, BATCH, num_workers=workers, collate_fn=collate):
         if isinstance(batch, str):
             raise UserError(batch)
         yield batch
-
-
-@dataclass(frozen=True)
-class Crops(TorchDataset[Tensor | str]):
-    """Centre crops as bytes; in the place of a photo that cannot be read, a line that says so."""
-
-    photos: Photos
-    size: int
-
-    def __len__(self) -> int:
-        return len(self.photos)
-
-    def __getitem__(self, index: int) -> Tensor | str:
-        """Return one crop, uint8 (3, size, size). An exception of a worker would come back as a page of traceback."""
-        try:
-            with self.photos.open(index) as image:
-                return torch.from_numpy(centre_crop(image, self.size).copy())
-        except Exception as error:  # Pillow's readers fail in many ways
-            reason = " ".join(str(error).split()) or type(error).__name__
-            return (
-                f"{self.photos.name(index)}: cannot be read ({reason}); replace it and give the same command again, or "
-                "remove both it and the folder of the unfinished latents"
-            )
-
-
-def _collate(crops: list[Tensor | str]) -> Tensor | str:
-    wrong = [crop for crop in crops if isinstance(crop, str)]
-    return wrong[0] if wrong else torch.stack([crop for crop in crops if isinstance(crop, Tensor)])
 
 
 def _finish(encoding: Encoding, recipe: dict[str, Any], arrays: dict[str, np.memmap]) -> str:

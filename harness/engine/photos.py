@@ -1,6 +1,7 @@
 """Labelled photos as people keep them: a folder of images by class, or a Hugging Face data set."""
 
 import hashlib
+import importlib.util
 import io
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -8,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
 
 from harness.errors import UserError
 
@@ -85,15 +89,16 @@ def open_photos(source: Path, cache: Path) -> Photos:
     if (source / "dataset_dict.json").is_file():
         inside = ", ".join(sorted(path.parent.name for path in source.glob("*/state.json")))
         raise UserError(f"{source}: several splits of a data set; name the folder of one: {inside}")
-    if (source / "state.json").is_file():
-        from datasets import load_from_disk
+    files = sorted(source.glob("train-*.parquet")) or sorted(source.glob("*.parquet"))
+    if not files and not (source / "state.json").is_file():
+        return _folder_photos(source)
+    if importlib.util.find_spec("datasets") is None:
+        raise UserError(f"{source}: reading this data set needs datasets: pip install -e '.[encode]'")
+    import datasets
 
-        return _hub_photos(load_from_disk(source), source)
-    if files := sorted(source.glob("train-*.parquet")) or sorted(source.glob("*.parquet")):
-        from datasets import Dataset
-
-        return _hub_photos(Dataset.from_parquet([str(path) for path in files], cache_dir=str(cache)), source)
-    return _folder_photos(source)
+    if files:
+        return _hub_photos(datasets.Dataset.from_parquet([str(path) for path in files], cache_dir=str(cache)), source)
+    return _hub_photos(datasets.load_from_disk(source), source)
 
 
 def _folder_photos(source: Path) -> FolderPhotos:
@@ -145,3 +150,32 @@ def centre_crop(image: Image.Image, size: int) -> np.ndarray:
     image = image.resize((round(image.width * ratio), round(image.height * ratio)), Image.Resampling.BICUBIC)
     left, top = (image.width - size) // 2, (image.height - size) // 2
     return np.asarray(image.crop((left, top, left + size, top + size))).transpose(2, 0, 1)
+
+
+@dataclass(frozen=True)
+class Crops(Dataset[Tensor | str]):
+    """Centre crops as bytes; in the place of a photo that cannot be read, a line that says so."""
+
+    photos: Photos
+    size: int
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def __getitem__(self, index: int) -> Tensor | str:
+        """Return one crop, uint8 (3, size, size). An exception of a worker would come back as a page of traceback."""
+        try:
+            with self.photos.open(index) as image:
+                return torch.from_numpy(centre_crop(image, self.size).copy())
+        except Exception as error:  # Pillow's readers fail in many ways
+            reason = " ".join(str(error).split()) or type(error).__name__
+            return (
+                f"{self.photos.name(index)}: cannot be read ({reason}); replace it and give the same command again, or "
+                "remove both it and the folder of the unfinished latents"
+            )
+
+
+def collate(crops: list[Tensor | str]) -> Tensor | str:
+    """Return a batch of crops, uint8 (B, 3, size, size), or the line of the first that cannot be read."""
+    wrong = [crop for crop in crops if isinstance(crop, str)]
+    return wrong[0] if wrong else torch.stack([crop for crop in crops if isinstance(crop, Tensor)])
