@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness.data_commands import data, data_option, encode
 from harness.errors import UserError
 from harness.weights_commands import weights
 
@@ -19,8 +20,6 @@ results_option = click.option("--results", type=FOLDER, default="results", show_
 scratch_option = click.option("--scratch", type=FOLDER, default="scratch", show_default=True, envvar="HARNESS_SCRATCH",
                               help="Folder for checkpoints and caches: large, and not committed.")  # fmt: skip
 reports_option = click.option("--reports", type=FOLDER, default="reports", show_default=True, envvar="HARNESS_REPORTS")
-data_option = click.option("--data", type=FOLDER, default="data", show_default=True, envvar="HARNESS_DATA",
-                           help="Folder of the data sets.")  # fmt: skip
 scale_option = click.option("--scale", required=True, help="Name of a file in the grids' scales/ folder.")
 study_option = click.option("--study", help="Name of the study's folder; by default the scale's name.")
 set_option = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
@@ -157,21 +156,8 @@ def report(study: str, results: Path, scratch: Path, reports: Path) -> None:
     click.echo(f"Report: {make_report(store, reports).absolute().as_uri()}")
 
 
-@cli.group()
-def data() -> None:
-    """Get and check data sets."""
-
-
-@data.command()
-@click.argument("name")
-@data_option
-def get(name: str, data: Path) -> None:
-    """Fetch data set NAME where that is possible, check it, and say what to do where it is not."""
-    from harness.engine.fetch import get as fetch
-
-    click.echo(fetch(name, data))
-
-
+cli.add_command(data)
+cli.add_command(encode)
 cli.add_command(weights)
 
 

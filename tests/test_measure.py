@@ -314,7 +314,7 @@ def test_unknown_features_and_missing_weights(data: Path, cache: Path, tmp_path:
         extractor("inception-v3-compat", "digits", data, cache, tmp_path / "bad.pth")
     assert "\n" not in str(raised.value)
     assert not (tmp_path / "owned").exists()
-    with pytest.raises(UserError, match="images are needed here, and latents have none"):
+    with pytest.raises(UserError, match=r"imagenet256: not one of digits, .*harness encode PHOTOS imagenet256"):
         measure(np.zeros((4, 3, 8, 8), np.uint8), "imagenet256", "train", "classifier", data, cache)
 
 

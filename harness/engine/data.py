@@ -5,6 +5,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,35 +72,39 @@ class ImageDataset(Dataset):
 class LatentDataset(Dataset):
     """Latents drawn anew at each visit from the encoder's posterior: scale · (mean + σ ε), ε ~ N(0, 1).
 
-    A flipped latent is not the latent of the flipped image, so with flips there are two sets of moments.
+    A deterministic encoder (convention "mean") leaves nothing to draw: scale · mean. A flipped latent is not the latent
+    of the flipped image, so with flips there are two sets of moments.
     """
 
-    moments: np.ndarray  # float16 or float32 (N, 2C, H, W), memory-mapped: mean, then log-variance or σ
+    moments: np.ndarray  # float16 or float32 (N, 2C or C, H, W), memory-mapped: mean, then log-variance or σ or nothing
     flipped: np.ndarray | None  # the same of the flipped images
     scale: float
-    logvar: bool
+    convention: str  # one of `MOMENTS`
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of a latent: half the channels of its moments."""
-        _, C2, H, W = self.moments.shape
-        return C2 // 2, H, W
+        """(C, H, W) of a latent: half the channels of its moments, or all of them where they are means only."""
+        _, channels, H, W = self.moments.shape
+        return channels if self.convention == "mean" else channels // 2, H, W
 
     def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Draw posterior noise (n, C, H, W), and flips, bool (n,), where there are two sets of moments."""
-        eps = torch.randn(n, *self.shape, generator=generator)
-        return (eps,) if self.flipped is None else (eps, torch.rand(n, generator=generator) < 0.5)
+        """Draw posterior noise (n, C, H, W), if there is a posterior; flips, bool (n,), if there are two sets."""
+        eps = () if self.convention == "mean" else (torch.randn(n, *self.shape, generator=generator),)
+        return eps if self.flipped is None else (*eps, torch.rand(n, generator=generator) < 0.5)
 
     def batch(self, indices: np.ndarray, draws: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """Return scaled samples of the posterior, and labels."""
-        moments = self.moments[indices]  # (B, 2C, H, W)
+        moments = self.moments[indices]  # (B, 2C or C, H, W)
         if self.flipped is not None:
-            chosen = draws[1].numpy()
+            chosen = draws[-1].numpy()
             moments[chosen] = self.flipped[indices[chosen]]
-        mean, spread = torch.from_numpy(moments).float().chunk(2, dim=1)
+        x, y = torch.from_numpy(moments).float(), torch.from_numpy(self.labels[indices])
+        if self.convention == "mean":
+            return self.scale * x, y
+        mean, spread = x.chunk(2, dim=1)
         # The clamp is the reference encoder's: its log-variance is an unbounded network output.
-        sigma = torch.exp(0.5 * spread.clamp(-30, 20)) if self.logvar else spread
-        return self.scale * (mean + sigma * draws[0]), torch.from_numpy(self.labels[indices])
+        sigma = torch.exp(0.5 * spread.clamp(-30, 20)) if self.convention == "mean,logvar" else spread
+        return self.scale * (mean + sigma * draws[0]), y
 
 
 def load(name: str, split: str, root: Path, flip: bool = False) -> Dataset:
@@ -112,13 +117,13 @@ def load(name: str, split: str, root: Path, flip: bool = False) -> Dataset:
 
 
 def load_images(name: str, split: str, root: Path, flip: bool = False) -> ImageDataset:
-    """Return the `split` of a data set of images, converted on first use.
+    """Return the `split` of a data set of images, converted on first use, or the images that latents were made of.
 
     Raises:
-        UserError: as `load`, a converted file is damaged, and where `name` is not a data set of images.
+        UserError: as `load`, a converted file is damaged, and where latents were packed without their images.
     """
     if name not in READERS:
-        raise UserError(f"data set {name}: images are needed here, and latents have none; legal: {', '.join(READERS)}")
+        return _latent_images(name, split, root, flip)
     folder = convert(name, root)
     meta = read_meta(folder)
     if split not in meta["content"]:
@@ -130,24 +135,45 @@ def load_images(name: str, split: str, root: Path, flip: bool = False) -> ImageD
     return ImageDataset(name, split, labels, meta["classes"], meta["content"][split], images, flip)
 
 
-def _load_latents(name: str, split: str, root: Path, flip: bool) -> LatentDataset:
-    folder = root / name
+def _latent_meta(name: str, split: str, folder: Path) -> dict[str, Any]:
     if not (folder / "meta.json").is_file():
         known = ", ".join(READERS)
-        raise UserError(f"data set {name}: not one of {known}, and {folder} lacks {LATENT_FILES} (packed latents)")
+        raise UserError(
+            f"data set {name}: not one of {known}, and {folder} lacks {LATENT_FILES} (packed latents); make them with: "
+            f"harness encode PHOTOS {name} --autoencoder FOLDER"
+        )
     if split != "train":
         raise UserError(f"data set {name}: packed latents have no split '{split}'; legal: train")
-    meta = read_latent_meta(folder)
-    arrays = open_latents(folder)
+    return read_latent_meta(folder)
+
+
+def _latent_images(name: str, split: str, root: Path, flip: bool) -> ImageDataset:
+    """Return the images uint8 (N, 3, H, W) beside packed latents, in the same order."""
+    folder = root / name
+    meta = _latent_meta(name, split, folder)
+    if "images_sha256" not in meta or not (folder / "images.npy").is_file():
+        raise UserError(
+            f"data set {name}: images are needed here, and {folder} has no images.npy; encode it again with "
+            "--keep-images"
+        )
+    with own_file(folder / "images.npy", folder):
+        images = np.load(folder / "images.npy", mmap_mode="r")
+    with own_file(folder / "labels.npy", folder):
+        labels = np.load(folder / "labels.npy").astype(np.int64)
+    return ImageDataset(name, split, labels, int(meta["classes"]), meta["images_sha256"], images, flip)
+
+
+def _load_latents(name: str, split: str, root: Path, flip: bool) -> LatentDataset:
+    folder = root / name
+    meta = _latent_meta(name, split, folder)
+    arrays = open_latents(folder, meta["moments"])
     if flip and len(arrays) < 3:
         raise UserError(
             f"data set {name}: flips need {folder}/moments_flip.npy; encode the flipped images, or set flip: false"
         )
     moments, labels, flipped = arrays[0], arrays[1].astype(np.int64), arrays[2] if flip else None
-    logvar = meta["moments"] == "mean,logvar"
-    return LatentDataset(
-        name, split, labels, int(meta["classes"]), meta["sha256"], moments, flipped, float(meta["scale"]), logvar
-    )
+    classes, scale = int(meta["classes"]), float(meta["scale"])
+    return LatentDataset(name, split, labels, classes, meta["sha256"], moments, flipped, scale, meta["moments"])
 
 
 @functools.lru_cache(maxsize=2)

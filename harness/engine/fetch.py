@@ -2,9 +2,11 @@
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from harness.engine.convert import content_hash, convert, read_meta
+from harness.engine.data import load_images
 from harness.engine.sources import (
     LATENT_FILES,
     find_cifar10,
@@ -44,6 +46,8 @@ def get(name: str, root: Path) -> str:
     Raises:
         UserError: an unknown name, a failed download or a wrong checksum, with what to do about it.
     """
+    if name not in GETTERS and (root / name / "meta.json").is_file():
+        return _get_latents(name, root)
     if name not in GETTERS:
         raise UserError(f"data get {name}: unknown{nearest(name, GETTERS)}")
     return GETTERS[name](root)
@@ -79,17 +83,20 @@ def _get_cifar10(root: Path) -> str:
     return f"cifar10: the published batches are in {find_cifar10(root)}; " + _converted("cifar10", root)
 
 
-def _get_imagenet256(root: Path) -> str:
-    folder = root / "imagenet256"
+def _get_latents(name: str, root: Path) -> str:
+    folder = root / name
     if not (folder / "meta.json").is_file():
-        layout = '{"scale": 0.18215, "moments": "mean,logvar", "classes": 1000, "sha256": …}'
         raise UserError(
-            f"imagenet256: ImageNet must be encoded first; {folder} needs {LATENT_FILES} {layout}, "
-            "and for flips moments_flip.npy, the moments of the flipped images"
+            f"{name}: photos must be encoded first, run: harness encode PHOTOS {name} --autoencoder FOLDER "
+            f"[--keep-images]; {folder} needs {LATENT_FILES}"
         )
-    arrays = open_latents(folder)
-    _check(folder / "moments.npy", content_hash(*arrays), read_latent_meta(folder)["sha256"])
-    return f"imagenet256: {len(arrays[0]):,} packed latents in {folder}, sha256 as in meta.json"
+    meta = read_latent_meta(folder)
+    arrays = open_latents(folder, meta["moments"])
+    _check(folder / "moments.npy", content_hash(*arrays), meta["sha256"])
+    if "images_sha256" in meta:
+        images = load_images(name, "train", root)
+        _check(folder / "images.npy", content_hash(images.images, images.labels), meta["images_sha256"])
+    return f"{name}: {len(arrays[0]):,} packed latents in {folder}, sha256 as in meta.json"
 
 
 def _get_inception(root: Path) -> str:
@@ -132,7 +139,8 @@ GETTERS: dict[str, Callable[[Path], str]] = {
     "digits": _get_digits,
     "fashion-mnist": _get_fashion_mnist,
     "cifar10": _get_cifar10,
-    "imagenet256": _get_imagenet256,
+    "imagenet256": partial(_get_latents, "imagenet256"),
+    "imagenet-sample": partial(_get_latents, "imagenet-sample"),
     INCEPTION: _get_inception,
 }
 

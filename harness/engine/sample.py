@@ -10,6 +10,7 @@ from torch import Tensor
 
 from harness.engine.build import build_net
 from harness.engine.checkpoint import load_weights
+from harness.engine.vae import to_uint8
 from harness.method import consistency, ddpm, flow, imm, meanflow, shortcut
 from harness.method.backbone import DiT
 from harness.method.guidance import CountedNet, Interval, guided
@@ -17,6 +18,7 @@ from harness.method.randomness import generator
 from harness.spec import EvalSpec, Process, SamplerSettings, TrainSpec
 
 BATCH = 256
+Decode = Callable[[Tensor], np.ndarray]  # samples (N, C, H, W) → images uint8 (N, C, H, W)
 SAMPLE: dict[Process, Callable[..., Tensor]] = {
     "flow": flow.sample,
     "ddpm": ddpm.sample,
@@ -50,17 +52,26 @@ def labels_of(first: int, count: int, classes: int, law: str) -> np.ndarray:
     return np.array([int(torch.randint(classes, (), generator=generator(0, "label", i))) for i in images])
 
 
-def draw_samples(train: TrainSpec, spec: EvalSpec, folder: Path, beat: Callable[[int], None]) -> Samples:
+def draw_samples(
+    train: TrainSpec, spec: EvalSpec, folder: Path, beat: Callable[[int], None], decode: Decode = to_uint8
+) -> Samples:
     """Draw the images of a measurement from the weights kept in `folder`; `beat(n)` is called after n images."""
     net = build_net(train)
     net.load_state_dict(load_weights(folder, spec.step, "ema" if spec.evaluation.weights == "ema" else "model"))
-    return sample(net, train, spec, torch.device("cuda" if torch.cuda.is_available() else "cpu"), beat)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return sample(net, train, spec, device, beat, decode=decode)
 
 
 def sample(
-    net: DiT, train: TrainSpec, spec: EvalSpec, device: torch.device, beat: Callable[[int], None], batch: int = BATCH
+    net: DiT,
+    train: TrainSpec,
+    spec: EvalSpec,
+    device: torch.device,
+    beat: Callable[[int], None],
+    batch: int = BATCH,
+    decode: Decode = to_uint8,
 ) -> Samples:
-    """Draw the images of a measurement from a network; image i comes from seed i.
+    """Draw the images of a measurement from a network; image i comes from seed i. `decode` turns samples into bytes.
 
     Every run draws `BATCH` images at once, because the last bits of a matrix product depend on its size: another batch
     gives the same images but for a rare pixel that is rounded the other way.
@@ -77,7 +88,7 @@ def sample(
             x = SAMPLE[train.process](
                 guide, noises.next(), y.to(device), settings.method, settings.intervals, noises.next
             )
-        parts.append(to_uint8(x))
+        parts.append(decode(x))
         beat(start + len(y))
     return Samples(np.concatenate(parts), labels, round(counted.evaluations_per_image(len(labels))), device.type)
 
@@ -99,8 +110,3 @@ class Noises:
     def next(self, step: int = 0) -> Tensor:
         """Return each image's next noise, (N, C, H, W); the streams know the step."""
         return torch.stack([torch.randn(self.shape, generator=stream) for stream in self.streams]).to(self.device)
-
-
-def to_uint8(x: Tensor) -> np.ndarray:
-    """Turn images in [−1, 1] into bytes as the public DiT and SiT code does: clamp(127.5·x + 128) and truncate."""
-    return (127.5 * x.float() + 128.0).clamp(0, 255).to("cpu", torch.uint8).numpy()

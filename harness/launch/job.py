@@ -74,6 +74,7 @@ class Job:
             UserError: the data set is missing or is not the one described, or a measurement could not be made.
         """
         from harness.engine.data import load
+        from harness.engine.vae import check_decoder
         from harness.measure.evaluate import check_measurable
 
         if self.resources.gpus > 1:
@@ -88,6 +89,7 @@ class Job:
                 f"data set {said.name}: its files in {self.data} hold images of {found[:3]} in {found[3]} classes, "
                 f"the scale says {expected[:3]} in {expected[3]}"
             )
+        check_decoder(said.name, self.data)
         for evaluation in {e.evaluation for e in self.evaluations}:
             check_measurable(said.name, evaluation.reference, evaluation.features, self.data)
 
@@ -187,6 +189,7 @@ class Job:
 
     def _evaluate(self, spec: EvalSpec, heart: "Heart") -> None:
         from harness.engine.sample import draw_samples
+        from harness.engine.vae import decoder
         from harness.measure.evaluate import measure
 
         identity, evaluation = eval_id(self.train, spec), spec.evaluation
@@ -194,8 +197,9 @@ class Job:
         start = time.perf_counter()
         scratch = self.store.scratch_folder(self.train_id)
         samples = draw_samples(
-            self.train, spec, scratch, lambda n: heart.set(f"sampling, {n:,} images drawn", self.steps)
-        )
+            self.train, spec, scratch, lambda n: heart.set(f"sampling, {n:,} images drawn", self.steps),
+            decoder(self.train.data.name, self.data),
+        )  # fmt: skip
         sampled = time.perf_counter()
         heart.set("measuring", self.steps)
         measured = measure(

@@ -32,7 +32,7 @@ def measure(
         weights: Inception's weights, by default `<data_root>/inception-v3-compat.pth`.
 
     Raises:
-        UserError: a missing data set or weights file, a data set of latents, or samples of another shape.
+        UserError: a missing data set or weights file, latents packed without images, or samples of another shape.
     """
     import torch_fidelity
 

@@ -1,0 +1,181 @@
+"""Labelled photos as people keep them: a folder of images by class, or a Hugging Face data set."""
+
+import hashlib
+import importlib.util
+import io
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from harness.errors import UserError
+
+SPLITS = {"train", "val", "validation", "test"}
+LAYOUTS = "a folder of images for each class, a data set of Hugging Face's save_to_disk, or parquet files"
+
+
+@dataclass(frozen=True)
+class Photos(ABC):
+    """Photos with labels, in an order that is always the same."""
+
+    labels: np.ndarray  # int64 (N,)
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @abstractmethod
+    def name(self, index: int) -> str:
+        """Return what people call a photo."""
+
+    @abstractmethod
+    def open(self, index: int) -> Image.Image:
+        """Return a photo, its pixels perhaps not read yet. A file that is no image raises as Pillow does."""
+
+    def listing(self) -> str:
+        """Return the sha256 of all names and labels: two sources that differ in it are not the same."""
+        lines = (f"{self.name(i)} {label}\n" for i, label in enumerate(self.labels))
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class FolderPhotos(Photos):
+    """Files in a folder for each class; the classes in the order of their names, as in ImageNet."""
+
+    folder: Path
+    files: tuple[str, ...]
+
+    def name(self, index: int) -> str:
+        """Return the file's path inside the folder."""
+        return self.files[index]
+
+    def open(self, index: int) -> Image.Image:
+        """Return a photo."""
+        return Image.open(self.folder / self.files[index])
+
+
+@dataclass(frozen=True)
+class HubPhotos(Photos):
+    """Rows of a Hugging Face data set with an image and a class label."""
+
+    rows: Any  # datasets.Dataset of one column "image", not decoded
+
+    def name(self, index: int) -> str:
+        """Return the row's number."""
+        return f"row {index}"
+
+    def open(self, index: int) -> Image.Image:
+        """Return a photo, from the row's bytes, or from the file that it names."""
+        image = self.rows[index]["image"]
+        return Image.open(image["path"] if image["bytes"] is None else io.BytesIO(image["bytes"]))
+
+
+def open_photos(source: Path, cache: Path) -> Photos:
+    """Recognise the layout of a folder of photos.
+
+    Of parquet files, those called train-* where there are such; they are unpacked into `cache`.
+
+    Raises:
+        UserError: no such layout, more than one split, or photos without labels.
+    """
+    if not source.is_dir():
+        raise UserError(f"{source}: no such folder; photos are {LAYOUTS}")
+    if (source / "dataset_dict.json").is_file():
+        inside = ", ".join(sorted(path.parent.name for path in source.glob("*/state.json")))
+        raise UserError(f"{source}: several splits of a data set; name the folder of one: {inside}")
+    files = sorted(source.glob("train-*.parquet")) or sorted(source.glob("*.parquet"))
+    if not files and not (source / "state.json").is_file():
+        return _folder_photos(source)
+    if importlib.util.find_spec("datasets") is None:
+        raise UserError(f"{source}: reading this data set needs datasets: pip install -e '.[encode]'")
+    import datasets
+
+    if files:
+        return _hub_photos(datasets.Dataset.from_parquet([str(path) for path in files], cache_dir=str(cache)), source)
+    return _hub_photos(datasets.load_from_disk(source), source)
+
+
+def _folder_photos(source: Path) -> FolderPhotos:
+    from torchvision.datasets import ImageFolder
+
+    try:
+        found = ImageFolder(str(source))
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{source}: {reason.rstrip('.')}; photos are {LAYOUTS}") from None
+    if set(found.classes) <= SPLITS:
+        raise UserError(f"{source}: splits, not classes: {', '.join(found.classes)}; name the folder of one split")
+    files = tuple(Path(path).relative_to(source).as_posix() for path, _ in found.samples)
+    return FolderPhotos(np.array(found.targets, np.int64), tuple(found.classes), source, files)
+
+
+def _hub_photos(rows: Any, source: Path) -> HubPhotos:
+    import datasets
+
+    columns = {kind: _column(rows, kind, source) for kind in (datasets.Image, datasets.ClassLabel)}
+    image, label = columns.values()
+    labels, names = np.array(rows[label][:], np.int64), tuple(rows.features[label].names)
+    if len(labels) == 0 or labels.min() < 0:
+        raise UserError(f"{source}: no rows, or rows whose {label} is hidden (−1); encode a split with labels")
+    images = rows.select_columns([image]).rename_column(image, "image")
+    return HubPhotos(labels, names, images.cast_column("image", datasets.Image(decode=False)))
+
+
+def _column(rows: Any, kind: type, source: Path) -> str:
+    found = [name for name, feature in rows.features.items() if isinstance(feature, kind)]
+    if len(found) != 1:
+        raise UserError(
+            f"{source}: one column of type {kind.__name__} is expected, found {len(found)} among "
+            f"{', '.join(rows.features)}; cast or remove columns with the datasets package"
+        )
+    return found[0]
+
+
+def centre_crop(image: Image.Image, size: int) -> np.ndarray:
+    """Return the photo as ADM prepares ImageNet, uint8 (3, size, size).
+
+    Halved by box averages while its shorter side is at least 2·size, then resized bicubically so that the shorter side
+    is `size`, then cut to the centre (Dhariwal & Nichol 2021, guided-diffusion's image_datasets.py).
+    """
+    image = image.convert("RGB")
+    while min(image.size) >= 2 * size:
+        image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
+    ratio = size / min(image.size)
+    image = image.resize((round(image.width * ratio), round(image.height * ratio)), Image.Resampling.BICUBIC)
+    left, top = (image.width - size) // 2, (image.height - size) // 2
+    return np.asarray(image.crop((left, top, left + size, top + size))).transpose(2, 0, 1)
+
+
+@dataclass(frozen=True)
+class Crops(Dataset[Tensor | str]):
+    """Centre crops as bytes; in the place of a photo that cannot be read, a line that says so."""
+
+    photos: Photos
+    size: int
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def __getitem__(self, index: int) -> Tensor | str:
+        """Return one crop, uint8 (3, size, size). An exception of a worker would come back as a page of traceback."""
+        try:
+            with self.photos.open(index) as image:
+                return torch.from_numpy(centre_crop(image, self.size).copy())
+        except Exception as error:  # Pillow's readers fail in many ways
+            reason = " ".join(str(error).split()) or type(error).__name__
+            return (
+                f"{self.photos.name(index)}: cannot be read ({reason}); replace it and give the same command again, or "
+                "remove both it and the folder of the unfinished latents"
+            )
+
+
+def collate(crops: list[Tensor | str]) -> Tensor | str:
+    """Return a batch of crops, uint8 (B, 3, size, size), or the line of the first that cannot be read."""
+    wrong = [crop for crop in crops if isinstance(crop, str)]
+    return wrong[0] if wrong else torch.stack([crop for crop in crops if isinstance(crop, Tensor)])
