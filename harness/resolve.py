@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import cast
 
 from harness.spec import (
+    OWN_ENCODER,
+    Alignment,
     EvalSpec,
     Family,
     Model,
@@ -58,6 +60,7 @@ def resolve(settings: Settings, scale: Scale, seed: int) -> Resolved:
         data=settings.data,
         model=model,
         regularizer=resolve_regularizer(settings, model.depth, process),
+        alignment=resolve_alignment(settings, model.depth),
         meanflow=settings.meanflow if process == "meanflow" else None,
         optimizer=settings.optimizer,
         batch=settings.batch,
@@ -156,6 +159,31 @@ def resolve_regularizer(settings: Settings, depth: int, process: Process) -> Reg
         offdiagonal=chosen.offdiagonal if covariance and contrastive else None,
         noise=chosen.noise if contrastive else None,
         gap=chosen.gap if contrastive and chosen.noise == "restricted" else None,
+    )
+
+
+def resolve_alignment(settings: Settings, depth: int) -> Alignment | None:
+    """Keep exactly the fields that the chosen encoder uses."""
+    chosen = settings.alignment
+    if chosen.loss == "none":
+        return None
+    (block,) = _block_numbers(chosen.block, depth)
+    if block > depth:
+        raise SettingError("alignment.block", f"no block {block} in a network of {depth} blocks")
+    own = chosen.encoder == OWN_ENCODER
+    if own and chosen.own is None:
+        raise SettingError("alignment.own", f"encoder {OWN_ENCODER} needs a recipe: side, patch, steps, batch, …")
+    if own and chosen.own and chosen.own.side % chosen.own.patch:
+        raise SettingError("alignment.own.patch", f"{chosen.own.patch} does not divide the side of {chosen.own.side}")
+    return Alignment(
+        loss=chosen.loss,
+        coefficient=chosen.coefficient,
+        block=block,
+        hidden=chosen.hidden,
+        encoder=chosen.encoder,
+        weights=None if own else chosen.weights,
+        side=None if own else chosen.side,
+        own=chosen.own if own else None,
     )
 
 

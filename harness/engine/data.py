@@ -41,6 +41,14 @@ class Dataset(ABC):
     def batch(self, indices: np.ndarray, draws: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """Return x float32 (B, C, H, W) and y int64 (B,) of the items `indices` (B,) under `draws` of length B."""
 
+    @abstractmethod
+    def images_for(self, indices: np.ndarray, draws: tuple[Tensor, ...]) -> Tensor:
+        """Return the images, uint8 (B, C, H, W), that `batch` shows or encodes under the same draws.
+
+        Raises:
+            UserError: latents that were packed without their images.
+        """
+
 
 @dataclass(frozen=True)
 class ImageDataset(Dataset):
@@ -61,10 +69,13 @@ class ImageDataset(Dataset):
 
     def batch(self, indices: np.ndarray, draws: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """Return pixels u/127.5 − 1 and labels."""
-        x = torch.from_numpy(self.images[indices]).float() / 127.5 - 1  # (B, C, H, W)
-        if self.flip:
-            x = torch.where(draws[0][:, None, None, None], x.flip(-1), x)
+        x = self.images_for(indices, draws).float() / 127.5 - 1  # (B, C, H, W)
         return x, torch.from_numpy(self.labels[indices])
+
+    def images_for(self, indices: np.ndarray, draws: tuple[Tensor, ...]) -> Tensor:
+        """Return the same images, uint8 (B, C, H, W)."""
+        images = torch.from_numpy(self.images[indices])
+        return flipped_where(draws[0], images) if self.flip else images
 
 
 @dataclass(frozen=True)
@@ -78,6 +89,7 @@ class LatentDataset(Dataset):
     flipped: np.ndarray | None  # the same of the flipped images
     scale: float
     logvar: bool
+    images: np.ndarray | None = None  # uint8 (N, 3, H, W), memory-mapped, where they were kept
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -100,6 +112,21 @@ class LatentDataset(Dataset):
         # The clamp is the reference encoder's: its log-variance is an unbounded network output.
         sigma = torch.exp(0.5 * spread.clamp(-30, 20)) if self.logvar else spread
         return self.scale * (mean + sigma * draws[0]), torch.from_numpy(self.labels[indices])
+
+    def images_for(self, indices: np.ndarray, draws: tuple[Tensor, ...]) -> Tensor:
+        """Return the photographs behind the latents, uint8 (B, 3, H, W)."""
+        if self.images is None:
+            raise UserError(
+                f"data set {self.name}: an encoder needs the images behind the latents (images.npy), and they were "
+                f"packed without; encode again with --keep-images"
+            )
+        images = torch.from_numpy(self.images[indices])
+        return images if self.flipped is None else flipped_where(draws[1], images)
+
+
+def flipped_where(chosen: Tensor, images: Tensor) -> Tensor:
+    """Flip the `chosen`, bool (B,), of some images (B, C, H, W) left to right."""
+    return torch.where(chosen[:, None, None, None], images.flip(-1), images)
 
 
 def load(name: str, split: str, root: Path, flip: bool = False) -> Dataset:
@@ -144,10 +171,24 @@ def _load_latents(name: str, split: str, root: Path, flip: bool) -> LatentDatase
             f"data set {name}: flips need {folder}/moments_flip.npy; encode the flipped images, or set flip: false"
         )
     moments, labels, flipped = arrays[0], arrays[1].astype(np.int64), arrays[2] if flip else None
-    logvar = meta["moments"] == "mean,logvar"
+    logvar, scale, images = meta["moments"] == "mean,logvar", float(meta["scale"]), _kept_images(folder, len(labels))
     return LatentDataset(
-        name, split, labels, int(meta["classes"]), meta["sha256"], moments, flipped, float(meta["scale"]), logvar
+        name, split, labels, int(meta["classes"]), meta["sha256"], moments, flipped, scale, logvar, images
     )
+
+
+def _kept_images(folder: Path, count: int) -> np.ndarray | None:
+    """Map the images behind packed latents, row by row the same; None where they were not kept."""
+    path = folder / "images.npy"
+    if not path.is_file():
+        return None
+    try:
+        images = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path}: cannot be read: {error}; encode again with --keep-images") from None
+    if images.dtype != np.uint8 or images.ndim != 4 or len(images) != count:
+        raise UserError(f"{path}: {images.dtype} {images.shape}, expected uint8 ({count}, 3, H, W); encode again")
+    return images
 
 
 @functools.lru_cache(maxsize=2)
