@@ -22,8 +22,8 @@ def record_facts(folder: Path, train: TrainSpec, encoder: "Encoder | None") -> N
     began = held["encoder"]["sha256"] if isinstance(held, dict) and held.get("encoder") else None
     if encoder and began and began != encoder.record["sha256"]:
         raise UserError(
-            f"{path}: this training began with the encoder of sha256 {began[:12]}, and now finds {encoder.record['name']} "
-            f"of {encoder.record['sha256'][:12]}; bring that one back, or remove the run's folders to begin anew"
+            f"{path}: this training began with encoder weights of sha256 {began[:12]}, and now finds "
+            f"{encoder.record['sha256'][:12]}; bring the first back, or remove the run's folders to begin anew"
         )
     if held != found:
         write_json(path, found)

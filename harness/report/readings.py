@@ -1,6 +1,6 @@
 """Our readings: what the paper leaves open and we chose, each shown where some run of the study depends on it."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,6 +97,19 @@ FIXED: tuple[tuple[str, str, Condition], ...] = (
     ),
 )
 
+ALIGNED = (
+    (
+        "Training with REPA",
+        "REPA’s authors train with β2 = 0.999 and clip gradients to norm 1. Ours are trained like the runs beside "
+        "them, so that the alignment is all that differs.",
+    ),
+    (
+        "REPA’s block",
+        "Its authors align block 8 of the 28 of SiT-XL/2. In a network of another depth ours is the block at the same "
+        "share of it, rounded up.",
+    ),
+)
+
 
 def _trainings(runs: Iterable[Run]) -> dict[str, TrainSpec]:
     return {run.train_id: run.train for run in runs if run.train.regularizer}
@@ -118,7 +131,7 @@ def readings(runs: Iterable[Run]) -> list[Reading]:
     return found
 
 
-def fixed_readings(runs: Iterable[Run]) -> list[FixedReading]:
+def fixed_readings(runs: Collection[Run]) -> list[FixedReading]:
     """Return every choice of ours that is no setting and on which some run depends."""
     trainings = _trainings(runs).values()
     found = []
@@ -126,4 +139,7 @@ def fixed_readings(runs: Iterable[Run]) -> list[FixedReading]:
         depending = sum(applies(train, train.regularizer) for train in trainings if train.regularizer)
         if depending:
             found.append(FixedReading(subject, sentence, counted(depending, "training")))
+    aligned = {run.train_id for run in runs if run.train.alignment}
+    if aligned:
+        found += [FixedReading(subject, sentence, counted(len(aligned), "training")) for subject, sentence in ALIGNED]
     return found

@@ -8,7 +8,9 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from harness.grid import Cell, Table
+from harness.gridfile import FactName, PaperFact
 from harness.report.collect import SAMPLING_COLUMNS, Metric, metric_named, protocol_columns
+from harness.report.facts import ENCODER, shown
 from harness.report.labels import cell_name, place_words, row_label
 
 if TYPE_CHECKING:
@@ -65,6 +67,14 @@ class RunState:
 
 
 @dataclass(frozen=True)
+class Fact:
+    """One fact of a row: of our runs ("" where none is measured), and of the paper's."""
+
+    words: str
+    paper: PaperFact | None
+
+
+@dataclass(frozen=True)
 class PivotCell:
     """One cell of a printed table. `ours` is None where nothing is measured or its seeds mix protocols."""
 
@@ -75,6 +85,7 @@ class PivotCell:
     runs: tuple[RunState, ...]
     ours: Estimate | None
     paper: PaperNumber | None
+    facts: tuple[Fact, ...] = ()
     change: Change | None = None
     is_baseline: bool = False
     is_best: bool = False
@@ -116,6 +127,7 @@ class Pivot:
     cells: tuple[PivotCell, ...]
     protocols: Mapping[str, Protocol]
     features_notes: tuple[str, ...]
+    encoders: tuple[str, ...]
 
     @property
     def baselines(self) -> tuple[PivotCell, ...]:
@@ -147,17 +159,18 @@ def pivot(table: Table, frame: "pd.DataFrame") -> Pivot:
     mine = frame[(frame["table"] == table.name) & (frame["metric"] == table.file.value)]
     records: list[dict[str, Any]] = mine.to_dict("records")  # type: ignore[assignment]
     protocols = _protocols(records, protocol_columns(frame))
-    by_cell: dict[str, list[RunState]] = {}
+    by_cell: dict[str, list[dict[str, Any]]] = {}
     for record in records:
-        by_cell.setdefault(record["cell"], []).append(_run_state(record, protocols))
+        by_cell.setdefault(record["cell"], []).append(record)
     metric = metric_named(table.file.value)
-    cells = _compared(table, [_cell(table, cell, tuple(by_cell[place_words(cell)])) for cell in table.cells])
+    cells = _compared(table, [_cell(table, cell, by_cell[place_words(cell)], protocols) for cell in table.cells])
     cells = _best_marked(cells, metric) if table.scale.meaningful else cells
     columns, rows = _laid_out(table, [cell for cell in cells if not cell.source.aside])
     notes = sorted({record["features_note"] for record in records} - {""})
     letters = {letter: protocol for protocol, letter in protocols.items()}
     asides = tuple(cell for cell in cells if cell.source.aside)
-    return Pivot(table, metric, columns, rows, asides, tuple(cells), letters, tuple(notes))
+    encoders = tuple(sorted({record.get(ENCODER, "") for record in records} - {""}))
+    return Pivot(table, metric, columns, rows, asides, tuple(cells), letters, tuple(notes), encoders)
 
 
 def _protocols(records: Sequence[dict[str, Any]], columns: Sequence[str]) -> dict[Protocol, str]:
@@ -185,7 +198,8 @@ def _run_state(record: dict[str, Any], protocols: Mapping[Protocol, str]) -> Run
     )
 
 
-def _cell(table: Table, cell: Cell, runs: tuple[RunState, ...]) -> PivotCell:
+def _cell(table: Table, cell: Cell, records: Sequence[dict[str, Any]], protocols: Mapping[Protocol, str]) -> PivotCell:
+    runs = tuple(_run_state(record, protocols) for record in records)
     known = [run for run in runs if run.value is not None]
     alike = len({run.protocol for run in known}) == 1
     return PivotCell(
@@ -196,7 +210,13 @@ def _cell(table: Table, cell: Cell, runs: tuple[RunState, ...]) -> PivotCell:
         runs=runs,
         ours=_estimate({run.seed: run.value for run in known if run.value is not None}) if alike else None,
         paper=_paper(table, cell),
+        facts=tuple(_fact(table, cell, records, name) for name in table.file.facts),
     )
+
+
+def _fact(table: Table, cell: Cell, records: Sequence[dict[str, Any]], name: FactName) -> Fact:
+    published = table.paper(cell)
+    return Fact(shown(records, name), published.facts.get(name) if published else None)
 
 
 def _estimate(values: Mapping[int, float]) -> Estimate:
