@@ -27,7 +27,7 @@ from harness.method.alignment import Alignment
 from harness.method.randomness import generator
 from harness.resolve import SettingError, resolve
 from harness.spec import Alignment as AlignmentSpec
-from harness.spec import Data, Model, Optimizer, OwnEncoder, Regularizer, TrainSpec, train_id
+from harness.spec import Data, MeanFlowSettings, Model, Optimizer, OwnEncoder, Regularizer, TrainSpec, train_id
 from harness.store import Store
 
 GRIDS = Path(__file__).parents[1] / "grids"
@@ -139,9 +139,12 @@ def test_it_draws_from_a_stream_of_its_own(dataset, encoder):
     assert first.abs().max() <= math.sqrt(6 / (16 + 24))  # xavier's bound
 
 
-def test_beside_a_regulariser_each_term_is_what_it_is_alone(dataset, encoder):
-    terms = {}
-    for name, spec in (("repa", SPEC), ("both", BOTH), ("dispersive", BOTH.model_copy(update={"alignment": None}))):
+@pytest.mark.parametrize("process", ["flow", "ddpm", "meanflow"])
+def test_beside_a_regulariser_each_term_is_what_it_is_alone(dataset, encoder, process):
+    changes = {"process": process, "meanflow": MeanFlowSettings() if process == "meanflow" else None}
+    arms, terms = {"repa": SPEC, "both": BOTH, "dispersive": BOTH.model_copy(update={"alignment": None})}, {}
+    for name, arm in arms.items():
+        spec = arm.model_copy(update=changes)
         trainee = Trainee(spec, CPU, encoder if spec.alignment else None)
         stir(trainee)
         terms[name] = trainee.step(dataset, 0)

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from harness.grid import Run
-from harness.gridfile import FactName
+from harness.gridfile import FactName, PaperFact, PaperValue
 from harness.spec import OWN_ENCODER
 
 PREFIX = "fact: "  # of their columns in the tidy table
@@ -35,6 +35,14 @@ class FactsFile(BaseModel):
     parameters: int
     projector_parameters: int | None = None
     encoder: EncoderRecord | None = None
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One fact of a row: of our runs ("" where none is measured), and of the paper's."""
+
+    words: str
+    paper: PaperFact | None
 
 
 @dataclass(frozen=True)
@@ -168,8 +176,15 @@ def _encoder_sentence(run: Run, file: FactsFile | None) -> str:
     return f"{block} {encoder.name} of timm, {size}, weights of sha256 {encoder.sha256[:12]}{source}."
 
 
-def shown(records: Sequence[Mapping[str, Any]], name: FactName) -> str:
-    """Return a fact of a cell from the records of its runs; where seeds disagree, each with its own; "" of none."""
+def stated(
+    names: Sequence[FactName], records: Sequence[Mapping[str, Any]], paper: PaperValue | None
+) -> tuple[Fact, ...]:
+    """Return the facts of a cell from the records of its runs, each beside what the paper says of it."""
+    return tuple(Fact(_said(records, name), paper.facts.get(name) if paper else None) for name in names)
+
+
+def _said(records: Sequence[Mapping[str, Any]], name: FactName) -> str:
+    """One fact in words; where seeds disagree, each with its own."""
     seeds: dict[str, list[str]] = {}
     for record in records:
         if words := record.get(f"{PREFIX}{name}"):

@@ -8,9 +8,8 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from harness.grid import Cell, Table
-from harness.gridfile import FactName, PaperFact
 from harness.report.collect import SAMPLING_COLUMNS, Metric, metric_named, protocol_columns
-from harness.report.facts import ENCODER, shown
+from harness.report.facts import ENCODER, Fact, stated
 from harness.report.labels import cell_name, place_words, row_label
 
 if TYPE_CHECKING:
@@ -64,14 +63,6 @@ class RunState:
     reason: str
     value: float | None
     protocol: str
-
-
-@dataclass(frozen=True)
-class Fact:
-    """One fact of a row: of our runs ("" where none is measured), and of the paper's."""
-
-    words: str
-    paper: PaperFact | None
 
 
 @dataclass(frozen=True)
@@ -210,13 +201,8 @@ def _cell(table: Table, cell: Cell, records: Sequence[dict[str, Any]], protocols
         runs=runs,
         ours=_estimate({run.seed: run.value for run in known if run.value is not None}) if alike else None,
         paper=_paper(table, cell),
-        facts=tuple(_fact(table, cell, records, name) for name in table.file.facts),
+        facts=stated(table.file.facts, records, table.paper(cell)),
     )
-
-
-def _fact(table: Table, cell: Cell, records: Sequence[dict[str, Any]], name: FactName) -> Fact:
-    published = table.paper(cell)
-    return Fact(shown(records, name), published.facts.get(name) if published else None)
 
 
 def _estimate(values: Mapping[int, float]) -> Estimate:
