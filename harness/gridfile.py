@@ -45,14 +45,27 @@ class Vary(Frozen):
     aside: bool = Field(False, description="printed beneath the table, outside its rows and columns")
 
 
+FactName = Literal["pre-training", "extra parameters", "external data", "parameters", "steps", "NFE"]
+Source = Literal["paper", "official", "authors", "secondary", "later"]
+
+
+class PaperFact(Frozen):
+    """What the paper says of a row in a column of facts, in its own words."""
+
+    says: Label
+    source: Source
+    confidence: Literal["H", "M", "L"]
+
+
 class PaperValue(Frozen):
     """One number of the paper, with its source and how sure we are of it."""
 
     at: Place
     value: Real
-    source: Literal["paper", "official", "authors", "secondary", "later"]
+    source: Source
     confidence: Literal["H", "M", "L"]
     note: str = ""
+    facts: dict[FactName, PaperFact] = Field({}, description="the paper's facts, printed beneath those of our runs")
 
 
 class GridFile(Frozen):
@@ -64,6 +77,7 @@ class GridFile(Frozen):
     value: str = Field("fid", description="metric shown in the cells")
     rows: str = Field(description="axis that makes the rows")
     columns: str | None = Field(None, description="axis that makes the columns")
+    facts: tuple[FactName, ...] = Field((), description="columns of facts before the values, computed from the runs")
     baseline: Place = Field({}, description="labels that turn a cell's place into that of its baseline")
     base: dict[str, Any] = Field({}, description="settings shared by all cells")
     axes: dict[Label, Annotated[dict[Label, dict[str, Any]], Field(min_length=1)]] = Field(
@@ -121,12 +135,17 @@ def _check_axes(file: GridFile, document: Document) -> None:
         axis = getattr(file, key)
         if axis is not None and axis not in file.axes:
             raise UserError(f"{document.where((key,))}: {key}: no axis '{axis}'{nearest(axis, file.axes)}")
+    if file.facts and file.columns:
+        raise UserError(f"{document.where(('facts',))}: facts: they belong to rows; a table with columns has no place")
     for index, vary in enumerate(file.vary):
         _check_vary(file, document, index, vary)
     _check_labels(file, document, ("baseline",), {axis: (label,) for axis, label in file.baseline.items()})
     for index, value in enumerate(file.paper):
         at = {axis: (label,) for axis, label in value.at.items()}
         _check_labels(file, document, ("paper", index, "at"), at, whole=True)
+        for name in value.facts.keys() - set(file.facts):
+            where = document.where(("paper", index, "facts", name))
+            raise UserError(f"{where}: paper.{index}.facts: '{name}' is no column of this table; add it to facts")
 
 
 def _check_vary(file: GridFile, document: Document, index: int, vary: Vary) -> None:

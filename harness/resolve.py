@@ -9,6 +9,8 @@ from typing import cast, get_args
 from harness import imported
 from harness.errors import UserError
 from harness.spec import (
+    OWN_ENCODER,
+    Alignment,
     Consistency,
     EvalSpec,
     Family,
@@ -85,6 +87,7 @@ def resolve(settings: Settings, scale: Scale, seed: int) -> Resolved:
         data=settings.data,
         model=model,
         regularizer=resolve_regularizer(settings, model.depth, process),
+        alignment=resolve_alignment(settings, model.depth),
         meanflow=settings.meanflow if process == "meanflow" else None,
         shortcut=settings.shortcut if process == "shortcut" else None,
         imm=settings.imm if process == "imm" else None,
@@ -214,6 +217,31 @@ def resolve_consistency(settings: Settings, scale: Scale) -> Consistency:
     if steps < parts:
         raise SettingError("consistency.epochs", f"{steps} steps are too few for a curriculum of {parts} parts")
     return Consistency(steps=steps, finest=finest)
+
+
+def resolve_alignment(settings: Settings, depth: int) -> Alignment | None:
+    """Keep exactly the fields that the chosen encoder uses."""
+    chosen = settings.alignment
+    if chosen.loss == "none":
+        return None
+    (block,) = _block_numbers(chosen.block, depth)
+    if block > depth:
+        raise SettingError("alignment.block", f"no block {block} in a network of {depth} blocks")
+    own = chosen.encoder == OWN_ENCODER
+    if own and chosen.own is None:
+        raise SettingError("alignment.own", f"encoder {OWN_ENCODER} needs a recipe: side, patch, steps, batch, …")
+    if own and chosen.own and chosen.own.side % chosen.own.patch:
+        raise SettingError("alignment.own.patch", f"{chosen.own.patch} does not divide the side of {chosen.own.side}")
+    return Alignment(
+        loss=chosen.loss,
+        coefficient=chosen.coefficient,
+        block=block,
+        hidden=chosen.hidden,
+        encoder=chosen.encoder,
+        weights=None if own else chosen.weights,
+        side=None if own else chosen.side,
+        own=chosen.own if own else None,
+    )
 
 
 def resolve_sampler(settings: Settings, process: Process) -> SamplerSettings:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from harness.values import Blocks, Count, Positive, Real, Seeds, Share, Whole, in_order
+from harness.values import Blocks, Count, OneBlock, Positive, Real, Seeds, Share, Whole, in_order
 
 LossName = Literal["infonce-l2", "infonce-cosine", "hinge", "covariance"]
 Precision = Literal["fp32", "bf16"]
@@ -22,6 +22,7 @@ SamplerName = Literal[
 ]  # fmt: skip
 Size = Literal["S", "B", "L", "XL"]
 Patch = Literal["2", "4", "8"]
+OWN_ENCODER = "own-vit"
 
 
 class Frozen(BaseModel):
@@ -88,6 +89,46 @@ class RegularizerSettings(Frozen):
         description="what is done to each feature over the group before its covariance is taken",
         json_schema_extra={"reading": "How the paper normalises Cov is not known to us."},
     )
+
+
+class OwnEncoder(Frozen):
+    """A ViT trained on the data set's own images and labels, for data that no public encoder knows."""
+
+    architecture: str = Field("test_vit", description="a VisionTransformer of timm, made without its weights")
+    side: Count = Field(description="images are resized to this height and width")
+    patch: Count = Field(description="height and width of a token, in pixels of the resized image")
+    steps: Count
+    batch: Count
+    shift: Share = Field(description="largest random shift of a training image, as a share of the side")
+    mirror: bool = Field(description="random left-right flips of the training images")
+    learning_rate: Positive = Field(2e-3, description="peak of its one cycle")
+    weight_decay: Annotated[Real, Field(ge=0)] = 0.05
+    label_smoothing: Share = 0.1
+    seed: Annotated[Whole, Field(ge=0)] = 0
+
+
+class AlignmentSettings(Frozen):
+    """REPA (Yu et al. 2024, arXiv 2410.06940): one block's output, projected, is aligned with a frozen encoder.
+
+    The defaults are those of its authors' code for SiT-XL/2 (its README, train.py and models/sit.py).
+    """
+
+    loss: Literal["none", "cosine"] = Field("none", description="cosine: minus the mean cosine similarity of tokens")
+    coefficient: Positive = Field(0.5, description="weight of the alignment")
+    block: OneBlock = Field(
+        "8/28", description="aligned block: an integer k (the k-th block's output), k/n (that share of the depth), last"
+    )
+    hidden: Count = Field(2048, description="width of the projector's two hidden layers")
+    encoder: str = Field(
+        "vit_base_patch14_dinov2.lvd142m",
+        description="frozen encoder: a model of timm with its weights' tag, or own-vit, trained as alignment.own says",
+    )
+    weights: Annotated[str, Field(pattern="^(published|[0-9a-f]{64})$")] = Field(
+        "published",
+        description="published: timm's weights of that name; or the sha256 of a file in <data>/encoders/",
+    )
+    side: Count | None = Field(None, description="side in pixels of the images the encoder sees; by default its own")
+    own: OwnEncoder | None = Field(None, description="how own-vit is made and trained")
 
 
 class SamplerSettings(Frozen):
@@ -198,6 +239,7 @@ class Settings(Frozen):
     )
     optimizer: Optimizer = Optimizer()
     regularizer: RegularizerSettings = RegularizerSettings()
+    alignment: AlignmentSettings = AlignmentSettings()
     meanflow: MeanFlowSettings = MeanFlowSettings()
     shortcut: ShortcutSettings = ShortcutSettings()
     imm: MomentMatchingSettings = MomentMatchingSettings()
@@ -247,6 +289,19 @@ class Consistency(Frozen):
     finest: Count
 
 
+class Alignment(Frozen):
+    """The alignment, concretely. What identifies the encoder is its recipe, its file's sha256, or its public name."""
+
+    loss: Literal["cosine"]
+    coefficient: float
+    block: int
+    hidden: int
+    encoder: str
+    weights: str | None = None
+    side: int | None = None
+    own: OwnEncoder | None = None
+
+
 class TrainSpec(Frozen):
     """One training. The horizon is not part of it: the rate is constant, so epoch 80 of 800 *is* the 80-epoch run."""
 
@@ -254,6 +309,7 @@ class TrainSpec(Frozen):
     data: Data
     model: Model
     regularizer: Regularizer | None
+    alignment: Alignment | None = None
     meanflow: MeanFlowSettings | None = None
     shortcut: ShortcutSettings | None = None
     imm: MomentMatchingSettings | None = None

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, PlainValidator
 
 Block = int | str
+BLOCK_WORDS = "legal: the number of a block from 1, k/n (that share of the depth), last"
 
 
 def refuse_bool(value: Any) -> Any:
@@ -24,8 +25,19 @@ def read_blocks(value: Any) -> Block | tuple[Block, ...]:
     """
     words = value if isinstance(value, list | tuple) else [value]
     if not words or not all(_is_block(word) for word in words):
-        raise ValueError("legal: the number of a block from 1, k/n (that share of the depth), last, all, or a list")
+        raise ValueError(f"{BLOCK_WORDS}, all, or a list")
     return tuple(words) if isinstance(value, list) else value
+
+
+def read_block(value: Any) -> Block:
+    """Read one tapped block: k, k/n or last.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if value == "all" or not _is_block(value):
+        raise ValueError(BLOCK_WORDS)
+    return value
 
 
 def _is_block(word: Any) -> bool:
@@ -65,4 +77,5 @@ Share = Annotated[Real, Field(ge=0, lt=1)]
 Positive = Annotated[Real, Field(gt=0)]
 Count = Annotated[Whole, Field(ge=1)]
 Blocks = Annotated[Block | tuple[Block, ...], PlainValidator(read_blocks)]
+OneBlock = Annotated[Block, PlainValidator(read_block)]
 Seeds = Annotated[tuple[int, ...], PlainValidator(read_seeds)]

@@ -14,13 +14,13 @@ import pytest
 import scipy.linalg
 import torch
 
-from harness.engine import fetch
+from harness.engine import fetch, supervised
+from harness.engine.cache import claim
 from harness.engine.data import ImageDataset, load_images
 from harness.engine.fetch import get
+from harness.engine.supervised import augment, build, fit, resize
 from harness.errors import UserError
-from harness.measure import classifier as classifier_module
-from harness.measure.cache import claim
-from harness.measure.classifier import RECIPES, augment, build, classifier, fit, resize
+from harness.measure.classifier import RECIPES, classifier
 from harness.measure.evaluate import check_measurable, measure
 from harness.measure.features import Extractor, extractor
 from harness.measure.metrics import DIRECTIONS, compare, fid, kid, kid_subset_size, precision_recall
@@ -153,7 +153,7 @@ def test_classifier_is_trained_once(
 ) -> None:
     train, test = digits
     first = classifier(train, test, cache)
-    monkeypatch.setattr(classifier_module, "fit", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(supervised, "fit", lambda *_: pytest.fail("trained again"))
     again = classifier(train, test, cache)
     images = torch.from_numpy(np.array(test.images[:7]))
     assert torch.equal(first.features(images), again.features(images))

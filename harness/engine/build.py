@@ -1,6 +1,7 @@
 """From a spec to modules: the one place where the two vocabularies meet."""
 
 from harness.method import consistency, ddpm, flow, imm
+from harness.method.alignment import Alignment
 from harness.method.backbone import DiT
 from harness.method.consistency import ConsistencyTraining
 from harness.method.imm import InductiveMomentMatching
@@ -45,11 +46,26 @@ def build_process(spec: TrainSpec) -> Process:
     return {"flow": flow, "ddpm": ddpm}[spec.process]
 
 
-def build_objective(spec: TrainSpec) -> Objective:
-    """Return the training objective of a spec; all arms of one seed begin with equal weights."""
+def build_objective(spec: TrainSpec, features: int | None = None) -> Objective:
+    """Return the training objective of a spec; all arms of one seed begin with equal weights.
+
+    features: width of the frozen encoder's features, where the spec aligns with one.
+    """
     net = build_net(spec)
     net.initialise(spec.seed)
-    return Objective(net, build_process(spec), _regularizer(spec.regularizer), spec.data.classes)
+    alignment = build_alignment(spec, features)
+    if alignment:
+        alignment.initialise(spec.seed)
+    return Objective(net, build_process(spec), _regularizer(spec.regularizer), spec.data.classes, alignment)
+
+
+def build_alignment(spec: TrainSpec, features: int | None) -> Alignment | None:
+    """Return the projector of a spec, its weights not yet drawn; None without an alignment."""
+    said = spec.alignment
+    if said is None:
+        return None
+    assert features is not None, "an alignment needs its encoder"
+    return Alignment(spec.model.width, said.hidden, features, said.block, said.coefficient)
 
 
 def _regularizer(spec: Regularizer | None) -> MethodRegularizer | None:

@@ -42,6 +42,14 @@ class Dataset(ABC):
     def batch(self, indices: np.ndarray, draws: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """Return x float32 (B, C, H, W) and y int64 (B,) of the items `indices` (B,) under `draws` of length B."""
 
+    @abstractmethod
+    def images_for(self, indices: np.ndarray, draws: tuple[Tensor, ...]) -> Tensor:
+        """Return the images, uint8 (B, C, H, W), that `batch` shows or encodes under the same draws.
+
+        Raises:
+            UserError: latents that were packed without their images.
+        """
+
 
 @dataclass(frozen=True)
 class ImageDataset(Dataset):
@@ -62,10 +70,13 @@ class ImageDataset(Dataset):
 
     def batch(self, indices: np.ndarray, draws: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """Return pixels u/127.5 − 1 and labels."""
-        x = torch.from_numpy(self.images[indices]).float() / 127.5 - 1  # (B, C, H, W)
-        if self.flip:
-            x = torch.where(draws[0][:, None, None, None], x.flip(-1), x)
+        x = self.images_for(indices, draws).float() / 127.5 - 1  # (B, C, H, W)
         return x, torch.from_numpy(self.labels[indices])
+
+    def images_for(self, indices: np.ndarray, draws: tuple[Tensor, ...]) -> Tensor:
+        """Return the same images, uint8 (B, C, H, W)."""
+        images = torch.from_numpy(self.images[indices])
+        return flipped_where(draws[0], images) if self.flip else images
 
 
 @dataclass(frozen=True)
@@ -80,6 +91,7 @@ class LatentDataset(Dataset):
     flipped: np.ndarray | None  # the same of the flipped images
     scale: float
     convention: str  # one of `MOMENTS`
+    photos: ImageDataset | None = None  # the images behind the latents, where they were kept
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -105,6 +117,20 @@ class LatentDataset(Dataset):
         # The clamp is the reference encoder's: its log-variance is an unbounded network output.
         sigma = torch.exp(0.5 * spread.clamp(-30, 20)) if self.convention == "mean,logvar" else spread
         return self.scale * (mean + sigma * draws[0]), y
+
+    def images_for(self, indices: np.ndarray, draws: tuple[Tensor, ...]) -> Tensor:
+        """Return the photographs behind the latents, uint8 (B, 3, H, W)."""
+        if self.photos is None:
+            raise UserError(
+                f"data set {self.name}: an encoder needs the images behind the latents (images.npy), and they were "
+                f"packed without; encode again with --keep-images"
+            )
+        return self.photos.images_for(indices, draws[-1:])  # flips are the last of the draws
+
+
+def flipped_where(chosen: Tensor, images: Tensor) -> Tensor:
+    """Flip the `chosen`, bool (B,), of some images (B, C, H, W) left to right."""
+    return torch.where(chosen[:, None, None, None], images.flip(-1), images)
 
 
 def load(name: str, split: str, root: Path, flip: bool = False) -> Dataset:
@@ -173,7 +199,8 @@ def _load_latents(name: str, split: str, root: Path, flip: bool) -> LatentDatase
         )
     moments, labels, flipped = arrays[0], arrays[1].astype(np.int64), arrays[2] if flip else None
     classes, scale = int(meta["classes"]), float(meta["scale"])
-    return LatentDataset(name, split, labels, classes, meta["sha256"], moments, flipped, scale, meta["moments"])
+    photos = _latent_images(name, split, root, flip) if "images_sha256" in meta else None
+    return LatentDataset(name, split, labels, classes, meta["sha256"], moments, flipped, scale, meta["moments"], photos)
 
 
 @functools.lru_cache(maxsize=2)

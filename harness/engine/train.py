@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from harness.engine import checkpoint
 from harness.engine.build import build_objective
 from harness.engine.data import Dataset, positions
+from harness.engine.encoder import Encoder
 from harness.errors import Diverged
 from harness.files import read_jsonl, write_bytes
 from harness.method.losses import floor
@@ -39,12 +40,13 @@ class Cadence:
 
 
 class Trainee:
-    """Everything that a training step changes: the network, its EMA, and AdamW's moments."""
+    """Everything that a training step changes: the network, its EMA, AdamW's moments and, with REPA, the projector."""
 
-    def __init__(self, spec: TrainSpec, device: torch.device) -> None:
+    def __init__(self, spec: TrainSpec, device: torch.device, encoder: Encoder | None = None) -> None:
         self.spec = spec
         self.device = device
-        self.objective: Objective = build_objective(spec).to(device)
+        self.encoder = encoder.to(device) if encoder else None  # frozen: no part of what is trained or stored
+        self.objective: Objective = build_objective(spec, encoder.width if encoder else None).to(device)
         self.net = self.objective.net
         self.ema = AveragedModel(self.net, multi_avg_fn=get_ema_multi_avg_fn(spec.ema))
         self.ema.n_averaged.fill_(1)  # the average starts at the initial weights, as in the public DiT code
@@ -52,7 +54,7 @@ class Trainee:
             self.objective.process = self.objective.process.with_average(self.ema.module)
         rates = spec.optimizer
         self.optimizer = torch.optim.AdamW(
-            [p for p in self.net.parameters() if p.requires_grad],
+            self._trained().values(),
             lr=rates.learning_rate,
             betas=(rates.beta1, rates.beta2),
             weight_decay=rates.weight_decay,
@@ -63,10 +65,12 @@ class Trainee:
         """Take training step `step` (counted from 0) and return its loss terms, detached."""
         spec, size = self.spec, self.spec.batch
         indices = positions(spec.seed, step, size, len(dataset))
-        x, y = dataset.batch(indices, dataset.draw(size, generator(spec.seed, "augmentation", step)))
+        augmentation = dataset.draw(size, generator(spec.seed, "augmentation", step))
+        x, y = dataset.batch(indices, augmentation)
         draws = draw(self.objective.process, self.objective.regularizer, x.shape, spec.label_drop, spec.seed, step)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=spec.precision == "bf16"):
-            terms = self.objective(x.to(self.device), y.to(self.device), draws.to(self.device))
+            features = self.encoder(dataset.images_for(indices, augmentation).to(self.device)) if self.encoder else None
+            terms = self.objective(x.to(self.device), y.to(self.device), draws.to(self.device), features)
         self.optimizer.zero_grad()
         terms["loss"].backward()
         self.optimizer.step()
@@ -75,8 +79,16 @@ class Trainee:
 
     def gradient_norm(self) -> float:
         """Return the ℓ2 norm of the last step's gradient."""
-        gradients = [p.grad for p in self.net.parameters() if p.grad is not None]
+        gradients = [p.grad for p in self.objective.parameters() if p.grad is not None]
         return float(torch.nn.utils.get_total_norm(gradients))
+
+    def _trained(self) -> dict[str, nn.Parameter]:
+        """All that AdamW updates: the network's parameters by their own names, then "alignment.projector. …"."""
+        named = self.objective.named_parameters()
+        return {name.removeprefix("net."): p for name, p in named if p.requires_grad}
+
+    def _projector(self) -> dict[str, Tensor]:
+        return {name: t for name, t in self.objective.state_dict().items() if name.startswith("alignment.")}
 
     def weights(self) -> dict[str, Tensor]:
         """Return network and EMA under the names of `checkpoint.load_weights`."""
@@ -90,9 +102,11 @@ class Trainee:
 
     def state(self) -> dict[str, Tensor]:
         """Return all that a resumed training needs beside its step."""
-        names = [name for name, p in self.net.named_parameters() if p.requires_grad]
+        names = list(self._trained())
         moments = self.optimizer.state_dict()["state"]
-        return self.weights() | {f"{m}.{names[i]}": s[m] for i, s in moments.items() for m in MOMENTS}
+        return (
+            self.weights() | self._projector() | {f"{m}.{names[i]}": s[m] for i, s in moments.items() for m in MOMENTS}
+        )
 
     def restore(self, tensors: dict[str, Tensor], step: int) -> None:
         """Take back what `state` gave."""
@@ -101,8 +115,10 @@ class Trainee:
             return {name.removeprefix(f"{kind}."): t for name, t in tensors.items() if name.startswith(f"{kind}.")}
 
         self.net.load_state_dict(part("model"))
+        if self.objective.alignment:
+            self.objective.alignment.load_state_dict(part("alignment"))
         self.ema.module.load_state_dict(part("ema"))
-        names = [name for name, p in self.net.named_parameters() if p.requires_grad]
+        names = list(self._trained())
         moments = {m: part(m) for m in MOMENTS}
         content = self.optimizer.state_dict()
         content["state"] = {
@@ -151,13 +167,14 @@ def train(
     keep: Collection[int],
     cadence: Cadence,
     beat: Callable[[int], None],
+    encoder: Encoder | None = None,
 ) -> None:
     """Train until the last step of `keep`, and keep the weights of each of them in `folder`.
 
     Goes on from the folder's checkpoint where there is one; weights that are kept already are not made again. Steps
     that lie before the checkpoint are trained for in a folder of their own, so that nothing stored is lost.
     A spec that begins from imported weights finds them kept as those of step 0.
-    `beat(step)` is called after every step.
+    `beat(step)` is called after every step. `encoder`: the frozen one that the spec aligns with.
 
     Raises:
         Diverged: a loss or gradient is not finite; the checkpoint before it stays.
@@ -171,10 +188,10 @@ def train(
                 behind
             ):  # left by a job that was killed, and too far on for this one
                 shutil.rmtree(aside)
-            _advance(spec, dataset, folder, aside, aside / "train.jsonl", behind, cadence, beat)
+            _advance(spec, dataset, folder, aside, aside / "train.jsonl", behind, cadence, beat, encoder)
             shutil.rmtree(aside)
         if wanted - behind:
-            _advance(spec, dataset, folder, folder, log, wanted - behind, cadence, beat)
+            _advance(spec, dataset, folder, folder, log, wanted - behind, cadence, beat, encoder)
 
 
 @contextmanager
@@ -197,9 +214,10 @@ def _advance(
     wanted: Collection[int],
     cadence: Cadence,
     beat: Callable[[int], None],
+    encoder: Encoder | None,
 ) -> None:
     """Train from the checkpoint in `state` to the last of the wanted steps, and keep their weights in `kept`."""
-    trainee = Trainee(spec, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    trainee = Trainee(spec, torch.device("cuda" if torch.cuda.is_available() else "cpu"), encoder)
     step, last = _resume(trainee, state, log), max(wanted)
     if spec.weights and step == 0:
         trainee.begin(kept)

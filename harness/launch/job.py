@@ -74,6 +74,7 @@ class Job:
             UserError: the data set is missing or is not the one described, or a measurement could not be made.
         """
         from harness.engine.data import load
+        from harness.engine.encoder import check_encoder
         from harness.engine.vae import check_decoder
         from harness.measure.evaluate import check_measurable
 
@@ -90,6 +91,8 @@ class Job:
                 f"the scale says {expected[:3]} in {expected[3]}"
             )
         check_decoder(said.name, self.data)
+        if self.train.alignment:
+            check_encoder(self.train.alignment, dataset, self.data)
         for evaluation in {e.evaluation for e in self.evaluations}:
             check_measurable(said.name, evaluation.reference, evaluation.features, self.data)
 
@@ -170,21 +173,30 @@ class Job:
             raise diverged
 
     def _train(self, folder: Path, heart: "Heart") -> None:
+        from harness.engine.checkpoint import weights_path
         from harness.engine.data import load
+        from harness.engine.encoder import load_encoder
         from harness.engine.train import Cadence, train
         from harness.engine.weights import place
+        from harness.launch.facts import record_facts
 
+        scratch, steps = self.store.scratch_folder(self.train_id), {e.step for e in self.missing()}
         if self.train.weights:
-            place(self.train, self.weights, self.store.scratch_folder(self.train_id))
+            place(self.train, self.weights, scratch)
+        untrained = any(not weights_path(scratch, step).is_file() for step in steps)
+        encoder = load_encoder(self.train, self.data, self.store.scratch / ".cache") if untrained else None
+        if untrained or not self.train.alignment:  # a run that is only measured again keeps its encoder's record
+            record_facts(folder, self.train, encoder)
         dataset = load(self.train.data.name, "train", self.data, self.train.data.flip)
         train(
             self.train,
             dataset,
-            self.store.scratch_folder(self.train_id),
+            scratch,
             folder / "train.jsonl",
-            {e.step for e in self.missing()},
+            steps,
             Cadence(self.resources.log_every, self.resources.checkpoint_minutes * 60),
             lambda step: heart.set("training", step),
+            encoder,
         )
 
     def _evaluate(self, spec: EvalSpec, heart: "Heart") -> None:

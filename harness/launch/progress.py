@@ -48,8 +48,9 @@ class Watch:
             self.running.pop(job.train_id, None)
             self.ended += 1
             self.steps_ended += job.steps + 1
-        what = job.train.regularizer
-        name = " ".join(filter(None, (what.kind, what.loss, what.noise))) if what else "baseline"
+        what, aligned = job.train.regularizer, job.train.alignment
+        name = " ".join(filter(None, (what.kind, what.loss, what.noise))) if what else ""
+        name = " + ".join(filter(None, (name, f"aligned with {aligned.encoder}" if aligned else ""))) or "baseline"
         end = f"{outcome.state}: {outcome.message}" if outcome.message else outcome.state
         self.console.print(f"{self.ended}/{self.total} {job.train_id} {name}, seed {job.train.seed}: {end}")
 

@@ -1,44 +1,13 @@
-"""A small classifier per data set whose pooled features stand for Inception's where images are tiny or grey.
+"""A small classifier per data set whose pooled features stand for Inception's where images are tiny or grey."""
 
-It is trained once, on the CPU and in one thread, so that neither the number of cores nor of processes changes it, and
-kept as `<cache>/classifier-<data set>-<hash>.safetensors` beside a .json that says how it was made and how good it is.
-"""
-
-import hashlib
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from harness.engine.convert import own_file
-from harness.engine.data import ImageDataset, positions
+from harness.engine.data import ImageDataset
+from harness.engine.supervised import Recipe, Trained, resize, trained
 from harness.errors import UserError
-from harness.files import replace, write_json
-from harness.measure.cache import claim
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """All that makes a classifier from a data set: AdamW, one cycle of the learning rate, cross-entropy."""
-
-    side: int  # images are resized to this height and width
-    steps: int
-    batch: int
-    shift: float  # largest random shift, as a share of the side
-    mirror: bool  # random left-right flips
-    learning_rate: float = 3e-3  # the peak
-    weight_decay: float = 0.05
-    label_smoothing: float = 0.1
-    architecture: str = "test_resnet"  # timm's smallest ResNet: 0.37 M parameters, 96 features
-    seed: int = 0
-
 
 RECIPES = {
     "digits": Recipe(side=16, steps=200, batch=64, shift=0.1, mirror=False),
@@ -48,12 +17,8 @@ RECIPES = {
 
 
 @dataclass(frozen=True)
-class Classifier:
-    """A trained network; `record` is its .json: recipe, test accuracy, sha256 of the weights, versions."""
-
-    network: nn.Module
-    side: int
-    record: dict[str, Any]
+class Classifier(Trained):
+    """A network whose features are compared."""
 
     def features(self, images: Tensor) -> Tensor:
         """Return the pooled features before the last layer, float32 (B, D), of uint8 images (B, C, H, W)."""
@@ -67,14 +32,8 @@ def classifier(train: ImageDataset, test: ImageDataset, cache: Path) -> Classifi
     Raises:
         UserError: no recipe for the data set, or a cache that is damaged or cannot be written.
     """
-    recipe = recipe_of(train.name)
-    made_of = _ingredients(recipe, train, test)
-    name = f"classifier-{train.name}-{hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:12]}"
-    record_path = cache / f"{name}.json"  # written last: where it is, the weights are
-    with claim(record_path) as missing:
-        if missing:
-            _make(recipe, train, test, cache / f"{name}.safetensors", record_path, made_of)
-    return _read(recipe, train, record_path)
+    made = trained("classifier", recipe_of(train.name), train, test, cache)
+    return Classifier(made.network, made.side, made.record)
 
 
 def recipe_of(dataset: str) -> Recipe:
@@ -86,102 +45,3 @@ def recipe_of(dataset: str) -> Recipe:
     if dataset not in RECIPES:
         raise UserError(f"features 'classifier': no recipe for data set {dataset}; legal: {', '.join(RECIPES)}")
     return RECIPES[dataset]
-
-
-def _ingredients(recipe: Recipe, train: ImageDataset, test: ImageDataset) -> dict[str, Any]:
-    import timm
-
-    content = {"train": train.content, "test": test.content}
-    return {"recipe": asdict(recipe), "content": content, "timm": timm.__version__, "torch": torch.__version__}
-
-
-def _make(
-    recipe: Recipe, train: ImageDataset, test: ImageDataset, path: Path, record_path: Path, made_of: dict[str, Any]
-) -> None:
-    from safetensors.torch import save_file
-
-    network = fit(recipe, train)
-    tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    replace(path, lambda temporary: save_file(tensors, temporary))
-    weights = hashlib.sha256(path.read_bytes()).hexdigest()
-    write_json(record_path, {"accuracy": accuracy(network, recipe, test), "weights": weights, **made_of})
-
-
-def _read(recipe: Recipe, train: ImageDataset, record_path: Path) -> Classifier:
-    from safetensors.torch import load_file
-
-    network, path = build(recipe, train), record_path.with_suffix(".safetensors")
-    with own_file(record_path, record_path):
-        record = json.loads(record_path.read_text())
-        weights, _ = record["weights"], record["accuracy"]
-    with own_file(path, record_path):
-        if hashlib.sha256(path.read_bytes()).hexdigest() != weights:
-            raise ValueError(f"its sha256 is not the one in {record_path.name}")
-        network.load_state_dict(load_file(path))
-    return Classifier(network.eval().requires_grad_(False), recipe.side, record)
-
-
-def build(recipe: Recipe, dataset: ImageDataset) -> nn.Module:
-    """Return the untrained network, its weights drawn from torch's current seed."""
-    import timm
-
-    network = timm.create_model(recipe.architecture, in_chans=dataset.shape[0], num_classes=dataset.classes)
-    return network.to(memory_format=torch.channels_last)  # a third faster on CPUs
-
-
-def fit(recipe: Recipe, dataset: ImageDataset) -> nn.Module:
-    """Train a network; the same weights, bit for bit, whenever it is called on one machine."""
-    with _one_thread(), torch.random.fork_rng(devices=()):
-        torch.manual_seed(recipe.seed)
-        network = build(recipe, dataset).train()
-        optimizer = torch.optim.AdamW(network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=recipe.steps)
-        for step in range(recipe.steps):
-            indices = positions(recipe.seed, step, recipe.batch, len(dataset))
-            x = augment(torch.from_numpy(dataset.images[indices]), recipe)
-            loss = F.cross_entropy(
-                network(x), torch.from_numpy(dataset.labels[indices]), label_smoothing=recipe.label_smoothing
-            )
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-    return network.eval()
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums over threads depend on their number."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-def augment(images: Tensor, recipe: Recipe) -> Tensor:
-    """Resize uint8 images (B, C, H, W) as `resize` does, each shifted and mirrored at random."""
-    B, C = images.shape[:2]
-    theta = torch.zeros(B, 2, 3)  # output position → input position, both in [−1, 1]
-    theta[:, 0, 0] = torch.where(torch.rand(B) < 0.5, -1.0, 1.0) if recipe.mirror else 1.0
-    theta[:, 1, 1] = 1.0
-    theta[:, :, 2] = (torch.rand(B, 2) * 2 - 1) * 2 * recipe.shift
-    grid = F.affine_grid(theta, [B, C, recipe.side, recipe.side], align_corners=False)
-    x = images.float() / 127.5 - 1
-    return F.grid_sample(x, grid, padding_mode="border", align_corners=False)  # (B, C, side, side)
-
-
-def resize(images: Tensor, side: int) -> Tensor:
-    """Return uint8 images (B, C, H, W) in [−1, 1], bilinearly resized to `side`."""
-    return F.interpolate(images.float() / 127.5 - 1, size=(side, side), mode="bilinear", align_corners=False)
-
-
-@torch.no_grad()
-def accuracy(network: nn.Module, recipe: Recipe, dataset: ImageDataset) -> float:
-    """Return the share of images that the network names rightly."""
-    right = 0
-    for indices in np.array_split(np.arange(len(dataset)), max(1, len(dataset) // 500)):
-        logits = network(resize(torch.from_numpy(dataset.images[indices]), recipe.side))
-        right += int((logits.argmax(1).numpy() == dataset.labels[indices]).sum())
-    return right / len(dataset)

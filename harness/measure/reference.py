@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.engine.cache import claim
 from harness.engine.convert import own_file
 from harness.engine.data import ImageDataset
 from harness.files import replace
-from harness.measure.cache import claim
 from harness.measure.features import Extractor
 
 

@@ -1,5 +1,7 @@
 """The paper on one page: L(X) = E[L_diff] + λ · L_reg, with L_reg on the outputs of tapped blocks.
 
+REPA, to which the paper compares itself, adds a term of its own to the same sum (`alignment.py`).
+
 Baseline: no regulariser. Dispersive: one view, `losses.disperse`. Contrastive: a second view of the same images with
 its own noise and time, `losses.contrast`; the denoising loss is taken on the first view only, and the second one is
 computed no further than the last tapped block (our reading: the paper does not say).
@@ -12,6 +14,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from harness.method.alignment import Alignment
 from harness.method.backbone import DiT
 from harness.method.guidance import Network
 from harness.method.losses import Potential, contrast, disperse
@@ -164,37 +167,53 @@ def draw(
 class Objective(nn.Module):
     """Loss of a training step; the module that DistributedDataParallel wraps.
 
-    Holds no weights but the network's. num_classes: the index of the null label.
+    Holds no weights but the network's and, with REPA, the projector's. num_classes: the index of the null label.
     """
 
-    def __init__(self, net: DiT, process: Process, regularizer: Regularizer | None, num_classes: int) -> None:
+    def __init__(
+        self,
+        net: DiT,
+        process: Process,
+        regularizer: Regularizer | None,
+        num_classes: int,
+        alignment: Alignment | None = None,
+    ) -> None:
         super().__init__()
         self.net = net
         self.process = process
         self.regularizer = regularizer
         self.num_classes = num_classes
+        self.alignment = alignment
 
-    def forward(self, x: Tensor, y: Tensor, draws: Draws) -> dict[str, Tensor]:
+    def forward(self, x: Tensor, y: Tensor, draws: Draws, features: Tensor | None = None) -> dict[str, Tensor]:
         """x (N, C, H, W), y (N,) → scalars "loss" (to differentiate), "denoising"; where there is a regulariser,
-        "regularizer" (L_reg, before λ); where the loss weighs errors, "squared_error" (before that, averaged over
-        C H W). N must be a multiple of the group."""
+        "regularizer" (L_reg, before λ), and "alignment" in the same way; where the loss weighs errors, "squared_error"
+        (before that, averaged over C H W). N must be a multiple of the group.
+
+        features (N, T, E): those of the frozen encoder, where there is an alignment.
+        """
         y = torch.where(draws.dropped, self.num_classes, y)
         blocks = self.regularizer.blocks if self.regularizer else ()
-        denoising, told, h = self._denoise(x, y, draws, blocks)
-        if self.regularizer is None:
-            return {"loss": denoising, "denoising": denoising.detach(), **told}
-        value = self._regularize(self.regularizer, h, x, y, draws)
-        total = denoising + self.regularizer.weight * value
-        return {"loss": total, "denoising": denoising.detach(), "regularizer": value.detach(), **told}
+        taps = (*blocks, self.alignment.block) if self.alignment else blocks
+        denoising, told, h = self._denoise(x, y, draws, taps)
+        total, terms = denoising, {"denoising": denoising.detach(), **told}
+        if self.regularizer:
+            value = self._regularize(self.regularizer, h[: len(blocks)], x, y, draws)
+            total, terms["regularizer"] = total + self.regularizer.weight * value, value.detach()
+        if self.alignment:
+            assert features is not None
+            value = self.alignment(h[-1], features)
+            total, terms["alignment"] = total + self.alignment.coefficient * value, value.detach()
+        return {"loss": total, **terms}
 
     def _denoise(
-        self, x: Tensor, y: Tensor, draws: Draws, blocks: Sequence[int]
+        self, x: Tensor, y: Tensor, draws: Draws, taps: Sequence[int]
     ) -> tuple[Tensor, dict[str, Tensor], list[Tensor]]:
         """The process's loss, what else to log of it, and the tapped block outputs."""
         if not isinstance(self.process, WeighsErrors):
-            per_sample, h = self.process.loss(self.net, x, y, draws.t, draws.noise, blocks)
+            per_sample, h = self.process.loss(self.net, x, y, draws.t, draws.noise, taps)
             return per_sample.mean(), {}, h
-        error, h = self.process.squared_error(self.net, x, y, draws.t, draws.noise, blocks)
+        error, h = self.process.squared_error(self.net, x, y, draws.t, draws.noise, taps)
         return self.process.weigh(error).mean(), {"squared_error": error.detach().mean() / x[0].numel()}, h
 
     def _regularize(self, regularizer: Regularizer, h: list[Tensor], x: Tensor, y: Tensor, draws: Draws) -> Tensor:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.files import replace
 from harness.grid import Cell, Run, Table
+from harness.report.facts import PREFIX, fact_columns
 from harness.report.labels import place_words
 from harness.spec import SamplerSettings, TrainSpec
 from harness.store import Store
@@ -97,7 +98,7 @@ def collect(store: Store, tables: Sequence[Table]) -> pd.DataFrame:
             for run in cell.runs:
                 if run.eval_id not in found:
                     found[run.eval_id] = read_outcome(store, run)
-                records.extend(_rows(table, cell, run, found[run.eval_id]))
+                records.extend(_rows(store, table, cell, run, found[run.eval_id]))
     return _frame(records)
 
 
@@ -149,13 +150,14 @@ def _checked(measurement: Measurement, run: Run) -> Outcome:
     return Outcome("done", "", measurement)
 
 
-def _rows(table: Table, cell: Cell, run: Run, outcome: Outcome) -> Iterator[dict[str, Any]]:
+def _rows(store: Store, table: Table, cell: Cell, run: Run, outcome: Outcome) -> Iterator[dict[str, Any]]:
     identity = _identity(table, cell, run)
     measurement, wanted = outcome.measurement, table.file.value
     if measurement is None:
         yield identity | _result(wanted, None, outcome.state, outcome.reason)
         return
     measured = {**measurement.protocol.model_dump(), "nfe": measurement.nfe}
+    measured |= fact_columns(table.file.facts, run, store.run_folder(run.train_id), measurement.nfe)
     identity = measured | identity | {"features_note": measurement.protocol.features_note}
     identity["protocol"] = _short(identity)
     for metric, value in ({wanted: None} | measurement.metrics).items():
@@ -250,4 +252,4 @@ def _column(values: list[Any]) -> Any:
 
 def protocol_columns(frame: pd.DataFrame) -> list[str]:
     """Return the columns that must agree for two numbers to be comparable."""
-    return [name for name in frame.columns if name not in COLUMNS]
+    return [name for name in frame.columns if name not in COLUMNS and not name.startswith(PREFIX)]

@@ -102,6 +102,19 @@ FIXED: tuple[tuple[str, str, Condition], ...] = (
     ),
 )
 
+ALIGNED = (
+    (
+        "Training with REPA",
+        "REPA’s authors train with β2 = 0.999 and clip gradients to norm 1. Ours are trained like the runs beside "
+        "them, so that the alignment is all that differs.",
+    ),
+    (
+        "REPA’s block",
+        "Its authors align block 8 of the 28 of SiT-XL/2. In a network of another depth ours is the block at the same "
+        "share of it, rounded up.",
+    ),
+)
+
 
 OF_PROCESSES: tuple[tuple[Process, str, str], ...] = (
     (
@@ -157,4 +170,7 @@ def fixed_readings(runs: Collection[Run]) -> list[FixedReading]:
         depending = len({run.train_id for run in runs if run.train.process == process})
         if depending:
             found.append(FixedReading(subject, sentence, counted(depending, "training")))
+    aligned = {run.train_id for run in runs if run.train.alignment}
+    if aligned:
+        found += [FixedReading(subject, sentence, counted(len(aligned), "training")) for subject, sentence in ALIGNED]
     return found

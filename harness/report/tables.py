@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.grid import Cell, Table
 from harness.report.collect import SAMPLING_COLUMNS, Metric, metric_named, protocol_columns
+from harness.report.facts import ENCODER, Fact, stated
 from harness.report.labels import cell_name, place_words, row_label
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class PivotCell:
     runs: tuple[RunState, ...]
     ours: Estimate | None
     paper: PaperNumber | None
+    facts: tuple[Fact, ...] = ()
     change: Change | None = None
     is_baseline: bool = False
     is_best: bool = False
@@ -116,6 +118,7 @@ class Pivot:
     cells: tuple[PivotCell, ...]
     protocols: Mapping[str, Protocol]
     features_notes: tuple[str, ...]
+    encoders: tuple[str, ...]
 
     @property
     def baselines(self) -> tuple[PivotCell, ...]:
@@ -147,17 +150,18 @@ def pivot(table: Table, frame: "pd.DataFrame") -> Pivot:
     mine = frame[(frame["table"] == table.name) & (frame["metric"] == table.file.value)]
     records: list[dict[str, Any]] = mine.to_dict("records")  # type: ignore[assignment]
     protocols = _protocols(records, protocol_columns(frame))
-    by_cell: dict[str, list[RunState]] = {}
+    by_cell: dict[str, list[dict[str, Any]]] = {}
     for record in records:
-        by_cell.setdefault(record["cell"], []).append(_run_state(record, protocols))
+        by_cell.setdefault(record["cell"], []).append(record)
     metric = metric_named(table.file.value)
-    cells = _compared(table, [_cell(table, cell, tuple(by_cell[place_words(cell)])) for cell in table.cells])
+    cells = _compared(table, [_cell(table, cell, by_cell[place_words(cell)], protocols) for cell in table.cells])
     cells = _best_marked(cells, metric) if table.scale.meaningful else cells
     columns, rows = _laid_out(table, [cell for cell in cells if not cell.source.aside])
     notes = sorted({record["features_note"] for record in records} - {""})
     letters = {letter: protocol for protocol, letter in protocols.items()}
     asides = tuple(cell for cell in cells if cell.source.aside)
-    return Pivot(table, metric, columns, rows, asides, tuple(cells), letters, tuple(notes))
+    encoders = tuple(sorted({record.get(ENCODER, "") for record in records} - {""}))
+    return Pivot(table, metric, columns, rows, asides, tuple(cells), letters, tuple(notes), encoders)
 
 
 def _protocols(records: Sequence[dict[str, Any]], columns: Sequence[str]) -> dict[Protocol, str]:
@@ -185,7 +189,8 @@ def _run_state(record: dict[str, Any], protocols: Mapping[Protocol, str]) -> Run
     )
 
 
-def _cell(table: Table, cell: Cell, runs: tuple[RunState, ...]) -> PivotCell:
+def _cell(table: Table, cell: Cell, records: Sequence[dict[str, Any]], protocols: Mapping[Protocol, str]) -> PivotCell:
+    runs = tuple(_run_state(record, protocols) for record in records)
     known = [run for run in runs if run.value is not None]
     alike = len({run.protocol for run in known}) == 1
     return PivotCell(
@@ -196,6 +201,7 @@ def _cell(table: Table, cell: Cell, runs: tuple[RunState, ...]) -> PivotCell:
         runs=runs,
         ours=_estimate({run.seed: run.value for run in known if run.value is not None}) if alike else None,
         paper=_paper(table, cell),
+        facts=stated(table.file.facts, records, table.paper(cell)),
     )
 
 
