@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from harness.engine.distributed import ALONE
 from harness.files import read_json, read_jsonl
 from harness.grid import load_table
 from harness.launch import job as job_module
@@ -169,7 +170,7 @@ def test_a_side_training_that_was_killed_does_not_overshoot_the_next(tmp_path, d
 def test_one_writer_per_run(tmp_path, data, monkeypatch):
     without_measuring(monkeypatch)
     job = make_jobs(tmp_path, data)[0]
-    with job._alone():
+    with job._alone(ALONE):
         assert job().state == "skipped"
         assert not (tmp_path / "results").exists()
     assert job().state == "done"

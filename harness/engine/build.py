@@ -1,12 +1,17 @@
 """From a spec to modules: the one place where the two vocabularies meet."""
 
+from functools import partial
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
 from harness.method import ddpm, flow
 from harness.method.backbone import DiT
 from harness.method.losses import Potential
 from harness.method.meanflow import MeanFlow
 from harness.method.objective import Objective, Process
 from harness.method.objective import Regularizer as MethodRegularizer
-from harness.spec import Regularizer, TrainSpec
+from harness.spec import Regularizer, Resources, TrainSpec
 
 
 def build_net(spec: TrainSpec) -> DiT:
@@ -57,3 +62,15 @@ def _regularizer(spec: Regularizer | None) -> MethodRegularizer | None:
         noise=spec.noise or "independent",
         gap=spec.gap or 0.0,
     )
+
+
+def equip_blocks(net: DiT, resources: Resources) -> None:
+    """Compile each block, and let each be computed again in the backward pass, where the resources say so.
+
+    Block by block, because all are alike: one compilation serves them all. A block computed again keeps its input only.
+    """
+    for block in net.blocks:
+        if resources.compile:
+            block.forward = torch.compile(block.forward)
+        if resources.checkpoint_blocks:
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)

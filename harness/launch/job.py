@@ -9,21 +9,26 @@ import platform
 import threading
 import time
 import traceback
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from filelock import FileLock, Timeout
 
 from harness.errors import Diverged, UserError
 from harness.files import read_json, remove_temporaries, write_json
 from harness.grid import Run
+from harness.resolve import SettingError, check_resources
 from harness.spec import EvalSpec, Resources, TrainSpec, canonical, eval_id, train_id
 from harness.store import HEARTBEAT_SECONDS, Store
 
+if TYPE_CHECKING:
+    from harness.engine.distributed import World
+
 THUMBNAILS = (2, 10)
+Say = Callable[[str, int], None]  # what is being done, and the training's step
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,17 @@ class Job:
         error = read_json(self.store.run_folder(self.train_id) / "error.json")
         return isinstance(error, dict) and error.get("class") == "diverged"
 
+    def check_shares(self, processes: int | None) -> None:
+        """Refuse a training that its processes cannot share; processes: how many they are, if not as the spec says.
+
+        Raises:
+            UserError: naming the setting to mend.
+        """
+        try:
+            check_resources(self.train, self.resources, processes)
+        except SettingError as error:
+            raise UserError(f"{error.key}: {error}") from None
+
     def check(self) -> None:
         """Refuse now what could only fail later, at the end of a long training.
 
@@ -74,8 +90,6 @@ class Job:
         from harness.engine.data import load
         from harness.measure.evaluate import check_measurable
 
-        if self.resources.gpus > 1:
-            raise UserError(f"resources.gpus: a run trains on one GPU, found {self.resources.gpus}; say 0 or 1")
         said = self.train.data
         dataset = load(said.name, "train", self.data, said.flip)
         found, expected = (*dataset.shape, dataset.classes), (said.channels, said.size, said.size, said.classes)
@@ -88,22 +102,51 @@ class Job:
             check_measurable(said.name, evaluation.reference, evaluation.features, self.data)
 
     def __call__(self) -> Outcome:
-        """Make what is missing. Never raises: a failure is stored in the run's folder and returned."""
-        try:
-            if not self.missing():
-                return Outcome("done", "nothing was missing")
-            with self._alone():
-                return self._work(self.store.run_folder(self.train_id))
-        except Timeout:
-            return Outcome("skipped", "another job is at work on this training")
-        except Exception as error:  # whatever went wrong in this run must not stop its neighbours
-            return self.fail(error)
+        """Make what is missing, together with the processes that share the run; all of them must call this.
 
-    def _alone(self) -> AbstractContextManager[object]:
-        """Lock the training's folder, without waiting: one writer per run. A process that is killed lets go of it."""
+        A failure is stored in the run's folder and returned. Among several processes it is raised then, because only
+        the end of this process can end the others' waiting for it.
+        """
+        from harness.engine.distributed import joined
+
+        with joined() as world:
+            try:
+                if not world.decide(self.missing):
+                    return Outcome("done", "nothing was missing")
+                with self._alone(world):
+                    return self._work(world)
+            except Timeout:
+                return Outcome("skipped", "another job is at work on this training")
+            except Exception as error:  # whatever went wrong in this run must not stop its neighbours
+                outcome = self.fail(error) if world.leads else Outcome("failed", str(error))
+                if world.size > 1 and not isinstance(error, Diverged):  # what diverges does so in all of them
+                    raise
+                return outcome
+
+    @contextmanager
+    def _alone(self, world: "World") -> Iterator[None]:
+        """Lock the training's folder, without waiting: one writer per run. A process that is killed lets go of it.
+
+        Raises:
+            Timeout: another job holds it; in all processes.
+        """
         folder = self.store.scratch_folder(self.train_id)
-        folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / "lock", timeout=0)
+        lock = FileLock(folder / "lock", timeout=0)
+
+        def try_to_lock() -> bool:
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire()
+            except Timeout:
+                return False
+            return True
+
+        if not world.decide(try_to_lock):
+            raise Timeout(lock.lock_file)
+        try:
+            yield
+        finally:
+            lock.release()
 
     def checkpoint(self, *_: Any) -> Any:
         """Tell submitit what to queue again after a preemption or a time limit: the same job."""
@@ -128,57 +171,70 @@ class Job:
         (folder / "heartbeat.json").unlink(missing_ok=True)
         return Outcome(kind, message)
 
-    def _work(self, folder: Path) -> Outcome:
+    def _work(self, world: "World") -> Outcome:
         import torch
 
+        torch.set_num_threads(self.threads)
+        if world.leads:
+            with self._recorded(world.size) as heart:
+                self._make(world, heart.set)
+        else:
+            self._make(world, lambda phase, step: None)
+        return Outcome("done")
+
+    @contextmanager
+    def _recorded(self, processes: int) -> Iterator["Heart"]:
+        """Write into the run's folder what is trained, where and with what, and that it is alive."""
         from harness.launch.provenance import now, provenance
 
-        torch.set_num_threads(self.threads)
+        folder = self.store.run_folder(self.train_id)
         for place in (folder, self.store.scratch_folder(self.train_id)):
             remove_temporaries(place)
         (folder / "error.json").unlink(missing_ok=True)
         write_json(folder / "spec.json", self.train.model_dump(mode="json", by_alias=True, exclude_none=True))
         environment = read_json(folder / "env.json") or {"attempts": []}
-        environment["attempts"].append(provenance(self.threads))
+        environment["attempts"].append(provenance(self.threads) | {"processes": processes})
         write_json(folder / "env.json", environment)
         with Heart(folder / "heartbeat.json", self.steps) as heart:
-            self._make(folder, heart)
+            yield heart
         environment["attempts"][-1]["end"] = now()
         write_json(folder / "env.json", environment)
-        return Outcome("done")
 
-    def _make(self, folder: Path, heart: "Heart") -> None:
+    def _make(self, world: "World", say: Say) -> None:
         """Train and measure; of a training that diverges, measure what it was good for before."""
         from harness.engine.checkpoint import weights_path
 
         diverged: Diverged | None = None
         try:
-            self._train(folder, heart)
+            self._train(world, say)
         except Diverged as error:
             diverged = error
         scratch = self.store.scratch_folder(self.train_id)
-        for evaluation in self.missing():
-            if weights_path(scratch, evaluation.step).is_file():
-                self._evaluate(evaluation, heart)
+        for evaluation in world.decide(
+            lambda: tuple(e for e in self.missing() if weights_path(scratch, e.step).is_file())
+        ):
+            self._evaluate(evaluation, world, say)
         if diverged:
             raise diverged
 
-    def _train(self, folder: Path, heart: "Heart") -> None:
+    def _train(self, world: "World", say: Say) -> None:
         from harness.engine.data import load
-        from harness.engine.train import Cadence, train
+        from harness.engine.train import train
 
         dataset = load(self.train.data.name, "train", self.data, self.train.data.flip)
         train(
             self.train,
             dataset,
             self.store.scratch_folder(self.train_id),
-            folder / "train.jsonl",
-            {e.step for e in self.missing()},
-            Cadence(self.resources.log_every, self.resources.checkpoint_minutes * 60),
-            lambda step: heart.set("training", step),
+            self.store.run_folder(self.train_id) / "train.jsonl",
+            {e.step for e in world.decide(self.missing)},
+            self.resources,
+            lambda step: say("training", step),
+            world,
         )
 
-    def _evaluate(self, spec: EvalSpec, heart: "Heart") -> None:
+    def _evaluate(self, spec: EvalSpec, world: "World", say: Say) -> None:
+        """Sample, in all processes, and measure, in the leading one."""
         from harness.engine.sample import draw_samples
         from harness.measure.evaluate import measure
 
@@ -187,10 +243,12 @@ class Job:
         start = time.perf_counter()
         scratch = self.store.scratch_folder(self.train_id)
         samples = draw_samples(
-            self.train, spec, scratch, lambda n: heart.set(f"sampling, {n:,} images drawn", self.steps)
+            self.train, spec, scratch, lambda n: say(f"sampling, {n:,} images drawn", self.steps), world
         )
+        if samples is None:
+            return
         sampled = time.perf_counter()
-        heart.set("measuring", self.steps)
+        say("measuring", self.steps)
         measured = measure(
             samples.images, self.train.data.name, evaluation.reference, evaluation.features,
             data_root=self.data, cache_root=self.store.scratch / ".cache", device=samples.device,
