@@ -1,9 +1,11 @@
 """A job makes what its folder lacks: once, to the same numbers, through any number of kills."""
 
+import contextlib
 import json
 import multiprocessing
 import random
 import shutil
+import threading
 import time
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from harness.grid import load_table
 from harness.launch import job as job_module
 from harness.launch.dispatch import run_pool
 from harness.launch.job import jobs_for
+from harness.launch.worker import Worker, WorkerError
 from harness.spec import eval_id
 from harness.store import Store
 
@@ -207,7 +210,30 @@ def test_a_worker_that_dies_fails_one_run_only(tmp_path, data, cache):
     assert outcomes[jobs[1].train_id].state == "done"
 
 
-def _kill_when_beating(job):
+@pytest.mark.slow
+def test_processes_that_share_a_run_end_together(tmp_path, data, cache):
+    """The leading one fails and is told of in its own words; the other one dies; the next run gets fresh ones."""
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "scratch" / ".cache").symlink_to(cache)
+    bad, good = make_jobs(tmp_path, data, "resources.processes=2")
+    taken = bad.store.run_folder(bad.train_id) / "train.jsonl"
+    taken.mkdir(parents=True)
+    outcomes = {}
+    run_pool([bad, good], 1, lambda job, outcome: outcomes.update({job.train_id: outcome}))
+    assert (outcomes[bad.train_id].state, outcomes[good.train_id].state) == ("failed", "done")
+    assert "train.jsonl" in read_json(bad.store.run_folder(bad.train_id) / "error.json")["traceback"]
+    taken.rmdir()
+    worker = Worker(2)
+    killer = threading.Thread(target=_kill_when_beating, args=(bad, worker.processes[1].pid))
+    killer.start()
+    with contextlib.suppress(WorkerError):  # that it died, unless the other one is heard first
+        assert worker.do(bad).state == "failed"
+    killer.join()
+    assert not any(process.is_alive() for process in worker.processes)
+    assert not worker.fits(bad)
+
+
+def _kill_when_beating(job, pid=None):
     import os
     import signal
 
@@ -215,7 +241,7 @@ def _kill_when_beating(job):
     for _ in range(1000):
         beat = read_json(path)
         if beat:
-            os.kill(beat["pid"], signal.SIGKILL)
+            os.kill(pid or beat["pid"], signal.SIGKILL)
             return
         time.sleep(0.02)
 
