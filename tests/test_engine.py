@@ -346,6 +346,8 @@ def test_image_i_comes_from_seed_i_whichever_images_are_drawn(process: str, meth
     evaluation, beats = make_eval(0, 4, "balanced", method=method, intervals=3), []
     expected = one_by_one(net, spec, evaluation, range(45, 85))
     assert len(np.unique(expected)) > 50
+    sizes: set[int] = set()
+    net.register_forward_pre_hook(lambda _, inputs: sizes.add(len(inputs[0])))
     whole = sample(net, spec, evaluation, range(45, 85), CPU, beats.append)
     assert beats == [19, 40]  # up to the end of tile 0, and to the end
     wrong = np.abs(whole.images.astype(float) - expected)
@@ -359,6 +361,7 @@ def test_image_i_comes_from_seed_i_whichever_images_are_drawn(process: str, meth
             np.testing.assert_array_equal(drawn.images, whole.images[first - 45 : images.stop - 45])
             assert (drawn.nfe, drawn.device) == (nfe, "cpu")
             assert drawn.labels.tolist() == [i % 10 for i in images]
+    assert sizes == {64}  # whatever is wanted, for the last bits of a matrix product depend on its size
 
 
 @pytest.mark.parametrize(("channels", "guided"), [("three", 3), ("all", 4)])

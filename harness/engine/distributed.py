@@ -90,7 +90,5 @@ def joined(place: Place | None = None) -> Iterator[World]:
         "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
         init_method=place.rendezvous, rank=place.rank, world_size=place.size, timeout=PATIENCE,
     )  # fmt: skip
-    try:
-        yield World(place.rank, place.size)
-    finally:
-        dist.destroy_process_group()
+    yield World(place.rank, place.size)
+    dist.destroy_process_group()  # not after a failure: the others may be waiting for it, and this process ends

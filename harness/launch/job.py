@@ -4,9 +4,6 @@ The same callable runs inline, in the local pool and under SLURM. It is the only
 house; what needs torch is imported when it runs.
 """
 
-import os
-import platform
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -20,9 +17,10 @@ from filelock import FileLock, Timeout
 from harness.errors import Diverged, UserError
 from harness.files import read_json, remove_temporaries, write_json
 from harness.grid import Run
+from harness.launch.heart import Heart
 from harness.resolve import SettingError, check_resources
 from harness.spec import EvalSpec, Resources, TrainSpec, canonical, eval_id, train_id
-from harness.store import HEARTBEAT_SECONDS, Store
+from harness.store import Store
 
 if TYPE_CHECKING:
     from harness.engine.distributed import World
@@ -118,8 +116,8 @@ class Job:
             except Timeout:
                 return Outcome("skipped", "another job is at work on this training")
             except Exception as error:  # whatever went wrong in this run must not stop its neighbours
-                outcome = self.fail(error) if world.leads else Outcome("failed", str(error))
-                if world.size > 1 and not isinstance(error, Diverged):  # what diverges does so in all of them
+                outcome = self.fail(error) if world.leads else Outcome(_state(error), str(error))
+                if world.size > 1 and outcome.state == "failed":  # what diverges does so in all of them
                     raise
                 return outcome
 
@@ -158,7 +156,7 @@ class Job:
         """Store a failure where the collector finds it."""
         folder = self.store.run_folder(self.train_id)
         beat = read_json(folder / "heartbeat.json")
-        kind: Literal["failed", "diverged"] = "diverged" if isinstance(error, Diverged) else "failed"
+        kind = _state(error)
         message = str(error) if isinstance(error, UserError | Diverged) else f"{type(error).__name__}: {error}"
         content = {
             "class": "diverged" if kind == "diverged" else "error",
@@ -183,7 +181,7 @@ class Job:
         return Outcome("done")
 
     @contextmanager
-    def _recorded(self, processes: int) -> Iterator["Heart"]:
+    def _recorded(self, processes: int) -> Iterator[Heart]:
         """Write into the run's folder what is trained, where and with what, and that it is alive."""
         from harness.launch.provenance import now, provenance
 
@@ -266,41 +264,8 @@ class Job:
         })  # fmt: skip
 
 
-class Heart:
-    """A sign of life in the run's own folder, true from any host, written by a thread of its own."""
-
-    def __init__(self, path: Path, total: int) -> None:
-        self.path, self.total, self.phase, self.step = path, total, "starting", 0
-        self.stopped = threading.Event()
-        self.thread = threading.Thread(target=self._beat, daemon=True)
-
-    def __enter__(self) -> "Heart":
-        self._write()
-        self.thread.start()
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        """Stop. After a failure the last sign stays until the failure is stored: it says at which step that was."""
-        self.stopped.set()
-        self.thread.join()
-        if kind is None:
-            self.path.unlink(missing_ok=True)
-        else:
-            self._write()
-
-    def set(self, phase: str, step: int) -> None:
-        """Say what is being done; the next sign tells it."""
-        self.phase, self.step = phase, step
-
-    def _beat(self) -> None:
-        while not self.stopped.wait(HEARTBEAT_SECONDS):
-            self._write()
-
-    def _write(self) -> None:
-        write_json(self.path, {
-            "phase": self.phase, "step": self.step, "total": self.total,
-            "time": time.time(), "host": platform.node(), "pid": os.getpid(),
-        })  # fmt: skip
+def _state(error: BaseException) -> Literal["failed", "diverged"]:
+    return "diverged" if isinstance(error, Diverged) else "failed"
 
 
 def save_thumbnails(path: Path, images: Any, side: int = 64) -> None:
