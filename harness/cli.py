@@ -65,22 +65,35 @@ def plan(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tupl
 @scratch_option
 @data_option
 @click.option("--jobs", default=1, show_default=True, type=click.IntRange(min=1),
-              help="Processes to run at once, one thread each.")  # fmt: skip
+              help="Trainings to run at once, one thread each.")  # fmt: skip
 def run(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tuple[str, ...], results: Path,
         scratch: Path, data: Path, jobs: int) -> None:  # fmt: skip
     """Run GRIDS on this machine; what is done already is not done again, and what was killed goes on."""
-    from harness.launch.dispatch import run_inline, run_pool
+    from harness.launch.dispatch import follow, lead, run_inline, run_pool
     from harness.launch.progress import Watch
+    from harness.place import place_from_torchrun
 
-    todo, store = _prepare(grids, scale, study, overrides, results, scratch, data, threads=1 if jobs > 1 else None)
+    place = place_from_torchrun()
+    if place and jobs > 1:
+        raise UserError(f"--jobs {jobs}: torchrun's processes share one training at a time; leave this out")
+    if place and place.rank > 0:
+        follow()
+        return
+    todo, store = _prepare(
+        grids, scale, study, overrides, results, scratch, data, 1 if jobs > 1 else None, place.size if place else None
+    )
     if not todo:
         click.echo(f"{store.root}: everything is done already.")
+        if place:
+            lead([], lambda *_: None)  # for the others wait to be told
         return
     with Watch(todo) as watch:
-        if jobs == 1:
-            run_inline(todo, watch.tell)
-        else:
+        if place:
+            lead(todo, watch.tell)
+        elif jobs > 1 or any(job.resources.team > 1 for job in todo):
             run_pool(todo, jobs, watch.tell)
+        else:
+            run_inline(todo, watch.tell)
     left = sum(bool(job.missing()) for job in todo)
     if left:
         click.echo(f"{left} of {len(todo)} trainings are not done; 'harness status {store.study}' says why", err=True)
@@ -174,7 +187,8 @@ def _tables(grids: tuple[Path, ...], scale: str, overrides: tuple[str, ...]) -> 
 
 
 def _prepare(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tuple[str, ...], results: Path,
-             scratch: Path, data: Path, threads: int | None = None) -> tuple[list["Job"], "Store"]:  # fmt: skip
+             scratch: Path, data: Path, threads: int | None = None,
+             processes: int | None = None) -> tuple[list["Job"], "Store"]:  # fmt: skip
     """Check everything that can be checked before anything runs or is written; return the jobs that lack something."""
     from harness.files import check_writable
     from harness.launch.job import jobs_for
@@ -186,6 +200,8 @@ def _prepare(grids: tuple[Path, ...], scale: str, study: str | None, overrides: 
     check_writable("--scratch", scratch)
     runs = [run for table in tables for run in table.runs]
     todo = _would_run([job for job in jobs_for(runs, store, data, threads) if job.missing()])
+    for job in todo:
+        job.check_shares(processes)
     alike = {
         (job.train.data, job.train.weights, job.resources, *{e.evaluation for e in job.evaluations}): job
         for job in todo

@@ -101,6 +101,7 @@ def resolve(settings: Settings, scale: Scale, seed: int) -> Resolved:
         seed=seed,
     )
     train = resolve_weights(settings, train)
+    check_resources(train, settings.resources)
     evaluation = EvalSpec(
         step=scale.steps(settings.epochs),
         sampler=resolve_sampler(settings, process),
@@ -108,6 +109,35 @@ def resolve(settings: Settings, scale: Scale, seed: int) -> Resolved:
         first_image=seed * settings.evaluation.samples,
     )
     return Resolved(train, evaluation, settings.resources)
+
+
+def check_resources(train: TrainSpec, resources: Resources, processes: int | None = None) -> None:
+    """Check that a training can be shared out as the resources say; processes: how many there are in all, where known.
+
+    Raises:
+        SettingError: it cannot, for instance because a group of the regulariser would be torn apart.
+    """
+    if train.process == "meanflow" and resources.checkpoint_blocks:
+        raise SettingError(
+            "resources.checkpoint_blocks",
+            "torch cannot compute blocks again inside MeanFlow's JVP; a smaller resources.micro_batch saves memory too",
+        )
+    if resources.team > resources.gpus > 0:
+        raise SettingError("resources.processes", f"{resources.team} processes need as many GPUs, not {resources.gpus}")
+    processes = processes or resources.nodes * resources.team
+    share, group = train.batch // processes, train.regularizer.group if train.regularizer else 1
+    group = math.lcm(group, PARTICLES) if train.process == "imm" else group
+    if train.batch % (processes * group):
+        pairs = f" in whole groups of {group}" if group > 1 else ""
+        raise SettingError(
+            "resources.processes", f"{processes} processes cannot share a batch of {train.batch} evenly{pairs}"
+        )
+    micro_batch = resources.micro_batch or share
+    if share % micro_batch or micro_batch % group:
+        pairs = f" and be a multiple of the group of {group}" if group > 1 else ""
+        raise SettingError(
+            "resources.micro_batch", f"{micro_batch} must divide a process's share of {share} samples{pairs}"
+        )
 
 
 def family(model: str) -> Family:

@@ -209,13 +209,29 @@ class EvaluationSettings(Frozen):
 class Resources(Frozen):
     """What a run asks of a cluster. Never hashed, and never allowed to change a number."""
 
-    gpus: Annotated[Whole, Field(ge=0)] = 0
-    cpus: Count = 1
-    memory_gb: Count = 4
+    nodes: Count = Field(1, description="machines that share one training under SLURM")
+    processes: Count | None = Field(
+        None, description="processes on each machine that share one training; by default one for each GPU, at least one"
+    )
+    gpus: Annotated[Whole, Field(ge=0)] = Field(0, description="GPUs on each machine")
+    cpus: Count = Field(1, description="cores, and threads, of each process")
+    memory_gb: Count = Field(4, description="memory of each process")
+    micro_batch: Count | None = Field(
+        None, description="samples that a process takes through the network at once; by default its whole share"
+    )
+    compile: bool = Field(False, description="torch.compile of the network's blocks in training: worth it on GPUs")
+    checkpoint_blocks: bool = Field(
+        False, description="keep only what goes into each block, and compute the rest again: less memory, more time"
+    )
     hours: Positive = 1.0
     partition: str | None = None
     log_every: Count = Field(100, description="training steps between two lines of the log")
     checkpoint_minutes: Positive = Field(10.0, description="minutes between checkpoints: what a kill may cost")
+
+    @property
+    def team(self) -> int:
+        """Processes on each machine that share one training."""
+        return self.processes or max(1, self.gpus)
 
 
 class Settings(Frozen):

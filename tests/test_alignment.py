@@ -16,7 +16,7 @@ from harness.engine.build import build_objective
 from harness.engine.data import ImageDataset, LatentDataset, load, load_images
 from harness.engine.encoder import Encoder, check_encoder, load_encoder, parameters
 from harness.engine.supervised import VisionTransformerRecipe, build, resize
-from harness.engine.train import Cadence, Trainee, train
+from harness.engine.train import Trainee, train
 from harness.errors import UserError
 from harness.files import read_json, read_jsonl, write_json
 from harness.grid import load_table
@@ -27,7 +27,17 @@ from harness.method.alignment import Alignment
 from harness.method.randomness import generator
 from harness.resolve import SettingError, resolve
 from harness.spec import Alignment as AlignmentSpec
-from harness.spec import Data, MeanFlowSettings, Model, Optimizer, OwnEncoder, Regularizer, TrainSpec, train_id
+from harness.spec import (
+    Data,
+    MeanFlowSettings,
+    Model,
+    Optimizer,
+    OwnEncoder,
+    Regularizer,
+    Resources,
+    TrainSpec,
+    train_id,
+)
 from harness.store import Store
 
 GRIDS = Path(__file__).parents[1] / "grids"
@@ -113,7 +123,7 @@ class OnlyAlignment:
 
 
 def test_it_teaches_the_network_up_to_its_block_and_the_projector_but_not_the_encoder(dataset, encoder):
-    trainee = Trainee(SPEC, CPU, encoder)
+    trainee = Trainee(SPEC, CPU, encoder=encoder)
     stir(trainee)
     before = {name: t.clone() for name, t in encoder.state_dict().items()}
     trainee.objective.process = OnlyAlignment()
@@ -129,7 +139,7 @@ def test_it_teaches_the_network_up_to_its_block_and_the_projector_but_not_the_en
 
 def test_it_draws_from_a_stream_of_its_own(dataset, encoder):
     """The arms of a seed begin with equal weights and see equal noise, so that their first denoising loss is equal."""
-    alone, repa = Trainee(ALONE, CPU), Trainee(SPEC, CPU, encoder)
+    alone, repa = Trainee(ALONE, CPU), Trainee(SPEC, CPU, encoder=encoder)
     assert all(torch.equal(a, b) for a, b in zip(alone.net.parameters(), repa.net.parameters(), strict=True))
     assert torch.equal(alone.step(dataset, 0)["denoising"], repa.step(dataset, 0)["denoising"])
     first = build_objective(SPEC, 64).alignment.projector[0].weight
@@ -139,13 +149,21 @@ def test_it_draws_from_a_stream_of_its_own(dataset, encoder):
     assert first.abs().max() <= math.sqrt(6 / (16 + 24))  # xavier's bound
 
 
+def test_micro_batches_are_aligned_with_their_own_images(dataset, encoder):
+    whole, parts = (Trainee(BOTH, CPU, Resources(micro_batch=size), encoder=encoder) for size in (None, 4))
+    for step in range(2):
+        expected, found = whole.step(dataset, step), parts.step(dataset, step)
+        torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(parts.state(), whole.state(), atol=1e-5, rtol=1e-4)
+
+
 @pytest.mark.parametrize("process", ["flow", "ddpm", "meanflow"])
 def test_beside_a_regulariser_each_term_is_what_it_is_alone(dataset, encoder, process):
     changes = {"process": process, "meanflow": MeanFlowSettings() if process == "meanflow" else None}
     arms, terms = {"repa": SPEC, "both": BOTH, "dispersive": BOTH.model_copy(update={"alignment": None})}, {}
     for name, arm in arms.items():
         spec = arm.model_copy(update=changes)
-        trainee = Trainee(spec, CPU, encoder if spec.alignment else None)
+        trainee = Trainee(spec, CPU, encoder=encoder if spec.alignment else None)
         stir(trainee)
         terms[name] = trainee.step(dataset, 0)
     both = terms["both"]
@@ -156,7 +174,7 @@ def test_beside_a_regulariser_each_term_is_what_it_is_alone(dataset, encoder, pr
 
 
 def test_the_encoder_sees_the_clean_image_that_the_network_gets(dataset, encoder):
-    seen, trainee = {}, Trainee(SPEC, CPU, encoder)
+    seen, trainee = {}, Trainee(SPEC, CPU, encoder=encoder)
     trainee.objective.register_forward_pre_hook(lambda _, given: seen.update(x=given[0]))
     with encoder.register_forward_pre_hook(lambda _, given: seen.update(images=given[0])):
         trainee.step(dataset, 0)
@@ -167,12 +185,12 @@ def test_the_encoder_sees_the_clean_image_that_the_network_gets(dataset, encoder
 
 
 def test_a_resumed_training_cannot_be_told_from_one_that_never_stopped(dataset, encoder, tmp_path):
-    never = Cadence(log_every=1, checkpoint_seconds=1e9)
+    never = Resources(log_every=1, checkpoint_minutes=1e9)
 
     def advance(name: str, step: int) -> dict[str, torch.Tensor]:
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
-        train(BOTH, dataset, folder, folder / "log", {step}, never, lambda _: None, encoder)
+        train(BOTH, dataset, folder, folder / "log", {step}, never, lambda _: None, encoder=encoder)
         return checkpoint.load_state(folder)
 
     advance("twice", 2)

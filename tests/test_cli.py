@@ -73,7 +73,8 @@ def test_plan_says_which_table_shares_a_run(project, harness):
          "--results taken/results: cannot write in"),
         (["run", "grids/table2.yaml", "--scale", "smoke", "--study", "../elsewhere"], "--study ../elsewhere: "),
         (["report", "nothing"], "results/nothing: no study here"),
-        (["run", "grids/table2.yaml", "--scale", "smoke", "--set", "resources.gpus=2"], "resources.gpus: "),
+        (["run", "grids/table2.yaml", "--scale", "smoke", "--set", "resources.processes=4"],
+         "--set resources.processes=4: resources.processes: 4 processes cannot share a batch of 32 evenly"),
         (["data", "get", "digitz"], "did you mean 'digits'?"),
     ],
 )  # fmt: skip

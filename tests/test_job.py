@@ -1,9 +1,11 @@
 """A job makes what its folder lacks: once, to the same numbers, through any number of kills."""
 
+import contextlib
 import json
 import multiprocessing
 import random
 import shutil
+import threading
 import time
 from pathlib import Path
 
@@ -11,11 +13,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from harness.engine.distributed import ALONE
 from harness.files import read_json, read_jsonl
 from harness.grid import load_table
 from harness.launch import job as job_module
 from harness.launch.dispatch import run_pool
 from harness.launch.job import jobs_for
+from harness.launch.worker import Worker, WorkerError
 from harness.spec import eval_id
 from harness.store import Store
 
@@ -174,7 +178,7 @@ def test_a_side_training_that_was_killed_does_not_overshoot_the_next(tmp_path, d
 def test_one_writer_per_run(tmp_path, data, monkeypatch):
     without_measuring(monkeypatch)
     job = make_jobs(tmp_path, data)[0]
-    with job._alone():
+    with job._alone(ALONE):
         assert job().state == "skipped"
         assert not (tmp_path / "results").exists()
     assert job().state == "done"
@@ -211,15 +215,39 @@ def test_a_worker_that_dies_fails_one_run_only(tmp_path, data, cache):
     assert outcomes[jobs[1].train_id].state == "done"
 
 
-def _kill_when_beating(job):
+@pytest.mark.slow
+def test_processes_that_share_a_run_end_together(tmp_path, data, cache):
+    """One that diverges does so in both; the leading one fails, and tells why; the other one dies."""
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "scratch" / ".cache").symlink_to(cache)
+    bad, good = make_jobs(tmp_path, data, "resources.processes=2")
+    wild = make_jobs(tmp_path, data, "resources.processes=2", "optimizer.learning_rate=1.0e+30")[0]
+    taken = bad.store.run_folder(bad.train_id) / "train.jsonl"
+    taken.mkdir(parents=True)
+    outcomes = {}
+    run_pool([wild, bad, good], 1, lambda job, outcome: outcomes.update({job.train_id: outcome}))
+    assert [outcomes[job.train_id].state for job in (wild, bad, good)] == ["diverged", "failed", "done"]
+    assert "train.jsonl" in read_json(bad.store.run_folder(bad.train_id) / "error.json")["traceback"]
+    taken.rmdir()
+    worker = Worker(2)
+    killer = threading.Thread(target=_kill_when_beating, args=(bad, worker.processes[1].pid))
+    killer.start()
+    with contextlib.suppress(WorkerError):  # that it died, unless the other one is heard first
+        assert worker.do(bad).state == "failed"
+    killer.join()
+    assert not any(process.is_alive() for process in worker.processes)
+    assert not worker.fits(bad)
+
+
+def _kill_when_beating(job, pid=None):
     import os
     import signal
 
     path = job.store.run_folder(job.train_id) / "heartbeat.json"
-    for _ in range(1000):
+    for _ in range(3000):
         beat = read_json(path)
         if beat:
-            os.kill(beat["pid"], signal.SIGKILL)
+            os.kill(pid or beat["pid"], signal.SIGKILL)
             return
         time.sleep(0.02)
 

@@ -1,5 +1,10 @@
 """From a spec to modules: the one place where the two vocabularies meet."""
 
+from functools import partial
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
 from harness.method import consistency, ddpm, flow, imm
 from harness.method.alignment import Alignment
 from harness.method.backbone import DiT
@@ -11,7 +16,7 @@ from harness.method.objective import Objective, Process
 from harness.method.objective import Regularizer as MethodRegularizer
 from harness.method.shortcut import Shortcut
 from harness.spec import Process as ProcessName
-from harness.spec import Regularizer, TrainSpec
+from harness.spec import Regularizer, Resources, TrainSpec
 
 TWO_TIMES: tuple[ProcessName, ...] = ("meanflow", "shortcut", "imm")
 TIME_SCALES: dict[ProcessName, float] = {"imm": imm.TIME_SCALE, "consistency": consistency.TIME_SCALE}
@@ -87,3 +92,15 @@ def _regularizer(spec: Regularizer | None) -> MethodRegularizer | None:
         noise=spec.noise or "independent",
         gap=spec.gap or 0.0,
     )
+
+
+def equip_blocks(net: DiT, resources: Resources) -> None:
+    """Compile each block, and let each be computed again in the backward pass, where the resources say so.
+
+    Block by block, because all are alike: one compilation serves them all. A block computed again keeps its input only.
+    """
+    for block in net.blocks:
+        if resources.compile:
+            block.forward = torch.compile(block.forward)
+        if resources.checkpoint_blocks:
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)

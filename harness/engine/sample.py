@@ -1,4 +1,8 @@
-"""Sampling: image i from seed i, whatever the batch."""
+"""Sampling: image i from seed i, to the last bit, whichever images are drawn and by however many processes.
+
+The last bits of a matrix product depend on its size, so the network only ever sees whole tiles: images 64 k … 64 k + 63
+are tile k, and a tile is drawn whole even where not all of it is wanted.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +14,8 @@ from torch import Tensor
 
 from harness.engine.build import build_net
 from harness.engine.checkpoint import load_weights
+from harness.engine.distributed import ALONE, World
+from harness.engine.distributed import device as own_device
 from harness.engine.vae import to_uint8
 from harness.method import consistency, ddpm, flow, imm, meanflow, shortcut
 from harness.method.backbone import DiT
@@ -17,7 +23,7 @@ from harness.method.guidance import CountedNet, Interval, guided
 from harness.method.randomness import generator
 from harness.spec import EvalSpec, Process, SamplerSettings, TrainSpec
 
-BATCH = 256
+TILE = 64
 Decode = Callable[[Tensor], np.ndarray]  # samples (N, C, H, W) → images uint8 (N, C, H, W)
 SAMPLE: dict[Process, Callable[..., Tensor]] = {
     "flow": flow.sample,
@@ -44,53 +50,66 @@ class Samples:
     device: str
 
 
-def labels_of(first: int, count: int, classes: int, law: str) -> np.ndarray:
-    """Return the labels of images first … first + count − 1: drawn from each image's seed ("random"), or in turn."""
-    images = range(first, first + count)
+def labels_of(images: range, classes: int, law: str) -> np.ndarray:
+    """Return the labels of some images: drawn from each image's seed ("random"), or in turn."""
     if law == "balanced":
         return np.array([i % classes for i in images])
     return np.array([int(torch.randint(classes, (), generator=generator(0, "label", i))) for i in images])
 
 
 def draw_samples(
-    train: TrainSpec, spec: EvalSpec, folder: Path, beat: Callable[[int], None], decode: Decode = to_uint8
-) -> Samples:
-    """Draw the images of a measurement from the weights kept in `folder`; `beat(n)` is called after n images."""
+    train: TrainSpec,
+    spec: EvalSpec,
+    folder: Path,
+    beat: Callable[[int], None],
+    world: World = ALONE,
+    decode: Decode = to_uint8,
+) -> Samples | None:
+    """Draw the images of a measurement from the weights kept in `folder`; `beat(n)` is called after n images.
+
+    `decode` turns samples into bytes. All processes of the world must call this; the leading one gets the images, the
+    others None.
+    """
     net = build_net(train)
     net.load_state_dict(load_weights(folder, spec.step, "ema" if spec.evaluation.weights == "ema" else "model"))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return sample(net, train, spec, device, beat, decode=decode)
+    images = range(spec.first_image, spec.first_image + spec.evaluation.samples)
+    return sample(net, train, spec, images, own_device(), beat, world, decode)
 
 
 def sample(
     net: DiT,
     train: TrainSpec,
     spec: EvalSpec,
+    images: range,
     device: torch.device,
     beat: Callable[[int], None],
-    batch: int = BATCH,
+    world: World = ALONE,
     decode: Decode = to_uint8,
-) -> Samples:
-    """Draw the images of a measurement from a network; image i comes from seed i. `decode` turns samples into bytes.
+) -> Samples | None:
+    """Draw some images of a measurement from a network; as `draw_samples`. The processes take tiles in turn."""
+    counted, parts = CountedNet(net.to(device).eval()), []
+    tiles = range(images.start // TILE, (images.stop - 1) // TILE + 1)
+    for first in tiles[:: world.size]:
+        mine = min(first + world.rank, tiles[-1])  # of the last round, some processes draw what another draws too
+        drawn = world.gather(torch.from_numpy(decode(_draw_tile(counted, train, spec, mine, device))))
+        parts += [tile.numpy() for tile in drawn]
+        beat(min((first + world.size) * TILE, images.stop) - images.start)
+    if not world.leads:
+        return None
+    offset, labels = images.start % TILE, labels_of(images, train.data.classes, spec.evaluation.labels)
+    pixels = np.concatenate(parts)[offset : offset + len(images)]
+    rounds = len(tiles[:: world.size])
+    return Samples(pixels, labels, round(counted.evaluations_per_image(rounds * TILE)), device.type)
 
-    Every run draws `BATCH` images at once, because the last bits of a matrix product depend on its size: another batch
-    gives the same images but for a rare pixel that is rounded the other way.
-    """
-    data, settings = train.data, spec.sampler
-    labels = labels_of(spec.first_image, spec.evaluation.samples, data.classes, spec.evaluation.labels)
-    counted = CountedNet(net.to(device).eval())
+
+def _draw_tile(counted: CountedNet, train: TrainSpec, spec: EvalSpec, tile: int, device: torch.device) -> Tensor:
+    """Draw samples 64 · tile … 64 · tile + 63, (64, C, H, W)."""
+    data, settings, images = train.data, spec.sampler, range(tile * TILE, (tile + 1) * TILE)
     guide = guided(counted, settings.guidance, settings.guidance_channels, data.classes, _interval(train, settings))
-    shape, parts = (data.channels, data.size, data.size), []
-    for start in range(0, len(labels), batch):
-        y = torch.from_numpy(labels[start : start + batch])
-        noises = Noises(range(spec.first_image + start, spec.first_image + start + len(y)), shape, device)
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-            x = SAMPLE[train.process](
-                guide, noises.next(), y.to(device), settings.method, settings.intervals, noises.next
-            )
-        parts.append(decode(x))
-        beat(start + len(y))
-    return Samples(np.concatenate(parts), labels, round(counted.evaluations_per_image(len(labels))), device.type)
+    y = torch.from_numpy(labels_of(images, data.classes, spec.evaluation.labels)).to(device)
+    noises = Noises(images, (data.channels, data.size, data.size), device)
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+        return SAMPLE[train.process](guide, noises.next(), y, settings.method, settings.intervals, noises.next)
 
 
 def _interval(train: TrainSpec, settings: SamplerSettings) -> Interval | None:

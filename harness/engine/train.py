@@ -1,7 +1,8 @@
 """Training: AdamW, EMA, bf16, a log, and a resume that cannot be told from never having stopped.
 
 Randomness is a function of the step, so nothing of a generator's state is stored; times, noise, label drops and the
-order of the data are drawn for the whole batch whatever is done with it.
+order of the data are drawn for the whole batch whatever is done with it. Several processes, and several micro-batches,
+give the mean of their gradients: the mean over the regulariser's groups, as the paper's devices do.
 """
 
 import json
@@ -9,43 +10,47 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from harness.engine import checkpoint
-from harness.engine.build import build_objective
-from harness.engine.data import Dataset, positions
+from harness.engine.batches import Batch, Batches
+from harness.engine.build import build_objective, equip_blocks
+from harness.engine.data import Dataset
+from harness.engine.distributed import ALONE, World, device
 from harness.engine.encoder import Encoder
 from harness.errors import Diverged
 from harness.files import read_jsonl, write_bytes
 from harness.method.losses import floor
-from harness.method.objective import LearnsFromAverage, Objective, draw
-from harness.method.randomness import generator
-from harness.spec import TrainSpec
+from harness.method.objective import LearnsFromAverage, Objective
+from harness.spec import Resources, TrainSpec
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
-
-
-@dataclass(frozen=True)
-class Cadence:
-    """How often to log and to checkpoint: nothing that changes a weight."""
-
-    log_every: int
-    checkpoint_seconds: float
+DEFAULT = Resources()
 
 
 class Trainee:
-    """Everything that a training step changes: the network, its EMA, AdamW's moments and, with REPA, the projector."""
+    """Everything that a training step changes: network, EMA, AdamW's moments and, with REPA, the projector; equal in
+    every process. The encoder is frozen, and no part of what is stored."""
 
-    def __init__(self, spec: TrainSpec, device: torch.device, encoder: Encoder | None = None) -> None:
+    def __init__(
+        self,
+        spec: TrainSpec,
+        device: torch.device,
+        resources: Resources = DEFAULT,
+        world: World = ALONE,
+        encoder: Encoder | None = None,
+    ) -> None:
         self.spec = spec
         self.device = device
-        self.encoder = encoder.to(device) if encoder else None  # frozen: no part of what is trained or stored
+        self.encoder = encoder.to(device) if encoder else None
         self.objective: Objective = build_objective(spec, encoder.width if encoder else None).to(device)
         self.net = self.objective.net
         self.ema = AveragedModel(self.net, multi_avg_fn=get_ema_multi_avg_fn(spec.ema))
@@ -60,22 +65,36 @@ class Trainee:
             weight_decay=rates.weight_decay,
             fused=True,
         )
+        self.batches = Batches(spec, self.objective, world, resources.micro_batch)
+        equip_blocks(self.net, resources)
+        self.module: Objective | DistributedDataParallel = self.objective
+        if world.size > 1:
+            self.module = DistributedDataParallel(self.objective)
 
     def step(self, dataset: Dataset, step: int) -> dict[str, Tensor]:
-        """Take training step `step` (counted from 0) and return its loss terms, detached."""
-        spec, size = self.spec, self.spec.batch
-        indices = positions(spec.seed, step, size, len(dataset))
-        augmentation = dataset.draw(size, generator(spec.seed, "augmentation", step))
-        x, y = dataset.batch(indices, augmentation)
-        draws = draw(self.objective.process, self.objective.regularizer, x.shape, spec.label_drop, spec.seed, step)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=spec.precision == "bf16"):
-            features = self.encoder(dataset.images_for(indices, augmentation).to(self.device)) if self.encoder else None
-            terms = self.objective(x.to(self.device), y.to(self.device), draws.to(self.device), features)
+        """Take training step `step` (counted from 0) and return its loss terms, detached: of this process's samples."""
+        batches = self.batches.get(dataset, step)
         self.optimizer.zero_grad()
-        terms["loss"].backward()
+        *others, last = batches
+        with self._no_exchange() if others else nullcontext():
+            parts = [self._backward(batch, len(batches)) for batch in others]
+        parts.append(self._backward(last, len(batches)))
         self.optimizer.step()
         self.ema.update_parameters(self.net)
+        return {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
+
+    def _backward(self, batch: Batch, parts: int) -> dict[str, Tensor]:
+        """Add one of `parts` micro-batches' share of the gradient, and return its loss terms, detached."""
+        batch = batch.to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.precision == "bf16"):
+            features = self.encoder(batch.images) if self.encoder else None
+            terms: dict[str, Tensor] = self.module(batch.x, batch.y, batch.draws, features)
+        (terms["loss"] / parts).backward()
         return {name: term.detach() for name, term in terms.items()}
+
+    def _no_exchange(self) -> AbstractContextManager[None]:
+        """Gradients stay in their process: only the last micro-batch's backward pass exchanges the sum of them all."""
+        return self.module.no_sync() if isinstance(self.module, DistributedDataParallel) else nullcontext()
 
     def gradient_norm(self) -> float:
         """Return the ℓ2 norm of the last step's gradient."""
@@ -143,13 +162,13 @@ class Window:
         for name, term in terms.items():
             self.sums[name] = self.sums[name] + term if name in self.sums else term.clone()
 
-    def line(self, step: int, batch: int, gradient_norm: float) -> dict[str, float]:
-        """Return the log's line: means over the window.
+    def line(self, step: int, batch: int, gradient_norm: float, world: World = ALONE) -> dict[str, float]:
+        """Return the log's line: means over the window and over the processes, which must all ask for it.
 
         Raises:
             Diverged: a term, or the gradient, is not finite.
         """
-        means = {name: float(total) / self.steps for name, total in self.sums.items()}
+        means = {name: float(total) / self.steps for name, total in world.mean(self.sums).items()}
         wrong = [name for name, value in (means | {"gradient_norm": gradient_norm}).items() if not math.isfinite(value)]
         if wrong:
             raise Diverged(f"{', '.join(wrong)} not finite between steps {step - self.steps + 1} and {step}")
@@ -165,8 +184,9 @@ def train(
     folder: Path,
     log: Path,
     keep: Collection[int],
-    cadence: Cadence,
+    resources: Resources,
     beat: Callable[[int], None],
+    world: World = ALONE,
     encoder: Encoder | None = None,
 ) -> None:
     """Train until the last step of `keep`, and keep the weights of each of them in `folder`.
@@ -174,24 +194,31 @@ def train(
     Goes on from the folder's checkpoint where there is one; weights that are kept already are not made again. Steps
     that lie before the checkpoint are trained for in a folder of their own, so that nothing stored is lost.
     A spec that begins from imported weights finds them kept as those of step 0.
-    `beat(step)` is called after every step. `encoder`: the frozen one that the spec aligns with.
+    `beat(step)` is called after every step. All processes of the world must call this; the leading one writes.
+    `encoder`: the frozen one that the spec aligns with.
 
     Raises:
-        Diverged: a loss or gradient is not finite; the checkpoint before it stays.
+        Diverged: a loss or gradient is not finite, in all processes; the checkpoint before it stays.
     """
-    wanted = {step for step in keep if not checkpoint.weights_path(folder, step).is_file()}
-    behind = {step for step in wanted if step < checkpoint.latest_step(folder)}
+    aside = folder / "behind"
+
+    def look() -> tuple[set[int], set[int]]:
+        """Return the steps that are wanted before and after the checkpoint."""
+        wanted = {step for step in keep if not checkpoint.weights_path(folder, step).is_file()}
+        behind = {step for step in wanted if step < checkpoint.latest_step(folder)}
+        if behind and checkpoint.latest_step(aside) > min(behind):
+            shutil.rmtree(aside)  # left by a job that was killed, and too far on for this one
+        return behind, wanted - behind
+
+    behind, ahead = world.decide(look)
+    course = partial(_advance, spec, dataset, folder, resources=resources, beat=beat, world=world, encoder=encoder)
     with matmul_precision(spec.matmul):
         if behind:
-            aside = folder / "behind"
-            if checkpoint.latest_step(aside) > min(
-                behind
-            ):  # left by a job that was killed, and too far on for this one
+            course(aside, aside / "train.jsonl", behind)
+            if world.leads:
                 shutil.rmtree(aside)
-            _advance(spec, dataset, folder, aside, aside / "train.jsonl", behind, cadence, beat, encoder)
-            shutil.rmtree(aside)
-        if wanted - behind:
-            _advance(spec, dataset, folder, folder, log, wanted - behind, cadence, beat, encoder)
+        if ahead:
+            course(folder, log, ahead)
 
 
 @contextmanager
@@ -212,39 +239,44 @@ def _advance(
     state: Path,
     log: Path,
     wanted: Collection[int],
-    cadence: Cadence,
+    resources: Resources,
     beat: Callable[[int], None],
+    world: World,
     encoder: Encoder | None,
 ) -> None:
     """Train from the checkpoint in `state` to the last of the wanted steps, and keep their weights in `kept`."""
-    trainee = Trainee(spec, torch.device("cuda" if torch.cuda.is_available() else "cpu"), encoder)
-    step, last = _resume(trainee, state, log), max(wanted)
+    trainee = Trainee(spec, device(), resources, world, encoder)
+    step, last = _resume(trainee, state, log, world), max(wanted)
     if spec.weights and step == 0:
         trainee.begin(kept)
-    if step in wanted:
+    if step in wanted and world.leads:
         checkpoint.save_weights(kept, step, trainee.weights())
     window, saved = Window(_floor(trainee)), time.monotonic()
     while step < last:
         window.add(trainee.step(dataset, step))
         step += 1
         beat(step)
-        if step in wanted or step % cadence.log_every == 0:
-            _append(log, window.line(step, spec.batch, trainee.gradient_norm()))
+        if step in wanted or step % resources.log_every == 0:
+            line = window.line(step, spec.batch, trainee.gradient_norm(), world)
             window = Window(_floor(trainee))
+            if not world.leads:
+                continue
+            _append(log, line)
             if step in wanted:
                 checkpoint.save_weights(kept, step, trainee.weights())
-            if step == last or time.monotonic() - saved > cadence.checkpoint_seconds:
+            if step == last or time.monotonic() - saved > 60 * resources.checkpoint_minutes:
                 checkpoint.save_state(state, step, trainee.state())
                 saved = time.monotonic()
 
 
-def _resume(trainee: Trainee, folder: Path, log: Path) -> int:
-    """Restore the latest state, and cut the log to it."""
-    step = checkpoint.latest_step(folder)
+def _resume(trainee: Trainee, folder: Path, log: Path, world: World) -> int:
+    """Restore the latest state, in all processes, and cut the log to it."""
+    step = world.decide(lambda: checkpoint.latest_step(folder))
     if step:
         trainee.restore(checkpoint.load_state(folder), step)
-    lines = [line for line in read_jsonl(log) if line["step"] <= step]
-    write_bytes(log, "".join(json.dumps(line) + "\n" for line in lines).encode())
+    if world.leads:
+        lines = [line for line in read_jsonl(log) if line["step"] <= step]
+        write_bytes(log, "".join(json.dumps(line) + "\n" for line in lines).encode())
     return step
 
 

@@ -1,19 +1,16 @@
 """Who runs the jobs: this process, a local pool, or SLURM. The job is the same callable for all three."""
 
 import itertools
-import multiprocessing
 import os
 import shutil
-import signal
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 from harness.errors import UserError
 from harness.launch.job import Job, Outcome
+from harness.launch.worker import Worker, WorkerError
 from harness.spec import Resources
 
 Told = Callable[[Job, Outcome | None], None]
@@ -26,8 +23,32 @@ def run_inline(jobs: Sequence[Job], tell: Told) -> None:
         tell(job, job())
 
 
+def lead(jobs: Sequence[Job], tell: Told) -> None:
+    """Run the jobs as the leading process of torchrun's; the others `follow`."""
+    from harness.engine.distributed import joined
+
+    with joined() as world:
+        for job in jobs:
+            world.decide(lambda job=job: job)  # type: ignore[misc]
+            run_inline([job], tell)
+        world.decide(lambda: None)
+
+
+def follow() -> None:
+    """Do the jobs that the leading process tells, until it tells no more."""
+    from harness.engine.distributed import joined
+
+    with joined() as world:
+        while job := world.decide(_nothing):
+            job()
+
+
+def _nothing() -> Job | None:
+    return None
+
+
 def run_pool(jobs: Sequence[Job], workers: int, tell: Told) -> None:
-    """Run the jobs in `workers` processes.
+    """Run as many jobs at once as there are `workers`, each in as many processes as it asks for on one machine.
 
     A worker that dies (killed, out of memory) fails the one run it was at, and the next run gets a fresh one. When this
     process is interrupted or ends, its workers end with it. `tell` is called from several threads.
@@ -50,58 +71,25 @@ def run_pool(jobs: Sequence[Job], workers: int, tell: Told) -> None:
 
 def _slot(queue: deque[Job], stopping: threading.Event, tell: Told) -> None:
     worker: Worker | None = None
-    while True:
+    while queue:
         try:
             job = queue.popleft()
         except IndexError:
-            return
-        worker = worker or Worker()
+            break
+        if worker and not worker.fits(job):
+            worker.end()
+            worker = None
+        worker = worker or Worker(job.resources.team)
         tell(job, None)
         try:
             outcome = worker.do(job)
-        except (EOFError, OSError):
+        except WorkerError as error:
             if stopping.is_set():  # the worker was ended with us: the run is interrupted, and has not failed
                 return
-            worker, outcome = None, job.fail(RuntimeError("the worker process died: killed, or out of memory"))
+            outcome = job.fail(error)
         tell(job, outcome)
-
-
-class Worker:
-    """A process that does one job after the other; multiprocessing ends it when this process ends."""
-
-    def __init__(self) -> None:
-        spawn = multiprocessing.get_context("spawn")
-        self.pipe, other = spawn.Pipe()
-        spawn.Process(target=_serve, args=(other, os.getpid()), daemon=True).start()
-        other.close()
-
-    def do(self, job: Job) -> Outcome:
-        """Have a job done and wait for its outcome.
-
-        Raises:
-            EOFError, OSError: the process died.
-        """
-        self.pipe.send(job)
-        outcome: Outcome = self.pipe.recv()
-        return outcome
-
-
-def _serve(pipe: Connection, parent: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to hear
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    while True:
-        try:
-            job: Job = pipe.recv()
-        except EOFError:
-            return
-        pipe.send(job())
-
-
-def _end_with(parent: int) -> None:
-    """End when the process that started this one was killed, for then nobody would ever stop it."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
+    if worker:
+        worker.end()
 
 
 def check_slurm() -> None:
@@ -143,10 +131,11 @@ def _parameters(resources: Resources, count: int) -> dict[str, object]:
     parameters: dict[str, object] = {
         "job_name": "harness",
         "time": max(1, round(resources.hours * 60)),
-        "nodes": 1,
-        "ntasks_per_node": 1,
+        "nodes": resources.nodes,
+        "ntasks_per_node": resources.team,
         "cpus_per_task": resources.cpus,
-        "mem": f"{resources.memory_gb}GB",
+        "mem": f"{resources.memory_gb * resources.team}GB",
+        "srun_args": ["--kill-on-bad-exit=1"],  # one process that fails must not leave the others waiting
         "array_parallelism": count,
         "stderr_to_stdout": True,
     }

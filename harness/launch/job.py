@@ -4,16 +4,13 @@ The same callable runs inline, in the local pool and under SLURM. It is the only
 house; what needs torch is imported when it runs.
 """
 
-import os
-import platform
-import threading
 import time
 import traceback
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from filelock import FileLock, Timeout
 
@@ -21,10 +18,17 @@ from harness import imported
 from harness.errors import Diverged, UserError
 from harness.files import read_json, remove_temporaries, write_json
 from harness.grid import Run
+from harness.launch.heart import Heart
+from harness.resolve import SettingError, check_resources
 from harness.spec import EvalSpec, Resources, TrainSpec, canonical, eval_id, train_id
-from harness.store import HEARTBEAT_SECONDS, Store
+from harness.store import Store
+
+if TYPE_CHECKING:
+    from harness.engine.distributed import World
+    from harness.engine.encoder import Encoder
 
 THUMBNAILS = (2, 10)
+Say = Callable[[str, int], None]  # what is being done, and the training's step
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,17 @@ class Job:
         error = read_json(self.store.run_folder(self.train_id) / "error.json")
         return isinstance(error, dict) and error.get("class") == "diverged"
 
+    def check_shares(self, processes: int | None) -> None:
+        """Refuse a training that its processes cannot share; processes: how many they are, if not as the spec says.
+
+        Raises:
+            UserError: naming the setting to mend.
+        """
+        try:
+            check_resources(self.train, self.resources, processes)
+        except SettingError as error:
+            raise UserError(f"{error.key}: {error}") from None
+
     def check(self) -> None:
         """Refuse now what could only fail later, at the end of a long training.
 
@@ -78,8 +93,6 @@ class Job:
         from harness.engine.vae import check_decoder
         from harness.measure.evaluate import check_measurable
 
-        if self.resources.gpus > 1:
-            raise UserError(f"resources.gpus: a run trains on one GPU, found {self.resources.gpus}; say 0 or 1")
         if self.train.weights:
             imported.find(self.weights, self.train.weights)
         said = self.train.data
@@ -97,22 +110,51 @@ class Job:
             check_measurable(said.name, evaluation.reference, evaluation.features, self.data)
 
     def __call__(self) -> Outcome:
-        """Make what is missing. Never raises: a failure is stored in the run's folder and returned."""
-        try:
-            if not self.missing():
-                return Outcome("done", "nothing was missing")
-            with self._alone():
-                return self._work(self.store.run_folder(self.train_id))
-        except Timeout:
-            return Outcome("skipped", "another job is at work on this training")
-        except Exception as error:  # whatever went wrong in this run must not stop its neighbours
-            return self.fail(error)
+        """Make what is missing, together with the processes that share the run; all of them must call this.
 
-    def _alone(self) -> AbstractContextManager[object]:
-        """Lock the training's folder, without waiting: one writer per run. A process that is killed lets go of it."""
+        A failure is stored in the run's folder and returned. Among several processes it is raised then, because only
+        the end of this process can end the others' waiting for it.
+        """
+        from harness.engine.distributed import joined
+
+        with joined() as world:
+            try:
+                if not world.decide(self.missing):
+                    return Outcome("done", "nothing was missing")
+                with self._alone(world):
+                    return self._work(world)
+            except Timeout:
+                return Outcome("skipped", "another job is at work on this training")
+            except Exception as error:  # whatever went wrong in this run must not stop its neighbours
+                outcome = self.fail(error) if world.leads else Outcome(_state(error), str(error))
+                if world.size > 1 and outcome.state == "failed":  # what diverges does so in all of them
+                    raise
+                return outcome
+
+    @contextmanager
+    def _alone(self, world: "World") -> Iterator[None]:
+        """Lock the training's folder, without waiting: one writer per run. A process that is killed lets go of it.
+
+        Raises:
+            Timeout: another job holds it; in all processes.
+        """
         folder = self.store.scratch_folder(self.train_id)
-        folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / "lock", timeout=0)
+        lock = FileLock(folder / "lock", timeout=0)
+
+        def try_to_lock() -> bool:
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire()
+            except Timeout:
+                return False
+            return True
+
+        if not world.decide(try_to_lock):
+            raise Timeout(lock.lock_file)
+        try:
+            yield
+        finally:
+            lock.release()
 
     def checkpoint(self, *_: Any) -> Any:
         """Tell submitit what to queue again after a preemption or a time limit: the same job."""
@@ -124,7 +166,7 @@ class Job:
         """Store a failure where the collector finds it."""
         folder = self.store.run_folder(self.train_id)
         beat = read_json(folder / "heartbeat.json")
-        kind: Literal["failed", "diverged"] = "diverged" if isinstance(error, Diverged) else "failed"
+        kind = _state(error)
         message = str(error) if isinstance(error, UserError | Diverged) else f"{type(error).__name__}: {error}"
         content = {
             "class": "diverged" if kind == "diverged" else "error",
@@ -137,69 +179,88 @@ class Job:
         (folder / "heartbeat.json").unlink(missing_ok=True)
         return Outcome(kind, message)
 
-    def _work(self, folder: Path) -> Outcome:
+    def _work(self, world: "World") -> Outcome:
         import torch
 
+        torch.set_num_threads(self.threads)
+        if world.leads:
+            with self._recorded(world.size) as heart:
+                self._make(world, heart.set)
+        else:
+            self._make(world, lambda phase, step: None)
+        return Outcome("done")
+
+    @contextmanager
+    def _recorded(self, processes: int) -> Iterator[Heart]:
+        """Write into the run's folder what is trained, where and with what, and that it is alive."""
         from harness.launch.provenance import now, provenance
 
-        torch.set_num_threads(self.threads)
+        folder = self.store.run_folder(self.train_id)
         for place in (folder, self.store.scratch_folder(self.train_id)):
             remove_temporaries(place)
         (folder / "error.json").unlink(missing_ok=True)
         write_json(folder / "spec.json", self.train.model_dump(mode="json", by_alias=True, exclude_none=True))
         environment = read_json(folder / "env.json") or {"attempts": []}
-        environment["attempts"].append(provenance(self.threads))
+        environment["attempts"].append(provenance(self.threads) | {"processes": processes})
         write_json(folder / "env.json", environment)
         with Heart(folder / "heartbeat.json", self.steps) as heart:
-            self._make(folder, heart)
+            yield heart
         environment["attempts"][-1]["end"] = now()
         write_json(folder / "env.json", environment)
-        return Outcome("done")
 
-    def _make(self, folder: Path, heart: "Heart") -> None:
+    def _make(self, world: "World", say: Say) -> None:
         """Train and measure; of a training that diverges, measure what it was good for before."""
         from harness.engine.checkpoint import weights_path
 
         diverged: Diverged | None = None
         try:
-            self._train(folder, heart)
+            self._train(world, say)
         except Diverged as error:
             diverged = error
         scratch = self.store.scratch_folder(self.train_id)
-        for evaluation in self.missing():
-            if weights_path(scratch, evaluation.step).is_file():
-                self._evaluate(evaluation, heart)
+        for evaluation in world.decide(
+            lambda: tuple(e for e in self.missing() if weights_path(scratch, e.step).is_file())
+        ):
+            self._evaluate(evaluation, world, say)
         if diverged:
             raise diverged
 
-    def _train(self, folder: Path, heart: "Heart") -> None:
-        from harness.engine.checkpoint import weights_path
+    def _train(self, world: "World", say: Say) -> None:
         from harness.engine.data import load
-        from harness.engine.encoder import load_encoder
-        from harness.engine.train import Cadence, train
+        from harness.engine.train import train
         from harness.engine.weights import place
-        from harness.launch.facts import record_facts
 
-        scratch, steps = self.store.scratch_folder(self.train_id), {e.step for e in self.missing()}
+        scratch = self.store.scratch_folder(self.train_id)
         if self.train.weights:
             place(self.train, self.weights, scratch)
-        untrained = any(not weights_path(scratch, step).is_file() for step in steps)
-        encoder = load_encoder(self.train, self.data, self.store.scratch / ".cache") if untrained else None
-        if untrained or not self.train.alignment:  # a run that is only measured again keeps its encoder's record
-            record_facts(folder, self.train, encoder)
-        dataset = load(self.train.data.name, "train", self.data, self.train.data.flip)
+        steps = {e.step for e in world.decide(self.missing)}
         train(
             self.train,
-            dataset,
+            load(self.train.data.name, "train", self.data, self.train.data.flip),
             scratch,
-            folder / "train.jsonl",
+            self.store.run_folder(self.train_id) / "train.jsonl",
             steps,
-            Cadence(self.resources.log_every, self.resources.checkpoint_minutes * 60),
-            lambda step: heart.set("training", step),
-            encoder,
+            self.resources,
+            lambda step: say("training", step),
+            world,
+            self._encoder(steps, world),
         )
 
-    def _evaluate(self, spec: EvalSpec, heart: "Heart") -> None:
+    def _encoder(self, steps: Collection[int], world: "World") -> "Encoder | None":
+        """Return the frozen encoder that the training still needs, and record what only torch can tell of the run."""
+        from harness.engine.checkpoint import weights_path
+        from harness.engine.encoder import load_encoder
+        from harness.launch.facts import record_facts
+
+        scratch = self.store.scratch_folder(self.train_id)
+        untrained = world.decide(lambda: any(not weights_path(scratch, step).is_file() for step in steps))
+        encoder = load_encoder(self.train, self.data, self.store.scratch / ".cache") if untrained else None
+        if world.leads and (untrained or not self.train.alignment):  # one that is only measured keeps its record
+            record_facts(self.store.run_folder(self.train_id), self.train, encoder)
+        return encoder
+
+    def _evaluate(self, spec: EvalSpec, world: "World", say: Say) -> None:
+        """Sample, in all processes, and measure, in the leading one."""
         from harness.engine.sample import draw_samples
         from harness.engine.vae import decoder
         from harness.measure.evaluate import measure
@@ -209,11 +270,13 @@ class Job:
         start = time.perf_counter()
         scratch = self.store.scratch_folder(self.train_id)
         samples = draw_samples(
-            self.train, spec, scratch, lambda n: heart.set(f"sampling, {n:,} images drawn", self.steps),
+            self.train, spec, scratch, lambda n: say(f"sampling, {n:,} images drawn", self.steps), world,
             decoder(self.train.data.name, self.data),
         )  # fmt: skip
+        if samples is None:
+            return
         sampled = time.perf_counter()
-        heart.set("measuring", self.steps)
+        say("measuring", self.steps)
         measured = measure(
             samples.images, self.train.data.name, evaluation.reference, evaluation.features,
             data_root=self.data, cache_root=self.store.scratch / ".cache", device=samples.device,
@@ -231,41 +294,8 @@ class Job:
         })  # fmt: skip
 
 
-class Heart:
-    """A sign of life in the run's own folder, true from any host, written by a thread of its own."""
-
-    def __init__(self, path: Path, total: int) -> None:
-        self.path, self.total, self.phase, self.step = path, total, "starting", 0
-        self.stopped = threading.Event()
-        self.thread = threading.Thread(target=self._beat, daemon=True)
-
-    def __enter__(self) -> "Heart":
-        self._write()
-        self.thread.start()
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        """Stop. After a failure the last sign stays until the failure is stored: it says at which step that was."""
-        self.stopped.set()
-        self.thread.join()
-        if kind is None:
-            self.path.unlink(missing_ok=True)
-        else:
-            self._write()
-
-    def set(self, phase: str, step: int) -> None:
-        """Say what is being done; the next sign tells it."""
-        self.phase, self.step = phase, step
-
-    def _beat(self) -> None:
-        while not self.stopped.wait(HEARTBEAT_SECONDS):
-            self._write()
-
-    def _write(self) -> None:
-        write_json(self.path, {
-            "phase": self.phase, "step": self.step, "total": self.total,
-            "time": time.time(), "host": platform.node(), "pid": os.getpid(),
-        })  # fmt: skip
+def _state(error: BaseException) -> Literal["failed", "diverged"]:
+    return "diverged" if isinstance(error, Diverged) else "failed"
 
 
 def save_thumbnails(path: Path, images: Any, side: int = 64) -> None:

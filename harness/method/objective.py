@@ -132,6 +132,10 @@ class Draws:
         """The same draws on a device."""
         return replace(self, **{name: value.to(device, non_blocking=True) for name, value in self._tensors().items()})
 
+    def pinned(self) -> "Draws":
+        """The same draws in memory that a GPU reads by itself."""
+        return replace(self, **{name: value.pin_memory() for name, value in self._tensors().items()})
+
     def _tensors(self) -> dict[str, Tensor]:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,72 @@
+"""What a training step is given: this process's share of the global batch, ready before the step asks for it.
+
+Every process draws for the whole global batch and keeps its slice. All of it is a pure function of the step, so that a
+thread can make the next batch while this one is learnt from, and change nothing.
+"""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from harness.engine.data import Dataset, positions
+from harness.engine.distributed import World
+from harness.method.objective import Draws, Objective, draw
+from harness.method.randomness import generator
+from harness.spec import TrainSpec
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The samples of one forward pass and all that was drawn for them."""
+
+    x: Tensor  # (N, C, H, W)
+    y: Tensor  # (N,)
+    draws: Draws
+    images: Tensor | None = None  # uint8, for the frozen encoder where there is one
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the same batch on a device; from pinned memory the copies wait for nothing."""
+        x, y = (tensor.to(device, non_blocking=True) for tensor in (self.x, self.y))
+        images = None if self.images is None else self.images.to(device, non_blocking=True)
+        return Batch(x, y, self.draws.to(device), images)
+
+    def pinned(self) -> "Batch":
+        """Return the same batch in memory that a GPU reads by itself."""
+        images = None if self.images is None else self.images.pin_memory()
+        return Batch(self.x.pin_memory(), self.y.pin_memory(), self.draws.pinned(), images)
+
+
+class Batches:
+    """The batches of a training, one step ahead."""
+
+    def __init__(self, spec: TrainSpec, objective: Objective, world: World, micro_batch: int | None) -> None:
+        self.spec, self.process, self.regularizer = spec, objective.process, objective.regularizer
+        share = world.share(spec.batch)
+        size = micro_batch or len(share)
+        self.parts = [slice(start, start + size) for start in range(share.start, share.stop, size)]
+        self.thread = ThreadPoolExecutor(1)
+        self.ahead: tuple[Dataset, int, Future[list[Batch]]] | None = None
+
+    def get(self, dataset: Dataset, step: int) -> list[Batch]:
+        """Return the micro-batches of step `step` on the CPU, and begin to make those of the next."""
+        if self.ahead and self.ahead[0] is dataset and self.ahead[1] == step:
+            batches = self.ahead[2].result()
+        else:
+            batches = self._make(dataset, step)
+        self.ahead = dataset, step + 1, self.thread.submit(self._make, dataset, step + 1)
+        return batches
+
+    def _make(self, dataset: Dataset, step: int) -> list[Batch]:
+        spec, size = self.spec, self.spec.batch
+        indices = positions(spec.seed, step, size, len(dataset))
+        augmentation = dataset.draw(size, generator(spec.seed, "augmentation", step))
+        shape = (size, *dataset.shape)
+        draws = draw(self.process, self.regularizer, shape, spec.label_drop, spec.seed, step)
+        batches = []
+        for part in self.parts:
+            mine = indices[part], tuple(drawn[part] for drawn in augmentation)
+            images = dataset.images_for(*mine) if spec.alignment else None
+            batches.append(Batch(*dataset.batch(*mine), draws.slice(part.start, part.stop), images))
+        return [batch.pinned() for batch in batches] if torch.cuda.is_available() else batches

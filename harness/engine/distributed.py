@@ -1,0 +1,94 @@
+"""Processes that share one run: which of them this is, and what they tell each other.
+
+torchrun, submitit under SLURM or `harness run` starts them. One process alone has no group, and asks nobody.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from harness.place import Place, place_from_submitit, place_from_torchrun
+
+T = TypeVar("T")
+# The others wait for the first process while it measures, and that takes as long as it takes. A process that dies ends
+# no wait by itself: it closes its connections (gloo), and whoever started the processes ends the others (NCCL).
+PATIENCE = timedelta(days=7)
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes that share a run, seen from one of them; the one of rank 0 leads: it alone decides and writes."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Tell whether this is the process that decides and writes."""
+        return self.rank == 0
+
+    def share(self, n: int) -> range:
+        """Return which of n samples are this process's: as many as every other's, and contiguous."""
+        assert n % self.size == 0, f"{n} samples for {self.size} processes"
+        return range(n // self.size * self.rank, n // self.size * (self.rank + 1))
+
+    def decide(self, choose: Callable[[], T]) -> T:
+        """Return what `choose` says in the leading process; in the others it is not called."""
+        if self.size == 1:
+            return choose()
+        said: list[T | None] = [choose() if self.leads else None]
+        dist.broadcast_object_list(said, src=0, device=torch.device("cpu"))
+        return said[0]  # type: ignore[return-value]
+
+    def mean(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the means of scalars over the processes, the same in each; all must have the same names."""
+        if self.size == 1 or not terms:
+            return terms
+        values = torch.stack([terms[name].float() for name in sorted(terms)])
+        dist.all_reduce(values)
+        return dict(zip(sorted(terms), values / self.size, strict=True))
+
+    def gather(self, part: Tensor) -> list[Tensor]:
+        """Return every process's tensor on the CPU, all of one shape, in the leading process; nothing in the others."""
+        if self.size == 1:
+            return [part]
+        parts = [torch.empty_like(part) for _ in range(self.size)] if self.leads else None
+        dist.gather(part, parts, dst=0)
+        return parts or []
+
+
+ALONE = World()
+
+
+def device() -> torch.device:
+    """Return where this process computes: its GPU, or the CPU."""
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+@contextmanager
+def joined(place: Place | None = None) -> Iterator[World]:
+    """Join the processes that share a run and leave them at the end; where this one has joined before, stay.
+
+    place: where the launcher did not say it in the environment.
+    """
+    if dist.is_initialized():
+        yield World(dist.get_rank(), dist.get_world_size())
+        return
+    place = place or place_from_torchrun() or place_from_submitit()
+    if torch.cuda.is_available() and place:
+        torch.cuda.set_device(place.local % torch.cuda.device_count())  # SLURM may show each process its own GPU only
+    if not place or place.size == 1:
+        yield ALONE
+        return
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
+        init_method=place.rendezvous, rank=place.rank, world_size=place.size, timeout=PATIENCE,
+    )  # fmt: skip
+    yield World(place.rank, place.size)
+    dist.destroy_process_group()  # not after a failure: the others may be waiting for it, and this process ends

@@ -1,0 +1,40 @@
+"""Which of several processes that share a run this one is, as whoever started it tells."""
+
+import os
+from dataclasses import dataclass
+
+TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A process among those that share a run; `local` counts them on one machine. rendezvous: a URL of torch's."""
+
+    rank: int
+    size: int
+    local: int
+    rendezvous: str
+
+
+def place_from_torchrun() -> Place | None:
+    """Return this process's place where torchrun, or a launcher that speaks as it does, started it; None elsewhere."""
+    if not {*TORCHRUN, "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
+        return None
+    rank, size, local = (int(os.environ[name]) for name in TORCHRUN)
+    return Place(rank, size, local, "env://")
+
+
+def place_from_submitit() -> Place | None:
+    """Return this process's place in a SLURM job of submitit's; None elsewhere.
+
+    SLURM's own variables do not count: a shell on a node has them too, and what is started there is alone.
+    """
+    if os.environ.get("SUBMITIT_EXECUTOR") != "slurm":
+        return None
+    from submitit import JobEnvironment
+
+    job = JobEnvironment()
+    # A file beside the job's logs, which all its nodes see: no port to choose, and no name of a node to look up.
+    attempt = os.environ.get("SLURM_RESTART_COUNT", "0")
+    meeting = job.paths.folder / f"rendezvous-{job.job_id}-{attempt}"
+    return Place(job.global_rank, job.num_tasks, job.local_rank, meeting.absolute().as_uri())
