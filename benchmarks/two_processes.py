@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
-from training_step import random_data, spec
+from training_step import Precision, random_data, spec
 
 from harness.engine.distributed import device, joined
 from harness.engine.train import Trainee
@@ -23,20 +23,19 @@ from harness.spec import Resources
 KINDS = {"1 process × 1 thread": (1, 1), "2 processes × 1 thread": (2, 1), "1 process × 2 threads": (1, 2)}
 
 
-def serve(pipe: Connection, place: Place, threads: int, batch: int, precision: str) -> None:
+def serve(pipe: Connection, place: Place, threads: int, batch: int, precision: Precision) -> None:
     """Take the training step that is asked for, and tell how long it took."""
     torch.set_num_threads(threads)
-    torch.set_float32_matmul_precision("medium")
     data = random_data(batch)
     with joined(place) as world:
-        trainee = Trainee(spec(batch, precision, None), device(), Resources(), world)
+        trainee = Trainee(spec("S", batch, precision, dispersive=False), device(), Resources(), world)
         while (step := pipe.recv()) >= 0:
             start = time.perf_counter()
             trainee.step(data, step)
             pipe.send(time.perf_counter() - start)
 
 
-def team(folder: Path, size: int, threads: int, batch: int, precision: str) -> list[Connection]:
+def team(folder: Path, size: int, threads: int, batch: int, precision: Precision) -> list[Connection]:
     """Start processes that share each step, and return the pipes to them."""
     spawn, pipes = multiprocessing.get_context("spawn"), []
     for rank in range(size):
