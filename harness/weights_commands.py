@@ -9,7 +9,7 @@ from harness.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from harness.imported import Network
-    from harness.spec import Family
+    from harness.settings import Family
 
 PUBLISHED: tuple["Family", ...] = ("SiT", "DiT", "MF")  # families whose checkpoints are published
 FILE = click.Path(path_type=Path)

@@ -26,18 +26,9 @@ from harness.method import flow
 from harness.method.alignment import Alignment
 from harness.method.randomness import generator
 from harness.resolve import SettingError, resolve
+from harness.settings import Data, MeanFlowSettings, Optimizer, OwnEncoder, Resources
 from harness.spec import Alignment as AlignmentSpec
-from harness.spec import (
-    Data,
-    MeanFlowSettings,
-    Model,
-    Optimizer,
-    OwnEncoder,
-    Regularizer,
-    Resources,
-    TrainSpec,
-    train_id,
-)
+from harness.spec import Model, Regularizer, TrainSpec, train_id
 from harness.store import Store
 
 GRIDS = Path(__file__).parents[1] / "grids"

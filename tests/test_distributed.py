@@ -33,18 +33,8 @@ from harness.grid import load_table
 from harness.launch.dispatch import _parameters
 from harness.method.randomness import generator
 from harness.place import Place, place_from_submitit, place_from_torchrun
-from harness.spec import (
-    Data,
-    EvalSpec,
-    EvaluationSettings,
-    MeanFlowSettings,
-    Model,
-    Optimizer,
-    Regularizer,
-    Resources,
-    SamplerSettings,
-    TrainSpec,
-)
+from harness.settings import Data, EvaluationSettings, MeanFlowSettings, Optimizer, Resources, SamplerSettings
+from harness.spec import EvalSpec, Model, Regularizer, TrainSpec
 
 GRIDS = Path(__file__).parents[1] / "grids"
 CPU = torch.device("cpu")

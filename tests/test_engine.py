@@ -26,21 +26,17 @@ from harness.method.losses import floor
 from harness.method.randomness import generator
 from harness.method.shortcut import Shortcut
 from harness.resolve import SAMPLERS
-from harness.spec import (
-    Consistency,
+from harness.settings import (
     Data,
-    EvalSpec,
     EvaluationSettings,
     MeanFlowSettings,
-    Model,
     MomentMatchingSettings,
     Optimizer,
-    Regularizer,
     Resources,
     SamplerSettings,
     ShortcutSettings,
-    TrainSpec,
 )
+from harness.spec import Consistency, EvalSpec, Model, Regularizer, TrainSpec
 
 GRIDS = Path(__file__).parents[1] / "grids"
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ import pytest
 from harness.errors import UserError
 from harness.grid import load_table
 from harness.launch.plan import plan, summary, trainings
-from harness.spec import Scale
+from harness.scale import Scale
 from harness.store import Store
 
 ROOT = Path(__file__).parents[1]

@@ -33,7 +33,8 @@ from harness.report.study import PROCESS_WORDS, facts, heading
 from harness.report.tables import Pivot, PivotCell, pivot
 from harness.report.taps import one_run_sentences, tap_note, taps_sentence
 from harness.report.words import SAMPLERS, better_or_worse, mixed_sentences, planned_sentences, state_words
-from harness.spec import Process, SamplerSettings
+from harness.settings import SamplerSettings
+from harness.spec import Process
 from harness.store import Store
 
 ROOT = Path(__file__).parents[1]

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from harness.engine.data import Dataset, load_images
 from harness.engine.supervised import VisionTransformerRecipe, trained
 from harness.errors import UserError
-from harness.spec import OWN_ENCODER, Alignment, OwnEncoder, TrainSpec
+from harness.settings import OWN_ENCODER, OwnEncoder
+from harness.spec import Alignment, TrainSpec
 
 FOLDER = "encoders"  # of the data folder: files of weights, known by their sha256
 

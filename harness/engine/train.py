@@ -30,7 +30,8 @@ from harness.errors import Diverged
 from harness.files import read_jsonl, write_bytes
 from harness.method.losses import floor
 from harness.method.objective import LearnsFromAverage, Objective
-from harness.spec import Resources, TrainSpec
+from harness.settings import Resources
+from harness.spec import TrainSpec
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 DEFAULT = Resources()

@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.errors import UserError
 from harness.launch.job import Job, Outcome
 from harness.launch.worker import Worker, WorkerError
-from harness.spec import Resources
+from harness.settings import Resources
 
 Told = Callable[[Job, Outcome | None], None]
 

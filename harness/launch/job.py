@@ -20,7 +20,8 @@ from harness.files import read_json, remove_temporaries, write_json
 from harness.grid import Run
 from harness.launch.heart import Heart
 from harness.resolve import SettingError, check_resources
-from harness.spec import EvalSpec, Resources, TrainSpec, canonical, eval_id, train_id
+from harness.settings import Resources
+from harness.spec import EvalSpec, TrainSpec, canonical, eval_id, train_id
 from harness.store import Store
 
 if TYPE_CHECKING:

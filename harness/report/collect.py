@@ -16,7 +16,8 @@ from harness.files import replace
 from harness.grid import Cell, Run, Table
 from harness.report.facts import PREFIX, fact_columns
 from harness.report.labels import place_words
-from harness.spec import SamplerSettings, TrainSpec
+from harness.settings import SamplerSettings
+from harness.spec import TrainSpec
 from harness.store import Store
 
 Direction = Literal["lower", "higher", ""]

@@ -11,7 +11,9 @@ from harness.grid import Table
 from harness.report.tables import Pivot
 from harness.report.words import counted, listed, number, sampler_words
 from harness.resolve import PROCESSES
-from harness.spec import Data, Model, Process, Scale, TrainSpec
+from harness.scale import Scale
+from harness.settings import Data
+from harness.spec import Model, Process, TrainSpec
 from harness.store import Store
 
 PROCESS_WORDS: dict[Process, str] = {
