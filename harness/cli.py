@@ -191,6 +191,7 @@ def _prepare(grids: tuple[Path, ...], scale: str, study: str | None, overrides: 
              processes: int | None = None) -> tuple[list["Job"], "Store"]:  # fmt: skip
     """Check everything that can be checked before anything runs or is written; return the jobs that lack something."""
     from harness.files import check_writable
+    from harness.launch.check import check
     from harness.launch.job import jobs_for
 
     tables, store = _tables(grids, scale, overrides), _store(results, scratch, study or scale)
@@ -200,14 +201,7 @@ def _prepare(grids: tuple[Path, ...], scale: str, study: str | None, overrides: 
     check_writable("--scratch", scratch)
     runs = [run for table in tables for run in table.runs]
     todo = _would_run([job for job in jobs_for(runs, store, data, threads) if job.missing()])
-    for job in todo:
-        job.check_shares(processes)
-    alike = {
-        (job.train.data, job.train.weights, job.resources, *{e.evaluation for e in job.evaluations}): job
-        for job in todo
-    }
-    for job in alike.values():
-        job.check()
+    check(todo, processes)
     for path, table in zip(grids, tables, strict=True):
         store.record_grid(table.name, path, scale, list(overrides))
     return todo, store
