@@ -13,8 +13,9 @@ from harness.engine import checkpoint
 from harness.engine.build import build_net, build_objective
 from harness.engine.data import ImageDataset, positions
 from harness.engine.distributed import ALONE
+from harness.engine.log import Window
 from harness.engine.sample import draw_samples, labels_of, sample, to_uint8
-from harness.engine.train import Trainee, Window, train
+from harness.engine.train import Trainee, train
 from harness.errors import Diverged
 from harness.files import read_jsonl
 from harness.grid import load_table

@@ -5,13 +5,10 @@ order of the data are drawn for the whole batch whatever is done with it. Severa
 give the mean of their gradients: the mean over the regulariser's groups, as the paper's devices do.
 """
 
-import json
-import math
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -26,9 +23,7 @@ from harness.engine.build import build_objective, equip_blocks
 from harness.engine.data import Dataset
 from harness.engine.distributed import ALONE, World, device
 from harness.engine.encoder import Encoder
-from harness.errors import Diverged
-from harness.files import read_jsonl, write_bytes
-from harness.method.losses import floor
+from harness.engine.log import Window, append, cut, floor_of
 from harness.method.objective import LearnsFromAverage, Objective
 from harness.settings import Resources
 from harness.spec import TrainSpec
@@ -148,37 +143,6 @@ class Trainee:
         self.optimizer.load_state_dict(content)
 
 
-@dataclass
-class Window:
-    """Loss terms since the last line of the log, summed on the device so that a step waits for nothing."""
-
-    floor: float | None
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    steps: int = 0
-    start: float = field(default_factory=time.perf_counter)
-
-    def add(self, terms: dict[str, Tensor]) -> None:
-        """Add one step's terms."""
-        self.steps += 1
-        for name, term in terms.items():
-            self.sums[name] = self.sums[name] + term if name in self.sums else term.clone()
-
-    def line(self, step: int, batch: int, gradient_norm: float, world: World = ALONE) -> dict[str, float]:
-        """Return the log's line: means over the window and over the processes, which must all ask for it.
-
-        Raises:
-            Diverged: a term, or the gradient, is not finite.
-        """
-        means = {name: float(total) / self.steps for name, total in world.mean(self.sums).items()}
-        wrong = [name for name, value in (means | {"gradient_norm": gradient_norm}).items() if not math.isfinite(value)]
-        if wrong:
-            raise Diverged(f"{', '.join(wrong)} not finite between steps {step - self.steps + 1} and {step}")
-        if "regularizer" in means and self.floor is not None:
-            means["above_floor"] = means["regularizer"] - self.floor
-        speed = self.steps * batch / (time.perf_counter() - self.start)
-        return {"step": step, **means, "gradient_norm": gradient_norm, "images_per_second": round(speed, 1)}
-
-
 def train(
     spec: TrainSpec,
     dataset: Dataset,
@@ -252,17 +216,17 @@ def _advance(
         trainee.begin(kept)
     if step in wanted and world.leads:
         checkpoint.save_weights(kept, step, trainee.weights())
-    window, saved = Window(_floor(trainee)), time.monotonic()
+    window, saved = Window(floor_of(trainee.objective.regularizer)), time.monotonic()
     while step < last:
         window.add(trainee.step(dataset, step))
         step += 1
         beat(step)
         if step in wanted or step % resources.log_every == 0:
             line = window.line(step, spec.batch, trainee.gradient_norm(), world)
-            window = Window(_floor(trainee))
+            window = Window(floor_of(trainee.objective.regularizer))
             if not world.leads:
                 continue
-            _append(log, line)
+            append(log, line)
             if step in wanted:
                 checkpoint.save_weights(kept, step, trainee.weights())
             if step == last or time.monotonic() - saved > 60 * resources.checkpoint_minutes:
@@ -276,19 +240,5 @@ def _resume(trainee: Trainee, folder: Path, log: Path, world: World) -> int:
     if step:
         trainee.restore(checkpoint.load_state(folder), step)
     if world.leads:
-        lines = [line for line in read_jsonl(log) if line["step"] <= step]
-        write_bytes(log, "".join(json.dumps(line) + "\n" for line in lines).encode())
+        cut(log, step)
     return step
-
-
-def _floor(trainee: Trainee) -> float | None:
-    """Return the smallest value the regulariser can take; only the dispersive form's is known in closed form."""
-    regularizer = trainee.objective.regularizer
-    if regularizer is None or regularizer.kind != "dispersive":
-        return None
-    return floor(regularizer.potential, regularizer.group)
-
-
-def _append(log: Path, line: dict[str, float]) -> None:
-    with log.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
