@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.data_commands import data, data_option, encode
+from harness.data_commands import data, encode
 from harness.errors import UserError
+from harness.options import FOLDER, data_option, results_option, scratch_option
 from harness.weights_commands import weights
 
 if TYPE_CHECKING:
@@ -15,10 +16,6 @@ if TYPE_CHECKING:
     from harness.launch.job import Job
     from harness.store import Store
 
-FOLDER = click.Path(path_type=Path, file_okay=False)
-results_option = click.option("--results", type=FOLDER, default="results", show_default=True, envvar="HARNESS_RESULTS")
-scratch_option = click.option("--scratch", type=FOLDER, default="scratch", show_default=True, envvar="HARNESS_SCRATCH",
-                              help="Folder for checkpoints and caches: large, and not committed.")  # fmt: skip
 reports_option = click.option("--reports", type=FOLDER, default="reports", show_default=True, envvar="HARNESS_REPORTS")
 scale_option = click.option("--scale", required=True, help="Name of a file in the grids' scales/ folder.")
 study_option = click.option("--study", help="Name of the study's folder; by default the scale's name.")
