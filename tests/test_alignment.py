@@ -20,6 +20,7 @@ from harness.engine.train import Trainee, train
 from harness.errors import UserError
 from harness.files import read_json, read_jsonl, write_json
 from harness.grid import load_table
+from harness.launch.check import check
 from harness.launch.facts import facts_of, record_facts
 from harness.launch.job import Job
 from harness.method import flow
@@ -429,7 +430,7 @@ def test_a_job_makes_its_encoder_and_goes_on_with_it(tmp_path, monkeypatch):
             store, tmp_path, train, (aligned.evaluation.model_copy(update={"step": step}),), aligned.resources, 1
         )
 
-    job(2).check()
+    check([job(2)])
     assert job(2)().state == "done"
     folder = store.run_folder(job(2).train_id)
     record = read_json(folder / "facts.json")
