@@ -308,12 +308,10 @@ vary: [{row: {weights: given}}]
 
 
 @pytest.fixture
-def project(tmp_path, monkeypatch, cache):
+def project(tmp_path, monkeypatch, scratch):
     """A folder with a grid of imported weights, and a file that fits SiT-S/2 at smoke."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HARNESS_WEIGHTS", raising=False)
-    (tmp_path / "scratch").mkdir()
-    (tmp_path / "scratch" / ".cache").symlink_to(cache)
     (tmp_path / "grids").mkdir()
     (tmp_path / "grids" / "imported.yaml").write_text(GRID)
     for part in ("scales", "presets"):
