@@ -16,22 +16,26 @@ from harness.spec import Scale
 from harness.store import Store
 
 ROOT = Path(__file__).parents[1]
-NAMES = ("convergence", "figure4", "table2", "table3", "table4", "table5", "table7a")
+NAMES = ("convergence", "figure4", "table2", "table3", "table4", "table5", "table6", "table7a", "table7b")
 
 
 def tables(scale, *names):
     return [load_table(ROOT / "grids" / f"{name}.yaml", scale) for name in names or NAMES]
 
 
-def test_distinct_trainings_of_the_paper_are_48():
+def test_distinct_trainings_of_the_paper_are_52():
     """By hand, each table beside what it shares with those before it: 13 of Table 2; of Table 3 all but baseline and
-    default; of Table 4 twelve but the default; Table 5's two; of Table 7a three networks; of Figure 4 eight but B/2
-    and XL/2 of SiT, two arms each; and nothing of the convergence."""
+    default; of Table 4 twelve but the default; Table 5's two; of Table 6 REPA's; of Table 7a three networks, two arms
+    each; of 7b three peers; of Figure 4 eight but B/2 and XL/2 of SiT, two arms each; nothing of the convergence."""
     found = trainings(tables("imagenet256"))
-    assert len(found) == 13 + (6 - 2) + (12 - 1) + 2 + 3 * 2 + (8 - 2) * 2 + 0
+    assert len(found) == 13 + (6 - 2) + (12 - 1) + 2 + 1 + 3 * 2 + 3 + (8 - 2) * 2 + 0
     assert len({training.train_id for training in found}) == len(found)
     shared = Counter(training.tables for training in found if len(training.tables) > 1)
-    assert shared == {("table2", "table3", "table4", "figure4", "convergence"): 2, ("table5", "figure4"): 2}
+    assert shared == {
+        ("table2", "table3", "table4", "figure4", "convergence"): 2,
+        ("table5", "table6", "figure4"): 2,
+        ("table7a", "table7b"): 2,
+    }
 
 
 @pytest.mark.parametrize("scale", ["imagenet256", "digits", "smoke"])
@@ -55,7 +59,7 @@ def test_sharing_is_that_of_the_specs_themselves(scale):
 
 def test_a_training_is_told_by_what_sets_it_apart():
     found = {(t.model, t.words): t for t in trainings(tables("imagenet256"))}
-    assert len(found) == 48  # no two are told alike
+    assert len(found) == 52  # no two are told alike
     assert found["SiT-B/2", "loss: Hinge; arm: dispersive"].tables == ("table2",)
     assert found["SiT-B/2", "λ: 0.25; τ: 2.0"].tables == ("table4",)
     longest = found["SiT-XL/2", "arm: dispersive"]  # neither epochs, sampler nor guidance change it
