@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -67,7 +66,7 @@ def test_a_training_is_told_by_what_sets_it_apart():
     assert found["MF-B/2", "model: MF-B/2, 240 epochs; arm: baseline"].steps == 1_200_000
 
 
-def test_plan_of_all_tables_is_quick_needs_no_torch_and_lists_trainings_once():
+def test_plan_of_all_tables_needs_no_torch_and_lists_trainings_once():
     code = """
 import sys
 sys.modules["torch"] = None
@@ -76,13 +75,11 @@ sys.argv = ["harness", "plan", *sys.argv[1:]]
 main()
 """
     grids = [f"grids/{name}.yaml" for name in NAMES]
-    start = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", code, *grids, "--scale", "imagenet256"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert time.monotonic() - start < 2 * 2  # about 0.5 s; the machine may be busy
-    _, _, listing = done.stdout.partition("48 distinct trainings")
+    _, _, listing = done.stdout.partition("52 distinct trainings")
     for training in trainings(tables("imagenet256")):
         assert listing.count(training.train_id) == 1
     alone = subprocess.run(
