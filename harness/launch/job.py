@@ -1,7 +1,7 @@
 """One training and its measurements, idempotent: it makes whatever its folder still lacks.
 
-The same callable runs inline, in the local pool and under SLURM. It is the only file that sees both halves of the
-house; what needs torch is imported when it runs.
+The same callable runs inline, in the local pool and under SLURM. Here, and in what is beside it to check and record a
+job, the two halves of the house meet; what needs torch is imported when it runs.
 """
 
 import time
