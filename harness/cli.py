@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.errors import UserError
+from harness.measure_commands import measure
 from harness.weights_commands import weights
 
 if TYPE_CHECKING:
@@ -173,6 +174,7 @@ def get(name: str, data: Path) -> None:
 
 
 cli.add_command(weights)
+cli.add_command(measure)
 
 
 def _store(results: Path, scratch: Path, study: str) -> "Store":
