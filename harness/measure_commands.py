@@ -22,7 +22,7 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.option("--json", "out", type=FILE, help="Write numbers and protocol there as well.")
 @click.option("--statistics", type=FILE, help="Write the samples' statistics there, an .npz for a later --reference.")
 @click.option("--batch", default=64, show_default=True, type=click.IntRange(min=1), help="Images at once.")
-@click.option("--device", help="cpu or cuda; by default the GPU where there is one.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="By default the GPU where there is one.")
 @click.option("--data", type=FOLDER, default="data", show_default=True, envvar="HARNESS_DATA",
               help="Folder of the data sets and of Inception's weights.")  # fmt: skip
 @click.option("--scratch", type=FOLDER, default="scratch", show_default=True, envvar="HARNESS_SCRATCH",

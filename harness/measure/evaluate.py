@@ -1,5 +1,6 @@
 """One call from samples to numbers, with the protocol that the numbers belong to."""
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +107,6 @@ def _distance(generated: Statistics, reference: Statistics, name: str) -> float:
 
 def _protocol(count: int, reference: Reference, extractor_: Extractor) -> dict[str, Any]:
     """Return what may differ between measurements; what a metric's name settles (k, splits) is in `PROTOCOLS`."""
-    import torch_fidelity
-
     said = {
         "features": extractor_.id,
         "features_note": extractor_.note,
@@ -115,7 +114,7 @@ def _protocol(count: int, reference: Reference, extractor_: Extractor) -> dict[s
         "reference": reference.name,
         "reference_count": reference.count,
         "reference_content": reference.content[:12],
-        "torch_fidelity": torch_fidelity.__version__,
+        "torch_fidelity": version("torch-fidelity"),
     }
     if reference.manifold:
         rows = len(reference.manifold.features)

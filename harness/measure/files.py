@@ -89,6 +89,8 @@ def _check_shapes(samples: Images, real: Images, request: Request) -> None:
 def _network(request: Request, dataset: Images | None) -> Extractor:
     import torch
 
+    if request.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: torch finds no GPU here; say cpu")
     device = request.device or ("cuda" if torch.cuda.is_available() else "cpu")
     name = dataset.name.partition("/")[0] if dataset else ""
     made = extractor(request.features, name, request.data, request.cache, request.weights, device)

@@ -91,7 +91,7 @@ def statistics(features: np.ndarray) -> Statistics:
 
 
 def frechet_distance(a: Statistics, b: Statistics) -> float:
-    """Fréchet distance |μ₁ − μ₂|² + tr(Σ₁ + Σ₂ − 2(Σ₁Σ₂)^½), squared as in FID (Dowson & Landau 1982, eq. 4)."""
+    """Fréchet distance |μ₁ − μ₂|² + tr(Σ₁ + Σ₂ − 2(Σ₁Σ₂)^½), squared as in FID (Dowson & Landau 1982)."""
     mean = float(((a.mean - b.mean) ** 2).sum())
     first, second = torch.from_numpy(a.covariance), torch.from_numpy(b.covariance)
     return mean + float(first.trace() + second.trace()) - 2 * trace_of_root(first, second)

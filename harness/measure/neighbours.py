@@ -41,7 +41,7 @@ def manifold(features: np.ndarray) -> Manifold:
 
 
 def neighbour_metrics(generated: Manifold, reference: Manifold) -> dict[str, float]:
-    """Return precision, recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020, eqs. 3 and 4).
+    """Return precision, recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020).
 
     Precision is the share of generated samples in the closed ball, out to the third neighbour, of any reference
     sample; recall the same with the sides exchanged. Density is how many reference balls, open and out to the fifth
