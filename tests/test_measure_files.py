@@ -108,7 +108,8 @@ def _worker(rank: int, folder: str) -> None:
     files.extractor = stand_in
     with joined() as ranks:
         result, _ = measure_files(request("samples.npz", "two"), ranks)
-        Path(f"rank{rank}.json").write_text(json.dumps(result))
+        said = ranks.decide(lambda: f"rank {rank} decides")
+        Path(f"rank{rank}.json").write_text(json.dumps(result | {"said": said}))
 
 
 def request(samples: str, cache: str) -> Request:
@@ -121,6 +122,7 @@ def test_two_processes_give_the_numbers_of_one(project):
     first, second = (json.loads(Path(f"rank{r}.json").read_text()) for r in (0, 1))
     alone, _ = measure_files(request("samples.npz", "one"), ALONE)
     assert first == second
+    assert first["said"] == "rank 0 decides"
     assert first["metrics"] == pytest.approx(alone["metrics"], rel=1e-6, abs=1e-9)
     assert first["protocol"] == alone["protocol"]
 
@@ -180,18 +182,20 @@ def test_references_are_extracted_once_for_each_content(project, call, monkeypat
     call("samples.npz", "--reference", "real.npz")
     kept = sorted(p.name for p in Path("scratch/.cache").glob("*.npy"))
     assert len(kept) == 3  # rows, their spatial statistics, distances to neighbours
+    spatial = Path("scratch/.cache") / next(name for name in kept if name.endswith("-spatial.npy"))
+    spatial.unlink()  # as after a death between the two files
+    assert call("samples.npz", "--reference", "real.npz")[0] == 0
     monkeypatch.setattr("harness.measure.reference.extract", lambda *_: pytest.fail("extracted again"))
     monkeypatch.setattr("harness.measure.reference.manifold", lambda *_: pytest.fail("neighbours again"))
     assert call("samples.npz", "--reference", "real.npz")[0] == 0
     np.savez("real.npz", pictures(60, 3))
     with pytest.raises(pytest.fail.Exception, match="extracted again"):
         call("samples.npz", "--reference", "real.npz")
-    damaged = Path("scratch/.cache") / next(name for name in kept if name.endswith("-spatial.npy"))
-    damaged.write_bytes(damaged.read_bytes()[:-9])
+    spatial.write_bytes(spatial.read_bytes()[:-9])
     np.savez_compressed("real.npz", arr_0=pictures(60, 2))
     code, _, said = call("samples.npz", "--reference", "real.npz")
     assert code == 2
-    assert f"{damaged}: damaged" in said
+    assert f"{spatial}: damaged" in said
 
 
 def grey(folder: Path) -> None:

@@ -14,7 +14,7 @@ from harness.measure.features import Extractor
 from harness.measure.frechet import Moments, Statistics, frechet_distance, statistics
 from harness.measure.inception import Inception, load_inception, resize
 from harness.measure.metrics import inception_score, kid, precision_recall
-from harness.measure.neighbours import manifold, neighbour_metrics
+from harness.measure.neighbours import distances, manifold, neighbour_metrics
 
 rng = np.random.default_rng(0)
 
@@ -38,6 +38,13 @@ def test_distance_of_gaussians_that_do_not_commute(smallest: float) -> None:
     assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-7)
     assert frechet_distance(b, a) == pytest.approx(expected, rel=1e-7)
     assert frechet_distance(a, a) == pytest.approx(0, abs=1e-10)
+
+
+def test_variance_that_is_rounding_adds_nothing() -> None:
+    A, B = rng.normal(size=(200, 5)), rng.normal(size=(200, 8))  # Σ = AAᵀ, which Cholesky takes with a little more
+    a, b = (Statistics(np.zeros(200), F @ F.T + 1e-12 * np.eye(200)) for F in (A, B))
+    expected = (A**2).sum() + (B**2).sum() - 2 * np.linalg.norm(A.T @ B, "nuc")
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.slow
@@ -86,11 +93,11 @@ def test_neighbourhoods_are_those_of_double_loops() -> None:
     x, y = rng.normal(size=(50, 3)), rng.normal(size=(40, 3)) + 0.5
     found = neighbour_metrics(manifold(x), manifold(y))
 
-    def distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    def lengths(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return np.array([[np.linalg.norm(p - q) for q in b] for p in a])
 
-    radius = np.sort(distances(y, y), 1)[:, 5]
-    inside = distances(x, y) < radius
+    radius = np.sort(lengths(y, y), 1)[:, 5]
+    inside = lengths(x, y) < radius
     assert found["density"] == pytest.approx(inside.sum() / (5 * 50))
     assert found["coverage"] == pytest.approx(inside.any(0).mean())
     a, b = torch.from_numpy(x), torch.from_numpy(y)
@@ -115,9 +122,11 @@ def test_known_answers_of_constructed_sets() -> None:
 
 
 def test_a_set_of_equal_samples_far_from_the_origin_is_one_point() -> None:
-    point = np.full((10, 7), 1234.5678)
+    point = np.tile(rng.normal(size=7) + 1000, (10, 1))
     assert precision_recall(point, point) == (1, 1)
     assert precision_recall(point + 1e-2, point) == (0, 0)
+    x = rng.normal(size=(300, 7)) + 1000
+    assert all(not d.diagonal().any() for _, d in distances(x, x))
 
 
 @pytest.mark.parametrize("n", [10, 95])

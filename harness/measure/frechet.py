@@ -9,9 +9,9 @@ from torch import Tensor
 from harness.errors import UserError
 
 ROWS = 4096  # rows that are turned into float64 at once
-# Of a Cholesky factor's diagonal, smallest to largest, squared. Below it the roots of the product's smallest
-# eigenvalues are rounding errors; above it they are good to about 1e-8 of the largest.
-WELL_CONDITIONED = 1e-8
+# Of a Cholesky factor's diagonal, smallest to largest, squared. Below it a covariance has directions whose variance is
+# rounding, and the product of two has eigenvalues that are, of which each root is 1e-8 of the largest.
+WELL_CONDITIONED = 1e-12
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def manifold(features: np.ndarray) -> Manifold:
     k = DENSITY_NEIGHBOURHOOD
     if len(features) <= k:
         raise UserError(f"{len(features)} samples; neighbourhoods need at least {k + 1}: draw more")
-    radii = [d.topk(k + 1, largest=False).values[:, 1:] for _, d in _distances(features, features)]
+    radii = [d.topk(k + 1, largest=False).values[:, 1:] for _, d in distances(features, features)]
     return Manifold(features, torch.cat(radii).numpy())
 
 
@@ -53,7 +53,7 @@ def neighbour_metrics(generated: Manifold, reference: Manifold) -> dict[str, flo
     precise = within = 0
     recalled, covered = torch.zeros(2, M, dtype=torch.bool)
     balls, dense = (torch.from_numpy(reference.radii[:, k]) for k in (third, fifth))
-    for rows, d in _distances(generated.features, reference.features):
+    for rows, d in distances(generated.features, reference.features):
         own = torch.from_numpy(generated.radii[rows, third])[:, None]
         precise += int((d <= balls * (1 + EDGE)).any(1).sum())
         recalled |= (d <= own * (1 + EDGE)).any(0)
@@ -68,7 +68,7 @@ def neighbour_metrics(generated: Manifold, reference: Manifold) -> dict[str, flo
     }
 
 
-def _distances(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[slice, Tensor]]:
+def distances(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[slice, Tensor]]:
     """Yield rows of x (N, D) with their squared distances to y (M, D): (slice, (≤CHUNK, M))."""
     columns = torch.from_numpy(np.asarray(y, np.float64))
     squares = columns.square().sum(1)
