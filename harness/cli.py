@@ -8,6 +8,7 @@ import click
 
 from harness.data_commands import data, encode
 from harness.errors import UserError
+from harness.measure_commands import measure
 from harness.options import FOLDER, data_option, results_option, scratch_option
 from harness.weights_commands import weights
 
@@ -169,6 +170,7 @@ def report(study: str, results: Path, scratch: Path, reports: Path) -> None:
 cli.add_command(data)
 cli.add_command(encode)
 cli.add_command(weights)
+cli.add_command(measure)
 
 
 def _store(results: Path, scratch: Path, study: str) -> "Store":

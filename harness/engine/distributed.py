@@ -54,6 +54,13 @@ class World:
         dist.all_reduce(values)
         return dict(zip(sorted(terms), values / self.size, strict=True))
 
+    def all_gather(self, part: T) -> list[T]:
+        """Return what every process has, in the order of ranks, in all of them."""
+        parts: list[T] = [part] * self.size
+        if self.size > 1:
+            dist.all_gather_object(parts, part)
+        return parts
+
     def gather(self, part: Tensor) -> list[Tensor]:
         """Return every process's tensor on the CPU, all of one shape, in the leading process; nothing in the others."""
         if self.size == 1:

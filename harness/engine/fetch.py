@@ -125,7 +125,7 @@ def _recognised(path: Path) -> str:
     sha256 = sha256_of(path)
     if sha256.startswith(INCEPTION_SHA256):
         return "the published file by its sha256"
-    from harness.measure.features import load_inception, trunk_hash
+    from harness.measure.inception import load_inception, trunk_hash
 
     trunk = trunk_hash(load_inception(path))
     if trunk != INCEPTION_TRUNK:

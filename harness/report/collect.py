@@ -34,9 +34,13 @@ class Metric:
 
 METRICS = {
     "fid": Metric("FID", "lower", 2),
+    "sfid": Metric("sFID", "lower", 2),
     "kid": Metric("KID", "lower", 4),
+    "inception_score": Metric("Inception Score", "higher", 2),
     "precision": Metric("precision", "higher", 3),
     "recall": Metric("recall", "higher", 3),
+    "density": Metric("density", "higher", 3),
+    "coverage": Metric("coverage", "higher", 3),
 }
 
 IDENTITY_COLUMNS = ("table", "cell", "row", "column", "aside", "model", "epochs", "step", "seed", "train_id", "eval_id")
