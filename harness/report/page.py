@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.files import write_bytes
 from harness.grid import CONFIDENCE, SOURCES, Table
 from harness.launch.plan import study_tables
 from harness.report.collect import collect, write, write_csv
 from harness.store import Store
+
+if TYPE_CHECKING:
+    from harness.report.tables import Pivot
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -34,26 +37,29 @@ def collect_study(store: Store, reports: Path) -> Path:
 
 
 def make_report(store: Store, tables: Sequence[Table], target: Path) -> Path:
-    """Write `target/index.html` and `target/results.csv` and return the path of the former."""
+    """Write `target/index.html` with `results.csv` and the files of `write_takeaway` beside it; return its path."""
+    from harness.report.export import write_takeaway
+    from harness.report.tables import pivot
+
     frame = collect(store, tables)
     write_csv(frame, target / "results.csv")
+    pivots = [pivot(table, frame) for table in tables]
+    write_takeaway(store.study, pivots, target)
     path = target / "index.html"
-    write_bytes(path, render(content(store, tables, frame)).encode())
+    write_bytes(path, render(content(store, pivots)).encode())
     return path
 
 
-def content(store: Store, tables: Sequence[Table], frame: Any) -> dict[str, Any]:
+def content(store: Store, pivots: Sequence["Pivot"]) -> dict[str, Any]:
     """Gather everything that the template prints."""
     from harness.report import findings, labels, readings, study, taps, words
     from harness.report.figures import picture
     from harness.report.samples import sample_strips
-    from harness.report.tables import pivot
 
-    pivots = [pivot(table, frame) for table in tables]
-    runs = [run for table in tables for run in table.runs]
+    runs = [run for pivot in pivots for run in pivot.table.runs]
     return {
         "study": store.study,
-        "scales": study.scales(tables),
+        "scales": study.scales([pivot.table for pivot in pivots]),
         "facts": study.facts(pivots),
         "tables": [
             {"pivot": p, "heading": study.heading(p.table),
