@@ -9,14 +9,14 @@ from harness.grid import Table
 from harness.report.tables import Pivot, PivotCell
 from harness.report.words import STATES, counted, listed, no_change_reason, share, signed_percent
 
-Verdict = Literal["same sign", "contradicts", "within spread", "one seed", "protocol differs", "no value"]
+Verdict = Literal["same sign", "contradicts", "within spread", "one seed", "protocol differs", "without value"]
 VERDICTS: Mapping[Verdict, str] = {
     "same sign": "our change has the sign of the paper’s, and is larger than its own spread over seeds",
     "contradicts": "our change has the opposite sign, and is larger than its own spread over seeds",
     "within spread": "our change is no larger than its own spread over seeds, and so says neither",
     "one seed": "there is one change alone, and so nothing to tell it from chance",
     "protocol differs": "the cell or its baseline was not measured as the other was, and they are not compared",
-    "no value": "the cell or its baseline has no value yet",
+    "without value": "the cell or its baseline has no value yet",
 }
 PAPER = ("1", "2", "3", "4", "figure 4", "5", "6", "7a", "7b")  # what the paper has; Table 1 holds formulas alone
 
@@ -52,6 +52,12 @@ def table_claims(pivot: Pivot) -> TableClaims:
     return TableClaims(pivot.table.name, claims, without if pivot.table.scale.meaningful else 0)
 
 
+def verdicts_used(pivots: Sequence[Pivot]) -> list[Verdict]:
+    """Return the verdicts that some cell has, in order."""
+    found = {claim.verdict for pivot in pivots for claim in table_claims(pivot).claims}
+    return [verdict for verdict in VERDICTS if verdict in found]
+
+
 def _claim(pivot: Pivot, cell: PivotCell) -> Claim:
     assert cell.paper
     assert cell.paper.percent
@@ -62,7 +68,7 @@ def _claim(pivot: Pivot, cell: PivotCell) -> Claim:
 def _verdict(pivot: Pivot, cell: PivotCell) -> Verdict:
     if cell.change is None:
         otherwise = cell.mixed or no_change_reason(pivot, cell) == "the baseline was measured otherwise"
-        return "protocol differs" if otherwise or _baseline_mixed(pivot, cell) else "no value"
+        return "protocol differs" if otherwise or _baseline_mixed(pivot, cell) else "without value"
     if cell.change.spread is None:
         return "one seed"
     if abs(cell.change.percent) <= cell.change.spread or round(cell.change.percent, 1) == 0:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.files import write_bytes, write_json
-from harness.report.claims import VERDICTS, summary_sentences, table_claims
+from harness.report.claims import Verdict, summary_sentences, table_claims, verdicts_used
 from harness.report.latex import latex_document, latex_table
 from harness.report.markdown import escaped, markdown_table, plain_table
 from harness.report.plain import sheet
@@ -40,14 +40,16 @@ def summary(study: str, pivots: Sequence[Pivot]) -> str:
     title = listed([scale.title for scale in scales_of(pivots)])
     lines = [f"# Dispersive Loss: study {escaped(study)}", "", escaped(f"{title[:1].upper()}{title[1:]}."), ""]
     lines += [f"- {escaped(sentence)}" for sentence in summary_sentences(pivots)]
-    lines += ["", *plain_table(["table", *VERDICTS], [_counts(pivot) for pivot in pivots]), ""]
+    if used := verdicts_used(pivots):
+        lines += ["", *plain_table(["table", *used], [_counts(pivot, used) for pivot in pivots])]
+    lines += [""]
     parts = [markdown_table(sheet(pivot), heading(pivot.table)) + _missing(pivot) for pivot in pivots]
     return "\n".join(["\n".join(lines), *parts])
 
 
-def _counts(pivot: Pivot) -> list[str]:
+def _counts(pivot: Pivot, verdicts: Sequence[Verdict]) -> list[str]:
     claims = table_claims(pivot)
-    return [escaped(pivot.table.name_in_words), *(str(claims.count(verdict)) for verdict in VERDICTS)]
+    return [escaped(pivot.table.name_in_words), *(str(claims.count(verdict)) for verdict in verdicts)]
 
 
 def _missing(pivot: Pivot) -> str:

@@ -1,5 +1,7 @@
 """The report: one self-contained HTML file for each study, the same bytes whenever it is made from the same results."""
 
+import base64
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,35 +54,46 @@ def make_report(store: Store, tables: Sequence[Table], target: Path) -> Path:
 
 def content(store: Store, pivots: Sequence["Pivot"]) -> dict[str, Any]:
     """Gather everything that the template prints."""
-    from harness.report import findings, labels, readings, study, taps, words
+    from harness.report import claims, findings, labels, readings, runs, study, taps, words
     from harness.report.figures import picture
+    from harness.report.gain import gain_picture
     from harness.report.samples import sample_strips
 
-    runs = [run for pivot in pivots for run in pivot.table.runs]
+    script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
+    asked = [run for pivot in pivots for run in pivot.table.runs]
     return {
         "study": store.study,
         "scales": study.scales([pivot.table for pivot in pivots]),
         "facts": study.facts(pivots),
         "tables": [
             {"pivot": p, "heading": study.heading(p.table),
-             "short_heading": p.table.name_in_words, "picture": picture(p), "strips": sample_strips(store, p),
-             "findings": findings.findings(p)}
+             "short_heading": p.table.name_in_words, "picture": picture(p), "gain": gain_picture(p),
+             "strips": sample_strips(store, p),
+             "findings": findings.findings(p), "claims": claims.table_claims(p),
+             "command": study.command(store, p.table)}
             for p in pivots
         ],
-        "readings": readings.readings(runs),
-        "fixed_readings": readings.fixed_readings(runs),
-        "index": study.index(store, pivots),
+        "readings": readings.readings(asked),
+        "fixed_readings": readings.fixed_readings(asked),
+        "summary": claims.summary_sentences(pivots),
+        "verdicts": claims.VERDICTS,
+        "verdicts_used": claims.verdicts_used(pivots),
+        "index": runs.index(pivots),
+        "trainings": runs.trainings(store, pivots),
         "states": words.STATES,
         "confidence": CONFIDENCE,
         "sources": SOURCES,
         "labels": labels,
+        "runs": runs,
+        "script": script,
+        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         "taps": taps,
         "words": words,
     }  # fmt: skip
 
 
-def render(values: dict[str, Any]) -> str:
-    """Fill the template; every value is escaped, so that a name or a traceback with HTML in it is shown as text."""
+def render(values: dict[str, Any], template: str = "page.html.j2") -> str:
+    """Fill a template; every value is escaped, so that a name or a traceback with HTML in it is shown as text."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -91,4 +104,4 @@ def render(values: dict[str, Any]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template("page.html.j2").render(values)
+    return environment.get_template(template).render(values)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from harness.report.facts import Fact
 from harness.report.labels import row_heading
-from harness.report.taps import one_run_sentences, tap_note, taps_sentence
 from harness.report.tables import Pivot, PivotCell, PivotRow
+from harness.report.taps import one_run_sentences, tap_note, taps_sentence
 from harness.report.words import (
     change_note,
     estimate,
