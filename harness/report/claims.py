@@ -9,12 +9,12 @@ from harness.grid import Table
 from harness.report.tables import Pivot, PivotCell
 from harness.report.words import STATES, counted, listed, no_change_reason, share, signed_percent
 
-Verdict = Literal["same sign", "contradicts", "within spread", "one seed", "protocol differs", "without value"]
+Verdict = Literal["same sign", "contradicts", "within spread", "with one seed", "protocol differs", "without value"]
 VERDICTS: Mapping[Verdict, str] = {
     "same sign": "our change has the sign of the paper’s, and is larger than its own spread over seeds",
     "contradicts": "our change has the opposite sign, and is larger than its own spread over seeds",
     "within spread": "our change is no larger than its own spread over seeds, and so says neither",
-    "one seed": "there is one change alone, and so nothing to tell it from chance",
+    "with one seed": "there is one change alone, and so nothing to tell it from chance",
     "protocol differs": "the cell or its baseline was not measured as the other was, and they are not compared",
     "without value": "the cell or its baseline has no value yet",
 }
@@ -70,7 +70,7 @@ def _verdict(pivot: Pivot, cell: PivotCell) -> Verdict:
         otherwise = cell.mixed or no_change_reason(pivot, cell) == "the baseline was measured otherwise"
         return "protocol differs" if otherwise or _baseline_mixed(pivot, cell) else "without value"
     if cell.change.spread is None:
-        return "one seed"
+        return "with one seed"
     if abs(cell.change.percent) <= cell.change.spread or round(cell.change.percent, 1) == 0:
         return "within spread"
     assert cell.paper
@@ -99,8 +99,8 @@ def _held(claims: Sequence[Claim]) -> Iterable[str]:
     verdicts = Counter(claim.verdict for claim in claims)
     whole = len(claims)
     yield (
-        f"The paper’s change is known to us in {counted(whole, 'cell')}. At this scale ours has the same sign beyond its "
-        f"spread over seeds in {share(verdicts['same sign'], whole)}, and the opposite sign in "
+        f"The paper’s change is known to us in {counted(whole, 'cell')}. At this scale ours has the same sign beyond "
+        f"its spread over seeds in {share(verdicts['same sign'], whole)}, and the opposite sign in "
         f"{share(verdicts['contradicts'], whole)}."
     )
     silent = [(verdict, verdicts[verdict]) for verdict in VERDICTS if verdict not in ("same sign", "contradicts")]

@@ -17,11 +17,13 @@ from harness.report.tables import Change, Pivot, PivotCell, change_between, pivo
 from harness.report.words import estimate, signed_percent
 from harness.store import Store
 
-Verdict = Literal["differs", "within spread", "one seed", "equal", "protocol differs", "without value", "only in one"]
+Verdict = Literal[
+    "differs", "within spread", "too few seeds", "equal", "protocol differs", "without value", "only in one"
+]
 VERDICTS: Mapping[Verdict, str] = {
     "differs": "the difference is larger than its own spread over seeds",
     "within spread": "the values differ by no more than the spread of their difference over seeds",
-    "one seed": "the values differ, and one common seed alone leaves nothing to tell that from chance",
+    "too few seeds": "the values differ, and fewer than two common seeds leave nothing to tell that from chance",
     "equal": "every common seed has the same value in both",
     "protocol differs": "the two were not measured alike, and are not compared",
     "without value": "one of the two has no value",
@@ -103,8 +105,8 @@ def _value(side: Pivot | None, cell: PivotCell | None) -> str:
 
 
 def _protocol(side: Pivot, cell: PivotCell) -> Mapping[str, str]:
-    """What a cell was measured with; "" is what one study says where only the other knows the word."""
-    return {word: said for word, said in side.protocols[cell.letters[0]] if said}
+    """What a cell was measured with, without the words that only other measurements of its study have."""
+    return {word: said for word, said in side.protocols[cell.letters[0]] if said not in ("", "nan", "<NA>", "None")}
 
 
 def _verdict(one: PivotCell, other: PivotCell, change: Change | None) -> Verdict:
@@ -113,7 +115,7 @@ def _verdict(one: PivotCell, other: PivotCell, change: Change | None) -> Verdict
     if common and all(values[0][seed] == values[1][seed] for seed in common):
         return "equal"
     if change is None or change.spread is None:
-        return "one seed"
+        return "too few seeds"
     return "differs" if abs(change.percent) > change.spread else "within spread"
 
 

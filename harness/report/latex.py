@@ -13,8 +13,9 @@ SPECIAL = {
     "[": "{[}", "]": "{]}", "*": "{*}",  # which a row's end would take for its own
     "`": r"\textasciigrave{}",
     "\u00a0": "~", "\u202f": r"\,", "−": "$-$", "±": r"$\pm$", "×": r"$\times$", "·": r"$\cdot$", "≤": r"$\leq$",
-    "≥": r"$\geq$", "≠": r"$\neq$", "→": r"$\to$", "…": r"\ldots{}", "–": r"\textendash{}", "—": r"\textemdash{}", "‖": r"$\|$",
-    "‘": "`", "’": "'", "“": "``", "”": "''", "ℓ": r"$\ell$", "√": r"$\surd$", "∞": r"$\infty$", "∈": r"$\in$",
+    "≥": r"$\geq$", "≠": r"$\neq$", "→": r"$\to$", "…": r"\ldots{}", "–": r"\textendash{}", "—": r"\textemdash{}",
+    "‖": r"$\|$", "‘": "`", "’": "'", "“": "``", "”": "''", "ℓ": r"$\ell$", "√": r"$\surd$", "∞": r"$\infty$",
+    "∈": r"$\in$",
 }  # fmt: skip
 GREEK = {
     "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "varepsilon", "ζ": "zeta", "η": "eta", "θ": "theta",
