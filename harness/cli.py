@@ -153,18 +153,19 @@ def collect(study: str, results: Path, scratch: Path, reports: Path) -> None:
 
 
 @cli.command()
-@study_argument
+@click.argument("study", required=False)
+@click.option("--compare", "compared", nargs=2, metavar="A B", help="Set two studies side by side instead.")
 @results_option
 @scratch_option
 @reports_option
-def report(study: str, results: Path, scratch: Path, reports: Path) -> None:
-    """Write STUDY's report: the paper's tables with our numbers beside the paper's."""
-    from harness.files import check_writable
-    from harness.report.page import report as make_report
+def report(study: str | None, compared: tuple[str, str] | None, results: Path, scratch: Path, reports: Path) -> None:
+    """Write STUDY's report: the paper's tables with our numbers beside the paper's.
 
-    store = _store(results, scratch, study)
-    check_writable("--reports", reports)
-    click.echo(f"Report: {make_report(store, reports).absolute().as_uri()}")
+    Beside the page lie its tables as LaTeX, Markdown and CSV, all that it says as report.json, and summary.md.
+    """
+    from harness.report_commands import make_reports
+
+    make_reports(study, compared, results, scratch, reports)
 
 
 cli.add_command(data)
