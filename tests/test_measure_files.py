@@ -1,6 +1,7 @@
 """`harness measure`: what may be measured against what, each mistake in one line, the same numbers however computed."""
 
 import json
+import os
 import sys
 import zipfile
 from pathlib import Path
@@ -21,6 +22,7 @@ from harness.measure.files import Request, measure_files
 from harness.measure.frechet import frechet_distance, statistics
 from harness.measure.inception import Outputs
 from harness.measure.reference import of_statistics
+from harness.place import Place
 
 
 def stand_in(*_: object) -> Extractor:
@@ -101,12 +103,9 @@ def test_the_batch_size_changes_nothing(project, call, batch):
 
 
 def _worker(rank: int, folder: str) -> None:
-    import os
-
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29731"}
     os.chdir(folder)
     files.extractor = stand_in
-    with joined() as world:
+    with joined(Place(rank, 2, rank, (Path(folder) / "meeting").as_uri())) as world:
         result, _ = measure_files(request("samples.npz", "two"), world)
         said = world.decide(lambda: f"rank {rank} decides")
         Path(f"rank{rank}.json").write_text(json.dumps(result | {"said": said}))
@@ -132,7 +131,7 @@ def test_the_ranks_shares_are_all_images_once(project):
     images = files.images_of(Path("samples.npz"))
     parts = [np.concatenate(list(images.batches(4, s.start, s.stop))) for s in shares]
     np.testing.assert_array_equal(np.concatenate(parts), pictures(50, 1).transpose(0, 3, 1, 2))
-    assert World(0, 1).gather(3) == [3]
+    assert World(0, 1).all_gather(3) == [3]
 
 
 def test_statistics_of_adms_layout(project, call):
