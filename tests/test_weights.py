@@ -264,7 +264,8 @@ def test_a_name_is_never_given_to_other_weights(specs, tmp_path):
 
 def test_diffusers_computes_the_same_from_the_exported_folder(specs, tmp_path, monkeypatch):
     """But for its frequencies of time, which are not the public DiT's: equal at t = 0, and when mended everywhere."""
-    diffusers = pytest.importorskip("diffusers")
+    import diffusers
+
     monkeypatch.setenv("HARNESS_WEIGHTS", str(tmp_path / "weights"))
     torch.save(release(DIT), tmp_path / "a.pt")
     import_file(tmp_path / "a.pt", "dit", {"DiT-S/2": specs["DiT-S/2"]}, tmp_path / "weights")
