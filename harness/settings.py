@@ -15,6 +15,7 @@ Family = Literal["SiT", "DiT", "MF", "Shortcut", "IMM", "iCT"]
 SamplerName = Literal[
     "euler", "heun", "euler-maruyama", "ancestral", "ddim", "average-velocity", "shortcut", "pushforward", "one-step"
 ]  # fmt: skip
+Tracker = Literal["tensorboard", "wandb"]
 OWN_ENCODER = "own-vit"
 
 
@@ -214,6 +215,7 @@ class Resources(Frozen):
     partition: str | None = None
     log_every: Count = Field(100, description="training steps between two lines of the log")
     checkpoint_minutes: Positive = Field(10.0, description="minutes between checkpoints: what a kill may cost")
+    tracking: tuple[Tracker, ...] = Field((), description="who is told a run's numbers beside its files: tensorboard, wandb")
 
     @property
     def team(self) -> int:

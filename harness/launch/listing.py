@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table as Grid
+from rich.text import Text
 
 from harness.launch.plan import Planned, Training, summary
 
@@ -15,25 +16,27 @@ TRAINING_HEADINGS = ("training", "model", "seed", "steps", "measured", "in the w
 
 def print_plan(planned: Sequence[Planned]) -> None:
     """Print every run, table by table, and how many there are in each state."""
-    console = _console()
+    screen = console()
     for name in dict.fromkeys(p.table.name for p in planned):
         mine = [p for p in planned if p.table.name == name]
-        console.print(_grid(summary(mine), RUN_HEADINGS, [_run_row(p) for p in mine]), "")
+        screen.print(grid(summary(mine), RUN_HEADINGS, [_run_row(p) for p in mine]), "")
     states = Counter(p.status.state for p in planned)
-    console.print(", ".join(f"{count} {state}" for state, count in states.items()))
+    screen.print(", ".join(f"{count} {state}" for state, count in states.items()))
 
 
 def print_trainings(trainings: Sequence[Training]) -> None:
     """Print each distinct training once, with the tables that share it."""
     rows = [_training_row(training) for training in trainings]
-    _console().print("", _grid(f"{len(trainings)} distinct trainings", TRAINING_HEADINGS, rows))
+    console().print("", grid(f"{len(trainings)} distinct trainings", TRAINING_HEADINGS, rows))
 
 
-def _console() -> Console:
+def console() -> Console:
+    """Return the terminal, or 150 columns where the output goes into a file."""
     return Console(width=None if sys.stdout.isatty() else 150, highlight=False)
 
 
-def _grid(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Grid:
+def grid(title: str, headings: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> Grid:
+    """Return a table of words without lines."""
     grid = Grid(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for heading in headings:
         grid.add_column(heading, no_wrap=heading in ("training", "measurement"))
@@ -43,9 +46,9 @@ def _grid(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) ->
 
 
 def _run_row(p: Planned) -> list[str]:
-    cell = next(c for c in p.table.cells if c.at == p.run.at)
+    cell = p.table.cell(p.run.at)
     return [
-        " · ".join(label for _, label in p.run.at), str(p.run.seed), cell.settings.model,
+        " · ".join(label for _, label in p.run.at), str(p.run.seed), cell.settings.model if cell else "",
         f"{p.run.evaluation.step:,}", p.run.train_id, p.run.eval_id, p.why, ", ".join(p.shared_with),
     ]  # fmt: skip
 
