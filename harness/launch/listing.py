@@ -2,12 +2,13 @@
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
+from harness.keys import Key
 from harness.launch.plan import Planned, Training, summary
 
 RUN_HEADINGS = ("cell", "seed", "model", "steps", "training", "measurement", "why", "shared with")
@@ -22,6 +23,13 @@ def print_plan(planned: Sequence[Planned]) -> None:
         screen.print(grid(summary(mine), RUN_HEADINGS, [_run_row(p) for p in mine]), "")
     states = Counter(p.status.state for p in planned)
     screen.print(", ".join(f"{count} {state}" for state, count in states.items()))
+
+
+def print_keys(keys: Mapping[str, Sequence[Key]]) -> None:
+    """Print the keys of files under the title of each kind of file."""
+    for title, rows in keys.items():
+        cells = [(key.name, key.legal, key.default or "needed", key.meaning) for key in rows]
+        _console().print(_grid(title, ("key", "legal", "default", "meaning"), cells), "")
 
 
 def print_trainings(trainings: Sequence[Training]) -> None:
