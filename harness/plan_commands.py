@@ -16,7 +16,7 @@ HOURS = click.FloatRange(min=0)
 gpu_option = click.option("--gpu", default="H200", show_default=True,
                           help="GPU whose speed is assumed where no earlier run has measured one.")  # fmt: skip
 utilisation_option = click.option("--utilisation", type=click.FloatRange(0, 1, min_open=True),
-                                  help="Share of its peak that is assumed; by default one for each precision.")  # fmt: skip
+                                  help="Share of its peak that is assumed; else 0.3 in bf16, 0.6 in fp32.")  # fmt: skip
 price_option = click.option("--gpu-hour-price", "price", type=HOURS, help="Price of a GPU-hour, in any currency.")
 limit_option = click.option("--max-gpu-hours", "limit", type=HOURS, help="Refuse what needs more than this.")
 fit_option = click.option("--fit", "budget", type=HOURS, help="Propose the rows that fit in so many GPU-hours.")

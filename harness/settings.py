@@ -215,7 +215,7 @@ class Resources(Frozen):
     partition: str | None = Field(None, description="SLURM partition; by default the cluster's")
     log_every: Count = Field(100, description="training steps between two lines of the log")
     checkpoint_minutes: Positive = Field(10.0, description="minutes between checkpoints: what a kill may cost")
-    tracking: tuple[Tracker, ...] = Field((), description="who is told a run's numbers beside its files: tensorboard, wandb")
+    tracking: tuple[Tracker, ...] = Field((), description="who hears a run's numbers: tensorboard, wandb (offline)")
 
     @property
     def team(self) -> int:

@@ -7,7 +7,7 @@ from harness.errors import UserError
 from harness.files import read_json
 from harness.grid import Run
 from harness.launch import flops
-from harness.launch.throughput import Assumption, measured, sampling_arithmetic, shape, training_arithmetic
+from harness.launch.throughput import Arithmetic, Assumption, measured, sampling_arithmetic, shape, training_arithmetic
 from harness.spec import EvalSpec, TrainSpec
 from harness.store import Store
 
@@ -41,6 +41,7 @@ class Prices:
         on_gpu = {run.resources.gpus > 0 for run in runs}
         self.unit = "device" if len(on_gpu) > 1 else "GPU" if True in on_gpu else "core"
         self.known = {kind: measured(store, kind) for kind in on_gpu}
+        self.assumed: set[tuple[Arithmetic, bool]] = set()
         self.step = {name: self._step(run) for name, run in self.trainings.items()}
         self.measurement = {run.eval_id: self._measurement(run) for run in runs}
         self.begun = {name: _latest_step(store, name) for name in self.trainings}
@@ -65,15 +66,14 @@ class Prices:
     def _step(self, run: Run) -> float:
         """Hours of one training step."""
         arithmetic, on_gpu = training_arithmetic(run.train), run.resources.gpus > 0
-        found = self.known[on_gpu].training.get(shape(run.train, arithmetic))
-        speed = found or self.assumption.speed(arithmetic, on_gpu)
+        speed = self._known(run) or self._assume(arithmetic, on_gpu)
         return run.train.batch * flops.training(run.train) / speed / 3600
 
     def _measurement(self, run: Run) -> tuple[float, float]:
         """Hours of drawing the images, and of measuring them."""
         arithmetic, on_gpu = sampling_arithmetic(run.evaluation), run.resources.gpus > 0
         found = self.known[on_gpu].sampling.get(shape(run.train, arithmetic))
-        speed = found or self.assumption.speed(arithmetic, on_gpu)
+        speed = found or self._assume(arithmetic, on_gpu)
         nfe = flops.evaluations(run.train.process, run.evaluation.sampler)
         drawn = flops.network(run.train).forward * nfe * _drawn(run.evaluation) / speed
         said = run.evaluation.evaluation
@@ -84,20 +84,24 @@ class Prices:
     def words(self) -> str:
         """Say which speeds the prices rest on, and what is not in them."""
         runs = self.trainings.values()
-        known = [run for run in runs if self._is_measured(run)]
+        known = sum(self._known(run) is not None for run in runs)
         devices = ", ".join(dict.fromkeys(device for found in self.known.values() for device in found.devices))
-        parts = [f"{len(known)} trainings by the images/s of earlier runs on {devices}"] if known else []
-        if len(known) < len(self.trainings):
-            which = f"{len(self.trainings) - len(known)} trainings" if known else "all"
-            assumed = [self.assumption.words_for(kind) for kind in self.known]
-            parts.append(f"{which} by assumption: {'; '.join(assumed)}")
+        parts = [f"{known} trainings by the images/s of earlier runs on {devices}"] if known else []
+        if self.assumed:
+            words = [self.assumption.words_for(kind, on_gpu) for kind, on_gpu in sorted(self.assumed)]
+            parts.append(f"{'the rest' if known else 'all'} by assumption: {', '.join(dict.fromkeys(words))}")
         strange = {a.encoder for run in runs if (a := run.train.alignment) and flops.encoder(a) is None}
         parts += [f"without {name}, an encoder whose operations are not known here" for name in sorted(strange)]
         return "Priced " + "; ".join(parts)
 
-    def _is_measured(self, run: Run) -> bool:
-        known = self.known[run.resources.gpus > 0].training
-        return shape(run.train, training_arithmetic(run.train)) in known
+    def _known(self, run: Run) -> float | None:
+        """FLOP/s of a device in earlier trainings of the same shape."""
+        measured = self.known[run.resources.gpus > 0].training
+        return measured.get(shape(run.train, training_arithmetic(run.train)))
+
+    def _assume(self, arithmetic: Arithmetic, on_gpu: bool) -> float:
+        self.assumed.add((arithmetic, on_gpu))
+        return self.assumption.speed(arithmetic, on_gpu)
 
 
 def checkpoint_bytes(train: TrainSpec, steps: Collection[int]) -> int:

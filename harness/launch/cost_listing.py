@@ -43,16 +43,15 @@ def _size(cost: Cost) -> str:
 
 def print_fit(found: Fit, prices: Prices, budget: float) -> None:
     """Print which rows a budget buys, and which it leaves out."""
-    count, unit = len(found.chosen) + len(found.left_out), f"{prices.unit}-hours"
-    console().print("", grid(
-        f"{len(found.chosen)} of {count} rows within {budget:g} {unit}: {hours_in_words(found.hours)}",
-        ROW_COLUMNS, [_row(row) for row in found.chosen],
-    ))  # fmt: skip
+    screen, count = console(), len(found.chosen) + len(found.left_out)
+    spent = f"{hours_in_words(found.hours)} of {budget:g} {prices.unit}-hours"
+    screen.print(f"\n{len(found.chosen)} of {count} rows fit: {spent}")
+    screen.print(grid("", ROW_COLUMNS, [_row(row) for row in found.chosen]))
     if found.left_out:
-        title = f"{len(found.left_out)} rows left out"
-        console().print("", grid(title, ROW_COLUMNS, [_row(row) for row in found.left_out]))
-    console().print(
-        "", "The rule: always the row next that costs least beyond what is bought, with its baseline and all its seeds."
+        screen.print(f"\n{len(found.left_out)} rows are left out")
+        screen.print(grid("", ROW_COLUMNS, [_row(row) for row in found.left_out]))
+    screen.print(
+        "\nThe rule: always the row next that costs least beyond what is bought, with its baseline and all seeds."
     )
 
 

@@ -39,7 +39,7 @@ class Basket:
     steps: dict[str, int] = field(default_factory=dict)
     measurements: set[str] = field(default_factory=set)
 
-    def extra(self, row: Row) -> float:
+    def price(self, row: Row) -> float:
         """Return the hours that a row costs beyond what is bought."""
         prices, total, last = self.prices, 0.0, dict[str, int]()
         for run in {run.eval_id: run for run in row.runs}.values():
@@ -79,7 +79,7 @@ def fit(tables: Sequence[Table], prices: Prices, budget: float) -> Fit:
     for index, row in enumerate(candidates):
         for run in row.runs:
             sharing.setdefault(run.train_id, set()).add(index)
-    extra = [basket.extra(row) for row in candidates]
+    extra = [basket.price(row) for row in candidates]
     heap = [(hours, index) for index, hours in enumerate(extra)]
     heapq.heapify(heap)
     chosen: dict[int, None] = {}
@@ -93,7 +93,7 @@ def fit(tables: Sequence[Table], prices: Prices, budget: float) -> Fit:
         chosen[index], spent = None, spent + hours
         changed = basket.add(candidates[index])
         for other in set[int]().union(*(sharing[train_id] for train_id in changed)) - chosen.keys():
-            extra[other] = basket.extra(candidates[other])
+            extra[other] = basket.price(candidates[other])
             heapq.heappush(heap, (extra[other], other))
     left = tuple(row for index, row in enumerate(candidates) if index not in chosen)
     return Fit(tuple(candidates[index] for index in chosen), left, spent)

@@ -191,10 +191,11 @@ def evaluations(process: Process, said: SamplerSettings) -> int:
     return once * (1 if said.guidance == 1 else 2)
 
 
-# Operations of FID's Inception-v3, which is given images of 299 × 299; and of the SD VAE's decoder, by pixel of a latent
-# and, in its one attention, by pair of pixels.
-INCEPTION = 11_000_000_000
-DECODER_PIXEL, DECODER_PAIR = 1, 4 * 512
+INCEPTION = 11_430_000_000  # operations of FID's Inception-v3 on one image, which it has resized to 299 × 299
+DECODER_PIXEL, DECODER_PAIR = (
+    605_507_616,
+    4 * 512,
+)  # of the SD VAE's, by pixel of a latent, and by pair in its attention
 
 
 def measuring(spec: TrainSpec, features: str) -> int:
@@ -217,7 +218,7 @@ def parameters(spec: TrainSpec) -> int:
 
 
 def projector_parameters(spec: TrainSpec) -> int:
-    """Return the number of parameters of the alignment's projector; 0 without one, and where `encoder` knows nothing."""
+    """Return the number of parameters of the projector; 0 without an alignment, and where `encoder` knows nothing."""
     said = spec.alignment
     frozen = encoder(said) if said else None
     if said is None or frozen is None:

@@ -4,6 +4,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
@@ -11,6 +12,7 @@ from rich.text import Text
 from harness.keys import Key
 from harness.launch.plan import Planned, Training, summary
 
+MANY = 200  # rows: more than a screen holds
 RUN_HEADINGS = ("cell", "seed", "model", "steps", "training", "measurement", "why", "shared with")
 TRAINING_HEADINGS = ("training", "model", "seed", "steps", "measured", "in the words of its first table", "tables")
 
@@ -29,7 +31,7 @@ def print_keys(keys: Mapping[str, Sequence[Key]]) -> None:
     """Print the keys of files under the title of each kind of file."""
     for title, rows in keys.items():
         cells = [(key.name, key.legal, key.default or "needed", key.meaning) for key in rows]
-        _console().print(_grid(title, ("key", "legal", "default", "meaning"), cells), "")
+        console().print(grid(title, ("key", "legal", "default", "meaning"), cells), "")
 
 
 def print_trainings(trainings: Sequence[Training]) -> None:
@@ -43,14 +45,23 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else 150, highlight=False)
 
 
-def grid(title: str, headings: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> Grid:
-    """Return a table of words without lines."""
-    grid = Grid(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+def grid(title: str, headings: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> Grid | Text:
+    """Return a table of words without lines; of many rows, without what takes a second for a thousand of them: cells
+    that are broken to fit the terminal, and colours."""
+    if len(rows) > MANY:
+        return _plain_columns(title, [headings, *([str(cell) for cell in row] for row in rows)])
+    grid = Grid(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for heading in headings:
         grid.add_column(heading, no_wrap=heading in ("training", "measurement"))
     for row in rows:
         grid.add_row(*row)
     return grid
+
+
+def _plain_columns(title: str, lines: Sequence[Sequence[str]]) -> Text:
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+    padded = ("  ".join(map(set_cell_size, line, widths)).rstrip() for line in lines)
+    return Text("\n".join([title, *padded]), no_wrap=True, overflow="ignore")
 
 
 def _run_row(p: Planned) -> list[str]:

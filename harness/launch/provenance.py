@@ -52,8 +52,8 @@ def _versions() -> dict[str, str]:
 
 
 def _source(folder: Path) -> dict[str, Any]:
-    """Return commit, whether tracked files differ from it, and the file of `folder` that says how, named by its content;
-    unknown outside a git checkout."""
+    """Return commit, whether tracked files differ from it, and the file of `folder` that says how, named by its
+    content; unknown outside a git checkout."""
     package = Path(__file__).parents[1]
     if _git(package, "ls-files", "--error-unmatch", "cli.py") is None:  # the checkout around us is somebody else's
         return {"commit": None, "dirty": None, "diff": None}

@@ -1,5 +1,6 @@
 """The standing of a study's trainings as a table of the terminal, as words of one line, and as JSON."""
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -69,7 +70,7 @@ def duration(seconds: float) -> str:
     """Return a time in its two largest units: "2 d 4 h", "3 h 12 min", "5 min 2 s"."""
     units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
     whole = round(seconds)
-    for (name, size), (smaller, small) in zip(units, units[1:], strict=False):
+    for (name, size), (smaller, small) in itertools.pairwise(units):
         if whole >= size:
             return f"{whole // size} {name} {whole % size // small} {smaller}"
     return f"{whole} s"

@@ -43,13 +43,12 @@ class Assumption:
             return CORE
         return GPUS[self.gpu][arithmetic] * (self.utilisation or UTILISATION[arithmetic])
 
-    def words_for(self, on_gpu: bool) -> str:
+    def words_for(self, arithmetic: Arithmetic, on_gpu: bool) -> str:
         """Say what is assumed of a GPU, or of a core."""
         if not on_gpu:
-            return f"a core at {CORE / 1e9:g} GFLOP/s"
-        shares = {kind: self.utilisation or share for kind, share in UTILISATION.items()}
-        words = ", ".join(f"{share:.0%} of {GPUS[self.gpu][kind] / 1e12:g} TFLOP/s in {kind}" for kind, share in shares.items())
-        return f"a {self.gpu} at {words}"
+            return f"{CORE / 1e9:g} GFLOP/s of a core"
+        share, peak = self.utilisation or UTILISATION[arithmetic], GPUS[self.gpu][arithmetic]
+        return f"{share:.0%} of the {self.gpu}'s {peak / 1e12:g} TFLOP/s in {arithmetic}"
 
 
 @dataclass(frozen=True)
@@ -103,8 +102,9 @@ def measured(store: Store, gpus: bool) -> Measured:
 
 
 def _spec(folder: Path) -> TrainSpec | None:
-    try:
-        return TrainSpec.model_validate(read_json(folder / "spec.json"))
+    content = read_json(folder / "spec.json")
+    try:  # what is None is not in the file, and the baseline's regulariser is
+        return TrainSpec.model_validate({"regularizer": None} | content) if isinstance(content, dict) else None
     except ValidationError:
         return None
 

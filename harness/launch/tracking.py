@@ -94,9 +94,7 @@ def check_trackers(names: Sequence[TrackerName]) -> None:
     for name in names:
         package, _ = TRACKERS[name]
         if importlib.util.find_spec(package) is None:
-            raise UserError(
-                f"resources.tracking: '{name}' needs the package '{package}': pip install -e '.[tracking]'"
-            )
+            raise UserError(f"resources.tracking: '{name}' needs the package '{package}': pip install -e '.[tracking]'")
 
 
 @contextmanager
