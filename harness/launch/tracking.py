@@ -7,9 +7,11 @@ follows train.jsonl; what is measured is told in the end.
 import importlib.util
 import json
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -67,6 +69,7 @@ class WeightsAndBiases:
         self.run = wandb.init(
             project="dispersive-harness", id=name, name=name, group=folder.parent.name, dir=str(folder),
             mode=os.environ.get("WANDB_MODE", "offline"), resume="allow", config=train.model_dump(mode="json"),
+            settings=wandb.Settings(silent=True),
         )  # fmt: skip
 
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
@@ -113,8 +116,7 @@ def tracked(names: Sequence[TrackerName], run: Path, scratch: Path, train: Train
         stopped.set()
         thread.join()
         told.more()
-        for tracker in trackers:
-            tracker.close(results(run))
+        told.each(lambda tracker: tracker.close(results(run)))
 
 
 def _follow(told: "Told", stopped: threading.Event) -> None:
@@ -126,7 +128,7 @@ class Told:
     """How far trackers have been told a log. A step is told once, also where a resumed training writes it again."""
 
     def __init__(self, log: Path, trackers: Sequence[Tracker]) -> None:
-        self.log, self.trackers, self.offset, self.step = log, trackers, 0, -1
+        self.log, self.trackers, self.offset, self.step = log, list(trackers), 0, -1
 
     def more(self) -> None:
         """Tell what is new: whole lines only."""
@@ -138,8 +140,16 @@ class Told:
                 continue
             if step > self.step:
                 self.step = step
-                for tracker in self.trackers:
-                    tracker.log(step, content)
+                self.each(partial(_log, step, content))
+
+    def each(self, tell: Callable[[Tracker], None]) -> None:
+        """Tell every tracker; one that fails is left out from then on, and the run goes on without it."""
+        for tracker in list(self.trackers):
+            try:
+                tell(tracker)
+            except Exception as error:
+                self.trackers.remove(tracker)
+                print(f"{type(tracker).__name__} is told no more: {error}", file=sys.stderr)
 
     def _lines(self) -> list[bytes]:
         try:
@@ -153,6 +163,10 @@ class Told:
         whole = new[: new.rfind(b"\n") + 1]
         self.offset += len(whole)
         return whole.splitlines()
+
+
+def _log(step: int, numbers: Mapping[str, float], tracker: Tracker) -> None:
+    tracker.log(step, numbers)
 
 
 def results(run: Path) -> dict[str, float]:
