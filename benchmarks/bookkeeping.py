@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -60,7 +61,7 @@ pandas.DataFrame(rows).to_csv(sys.argv[2], index=False)
 
 def write_grid(folder: Path, rows: int, samplers: int) -> Path:
     """Write a grid of so many trainings by so many samplers, beside the shipped scales and presets."""
-    content = {
+    content: dict[str, Any] = {
         "table": "many", "title": "Many rows", "question": "How long does bookkeeping take?", "rows": "λ",
         "base": {"preset": "paper", "model": "SiT-S/2", "epochs": 80,
                  "regularizer": {"loss": "infonce-l2", "kind": "dispersive"}},
@@ -69,9 +70,7 @@ def write_grid(folder: Path, rows: int, samplers: int) -> Path:
             "intervals": {str(10 + k): {"sampler": {"method": "heun", "intervals": 10 + k}} for k in range(samplers)},
         },
     }  # fmt: skip
-    axes = content["axes"]
-    assert isinstance(axes, dict)
-    content["vary"] = [{"product": {axis: list(labels) for axis, labels in axes.items()}}]
+    content["vary"] = [{"product": {axis: list(labels) for axis, labels in content["axes"].items()}}]
     for name in ("scales", "presets"):
         (folder / name).symlink_to(GRIDS / name)
     path = folder / "many.yaml"

@@ -3,37 +3,28 @@
 import time
 
 import click
+from rich.live import Live
 
-from harness.store import Store
+from harness.launch.listing import console
+from harness.launch.plan import study_tables
+from harness.launch.standing import standings
+from harness.launch.status_listing import in_json, table
+from harness.store import HEARTBEAT_SECONDS, Store
 
 
 def show_status(store: Store, watch: bool, as_json: bool) -> None:
-    """Print how every training of a study stands; watch: until the user stops it or nothing is left to do."""
-    from harness.launch.listing import console
-    from harness.launch.plan import study_tables
-    from harness.launch.standing import standings
-    from harness.launch.status_listing import as_json as in_json
-    from harness.launch.status_listing import table
+    """Print how every training of a study stands; watch: again and again, until all are done or the user stops it.
 
-    tables = study_tables(store)
+    Raises:
+        UserError: there is no such study, or one of its grid files is not here.
+    """
+    tables, screen = study_tables(store), console()
     if as_json:
         click.echo(in_json(store.study, standings(tables, store)))
-    elif watch:
-        _watch(store)
-    else:
-        console().print(table(store.study, standings(tables, store)))
-
-
-def _watch(store: Store) -> None:
-    from rich.live import Live
-
-    from harness.launch.listing import console
-    from harness.launch.plan import study_tables
-    from harness.launch.standing import standings
-    from harness.launch.status_listing import table
-    from harness.store import HEARTBEAT_SECONDS
-
-    tables, screen = study_tables(store), console()
+        return
+    if not watch:
+        screen.print(table(store.study, standings(tables, store)))
+        return
     with Live(console=screen, auto_refresh=False) as live:
         while True:
             found = standings(tables, store)

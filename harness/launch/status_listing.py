@@ -23,7 +23,7 @@ URGENCY: tuple[State, ...] = ("running", "failed", "diverged", "unreadable", "in
 BAR = 10
 
 
-def table(study: str, standings: Sequence[Standing], most: int | None = None) -> Grid:
+def table(study: str, standings: Sequence[Standing], most: int | None = None) -> Grid | Text:
     """Return all trainings, or as many as `most`: the running ones first, then what needs somebody, then the rest."""
     shown = standings
     if most is not None and len(standings) > most:
@@ -43,7 +43,7 @@ def summary(standings: Sequence[Standing]) -> str:
     return ", ".join(said + [f"{hours_in_words(hours)} {unit}-hours spent" for unit, hours in spent.items()])
 
 
-def as_json(study: str, standings: Sequence[Standing]) -> str:
+def in_json(study: str, standings: Sequence[Standing]) -> str:
     """Return everything that is known of every training."""
     return json.dumps({"study": study, "trainings": [asdict(s) for s in standings]}, indent=1, ensure_ascii=False)
 
