@@ -16,7 +16,23 @@ SamplerName = Literal[
     "euler", "heun", "euler-maruyama", "ancestral", "ddim", "average-velocity", "shortcut", "pushforward", "one-step"
 ]  # fmt: skip
 Tracker = Literal["tensorboard", "wandb"]
+LossName = Literal["infonce-l2", "infonce-cosine", "hinge", "covariance"]
 OWN_ENCODER = "own-vit"
+
+# The constants of each loss of `harness/method/losses.py`: keys of `RegularizerSettings`. Only they enter the identity
+# of a training with that loss; those of its contrastive form alone are in the second dictionary.
+CONSTANTS: dict[LossName, tuple[str, ...]] = {
+    "infonce-l2": ("tau",),
+    "infonce-cosine": ("tau",),
+    "hinge": ("epsilon",),
+    "covariance": ("normalization",),
+}
+CONTRASTIVE_CONSTANTS: dict[LossName, tuple[str, ...]] = {"covariance": ("offdiagonal",)}
+
+
+def constants_of(loss: LossName, kind: str) -> tuple[str, ...]:
+    """Return the constants that a loss has in one of its two kinds."""
+    return CONSTANTS[loss] + (CONTRASTIVE_CONSTANTS.get(loss, ()) if kind == "contrastive" else ())
 
 
 class Data(Frozen):
@@ -41,9 +57,7 @@ class Optimizer(Frozen):
 class RegularizerSettings(Frozen):
     """The loss on intermediate representations, in the paper's words."""
 
-    loss: Literal["none", "infonce-l2", "infonce-cosine", "hinge", "covariance"] = Field(
-        "none", description="row of the paper's Table 1; none trains the baseline"
-    )
+    loss: Literal["none", LossName] = Field("none", description="row of the paper's Table 1; none trains the baseline")
     kind: Literal["dispersive", "contrastive"] = Field("dispersive", description="without or with positive pairs")
     lambda_: Positive = Field(0.5, alias="lambda", description="weight λ of the regulariser")
     tau: Positive = Field(0.5, description="temperature τ of the InfoNCE losses")
