@@ -195,9 +195,9 @@ class Job:
         """Sample, in all processes, and measure, in the leading one."""
         from harness.engine.sample import draw_samples
         from harness.engine.vae import decoder
-        from harness.measure.evaluate import measure
+        from harness.launch.measuring import measure_samples
 
-        identity, evaluation = eval_id(self.train, spec), spec.evaluation
+        identity = eval_id(self.train, spec)
         path = self.store.eval_path(self.train_id, identity)
         start = time.perf_counter()
         scratch = self.store.scratch_folder(self.train_id)
@@ -209,11 +209,7 @@ class Job:
             return
         sampled = time.perf_counter()
         say("measuring", self.steps)
-        measured = measure(
-            samples.images, self.train.data.name, evaluation.reference, evaluation.features,
-            data_root=self.data, cache_root=self.store.scratch / ".cache", device=samples.device,
-        )  # fmt: skip
-        thumbnails.save_thumbnails(path.with_suffix(".png"), samples.images)
+        measured = measure_samples(samples, self.train, spec.evaluation, path, self.data, self.store.cache)
         seconds = {"sample": round(sampled - start, 2), "measure": round(time.perf_counter() - sampled, 2)}
         write_json(path, {
             "train_id": self.train_id,
