@@ -29,12 +29,13 @@ FILE = click.Path(path_type=Path)
 @data_option
 @scratch_option
 def measure(samples: Path, reference: str, features: str, weights: Path | None, out: Path | None,
-            statistics: Path | None, nearest: Path | None, batch: int, device: str | None, data: Path, scratch: Path) -> None:  # fmt: skip
+            statistics: Path | None, nearest: Path | None, batch: int, device: str | None, data: Path,
+            scratch: Path) -> None:  # fmt: skip
     """Measure SAMPLES, an .npz of images (arr_0, uint8 N×H×W×3) or a folder of PNGs, against a reference.
 
     Gives FID and its extrapolation to infinitely many samples, sFID, KID, CMMD, Inception Score, precision, recall,
-    density, coverage, Vendi score, memorisation, and where labels are known (arr_1) FID and diversity by class; says why
-    one is missing, and the protocol they belong to. Under torchrun its processes share the work.
+    density, coverage, Vendi score, memorisation, and FID and diversity by class where labels are known (arr_1); says
+    what is missing and why, and the protocol that all belong to. Under torchrun its processes share the work.
     """
     from harness.engine.distributed import joined
     from harness.files import check_writable, write_json
@@ -70,13 +71,13 @@ def measure_study(study: str, features: str | None, weights: Path | None, result
                   data: Path) -> None:  # fmt: skip
     """Add to STUDY's measurements the metrics that they lack; no run is trained, and no number that is there changes.
 
-    The same images are drawn again from the weights in --scratch and measured. Where what is known already does not come
-    out the same, the measurement is left as it was. Give the command twice at once to use two cores.
+    The same images are drawn again from the weights in --scratch and measured. Where what is known already does not
+    come out the same, the measurement is left as it was. Give the command twice at once to use two cores.
     """
-    from harness.launch.renew import Other, renew
+    from harness.launch.renew import renew
     from harness.store import Store
 
-    done, left = renew(Store(results, scratch, study), data, Other(features, weights) if features else None, click.echo)
+    done, left = renew(Store(results, scratch, study), data, (features, weights) if features else None, click.echo)
     click.echo(f"{results / study}: {done} measurements renewed, {left} left as they were")
     if left:
         sys.exit(1)

@@ -88,7 +88,8 @@ def test_a_folder_and_an_npz_of_the_same_images_give_the_same_numbers(project, c
     code, from_npz, said = call("samples.npz", "--reference", "real.npz")
     assert code == 0
     assert "Protocol: 50 samples against the 60 images of real.npz" in " ".join(said.split())
-    _, from_folder, _ = call("folder", "--reference", "real.npz")
+    _, from_folder, _ = call("folder", "--reference", "real.npz", "--nearest", "pairs.png")
+    assert Image.open("pairs.png").size == (80, 16)
     assert from_folder["metrics"].items() <= from_npz["metrics"].items()
     assert {*map(base, from_npz["metrics"])} == {*MEASURED, "kid_std", "inception_score_std"}
     assert from_npz["unavailable"] == {}
@@ -181,9 +182,11 @@ def test_against_a_split_of_a_data_set(project, call):
 def test_references_are_extracted_once_for_each_content(project, call, monkeypatch):
     call("samples.npz", "--reference", "real.npz")
     kept = sorted(p.name for p in Path("scratch/.cache").glob("*.npy"))
-    assert len(kept) == 3  # rows, their spatial statistics, distances to neighbours
+    ends = ["diversity.npy", "in.npy", "nearest.npy", "radii.npy", "spatial.npy"]
+    assert sorted(name.rpartition("-")[2] for name in kept) == ends
     spatial = Path("scratch/.cache") / next(name for name in kept if name.endswith("-spatial.npy"))
-    spatial.unlink()  # as after a death between the two files
+    for last in ("diversity", "nearest"):  # as after a death between two files
+        spatial.with_name(spatial.name.replace("spatial", last)).unlink()
     assert call("samples.npz", "--reference", "real.npz")[0] == 0
     monkeypatch.setattr("harness.measure.reference.extract", lambda *_: pytest.fail("extracted again"))
     monkeypatch.setattr("harness.measure.reference.manifold", lambda *_: pytest.fail("neighbours again"))
@@ -192,7 +195,7 @@ def test_references_are_extracted_once_for_each_content(project, call, monkeypat
     with pytest.raises(pytest.fail.Exception, match="extracted again"):
         call("samples.npz", "--reference", "real.npz")
     spatial.write_bytes(spatial.read_bytes()[:-9])
-    np.savez_compressed("real.npz", arr_0=pictures(60, 2))
+    np.savez_compressed("real.npz", arr_0=pictures(60, 2), arr_1=np.arange(60) // 20)
     code, _, said = call("samples.npz", "--reference", "real.npz")
     assert code == 2
     assert f"{spatial}: damaged" in said
@@ -266,6 +269,15 @@ def test_what_cannot_be_measured_is_one_line(project, call, samples, reference, 
     np.savez("half.npz", mu=np.zeros(5))
     damage()
     one_line(call(samples, "--reference", reference), message)
+
+
+def test_nothing_can_have_memorised_what_is_held_out(project, call):
+    np.savez("grey.npz", pictures(30)[..., :1])
+    _, train, _ = call("grey.npz", "--reference", "digits:train")
+    assert 0 <= train["metrics"]["memorisation"] <= 1
+    _, test, said = call("grey.npz", "--reference", "digits:test", "--nearest", "pairs.png")
+    assert test["unavailable"]["memorisation"] == "digits/test is held out of training"
+    assert "--nearest: digits/test is held out of training" in said
 
 
 def test_options_that_cannot_be_met_are_one_line(project, call):

@@ -12,28 +12,39 @@ if TYPE_CHECKING:
 
 
 def measure_samples(
-    samples: "Samples", train: TrainSpec, evaluation: EvaluationSettings, path: Path, data: Path, cache: Path
+    samples: "Samples",
+    train: TrainSpec,
+    evaluation: EvaluationSettings,
+    data: Path,
+    cache: Path,
+    other: tuple[str, Path | None] | None = None,
 ) -> dict[str, Any]:
-    """Return {metrics, unavailable, protocol, details} of drawn images; `path` is where these will be written.
+    """Return {metrics, unavailable, protocol, details} of drawn images.
 
-    Beside it lie <eval_id>.png, the first of the images, and <eval_id>-nearest.png, those nearest to training images.
+    other: features and their weights, where they are not the measurement's own.
 
     Raises:
         UserError: as `measure`.
     """
-    from harness.engine.data import load_images
     from harness.measure.evaluate import measure
 
-    dataset, reference = train.data.name, evaluation.reference
-    measured = measure(
-        samples.images, dataset, reference, evaluation.features, data, cache, None, samples.device, samples.labels
-    )
+    features, weights = other or (evaluation.features, None)
+    return measure(
+        samples.images, train.data.name, evaluation.reference, features, data, cache, weights, samples.device,
+        samples.labels,
+    )  # fmt: skip
+
+
+def save_pictures(path: Path, samples: "Samples", real: Any, measured: dict[str, Any]) -> None:
+    """Write pictures beside where a measurement is to be, <eval_id>.json.
+
+    <eval_id>.png holds the first of the images; <eval_id>-nearest.png those that come nearest to real ones, uint8
+    (M, C, H, W), where the measurement says which.
+    """
     thumbnails.save_thumbnails(path.with_suffix(".png"), samples.images)
     if pairs := measured["details"].get("nearest"):
-        real = load_images(dataset, reference, data).images
         thumbnails.save_pairs(
             path.with_name(f"{path.stem}-nearest.png"),
             [samples.images[pair["sample"]] for pair in pairs],
             [real[pair["real"]] for pair in pairs],
         )
-    return measured

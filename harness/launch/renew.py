@@ -1,10 +1,10 @@
 """Measuring again, without training, what was measured when there were fewer metrics: the same images, drawn anew."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
@@ -15,8 +15,12 @@ from harness.measure.definitions import MEASURED, base, with_features
 from harness.spec import EvalSpec, TrainSpec, eval_id, train_id
 from harness.store import IDENTITY, Store
 
+if TYPE_CHECKING:
+    from harness.engine.sample import Samples
+
 # What the same images may differ by: sums in another order, and what was once kept as float32.
 RELATIVE, ABSOLUTE = 1e-5, 1e-6
+Other = tuple[str, Path | None]  # a model of timm whose features are wanted as well, and the file of its weights
 
 
 @dataclass(frozen=True)
@@ -29,114 +33,119 @@ class Stored:
     record: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Other:
-    """Further features that all of it is measured with: a model of timm, and the file of its weights."""
-
-    features: str
-    weights: Path | None
-
-
-def stored(store: Store) -> Iterator[Stored]:
-    """Yield every measurement of a study that lies where its own words say that it should.
+def measurements(store: Store) -> list[Path]:
+    """Return the files of a study's measurements.
 
     Raises:
         UserError: there is no such study.
     """
     if not store.root.is_dir():
         raise UserError(f"{store.root}: no study here")
-    for folder in sorted(path for path in store.root.iterdir() if IDENTITY.fullmatch(path.name)):
-        for path in sorted((folder / "evals").glob("*.json")):
-            try:
-                record = read_json(path)
-                train, spec = TrainSpec.model_validate(read_json(folder / "spec.json")), record["spec"]
-                found = Stored(train, EvalSpec.model_validate(spec), path, record)
-            except (ValidationError, TypeError, KeyError):
-                continue  # what cannot be read is the report's to tell
-            if (train_id(train), eval_id(train, found.spec)) == (folder.name, path.stem):
-                yield found
+    return sorted(path for path in store.root.glob("*/evals/*.json") if IDENTITY.fullmatch(path.parts[-3]))
+
+
+def read(path: Path) -> Stored | None:
+    """Read a measurement; None where it, or what it is of, is not what its place says."""
+    try:
+        record, said = read_json(path), read_json(path.parents[1] / "spec.json")
+        train = TrainSpec.model_validate({"regularizer": None, **said})  # what is None is not written
+        found = Stored(train, EvalSpec.model_validate(record["spec"]), path, record)
+    except (ValidationError, TypeError, KeyError):
+        return None
+    return found if (train_id(train), eval_id(train, found.spec)) == (path.parts[-3], path.stem) else None
 
 
 def lacking(record: dict[str, Any], other: Other | None) -> list[str]:
     """Return the metrics that a measurement neither has nor says to be unavailable."""
     told = {*record["metrics"], *record.get("unavailable", ())}
     bases = {base(name) for name in told}
-    wanted = [with_features("fid", other.features)] if other else []
+    wanted = [with_features("fid", other[0])] if other else []
     return [name for name in MEASURED if name not in bases] + [name for name in wanted if name not in told]
 
 
 def renew(store: Store, data: Path, other: Other | None, tell: Callable[[str], None]) -> tuple[int, int]:
-    """Measure again what lacks a metric and whose weights are still there; return how many were, and how many could not.
+    """Measure again what lacks a metric; return how many were renewed, and how many had to be left as they were.
 
     Several processes may do this at once: they take different trainings.
-    """
-    todo = [found for found in stored(store) if lacking(found.record, other)]
-    done, left = 0, []
-    for i, found in enumerate(todo, 1):
-        name = f"{i}/{len(todo)} {found.path.parent.parent.name}/{found.path.stem}"
-        start = time.perf_counter()
-        try:
-            words = _renew(store, data, found, other)
-        except UserError as error:
-            tell(f"{name}: left as it was: {error}")
-            left.append(found)
-            continue
-        except Timeout:
-            continue  # another process is at this training
-        done += 1
-        tell(f"{name}: {words}, {time.perf_counter() - start:.1f} s")
-    return done, len(left)
-
-
-def _renew(store: Store, data: Path, found: Stored, other: Other | None) -> str:
-    """Measure again and write; return what changed.
 
     Raises:
-        UserError: the weights are gone, or the images are not those of then.
+        UserError: there is no such study, or the other features cannot be had.
+    """
+    if other:
+        from harness.measure.pretrained import load_timm
+
+        load_timm(*other)
+    todo = {path: found for path in measurements(store) if not (found := read(path)) or lacking(found.record, other)}
+    done = left = 0
+    for i, (path, found) in enumerate(todo.items(), 1):
+        name, start = f"{i}/{len(todo)} {path.parts[-3]}/{path.stem}", time.perf_counter()
+        try:
+            added = _renew(store, data, found, other)
+        except UserError as error:
+            tell(f"{name}: left as it was: {error}")
+            left += 1
+        except Timeout:
+            tell(f"{name}: another process is at this training")
+        else:
+            tell(f"{name}: {added} metrics added in {time.perf_counter() - start:.1f} s")
+            done += bool(added)
+    return done, left
+
+
+def _renew(store: Store, data: Path, found: Stored | None, other: Other | None) -> int:
+    """Measure again and write; return how many numbers came to those that were there.
+
+    Raises:
+        UserError: it cannot be read, the weights are gone, or the images are not those of then.
         Timeout: another process is at this training.
     """
     from harness.engine.checkpoint import weights_path
+    from harness.engine.data import load_images
+    from harness.launch.measuring import save_pictures
 
-    scratch = store.scratch_folder(train_id(found.train))
+    if found is None:
+        raise UserError("its file or its training's spec.json is broken, or lies in the wrong folder")
+    train, scratch = found.train, store.scratch_folder(train_id(found.train))
     if not weights_path(scratch, found.spec.step).is_file():
         raise UserError(f"its weights of step {found.spec.step} are not in {scratch}")
     with FileLock(scratch / "lock", timeout=0):
-        record = read_json(found.path)  # it may have been measured while this process was at another
-        if not lacking(record, other):
-            return "done by another process"
-        new = merged(record, _measure(store, data, found, other, scratch))
+        record = read_json(found.path)
+        if not lacking(record, other):  # another process did it while this one was elsewhere
+            return 0
+        samples = _draw(found, scratch, data)
+        new = merged(record, _measure(samples, found, data, store.cache, other))
+        real = load_images(train.data.name, found.spec.evaluation.reference, data).images
+        save_pictures(found.path, samples, real, new)
         write_json(found.path, new)
-    return f"{len(new['metrics']) - len(record['metrics'])} metrics added"
+    return len(new["metrics"]) - len(record["metrics"])
 
 
-def _measure(store: Store, data: Path, found: Stored, other: Other | None, scratch: Path) -> dict[str, Any]:
+def _draw(found: Stored, scratch: Path, data: Path) -> "Samples":
+    """Draw a measurement's images again, with as many threads as then: another number changes the last bits."""
     import torch
 
     from harness.engine.sample import draw_samples
     from harness.engine.vae import decoder
-    from harness.launch.measuring import measure_samples
-    from harness.measure.evaluate import measure
 
-    torch.set_num_threads(_threads(found.path.parents[1]))
-    train, said = found.train, found.spec.evaluation
+    environment = read_json(found.path.parents[1] / "env.json")
+    torch.set_num_threads(environment["attempts"][-1]["threads"] if environment else 1)
+    train = found.train
     samples = draw_samples(train, found.spec, scratch, lambda n: None, decode=decoder(train.data.name, data))
-    assert samples is not None
-    measured = measure_samples(samples, train, said, found.path, data, store.cache)
+    assert samples is not None  # of one process alone
+    return samples
+
+
+def _measure(samples: "Samples", found: Stored, data: Path, cache: Path, other: Other | None) -> dict[str, Any]:
+    from harness.launch.measuring import measure_samples
+
+    said = found.spec.evaluation
+    measured = measure_samples(samples, found.train, said, data, cache)
     if other:
-        more = measure(
-            samples.images, train.data.name, said.reference, other.features, data, store.cache,
-            other.weights, samples.device, samples.labels,
-        )  # fmt: skip
+        more = measure_samples(samples, found.train, said, data, cache, other)
         measured["metrics"] |= more["metrics"]
         measured["unavailable"] |= more["unavailable"]
-        measured["others"] = {other.features: {"protocol": more["protocol"], "details": more["details"]}}
+        measured["others"] = {other[0]: {"protocol": more["protocol"], "details": more["details"]}}
     return measured
-
-
-def _threads(folder: Path) -> int:
-    """Threads of the last attempt: another number changes the last bits."""
-    environment = read_json(folder / "env.json")
-    return environment["attempts"][-1]["threads"] if environment else 1
 
 
 def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
@@ -146,12 +155,12 @@ def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
         UserError: the new one does not say the same of what both measure, or was made with other features.
     """
     before, now = old["protocol"], new["protocol"]
-    if changed := [key for key in before if key != "torch_fidelity" and key in now and now[key] != before[key]]:
-        key = changed[0]
-        raise UserError(f"{key} was {before[key]}, and is {now[key]}")
-    for name in _told_apart(old["metrics"], new["metrics"]):
-        raise UserError(f"{name} was {old['metrics'][name]:.8g} and is {new['metrics'][name]:.8g}: other images")
-    others = {**old.get("others", {}), **new.get("others", {})}
+    if changed := [key for key in before.keys() & now.keys() - {"torch_fidelity"} if now[key] != before[key]]:
+        raise UserError("; ".join(f"{key} was {before[key]}, and is {now[key]}" for key in sorted(changed)))
+    if apart := told_apart(old["metrics"], new["metrics"]):
+        words = "; ".join(f"{name} was {a:.8g}, and is {b:.8g}" for name, (a, b) in apart.items())
+        raise UserError(f"{words}: these are other images")
+    others = old.get("others", {}) | new.get("others", {})
     return {
         **old,
         "metrics": new["metrics"] | old["metrics"],
@@ -161,8 +170,7 @@ def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _told_apart(old: dict[str, float], new: dict[str, float]) -> Sequence[str]:
+def told_apart(old: dict[str, float], new: dict[str, float]) -> dict[str, tuple[float, float]]:
     """Return the metrics of both that differ by more than rounding."""
-    return [
-        name for name in old.keys() & new.keys() if abs(old[name] - new[name]) > ABSOLUTE + RELATIVE * abs(old[name])
-    ]
+    both = {name: (value, new[name]) for name, value in old.items() if name in new}
+    return {name: (a, b) for name, (a, b) in both.items() if abs(a - b) > ABSOLUTE + RELATIVE * abs(a)}

@@ -26,15 +26,25 @@ def perceptual(maps: Sequence[Tensor]) -> Tensor:
 
 
 class ClassDistances:
-    """Squared distances between successive images of each class, as they come by."""
+    """Squared distances between successive images of each class, as they come by; of no class where none is known."""
 
-    def __init__(self) -> None:
+    def __init__(self, labels: np.ndarray | None) -> None:
+        self.labels = labels  # of all images (N,), whichever come by
         self.last: dict[int, Tensor] = {}
         self.found: dict[int, list[float]] = {}
 
-    def update(self, labels: np.ndarray, rows: Tensor) -> None:
-        """Add images by their labels (B,) and rows of `perceptual` (B, P)."""
-        for label, row in zip(labels.tolist(), rows.cpu(), strict=True):
+    def before(self, start: int, stop: int) -> list[int]:
+        """Return what a part of the images, `start` to `stop`, must know before it: the latest image of each class."""
+        if self.labels is None:
+            return []
+        last = {label: i for i, label in enumerate(self.labels[:start].tolist())}
+        return sorted(last[label] for label in set(self.labels[start:stop].tolist()) & set(last))
+
+    def update(self, first: int, rows: Tensor | None) -> None:
+        """Add images from the number `first` on by their rows of `perceptual` (B, P)."""
+        if self.labels is None or rows is None:
+            return
+        for label, row in zip(self.labels[first : first + len(rows)].tolist(), rows.cpu(), strict=True):
             before, self.last[label] = self.last.get(label), row.clone()  # a view would keep the whole batch
             if before is not None:
                 self.found.setdefault(label, []).append(float((row - before).square().sum()))
@@ -45,12 +55,6 @@ def class_diversity(parts: Sequence[dict[int, list[float]]]) -> float | None:
     classes = sorted({label for part in parts for label in part})
     means = [np.mean([d for part in parts for d in part.get(label, ())]) for label in classes]
     return float(np.mean(means)) if means else None
-
-
-def predecessors(labels: np.ndarray, start: int) -> list[int]:
-    """Return the last image before `start` of each class that comes after it: what a later part must know."""
-    last = {label: i for i, label in enumerate(labels[:start].tolist())}
-    return sorted(last[label] for label in set(labels[start:].tolist()) & set(last))
 
 
 def by_class(features: np.ndarray, labels: np.ndarray) -> dict[int, Statistics]:

@@ -16,7 +16,7 @@ class Definition:
     """One metric.
 
     direction: which is better. decimals: with how many it is printed. definition: what is computed, in a sentence.
-    source: where it was published. real: whether the same of real images is stored beside it, under `details.real`.
+    source: where it was published.
     """
 
     title: str
@@ -24,7 +24,6 @@ class Definition:
     decimals: int
     definition: str
     source: str
-    real: bool = False
 
 
 FRECHET = "Fréchet distance of the pooled features, float64, unbiased covariances"
@@ -65,19 +64,19 @@ DEFINITIONS = {
     ),
     "vendi": Definition(
         "Vendi score", "higher", 2, "exp of the entropy of the eigenvalues of K/N, K the cosines between features",
-        "Friedman & Dieng 2023, arXiv 2210.02410", real=True,
+        "Friedman & Dieng 2023, arXiv 2210.02410",
     ),
     "class_diversity": Definition(
         "diversity within a class", "higher", 4,
         "mean over classes of the LPIPS-style distance between successive samples of the class: unit channel vectors, "
         "maps of at most 8×8, five depths, no learned weights",
-        "the distance: Zhang et al. 2018, arXiv 1801.03924, eq. 1 with w = 1", real=True,
+        "the distance: Zhang et al. 2018, arXiv 1801.03924, eq. 1 with w = 1",
     ),
     "memorisation": Definition(
         "memorisation", "lower", 3,
         "share of samples nearer to their nearest training image than that image is to its own nearest; "
-        "of fresh images of the same law about a half",
-        "one minus the authenticity of Alaa et al. 2022, arXiv 2102.08921", real=True,
+        "of fresh images of the same law as many as of training images held against the others (`details.real`)",
+        "one minus the authenticity of Alaa et al. 2022, arXiv 2102.08921",
     ),
     "fd": Definition("FD", "lower", 2, FRECHET, STEIN),
     "fd_infinity": Definition("FD∞", "lower", 2, INFINITY, CHONG),

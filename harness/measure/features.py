@@ -11,7 +11,7 @@ from torch import Tensor
 from harness.engine.data import load_images
 from harness.engine.distributed import ALONE, World
 from harness.errors import UserError
-from harness.measure.classes import ClassDistances, class_diversity, predecessors
+from harness.measure.classes import ClassDistances, class_diversity
 from harness.measure.classifier import classifier
 from harness.measure.frechet import Moments, Statistics
 from harness.measure.images import Images, of_array
@@ -59,21 +59,18 @@ def extract(images: Images, extractor: Extractor, world: World = ALONE) -> Featu
         UserError: an image cannot be read.
     """
     start, stop = (images.count * r // world.size for r in (world.rank, world.rank + 1))
-    pools, logits, moments, classes = [], [], Moments(), ClassDistances()
-    labels = None if extractor.no_maps else images.labels
-    for i in [] if labels is None else predecessors(labels[:stop], start):
-        outputs = extractor.network(torch.from_numpy(images.one(i)[None]).to(extractor.device))
-        classes.update(labels[i : i + 1], outputs.perceptual)
-    for batch in images.batches(extractor.batch, start, stop):
-        outputs = extractor.network(torch.from_numpy(batch).to(extractor.device))
-        if labels is not None and outputs.perceptual is not None:
-            classes.update(labels[start : start + len(batch)], outputs.perceptual)
-            start += len(batch)
+    pools, logits, moments = [], [], Moments()
+    classes = ClassDistances(None if extractor.no_maps else images.labels)
+    for i in classes.before(start, stop):
+        classes.update(i, _outputs(images.one(i)[None], extractor).perceptual)
+    for first, batch in enumerate(images.batches(extractor.batch, start, stop)):
+        outputs = _outputs(batch, extractor)
         pools.append(outputs.pool.float().cpu())
         if outputs.spatial is not None:
             moments.update(outputs.spatial)
         if outputs.logits is not None:
             logits.append(outputs.logits.float().cpu())
+        classes.update(start + first * extractor.batch, outputs.perceptual)
     parts = world.all_gather((pools, moments, logits, classes.found))
     for _, others, _, _ in parts[1:]:
         parts[0][1].merge(others)
@@ -84,6 +81,10 @@ def extract(images: Images, extractor: Extractor, world: World = ALONE) -> Featu
         images.labels,
         class_diversity([found for _, _, _, found in parts]),
     )
+
+
+def _outputs(batch: np.ndarray, extractor: Extractor) -> Outputs:
+    return extractor.network(torch.from_numpy(batch).to(extractor.device))
 
 
 def array_features(images: np.ndarray, extractor: Extractor) -> Features:

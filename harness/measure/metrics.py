@@ -87,10 +87,8 @@ def vendi(features: np.ndarray) -> float:
         UserError: a value is not finite, or no rows.
     """
     check(features, features, rows=1)
-    second = sum(
-        rows.T @ rows for rows in (_unit(part) for part in np.array_split(features, len(features) // ROWS + 1))
-    )
-    values = np.linalg.eigvalsh(second / len(features))
+    parts = (_unit(part) for part in np.array_split(features, len(features) // ROWS + 1))
+    values = np.linalg.eigvalsh(sum(rows.T @ rows for rows in parts) / len(features))
     values = values[values > 0]
     return float(np.exp(-(values * np.log(values)).sum()))
 

@@ -67,7 +67,7 @@ def neighbour_metrics(generated: Manifold, reference: Manifold) -> tuple[dict[st
     precise = within = 0
     recalled, covered = torch.zeros(2, M, dtype=torch.bool)
     balls, dense = (torch.from_numpy(reference.radii[:, k]) for k in (third, fifth))
-    nearest = []
+    indices, values = [], []
     for rows, d in distances(generated.features, reference.features):
         own = torch.from_numpy(generated.radii[rows, third])[:, None]
         precise += int((d <= balls * (1 + EDGE)).any(1).sum())
@@ -75,23 +75,23 @@ def neighbour_metrics(generated: Manifold, reference: Manifold) -> tuple[dict[st
         inside = d < dense * (1 - EDGE)
         within += int(inside.sum())
         covered |= inside.any(0)
-        nearest.append(d.min(1))
+        least = d.min(1)
+        indices.append(least.indices)
+        values.append(least.values)
     found = {
         "precision": precise / N,
         "recall": int(recalled.sum()) / M,
         "density": within / (DENSITY_NEIGHBOURHOOD * N),
         "coverage": int(covered.sum()) / M,
     }
-    index, distance = (
-        torch.cat(parts).numpy() for parts in ([n.indices for n in nearest], [n.values for n in nearest])
-    )
-    return found, Nearest(index, distance)
+    return found, Nearest(torch.cat(indices).numpy(), torch.cat(values).numpy())
 
 
 def memorised(nearest: Nearest, reference: Manifold) -> np.ndarray:
     """Tell which samples are nearer to their nearest real image than that image is to its own nearest: bool (N,).
 
-    That is what Alaa et al. 2022 call not authentic. Of fresh images of the same law it is about a half.
+    That is what Alaa et al. 2022 call not authentic. Fresh images of the same law have a share of their own:
+    `mutual_share`.
     """
     own = reference.radii[nearest.index, 0]
     return (nearest.distance < own * (1 - EDGE)) | (nearest.distance == 0)

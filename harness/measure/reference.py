@@ -142,8 +142,8 @@ def _cached_features(images: Images, extractor: Extractor, base: Path, world: Wo
             found = dataclasses.replace(found, spatial=Statistics(mean, np.array(covariance), images.count))
     if classes:
         with own_file(diversity, diversity):
-            number = float(np.load(diversity))
-            found = dataclasses.replace(found, diversity=None if np.isnan(number) else number)
+            value = float(np.load(diversity))
+            found = dataclasses.replace(found, diversity=None if np.isnan(value) else value)
     return found
 
 
