@@ -1,5 +1,7 @@
 """The metrics beside FID, each against another formula, a closed form, or sets made so that the answer is known."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import timm
@@ -15,7 +17,15 @@ from harness.measure.classes import (
     perceptual,
     too_few,
 )
-from harness.measure.definitions import DEFINITIONS, MEASURED, OF_OTHER_FEATURES, spread_of, title_of, with_features
+from harness.measure.definitions import (
+    DEFINITIONS,
+    MEASURED,
+    OF_OTHER_FEATURES,
+    markdown,
+    spread_of,
+    title_of,
+    with_features,
+)
 from harness.measure.extrapolate import enough, fid_by_count, fid_infinity
 from harness.measure.features import array_features, extractor
 from harness.measure.frechet import Statistics, frechet_distance, statistics
@@ -163,6 +173,11 @@ def test_features_of_any_network_of_timm(tmp_path, name: str, width: int) -> Non
         extractor("test_resnet", "", tmp_path, tmp_path, tmp_path / "weights.pth")
     with pytest.raises(UserError, match="features 'vit_nano' are unknown; legal: "):
         extractor("vit_nano", "", tmp_path, tmp_path)
+
+
+def test_committed_page_is_the_table_of_definitions() -> None:
+    page = Path(__file__).parents[1] / "docs" / "metrics.md"
+    assert page.read_text() == markdown(), "make it again: python -m harness.measure.definitions > docs/metrics.md"
 
 
 def test_names_carry_their_features_and_have_definitions() -> None:

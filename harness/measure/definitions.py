@@ -26,6 +26,17 @@ class Definition:
     source: str
 
 
+INTRODUCTION = """\
+# The metrics
+
+Made by `python -m harness.measure.definitions`. The arrow says which direction is better. A measurement stores each of
+its metrics, or under `unavailable` why there is none; under `details` lie FID by the number of samples and by class,
+the samples nearest to training images, and in `details.real` the same numbers of the real images themselves. Names
+with features behind a colon, `cmmd:classifier` or `fd:vit_small_patch14_dinov2.lvd142m`, say what network they are of.
+
+| name | metric | what is computed | source |
+|---|---|---|---|
+"""
 FRECHET = "Fréchet distance of the pooled features, float64, unbiased covariances"
 KERNEL = "unbiased MMD² with the kernel (x·y/D + 1)³, mean over 100 random subsets"
 INFINITY = (
@@ -116,3 +127,17 @@ def title_of(name: str) -> str:
     if known is None:
         return name
     return f"{known.title} ({features})" if features else known.title
+
+
+def markdown() -> str:
+    """Return the page of documentation that lists all metrics; run this file as a module, and it prints it."""
+    arrows = {"lower": "↓", "higher": "↑", "": ""}
+    rows = [
+        f"| `{name}` | {said.title} {arrows[said.direction]} | {said.definition} | {said.source} |\n"
+        for name, said in DEFINITIONS.items()
+    ]
+    return INTRODUCTION + "".join(rows).replace("|x − y|²", "\\|x − y\\|²")
+
+
+if __name__ == "__main__":
+    print(markdown(), end="")
