@@ -39,6 +39,7 @@ with features behind a colon, `cmmd:classifier` or `fd:vit_small_patch14_dinov2.
 """
 FRECHET = "Fréchet distance of the pooled features, float64, unbiased covariances"
 KERNEL = "unbiased MMD² with the kernel (x·y/D + 1)³, mean over 100 random subsets"
+BALLS = "the ball that reaches to"
 INFINITY = (
     "intercept of the line through the Fréchet distances of 15 counts N' against 1/N', from N/10 (at least 2D) to N, "
     "each the mean over disjoint draws"
@@ -62,13 +63,24 @@ DEFINITIONS = {
     ),
     "kid": Definition("KID", "lower", 4, KERNEL, BINKOWSKI),
     "inception_score": Definition(
-        "Inception Score", "higher", 2, "ten splits of a fixed permutation, logits without bias",
+        "Inception Score", "higher", 2,
+        "exp E KL(p(y|x) ‖ p(y)), ten splits of a fixed permutation, logits without bias",
         "Salimans et al. 2016, arXiv 1606.03498",
     ),
-    "precision": Definition("precision", "higher", 3, "balls of the 3rd nearest neighbour", KYNKAANNIEMI),
-    "recall": Definition("recall", "higher", 3, "balls of the 3rd nearest neighbour", KYNKAANNIEMI),
-    "density": Definition("density", "higher", 3, "balls of the 5th nearest neighbour", NAEEM),
-    "coverage": Definition("coverage", "higher", 3, "balls of the 5th nearest neighbour", NAEEM),
+    "precision": Definition(
+        "precision", "higher", 3, f"share of samples in {BALLS} the 3rd nearest of any real image", KYNKAANNIEMI
+    ),
+    "recall": Definition(
+        "recall", "higher", 3, f"share of real images in {BALLS} the 3rd nearest of any sample", KYNKAANNIEMI
+    ),
+    "density": Definition(
+        "density", "higher", 3,
+        f"over samples, the mean number of real images with the sample in {BALLS} their 5th nearest, over 5",
+        NAEEM,
+    ),
+    "coverage": Definition(
+        "coverage", "higher", 3, f"share of real images with a sample in {BALLS} their 5th nearest", NAEEM
+    ),
     "cmmd": Definition(
         "CMMD", "lower", 3, "1000 · biased MMD² of unit features, kernel exp(−|x − y|²/200); published for CLIP's",
         "Jayasumana et al. 2024, arXiv 2401.09603",
@@ -133,10 +145,11 @@ def markdown() -> str:
     """Return the page of documentation that lists all metrics; run this file as a module, and it prints it."""
     arrows = {"lower": "↓", "higher": "↑", "": ""}
     rows = [
-        f"| `{name}` | {said.title} {arrows[said.direction]} | {said.definition} | {said.source} |\n"
+        "| " + " | ".join(word.replace("|", "\\|") for word in words) + " |\n"
         for name, said in DEFINITIONS.items()
+        for words in [(f"`{name}`", f"{said.title} {arrows[said.direction]}", said.definition, said.source)]
     ]
-    return INTRODUCTION + "".join(rows).replace("|x − y|²", "\\|x − y\\|²")
+    return INTRODUCTION + "".join(rows)
 
 
 if __name__ == "__main__":

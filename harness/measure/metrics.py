@@ -95,8 +95,9 @@ def vendi(features: np.ndarray) -> float:
 
 def _unit(x: np.ndarray) -> np.ndarray:
     """Rows of length one, float64; a row of zeros stays one."""
-    x = np.asarray(x, np.float64)
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    unit = np.array(x, np.float64)
+    unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    return unit
 
 
 def inception_score(logits: np.ndarray) -> tuple[float, float]:
