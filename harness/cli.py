@@ -8,7 +8,7 @@ import click
 
 from harness.data_commands import data, encode
 from harness.errors import UserError, nearest
-from harness.measure_commands import measure
+from harness.measure_commands import measure, measure_study
 from harness.options import FOLDER, data_option, results_option, scratch_option
 from harness.plan_commands import fit_option, gpu_option, limit_option, price_option, utilisation_option
 from harness.weights_commands import weights
@@ -203,6 +203,7 @@ cli.add_command(data)
 cli.add_command(encode)
 cli.add_command(weights)
 cli.add_command(measure)
+cli.add_command(measure_study)
 
 
 def _store(results: Path, scratch: Path, study: str) -> "Store":

@@ -71,6 +71,11 @@ class Store:
         """The study's small files."""
         return self.results / self.study
 
+    @property
+    def cache(self) -> Path:
+        """What all studies share: classifiers, features of reference images."""
+        return self.scratch / ".cache"
+
     def run_folder(self, train_id: str) -> Path:
         """Return a training's folder of small files."""
         assert IDENTITY.fullmatch(train_id), train_id

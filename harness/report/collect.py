@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from dataclasses import replace as replace_fields
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from harness.files import replace
 from harness.garbage import kept
 from harness.grid import Cell, Run, Table
+from harness.measure.definitions import DEFINITIONS, base, title_of
 from harness.report.facts import PREFIX, fact_columns
 from harness.report.labels import place_words
 from harness.settings import SamplerSettings
@@ -34,16 +36,7 @@ class Metric:
     decimals: int
 
 
-METRICS = {
-    "fid": Metric("FID", "lower", 2),
-    "sfid": Metric("sFID", "lower", 2),
-    "kid": Metric("KID", "lower", 4),
-    "inception_score": Metric("Inception Score", "higher", 2),
-    "precision": Metric("precision", "higher", 3),
-    "recall": Metric("recall", "higher", 3),
-    "density": Metric("density", "higher", 3),
-    "coverage": Metric("coverage", "higher", 3),
-}
+METRICS = {name: Metric(said.title, said.direction, said.decimals) for name, said in DEFINITIONS.items()}
 
 IDENTITY_COLUMNS = ("table", "cell", "row", "column", "aside", "model", "epochs", "step", "seed", "train_id", "eval_id")
 RESULT_COLUMNS = ("state", "reason", "metric", "value", "direction", "protocol", "features_note")
@@ -94,7 +87,8 @@ class Measurement(BaseModel):
 
 def metric_named(name: str) -> Metric:
     """Return how a metric is printed; one that is not in `METRICS` has its own name and no direction."""
-    return METRICS.get(name, Metric(name, "", 4))
+    known = METRICS.get(base(name), Metric(name, "", 4))
+    return known if name in METRICS else replace_fields(known, title=title_of(name))
 
 
 @kept()
