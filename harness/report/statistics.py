@@ -97,32 +97,32 @@ def welch_degrees(first: Sequence[float], second: Sequence[float]) -> float:
 
 def paired(ours: Sequence[float], base: Sequence[float]) -> Comparison:
     """Compare values of the same seeds, in the same order; the baseline's mean is not zero."""
-    ratio, scaled = _scaled(ours, base)
+    percent, scaled = _scaled(ours, base)
     if len(ours) < 2:
-        return Comparison(100 * (ratio - 1), None, None, None, None)
+        return Comparison(percent, None, None, None, None)
     error, degrees = _error([a - b for a, b in zip(ours, scaled, strict=True)]), len(ours) - 1
     half, alone = student_quantile(degrees) * error, student_quantile(welch_degrees(ours, scaled)) * _both(ours, scaled)
-    interval, p = _tested(ratio, error / float(np.mean(base)), degrees)
+    interval, p = _tested(percent, error / float(np.mean(base)), degrees)
     flip_p = sign_flip_p([a - b for a, b in zip(ours, base, strict=True)])
-    return Comparison(100 * (ratio - 1), interval, p, flip_p, half / alone if half and alone else None)
+    return Comparison(percent, interval, p, flip_p, half / alone if half and alone else None)
 
 
 def unpaired(ours: Sequence[float], base: Sequence[float]) -> Comparison:
     """Compare values of different seeds, by Welch's degrees of freedom; the baseline's mean is not zero."""
-    ratio, scaled = _scaled(ours, base)
+    percent, scaled = _scaled(ours, base)
     if min(len(ours), len(base)) < 2:
-        return Comparison(100 * (ratio - 1), None, None, None, None)
-    interval, p = _tested(ratio, _both(ours, scaled) / float(np.mean(base)), welch_degrees(ours, scaled))
-    return Comparison(100 * (ratio - 1), interval, p, None, None)
+        return Comparison(percent, None, None, None, None)
+    interval, p = _tested(percent, _both(ours, scaled) / float(np.mean(base)), welch_degrees(ours, scaled))
+    return Comparison(percent, interval, p, None, None)
 
 
 def _scaled(ours: Sequence[float], base: Sequence[float]) -> tuple[float, list[float]]:
-    """Return the ratio of the means, and the baseline's values brought to our mean.
+    """Return the change of the mean in percent, and the baseline's values brought to our mean.
 
     To first order the error of the ratio ȳ/x̄ is that of the mean of y − (ȳ/x̄)·x, divided by x̄.
     """
-    ratio = float(np.mean(ours) / np.mean(base))
-    return ratio, [ratio * value for value in base]
+    above, below = float(np.mean(ours)), float(np.mean(base))
+    return 100 * (above - below) / below, [above / below * value for value in base]
 
 
 def _both(first: Sequence[float], second: Sequence[float]) -> float:
@@ -130,9 +130,9 @@ def _both(first: Sequence[float], second: Sequence[float]) -> float:
     return math.hypot(_error(first), _error(second))
 
 
-def _tested(ratio: float, error: float, degrees: float) -> tuple[Interval, float]:
-    """Return the interval of a ratio less one, in percent, and the p of its being zero."""
-    percent, error = 100 * (ratio - 1), 100 * abs(error)
+def _tested(percent: float, error: float, degrees: float) -> tuple[Interval, float]:
+    """Return the interval of a change in percent whose ratio has a standard error, and the p of its being zero."""
+    error = 100 * abs(error)
     return _around(percent, student_quantile(degrees) * error), student_tail(_standing(percent, error), degrees)
 
 

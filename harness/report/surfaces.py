@@ -6,7 +6,7 @@ from statistics import fmean
 
 from harness.report.changes import change_between
 from harness.report.figures import Picture
-from harness.report.plots import Panel, Series, panels_picture, point
+from harness.report.plots import Panel, Point, Series, panels_picture, point
 from harness.report.statistics import mean_interval
 from harness.report.tables import Pivot, PivotCell
 from harness.report.words import anchor, is_better, listed, number, percent_change, share
@@ -15,6 +15,7 @@ from harness.values import Block
 
 PLATEAU = 0.01  # of the best
 LEAST_SETTINGS = 3
+APART = 0.06  # of the lines of a figure, so that no interval hides another
 KNOBS = {"lambda_": "λ", "tau": "τ", "blocks": "block"}
 Setting = float | Block | tuple[Block, ...]
 
@@ -123,10 +124,10 @@ def _not_told(best: PivotCell, others: Sequence[PivotCell]) -> Iterator[str]:
 def _moves(pivot: Pivot, cells: Sequence[PivotCell], knobs: Sequence[str]) -> Iterator[str]:
     """How far the mean moves along each knob, averaged over the others."""
     ranges = {KNOBS[knob]: _range(cells, knob) for knob in knobs}
-    said = listed([f"{name} by {100 * span:.0f} %" for name, span in ranges.items()])
+    said = listed([f"by {100 * span:.0f}\u202f% with {name}" for name, span in ranges.items()])
     first = max(ranges, key=lambda name: ranges[name])
     order = f": choose {first} first" if len(ranges) > 1 else ""
-    yield f"From its best value to its worst, {said} of {pivot.metric.title}{order}."
+    yield f"From the best value of each to the worst, {pivot.metric.title} moves {said}{order}."
 
 
 def _range(cells: Sequence[PivotCell], knob: str) -> float:
@@ -171,13 +172,17 @@ def _picture(pivot: Pivot, cells: Sequence[PivotCell], knobs: Sequence[str]) -> 
     places = list(dict.fromkeys(_setting(cell, across) for cell in cells))
     base = [cell.ours.mean for cell in pivot.baselines if cell.ours]
     series = [
-        Series(label, index, tuple(point(places.index(_setting(c, across)), list(c.values.values())) for c in found))
+        Series(label, index, tuple(_point(places, c, across, (index - (len(lines) - 1) / 2) * APART) for c in found))
         for index, (label, found) in enumerate(lines.items())
     ]
     name = KNOBS[across]
     ticks = tuple(_tick(place) for place in places)
     panel = Panel(pivot.metric.title, name, tuple(series), base[0] if len(base) == 1 else None, ticks)
     return panels_picture("surface", f"surface-{anchor(pivot.table.name)}", _alt(pivot, cells), [panel], 1)
+
+
+def _point(places: Sequence[Setting], cell: PivotCell, knob: str, aside: float) -> Point:
+    return point(places.index(_setting(cell, knob)) + aside, list(cell.values.values()))
 
 
 def _tick(place: Setting) -> str:
