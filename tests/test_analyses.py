@@ -53,7 +53,7 @@ def guided(folder: Path, loss_costs: float, shared: float) -> tuple[Store, Table
     ("loss_costs", "shared", "words"),
     [
         (0.05, 0.05, "together less than the sum of the two: they spend the same diversity"),
-        (0.05, 0.0, "together not less than the sum of the two: each spends its own"),
+        (0.05, 0.0, "the two costs are seen to add up: each spends its own"),
         (-0.05, 0.0, "The loss adds recall where guidance spends it"),
         (0.0, 0.0, "the loss is not seen to"),
     ],

@@ -188,7 +188,7 @@ def verdict(metric: str, dispersion: Effect, guidance: Effect, beside: Effect) -
         return f"Guidance costs {metric} and the loss is not seen to: they are not seen to spend the same diversity."
     if beside.sign > 0:
         return f"Both cost {metric}, and together less than the sum of the two: they spend the same diversity."
-    return f"Both cost {metric}, and together not less than the sum of the two: each spends its own."
+    return f"Both cost {metric}, and the two costs are seen to add up: each spends its own."
 
 
 def _measured(cell: PivotCell, metric: str) -> dict[int, float]:
