@@ -8,9 +8,10 @@ import synthetic_study as synthetic
 
 from harness.grid import Run, Table
 from harness.report.collect import collect
+from harness.report.families import families
 from harness.report.guidance import Effect, sweeps, verdict
 from harness.report.page import make_report
-from harness.report.pruning import families, pruning
+from harness.report.pruning import pruning
 from harness.report.statistics import Interval
 from harness.report.surfaces import best_of, edge_warning, plateau, settings_of, surfaces, varied
 from harness.report.tables import Pivot, pivot
@@ -165,6 +166,18 @@ def test_an_early_loss_that_orders_the_arms_is_found(tmp_path: Path, sign: int, 
     assert (first.tau, first.rho) == (pytest.approx(tau), pytest.approx(tau))
     safe = "with every seed is the denoising loss after an eighth of the training" in " ".join(found.sentences)
     assert safe == (kept == 3)
+
+
+def test_fid_of_fewer_images_is_ranked_where_measurements_kept_it(tmp_path: Path) -> None:
+    store, tables = with_logs(tmp_path, 1)
+    for run in tables[0].runs:
+        path = store.eval_path(run.train_id, run.eval_id)
+        content = json.loads(path.read_text(encoding="utf-8"))
+        by_count = {"500": -content["metrics"]["fid"], "1000": content["metrics"]["fid"]}
+        path.write_text(json.dumps(content | {"details": {"fid_by_count": by_count}}), encoding="utf-8")
+    (found,) = pruning(store, [pivot_of(store, tables[0])])
+    assert found.rankings[-1].name == "FID of 500 images"
+    assert found.rankings[-1].tau == pytest.approx(-1.0)
 
 
 def test_trainings_of_another_kind_are_another_family(tmp_path: Path) -> None:

@@ -1,43 +1,18 @@
 """Which cheap early measurement ranks the arms as the final metric does, so that a user can stop the others."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from harness.grid import Run
-from harness.report.curves import logged
+from harness.report.collect import metric_named
+from harness.report.families import LEAST_ARMS, Family, Values, families, logged_values, of_fewer_images
 from harness.report.statistics import Interval, kendall, mean_interval, spearman
 from harness.report.tables import Pivot
-from harness.report.words import counted, listed
-from harness.spec import canonical
+from harness.report.words import listed
 from harness.store import Store
 
 SHARES = (0.125, 0.25, 0.5, 1.0)  # of the training
-LOGGED = {
-    "denoising": "denoising loss",
-    "above_floor": "regulariser above its floor",
-    "gradient_norm": "norm of the gradient",
-}
-LEAST_ARMS = 4
-Values = Mapping[int, float]  # by seed
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One setting of the regulariser: its trainings by seed, and its values by step of the checkpoint and seed."""
-
-    trainings: dict[int, str]
-    values: dict[int, dict[int, float]]
-
-
-@dataclass(frozen=True)
-class Family:
-    """Trainings that differ in their regulariser and seed alone, measured in one way; `steps` is of the longest."""
-
-    title: str
-    steps: int
-    arms: tuple[Arm, ...]
 
 
 @dataclass(frozen=True)
@@ -79,59 +54,16 @@ def pruning(store: Store, pivots: Sequence[Pivot]) -> list[Pruning]:
     return found
 
 
-def families(pivots: Sequence[Pivot]) -> list[Family]:
-    """Group the measured runs of a study into families of at least four arms at their longest training."""
-    groups: dict[tuple[str, str], dict[str, Arm]] = {}
-    models: dict[tuple[str, str], str] = {}
-    for pivot in pivots:
-        asked = {run.eval_id: (run, cell.settings.model) for cell in pivot.table.cells for run in cell.runs}
-        for state in (state for cell in pivot.cells for state in cell.runs if state.value is not None):
-            run, model = asked[state.eval_id]
-            key = _key(run)
-            models.setdefault(key, model)
-            regularizer = canonical(run.train.regularizer) if run.train.regularizer else ""
-            arm = groups.setdefault(key, {}).setdefault(regularizer, Arm({}, {}))
-            arm.trainings[run.seed] = run.train_id
-            arm.values.setdefault(run.evaluation.step, {})[run.seed] = state.value or 0.0
-    return [family for key, arms in groups.items() if (family := _family(models[key], list(arms.values())))]
-
-
-def _key(run: Run) -> tuple[str, str]:
-    """What all arms of a family share: the training without regulariser and seed, the measurement without its step."""
-    train = run.train.model_copy(update={"regularizer": None, "seed": 0})
-    return canonical(train), canonical(run.evaluation.model_copy(update={"step": 0, "first_image": 0}))
-
-
-def _family(model: str, arms: Sequence[Arm]) -> Family | None:
-    lengths = sorted({step for arm in arms for step in arm.values}, reverse=True)
-    for steps in lengths:
-        whole = tuple(arm for arm in arms if steps in arm.values)
-        if len(whole) >= LEAST_ARMS:
-            return Family(f"{model}, {counted(steps, 'step')}, {counted(len(whole), 'arm')}", steps, whole)
-    return None
-
-
 def _rankings(store: Store, family: Family, metric: str) -> Iterator[Ranking]:
     """Yield how each measurement ranks, the earliest first; last what one seed's own final value can do."""
-    logs = {name: logged(store.run_folder(name) / "train.jsonl") for a in family.arms for name in a.trainings.values()}
     for share in SHARES:
-        for key, words in LOGGED.items():
-            early = [_logged_values(arm, logs, key, share * family.steps) for arm in family.arms]
+        step = int(share * family.steps)
+        for words, early in logged_values(store, family, step):
             yield from _ranking(words, share, family, early)
-        yield from _ranking(
-            metric, share, family, [arm.values.get(int(share * family.steps), {}) for arm in family.arms]
-        )
-
-
-def _logged_values(arm: Arm, logs: Mapping[str, Mapping[int, Mapping[str, object]]], key: str, step: float) -> Values:
-    """The last line of each log up to a step, by seed; a log without the number gives none."""
-    found = {}
-    for seed, name in arm.trainings.items():
-        records = [record.get(key) for at, record in logs[name].items() if at <= step]
-        value = records[-1] if records else None
-        if isinstance(value, int | float) and math.isfinite(value):
-            found[seed] = float(value)
-    return found
+        yield from _ranking(metric, share, family, [arm.values.get(step, {}) for arm in family.arms])
+    if metric == metric_named("fid").title:
+        count, early = of_fewer_images(store, family)
+        yield from _ranking(f"{metric} of {count:,} images", 1.0, family, early)
 
 
 def _ranking(name: str, share: float, family: Family, early: Sequence[Values]) -> Iterable[Ranking]:
