@@ -97,6 +97,11 @@ def better_or_worse(pivot: Pivot, percent: float) -> str:
     return "better" if is_better(pivot, percent) else "worse"
 
 
+def standing(pivot: Pivot, change: Change) -> str:
+    """Return "better" or "worse" for a change that is told from chance, or is of one seed; "same" for any other."""
+    return better_or_worse(pivot, change.percent) if change.beyond or change.p is None else "same"
+
+
 def notes(pivot: Pivot) -> list[str]:
     """Return the different notes on the paper's numbers of a table, in order."""
     return list(dict.fromkeys(cell.paper.note for cell in pivot.cells if cell.paper and cell.paper.note))
