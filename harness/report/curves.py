@@ -25,14 +25,14 @@ class Curve:
 
 def curves(path: Path, name: str) -> tuple[Curve, ...]:
     """Return the curves of a training log: its losses by step. What the log does not hold, or cannot say, is absent."""
-    records = logged(path)
-    series = {key: _series(records, key) for key in SHOWN}
+    logged = _logged(path)
+    series = {key: _series(logged, key) for key in SHOWN}
     if series["loss"] == series["denoising"]:
         del series["loss"]  # without a regulariser they are one
     return tuple(_curve(SHOWN[key], values, name) for key, values in series.items() if len(values) > 1)
 
 
-def logged(path: Path) -> Mapping[int, Mapping[str, Any]]:
+def _logged(path: Path) -> Mapping[int, Mapping[str, Any]]:
     """Read a log by step; of a step that was done twice the last counts, and a torn line is left out."""
     found: dict[int, Mapping[str, Any]] = {}
     for line in _lines(path):

@@ -1,13 +1,12 @@
 """Arms that can be ranked: trainings that differ in regulariser and seed alone, and what is known of them early."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ValidationError
 
 from harness.grid import Run
-from harness.report.curves import logged
+from harness.report.logs import Logs
 from harness.report.tables import Pivot
 from harness.report.words import counted
 from harness.spec import canonical
@@ -85,22 +84,16 @@ def _family(model: str, arms: Sequence[Arm]) -> Family | None:
     return None
 
 
-def logged_values(store: Store, family: Family, step: float) -> Iterator[tuple[str, list[Values]]]:
+def logged_values(logs: Logs, family: Family, step: float) -> Iterator[tuple[str, list[Values]]]:
     """Yield each number of the training logs with its last value up to a step, arm by arm and seed by seed."""
-    logs = {name: logged(store.run_folder(name) / "train.jsonl") for a in family.arms for name in a.trainings.values()}
     for key, words in LOGGED.items():
-        yield words, [_logged_value(arm, logs, key, step) for arm in family.arms]
+        yield words, [_logged_value(logs, arm, key, step) for arm in family.arms]
 
 
-def _logged_value(arm: Arm, logs: Mapping[str, Mapping[int, Mapping[str, object]]], key: str, step: float) -> Values:
-    """The last line of each log up to a step, by seed; a log without the number gives none."""
-    found = {}
-    for seed, name in arm.trainings.items():
-        records = [record.get(key) for at, record in logs[name].items() if at <= step]
-        value = records[-1] if records else None
-        if isinstance(value, int | float) and math.isfinite(value):
-            found[seed] = float(value)
-    return found
+def _logged_value(logs: Logs, arm: Arm, key: str, step: float) -> Values:
+    """The last value of each log up to a step, by seed; a log without the number gives none."""
+    known = {seed: [v for at, v in logs.of(name).of(key) if at <= step] for seed, name in arm.trainings.items()}
+    return {seed: values[-1] for seed, values in known.items() if values}
 
 
 def of_fewer_images(store: Store, family: Family) -> tuple[int, list[Values]]:

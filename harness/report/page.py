@@ -54,13 +54,11 @@ def make_report(store: Store, tables: Sequence[Table], target: Path) -> Path:
 
 def content(store: Store, pivots: Sequence["Pivot"]) -> dict[str, Any]:
     """Gather everything that the template prints."""
-    from harness.report import claims, findings, labels, protocols, readings, runs, significance, study, taps, words
+    from harness.report import claims, findings, labels, readings, runs, study, taps, words
+    from harness.report.analyses import analyses
     from harness.report.figures import picture
     from harness.report.gain import gain_picture
-    from harness.report.guidance import sweeps
-    from harness.report.pruning import pruning
     from harness.report.samples import sample_strips
-    from harness.report.surfaces import surfaces
 
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
     asked = [run for pivot in pivots for run in pivot.table.runs]
@@ -68,12 +66,12 @@ def content(store: Store, pivots: Sequence["Pivot"]) -> dict[str, Any]:
         "study": store.study,
         "scales": study.scales([pivot.table for pivot in pivots]),
         "facts": study.facts(pivots),
+        **analyses(store, pivots),
         "tables": [
             {"pivot": p, "heading": study.heading(p.table),
              "short_heading": p.table.name_in_words, "picture": picture(p), "gain": gain_picture(p),
              "strips": sample_strips(store, p),
              "findings": findings.findings(p), "claims": claims.table_claims(p),
-             "significance": significance.significance(p),
              "command": study.command(store, p.table)}
             for p in pivots
         ],
@@ -82,16 +80,12 @@ def content(store: Store, pivots: Sequence["Pivot"]) -> dict[str, Any]:
         "summary": claims.summary_sentences(pivots),
         "verdicts": claims.VERDICTS,
         "verdicts_used": claims.verdicts_used(pivots),
-        "guidance": sweeps(pivots),
-        "surfaces": surfaces(pivots),
-        "pruning": pruning(store, pivots),
         "index": runs.index(pivots),
         "trainings": runs.trainings(store, pivots),
         "states": words.STATES,
         "confidence": CONFIDENCE,
         "sources": SOURCES,
         "labels": labels,
-        "protocols": protocols,
         "runs": runs,
         "script": script,
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),

@@ -7,6 +7,7 @@ from statistics import fmean
 
 from harness.report.collect import metric_named
 from harness.report.families import LEAST_ARMS, Family, Values, families, logged_values, of_fewer_images
+from harness.report.logs import Logs
 from harness.report.statistics import Interval, kendall, mean_interval, spearman
 from harness.report.tables import Pivot
 from harness.report.words import listed
@@ -44,21 +45,21 @@ class Pruning:
 
 def pruning(store: Store, pivots: Sequence[Pivot]) -> list[Pruning]:
     """Rank the arms of every family of at least four by what was known of them early."""
-    found = []
+    found, logs = [], Logs(store)
     for metric in dict.fromkeys(pivot.metric.title for pivot in pivots if pivot.metric.direction == "lower"):
         same = [pivot for pivot in pivots if pivot.metric.title == metric]
         for family in families([p for p in same if p.table.scale.meaningful and not p.mixes]):
-            rankings = tuple(_rankings(store, family, metric))
+            rankings = tuple(_rankings(store, logs, family, metric))
             if any(ranking.share < 1 and ranking.arms >= LEAST_ARMS for ranking in rankings):
                 found.append(Pruning(family.title, metric, rankings, tuple(_sentences(rankings, metric))))
     return found
 
 
-def _rankings(store: Store, family: Family, metric: str) -> Iterator[Ranking]:
+def _rankings(store: Store, logs: Logs, family: Family, metric: str) -> Iterator[Ranking]:
     """Yield how each measurement ranks, the earliest first; last what one seed's own final value can do."""
     for share in SHARES:
         step = int(share * family.steps)
-        for words, early in logged_values(store, family, step):
+        for words, early in logged_values(logs, family, step):
             yield from _ranking(words, share, family, early)
         yield from _ranking(metric, share, family, [arm.values.get(step, {}) for arm in family.arms])
     if metric == metric_named("fid").title:
