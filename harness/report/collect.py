@@ -19,6 +19,7 @@ from harness.garbage import kept
 from harness.grid import Cell, Run, Table
 from harness.measure.definitions import DEFINITIONS, base, title_of
 from harness.report.facts import PREFIX, fact_columns
+from harness.report.fingerprint import SAMPLING_COLUMNS, TRAINING_COLUMNS, training_protocol
 from harness.report.labels import place_words
 from harness.settings import SamplerSettings
 from harness.spec import TrainSpec
@@ -41,10 +42,7 @@ METRICS = {name: Metric(said.title, said.direction, said.decimals) for name, sai
 IDENTITY_COLUMNS = ("table", "cell", "row", "column", "aside", "model", "epochs", "step", "seed", "train_id", "eval_id")
 RESULT_COLUMNS = ("state", "reason", "metric", "value", "direction", "protocol", "features_note")
 COLUMNS = IDENTITY_COLUMNS + RESULT_COLUMNS
-# Known before anything is measured; the file of a measurement adds its own words (features, reference, …).
-GUIDANCE_COLUMNS = ("guidance", "guidance_channels", "guidance_interval")
-SAMPLING_COLUMNS = ("sampler", "intervals", *GUIDANCE_COLUMNS, "sampling_precision", "target_guidance")
-SETTING_COLUMNS = (*SAMPLING_COLUMNS, "labels", "weights")
+SETTING_COLUMNS = (*SAMPLING_COLUMNS, "labels", "weights", *TRAINING_COLUMNS)
 MEASURED_COLUMNS = ("nfe", "features", "generated", "reference", "reference_count")
 
 OWN_COLUMNS = ("metric", "value", "direction", "state", "reason")  # of a row; a run's rows share all others
@@ -208,6 +206,7 @@ def _identity(table: Table, cell: Cell, run: Run) -> dict[str, Any]:
         "target_guidance": _target_guidance(run.train),
         "labels": evaluation.labels,
         "weights": evaluation.weights,
+        **training_protocol(run),
     }
 
 
@@ -268,5 +267,6 @@ def _column(values: list[Any]) -> Any:
 
 
 def protocol_columns(frame: pd.DataFrame) -> list[str]:
-    """Return the columns that must agree for two numbers to be comparable."""
-    return [name for name in frame.columns if name not in COLUMNS and not name.startswith(PREFIX)]
+    """Return the columns that say how a number was drawn and measured; how its run was trained is another matter."""
+    others = (*COLUMNS, *TRAINING_COLUMNS)
+    return [name for name in frame.columns if name not in others and not name.startswith(PREFIX)]

@@ -55,6 +55,7 @@ def make_report(store: Store, tables: Sequence[Table], target: Path) -> Path:
 def content(store: Store, pivots: Sequence["Pivot"]) -> dict[str, Any]:
     """Gather everything that the template prints."""
     from harness.report import claims, findings, labels, readings, runs, study, taps, words
+    from harness.report.analyses import analyses
     from harness.report.figures import picture
     from harness.report.gain import gain_picture
     from harness.report.samples import sample_strips
@@ -65,6 +66,7 @@ def content(store: Store, pivots: Sequence["Pivot"]) -> dict[str, Any]:
         "study": store.study,
         "scales": study.scales([pivot.table for pivot in pivots]),
         "facts": study.facts(pivots),
+        **analyses(store, pivots),
         "tables": [
             {"pivot": p, "heading": study.heading(p.table),
              "short_heading": p.table.name_in_words, "picture": picture(p), "gain": gain_picture(p),
