@@ -10,6 +10,7 @@ from harness.data_commands import data, encode
 from harness.errors import UserError
 from harness.measure_commands import measure
 from harness.options import FOLDER, data_option, results_option, scratch_option
+from harness.probe_commands import probe
 from harness.weights_commands import weights
 
 if TYPE_CHECKING:
@@ -172,6 +173,7 @@ cli.add_command(data)
 cli.add_command(encode)
 cli.add_command(weights)
 cli.add_command(measure)
+cli.add_command(probe)
 
 
 def _store(results: Path, scratch: Path, study: str) -> "Store":
