@@ -57,6 +57,7 @@ def content(store: Store, pivots: Sequence["Pivot"]) -> dict[str, Any]:
     from harness.report import claims, findings, labels, readings, runs, study, taps, words
     from harness.report.figures import picture
     from harness.report.gain import gain_picture
+    from harness.report.representation_words import representations
     from harness.report.samples import sample_strips
 
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
@@ -73,6 +74,7 @@ def content(store: Store, pivots: Sequence["Pivot"]) -> dict[str, Any]:
              "command": study.command(store, p.table)}
             for p in pivots
         ],
+        "representations": representations(store, pivots),
         "readings": readings.readings(asked),
         "fixed_readings": readings.fixed_readings(asked),
         "summary": claims.summary_sentences(pivots),
