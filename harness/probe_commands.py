@@ -43,8 +43,8 @@ def probe(study: str, only: str | None, results: Path, scratch: Path, data: Path
     in the same way is not probed again; results/STUDY/RUN/probe-STEP.json holds numbers and protocol.
     """
     from harness.engine.distributed import device
-    from harness.measure.probe import protocol
     from harness.measure.probe import probe as probe_weights
+    from harness.measure.probe import protocol
 
     store, where = Store(results, scratch, study), device()
     found = list(checkpoints(store, only))
@@ -61,7 +61,7 @@ def probe(study: str, only: str | None, results: Path, scratch: Path, data: Path
         numbers = probe_weights(checkpoint.train, folder, checkpoint.step, benches[key], where)
         write_json(path, {"train_id": checkpoint.train_id, "step": checkpoint.step, **numbers})
         done += 1
-    click.echo(f"{store.root}: {done} checkpoints probed, {len(found) - done} were probed before.")
+    click.echo(f"{store.root}: probed {done} of {len(found)} checkpoints; the others were probed before.")
 
 
 def checkpoints(store: Store, only: str | None) -> Iterator[Checkpoint]:

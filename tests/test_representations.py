@@ -8,6 +8,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
+from test_engine import PROCESSES, make_spec, stirred
 from torch import Tensor
 
 from harness.engine.build import build_process
@@ -23,7 +24,6 @@ from harness.measure.representations import (
 )
 from harness.method import ddpm
 from harness.method.randomness import generator
-from test_engine import PROCESSES, make_spec, stirred
 
 CPU = torch.device("cpu")
 
@@ -69,7 +69,10 @@ def test_both_solvers_find_the_same_layer():
     x, y = torch.from_numpy(bunch.data[:900]).double(), torch.from_numpy(bunch.target[:900])
     x = (x - x[:600].mean(0)) / x[:600].std(0, correction=0).clamp(min=1e-9)
     x = x.clamp(-50, 50)  # features constant in the first 600
-    guesses = [guess(x[:600], y[:600], x[600:]) for guess in (representations._guess_by_torch, representations._guess_by_sklearn)]
+    guesses = [
+        guess(x[:600], y[:600], x[600:])
+        for guess in (representations._guess_by_torch, representations._guess_by_sklearn)
+    ]
     assert (guesses[0] == guesses[1]).double().mean() > 0.995
     reference = LogisticRegression(C=1.0, max_iter=1000).fit(x[:600].numpy(), y[:600].numpy())
     assert np.array_equal(guesses[1].numpy(), reference.predict(x[600:].numpy()))
@@ -101,7 +104,9 @@ def test_spread_against_loops():
     assert told["distance"] == pytest.approx(np.mean(apart))
     kernel = [math.exp(-2 * ((units[i] - units[j]) ** 2).sum()) for i, j in pairs]
     assert told["uniformity"] == pytest.approx(math.log(np.mean(kernel)))
-    assert told["alignment"] == pytest.approx(np.mean([((u - v) ** 2).sum() for u, v in zip(units, others, strict=True)]))
+    assert told["alignment"] == pytest.approx(
+        np.mean([((u - v) ** 2).sum() for u, v in zip(units, others, strict=True)])
+    )
     counts, edges = np.histogram(np.float32(apart), bins=24)
     assert told["distances"]["counts"] == counts.tolist()
     assert (told["distances"]["low"], told["distances"]["high"]) == pytest.approx((edges[0], edges[-1]), rel=1e-6)
@@ -110,7 +115,7 @@ def test_spread_against_loops():
 
 
 def test_uniformity_on_the_sphere_is_its_closed_form():
-    """E exp(−2‖u − v‖²) on the unit sphere in three dimensions: ‖u − v‖² = 2 − 2s, s uniform on [−1, 1]: (1 − e⁻⁸)/8."""
+    """E exp(−2‖u − v‖²) on the sphere in three dimensions: ‖u − v‖² = 2 − 2s, s uniform on [−1, 1]: (1 − e⁻⁸)/8."""
     told = spread(normal(700, 3), normal(700, 3, seed=1)).numbers()
     assert told["uniformity"] == pytest.approx(math.log((1 - math.exp(-8)) / 8), abs=0.04)
     assert told["alignment"] == pytest.approx(2, abs=0.1)  # two independent directions
@@ -161,7 +166,7 @@ def test_cknna_against_its_definition():
     for features in (x.numpy(), y.numpy()):
         unit = features / np.linalg.norm(features, axis=1, keepdims=True)
         kernels.append(unit @ unit.T)
-        rows = [sorted((j for j in range(12) if j != i), key=lambda j: -kernels[-1][i, j])[:3] for i in range(12)]  # noqa: B023
+        rows = [sorted((j for j in range(12) if j != i), key=lambda j: -kernels[-1][i, j])[:3] for i in range(12)]
         near.append(np.array([[float(j in row) for j in range(12)] for row in rows]))
     (k, m), (a, b) = kernels, near
     own = hsic_by_matrices(k * a, k * a) * hsic_by_matrices(m * b, m * b)

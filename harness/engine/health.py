@@ -67,14 +67,16 @@ class Health:
     def line(self) -> dict[str, float]:
         """Return what the log says of the step that was looked into, once its gradient is there.
 
-        gradient_ratio: ‖∇ λ L_reg‖ over the norm of the gradient of the rest of the loss, both in the weights of the
-        tapped blocks; left out where that rest has none, as before the first step.
+        gradient_share: the norm of the gradient of λ L_reg over the sum of it and that of the rest of the loss, both in
+        the weights of the tapped blocks: r/(1 + r) of their ratio r, which has no bound where the rest has no gradient
+        yet; 0.5 where both pull alike.
         """
         if self.regularizer is None:
             return {}
+        ours = float(self.pull.norm())
         rest = float((_flat([p.grad for p in self.parameters if p.grad is not None]) - self.pull).norm())
-        ratio = {"gradient_ratio": float(self.pull.norm()) / rest} if rest else {}
-        return ratio | {name: float(term) for name, term in self.terms.items()}
+        share = ours / (ours + rest) if ours else 0.0
+        return {"gradient_share": share, **{name: float(term) for name, term in self.terms.items()}}
 
 
 def _means(terms: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:

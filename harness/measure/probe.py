@@ -202,7 +202,10 @@ def _outputs(
 
 def _measured(fit: Tensor, held: Tensor, spread_: Spread, bench: Bench) -> dict[str, Any]:
     labels = [images.y.to(fit.device) for images in (bench.fit, bench.held_out)]
-    numbers = {"probe_accuracy": probe_accuracy(fit, labels[0], held, labels[1]), "effective_rank": effective_rank(held)}
+    numbers = {
+        "probe_accuracy": probe_accuracy(fit, labels[0], held, labels[1]),
+        "effective_rank": effective_rank(held),
+    }
     if bench.reference is not None:
         reference = bench.reference.to(held)
         numbers |= {"cka": linear_cka(held, reference), "cknna": cknna(held, reference)}

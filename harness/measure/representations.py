@@ -52,7 +52,7 @@ def _guess_by_torch(fit: Tensor, labels: Tensor, held: Tensor) -> Tensor:
         value.backward()
         return value
 
-    descent.step(loss)  # type: ignore[no-untyped-call]
+    descent.step(loss)
     return (held @ layer[1:] + layer[0]).detach().argmax(1)
 
 
@@ -81,9 +81,9 @@ def cknna(x: Tensor, y: Tensor, neighbours: int = NEIGHBOURS) -> float:
     """
     kernels = [_cosines(x), _cosines(y)]
     near = [_nearest(kernel, neighbours) for kernel in kernels]
-    (k, l), both = kernels, near[0] & near[1]
-    own = _hsic(k * near[0], k * near[0]) * _hsic(l * near[1], l * near[1])
-    return float(_hsic(k * both, l * both) / own.sqrt()) if own > 0 else 0.0
+    own = [_hsic(kernel * mask, kernel * mask) for kernel, mask in zip(kernels, near, strict=True)]
+    shared = _hsic(*(kernel * (near[0] & near[1]) for kernel in kernels))
+    return float(shared / (own[0] * own[1]).sqrt()) if own[0] * own[1] > 0 else 0.0
 
 
 def _cosines(x: Tensor) -> Tensor:
@@ -97,12 +97,12 @@ def _nearest(kernel: Tensor, neighbours: int) -> Tensor:
     return torch.zeros_like(kernel, dtype=torch.bool).scatter_(1, others, True)
 
 
-def _hsic(k: Tensor, l: Tensor) -> Tensor:
+def _hsic(k: Tensor, m: Tensor) -> Tensor:
     """Unbiased HSIC (Song et al. 2012, eq. 5) of two kernels (N, N), whose diagonals do not enter."""
     n = len(k)
-    k, l = k.clone().fill_diagonal_(0), l.clone().fill_diagonal_(0)
-    sums = k.sum() * l.sum() / ((n - 1) * (n - 2)) - 2 * (k.sum(0) * l.sum(1)).sum() / (n - 2)
-    return ((k * l.T).sum() + sums) / (n * (n - 3))
+    k, m = k.clone().fill_diagonal_(0), m.clone().fill_diagonal_(0)
+    sums = k.sum() * m.sum() / ((n - 1) * (n - 2)) - 2 * (k.sum(0) * m.sum(1)).sum() / (n - 2)
+    return ((k * m.T).sum() + sums) / (n * (n - 3))
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from harness.method.randomness import generator
 
 Views = list[tuple[Tensor, Tensor | None]]  # a view (N/group, group, T·D) and the second one, block by block
 
+
 class Process(Protocol):
     """A generative process, such as the module `flow`.
 
@@ -222,7 +223,7 @@ class Objective(nn.Module):
         return self.process.weigh(error).mean(), {"squared_error": error.detach().mean() / x[0].numel()}, h
 
     def views(self, h: Sequence[Tensor], x: Tensor, y: Tensor, draws: Draws) -> Views:
-        """For each tapped block, h (N, T, D), its groups, and those of the second view where the regulariser has one."""
+        """The groups of each tapped block, h (N, T, D), and those of the second view where the regulariser has one."""
         assert self.regularizer
         group, blocks = self.regularizer.group, self.regularizer.blocks
         z = [_grouped(tapped, group) for tapped in h]

@@ -14,7 +14,7 @@ NO_PUSH = 1e-3  # of the weight that each pair would have were all at one distan
 
 @torch.no_grad()
 def pair_terms(z: Tensor, z_plus: Tensor | None, potential: Potential) -> dict[str, Tensor]:
-    """"saturated_pairs" and "pair_evenness", scalars, of groups (..., N, D); a loss without pairs has neither.
+    """ "saturated_pairs" and "pair_evenness", scalars, of groups (..., N, D); a loss without pairs has neither.
 
     saturated_pairs: share of the pairs i ≠ j that are pushed no more. Hinge: beyond the margin. InfoNCE: of a weight
     (the softmax of −D/τ, over all i and j of one view, over j of two) below a thousandth of that of equal distances.

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from statistics import fmean
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -15,7 +16,7 @@ from harness.report.words import number
 
 PANELS = {"norm": "norm", "probe_accuracy": "probe accuracy"}
 HEIGHT, TOP, BOTTOM, LEFT, GAP = 1.35, 0.62, 0.42, 0.55, 0.16  # inches
-STYLES = ({"color": INK, "marker": "o"}, {"color": ARMS[0], "marker": "s"})
+STYLES: tuple[dict[str, Any], ...] = ({"color": INK, "marker": "o"}, {"color": ARMS[0], "marker": "s"})
 
 
 def profile_picture(plain: Arm, dispersive: Arm) -> Picture:
@@ -57,8 +58,8 @@ def _drawn(arms: Sequence[Arm]) -> Figure:
         grid[0][index].set_title(f"noise {level.noise:g}", color=INK, fontsize=8)
         grid[-1][index].set_xlabel("block", color=INK)
     figure.legend(
-        *grid[0][0].get_legend_handles_labels(), loc="upper left", bbox_to_anchor=(LEFT / WIDTH - 0.02, 1), frameon=False,
-        labelcolor=INK, borderaxespad=0.2, ncols=1,
+        *grid[0][0].get_legend_handles_labels(), loc="upper left", bbox_to_anchor=(LEFT / WIDTH - 0.02, 1),
+        frameon=False, labelcolor=INK, borderaxespad=0.2,
     )  # fmt: skip
     return figure
 

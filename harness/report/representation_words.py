@@ -60,7 +60,7 @@ def representations(store: Store, pivots: Sequence[Pivot]) -> Section | None:
 
 def _compared(plain: Arm, dispersive: Arm) -> list[str]:
     def ratio(measure: str) -> str:
-        with_it, without = (arm.mean(lambda seed: seed.mean(measure)) for arm in (dispersive, plain))
+        with_it, without = dispersive.mean(measure), plain.mean(measure)
         return f"{number(with_it / without, 1)} times" if with_it is not None and without else "–"
 
     levels = list(next(iter(plain.seeds.values())).probe.levels)
@@ -69,9 +69,9 @@ def _compared(plain: Arm, dispersive: Arm) -> list[str]:
         best = [max(curve(arm, index, "probe_accuracy")[1:]) for arm in (plain, dispersive)]
         accuracies.append(f"{100 * best[0]:.1f} and {100 * best[1]:.1f}\u202f% at noise {level.noise:g}")
     return [
-        f"With the loss (“{dispersive.name}”), features are {ratio('norm')} as large as without and {ratio('distance')} "
-        "as far apart, means over blocks and noise levels.",
-        f"Of the best block, a linear layer tells without and with it {listed(accuracies)} of the labels.",
+        f"With the loss (“{dispersive.name}”), features are {ratio('norm')} as large as without and "
+        f"{ratio('distance')} as far apart, means over blocks and noise levels.",
+        f"A linear layer on the best block tells of held-out labels, without and with it, {listed(accuracies)}.",
     ]
 
 
@@ -86,8 +86,8 @@ def _explained(ranked: Sequence[Correlation]) -> list[str]:
     others = [correlation for correlation in ranked if correlation.measure not in ("distance", "uniformity")]
     names = listed([f"{MEASURES[c.measure][0]} ({_rho(c.rho)})" for c in others if c.sure]) or "none"
     said.append(
-        f"Of the {count(len(others))} other measures, the interval leaves out zero for {names}; by chance alone it would "
-        "for one in twenty."
+        f"Of the {count(len(others))} other measures, the interval leaves out zero for {names}; by chance alone it "
+        "would for one in twenty."
     )
     return said
 
@@ -110,8 +110,8 @@ def _noise(found: Sequence[Arm], ranked: Sequence[Correlation]) -> list[str]:
     if repeated is None or not ranked:
         return []
     return [
-        f"FID itself ranks the arms of one seed as those of another with a correlation of {_rho(repeated)}; what is left "
-        "is noise, which no measure explains. All of this is correlation, not cause."
+        f"FID itself ranks the arms of one seed as those of another with a correlation of {_rho(repeated)}; what is "
+        "left is noise, which no measure explains. All of this is correlation, not cause."
     ]
 
 
@@ -130,19 +130,19 @@ def _interval(correlation: Correlation) -> str:
 
 def _profile_caption(plain: Arm, dispersive: Arm) -> str:
     return (
-        "Above, the root mean square of each block’s features (the paper’s Figure 3 has their norm); below, the share of "
-        f"held-out images whose label a linear layer tells from their mean over tokens. {_network(plain)}; thin lines "
-        f"are seeds, thick ones their mean. With the loss: “{dispersive.name}”, on the block of the dotted line. "
-        "The dashed line is what pixels give."
+        "Above, the root mean square of each block’s features (the paper’s Figure 3 has their norm); below, the share "
+        "of held-out images whose label a linear layer tells from their mean over tokens, and as a dashed line from "
+        f"pixels. {_network(plain)}; thin lines are seeds, thick ones their mean. With the loss: “{dispersive.name}”, "
+        "on the block of the dotted line."
     )
 
 
 def _table_caption(found: Sequence[Arm]) -> str:
     runs = sum(len(arm.seeds) for arm in found)
     return (
-        f"Spearman’s rank correlation over {counted(len(found), 'arm')} ({counted(runs, 'run')}) that differ in nothing "
-        f"but the regulariser: {_network(found[0])}. Each arm is the mean of its seeds, each measure the mean over blocks "
-        "and noise levels; positive means that FID is higher, and so worse, where the measure is."
+        f"Spearman’s rank correlation over {counted(len(found), 'arm')} ({counted(runs, 'run')}) that differ in "
+        f"nothing but the regulariser: {_network(found[0])}. Each arm is the mean of its seeds, each measure the mean "
+        "over blocks and noise levels; positive means that FID is higher, and so worse, where the measure is."
     )
 
 
@@ -155,7 +155,7 @@ def _protocol(arm: Arm) -> str:
     said: dict[str, Any] = next(iter(arm.seeds.values())).probe.protocol
     noise = listed([f"{share:g}" for share in said["noise"]])
     return (
-        f"Made by harness probe: EMA weights, null label, noise levels {noise} (shares of the way from image to noise); "
-        f"the linear layer is fitted on {said['fit']}, and everything is measured on {said['held_out']}; "
+        f"Made by harness probe: EMA weights, null label, noise levels {noise} (shares of the way from image to "
+        f"noise); the linear layer is fitted on {said['fit']}, and everything is measured on {said['held_out']}; "
         f"reference encoder {said['encoder']}. Intervals: Bonett and Wright (2000), arms taken as independent."
     )

@@ -6,7 +6,7 @@ network, data, length, sampling and metric. A study may have several such sets; 
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist, fmean
 from typing import Any
@@ -72,11 +72,6 @@ class Probed:
     value: float
     probe: Probe
 
-    def mean(self, measure: str) -> float | None:
-        """Mean of a measure over blocks and noise levels; None where it was not measured."""
-        numbers = [getattr(block, measure) for level in self.probe.levels for block in level.blocks if block.block]
-        return None if None in numbers else fmean(numbers)
-
 
 @dataclass(frozen=True)
 class Arm:
@@ -87,10 +82,21 @@ class Arm:
     seeds: Mapping[int, Probed]
     tables: int
 
-    def mean(self, of: Callable[[Probed], float | None]) -> float | None:
-        """Mean over the seeds."""
-        numbers = [of(probed) for probed in self.seeds.values()]
-        return fmean([n for n in numbers if n is not None]) if None not in numbers else None
+    @property
+    def value(self) -> float:
+        """FID, the mean of the seeds."""
+        return fmean(probed.value for probed in self.seeds.values())
+
+    def mean(self, measure: str) -> float | None:
+        """Mean of a measure over seeds, blocks and noise levels; None where one was not measured."""
+        numbers = [
+            getattr(block, measure)
+            for probed in self.seeds.values()
+            for level in probed.probe.levels
+            for block in level.blocks
+            if block.block
+        ]
+        return None if None in numbers else fmean(numbers)
 
 
 @dataclass(frozen=True)
@@ -164,24 +170,24 @@ def baseline_and_default(arms: Sequence[Arm]) -> tuple[Arm, Arm] | None:
 
 def correlations(arms: Sequence[Arm]) -> list[Correlation]:
     """Return the rank correlation of each measure with FID over the arms, each the mean of its seeds."""
-    values = [arm.mean(lambda probed: probed.value) for arm in arms]
-    found = []
+    if len(arms) < FEWEST_ARMS:
+        return []
+    values, found = [arm.value for arm in arms], []
     for measure in MEASURES:
-        means = [arm.mean(lambda probed, measure=measure: probed.mean(measure)) for arm in arms]  # type: ignore[misc]
-        if len(arms) >= FEWEST_ARMS and None not in means:
-            rho = spearman(means, values)
-            found += [Correlation(measure, rho, *interval(rho, len(arms)), len(arms))] if rho is not None else []
+        means = [mean for arm in arms if (mean := arm.mean(measure)) is not None]
+        rho = spearman(means, values) if len(means) == len(arms) else None
+        found += [] if rho is None else [Correlation(measure, rho, *interval(rho, len(arms)), len(arms))]
     return found
 
 
-def spearman(x: Sequence[float | None], y: Sequence[float | None]) -> float | None:
+def spearman(x: Sequence[float], y: Sequence[float]) -> float | None:
     """Spearman's ρ, ties sharing their mean rank; None where one of the two is constant."""
     rho = pd.Series(x, dtype=float).rank().corr(pd.Series(y, dtype=float).rank())
     return None if math.isnan(rho) else max(-1.0, min(1.0, float(rho)))
 
 
 def interval(rho: float, n: int) -> tuple[float, float]:
-    """The interval of ρ over n independent pairs, by Fisher's z of variance (1 + ρ²/2)/(n − 3) (Bonett & Wright 2000)."""
+    """The interval of ρ over n independent pairs: Fisher's z of variance (1 + ρ²/2)/(n − 3) (Bonett & Wright 2000)."""
     assert n > 3, n
     if abs(rho) == 1:
         return rho, rho
