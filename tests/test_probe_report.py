@@ -118,6 +118,11 @@ def test_the_page_shows_it_where_there_is_something_to_show(tmp_path):
     assert pages[0] == pages[1]
     assert 'id="representations"' in pages[0]
     assert "figure-representations" in pages[0]
+    record = json.loads((tmp_path / "one" / "representations.json").read_text())
+    first, arms_ = record["correlations"][0], record["arms"]
+    assert (first["measure"], first["arms"]) == ("distance", len(arms_))
+    assert [first[key] for key in ("rho", "low", "high")] == pytest.approx([1, 1, 1])
+    assert arms_[0]["fid"] == pytest.approx(5.0)
     for path in store.root.glob("*/probe-*.json"):
         path.unlink()
     assert 'id="representations"' not in make_report(store, tables, tmp_path / "three").read_text()

@@ -211,6 +211,21 @@ def test_a_random_network_knows_what_pixels_give_and_no_more(digits, monkeypatch
         assert all("cka" not in block for block in level["blocks"])
 
 
+def test_no_label_is_given_away():
+    spec, x = make_spec("flow"), normal(3, 1, 8, 8).float()
+    net, t = stirred(spec), torch.tensor(times_at("flow", 0.4))
+
+    def outputs() -> Tensor:
+        with torch.no_grad():
+            return probe._outputs(net, build_process(spec), spec, CPU, t, x, x)[-1]
+
+    first, table = outputs(), net.y_embedder.embedding_table.weight.data
+    table[: spec.data.classes] += 1
+    assert torch.equal(outputs(), first)
+    table[spec.data.classes] += 1
+    assert not torch.equal(outputs(), first)
+
+
 def test_labels_that_say_nothing_are_told_by_chance(digits):
     y = torch.arange(len(digits.fit.y)) % 10
     x = digits.fit.x.flatten(1).double()

@@ -19,8 +19,8 @@ REMEDIES = {
     "infonce-l2": "all distances are far beyond τ; raise regularizer.tau ({0.tau:g} now)",
     "infonce-cosine": "τ is far below all differences of cosines; raise regularizer.tau ({0.tau:g} now)",
     "hinge": "all distances are beyond the margin; raise regularizer.epsilon ({0.epsilon:g} now)",
-    "covariance": "the features do not vary within a group; choose other regularizer.blocks",
 }
+OTHERWISE = "the features do not vary within a group; choose other regularizer.blocks"
 
 
 class Health:
@@ -50,8 +50,12 @@ class Health:
         self.pull = self.world.mean({"pull": torch.stack([pull for pull, _ in parts]).mean(0)})["pull"]
         self.terms = self.world.mean(_means([terms for _, terms in parts]))
         if first and not self.pull.any():
-            remedy = REMEDIES[regularizer.potential.loss].format(regularizer.potential)
-            raise UserError(f"regularizer: its gradient is zero at the first step: {remedy}")
+            raise UserError(f"regularizer: its gradient is zero at the first step: {self._remedy(regularizer)}")
+
+    def _remedy(self, regularizer: Regularizer) -> str:
+        beyond = float(self.terms.get("saturated_pairs", 0)) == 1
+        remedy = REMEDIES.get(regularizer.potential.loss, OTHERWISE) if beyond else OTHERWISE
+        return remedy.format(regularizer.potential)
 
     def _look(self, regularizer: Regularizer, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         objective, draws, potential = self.objective, batch.draws, regularizer.potential

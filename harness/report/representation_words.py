@@ -1,13 +1,14 @@
 """The section on representations in words: what came out, and how much of it may be noise."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from harness.report.figures import Picture
 from harness.report.profile import curve, profile_picture
 from harness.report.representations import (
     MEASURES,
+    METRIC,
     Arm,
     Correlation,
     arms,
@@ -40,6 +41,7 @@ class Section:
     correlations: tuple[CorrelationRow, ...]
     table_caption: str
     protocol: str
+    record: dict[str, Any]  # all of it as data
 
 
 def representations(store: Store, pivots: Sequence[Pivot]) -> Section | None:
@@ -55,7 +57,17 @@ def representations(store: Store, pivots: Sequence[Pivot]) -> Section | None:
         correlations=tuple(_row(correlation) for correlation in ranked),
         table_caption=_table_caption(found),
         protocol=_protocol(found[0]),
+        record={"correlations": [asdict(c) for c in ranked], "arms": [_arm_record(arm) for arm in found]},
     )
+
+
+def _arm_record(arm: Arm) -> dict[str, Any]:
+    return {
+        "name": arm.name,
+        "runs": {probed.run.train_id: probed.value for probed in arm.seeds.values()},
+        METRIC: arm.value,
+        **{measure: arm.mean(measure) for measure in MEASURES},
+    }
 
 
 def _compared(plain: Arm, dispersive: Arm) -> list[str]:
