@@ -58,10 +58,14 @@ def probe(study: str, only: str | None, results: Path, scratch: Path, data: Path
         if (read_json(path) or {}).get("protocol") == protocol(benches[key]):
             continue
         folder = store.scratch_folder(checkpoint.train_id)
-        numbers = probe_weights(checkpoint.train, folder, checkpoint.step, benches[key], where)
+        try:
+            numbers = probe_weights(checkpoint.train, folder, checkpoint.step, benches[key], where)
+        except UserError as error:  # of this network alone
+            click.echo(f"{path}: {error}", err=True)
+            continue
         write_json(path, {"train_id": checkpoint.train_id, "step": checkpoint.step, **numbers})
         done += 1
-    click.echo(f"{store.root}: probed {done} of {len(found)} checkpoints; the others were probed before.")
+    click.echo(f"{store.root}: probed {done} of {len(found)} checkpoints.")
 
 
 def checkpoints(store: Store, only: str | None) -> Iterator[Checkpoint]:

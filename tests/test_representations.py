@@ -12,6 +12,7 @@ from test_engine import PROCESSES, make_spec, stirred
 from torch import Tensor
 
 from harness.engine.build import build_process
+from harness.errors import UserError
 from harness.measure import probe, representations
 from harness.measure.probe import NOISE_LEVELS, bench, times_at
 from harness.measure.representations import (
@@ -224,6 +225,14 @@ def test_no_label_is_given_away():
     assert torch.equal(outputs(), first)
     table[spec.data.classes] += 1
     assert not torch.equal(outputs(), first)
+
+
+def test_features_that_are_not_finite_are_refused(digits):
+    spec = make_spec("flow")
+    net = stirred(spec)
+    net.x_embedder.proj.weight.data.fill_(torch.nan)
+    with pytest.raises(UserError, match="not finite"):
+        probe.representations(net, spec, digits, CPU)
 
 
 def test_labels_that_say_nothing_are_told_by_chance(digits):

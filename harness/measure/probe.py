@@ -159,7 +159,11 @@ def protocol(bench: Bench) -> dict[str, Any]:
 
 
 def representations(net: DiT, spec: TrainSpec, bench: Bench, device: torch.device) -> list[dict[str, Any]]:
-    """Return {noise, blocks} for each noise level; block 0 is the noisy image itself, what pixels give."""
+    """Return {noise, blocks} for each noise level; block 0 is the noisy image itself, what pixels give.
+
+    Raises:
+        UserError: the network's features are not finite.
+    """
     look = partial(_look, net.to(device).eval(), build_process(spec), spec, device)
     found = []
     for share in NOISE_LEVELS:
@@ -184,6 +188,8 @@ def _look(
             pooled[block].append((h.mean(1) if block else h.flatten(1)).double())
             if len(views) > 1:
                 spreads[block].append(spread(h.flatten(1), views[1][block].flatten(1)))
+    if not all(bool(part.isfinite().all()) for parts in pooled for part in parts):
+        raise UserError("its features are not finite; there is nothing to measure")
     return [torch.cat(parts) for parts in pooled], [joined_spread(parts) for parts in spreads if parts]
 
 
