@@ -11,6 +11,7 @@ from harness.errors import UserError, nearest
 from harness.measure_commands import measure, measure_study
 from harness.options import FOLDER, data_option, results_option, scratch_option
 from harness.plan_commands import fit_option, gpu_option, limit_option, price_option, utilisation_option
+from harness.probe_commands import probe
 from harness.weights_commands import weights
 
 if TYPE_CHECKING:
@@ -204,6 +205,7 @@ cli.add_command(encode)
 cli.add_command(weights)
 cli.add_command(measure)
 cli.add_command(measure_study)
+cli.add_command(probe)
 
 
 def _store(results: Path, scratch: Path, study: str) -> "Store":
