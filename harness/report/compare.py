@@ -11,7 +11,7 @@ from typing import Literal
 from harness.files import write_bytes
 from harness.launch.plan import study_tables
 from harness.report.collect import collect
-from harness.report.page import render
+from harness.report.rendering import render
 from harness.report.study import heading
 from harness.report.tables import Change, Pivot, PivotCell, change_between, pivot
 from harness.report.words import estimate, signed_percent
