@@ -153,10 +153,10 @@ def test_by_keyboard_a_cell_opens_its_runs_and_a_run_its_training_and_back_again
     for words in ("seeds=0", "FID\n4.20", "precision\n0.500", "classifier-digits-1a2b3c4d5e6f", "results/synthetic/"):
         assert words in training
     assert "harness run grids/table2.yaml --scale digits --study synthetic" in training
-    sizes = (
-        "return [...document.querySelectorAll('.training img')].filter(i => i.offsetParent).map(i => i.naturalWidth)"
+    widths = (
+        "return [...document.querySelectorAll('.training.shown img')].map(i => [i.naturalWidth, i.offsetWidth > 80])"
     )
-    assert browser.execute_script(sizes) == [80]
+    assert browser.execute_script(widths) == [[80, True]] * 4  # the training was measured at four lengths
     for details in browser.find_elements("css selector", ".training summary"):
         if details.is_displayed():
             details.send_keys(ENTER)
