@@ -5,7 +5,8 @@
   const sections = page => new Map([...page.querySelectorAll("main > section[id], main > p.alarm")].map((s, i) => [s.id || `alarm-${i}`, s]));
   let version = null, shown = null;
 
-  const openOnes = section => [...section.querySelectorAll("details")].map(details => details.open);
+  const named = details => `${details.parentElement.closest("[id]").id} ${details.firstElementChild.textContent}`;
+  const opened = section => new Set([...section.querySelectorAll("details[open]")].map(named));
   const typed = () => ["filter-words", "filter-state"].map(id => document.getElementById(id).value);
   const sorted = () => {
     const heads = [...document.querySelectorAll("#all-runs thead th")];
@@ -28,10 +29,10 @@
     for (const [id, section] of sections(fresh)) {
       const old = document.getElementById(id);
       if (!old || shown.get(id) === section.outerHTML) continue;
-      const open = openOnes(old);
+      const open = opened(old);
       const copy = document.importNode(section, true);
-      copy.querySelectorAll("details").forEach((details, i) => { details.open = open[i] ?? false; });
       old.replaceWith(copy);
+      copy.querySelectorAll("details").forEach(details => { details.open = open.has(named(details)); });
       before.index ||= id === "index";
     }
     if (before.index) {
