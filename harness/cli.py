@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.data_commands import data, encode
-from harness.errors import UserError
+from harness.errors import UserError, nearest
 from harness.measure_commands import measure
 from harness.options import data_option, reports_option, results_option, scratch_option
 from harness.report_commands import bundle
@@ -169,6 +169,28 @@ def report(study: str | None, compared: tuple[str, str] | None, watch: bool, por
     from harness.report_commands import make_reports
 
     make_reports(study, compared, port if watch else None, results, scratch, reports)
+
+
+@cli.command()
+@click.argument("start", default="")
+@click.option("--markdown", is_flag=True, help="Print the page of documentation that lists them all.")
+def keys(start: str, markdown: bool) -> None:
+    """List the keys of grid files, scale files and settings that begin with START, with what may stand there.
+
+    For example: harness keys regularizer
+    """
+    from harness import keys as known
+    from harness.launch.listing import print_keys
+
+    if markdown:
+        click.echo(known.markdown(), nl=False)
+        return
+    found = {name: [key for key in known.keys(model) if key.name.startswith(start)]
+             for name, model in known.MODELS.items()}  # fmt: skip
+    if not any(found.values()):
+        names = [key.name for model in known.MODELS.values() for key in known.keys(model)]
+        raise UserError(f"keys: none begins with '{start}'{nearest(start, names)}")
+    print_keys({known.TITLES[name]: rows for name, rows in found.items() if rows})
 
 
 cli.add_command(data)

@@ -130,7 +130,10 @@ class Job:
     def _work(self, world: "World") -> Outcome:
         import torch
 
+        from harness.engine.allocator import keep_freed_memory
+
         torch.set_num_threads(self.threads)
+        keep_freed_memory()
         if world.leads:
             folder = self.store.run_folder(self.train_id)
             remove_temporaries(self.store.scratch_folder(self.train_id))

@@ -2,11 +2,12 @@
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table as Grid
 
+from harness.keys import Key
 from harness.launch.plan import Planned, Training, summary
 
 RUN_HEADINGS = ("cell", "seed", "model", "steps", "training", "measurement", "why", "shared with")
@@ -21,6 +22,13 @@ def print_plan(planned: Sequence[Planned]) -> None:
         console.print(_grid(summary(mine), RUN_HEADINGS, [_run_row(p) for p in mine]), "")
     states = Counter(p.status.state for p in planned)
     console.print(", ".join(f"{count} {state}" for state, count in states.items()))
+
+
+def print_keys(keys: Mapping[str, Sequence[Key]]) -> None:
+    """Print the keys of files under the title of each kind of file."""
+    for title, rows in keys.items():
+        cells = [(key.name, key.legal, key.default or "needed", key.meaning) for key in rows]
+        _console().print(_grid(title, ("key", "legal", "default", "meaning"), cells), "")
 
 
 def print_trainings(trainings: Sequence[Training]) -> None:
