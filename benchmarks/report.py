@@ -50,8 +50,9 @@ def main() -> None:
         others = [path.stat().st_size for path in (page.parent / "runs").glob("*.html")]
         print(f"page {page.stat().st_size / 1e6:.2f} MB; {len(others)} pages beside it, {sum(others) / 1e6:.2f} MB")
         opened = [open_in_chromium(page, folder) for _ in range(arguments.opened)]
-        loaded, painted = (statistics.median(column) for column in zip(*opened, strict=True)) if opened else (0, 0)
-        print(f"Chromium: loaded after {loaded:.0f} ms, painted after {painted:.0f} ms (median of {len(opened)})")
+        if opened:
+            loaded, painted, busy = (statistics.median(column) for column in zip(*opened, strict=True))
+            print(f"Chromium: loaded after {loaded:.0f} ms, painted after {painted:.0f} ms, {busy:.0f} ms of tasks")
 
 
 def timed(work: Callable[[], object]) -> str:
@@ -115,8 +116,8 @@ def _copy(source: Store, store: Store, old: Run, new: Run, generator: random.Ran
     shutil.copy(source.eval_path(old.train_id, old.eval_id).with_suffix(".png"), path.with_suffix(".png"))
 
 
-def open_in_chromium(page: Path, folder: str) -> tuple[float, float]:
-    """Return milliseconds until the page is loaded and until something is seen, in a fresh Chromium."""
+def open_in_chromium(page: Path, folder: str) -> tuple[float, float, float]:
+    """Return milliseconds until the page is loaded, until something is seen, and of tasks, in a fresh Chromium."""
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
@@ -125,10 +126,13 @@ def open_in_chromium(page: Path, folder: str) -> tuple[float, float]:
         options.add_argument(flag)
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver") or ""))
     try:
+        driver.execute_cdp_cmd("Performance.enable", {})
         driver.get(page.as_uri())
         time.sleep(0.5)
         loaded, painted = driver.execute_script(OPENED)
-        return float(loaded), float(painted)
+        metrics = driver.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
+        busy = {metric["name"]: metric["value"] for metric in metrics}
+        return float(loaded), float(painted), 1000 * busy["TaskDuration"]
     finally:
         driver.quit()
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import get_args
+from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
@@ -357,6 +358,7 @@ def test_the_page_is_whole_in_itself(full_page: Page) -> None:
     assert {url for url in outside if not url.startswith(("#", "data:"))} == {
         "results.csv", "report.json", "summary.md", "tables/all.tex",
         *(f"tables/{name}.{suffix}" for name in TABLES for suffix in ("tex", "md", "csv")),
+        *(f"figures/{name}.svg" for name in (*TABLES, "convergence-training")),
     }  # fmt: skip
     ids = full_page.all("id")
     assert len(ids) == len(set(ids))
@@ -723,3 +725,15 @@ def test_the_report_has_equal_bytes_in_any_process_and_folder_and_needs_no_torch
     assert [heading.partition(".")[0] for heading in headings[2:7]] == [
         "Table 1", "Table 2", "Table 3", "Table 4", "FID over training",
     ]  # fmt: skip
+
+
+def test_figures_beside_the_page_stand_alone(tmp_path: Path) -> None:
+    store, tables = synthetic.new_store(tmp_path), [synthetic.table_of(name) for name in TABLES]
+    synthetic.full_study(store, tables)
+    make_report(store, tables, tmp_path / "page")
+    files = list((tmp_path / "page" / "figures").iterdir())
+    assert sorted(file.stem for file in files) == ["convergence", "convergence-training", "table2", "table3", "table4"]
+    for file in files:
+        content = file.read_text(encoding="utf-8")
+        assert ElementTree.fromstring(content).tag == "{http://www.w3.org/2000/svg}svg"
+        assert "var(" not in content

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from harness.report.figures import ARMS, INK, MARKERS, MUTED, RULE, SETTINGS, VARIABLES, WIDTH
+from harness.report.labels import is_number
 from harness.report.svg import inline_svg
 from harness.report.tables import Pivot, PivotCell
 
@@ -80,7 +81,8 @@ def signs(pivot: Pivot, cells: Iterable[PivotCell]) -> dict[str, Sign]:
         if cell.is_baseline:
             found[cell.name] = Sign("baseline", INK, "o")
             continue
-        group = cell.column if by_column else cell.name
+        numbered = f"{pivot.table.file.columns} {cell.column}" if is_number(cell.column) else cell.column
+        group = numbered if by_column else cell.name
         if group not in groups:
             groups.append(group)
         index = groups.index(group)

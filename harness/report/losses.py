@@ -10,7 +10,7 @@ from harness.report.curves import thinned
 from harness.report.figures import ARMS, INK, drawn
 from harness.report.logs import Logs, Series
 from harness.report.tables import Pivot, PivotCell
-from harness.report.words import anchor, listed
+from harness.report.words import anchor
 
 MOST = 5  # arms beside the baseline: more lines cannot be told apart
 DASHES = ("solid", (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1.5, 1, 1.5)), (0, (8, 2)))
@@ -22,10 +22,11 @@ def loss_chart(pivot: Pivot, logs: Logs) -> Chart | None:
     arms = [arm for cell in chosen(pivot) if (arm := _arm(cell, logs))[1]]
     if len(arms) < 2:
         return None
-    caption = (
-        f"Means over seeds of what the log holds: {listed([cell.name for cell, _, _ in arms])}"
-        f"{_left_out(pivot, len(arms))}. Regularisers of different kinds are on different scales of their own."
-    )
+    few = len(arms) < len(pivot.cells)
+    whose = f" of the baseline and the best of the table’s {len(pivot.cells)} cells" if few else ""
+    kinds = {cell.source.settings.regularizer.loss for cell, _, _ in arms} - {"none"}
+    own = " Regularisers of different kinds have scales of their own." if len(kinds) > 1 else ""
+    caption = f"Means over seeds{whose}, as the logs hold them.{own}"
     return chart("Loss curves", f"losses-{anchor(pivot.table.name)}", _alt(arms), caption, lambda: _drawn(arms))
 
 
@@ -41,10 +42,6 @@ def chosen(pivot: Pivot) -> list[PivotCell]:
     trainings = {tuple(run.train_id for run in cell.runs): cell for cell in reversed(of_one)}
     shown = [cell for cell in of_one if cell in trainings.values()][:MOST]
     return [*(cell for cell in pivot.cells if cell.source is baseline), *shown]
-
-
-def _left_out(pivot: Pivot, shown: int) -> str:
-    return f", the best of the table’s {len(pivot.cells)} cells" if shown < len(pivot.cells) else ""
 
 
 def _arm(cell: PivotCell, logs: Logs) -> Arm:

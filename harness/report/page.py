@@ -51,6 +51,7 @@ def write_files(store: Store, tables: Sequence[Table], target: Path) -> dict[str
     from harness.report.book import bound
     from harness.report.export import write_takeaway
     from harness.report.logs import Logs
+    from harness.report.svg import standalone
     from harness.report.tables import pivot
     from harness.report.trainings import trainings
 
@@ -61,34 +62,25 @@ def write_files(store: Store, tables: Sequence[Table], target: Path) -> dict[str
     logs = Logs(store)
     book = bound(store.study, trainings(store, pivots, logs))
     book.write(target)
-    return content(store, pivots, book, logs, frame)
+    values = content(store, pivots, book, logs, frame)
+    for table in values["tables"]:
+        for name, svg in table["figures"].items():
+            write_bytes(target / name, standalone(svg).encode())
+    return values
 
 
 def content(
     store: Store, pivots: Sequence["Pivot"], book: "Book", logs: "Logs", frame: "pd.DataFrame"
 ) -> dict[str, Any]:
     """Gather everything that the page's template prints."""
-    from harness.report import claims, findings, labels, readings, runs, study, taps, words
-    from harness.report.figures import picture
-    from harness.report.gain import gain_picture
-    from harness.report.lengths import length_chart
-    from harness.report.more import more_pictures
-    from harness.report.samples import sample_strips
+    from harness.report import claims, labels, readings, runs, study, taps, words
 
     asked = [run for pivot in pivots for run in pivot.table.runs]
     return {
         "study": store.study,
         "scales": study.scales([pivot.table for pivot in pivots]),
         "facts": study.facts(pivots),
-        "tables": [
-            {"pivot": p, "heading": study.heading(p.table),
-             "short_heading": p.table.name_in_words, "picture": picture(p), "gain": gain_picture(p),
-             "lengths": length_chart(p),
-             "strips": sample_strips(store, p), "more": more_pictures(store, p, logs, frame),
-             "findings": findings.findings(p), "claims": claims.table_claims(p),
-             "command": study.command(store, p.table)}
-            for p in pivots
-        ],
+        "tables": [_shown(store, p, logs, frame) for p in pivots],
         "readings": readings.readings(asked),
         "fixed_readings": readings.fixed_readings(asked),
         "summary": claims.summary_sentences(pivots),
@@ -106,4 +98,29 @@ def content(
         "taps": taps,
         "words": words,
         **script_of("theme.js", "runs.js"),
+    }  # fmt: skip
+
+
+def _shown(store: Store, pivot: "Pivot", logs: "Logs", frame: "pd.DataFrame") -> dict[str, Any]:
+    """Gather what the page prints of one table; `figures` are those that stand open, by their files."""
+    from harness.report import claims, findings, study
+    from harness.report.figures import picture
+    from harness.report.gain import gain_picture
+    from harness.report.lengths import length_chart
+    from harness.report.more import more_pictures
+    from harness.report.samples import sample_strips
+
+    drawing, gain, lengths, name = picture(pivot), gain_picture(pivot), length_chart(pivot), pivot.table.name
+    figures = {
+        f"figures/{name}.svg": drawing.svg if drawing else "",
+        f"figures/{name}-gain.svg": gain.svg if gain else "",
+        f"figures/{name}-training.svg": lengths.markup if lengths else "",
+    }
+    return {
+        "pivot": pivot, "heading": study.heading(pivot.table), "short_heading": pivot.table.name_in_words,
+        "picture": drawing, "gain": gain, "lengths": lengths,
+        "figures": {file: svg for file, svg in figures.items() if svg},
+        "strips": sample_strips(store, pivot), "more": more_pictures(store, pivot, logs, frame),
+        "findings": findings.findings(pivot), "claims": claims.table_claims(pivot),
+        "command": study.command(store, pivot.table),
     }  # fmt: skip

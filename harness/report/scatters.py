@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.files import read_json
 from harness.report.charts import Chart, chart, legend, panels, signs
-from harness.report.figures import drawn
+from harness.report.figures import INK, drawn
 from harness.report.logs import Logs
 from harness.report.tables import Pivot, PivotCell
 from harness.report.words import anchor, number
@@ -42,9 +42,9 @@ def scatter_chart(pivot: Pivot, frame: "pd.DataFrame", logs: Logs) -> Chart | No
         return None
     title = "; ".join(planes)
     alt = " ".join(f"{_listed(plane)}." for plane in planes.values())
-    large = " The large mark is the table’s best cell." if any(cell.is_best for cell in pivot.cells) else ""
+    ringed = " The ring is around the table’s best cell." if any(cell.is_best for cell in pivot.cells) else ""
     timed = " Costs are of training until the measured step, by the speeds in its log: a shared machine’s change."
-    caption = f"Means over seeds; the axes do not begin at zero.{large}{timed if len(found) == len(planes) else ''}"
+    caption = f"Means over seeds; the axes do not begin at zero.{ringed}{timed if len(found) == len(planes) else ''}"
     shown = list(planes.values())
     return chart(title, f"planes-{anchor(pivot.table.name)}", alt, caption, lambda: _drawn(pivot, shown))
 
@@ -119,10 +119,9 @@ def _drawn(pivot: Pivot, planes: Sequence[Plane]) -> "Figure":
     for axes, plane in zip(panes, planes, strict=True):
         for cell in cells:
             if cell.name in plane.points:
-                sign, size = known[cell.name], 8.0 if cell.is_best else 5.0
-                x, y = plane.points[cell.name]
-                axes.plot(
-                    [x], [y], linestyle="none", markersize=size, label=sign.label, marker=sign.marker, color=sign.colour
-                )
+                (x, y), sign = plane.points[cell.name], known[cell.name]
+                axes.plot([x], [y], ls="none", markersize=5.5, label=sign.label, marker=sign.marker, color=sign.colour)
+                if cell.is_best:
+                    axes.plot([x], [y], marker="o", markersize=11, fillstyle="none", color=INK, markeredgewidth=0.8)
     legend(figure, panes)
     return figure
