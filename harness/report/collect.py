@@ -74,6 +74,7 @@ class Measurement(BaseModel):
     train_id: str
     eval_id: str
     metrics: dict[str, Any]
+    unavailable: dict[str, str] = {}
     protocol: Protocol
     nfe: int
     thumbnails: Thumbnails | None = None
@@ -163,7 +164,9 @@ def _rows(store: Store, table: Table, cell: Cell, run: Run, outcome: Outcome) ->
         if _is_number(value):
             yield identity | _result(metric, float(value), "done", "")
         else:
-            said = f"{metric} is {value!r}" if metric in measurement.metrics else f"it holds no {metric}"
+            why = measurement.unavailable.get(metric)
+            none = f"it holds no {metric}" + (f": {why}" if why else "")
+            said = f"{metric} is {value!r}" if metric in measurement.metrics else none
             yield identity | _result(metric, None, "unreadable", f"evals/{run.eval_id}.json: {said}")
 
 
