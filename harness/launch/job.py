@@ -19,6 +19,7 @@ from harness.files import read_json, remove_temporaries, write_json
 from harness.grid import Run
 from harness.launch import thumbnails
 from harness.launch.record import record_failure, recorded
+from harness.launch.tracking import tracked
 from harness.settings import Resources
 from harness.spec import EvalSpec, TrainSpec, canonical, eval_id, train_id
 from harness.store import Store
@@ -137,7 +138,8 @@ class Job:
         if world.leads:
             folder = self.store.run_folder(self.train_id)
             remove_temporaries(self.store.scratch_folder(self.train_id))
-            with recorded(folder, self.train, self.steps, self.threads, world.size) as heart:
+            trackers = tracked(self.resources.tracking, folder, self.store.scratch / self.store.study, self.train)
+            with recorded(folder, self.train, self.steps, self.threads, world.size) as heart, trackers:
                 self._make(world, heart.set)
         else:
             self._make(world, lambda phase, step: None)
