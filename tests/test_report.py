@@ -260,6 +260,10 @@ def _heartbeat_folder(store: Store, run: Run) -> None:
 
 BROKEN: dict[str, tuple[Callable[[Store, Run], None], str]] = {
     "no metric": (_corrupt(lambda c: c["metrics"].pop("fid")), "it holds no fid"),
+    "not defined": (
+        _corrupt(lambda c: c.update(metrics={"kid": 0.1}, unavailable={"fid": "one channel"})),
+        "it holds no fid: one channel",
+    ),
     "not a number": (_corrupt(lambda c: c["metrics"].update(fid=float("nan"))), "fid is nan"),
     "too large": (_corrupt(lambda c: c["metrics"].update(fid=10**400)), "fid is 1000"),
     "a word": (_corrupt(lambda c: c["metrics"].update(fid="<i>low</i>")), "fid is '<i>low</i>'"),
