@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any
 
 WIDTH, HEIGHT, POINTS = 280.0, 90.0, 80
-SHOWN = {"denoising": "denoising loss", "regularizer": "regulariser", "loss": "whole loss"}
+SHOWN = {
+    "denoising": "denoising loss",
+    "regularizer": "regulariser",
+    "loss": "whole loss",
+    "gradient_share": "regulariser’s share of the gradient",
+    "saturated_pairs": "share of saturated pairs",
+}
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.files import write_bytes
+from harness.files import write_bytes, write_json
 from harness.grid import CONFIDENCE, SOURCES, Table
 from harness.launch.plan import study_tables
 from harness.report.collect import collect, write, write_csv
@@ -39,7 +39,10 @@ def collect_study(store: Store, reports: Path) -> Path:
 
 
 def make_report(store: Store, tables: Sequence[Table], target: Path) -> Path:
-    """Write `target/index.html` with `results.csv` and the files of `write_takeaway` beside it; return its path."""
+    """Write `target/index.html` and beside it `results.csv`, the files of `write_takeaway` and `representations.json`.
+
+    The last where there are probes. Return the page's path.
+    """
     from harness.report.export import write_takeaway
     from harness.report.tables import pivot
 
@@ -47,8 +50,10 @@ def make_report(store: Store, tables: Sequence[Table], target: Path) -> Path:
     write_csv(frame, target / "results.csv")
     pivots = [pivot(table, frame) for table in tables]
     write_takeaway(store.study, pivots, target)
-    path = target / "index.html"
-    write_bytes(path, render(content(store, pivots)).encode())
+    path, values = target / "index.html", content(store, pivots)
+    if values["representations"]:
+        write_json(target / "representations.json", values["representations"].record)
+    write_bytes(path, render(values).encode())
     return path
 
 
@@ -58,6 +63,7 @@ def content(store: Store, pivots: Sequence["Pivot"]) -> dict[str, Any]:
     from harness.report.analyses import analyses
     from harness.report.figures import picture
     from harness.report.gain import gain_picture
+    from harness.report.representation_words import representations
     from harness.report.samples import sample_strips
 
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
@@ -75,6 +81,7 @@ def content(store: Store, pivots: Sequence["Pivot"]) -> dict[str, Any]:
              "command": study.command(store, p.table)}
             for p in pivots
         ],
+        "representations": representations(store, pivots),
         "readings": readings.readings(asked),
         "fixed_readings": readings.fixed_readings(asked),
         "summary": claims.summary_sentences(pivots),
