@@ -424,6 +424,8 @@ def test_photos_to_latents_to_decoded_samples_to_fid(copied, tmp_path):
     result = json.loads(job.store.eval_path(run.train_id, run.eval_id).read_text())
     assert result["protocol"]["reference"] == "photos/train"
     assert result["protocol"]["reference_count"] == 12
+    meta = json.loads((job.data / "photos" / "meta.json").read_text())
+    assert result["protocol"]["autoencoder"] == meta["autoencoder"]["sha256"][:12]
     assert np.isfinite(result["metrics"]["fid"])
     with Image.open(job.store.eval_path(run.train_id, run.eval_id).with_suffix(".png")) as sheet:
         assert (sheet.size, sheet.mode) == ((10 * SIZE, 2 * SIZE), "RGB")

@@ -377,15 +377,14 @@ def test_the_page_is_whole_in_itself(full_page: Page) -> None:
 
 def test_tables_and_pictures_can_be_read_without_seeing_them(full_page: Page) -> None:
     tags = Counter(tag for tag, _ in full_page.elements)
-    assert (
-        tags["table"] == tags["caption"] == 2 + 1 + 2 * 4 + 1
-    )  # summary, objectives, four tables and their tests, runs
+    assert tags["table"] == tags["caption"] == 2 + 1 + 2 * 4 + 1  # summary, objectives, tables and their tests, runs
     assert all("scope" in attributes for tag, attributes in full_page.elements if tag == "th")
     assert all(attributes["alt"] for tag, attributes in full_page.elements if tag == "img")
     labels = [attributes["aria-label"] for tag, attributes in full_page.elements if tag == "svg"]
     assert [label.partition(":")[0] for label in labels] == [
         *["FID of each cell", "Recall and precision of each cell"] * 3,
         "FID of each cell", "FID over training, by step. baseline", "Recall and precision of each cell",
+        *["FID with its 95% interval"] * 2,  # of blocks, and of λ and τ
     ]  # fmt: skip
     assert labels[0].startswith("FID of each cell: baseline 4.79; ")
 

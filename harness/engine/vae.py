@@ -55,6 +55,15 @@ def decoder(dataset: str, root: Path) -> Callable[[Tensor], np.ndarray]:
     return Decoder(autoencoder.load(found, device), float(meta["scale"]))
 
 
+def autoencoder_identity(dataset: str, root: Path) -> str:
+    """Return twelve digits of the sha256 of the autoencoder that made a data set's latents; "" for a set of pixels.
+
+    Raises:
+        UserError: the packed folder names no autoencoder.
+    """
+    return "" if dataset in READERS else str(_found(dataset, root)[1]["autoencoder"]["sha256"])[:12]
+
+
 def check_decoder(dataset: str, root: Path) -> None:
     """Refuse latents that could not be decoded, before a network is trained on them.
 

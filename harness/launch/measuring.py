@@ -26,13 +26,17 @@ def measure_samples(
     Raises:
         UserError: as `measure`.
     """
+    from harness.engine.vae import autoencoder_identity
     from harness.measure.evaluate import measure
 
     features, weights = other or (evaluation.features, None)
-    return measure(
+    measured = measure(
         samples.images, train.data.name, evaluation.reference, features, data, cache, weights, samples.device,
         samples.labels,
     )  # fmt: skip
+    if autoencoder := autoencoder_identity(train.data.name, data):
+        measured["protocol"]["autoencoder"] = autoencoder
+    return measured
 
 
 def save_pictures(path: Path, samples: "Samples", real: Any, measured: dict[str, Any]) -> None:
