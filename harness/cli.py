@@ -8,8 +8,10 @@ import click
 
 from harness.data_commands import data, encode
 from harness.errors import UserError, nearest
-from harness.measure_commands import measure
+from harness.measure_commands import measure, measure_study
 from harness.options import data_option, reports_option, results_option, scratch_option
+from harness.plan_commands import fit_option, gpu_option, limit_option, price_option, utilisation_option
+from harness.probe_commands import probe
 from harness.report_commands import bundle
 from harness.weights_commands import weights
 
@@ -38,20 +40,29 @@ def cli() -> None:
 @set_option
 @results_option
 @scratch_option
+@gpu_option
+@utilisation_option
+@price_option
+@limit_option
+@fit_option
 def plan(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tuple[str, ...], results: Path,
-         scratch: Path) -> None:  # fmt: skip
-    """List every run of GRIDS: why it would run, that it is done, or which other table shares it.
+         scratch: Path, gpu: str, utilisation: float | None, price: float | None, limit: float | None,
+         budget: float | None) -> None:  # fmt: skip
+    """List every run of GRIDS: why it would run, that it is done, or which other table shares it; then what it costs.
 
-    Of several grids, each distinct training is then listed once, with the tables that share it.
+    Of several grids, each distinct training is listed once, with the tables that share it.
     """
     from harness.launch.listing import print_plan, print_trainings
     from harness.launch.plan import plan as make_plan
     from harness.launch.plan import trainings
+    from harness.plan_commands import assume, show_cost
 
+    assumption = assume(gpu, utilisation)
     tables, store = _tables(grids, scale, overrides), _store(results, scratch, study or scale)
     print_plan(make_plan(tables, store))
     if len(tables) > 1:
         print_trainings(trainings(tables))
+    show_cost(tables, store, assumption, price, limit, budget)
 
 
 @cli.command()
@@ -127,14 +138,13 @@ def submit(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tu
 @study_argument
 @results_option
 @scratch_option
-def status(study: str, results: Path, scratch: Path) -> None:
-    """Say how each run of STUDY stands, from its folders alone."""
-    from harness.launch.listing import print_plan
-    from harness.launch.plan import plan as make_plan
-    from harness.launch.plan import study_tables
+@click.option("--watch", is_flag=True, help="Show it again every few seconds, until all is done.")
+@click.option("--json", "as_json", is_flag=True, help="Everything that is known, as JSON.")
+def status(study: str, results: Path, scratch: Path, watch: bool, as_json: bool) -> None:
+    """Say how each training of STUDY stands, from its folders alone, whichever machine it runs on."""
+    from harness.status_commands import show_status
 
-    store = _store(results, scratch, study)
-    print_plan(make_plan(study_tables(store), store))
+    show_status(_store(results, scratch, study), watch, as_json)
 
 
 @cli.command()
@@ -197,6 +207,8 @@ cli.add_command(data)
 cli.add_command(encode)
 cli.add_command(weights)
 cli.add_command(measure)
+cli.add_command(measure_study)
+cli.add_command(probe)
 cli.add_command(bundle)
 
 

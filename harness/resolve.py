@@ -97,6 +97,15 @@ def resolve(settings: Settings, scale: Scale, seed: int) -> Resolved:
     return Resolved(train, evaluation, settings.resources)
 
 
+def with_seed(resolved: Resolved, seed: int) -> Resolved:
+    """Return the same with another seed: other draws in training, and other images."""
+    if seed == resolved.train.seed:
+        return resolved
+    first_image = seed * resolved.evaluation.evaluation.samples
+    train = resolved.train.model_copy(update={"seed": seed})
+    return Resolved(train, resolved.evaluation.model_copy(update={"first_image": first_image}), resolved.resources)
+
+
 def check_resources(train: TrainSpec, resources: Resources, processes: int | None = None) -> None:
     """Check that a training can be shared out as the resources say; processes: how many there are in all, where known.
 

@@ -15,6 +15,7 @@ Family = Literal["SiT", "DiT", "MF", "Shortcut", "IMM", "iCT"]
 SamplerName = Literal[
     "euler", "heun", "euler-maruyama", "ancestral", "ddim", "average-velocity", "shortcut", "pushforward", "one-step"
 ]  # fmt: skip
+Tracker = Literal["tensorboard", "wandb"]
 LossName = Literal["infonce-l2", "infonce-cosine", "hinge", "covariance"]
 OWN_ENCODER = "own-vit"
 
@@ -228,6 +229,7 @@ class Resources(Frozen):
     partition: str | None = Field(None, description="SLURM partition; by default the cluster's")
     log_every: Count = Field(100, description="training steps between two lines of the log")
     checkpoint_minutes: Positive = Field(10.0, description="minutes between checkpoints: what a kill may cost")
+    tracking: tuple[Tracker, ...] = Field((), description="who hears a run's numbers: tensorboard, wandb (offline)")
 
     @property
     def team(self) -> int:

@@ -130,4 +130,9 @@ def train_id(train: TrainSpec) -> str:
 
 def eval_id(train: TrainSpec, evaluation: EvalSpec) -> str:
     """Return the identity of a measurement of that training."""
-    return hashlib.sha256((train_id(train) + canonical(evaluation)).encode()).hexdigest()[:12]
+    return eval_id_of(train_id(train), evaluation)
+
+
+def eval_id_of(train_identity: str, evaluation: EvalSpec) -> str:
+    """Return the same for a training whose identity is known already."""
+    return hashlib.sha256((train_identity + canonical(evaluation)).encode()).hexdigest()[:12]

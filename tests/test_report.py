@@ -28,12 +28,13 @@ from harness.report.collect import collect, write
 from harness.report.figures import drawn, picture, value_axis
 from harness.report.findings import findings
 from harness.report.page import collect_study, make_report, report
+from harness.report.protocols import SAMPLERS, mixed_sentences, planned_sentences
 from harness.report.readings import FIXED, fixed_readings
 from harness.report.samples import sample_strips
 from harness.report.study import PROCESS_WORDS, facts, heading
 from harness.report.tables import Pivot, PivotCell, pivot
 from harness.report.taps import one_run_sentences, tap_note, taps_sentence
-from harness.report.words import SAMPLERS, better_or_worse, mixed_sentences, planned_sentences, state_words
+from harness.report.words import better_or_worse, state_words
 from harness.settings import SamplerSettings
 from harness.spec import Process
 from harness.store import Store
@@ -152,9 +153,11 @@ def test_findings_follow_the_numbers(tmp_path: Path) -> None:
     sentences = findings(pivot_of(store, table))
     assert sentences[0] == "Below our baseline: two of three cells."
     assert sentences[1].replace("\u202f", " ") == "Best is “block all” (−20.0 %)."
-    assert sentences[2] == "The change is larger than its own spread over seeds in all three."
-    assert sentences[3] == "It has the sign of the paper’s change in two of three where we know the paper’s."
-    assert sentences[4:] == ["Of its 6 cells, two have no mean yet."]
+    excludes = "The 95% interval of the change excludes zero in two of three"
+    assert sentences[2] == f"{excludes}, and after Holm’s correction over the table in two of three."
+    assert sentences[3] == "Comparing each seed with itself makes it 1.00 times as wide as between unrelated runs."
+    assert sentences[4] == "It has the sign of the paper’s change in two of three where we know the paper’s."
+    assert sentences[5:] == ["Of its 6 cells, two have no mean yet."]
 
 
 def test_findings_compare_the_columns_of_table_2(tmp_path: Path) -> None:
@@ -370,7 +373,9 @@ def test_the_page_is_whole_in_itself(full_page: Page) -> None:
 
 def test_tables_and_pictures_can_be_read_without_seeing_them(full_page: Page) -> None:
     tags = Counter(tag for tag, _ in full_page.elements)
-    assert tags["table"] == tags["caption"] == 2 + 1 + 4 + 1  # summary, objectives, the four tables, runs
+    assert (
+        tags["table"] == tags["caption"] == 2 + 1 + 2 * 4 + 1
+    )  # summary, objectives, four tables and their tests, runs
     assert all("scope" in attributes for tag, attributes in full_page.elements if tag == "th")
     assert all(attributes["alt"] for tag, attributes in full_page.elements if tag == "img")
     labels = [attributes["aria-label"] for tag, attributes in full_page.elements if tag == "svg"]

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from harness.report.logs import Log, Series
 
 WIDTH, HEIGHT, POINTS = 280.0, 90.0, 80
-SHOWN = {"denoising": "denoising loss", "regularizer": "regulariser", "loss": "whole loss"}
+SHOWN = {
+    "denoising": "denoising loss",
+    "regularizer": "regulariser",
+    "loss": "whole loss",
+    "gradient_share": "regulariser’s share of the gradient",
+    "saturated_pairs": "share of saturated pairs",
+}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 from harness.store import Store
 
 Series = tuple[tuple[int, float], ...]
-KEYS = ("denoising", "regularizer", "loss", "images_per_second")
+KEYS = ("denoising", "regularizer", "loss", "images_per_second", "above_floor", "gradient_norm")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.files import write_bytes
+from harness.files import write_bytes, write_json
 from harness.grid import CONFIDENCE, SOURCES, Table
 from harness.launch.plan import study_tables
 from harness.report.collect import collect, write, write_csv
@@ -63,6 +63,8 @@ def write_files(store: Store, tables: Sequence[Table], target: Path) -> dict[str
     book = bound(store.study, trainings(store, pivots, logs))
     book.write(target)
     values = content(store, pivots, book, logs, frame)
+    if values["representations"]:
+        write_json(target / "representations.json", values["representations"].record)
     for table in values["tables"]:
         for name, svg in table["figures"].items():
             write_bytes(target / name, standalone(svg).encode())
@@ -74,12 +76,16 @@ def content(
 ) -> dict[str, Any]:
     """Gather everything that the page's template prints."""
     from harness.report import claims, labels, readings, runs, study, taps, words
+    from harness.report.analyses import analyses
+    from harness.report.representation_words import representations
 
     asked = [run for pivot in pivots for run in pivot.table.runs]
     return {
         "study": store.study,
         "scales": study.scales([pivot.table for pivot in pivots]),
         "facts": study.facts(pivots),
+        **analyses(store, pivots),
+        "representations": representations(store, pivots),
         "tables": [_shown(store, p, logs, frame) for p in pivots],
         "readings": readings.readings(asked),
         "fixed_readings": readings.fixed_readings(asked),

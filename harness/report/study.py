@@ -9,8 +9,9 @@ from typing import Any
 
 from harness.files import read_json
 from harness.grid import Table
+from harness.report.protocols import sampler_words
 from harness.report.tables import Pivot
-from harness.report.words import counted, listed, sampler_words
+from harness.report.words import counted, listed
 from harness.resolve import PROCESSES
 from harness.scale import Scale
 from harness.settings import Data
