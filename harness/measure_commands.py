@@ -87,7 +87,7 @@ def _print(result: dict[str, Any], request: "Request") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from harness.measure.definitions import DEFINITIONS, base, spread_of, title_of
+    from harness.metrics import DEFINITIONS, base, spread_of, title_of
 
     table = Table("metric", "value", "how", title=f"{request.samples.name} against {result['protocol']['reference']}")
     told = {base(name): name for name in (*result["metrics"], *result["unavailable"])}

@@ -21,12 +21,12 @@ from harness.engine.fetch import get
 from harness.engine.supervised import augment, build, fit, resize
 from harness.errors import UserError
 from harness.measure.classifier import RECIPES, classifier
-from harness.measure.definitions import DEFINITIONS, MEASURED, base
 from harness.measure.evaluate import check_measurable, measure
 from harness.measure.features import Extractor, array_features, extractor
 from harness.measure.inception import Outputs
 from harness.measure.metrics import fid, kid, kid_subset_size, precision_recall
 from harness.measure.reference import of_dataset
+from harness.metrics import DEFINITIONS, MEASURED, base
 
 rng = np.random.default_rng(0)
 

@@ -17,7 +17,12 @@ from harness.measure.classes import (
     perceptual,
     too_few,
 )
-from harness.measure.definitions import (
+from harness.measure.extrapolate import enough, fid_by_count, fid_infinity
+from harness.measure.features import array_features, extractor
+from harness.measure.frechet import Statistics, frechet_distance, statistics
+from harness.measure.metrics import cmmd, fid, vendi
+from harness.measure.neighbours import closest, manifold, memorised, mutual_share, neighbour_metrics
+from harness.metrics import (
     DEFINITIONS,
     MEASURED,
     OF_OTHER_FEATURES,
@@ -26,11 +31,6 @@ from harness.measure.definitions import (
     title_of,
     with_features,
 )
-from harness.measure.extrapolate import enough, fid_by_count, fid_infinity
-from harness.measure.features import array_features, extractor
-from harness.measure.frechet import Statistics, frechet_distance, statistics
-from harness.measure.metrics import cmmd, fid, vendi
-from harness.measure.neighbours import closest, manifold, memorised, mutual_share, neighbour_metrics
 from harness.report.collect import metric_named
 
 rng = np.random.default_rng(0)
@@ -177,7 +177,7 @@ def test_features_of_any_network_of_timm(tmp_path, name: str, width: int) -> Non
 
 def test_committed_page_is_the_table_of_definitions() -> None:
     page = Path(__file__).parents[1] / "docs" / "metrics.md"
-    assert page.read_text() == markdown(), "make it again: python -m harness.measure.definitions > docs/metrics.md"
+    assert page.read_text() == markdown(), "make it again: python -m harness.metrics > docs/metrics.md"
 
 
 def test_names_carry_their_features_and_have_definitions() -> None:

@@ -18,12 +18,12 @@ from harness.engine.data import load_images
 from harness.engine.distributed import ALONE, World, joined
 from harness.measure import files
 from harness.measure.classes import perceptual
-from harness.measure.definitions import MEASURED, base
 from harness.measure.features import Extractor
 from harness.measure.files import Request, measure_files
 from harness.measure.frechet import frechet_distance, statistics
 from harness.measure.inception import Outputs
 from harness.measure.reference import of_statistics
+from harness.metrics import MEASURED, base
 from harness.place import Place
 
 

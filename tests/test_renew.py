@@ -13,7 +13,7 @@ from harness.errors import UserError
 from harness.grid import load_table
 from harness.launch.job import jobs_for
 from harness.launch.renew import lacking, renew, told_apart
-from harness.measure.definitions import MEASURED, base
+from harness.metrics import MEASURED, base
 from harness.store import Store
 
 GRIDS = Path(__file__).parents[1] / "grids"

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from harness.errors import UserError
 from harness.files import read_json, write_json
-from harness.measure.definitions import MEASURED, base, with_features
+from harness.metrics import MEASURED, base, with_features
 from harness.spec import EvalSpec, TrainSpec, eval_id, train_id
 from harness.store import IDENTITY, Store
 

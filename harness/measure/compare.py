@@ -8,7 +8,6 @@ import numpy as np
 
 from harness.errors import UserError
 from harness.measure.classes import by_class, class_fid, too_few
-from harness.measure.definitions import with_features
 from harness.measure.extrapolate import enough, fid_by_count, fid_infinity
 from harness.measure.features import Extractor, Features
 from harness.measure.frechet import Statistics, frechet_distance, statistics
@@ -23,6 +22,7 @@ from harness.measure.neighbours import (
     neighbour_metrics,
 )
 from harness.measure.reference import NO_IMAGES, Reference
+from harness.metrics import with_features
 
 PAIRS = 10  # samples that are shown beside their nearest real images
 NO_LABELS = "nobody knows the classes of the samples"

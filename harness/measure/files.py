@@ -10,10 +10,10 @@ from harness.engine.data import load_images
 from harness.engine.distributed import World
 from harness.errors import UserError
 from harness.measure.compare import compare
-from harness.measure.definitions import base
 from harness.measure.features import Extractor, Features, extract, extractor
 from harness.measure.images import Images, of_folder, of_npz
 from harness.measure.reference import Reference, npz_names, of_images, of_statistics, split_images
+from harness.metrics import base
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from harness.files import replace
 from harness.garbage import kept
 from harness.grid import Cell, Run, Table
-from harness.measure.definitions import DEFINITIONS, base, title_of
+from harness.metrics import DEFINITIONS, base, title_of
 from harness.report.facts import PREFIX, fact_columns
 from harness.report.fingerprint import SAMPLING_COLUMNS, TRAINING_COLUMNS, training_protocol
 from harness.report.labels import place_words
