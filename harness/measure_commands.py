@@ -87,13 +87,13 @@ def _print(result: dict[str, Any], request: "Request") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from harness.metrics import DEFINITIONS, base, spread_of, title_of
+    from harness.metrics import ARROWS, DEFINITIONS, base, spread_of, title_of
 
     table = Table("metric", "value", "how", title=f"{request.samples.name} against {result['protocol']['reference']}")
     told = {base(name): name for name in (*result["metrics"], *result["unavailable"])}
     for name in (told[known] for known in DEFINITIONS if known in told):
         said, value = DEFINITIONS[base(name)], result["metrics"].get(name)
-        title = f"{title_of(name)} {'↓' if said.direction == 'lower' else '↑'}"
+        title = f"{title_of(name)} {ARROWS[said.direction]}".strip()
         if value is None:
             table.add_row(title, "not available", result["unavailable"][name])
             continue

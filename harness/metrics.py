@@ -15,8 +15,8 @@ Direction = Literal["lower", "higher", ""]
 class Definition:
     """One metric.
 
-    direction: which is better. decimals: with how many it is printed. definition: what is computed, in a sentence.
-    source: where it was published.
+    direction: which is better, "" for neither. decimals: with how many it is printed. definition: what is computed, in
+    a sentence. source: where it was published.
     """
 
     title: str
@@ -26,6 +26,7 @@ class Definition:
     source: str
 
 
+ARROWS = {"lower": "↓", "higher": "↑", "": ""}
 INTRODUCTION = """\
 # The metrics
 
@@ -90,9 +91,9 @@ DEFINITIONS = {
         "Friedman & Dieng 2023, arXiv 2210.02410",
     ),
     "class_diversity": Definition(
-        "diversity within a class", "higher", 4,
+        "diversity within a class", "", 4,
         "mean over classes of the LPIPS-style distance between successive samples of the class: unit channel vectors, "
-        "maps of at most 8×8, five depths, no learned weights",
+        "maps of at most 8×8, five depths, no learned weights; noise raises it too: to be read beside `details.real`",
         "the distance: Zhang et al. 2018, arXiv 1801.03924, eq. 1 with w = 1",
     ),
     "memorisation": Definition(
@@ -143,11 +144,10 @@ def title_of(name: str) -> str:
 
 def markdown() -> str:
     """Return the page of documentation that lists all metrics; run this file as a module, and it prints it."""
-    arrows = {"lower": "↓", "higher": "↑", "": ""}
     rows = [
         "| " + " | ".join(word.replace("|", "\\|") for word in words) + " |\n"
         for name, said in DEFINITIONS.items()
-        for words in [(f"`{name}`", f"{said.title} {arrows[said.direction]}", said.definition, said.source)]
+        for words in [(f"`{name}`", f"{said.title} {ARROWS[said.direction]}".strip(), said.definition, said.source)]
     ]
     return INTRODUCTION + "".join(rows)
 
