@@ -9,9 +9,10 @@ import click
 from harness.data_commands import data, encode
 from harness.errors import UserError, nearest
 from harness.measure_commands import measure, measure_study
-from harness.options import FOLDER, data_option, results_option, scratch_option
+from harness.options import data_option, reports_option, results_option, scratch_option
 from harness.plan_commands import fit_option, gpu_option, limit_option, price_option, utilisation_option
 from harness.probe_commands import probe
+from harness.report_commands import bundle
 from harness.weights_commands import weights
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from harness.launch.job import Job
     from harness.store import Store
 
-reports_option = click.option("--reports", type=FOLDER, default="reports", show_default=True, envvar="HARNESS_REPORTS")
 scale_option = click.option("--scale", required=True, help="Name of a file in the grids' scales/ folder.")
 study_option = click.option("--study", help="Name of the study's folder; by default the scale's name.")
 set_option = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
@@ -165,17 +165,20 @@ def collect(study: str, results: Path, scratch: Path, reports: Path) -> None:
 @cli.command()
 @click.argument("study", required=False)
 @click.option("--compare", "compared", nargs=2, metavar="A B", help="Set two studies side by side instead.")
+@click.option("--watch", is_flag=True, help="Serve it on this machine's loopback, and take in results as they arrive.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port for --watch; by default a free one.")
 @results_option
 @scratch_option
 @reports_option
-def report(study: str | None, compared: tuple[str, str] | None, results: Path, scratch: Path, reports: Path) -> None:
-    """Write STUDY's report: the paper's tables with our numbers beside the paper's.
+def report(study: str | None, compared: tuple[str, str] | None, watch: bool, port: int, results: Path, scratch: Path,
+           reports: Path) -> None:  # fmt: skip
+    """Write STUDY's report: the paper's tables with our numbers beside the paper's. STUDY may be a bundle, STUDY.zip.
 
     Beside the page lie its tables as LaTeX, Markdown and CSV, all that it says as report.json, and summary.md.
     """
     from harness.report_commands import make_reports
 
-    make_reports(study, compared, results, scratch, reports)
+    make_reports(study, compared, port if watch else None, results, scratch, reports)
 
 
 @cli.command()
@@ -206,6 +209,7 @@ cli.add_command(weights)
 cli.add_command(measure)
 cli.add_command(measure_study)
 cli.add_command(probe)
+cli.add_command(bundle)
 
 
 def _store(results: Path, scratch: Path, study: str) -> "Store":

@@ -74,8 +74,8 @@ def write_measurement(
     return path
 
 
-def write_error(store: Store, run: Run, kind: str, message: str) -> None:
-    content = {"class": kind, "message": message, "traceback": "", "step": 300, "time": 0.0}
+def write_error(store: Store, run: Run, kind: str, message: str, traceback: str = "") -> None:
+    content = {"class": kind, "message": message, "traceback": traceback, "step": 300, "time": 0.0}
     write_json(store.run_folder(run.train_id) / "error.json", content)
 
 

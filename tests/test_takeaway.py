@@ -25,6 +25,7 @@ from harness.report.curves import curves
 from harness.report.export import summary, write_takeaway
 from harness.report.gain import lines
 from harness.report.latex import escaped, latex_table
+from harness.report.logs import read_log
 from harness.report.markdown import markdown_table
 from harness.report.page import make_report
 from harness.report.plain import Sheet, sheet
@@ -231,10 +232,10 @@ def test_curves_outlive_torn_lines_and_repeated_steps(tmp_path: Path) -> None:
     records = [{"step": step, "denoising": 9.0 - step, "loss": 9.0 - step} for step in (1, 2, 3, 2)]
     records.append({"step": 4, "denoising": "nan", "loss": float("nan")})
     log.write_text("".join(f"{json.dumps(record)}\n" for record in records) + '{"step": 5, "den', encoding="utf-8")
-    (curve,) = curves(log, "abc")
+    (curve,) = curves(read_log(log), "abc")
     assert curve.points == "0.0,0.0 140.0,45.0 280.0,90.0"
     assert (curve.low, curve.high, curve.last) == ("6", "8", "3")
-    assert curves(tmp_path / "none.jsonl", "abc") == ()
+    assert curves(read_log(tmp_path / "none.jsonl"), "abc") == ()
 
 
 # Two studies

@@ -1,5 +1,6 @@
-"""What env.json tells of a training's attempts; files of before a field was recorded are read as well."""
+"""What env.json and train.jsonl tell of a training; files of before a field was recorded are read as well."""
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 from harness.files import read_json
 
 Attempt = Mapping[str, Any]
+TAIL = 8192  # bytes of a log: dozens of its lines, of a log that may have a hundred thousand
 
 
 def read_attempts(folder: Path) -> list[Attempt]:
@@ -44,3 +46,20 @@ def hours_spent(attempts: Sequence[Attempt], last_sign: float | None) -> float:
         except (ValueError, KeyError, TypeError):  # killed before last signs were kept: nobody knows
             continue
     return total
+
+
+def last_speeds(log: Path) -> list[float]:
+    """Return the images per second of the last whole lines of a training's log, in their order."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - TAIL))
+            lines = file.read().splitlines()
+    except OSError:
+        return []
+    speeds = []
+    for line in lines:
+        try:
+            speeds.append(float(json.loads(line)["images_per_second"]))
+        except (ValueError, KeyError, TypeError):  # the first one is cut, the last one perhaps not whole
+            continue
+    return speeds

@@ -1,6 +1,5 @@
 """How each training of a study stands, from its own files alone: true from any host, and when its submitter is gone."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +7,9 @@ from typing import Any
 
 from harness.files import read_json
 from harness.grid import Run, Table
-from harness.launch.attempts import hours_spent, on_gpu, read_attempts
+from harness.launch.attempts import hours_spent, last_speeds, on_gpu, read_attempts
 from harness.launch.plan import Training, trainings
 from harness.store import State, Status, Store
-
-LINE = 4096  # bytes: more than a line of the log
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,8 @@ def _standing(store: Store, training: Training, runs: dict[str, Run], epoch: int
     done, attempts = status.state == "done", read_attempts(folder)
     sign = {} if done else _sign(folder)
     step = training.steps if done else int(sign.get("step") or 0)
-    speed = _speed(folder / "train.jsonl") if status.state == "running" else None
+    speeds = last_speeds(folder / "train.jsonl") if status.state == "running" else []
+    speed = speeds[-1] if speeds else None
     left = (training.steps - step) * run.train.batch / speed if speed else None
     return Standing(
         training.train_id, training.model, training.words, training.seed, training.tables,
@@ -80,19 +78,3 @@ def _sign(folder: Path) -> dict[str, Any]:
 
 def _uses_gpus(attempts: Sequence[Any], run: Run) -> bool:
     return on_gpu(attempts[-1]) if attempts else run.resources.gpus > 0
-
-
-def _speed(log: Path) -> float | None:
-    """Return the images per second of a log's last whole line."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - LINE))
-            lines = file.read().splitlines()
-    except OSError:
-        return None
-    for line in reversed(lines):
-        try:
-            return float(json.loads(line)["images_per_second"])
-        except (ValueError, KeyError, TypeError):
-            continue
-    return None

@@ -8,9 +8,9 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from harness.files import read_json, read_jsonl
+from harness.files import read_json
 from harness.launch import flops
-from harness.launch.attempts import devices, on_gpu, read_attempts
+from harness.launch.attempts import devices, last_speeds, on_gpu, read_attempts
 from harness.spec import EvalSpec, Model, Process, TrainSpec
 from harness.store import IDENTITY, Store
 
@@ -78,7 +78,7 @@ def shape(train: TrainSpec, arithmetic: Arithmetic) -> Shape:
 
 
 def measured(store: Store, gpus: bool) -> Measured:
-    """Return what the runs of a study tell: the median of each log without its first line, and the samplers' times.
+    """Return what the runs of a study tell: the median of each log's last lines, and the samplers' times.
 
     gpus: whether runs on GPUs, or those on processors, are asked.
     """
@@ -91,7 +91,7 @@ def measured(store: Store, gpus: bool) -> Measured:
         if train is None:
             continue
         count = devices(attempts[-1])
-        rates = [line["images_per_second"] for line in read_jsonl(folder / "train.jsonl")[1:]]
+        rates = last_speeds(folder / "train.jsonl")[1:]  # the first line tells of the start
         if rates:
             speed = statistics.median(rates) * flops.training(train) / count
             training.setdefault(shape(train, training_arithmetic(train)), []).append(speed)

@@ -97,7 +97,8 @@ def _distances_by_class(generated: Features, reference: Reference, found: Found)
         found.unavailable["class_fid"] = unknown if real else NO_IMAGES
         return
     lacking = too_few(generated.labels, D, "samples") or too_few(reference.labels, D, reference.name)
-    if lacking:
+    if lacking or not np.isin(generated.labels, reference.labels).any():
+        lacking = lacking or "samples and reference have no class in common"
         found.unavailable["class_fid"] = lacking
         return
     each = class_fid(by_class(generated.pool, generated.labels), by_class(real.features, reference.labels))
@@ -148,7 +149,7 @@ def _distance(generated: Statistics, reference: Statistics, name: str) -> float:
 
 
 def _protocol(count: int, reference: Reference, extractor: Extractor) -> dict[str, Any]:
-    """Return what may differ between measurements; what a metric's name settles (k, splits) is in `PROTOCOLS`."""
+    """Return what may differ between measurements; what a metric's name settles (k, splits) is in `DEFINITIONS`."""
     said = {
         "features": extractor.id,
         "features_note": extractor.note,

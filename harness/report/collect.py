@@ -78,6 +78,7 @@ class Measurement(BaseModel):
     train_id: str
     eval_id: str
     metrics: dict[str, Any]
+    unavailable: dict[str, str] = {}
     protocol: Protocol
     nfe: int
     thumbnails: Thumbnails | None = None
@@ -172,7 +173,9 @@ def _rows(store: Store, table: Table, cell: Cell, run: Run, outcome: Outcome) ->
         if _is_number(value):
             results.append(_result(metric, float(value), "done", ""))
         else:
-            said = f"{metric} is {value!r}" if metric in measurement.metrics else f"it holds no {metric}"
+            why = measurement.unavailable.get(metric)
+            none = f"it holds no {metric}" + (f": {why}" if why else "")
+            said = f"{metric} is {value!r}" if metric in measurement.metrics else none
             results.append(_result(metric, None, "unreadable", f"evals/{run.eval_id}.json: {said}"))
     return identity, results
 

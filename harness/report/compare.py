@@ -12,7 +12,7 @@ from harness.files import write_bytes
 from harness.launch.plan import study_tables
 from harness.report.changes import Change, change_between, change_record
 from harness.report.collect import collect
-from harness.report.page import render
+from harness.report.rendering import render
 from harness.report.study import heading
 from harness.report.tables import Pivot, PivotCell, pivot
 from harness.report.words import estimate, percent_change
