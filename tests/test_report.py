@@ -384,7 +384,7 @@ def test_tables_and_pictures_can_be_read_without_seeing_them(full_page: Page) ->
     assert [label.partition(":")[0] for label in labels] == [
         *["FID of each cell", "Recall and precision of each cell"] * 3,
         "FID of each cell", "FID over training, by step. baseline", "Recall and precision of each cell",
-        *["FID with its 95% interval"] * 2,
+        *["FID with its 95% interval"] * 2,  # of blocks, and of λ and τ
     ]  # fmt: skip
     assert labels[0].startswith("FID of each cell: baseline 4.79; ")
 

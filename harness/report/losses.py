@@ -31,7 +31,7 @@ def loss_chart(pivot: Pivot, logs: Logs) -> Chart | None:
 
 
 def chosen(pivot: Pivot) -> list[PivotCell]:
-    """Return the best cell's baseline and the best cells against it, of cells that are one training the longest."""
+    """Return the best cell's baseline and the best cells against it, one of each training."""
     known = [cell for cell in pivot.cells if cell.ours and cell.change and drawn(pivot, cell)]
     if not known:
         return []
