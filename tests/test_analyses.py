@@ -66,7 +66,7 @@ def test_whose_diversity_is_spent_follows_the_numbers(
     said = " ".join(sweep.sentences)
     assert words in said
     assert said.count("is best at guidance 2 ") == 2
-    assert "No measurement of this sweep holds coverage" in said
+    assert "Coverage is not stored for both arms at 1 and 4" in said
 
 
 def test_the_gain_is_compared_without_guidance_and_at_the_best_scale(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def _sentences(pivot: Pivot, base: Arm, arms: Sequence[Arm]) -> Iterator[str]:
         yield f"“{arm.label}” is best at guidance {scale:g} ({pivot.metric.title} {value}){edge}."
     for arm in arms:
         yield from _gain_sentences(pivot, base, arm)
-        yield from _diversity_sentences(pivot, base, arm)
+        yield from _diversity_sentences(base, arm)
 
 
 def _gain_sentences(pivot: Pivot, base: Arm, arm: Arm) -> Iterator[str]:
@@ -156,13 +156,14 @@ def _effect(differences: Sequence[float]) -> Effect:
     return Effect(sum(differences) / len(differences), mean_interval(differences))
 
 
-def _diversity_sentences(pivot: Pivot, base: Arm, arm: Arm) -> Iterator[str]:
-    low, high = min(arm.cells), _spending(pivot, base, arm)
+def _diversity_sentences(base: Arm, arm: Arm) -> Iterator[str]:
+    """Compare no guidance with the strongest, where it spends most."""
+    low, high = min(arm.cells), max(scale for scale in base.cells if scale in arm.cells)
     for metric in DIVERSITY:
         values = [_measured(cells[scale], metric) for scale in (low, high) for cells in (arm.cells, base.cells)]
         seeds = [seed for seed in values[0] if all(seed in other for other in values)]
         if not seeds:
-            yield f"No measurement of this sweep holds {metric}, and so nothing is said of it."
+            yield f"{metric.capitalize()} is not stored for both arms at {low:g} and {high:g}: nothing is said of it."
             continue
         ours_low, base_low, ours_high, base_high = values
         dispersion = _effect([ours_low[s] - base_low[s] for s in seeds])
