@@ -30,7 +30,7 @@ from harness.engine.train import Trainee, train
 from harness.errors import UserError
 from harness.files import read_jsonl
 from harness.grid import load_table
-from harness.launch.dispatch import _parameters
+from harness.launch.profile import SlurmProfile
 from harness.method.randomness import generator
 from harness.place import Place, place_from_submitit, place_from_torchrun
 from harness.spec import (
@@ -371,9 +371,9 @@ def test_sharing_is_not_hashed_and_slurm_is_asked_for_it():
     settings = ["resources.nodes=2", "resources.gpus=1", "resources.cpus=3", "resources.micro_batch=16"]
     shared = load_table(GRIDS / "table2.yaml", "smoke", settings).runs
     assert [run.eval_id for run in plain] == [run.eval_id for run in shared]
-    asked = _parameters(shared[0].resources, 1)
+    asked = SlurmProfile().parameters(shared[0].resources, "name", 1)
     assert (asked["nodes"], asked["ntasks_per_node"], asked["gpus_per_node"], asked["cpus_per_task"]) == (2, 1, 1, 3)
-    two = _parameters(Resources(processes=2, memory_gb=3), 1)
+    two = SlurmProfile().parameters(Resources(processes=2, memory_gb=3), "name", 1)
     assert (two["ntasks_per_node"], two["mem"]) == (2, "6GB")
     assert "gpus_per_node" not in two
 

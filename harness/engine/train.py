@@ -34,6 +34,7 @@ from harness.spec import Resources, TrainSpec
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 DEFAULT = Resources()
+Attend = Callable[[Callable[[], None]], None]
 
 
 class Trainee:
@@ -162,6 +163,23 @@ class Window:
         for name, term in terms.items():
             self.sums[name] = self.sums[name] + term if name in self.sums else term.clone()
 
+    def state(self) -> dict[str, Tensor]:
+        """Return what a training that stops between two lines of the log needs to write the same next line.
+
+        Of several processes' sums only the leading one's are kept, and stand for all.
+        """
+        clock = {"steps": torch.tensor(self.steps), "seconds": torch.tensor(time.perf_counter() - self.start)}
+        return {f"window.{n}": t for n, t in clock.items()} | {f"window.sum.{n}": t for n, t in self.sums.items()}
+
+    def restore(self, tensors: dict[str, Tensor], device: torch.device) -> None:
+        """Take back what `state` gave; a checkpoint at a line of the log has nothing of it."""
+        if "window.steps" not in tensors:
+            return
+        self.steps = int(tensors["window.steps"])
+        self.start = time.perf_counter() - float(tensors["window.seconds"])
+        sums = {name.removeprefix("window.sum."): t for name, t in tensors.items() if name.startswith("window.sum.")}
+        self.sums = {name: t.to(device) for name, t in sums.items()}
+
     def line(self, step: int, batch: int, gradient_norm: float, world: World = ALONE) -> dict[str, float]:
         """Return the log's line: means over the window and over the processes, which must all ask for it.
 
@@ -188,6 +206,7 @@ def train(
     beat: Callable[[int], None],
     world: World = ALONE,
     encoder: Encoder | None = None,
+    attend: Attend = lambda save: None,
 ) -> None:
     """Train until the last step of `keep`, and keep the weights of each of them in `folder`.
 
@@ -195,6 +214,7 @@ def train(
     that lie before the checkpoint are trained for in a folder of their own, so that nothing stored is lost.
     A spec that begins from imported weights finds them kept as those of step 0.
     `beat(step)` is called after every step. All processes of the world must call this; the leading one writes.
+    `attend(save)` is called after every step in the leading process: who must end it soon calls `save` before.
     `encoder`: the frozen one that the spec aligns with.
 
     Raises:
@@ -211,7 +231,10 @@ def train(
         return behind, wanted - behind
 
     behind, ahead = world.decide(look)
-    course = partial(_advance, spec, dataset, folder, resources=resources, beat=beat, world=world, encoder=encoder)
+    course = partial(
+        _advance, spec, dataset, folder,
+        resources=resources, beat=beat, world=world, encoder=encoder, attend=attend,
+    )  # fmt: skip
     with matmul_precision(spec.matmul):
         if behind:
             course(aside, aside / "train.jsonl", behind)
@@ -243,15 +266,17 @@ def _advance(
     beat: Callable[[int], None],
     world: World,
     encoder: Encoder | None,
+    attend: Attend,
 ) -> None:
     """Train from the checkpoint in `state` to the last of the wanted steps, and keep their weights in `kept`."""
     trainee = Trainee(spec, device(), resources, world, encoder)
-    step, last = _resume(trainee, state, log, world), max(wanted)
+    window = Window(_floor(trainee))
+    step, last = _resume(trainee, state, log, window, world), max(wanted)
     if spec.weights and step == 0:
         trainee.begin(kept)
     if step in wanted and world.leads:
         checkpoint.save_weights(kept, step, trainee.weights())
-    window, saved = Window(_floor(trainee)), time.monotonic()
+    saved = time.monotonic()
     while step < last:
         window.add(trainee.step(dataset, step))
         step += 1
@@ -259,21 +284,29 @@ def _advance(
         if step in wanted or step % resources.log_every == 0:
             line = window.line(step, spec.batch, trainee.gradient_norm(), world)
             window = Window(_floor(trainee))
-            if not world.leads:
-                continue
-            _append(log, line)
-            if step in wanted:
-                checkpoint.save_weights(kept, step, trainee.weights())
-            if step == last or time.monotonic() - saved > 60 * resources.checkpoint_minutes:
-                checkpoint.save_state(state, step, trainee.state())
-                saved = time.monotonic()
+            if world.leads:
+                _append(log, line)
+                if step in wanted:
+                    checkpoint.save_weights(kept, step, trainee.weights())
+                if step == last or time.monotonic() - saved > 60 * resources.checkpoint_minutes:
+                    checkpoint.save_state(state, step, trainee.state())
+                    saved = time.monotonic()
+        if world.leads:
+            attend(partial(_save, state, step, trainee, window))
 
 
-def _resume(trainee: Trainee, folder: Path, log: Path, world: World) -> int:
+def _save(folder: Path, step: int, trainee: Trainee, window: Window) -> None:
+    """Write a checkpoint between two lines of the log."""
+    checkpoint.save_state(folder, step, trainee.state() | window.state())
+
+
+def _resume(trainee: Trainee, folder: Path, log: Path, window: Window, world: World) -> int:
     """Restore the latest state, in all processes, and cut the log to it."""
     step = world.decide(lambda: checkpoint.latest_step(folder))
     if step:
-        trainee.restore(checkpoint.load_state(folder), step)
+        tensors = checkpoint.load_state(folder)
+        trainee.restore(tensors, step)
+        window.restore(tensors, trainee.device)
     if world.leads:
         lines = [line for line in read_jsonl(log) if line["step"] <= step]
         write_bytes(log, "".join(json.dumps(line) + "\n" for line in lines).encode())

@@ -229,22 +229,19 @@ class Job:
         from harness.engine.data import load
         from harness.engine.train import train
         from harness.engine.weights import place
+        from harness.launch.notice import Notice
 
         scratch = self.store.scratch_folder(self.train_id)
         if self.train.weights:
             place(self.train, self.weights, scratch)
         steps = {e.step for e in world.decide(self.missing)}
-        train(
-            self.train,
-            load(self.train.data.name, "train", self.data, self.train.data.flip),
-            scratch,
-            self.store.run_folder(self.train_id) / "train.jsonl",
-            steps,
-            self.resources,
-            lambda step: say("training", step),
-            world,
-            self._encoder(steps, world),
-        )
+        dataset = load(self.train.data.name, "train", self.data, self.train.data.flip)
+        log, encoder = self.store.run_folder(self.train_id) / "train.jsonl", self._encoder(steps, world)
+        with Notice(world.leads) as notice:
+            train(
+                self.train, dataset, scratch, log, steps, self.resources, lambda step: say("training", step), world,
+                encoder, notice.attend,
+            )  # fmt: skip
 
     def _encoder(self, steps: Collection[int], world: "World") -> "Encoder | None":
         """Return the frozen encoder that the training still needs, and record what only torch can tell of the run."""
