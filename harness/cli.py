@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cluster_commands import dry_run_option, profile_option
+from harness.cluster_commands import cancel, dry_run_option, logs, print_conditions, profile_option, retry, show
 from harness.data_commands import data, data_option, encode
 from harness.errors import UserError
 from harness.weights_commands import weights
@@ -143,6 +143,7 @@ def status(study: str, results: Path, scratch: Path) -> None:
 
     store = _store(results, scratch, study)
     print_plan(make_plan(study_tables(store), store))
+    print_conditions(store)
 
 
 @cli.command()
@@ -178,6 +179,8 @@ def report(study: str, results: Path, scratch: Path, reports: Path) -> None:
 cli.add_command(data)
 cli.add_command(encode)
 cli.add_command(weights)
+for command in (logs, show, retry, cancel):
+    cli.add_command(command)
 
 
 def _store(results: Path, scratch: Path, study: str) -> "Store":

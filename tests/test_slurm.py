@@ -61,6 +61,12 @@ def study(slurm, tmp_path):
     wait_for(lambda: not held(name))
 
 
+def at_once(jobs: list[str]) -> None:
+    """SLURM lets a job that is queued again wait for two minutes; do not."""
+    for job in jobs:
+        subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], capture_output=True)
+
+
 def limited(folder: Path, limit: int) -> None:
     path = folder / "clusters" / "two-node-test.yaml"
     path.write_text(f"{path.read_text()}array_limit: {limit}\n")
@@ -143,6 +149,34 @@ def test_a_grid_runs_as_one_array_and_gives_the_inline_numbers(slurm, tmp_path):
     assert "everything is done already" in harness(tmp_path, "submit", *words, "cluster")
 
 
+def test_cancelled_trainings_do_not_rise_again_and_a_retry_brings_them_back(study, tmp_path):
+    words = ("submit", "grids/convergence.yaml", "--scale", "smoke", "--study", study, "--profile", "two-node-test")
+    harness(tmp_path, *words)
+    jobs = [job.id for job in held(study)]
+    assert "End 2 jobs" in harness(tmp_path, "cancel", study, fails=True)  # nobody says yes
+    assert len(held(study)) == 2
+    harness(tmp_path, "cancel", study, "--yes")
+    for job in jobs:  # as an operator might, or SLURM after a node's failure
+        subprocess.run(["scontrol", "requeue", job], capture_output=True)
+    wait_for(lambda: at_once(jobs) or not held(study))
+    assert not found(tmp_path, study)
+    said = harness(tmp_path, "status", study)
+    assert said.count(" failed: cancelled, SLURM job ") == 2
+    assert f"harness retry {study} --only cancelled" in said
+    assert "no training failed so" in harness(tmp_path, "retry", study, "--failed", "--profile", "two-node-test")
+    harness(
+        tmp_path, "retry", study, "--only", "cancelled", "--set", "resources.hours=0.3", "--profile", "two-node-test"
+    )
+    wait_for(lambda: len(found(tmp_path, study)) == 8)
+    assert len(found(tmp_path, study)) == 8
+    run = next(tmp_path.glob(f"results/{study}/*/spec.json")).parent.name
+    assert "Job completed successfully" in harness(tmp_path, "logs", run)
+    shown = harness(tmp_path, "show", run)
+    assert f"harness run grids/convergence.yaml --scale smoke --study {study}" in shown
+    assert '"slurm_job_id"' in shown
+    assert '"fid"' in shown
+
+
 @pytest.fixture
 def steady(tmp_path):
     """Two trainings of some twenty seconds, and their numbers where nothing disturbs them."""
@@ -194,15 +228,9 @@ def test_a_training_that_is_disturbed_goes_on_and_gives_the_same_numbers(slurm, 
     jobs = at_step(tmp_path, "cluster", 200)
     for job in jobs:
         subprocess.run([*disturb, job], check=True)
-
-    def at_once() -> None:
-        """SLURM lets a job that is queued again wait for two minutes."""
-        for job in jobs:
-            subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], capture_output=True)
-
     wait_for(lambda: len(list(tmp_path.glob("scratch/cluster/*/latest.json"))) == 2)
     assert all(200 < json.loads(p.read_text())["step"] < 2000 for p in tmp_path.glob("scratch/cluster/*/latest.json"))
-    wait_for(lambda: at_once() or len(found(tmp_path, "cluster")) == 8)
+    wait_for(lambda: at_once(jobs) or len(found(tmp_path, "cluster")) == 8)
     assert found(tmp_path, "cluster") == found(tmp_path, "inline")
     assert logs(tmp_path, "cluster") == logs(tmp_path, "inline")
     assert attempts(tmp_path, "cluster") == [2, 2]

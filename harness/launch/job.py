@@ -4,6 +4,7 @@ The same callable runs inline, in the local pool and under SLURM. It is the only
 house; what needs torch is imported when it runs.
 """
 
+import os
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -18,6 +19,7 @@ from harness import imported
 from harness.errors import Diverged, UserError
 from harness.files import read_json, remove_temporaries, write_json
 from harness.grid import Run
+from harness.launch.failures import class_of
 from harness.launch.heart import Heart
 from harness.resolve import SettingError, check_resources
 from harness.spec import EvalSpec, Resources, TrainSpec, canonical, eval_id, train_id
@@ -121,6 +123,8 @@ class Job:
             try:
                 if not world.decide(self.missing):
                     return Outcome("done", "nothing was missing")
+                if world.decide(self.cancelled):
+                    return Outcome("skipped", "cancelled")
                 with self._alone(world):
                     return self._work(world)
             except Timeout:
@@ -157,10 +161,18 @@ class Job:
             lock.release()
 
     def checkpoint(self, *_: Any) -> Any:
-        """Tell submitit what to queue again after a preemption or a time limit: the same job."""
+        """Tell submitit what to queue again after a preemption or a time limit: the same job, unless cancelled."""
         from submitit.helpers import DelayedSubmission
 
-        return DelayedSubmission(self)
+        return None if self.cancelled() else DelayedSubmission(self)
+
+    def cancelled(self) -> bool:
+        """Tell whether `harness cancel` has ended the job of SLURM's that this is."""
+        from harness.launch.submission import read_submission
+
+        record = read_submission(self.store, self.train_id)
+        ours = os.environ.get("SUBMITIT_EXECUTOR") == "slurm"
+        return ours and record is not None and record.cancelled
 
     def fail(self, error: BaseException) -> Outcome:
         """Store a failure where the collector finds it."""
@@ -169,7 +181,7 @@ class Job:
         kind = _state(error)
         message = str(error) if isinstance(error, UserError | Diverged) else f"{type(error).__name__}: {error}"
         content = {
-            "class": "diverged" if kind == "diverged" else "error",
+            "class": class_of(error),
             "message": message,
             "traceback": "".join(traceback.format_exception(error)),
             "step": beat.get("step") if isinstance(beat, dict) else None,

@@ -177,3 +177,15 @@ def load_profile(name: str, folder: Path = FOLDER) -> tuple[Profile, dict[str, L
     profile = validate_document(KINDS[executor], document)
     said = {"resources": document.content.get("resources", {})}
     return profile, flatten(said, document)
+
+
+def load_slurm_profile(name: str | None) -> tuple[SlurmProfile, dict[str, Leaf]]:
+    """Read the profile of a SLURM cluster; without a name, SLURM with its own defaults.
+
+    Raises:
+        UserError: as `load_profile`, and for a profile of another executor.
+    """
+    profile, layer = load_profile(name) if name else (SlurmProfile(), {})
+    if not isinstance(profile, SlurmProfile):
+        raise UserError(f"--profile {name}: its executor is {profile.executor}; this command needs slurm")
+    return profile, layer

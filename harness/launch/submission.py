@@ -161,6 +161,8 @@ def _known(jobs: Sequence[Job], held: Collection[Queued]) -> tuple[Sent, list[Jo
     """Tell the jobs that SLURM holds from those that are to be sent; note those that it holds with less to measure."""
     sent, todo = Sent(), []
     for job in jobs:
+        if not job.missing():  # it ended since somebody looked, and before SLURM was asked
+            continue
         submission = read_submission(job.store, job.train_id)
         if submission is None or submission.found(held) is None:
             todo.append(job)
