@@ -20,7 +20,8 @@ from harness.engine.build import build_objective
 from harness.engine.data import ImageDataset
 from harness.engine.train import Trainee, matmul_precision
 from harness.method.objective import draw
-from harness.spec import Data, MeanFlowSettings, Model, Optimizer, Regularizer, Resources, TrainSpec
+from harness.settings import Data, MeanFlowSettings, Optimizer, Resources
+from harness.spec import Model, Regularizer, TrainSpec
 
 Precision = Literal["fp32", "bf16"]
 SIZES = {"S": (12, 384, 6), "B": (12, 768, 12), "L": (24, 1024, 16), "XL": (28, 1152, 16)}  # depth, width, heads

@@ -18,7 +18,7 @@ from training_step import Precision, random_data, spec
 from harness.engine.distributed import device, joined
 from harness.engine.train import Trainee
 from harness.place import Place
-from harness.spec import Resources
+from harness.settings import Resources
 
 KINDS = {"1 process × 1 thread": (1, 1), "2 processes × 1 thread": (2, 1), "1 process × 2 threads": (1, 2)}
 

@@ -6,9 +6,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cluster_commands import cancel, dry_run_option, logs, print_conditions, profile_option, retry, show
-from harness.data_commands import data, data_option, encode
+from harness.cluster_commands import (
+    cancel,
+    doctor,
+    dry_run_option,
+    logs,
+    only_option,
+    print_conditions,
+    profile_option,
+    retry,
+    show,
+)  # fmt: skip
+from harness.data_commands import data, encode
 from harness.errors import UserError
+from harness.measure_commands import measure
+from harness.options import FOLDER, data_option, results_option, scratch_option
 from harness.weights_commands import weights
 
 if TYPE_CHECKING:
@@ -16,10 +28,6 @@ if TYPE_CHECKING:
     from harness.launch.job import Job
     from harness.store import Store
 
-FOLDER = click.Path(path_type=Path, file_okay=False)
-results_option = click.option("--results", type=FOLDER, default="results", show_default=True, envvar="HARNESS_RESULTS")
-scratch_option = click.option("--scratch", type=FOLDER, default="scratch", show_default=True, envvar="HARNESS_SCRATCH",
-                              help="Folder for checkpoints and caches: large, and not committed.")  # fmt: skip
 reports_option = click.option("--reports", type=FOLDER, default="reports", show_default=True, envvar="HARNESS_REPORTS")
 scale_option = click.option("--scale", required=True, help="Name of a file in the grids' scales/ folder.")
 study_option = click.option("--study", help="Name of the study's folder; by default the scale's name.")
@@ -99,15 +107,16 @@ def run(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tuple
 @scratch_option
 @data_option
 @profile_option
+@only_option
 @dry_run_option
 def submit(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tuple[str, ...], results: Path,
-           scratch: Path, data: Path, profile: str | None, dry_run: bool) -> None:  # fmt: skip
+           scratch: Path, data: Path, profile: str | None, only: str | None, dry_run: bool) -> None:  # fmt: skip
     """Send GRIDS to a cluster's queue, one array for each set of equal resources; the nodes must see the folders.
 
     What waits in the queue or runs already is not sent again.
     """
     from harness.cluster_commands import send, show_texts
-    from harness.launch.job import jobs_for
+    from harness.launch.job import jobs_for, measurements
     from harness.launch.profile import LocalProfile, SlurmProfile, load_profile
     from harness.launch.submission import check_slurm
 
@@ -115,7 +124,9 @@ def submit(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tu
     folders = (results.absolute(), scratch.absolute(), data.absolute())
     tables, store = _tables(grids, scale, overrides, layer), _store(*folders[:2], study or scale)
     jobs = jobs_for((run for table in tables for run in table.runs), store, folders[2])
-    show = show_texts(said, [job for job in jobs if job.missing()], store)
+    places = {path.parent for path in grids}
+    missing = [job for job in jobs if job.missing()]
+    show = show_texts(said, measurements(missing) if only else missing, store, places)
     if dry_run:
         click.echo("\n".join(show))
         return
@@ -123,12 +134,15 @@ def submit(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tu
         check_slurm()
     threads = 1 if isinstance(said, LocalProfile) and said.jobs > 1 else None
     todo, store = _prepare(grids, scale, study, overrides, *folders, threads, layer=layer)
+    todo = measurements(todo) if only else todo
     if not todo:
-        click.echo(f"{store.root}: everything is done already.")
+        click.echo(
+            f"{store.root}: {'nothing that is trained lacks a measurement' if only else 'everything is done already'}."
+        )
     elif isinstance(said, LocalProfile):
         _run_here(todo, store, said.jobs)
     else:
-        send(said, todo, store)
+        send(said, todo, store, places)
 
 
 @cli.command()
@@ -162,24 +176,26 @@ def collect(study: str, results: Path, scratch: Path, reports: Path) -> None:
 
 
 @cli.command()
-@study_argument
+@click.argument("study", required=False)
+@click.option("--compare", "compared", nargs=2, metavar="A B", help="Set two studies side by side instead.")
 @results_option
 @scratch_option
 @reports_option
-def report(study: str, results: Path, scratch: Path, reports: Path) -> None:
-    """Write STUDY's report: the paper's tables with our numbers beside the paper's."""
-    from harness.files import check_writable
-    from harness.report.page import report as make_report
+def report(study: str | None, compared: tuple[str, str] | None, results: Path, scratch: Path, reports: Path) -> None:
+    """Write STUDY's report: the paper's tables with our numbers beside the paper's.
 
-    store = _store(results, scratch, study)
-    check_writable("--reports", reports)
-    click.echo(f"Report: {make_report(store, reports).absolute().as_uri()}")
+    Beside the page lie its tables as LaTeX, Markdown and CSV, all that it says as report.json, and summary.md.
+    """
+    from harness.report_commands import make_reports
+
+    make_reports(study, compared, results, scratch, reports)
 
 
 cli.add_command(data)
 cli.add_command(encode)
 cli.add_command(weights)
-for command in (logs, show, retry, cancel):
+cli.add_command(measure)
+for command in (logs, show, retry, cancel, doctor):
     cli.add_command(command)
 
 
@@ -201,6 +217,7 @@ def _prepare(grids: tuple[Path, ...], scale: str, study: str | None, overrides: 
              processes: int | None = None, layer: "Layer | None" = None) -> tuple[list["Job"], "Store"]:  # fmt: skip
     """Check everything that can be checked before anything runs or is written; return the jobs that lack something."""
     from harness.files import check_writable
+    from harness.launch.check import check
     from harness.launch.job import jobs_for
 
     tables, store = _tables(grids, scale, overrides, layer), _store(results, scratch, study or scale)
@@ -210,14 +227,7 @@ def _prepare(grids: tuple[Path, ...], scale: str, study: str | None, overrides: 
     check_writable("--scratch", scratch)
     runs = [run for table in tables for run in table.runs]
     todo = _would_run([job for job in jobs_for(runs, store, data, threads) if job.missing()])
-    for job in todo:
-        job.check_shares(processes)
-    alike = {
-        (job.train.data, job.train.weights, job.resources, *{e.evaluation for e in job.evaluations}): job
-        for job in todo
-    }
-    for job in alike.values():
-        job.check()
+    check(todo, processes)
     for path, table in zip(grids, tables, strict=True):
         store.record_grid(table.name, path, scale, list(overrides))
     return todo, store

@@ -1,18 +1,14 @@
 """What the command line does with a cluster."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from harness.data_commands import data_option
 from harness.errors import UserError
 from harness.launch.failures import CAUSES
-
-FOLDER = click.Path(path_type=Path, file_okay=False)
-results_option = click.option("--results", type=FOLDER, default="results", show_default=True, envvar="HARNESS_RESULTS")
-scratch_option = click.option("--scratch", type=FOLDER, default="scratch", show_default=True, envvar="HARNESS_SCRATCH")
+from harness.options import data_option, results_option, scratch_option
 
 if TYPE_CHECKING:
     from harness.grid import Layer
@@ -22,10 +18,12 @@ if TYPE_CHECKING:
 
 profile_option = click.option("--profile", envvar="HARNESS_PROFILE",
                               help="Name of a file in clusters/; without it, SLURM with its own defaults.")  # fmt: skip
+only_option = click.option("--only", type=click.Choice(["eval"]),
+                           help="eval: only measure what is trained already, as jobs of one process.")  # fmt: skip
 dry_run_option = click.option("--dry-run", is_flag=True, help="Print the sbatch files; send and write nothing.")
 
 
-def show_texts(profile: "Profile", jobs: Sequence["Job"], store: "Store") -> list[str]:
+def show_texts(profile: "Profile", jobs: Sequence["Job"], store: "Store", grids: Collection[Path]) -> list[str]:
     """Return what a submission would send, for a person to read; refuses what the profile's cluster cannot give."""
     from harness.launch.profile import LocalProfile
     from harness.launch.submission import texts
@@ -34,14 +32,14 @@ def show_texts(profile: "Profile", jobs: Sequence["Job"], store: "Store") -> lis
         return [f"{store.root}: everything is done already."]
     if isinstance(profile, LocalProfile):
         return [f"{len(jobs)} trainings on this machine, {profile.jobs} at once"]
-    return list(texts(jobs, profile, store.scratch / store.study / "slurm"))
+    return list(texts(jobs, profile, grids))
 
 
-def send(profile: "SlurmProfile", todo: Sequence["Job"], store: "Store") -> None:
-    """Send the jobs to SLURM, and say what became of them."""
+def send(profile: "SlurmProfile", todo: Sequence["Job"], store: "Store", grids: Collection[Path]) -> None:
+    """Send the jobs to SLURM, and say what became of them; `grids`: the folders of their grid files."""
     from harness.launch.submission import submit
 
-    sent = submit(todo, profile, store.scratch / store.study / "slurm")
+    sent = submit(todo, profile, grids)
     if sent.known:
         click.echo(f"{len(sent.known)} trainings are in the queue already and were left there")
     if sent.without:
@@ -145,7 +143,25 @@ def retry(study: str, failed: bool, only: str | None, overrides: tuple[str, ...]
     if not todo:
         click.echo(f"{store.root}: no training failed so.")
         return
-    send(said, todo, store)
+    nodes = _failed_nodes(todo)
+    said = said.model_copy(update={"exclude": (*said.exclude, *nodes)})
+    send(said, todo, store, {Path(grid["grid"]).parent for grid in store.grids()})
+
+
+def _failed_nodes(jobs: Sequence["Job"]) -> list[str]:
+    """Return the nodes that failed under earlier jobs of some trainings, and tell of them."""
+    from harness.launch.queue import failed_nodes
+    from harness.launch.submission import read_submission
+
+    records = [read_submission(job.store, job.train_id) for job in jobs]
+    try:
+        nodes = failed_nodes([record.job for record in records if record and record.job])
+    except UserError as error:
+        click.echo(f"No node is left out, for nobody tells which failed: {error}", err=True)
+        return []
+    if nodes:
+        click.echo(f"Left out, for they failed: {', '.join(nodes)}")
+    return nodes
 
 
 @click.command()
@@ -177,3 +193,53 @@ def show(run: str, results: Path, scratch: Path) -> None:
     from harness.launch.output import describe, find_run
 
     click.echo(describe(find_run(results, scratch, run), run))
+
+
+@click.command()
+@click.argument("grids", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--scale", help="Name of a file in the grids' scales/ folder; needed with GRIDS.")
+@click.option("--wait", default=300.0, show_default=True, help="Seconds to wait for the job on the nodes.")
+@results_option
+@scratch_option
+@data_option
+@profile_option
+def doctor(grids: tuple[Path, ...], scale: str | None, wait: float, results: Path, scratch: Path, data: Path,
+           profile: str | None) -> None:  # fmt: skip
+    """Examine a SLURM cluster before the first job: exits with 1 where something is wrong.
+
+    Asks SLURM and compares the profile with what it says; then sends one small job to two nodes, which look for GPUs,
+    for what GRIDS need (data sets and weights; nothing is downloaded), whether files are replaced atomically between
+    them, and whether they can add up gradients.
+
+    \b
+    harness doctor --profile ours
+    harness doctor grids/table2.yaml --scale imagenet256 --profile ours
+    """
+    from harness.grid import load_table
+    from harness.launch.doctor import Cluster, examine_here, examine_nodes
+    from harness.launch.examination import Finding
+    from harness.launch.job import jobs_for
+    from harness.launch.profile import load_slurm_profile
+    from harness.store import Store
+
+    if bool(grids) != bool(scale):
+        raise UserError("doctor: GRIDS and --scale belong together")
+    said, layer = load_slurm_profile(profile)
+    runs = [run for path in grids for run in load_table(path, str(scale), (), layer).runs]
+    jobs = jobs_for(runs, Store(results.absolute(), scratch.absolute(), "doctor"), data.absolute())
+    cluster = Cluster(said, results.absolute(), scratch.absolute(), tuple(jobs))
+    wrong = 0
+
+    def tell(finding: Finding) -> None:
+        nonlocal wrong
+        wrong += not finding.right
+        click.echo(f"{'✓' if finding.right else '✗'} {finding.what}: {finding.words}")
+
+    for finding in examine_here(cluster):
+        tell(finding)
+    if wrong:
+        raise UserError(f"doctor: {wrong} wrong; mend them first, for the rest needs a job on the nodes")
+    for finding in examine_nodes(cluster, {path.parent for path in grids}, wait):
+        tell(finding)
+    if wrong:
+        raise SystemExit(1)

@@ -4,9 +4,7 @@ from pathlib import Path
 
 import click
 
-FOLDER = click.Path(path_type=Path, file_okay=False)
-data_option = click.option("--data", type=FOLDER, default="data", show_default=True, envvar="HARNESS_DATA",
-                           help="Folder of the data sets.")  # fmt: skip
+from harness.options import data_option
 
 
 @click.group()

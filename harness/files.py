@@ -1,5 +1,6 @@
 """Files that are never half written, and readers that never trip over one that is."""
 
+import hashlib
 import json
 import os
 import tempfile
@@ -42,14 +43,28 @@ def check_writable(flag: str, folder: Path) -> None:
     Raises:
         UserError: naming the command-line flag that gave the folder.
     """
-    existing = folder.absolute()
-    while not existing.exists():
-        existing = existing.parent
+    existing = nearest_existing(folder)
     try:
         with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
         raise UserError(f"{flag} {folder}: cannot write in {existing}: {error.strerror}") from None
+
+
+def nearest_existing(folder: Path) -> Path:
+    """Return the folder itself, or what is there of the way to it."""
+    folder = folder.absolute()
+    return next(place for place in (folder, *folder.parents) if place.exists())
+
+
+def sha256_of(*paths: Path) -> str:
+    """Return the sha256 of files' bytes, one file after the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(1 << 24):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def remove_temporaries(folder: Path) -> None:

@@ -17,7 +17,9 @@ from harness.gridfile import CONFIDENCE as CONFIDENCE  # what a reader of tables
 from harness.gridfile import SOURCES as SOURCES
 from harness.gridfile import At, GridFile, PaperValue, ScaleFile, read_grid, words
 from harness.resolve import SettingError, resolve
-from harness.spec import EvalSpec, Family, Resources, Scale, Settings, TrainSpec, eval_id, train_id
+from harness.scale import Scale
+from harness.settings import Family, Resources, Settings
+from harness.spec import EvalSpec, TrainSpec, eval_id, train_id
 from harness.values import read_seeds
 
 Layer = dict[str, Leaf]

@@ -9,8 +9,9 @@ from pydantic import BeforeValidator, Field
 
 from harness.document import Document, Keys, read_document, validate_document
 from harness.errors import UserError, nearest
-from harness.spec import Family, Frozen, Scale
-from harness.values import Real, Seeds
+from harness.scale import Scale
+from harness.settings import Family
+from harness.values import Frozen, Real, Seeds
 
 At = tuple[tuple[str, str], ...]
 

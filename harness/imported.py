@@ -14,7 +14,8 @@ from pydantic import Field, ValidationError
 
 from harness.errors import UserError, nearest
 from harness.files import read_json
-from harness.spec import Frozen, Model, Process, TrainSpec
+from harness.spec import Model, Process, TrainSpec
+from harness.values import Frozen
 
 Part = Literal["raw", "ema", "model", "state_dict"]
 

@@ -8,23 +8,9 @@ from typing import cast, get_args
 
 from harness import imported
 from harness.errors import UserError
-from harness.spec import (
-    OWN_ENCODER,
-    Alignment,
-    Consistency,
-    EvalSpec,
-    Family,
-    Model,
-    Patch,
-    Process,
-    Regularizer,
-    Resources,
-    SamplerSettings,
-    Scale,
-    Settings,
-    Size,
-    TrainSpec,
-)
+from harness.scale import Patch, Scale, Size
+from harness.settings import OWN_ENCODER, Family, Resources, SamplerSettings, Settings
+from harness.spec import Alignment, Consistency, EvalSpec, Model, Process, Regularizer, TrainSpec
 from harness.values import Block
 
 PROCESSES: dict[Family, Process] = {

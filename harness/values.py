@@ -1,13 +1,19 @@
-"""What a single setting may be: a number that is one, the words for blocks, a list of seeds."""
+"""What a single setting may be (a number that is one, words for blocks, a list of seeds), and the model it is in."""
 
 import itertools
 import re
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, PlainValidator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
 
 Block = int | str
 BLOCK_WORDS = "legal: the number of a block from 1, k/n (that share of the depth), last"
+
+
+class Frozen(BaseModel):
+    """A model that cannot change and refuses keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
 def refuse_bool(value: Any) -> Any:

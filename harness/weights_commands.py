@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.errors import UserError, nearest
+from harness.options import FOLDER, results_option, scratch_option
 
 if TYPE_CHECKING:
     from harness.imported import Network
-    from harness.spec import Family
+    from harness.settings import Family
 
 PUBLISHED: tuple["Family", ...] = ("SiT", "DiT", "MF")  # families whose checkpoints are published
 FILE = click.Path(path_type=Path)
-FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
 @click.group()
@@ -49,8 +49,8 @@ def import_(file: Path, name: str, model: str | None, scale: str, scales: Path) 
 @click.option("--format", "layout", type=click.Choice(["public", "diffusers"]), default="public", show_default=True,
               help="A checkpoint of the public code, or a DiTTransformer2DModel folder of the EMA.")  # fmt: skip
 @click.option("--step", type=click.IntRange(min=0), help="Step of a run; by default the last one kept.")
-@click.option("--results", type=FOLDER, default="results", show_default=True, envvar="HARNESS_RESULTS")
-@click.option("--scratch", type=FOLDER, default="scratch", show_default=True, envvar="HARNESS_SCRATCH")
+@results_option
+@scratch_option
 def export(source: str, out: Path, layout: str, step: int | None, results: Path, scratch: Path) -> None:
     """Write SOURCE, a name of imported weights or STUDY/TRAINING, as OUT."""
     from harness.engine import weights as engine

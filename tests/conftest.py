@@ -36,3 +36,12 @@ def needs():
 def cache(tmp_path_factory):
     """Return a folder in which the digits' classifier is trained once for all tests that run jobs."""
     return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def scratch(tmp_path, cache):
+    """Return a scratch folder, tmp_path / "scratch", in which the digits' classifier need not be trained again."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    (folder / ".cache").symlink_to(cache)
+    return folder

@@ -20,24 +20,16 @@ from harness.engine.train import Trainee, train
 from harness.errors import UserError
 from harness.files import read_json, read_jsonl, write_json
 from harness.grid import load_table
+from harness.launch.check import check
 from harness.launch.facts import facts_of, record_facts
 from harness.launch.job import Job
 from harness.method import flow
 from harness.method.alignment import Alignment
 from harness.method.randomness import generator
 from harness.resolve import SettingError, resolve
+from harness.settings import Data, MeanFlowSettings, Optimizer, OwnEncoder, Resources
 from harness.spec import Alignment as AlignmentSpec
-from harness.spec import (
-    Data,
-    MeanFlowSettings,
-    Model,
-    Optimizer,
-    OwnEncoder,
-    Regularizer,
-    Resources,
-    TrainSpec,
-    train_id,
-)
+from harness.spec import Model, Regularizer, TrainSpec, train_id
 from harness.store import Store
 
 GRIDS = Path(__file__).parents[1] / "grids"
@@ -438,7 +430,7 @@ def test_a_job_makes_its_encoder_and_goes_on_with_it(tmp_path, monkeypatch):
             store, tmp_path, train, (aligned.evaluation.model_copy(update={"step": step}),), aligned.resources, 1
         )
 
-    job(2).check()
+    check([job(2)])
     assert job(2)().state == "done"
     folder = store.run_folder(job(2).train_id)
     record = read_json(folder / "facts.json")

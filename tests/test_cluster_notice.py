@@ -10,10 +10,12 @@ import pytest
 
 from harness.engine import checkpoint
 from harness.engine.data import ImageDataset
+from harness.engine.distributed import ALONE, World
 from harness.engine.train import train
 from harness.files import read_jsonl
 from harness.launch.notice import Notice
-from harness.spec import Data, Model, Optimizer, Resources, TrainSpec
+from harness.settings import Data, Optimizer, Resources
+from harness.spec import Model, TrainSpec
 
 SPEC = TrainSpec(
     process="flow", data=Data(name="made up", channels=1, size=8, classes=10, flip=True),
@@ -69,7 +71,7 @@ def test_a_training_that_is_told_to_end_goes_on_with_the_same_weights_and_the_sa
 @pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGTERM])
 def test_a_signal_is_handed_on_when_the_checkpoint_is_written(heard, number):
     written: list[int] = []
-    with Notice(leads=True) as notice:
+    with Notice(ALONE) as notice:
         notice.attend(partial(written.append, 0))
         os.kill(os.getpid(), number)
         assert (written, heard) == ([], [])
@@ -83,18 +85,27 @@ def test_a_signal_is_handed_on_when_the_checkpoint_is_written(heard, number):
 
 
 def test_the_word_that_ends_the_job_is_not_forgotten_for_another(heard):
-    with Notice(leads=True) as notice:
+    with Notice(ALONE) as notice:
         os.kill(os.getpid(), signal.SIGUSR2)
         os.kill(os.getpid(), signal.SIGTERM)
         notice.attend(lambda: None)
     assert heard == [signal.SIGUSR2]
 
 
-def test_only_the_leading_process_under_slurm_listens(heard, monkeypatch):
-    with Notice(leads=False):
-        os.kill(os.getpid(), signal.SIGUSR2)
-        assert heard == [signal.SIGUSR2]
+def test_a_signal_to_another_process_saves_here_too(heard):
+    class Other(World):
+        def any(self, here: bool) -> bool:
+            return True
+
+    saved: list[int] = []
+    with Notice(Other(0, 2)) as notice:
+        notice.attend(partial(saved.append, 1))
+    assert (saved, heard) == ([1], [])
+
+
+def test_only_a_job_of_slurms_listens(heard, monkeypatch):
+    os.kill(os.getpid(), signal.SIGUSR2)
     monkeypatch.delenv("SUBMITIT_EXECUTOR")
-    with Notice(leads=True):
+    with Notice(ALONE):
         os.kill(os.getpid(), signal.SIGUSR2)
         assert len(heard) == 2

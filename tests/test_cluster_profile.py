@@ -10,7 +10,7 @@ import pytest
 from harness.errors import UserError
 from harness.grid import load_table
 from harness.launch.profile import SlurmProfile, load_profile
-from harness.spec import Resources
+from harness.settings import Resources
 
 ROOT = Path(__file__).parents[1]
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -25,7 +26,9 @@ from harness.engine.batches import Batches
 from harness.engine.build import build_net, build_objective
 from harness.engine.data import ImageDataset
 from harness.engine.distributed import ALONE, World, joined
+from harness.engine.encoder import Encoder
 from harness.engine.sample import Samples, sample
+from harness.engine.supervised import VisionTransformerRecipe, build
 from harness.engine.train import Trainee, train
 from harness.errors import UserError
 from harness.files import read_jsonl
@@ -33,18 +36,18 @@ from harness.grid import load_table
 from harness.launch.profile import SlurmProfile
 from harness.method.randomness import generator
 from harness.place import Place, place_from_submitit, place_from_torchrun
-from harness.spec import (
+from harness.settings import (
     Data,
-    EvalSpec,
     EvaluationSettings,
     MeanFlowSettings,
-    Model,
+    MomentMatchingSettings,
     Optimizer,
-    Regularizer,
+    OwnEncoder,
     Resources,
     SamplerSettings,
-    TrainSpec,
+    ShortcutSettings,
 )
+from harness.spec import Alignment, Consistency, EvalSpec, Model, Regularizer, TrainSpec
 
 GRIDS = Path(__file__).parents[1] / "grids"
 CPU = torch.device("cpu")
@@ -59,7 +62,11 @@ ARMS: dict[str, Regularizer | None] = {
         for kind, noise in (("dispersive", None), ("contrastive", "independent"))
     },
 }
-RUNS = [(process, arm) for process in SAMPLERS for arm in ARMS]
+ALIGNED = "dispersive and aligned"
+ARMS[ALIGNED] = ARMS["dispersive"]
+RUNS = [(process, arm) for process in SAMPLERS for arm in ("baseline", "dispersive", "contrastive")]
+RUNS += [("flow", ALIGNED), ("shortcut", "dispersive"), ("imm", "contrastive"), ("consistency", "dispersive")]
+OWN = OwnEncoder(side=16, patch=4, steps=2, batch=8, shift=0.1, mirror=False)
 
 
 def make_spec(process: str, arm: str) -> TrainSpec:
@@ -68,7 +75,13 @@ def make_spec(process: str, arm: str) -> TrainSpec:
         data=Data(name="made up", channels=1, size=8, classes=10, flip=True),
         model=Model(depth=2, width=16, heads=2, patch=4),
         regularizer=ARMS[arm],
+        alignment=Alignment(loss="cosine", coefficient=0.5, block=1, hidden=24, encoder="own-vit", own=OWN)
+        if arm == ALIGNED
+        else None,
         meanflow=MeanFlowSettings(omega=1.0, kappa=0.5) if process == "meanflow" else None,
+        shortcut=ShortcutSettings(guidance=1.5) if process == "shortcut" else None,
+        imm=MomentMatchingSettings() if process == "imm" else None,
+        consistency=Consistency(steps=16, finest=20) if process == "consistency" else None,
         optimizer=Optimizer(learning_rate=1e-4),
         batch=16,
         label_drop=0.3,
@@ -85,10 +98,18 @@ def make_dataset() -> ImageDataset:
     return ImageDataset("made up", "train", rng.integers(0, 10, 50), 10, "", images, flip=True)
 
 
+def make_encoder() -> Encoder:
+    """Return an encoder that has learned nothing, the same in every process."""
+    torch.manual_seed(0)
+    network = build(VisionTransformerRecipe(**OWN.model_dump()), make_dataset())
+    return Encoder(network, OWN.side, (0.5,), (0.5,), "bilinear", grid=2, record={})
+
+
 def train_all(folder: Path, resources: Resources, world: World = ALONE, steps: int = STEPS) -> None:
     for process, arm in RUNS:
         here = folder / process / arm
-        train(make_spec(process, arm), make_dataset(), here, here / "log", {steps}, resources, nothing, world)
+        encoder = make_encoder() if arm == ALIGNED else None
+        train(make_spec(process, arm), make_dataset(), here, here / "log", {steps}, resources, nothing, world, encoder)
 
 
 def draw(process: str, images: range, world: World = ALONE) -> Samples | None:
@@ -280,6 +301,38 @@ def test_one_killed_process_ends_both_and_the_run_goes_on_bit_for_bit(tmp_path):
         weights = kept(theirs)
         assert all(torch.equal(weight, weights[name]) for name, weight in kept(ours).items())
         assert log(ours) == log(theirs)
+
+
+@pytest.mark.slow
+def test_two_processes_that_stop_between_two_lines_of_the_log_write_the_same_next_line(tmp_path):
+    """The processes have different samples, hence sums; the checkpoint keeps those of both."""
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    assert end(start(2, whole, train_and_stop, whole, False)) == [0, 0]
+    assert end(start(2, stopped, train_and_stop, stopped, True)) == [0, 0]
+    assert checkpoint.latest_step(stopped) == 6
+    assert end(start(2, stopped, train_and_stop, stopped, False)) == [0, 0]
+    assert all(torch.equal(weight, kept(whole)[name]) for name, weight in kept(stopped).items())
+    assert [line["step"] for line in log(whole)] == [4, 8]
+    assert log(stopped) == log(whole)
+
+
+class Stopped(Exception):
+    pass
+
+
+def train_and_stop(folder: Path, stop: bool, world: World) -> None:
+    """Train with a line at every fourth step, and stop after the sixth, where asked."""
+    attended = []
+
+    def attend(save: Callable[[], None]) -> None:
+        attended.append(save)
+        if stop and len(attended) == 6:
+            save()
+            raise Stopped
+
+    spec, seldom = make_spec("flow", "dispersive"), Resources(log_every=4)
+    with suppress(Stopped):
+        train(spec, make_dataset(), folder, folder / "log", {STEPS}, seldom, nothing, world, attend=attend)
 
 
 def train_dispersive(folder: Path, world: World) -> None:

@@ -13,8 +13,9 @@ from harness.engine import checkpoint
 from harness.engine.build import build_net, build_objective
 from harness.engine.data import ImageDataset, positions
 from harness.engine.distributed import ALONE
+from harness.engine.log import Window
 from harness.engine.sample import draw_samples, labels_of, sample, to_uint8
-from harness.engine.train import Trainee, Window, train
+from harness.engine.train import Trainee, train
 from harness.errors import Diverged
 from harness.files import read_jsonl
 from harness.grid import load_table
@@ -26,21 +27,17 @@ from harness.method.losses import floor
 from harness.method.randomness import generator
 from harness.method.shortcut import Shortcut
 from harness.resolve import SAMPLERS
-from harness.spec import (
-    Consistency,
+from harness.settings import (
     Data,
-    EvalSpec,
     EvaluationSettings,
     MeanFlowSettings,
-    Model,
     MomentMatchingSettings,
     Optimizer,
-    Regularizer,
     Resources,
     SamplerSettings,
     ShortcutSettings,
-    TrainSpec,
 )
+from harness.spec import Consistency, EvalSpec, Model, Regularizer, TrainSpec
 
 GRIDS = Path(__file__).parents[1] / "grids"
 CPU = torch.device("cpu")

@@ -66,10 +66,8 @@ def test_a_checkpoint_on_the_way_is_the_shorter_run(tmp_path, data, monkeypatch)
     assert equal(weights(short), on_the_way)
 
 
-def test_measured_once_and_never_again(tmp_path, data, cache):
+def test_measured_once_and_never_again(tmp_path, data, scratch):
     job = make_jobs(tmp_path, data)[0]
-    (tmp_path / "scratch").mkdir()
-    (tmp_path / "scratch" / ".cache").symlink_to(cache)
     assert job().state == "done"
     folder = job.store.run_folder(job.train_id)
     results = sorted((folder / "evals").glob("*.json"))
@@ -93,13 +91,11 @@ def test_measured_once_and_never_again(tmp_path, data, cache):
     ("table", "label", "nfe"),
     [("figure4", "DiT-B/2", 3), ("figure4", "DiT-S/2", 6), ("table7a", "MF-B/4, 80 epochs", 1)],
 )
-def test_every_family_runs_through_the_same_job(tmp_path, data, cache, table, label, nfe):
+def test_every_family_runs_through_the_same_job(tmp_path, data, scratch, table, label, nfe):
     """NFE: three ancestral steps, twice as many with guidance, one for MeanFlow."""
     guidance = {3: (("guidance", "without"),), 6: (("guidance", "CFG 1.5"),), 1: ()}[nfe]
     cell = load_table(GRIDS / f"{table}.yaml", "smoke").cell((("model", label), *guidance, ("arm", "dispersive")))
     (job,) = jobs_for(cell.runs, Store(tmp_path / "results", tmp_path / "scratch", "study"), data)
-    (tmp_path / "scratch").mkdir()
-    (tmp_path / "scratch" / ".cache").symlink_to(cache)
     assert job().state == "done"
     (run,) = cell.runs
     assert read_json(job.store.eval_path(run.train_id, run.eval_id))["nfe"] == nfe
@@ -109,20 +105,16 @@ def test_every_family_runs_through_the_same_job(tmp_path, data, cache, table, la
 
 
 @pytest.mark.parametrize(("system", "nfe"), [("iCT-XL/2", 1), ("Shortcut-XL/2", 1), ("IMM-XL/2", 2)])
-def test_every_one_step_system_runs_through_the_same_job(tmp_path, data, cache, system, nfe):
+def test_every_one_step_system_runs_through_the_same_job(tmp_path, data, scratch, system, nfe):
     cell = load_table(GRIDS / "table7b.yaml", "smoke").cell((("system", system),))
     (job,) = jobs_for(cell.runs, Store(tmp_path / "results", tmp_path / "scratch", "study"), data)
-    (tmp_path / "scratch").mkdir()
-    (tmp_path / "scratch" / ".cache").symlink_to(cache)
     assert job().state == "done"
     (run,) = cell.runs
     assert read_json(job.store.eval_path(run.train_id, run.eval_id))["nfe"] == nfe
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_as_diverged(tmp_path, data, cache):
+def test_a_loss_that_is_not_finite_stops_the_run_as_diverged(tmp_path, data, scratch):
     job = make_jobs(tmp_path, data, "optimizer.learning_rate=1.0e+30")[0]
-    (tmp_path / "scratch").mkdir()
-    (tmp_path / "scratch" / ".cache").symlink_to(cache)
     outcome = job()
     assert outcome.state == "diverged"
     error = read_json(job.store.run_folder(job.train_id) / "error.json")
@@ -196,10 +188,8 @@ def test_a_broken_heartbeat_stops_nothing(tmp_path, data, monkeypatch, broken):
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_fails_one_run_only(tmp_path, data, cache):
+def test_a_worker_that_dies_fails_one_run_only(tmp_path, data, scratch):
     jobs = make_jobs(tmp_path, data)
-    (tmp_path / "scratch").mkdir()
-    (tmp_path / "scratch" / ".cache").symlink_to(cache)
     outcomes = {}
 
     def tell(job, outcome):
@@ -216,10 +206,8 @@ def test_a_worker_that_dies_fails_one_run_only(tmp_path, data, cache):
 
 
 @pytest.mark.slow
-def test_processes_that_share_a_run_end_together(tmp_path, data, cache):
+def test_processes_that_share_a_run_end_together(tmp_path, data, scratch):
     """One that diverges does so in both; the leading one fails, and tells why; the other one dies."""
-    (tmp_path / "scratch").mkdir()
-    (tmp_path / "scratch" / ".cache").symlink_to(cache)
     bad, good = make_jobs(tmp_path, data, "resources.processes=2")
     wild = make_jobs(tmp_path, data, "resources.processes=2", "optimizer.learning_rate=1.0e+30")[0]
     taken = bad.store.run_folder(bad.train_id) / "train.jsonl"

@@ -21,6 +21,7 @@ from harness.engine.fetch import get
 from harness.engine.photos import centre_crop
 from harness.errors import UserError
 from harness.grid import load_table
+from harness.launch.check import check
 from harness.launch.job import jobs_for
 from harness.measure.evaluate import check_measurable
 from harness.store import Store
@@ -418,7 +419,7 @@ def test_photos_to_latents_to_decoded_samples_to_fid(copied, tmp_path):
                 "evaluation.features=inception-v3-compat", "evaluation.samples=12"]  # fmt: skip
     run = load_table(grids / "table2.yaml", "smoke", settings).runs[0]
     (job,) = jobs_for([run], Store(tmp_path / "results", tmp_path / "scratch", "study"), copied)
-    job.check()
+    check([job])
     assert job().state == "done"
     result = json.loads(job.store.eval_path(run.train_id, run.eval_id).read_text())
     assert result["protocol"]["reference"] == "photos/train"

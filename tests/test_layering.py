@@ -12,7 +12,8 @@ PACKAGE = Path(__file__).parents[1] / "harness"
 TORCH_SIDE = ("harness.method", "harness.engine", "harness.measure")
 BOOKKEEPING = (
     "harness.store", "harness.grid", "harness.gridfile", "harness.resolve", "harness.document", "harness.launch",
-    "harness.report", "harness.cli",
+    "harness.report", "harness.cli", "harness.options", "harness.data_commands", "harness.weights_commands",
+    "harness.scale",
 )  # fmt: skip
 # Mathematics needs no more; what opens files, starts programs or reads clocks is not among these.
 METHOD_MAY = (

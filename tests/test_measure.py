@@ -22,9 +22,10 @@ from harness.engine.supervised import augment, build, fit, resize
 from harness.errors import UserError
 from harness.measure.classifier import RECIPES, classifier
 from harness.measure.evaluate import check_measurable, measure
-from harness.measure.features import Extractor, extractor
-from harness.measure.metrics import DIRECTIONS, compare, fid, kid, kid_subset_size, precision_recall
-from harness.measure.reference import reference_features
+from harness.measure.features import Extractor, array_features, extractor
+from harness.measure.inception import Outputs
+from harness.measure.metrics import DIRECTIONS, fid, kid, kid_subset_size, precision_recall
+from harness.measure.reference import of_dataset
 from harness.report.collect import METRICS
 
 rng = np.random.default_rng(0)
@@ -57,10 +58,8 @@ def test_fid_of_gaussians_in_closed_form() -> None:
 
 def test_equal_sets_are_at_no_distance() -> None:
     x = correlated(300, 16)
-    found = compare(x, x)
-    assert found["fid"] == pytest.approx(0, abs=1e-8 * np.trace(np.cov(x.T)))
-    assert found["precision"] == found["recall"] == 1
-    assert set(DIRECTIONS) | {"kid_std"} == set(found)
+    assert fid(x, x) == pytest.approx(0, abs=1e-8 * np.trace(np.cov(x.T)))
+    assert precision_recall(x, x) == (1, 1)
     # The reading side starts without torch and so says the directions again.
     assert {name: metric.direction for name, metric in METRICS.items()} == DIRECTIONS
 
@@ -132,8 +131,10 @@ def test_measuring_digits(data: Path, cache: Path, digits: tuple[ImageDataset, I
     train, test = digits
     noise = rng.integers(0, 256, (200, 1, 8, 8), np.uint8)
     real, unreal = (measure(x, "digits", "train", "classifier", data, cache) for x in (test.images, noise))
-    for name, direction in DIRECTIONS.items():
-        assert (real["metrics"][name] < unreal["metrics"][name]) == (direction == "lower"), name
+    assert set(real["metrics"]) == set(DIRECTIONS) - set(real["unavailable"]) | {"kid_std"}
+    assert set(real["unavailable"]) == {"sfid", "inception_score"}
+    for name in set(DIRECTIONS) - set(real["unavailable"]):
+        assert (real["metrics"][name] < unreal["metrics"][name]) == (DIRECTIONS[name] == "lower"), name
     assert real["metrics"]["fid"] < 1
     assert real["metrics"]["precision"] > 0.8
     protocol = json.loads(json.dumps(real))["protocol"]
@@ -252,25 +253,31 @@ def test_reference_features_are_cached_by_content_and_extractor(
 ) -> None:
     calls: list[int] = []
 
-    def mean_pixel(x: torch.Tensor) -> torch.Tensor:
+    def mean_pixel(x: torch.Tensor) -> Outputs:
         calls.append(len(x))
-        return x.float().mean((2, 3))
+        return Outputs(x.float().mean((2, 3)))
 
     extract = Extractor("mean-a", "", mean_pixel, torch.device("cpu"))
+
+    def features(dataset: ImageDataset, extract: Extractor) -> np.ndarray:
+        manifold = of_dataset(dataset, extract, tmp_path).manifold
+        assert manifold
+        return manifold.features
+
     _, test = digits
-    first, again = reference_features(test, extract, tmp_path), reference_features(test, extract, tmp_path)
+    first, again = features(test, extract), features(test, extract)
     np.testing.assert_allclose(first, test.images.mean((2, 3)), rtol=1e-5)
     assert np.array_equal(first, again)
     assert sum(calls) == 355
-    reference_features(dataclasses.replace(test, content="0" * 64), extract, tmp_path)
-    reference_features(test, dataclasses.replace(extract, id="mean-b"), tmp_path)
+    features(dataclasses.replace(test, content="0" * 64), extract)
+    features(test, dataclasses.replace(extract, id="mean-b"))
     assert sum(calls) == 3 * 355
     cached = tmp_path / f"reference-digits-test-{test.content[:12]}-mean-a.npy"
     cached.write_bytes(cached.read_bytes()[:-8])
     with pytest.raises(UserError, match=rf"^{cached}: damaged \(.*\); delete {cached}, and it is made again$"):
-        reference_features(test, extract, tmp_path)
+        features(test, extract)
     cached.unlink()
-    assert np.array_equal(reference_features(test, extract, tmp_path), first)
+    assert np.array_equal(features(test, extract), first)
 
 
 def test_of_two_who_want_it_at_once_one_waits(tmp_path: Path) -> None:
@@ -337,10 +344,10 @@ def test_inception_takes_grey_images_and_is_named_by_its_trunk(
 ) -> None:
     extract = extractor("inception-v3-compat", "digits", data, cache, inception_weights)
     grey = rng.integers(0, 256, (2, 1, 8, 8), np.uint8)
-    features = extract(grey)
+    features = array_features(grey, extract).pool
     assert features.shape == (2, 2048)
     assert features.dtype == np.float32
-    np.testing.assert_array_equal(features, extract(np.repeat(grey, 3, axis=1)))
+    np.testing.assert_array_equal(features, array_features(np.repeat(grey, 3, axis=1), extract).pool)
     weights = torch.load(inception_weights)
     weights["fc.weight"].zero_()
     torch.save(weights, inception_weights)

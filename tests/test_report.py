@@ -33,7 +33,8 @@ from harness.report.study import PROCESS_WORDS, facts, heading
 from harness.report.tables import Pivot, PivotCell, pivot
 from harness.report.taps import one_run_sentences, tap_note, taps_sentence
 from harness.report.words import SAMPLERS, better_or_worse, mixed_sentences, planned_sentences, state_words
-from harness.spec import Process, SamplerSettings
+from harness.settings import SamplerSettings
+from harness.spec import Process
 from harness.store import Store
 
 ROOT = Path(__file__).parents[1]
@@ -342,7 +343,7 @@ def test_markup_and_formulas_in_names_and_reasons_are_text(tmp_path: Path) -> No
     html = make_report(store, [table], tmp_path / "page").read_text(encoding="utf-8")
     page = Page(html)
     tags = Counter(tag for tag, _ in page.elements)
-    assert "script" not in tags
+    assert tags["script"] == html.count("</script>") == 1
     assert tags["style"] == html.count("</style>") == 1
     assert tags["svg"] == html.count("</svg>") == 1
     assert f"(seed 0): {HOSTILE}" in page.text
@@ -353,7 +354,10 @@ def test_markup_and_formulas_in_names_and_reasons_are_text(tmp_path: Path) -> No
 
 def test_the_page_is_whole_in_itself(full_page: Page) -> None:
     outside = [url for name in ("src", "href", "action", "poster") for url in full_page.all(name)]
-    assert {url for url in outside if not url.startswith(("#", "data:"))} == {"results.csv"}
+    assert {url for url in outside if not url.startswith(("#", "data:"))} == {
+        "results.csv", "report.json", "summary.md", "tables/all.tex",
+        *(f"tables/{name}.{suffix}" for name in TABLES for suffix in ("tex", "md", "csv")),
+    }  # fmt: skip
     ids = full_page.all("id")
     assert len(ids) == len(set(ids))
     assert {url[1:] for url in outside if url.startswith("#")} <= set(ids)
@@ -364,7 +368,7 @@ def test_the_page_is_whole_in_itself(full_page: Page) -> None:
 
 def test_tables_and_pictures_can_be_read_without_seeing_them(full_page: Page) -> None:
     tags = Counter(tag for tag, _ in full_page.elements)
-    assert tags["table"] == tags["caption"] == 1 + 4 + 4  # objectives, the four tables, their runs
+    assert tags["table"] == tags["caption"] == 2 + 1 + 4 + 1  # summary, objectives, the four tables, runs
     assert all("scope" in attributes for tag, attributes in full_page.elements if tag == "th")
     assert all(attributes["alt"] for tag, attributes in full_page.elements if tag == "img")
     labels = [attributes["aria-label"] for tag, attributes in full_page.elements if tag == "svg"]
@@ -704,11 +708,12 @@ def test_the_report_has_equal_bytes_in_any_process_and_folder_and_needs_no_torch
         done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         assert (done.returncode, done.stdout) == (0, "[] []\n"), done.stderr
         target = folder / "reports" / "synthetic"
-        assert sorted(path.name for path in target.iterdir()) == ["index.html", "results.csv"]
-        pages.append(((target / "index.html").read_bytes(), (target / "results.csv").read_bytes()))
+        pages.append({p.relative_to(target).as_posix(): p.read_bytes() for p in target.rglob("*") if p.is_file()})
     assert pages[0] == pages[1]
-    assert str(tmp_path).encode() not in pages[0][0]
-    headings = re.findall(r"<h2>(.*?)</h2>", pages[0][0].decode())
-    assert [heading.partition(".")[0] for heading in headings[1:6]] == [
+    names = ["index.html", "report.json", "results.csv", "summary.md", "tables/all.tex", "tables/table1.md"]
+    assert set(names) < set(pages[0])
+    assert not [name for name, content in pages[0].items() if str(tmp_path).encode() in content]
+    headings = re.findall(r"<h2>(.*?)</h2>", pages[0]["index.html"].decode())
+    assert [heading.partition(".")[0] for heading in headings[2:7]] == [
         "Table 1", "Table 2", "Table 3", "Table 4", "FID over training",
     ]  # fmt: skip

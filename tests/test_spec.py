@@ -7,17 +7,9 @@ from pydantic import ValidationError
 
 from harness.grid import load_table
 from harness.resolve import SettingError, resolve_blocks
-from harness.spec import (
-    EvaluationSettings,
-    Optimizer,
-    RegularizerSettings,
-    Resources,
-    Scale,
-    TrainSpec,
-    canonical,
-    eval_id,
-    train_id,
-)
+from harness.scale import Scale
+from harness.settings import EvaluationSettings, Optimizer, RegularizerSettings, Resources
+from harness.spec import TrainSpec, canonical, eval_id, train_id
 
 GRIDS = Path(__file__).parents[1] / "grids"
 

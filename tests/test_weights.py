@@ -23,6 +23,7 @@ from harness.engine.weights import export, import_file, place
 from harness.errors import UserError
 from harness.files import read_json, read_jsonl
 from harness.grid import load_scale, load_table, model_specs
+from harness.launch.dispatch import run_pool
 from harness.launch.job import jobs_for
 from harness.method import ddpm, flow, meanflow
 from harness.method.backbone import DiT
@@ -263,7 +264,8 @@ def test_a_name_is_never_given_to_other_weights(specs, tmp_path):
 
 def test_diffusers_computes_the_same_from_the_exported_folder(specs, tmp_path, monkeypatch):
     """But for its frequencies of time, which are not the public DiT's: equal at t = 0, and when mended everywhere."""
-    diffusers = pytest.importorskip("diffusers")
+    import diffusers
+
     monkeypatch.setenv("HARNESS_WEIGHTS", str(tmp_path / "weights"))
     torch.save(release(DIT), tmp_path / "a.pt")
     import_file(tmp_path / "a.pt", "dit", {"DiT-S/2": specs["DiT-S/2"]}, tmp_path / "weights")
@@ -308,12 +310,10 @@ vary: [{row: {weights: given}}]
 
 
 @pytest.fixture
-def project(tmp_path, monkeypatch, cache):
+def project(tmp_path, monkeypatch, scratch):
     """A folder with a grid of imported weights, and a file that fits SiT-S/2 at smoke."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HARNESS_WEIGHTS", raising=False)
-    (tmp_path / "scratch").mkdir()
-    (tmp_path / "scratch" / ".cache").symlink_to(cache)
     (tmp_path / "grids").mkdir()
     (tmp_path / "grids" / "imported.yaml").write_text(GRID)
     for part in ("scales", "presets"):
@@ -386,6 +386,31 @@ def test_fine_tuning_begins_from_both_and_is_another_training(project, monkeypat
     quarter = 0.25 * given["ema"][name] + 0.75 * given["model"][name]  # two steps of EMA 0.5
     torch.testing.assert_close(checkpoint.load_weights(kept, 2, "ema")[name], quarter, rtol=0, atol=1e-6)
     assert train_id(tuned.train.model_copy(update={"weights": None})) != tuned.train_id
+
+
+@pytest.mark.slow
+def test_two_processes_begin_from_them_and_align_as_one_does(project):
+    """One of the two places the weights and tells the facts; the encoder is trained once."""
+    harness("weights", "import", "given.pt", "--name", "given", "--model", "SiT-S/2", "--scale", "smoke")
+    Path("grids/imported.yaml").write_text(GRID.replace("epochs: 0", "epochs: 20"))
+    aligned = ["alignment.loss=cosine", "alignment.block=last"]
+    jobs = {}
+    for study, words in (("one", []), ("two", ["resources.processes=2"])):
+        (run,) = load_table(Path("grids/imported.yaml"), "smoke", [*aligned, *words]).runs
+        store = Store(Path("results"), Path("scratch"), study)
+        (jobs[study],) = jobs_for([run], store, Path("data"))
+    outcomes = []
+    run_pool(list(jobs.values()), 1, lambda job, outcome: outcomes.append(outcome))
+    assert [outcome.state for outcome in outcomes if outcome] == ["done", "done"]
+    assert jobs["one"].train_id == jobs["two"].train_id
+    folders = [job.store.run_folder(job.train_id) for job in jobs.values()]
+    facts, logs = [read_json(f / "facts.json") for f in folders], [read_jsonl(f / "train.jsonl") for f in folders]
+    assert facts[0] == facts[1]
+    assert facts[0]["projector_parameters"] > 0
+    assert len(logs[0]) == 5
+    for line, line2 in zip(*logs, strict=True):
+        told = ("denoising", "alignment", "gradient_norm")
+        assert [line[name] for name in told] == pytest.approx([line2[name] for name in told], rel=1e-3)
 
 
 # Millions of parameters, for patches 8, 4 and 2, as Table 4 of DiT prints them: of what is trained.

@@ -3,7 +3,6 @@
 A folder is recognised by its files, and known by their sha256. What reads it is imported when it is read.
 """
 
-import hashlib
 import importlib.util
 import json
 import pickle
@@ -17,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.errors import UserError
+from harness.files import sha256_of
 
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 PARTS = ("encoder", "decoder")
@@ -38,12 +38,7 @@ class Found:
 
     def sha256(self) -> str:
         """Return the sha256 of the files' bytes, one after the other."""
-        digest = hashlib.sha256()
-        for path in self.files:
-            with path.open("rb") as file:
-                while block := file.read(1 << 24):
-                    digest.update(block)
-        return digest.hexdigest()
+        return sha256_of(*self.files)
 
 
 @dataclass(frozen=True)

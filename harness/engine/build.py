@@ -15,8 +15,9 @@ from harness.method.meanflow import MeanFlow
 from harness.method.objective import Objective, Process
 from harness.method.objective import Regularizer as MethodRegularizer
 from harness.method.shortcut import Shortcut
+from harness.settings import Resources
 from harness.spec import Process as ProcessName
-from harness.spec import Regularizer, Resources, TrainSpec
+from harness.spec import Regularizer, TrainSpec
 
 TWO_TIMES: tuple[ProcessName, ...] = ("meanflow", "shortcut", "imm")
 TIME_SCALES: dict[ProcessName, float] = {"imm": imm.TIME_SCALE, "consistency": consistency.TIME_SCALE}

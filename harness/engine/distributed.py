@@ -46,6 +46,14 @@ class World:
         dist.broadcast_object_list(said, src=0, device=torch.device("cpu"))
         return said[0]  # type: ignore[return-value]
 
+    def any(self, here: bool) -> bool:
+        """Tell, in all processes, whether it is so in one of them."""
+        if self.size == 1:
+            return here
+        said = torch.tensor(int(here))  # on the CPU: the GPU's queue is not waited for
+        dist.all_reduce(said, dist.ReduceOp.MAX)
+        return bool(said)
+
     def mean(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the means of scalars over the processes, the same in each; all must have the same names."""
         if self.size == 1 or not terms:
@@ -53,6 +61,13 @@ class World:
         values = torch.stack([terms[name].float() for name in sorted(terms)])
         dist.all_reduce(values)
         return dict(zip(sorted(terms), values / self.size, strict=True))
+
+    def all_gather(self, part: T) -> list[T]:
+        """Return what every process has, in the order of ranks, in all of them."""
+        parts: list[T] = [part] * self.size
+        if self.size > 1:
+            dist.all_gather_object(parts, part)
+        return parts
 
     def gather(self, part: Tensor) -> list[Tensor]:
         """Return every process's tensor on the CPU, all of one shape, in the leading process; nothing in the others."""

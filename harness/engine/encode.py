@@ -23,7 +23,7 @@ from harness.engine.convert import READERS, content_hash
 from harness.engine.photos import Crops, Photos, collate, open_photos
 from harness.engine.vae import FOLDER
 from harness.errors import UserError
-from harness.files import read_json, write_json
+from harness.files import nearest_existing, read_json, write_json
 
 BATCH = 32  # images through the encoder at once; not an option, as the last bits of the latents depend on it
 SHARD = 1024  # images between two notes of progress; a multiple of BATCH
@@ -149,10 +149,7 @@ def _done(encoding: Encoding, recipe: dict[str, Any]) -> int:
 def _check_disk(encoding: Encoding, shapes: Shapes, done: int) -> None:
     need = sum(dtype.itemsize * int(np.prod(shape)) for dtype, shape in shapes.values())
     need = need * (len(encoding.photos) - done) // len(encoding.photos)
-    existing = encoding.folder.absolute()
-    while not existing.exists():
-        existing = existing.parent
-    free = shutil.disk_usage(existing).free
+    free = shutil.disk_usage(nearest_existing(encoding.folder)).free
     if free < need:
         raise UserError(f"{encoding.folder}: {need / 1e9:,.1f} GB are needed, {free / 1e9:,.1f} GB are free there")
 

@@ -20,7 +20,9 @@ from torch import Tensor, nn
 from harness.engine.data import Dataset, load_images
 from harness.engine.supervised import VisionTransformerRecipe, trained
 from harness.errors import UserError
-from harness.spec import OWN_ENCODER, Alignment, OwnEncoder, TrainSpec
+from harness.files import sha256_of
+from harness.settings import OWN_ENCODER, OwnEncoder
+from harness.spec import Alignment, TrainSpec
 
 FOLDER = "encoders"  # of the data folder: files of weights, known by their sha256
 
@@ -162,9 +164,8 @@ def weights_file(said: Alignment, data: Path) -> Path:
     """
     files = sorted(path for path in (data / FOLDER).glob("*") if path.is_file())
     for path in files:
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() == said.weights:
-                return path
+        if sha256_of(path) == said.weights:
+            return path
     held = ", ".join(path.name for path in files) or "nothing"
     raise UserError(f"alignment.weights: no file of sha256 {said.weights} in {data / FOLDER} (it holds {held})")
 

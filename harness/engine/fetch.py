@@ -16,6 +16,7 @@ from harness.engine.sources import (
     read_latent_meta,
 )
 from harness.errors import UserError, nearest
+from harness.files import sha256_of
 
 # sha256 of the IDX files inside the four published archives; the wrapping .gz differs from copy to copy.
 FASHION_MNIST_SHA256 = {
@@ -121,10 +122,10 @@ def _recognised(path: Path) -> str:
     Raises:
         UserError: none of them.
     """
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    sha256 = sha256_of(path)
     if sha256.startswith(INCEPTION_SHA256):
         return "the published file by its sha256"
-    from harness.measure.features import load_inception, trunk_hash
+    from harness.measure.inception import load_inception, trunk_hash
 
     trunk = trunk_hash(load_inception(path))
     if trunk != INCEPTION_TRUNK:

@@ -21,7 +21,8 @@ from harness.method import consistency, ddpm, flow, imm, meanflow, shortcut
 from harness.method.backbone import DiT
 from harness.method.guidance import CountedNet, Interval, guided
 from harness.method.randomness import generator
-from harness.spec import EvalSpec, Process, SamplerSettings, TrainSpec
+from harness.settings import SamplerSettings
+from harness.spec import EvalSpec, Process, TrainSpec
 
 TILE = 64
 Decode = Callable[[Tensor], np.ndarray]  # samples (N, C, H, W) → images uint8 (N, C, H, W)

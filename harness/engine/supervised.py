@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from harness.engine.cache import claim
 from harness.engine.convert import own_file
 from harness.engine.data import ImageDataset, positions
-from harness.files import replace, write_json
+from harness.files import replace, sha256_of, write_json
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def _make(
     network = fit(recipe, train)
     tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     replace(path, lambda temporary: save_file(tensors, temporary))
-    weights = hashlib.sha256(path.read_bytes()).hexdigest()
+    weights = sha256_of(path)
     write_json(record_path, {"accuracy": accuracy(network, recipe, test), "weights": weights, **made_of})
 
 
@@ -113,7 +113,7 @@ def _read(recipe: Recipe, train: ImageDataset, record_path: Path) -> Trained:
         record = json.loads(record_path.read_text())
         weights, _ = record["weights"], record["accuracy"]
     with own_file(path, record_path):
-        if hashlib.sha256(path.read_bytes()).hexdigest() != weights:
+        if sha256_of(path) != weights:
             raise ValueError(f"its sha256 is not the one in {record_path.name}")
         network.load_state_dict(load_file(path))
     return Trained(network.eval().requires_grad_(False), recipe.side, record)

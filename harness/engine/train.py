@@ -5,13 +5,10 @@ order of the data are drawn for the whole batch whatever is done with it. Severa
 give the mean of their gradients: the mean over the regulariser's groups, as the paper's devices do.
 """
 
-import json
-import math
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -26,11 +23,10 @@ from harness.engine.build import build_objective, equip_blocks
 from harness.engine.data import Dataset
 from harness.engine.distributed import ALONE, World, device
 from harness.engine.encoder import Encoder
-from harness.errors import Diverged
-from harness.files import read_jsonl, write_bytes
-from harness.method.losses import floor
+from harness.engine.log import Window, append, cut, floor_of
 from harness.method.objective import LearnsFromAverage, Objective
-from harness.spec import Resources, TrainSpec
+from harness.settings import Resources
+from harness.spec import TrainSpec
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 DEFAULT = Resources()
@@ -148,54 +144,6 @@ class Trainee:
         self.optimizer.load_state_dict(content)
 
 
-@dataclass
-class Window:
-    """Loss terms since the last line of the log, summed on the device so that a step waits for nothing."""
-
-    floor: float | None
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    steps: int = 0
-    start: float = field(default_factory=time.perf_counter)
-
-    def add(self, terms: dict[str, Tensor]) -> None:
-        """Add one step's terms."""
-        self.steps += 1
-        for name, term in terms.items():
-            self.sums[name] = self.sums[name] + term if name in self.sums else term.clone()
-
-    def state(self) -> dict[str, Tensor]:
-        """Return what a training that stops between two lines of the log needs to write the same next line.
-
-        Of several processes' sums only the leading one's are kept, and stand for all.
-        """
-        clock = {"steps": torch.tensor(self.steps), "seconds": torch.tensor(time.perf_counter() - self.start)}
-        return {f"window.{n}": t for n, t in clock.items()} | {f"window.sum.{n}": t for n, t in self.sums.items()}
-
-    def restore(self, tensors: dict[str, Tensor], device: torch.device) -> None:
-        """Take back what `state` gave; a checkpoint at a line of the log has nothing of it."""
-        if "window.steps" not in tensors:
-            return
-        self.steps = int(tensors["window.steps"])
-        self.start = time.perf_counter() - float(tensors["window.seconds"])
-        sums = {name.removeprefix("window.sum."): t for name, t in tensors.items() if name.startswith("window.sum.")}
-        self.sums = {name: t.to(device) for name, t in sums.items()}
-
-    def line(self, step: int, batch: int, gradient_norm: float, world: World = ALONE) -> dict[str, float]:
-        """Return the log's line: means over the window and over the processes, which must all ask for it.
-
-        Raises:
-            Diverged: a term, or the gradient, is not finite.
-        """
-        means = {name: float(total) / self.steps for name, total in world.mean(self.sums).items()}
-        wrong = [name for name, value in (means | {"gradient_norm": gradient_norm}).items() if not math.isfinite(value)]
-        if wrong:
-            raise Diverged(f"{', '.join(wrong)} not finite between steps {step - self.steps + 1} and {step}")
-        if "regularizer" in means and self.floor is not None:
-            means["above_floor"] = means["regularizer"] - self.floor
-        speed = self.steps * batch / (time.perf_counter() - self.start)
-        return {"step": step, **means, "gradient_norm": gradient_norm, "images_per_second": round(speed, 1)}
-
-
 def train(
     spec: TrainSpec,
     dataset: Dataset,
@@ -214,7 +162,7 @@ def train(
     that lie before the checkpoint are trained for in a folder of their own, so that nothing stored is lost.
     A spec that begins from imported weights finds them kept as those of step 0.
     `beat(step)` is called after every step. All processes of the world must call this; the leading one writes.
-    `attend(save)` is called after every step in the leading process: who must end it soon calls `save` before.
+    `attend(save)` is called after every step: who must end the training soon calls `save` before, in all processes.
     `encoder`: the frozen one that the spec aligns with.
 
     Raises:
@@ -270,7 +218,7 @@ def _advance(
 ) -> None:
     """Train from the checkpoint in `state` to the last of the wanted steps, and keep their weights in `kept`."""
     trainee = Trainee(spec, device(), resources, world, encoder)
-    window = Window(_floor(trainee))
+    window = Window(floor_of(trainee.objective.regularizer))
     step, last = _resume(trainee, state, log, window, world), max(wanted)
     if spec.weights and step == 0:
         trainee.begin(kept)
@@ -283,21 +231,22 @@ def _advance(
         beat(step)
         if step in wanted or step % resources.log_every == 0:
             line = window.line(step, spec.batch, trainee.gradient_norm(), world)
-            window = Window(_floor(trainee))
+            window = Window(floor_of(trainee.objective.regularizer))
             if world.leads:
-                _append(log, line)
+                append(log, line)
                 if step in wanted:
                     checkpoint.save_weights(kept, step, trainee.weights())
                 if step == last or time.monotonic() - saved > 60 * resources.checkpoint_minutes:
                     checkpoint.save_state(state, step, trainee.state())
                     saved = time.monotonic()
-        if world.leads:
-            attend(partial(_save, state, step, trainee, window))
+        attend(partial(_save, state, step, trainee, window, world))
 
 
-def _save(folder: Path, step: int, trainee: Trainee, window: Window) -> None:
-    """Write a checkpoint between two lines of the log."""
-    checkpoint.save_state(folder, step, trainee.state() | window.state())
+def _save(folder: Path, step: int, trainee: Trainee, window: Window, world: World) -> None:
+    """Write a checkpoint between two lines of the log; all processes must call this."""
+    unsaid = window.state(world)
+    if world.leads:
+        checkpoint.save_state(folder, step, trainee.state() | unsaid)
 
 
 def _resume(trainee: Trainee, folder: Path, log: Path, window: Window, world: World) -> int:
@@ -306,21 +255,7 @@ def _resume(trainee: Trainee, folder: Path, log: Path, window: Window, world: Wo
     if step:
         tensors = checkpoint.load_state(folder)
         trainee.restore(tensors, step)
-        window.restore(tensors, trainee.device)
+        window.restore(tensors, trainee.device, world)
     if world.leads:
-        lines = [line for line in read_jsonl(log) if line["step"] <= step]
-        write_bytes(log, "".join(json.dumps(line) + "\n" for line in lines).encode())
+        cut(log, step)
     return step
-
-
-def _floor(trainee: Trainee) -> float | None:
-    """Return the smallest value the regulariser can take; only the dispersive form's is known in closed form."""
-    regularizer = trainee.objective.regularizer
-    if regularizer is None or regularizer.kind != "dispersive":
-        return None
-    return floor(regularizer.potential, regularizer.group)
-
-
-def _append(log: Path, line: dict[str, float]) -> None:
-    with log.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from harness.engine import checkpoint
 from harness.engine.layouts import SUFFIXES, Parts, Tensors, differences, read_parts, remarks, to_network
 from harness.errors import UserError
-from harness.files import replace, write_json
+from harness.files import replace, sha256_of, write_json
 from harness.imported import (
     Imported,
     Network,
@@ -47,7 +47,7 @@ def import_file(path: Path, name: str, candidates: Mapping[str, TrainSpec], root
         parts=tuple(parts),
         remarks=remarks(next(iter(parts.values())), network),
         sha256=digest,
-        origin=Origin(file=path.name, sha256=_file_hash(path)),
+        origin=Origin(file=path.name, sha256=sha256_of(path)),
     )
     _save(parts, tensors_path(root, name))
     write_json(description_path(root, name), held.model_dump(mode="json"))
@@ -84,11 +84,6 @@ def content_hash(parts: Parts) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _file_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _flat(parts: Parts) -> Tensors:

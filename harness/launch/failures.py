@@ -1,15 +1,27 @@
 """Why a run is not done: the class of a failure, from what the run wrote and from what SLURM says of its job's end."""
 
+import errno
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from harness.errors import Diverged, UserError
 
 FailureClass = Literal[
-    "out of memory", "time limit", "preempted", "node", "diverged", "bad data", "bug", "cancelled", "killed"
+    "out of memory",
+    "time limit",
+    "preempted",
+    "node",
+    "disk full",
+    "diverged",
+    "bad data",
+    "bug",
+    "cancelled",
+    "killed",
 ]
 
-CAUSES = ("out of memory", "time limit", "preempted", "node", "killed", "bad data", "bug")  # that a retry may mend
+# What a retry may mend.
+CAUSES = ("out of memory", "time limit", "preempted", "node", "disk full", "killed", "bad data", "bug")
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 # SLURM's word for the end of a job that wrote nothing about it itself.
 ENDS: Mapping[str, FailureClass] = {
@@ -44,6 +56,8 @@ def class_of(error: BaseException) -> FailureClass:
         return "time limit"
     if type(error).__name__ == "WorkerError":
         return "killed"
+    if isinstance(error, OSError) and error.errno in FULL:
+        return "disk full"
     if isinstance(error, UserError):
         return "bad data"
     return "bug"
@@ -61,6 +75,8 @@ def remedy(kind: FailureClass, study: str) -> str:
         return f"harness logs --failed {study} shows where; mend it, then: harness retry {study} --only bug"
     if kind == "bad data":
         return f"mend what the message says, then: harness retry {study} --only 'bad data'"
+    if kind == "disk full":
+        return f"make room in the folders of results and scratch, then: harness retry {study} --only 'disk full'"
     if kind == "diverged":
         return "the same seed diverges again; change the learning rate or the regulariser"
     if kind == "cancelled":

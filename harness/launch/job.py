@@ -1,35 +1,33 @@
 """One training and its measurements, idempotent: it makes whatever its folder still lacks.
 
-The same callable runs inline, in the local pool and under SLURM. It is the only file that sees both halves of the
-house; what needs torch is imported when it runs.
+The same callable runs inline, in the local pool and under SLURM. Here, and in what is beside it to check and record a
+job, the two halves of the house meet; what needs torch is imported when it runs.
 """
 
 import os
 import time
-import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from filelock import FileLock, Timeout
 
 from harness import imported
-from harness.errors import Diverged, UserError
+from harness.errors import Diverged
 from harness.files import read_json, remove_temporaries, write_json
 from harness.grid import Run
-from harness.launch.failures import class_of
-from harness.launch.heart import Heart
-from harness.resolve import SettingError, check_resources
-from harness.spec import EvalSpec, Resources, TrainSpec, canonical, eval_id, train_id
+from harness.launch import thumbnails
+from harness.launch.record import record_failure, recorded
+from harness.settings import Resources
+from harness.spec import EvalSpec, TrainSpec, canonical, eval_id, train_id
 from harness.store import Store
 
 if TYPE_CHECKING:
     from harness.engine.distributed import World
     from harness.engine.encoder import Encoder
 
-THUMBNAILS = (2, 10)
 Say = Callable[[str, int], None]  # what is being done, and the training's step
 
 
@@ -72,44 +70,6 @@ class Job:
         """Tell whether the training diverged before: it would again."""
         error = read_json(self.store.run_folder(self.train_id) / "error.json")
         return isinstance(error, dict) and error.get("class") == "diverged"
-
-    def check_shares(self, processes: int | None) -> None:
-        """Refuse a training that its processes cannot share; processes: how many they are, if not as the spec says.
-
-        Raises:
-            UserError: naming the setting to mend.
-        """
-        try:
-            check_resources(self.train, self.resources, processes)
-        except SettingError as error:
-            raise UserError(f"{error.key}: {error}") from None
-
-    def check(self) -> None:
-        """Refuse now what could only fail later, at the end of a long training.
-
-        Raises:
-            UserError: the data set is missing or is not the one described, or a measurement could not be made.
-        """
-        from harness.engine.data import load
-        from harness.engine.encoder import check_encoder
-        from harness.engine.vae import check_decoder
-        from harness.measure.evaluate import check_measurable
-
-        if self.train.weights:
-            imported.find(self.weights, self.train.weights)
-        said = self.train.data
-        dataset = load(said.name, "train", self.data, said.flip)
-        found, expected = (*dataset.shape, dataset.classes), (said.channels, said.size, said.size, said.classes)
-        if found != expected:
-            raise UserError(
-                f"data set {said.name}: its files in {self.data} hold images of {found[:3]} in {found[3]} classes, "
-                f"the scale says {expected[:3]} in {expected[3]}"
-            )
-        check_decoder(said.name, self.data)
-        if self.train.alignment:
-            check_encoder(self.train.alignment, dataset, self.data)
-        for evaluation in {e.evaluation for e in self.evaluations}:
-            check_measurable(said.name, evaluation.reference, evaluation.features, self.data)
 
     def __call__(self) -> Outcome:
         """Make what is missing, together with the processes that share the run; all of them must call this.
@@ -175,50 +135,25 @@ class Job:
         return ours and record is not None and record.cancelled
 
     def fail(self, error: BaseException) -> Outcome:
-        """Store a failure where the collector finds it."""
-        folder = self.store.run_folder(self.train_id)
-        beat = read_json(folder / "heartbeat.json")
-        kind = _state(error)
-        message = str(error) if isinstance(error, UserError | Diverged) else f"{type(error).__name__}: {error}"
-        content = {
-            "class": class_of(error),
-            "message": message,
-            "traceback": "".join(traceback.format_exception(error)),
-            "step": beat.get("step") if isinstance(beat, dict) else None,
-            "time": time.time(),
-        }
-        write_json(folder / "error.json", content)
-        (folder / "heartbeat.json").unlink(missing_ok=True)
-        return Outcome(kind, message)
+        """Store a failure where the collector finds it; on a full disk it is only told."""
+        try:
+            message = record_failure(self.store.run_folder(self.train_id), error)
+        except OSError as unwritten:
+            message = f"{error}; this could not be stored: {unwritten}"
+        return Outcome(_state(error), message)
 
     def _work(self, world: "World") -> Outcome:
         import torch
 
         torch.set_num_threads(self.threads)
         if world.leads:
-            with self._recorded(world.size) as heart:
+            folder = self.store.run_folder(self.train_id)
+            remove_temporaries(self.store.scratch_folder(self.train_id))
+            with recorded(folder, self.train, self.steps, self.threads, world.size) as heart:
                 self._make(world, heart.set)
         else:
             self._make(world, lambda phase, step: None)
         return Outcome("done")
-
-    @contextmanager
-    def _recorded(self, processes: int) -> Iterator[Heart]:
-        """Write into the run's folder what is trained, where and with what, and that it is alive."""
-        from harness.launch.provenance import now, provenance
-
-        folder = self.store.run_folder(self.train_id)
-        for place in (folder, self.store.scratch_folder(self.train_id)):
-            remove_temporaries(place)
-        (folder / "error.json").unlink(missing_ok=True)
-        write_json(folder / "spec.json", self.train.model_dump(mode="json", by_alias=True, exclude_none=True))
-        environment = read_json(folder / "env.json") or {"attempts": []}
-        environment["attempts"].append(provenance(self.threads) | {"processes": processes})
-        write_json(folder / "env.json", environment)
-        with Heart(folder / "heartbeat.json", self.steps) as heart:
-            yield heart
-        environment["attempts"][-1]["end"] = now()
-        write_json(folder / "env.json", environment)
 
     def _make(self, world: "World", say: Say) -> None:
         """Train and measure; of a training that diverges, measure what it was good for before."""
@@ -245,11 +180,11 @@ class Job:
 
         scratch = self.store.scratch_folder(self.train_id)
         if self.train.weights:
-            place(self.train, self.weights, scratch)
+            world.decide(lambda: place(self.train, self.weights, scratch))
         steps = {e.step for e in world.decide(self.missing)}
         dataset = load(self.train.data.name, "train", self.data, self.train.data.flip)
         log, encoder = self.store.run_folder(self.train_id) / "train.jsonl", self._encoder(steps, world)
-        with Notice(world.leads) as notice:
+        with Notice(world) as notice:
             train(
                 self.train, dataset, scratch, log, steps, self.resources, lambda step: say("training", step), world,
                 encoder, notice.attend,
@@ -290,7 +225,7 @@ class Job:
             samples.images, self.train.data.name, evaluation.reference, evaluation.features,
             data_root=self.data, cache_root=self.store.scratch / ".cache", device=samples.device,
         )  # fmt: skip
-        save_thumbnails(path.with_suffix(".png"), samples.images)
+        thumbnails.save_thumbnails(path.with_suffix(".png"), samples.images)
         seconds = {"sample": round(sampled - start, 2), "measure": round(time.perf_counter() - sampled, 2)}
         write_json(path, {
             "train_id": self.train_id,
@@ -299,7 +234,7 @@ class Job:
             **measured,
             "nfe": samples.nfe,
             "seconds": seconds,
-            "thumbnails": {"rows": THUMBNAILS[0], "columns": THUMBNAILS[1]},
+            "thumbnails": {"rows": thumbnails.ROWS, "columns": thumbnails.COLUMNS},
         })  # fmt: skip
 
 
@@ -307,23 +242,18 @@ def _state(error: BaseException) -> Literal["failed", "diverged"]:
     return "diverged" if isinstance(error, Diverged) else "failed"
 
 
-def save_thumbnails(path: Path, images: Any, side: int = 64) -> None:
-    """Write the first images, uint8 (N, C, H, W), as one PNG of `THUMBNAILS` tiles, none larger than `side`."""
-    import numpy as np
-    from PIL import Image
+def measurements(jobs: Iterable[Job]) -> list[Job]:
+    """Return what of the jobs needs no training, its weights being kept, as jobs of one process each."""
+    from harness.engine.checkpoint import weights_path
 
-    from harness.files import replace
-
-    rows, columns = THUMBNAILS
-    _, channels, height, width = images.shape
-    blank = np.zeros((rows * columns, channels, height, width), np.uint8)
-    blank[: min(len(images), rows * columns)] = images[: rows * columns]
-    sheet = blank.reshape(rows, columns, channels, height, width).transpose(0, 3, 1, 4, 2)
-    sheet = sheet.reshape(rows * height, columns * width, channels)
-    picture = Image.fromarray(sheet[..., 0] if channels == 1 else sheet[..., :3])
-    if height > side:
-        picture = picture.resize((columns * side, rows * side), Image.Resampling.BOX)
-    replace(path, lambda temporary: picture.save(temporary, format="PNG", optimize=True))
+    found = []
+    for job in jobs:
+        folder = job.store.scratch_folder(job.train_id)
+        ready = tuple(e for e in job.missing() if weights_path(folder, e.step).is_file())
+        alone = {"nodes": 1, "processes": 1, "gpus": min(job.resources.gpus, 1)}
+        if ready:
+            found.append(replace(job, evaluations=ready, resources=job.resources.model_copy(update=alone)))
+    return found
 
 
 def jobs_for(runs: Iterable[Run], store: Store, data: Path, threads: int | None = None) -> list[Job]:

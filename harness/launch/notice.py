@@ -9,7 +9,10 @@ import os
 import signal
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.engine.distributed import World
 
 Handler = Callable[[int, FrameType | None], Any]
 
@@ -17,17 +20,17 @@ Handler = Callable[[int, FrameType | None], Any]
 class Notice:
     """Listens while a training runs; the signals' own handlers act as soon as the checkpoint is written.
 
-    Outside of a training there is nothing to save, and submitit's handlers hear the signals as ever; so they do in
-    the processes that do not lead, where they wait for what the leading one does.
+    Outside of a training there is nothing to save, and submitit's handlers hear the signals as ever. Of several
+    processes all must listen, for the sums of all are saved, and a signal does not reach them at the same step.
     """
 
-    def __init__(self, leads: bool) -> None:
-        self.leads = leads
+    def __init__(self, world: "World") -> None:
+        self.world = world
         self.asked: int | None = None
         self.before: dict[int, Handler] = {}
 
     def __enter__(self) -> "Notice":
-        if self.leads and os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
+        if os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
             for number in (signal.SIGUSR2, signal.SIGTERM):
                 before = signal.signal(number, self._hear)
                 assert callable(before), f"submitit listens to signal {number}"
@@ -37,16 +40,19 @@ class Notice:
     def __exit__(self, kind: object, *_: object) -> None:
         for number, before in self.before.items():
             signal.signal(number, before)
-        if kind is None and self.asked is not None:  # it came after the last step
-            self.before[self.asked](self.asked, None)
+        if kind is None:  # it came after the last step
+            self._hand_on()
 
     def attend(self, save: Callable[[], None]) -> None:
-        """Between two training steps: where a signal has come, save, and hand it on."""
-        if self.asked is None:
-            return
+        """Between two training steps, in all processes: where a signal has come to one, save, and hand it on."""
+        if self.before and self.world.any(self.asked is not None):
+            save()
+            self._hand_on()
+
+    def _hand_on(self) -> None:
         number, self.asked = self.asked, None
-        save()
-        self.before[number](number, None)
+        if number is not None:
+            self.before[number](number, None)
 
     def _hear(self, number: int, _: FrameType | None) -> None:
         if self.asked != signal.SIGUSR2:  # which ends the job, and must not be forgotten for a SIGTERM after it

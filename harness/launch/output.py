@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.errors import UserError, closest
 from harness.files import read_json
-from harness.launch.submission import read_submission
+from harness.launch.submission import logs_of, read_submission
 from harness.store import IDENTITY, Store
 
 
@@ -38,7 +38,7 @@ def log_of(store: Store, train_id: str) -> Path:
     job = record.job if record else None
     if job is None:
         raise UserError(f"{train_id}: no job of SLURM's made this training; 'harness show {train_id}' tells the rest")
-    path = store.scratch / store.study / "slurm" / job / f"{job}_0_log.out"
+    path = logs_of(store) / job / f"{job}_0_log.out"
     if not path.is_file():
         raise UserError(f"{train_id}: its job {job} has written nothing yet ({path})")
     return path

@@ -9,8 +9,8 @@ from pydantic import AfterValidator, Field
 
 from harness.document import Leaf, flatten, read_document, validate_document
 from harness.errors import UserError, nearest
-from harness.spec import Frozen, Resources
-from harness.values import Count, Positive, Whole
+from harness.settings import Resources
+from harness.values import Count, Frozen, Positive, Whole
 
 FOLDER = Path("clusters")
 MINUTE_EARLY = 60  # sbatch(1), --signal: "the signal may be sent up to 60 seconds earlier than specified"

@@ -8,6 +8,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from harness.files import read_json
+from harness.launch.snapshot import SOURCE
+
 PACKAGES = ("torch", "torchvision", "timm", "torch-fidelity", "numpy", "safetensors", "scikit-learn", "submitit")
 
 
@@ -16,7 +19,7 @@ def provenance(threads: int) -> dict[str, Any]:
     return {
         "start": now(),
         "end": None,
-        **_source(),
+        **source(),
         "host": platform.node(),
         "device": _device(),
         "threads": threads,
@@ -40,9 +43,15 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _source() -> dict[str, Any]:
-    """Return commit and whether tracked files differ from it; unknown outside a git checkout."""
+def source() -> dict[str, Any]:
+    """Return commit and whether tracked files differ from it; unknown outside a git checkout.
+
+    In a submission's copy of the code they are those of the checkout it was taken from.
+    """
     folder = Path(__file__).parent
+    kept = read_json(folder.parent / SOURCE)
+    if isinstance(kept, dict):
+        return kept
 
     def git(*words: str) -> str | None:
         try:

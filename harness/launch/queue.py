@@ -8,6 +8,11 @@ from dataclasses import dataclass
 from harness.errors import UserError
 
 DEFAULT_ARRAY_LIMIT = 1001  # MaxArraySize where slurm.conf does not say it
+# squeue remembers a job for some minutes after its end (MinJobAge).
+ENDED = {
+    "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED",
+    "TIMEOUT",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -18,23 +23,29 @@ class Queued:
     name: str
     state: str
 
+    @property
+    def ended(self) -> bool:
+        """Tell whether it is over."""
+        return self.state in ENDED
 
-def queued() -> list[Queued]:
-    """Return this user's jobs that wait, run or are ending, each element of an array by itself.
+
+def listed() -> list[Queued]:
+    """Return this user's jobs, each element of an array by itself, and those that ended in the last minutes.
 
     Raises:
         UserError: SLURM does not answer.
     """
     said = ask("squeue", "--me", "--noheader", "--array", "--states=all", "--format=%i|%T|%j")
-    jobs = [Queued(id, name, state) for id, state, name in (line.split("|", 2) for line in said.splitlines())]
-    return [job for job in jobs if job.state not in ENDED]
+    return [Queued(id, name, state) for id, state, name in (line.split("|", 2) for line in said.splitlines())]
 
 
-# squeue remembers a job for some minutes after its end (MinJobAge).
-ENDED = {
-    "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED",
-    "TIMEOUT",
-}  # fmt: skip
+def queued() -> list[Queued]:
+    """Return this user's jobs that wait, run or are ending.
+
+    Raises:
+        UserError: SLURM does not answer.
+    """
+    return [job for job in listed() if not job.ended]
 
 
 def array_limit() -> int:
@@ -53,12 +64,39 @@ def ends(ids: Collection[str]) -> dict[str, str]:
     Raises:
         UserError: accounting does not answer.
     """
+    states = {id: state for id, state, _ in _accounts(ids)}
+    return {id: states[id] for id in ids if id in states}
+
+
+def failed_nodes(ids: Collection[str]) -> list[str]:
+    """Return the nodes that failed under jobs, also where SLURM then gave the job another.
+
+    Of the nodes of one job those count that are out of work now, where there are any.
+
+    Raises:
+        UserError: SLURM or its accounting does not answer.
+    """
+    lists = {nodes for id, state, nodes in _accounts(ids, "--duplicates") if id in ids and state == "NODE_FAIL"}
+    if not lists:
+        return []
+    told = [line.split() for line in ask("sinfo", "--noheader", "--Node", "--format=%N %t").splitlines()]
+    working = {name for name, state in told if state in ("idle", "mix", "alloc", "comp", "plnd", "resv")}
+    found: set[str] = set()
+    for nodes in lists:
+        names = set(ask("scontrol", "show", "hostnames", nodes).split())
+        found |= names - working or names if len(names) > 1 else names
+    return sorted(found)
+
+
+def _accounts(ids: Collection[str], *flags: str) -> list[tuple[str, str, str]]:
+    """Return what accounting knows of jobs: id, state and nodes."""
     if not ids:
-        return {}
+        return []
     arrays = ",".join(sorted({id.partition("_")[0] for id in ids}))
-    said = ask("sacct", "--noheader", "--allocations", "--parsable2", "--format=JobID,State", f"--jobs={arrays}")
-    states = dict(line.split("|", 1) for line in said.splitlines())
-    return {id: states[id].partition(" ")[0] for id in ids if id in states}  # "CANCELLED by 0"
+    columns = "--format=JobID,State,NodeList"
+    said = ask("sacct", "--noheader", "--allocations", "--parsable2", *flags, columns, f"--jobs={arrays}")
+    rows = [line.split("|", 2) for line in said.splitlines()]
+    return [(id, state.partition(" ")[0], nodes) for id, state, nodes in rows]  # "CANCELLED by 0"
 
 
 def cancel(ids: Collection[str]) -> None:

@@ -1,7 +1,7 @@
 """Sending jobs to SLURM, each once: what was sent is recorded beside the checkpoints, before it is sent.
 
 scratch/<study>/<train_id>/submission.json   which job of SLURM's makes this training
-scratch/<study>/slurm/                       submitit's files, and the jobs' output: <job>/<job>_0_log.out
+scratch/<study>/slurm/                       submitit's files, the jobs' output (<job>/<job>_0_log.out), and their code
 """
 
 import itertools
@@ -23,6 +23,7 @@ from harness.files import read_json, write_json
 from harness.launch.job import Job
 from harness.launch.profile import SlurmProfile
 from harness.launch.queue import DEFAULT_ARRAY_LIMIT, Queued, array_limit, cancel, queued
+from harness.launch.snapshot import Snapshot, snapshot
 from harness.place import TORCHRUN
 from harness.spec import eval_id
 from harness.store import Store
@@ -94,8 +95,8 @@ class Sent:
         return list(dict.fromkeys(id.partition("_")[0] for id in self.ids))
 
 
-def arrays_of(jobs: Sequence[Job], profile: SlurmProfile, limit: int) -> list[Array]:
-    """Cut jobs into arrays of equal resources, none larger than `limit`.
+def arrays_of(jobs: Sequence[Job], profile: SlurmProfile, limit: int, code: Snapshot) -> list[Array]:
+    """Cut jobs into arrays of equal resources, none larger than `limit`, that run `code`.
 
     Raises:
         UserError: the profile's cluster cannot give what a job asks.
@@ -107,17 +108,25 @@ def arrays_of(jobs: Sequence[Job], profile: SlurmProfile, limit: int) -> list[Ar
         for first in range(0, len(alike), limit):
             part = alike[first : first + limit]
             token = f"{part[0].store.study}-{uuid.uuid4().hex[:12]}"
-            arrays.append(Array(token, part, profile.parameters(resources, token, len(part))))
+            parameters = profile.parameters(resources, token, len(part))
+            parameters["setup"] = [*parameters["setup"], code.setup]
+            arrays.append(Array(token, part, parameters))
     return arrays
 
 
-def texts(jobs: Sequence[Job], profile: SlurmProfile, logs: Path) -> Iterator[str]:
+def logs_of(store: Store) -> Path:
+    """Return the folder of a study's jobs in SLURM."""
+    return store.scratch / store.study / "slurm"
+
+
+def texts(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path]) -> Iterator[str]:
     """Yield the sbatch files that `submit` would send; nothing is asked of SLURM, nor written."""
     from submitit.slurm.slurm import _make_sbatch_string
 
+    logs = logs_of(jobs[0].store)
     limit = DEFAULT_ARRAY_LIMIT if profile.array_limit == "auto" else profile.array_limit
     command = f"{sys.executable} -u -m submitit.core._submit {logs / '%j'}"
-    for array in arrays_of(jobs, profile, limit):
+    for array in arrays_of(jobs, profile, limit, snapshot(grids, logs)):
         count = len(array.jobs) if len(array.jobs) > 1 else None
         yield _make_sbatch_string(command=command, folder=logs / "%j", map_count=count, **array.parameters)
 
@@ -132,18 +141,21 @@ def check_slurm() -> None:
         raise UserError("submit: no SLURM here ('srun' is not on PATH); 'harness run' runs the same grid locally")
 
 
-def submit(jobs: Sequence[Job], profile: SlurmProfile, logs: Path) -> Sent:
-    """Send to SLURM the jobs that it does not hold already.
+def submit(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path]) -> Sent:
+    """Send to SLURM the jobs of one study that it does not hold already; `grids`: the folders of their grid files.
 
     Raises:
         UserError: there is no SLURM here, or it refused an array; those before it are sent, recorded and told.
     """
     check_slurm()
+    logs = logs_of(jobs[0].store)
     logs.mkdir(parents=True, exist_ok=True)
     with FileLock(logs / "lock"):  # a second terminal waits, and then finds the first one's jobs
         sent, todo = _known(jobs, queued())
         limit = array_limit() if profile.array_limit == "auto" else profile.array_limit
-        arrays = arrays_of(todo, profile, limit)
+        code = snapshot(grids, logs)
+        arrays = arrays_of(todo, profile, limit, code)
+        code.take()
         for number, array in enumerate(arrays, 1):
             try:
                 sent.ids += _send(array, logs)
@@ -193,7 +205,7 @@ def _send(array: Array, logs: Path) -> list[str]:
     executor = SlurmExecutor(folder=logs / "%j", max_num_timeout=ATTEMPTS)
     executor.update_parameters(**array.parameters)
     try:
-        with _own_environment(), executor.batch():
+        with own_environment(), executor.batch():
             sent = [executor.submit(job) for job in array.jobs]
     except (FailedJobError, FailedSubmissionError) as error:
         _take_back(array, before)
@@ -219,7 +231,7 @@ def _take_back(array: Array, before: Sequence[Any]) -> None:
 
 
 @contextmanager
-def _own_environment() -> Iterator[None]:
+def own_environment() -> Iterator[None]:
     """Hide from sbatch, which hands its environment to the job, what describes the calling shell's own job.
 
     SBATCH_… would overrule the profile, and a shell inside an allocation has the SLURM_… of that.

@@ -1,21 +1,22 @@
-"""The two networks whose features are compared: a data set's own classifier, and FID's Inception-v3."""
+"""The networks whose features are compared, and the one pass over images that gives all that the metrics need."""
 
-import hashlib
-import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from harness.engine.data import load_images
+from harness.engine.distributed import ALONE, World
 from harness.errors import UserError
 from harness.measure.classifier import classifier
+from harness.measure.frechet import Moments, Statistics
+from harness.measure.images import Images, of_array
+from harness.measure.inception import INCEPTION, Inception, Outputs, inception_weights, load_inception, trunk_hash
 
-INCEPTION = "inception-v3-compat"
-BATCH = 128
+BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -24,16 +25,53 @@ class Extractor:
 
     id: str
     note: str  # for people
-    network: Callable[[Tensor], Tensor]  # uint8 (B, C, H, W) → float32 (B, D)
+    network: Callable[[Tensor], Outputs]  # of uint8 (B, C, H, W)
     device: torch.device
+    batch: int = BATCH
+    no_spatial: str = "these features have no positions"  # why there is no sFID; "" where there is one
+    no_logits: str = "it is defined on Inception's classes"  # why there is no Inception Score; "" where there is one
 
-    @torch.no_grad()
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Return the features, float32 (N, D), of uint8 images (N, C, H, W)."""
-        assert images.dtype == np.uint8, images.dtype
-        # A copy of each batch, as torch does not take memory that is mapped for reading only.
-        batches = (torch.from_numpy(np.array(images[i : i + BATCH])) for i in range(0, len(images), BATCH))
-        return torch.cat([self.network(batch.to(self.device)).float().cpu() for batch in batches]).numpy()
+
+@dataclass(frozen=True)
+class Features:
+    """The features of a set of images; None where the extractor has no such thing."""
+
+    pool: np.ndarray  # float32 (N, D)
+    spatial: Statistics | None = None
+    logits: np.ndarray | None = None  # float32 (N, classes)
+
+
+@torch.no_grad()
+def extract(images: Images, extractor: Extractor, world: World = ALONE) -> Features:
+    """Return the features of images in one pass, the work shared among the processes; all of them get all of it.
+
+    Only the pooled features and the logits are kept for each image; the spatial ones enter sums.
+
+    Raises:
+        UserError: an image cannot be read.
+    """
+    start, stop = (images.count * r // world.size for r in (world.rank, world.rank + 1))
+    pools, logits, moments = [], [], Moments()
+    for batch in images.batches(extractor.batch, start, stop):
+        outputs = extractor.network(torch.from_numpy(batch).to(extractor.device))
+        pools.append(outputs.pool.float().cpu())
+        if outputs.spatial is not None:
+            moments.update(outputs.spatial)
+        if outputs.logits is not None:
+            logits.append(outputs.logits.float().cpu())
+    parts = world.all_gather((pools, moments, logits))
+    for _, others, _ in parts[1:]:
+        parts[0][1].merge(others)
+    return Features(
+        torch.cat([x for pools, _, _ in parts for x in pools]).numpy(),
+        None if extractor.no_spatial else parts[0][1].statistics(),
+        None if extractor.no_logits else torch.cat([x for _, _, logits in parts for x in logits]).numpy(),
+    )
+
+
+def array_features(images: np.ndarray, extractor: Extractor) -> Features:
+    """Return the features of uint8 images (N, C, H, W) in memory."""
+    return extract(of_array(images, "array"), extractor)
 
 
 def extractor(
@@ -53,59 +91,23 @@ def extractor(
     raise UserError(f"features '{name}' are unknown; legal: classifier, {INCEPTION}")
 
 
-def inception_weights(data: Path) -> Path:
-    """Return where a data folder holds Inception's weights.
-
-    Raises:
-        UserError: it does not.
-    """
-    path = data / f"{INCEPTION}.pth"
-    if not path.is_file():
-        raise UserError(f"features {INCEPTION}: no weights at {path}; run: harness data get {INCEPTION}")
-    return path
-
-
 def _classifier(dataset: str, data: Path, cache: Path, device: torch.device) -> Extractor:
     train, test = (load_images(dataset, split, data) for split in ("train", "test"))
     chosen = classifier(train, test, cache)
     chosen.network.to(device)
     note = f"{dataset} classifier, {100 * chosen.record['accuracy']:.1f}% test accuracy"
-    return Extractor(f"classifier-{dataset}-{chosen.record['weights'][:12]}", note, chosen.features, device)
+    name = f"classifier-{dataset}-{chosen.record['weights'][:12]}"
+    return Extractor(name, note, lambda images: Outputs(chosen.features(images)), device)
 
 
 def _inception(weights: Path, device: torch.device) -> Extractor:
-    network = load_inception(weights).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = load_inception(weights)
+    name = f"{INCEPTION}-{trunk_hash(network)}"
+    fast = Inception(network).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def features(images: Tensor) -> Tensor:
-        return network(images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images)[0]
+    def outputs(images: Tensor) -> Outputs:
+        return fast(images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images)
 
     note = "torch-fidelity's Inception-v3 of 2015-12-05, 2048 pooled features"
-    return Extractor(f"{INCEPTION}-{trunk_hash(network)}", note, features, device)
-
-
-def load_inception(path: Path) -> nn.Module:
-    """Return torch-fidelity's network with the weights of a file.
-
-    Raises:
-        UserError: the file is missing, or holds anything but this network's tensors.
-    """
-    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-
-    if not path.is_file():
-        raise UserError(f"features {INCEPTION}: no weights at {path}; run: harness data get {INCEPTION}")
-    try:
-        # torch-fidelity's own loading runs whatever a pickle asks for; this first reading refuses all but tensors.
-        torch.load(path, map_location="cpu", weights_only=True)
-        return FeatureExtractorInceptionV3(INCEPTION, ["2048"], feature_extractor_weights_path=str(path))
-    except (RuntimeError, pickle.UnpicklingError, AttributeError, TypeError, EOFError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"features {INCEPTION}: {path} is not torch-fidelity's weights file: {reason}") from None
-
-
-def trunk_hash(network: nn.Module) -> str:
-    """Hash the weights that the pooled features depend on: not the last layer, which some copies lack."""
-    digest = hashlib.sha256()
-    for name, tensor in network.state_dict().items():
-        if not name.startswith("fc.") and not name.endswith("num_batches_tracked"):
-            digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:12]
+    no_logits = "" if fast.last is not None else f"{weights.name} lacks Inception's last layer (its weights are zero)"
+    return Extractor(name, note, outputs, device, no_spatial="", no_logits=no_logits)

@@ -16,7 +16,8 @@ from harness.files import replace
 from harness.grid import Cell, Run, Table
 from harness.report.facts import PREFIX, fact_columns
 from harness.report.labels import place_words
-from harness.spec import SamplerSettings, TrainSpec
+from harness.settings import SamplerSettings
+from harness.spec import TrainSpec
 from harness.store import Store
 
 Direction = Literal["lower", "higher", ""]
@@ -33,9 +34,13 @@ class Metric:
 
 METRICS = {
     "fid": Metric("FID", "lower", 2),
+    "sfid": Metric("sFID", "lower", 2),
     "kid": Metric("KID", "lower", 4),
+    "inception_score": Metric("Inception Score", "higher", 2),
     "precision": Metric("precision", "higher", 3),
     "recall": Metric("recall", "higher", 3),
+    "density": Metric("density", "higher", 3),
+    "coverage": Metric("coverage", "higher", 3),
 }
 
 IDENTITY_COLUMNS = ("table", "cell", "row", "column", "aside", "model", "epochs", "step", "seed", "train_id", "eval_id")

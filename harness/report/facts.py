@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from harness.grid import Run
 from harness.gridfile import FactName, PaperFact, PaperValue
-from harness.spec import OWN_ENCODER
+from harness.settings import OWN_ENCODER
 
 PREFIX = "fact: "  # of their columns in the tidy table
 ENCODER = f"{PREFIX}encoder"

@@ -6,7 +6,8 @@ from typing import Any
 
 from harness.grid import Run
 from harness.report.words import counted, listed
-from harness.spec import Process, Regularizer, RegularizerSettings, TrainSpec
+from harness.settings import RegularizerSettings
+from harness.spec import Process, Regularizer, TrainSpec
 
 Condition = Callable[[TrainSpec, Regularizer], bool]
 

@@ -1,4 +1,4 @@
-"""What a study ran, in words: scale, data, networks, training, and the index of its runs."""
+"""What a study ran, in words: scale, data, networks, training, and the commands that make its runs."""
 
 import shlex
 from collections import Counter
@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.files import read_json
 from harness.grid import Table
 from harness.report.tables import Pivot
-from harness.report.words import counted, listed, number, sampler_words
+from harness.report.words import counted, listed, sampler_words
 from harness.resolve import PROCESSES
-from harness.spec import Data, Model, Process, Scale, TrainSpec
+from harness.scale import Scale
+from harness.settings import Data
+from harness.spec import Model, Process, TrainSpec
 from harness.store import Store
 
 PROCESS_WORDS: dict[Process, str] = {
@@ -30,28 +33,6 @@ class Fact:
 
     term: str
     words: str
-
-
-@dataclass(frozen=True)
-class IndexedRun:
-    """One line of the run index."""
-
-    cell: str
-    seed: int
-    train_id: str
-    eval_id: str
-    state: str
-    value: str
-
-
-@dataclass(frozen=True)
-class IndexedTable:
-    """The runs of one table, and the command that makes whatever they lack."""
-
-    heading: str
-    metric: str
-    command: str
-    runs: tuple[IndexedRun, ...]
 
 
 def scales(tables: Iterable[Table]) -> list[Scale]:
@@ -146,37 +127,13 @@ def _runs_words(pivots: Sequence[Pivot]) -> str:
     return f"{counted(len(trainings), 'training')}, {counted(len(states), 'measurement')}: {counts}"
 
 
-def index(store: Store, pivots: Sequence[Pivot]) -> list[IndexedTable]:
-    """List every run of the study by table, with the command that makes it again."""
-    recorded = {Path(grid["grid"]).stem: grid for grid in _recorded(store)}
-    return [
-        IndexedTable(
-            heading=heading(pivot.table),
-            metric=pivot.metric.title,
-            command=_command(store.study, pivot.table, recorded.get(pivot.table.name, {})),
-            runs=tuple(_indexed(pivot)),
-        )
-        for pivot in pivots
-    ]
-
-
-def _recorded(store: Store) -> list[dict[str, Any]]:
-    return list(store.grids()) if any((store.root / "grids").glob("*.json")) else []
-
-
-def _command(study: str, table: Table, recorded: Mapping[str, Any]) -> str:
+def command(store: Store, table: Table) -> str:
     """The command that makes the runs of a table; an absolute path is cut to its end, as it is true on one machine."""
+    found = read_json(store.root / "grids" / f"{table.name}.json")
+    recorded: Mapping[str, Any] = found if isinstance(found, dict) else {}
     grid = Path(recorded.get("grid", f"grids/{table.name}.yaml"))
     shown = Path(*grid.parts[-2:]) if grid.is_absolute() else grid
-    words = ["harness", "run", shown.as_posix(), "--scale", table.scale.scale, "--study", study]
+    words = ["harness", "run", shown.as_posix(), "--scale", table.scale.scale, "--study", store.study]
     for override in recorded.get("set", []):
         words += ["--set", override]
     return shlex.join(words)
-
-
-def _indexed(pivot: Pivot) -> Iterable[IndexedRun]:
-    for cell in pivot.cells:
-        for run in cell.runs:
-            value = "" if run.value is None else number(run.value, pivot.metric.decimals)
-            letter = f" {run.protocol}" if run.protocol and len(pivot.protocols) > 1 else ""
-            yield IndexedRun(cell.name, run.seed, run.train_id, run.eval_id, run.state, value + letter)

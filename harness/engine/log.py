@@ -1,0 +1,87 @@
+"""The log of a training, train.jsonl: a line every so many steps, each the means since the line before it."""
+
+import json
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from harness.engine.distributed import ALONE, World
+from harness.errors import Diverged
+from harness.files import read_jsonl, write_bytes
+from harness.method.losses import floor
+from harness.method.objective import Regularizer
+
+
+@dataclass
+class Window:
+    """Loss terms since the last line of the log, summed on the device so that a step waits for nothing."""
+
+    floor: float | None
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    steps: int = 0
+    start: float = field(default_factory=time.perf_counter)
+
+    def add(self, terms: dict[str, Tensor]) -> None:
+        """Add one step's terms."""
+        self.steps += 1
+        for name, term in terms.items():
+            self.sums[name] = self.sums[name] + term if name in self.sums else term.clone()
+
+    def state(self, world: World = ALONE) -> dict[str, Tensor]:
+        """Return what a training that stops between two lines of the log needs to write the same next line.
+
+        The sums are those of every process, (size,); all must call this.
+        """
+        clock = {"steps": torch.tensor(self.steps), "seconds": torch.tensor(time.perf_counter() - self.start)}
+        parts = world.all_gather({name: total.cpu() for name, total in self.sums.items()})
+        sums = {f"window.sum.{name}": torch.stack([part[name] for part in parts]) for name in self.sums}
+        return {f"window.{name}": value for name, value in clock.items()} | sums
+
+    def restore(self, tensors: dict[str, Tensor], device: torch.device, world: World = ALONE) -> None:
+        """Take back what `state` gave; a checkpoint at a line of the log has nothing of it."""
+        if "window.steps" not in tensors:
+            return
+        self.steps = int(tensors["window.steps"])
+        self.start = time.perf_counter() - float(tensors["window.seconds"])
+        for name, parts in tensors.items():
+            if name.startswith("window.sum."):  # other processes than before: the mean stands for each
+                part = parts[world.rank] if len(parts) == world.size else parts.mean()
+                self.sums[name.removeprefix("window.sum.")] = part.to(device)
+
+    def line(self, step: int, batch: int, gradient_norm: float, world: World = ALONE) -> dict[str, float]:
+        """Return the log's line: means over the window and over the processes, which must all ask for it.
+
+        Raises:
+            Diverged: a term, or the gradient, is not finite.
+        """
+        means = {name: float(total) / self.steps for name, total in world.mean(self.sums).items()}
+        wrong = [name for name, value in (means | {"gradient_norm": gradient_norm}).items() if not math.isfinite(value)]
+        if wrong:
+            raise Diverged(f"{', '.join(wrong)} not finite between steps {step - self.steps + 1} and {step}")
+        if "regularizer" in means and self.floor is not None:
+            means["above_floor"] = means["regularizer"] - self.floor
+        speed = self.steps * batch / (time.perf_counter() - self.start)
+        return {"step": step, **means, "gradient_norm": gradient_norm, "images_per_second": round(speed, 1)}
+
+
+def floor_of(regularizer: Regularizer | None) -> float | None:
+    """Return the smallest value the regulariser can take; only the dispersive form's is known in closed form."""
+    if regularizer is None or regularizer.kind != "dispersive":
+        return None
+    return floor(regularizer.potential, regularizer.group)
+
+
+def append(log: Path, line: dict[str, float]) -> None:
+    """Add a line to the log."""
+    with log.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def cut(log: Path, step: int) -> None:
+    """Take back the lines after a step, and make the log where there is none."""
+    lines = [line for line in read_jsonl(log) if line["step"] <= step]
+    write_bytes(log, "".join(json.dumps(line) + "\n" for line in lines).encode())

@@ -1,0 +1,46 @@
+"""What a job tells of itself in its run's folder: what is trained, where and with what, and how it ended."""
+
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness.errors import Diverged, UserError
+from harness.files import read_json, remove_temporaries, write_json
+from harness.launch.failures import class_of
+from harness.launch.heart import Heart
+from harness.spec import TrainSpec
+
+
+@contextmanager
+def recorded(folder: Path, train: TrainSpec, steps: int, threads: int, processes: int) -> Iterator[Heart]:
+    """Record a job in its run's folder while it works, `processes` together with `threads` each, towards `steps`."""
+    from harness.launch.provenance import now, provenance
+
+    remove_temporaries(folder)
+    (folder / "error.json").unlink(missing_ok=True)
+    write_json(folder / "spec.json", train.model_dump(mode="json", by_alias=True, exclude_none=True))
+    environment = read_json(folder / "env.json") or {"attempts": []}
+    environment["attempts"].append(provenance(threads) | {"processes": processes})
+    write_json(folder / "env.json", environment)
+    with Heart(folder / "heartbeat.json", steps) as heart:
+        yield heart
+    environment["attempts"][-1]["end"] = now()
+    write_json(folder / "env.json", environment)
+
+
+def record_failure(folder: Path, error: BaseException) -> str:
+    """Store a failure where the collector finds it, and return it in words."""
+    beat = read_json(folder / "heartbeat.json")
+    message = str(error) if isinstance(error, UserError | Diverged) else f"{type(error).__name__}: {error}"
+    content = {
+        "class": class_of(error),
+        "message": message,
+        "traceback": "".join(traceback.format_exception(error)),
+        "step": beat.get("step") if isinstance(beat, dict) else None,
+        "time": time.time(),
+    }
+    write_json(folder / "error.json", content)
+    (folder / "heartbeat.json").unlink(missing_ok=True)
+    return message

@@ -1,0 +1,128 @@
+"""Fréchet distance between Gaussians, from means and covariances in float64 that are gathered batch by batch."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.errors import UserError
+
+ROWS = 4096  # rows that are turned into float64 at once
+# Of a Cholesky factor's diagonal, smallest to largest, squared. Below it a covariance has directions whose variance is
+# rounding, and the product of two has eigenvalues that are, of which each root is 1e-8 of the largest.
+WELL_CONDITIONED = 1e-12
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean (D,) and unbiased covariance (D, D), float64; `count` is None where a file does not say it."""
+
+    mean: np.ndarray
+    covariance: np.ndarray
+    count: int | None = None
+
+    def __post_init__(self) -> None:
+        D = len(self.mean)
+        assert self.mean.shape == (D,), self.mean.shape
+        assert self.covariance.shape == (D, D), self.covariance.shape
+
+
+class Moments:
+    """Sums over rows about an early row, from which mean and covariance follow; of several, `merge` makes one.
+
+    About a point among the rows the squares stay as small as the variances, so that no digits cancel.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.centre: Tensor | None = None  # (D,)
+        self.sum = self.square = torch.zeros(())  # about the centre: (D,), (D, D)
+
+    def update(self, rows: Tensor) -> None:
+        """Add rows (B, D)."""
+        rows = rows.detach().cpu().double()
+        if self.centre is None:
+            self.centre = rows[0].clone()
+            self.sum, self.square = torch.zeros_like(self.centre), rows.new_zeros(rows.shape[1], rows.shape[1])
+        rows = rows - self.centre
+        self.count += len(rows)
+        self.sum += rows.sum(0)
+        self.square.addmm_(rows.T, rows)
+
+    def merge(self, other: "Moments") -> None:
+        """Add the rows of another."""
+        if other.centre is None:
+            return
+        if self.centre is None:
+            self.count, self.centre, self.sum, self.square = other.count, other.centre, other.sum, other.square
+            return
+        shift = other.centre - self.centre  # Σ(x + s)(x + s)ᵀ = Σxxᵀ + (Σx)sᵀ + s(Σx)ᵀ + n ssᵀ
+        cross = torch.outer(other.sum, shift)
+        self.square += other.square + cross + cross.T + other.count * torch.outer(shift, shift)
+        self.sum += other.sum + other.count * shift
+        self.count += other.count
+
+    def statistics(self) -> Statistics:
+        """Return mean and covariance.
+
+        Raises:
+            UserError: of fewer than two rows, or of rows that are not finite.
+        """
+        if self.count < 2 or self.centre is None:
+            raise UserError(f"{self.count} images; a covariance needs at least 2")
+        mean = self.sum / self.count
+        covariance = (self.square - self.count * torch.outer(mean, mean)) / (self.count - 1)
+        if not covariance.isfinite().all():
+            raise UserError("features are not finite; no distance can be taken")
+        return Statistics((mean + self.centre).numpy(), covariance.numpy(), self.count)
+
+
+def statistics(features: np.ndarray) -> Statistics:
+    """Return mean and covariance of features (N, D).
+
+    Raises:
+        UserError: as `Moments.statistics`.
+    """
+    moments = Moments()
+    for start in range(0, len(features), ROWS):
+        moments.update(torch.from_numpy(features[start : start + ROWS]))
+    return moments.statistics()
+
+
+def frechet_distance(a: Statistics, b: Statistics) -> float:
+    """Fréchet distance |μ₁ − μ₂|² + tr(Σ₁ + Σ₂ − 2(Σ₁Σ₂)^½), squared as in FID (Dowson & Landau 1982)."""
+    mean = float(((a.mean - b.mean) ** 2).sum())
+    first, second = torch.from_numpy(a.covariance), torch.from_numpy(b.covariance)
+    return mean + float(first.trace() + second.trace()) - 2 * trace_of_root(first, second)
+
+
+def trace_of_root(a: Tensor, b: Tensor) -> float:
+    """Return tr((Σ₁Σ₂)^½) of covariances (D, D): the sum of the singular values of A₁ᵀA₂, where Σ = AAᵀ.
+
+    For Σ₁Σ₂ = A₁A₁ᵀA₂A₂ᵀ has the eigenvalues of MMᵀ, M = A₁ᵀA₂, and their roots are M's singular values.
+
+    Where both are well conditioned, A₁ is a Cholesky factor and the squares of the singular values are eigenvalues of
+    A₁ᵀΣ₂A₁, which is fastest. Elsewhere (fewer images than dimensions, features that never fire) squares would lose
+    half the digits of the small ones: then the factors are made of eigenvectors, without those of no variance.
+    """
+    lower = _cholesky(a)
+    if lower is not None and _cholesky(b) is not None:
+        return float(torch.linalg.eigvalsh(lower.T @ b @ lower).clamp(min=0).sqrt().sum())
+    return float(torch.linalg.svdvals(_factor(a).T @ _factor(b)).sum())
+
+
+def _cholesky(covariance: Tensor) -> Tensor | None:
+    """Lower factor of a covariance; None where it is not well conditioned."""
+    factor, failed = torch.linalg.cholesky_ex(covariance)
+    diagonal = factor.diagonal()
+    if failed or (diagonal.min() / diagonal.max()) ** 2 < WELL_CONDITIONED:
+        return None
+    return factor
+
+
+def _factor(covariance: Tensor) -> Tensor:
+    """Return A (D, R) with Σ = AAᵀ, of rank R: directions whose variance is rounding are left out."""
+    values, vectors = torch.linalg.eigh(covariance)
+    kept = values > len(values) * torch.finfo(values.dtype).eps * values[-1]
+    return vectors[:, kept] * values[kept].sqrt()

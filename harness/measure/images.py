@@ -1,0 +1,151 @@
+"""Sets of images that are read batch by batch: arrays, ADM's .npz, folders of pictures."""
+
+import hashlib
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+from zipfile import BadZipFile, ZipFile
+
+import numpy as np
+
+from harness.errors import UserError
+from harness.files import sha256_of
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+CHANNELS = {"1": 1, "L": 1, "RGB": 3, "P": 3}  # Pillow's modes that lose nothing as 8-bit grey or colour
+
+
+@dataclass(frozen=True)
+class Images:
+    """A set of images of one shape, in an order of its own."""
+
+    name: str  # for people
+    count: int
+    shape: tuple[int, int, int]  # C, H, W
+    content: str  # sha256 of what the images are made of
+    batches: Callable[[int, int, int], Iterator[np.ndarray]]  # (B, start, stop) → uint8 (≤B, C, H, W)
+
+
+def of_array(images: np.ndarray, name: str, content: str = "") -> Images:
+    """Return the set of an array, uint8 (N, C, H, W), which may be mapped from a file."""
+    assert images.dtype == np.uint8, images.dtype
+
+    def batches(size: int, start: int, stop: int) -> Iterator[np.ndarray]:
+        for first in range(start, stop, size):
+            yield np.array(images[first : min(first + size, stop)])  # a copy: torch takes no read-only memory
+
+    return Images(name, len(images), images.shape[1:], content, batches)
+
+
+def of_npz(path: Path, key: str = "arr_0") -> Images:
+    """Return the images of an .npz as ADM's suite writes them: uint8 (N, H, W, C), or (N, H, W), under `arr_0`.
+
+    They are read as they are wanted: 50,000 images of 256×256 are 10 GB.
+
+    Raises:
+        UserError: the file cannot be read or holds something else.
+    """
+    with readable(path), ZipFile(path) as archive, archive.open(f"{key}.npy") as stream:
+        shape, dtype = _header(stream)
+    if dtype != np.uint8 or len(shape) not in (3, 4) or (len(shape) == 4 and shape[-1] not in (1, 3)):
+        raise UserError(f"{path}: {key} is {dtype} {shape}; expected uint8 (N, H, W, 3), 0 to 255")
+    N, H, W, C = (*shape, 1) if len(shape) == 3 else shape
+    if not N:
+        raise UserError(f"{path}: {key} holds no images")
+
+    def batches(size: int, start: int, stop: int) -> Iterator[np.ndarray]:
+        with readable(path), ZipFile(path) as archive, archive.open(f"{key}.npy") as stream:
+            _header(stream)
+            stream.seek(stream.tell() + start * H * W * C)
+            for first in range(start, stop, size):
+                n = min(size, stop - first)
+                content = stream.read(n * H * W * C)
+                if len(content) < n * H * W * C:
+                    raise ValueError(f"it ends within image {first + len(content) // (H * W * C)} of {N}")
+                yield np.frombuffer(content, np.uint8).reshape(n, H, W, C).transpose(0, 3, 1, 2).copy()
+
+    return Images(path.name, N, (C, H, W), file_hash(path), batches)
+
+
+def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(stream)
+    if fortran:
+        raise ValueError("its images are in Fortran order")
+    return shape, dtype
+
+
+def of_folder(folder: Path) -> Images:
+    """Return the pictures of a folder and its sub-folders, by name; all grey ones make a set of one channel.
+
+    Sizes and colours are checked from the files' headers, before any network runs.
+
+    Raises:
+        UserError: no pictures, pictures of different sizes, or one that cannot be read or has transparency.
+    """
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    if not paths:
+        raise UserError(f"{folder}: no pictures ({', '.join(SUFFIXES)}) in this folder or below it")
+    sizes, channels = zip(*(_look(path) for path in paths), strict=True)
+    for path, size in zip(paths, sizes, strict=True):
+        if size != sizes[0]:
+            raise UserError(f"{path}: {_by(size)} pixels, and {paths[0].name} has {_by(sizes[0])}; sizes must be equal")
+    C, (W, H) = max(channels), sizes[0]
+
+    def batches(size: int, start: int, stop: int) -> Iterator[np.ndarray]:
+        for first in range(start, stop, size):
+            yield np.stack([_decode(path, C) for path in paths[first : min(first + size, stop)]])
+
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(str(path.relative_to(folder)).encode() + bytes.fromhex(file_hash(path)))
+    return Images(folder.name, len(paths), (C, H, W), digest.hexdigest(), batches)
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]}×{size[1]}"
+
+
+def _look(path: Path) -> tuple[tuple[int, int], int]:
+    """Return (width, height) and channels from a picture's header."""
+    from PIL import Image
+
+    with readable(path), Image.open(path) as picture:
+        mode, size, transparent = picture.mode, picture.size, "transparency" in picture.info
+    if mode not in CHANNELS or transparent:
+        kind = "a transparent picture" if transparent or mode in ("RGBA", "LA", "PA") else f"a picture of mode {mode}"
+        raise UserError(f"{path}: {kind}; expected 8-bit grey or RGB: convert it, on the background that you mean")
+    return size, CHANNELS[mode]
+
+
+def _decode(path: Path, channels: int) -> np.ndarray:
+    """Return a picture as uint8 (C, H, W)."""
+    from PIL import Image
+
+    with readable(path), Image.open(path) as picture:
+        pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"))
+    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Tell whatever goes wrong in reading somebody's file in one line that names it.
+
+    Raises:
+        UserError: it is missing, cut off, or not what it says that it is.
+    """
+    try:
+        yield
+    except (OSError, ValueError, EOFError, SyntaxError, KeyError, RuntimeError, BadZipFile, zlib.error) as error:
+        reason = " ".join(str(error).strip("'\"").split()) or type(error).__name__
+        raise UserError(f"{path}: cannot be read: {reason}") from None
+
+
+def file_hash(path: Path) -> str:
+    """Return a file's sha256."""
+    with readable(path):
+        return sha256_of(path)
