@@ -31,7 +31,7 @@ ENDS: Mapping[str, FailureClass] = {
     "PREEMPTED": "preempted",
     "NODE_FAIL": "node",
     "BOOT_FAIL": "node",
-    "CANCELLED": "cancelled",
+    "CANCELLED": "killed",  # by others than `harness cancel`, which leaves word of it
     "FAILED": "killed",
 }
 
@@ -78,7 +78,7 @@ def remedy(kind: FailureClass, study: str) -> str:
     if kind == "disk full":
         return f"make room in the folders of results and scratch, then: harness retry {study} --only 'disk full'"
     if kind == "diverged":
-        return "the same seed diverges again; change the learning rate or the regulariser"
+        return "the same seed diverges again: in a study of its own, try --set optimizer.learning_rate=… with less"
     if kind == "cancelled":
         return f"harness retry {study} --only cancelled"
     return f"harness retry {study} --only '{kind}'{REMEDIES[kind]}"

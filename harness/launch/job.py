@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from harness.engine.distributed import World
     from harness.engine.encoder import Encoder
 
+LOCK_SECONDS = 600
 Say = Callable[[str, int], None]  # what is being done, and the training's step
 
 
@@ -97,18 +98,20 @@ class Job:
 
     @contextmanager
     def _alone(self, world: "World") -> Iterator[None]:
-        """Lock the training's folder, without waiting: one writer per run. A process that is killed lets go of it.
+        """Lock the training's folder: one writer per run. A process that is killed lets go of it.
+
+        Under SLURM wait for it: on a node that is given up a process may live on until the node is back.
 
         Raises:
             Timeout: another job holds it; in all processes.
         """
         folder = self.store.scratch_folder(self.train_id)
-        lock = FileLock(folder / "lock", timeout=0)
+        lock = FileLock(folder / "lock", timeout=LOCK_SECONDS if _under_slurm() else 0)
 
         def try_to_lock() -> bool:
             folder.mkdir(parents=True, exist_ok=True)
             try:
-                lock.acquire()
+                lock.acquire(poll_interval=0.5)
             except Timeout:
                 return False
             return True
@@ -131,8 +134,7 @@ class Job:
         from harness.launch.submission import read_submission
 
         record = read_submission(self.store, self.train_id)
-        ours = os.environ.get("SUBMITIT_EXECUTOR") == "slurm"
-        return ours and record is not None and record.cancelled
+        return _under_slurm() and record is not None and record.cancelled
 
     def fail(self, error: BaseException) -> Outcome:
         """Store a failure where the collector finds it; on a full disk it is only told."""
@@ -236,6 +238,10 @@ class Job:
             "seconds": seconds,
             "thumbnails": {"rows": thumbnails.ROWS, "columns": thumbnails.COLUMNS},
         })  # fmt: skip
+
+
+def _under_slurm() -> bool:
+    return os.environ.get("SUBMITIT_EXECUTOR") == "slurm"
 
 
 def _state(error: BaseException) -> Literal["failed", "diverged"]:
