@@ -113,7 +113,13 @@ def submit(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tu
            scratch: Path, data: Path, profile: str | None, only: str | None, dry_run: bool) -> None:  # fmt: skip
     """Send GRIDS to a cluster's queue, one array for each set of equal resources; the nodes must see the folders.
 
-    What waits in the queue or runs already is not sent again.
+    What waits in the queue or runs already is not sent again, from whichever terminal. The code is copied, so that
+    editing it changes no job that waits.
+
+    \b
+    harness submit grids/table*.yaml --scale cifar10 --profile ours --dry-run
+    harness submit grids/table*.yaml --scale cifar10 --profile ours
+    harness submit grids/table5.yaml --scale cifar10 --profile ours --only eval
     """
     from harness.cluster_commands import send, show_texts
     from harness.launch.job import jobs_for, measurements

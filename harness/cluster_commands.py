@@ -49,8 +49,19 @@ def send(profile: "SlurmProfile", todo: Sequence["Job"], store: "Store", grids: 
         )  # fmt: skip
     if sent.ids:
         count = len(sent.arrays)
-        click.echo(f"Submitted {len(sent.ids)} trainings as {count} array(s): {', '.join(sent.arrays)}")
+        bound = _bound(profile, {job.train_id for job in (*sent.known, *sent.later)}, todo)
+        click.echo(f"Submitted {len(sent.ids)} trainings as {count} array(s): {', '.join(sent.arrays)}{bound}")
+    if sent.later:
+        click.echo(f"{len(sent.later)} more when there is room (max_submitted): the same command sends them")
     click.echo(f"Watch them with: harness status {store.study}")
+
+
+def _bound(profile: "SlurmProfile", others: Collection[str], jobs: Sequence["Job"]) -> str:
+    """Say what all jobs but `others` cost, if they ran to their time limits; nothing where they ask for no GPU."""
+    asked = [job.resources for job in jobs if job.train_id not in others]
+    hours, price = sum(r.hours * r.gpus * r.nodes for r in asked), profile.gpu_hour_price
+    priced = f", at {price:g} each {hours * price:,.0f}" if price else ""
+    return f"; their time limits allow {hours:,.1f} GPU-hours{priced}" if hours else ""
 
 
 def print_conditions(store: "Store") -> None:
@@ -90,7 +101,11 @@ def _jobs(store: "Store", overrides: Sequence[str] = (), layer: "Layer | None" =
 @scratch_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def cancel(study: str, results: Path, scratch: Path, yes: bool) -> None:
-    """End STUDY's jobs in SLURM, after a question; they do not rise again. What is stored stays."""
+    """End STUDY's jobs in SLURM, after a question; they do not rise again. What is stored stays.
+
+    \b
+    harness cancel digits
+    """
     from dataclasses import replace
 
     from harness.launch.queue import cancel as end
@@ -124,7 +139,14 @@ def cancel(study: str, results: Path, scratch: Path, yes: bool) -> None:
 @profile_option
 def retry(study: str, failed: bool, only: str | None, overrides: tuple[str, ...], results: Path, scratch: Path,
           data: Path, profile: str | None) -> None:  # fmt: skip
-    """Send the failed trainings of STUDY to SLURM again; they go on from their checkpoints."""
+    """Send the failed trainings of STUDY to SLURM again; they go on from their checkpoints.
+
+    `harness status STUDY` tells why each failed, and the command that mends it. Nodes that failed are left out.
+
+    \b
+    harness retry digits --failed --profile ours
+    harness retry digits --only 'out of memory' --set resources.memory_gb=64 --profile ours
+    """
     from harness.launch.condition import conditions
     from harness.launch.profile import load_slurm_profile
     from harness.launch.submission import check_slurm
@@ -172,7 +194,12 @@ def _failed_nodes(jobs: Sequence["Job"]) -> list[str]:
 @results_option
 @scratch_option
 def logs(name: str, failed: bool, follow: bool, lines: int, results: Path, scratch: Path) -> None:
-    """Print the end of what the job of RUN wrote (a training, as `harness status` names it), or STUDY's failures."""
+    """Print the end of what the job of RUN wrote (a training, as `harness status` names it), or STUDY's failures.
+
+    \b
+    harness logs 1a2b3c4d5e6f -f
+    harness logs --failed digits
+    """
     from harness.launch.output import failures, find_run, follow_file, log_of
     from harness.store import Store
 
@@ -189,7 +216,11 @@ def logs(name: str, failed: bool, follow: bool, lines: int, results: Path, scrat
 @results_option
 @scratch_option
 def show(run: str, results: Path, scratch: Path) -> None:
-    """Print what is known of a training: spec, provenance, metrics, files, and the command that makes it."""
+    """Print what is known of a training: spec, provenance, metrics, files, and the command that makes it.
+
+    \b
+    harness show 1a2b3c4d5e6f
+    """
     from harness.launch.output import describe, find_run
 
     click.echo(describe(find_run(results, scratch, run), run))

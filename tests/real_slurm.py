@@ -86,3 +86,11 @@ def write_profile(folder: Path, name: str, **settings: object) -> tuple[str, str
     content = yaml.safe_load((folder / "clusters" / "two-node-test.yaml").read_text()) | settings
     (folder / "clusters" / f"{name}.yaml").write_text(yaml.safe_dump(content))
     return "--profile", name
+
+
+def write_scale(folder: Path, name: str, steps_per_epoch: int) -> None:
+    """Write a scale like smoke, but of longer trainings."""
+    text = (folder / "grids" / "scales" / "smoke.yaml").read_text()
+    for before, after in (("scale: smoke", f"scale: {name}"), ("per_epoch: 1", f"per_epoch: {steps_per_epoch}")):
+        text = text.replace(before, after)
+    (folder / "grids" / "scales" / f"{name}.yaml").write_text(text)

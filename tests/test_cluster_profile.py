@@ -43,6 +43,9 @@ signal_seconds: 77
 array_throttle: 5
 array_limit: 6
 exclude: [n7, n8]
+max_submitted: 40
+offline: true
+gpu_hour_price: 2.5
 setup: [module load cuda/12]
 environment: {TOKEN: it is}
 resources: {gpus: 4, checkpoint_minutes: 3}
@@ -64,6 +67,8 @@ def test_a_dry_run_prints_every_field_without_slurm_and_writes_nothing(tmp_path)
     assert not any(flag.startswith("--array") for flag in flags(third))
     lines = first.splitlines()
     assert lines.index("module load cuda/12") < lines.index("export TOKEN='it is'") < len(lines) - 2
+    assert "export HF_HUB_OFFLINE=1" in lines
+    assert any(line.startswith("export PYTHONSAFEPATH=1 PYTHONPATH=") and "/slurm/code-" in line for line in lines)
     assert [path.name for path in tmp_path.iterdir()] == ["clusters"]
 
 

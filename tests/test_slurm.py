@@ -21,6 +21,7 @@ from real_slurm import (
     start,
     wait_for,
     write_profile,
+    write_scale,
 )  # fmt: skip
 from safetensors.torch import load_file
 
@@ -115,10 +116,7 @@ def test_an_array_gives_the_inline_numbers_after_it_was_cancelled_and_brought_ba
 
 def test_a_training_whose_time_is_up_goes_on_and_its_state_is_true_without_accounting(study, tmp_path):
     """A checkpoint is due every ten minutes: what is there after the signal was written because of it."""
-    scales = tmp_path / "grids" / "scales"
-    smoke = (scales / "smoke.yaml").read_text()
-    text = smoke.replace("scale: smoke", "scale: steady").replace("steps_per_epoch: 1", "steps_per_epoch: 100")
-    (scales / "steady.yaml").write_text(text)
+    write_scale(tmp_path, "steady", 100)
     steady = ("grids/convergence.yaml", "--scale", "steady", "--set", "resources.log_every=700", "--study")
     harness(tmp_path, "run", *steady, "inline", "--jobs", "2")
     harness(tmp_path, "submit", *steady, study, *PROFILE)

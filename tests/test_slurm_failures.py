@@ -79,7 +79,7 @@ def fail_all(folder: Path, study: str) -> str:
     (eats / "sitecustomize.py").write_text(EATS)
     send(folder, study, "out of memory", "--set", "resources.memory_gb=1", setup=[f"export PYTHONPATH={eats}"])
     send(folder, study, "diverged")
-    send(folder, study, "bad data", setup=[f"rm -rf {folder}/data; touch {folder}/data"])
+    send(folder, study, "bad data", "--data", "torn", setup=[f"rm -rf {folder}/torn; touch {folder}/torn"])
     shutil.copytree(ROOT / "harness", wrong / "harness", ignore=shutil.ignore_patterns("__pycache__"))
     with (wrong / "harness" / "engine" / "log.py").open("a") as file:
         file.write(WRONG)
@@ -96,7 +96,6 @@ def test_every_failure_is_named_rightly_and_mended_by_the_suggested_command(stud
     for kind in KINDS:
         assert f" failed: {kind}" in said, said
     assert "KeyError" in harness(tmp_path, "logs", "--failed", study)
-    (tmp_path / "data").unlink()
     suggested = [line.removeprefix("→ ") for line in said.splitlines() if line.startswith("→ ")]
     assert len(suggested) == len(KINDS)
     for line in suggested:

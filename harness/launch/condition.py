@@ -1,5 +1,6 @@
 """How the trainings of a study stand with SLURM, beside what their folders tell."""
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -9,10 +10,13 @@ from harness.errors import UserError
 from harness.files import read_json
 from harness.launch.failures import ENDS, FailureClass, class_stored
 from harness.launch.job import Job
+from harness.launch.output import log_of
 from harness.launch.queue import Queued, ends, listed
 from harness.launch.submission import Submission, read_submission
 from harness.spec import eval_id
 from harness.store import Status
+
+TAIL_BYTES = 4000
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,8 @@ def _over(job: Job, record: Submission | None, answer: Answer, status: Status) -
     if record and record.cancelled:
         return Condition(job, "failed", id, "cancelled", "by harness cancel")
     if end in ENDS:  # it had no time to tell it itself
-        return Condition(job, "failed", id, ENDS[end], f"SLURM: {end}; {status.reason}".rstrip("; "))
+        kind: FailureClass = "out of memory" if ENDS[end] == "killed" and _ate_too_much(job) else ENDS[end]
+        return Condition(job, "failed", id, kind, f"SLURM: {end}; {status.reason}".rstrip("; "))
     if id and answer.silent:
         return Condition(job, "unknown", id, message="it was sent, and SLURM does not answer")
     if record and end == "COMPLETED" and {eval_id(job.train, e) for e in job.missing()} & set(record.evaluations):
@@ -91,3 +96,15 @@ def _over(job: Job, record: Submission | None, answer: Answer, status: Status) -
     if id and not end:
         return Condition(job, "failed", id, "killed", f"nothing tells of its end; {status.reason}".rstrip("; "))
     return told or Condition(job, "waiting for a command", id)
+
+
+def _ate_too_much(job: Job) -> bool:
+    """Tell whether SLURM's daemon says in the job's output that it ended it for its memory: without cgroups the state
+    does not tell."""
+    try:
+        with log_of(job.store, job.train_id).open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+            tail = file.read().decode(errors="replace")
+    except (UserError, OSError):
+        return False
+    return any(words in tail for words in ("memory limit", "oom-kill", "oom_kill"))

@@ -13,6 +13,7 @@ from harness.settings import Resources
 from harness.values import Count, Frozen, Positive, Whole
 
 FOLDER = Path("clusters")
+OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "WANDB_MODE": "offline"}
 MINUTE_EARLY = 60  # sbatch(1), --signal: "the signal may be sent up to 60 seconds earlier than specified"
 
 
@@ -70,9 +71,12 @@ class SlurmProfile(Frozen):
     signal_seconds: Count = Field(120, description="time between the signal that a job must end, and its end")
     array_throttle: Count | None = Field(None, description="trainings of one array that may run at once")
     array_limit: Literal["auto"] | Count = Field("auto", description="largest array; auto: asked of scontrol")
+    max_submitted: Count | None = Field(None, description="most jobs of yours that the queue may hold")
     exclude: tuple[str, ...] = Field((), description="nodes that are not to be used")
     setup: tuple[str, ...] = Field((), description="lines of shell before the job")
     environment: dict[Annotated[str, AfterValidator(_variable)], str] = Field({}, description="variables of the job")
+    offline: bool = Field(False, description="nodes reach no network: libraries are told to download nothing")
+    gpu_hour_price: Positive | None = Field(None, description="price of a GPU-hour, in whatever currency")
     resources: Resources = Field(Resources(), description="the lowest layer of every run's resources")
 
     def check(self, resources: Resources) -> None:
@@ -128,7 +132,8 @@ class SlurmProfile(Frozen):
             "exclude": ",".join(self.exclude) or None,
             self.gpus_by: self._gpus(resources) if resources.gpus else None,
         }
-        variables = [f"export {key}={shlex.quote(value)}" for key, value in self.environment.items()]
+        said_too = (OFFLINE if self.offline else {}) | self.environment
+        variables = [f"export {key}={shlex.quote(value)}" for key, value in said_too.items()]
         return {
             "job_name": name,
             "time": minutes(resources),

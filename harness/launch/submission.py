@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,11 +83,12 @@ class Array:
 
 @dataclass
 class Sent:
-    """What a submission came to."""
+    """What a submission came to. without: known with less to measure; later: what the queue has no room for."""
 
     ids: list[str] = field(default_factory=list)
     known: list[Job] = field(default_factory=list)
     without: list[Job] = field(default_factory=list)
+    later: list[Job] = field(default_factory=list)
 
     @property
     def arrays(self) -> list[str]:
@@ -151,7 +152,11 @@ def submit(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path]) 
     logs = logs_of(jobs[0].store)
     logs.mkdir(parents=True, exist_ok=True)
     with FileLock(logs / "lock"):  # a second terminal waits, and then finds the first one's jobs
-        sent, todo = _known(jobs, queued())
+        held = queued()
+        sent, todo = _known(jobs, held)
+        if profile.max_submitted is not None:
+            room = max(0, profile.max_submitted - len(held))
+            todo, sent.later = todo[:room], todo[room:]
         limit = array_limit() if profile.array_limit == "auto" else profile.array_limit
         code = snapshot(grids, logs)
         arrays = arrays_of(todo, profile, limit, code)
@@ -176,9 +181,12 @@ def _known(jobs: Sequence[Job], held: Collection[Queued]) -> tuple[Sent, list[Jo
         if not job.missing():  # it ended since somebody looked, and before SLURM was asked
             continue
         submission = read_submission(job.store, job.train_id)
-        if submission is None or submission.found(held) is None:
+        found = submission.found(held) if submission else None
+        if submission is None or found is None:
             todo.append(job)
             continue
+        if submission.job is None:  # nobody lived to write it down
+            write_submission(job.store, job.train_id, replace(submission, job=found.id))
         sent.known.append(job)
         if not {eval_id(job.train, e) for e in job.missing()} <= set(submission.evaluations):
             sent.without.append(job)
@@ -212,7 +220,7 @@ def _send(array: Array, logs: Path) -> list[str]:
         raise UserError(str(error).strip().splitlines()[-1]) from None
     ids = [str(job.job_id) for job in sent]
     for job, record, id in zip(array.jobs, records, ids, strict=True):
-        write_submission(job.store, job.train_id, Submission(**asdict(record) | {"job": id}))
+        write_submission(job.store, job.train_id, replace(record, job=id))
     return ids
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A grid runs on the test cluster while everything that can happen to it does; then its numbers are compared.
 
-Usage: chaos.py FOLDER GRID… [--scale smoke] [--seed 0]       FOLDER is made, and must not exist
+Usage: chaos.py FOLDER GRID… [--longer 1] [--seed 0]       FOLDER is made, and must not exist
 Needs tests/slurm/cluster.sh up, and root. Exits with 1 where anything was lost.
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-from real_slurm import CLUSTER, at_once, found, harness, held, slurm, wait_for, write_profile  # noqa: E402
+from real_slurm import CLUSTER, at_once, found, harness, held, slurm, wait_for, write_profile, write_scale  # noqa: E402
 
 from harness.files import read_json  # noqa: E402
 
@@ -165,13 +165,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("grids", nargs="+")
-    parser.add_argument("--scale", default="smoke")
+    parser.add_argument("--longer", type=int, default=1, help="times as many steps as at smoke")
     parser.add_argument("--seed", type=int, default=0)
     said = parser.parse_args()
     folder = said.folder.absolute()
     prepare(folder)
     try:
-        done, lost = run(folder, said.grids, said.scale, (), said.seed)
+        write_scale(folder, "chaos", said.longer)
+        done, lost = run(folder, said.grids, "chaos", (), said.seed)
         numbers = sum(len(metrics) for metrics in found(folder, CALM).values())
     finally:
         release(folder)
