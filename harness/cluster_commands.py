@@ -113,9 +113,9 @@ def cancel(study: str, results: Path, scratch: Path, yes: bool) -> None:
     from harness.launch.submission import read_submission, write_submission
     from harness.store import Store
 
-    store, held = Store(results, scratch, study), queued()
+    store, held = Store(results, scratch, study), {job.place: job for job in queued()}
     records = {job.train_id: read_submission(store, job.train_id) for job in _jobs(store)}
-    found = {id: (record, job) for id, record in records.items() if record and (job := record.found(held))}
+    found = {id: (record, job) for id, record in records.items() if record and (job := held.get(record.place))}
     if not found:
         click.echo(f"{store.root}: SLURM holds none of its jobs.")
         return

@@ -25,6 +25,11 @@ from harness.store import Store
 GRID = Path(__file__).parents[1] / "grids" / "table2.yaml"
 
 
+def holding(*words: str) -> Answer:
+    job = Queued(*words)
+    return Answer({job.place: job})
+
+
 @pytest.fixture
 def job(tmp_path):
     runs = load_table(GRID, "smoke").runs
@@ -68,10 +73,10 @@ def test_what_left_no_word_has_the_class_that_slurm_tells(job, end, kind):
 def test_a_job_in_the_queue_is_no_failure_whatever_came_before(job):
     job.fail(ZeroDivisionError())
     record = Submission("study-0", 3, (), 0.0)
-    assert _condition(job, record, Answer([Queued("7_3", "study-0", "PENDING")])).state == "queued"
-    assert _condition(job, record, Answer([Queued("7_3", "study-0", "RUNNING")])).state == "starting"
-    assert _condition(job, record, Answer([Queued("7_4", "study-0", "PENDING")])).kind == "bug"
-    assert _condition(job, record, Answer([Queued("7_3", "study-1", "PENDING")])).kind == "bug"
+    assert _condition(job, record, holding("7_3", "study-0", "PENDING")).state == "queued"
+    assert _condition(job, record, holding("7_3", "study-0", "RUNNING")).state == "starting"
+    assert _condition(job, record, holding("7_4", "study-0", "PENDING")).kind == "bug"
+    assert _condition(job, record, holding("7_3", "study-1", "PENDING")).kind == "bug"
 
 
 def test_a_failure_of_before_the_last_submission_is_not_the_reason(job):
@@ -92,8 +97,8 @@ def test_a_beat_is_believed_unless_slurm_has_queued_the_job_again(job):
     sent = Submission("study-0", 3, (), 0.0, "7_3")
     with Heart(job.store.run_folder(job.train_id) / "heartbeat.json", 5):
         assert _condition(job, sent, Answer(silent=True)).state == "running"
-        assert _condition(job, sent, Answer([Queued("7_3", "study-0", "RUNNING")])).state == "running"
-        assert _condition(job, sent, Answer([Queued("7_3", "study-0", "PENDING")])).state == "queued"
+        assert _condition(job, sent, holding("7_3", "study-0", "RUNNING")).state == "running"
+        assert _condition(job, sent, holding("7_3", "study-0", "PENDING")).state == "queued"
 
 
 def test_a_full_disk_has_its_class_also_where_it_cannot_be_written(job, monkeypatch):

@@ -35,9 +35,9 @@ class Condition:
 
 @dataclass(frozen=True)
 class Answer:
-    """What SLURM tells of our jobs: those that it holds, and how others ended, by id."""
+    """What SLURM tells of our jobs: those that it holds, by name and index, and how others ended, by id."""
 
-    held: Sequence[Queued] = ()
+    held: Mapping[tuple[str, int | None], Queued] = field(default_factory=dict)
     ends: Mapping[str, str] = field(default_factory=dict)
     silent: bool = False
 
@@ -57,7 +57,7 @@ def _ask(records: Sequence[Submission]) -> Answer:
         found = listed()
     except UserError:
         return Answer(silent=True)
-    held, over = [job for job in found if not job.ended], {job.id: job.state for job in found if job.ended}
+    held, over = {job.place: job for job in found if not job.ended}, {job.id: job.state for job in found if job.ended}
     known = {job.id for job in found}
     with suppress(UserError):
         over |= ends([record.job for record in records if record.job and record.job not in known])
@@ -67,7 +67,7 @@ def _ask(records: Sequence[Submission]) -> Answer:
 def _condition(job: Job, record: Submission | None, answer: Answer) -> Condition:
     missing = job.missing()
     status = job.store.status(job.train_id, eval_id(job.train, missing[0])) if missing else Status("done")
-    found = record.found(answer.held) if record else None
+    found = answer.held.get(record.place) if record else None
     id = found.id if found else record.job if record else None
     if status.state == "running" and not (found and found.state == "PENDING"):  # queued again a moment ago
         return Condition(job, "running", id)

@@ -24,6 +24,11 @@ class Queued:
     state: str
 
     @property
+    def place(self) -> tuple[str, int | None]:
+        """Its name, and its index in an array."""
+        return self.name, int(self.id.partition("_")[2]) if "_" in self.id else None
+
+    @property
     def ended(self) -> bool:
         """Tell whether it is over."""
         return self.state in ENDED

@@ -44,16 +44,10 @@ class Submission:
     job: str | None = None
     cancelled: bool = False
 
-    def found(self, jobs: Collection[Queued]) -> Queued | None:
-        """Return the job that SLURM still holds, also where nobody lived to write down its id."""
-        for job in jobs:
-            if job.name == self.token and self.index in (None, _index(job.id)):
-                return job
-        return None
-
-
-def _index(id: str) -> int | None:
-    return int(id.partition("_")[2]) if "_" in id else None
+    @property
+    def place(self) -> tuple[str, int | None]:
+        """Where SLURM's queue has its job, also where nobody lived to write down its id."""
+        return self.token, self.index
 
 
 def record_path(store: Store, train_id: str) -> Path:
@@ -176,12 +170,12 @@ def submit(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path]) 
 
 def _known(jobs: Sequence[Job], held: Collection[Queued]) -> tuple[Sent, list[Job]]:
     """Tell the jobs that SLURM holds from those that are to be sent; note those that it holds with less to measure."""
-    sent, todo = Sent(), []
+    sent, todo, places = Sent(), [], {job.place: job for job in held}
     for job in jobs:
         if not job.missing():  # it ended since somebody looked, and before SLURM was asked
             continue
         submission = read_submission(job.store, job.train_id)
-        found = submission.found(held) if submission else None
+        found = places.get(submission.place) if submission else None
         if submission is None or found is None:
             todo.append(job)
             continue

@@ -20,8 +20,6 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from real_slurm import CLUSTER, at_once, found, harness, held, slurm, wait_for, write_profile, write_scale  # noqa: E402
 
-from harness.files import read_json  # noqa: E402
-
 STUDY, CALM = "chaos", "calm"
 PATIENCE = 1800
 DAEMONS = Path("/run/slurm")
@@ -41,21 +39,18 @@ class Chaos:
         print(f"{time.strftime('%H:%M:%S')} {words}", flush=True)
 
     def victim(self) -> str:
-        """Return a job that is at work in a training's folder, once there is one."""
-        at_work: list[str] = []
+        """Return a running job, once there is one."""
+        running: list[str] = []
 
         def look() -> bool:
-            at_once([job.id for job in held(STUDY) if job.state == "PENDING"])
-            beats = self.folder.glob(f"results/{STUDY}/*/heartbeat.json")
-            alive = {p.parent.name for p in beats if time.time() - (read_json(p) or {}).get("time", 0) < 10}
-            records = {p.parent.name: read_json(p) for p in self.folder.glob(f"scratch/{STUDY}/*/submission.json")}
-            running = {job.id for job in held(STUDY) if job.state == "RUNNING"}
-            at_work[:] = sorted(records[name]["job"] for name in alive if records[name]["job"] in running)
-            return bool(at_work) or not held(STUDY)
+            jobs = held(STUDY)
+            at_once([job.id for job in jobs if job.state == "PENDING"])
+            running[:] = sorted(job.id for job in jobs if job.state == "RUNNING")
+            return bool(running) or not jobs
 
         wait_for(look, PATIENCE)
-        assert at_work, "the grid was done before everything was done to it; give it more to do"
-        return self.random.choice(at_work)
+        assert running, "the grid was done before everything was done to it; give it more to do"
+        return self.random.choice(running)
 
     def requeue(self) -> None:
         """As an operator does."""
@@ -108,10 +103,10 @@ class Chaos:
         self.tell("filled the results' filesystem for 8 s")
 
 
-def run(folder: Path, grids: Sequence[str], scale: str, words: Sequence[str], seed: int) -> tuple[list[str], list[str]]:
+def run(folder: Path, grids: Sequence[str], scale: str, seed: int) -> tuple[list[str], list[str]]:
     """Run the grids calmly and in chaos; return what was done, and what was lost."""
     profile = write_profile(folder, "chaos", partitions={"low": {}}, resources={"partition": "low"})
-    grid = [*grids, "--scale", scale, *words]
+    grid = [*grids, "--scale", scale]
     harness(folder, "run", *grid, "--study", CALM, "--jobs", str(os.cpu_count()))
     print(harness(folder, "submit", *grid, "--study", STUDY, *profile), flush=True)
     chaos = Chaos(folder, random.Random(seed))
@@ -172,7 +167,7 @@ def main() -> int:
     prepare(folder)
     try:
         write_scale(folder, "chaos", said.longer)
-        done, lost = run(folder, said.grids, "chaos", (), said.seed)
+        done, lost = run(folder, said.grids, "chaos", said.seed)
         numbers = sum(len(metrics) for metrics in found(folder, CALM).values())
     finally:
         release(folder)
