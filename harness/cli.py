@@ -8,7 +8,6 @@ import click
 
 from harness.cluster_commands import (
     cancel,
-    doctor,
     dry_run_option,
     logs,
     only_option,
@@ -18,6 +17,7 @@ from harness.cluster_commands import (
     show,
 )  # fmt: skip
 from harness.data_commands import data, encode
+from harness.doctor_commands import doctor
 from harness.errors import UserError
 from harness.measure_commands import measure
 from harness.options import FOLDER, data_option, results_option, scratch_option
@@ -122,7 +122,8 @@ def submit(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tu
     harness submit grids/table5.yaml --scale cifar10 --profile ours --only eval
     """
     from harness.cluster_commands import send, show_texts
-    from harness.launch.job import jobs_for, measurements
+    from harness.launch.job import jobs_for
+    from harness.launch.measurements import measurements
     from harness.launch.profile import LocalProfile, SlurmProfile, load_profile
     from harness.launch.submission import check_slurm
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from harness.errors import UserError, nearest
 from harness.files import check_writable, read_json
+from harness.launch.environment import own_environment
 from harness.launch.examination import Examination, Finding, look
 from harness.launch.job import Job
 from harness.launch.profile import Partition, SlurmProfile
 from harness.launch.queue import array_limit, ask, cancel, queued
 from harness.launch.snapshot import snapshot
-from harness.launch.submission import own_environment
 from harness.settings import Resources
 
 

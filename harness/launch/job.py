@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -246,20 +246,6 @@ def _under_slurm() -> bool:
 
 def _state(error: BaseException) -> Literal["failed", "diverged"]:
     return "diverged" if isinstance(error, Diverged) else "failed"
-
-
-def measurements(jobs: Iterable[Job]) -> list[Job]:
-    """Return what of the jobs needs no training, its weights being kept, as jobs of one process each."""
-    from harness.engine.checkpoint import weights_path
-
-    found = []
-    for job in jobs:
-        folder = job.store.scratch_folder(job.train_id)
-        ready = tuple(e for e in job.missing() if weights_path(folder, e.step).is_file())
-        alone = {"nodes": 1, "processes": 1, "gpus": min(job.resources.gpus, 1)}
-        if ready:
-            found.append(replace(job, evaluations=ready, resources=job.resources.model_copy(update=alone)))
-    return found
 
 
 def jobs_for(runs: Iterable[Run], store: Store, data: Path, threads: int | None = None) -> list[Job]:

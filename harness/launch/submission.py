@@ -5,13 +5,11 @@ scratch/<study>/slurm/                       submitit's files, the jobs' output 
 """
 
 import itertools
-import os
 import shutil
 import sys
 import time
 import uuid
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,17 +18,15 @@ from filelock import FileLock
 
 from harness.errors import UserError
 from harness.files import read_json, write_json
+from harness.launch.environment import own_environment
 from harness.launch.job import Job
 from harness.launch.profile import SlurmProfile
 from harness.launch.queue import DEFAULT_ARRAY_LIMIT, Queued, array_limit, cancel, queued
 from harness.launch.snapshot import Snapshot, snapshot
-from harness.place import TORCHRUN
 from harness.spec import eval_id
 from harness.store import Store
 
 ATTEMPTS = 100  # how often a job may reach its time limit and go on in the queue
-NEEDED_TO_ASK = ("SLURM_CONF", "SLURM_JWT")  # how SLURM is reached, which is no property of a job
-LEAKING = ("SLURM_", "SBATCH_", "SRUN_", "SUBMITIT_", "PMI_", "PMIX_")
 
 
 @dataclass(frozen=True)
@@ -230,22 +226,3 @@ def _take_back(array: Array, before: Sequence[Any]) -> None:
             path.unlink(missing_ok=True)
         else:
             write_json(path, held)
-
-
-@contextmanager
-def own_environment() -> Iterator[None]:
-    """Hide from sbatch, which hands its environment to the job, what describes the calling shell's own job.
-
-    SBATCH_… would overrule the profile, and a shell inside an allocation has the SLURM_… of that.
-    """
-    leaked = {
-        name: value
-        for name, value in os.environ.items()
-        if (name.startswith(LEAKING) and name not in NEEDED_TO_ASK) or name in (*TORCHRUN, "MASTER_ADDR", "MASTER_PORT")
-    }
-    for name in leaked:
-        del os.environ[name]
-    try:
-        yield
-    finally:
-        os.environ.update(leaked)
