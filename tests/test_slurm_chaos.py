@@ -1,4 +1,4 @@
-"""Tables 3 and 6 on a real SLURM, while everything happens to it; `tests/slurm/chaos.py` does the same to whole tables."""
+"""Tables 3 and 6 on a real SLURM while everything happens; `tests/slurm/chaos.py` does the same to any grids."""
 
 import pytest
 from slurm import chaos
