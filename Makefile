@@ -34,7 +34,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/ready-test: $(VENV)/ready
-	$(VENV)/bin/python $(PIP) --editable '.[train,encode,parquet,test]'
+	$(VENV)/bin/python $(PIP) --editable '.[train,encode,parquet,tracking,test]'
 	touch $@
 
 $(REPORT_VENV)/ready: pyproject.toml constraints.txt

@@ -7,7 +7,7 @@ import argparse
 
 import torch
 from plain import DECAY, average
-from side_by_side import compare, print_table
+from side_by_side import Arm, compare, print_table
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from training_step import DEVICE, SIZES, spec
 
@@ -45,7 +45,7 @@ def main() -> None:
     library = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(DECAY))
     library.n_averaged.fill_(1)
     slow = build_objective(spec(chosen.model, 2, "fp32", False)).net.to(DEVICE)
-    arms = {LOOP: lambda k: average(slow, net), "library": lambda k: library.update_parameters(net)}
+    arms: dict[str, Arm] = {LOOP: lambda k: average(slow, net), "library": lambda k: library.update_parameters(net)}
     print(f"SiT-{chosen.model}/2, {DEVICE}, {torch.get_num_threads()} thread(s)")
     print_table(compare(arms, chosen.rounds), LOOP)
     for name, error in errors(10_000).items():

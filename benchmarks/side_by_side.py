@@ -1,12 +1,32 @@
 """Timing of several ways to do one thing: in turn, in one process, so that what else the machine does falls on all."""
 
+import ctypes
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 
-Arm = Callable[[int], None]
+from harness.engine.allocator import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, keep_freed_memory
+
+Arm = Callable[[int], object]
+MIB = 1 << 20
+
+
+@contextmanager
+def memory_as_torch_finds_it() -> Iterator[None]:
+    """Give large tensors back to the system as soon as they are freed, as glibc does where nobody asked otherwise.
+
+    For what is timed as others run it; afterwards freed memory is kept again, as in every job of ours.
+    """
+    mallopt = ctypes.CDLL(None).mallopt
+    mallopt(M_MMAP_THRESHOLD, 32 * MIB)  # where glibc's own, moving, threshold ends up
+    mallopt(M_TRIM_THRESHOLD, 64 * MIB)
+    try:
+        yield
+    finally:
+        keep_freed_memory()
 
 
 def compare(arms: dict[str, Arm], rounds: int, warm_up: int = 1) -> dict[str, list[tuple[float, float]]]:

@@ -13,9 +13,10 @@ from typing import Literal
 
 import torch
 from plain import BLOCK, LABEL_DROP, PlainTraining
-from side_by_side import Arm, compare, print_table
+from side_by_side import Arm, compare, memory_as_torch_finds_it, print_table
 from torch.utils.flop_counter import FlopCounterMode
 
+from harness.engine.allocator import keep_freed_memory
 from harness.engine.build import build_objective
 from harness.engine.data import ImageDataset
 from harness.engine.train import Trainee, matmul_precision
@@ -74,7 +75,12 @@ def plain(size: str, data: ImageDataset) -> Arm:
     training = PlainTraining(build_objective(spec(size, len(data), "fp32", False)).net.to(DEVICE), 1000)
     x = (torch.from_numpy(data.images).float() / 127.5 - 1).to(DEVICE)
     y = torch.from_numpy(data.labels).to(DEVICE)
-    return lambda k: training.step(x, y)
+
+    def step(k: int) -> None:
+        with memory_as_torch_finds_it():
+            training.step(x, y)
+
+    return step
 
 
 def arms(size: str, data: ImageDataset, compiled: bool) -> dict[str, Arm]:
@@ -145,6 +151,7 @@ def print_rates(size: str, batch: int, seconds: dict[str, list[tuple[float, floa
 
 def main() -> None:
     """Print times, errors and rates."""
+    keep_freed_memory()  # as every job of ours does
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", choices=SIZES, default="S")
     parser.add_argument("--batch", type=int, default=16)

@@ -18,9 +18,12 @@ from harness.cluster_commands import (
 )  # fmt: skip
 from harness.data_commands import data, encode
 from harness.doctor_commands import doctor
-from harness.errors import UserError
-from harness.measure_commands import measure
-from harness.options import FOLDER, data_option, results_option, scratch_option
+from harness.errors import UserError, nearest
+from harness.measure_commands import measure, measure_study
+from harness.options import data_option, reports_option, results_option, scratch_option
+from harness.plan_commands import fit_option, gpu_option, limit_option, price_option, utilisation_option
+from harness.probe_commands import probe
+from harness.report_commands import bundle
 from harness.weights_commands import weights
 
 if TYPE_CHECKING:
@@ -28,7 +31,6 @@ if TYPE_CHECKING:
     from harness.launch.job import Job
     from harness.store import Store
 
-reports_option = click.option("--reports", type=FOLDER, default="reports", show_default=True, envvar="HARNESS_REPORTS")
 scale_option = click.option("--scale", required=True, help="Name of a file in the grids' scales/ folder.")
 study_option = click.option("--study", help="Name of the study's folder; by default the scale's name.")
 set_option = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
@@ -49,20 +51,29 @@ def cli() -> None:
 @set_option
 @results_option
 @scratch_option
+@gpu_option
+@utilisation_option
+@price_option
+@limit_option
+@fit_option
 def plan(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tuple[str, ...], results: Path,
-         scratch: Path) -> None:  # fmt: skip
-    """List every run of GRIDS: why it would run, that it is done, or which other table shares it.
+         scratch: Path, gpu: str, utilisation: float | None, price: float | None, limit: float | None,
+         budget: float | None) -> None:  # fmt: skip
+    """List every run of GRIDS: why it would run, that it is done, or which other table shares it; then what it costs.
 
-    Of several grids, each distinct training is then listed once, with the tables that share it.
+    Of several grids, each distinct training is listed once, with the tables that share it.
     """
     from harness.launch.listing import print_plan, print_trainings
     from harness.launch.plan import plan as make_plan
     from harness.launch.plan import trainings
+    from harness.plan_commands import assume, show_cost
 
+    assumption = assume(gpu, utilisation)
     tables, store = _tables(grids, scale, overrides), _store(results, scratch, study or scale)
     print_plan(make_plan(tables, store))
     if len(tables) > 1:
         print_trainings(trainings(tables))
+    show_cost(tables, store, assumption, price, limit, budget)
 
 
 @cli.command()
@@ -156,15 +167,15 @@ def submit(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tu
 @study_argument
 @results_option
 @scratch_option
-def status(study: str, results: Path, scratch: Path) -> None:
-    """Say how each run of STUDY stands, from its folders alone."""
-    from harness.launch.listing import print_plan
-    from harness.launch.plan import plan as make_plan
-    from harness.launch.plan import study_tables
+@click.option("--watch", is_flag=True, help="Show it again every few seconds, until all is done.")
+@click.option("--json", "as_json", is_flag=True, help="Everything that is known, as JSON.")
+def status(study: str, results: Path, scratch: Path, watch: bool, as_json: bool) -> None:
+    """Say how each training of STUDY stands, from its folders alone, whichever machine it runs on."""
+    from harness.status_commands import show_status
 
-    store = _store(results, scratch, study)
-    print_plan(make_plan(study_tables(store), store))
-    print_conditions(store)
+    show_status(_store(results, scratch, study), watch, as_json)
+    if not as_json:
+        print_conditions(_store(results, scratch, study))
 
 
 @cli.command()
@@ -185,23 +196,51 @@ def collect(study: str, results: Path, scratch: Path, reports: Path) -> None:
 @cli.command()
 @click.argument("study", required=False)
 @click.option("--compare", "compared", nargs=2, metavar="A B", help="Set two studies side by side instead.")
+@click.option("--watch", is_flag=True, help="Serve it on this machine's loopback, and take in results as they arrive.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port for --watch; by default a free one.")
 @results_option
 @scratch_option
 @reports_option
-def report(study: str | None, compared: tuple[str, str] | None, results: Path, scratch: Path, reports: Path) -> None:
-    """Write STUDY's report: the paper's tables with our numbers beside the paper's.
+def report(study: str | None, compared: tuple[str, str] | None, watch: bool, port: int, results: Path, scratch: Path,
+           reports: Path) -> None:  # fmt: skip
+    """Write STUDY's report: the paper's tables with our numbers beside the paper's. STUDY may be a bundle, STUDY.zip.
 
     Beside the page lie its tables as LaTeX, Markdown and CSV, all that it says as report.json, and summary.md.
     """
     from harness.report_commands import make_reports
 
-    make_reports(study, compared, results, scratch, reports)
+    make_reports(study, compared, port if watch else None, results, scratch, reports)
+
+
+@cli.command()
+@click.argument("start", default="")
+@click.option("--markdown", is_flag=True, help="Print the page of documentation that lists them all.")
+def keys(start: str, markdown: bool) -> None:
+    """List the keys of grid files, scale files and settings that begin with START, with what may stand there.
+
+    For example: harness keys regularizer
+    """
+    from harness import keys as known
+    from harness.launch.listing import print_keys
+
+    if markdown:
+        click.echo(known.markdown(), nl=False)
+        return
+    found = {name: [key for key in known.keys(model) if key.name.startswith(start)]
+             for name, model in known.MODELS.items()}  # fmt: skip
+    if not any(found.values()):
+        names = [key.name for model in known.MODELS.values() for key in known.keys(model)]
+        raise UserError(f"keys: none begins with '{start}'{nearest(start, names)}")
+    print_keys({known.TITLES[name]: rows for name, rows in found.items() if rows})
 
 
 cli.add_command(data)
 cli.add_command(encode)
 cli.add_command(weights)
 cli.add_command(measure)
+cli.add_command(measure_study)
+cli.add_command(probe)
+cli.add_command(bundle)
 for command in (logs, show, retry, cancel, doctor):
     cli.add_command(command)
 

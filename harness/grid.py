@@ -13,13 +13,14 @@ from pathlib import Path
 
 from harness.document import Leaf, flatten, parse_overrides, read_document, validate, validate_document, where_written
 from harness.errors import UserError, nearest
+from harness.garbage import kept
 from harness.gridfile import CONFIDENCE as CONFIDENCE  # what a reader of tables needs besides
 from harness.gridfile import SOURCES as SOURCES
 from harness.gridfile import At, GridFile, PaperValue, ScaleFile, read_grid, words
-from harness.resolve import SettingError, resolve
+from harness.resolve import SettingError, resolve, with_seed
 from harness.scale import Scale
 from harness.settings import Family, Resources, Settings
-from harness.spec import EvalSpec, TrainSpec, eval_id, train_id
+from harness.spec import EvalSpec, TrainSpec, eval_id_of, train_id
 from harness.values import read_seeds
 
 Layer = dict[str, Leaf]
@@ -44,7 +45,7 @@ class Run:
     @cached_property
     def eval_id(self) -> str:
         """Identity of the measurement."""
-        return eval_id(self.train, self.evaluation)
+        return eval_id_of(self.train_id, self.evaluation)
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,7 @@ def load_scale(name: str, folder: Path) -> ScaleLayers:
     return ScaleLayers(file, settings, families)
 
 
+@kept()
 def load_table(path: Path, scale: str, overrides: Sequence[str] = (), cluster: Layer | None = None) -> Table:
     """Expand a grid file at a scale; `cluster`: the lowest layer of settings, from a cluster's profile.
 
@@ -240,9 +242,10 @@ def _preset(folder: Path, name: str, where: str) -> Layer:
 def _cell(table: str, base: str, merged: Layer, at: At, aside: bool, scale: Scale, seeds: tuple[int, ...]) -> Cell:
     settings = validate(Settings, merged, base)
     try:
-        resolved = [(seed, resolve(settings, scale, seed)) for seed in seeds]
+        first = resolve(settings, scale, seeds[0])
     except SettingError as error:
         where = where_written(error.key, merged, base)
         raise UserError(f"{where}: {error.key}: {error} (row {words(at)}, scale {scale.scale})") from None
+    resolved = [(seed, with_seed(first, seed)) for seed in seeds]
     runs = [Run(table, at, seed, r.train, r.evaluation, r.resources) for seed, r in resolved]
     return Cell(at, settings, tuple(runs), aside)

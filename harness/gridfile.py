@@ -40,32 +40,34 @@ Place = dict[Label, Label]
 class Vary(Frozen):
     """One block of cells: a product of axes, axes zipped, or a single row."""
 
-    product: dict[Label, Labels] | None = None
-    zip: dict[Label, Labels] | None = None
-    row: Place | None = None
+    product: dict[Label, Labels] | None = Field(None, description="axis → labels: every combination is a cell")
+    zip: dict[Label, Labels] | None = Field(None, description="axis → labels: the first of each, the second of each, …")
+    row: Place | None = Field(None, description="axis → label: one cell")
     aside: bool = Field(False, description="printed beneath the table, outside its rows and columns")
 
 
 FactName = Literal["pre-training", "extra parameters", "external data", "parameters", "steps", "NFE"]
 Source = Literal["paper", "official", "authors", "secondary", "later"]
+FROM = "; ".join(f"{name}: {words}" for name, words in SOURCES.items())
+SURE = "how sure we are of it: " + ", ".join(f"{letter} {word}" for letter, word in CONFIDENCE.items())
 
 
 class PaperFact(Frozen):
     """What the paper says of a row in a column of facts, in its own words."""
 
-    says: Label
-    source: Source
-    confidence: Literal["H", "M", "L"]
+    says: Label = Field(description="the paper's words")
+    source: Source = Field(description=FROM)
+    confidence: Literal["H", "M", "L"] = Field(description=SURE)
 
 
 class PaperValue(Frozen):
     """One number of the paper, with its source and how sure we are of it."""
 
-    at: Place
-    value: Real
-    source: Source
-    confidence: Literal["H", "M", "L"]
-    note: str = ""
+    at: Place = Field(description="axis → label: the cell it belongs to")
+    value: Real = Field(description="the paper's number")
+    source: Source = Field(description=FROM)
+    confidence: Literal["H", "M", "L"] = Field(description=SURE)
+    note: str = Field("", description="said beside the number")
     facts: dict[FactName, PaperFact] = Field({}, description="the paper's facts, printed beneath those of our runs")
 
 
@@ -73,7 +75,7 @@ class GridFile(Frozen):
     """The keys of a grid file."""
 
     table: Label = Field(description="the paper's number for this table")
-    title: str
+    title: str = Field(description="heading of the table")
     question: str = Field(description="what the table asks, in one sentence")
     value: str = Field("fid", description="metric shown in the cells")
     rows: str = Field(description="axis that makes the rows")
@@ -84,10 +86,12 @@ class GridFile(Frozen):
     axes: dict[Label, Annotated[dict[Label, dict[str, Any]], Field(min_length=1)]] = Field(
         description="axis → label → the settings that the label stands for"
     )
-    vary: tuple[Vary, ...] = Field(min_length=1)
-    paper: tuple[PaperValue, ...] = ()
+    vary: tuple[Vary, ...] = Field(
+        min_length=1, description="blocks of cells; exactly one of product, zip, row in each"
+    )
+    paper: tuple[PaperValue, ...] = Field((), description="the paper's numbers; a cell without one says so")
     paper_text: str = Field("", description="what the paper says of the table in words; only what has a source")
-    seeds: Seeds = (0,)
+    seeds: Seeds = Field((0,), description="every cell is trained once with each; a scale's own seeds go before")
 
     def places(self, vary: Vary) -> list[At]:
         """Return the places of a block's cells, each with its axes in the order of the file."""

@@ -11,3 +11,5 @@ scratch_option = click.option("--scratch", type=FOLDER, default="scratch", show_
                               help="Folder for checkpoints and caches: large, and not committed.")  # fmt: skip
 data_option = click.option("--data", type=FOLDER, default="data", show_default=True, envvar="HARNESS_DATA",
                            help="Folder of the data sets.")  # fmt: skip
+reports_option = click.option("--reports", type=FOLDER, default="reports", show_default=True, envvar="HARNESS_REPORTS",
+                              help="Folder of the reports: small, and can be committed.")  # fmt: skip

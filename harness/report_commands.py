@@ -1,4 +1,4 @@
-"""What `harness report` does: the page of one study, or two studies side by side."""
+"""`harness bundle`, and what `harness report` does: a study's page, written once or watched, or two side by side."""
 
 from pathlib import Path
 
@@ -6,22 +6,34 @@ import click
 
 from harness.errors import UserError
 from harness.files import check_writable
+from harness.options import reports_option, results_option, scratch_option
 from harness.store import Store
+
+BUNDLE = ".zip"
 
 
 def make_reports(
-    study: str | None, compared: tuple[str, str] | None, results: Path, scratch: Path, reports: Path
+    study: str | None, compared: tuple[str, str] | None, port: int | None, results: Path, scratch: Path, reports: Path
 ) -> None:
-    """Write the report of a study or the comparison of two, and say where it is.
+    """Write the report of a study or of a bundle, or the comparison of two studies, and say where it is.
+
+    port: serve the study's report there while it runs, 0 for a free one; None writes it once.
 
     Raises:
-        UserError: neither or both are asked for, or what `report` and `compare` refuse.
+        UserError: neither or both are asked for, or what `report`, `report_bundle` and `compare` refuse.
     """
     if (study is None) == (compared is None):
         found = "both" if study else "neither"
         raise UserError(f"harness report: STUDY or --compare A B is expected, found {found}; name one of the two")
     check_writable("--reports", reports)
-    if study is not None:
+    if port is not None:
+        _watch(study, port, results, scratch, reports)
+        return
+    if study is not None and study.endswith(BUNDLE):
+        from harness.report.bundle import report_bundle
+
+        path = report_bundle(Path(study), reports)
+    elif study is not None:
         from harness.report.page import report
 
         path = report(Store(results, scratch, study), reports)
@@ -29,6 +41,43 @@ def make_reports(
         assert compared
         path = _compare(Store(results, scratch, compared[0]), Store(results, scratch, compared[1]), reports)
     click.echo(f"Report: {path.absolute().as_uri()}")
+
+
+def _watch(study: str | None, port: int, results: Path, scratch: Path, reports: Path) -> None:
+    """Serve a study's report until Ctrl-C."""
+    if study is None or study.endswith(BUNDLE):
+        raise UserError("harness report --watch: a study's name is expected; a bundle and a comparison do not change")
+    from harness.report.watch import serve
+
+    try:
+        serve(
+            Store(results, scratch, study), reports / study, port,
+            lambda address: click.echo(f"Watching {study} at {address} (Ctrl-C ends)"),
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        click.echo(f"Report: {(reports / study / 'index.html').absolute().as_uri()}")
+    except OSError as error:
+        raise UserError(f"--port {port}: {error.strerror}; leave it out for a free one") from None
+
+
+@click.command()
+@click.argument("study")
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="By default STUDY.zip, here.")
+@results_option
+@scratch_option
+@reports_option
+def bundle(study: str, output: Path | None, results: Path, scratch: Path, reports: Path) -> None:
+    """Pack STUDY into one archive: grids, results, thumbnails and the report. `harness report STUDY.zip` opens it."""
+    from harness.report.bundle import bundle as pack
+
+    store, path = Store(results, scratch, study), output or Path(f"{study}{BUNDLE}")
+    if path.suffix != BUNDLE:
+        raise UserError(
+            f"--output {path}: a name that ends in {BUNDLE} is expected, as 'harness report' knows it by that"
+        )
+    check_writable("--reports", reports)
+    check_writable("--output", path.parent)
+    click.echo(pack(store, reports, path))
 
 
 def _compare(first: Store, second: Store, reports: Path) -> Path:

@@ -9,7 +9,7 @@ from typing import cast, get_args
 from harness import imported
 from harness.errors import UserError
 from harness.scale import Patch, Scale, Size
-from harness.settings import OWN_ENCODER, Family, Resources, SamplerSettings, Settings
+from harness.settings import OWN_ENCODER, Family, Resources, SamplerSettings, Settings, constants_of
 from harness.spec import Alignment, Consistency, EvalSpec, Model, Process, Regularizer, TrainSpec
 from harness.values import Block
 
@@ -95,6 +95,15 @@ def resolve(settings: Settings, scale: Scale, seed: int) -> Resolved:
         first_image=seed * settings.evaluation.samples,
     )
     return Resolved(train, evaluation, settings.resources)
+
+
+def with_seed(resolved: Resolved, seed: int) -> Resolved:
+    """Return the same with another seed: other draws in training, and other images."""
+    if seed == resolved.train.seed:
+        return resolved
+    first_image = seed * resolved.evaluation.evaluation.samples
+    train = resolved.train.model_copy(update={"seed": seed})
+    return Resolved(train, resolved.evaluation.model_copy(update={"first_image": first_image}), resolved.resources)
 
 
 def check_resources(train: TrainSpec, resources: Resources, processes: int | None = None) -> None:
@@ -208,19 +217,16 @@ def resolve_regularizer(settings: Settings, depth: int, process: Process) -> Reg
         raise SettingError("regularizer.group", f"groups of {chosen.group} do not divide the batch of {settings.batch}")
     if process == "imm" and chosen.group % PARTICLES:
         raise SettingError("regularizer.group", f"IMM's own groups of {PARTICLES} do not divide {chosen.group}")
-    contrastive, covariance = chosen.kind == "contrastive", chosen.loss == "covariance"
+    contrastive = chosen.kind == "contrastive"
     return Regularizer(
         kind=chosen.kind,
         loss=chosen.loss,
         **{"lambda": chosen.lambda_},
         blocks=resolve_blocks(chosen.blocks, depth),
         group=chosen.group,
-        tau=chosen.tau if chosen.loss.startswith("infonce") else None,
-        epsilon=chosen.epsilon if chosen.loss == "hinge" else None,
-        normalization=chosen.normalization if covariance else None,
-        offdiagonal=chosen.offdiagonal if covariance and contrastive else None,
         noise=chosen.noise if contrastive else None,
         gap=chosen.gap if contrastive and chosen.noise == "restricted" else None,
+        **{name: getattr(chosen, name) for name in constants_of(chosen.loss, chosen.kind)},
     )
 
 

@@ -15,7 +15,24 @@ Family = Literal["SiT", "DiT", "MF", "Shortcut", "IMM", "iCT"]
 SamplerName = Literal[
     "euler", "heun", "euler-maruyama", "ancestral", "ddim", "average-velocity", "shortcut", "pushforward", "one-step"
 ]  # fmt: skip
+Tracker = Literal["tensorboard", "wandb"]
+LossName = Literal["infonce-l2", "infonce-cosine", "hinge", "covariance"]
 OWN_ENCODER = "own-vit"
+
+# The constants of each loss of `harness/method/losses.py`: keys of `RegularizerSettings`. Only they enter the identity
+# of a training with that loss; those of its contrastive form alone are in the second dictionary.
+CONSTANTS: dict[LossName, tuple[str, ...]] = {
+    "infonce-l2": ("tau",),
+    "infonce-cosine": ("tau",),
+    "hinge": ("epsilon",),
+    "covariance": ("normalization",),
+}
+CONTRASTIVE_CONSTANTS: dict[LossName, tuple[str, ...]] = {"covariance": ("offdiagonal",)}
+
+
+def constants_of(loss: LossName, kind: str) -> tuple[str, ...]:
+    """Return the constants that a loss has in one of its two kinds."""
+    return CONSTANTS[loss] + (CONTRASTIVE_CONSTANTS.get(loss, ()) if kind == "contrastive" else ())
 
 
 class Data(Frozen):
@@ -31,18 +48,16 @@ class Data(Frozen):
 class Optimizer(Frozen):
     """AdamW at a constant learning rate (the paper: 1e-4, no warm-up, no weight decay)."""
 
-    learning_rate: Positive = 1e-4
-    beta1: Share = 0.9
+    learning_rate: Positive = Field(1e-4, description="constant; the paper's, at batch 256")
+    beta1: Share = Field(0.9, description="β₁")
     beta2: Share = Field(0.95, description="0.95 in the paper, 0.999 in the authors' PyTorch release")
-    weight_decay: Annotated[Real, Field(ge=0)] = 0.0
+    weight_decay: Annotated[Real, Field(ge=0)] = Field(0.0, description="decoupled weight decay")
 
 
 class RegularizerSettings(Frozen):
     """The loss on intermediate representations, in the paper's words."""
 
-    loss: Literal["none", "infonce-l2", "infonce-cosine", "hinge", "covariance"] = Field(
-        "none", description="row of the paper's Table 1; none trains the baseline"
-    )
+    loss: Literal["none", LossName] = Field("none", description="row of the paper's Table 1; none trains the baseline")
     kind: Literal["dispersive", "contrastive"] = Field("dispersive", description="without or with positive pairs")
     lambda_: Positive = Field(0.5, alias="lambda", description="weight λ of the regulariser")
     tau: Positive = Field(0.5, description="temperature τ of the InfoNCE losses")
@@ -84,14 +99,14 @@ class OwnEncoder(Frozen):
     architecture: str = Field("test_vit", description="a VisionTransformer of timm, made without its weights")
     side: Count = Field(description="images are resized to this height and width")
     patch: Count = Field(description="height and width of a token, in pixels of the resized image")
-    steps: Count
-    batch: Count
+    steps: Count = Field(description="its training steps")
+    batch: Count = Field(description="images of one of them")
     shift: Share = Field(description="largest random shift of a training image, as a share of the side")
     mirror: bool = Field(description="random left-right flips of the training images")
     learning_rate: Positive = Field(2e-3, description="peak of its one cycle")
-    weight_decay: Annotated[Real, Field(ge=0)] = 0.05
-    label_smoothing: Share = 0.1
-    seed: Annotated[Whole, Field(ge=0)] = 0
+    weight_decay: Annotated[Real, Field(ge=0)] = Field(0.05, description="AdamW's")
+    label_smoothing: Share = Field(0.1, description="share of the label's weight given to all labels alike")
+    seed: Annotated[Whole, Field(ge=0)] = Field(0, description="of its weights and batches")
 
 
 class AlignmentSettings(Frozen):
@@ -139,7 +154,7 @@ class SamplerSettings(Frozen):
         None, description="guidance only above this noise level σ = noise/signal, (1 − t)/t at SiT's time t"
     )
     guidance_to: Positive | None = Field(None, description="guidance only up to this noise level σ")
-    precision: Precision = "fp32"
+    precision: Precision = Field("fp32", description="bf16: autocast of the network while sampling")
 
 
 class MeanFlowSettings(Frozen):
@@ -190,7 +205,7 @@ class EvaluationSettings(Frozen):
         "inception-v3-compat", description="network whose features are compared"
     )
     reference: Literal["train", "test"] = Field("train", description="split of the data set that is the reference")
-    weights: Literal["ema", "raw"] = "ema"
+    weights: Literal["ema", "raw"] = Field("ema", description="the moving average of the weights, or the last ones")
 
 
 class Resources(Frozen):
@@ -210,10 +225,11 @@ class Resources(Frozen):
     checkpoint_blocks: bool = Field(
         False, description="keep only what goes into each block, and compute the rest again: less memory, more time"
     )
-    hours: Positive = 1.0
-    partition: str | None = None
+    hours: Positive = Field(1.0, description="time limit of a job, wall clock")
+    partition: str | None = Field(None, description="SLURM partition; by default the cluster's")
     log_every: Count = Field(100, description="training steps between two lines of the log")
     checkpoint_minutes: Positive = Field(10.0, description="minutes between checkpoints: what a kill may cost")
+    tracking: tuple[Tracker, ...] = Field((), description="who hears a run's numbers: tensorboard, wandb (offline)")
 
     @property
     def team(self) -> int:
@@ -233,10 +249,10 @@ class Settings(Frozen):
         None, description="name of imported weights to begin from; epochs: 0 measures just them"
     )
     data: Data
-    batch: Count
-    label_drop: Share = 0.1
-    ema: Share = 0.9999
-    precision: Precision = "fp32"
+    batch: Count = Field(description="samples of a training step, over all processes")
+    label_drop: Share = Field(0.1, description="probability that a label is hidden, for classifier-free guidance")
+    ema: Share = Field(0.9999, description="decay of the moving average of the weights")
+    precision: Precision = Field("fp32", description="bf16: autocast of the network while training")
     matmul: MatmulPrecision = Field("highest", description="torch.set_float32_matmul_precision during training")
     optimizer: Optimizer = Optimizer()
     regularizer: RegularizerSettings = RegularizerSettings()

@@ -5,13 +5,14 @@
 
 import hashlib
 import json
-from typing import Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from harness.settings import (
     Data,
     EvaluationSettings,
+    LossName,
     MatmulPrecision,
     MeanFlowSettings,
     MomentMatchingSettings,
@@ -20,10 +21,10 @@ from harness.settings import (
     Precision,
     SamplerSettings,
     ShortcutSettings,
+    constants_of,
 )
 from harness.values import Count, Frozen
 
-LossName = Literal["infonce-l2", "infonce-cosine", "hinge", "covariance"]
 Process = Literal["flow", "ddpm", "meanflow", "shortcut", "imm", "consistency"]
 
 
@@ -37,19 +38,32 @@ class Model(Frozen):
 
 
 class Regularizer(Frozen):
-    """The regulariser, concretely; fields that the loss does not use are None and so leave the identity alone."""
+    """The regulariser, concretely; beside these fields lie the constants of its loss (`settings.CONSTANTS`), no others.
+
+    What the loss does not use is not there, and so leaves the identity alone.
+    """
+
+    model_config = ConfigDict(extra="allow")
 
     kind: Literal["dispersive", "contrastive"]
     loss: LossName
     lambda_: float = Field(alias="lambda")
     blocks: tuple[int, ...]
     group: int
-    tau: float | None = None
-    epsilon: float | None = None
-    normalization: Literal["standardized", "centered"] | None = None
-    offdiagonal: float | None = None
     noise: Literal["independent", "restricted"] | None = None
     gap: float | None = None
+
+    @property
+    def constants(self) -> dict[str, Any]:
+        """The constants of its loss: τ, ε …"""
+        return dict(self.model_extra or {})
+
+    @model_validator(mode="after")
+    def _constants_of_the_loss(self) -> Self:
+        expected = constants_of(self.loss, self.kind)
+        if sorted(self.constants) != sorted(expected):
+            raise ValueError(f"a {self.kind} {self.loss} has the constants {expected}, found {sorted(self.constants)}")
+        return self
 
 
 class Consistency(Frozen):
@@ -116,4 +130,9 @@ def train_id(train: TrainSpec) -> str:
 
 def eval_id(train: TrainSpec, evaluation: EvalSpec) -> str:
     """Return the identity of a measurement of that training."""
-    return hashlib.sha256((train_id(train) + canonical(evaluation)).encode()).hexdigest()[:12]
+    return eval_id_of(train_id(train), evaluation)
+
+
+def eval_id_of(train_identity: str, evaluation: EvalSpec) -> str:
+    """Return the same for a training whose identity is known already."""
+    return hashlib.sha256((train_identity + canonical(evaluation)).encode()).hexdigest()[:12]

@@ -7,6 +7,7 @@ results/<study>/<train_id>/spec.json      what is trained
                            heartbeat.json present while a job is at work
                            error.json     present after a failure
                            evals/<eval_id>.json (+ .png)   what was measured; its presence means done
+                           probe-<step>.json   what its representations are like, where that was measured
 scratch/<study>/<train_id>/               checkpoints: large, and not committed
 """
 
@@ -71,6 +72,11 @@ class Store:
         """The study's small files."""
         return self.results / self.study
 
+    @property
+    def cache(self) -> Path:
+        """What all studies share: classifiers, features of reference images."""
+        return self.scratch / ".cache"
+
     def run_folder(self, train_id: str) -> Path:
         """Return a training's folder of small files."""
         assert IDENTITY.fullmatch(train_id), train_id
@@ -85,6 +91,10 @@ class Store:
         """Return the file whose presence means that the measurement is done."""
         assert IDENTITY.fullmatch(eval_id), eval_id
         return self.run_folder(train_id) / "evals" / f"{eval_id}.json"
+
+    def probe_path(self, train_id: str, step: int) -> Path:
+        """Return the file of what a checkpoint's representations are like."""
+        return self.run_folder(train_id) / f"probe-{step}.json"
 
     def measured(self, train_id: str, eval_id: str) -> bool:
         """Tell whether a measurement is done: its file is there and whole."""

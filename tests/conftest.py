@@ -7,6 +7,11 @@ import uuid
 
 import pytest
 
+CHROMIUM_FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update",
+)  # fmt: skip
+
 
 def pytest_configure(config):
     """One thread: the tests share two cores, and small networks gain nothing from more."""
@@ -32,6 +37,22 @@ def needs():
             pytest.skip(f"not installed: {', '.join(missing)}")
 
     return need
+
+
+@pytest.fixture(scope="session")
+def browser(needs, tmp_path_factory):
+    """Return a real Chromium that keeps a log of its console and of every request."""
+    needs("chromium", "chromedriver")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    for flag in (*CHROMIUM_FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
+    yield driver
+    driver.quit()
 
 
 @pytest.fixture(scope="session")

@@ -46,11 +46,16 @@ def evaluations(run: Run) -> int:
 
 
 def write_measurement(
-    store: Store, run: Run, fid: object, protocol: Mapping[str, Any] | None = None, picture: np.ndarray | None = None
+    store: Store,
+    run: Run,
+    fid: object,
+    protocol: Mapping[str, Any] | None = None,
+    picture: np.ndarray | None = None,
+    further: Mapping[str, float] | None = None,
 ) -> Path:
-    """Write what a job writes when it has measured a run; `protocol` overrides single words of `PROTOCOL`."""
+    """Write what a job writes when it has measured a run; `protocol` and `further` override its words and metrics."""
     path = store.eval_path(run.train_id, run.eval_id)
-    metrics = {"fid": fid, "kid": 0.0123, "kid_std": 0.001, "precision": 0.5, "recall": 0.25}
+    metrics = {"fid": fid, "kid": 0.0123, "kid_std": 0.001, "precision": 0.5, "recall": 0.25, **(further or {})}
     content = {
         "train_id": run.train_id,
         "eval_id": run.eval_id,
@@ -69,8 +74,8 @@ def write_measurement(
     return path
 
 
-def write_error(store: Store, run: Run, kind: str, message: str) -> None:
-    content = {"class": kind, "message": message, "traceback": "", "step": 300, "time": 0.0}
+def write_error(store: Store, run: Run, kind: str, message: str, traceback: str = "") -> None:
+    content = {"class": kind, "message": message, "traceback": traceback, "step": 300, "time": 0.0}
     write_json(store.run_folder(run.train_id) / "error.json", content)
 
 

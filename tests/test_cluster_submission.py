@@ -41,8 +41,12 @@ def test_a_copy_of_the_code_is_what_a_job_imports_wherever_it_starts(tmp_path, m
     assert (code.folder / "ours" / "untracked.yaml").read_text() == "a: 1"
     assert snapshot([grids], tmp_path / "logs").folder != code.folder
     assert [path.name for path in (tmp_path / "logs").iterdir()] == [code.folder.name]
-    said = "import harness, json; from harness.launch.provenance import source; print(harness.__file__, source())"
-    command = f"{code.setup}; {sys.executable} -c '{said}'"
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys, pathlib, harness\nfrom harness.launch.provenance import source\n"
+        "print(harness.__file__, source(pathlib.Path(sys.argv[1])))\n"
+    )
+    command = f"{code.setup}; {sys.executable} {program} {tmp_path}"
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.startswith(f"{code.folder}/harness/__init__.py")
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()

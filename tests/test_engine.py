@@ -132,7 +132,7 @@ def test_every_loss_and_arm_is_built_as_its_cell_says():
         if said.kind == "contrastive":
             assert found.noise == said.noise
             assert said.noise == "independent" or found.gap == 0.02
-            assert said.loss != "covariance" or found.potential.weight_offdiagonal == 0.6
+            assert said.loss != "covariance" or found.potential.offdiagonal == 0.6
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ POTENTIALS = [
     Potential("infonce-l2", tau=0.7),
     Potential("infonce-cosine", tau=0.3),
     Potential("hinge", epsilon=1.4),
-    Potential("covariance", weight_offdiagonal=0.3),
-    Potential("covariance", weight_offdiagonal=2.0, normalization="centered"),
+    Potential("covariance", offdiagonal=0.3),
+    Potential("covariance", offdiagonal=2.0, normalization="centered"),
 ]
 each = pytest.mark.parametrize("potential", POTENTIALS, ids=lambda p: f"{p.loss}-{p.normalization}")
 
@@ -81,7 +81,7 @@ def slow_contrast(z, z_plus, p):
     if p.loss == "covariance":
         c, d = correlations(p, z, z_plus), z.shape[1]
         off = sum(c[i, j] ** 2 for i in range(d) for j in range(d) if i != j) / (d * (d - 1))
-        return sum((1 - c[i, i]) ** 2 for i in range(d)) / d + p.weight_offdiagonal * off
+        return sum((1 - c[i, i]) ** 2 for i in range(d)) / d + p.offdiagonal * off
     total = 0.0
     for i in range(n):
         row = [distance(p, z[i], z_plus[j]) for j in range(n)]
@@ -140,7 +140,7 @@ def test_dispersive_is_contrastive_with_the_attraction_removed():
     covariance = Potential("covariance")  # the diagonal of a correlation matrix is 1
     torch.testing.assert_close(disperse(z, covariance), (d - 1) / d * contrast(z, z, covariance) + 1 / d)
     for potential in (Potential("infonce-l2"), Potential("infonce-cosine")):
-        _, repel = TABLE_1[potential.loss]
+        repel = TABLE_1[potential.loss].repel
         per_anchor = repel(z, z, potential) - math.log(n)
         assert per_anchor < disperse(z, potential)
         circle = torch.arange(n, dtype=torch.float64) * (2 * math.pi / n)  # all anchors alike: Jensen's equality

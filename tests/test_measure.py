@@ -21,12 +21,12 @@ from harness.engine.fetch import get
 from harness.engine.supervised import augment, build, fit, resize
 from harness.errors import UserError
 from harness.measure.classifier import RECIPES, classifier
+from harness.measure.definitions import DEFINITIONS, MEASURED, base
 from harness.measure.evaluate import check_measurable, measure
 from harness.measure.features import Extractor, array_features, extractor
 from harness.measure.inception import Outputs
-from harness.measure.metrics import DIRECTIONS, fid, kid, kid_subset_size, precision_recall
+from harness.measure.metrics import fid, kid, kid_subset_size, precision_recall
 from harness.measure.reference import of_dataset
-from harness.report.collect import METRICS
 
 rng = np.random.default_rng(0)
 
@@ -60,8 +60,6 @@ def test_equal_sets_are_at_no_distance() -> None:
     x = correlated(300, 16)
     assert fid(x, x) == pytest.approx(0, abs=1e-8 * np.trace(np.cov(x.T)))
     assert precision_recall(x, x) == (1, 1)
-    # The reading side starts without torch and so says the directions again.
-    assert {name: metric.direction for name, metric in METRICS.items()} == DIRECTIONS
 
 
 def test_a_mode_collapse_has_precision_and_no_recall() -> None:
@@ -131,10 +129,12 @@ def test_measuring_digits(data: Path, cache: Path, digits: tuple[ImageDataset, I
     train, test = digits
     noise = rng.integers(0, 256, (200, 1, 8, 8), np.uint8)
     real, unreal = (measure(x, "digits", "train", "classifier", data, cache) for x in (test.images, noise))
-    assert set(real["metrics"]) == set(DIRECTIONS) - set(real["unavailable"]) | {"kid_std"}
-    assert set(real["unavailable"]) == {"sfid", "inception_score"}
-    for name in set(DIRECTIONS) - set(real["unavailable"]):
-        assert (real["metrics"][name] < unreal["metrics"][name]) == (DIRECTIONS[name] == "lower"), name
+    told = {*map(base, real["metrics"]), *real["unavailable"]}
+    assert told == {*MEASURED, "kid_std"}
+    assert set(real["unavailable"]) == {"sfid", "inception_score", "fid_infinity", "class_fid", "class_diversity"}
+    for name in ("fid", "kid", "cmmd:classifier", "precision", "recall", "density", "coverage", "vendi"):
+        lower = DEFINITIONS[base(name)].direction == "lower"
+        assert (real["metrics"][name] < unreal["metrics"][name]) == lower, name
     assert real["metrics"]["fid"] < 1
     assert real["metrics"]["precision"] > 0.8
     protocol = json.loads(json.dumps(real))["protocol"]

@@ -17,6 +17,8 @@ from harness import cli
 from harness.engine.data import load_images
 from harness.engine.distributed import ALONE, World, joined
 from harness.measure import files
+from harness.measure.classes import perceptual
+from harness.measure.definitions import MEASURED, base
 from harness.measure.features import Extractor
 from harness.measure.files import Request, measure_files
 from harness.measure.frechet import frechet_distance, statistics
@@ -34,9 +36,9 @@ def stand_in(*_: object) -> Extractor:
         x = images.float().expand(-1, 3, -1, -1) / 255
         cells = torch.nn.functional.adaptive_avg_pool2d(x, 4)  # (B, 3, 4, 4)
         pool = (cells.flatten(1) @ into_pool).relu()
-        return Outputs(pool, cells[:, 0].flatten(1), pool @ into_logits)
+        return Outputs(pool, cells[:, 0].flatten(1), pool @ into_logits, perceptual((cells, x)))
 
-    return Extractor("stand-in", "a stand-in", network, torch.device("cpu"), no_spatial="", no_logits="")
+    return Extractor("stand-in", "a stand-in", network, torch.device("cpu"), no_spatial="", no_logits="", no_maps="")
 
 
 def pictures(n: int, seed: int = 0) -> np.ndarray:
@@ -54,11 +56,11 @@ def write_folder(folder: Path, images: np.ndarray) -> Path:
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """Return a folder with samples.npz (50) and real.npz (60), where Inception is a stand-in."""
+    """Return a folder with samples.npz (50) and real.npz (60), both in three classes, where Inception is a stand-in."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(files, "extractor", stand_in)
-    np.savez("samples.npz", pictures(50, 1))
-    np.savez_compressed("real.npz", arr_0=pictures(60, 2))
+    np.savez("samples.npz", pictures(50, 1), np.arange(50) % 3)
+    np.savez_compressed("real.npz", arr_0=pictures(60, 2), arr_1=np.arange(60) // 20)
     return tmp_path
 
 
@@ -86,13 +88,13 @@ def test_a_folder_and_an_npz_of_the_same_images_give_the_same_numbers(project, c
     code, from_npz, said = call("samples.npz", "--reference", "real.npz")
     assert code == 0
     assert "Protocol: 50 samples against the 60 images of real.npz" in " ".join(said.split())
-    _, from_folder, _ = call("folder", "--reference", "real.npz")
-    assert from_folder["metrics"] == from_npz["metrics"]
-    assert set(from_npz["metrics"]) == {
-        "fid", "sfid", "kid", "kid_std", "inception_score", "inception_score_std",
-        "precision", "recall", "density", "coverage",
-    }  # fmt: skip
+    _, from_folder, _ = call("folder", "--reference", "real.npz", "--nearest", "pairs.png")
+    assert Image.open("pairs.png").size == (80, 16)
+    assert from_folder["metrics"].items() <= from_npz["metrics"].items()
+    assert {*map(base, from_npz["metrics"])} == {*MEASURED, "kid_std", "inception_score_std"}
     assert from_npz["unavailable"] == {}
+    unknown = "nobody knows the classes of the samples"
+    assert from_folder["unavailable"] == {"class_fid": unknown, "class_diversity": unknown}
 
 
 @pytest.mark.parametrize("batch", [1, 7])
@@ -162,7 +164,7 @@ def test_statistics_of_adms_layout(project, call):
     assert adm["metrics"]["fid"] == by_statistics["metrics"]["fid"]
     assert adm["protocol"]["reference_rows"] == 30
     assert 0 <= adm["metrics"]["recall"] <= 1
-    assert "(KID, precision, recall, density and coverage: its 30 images)" in " ".join(said.split())
+    assert "(metrics that need its images: 30 of them)" in " ".join(said.split())
 
 
 def test_against_a_split_of_a_data_set(project, call):
@@ -180,9 +182,11 @@ def test_against_a_split_of_a_data_set(project, call):
 def test_references_are_extracted_once_for_each_content(project, call, monkeypatch):
     call("samples.npz", "--reference", "real.npz")
     kept = sorted(p.name for p in Path("scratch/.cache").glob("*.npy"))
-    assert len(kept) == 3  # rows, their spatial statistics, distances to neighbours
+    ends = ["diversity.npy", "in.npy", "nearest.npy", "radii.npy", "spatial.npy"]
+    assert sorted(name.rpartition("-")[2] for name in kept) == ends
     spatial = Path("scratch/.cache") / next(name for name in kept if name.endswith("-spatial.npy"))
-    spatial.unlink()  # as after a death between the two files
+    for last in ("diversity", "nearest"):  # as after a death between two files
+        spatial.with_name(spatial.name.replace("spatial", last)).unlink()
     assert call("samples.npz", "--reference", "real.npz")[0] == 0
     monkeypatch.setattr("harness.measure.reference.extract", lambda *_: pytest.fail("extracted again"))
     monkeypatch.setattr("harness.measure.reference.manifold", lambda *_: pytest.fail("neighbours again"))
@@ -191,7 +195,7 @@ def test_references_are_extracted_once_for_each_content(project, call, monkeypat
     with pytest.raises(pytest.fail.Exception, match="extracted again"):
         call("samples.npz", "--reference", "real.npz")
     spatial.write_bytes(spatial.read_bytes()[:-9])
-    np.savez_compressed("real.npz", arr_0=pictures(60, 2))
+    np.savez_compressed("real.npz", arr_0=pictures(60, 2), arr_1=np.arange(60) // 20)
     code, _, said = call("samples.npz", "--reference", "real.npz")
     assert code == 2
     assert f"{spatial}: damaged" in said
@@ -265,6 +269,15 @@ def test_what_cannot_be_measured_is_one_line(project, call, samples, reference, 
     np.savez("half.npz", mu=np.zeros(5))
     damage()
     one_line(call(samples, "--reference", reference), message)
+
+
+def test_nothing_can_have_memorised_what_is_held_out(project, call):
+    np.savez("grey.npz", pictures(30)[..., :1])
+    _, train, _ = call("grey.npz", "--reference", "digits:train")
+    assert 0 <= train["metrics"]["memorisation"] <= 1
+    _, test, said = call("grey.npz", "--reference", "digits:test", "--nearest", "pairs.png")
+    assert test["unavailable"]["memorisation"] == "digits/test is held out of training"
+    assert "--nearest: digits/test is held out of training" in said
 
 
 def test_options_that_cannot_be_met_are_one_line(project, call):

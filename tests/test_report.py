@@ -12,6 +12,7 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import get_args
+from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
@@ -27,12 +28,13 @@ from harness.report.collect import collect, write
 from harness.report.figures import drawn, picture, value_axis
 from harness.report.findings import findings
 from harness.report.page import collect_study, make_report, report
+from harness.report.protocols import SAMPLERS, mixed_sentences, planned_sentences
 from harness.report.readings import FIXED, fixed_readings
 from harness.report.samples import sample_strips
 from harness.report.study import PROCESS_WORDS, facts, heading
 from harness.report.tables import Pivot, PivotCell, pivot
 from harness.report.taps import one_run_sentences, tap_note, taps_sentence
-from harness.report.words import SAMPLERS, better_or_worse, mixed_sentences, planned_sentences, state_words
+from harness.report.words import better_or_worse, state_words
 from harness.settings import SamplerSettings
 from harness.spec import Process
 from harness.store import Store
@@ -151,9 +153,11 @@ def test_findings_follow_the_numbers(tmp_path: Path) -> None:
     sentences = findings(pivot_of(store, table))
     assert sentences[0] == "Below our baseline: two of three cells."
     assert sentences[1].replace("\u202f", " ") == "Best is “block all” (−20.0 %)."
-    assert sentences[2] == "The change is larger than its own spread over seeds in all three."
-    assert sentences[3] == "It has the sign of the paper’s change in two of three where we know the paper’s."
-    assert sentences[4:] == ["Of its 6 cells, two have no mean yet."]
+    excludes = "The 95% interval of the change excludes zero in two of three"
+    assert sentences[2] == f"{excludes}, and after Holm’s correction over the table in two of three."
+    assert sentences[3] == "Comparing each seed with itself makes it 1.00 times as wide as between unrelated runs."
+    assert sentences[4] == "It has the sign of the paper’s change in two of three where we know the paper’s."
+    assert sentences[5:] == ["Of its 6 cells, two have no mean yet."]
 
 
 def test_findings_compare_the_columns_of_table_2(tmp_path: Path) -> None:
@@ -345,11 +349,11 @@ def test_markup_and_formulas_in_names_and_reasons_are_text(tmp_path: Path) -> No
     tags = Counter(tag for tag, _ in page.elements)
     assert tags["script"] == html.count("</script>") == 1
     assert tags["style"] == html.count("</style>") == 1
-    assert tags["svg"] == html.count("</svg>") == 1
+    assert tags["svg"] == html.count("</svg>") == 2  # the figure, and the plane of precision and recall
     assert f"(seed 0): {HOSTILE}" in page.text
     assert HOSTILE in " ".join(page.all("aria-label"))
-    drawn = re.sub('aria-label="[^"]*"', "", html[html.index("<svg") : html.index("</svg>")])
-    assert r"$\frac{1}{2}$" in drawn
+    drawings = re.findall("<svg.*?</svg>", html, flags=re.DOTALL)
+    assert all(r"$\frac{1}{2}$" in re.sub('aria-label="[^"]*"', "", drawing) for drawing in drawings)
 
 
 def test_the_page_is_whole_in_itself(full_page: Page) -> None:
@@ -357,6 +361,7 @@ def test_the_page_is_whole_in_itself(full_page: Page) -> None:
     assert {url for url in outside if not url.startswith(("#", "data:"))} == {
         "results.csv", "report.json", "summary.md", "tables/all.tex",
         *(f"tables/{name}.{suffix}" for name in TABLES for suffix in ("tex", "md", "csv")),
+        *(f"figures/{name}.svg" for name in (*TABLES, "convergence-training")),
     }  # fmt: skip
     ids = full_page.all("id")
     assert len(ids) == len(set(ids))
@@ -368,11 +373,16 @@ def test_the_page_is_whole_in_itself(full_page: Page) -> None:
 
 def test_tables_and_pictures_can_be_read_without_seeing_them(full_page: Page) -> None:
     tags = Counter(tag for tag, _ in full_page.elements)
-    assert tags["table"] == tags["caption"] == 2 + 1 + 4 + 1  # summary, objectives, the four tables, runs
+    assert (
+        tags["table"] == tags["caption"] == 2 + 1 + 2 * 4 + 1
+    )  # summary, objectives, four tables and their tests, runs
     assert all("scope" in attributes for tag, attributes in full_page.elements if tag == "th")
     assert all(attributes["alt"] for tag, attributes in full_page.elements if tag == "img")
     labels = [attributes["aria-label"] for tag, attributes in full_page.elements if tag == "svg"]
-    assert len(labels) == 4
+    assert [label.partition(":")[0] for label in labels] == [
+        *["FID of each cell", "Recall and precision of each cell"] * 3,
+        "FID of each cell", "FID over training, by step. baseline", "Recall and precision of each cell",
+    ]  # fmt: skip
     assert labels[0].startswith("FID of each cell: baseline 4.79; ")
 
 
@@ -659,11 +669,14 @@ def test_strips_are_of_one_seed_and_say_what_is_missing(tmp_path: Path) -> None:
     names = [strip.name for strip in found.strips]
     losses = ("InfoNCE, ℓ2", "InfoNCE, cosine", "Hinge", "Covariance")
     assert names == ["baseline", *(f"{loss} · dispersive" for loss in losses)]
-    assert [bool(strip.uri) for strip in found.strips] == [True, True, True, False, True]
+    sheets = [strip.sheet for strip in found.strips]
+    assert [bool(sheet) for sheet in sheets] == [True, True, True, False, True]
     assert found.strips[3].missing == "the picture of its samples is unreadable"
-    assert found.strips[0].alt == "20 samples of baseline, seed 0, in 2 rows of 10"
-    assert (found.strips[0].width, found.strips[0].height, found.strips[0].pixelated) == (80, 16, True)
-    with Image.open(io.BytesIO(base64.b64decode(found.strips[0].uri.partition(",")[2]))) as image:
+    first = sheets[0]
+    assert first
+    assert first.alt == "20 samples of baseline, seed 0, in 2 rows of 10"
+    assert (first.width, first.height, first.pixelated) == (80, 16, True)
+    with Image.open(io.BytesIO(base64.b64decode(first.uri.partition(",")[2]))) as image:
         assert image.tobytes() == synthetic.noise_picture(0).tobytes()
 
 
@@ -717,3 +730,15 @@ def test_the_report_has_equal_bytes_in_any_process_and_folder_and_needs_no_torch
     assert [heading.partition(".")[0] for heading in headings[2:7]] == [
         "Table 1", "Table 2", "Table 3", "Table 4", "FID over training",
     ]  # fmt: skip
+
+
+def test_figures_beside_the_page_stand_alone(tmp_path: Path) -> None:
+    store, tables = synthetic.new_store(tmp_path), [synthetic.table_of(name) for name in TABLES]
+    synthetic.full_study(store, tables)
+    make_report(store, tables, tmp_path / "page")
+    files = list((tmp_path / "page" / "figures").iterdir())
+    assert sorted(file.stem for file in files) == ["convergence", "convergence-training", "table2", "table3", "table4"]
+    for file in files:
+        content = file.read_text(encoding="utf-8")
+        assert ElementTree.fromstring(content).tag == "{http://www.w3.org/2000/svg}svg"
+        assert "var(" not in content

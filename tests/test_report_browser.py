@@ -1,8 +1,6 @@
 """The report in a real browser: no error on its console, and no request that leaves the file."""
 
 import json
-import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +9,8 @@ import synthetic_study as synthetic
 
 from harness.report.page import make_report
 
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update",
-)  # fmt: skip
-
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def browser(needs: Callable[..., None], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    needs("chromium", "chromedriver")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
-    yield driver
-    driver.quit()
+ENTER = "\ue007"
 
 
 @pytest.fixture(scope="module")
@@ -90,13 +69,15 @@ def test_the_watch_for_requests_and_errors_sees_them(browser: Any, page: Path) -
 
 def test_pictures_and_mathematics_are_drawn(browser: Any, page: Path) -> None:
     open_page(browser, page)
+    browser.execute_script("document.querySelectorAll('.more').forEach(more => { more.open = true; })")
     sizes = browser.execute_script(
-        "return [...document.querySelectorAll('img, svg, math')].map(e => {"
+        "return [...document.querySelectorAll('img, svg, math')].filter(e => !e.closest('.training')).map(e => {"
         " const box = e.getBoundingClientRect();"
         " return [e.tagName.toLowerCase(), box.width, box.height, e.naturalWidth ?? 1]; })"
     )
     kinds = [kind for kind, *_ in sizes]
-    assert (kinds.count("img"), kinds.count("svg")) == (3, 4)  # two of the five strips are of runs without samples
+    # Two of the five strips are of runs without samples; every table has three rows of pairs, a figure and a plane.
+    assert (kinds.count("img"), kinds.count("svg")) == (3 + 4 * 3, 4 * 2 + 1)
     assert kinds.count("math") > 10
     assert [size for size in sizes if size[1] < 4 or size[2] < 4 or not size[3]] == []
 
@@ -133,14 +114,14 @@ def test_the_run_index_filters_and_sorts(browser: Any, page: Path) -> None:
         ("Hinge · dispersive", "failed"), ("Hinge · dispersive", "diverged"),
     ]  # fmt: skip
     assert browser.find_element("id", "filter-count").text == f"2 of {len(everything)} runs"
-    browser.find_element("id", "filter-none").send_keys("\ue007")
+    browser.find_element("id", "filter-none").send_keys(ENTER)
     assert shown_runs(browser) == everything
     browser.find_element("id", "filter-state").send_keys("failed")
     assert {run[4] for run in shown_runs(browser)} == {"failed"}
-    browser.find_element("id", "filter-none").send_keys("\ue007")
+    browser.find_element("id", "filter-none").send_keys(ENTER)
     head = browser.find_element("css selector", "#all-runs th:nth-child(4)")
     for direction in ("ascending", "descending"):
-        head.find_element("css selector", "button").send_keys("\ue007")
+        head.find_element("css selector", "button").send_keys(ENTER)
         assert head.get_attribute("aria-sort") == direction
         values = [run[3] for run in shown_runs(browser)]
         numbers = [float(value) for value in values if value]
@@ -149,25 +130,46 @@ def test_the_run_index_filters_and_sorts(browser: Any, page: Path) -> None:
         assert sorted(shown_runs(browser)) == sorted(everything)
 
 
-def test_a_cell_opens_its_runs_and_a_run_its_training_and_back_again(browser: Any, page: Path) -> None:
+def focused(browser: Any) -> str:
+    return browser.execute_script("return document.activeElement.textContent")
+
+
+def test_by_keyboard_a_cell_opens_its_runs_and_a_run_its_training_and_back_again(browser: Any, page: Path) -> None:
     open_page(browser, page)
     everything = shown_runs(browser)
     link = browser.find_element("css selector", "#table-table2 tbody tr:nth-child(2) td:nth-child(4) .behind")
-    link.send_keys("\ue007")
+    link.send_keys(ENTER)
     assert [(run[0], run[1], run[2]) for run in shown_runs(browser)] == [
         ("Table 2", "InfoNCE, ℓ2 · dispersive", "0"), ("Table 2", "InfoNCE, ℓ2 · dispersive", "1"),
     ]  # fmt: skip
     assert visible(browser, ".training") == []
-    browser.find_element("css selector", "#all-runs tbody tr:not([hidden]) td a").send_keys("\ue007")
+    run = browser.switch_to.active_element
+    assert run.tag_name == "a"
+    run.send_keys(ENTER)
     (training,) = visible(browser, ".training")
-    assert training.startswith("Training ")
-    assert '"loss": "infonce-l2"' in training
+    name = training.partition(",")[0]
+    assert name == f"Training {run.text}"
+    assert focused(browser).startswith(name)
+    for words in ("seeds=0", "FID\n4.20", "precision\n0.500", "classifier-digits-1a2b3c4d5e6f", "results/synthetic/"):
+        assert words in training
     assert "harness run grids/table2.yaml --scale digits --study synthetic" in training
+    widths = (
+        "return [...document.querySelectorAll('.training.shown img')].map(i => [i.naturalWidth, i.offsetWidth > 80])"
+    )
+    assert browser.execute_script(widths) == [[80, True]] * 4  # the training was measured at four lengths
+    for details in browser.find_elements("css selector", ".training summary"):
+        if details.is_displayed():
+            details.send_keys(ENTER)
+    (training,) = visible(browser, ".training")
+    assert '"loss": "infonce-l2"' in training
+    assert '"method": "heun"' in training
     browser.back()
     assert visible(browser, ".training") == []
     assert len(shown_runs(browser)) == 2
+    assert browser.switch_to.active_element == run
     browser.back()
     assert shown_runs(browser) == everything
+    assert browser.switch_to.active_element == link
 
 
 def visible(browser: Any, selector: str) -> list[str]:
@@ -183,7 +185,7 @@ def test_the_theme_changes_by_keyboard_and_is_remembered(browser: Any, page: Pat
     before, after = (light, dark) if scheme == "light" else (dark, light)
     assert background(browser) == before
     button = browser.find_element("id", "theme")
-    button.send_keys("\ue007")
+    button.send_keys(ENTER)
     assert (background(browser), button.text) == (after, "Light theme" if after == dark else "Dark theme")
     open_page(browser, page, scheme=scheme)
     assert background(browser) == after

@@ -84,7 +84,10 @@ def test_1500_rows_are_two_arrays_and_nothing_is_lost_when_the_second_is_refused
 
 def test_an_array_gives_the_inline_numbers_after_it_was_cancelled_and_brought_back(study, tmp_path):
     harness(tmp_path, "run", *CONVERGENCE, "inline")
-    assert "2 trainings as 1 array(s)" in harness(tmp_path, "submit", *CONVERGENCE, study, *PROFILE)
+    stuck = tmp_path / "stuck"
+    stuck.touch()
+    waits = write_profile(tmp_path, "waits", setup=[f"[ -e {stuck} ] && sleep 600"])
+    assert "2 trainings as 1 array(s)" in harness(tmp_path, "submit", *CONVERGENCE, study, *waits)
     jobs = [job.id for job in held(study)]
     assert "End 2 jobs" in harness(tmp_path, "cancel", study, fails=True)  # nobody says yes
     assert len(held(study)) == 2
@@ -97,6 +100,7 @@ def test_an_array_gives_the_inline_numbers_after_it_was_cancelled_and_brought_ba
     assert said.count(" failed: cancelled, SLURM job ") == 2
     assert f"harness retry {study} --only cancelled" in said
     assert "no training failed so" in harness(tmp_path, "retry", study, "--failed", *PROFILE)
+    stuck.unlink()
     harness(tmp_path, "retry", study, "--only", "cancelled", "--set", "resources.hours=0.3", *PROFILE)
     wait_for(lambda: len(found(tmp_path, study)) == 8 and not held(study))
     assert found(tmp_path, study) == found(tmp_path, "inline")
@@ -123,7 +127,7 @@ def test_a_training_whose_time_is_up_goes_on_and_its_state_is_true_without_accou
     subprocess.run([CLUSTER, "accounting-off"], check=True)
     try:
         jobs = at_step(tmp_path, study, 200)
-        assert " 2 running" in " ".join(harness(tmp_path, "status", study).split())
+        assert "2 running" in " ".join(harness(tmp_path, "status", study).split())
         for job in jobs:
             slurm("scancel", "--signal=USR2", job)
         wait_for(lambda: len(list(tmp_path.glob(f"scratch/{study}/*/latest.json"))) == 2)

@@ -17,6 +17,7 @@ from markdown_it import MarkdownIt
 from harness.cli import cli
 from harness.errors import UserError
 from harness.grid import Table, load_table
+from harness.report import markdown
 from harness.report.claims import VERDICTS, summary_sentences, table_claims
 from harness.report.collect import collect
 from harness.report.compare import compare, counts, differing
@@ -24,12 +25,13 @@ from harness.report.curves import curves
 from harness.report.export import summary, write_takeaway
 from harness.report.gain import lines
 from harness.report.latex import escaped, latex_table
+from harness.report.logs import read_log
 from harness.report.markdown import markdown_table
 from harness.report.page import make_report
 from harness.report.plain import Sheet, sheet
 from harness.report.record import study_record, table_csv
 from harness.report.tables import Pivot, pivot
-from harness.report.words import estimate, signed_percent
+from harness.report.words import estimate, percent_change
 from harness.store import Store
 
 NAMES = ("table2", "table3", "table4", "table6", "table7b", "figure4")
@@ -163,14 +165,14 @@ def test_the_record_holds_every_cell_and_run(full: list[Pivot], hostile: Pivot) 
 # Claims
 
 
-def test_each_claim_is_judged_by_its_sign_and_spread(tmp_path: Path) -> None:
+def test_each_claim_is_judged_by_its_sign_and_interval(tmp_path: Path) -> None:
     """The paper's changes in Table 3 are all negative."""
     store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
     values = {
         "none": {0: 5.0, 1: 5.0},
-        "1 of 12": {0: 4.0, 1: 4.1},  # −19 ± 1.4 %
-        "3 of 12 (default)": {0: 6.0, 1: 6.1},  # +21 ± 1.4 %
-        "7 of 12": {0: 4.0, 1: 5.9},  # −1 ± 27 %
+        "1 of 12": {0: 4.0, 1: 4.1},  # t = 19 with one degree of freedom, p = 0.033
+        "3 of 12 (default)": {0: 6.0, 1: 6.001},  # p < 0.001
+        "7 of 12": {0: 4.0, 1: 4.5},  # t = 3, p = 0.2
         "12 of 12": {0: 4.0},
     }
     for label, by_seed in values.items():
@@ -182,15 +184,16 @@ def test_each_claim_is_judged_by_its_sign_and_spread(tmp_path: Path) -> None:
     assert found == {
         "1 of 12": "same sign",
         "3 of 12 (default)": "contradicts",
-        "7 of 12": "within spread",
+        "7 of 12": "within interval",
         "12 of 12": "with one seed",
         "all": "without value",
     }
     sentences = summary_sentences([laid_out])
-    assert sentences[0].endswith("beyond its spread over seeds in one of five, and the opposite sign in one of five.")
-    assert sentences[1] == "The others say neither: 1 within spread, 1 with one seed and 1 without value."
-    assert sentences[2] == "Of 12 measurements, 3 give no value: 3 not run."
-    assert sentences[3].startswith("Not in this study: Table 2, Table 4, Figure 4, Table 5")
+    assert sentences[0].endswith("excluding zero, in one of five, and the opposite sign in one of five.")
+    assert sentences[1] == "Of these, one of two survives Holm’s correction over the cells of its table."
+    assert sentences[2] == "The others say neither: 1 within interval, 1 with one seed and 1 without value."
+    assert sentences[3] == "Of 12 measurements, 3 give no value: 3 not run."
+    assert sentences[4].startswith("Not in this study: Table 2, Table 4, Figure 4, Table 5")
 
 
 def test_values_of_another_protocol_make_no_claim(tmp_path: Path) -> None:
@@ -229,10 +232,10 @@ def test_curves_outlive_torn_lines_and_repeated_steps(tmp_path: Path) -> None:
     records = [{"step": step, "denoising": 9.0 - step, "loss": 9.0 - step} for step in (1, 2, 3, 2)]
     records.append({"step": 4, "denoising": "nan", "loss": float("nan")})
     log.write_text("".join(f"{json.dumps(record)}\n" for record in records) + '{"step": 5, "den', encoding="utf-8")
-    (curve,) = curves(log, "abc")
+    (curve,) = curves(read_log(log), "abc")
     assert curve.points == "0.0,0.0 140.0,45.0 280.0,90.0"
     assert (curve.low, curve.high, curve.last) == ("6", "8", "3")
-    assert curves(tmp_path / "none.jsonl", "abc") == ()
+    assert curves(read_log(tmp_path / "none.jsonl"), "abc") == ()
 
 
 # Two studies
@@ -307,4 +310,5 @@ def test_the_numbers_of_the_markdown_are_those_of_the_page(tmp_path: Path) -> No
         assert estimate(cell.ours, 2) in html
         assert estimate(cell.ours, 2) in text
         if cell.change:
-            assert signed_percent(cell.change.percent, 1, cell.change.spread) in text
+            assert percent_change(cell.change) in html
+            assert markdown.escaped(percent_change(cell.change)) in text

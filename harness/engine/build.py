@@ -77,16 +77,9 @@ def build_alignment(spec: TrainSpec, features: int | None) -> Alignment | None:
 def _regularizer(spec: Regularizer | None) -> MethodRegularizer | None:
     if spec is None:
         return None
-    constants = {
-        "tau": spec.tau,
-        "epsilon": spec.epsilon,
-        "weight_offdiagonal": spec.offdiagonal,
-        "normalization": spec.normalization,
-    }
-    said = {name: value for name, value in constants.items() if value is not None}
     return MethodRegularizer(
         kind=spec.kind,
-        potential=Potential(spec.loss, **said),  # type: ignore[arg-type]
+        potential=Potential(spec.loss, **spec.constants),
         weight=spec.lambda_,
         blocks=spec.blocks,
         group=spec.group,

@@ -23,6 +23,7 @@ from harness.engine.build import build_objective, equip_blocks
 from harness.engine.data import Dataset
 from harness.engine.distributed import ALONE, World, device
 from harness.engine.encoder import Encoder
+from harness.engine.health import Health
 from harness.engine.log import Window, append, cut, floor_of
 from harness.method.objective import LearnsFromAverage, Objective
 from harness.settings import Resources
@@ -64,13 +65,19 @@ class Trainee:
         )
         self.batches = Batches(spec, self.objective, world, resources.micro_batch)
         equip_blocks(self.net, resources)
+        self.health = Health(self.objective, world, self._autocast)
         self.module: Objective | DistributedDataParallel = self.objective
         if world.size > 1:
             self.module = DistributedDataParallel(self.objective)
 
-    def step(self, dataset: Dataset, step: int) -> dict[str, Tensor]:
-        """Take training step `step` (counted from 0) and return its loss terms, detached: of this process's samples."""
+    def step(self, dataset: Dataset, step: int, look: bool = False) -> dict[str, Tensor]:
+        """Take training step `step` (counted from 0) and return its loss terms, detached: of this process's samples.
+
+        look: into the regulariser's health as well.
+        """
         batches = self.batches.get(dataset, step)
+        if look:
+            self.health.look([batch.to(self.device) for batch in batches], first=step == 0)
         self.optimizer.zero_grad()
         *others, last = batches
         with self._no_exchange() if others else nullcontext():
@@ -83,11 +90,14 @@ class Trainee:
     def _backward(self, batch: Batch, parts: int) -> dict[str, Tensor]:
         """Add one of `parts` micro-batches' share of the gradient, and return its loss terms, detached."""
         batch = batch.to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.precision == "bf16"):
+        with self._autocast():
             features = self.encoder(batch.images) if self.encoder else None
             terms: dict[str, Tensor] = self.module(batch.x, batch.y, batch.draws, features)
         (terms["loss"] / parts).backward()
         return {name: term.detach() for name, term in terms.items()}
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.precision == "bf16")
 
     def _no_exchange(self) -> AbstractContextManager[None]:
         """Gradients stay in their process: only the last micro-batch's backward pass exchanges the sum of them all."""
@@ -167,6 +177,7 @@ def train(
 
     Raises:
         Diverged: a loss or gradient is not finite, in all processes; the checkpoint before it stays.
+        UserError: the regulariser has no gradient at the first step.
     """
     aside = folder / "behind"
 
@@ -226,11 +237,12 @@ def _advance(
         checkpoint.save_weights(kept, step, trainee.weights())
     saved = time.monotonic()
     while step < last:
-        window.add(trainee.step(dataset, step))
+        told = step + 1 in wanted or (step + 1) % resources.log_every == 0
+        window.add(trainee.step(dataset, step, look=told or step == 0))
         step += 1
         beat(step)
-        if step in wanted or step % resources.log_every == 0:
-            line = window.line(step, spec.batch, trainee.gradient_norm(), world)
+        if told:
+            line = window.line(step, spec.batch, trainee.gradient_norm(), world) | trainee.health.line()
             window = Window(floor_of(trainee.objective.regularizer))
             if world.leads:
                 append(log, line)

@@ -6,6 +6,7 @@ from pathlib import Path
 from harness import imported
 from harness.errors import UserError
 from harness.launch.job import Job
+from harness.launch.tracking import check_trackers
 from harness.resolve import SettingError, check_resources
 from harness.settings import EvaluationSettings
 
@@ -24,6 +25,7 @@ def check(jobs: Sequence[Job], processes: int | None = None) -> None:
             check_resources(job.train, job.resources, processes)
         except SettingError as error:
             raise UserError(f"{error.key}: {error}") from None
+    check_trackers(sorted({name for job in jobs for name in job.resources.tracking}))
     alike = {(j.data, j.weights, j.train.data, j.train.weights, j.train.alignment): j for j in jobs}
     for job in alike.values():
         _check_ingredients(job)

@@ -20,6 +20,7 @@ from harness.files import read_json, remove_temporaries, write_json
 from harness.grid import Run
 from harness.launch import thumbnails
 from harness.launch.record import record_failure, recorded
+from harness.launch.tracking import tracked
 from harness.settings import Resources
 from harness.spec import EvalSpec, TrainSpec, canonical, eval_id, train_id
 from harness.store import Store
@@ -147,11 +148,15 @@ class Job:
     def _work(self, world: "World") -> Outcome:
         import torch
 
+        from harness.engine.allocator import keep_freed_memory
+
         torch.set_num_threads(self.threads)
+        keep_freed_memory()
         if world.leads:
             folder = self.store.run_folder(self.train_id)
             remove_temporaries(self.store.scratch_folder(self.train_id))
-            with recorded(folder, self.train, self.steps, self.threads, world.size) as heart:
+            trackers = tracked(self.resources.tracking, folder, self.store.scratch / self.store.study, self.train)
+            with recorded(folder, self.train, self.steps, self.threads, world.size) as heart, trackers:
                 self._make(world, heart.set)
         else:
             self._make(world, lambda phase, step: None)
@@ -207,11 +212,12 @@ class Job:
 
     def _evaluate(self, spec: EvalSpec, world: "World", say: Say) -> None:
         """Sample, in all processes, and measure, in the leading one."""
+        from harness.engine.data import load_images
         from harness.engine.sample import draw_samples
         from harness.engine.vae import decoder
-        from harness.measure.evaluate import measure
+        from harness.launch.measuring import measure_samples, save_pictures
 
-        identity, evaluation = eval_id(self.train, spec), spec.evaluation
+        identity = eval_id(self.train, spec)
         path = self.store.eval_path(self.train_id, identity)
         start = time.perf_counter()
         scratch = self.store.scratch_folder(self.train_id)
@@ -223,11 +229,9 @@ class Job:
             return
         sampled = time.perf_counter()
         say("measuring", self.steps)
-        measured = measure(
-            samples.images, self.train.data.name, evaluation.reference, evaluation.features,
-            data_root=self.data, cache_root=self.store.scratch / ".cache", device=samples.device,
-        )  # fmt: skip
-        thumbnails.save_thumbnails(path.with_suffix(".png"), samples.images)
+        measured = measure_samples(samples, self.train, spec.evaluation, self.data, self.store.cache)
+        real = load_images(self.train.data.name, spec.evaluation.reference, self.data).images
+        save_pictures(path, samples, real, measured)
         seconds = {"sample": round(sampled - start, 2), "measure": round(time.perf_counter() - sampled, 2)}
         write_json(path, {
             "train_id": self.train_id,

@@ -1,6 +1,6 @@
 """What would run, what is done, and what several tables share."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,16 +80,17 @@ def trainings(tables: Sequence[Table]) -> list[Training]:
         for cell in table.cells:
             for run in cell.runs:
                 uses.setdefault(run.train_id, []).append((table, cell, run))
-    return [_training(found) for found in uses.values()]
+    changing = {table.name: {axis for axis in table.file.axes if _changes_training(table, axis)} for table in tables}
+    return [_training(found, changing) for found in uses.values()]
 
 
-def _training(uses: Sequence[tuple[Table, Cell, Run]]) -> Training:
+def _training(uses: Sequence[tuple[Table, Cell, Run]], changing: Mapping[str, set[str]]) -> Training:
     table, _, run = uses[0]
     longest = max((cell for other, cell, _ in uses if other is table), key=lambda cell: cell.settings.epochs)
     return Training(
         train_id=run.train_id,
         model=", ".join(dict.fromkeys(cell.settings.model for _, cell, _ in uses)),
-        words="; ".join(f"{axis}: {label}" for axis, label in longest.at if _changes_training(table, axis)),
+        words="; ".join(f"{axis}: {label}" for axis, label in longest.at if axis in changing[table.name]),
         seed=run.seed,
         steps=max(run.evaluation.step for _, _, run in uses),
         measurements=len({run.eval_id for _, _, run in uses}),

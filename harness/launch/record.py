@@ -4,7 +4,9 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from harness.errors import Diverged, UserError
 from harness.files import read_json, remove_temporaries, write_json
@@ -19,15 +21,28 @@ def recorded(folder: Path, train: TrainSpec, steps: int, threads: int, processes
     from harness.launch.provenance import now, provenance
 
     remove_temporaries(folder)
+    environment = read_json(folder / "env.json") or {"attempts": []}
+    attempts: list[dict[str, Any]] = environment["attempts"]
+    _close_last(attempts, folder)
     (folder / "error.json").unlink(missing_ok=True)
     write_json(folder / "spec.json", train.model_dump(mode="json", by_alias=True, exclude_none=True))
-    environment = read_json(folder / "env.json") or {"attempts": []}
-    environment["attempts"].append(provenance(threads) | {"processes": processes})
+    attempts.append({"attempt": len(attempts) + 1, **provenance(folder, threads, processes)})
     write_json(folder / "env.json", environment)
     with Heart(folder / "heartbeat.json", steps) as heart:
         yield heart
-    environment["attempts"][-1]["end"] = now()
+    attempts[-1]["end"] = now()
     write_json(folder / "env.json", environment)
+
+
+def _close_last(attempts: list[dict[str, Any]], folder: Path) -> None:
+    """Note when the attempt before was last alive, where it did not end: its signs are about to be overwritten."""
+    if not attempts or attempts[-1].get("end"):
+        return
+    for name in ("heartbeat.json", "error.json"):
+        sign = read_json(folder / name)
+        if isinstance(sign, dict) and isinstance(sign.get("time"), int | float):
+            attempts[-1]["last_sign"] = datetime.fromtimestamp(sign["time"], UTC).isoformat(timespec="seconds")
+            return
 
 
 def record_failure(folder: Path, error: BaseException) -> str:

@@ -41,7 +41,7 @@ class Snapshot:
         for name, path in self.files.items():
             (temporary / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, temporary / name)
-        write_json(temporary / PACKAGE.name / SOURCE, source())
+        write_json(temporary / PACKAGE.name / SOURCE, source(temporary / PACKAGE.name))
         try:
             temporary.rename(self.folder)
         except OSError:  # another terminal was faster

@@ -1,11 +1,22 @@
 """The first images of a measurement, as one small picture for the report."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.files import replace
 
 ROWS, COLUMNS = 2, 10
+
+
+def save_pairs(path: Path, samples: Sequence[Any], real: Sequence[Any]) -> None:
+    """Write samples, uint8 (C, H, W) each, above the real images that they come nearest to: `COLUMNS` of them."""
+    import numpy as np
+
+    tiles = np.zeros((ROWS, COLUMNS, *samples[0].shape), np.uint8)
+    for row, images in zip(tiles, (samples, real), strict=True):
+        row[: len(images)] = images[:COLUMNS]
+    save_thumbnails(path, tiles.reshape(-1, *samples[0].shape))
 
 
 def save_thumbnails(path: Path, images: Any, side: int = 64) -> None:

@@ -8,6 +8,8 @@ from torch import Tensor
 from harness.engine.data import ImageDataset
 from harness.engine.supervised import Recipe, Trained, resize, trained
 from harness.errors import UserError
+from harness.measure.classes import perceptual
+from harness.measure.inception import Outputs
 
 RECIPES = {
     "digits": Recipe(side=16, steps=200, batch=64, shift=0.1, mirror=False),
@@ -20,10 +22,14 @@ RECIPES = {
 class Classifier(Trained):
     """A network whose features are compared."""
 
+    def outputs(self, images: Tensor) -> Outputs:
+        """Return the pooled features before the last layer, float32 (B, D), of uint8 images (B, C, H, W), and maps."""
+        x, maps = self.network.forward_intermediates(resize(images, self.side))  # type: ignore[operator]
+        return Outputs(self.network.forward_head(x, pre_logits=True), perceptual=perceptual(maps))  # type: ignore[operator]
+
     def features(self, images: Tensor) -> Tensor:
-        """Return the pooled features before the last layer, float32 (B, D), of uint8 images (B, C, H, W)."""
-        x = resize(images, self.side)
-        return self.network.forward_head(self.network.forward_features(x), pre_logits=True)  # type: ignore[operator]
+        """Return the pooled features alone."""
+        return self.outputs(images).pool
 
 
 def classifier(train: ImageDataset, test: ImageDataset, cache: Path) -> Classifier:

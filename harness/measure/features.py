@@ -11,10 +11,12 @@ from torch import Tensor
 from harness.engine.data import load_images
 from harness.engine.distributed import ALONE, World
 from harness.errors import UserError
+from harness.measure.classes import ClassDistances, class_diversity
 from harness.measure.classifier import classifier
 from harness.measure.frechet import Moments, Statistics
 from harness.measure.images import Images, of_array
 from harness.measure.inception import INCEPTION, Inception, Outputs, inception_weights, load_inception, trunk_hash
+from harness.measure.pretrained import is_model, load_timm
 
 BATCH = 64
 
@@ -30,6 +32,9 @@ class Extractor:
     batch: int = BATCH
     no_spatial: str = "these features have no positions"  # why there is no sFID; "" where there is one
     no_logits: str = "it is defined on Inception's classes"  # why there is no Inception Score; "" where there is one
+    no_maps: str = "these features come without maps"  # why there is no LPIPS-style distance; "" where there is one
+    name: str = ""  # as people ask for it
+    foreign: bool = False  # FID and KID are called FD and KD, and names carry the features
 
 
 @dataclass(frozen=True)
@@ -39,34 +44,47 @@ class Features:
     pool: np.ndarray  # float32 (N, D)
     spatial: Statistics | None = None
     logits: np.ndarray | None = None  # float32 (N, classes)
+    labels: np.ndarray | None = None  # int64 (N,)
+    diversity: float | None = None  # within a class; None where no class has two images, or nobody knows the classes
 
 
 @torch.no_grad()
 def extract(images: Images, extractor: Extractor, world: World = ALONE) -> Features:
     """Return the features of images in one pass, the work shared among the processes; all of them get all of it.
 
-    Only the pooled features and the logits are kept for each image; the spatial ones enter sums.
+    Only the pooled features and the logits are kept for each image; the spatial ones enter sums, and of the maps those
+    of each class's latest image are kept.
 
     Raises:
         UserError: an image cannot be read.
     """
     start, stop = (images.count * r // world.size for r in (world.rank, world.rank + 1))
     pools, logits, moments = [], [], Moments()
-    for batch in images.batches(extractor.batch, start, stop):
-        outputs = extractor.network(torch.from_numpy(batch).to(extractor.device))
+    classes = ClassDistances(None if extractor.no_maps else images.labels)
+    for i in classes.before(start, stop):
+        classes.update(i, _outputs(images.one(i)[None], extractor).perceptual)
+    for first, batch in enumerate(images.batches(extractor.batch, start, stop)):
+        outputs = _outputs(batch, extractor)
         pools.append(outputs.pool.float().cpu())
         if outputs.spatial is not None:
             moments.update(outputs.spatial)
         if outputs.logits is not None:
             logits.append(outputs.logits.float().cpu())
-    parts = world.all_gather((pools, moments, logits))
-    for _, others, _ in parts[1:]:
+        classes.update(start + first * extractor.batch, outputs.perceptual)
+    parts = world.all_gather((pools, moments, logits, classes.found))
+    for _, others, _, _ in parts[1:]:
         parts[0][1].merge(others)
     return Features(
-        torch.cat([x for pools, _, _ in parts for x in pools]).numpy(),
+        torch.cat([x for pools, _, _, _ in parts for x in pools]).numpy(),
         None if extractor.no_spatial else parts[0][1].statistics(),
-        None if extractor.no_logits else torch.cat([x for _, _, logits in parts for x in logits]).numpy(),
+        None if extractor.no_logits else torch.cat([x for _, _, logits, _ in parts for x in logits]).numpy(),
+        images.labels,
+        class_diversity([found for _, _, _, found in parts]),
     )
+
+
+def _outputs(batch: np.ndarray, extractor: Extractor) -> Outputs:
+    return extractor.network(torch.from_numpy(batch).to(extractor.device))
 
 
 def array_features(images: np.ndarray, extractor: Extractor) -> Features:
@@ -77,9 +95,9 @@ def array_features(images: np.ndarray, extractor: Extractor) -> Features:
 def extractor(
     name: str, dataset: str, data: Path, cache: Path, weights: Path | None = None, device: str = "cpu"
 ) -> Extractor:
-    """Return the extractor `name` ("classifier" or "inception-v3-compat") for images of a data set.
+    """Return the extractor `name` for images of a data set: "classifier", "inception-v3-compat", or a model of timm.
 
-    `weights` is the file of Inception's weights; by default `<data>/inception-v3-compat.pth`.
+    `weights` is the file of its weights; by default `<data>/inception-v3-compat.pth`, or what timm publishes.
 
     Raises:
         UserError: an unknown name, a data set without a recipe, or missing weights.
@@ -88,7 +106,9 @@ def extractor(
         return _classifier(dataset, data, cache, torch.device(device))
     if name == INCEPTION:
         return _inception(weights or inception_weights(data), torch.device(device))
-    raise UserError(f"features '{name}' are unknown; legal: classifier, {INCEPTION}")
+    if is_model(name):
+        return _timm(name, weights, torch.device(device))
+    raise UserError(f"features '{name}' are unknown; legal: classifier, {INCEPTION}, or a model of timm")
 
 
 def _classifier(dataset: str, data: Path, cache: Path, device: torch.device) -> Extractor:
@@ -97,7 +117,7 @@ def _classifier(dataset: str, data: Path, cache: Path, device: torch.device) -> 
     chosen.network.to(device)
     note = f"{dataset} classifier, {100 * chosen.record['accuracy']:.1f}% test accuracy"
     name = f"classifier-{dataset}-{chosen.record['weights'][:12]}"
-    return Extractor(name, note, lambda images: Outputs(chosen.features(images)), device)
+    return Extractor(name, note, chosen.outputs, device, no_maps="", name="classifier")
 
 
 def _inception(weights: Path, device: torch.device) -> Extractor:
@@ -110,4 +130,11 @@ def _inception(weights: Path, device: torch.device) -> Extractor:
 
     note = "torch-fidelity's Inception-v3 of 2015-12-05, 2048 pooled features"
     no_logits = "" if fast.last is not None else f"{weights.name} lacks Inception's last layer (its weights are zero)"
-    return Extractor(name, note, outputs, device, no_spatial="", no_logits=no_logits)
+    return Extractor(name, note, outputs, device, no_spatial="", no_logits=no_logits, no_maps="", name=INCEPTION)
+
+
+def _timm(name: str, weights: Path | None, device: torch.device) -> Extractor:
+    network = load_timm(name, weights).to(device)
+    origin = weights.name if weights else "the published weights"
+    note = f"timm's {name}, {origin}; images resized to {network.side}×{network.side}, {network.said}"
+    return Extractor(f"{name}-{network.sha256[:12]}", note, network, device, name=name, foreign=True)

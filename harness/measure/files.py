@@ -4,14 +4,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from harness.engine.data import load_images
 from harness.engine.distributed import World
 from harness.errors import UserError
-from harness.measure.evaluate import compare
+from harness.measure.compare import compare
+from harness.measure.definitions import base
 from harness.measure.features import Extractor, Features, extract, extractor
-from harness.measure.images import Images, of_array, of_folder, of_npz
-from harness.measure.inception import INCEPTION
-from harness.measure.reference import Reference, npz_names, of_images, of_statistics
+from harness.measure.images import Images, of_folder, of_npz
+from harness.measure.reference import Reference, npz_names, of_images, of_statistics, split_images
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,20 @@ def measure_files(request: Request, world: World) -> tuple[dict[str, Any], Featu
     return compare(found, reference, network), found
 
 
+def nearest_pairs(request: Request, result: dict[str, Any]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return the samples that come nearest to reference images, and those images, uint8 (C, H, W) each.
+
+    Raises:
+        UserError: the measurement has none.
+    """
+    pairs = result["details"].get("nearest")
+    if pairs is None:
+        (why,) = (why for name, why in result["unavailable"].items() if base(name) == "memorisation")
+        raise UserError(f"--nearest: {why}")
+    samples, real = images_of(request.samples), _dataset(request) or images_of(Path(request.reference))
+    return [samples.one(p["sample"]) for p in pairs], [real.one(p["real"]) for p in pairs]
+
+
 def images_of(path: Path) -> Images:
     """Return the images of an .npz or of a folder.
 
@@ -70,8 +86,7 @@ def _dataset(request: Request) -> Images | None:
         if request.features == "classifier":
             raise UserError("--features classifier: it is a data set's own, so --reference must be DATA_SET:SPLIT")
         return None
-    dataset = load_images(name, split, request.data)
-    return of_array(dataset.images, f"{name}/{split}", dataset.content)
+    return split_images(load_images(name, split, request.data))
 
 
 def _statistics_file(path: Path) -> Path | None:
@@ -79,9 +94,9 @@ def _statistics_file(path: Path) -> Path | None:
 
 
 def _check_shapes(samples: Images, real: Images, request: Request) -> None:
-    """Refuse sizes that differ, which would compare sharpness; grey images are grey RGB images to Inception."""
+    """Refuse sizes that differ, which would compare sharpness; grey images are grey RGB images to public networks."""
     (C, *size), (D, *expected) = samples.shape, real.shape
-    if size != expected or (request.features != INCEPTION and C != D):
+    if size != expected or (request.features == "classifier" and C != D):
         found, wanted = ("×".join(map(str, shape)) for shape in (samples.shape, real.shape))
         raise UserError(f"{request.samples}: images of {found}, and {real.name} has {wanted}; make them alike first")
 

@@ -27,9 +27,20 @@ class Images:
     shape: tuple[int, int, int]  # C, H, W
     content: str  # sha256 of what the images are made of
     batches: Callable[[int, int, int], Iterator[np.ndarray]]  # (B, start, stop) → uint8 (≤B, C, H, W)
+    labels: np.ndarray | None = None  # whole numbers (N,); None where nobody knows them
+    held_out: str = ""  # why nothing can have memorised them; "" where it can
+
+    def one(self, index: int) -> np.ndarray:
+        """Return one image, uint8 (C, H, W).
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        (batch,) = self.batches(1, index, index + 1)
+        return batch[0]
 
 
-def of_array(images: np.ndarray, name: str, content: str = "") -> Images:
+def of_array(images: np.ndarray, name: str, content: str = "", labels: np.ndarray | None = None) -> Images:
     """Return the set of an array, uint8 (N, C, H, W), which may be mapped from a file."""
     assert images.dtype == np.uint8, images.dtype
 
@@ -37,13 +48,14 @@ def of_array(images: np.ndarray, name: str, content: str = "") -> Images:
         for first in range(start, stop, size):
             yield np.array(images[first : min(first + size, stop)])  # a copy: torch takes no read-only memory
 
-    return Images(name, len(images), images.shape[1:], content, batches)
+    return Images(name, len(images), images.shape[1:], content, batches, labels)
 
 
 def of_npz(path: Path, key: str = "arr_0") -> Images:
     """Return the images of an .npz as ADM's suite writes them: uint8 (N, H, W, C), or (N, H, W), under `arr_0`.
 
-    They are read as they are wanted: 50,000 images of 256×256 are 10 GB.
+    They are read as they are wanted: 50,000 images of 256×256 are 10 GB. Labels are read from `arr_1`, where ADM's
+    sampler writes them.
 
     Raises:
         UserError: the file cannot be read or holds something else.
@@ -67,7 +79,15 @@ def of_npz(path: Path, key: str = "arr_0") -> Images:
                     raise ValueError(f"it ends within image {first + len(content) // (H * W * C)} of {N}")
                 yield np.frombuffer(content, np.uint8).reshape(n, H, W, C).transpose(0, 3, 1, 2).copy()
 
-    return Images(path.name, N, (C, H, W), file_hash(path), batches)
+    return Images(path.name, N, (C, H, W), file_hash(path), batches, _labels(path, N))
+
+
+def _labels(path: Path, count: int) -> np.ndarray | None:
+    with readable(path), np.load(path, allow_pickle=False) as arrays:
+        labels = arrays["arr_1"] if "arr_1" in arrays.files else None
+    if labels is None or labels.shape != (count,) or labels.dtype.kind not in "iu":
+        return None
+    return labels.astype(np.int64)
 
 
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:

@@ -10,10 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.errors import UserError
+from harness.measure.classes import perceptual
 
 INCEPTION = "inception-v3-compat"
 SIDE = 299
 SPATIAL_CHANNELS = 7
+DEPTHS = ("MaxPool_1", "MaxPool_2", "Mixed_5d", "Mixed_6e", "Mixed_7c")  # the last maps of each size, from 73×73 to 8×8
 LAYERS = (
     "Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "MaxPool_1", "Conv2d_3b_1x1", "Conv2d_4a_3x3", "MaxPool_2",
     "Mixed_5b", "Mixed_5c", "Mixed_5d", "Mixed_6a", "Mixed_6b", "Mixed_6c",
@@ -27,6 +29,7 @@ class Outputs(NamedTuple):
     pool: Tensor  # (B, D)
     spatial: Tensor | None = None  # (B, D')
     logits: Tensor | None = None  # (B, classes)
+    perceptual: Tensor | None = None  # (B, P), of which squared distances are LPIPS's
 
 
 class Inception(nn.Module):
@@ -42,8 +45,8 @@ class Inception(nn.Module):
         super().__init__()
         _fold(network)
         split = LAYERS.index("Mixed_6d")
-        self.lower = nn.Sequential(*(getattr(network, name) for name in LAYERS[:split]))
-        self.upper = nn.Sequential(*(getattr(network, name) for name in LAYERS[split:]))
+        self.lower = nn.ModuleDict({name: getattr(network, name) for name in LAYERS[:split]})
+        self.upper = nn.ModuleDict({name: getattr(network, name) for name in LAYERS[split:]})
         branch = network.Mixed_6d.branch1x1.conv
         self.spatial = nn.Conv2d(branch.in_channels, SPATIAL_CHANNELS, 1).requires_grad_(False)
         self.spatial.load_state_dict({k: x[:SPATIAL_CHANNELS] for k, x in branch.state_dict().items()})
@@ -54,10 +57,20 @@ class Inception(nn.Module):
         """Return the features of uint8 images (B, 3, H, W) of any size."""
         # The copy is not in vain: the resized image is contiguous, and channels_last halves the convolutions' time.
         x = resize(images.float()).sub_(128).div_(128).contiguous(memory_format=torch.channels_last)
-        x = self.lower(x)  # (B, 768, 17, 17)
+        maps: list[Tensor] = []
+        x = _through(self.lower, x, maps)  # (B, 768, 17, 17)
         spatial = F.relu(self.spatial(x)).permute(0, 2, 3, 1).flatten(1)
-        pool = self.upper(x).flatten(1)
-        return Outputs(pool, spatial, None if self.last is None else pool @ self.last.T)
+        pool = _through(self.upper, x, maps).flatten(1)
+        return Outputs(pool, spatial, None if self.last is None else pool @ self.last.T, torch.cat(maps, 1))
+
+
+def _through(layers: nn.ModuleDict, x: Tensor, maps: list[Tensor]) -> Tensor:
+    """Return what layers make of x (B, C, H, W); of the `DEPTHS` among them, `perceptual` rows are kept in `maps`."""
+    for name, layer in layers.items():
+        x = layer(x)
+        if name in DEPTHS:
+            maps.append(perceptual((x,)))
+    return x
 
 
 def resize(images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The numbers: FID, sFID, KID, Inception Score, precision, recall, density and coverage of two sets of features.
+"""The numbers that features give: FID, KID, CMMD, Inception Score, Vendi score, precision and recall.
 
 In all of them `generated` (N, D) comes first and `reference` (M, D) second, which is torch-fidelity's order.
 """
@@ -7,32 +7,12 @@ import numpy as np
 import torch
 
 from harness.errors import UserError
-from harness.measure.frechet import frechet_distance, statistics
-from harness.measure.neighbours import NEIGHBOURHOOD, manifold, neighbour_metrics
+from harness.measure.frechet import ROWS, frechet_distance, statistics
+from harness.measure.neighbours import NEIGHBOURHOOD, distances, manifold, neighbour_metrics
 
-DIRECTIONS = {
-    "fid": "lower",
-    "sfid": "lower",
-    "kid": "lower",
-    "inception_score": "higher",
-    "precision": "higher",
-    "recall": "higher",
-    "density": "higher",
-    "coverage": "higher",
-}
-SPREADS = {"kid": "kid_std", "inception_score": "inception_score_std"}
-PROTOCOLS = {  # what a name settles; data, features and counts are said beside the numbers
-    "fid": "Fréchet distance of the pooled features, float64, unbiased covariances",
-    "sfid": "Fréchet distance of ADM's spatial features: 7 channels of mixed_6/conv at 17×17",
-    "kid": "unbiased MMD² with the kernel (x·y/D + 1)³, mean over 100 random subsets",
-    "inception_score": "ten splits of a fixed permutation, logits without bias",
-    "precision": "balls of the 3rd nearest neighbour",
-    "recall": "balls of the 3rd nearest neighbour",
-    "density": "balls of the 5th nearest neighbour",
-    "coverage": "balls of the 5th nearest neighbour",
-}
 KID_SUBSETS = 100
 SPLITS = 10
+CMMD_SIGMA = 10
 SEED = 2020
 
 
@@ -80,6 +60,46 @@ def _squared_mmd(x: np.ndarray, y: np.ndarray) -> float:
     return within / (n * (n - 1)) - 2 * float(((x @ y.T / D + 1) ** 3).mean())
 
 
+def cmmd(generated: np.ndarray, reference: np.ndarray) -> float:
+    """CMMD (Jayasumana et al. 2024) of any features: 1000 · MMD² of unit rows, kernel exp(−|x − y|²/(2 · 10²)).
+
+    The estimate is its authors' code's, the biased one: all pairs, each row with itself as well.
+
+    Raises:
+        UserError: a value is not finite, or no rows.
+    """
+    check(generated, reference, rows=1)
+    x, y = _unit(generated), _unit(reference)
+    return 1000 * (_mean_kernel(x, x) + _mean_kernel(y, y) - 2 * _mean_kernel(x, y))
+
+
+def _mean_kernel(x: np.ndarray, y: np.ndarray) -> float:
+    return sum(float(d.mul_(-1 / (2 * CMMD_SIGMA**2)).exp_().sum()) for _, d in distances(x, y)) / (len(x) * len(y))
+
+
+def vendi(features: np.ndarray) -> float:
+    """Vendi score (Friedman & Dieng 2023): exp of the entropy of the eigenvalues of K/N, K_ij = cos(x_i, x_j).
+
+    It is the number of samples that have nothing in common which would be as diverse. The non-zero eigenvalues of
+    K = XXᵀ are those of XᵀX, which is (D, D).
+
+    Raises:
+        UserError: a value is not finite, or no rows.
+    """
+    check(features, features, rows=1)
+    parts = (_unit(part) for part in np.array_split(features, len(features) // ROWS + 1))
+    values = np.linalg.eigvalsh(sum(rows.T @ rows for rows in parts) / len(features))
+    values = values[values > 0]
+    return float(np.exp(-(values * np.log(values)).sum()))
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+    """Rows of length one, float64; a row of zeros stays one."""
+    unit = np.array(x, np.float64)
+    unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    return unit
+
+
 def inception_score(logits: np.ndarray) -> tuple[float, float]:
     """exp E KL(p(y|x) ‖ p(y)) (Salimans et al. 2016): mean and spread over ten splits of logits (N, classes).
 
@@ -107,7 +127,7 @@ def precision_recall(generated: np.ndarray, reference: np.ndarray) -> tuple[floa
         UserError: a value is not finite, or too few rows.
     """
     check(generated, reference, rows=NEIGHBOURHOOD + 1)
-    found = neighbour_metrics(manifold(generated), manifold(reference))
+    found, _ = neighbour_metrics(manifold(generated), manifold(reference))
     return found["precision"], found["recall"]
 
 

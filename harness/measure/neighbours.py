@@ -1,4 +1,4 @@
-"""Precision, recall, density and coverage: which samples lie in whose balls. Distances are squared, float64."""
+"""Which samples lie in whose balls, and which real image is nearest to each. Distances are squared, float64."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,10 +21,19 @@ SAME = 1e-13  # of the largest square of a row's length: distances below it are 
 
 @dataclass(frozen=True)
 class Manifold:
-    """Samples (N, D) with the squared distances (N, 5) to their nearest neighbours, ascending."""
+    """Samples (N, D) with the squared distances (N, 5) to their nearest neighbours, ascending, and the nearest (N,)."""
 
     features: np.ndarray
     radii: np.ndarray
+    nearest: np.ndarray
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """Of each generated sample the nearest reference sample (N,), and the squared distance to it (N,)."""
+
+    index: np.ndarray
+    distance: np.ndarray
 
 
 def manifold(features: np.ndarray) -> Manifold:
@@ -36,12 +45,17 @@ def manifold(features: np.ndarray) -> Manifold:
     k = DENSITY_NEIGHBOURHOOD
     if len(features) <= k:
         raise UserError(f"{len(features)} samples; neighbourhoods need at least {k + 1}: draw more")
-    radii = [d.topk(k + 1, largest=False).values[:, 1:] for _, d in distances(features, features)]
-    return Manifold(features, torch.cat(radii).numpy())
+    radii, nearest = [], []
+    for rows, d in distances(features, features):
+        d[torch.arange(len(d)), torch.arange(rows.start, rows.stop)] = torch.inf
+        found = d.topk(k, largest=False)
+        radii.append(found.values)
+        nearest.append(found.indices[:, 0])
+    return Manifold(features, torch.cat(radii).numpy(), torch.cat(nearest).numpy())
 
 
-def neighbour_metrics(generated: Manifold, reference: Manifold) -> dict[str, float]:
-    """Return precision, recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020).
+def neighbour_metrics(generated: Manifold, reference: Manifold) -> tuple[dict[str, float], Nearest]:
+    """Return precision, recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020); who is nearest.
 
     Precision is the share of generated samples in the closed ball, out to the third neighbour, of any reference
     sample; recall the same with the sides exchanged. Density is how many reference balls, open and out to the fifth
@@ -53,6 +67,7 @@ def neighbour_metrics(generated: Manifold, reference: Manifold) -> dict[str, flo
     precise = within = 0
     recalled, covered = torch.zeros(2, M, dtype=torch.bool)
     balls, dense = (torch.from_numpy(reference.radii[:, k]) for k in (third, fifth))
+    indices, values = [], []
     for rows, d in distances(generated.features, reference.features):
         own = torch.from_numpy(generated.radii[rows, third])[:, None]
         precise += int((d <= balls * (1 + EDGE)).any(1).sum())
@@ -60,12 +75,41 @@ def neighbour_metrics(generated: Manifold, reference: Manifold) -> dict[str, flo
         inside = d < dense * (1 - EDGE)
         within += int(inside.sum())
         covered |= inside.any(0)
-    return {
+        least = d.min(1)
+        indices.append(least.indices)
+        values.append(least.values)
+    found = {
         "precision": precise / N,
         "recall": int(recalled.sum()) / M,
         "density": within / (DENSITY_NEIGHBOURHOOD * N),
         "coverage": int(covered.sum()) / M,
     }
+    return found, Nearest(torch.cat(indices).numpy(), torch.cat(values).numpy())
+
+
+def memorised(nearest: Nearest, reference: Manifold) -> np.ndarray:
+    """Tell which samples are nearer to their nearest real image than that image is to its own nearest: bool (N,).
+
+    That is what Alaa et al. 2022 call not authentic. Fresh images of the same law have a share of their own:
+    `mutual_share`.
+    """
+    own = reference.radii[nearest.index, 0]
+    return (nearest.distance < own * (1 - EDGE)) | (nearest.distance == 0)
+
+
+def mutual_share(samples: Manifold) -> float:
+    """Return the share of samples that are the nearest of their nearest: `memorised` of each against all the others.
+
+    For with x left out, its nearest z is nearer to x than to any other exactly where x is nearest to z.
+    """
+    return float((samples.radii[samples.nearest, 0] >= samples.radii[:, 0] * (1 - EDGE)).mean())
+
+
+def closest(nearest: Nearest, reference: Manifold, count: int) -> np.ndarray:
+    """Return the samples that come nearest to real images, in units of how near these are to each other."""
+    own = reference.radii[nearest.index, 0]
+    ratio = np.divide(nearest.distance, own, out=np.where(nearest.distance > 0, np.inf, 0.0), where=own > 0)
+    return np.argsort(ratio, kind="stable")[:count]
 
 
 def distances(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[slice, Tensor]]:

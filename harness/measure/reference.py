@@ -1,5 +1,6 @@
 """What samples are measured against: the features and statistics of real images, made once for each content."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import ZipFile
@@ -31,6 +32,9 @@ class Reference:
     spatial: Statistics | None
     manifold: Manifold | None
     no_spatial: str = ""  # why `spatial` is missing
+    labels: np.ndarray | None = None  # of the rows of `manifold`
+    diversity: float | None = None
+    held_out: str = ""  # why nothing can have memorised its images; "" where it can
 
 
 def of_images(images: Images, extractor: Extractor, cache: Path, stem: str, world: World = ALONE) -> Reference:
@@ -43,17 +47,24 @@ def of_images(images: Images, extractor: Extractor, cache: Path, stem: str, worl
     """
     base = cache / f"reference-{stem}-{images.content[:12]}-{extractor.id}"
     found = _cached_features(images, extractor, base, world)
-    samples = Manifold(found.pool, _cached_radii(found.pool, base))
-    pool = statistics(found.pool)
+    samples = _cached_manifold(found.pool, base)
     return Reference(
-        images.name, images.content, images.count, pool, found.spatial, samples, no_spatial=extractor.no_spatial
-    )
+        images.name, images.content, images.count, statistics(found.pool), found.spatial, samples,
+        extractor.no_spatial, images.labels, found.diversity, images.held_out,
+    )  # fmt: skip
 
 
 def of_dataset(dataset: ImageDataset, extractor: Extractor, cache: Path, world: World = ALONE) -> Reference:
     """Return the reference that a split of a data set makes; as `of_images`."""
-    images = of_array(dataset.images, f"{dataset.name}/{dataset.split}", dataset.content)
-    return of_images(images, extractor, cache, f"{dataset.name}-{dataset.split}", world)
+    return of_images(split_images(dataset), extractor, cache, f"{dataset.name}-{dataset.split}", world)
+
+
+def split_images(dataset: ImageDataset) -> Images:
+    """Return the images of a split of a data set, with their labels."""
+    name = f"{dataset.name}/{dataset.split}"
+    images = of_array(dataset.images, name, dataset.content, dataset.labels)
+    held_out = "" if dataset.split == "train" else f"{name} is held out of training"
+    return dataclasses.replace(images, held_out=held_out)
 
 
 def of_statistics(path: Path, extractor: Extractor, cache: Path, world: World = ALONE) -> Reference:
@@ -105,9 +116,11 @@ def _read_statistics(path: Path, mean: str, covariance: str) -> Statistics:
 
 
 def _cached_features(images: Images, extractor: Extractor, base: Path, world: World) -> Features:
-    """Return features from `<base>.npy`, and their spatial statistics from `<base>-spatial.npy`, written last."""
-    rows, spatial = base.with_name(f"{base.name}.npy"), base.with_name(f"{base.name}-spatial.npy")
-    marker = rows if extractor.no_spatial else spatial
+    """Return features from `<base>.npy`, their spatial statistics from `<base>-spatial.npy`, and how different images
+    of a class are from `<base>-diversity.npy`; what there is of these is written in this order."""
+    rows, spatial, diversity = (base.with_name(f"{base.name}{end}.npy") for end in ("", "-spatial", "-diversity"))
+    classes = images.labels is not None and not extractor.no_maps
+    marker = diversity if classes else rows if extractor.no_spatial else spatial
     # Several processes are all needed for the work, so that none may wait in it for another's lock.
     shared = extract(images, extractor, world) if world.size > 1 and not world.decide(marker.is_file) else None
     with claim(marker) as missing:
@@ -117,23 +130,36 @@ def _cached_features(images: Images, extractor: Extractor, base: Path, world: Wo
             if made.spatial:
                 mean_and_covariance = np.vstack((made.spatial.mean, made.spatial.covariance))
                 replace(spatial, lambda temporary: _save(temporary, mean_and_covariance))
+            if classes:
+                number = np.array(np.nan if made.diversity is None else made.diversity)
+                replace(diversity, lambda temporary: _save(temporary, number))
     with own_file(rows, marker):
         pool = np.load(rows)
-    if extractor.no_spatial:
-        return Features(pool)
-    with own_file(spatial, spatial):
-        mean, *covariance = np.load(spatial)
-        return Features(pool, Statistics(mean, np.array(covariance), images.count))
+    found = Features(pool, labels=images.labels)
+    if not extractor.no_spatial:
+        with own_file(spatial, marker):
+            mean, *covariance = np.load(spatial)
+            found = dataclasses.replace(found, spatial=Statistics(mean, np.array(covariance), images.count))
+    if classes:
+        with own_file(diversity, diversity):
+            value = float(np.load(diversity))
+            found = dataclasses.replace(found, diversity=None if np.isnan(value) else value)
+    return found
 
 
-def _cached_radii(pool: np.ndarray, base: Path) -> np.ndarray:
-    """Return the squared distances to the nearest neighbours from `<base>-radii.npy`: minutes for 60,000 images."""
-    path = base.with_name(f"{base.name}-radii.npy")
-    with claim(path) as missing:
+def _cached_manifold(pool: np.ndarray, base: Path) -> Manifold:
+    """Return features with their neighbours, from `<base>-radii.npy` and `<base>-nearest.npy`, written last: they take
+    minutes for 60,000 images."""
+    radii, nearest = (base.with_name(f"{base.name}-{end}.npy") for end in ("radii", "nearest"))
+    with claim(nearest) as missing:
         if missing:
-            replace(path, lambda temporary: _save(temporary, manifold(pool).radii))
-    with own_file(path, path):
-        return np.load(path)
+            made = manifold(pool)
+            replace(radii, lambda temporary: _save(temporary, made.radii))
+            replace(nearest, lambda temporary: _save(temporary, made.nearest))
+    with own_file(radii, nearest):
+        distances = np.load(radii)
+    with own_file(nearest, nearest):
+        return Manifold(pool, distances, np.load(nearest))
 
 
 def _save(path: Path, array: np.ndarray) -> None:

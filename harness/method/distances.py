@@ -74,7 +74,7 @@ class _Gram(torch.autograd.Function):
         symmetric, result = gradient + gradient.mT, torch.empty_like(z)
         with full_precision(z.device.type):
             for out, part in zip(result.split(STRETCH, -1), _centred_stretches(z, offset), strict=True):
-                out.copy_(symmetric @ part)
+                torch.matmul(symmetric, part, out=out)
         return result, None
 
 

@@ -31,7 +31,7 @@ class Potential:
     """Which row of Table 1, and its constants; a loss ignores the constants that are not its own.
 
     loss: a key of `TABLE_1`. tau: temperature τ (InfoNCE). epsilon: margin ε (hinge), in units of the root mean square
-    difference of features. weight_offdiagonal: w of the contrastive covariance. normalization: "standardized" (Cov is
+    difference of features. offdiagonal: w of the contrastive covariance. normalization: "standardized" (Cov is
     the correlation matrix) or "centered" (Cov is the covariance matrix). The paper publishes neither ε nor w nor how
     Cov is normalised: those three defaults are our reading.
     """
@@ -39,7 +39,7 @@ class Potential:
     loss: str
     tau: float = 0.5
     epsilon: float = 1.0
-    weight_offdiagonal: float = 1.0
+    offdiagonal: float = 1.0
     normalization: str = "standardized"
 
     def __post_init__(self) -> None:
@@ -54,10 +54,10 @@ def contrast(z: Tensor, z_plus: Tensor, potential: Potential) -> Tensor:
     Computed in float32 or higher, whatever comes in.
     """
     assert z.shape == z_plus.shape, (z.shape, z_plus.shape)
-    attract, repel = TABLE_1[potential.loss]
+    loss = TABLE_1[potential.loss]
     with full_precision(z.device.type):
         z, z_plus = _at_least_float32(z), _at_least_float32(z_plus)
-        return (attract(z, z_plus, potential) + repel(z, z_plus, potential)).mean()
+        return (loss.attract(z, z_plus, potential) + loss.repel(z, z_plus, potential)).mean()
 
 
 def disperse(z: Tensor, potential: Potential) -> Tensor:
@@ -65,22 +65,18 @@ def disperse(z: Tensor, potential: Potential) -> Tensor:
 
     Computed in float32 or higher, whatever comes in. The smallest value it can take is `floor`.
     """
-    _, repel = TABLE_1[potential.loss]
     with full_precision(z.device.type):
-        return repel(_at_least_float32(z), None, potential).mean()
+        return TABLE_1[potential.loss].repel(_at_least_float32(z), None, potential).mean()
 
 
-def floor(potential: Potential, group: int) -> float:
-    """The smallest value that `disperse` can take for a group of N samples (attained with N − 1 features or more)."""
+def floor(potential: Potential, group: int) -> float | None:
+    """The smallest value that `disperse` can take for a group of N samples, attained with N − 1 features or more.
+
+    None where it is not known.
+    """
     assert group >= 2, group
-    if potential.loss == "infonce-l2":  # all distances infinite: the zero diagonal is left, N of the N² pairs
-        return -math.log(group)
-    if potential.loss == "infonce-cosine":  # a simplex: every cosine is −1/(N−1), that is 1 − N/(N−1)
-        between = math.exp(-group / (group - 1) / potential.tau)
-        return 1 / potential.tau + math.log((1 + (group - 1) * between) / group)
-    if potential.loss == "hinge":  # all distances beyond the margin: the zero diagonal is left
-        return potential.epsilon**2 / group
-    return 1 / (group - 1) if potential.normalization == "standardized" else 0.0  # N−1 equal eigenvalues; no variance
+    lowest = TABLE_1[potential.loss].lowest
+    return None if lowest is None else lowest(potential, group)
 
 
 def _at_least_float32(z: Tensor) -> Tensor:
@@ -123,6 +119,17 @@ def _repel_infonce(distance: Tensor, one_view: bool, potential: Potential) -> Te
     return logits.logsumexp(-1).mean(-1)
 
 
+def _lowest_l2(potential: Potential, group: int) -> float:
+    """All distances infinite: the zero diagonal is left, N of the N² pairs."""
+    return -math.log(group)
+
+
+def _lowest_cosine(potential: Potential, group: int) -> float:
+    """A simplex: every cosine is −1/(N−1), that is 1 − N/(N−1)."""
+    between = math.exp(-group / (group - 1) / potential.tau)
+    return 1 / potential.tau + math.log((1 + (group - 1) * between) / group)
+
+
 # Hinge, D = √(‖z_i − z_j‖² / dim) (as Hadsell et al. 2006, who square the distance in one term and not in the margin).
 # Contrastive: E_i[D(z_i, z_i⁺)² + E_{j≠i}[max(0, ε − D(z_i, z_j⁺))²]]; that j ≠ i is our reading.
 # Dispersive: E_{i,j}[max(0, ε − D(z_i, z_j))²], where the zero diagonal is worth ε²/N.
@@ -138,6 +145,11 @@ def _repel_hinge(z: Tensor, z_plus: Tensor | None, potential: Potential) -> Tens
     if z_plus is None:
         return below.mean((-2, -1))
     return (below.sum((-2, -1)) - _diagonal(below).sum(-1)) / (n * (n - 1))
+
+
+def _lowest_hinge(potential: Potential, group: int) -> float:
+    """All distances beyond the margin: the zero diagonal is left."""
+    return potential.epsilon**2 / group
 
 
 # Covariance. Contrastive: E_m[(1 − C_mm)²] + w E_{m≠n}[C_mn²], C the cross-covariance of the two views, as in Barlow
@@ -159,7 +171,7 @@ def _repel_covariance(z: Tensor, z_plus: Tensor | None, potential: Potential) ->
     z_plus = _normalized(z_plus, potential)
     total = ((gram(z) / n) * (gram(z_plus) / n)).sum((-2, -1))
     diagonal = (z * z_plus).mean(-2).square().sum(-1)
-    return potential.weight_offdiagonal * (total - diagonal) / (d * (d - 1))
+    return potential.offdiagonal * (total - diagonal) / (d * (d - 1))
 
 
 def _normalized(z: Tensor, potential: Potential) -> Tensor:
@@ -177,12 +189,23 @@ def _normalized(z: Tensor, potential: Potential) -> Tensor:
     return centered * (torch.where(varies, variance, 1).rsqrt() * varies)
 
 
-Attraction = Callable[[Tensor, Tensor, Potential], Tensor]
-Repulsion = Callable[[Tensor, Tensor | None, Potential], Tensor]
+def _lowest_covariance(potential: Potential, group: int) -> float:
+    """N − 1 equal eigenvalues; no variance at all where it may shrink."""
+    return 1 / (group - 1) if potential.normalization == "standardized" else 0.0
 
-TABLE_1: dict[str, tuple[Attraction, Repulsion]] = {
-    "infonce-l2": (_attract_l2, _repel_l2),
-    "infonce-cosine": (_attract_cosine, _repel_cosine),
-    "hinge": (_attract_hinge, _repel_hinge),
-    "covariance": (_attract_covariance, _repel_covariance),
+
+@dataclass(frozen=True)
+class Loss:
+    """A row of Table 1: what pulls two views together, what pushes samples apart, and how low the second can get."""
+
+    attract: Callable[[Tensor, Tensor, Potential], Tensor]
+    repel: Callable[[Tensor, Tensor | None, Potential], Tensor]
+    lowest: Callable[[Potential, int], float] | None = None
+
+
+TABLE_1: dict[str, Loss] = {
+    "infonce-l2": Loss(_attract_l2, _repel_l2, _lowest_l2),
+    "infonce-cosine": Loss(_attract_cosine, _repel_cosine, _lowest_cosine),
+    "hinge": Loss(_attract_hinge, _repel_hinge, _lowest_hinge),
+    "covariance": Loss(_attract_covariance, _repel_covariance, _lowest_covariance),
 }

@@ -20,6 +20,8 @@ from harness.method.guidance import Network
 from harness.method.losses import Potential, contrast, disperse
 from harness.method.randomness import generator
 
+Views = list[tuple[Tensor, Tensor | None]]  # a view (N/group, group, T·D) and the second one, block by block
+
 
 class Process(Protocol):
     """A generative process, such as the module `flow`.
@@ -202,7 +204,7 @@ class Objective(nn.Module):
         denoising, told, h = self._denoise(x, y, draws, taps)
         total, terms = denoising, {"denoising": denoising.detach(), **told}
         if self.regularizer:
-            value = self._regularize(self.regularizer, h[: len(blocks)], x, y, draws)
+            value = repel(self.views(h[: len(blocks)], x, y, draws), self.regularizer.potential)
             total, terms["regularizer"] = total + self.regularizer.weight * value, value.detach()
         if self.alignment:
             assert features is not None
@@ -220,18 +222,28 @@ class Objective(nn.Module):
         error, h = self.process.squared_error(self.net, x, y, draws.t, draws.noise, taps)
         return self.process.weigh(error).mean(), {"squared_error": error.detach().mean() / x[0].numel()}, h
 
-    def _regularize(self, regularizer: Regularizer, h: list[Tensor], x: Tensor, y: Tensor, draws: Draws) -> Tensor:
-        potential, group = regularizer.potential, regularizer.group
+    def views(self, h: Sequence[Tensor], x: Tensor, y: Tensor, draws: Draws) -> Views:
+        """The groups of each tapped block, h (N, T, D), and those of the second view where the regulariser has one."""
+        assert self.regularizer
+        group, blocks = self.regularizer.group, self.regularizer.blocks
         z = [_grouped(tapped, group) for tapped in h]
-        if regularizer.kind == "dispersive":
-            return torch.stack([disperse(view, potential) for view in z]).mean()
+        if self.regularizer.kind == "dispersive":
+            return [(view, None) for view in z]
         assert draws.t_plus is not None
         assert draws.noise_plus is not None
         x_plus = self.process.interpolate(x, draws.t_plus, draws.noise_plus)
-        times = draws.t_plus.view(len(y), -1).unbind(1)[: self.net.num_times]  # of (N,)
-        h_plus = self.net.features(x_plus, times, y, regularizer.blocks)
-        pairs = zip(z, h_plus, strict=True)
-        return torch.stack([contrast(view, _grouped(plus, group), potential) for view, plus in pairs]).mean()
+        h_plus = self.net.features(x_plus, self.times(draws.t_plus), y, blocks)
+        return [(view, _grouped(plus, group)) for view, plus in zip(z, h_plus, strict=True)]
+
+    def times(self, t: Tensor) -> tuple[Tensor, ...]:
+        """Times (N,) or (N, K) as the network is given them: one or two of (N,)."""
+        return t.view(len(t), -1).unbind(1)[: self.net.num_times]
+
+
+def repel(views: Views, potential: Potential) -> Tensor:
+    """L_reg: the mean over tapped blocks of the dispersive loss of one view, or the contrastive one of two."""
+    values = [disperse(z, potential) if plus is None else contrast(z, plus, potential) for z, plus in views]
+    return torch.stack(values).mean()
 
 
 def _grouped(h: Tensor, group: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""What holds of the paper at this scale: each cell's change beside the paper's, counted by table."""
+"""What holds of the paper at this scale: one verdict for each cell, from our change, its interval and the paper's."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,24 +6,35 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.grid import Table
+from harness.gridfile import At
 from harness.report.tables import Pivot, PivotCell
-from harness.report.words import STATES, counted, listed, no_change_reason, share, signed_percent
+from harness.report.words import STATES, counted, listed, no_change_reason, percent_change, share, signed_percent
 
-Verdict = Literal["same sign", "contradicts", "within spread", "with one seed", "protocol differs", "without value"]
+Verdict = Literal[
+    "same sign",
+    "contradicts",
+    "within interval",
+    "with one seed",
+    "protocol differs",
+    "without value",
+    "unpublished",
+]
 VERDICTS: Mapping[Verdict, str] = {
-    "same sign": "our change has the sign of the paper’s, and is larger than its own spread over seeds",
-    "contradicts": "our change has the opposite sign, and is larger than its own spread over seeds",
-    "within spread": "our change is no larger than its own spread over seeds, and so says neither",
+    "same sign": "our change has the sign of the paper’s, and its 95% interval excludes zero",
+    "contradicts": "our change has the opposite sign, and its 95% interval excludes zero",
+    "within interval": "the 95% interval of our change contains zero, and so says neither",
     "with one seed": "there is one change alone, and so nothing to tell it from chance",
     "protocol differs": "the cell or its baseline was not measured as the other was, and they are not compared",
-    "without value": "the cell or its baseline has no value yet",
+    "without value": "the cell or its baseline has not been run, or gave no value",
+    "unpublished": "no source of the paper’s change is known to us, and there is nothing to hold ours against",
 }
+SILENT: Sequence[Verdict] = ("within interval", "with one seed", "protocol differs", "without value")
 PAPER = ("1", "2", "3", "4", "figure 4", "5", "6", "7a", "7b")  # what the paper has; Table 1 holds formulas alone
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One cell whose change the paper gives: theirs, ours in words, and what the two together say."""
+    """One cell that has a baseline: our change and the paper's in words, and what the two together say."""
 
     cell: PivotCell
     verdict: Verdict
@@ -33,11 +44,10 @@ class Claim:
 
 @dataclass(frozen=True)
 class TableClaims:
-    """The claims of one table; `unpublished` cells have a change of ours and none of the paper's."""
+    """The claims of one table."""
 
     name: str
     claims: tuple[Claim, ...]
-    unpublished: int
 
     def count(self, verdict: Verdict) -> int:
         """Return how many cells have a verdict."""
@@ -45,11 +55,15 @@ class TableClaims:
 
 
 def table_claims(pivot: Pivot) -> TableClaims:
-    """Compare every change that the paper gives with ours; a scale without meaning has no claims."""
-    published = [cell for cell in pivot.cells if cell.paper and cell.paper.percent]
-    claims = tuple(_claim(pivot, cell) for cell in published) if pivot.table.scale.meaningful else ()
-    without = sum(bool(cell.change) and not (cell.paper and cell.paper.percent) for cell in pivot.cells)
-    return TableClaims(pivot.table.name, claims, without if pivot.table.scale.meaningful else 0)
+    """Judge every cell that has a baseline; a scale without meaning has no claims."""
+    judged = [cell for cell in pivot.cells if pivot.table.baseline(cell.source)]
+    claims = tuple(_claim(pivot, cell) for cell in judged) if pivot.table.scale.meaningful else ()
+    return TableClaims(pivot.table.name, claims)
+
+
+def verdicts_by_place(pivot: Pivot) -> dict[At, Verdict]:
+    """Return the verdict of each judged cell by its place."""
+    return {claim.cell.source.at: claim.verdict for claim in table_claims(pivot).claims}
 
 
 def verdicts_used(pivots: Sequence[Pivot]) -> list[Verdict]:
@@ -59,22 +73,21 @@ def verdicts_used(pivots: Sequence[Pivot]) -> list[Verdict]:
 
 
 def _claim(pivot: Pivot, cell: PivotCell) -> Claim:
-    assert cell.paper
-    assert cell.paper.percent
-    ours = signed_percent(cell.change.percent, 1, cell.change.spread) if cell.change else ""
-    return Claim(cell, _verdict(pivot, cell), ours, signed_percent(cell.paper.percent, 2))
+    ours = percent_change(cell.change) if cell.change else ""
+    paper = signed_percent(cell.paper.percent, 2) if cell.paper and cell.paper.percent is not None else ""
+    return Claim(cell, _verdict(pivot, cell), ours, paper)
 
 
 def _verdict(pivot: Pivot, cell: PivotCell) -> Verdict:
+    if cell.paper is None or not cell.paper.percent:
+        return "unpublished"
     if cell.change is None:
         otherwise = cell.mixed or no_change_reason(pivot, cell) == "the baseline was measured otherwise"
         return "protocol differs" if otherwise or _baseline_mixed(pivot, cell) else "without value"
-    if cell.change.spread is None:
+    if cell.change.p is None:
         return "with one seed"
-    if abs(cell.change.percent) <= cell.change.spread or round(cell.change.percent, 1) == 0:
-        return "within spread"
-    assert cell.paper
-    assert cell.paper.percent
+    if not cell.change.beyond:
+        return "within interval"
     return "same sign" if cell.change.percent * cell.paper.percent > 0 else "contradicts"
 
 
@@ -92,20 +105,30 @@ def summary_sentences(pivots: Sequence[Pivot]) -> list[str]:
     return [*_held(claims), *_runs_missing(pivots), *_tables_missing([pivot.table for pivot in pivots])]
 
 
-def _held(claims: Sequence[Claim]) -> Iterable[str]:
+def _held(judged: Sequence[Claim]) -> Iterable[str]:
+    claims = [claim for claim in judged if claim.verdict != "unpublished"]
     if not claims:
         yield "The paper’s change is known to us in no cell of these tables."
         return
     verdicts = Counter(claim.verdict for claim in claims)
     whole = len(claims)
     yield (
-        f"The paper’s change is known to us in {counted(whole, 'cell')}. At this scale ours has the same sign beyond "
-        f"its spread over seeds in {share(verdicts['same sign'], whole)}, and the opposite sign in "
+        f"The paper’s change is known to us in {counted(whole, 'cell')}. At this scale ours has the same sign, its 95% "
+        f"interval excluding zero, in {share(verdicts['same sign'], whole)}, and the opposite sign in "
         f"{share(verdicts['contradicts'], whole)}."
     )
-    silent = [(verdict, verdicts[verdict]) for verdict in VERDICTS if verdict not in ("same sign", "contradicts")]
-    if said := [f"{count} {verdict}" for verdict, count in silent if count]:
+    yield from _surviving(claims)
+    if said := [f"{verdicts[verdict]} {verdict}" for verdict in SILENT if verdicts[verdict]]:
         yield f"The others say neither: {listed(said)}."
+
+
+def _surviving(claims: Sequence[Claim]) -> Iterable[str]:
+    """Of the claims beyond chance alone, how many still are beside the others of their table."""
+    beyond = [claim for claim in claims if claim.verdict in ("same sign", "contradicts")]
+    if beyond:
+        kept = sum(claim.cell.change.survives for claim in beyond if claim.cell.change)
+        survive = "survives" if kept == 1 else "survive"
+        yield f"Of these, {share(kept, len(beyond))} {survive} Holm’s correction over the cells of its table."
 
 
 def _runs_missing(pivots: Sequence[Pivot]) -> Iterable[str]:

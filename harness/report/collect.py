@@ -3,8 +3,10 @@
 import importlib.util
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from dataclasses import replace as replace_fields
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -13,8 +15,11 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.files import replace
+from harness.garbage import kept
 from harness.grid import Cell, Run, Table
+from harness.measure.definitions import DEFINITIONS, base, title_of
 from harness.report.facts import PREFIX, fact_columns
+from harness.report.fingerprint import SAMPLING_COLUMNS, TRAINING_COLUMNS, training_protocol
 from harness.report.labels import place_words
 from harness.settings import SamplerSettings
 from harness.spec import TrainSpec
@@ -32,27 +37,19 @@ class Metric:
     decimals: int
 
 
-METRICS = {
-    "fid": Metric("FID", "lower", 2),
-    "sfid": Metric("sFID", "lower", 2),
-    "kid": Metric("KID", "lower", 4),
-    "inception_score": Metric("Inception Score", "higher", 2),
-    "precision": Metric("precision", "higher", 3),
-    "recall": Metric("recall", "higher", 3),
-    "density": Metric("density", "higher", 3),
-    "coverage": Metric("coverage", "higher", 3),
-}
+METRICS = {name: Metric(said.title, said.direction, said.decimals) for name, said in DEFINITIONS.items()}
 
 IDENTITY_COLUMNS = ("table", "cell", "row", "column", "aside", "model", "epochs", "step", "seed", "train_id", "eval_id")
 RESULT_COLUMNS = ("state", "reason", "metric", "value", "direction", "protocol", "features_note")
 COLUMNS = IDENTITY_COLUMNS + RESULT_COLUMNS
-# Known before anything is measured; the file of a measurement adds its own words (features, reference, …).
-GUIDANCE_COLUMNS = ("guidance", "guidance_channels", "guidance_interval")
-SAMPLING_COLUMNS = ("sampler", "intervals", *GUIDANCE_COLUMNS, "sampling_precision", "target_guidance")
-SETTING_COLUMNS = (*SAMPLING_COLUMNS, "labels", "weights")
+SETTING_COLUMNS = (*SAMPLING_COLUMNS, "labels", "weights", *TRAINING_COLUMNS)
 MEASURED_COLUMNS = ("nfe", "features", "generated", "reference", "reference_count")
 
+OWN_COLUMNS = ("metric", "value", "direction", "state", "reason")  # of a row; a run's rows share all others
+
 Scalar = str | int | float | bool | None
+Shared = dict[str, Any]
+Result = tuple[str, float, Direction, str, str]
 
 
 class Thumbnails(BaseModel):
@@ -88,22 +85,24 @@ class Measurement(BaseModel):
 
 def metric_named(name: str) -> Metric:
     """Return how a metric is printed; one that is not in `METRICS` has its own name and no direction."""
-    return METRICS.get(name, Metric(name, "", 4))
+    known = METRICS.get(base(name), Metric(name, "", 4))
+    return known if name in METRICS else replace_fields(known, title=title_of(name))
 
 
+@kept()
 def collect(store: Store, tables: Sequence[Table]) -> pd.DataFrame:
     """Return one row for each table × cell × seed × metric.
 
     A run that is not done gives one row: the table's metric, no value, its state and the reason.
     """
     found: dict[str, Outcome] = {}
-    records: list[dict[str, Any]] = []
+    records: list[tuple[Shared, list[Result]]] = []
     for table in tables:
         for cell in table.cells:
             for run in cell.runs:
                 if run.eval_id not in found:
                     found[run.eval_id] = read_outcome(store, run)
-                records.extend(_rows(store, table, cell, run, found[run.eval_id]))
+                records.append(_rows(store, table, cell, run, found[run.eval_id]))
     return _frame(records)
 
 
@@ -130,6 +129,9 @@ class Outcome:
 
 def read_outcome(store: Store, run: Run) -> Outcome:
     """Read what is known of a run; a broken file is told as the state "unreadable", never raised."""
+    with suppress(OSError, ValidationError):  # whatever is wrong with it is told below
+        content = store.eval_path(run.train_id, run.eval_id).read_bytes()
+        return _checked(Measurement.model_validate_json(content), run)
     try:
         status = store.status(run.train_id, run.eval_id)
         if status.state == "done":
@@ -155,22 +157,24 @@ def _checked(measurement: Measurement, run: Run) -> Outcome:
     return Outcome("done", "", measurement)
 
 
-def _rows(store: Store, table: Table, cell: Cell, run: Run, outcome: Outcome) -> Iterator[dict[str, Any]]:
+def _rows(store: Store, table: Table, cell: Cell, run: Run, outcome: Outcome) -> tuple[Shared, list[Result]]:
+    """Return what the rows of a run share, and each row's own."""
     identity = _identity(table, cell, run)
     measurement, wanted = outcome.measurement, table.file.value
     if measurement is None:
-        yield identity | _result(wanted, None, outcome.state, outcome.reason)
-        return
+        return identity, [_result(wanted, None, outcome.state, outcome.reason)]
     measured = {**measurement.protocol.model_dump(), "nfe": measurement.nfe}
     measured |= fact_columns(table.file.facts, run, store.run_folder(run.train_id), measurement.nfe)
     identity = measured | identity | {"features_note": measurement.protocol.features_note}
     identity["protocol"] = _short(identity)
+    results = []
     for metric, value in ({wanted: None} | measurement.metrics).items():
         if _is_number(value):
-            yield identity | _result(metric, float(value), "done", "")
+            results.append(_result(metric, float(value), "done", ""))
         else:
             said = f"{metric} is {value!r}" if metric in measurement.metrics else f"it holds no {metric}"
-            yield identity | _result(metric, None, "unreadable", f"evals/{run.eval_id}.json: {said}")
+            results.append(_result(metric, None, "unreadable", f"evals/{run.eval_id}.json: {said}"))
+    return identity, results
 
 
 def _is_number(value: Any) -> bool:
@@ -202,6 +206,7 @@ def _identity(table: Table, cell: Cell, run: Run) -> dict[str, Any]:
         "target_guidance": _target_guidance(run.train),
         "labels": evaluation.labels,
         "weights": evaluation.weights,
+        **training_protocol(run),
     }
 
 
@@ -223,10 +228,8 @@ def _target_guidance(train: TrainSpec) -> str:
     return f"ω = {meanflow.omega:g}, κ = {meanflow.kappa:g}{times}"
 
 
-def _result(metric: str, value: float | None, state: str, reason: str) -> dict[str, Any]:
-    direction = metric_named(metric).direction
-    number = math.nan if value is None else value
-    return {"metric": metric, "value": number, "direction": direction, "state": state, "reason": reason}
+def _result(metric: str, value: float | None, state: str, reason: str) -> Result:
+    return metric, math.nan if value is None else value, metric_named(metric).direction, state, reason
 
 
 def _short(row: dict[str, Any]) -> str:
@@ -239,10 +242,18 @@ def _short(row: dict[str, Any]) -> str:
     )
 
 
-def _frame(records: list[dict[str, Any]]) -> pd.DataFrame:
+def _frame(records: Sequence[tuple[Shared, list[Result]]]) -> pd.DataFrame:
+    """Return a row for each result; what several share is looked at once and then repeated."""
     known = (*COLUMNS, *SETTING_COLUMNS, *MEASURED_COLUMNS)
-    others = sorted({key for record in records for key in record} - set(known))
-    return pd.DataFrame({name: _column([record.get(name) for record in records]) for name in (*known, *others)})
+    others = sorted({key for shared, _ in records for key in shared} - set(known))
+    names = [name for name in (*known, *others) if name not in OWN_COLUMNS]
+    shared = pd.DataFrame({name: _column([record.get(name) for record, _ in records]) for name in names})
+    rows = [index for index, (_, results) in enumerate(records) for _ in results]
+    frame = shared.take(rows).reset_index(drop=True)
+    own = list(zip(*(result for _, results in records for result in results), strict=True)) or [()] * len(OWN_COLUMNS)
+    for name, values in zip(OWN_COLUMNS, own, strict=True):
+        frame[name] = _column(list(values))
+    return frame[[*known, *others]]
 
 
 def _column(values: list[Any]) -> Any:
@@ -256,5 +267,6 @@ def _column(values: list[Any]) -> Any:
 
 
 def protocol_columns(frame: pd.DataFrame) -> list[str]:
-    """Return the columns that must agree for two numbers to be comparable."""
-    return [name for name in frame.columns if name not in COLUMNS and not name.startswith(PREFIX)]
+    """Return the columns that say how a number was drawn and measured; how its run was trained is another matter."""
+    others = (*COLUMNS, *TRAINING_COLUMNS)
+    return [name for name in frame.columns if name not in others and not name.startswith(PREFIX)]

@@ -10,19 +10,20 @@ from typing import Literal
 
 from harness.files import write_bytes
 from harness.launch.plan import study_tables
+from harness.report.changes import Change, change_between, change_record
 from harness.report.collect import collect
-from harness.report.page import render
+from harness.report.rendering import render
 from harness.report.study import heading
-from harness.report.tables import Change, Pivot, PivotCell, change_between, pivot
-from harness.report.words import estimate, signed_percent
+from harness.report.tables import Pivot, PivotCell, pivot
+from harness.report.words import estimate, percent_change
 from harness.store import Store
 
 Verdict = Literal[
-    "differs", "within spread", "too few seeds", "equal", "protocol differs", "without value", "only in one"
+    "differs", "within interval", "too few seeds", "equal", "protocol differs", "without value", "only in one"
 ]
 VERDICTS: Mapping[Verdict, str] = {
-    "differs": "the difference is larger than its own spread over seeds",
-    "within spread": "the values differ by no more than the spread of their difference over seeds",
+    "differs": "the 95% interval of the difference excludes zero",
+    "within interval": "the 95% interval of the difference contains zero, and so says neither",
     "too few seeds": "the values differ, and fewer than two common seeds leave nothing to tell that from chance",
     "equal": "every common seed has the same value in both",
     "protocol differs": "the two were not measured alike, and are not compared",
@@ -43,8 +44,8 @@ class Difference:
 
     @property
     def change_words(self) -> str:
-        """Return "+3.1 ± 0.4 %", "" where nothing is compared."""
-        return signed_percent(self.change.percent, 1, self.change.spread) if self.change else ""
+        """Return "+3.1 % [+2.2, +4.0]", "" where nothing is compared."""
+        return percent_change(self.change) if self.change else ""
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def _difference(
         return Difference(named.name, *words, None, "without value")
     if first.table.file.value != second.table.file.value or _protocol(first, one) != _protocol(second, other):
         return Difference(named.name, *words, None, "protocol differs")
-    change = change_between(other, one)
+    change = change_between(other.values, one.values)
     return Difference(named.name, *words, change, _verdict(one, other, change))
 
 
@@ -110,17 +111,16 @@ def _protocol(side: Pivot, cell: PivotCell) -> Mapping[str, str]:
 
 
 def _verdict(one: PivotCell, other: PivotCell, change: Change | None) -> Verdict:
-    values = [{run.seed: run.value for run in cell.runs if run.value is not None} for cell in (one, other)]
-    common = values[0].keys() & values[1].keys()
-    if common and all(values[0][seed] == values[1][seed] for seed in common):
+    common = one.values.keys() & other.values.keys()
+    if common and all(one.values[seed] == other.values[seed] for seed in common):
         return "equal"
-    if change is None or change.spread is None:
+    if change is None or change.p is None:
         return "too few seeds"
-    return "differs" if abs(change.percent) > change.spread else "within spread"
+    return "differs" if change.beyond else "within interval"
 
 
 def differing(tables: Sequence[TableDifference]) -> Iterator[tuple[TableDifference, Difference]]:
-    """Yield the cells that differ by more than their spread."""
+    """Yield the cells whose difference is beyond its interval."""
     yield from ((table, cell) for table in tables for cell in table.cells if cell.verdict == "differs")
 
 
@@ -145,9 +145,9 @@ def write_comparison(first: Store, second: Store, tables: Sequence[TableDifferen
 def _csv(tables: Sequence[TableDifference]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["table", "cell", "first", "second", "change_percent", "change_standard_deviation", "verdict"])
+    writer.writerow(["table", "cell", "first", "second", *change_record(None), "verdict"])
     for table in tables:
         for cell in table.cells:
-            numbers = (cell.change.percent, cell.change.spread) if cell.change else (None, None)
+            numbers = change_record(cell.change).values()
             writer.writerow([table.name, cell.cell, cell.first, cell.second, *numbers, cell.verdict])
     return buffer.getvalue()

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from statistics import median
 
 from harness.report.labels import is_number
 from harness.report.tables import Pivot, PivotCell
@@ -16,7 +17,7 @@ def findings(pivot: Pivot) -> list[str]:
     if not changed:
         return ["No change against our baseline is known yet."]
     sentences = [*_against_baseline(pivot, changed), *_best(pivot, changed), *_columns(pivot)]
-    return [*sentences, *_beyond_spread(changed), *_signs(changed), *_left_out(pivot)]
+    return [*sentences, *_beyond_chance(changed), *_signs(changed), *_left_out(pivot)]
 
 
 def _left_out(pivot: Pivot) -> list[str]:
@@ -67,12 +68,26 @@ def _columns(pivot: Pivot) -> list[str]:
     return [f"The best column of its row is {listed(parts)}."]
 
 
-def _beyond_spread(changed: Sequence[PivotCell]) -> list[str]:
-    known = [cell.change for cell in changed if cell.change and cell.change.spread is not None]
+def _beyond_chance(changed: Sequence[PivotCell]) -> list[str]:
+    """How many changes are told from chance, alone and beside the others, and what pairing the seeds is worth."""
+    known = [cell.change for cell in changed if cell.change and cell.change.p is not None]
     if not known:
         return ["With one seed, nothing tells these changes from chance."]
-    beyond = sum(abs(change.percent) > (change.spread or 0) for change in known)
-    return [f"The change is larger than its own spread over seeds in {share(beyond, len(known))}."]
+    beyond, survives = sum(change.beyond for change in known), sum(change.survives for change in known)
+    sentence = f"The 95% interval of the change excludes zero in {share(beyond, len(known))}"
+    if beyond and len(known) > 1:
+        sentence += f", and after Holm’s correction over the table in {share(survives, len(known))}"
+    return [f"{sentence}.", *_pairing([change.narrowing for change in known if change.narrowing is not None])]
+
+
+def _pairing(widths: Sequence[float]) -> list[str]:
+    if not widths:
+        return []
+    middle = median(widths)
+    said = f"{middle:.2f} times as wide as"
+    if len(widths) == 1:
+        return [f"Comparing each seed with itself makes it {said} between unrelated runs."]
+    return [f"Comparing each seed with itself makes these intervals {said} between unrelated runs (median)."]
 
 
 def _signs(changed: Sequence[PivotCell]) -> list[str]:

@@ -105,7 +105,7 @@ def _row(row: SheetRow, width: int, stack: Callable[[Printed], str]) -> str:
         words = r" \quad ".join(_line(row.cells[0], index) for index in range(len(row.cells[0].lines)))
         cells = [rf"\multicolumn{{{width}}}{{l}}{{{words}}}"]
     tall = not row.across and any(len(cell.lines) > 1 for cell in row.cells)
-    return " & ".join([escaped(row.label), *cells]) + (r" \\ \addlinespace[2pt]" if tall else r" \\")
+    return " & ".join([escaped(row.label), *cells]) + (r" \\ \addlinespace[1pt]" if tall else r" \\")
 
 
 def _stacked(cell: Printed) -> str:

@@ -1,21 +1,22 @@
 """The report: one self-contained HTML file for each study, the same bytes whenever it is made from the same results."""
 
-import base64
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.files import write_bytes
+from harness.files import write_bytes, write_json
 from harness.grid import CONFIDENCE, SOURCES, Table
 from harness.launch.plan import study_tables
 from harness.report.collect import collect, write, write_csv
+from harness.report.rendering import render, script_of
 from harness.store import Store
 
 if TYPE_CHECKING:
-    from harness.report.tables import Pivot
+    import pandas as pd
 
-TEMPLATES = Path(__file__).parent / "templates"
+    from harness.report.book import Book
+    from harness.report.logs import Logs
+    from harness.report.tables import Pivot
 
 
 def report(store: Store, reports: Path) -> Path:
@@ -40,68 +41,92 @@ def collect_study(store: Store, reports: Path) -> Path:
 
 def make_report(store: Store, tables: Sequence[Table], target: Path) -> Path:
     """Write `target/index.html` with `results.csv` and the files of `write_takeaway` beside it; return its path."""
+    path = target / "index.html"
+    write_bytes(path, render(write_files(store, tables, target)).encode())
+    return path
+
+
+def write_files(store: Store, tables: Sequence[Table], target: Path) -> dict[str, Any]:
+    """Write everything that stands beside the page, and return everything that the page's template prints."""
+    from harness.report.book import bound
     from harness.report.export import write_takeaway
+    from harness.report.logs import Logs
+    from harness.report.svg import standalone
     from harness.report.tables import pivot
+    from harness.report.trainings import trainings
 
     frame = collect(store, tables)
     write_csv(frame, target / "results.csv")
     pivots = [pivot(table, frame) for table in tables]
     write_takeaway(store.study, pivots, target)
-    path = target / "index.html"
-    write_bytes(path, render(content(store, pivots)).encode())
-    return path
+    logs = Logs(store)
+    book = bound(store.study, trainings(store, pivots, logs))
+    book.write(target)
+    values = content(store, pivots, book, logs, frame)
+    if values["representations"]:
+        write_json(target / "representations.json", values["representations"].record)
+    for table in values["tables"]:
+        for name, svg in table["figures"].items():
+            write_bytes(target / name, standalone(svg).encode())
+    return values
 
 
-def content(store: Store, pivots: Sequence["Pivot"]) -> dict[str, Any]:
-    """Gather everything that the template prints."""
-    from harness.report import claims, findings, labels, readings, runs, study, taps, words
-    from harness.report.figures import picture
-    from harness.report.gain import gain_picture
-    from harness.report.samples import sample_strips
+def content(
+    store: Store, pivots: Sequence["Pivot"], book: "Book", logs: "Logs", frame: "pd.DataFrame"
+) -> dict[str, Any]:
+    """Gather everything that the page's template prints."""
+    from harness.report import claims, labels, readings, runs, study, taps, words
+    from harness.report.analyses import analyses
+    from harness.report.representation_words import representations
 
-    script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
     asked = [run for pivot in pivots for run in pivot.table.runs]
     return {
         "study": store.study,
         "scales": study.scales([pivot.table for pivot in pivots]),
         "facts": study.facts(pivots),
-        "tables": [
-            {"pivot": p, "heading": study.heading(p.table),
-             "short_heading": p.table.name_in_words, "picture": picture(p), "gain": gain_picture(p),
-             "strips": sample_strips(store, p),
-             "findings": findings.findings(p), "claims": claims.table_claims(p),
-             "command": study.command(store, p.table)}
-            for p in pivots
-        ],
+        **analyses(store, pivots),
+        "representations": representations(store, pivots),
+        "tables": [_shown(store, p, logs, frame) for p in pivots],
         "readings": readings.readings(asked),
         "fixed_readings": readings.fixed_readings(asked),
         "summary": claims.summary_sentences(pivots),
         "verdicts": claims.VERDICTS,
         "verdicts_used": claims.verdicts_used(pivots),
         "index": runs.index(pivots),
-        "trainings": runs.trainings(store, pivots),
+        "articles": list(book.articles()),
+        "places": book.places,
         "states": words.STATES,
         "confidence": CONFIDENCE,
         "sources": SOURCES,
         "labels": labels,
         "runs": runs,
-        "script": script,
-        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        "live": False,
         "taps": taps,
         "words": words,
+        **script_of("theme.js", "runs.js"),
     }  # fmt: skip
 
 
-def render(values: dict[str, Any], template: str = "page.html.j2") -> str:
-    """Fill a template; every value is escaped, so that a name or a traceback with HTML in it is shown as text."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+def _shown(store: Store, pivot: "Pivot", logs: "Logs", frame: "pd.DataFrame") -> dict[str, Any]:
+    """Gather what the page prints of one table; `figures` are those that stand open, by their files."""
+    from harness.report import claims, findings, study
+    from harness.report.figures import picture
+    from harness.report.gain import gain_picture
+    from harness.report.lengths import length_chart
+    from harness.report.more import more_pictures
+    from harness.report.samples import sample_strips
 
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template(template).render(values)
+    drawing, gain, lengths, name = picture(pivot), gain_picture(pivot), length_chart(pivot), pivot.table.name
+    figures = {
+        f"figures/{name}.svg": drawing.svg if drawing else "",
+        f"figures/{name}-gain.svg": gain.svg if gain else "",
+        f"figures/{name}-training.svg": lengths.markup if lengths else "",
+    }
+    return {
+        "pivot": pivot, "heading": study.heading(pivot.table), "short_heading": pivot.table.name_in_words,
+        "picture": drawing, "gain": gain, "lengths": lengths,
+        "figures": {file: svg for file, svg in figures.items() if svg},
+        "strips": sample_strips(store, pivot), "more": more_pictures(store, pivot, logs, frame),
+        "findings": findings.findings(pivot), "claims": claims.table_claims(pivot),
+        "command": study.command(store, pivot.table),
+    }  # fmt: skip

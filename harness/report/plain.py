@@ -5,19 +5,18 @@ from dataclasses import dataclass
 
 from harness.report.facts import Fact
 from harness.report.labels import row_heading
+from harness.report.protocols import mixed_sentences, planned_sentences, protocol_sentence, untold_sentences
 from harness.report.tables import Pivot, PivotCell, PivotRow
 from harness.report.taps import one_run_sentences, tap_note, taps_sentence
 from harness.report.words import (
     change_note,
     estimate,
     length_sentence,
-    mixed_sentences,
     no_change_reason,
     note_mark,
     notes,
     number,
-    planned_sentences,
-    protocol_sentence,
+    percent_change,
     seeds_sentence,
     signed_percent,
     state_words,
@@ -127,7 +126,7 @@ def change_words(pivot: Pivot, cell: PivotCell) -> str:
     """Return "−11.4 ± 2.1 %", "our baseline", or why there is no change."""
     if cell.change is None:
         return "our baseline" if cell.is_baseline else no_change_reason(pivot, cell)
-    said = signed_percent(cell.change.percent, 1, cell.change.spread)
+    said = percent_change(cell.change)
     note = change_note(cell, cell.change)
     return f"{said} ({note})" if note else said
 
@@ -152,6 +151,7 @@ def _footnotes(pivot: Pivot) -> Iterator[str]:
         yield "This table mixes protocols; only numbers with the same letter can be compared."
         yield from mixed
     yield from (f"({letter}) {sentence}" for letter, sentence in planned_sentences(pivot))
+    yield from untold_sentences(pivot)
     yield from pivot.encoders
     yield from one_run_sentences(pivot)
     yield from (f"Note {index}: {note}" for index, note in enumerate(notes(pivot), start=1))

@@ -149,7 +149,7 @@ def readings(runs: Iterable[Run]) -> list[Reading]:
     found = []
     for name, field in RegularizerSettings.model_fields.items():
         extra: Mapping[str, Any] = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-        used = [value for spec in regularizers if (value := getattr(spec, name)) is not None]
+        used = [value for spec in regularizers if (value := getattr(spec, name, None)) is not None]
         if "reading" in extra and used:
             values = listed([str(value) for value in sorted(set(used))])
             key = f"regularizer.{field.alias or name}"

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from harness.report.claims import summary_sentences, table_claims
+from harness.report.changes import change_record
+from harness.report.claims import summary_sentences, verdicts_by_place
 from harness.report.findings import findings
 from harness.report.plain import sheet
 from harness.report.readings import fixed_readings, readings
@@ -36,7 +37,7 @@ def scales_of(pivots: Sequence[Pivot]) -> Sequence[Any]:
 
 def table_record(pivot: Pivot) -> dict[str, Any]:
     """Return one table with its cells, their runs, and what is said beneath it."""
-    verdicts = {claim.cell.source.at: claim.verdict for claim in table_claims(pivot).claims}
+    verdicts = verdicts_by_place(pivot)
     words = sheet(pivot)
     return {
         "name": pivot.table.name,
@@ -78,7 +79,8 @@ def _fact_record(fact: Any) -> dict[str, Any]:
 
 def table_csv(pivot: Pivot) -> str:
     """Return one table as CSV: a row for each cell, numbers in full precision, empty where there is none."""
-    records = [_flat(pivot, cell) for cell in pivot.cells]
+    verdicts = verdicts_by_place(pivot)
+    records = [_flat(pivot, cell, verdicts.get(cell.source.at)) for cell in pivot.cells]
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, list(records[0]), lineterminator="\n")
     writer.writeheader()
@@ -86,8 +88,8 @@ def table_csv(pivot: Pivot) -> str:
     return buffer.getvalue()
 
 
-def _flat(pivot: Pivot, cell: PivotCell) -> Mapping[str, Any]:
-    ours, change, paper = cell.ours, cell.change, cell.paper
+def _flat(pivot: Pivot, cell: PivotCell, verdict: str | None) -> Mapping[str, Any]:
+    ours, paper = cell.ours, cell.paper
     place = dict(cell.source.at)
     axes = [axis for axis in pivot.table.file.axes if any(axis in dict(other.source.at) for other in pivot.cells)]
     return {
@@ -96,14 +98,12 @@ def _flat(pivot: Pivot, cell: PivotCell) -> Mapping[str, Any]:
         "mean": ours.mean if ours else None,
         "standard_deviation": ours.spread if ours else None,
         "seeds": " ".join(map(str, ours.seeds)) if ours else "",
-        "change_percent": change.percent if change else None,
-        "change_standard_deviation": change.spread if change else None,
-        "change_seeds": " ".join(map(str, change.seeds)) if change else "",
-        "change_paired": change.paired if change else None,
+        **change_record(cell.change),
         "paper": paper.value if paper else None,
         "paper_change_percent": paper.percent if paper else None,
         "paper_source": paper.source if paper else "",
         "paper_confidence": paper.confidence if paper else "",
+        "verdict": verdict or "",
         "baseline": cell.is_baseline,
         "best": cell.is_best,
         "protocol": " ".join(cell.letters),

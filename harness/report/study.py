@@ -9,8 +9,9 @@ from typing import Any
 
 from harness.files import read_json
 from harness.grid import Table
+from harness.report.protocols import sampler_words
 from harness.report.tables import Pivot
-from harness.report.words import counted, listed, sampler_words
+from harness.report.words import counted, listed
 from harness.resolve import PROCESSES
 from harness.scale import Scale
 from harness.settings import Data
@@ -127,13 +128,17 @@ def _runs_words(pivots: Sequence[Pivot]) -> str:
     return f"{counted(len(trainings), 'training')}, {counted(len(states), 'measurement')}: {counts}"
 
 
-def command(store: Store, table: Table) -> str:
-    """The command that makes the runs of a table; an absolute path is cut to its end, as it is true on one machine."""
+def command(store: Store, table: Table, seed: int | None = None) -> str:
+    """The command that makes the runs of a table, or those of one seed.
+
+    An absolute path is cut to its end, as it is true on one machine.
+    """
     found = read_json(store.root / "grids" / f"{table.name}.json")
     recorded: Mapping[str, Any] = found if isinstance(found, dict) else {}
     grid = Path(recorded.get("grid", f"grids/{table.name}.yaml"))
     shown = Path(*grid.parts[-2:]) if grid.is_absolute() else grid
     words = ["harness", "run", shown.as_posix(), "--scale", table.scale.scale, "--study", store.study]
-    for override in recorded.get("set", []):
+    overrides = [word for word in recorded.get("set", []) if seed is None or not word.startswith("seeds=")]
+    for override in overrides if seed is None else (*overrides, f"seeds={seed}"):
         words += ["--set", override]
     return shlex.join(words)

@@ -10,6 +10,10 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+PRINTED = {  # the colours of style.css, on paper
+    "ink": "#000000", "muted": "#444444", "rule": "#bbbbbb", "paper": "#ffffff", "arm-1": "#0a6aa8", "arm-2": "#b5560a",
+    "arm-3": "#0b7a5b", "arm-4": "#a23c7a", "arm-5": "#6a5fae", "arm-6": "#6f6f6f",
+}  # fmt: skip
 REFERENCE = re.compile(r"url\(#([^)]+)\)")
 
 
@@ -65,3 +69,10 @@ def _wrapped(root: ElementTree.Element, alt: str) -> str:
     drawn = ElementTree.Element("svg", {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": alt})
     drawn.extend(root)
     return ElementTree.tostring(drawn, encoding="unicode")
+
+
+def standalone(svg: str) -> str:
+    """Return an inline SVG as a file of its own: in the colours of print, and with a font."""
+    printed = re.sub(r"var\(--([a-z0-9-]+)\)", lambda match: PRINTED[match[1]], svg)
+    space = '<svg xmlns="http://www.w3.org/2000/svg" font-family="DejaVu Sans, Verdana, sans-serif"'
+    return printed.replace("<svg", space, 1) + "\n"

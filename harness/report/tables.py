@@ -2,20 +2,21 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from harness.grid import Cell, Table
-from harness.report.collect import SAMPLING_COLUMNS, Metric, metric_named, protocol_columns
+from harness.report.changes import Change, change_between
+from harness.report.collect import Metric, metric_named, protocol_columns
 from harness.report.facts import ENCODER, Fact, stated
+from harness.report.fingerprint import Protocol, mixes
 from harness.report.labels import cell_name, place_words, row_label
+from harness.report.statistics import holm
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Protocol = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -25,20 +26,6 @@ class Estimate:
     mean: float
     spread: float | None
     seeds: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Change:
-    """Change against our baseline in percent of the baseline's mean.
-
-    Where both have a seed, only seeds of both are compared, each with itself (`paired`), and `spread` is the sample
-    standard deviation of those differences in percent; otherwise the two means are compared.
-    """
-
-    percent: float
-    spread: float | None
-    seeds: tuple[int, ...]
-    paired: bool
 
 
 @dataclass(frozen=True)
@@ -54,7 +41,10 @@ class PaperNumber:
 
 @dataclass(frozen=True)
 class RunState:
-    """One seed of a cell: what is known of it. `protocol` is a letter where the table mixes protocols."""
+    """One seed of a cell: what is known of it. `protocol` is a letter where the table mixes protocols.
+
+    `metrics` are all that its measurement holds, by name, and not only the one that the table shows.
+    """
 
     seed: int
     train_id: str
@@ -63,6 +53,7 @@ class RunState:
     reason: str
     value: float | None
     protocol: str
+    metrics: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -80,6 +71,17 @@ class PivotCell:
     change: Change | None = None
     is_baseline: bool = False
     is_best: bool = False
+
+    @property
+    def mean(self) -> float:
+        """Its mean over seeds; asked only of a cell that has one."""
+        assert self.ours, self.name
+        return self.ours.mean
+
+    @property
+    def values(self) -> dict[int, float]:
+        """Its values by seed."""
+        return {run.seed: run.value for run in self.runs if run.value is not None}
 
     @property
     def missing(self) -> tuple[RunState, ...]:
@@ -127,22 +129,8 @@ class Pivot:
 
     @property
     def mixes(self) -> bool:
-        """True where numbers were measured differently though the table does not ask for it.
-
-        A table may itself vary how images are drawn (a sampler for each family, with and without guidance).
-        """
-        contents = [dict(protocol) for protocol in self.protocols.values()]
-        evaluations: dict[tuple[str, ...], set[str]] = {}
-        for said in contents:
-            evaluations.setdefault(tuple(said[key] for key in SAMPLING_COLUMNS), set()).add(said["nfe"])
-        unasked = set(differing_keys(self.protocols.values())) - {*SAMPLING_COLUMNS, "nfe"}
-        return bool(unasked) or any(len(counts) > 1 for counts in evaluations.values())
-
-
-def differing_keys(protocols: Iterable[Protocol]) -> list[str]:
-    """Return what differs between protocols."""
-    contents = [dict(protocol) for protocol in protocols]
-    return [key for key in (contents[0] if contents else {}) if len({said[key] for said in contents}) > 1]
+        """True where numbers were measured differently though the table does not ask for it."""
+        return mixes(self.table, list(self.protocols.values()))
 
 
 def pivot(table: Table, frame: "pd.DataFrame") -> Pivot:
@@ -150,6 +138,7 @@ def pivot(table: Table, frame: "pd.DataFrame") -> Pivot:
     mine = frame[(frame["table"] == table.name) & (frame["metric"] == table.file.value)]
     records: list[dict[str, Any]] = mine.to_dict("records")  # type: ignore[assignment]
     protocols = _protocols(records, protocol_columns(frame))
+    _attach_metrics(records, frame[frame["table"] == table.name])
     by_cell: dict[str, list[dict[str, Any]]] = {}
     for record in records:
         by_cell.setdefault(record["cell"], []).append(record)
@@ -172,6 +161,16 @@ def _protocols(records: Sequence[dict[str, Any]], columns: Sequence[str]) -> dic
     return {protocol: _letter(index) for index, (protocol, _) in enumerate(counted.most_common())}
 
 
+def _attach_metrics(records: Sequence[dict[str, Any]], frame: "pd.DataFrame") -> None:
+    """Give each record all numbers of its measurement."""
+    found: dict[str, dict[str, float]] = {}
+    for identity, metric, value in frame[["eval_id", "metric", "value"]].itertuples(index=False):
+        if not math.isnan(value):
+            found.setdefault(identity, {})[metric] = value
+    for record in records:
+        record["_metrics"] = found.get(record["eval_id"], {})
+
+
 def _letter(index: int) -> str:
     return chr(ord("a") + index) if index < 26 else f"p{index + 1}"
 
@@ -186,6 +185,7 @@ def _run_state(record: dict[str, Any], protocols: Mapping[Protocol, str]) -> Run
         reason=record["reason"],
         value=value,
         protocol="" if value is None else protocols[record["_protocol"]],
+        metrics=record["_metrics"],
     )
 
 
@@ -229,23 +229,23 @@ def _compared(table: Table, cells: Sequence[PivotCell]) -> list[PivotCell]:
     for cell in cells:
         baseline = baselines[cell.source.at]
         other = by_place[baseline.at] if baseline else None
-        change = change_between(cell, other) if other and cell.ours and other.letters == cell.letters else None
+        alike = other is not None and cell.ours is not None and other.letters == cell.letters
+        change = change_between(cell.values, other.values) if other and alike else None
         compared.append(replace(cell, change=change, is_baseline=cell.source.at in serving))
-    return compared
+    return _with_holm(compared)
 
 
-def change_between(cell: PivotCell, baseline: PivotCell) -> Change | None:
-    """Return the change of one cell against another; None where a baseline of zero leaves it without meaning."""
-    ours = {run.seed: run.value for run in cell.runs if run.value is not None}
-    base = {run.seed: run.value for run in baseline.runs if run.value is not None}
-    common = tuple(seed for seed in ours if seed in base)
-    denominator = fmean([base[seed] for seed in common] or base.values())
-    if denominator == 0:
-        return None
-    if not common:
-        return Change(100 * (fmean(ours.values()) - denominator) / denominator, None, tuple(ours), False)
-    differences = [100 * (ours[seed] - base[seed]) / denominator for seed in common]
-    return Change(fmean(differences), stdev(differences) if len(common) > 1 else None, common, True)
+def _with_holm(cells: Sequence[PivotCell]) -> list[PivotCell]:
+    """Adjust each p for the other changes of the table; cells that are one run are one change."""
+    adjusted = holm({_measurements(cell): cell.change.p for cell in cells if cell.change and cell.change.p is not None})
+    return [
+        replace(cell, change=replace(cell.change, adjusted=adjusted.get(_measurements(cell)))) if cell.change else cell
+        for cell in cells
+    ]
+
+
+def _measurements(cell: PivotCell) -> str:
+    return " ".join(run.eval_id for run in cell.runs)
 
 
 def _best_marked(cells: Sequence[PivotCell], metric: Metric) -> list[PivotCell]:

@@ -4,7 +4,9 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from harness.report.tables import Change, Estimate, Pivot, PivotCell, differing_keys
+from harness.report.changes import Change
+from harness.report.statistics import Interval
+from harness.report.tables import Estimate, Pivot, PivotCell
 
 NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 STATES = {
@@ -15,19 +17,6 @@ STATES = {
     "diverged": "its loss was no longer finite, and it was stopped",
     "unreadable": "its files are there and cannot be read as they should",
 }
-SAMPLERS = {  # name, and what it counts
-    "euler": ("Euler ODE", "interval"),
-    "heun": ("Heun ODE", "interval"),
-    "euler-maruyama": ("Euler–Maruyama SDE", "interval"),
-    "ancestral": ("DDPM ancestral", "step"),
-    "ddim": ("DDIM", "step"),
-    "average-velocity": ("MeanFlow", "step"),
-    "shortcut": ("Shortcut", "step"),
-    "pushforward": ("IMM pushforward", "step"),
-    "one-step": ("iCT one-step", "step"),
-}
-WEIGHTS = {"ema": "averaged (EMA) weights", "raw": "weights as trained"}
-PROTOCOL_NAMES = {"nfe": "network evaluations", "generated": "images", "sampling_precision": "precision of sampling"}
 
 
 def number(value: float, decimals: int) -> str:
@@ -48,6 +37,24 @@ def signed_percent(value: float, decimals: int = 1, spread: float | None = None)
         digits = number(0, decimals)
     spread_words = "" if spread is None else f"\u00a0±\u00a0{number(spread, decimals)}"
     return f"{digits}{spread_words}\u202f%"  # no line breaks inside, and a narrow space before the sign
+
+
+def percent_change(change: Change) -> str:
+    """Return "−11.4 % [−14.0, −8.8]*": the star says that it survives Holm's correction, no brackets that n is one."""
+    said = signed_percent(change.percent)
+    return f"{said} {interval_words(change.interval)}{'*' * change.survives}" if change.interval else said
+
+
+def interval_words(interval: Interval) -> str:
+    """Return "[−14.0, −8.8]", without a break inside; "[−68, +62]" where decimals would say nothing."""
+    decimals = 0 if interval.high - interval.low >= 20 and min(abs(interval.low), abs(interval.high)) >= 1 else 1
+    low, high = (f"{value:+.{decimals}f}".replace("-", "−") for value in (interval.low, interval.high))
+    return f"[{low},\u00a0{high}]"
+
+
+def p_words(p: float) -> str:
+    """Return "0.031", or "< 0.001"."""
+    return f"{p:.3f}" if p >= 0.001 else "<\u00a00.001"
 
 
 def count(value: int) -> str:
@@ -88,6 +95,11 @@ def better_or_worse(pivot: Pivot, percent: float) -> str:
     if round(percent, 1) == 0 or not pivot.metric.direction:
         return "same"
     return "better" if is_better(pivot, percent) else "worse"
+
+
+def standing(pivot: Pivot, change: Change) -> str:
+    """Return "better" or "worse" for a change that is told from chance, or is of one seed; "same" for any other."""
+    return better_or_worse(pivot, change.percent) if change.beyond or change.p is None else "same"
 
 
 def notes(pivot: Pivot) -> list[str]:
@@ -155,68 +167,13 @@ def seeds_sentence(pivot: Pivot) -> str:
     seeds = pivot.table.seeds
     if len(seeds) == 1:
         return "One seed, and so no spread."
-    return f"Mean ± sample standard deviation over n = {len(seeds)} seeds, where no other number is given."
+    return (
+        f"Mean ± sample standard deviation over n = {len(seeds)} seeds, where no other number is given; in brackets "
+        "the 95% interval of a change, and * where it survives Holm’s correction."
+    )
 
 
 def length_sentence(pivot: Pivot) -> str:
     """Say which of the table's lengths are stood in for; "" where none is."""
     said = pivot.table.stand_ins
     return f"Here {said}." if said else ""
-
-
-def protocol_sentence(pivot: Pivot) -> str:
-    """Say in one sentence how the numbers of a table were measured."""
-    if not pivot.protocols:
-        return "Nothing of this table has been measured yet."
-    said = dict(next(iter(pivot.protocols.values())))
-    differing = differing_keys(pivot.protocols.values())
-    drawn = sampler_words(said)
-    if differing and not pivot.mixes:
-        drawn = "images drawn as the letter behind each number says"
-    note = "" if "features" in differing or not pivot.features_notes else f" ({listed(pivot.features_notes)})"
-    arrow = {"lower": " (lower is better)", "higher": " (higher is better)"}.get(pivot.metric.direction, "")
-    sentence = (
-        f"{pivot.metric.title}{arrow} of {int(said['generated']):,} images with {said['labels']} labels against "
-        f"{int(said['reference_count']):,} images of {said['reference']}, by the features {said['features']}{note}; "
-        f"{drawn}, {WEIGHTS[said['weights']]}."
-    )
-    return sentence if not pivot.mixes else f"{sentence} This is protocol a, which not all numbers of the table share."
-
-
-def sampler_words(said: dict[str, str]) -> str:
-    """Say how images were drawn, with the network evaluations that were counted."""
-    guidance = "no guidance"
-    if float(said["guidance"]) != 1:
-        where = f" at {said['guidance_interval']}" if said["guidance_interval"] else ""
-        guidance = f"guidance {float(said['guidance']):g} on {said['guidance_channels']} channels{where}"
-    if said["target_guidance"]:
-        guidance = f"guidance {said['target_guidance']} in the training target"
-    name, unit = SAMPLERS[said["sampler"]]
-    evaluations = "one network evaluation" if said["nfe"] == "1" else f"{int(said['nfe']):,} network evaluations"
-    return (
-        f"{name} sampler, {counted(int(said['intervals']), unit)}, {evaluations} an image in "
-        f"{said['sampling_precision']}, {guidance}"
-    )
-
-
-def planned_sentences(pivot: Pivot) -> list[tuple[str, str]]:
-    """Say by letter how images were drawn, where the table itself asks for different ways; else empty."""
-    if pivot.mixes or len(pivot.protocols) < 2:
-        return []
-    return [(letter, sampler_words(dict(protocol))) for letter, protocol in pivot.protocols.items()]
-
-
-def mixed_sentences(pivot: Pivot) -> list[str]:
-    """Say by letter what differs between protocols, where the table did not ask for it; else empty."""
-    if not pivot.mixes:
-        return []
-    differing = differing_keys(pivot.protocols.values())
-    used = Counter(run.protocol for cell in pivot.cells for run in cell.runs if run.value is not None)
-    lines = []
-    for letter, protocol in pivot.protocols.items():
-        said = dict(protocol)
-        words = ", ".join(
-            f"{PROTOCOL_NAMES.get(key, key.replace('_', ' '))} {said[key] or 'not said'}" for key in differing
-        )
-        lines.append(f"{letter}: {words} ({counted(used[letter], 'value')})")
-    return lines

@@ -1,0 +1,123 @@
+"""Do our numbers agree with those of others? FID, sFID, KID, precision and recall of real images, each made twice.
+
+Images of CIFAR-10, drawn by RandomState(2020): test images, and blurred ones, against training images. Features and
+metrics of torch-fidelity as shipped; the Fréchet distances of our features also by SciPy, in pytorch-fid's formula.
+With 256 images, the FID of training against test images is published by torch-fidelity: 110.280826.
+
+Run: OMP_NUM_THREADS=1 python benchmarks/agreement.py --data data --images 500
+"""
+
+import argparse
+import dataclasses
+import time
+from pathlib import Path
+
+import numpy as np
+import scipy.linalg
+import torch
+from PIL import Image, ImageFilter
+from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+from torch_fidelity.metric_kid import kid_features_to_metric
+from torch_fidelity.metric_prc import prc_features_to_metric
+
+from harness.engine.data import load_images
+from harness.measure.features import Features, array_features, extractor
+from harness.measure.frechet import frechet_distance
+from harness.measure.inception import INCEPTION, Outputs, inception_weights, load_inception
+from harness.measure.metrics import fid, kid, kid_subset_size, precision_recall
+
+
+def drawn(split: str, data: Path, count: int) -> np.ndarray:
+    """Return images of CIFAR-10, uint8 (count, 3, 32, 32)."""
+    images = load_images("cifar10", split, data).images
+    return np.array(images[np.sort(np.random.RandomState(2020).choice(len(images), count, replace=False))])
+
+
+def blurred(images: np.ndarray) -> np.ndarray:
+    """Return the images after a Gaussian blur of one pixel."""
+    pictures = (Image.fromarray(image.transpose(1, 2, 0)).filter(ImageFilter.GaussianBlur(1)) for image in images)
+    return np.stack([np.asarray(picture).transpose(2, 0, 1) for picture in pictures])
+
+
+@torch.no_grad()
+def theirs(images: np.ndarray, data: Path) -> np.ndarray:
+    """Return the pooled features of torch-fidelity's network as shipped."""
+    network = load_inception(inception_weights(data))
+    return torch.cat([network(batch)[0] for batch in torch.from_numpy(images).split(64)]).numpy()
+
+
+def ours(images: np.ndarray, data: Path) -> tuple[Features, np.ndarray]:
+    """Return our features, and the spatial ones of each image, of which the measurement itself keeps sums alone."""
+    spatial, network = [], extractor(INCEPTION, "cifar10", data, data)
+
+    def keep(batch: torch.Tensor) -> Outputs:
+        outputs = network.network(batch)
+        assert outputs.spatial is not None
+        spatial.append(outputs.spatial.double().numpy())
+        return outputs
+
+    found = array_features(images, dataclasses.replace(network, network=keep))
+    return found, np.concatenate(spatial)
+
+
+def by_scipy(x: np.ndarray, y: np.ndarray) -> float:
+    """Return the Fréchet distance of features, with a general matrix root."""
+    (m, a), (w, b) = ((z.mean(0), np.cov(z, rowvar=False)) for z in (x.astype(np.float64), y.astype(np.float64)))
+    root = scipy.linalg.sqrtm(a @ b)
+    return float(((m - w) ** 2).sum() + np.trace(a + b) - 2 * np.trace(root).real)
+
+
+def torch_fidelity(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    """Return torch-fidelity's metrics of two sets of features."""
+    a, b = torch.from_numpy(x), torch.from_numpy(y)
+    size = kid_subset_size(len(x), len(y))
+    distance = fid_statistics_to_metric(fid_features_to_statistics(a), fid_features_to_statistics(b), False)
+    kernel = kid_features_to_metric(a, b, kid_subset_size=size, verbose=False)
+    balls = prc_features_to_metric(a, b, prc_neighborhood=3, save_cpu_ram=False, prc_batch_size=500, verbose=False)
+    return {
+        "fid": distance["frechet_inception_distance"], "kid": kernel["kernel_inception_distance_mean"],
+        "precision": balls["precision"], "recall": balls["recall"],
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Print each number twice, with their relative difference, and how far the features are apart."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--images", type=int, default=500)
+    arguments = parser.parse_args()
+    data, sets = arguments.data, {}
+    for name in ("train", "test"):
+        sets[name] = drawn(name, data, arguments.images)
+    sets["blurred"] = blurred(sets["test"])
+    found, spatial, shipped = {}, {}, {}
+    for name, images in sets.items():
+        start = time.process_time()
+        (found[name], spatial[name]), middle = ours(images, data), time.process_time()
+        shipped[name] = theirs(images, data)
+        seconds = middle - start, time.process_time() - middle
+        apart = np.abs(found[name].pool - shipped[name]).max()
+        print(f"{name}: {seconds[0]:.0f} CPU-s ours, {seconds[1]:.0f} torch-fidelity; features up to "
+              f"{shipped[name].max():.2f}, apart by {apart:.1e} at most", flush=True)  # fmt: skip
+    for name in ("test", "blurred"):
+        x, y = found["train"].pool, found[name].pool
+        precision, recall = precision_recall(x, y)
+        mine = {"fid": fid(x, y), "kid": kid(x, y)[0], "precision": precision, "recall": recall}
+        for metric, value in torch_fidelity(shipped["train"], shipped[name]).items():
+            report(f"train against {name}, {metric}", mine[metric], value)
+        report(f"train against {name}, fid by SciPy", mine["fid"], by_scipy(x, y))
+        a, b = found["train"].spatial, found[name].spatial
+        assert a is not None
+        assert b is not None
+        mine["sfid"] = frechet_distance(a, b)
+        report(f"train against {name}, sfid by SciPy", mine["sfid"], by_scipy(spatial["train"], spatial[name]))
+
+
+def report(name: str, ours: float, theirs: float) -> None:
+    """Print a number that was made twice."""
+    apart = abs(ours - theirs) / abs(theirs)
+    print(f"{name}: {ours:.8g} ours, {theirs:.8g} theirs, relative difference {apart:.1e}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""A report of many runs: seconds to collect and to write it, the weight of its page, and how fast Chromium opens it.
+
+The study is made from a stored one: its tables with more seeds, each a copy of a stored seed with other numbers.
+Run: OMP_NUM_THREADS=1 python benchmarks/report.py --runs 500
+"""
+
+import argparse
+import json
+import random
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.files import read_json
+from harness.grid import Run, Table, load_table
+from harness.launch.plan import study_tables
+from harness.report.collect import collect
+from harness.report.page import make_report
+from harness.store import Store
+
+OPENED = """
+const [opened] = performance.getEntriesByType("navigation");
+const paint = performance.getEntriesByName("first-contentful-paint")[0];
+return [opened.loadEventEnd, paint ? paint.startTime : NaN];
+"""
+
+
+def main() -> None:
+    """Print what was measured, in one line each."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=500, help="at least so many measurements")
+    parser.add_argument("--tables", nargs="*", help="of these tables alone; by default of all")
+    parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument("--study", default="digits")
+    parser.add_argument("--opened", type=int, default=5, help="how often Chromium opens the page")
+    arguments = parser.parse_args()
+    source = Store(arguments.results, Path("scratch"), arguments.study)
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder) / "results", Path(folder) / "scratch", "many")
+        tables = many(source, arguments.tables)(arguments.runs)
+        written = copied(source, store, tables)
+        print(f"{written} measurements of {len({run.train_id for t in tables for run in t.runs})} trainings")
+        print(f"collect: {timed(lambda: collect(store, tables))}")
+        page = Path(folder) / "report" / "index.html"
+        print(f"collect and report: {timed(lambda: make_report(store, tables, page.parent))}")
+        others = [path.stat().st_size for path in (page.parent / "runs").glob("*.html")]
+        print(f"page {page.stat().st_size / 1e6:.2f} MB; {len(others)} pages beside it, {sum(others) / 1e6:.2f} MB")
+        opened = [open_in_chromium(page, folder) for _ in range(arguments.opened)]
+        if opened:
+            loaded, painted, busy = (statistics.median(column) for column in zip(*opened, strict=True))
+            print(f"Chromium: loaded after {loaded:.0f} ms, painted after {painted:.0f} ms, {busy:.0f} ms of tasks")
+
+
+def timed(work: Callable[[], object]) -> str:
+    """Do it and say how long it took by the clock and of the processor: on a shared machine the two differ."""
+    begun, busy = time.perf_counter(), time.process_time()
+    work()
+    return f"{time.perf_counter() - begun:.2f} s, {time.process_time() - busy:.2f} CPU-s"
+
+
+def many(source: Store, names: Sequence[str] | None) -> Any:
+    """Return a function of how many measurements are wanted, which expands the study's tables to as many seeds."""
+    known = [table for table in study_tables(source) if not names or table.name in names]
+    records = {Path(record["grid"]).stem: record for record in source.grids()}
+
+    def expand(seeds: int) -> list[Table]:
+        said = f"seeds={list(range(seeds))}"
+        return [
+            load_table(Path(records[t.name]["grid"]), t.scale.scale, [*_without_seeds(records[t.name]["set"]), said])
+            for t in known
+        ]
+
+    def at_least(runs: int) -> list[Table]:
+        of_one = len({run.eval_id for table in expand(1) for run in table.runs})
+        return expand(-(-runs // of_one))
+
+    return at_least
+
+
+def _without_seeds(overrides: Sequence[str]) -> list[str]:
+    return [word for word in overrides if not word.startswith("seeds=")]
+
+
+def copied(source: Store, store: Store, tables: Sequence[Table]) -> int:
+    """Write every run of the tables as a copy of a stored seed of its cell; return how many measurements there are."""
+    stored = {table.name: table for table in study_tables(source)}
+    generator, written = random.Random(0), set()
+    for table in tables:
+        store.record_grid(table.name, Path("grids") / f"{table.name}.yaml", table.scale.scale, [])
+        for cell in table.cells:
+            known = stored[table.name].cell(cell.at)
+            assert known
+            for index, run in enumerate(cell.runs):
+                if run.eval_id not in written:
+                    _copy(source, store, known.runs[index % len(known.runs)], run, generator)
+                    written.add(run.eval_id)
+    return len(written)
+
+
+def _copy(source: Store, store: Store, old: Run, new: Run, generator: random.Random) -> None:
+    folder, target = source.run_folder(old.train_id), store.run_folder(new.train_id)
+    if not target.is_dir():
+        (target / "evals").mkdir(parents=True)
+        for name in ("train.jsonl", "env.json", "facts.json"):
+            if (folder / name).is_file():
+                shutil.copy(folder / name, target / name)
+    content = read_json(source.eval_path(old.train_id, old.eval_id))
+    content |= {"train_id": new.train_id, "eval_id": new.eval_id}
+    content["metrics"]["fid"] *= generator.uniform(0.95, 1.05)
+    path = store.eval_path(new.train_id, new.eval_id)
+    path.write_text(json.dumps(content), encoding="utf-8")
+    shutil.copy(source.eval_path(old.train_id, old.eval_id).with_suffix(".png"), path.with_suffix(".png"))
+
+
+def open_in_chromium(page: Path, folder: str) -> tuple[float, float, float]:
+    """Return milliseconds until the page is loaded, until something is seen, and of tasks, in a fresh Chromium."""
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium") or ""
+    for flag in ("--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tempfile.mkdtemp(dir=folder)}"):
+        options.add_argument(flag)
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver") or ""))
+    try:
+        driver.execute_cdp_cmd("Performance.enable", {})
+        driver.get(page.as_uri())
+        time.sleep(0.5)
+        loaded, painted = driver.execute_script(OPENED)
+        metrics = driver.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
+        busy = {metric["name"]: metric["value"] for metric in metrics}
+        return float(loaded), float(painted), 1000 * busy["TaskDuration"]
+    finally:
+        driver.quit()
+
+
+if __name__ == "__main__":
+    main()

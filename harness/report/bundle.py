@@ -1,0 +1,134 @@
+"""A study in one archive: grids, results with thumbnails, and the report, to be opened elsewhere.
+
+The archive is laid out as a project's folder, so that unpacking it by hand gives one; equal studies give equal bytes.
+"""
+
+import json
+import os
+import stat
+import tempfile
+import zipfile
+import zlib
+from contextlib import chdir
+from pathlib import Path
+
+from harness import imported
+from harness.errors import UserError
+from harness.files import TEMPORARY, replace
+from harness.launch.plan import study_tables
+from harness.report.page import make_report
+from harness.store import Store
+
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can say
+LEFT_OUT = ("heartbeat.json",)
+LARGEST = 4 << 30  # bytes, unpacked
+
+
+def bundle(store: Store, reports: Path, path: Path) -> Path:
+    """Make the report of a study and pack it with all it was made from into the zip archive `path`.
+
+    Raises:
+        UserError: there is no such study, or two of its grids in different folders need different files of one name.
+    """
+    tables = study_tables(store)
+    make_report(store, tables, reports / store.study)
+    weights = {cell.settings.weights for table in tables for cell in table.cells} - {None}
+    records = _records(store)
+    files = _grid_files(store)
+    files |= {f"weights/{name}.json": imported.description_path(imported.folder(), str(name)) for name in weights}
+    files |= _below(store.root, f"results/{store.study}") | _below(reports / store.study, f"reports/{store.study}")
+
+    def write(temporary: Path) -> None:
+        with zipfile.ZipFile(temporary, "w") as archive:
+            for name in sorted(files):
+                archive.writestr(_entry(name), records.get(name) or files[name].read_bytes(), zipfile.ZIP_DEFLATED)
+
+    replace(path, write)
+    return path
+
+
+def unpack(archive: Path, folder: Path) -> Store:
+    """Unpack a bundle into `folder`, and return the study that it holds.
+
+    Raises:
+        UserError: it is no bundle of one study, or a name in it would leave the folder.
+    """
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            entries = [entry for entry in opened.infolist() if not entry.is_dir()]
+            for entry in entries:
+                _check(archive, entry)
+            if sum(entry.file_size for entry in entries) > LARGEST:
+                raise UserError(
+                    f"{archive}: unpacks to more than {LARGEST >> 30} GiB, which no study's small files are"
+                )
+            for entry in entries:
+                target = folder / entry.filename
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(opened.read(entry))
+    except (zipfile.BadZipFile, zlib.error, OSError, NotImplementedError, RuntimeError) as error:
+        raise UserError(f"{archive}: cannot be read as a bundle: {error}") from None
+    studies = sorted(path.parent.parent.name for path in folder.glob("results/*/grids/*.json"))
+    if len(set(studies)) != 1:
+        found = len(set(studies))
+        raise UserError(f"{archive}: a bundle holds one study, found {found}; 'harness bundle STUDY' makes one")
+    return Store(folder / "results", folder / "scratch", studies[0])
+
+
+def report_bundle(archive: Path, reports: Path) -> Path:
+    """Make the report of a bundle's study anew from the results in it, in `reports`, and return its path.
+
+    Raises:
+        UserError: as `unpack`.
+    """
+    target = reports.absolute()
+    with tempfile.TemporaryDirectory() as folder:
+        store = unpack(archive, Path(folder))
+        with chdir(folder):  # its grids lie beside its results, as in a project
+            return make_report(store, study_tables(store), target / store.study)
+
+
+def _check(archive: Path, entry: zipfile.ZipInfo) -> None:
+    """Refuse a name that is absolute, climbs, or is spelt in another system's way, and anything but a plain file."""
+    parts = entry.filename.split("/")
+    plain = stat.S_IFMT(entry.external_attr >> 16) in (0, stat.S_IFREG)
+    if not plain or "\\" in entry.filename or ":" in entry.filename or any(part in ("", ".", "..") for part in parts):
+        raise UserError(f"{archive}: holds {entry.filename!r}, which would leave its folder; it was not unpacked")
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name, EPOCH)
+    entry.external_attr = (stat.S_IFREG | 0o644) << 16
+    entry.create_system = 3  # the same bytes wherever it is packed
+    return entry
+
+
+def _records(store: Store) -> dict[str, bytes]:
+    """Return the records of the study's grids, with the grids where the archive has them."""
+    return {
+        f"results/{store.study}/grids/{Path(record['grid']).stem}.json": json.dumps(
+            record | {"grid": f"grids/{Path(record['grid']).name}"}, indent=1, ensure_ascii=False
+        ).encode()
+        for record in store.grids()
+    }
+
+
+def _grid_files(store: Store) -> dict[str, Path]:
+    """Return the study's grids with their scales and presets by their names in the archive."""
+    files: dict[str, Path] = {}
+    for record in store.grids():
+        grid = Path(record["grid"])
+        beside = [grid, grid.parent / "scales" / f"{record['scale']}.yaml", *(grid.parent / "presets").glob("*.yaml")]
+        for path in beside:
+            name = f"grids/{path.relative_to(grid.parent).as_posix()}"
+            held = files.setdefault(name, path)
+            if held.read_bytes() != path.read_bytes():
+                raise UserError(f"harness bundle: {held} and {path} differ and would have one name; make them one file")
+    return files
+
+
+def _below(folder: Path, name: str) -> dict[str, Path]:
+    """Return the files of a folder by their names in the archive, without what is of this moment."""
+    paths = (Path(place) / file for place, _, files in os.walk(folder) for file in files)
+    kept = (path for path in paths if path.name not in LEFT_OUT and not path.name.startswith(TEMPORARY))
+    return {f"{name}/{path.relative_to(folder).as_posix()}": path for path in kept if not path.is_symlink()}
