@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness.cluster_commands import (
+    cancel,
+    dry_run_option,
+    logs,
+    only_option,
+    print_conditions,
+    profile_option,
+    retry,
+    show,
+)  # fmt: skip
 from harness.data_commands import data, encode
+from harness.doctor_commands import doctor
 from harness.errors import UserError, nearest
 from harness.measure_commands import measure, measure_study
 from harness.options import data_option, reports_option, results_option, scratch_option
@@ -16,7 +27,7 @@ from harness.report_commands import bundle
 from harness.weights_commands import weights
 
 if TYPE_CHECKING:
-    from harness.grid import Table
+    from harness.grid import Layer, Table
     from harness.launch.job import Job
     from harness.store import Store
 
@@ -78,8 +89,7 @@ def plan(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tupl
 def run(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tuple[str, ...], results: Path,
         scratch: Path, data: Path, jobs: int) -> None:  # fmt: skip
     """Run GRIDS on this machine; what is done already is not done again, and what was killed goes on."""
-    from harness.launch.dispatch import follow, lead, run_inline, run_pool
-    from harness.launch.progress import Watch
+    from harness.launch.dispatch import follow, lead
     from harness.place import place_from_torchrun
 
     place = place_from_torchrun()
@@ -96,17 +106,7 @@ def run(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tuple
         if place:
             lead([], lambda *_: None)  # for the others wait to be told
         return
-    with Watch(todo) as watch:
-        if place:
-            lead(todo, watch.tell)
-        elif jobs > 1 or any(job.resources.team > 1 for job in todo):
-            run_pool(todo, jobs, watch.tell)
-        else:
-            run_inline(todo, watch.tell)
-    left = sum(bool(job.missing()) for job in todo)
-    if left:
-        click.echo(f"{left} of {len(todo)} trainings are not done; 'harness status {store.study}' says why", err=True)
-        sys.exit(1)
+    _run_here(todo, store, jobs, place is not None)
 
 
 @cli.command()
@@ -117,21 +117,50 @@ def run(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tuple
 @results_option
 @scratch_option
 @data_option
+@profile_option
+@only_option
+@dry_run_option
 def submit(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tuple[str, ...], results: Path,
-           scratch: Path, data: Path) -> None:  # fmt: skip
-    """Send GRIDS to SLURM, one array for each set of equal resources; the folders must be visible to the nodes."""
-    from harness.launch.dispatch import check_slurm
-    from harness.launch.dispatch import submit as send
+           scratch: Path, data: Path, profile: str | None, only: str | None, dry_run: bool) -> None:  # fmt: skip
+    """Send GRIDS to a cluster's queue, one array for each set of equal resources; the nodes must see the folders.
 
-    check_slurm()
-    todo, store = _prepare(grids, scale, study, overrides, results.absolute(), scratch.absolute(), data.absolute())
-    if not todo:
-        click.echo(f"{store.root}: everything is done already.")
+    What waits in the queue or runs already is not sent again, from whichever terminal. The code is copied, so that
+    editing it changes no job that waits.
+
+    \b
+    harness submit grids/table*.yaml --scale cifar10 --profile ours --dry-run
+    harness submit grids/table*.yaml --scale cifar10 --profile ours
+    harness submit grids/table5.yaml --scale cifar10 --profile ours --only eval
+    """
+    from harness.cluster_commands import send, show_texts
+    from harness.launch.job import jobs_for
+    from harness.launch.measurements import measurements
+    from harness.launch.profile import LocalProfile, SlurmProfile, load_profile
+    from harness.launch.submission import check_slurm
+
+    said, layer = load_profile(profile) if profile else (SlurmProfile(), {})
+    folders = (results.absolute(), scratch.absolute(), data.absolute())
+    tables, store = _tables(grids, scale, overrides, layer), _store(*folders[:2], study or scale)
+    jobs = jobs_for((run for table in tables for run in table.runs), store, folders[2])
+    places = {path.parent for path in grids}
+    missing = [job for job in jobs if job.missing()]
+    show = show_texts(said, measurements(missing) if only else missing, store, places)
+    if dry_run:
+        click.echo("\n".join(show))
         return
-    ids = send(todo, store.scratch / store.study / "slurm")
-    arrays = dict.fromkeys(i.split("_")[0] for i in ids)
-    click.echo(f"Submitted {len(todo)} trainings as {len(arrays)} array(s): {', '.join(arrays)}")
-    click.echo(f"Watch them with: harness status {store.study}")
+    if isinstance(said, SlurmProfile):
+        check_slurm()
+    threads = 1 if isinstance(said, LocalProfile) and said.jobs > 1 else None
+    todo, store = _prepare(grids, scale, study, overrides, *folders, threads, layer=layer)
+    todo = measurements(todo) if only else todo
+    if not todo:
+        click.echo(
+            f"{store.root}: {'nothing that is trained lacks a measurement' if only else 'everything is done already'}."
+        )
+    elif isinstance(said, LocalProfile):
+        _run_here(todo, store, said.jobs)
+    else:
+        send(said, todo, store, places)
 
 
 @cli.command()
@@ -145,6 +174,8 @@ def status(study: str, results: Path, scratch: Path, watch: bool, as_json: bool)
     from harness.status_commands import show_status
 
     show_status(_store(results, scratch, study), watch, as_json)
+    if not as_json:
+        print_conditions(_store(results, scratch, study))
 
 
 @cli.command()
@@ -210,6 +241,8 @@ cli.add_command(measure)
 cli.add_command(measure_study)
 cli.add_command(probe)
 cli.add_command(bundle)
+for command in (logs, show, retry, cancel, doctor):
+    cli.add_command(command)
 
 
 def _store(results: Path, scratch: Path, study: str) -> "Store":
@@ -218,21 +251,22 @@ def _store(results: Path, scratch: Path, study: str) -> "Store":
     return Store(results, scratch, study)
 
 
-def _tables(grids: tuple[Path, ...], scale: str, overrides: tuple[str, ...]) -> list["Table"]:
+def _tables(grids: tuple[Path, ...], scale: str, overrides: tuple[str, ...],
+            layer: "Layer | None" = None) -> list["Table"]:  # fmt: skip
     from harness.grid import load_table
 
-    return [load_table(path, scale, overrides) for path in grids]
+    return [load_table(path, scale, overrides, layer) for path in grids]
 
 
 def _prepare(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tuple[str, ...], results: Path,
              scratch: Path, data: Path, threads: int | None = None,
-             processes: int | None = None) -> tuple[list["Job"], "Store"]:  # fmt: skip
+             processes: int | None = None, layer: "Layer | None" = None) -> tuple[list["Job"], "Store"]:  # fmt: skip
     """Check everything that can be checked before anything runs or is written; return the jobs that lack something."""
     from harness.files import check_writable
     from harness.launch.check import check
     from harness.launch.job import jobs_for
 
-    tables, store = _tables(grids, scale, overrides), _store(results, scratch, study or scale)
+    tables, store = _tables(grids, scale, overrides, layer), _store(results, scratch, study or scale)
     for path, table in zip(grids, tables, strict=True):
         store.check_grid(table.name, path, scale, list(overrides))
     check_writable("--results", results)
@@ -243,6 +277,24 @@ def _prepare(grids: tuple[Path, ...], scale: str, study: str | None, overrides: 
     for path, table in zip(grids, tables, strict=True):
         store.record_grid(table.name, path, scale, list(overrides))
     return todo, store
+
+
+def _run_here(todo: list["Job"], store: "Store", jobs: int, lead_others: bool = False) -> None:
+    """Run on this machine, and exit with 1 where something is not done in the end."""
+    from harness.launch.dispatch import lead, run_inline, run_pool
+    from harness.launch.progress import Watch
+
+    with Watch(todo) as watch:
+        if lead_others:
+            lead(todo, watch.tell)
+        elif jobs > 1 or any(job.resources.team > 1 for job in todo):
+            run_pool(todo, jobs, watch.tell)
+        else:
+            run_inline(todo, watch.tell)
+    left = sum(bool(job.missing()) for job in todo)
+    if left:
+        click.echo(f"{left} of {len(todo)} trainings are not done; 'harness status {store.study}' says why", err=True)
+        sys.exit(1)
 
 
 def _would_run(jobs: list["Job"]) -> list["Job"]:

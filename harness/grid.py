@@ -151,8 +151,8 @@ def load_scale(name: str, folder: Path) -> ScaleLayers:
 
 
 @kept()
-def load_table(path: Path, scale: str, overrides: Sequence[str] = ()) -> Table:
-    """Expand a grid file at a scale.
+def load_table(path: Path, scale: str, overrides: Sequence[str] = (), cluster: Layer | None = None) -> Table:
+    """Expand a grid file at a scale; `cluster`: the lowest layer of settings, from a cluster's profile.
 
     Scales are looked up in `scales/` and presets in `presets/` beside the grid file.
 
@@ -175,7 +175,7 @@ def load_table(path: Path, scale: str, overrides: Sequence[str] = ()) -> Table:
         for at in file.places(vary):
             row = _row(at, labels)
             _refuse_lying_labels(row, commanded, at)
-            layers = _layers(preset, table_layer, chosen, row, commanded)
+            layers = (cluster or {}) | _layers(preset, table_layer, chosen, row, commanded)
             cells.append(_cell(path.stem, document.where(("base",)), layers, at, vary.aside, chosen.scale, seeds))
     return Table(path.stem, file, chosen.scale, tuple(cells), seeds)
 

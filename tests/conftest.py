@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import uuid
 
 import pytest
 
@@ -66,3 +68,21 @@ def scratch(tmp_path, cache):
     folder.mkdir()
     (folder / ".cache").symlink_to(cache)
     return folder
+
+
+@pytest.fixture
+def study(needs, tmp_path):
+    """A folder to work in and a study's name that SLURM has not heard yet; what is left of its jobs is ended."""
+    from real_slurm import ROOT, held, wait_for
+
+    from harness.launch.queue import cancel
+
+    needs("sbatch", "sinfo")
+    if subprocess.run(["sinfo", "-h"], capture_output=True).returncode != 0:
+        pytest.skip("SLURM does not answer; tests/slurm/cluster.sh up starts one")
+    for folder in ("grids", "clusters"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    name = f"t{uuid.uuid4().hex[:8]}"
+    yield name
+    cancel({job.id.partition("_")[0] for job in held(name)})
+    wait_for(lambda: not held(name))

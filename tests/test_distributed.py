@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from harness.engine.train import Trainee, train
 from harness.errors import UserError
 from harness.files import read_jsonl
 from harness.grid import load_table
-from harness.launch.dispatch import _parameters
+from harness.launch.profile import SlurmProfile
 from harness.method.randomness import generator
 from harness.place import Place, place_from_submitit, place_from_torchrun
 from harness.settings import (
@@ -302,6 +303,38 @@ def test_one_killed_process_ends_both_and_the_run_goes_on_bit_for_bit(tmp_path):
         assert log(ours) == log(theirs)
 
 
+@pytest.mark.slow
+def test_two_processes_that_stop_between_two_lines_of_the_log_write_the_same_next_line(tmp_path):
+    """The processes have different samples, hence sums; the checkpoint keeps those of both."""
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    assert end(start(2, whole, train_and_stop, whole, False)) == [0, 0]
+    assert end(start(2, stopped, train_and_stop, stopped, True)) == [0, 0]
+    assert checkpoint.latest_step(stopped) == 6
+    assert end(start(2, stopped, train_and_stop, stopped, False)) == [0, 0]
+    assert all(torch.equal(weight, kept(whole)[name]) for name, weight in kept(stopped).items())
+    assert [line["step"] for line in log(whole)] == [4, 8]
+    assert log(stopped) == log(whole)
+
+
+class Stopped(Exception):
+    pass
+
+
+def train_and_stop(folder: Path, stop: bool, world: World) -> None:
+    """Train with a line at every fourth step, and stop after the sixth, where asked."""
+    attended = []
+
+    def attend(save: Callable[[], None]) -> None:
+        attended.append(save)
+        if stop and len(attended) == 6:
+            save()
+            raise Stopped
+
+    spec, seldom = make_spec("flow", "dispersive"), Resources(log_every=4)
+    with suppress(Stopped):
+        train(spec, make_dataset(), folder, folder / "log", {STEPS}, seldom, nothing, world, attend=attend)
+
+
 def train_dispersive(folder: Path, world: World) -> None:
     """Train long enough to be killed on the way, with a checkpoint at every step."""
     for process in SAMPLERS:
@@ -391,9 +424,9 @@ def test_sharing_is_not_hashed_and_slurm_is_asked_for_it():
     settings = ["resources.nodes=2", "resources.gpus=1", "resources.cpus=3", "resources.micro_batch=16"]
     shared = load_table(GRIDS / "table2.yaml", "smoke", settings).runs
     assert [run.eval_id for run in plain] == [run.eval_id for run in shared]
-    asked = _parameters(shared[0].resources, 1)
+    asked = SlurmProfile().parameters(shared[0].resources, "name", 1)
     assert (asked["nodes"], asked["ntasks_per_node"], asked["gpus_per_node"], asked["cpus_per_task"]) == (2, 1, 1, 3)
-    two = _parameters(Resources(processes=2, memory_gb=3), 1)
+    two = SlurmProfile().parameters(Resources(processes=2, memory_gb=3), "name", 1)
     assert (two["ntasks_per_node"], two["mem"]) == (2, "6GB")
     assert "gpus_per_node" not in two
 

@@ -46,6 +46,14 @@ class World:
         dist.broadcast_object_list(said, src=0, device=torch.device("cpu"))
         return said[0]  # type: ignore[return-value]
 
+    def any(self, here: bool) -> bool:
+        """Tell, in all processes, whether it is so in one of them."""
+        if self.size == 1:
+            return here
+        said = torch.tensor(int(here))  # on the CPU: the GPU's queue is not waited for
+        dist.all_reduce(said, dist.ReduceOp.MAX)
+        return bool(said)
+
     def mean(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the means of scalars over the processes, the same in each; all must have the same names."""
         if self.size == 1 or not terms:

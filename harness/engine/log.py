@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from harness.engine.distributed import ALONE, World
@@ -29,6 +30,27 @@ class Window:
         self.steps += 1
         for name, term in terms.items():
             self.sums[name] = self.sums[name] + term if name in self.sums else term.clone()
+
+    def state(self, world: World = ALONE) -> dict[str, Tensor]:
+        """Return what a training that stops between two lines of the log needs to write the same next line.
+
+        The sums are those of every process, (size,); all must call this.
+        """
+        clock = {"steps": torch.tensor(self.steps), "seconds": torch.tensor(time.perf_counter() - self.start)}
+        parts = world.all_gather({name: total.cpu() for name, total in self.sums.items()})
+        sums = {f"window.sum.{name}": torch.stack([part[name] for part in parts]) for name in self.sums}
+        return {f"window.{name}": value for name, value in clock.items()} | sums
+
+    def restore(self, tensors: dict[str, Tensor], device: torch.device, world: World = ALONE) -> None:
+        """Take back what `state` gave; a checkpoint at a line of the log has nothing of it."""
+        if "window.steps" not in tensors:
+            return
+        self.steps = int(tensors["window.steps"])
+        self.start = time.perf_counter() - float(tensors["window.seconds"])
+        for name, parts in tensors.items():
+            if name.startswith("window.sum."):  # other processes than before: the mean stands for each
+                part = parts[world.rank] if len(parts) == world.size else parts.mean()
+                self.sums[name.removeprefix("window.sum.")] = part.to(device)
 
     def line(self, step: int, batch: int, gradient_norm: float, world: World = ALONE) -> dict[str, float]:
         """Return the log's line: means over the window and over the processes, which must all ask for it.

@@ -31,6 +31,7 @@ from harness.spec import TrainSpec
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 DEFAULT = Resources()
+Attend = Callable[[Callable[[], None]], None]
 
 
 class Trainee:
@@ -163,6 +164,7 @@ def train(
     beat: Callable[[int], None],
     world: World = ALONE,
     encoder: Encoder | None = None,
+    attend: Attend = lambda save: None,
 ) -> None:
     """Train until the last step of `keep`, and keep the weights of each of them in `folder`.
 
@@ -170,6 +172,7 @@ def train(
     that lie before the checkpoint are trained for in a folder of their own, so that nothing stored is lost.
     A spec that begins from imported weights finds them kept as those of step 0.
     `beat(step)` is called after every step. All processes of the world must call this; the leading one writes.
+    `attend(save)` is called after every step: who must end the training soon calls `save` before, in all processes.
     `encoder`: the frozen one that the spec aligns with.
 
     Raises:
@@ -187,7 +190,10 @@ def train(
         return behind, wanted - behind
 
     behind, ahead = world.decide(look)
-    course = partial(_advance, spec, dataset, folder, resources=resources, beat=beat, world=world, encoder=encoder)
+    course = partial(
+        _advance, spec, dataset, folder,
+        resources=resources, beat=beat, world=world, encoder=encoder, attend=attend,
+    )  # fmt: skip
     with matmul_precision(spec.matmul):
         if behind:
             course(aside, aside / "train.jsonl", behind)
@@ -219,15 +225,17 @@ def _advance(
     beat: Callable[[int], None],
     world: World,
     encoder: Encoder | None,
+    attend: Attend,
 ) -> None:
     """Train from the checkpoint in `state` to the last of the wanted steps, and keep their weights in `kept`."""
     trainee = Trainee(spec, device(), resources, world, encoder)
-    step, last = _resume(trainee, state, log, world), max(wanted)
+    window = Window(floor_of(trainee.objective.regularizer))
+    step, last = _resume(trainee, state, log, window, world), max(wanted)
     if spec.weights and step == 0:
         trainee.begin(kept)
     if step in wanted and world.leads:
         checkpoint.save_weights(kept, step, trainee.weights())
-    window, saved = Window(floor_of(trainee.objective.regularizer)), time.monotonic()
+    saved = time.monotonic()
     while step < last:
         told = step + 1 in wanted or (step + 1) % resources.log_every == 0
         window.add(trainee.step(dataset, step, look=told or step == 0))
@@ -236,21 +244,30 @@ def _advance(
         if told:
             line = window.line(step, spec.batch, trainee.gradient_norm(), world) | trainee.health.line()
             window = Window(floor_of(trainee.objective.regularizer))
-            if not world.leads:
-                continue
-            append(log, line)
-            if step in wanted:
-                checkpoint.save_weights(kept, step, trainee.weights())
-            if step == last or time.monotonic() - saved > 60 * resources.checkpoint_minutes:
-                checkpoint.save_state(state, step, trainee.state())
-                saved = time.monotonic()
+            if world.leads:
+                append(log, line)
+                if step in wanted:
+                    checkpoint.save_weights(kept, step, trainee.weights())
+                if step == last or time.monotonic() - saved > 60 * resources.checkpoint_minutes:
+                    checkpoint.save_state(state, step, trainee.state())
+                    saved = time.monotonic()
+        attend(partial(_save, state, step, trainee, window, world))
 
 
-def _resume(trainee: Trainee, folder: Path, log: Path, world: World) -> int:
+def _save(folder: Path, step: int, trainee: Trainee, window: Window, world: World) -> None:
+    """Write a checkpoint between two lines of the log; all processes must call this."""
+    unsaid = window.state(world)
+    if world.leads:
+        checkpoint.save_state(folder, step, trainee.state() | unsaid)
+
+
+def _resume(trainee: Trainee, folder: Path, log: Path, window: Window, world: World) -> int:
     """Restore the latest state, in all processes, and cut the log to it."""
     step = world.decide(lambda: checkpoint.latest_step(folder))
     if step:
-        trainee.restore(checkpoint.load_state(folder), step)
+        tensors = checkpoint.load_state(folder)
+        trainee.restore(tensors, step)
+        window.restore(tensors, trainee.device, world)
     if world.leads:
         cut(log, step)
     return step

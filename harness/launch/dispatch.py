@@ -1,17 +1,12 @@
-"""Who runs the jobs: this process, a local pool, or SLURM. The job is the same callable for all three."""
+"""Who runs the jobs on this machine: this process, torchrun's, or a pool. SLURM runs the same (`submission.py`)."""
 
-import itertools
 import os
-import shutil
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
-from harness.errors import UserError
 from harness.launch.job import Job, Outcome
 from harness.launch.worker import Worker, WorkerError
-from harness.settings import Resources
 
 Told = Callable[[Job, Outcome | None], None]
 
@@ -90,57 +85,3 @@ def _slot(queue: deque[Job], stopping: threading.Event, tell: Told) -> None:
         tell(job, outcome)
     if worker:
         worker.end()
-
-
-def check_slurm() -> None:
-    """Refuse before anything is written.
-
-    Raises:
-        UserError: there is no SLURM here.
-    """
-    if shutil.which("srun") is None:
-        raise UserError("submit: no SLURM here ('srun' is not on PATH); 'harness run' runs the same grid locally")
-
-
-def submit(jobs: Sequence[Job], logs: Path) -> list[str]:
-    """Send the jobs to SLURM, one array for each set of equal resources; return SLURM's job ids.
-
-    Raises:
-        UserError: there is no SLURM here, or it refused the jobs.
-    """
-    from submitit import SlurmExecutor
-    from submitit.core.utils import FailedJobError
-
-    check_slurm()
-    executor = SlurmExecutor(folder=logs / "%j")
-    ids: list[str] = []
-    by_resources = sorted(jobs, key=lambda job: job.resources.model_dump_json())
-    for _, group in itertools.groupby(by_resources, key=lambda job: job.resources):
-        array = list(group)
-        executor.update_parameters(**_parameters(array[0].resources, len(array)))
-        try:
-            with executor.batch():
-                sent = [executor.submit(job) for job in array]
-        except FailedJobError as error:
-            raise UserError(f"submit: SLURM refused the jobs: {str(error).strip().splitlines()[-1]}") from None
-        ids += [job.job_id for job in sent]
-    return ids
-
-
-def _parameters(resources: Resources, count: int) -> dict[str, object]:
-    parameters: dict[str, object] = {
-        "job_name": "harness",
-        "time": max(1, round(resources.hours * 60)),
-        "nodes": resources.nodes,
-        "ntasks_per_node": resources.team,
-        "cpus_per_task": resources.cpus,
-        "mem": f"{resources.memory_gb * resources.team}GB",
-        "srun_args": ["--kill-on-bad-exit=1"],  # one process that fails must not leave the others waiting
-        "array_parallelism": count,
-        "stderr_to_stdout": True,
-    }
-    if resources.gpus:
-        parameters["gpus_per_node"] = resources.gpus
-    if resources.partition:
-        parameters["partition"] = resources.partition
-    return parameters

@@ -4,6 +4,7 @@ import os
 import platform
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from harness.files import write_json
@@ -38,7 +39,8 @@ class Heart:
 
     def _beat(self) -> None:
         while not self.stopped.wait(HEARTBEAT_SECONDS):
-            self._write()
+            with suppress(OSError):  # a full disk may have room again for the next sign
+                self._write()
 
     def _write(self) -> None:
         write_json(self.path, {

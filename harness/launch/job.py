@@ -4,6 +4,7 @@ The same callable runs inline, in the local pool and under SLURM. Here, and in w
 job, the two halves of the house meet; what needs torch is imported when it runs.
 """
 
+import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from harness.engine.distributed import World
     from harness.engine.encoder import Encoder
 
+LOCK_SECONDS = 600
 Say = Callable[[str, int], None]  # what is being done, and the training's step
 
 
@@ -83,6 +85,8 @@ class Job:
             try:
                 if not world.decide(self.missing):
                     return Outcome("done", "nothing was missing")
+                if world.decide(self.cancelled):
+                    return Outcome("skipped", "cancelled")
                 with self._alone(world):
                     return self._work(world)
             except Timeout:
@@ -95,18 +99,20 @@ class Job:
 
     @contextmanager
     def _alone(self, world: "World") -> Iterator[None]:
-        """Lock the training's folder, without waiting: one writer per run. A process that is killed lets go of it.
+        """Lock the training's folder: one writer per run. A process that is killed lets go of it.
+
+        Under SLURM wait for it: on a node that is given up a process may live on until the node is back.
 
         Raises:
             Timeout: another job holds it; in all processes.
         """
         folder = self.store.scratch_folder(self.train_id)
-        lock = FileLock(folder / "lock", timeout=0)
+        lock = FileLock(folder / "lock", timeout=LOCK_SECONDS if _under_slurm() else 0)
 
         def try_to_lock() -> bool:
             folder.mkdir(parents=True, exist_ok=True)
             try:
-                lock.acquire()
+                lock.acquire(poll_interval=0.5)
             except Timeout:
                 return False
             return True
@@ -119,14 +125,25 @@ class Job:
             lock.release()
 
     def checkpoint(self, *_: Any) -> Any:
-        """Tell submitit what to queue again after a preemption or a time limit: the same job."""
+        """Tell submitit what to queue again after a preemption or a time limit: the same job, unless cancelled."""
         from submitit.helpers import DelayedSubmission
 
-        return DelayedSubmission(self)
+        return None if self.cancelled() else DelayedSubmission(self)
+
+    def cancelled(self) -> bool:
+        """Tell whether `harness cancel` has ended the job of SLURM's that this is."""
+        from harness.launch.submission import read_submission
+
+        record = read_submission(self.store, self.train_id)
+        return _under_slurm() and record is not None and record.cancelled
 
     def fail(self, error: BaseException) -> Outcome:
-        """Store a failure where the collector finds it."""
-        return Outcome(_state(error), record_failure(self.store.run_folder(self.train_id), error))
+        """Store a failure where the collector finds it; on a full disk it is only told."""
+        try:
+            message = record_failure(self.store.run_folder(self.train_id), error)
+        except OSError as unwritten:
+            message = f"{error}; this could not be stored: {unwritten}"
+        return Outcome(_state(error), message)
 
     def _work(self, world: "World") -> Outcome:
         import torch
@@ -166,22 +183,19 @@ class Job:
         from harness.engine.data import load
         from harness.engine.train import train
         from harness.engine.weights import place
+        from harness.launch.notice import Notice
 
         scratch = self.store.scratch_folder(self.train_id)
         if self.train.weights:
             world.decide(lambda: place(self.train, self.weights, scratch))
         steps = {e.step for e in world.decide(self.missing)}
-        train(
-            self.train,
-            load(self.train.data.name, "train", self.data, self.train.data.flip),
-            scratch,
-            self.store.run_folder(self.train_id) / "train.jsonl",
-            steps,
-            self.resources,
-            lambda step: say("training", step),
-            world,
-            self._encoder(steps, world),
-        )
+        dataset = load(self.train.data.name, "train", self.data, self.train.data.flip)
+        log, encoder = self.store.run_folder(self.train_id) / "train.jsonl", self._encoder(steps, world)
+        with Notice(world) as notice:
+            train(
+                self.train, dataset, scratch, log, steps, self.resources, lambda step: say("training", step), world,
+                encoder, notice.attend,
+            )  # fmt: skip
 
     def _encoder(self, steps: Collection[int], world: "World") -> "Encoder | None":
         """Return the frozen encoder that the training still needs, and record what only torch can tell of the run."""
@@ -228,6 +242,10 @@ class Job:
             "seconds": seconds,
             "thumbnails": {"rows": thumbnails.ROWS, "columns": thumbnails.COLUMNS},
         })  # fmt: skip
+
+
+def _under_slurm() -> bool:
+    return os.environ.get("SUBMITIT_EXECUTOR") == "slurm"
 
 
 def _state(error: BaseException) -> Literal["failed", "diverged"]:

@@ -9,7 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from harness.files import write_bytes
+from harness.files import read_json, write_bytes
+from harness.launch.snapshot import SOURCE
 
 PACKAGES = ("torch", "torchvision", "timm", "torch-fidelity", "numpy", "safetensors", "scikit-learn", "submitit")
 # What SLURM says of a job that its id alone does not.
@@ -25,7 +26,7 @@ def provenance(folder: Path, threads: int, processes: int) -> dict[str, Any]:
     return {
         "start": now(),
         "end": None,
-        **_source(folder),
+        **source(folder),
         "host": platform.node(),
         **_device(processes),
         "threads": threads,
@@ -51,10 +52,15 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _source(folder: Path) -> dict[str, Any]:
+def source(folder: Path) -> dict[str, Any]:
     """Return commit, whether tracked files differ from it, and the file of `folder` that says how, named by its
-    content; unknown outside a git checkout."""
+    content; unknown outside a git checkout. In a submission's copy of the code they are those of where it was taken."""
     package = Path(__file__).parents[1]
+    kept = read_json(package / SOURCE)
+    if isinstance(kept, dict):
+        if kept["diff"]:
+            write_bytes(folder / kept["diff"], (package / kept["diff"]).read_bytes())
+        return kept
     if _git(package, "ls-files", "--error-unmatch", "cli.py") is None:  # the checkout around us is somebody else's
         return {"commit": None, "dirty": None, "diff": None}
     commit, diff = _git(package, "rev-parse", "HEAD"), _git(package, "diff", "--binary", "HEAD", "--", ".")

@@ -10,6 +10,7 @@ from typing import Any
 
 from harness.errors import Diverged, UserError
 from harness.files import read_json, remove_temporaries, write_json
+from harness.launch.failures import class_of
 from harness.launch.heart import Heart
 from harness.spec import TrainSpec
 
@@ -49,7 +50,7 @@ def record_failure(folder: Path, error: BaseException) -> str:
     beat = read_json(folder / "heartbeat.json")
     message = str(error) if isinstance(error, UserError | Diverged) else f"{type(error).__name__}: {error}"
     content = {
-        "class": "diverged" if isinstance(error, Diverged) else "error",
+        "class": class_of(error),
         "message": message,
         "traceback": "".join(traceback.format_exception(error)),
         "step": beat.get("step") if isinstance(beat, dict) else None,

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # A real SLURM with accounting on one Debian machine, for the integration tests: two nodes of two cores each, run as
 # root. The "GPUs" are empty files: SLURM schedules them, and no device stands behind them.
-# Usage: cluster.sh up | down
+# Partitions: gpu, which takes the nodes from the others; low, whose jobs are then queued again; scavenge, whose jobs
+# are then ended; closed, which takes jobs and starts none.
+# Usage: cluster.sh up | down | accounting-off | accounting-on | node-on NODE
 set -euo pipefail
 run=/run/slurm
 host=$(hostname -s)
@@ -50,6 +52,10 @@ SlurmdParameters=config_overrides
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=task=2
+JobAcctGatherParams=OverMemoryKill
+SlurmdTimeout=10
+SchedulerParameters=bf_interval=2,sched_interval=2
 AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=localhost
 AccountingStorageTRES=gres/gpu
@@ -61,6 +67,8 @@ PreemptMode=REQUEUE
 NodeName=n[1-2] NodeHostname=$host NodeAddr=127.0.0.1 Port=[17001-17002] CPUs=2 RealMemory=10000 Gres=gpu:2 State=UNKNOWN
 PartitionName=gpu Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=10
 PartitionName=low Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=REQUEUE
+PartitionName=scavenge Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=CANCEL
+PartitionName=closed Nodes=ALL MaxTime=INFINITE State=DOWN PriorityTier=1
 X
   echo "NodeName=n[1-2] Name=gpu File=$run/gpu/gpu[0-1]" >/etc/slurm/gres.conf
 }
@@ -101,6 +109,11 @@ down() { # each by the id in its own pid file
   mysqladmin shutdown 2>/dev/null || true
 }
 
+node_on() { # a node whose daemon was killed
+  pgrep -F "$run/slurmd-$1.pid" slurmd >/dev/null 2>&1 || slurmd -N "$1"
+  scontrol update "NodeName=$1" State=RESUME 2>/dev/null || true # it may be back by itself
+}
+
 running() { pgrep -x "$1" >/dev/null; }
 both_idle() { [[ $(sinfo -h -N -p gpu -t idle -o %N | sort -u | wc -l) == 2 ]]; }
 until_true() {
@@ -112,5 +125,8 @@ until_true() {
 case "${1:-}" in
   up) up ;;
   down) down ;;
-  *) echo "usage: cluster.sh up | down" >&2; exit 2 ;;
+  accounting-off) pkill -F $run/slurmdbd.pid slurmdbd ;;
+  accounting-on) start_accounting ;;
+  node-on) node_on "$2" ;;
+  *) echo "usage: cluster.sh up | down | accounting-off | accounting-on | node-on NODE" >&2; exit 2 ;;
 esac

@@ -1,0 +1,84 @@
+"""Why a run is not done: the class of a failure, from what the run wrote and from what SLURM says of its job's end."""
+
+import errno
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from harness.errors import Diverged, UserError
+
+FailureClass = Literal[
+    "out of memory",
+    "time limit",
+    "preempted",
+    "node",
+    "disk full",
+    "diverged",
+    "bad data",
+    "bug",
+    "cancelled",
+    "killed",
+]
+
+# What a retry may mend.
+CAUSES = ("out of memory", "time limit", "preempted", "node", "disk full", "killed", "bad data", "bug")
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+# SLURM's word for the end of a job that wrote nothing about it itself.
+ENDS: Mapping[str, FailureClass] = {
+    "OUT_OF_MEMORY": "out of memory",
+    "TIMEOUT": "time limit",
+    "DEADLINE": "time limit",
+    "PREEMPTED": "preempted",
+    "NODE_FAIL": "node",
+    "BOOT_FAIL": "node",
+    "CANCELLED": "killed",  # by others than `harness cancel`, which leaves word of it
+    "FAILED": "killed",
+}
+
+# What is to be added to `harness retry STUDY --only CLASS`.
+REMEDIES: Mapping[FailureClass, str] = {
+    "out of memory": " --set resources.memory_gb=… (or resources.micro_batch=…)",
+    "time limit": " --set resources.hours=…",
+    "preempted": "",
+    "node": "",
+    "killed": "",
+}
+
+
+def class_of(error: BaseException) -> FailureClass:
+    """Return the class of what a run raised."""
+    if isinstance(error, Diverged):
+        return "diverged"
+    # By name, for torch is not imported here, and its error of the CPU's allocator is a plain RuntimeError.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate" in str(error):
+        return "out of memory"
+    if type(error).__name__ == "UncompletedJobError":  # submitit's, of a job that was queued again too often
+        return "time limit"
+    if type(error).__name__ == "WorkerError":
+        return "killed"
+    if isinstance(error, OSError) and error.errno in FULL:
+        return "disk full"
+    if isinstance(error, UserError):
+        return "bad data"
+    return "bug"
+
+
+def class_stored(error: Mapping[str, Any]) -> FailureClass:
+    """Return the class of a stored failure; those of before there were classes are diverged, or bugs."""
+    said = error.get("class")
+    return "bug" if said in (None, "error") else said
+
+
+def remedy(kind: FailureClass, study: str) -> str:
+    """Return what to do about a failure."""
+    if kind == "bug":
+        return f"harness logs --failed {study} shows where; mend it, then: harness retry {study} --only bug"
+    if kind == "bad data":
+        return f"mend what the message says, then: harness retry {study} --only 'bad data'"
+    if kind == "disk full":
+        return f"make room in the folders of results and scratch, then: harness retry {study} --only 'disk full'"
+    if kind == "diverged":
+        return "the same seed diverges again: in a study of its own, try --set optimizer.learning_rate=… with less"
+    if kind == "cancelled":
+        return f"harness retry {study} --only cancelled"
+    return f"harness retry {study} --only '{kind}'{REMEDIES[kind]}"

@@ -1,0 +1,131 @@
+"""What SLURM holds of our jobs, asked of squeue, scontrol and sacct."""
+
+import re
+import subprocess
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from harness.errors import UserError
+
+DEFAULT_ARRAY_LIMIT = 1001  # MaxArraySize where slurm.conf does not say it
+# squeue remembers a job for some minutes after its end (MinJobAge).
+ENDED = {
+    "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED",
+    "TIMEOUT",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Queued:
+    """A job that SLURM holds: id is 12 or 12_3, state is SLURM's word (PENDING, RUNNING, COMPLETING, …)."""
+
+    id: str
+    name: str
+    state: str
+
+    @property
+    def place(self) -> tuple[str, int | None]:
+        """Its name, and its index in an array."""
+        return self.name, int(self.id.partition("_")[2]) if "_" in self.id else None
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether it is over."""
+        return self.state in ENDED
+
+
+def listed() -> list[Queued]:
+    """Return this user's jobs, each element of an array by itself, and those that ended in the last minutes.
+
+    Raises:
+        UserError: SLURM does not answer.
+    """
+    said = ask("squeue", "--me", "--noheader", "--array", "--states=all", "--format=%i|%T|%j")
+    return [Queued(id, name, state) for id, state, name in (line.split("|", 2) for line in said.splitlines())]
+
+
+def queued() -> list[Queued]:
+    """Return this user's jobs that wait, run or are ending.
+
+    Raises:
+        UserError: SLURM does not answer.
+    """
+    return [job for job in listed() if not job.ended]
+
+
+def array_limit() -> int:
+    """Return the most elements that an array may have here.
+
+    Raises:
+        UserError: SLURM does not answer.
+    """
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", ask("scontrol", "show", "config"), re.MULTILINE)
+    return int(found.group(1)) if found else DEFAULT_ARRAY_LIMIT
+
+
+def ends(ids: Collection[str]) -> dict[str, str]:
+    """Return how jobs ended by SLURM's accounting, id → state; without those it does not know.
+
+    Raises:
+        UserError: accounting does not answer.
+    """
+    states = {id: state for id, state, _ in _accounts(ids)}
+    return {id: states[id] for id in ids if id in states}
+
+
+def failed_nodes(ids: Collection[str]) -> list[str]:
+    """Return the nodes that failed under jobs, also where SLURM then gave the job another.
+
+    Of the nodes of one job those count that are out of work now, where there are any.
+
+    Raises:
+        UserError: SLURM or its accounting does not answer.
+    """
+    lists = {nodes for id, state, nodes in _accounts(ids, "--duplicates") if id in ids and state == "NODE_FAIL"}
+    if not lists:
+        return []
+    told = [line.split() for line in ask("sinfo", "--noheader", "--Node", "--format=%N %t").splitlines()]
+    working = {name for name, state in told if state in ("idle", "mix", "alloc", "comp", "plnd", "resv")}
+    found: set[str] = set()
+    for nodes in lists:
+        names = set(ask("scontrol", "show", "hostnames", nodes).split())
+        found |= names - working or names if len(names) > 1 else names
+    return sorted(found)
+
+
+def _accounts(ids: Collection[str], *flags: str) -> list[tuple[str, str, str]]:
+    """Return what accounting knows of jobs: id, state and nodes."""
+    if not ids:
+        return []
+    arrays = ",".join(sorted({id.partition("_")[0] for id in ids}))
+    columns = "--format=JobID,State,NodeList"
+    said = ask("sacct", "--noheader", "--allocations", "--parsable2", *flags, columns, f"--jobs={arrays}")
+    rows = [line.split("|", 2) for line in said.splitlines()]
+    return [(id, state.partition(" ")[0], nodes) for id, state, nodes in rows]  # "CANCELLED by 0"
+
+
+def cancel(ids: Collection[str]) -> None:
+    """Ask SLURM to end jobs.
+
+    Raises:
+        UserError: SLURM does not answer.
+    """
+    if ids:
+        ask("scancel", *sorted(ids))
+
+
+def ask(*words: str) -> str:
+    """Return what a program of SLURM's prints.
+
+    Raises:
+        UserError: it is not installed, or fails.
+    """
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    except FileNotFoundError:
+        raise UserError(f"no SLURM here ('{words[0]}' is not on PATH); 'harness run' runs a grid locally") from None
+    except subprocess.TimeoutExpired:
+        raise UserError(f"SLURM does not answer ({words[0]}, for 120 s); try again") from None
+    if done.returncode:
+        raise UserError(f"SLURM does not answer ({words[0]}: {done.stderr.strip()}); try again")
+    return done.stdout

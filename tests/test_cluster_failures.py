@@ -1,0 +1,136 @@
+"""Failures are told apart, and a retry takes those that it is asked for."""
+
+import errno
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from harness.cli import cli
+from harness.errors import Diverged, UserError
+from harness.grid import load_table
+from harness.launch.condition import Answer, _condition
+from harness.launch.failures import CAUSES, ENDS, class_of, remedy
+from harness.launch.heart import Heart
+from harness.launch.job import jobs_for
+from harness.launch.output import failures
+from harness.launch.queue import Queued
+from harness.launch.submission import Submission, write_submission
+from harness.launch.worker import WorkerError
+from harness.spec import eval_id
+from harness.store import Store
+
+GRID = Path(__file__).parents[1] / "grids" / "table2.yaml"
+
+
+def holding(*words: str) -> Answer:
+    job = Queued(*words)
+    return Answer({job.place: job})
+
+
+@pytest.fixture
+def job(tmp_path):
+    runs = load_table(GRID, "smoke").runs
+    return jobs_for(runs, Store(tmp_path / "results", tmp_path / "scratch", "study"), tmp_path / "data")[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (Diverged("loss not finite"), "diverged"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "out of memory"),
+        (MemoryError(), "out of memory"),
+        (UserError("data set digits: its files are torn"), "bad data"),
+        (WorkerError("a process was killed"), "killed"),
+        (ZeroDivisionError("division by zero"), "bug"),
+    ],
+)
+def test_what_a_run_raised_has_its_class(job, error, kind):
+    assert class_of(error) == kind
+    job.fail(error)
+    condition = _condition(job, None, Answer())
+    assert (condition.state, condition.kind) == ("failed", kind)
+    assert failures(job.store, 3)[0].startswith(f"{job.train_id}: {kind}\n")
+    assert kind == "diverged" or kind in CAUSES
+
+
+def test_the_cpus_allocator_is_out_of_memory():
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60)
+    assert class_of(caught.value) == "out of memory"
+
+
+@pytest.mark.parametrize(("end", "kind"), [*ENDS.items(), ("COMPLETED", None)])
+def test_what_left_no_word_has_the_class_that_slurm_tells(job, end, kind):
+    record = Submission("study-0", 3, (), 0.0, "7_3")
+    condition = _condition(job, record, Answer(ends={"7_3": end}))
+    assert condition.kind == kind
+    assert kind is None or remedy(kind, "study").startswith(("harness retry study --only", "the same seed"))
+
+
+def test_a_job_in_the_queue_is_no_failure_whatever_came_before(job):
+    job.fail(ZeroDivisionError())
+    record = Submission("study-0", 3, (), 0.0)
+    assert _condition(job, record, holding("7_3", "study-0", "PENDING")).state == "queued"
+    assert _condition(job, record, holding("7_3", "study-0", "RUNNING")).state == "starting"
+    assert _condition(job, record, holding("7_4", "study-0", "PENDING")).kind == "bug"
+    assert _condition(job, record, holding("7_3", "study-1", "PENDING")).kind == "bug"
+
+
+def test_a_failure_of_before_the_last_submission_is_not_the_reason(job):
+    job.fail(ZeroDivisionError())
+    record = Submission("study-0", 3, (), time.time() + 1, "7_3")
+    assert _condition(job, record, Answer(ends={"7_3": "TIMEOUT"})).kind == "time limit"
+
+
+def test_a_job_that_slurm_forgot_or_that_ended_with_nothing_is_told_so(job):
+    sent = Submission("study-0", 3, tuple(eval_id(job.train, e) for e in job.evaluations), 0.0, "7_3")
+    assert _condition(job, sent, Answer()).message == "nothing tells of its end"
+    assert _condition(job, sent, Answer(ends={"7_3": "COMPLETED"})).message.startswith("it ended without its results")
+    assert _condition(job, sent, Answer(silent=True)).state == "unknown"
+    assert _condition(job, None, Answer(silent=True)).state == "waiting for a command"
+
+
+def test_a_beat_is_believed_unless_slurm_has_queued_the_job_again(job):
+    sent = Submission("study-0", 3, (), 0.0, "7_3")
+    with Heart(job.store.run_folder(job.train_id) / "heartbeat.json", 5):
+        assert _condition(job, sent, Answer(silent=True)).state == "running"
+        assert _condition(job, sent, holding("7_3", "study-0", "RUNNING")).state == "running"
+        assert _condition(job, sent, holding("7_3", "study-0", "PENDING")).state == "queued"
+
+
+def test_a_full_disk_has_its_class_also_where_it_cannot_be_written(job, monkeypatch):
+    full = OSError(errno.ENOSPC, "No space left on device")
+    assert class_of(full) == "disk full"
+
+    def refuse(*_):
+        raise full
+
+    monkeypatch.setattr("harness.launch.record.write_json", refuse)
+    outcome = job.fail(full)
+    assert outcome.state == "failed"
+    assert "could not be stored" in outcome.message
+
+
+def test_a_cancelled_job_does_nothing_under_slurm_and_is_not_queued_again(job, monkeypatch):
+    write_submission(job.store, job.train_id, Submission("study-0", None, (), 0.0, "7", cancelled=True))
+    assert not job.cancelled()  # `harness run` is not SLURM's
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    assert job.cancelled()
+    assert job.checkpoint() is None
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "say either --failed or --only"),
+        (("--failed", "--only", "bug"), "say either --failed or --only"),
+        (("--failed", "--set", "batch=2"), "--set batch=2: a retry may change resources"),
+    ],
+)
+def test_a_retry_that_says_too_little_or_too_much_is_refused(words, said):
+    result = CliRunner().invoke(cli, ["retry", "study", *words])
+    assert isinstance(result.exception, UserError)
+    assert said in str(result.exception)

@@ -1,0 +1,101 @@
+"""What is sent: the code as it is now, no more than the queue may hold, and what measurements need no training."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.errors import UserError
+from harness.grid import load_table
+from harness.launch import doctor, submission
+from harness.launch.environment import own_environment
+from harness.launch.job import jobs_for
+from harness.launch.measurements import measurements
+from harness.launch.profile import Partition, SlurmProfile
+from harness.launch.queue import Queued
+from harness.launch.snapshot import snapshot
+from harness.launch.submission import Submission, read_submission, submit, write_submission
+from harness.store import Store
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def jobs(tmp_path):
+    runs = load_table(ROOT / "grids" / "table2.yaml", "smoke").runs
+    return jobs_for(runs, Store(tmp_path / "results", tmp_path / "scratch", "study"), tmp_path / "data")
+
+
+def test_a_copy_of_the_code_is_what_a_job_imports_wherever_it_starts(tmp_path, monkeypatch):
+    grids = tmp_path / "ours"
+    grids.mkdir()
+    (grids / "untracked.yaml").write_text("a: 1")
+    monkeypatch.chdir(ROOT)
+    code = snapshot([grids], tmp_path / "logs")
+    code.take()
+    code.take()  # the second submission finds it
+    (grids / "untracked.yaml").write_text("a: 2")
+    assert (code.folder / "ours" / "untracked.yaml").read_text() == "a: 1"
+    assert snapshot([grids], tmp_path / "logs").folder != code.folder
+    assert [path.name for path in (tmp_path / "logs").iterdir()] == [code.folder.name]
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys, pathlib, harness\nfrom harness.launch.provenance import source\n"
+        "print(harness.__file__, source(pathlib.Path(sys.argv[1])))\n"
+    )
+    command = f"{code.setup}; {sys.executable} {program} {tmp_path}"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"{code.folder}/harness/__init__.py")
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    assert head in done.stdout
+
+
+def test_no_more_is_sent_than_the_queue_may_hold_and_a_lost_id_is_found(jobs, monkeypatch):
+    write_submission(jobs[0].store, jobs[0].train_id, Submission("study-0", 3, (), 0.0))  # nobody knows its id
+    held = [Queued("7_3", "study-0", "PENDING"), Queued("8", "another", "RUNNING")]
+    monkeypatch.setattr(submission, "queued", lambda: held)
+    monkeypatch.setattr(submission, "check_slurm", lambda: None)
+    monkeypatch.setattr(submission, "_send", lambda array, _: [f"9_{i}" for i in range(len(array.jobs))])
+    sent = submit(jobs, SlurmProfile(max_submitted=7, array_limit=3), [])
+    assert (len(sent.known), len(sent.ids), len(sent.later)) == (1, 5, 7)
+    assert read_submission(jobs[0].store, jobs[0].train_id).job == "7_3"
+
+
+def test_only_what_is_trained_is_measured_by_one_process(jobs):
+    assert measurements(jobs) == []
+    shared = replace(jobs[0], resources=jobs[0].resources.model_copy(update={"nodes": 2, "gpus": 4}))
+    folder = shared.store.scratch_folder(shared.train_id)
+    folder.mkdir(parents=True)
+    (folder / f"weights-{shared.steps:08d}.safetensors").touch()
+    (found,) = measurements([shared, *jobs[1:]])
+    assert (found.resources.nodes, found.resources.team, found.resources.gpus) == (1, 1, 1)
+    assert found.evaluations == shared.evaluations
+
+
+def test_the_calling_shells_own_job_is_hidden_from_sbatch(monkeypatch):
+
+    for name in ("SLURM_JOB_ID", "SBATCH_PARTITION", "RANK", "SLURM_CONF"):
+        monkeypatch.setenv(name, "x")
+    with own_environment():
+        assert {"SLURM_JOB_ID", "SBATCH_PARTITION", "RANK"}.isdisjoint(os.environ)
+        assert os.environ["SLURM_CONF"] == "x"
+    assert os.environ["SLURM_JOB_ID"] == "x"
+
+
+def test_the_doctor_reads_what_slurm_says_of_partitions(monkeypatch):
+    said = "gpu|up|1-12:30:00|4|64+|512000|gpu:a100:4(S:0-1)\nold|down|infinite|1|8|16000|(null)\n"
+    monkeypatch.setattr(doctor, "ask", lambda *_: said)
+    assert (
+        doctor._compare("gpu", Partition(hours=36.5, gpus=4)) == "hours 36.5, nodes 4, cpus 64, memory_gb 512, gpus 4"
+    )
+    for name, promised, words in (
+        ("gpu", Partition(gpus=8), "the profile says gpus: 8, SLURM says 4"),
+        ("old", Partition(), "it is down"),
+        ("gpus", Partition(), "SLURM has no such partition; did you mean 'gpu'?"),
+    ):
+        with pytest.raises(UserError) as caught:
+            doctor._compare(name, promised)
+        assert words in str(caught.value)
