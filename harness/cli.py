@@ -21,7 +21,7 @@ from harness.doctor_commands import doctor
 from harness.errors import UserError, nearest
 from harness.measure_commands import measure, measure_study
 from harness.options import data_option, reports_option, results_option, scratch_option
-from harness.plan_commands import fit_option, gpu_option, limit_option, price_option, utilisation_option
+from harness.plan_commands import check_limit, fit_option, gpu_option, limit_option, price_option, utilisation_option
 from harness.probe_commands import probe
 from harness.report_commands import bundle
 from harness.weights_commands import weights
@@ -119,9 +119,11 @@ def run(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tuple
 @data_option
 @profile_option
 @only_option
+@limit_option
 @dry_run_option
 def submit(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tuple[str, ...], results: Path,
-           scratch: Path, data: Path, profile: str | None, only: str | None, dry_run: bool) -> None:  # fmt: skip
+           scratch: Path, data: Path, profile: str | None, only: str | None, limit: float | None,
+           dry_run: bool) -> None:  # fmt: skip
     """Send GRIDS to a cluster's queue, one array for each set of equal resources; the nodes must see the folders.
 
     What waits in the queue or runs already is not sent again, from whichever terminal. The code is copied, so that
@@ -141,6 +143,8 @@ def submit(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tu
     said, layer = load_profile(profile) if profile else (SlurmProfile(), {})
     folders = (results.absolute(), scratch.absolute(), data.absolute())
     tables, store = _tables(grids, scale, overrides, layer), _store(*folders[:2], study or scale)
+    if limit is not None:
+        check_limit(tables, store, limit)
     jobs = jobs_for((run for table in tables for run in table.runs), store, folders[2])
     places = {path.parent for path in grids}
     missing = [job for job in jobs if job.missing()]

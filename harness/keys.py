@@ -7,13 +7,15 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from harness.gridfile import GridFile, ScaleFile
+from harness.launch.profile import SlurmProfile
 from harness.settings import Settings
 from harness.values import Frozen
 
-MODELS: dict[str, type[Frozen]] = {"grid": GridFile, "scale": ScaleFile, "settings": Settings}
+MODELS: dict[str, type[Frozen]] = {"grid": GridFile, "scale": ScaleFile, "settings": Settings, "cluster": SlurmProfile}
 TITLES = {
     "grid": "A grid file: one table",
     "scale": "A scale file: what the paper's words cost here",
+    "cluster": "A cluster's profile, clusters/*.yaml",
     "settings": "Settings: of `base`, an axis's label, a scale, a family, or `--set`",
 }
 HEADINGS = "| key | legal | default | meaning |\n|---|---|---|---|"
@@ -23,7 +25,8 @@ INTRODUCTION = """\
 Made by `harness keys --markdown` from the models that check the files. A key of several parts, `regularizer.tau`, is
 nested in a file and written with dots after `--set`. Settings come in layers, each over the one before: preset, table
 (`base`), scale (`settings`), the scale's family (`families`), row (a label of an axis), command line. A misspelt key, a
-wrong type or a value out of range is refused with file and line before anything runs.
+wrong type or a value out of range is refused with file and line before anything runs. A cluster's profile may
+also say `resources`, beneath all other layers.
 """
 KINDS: dict[Any, str] = {int: "a whole number", float: "a number", str: "text", bool: "true, false",
                          type(None): "nothing", Any: "settings"}  # fmt: skip
@@ -41,8 +44,9 @@ class Key:
 
 
 def keys(model: type[Frozen]) -> list[Key]:
-    """Return every key of a model, nested ones in their parent's place, in the order of the model."""
-    return list(_walk(model, ""))
+    """Return every key of a model, nested ones in their parent's place; those of resources with the settings only."""
+    found = list(_walk(model, ""))
+    return found if model is Settings else [key for key in found if not key.name.startswith("resources.")]
 
 
 def markdown() -> str:

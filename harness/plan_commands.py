@@ -53,3 +53,15 @@ def show_cost(tables: Sequence["Table"], store: "Store", assumption: "Assumption
         print_fit(fit(tables, prices, budget), prices, budget)
     if limit is not None:
         refuse_beyond(limit, prices, runs)
+
+
+def check_limit(tables: Sequence["Table"], store: "Store", limit: float) -> None:
+    """Refuse to send what is too dear, by the study's own speeds or those of the GPU that `plan` assumes by default.
+
+    Raises:
+        UserError: what is left to do costs more than the limit.
+    """
+    from harness.launch.cost import Prices, refuse_beyond
+
+    runs = [run for table in tables for run in table.runs]
+    refuse_beyond(limit, Prices(runs, store, assume("H200", None)), runs)

@@ -425,7 +425,7 @@ def test_sharing_is_not_hashed_and_slurm_is_asked_for_it():
     shared = load_table(GRIDS / "table2.yaml", "smoke", settings).runs
     assert [run.eval_id for run in plain] == [run.eval_id for run in shared]
     asked = SlurmProfile().parameters(shared[0].resources, "name", 1)
-    assert (asked["nodes"], asked["ntasks_per_node"], asked["gpus_per_node"], asked["cpus_per_task"]) == (2, 1, 1, 3)
+    assert (asked["nodes"], asked["ntasks_per_node"], asked["gpus_per_node"], asked["cpus_per_task"]) == (2, 1, "1", 3)
     two = SlurmProfile().parameters(Resources(processes=2, memory_gb=3), "name", 1)
     assert (two["ntasks_per_node"], two["mem"]) == (2, "6GB")
     assert "gpus_per_node" not in two

@@ -59,10 +59,10 @@ class LocalProfile(Frozen):
 class SlurmProfile(Frozen):
     """A SLURM cluster."""
 
-    executor: Literal["slurm"] = "slurm"
+    executor: Literal["slurm"] = Field("slurm", description="slurm, or local with jobs: trainings at once")
     partitions: dict[str, Partition] = Field({}, description="partitions by name; a job is sent to all that it fits")
-    account: str | None = None
-    qos: str | None = None
+    account: str | None = Field(None, description="whom the hours are charged to")
+    qos: str | None = Field(None, description="quality of service")
     constraint: str | None = Field(None, description="features that a node must have, such as a100|h100")
     gpus_by: Literal["gpus_per_node", "gpus_per_task", "gres"] = Field(
         "gpus_per_node", description="the option by which this cluster wants to be asked for GPUs"
