@@ -92,6 +92,7 @@ def test_an_array_gives_the_inline_numbers_after_it_was_cancelled_and_brought_ba
     assert "End 2 jobs" in harness(tmp_path, "cancel", study, fails=True)  # nobody says yes
     assert len(held(study)) == 2
     harness(tmp_path, "cancel", study, "--yes")
+    stuck.unlink()
     for job in jobs:  # as an operator might, or SLURM after a node's failure
         subprocess.run(["scontrol", "requeue", job], capture_output=True)
     wait_for(lambda: at_once(jobs) or not held(study))
@@ -100,7 +101,6 @@ def test_an_array_gives_the_inline_numbers_after_it_was_cancelled_and_brought_ba
     assert said.count(" failed: cancelled, SLURM job ") == 2
     assert f"harness retry {study} --only cancelled" in said
     assert "no training failed so" in harness(tmp_path, "retry", study, "--failed", *PROFILE)
-    stuck.unlink()
     harness(tmp_path, "retry", study, "--only", "cancelled", "--set", "resources.hours=0.3", *PROFILE)
     wait_for(lambda: len(found(tmp_path, study)) == 8 and not held(study))
     assert found(tmp_path, study) == found(tmp_path, "inline")
