@@ -92,6 +92,7 @@ def test_an_array_gives_the_inline_numbers_after_it_was_cancelled_and_brought_ba
     assert "End 2 jobs" in harness(tmp_path, "cancel", study, fails=True)  # nobody says yes
     assert len(held(study)) == 2
     harness(tmp_path, "cancel", study, "--yes")
+    stuck.unlink()
     for job in jobs:  # as an operator might, or SLURM after a node's failure
         subprocess.run(["scontrol", "requeue", job], capture_output=True)
     wait_for(lambda: at_once(jobs) or not held(study))
@@ -100,7 +101,6 @@ def test_an_array_gives_the_inline_numbers_after_it_was_cancelled_and_brought_ba
     assert said.count(" failed: cancelled, SLURM job ") == 2
     assert f"harness retry {study} --only cancelled" in said
     assert "no training failed so" in harness(tmp_path, "retry", study, "--failed", *PROFILE)
-    stuck.unlink()
     harness(tmp_path, "retry", study, "--only", "cancelled", "--set", "resources.hours=0.3", *PROFILE)
     wait_for(lambda: len(found(tmp_path, study)) == 8 and not held(study))
     assert found(tmp_path, study) == found(tmp_path, "inline")
@@ -120,19 +120,19 @@ def test_an_array_gives_the_inline_numbers_after_it_was_cancelled_and_brought_ba
 
 def test_a_training_whose_time_is_up_goes_on_and_its_state_is_true_without_accounting(study, tmp_path):
     """A checkpoint is due every ten minutes: what is there after the signal was written because of it."""
-    write_scale(tmp_path, "steady", 100)
-    steady = ("grids/convergence.yaml", "--scale", "steady", "--set", "resources.log_every=700", "--study")
+    write_scale(tmp_path, "steady", 50)
+    steady = ("grids/convergence.yaml", "--scale", "steady", "--set", "resources.log_every=350", "--study")
     harness(tmp_path, "run", *steady, "inline", "--jobs", "2")
     harness(tmp_path, "submit", *steady, study, *PROFILE)
     subprocess.run([CLUSTER, "accounting-off"], check=True)
     try:
-        jobs = at_step(tmp_path, study, 200)
+        jobs = at_step(tmp_path, study, 100)
         assert "2 running" in " ".join(harness(tmp_path, "status", study).split())
         for job in jobs:
             slurm("scancel", "--signal=USR2", job)
         wait_for(lambda: len(list(tmp_path.glob(f"scratch/{study}/*/latest.json"))) == 2)
         steps = [read_json(p)["step"] for p in tmp_path.glob(f"scratch/{study}/*/latest.json")]
-        assert all(200 < step < 2000 for step in steps)
+        assert all(100 < step < 1000 for step in steps)
         wait_for(lambda: all(job.state == "PENDING" for job in held(study)))
         assert "2 trainings in SLURM's queue" in harness(tmp_path, "status", study)
         wait_for(lambda: at_once(jobs) or len(found(tmp_path, study)) == 8)
