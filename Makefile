@@ -6,7 +6,7 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 STUDY ?= digits
 PIP = -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test quick lint report clean
+.PHONY: demo test quick lint docs report clean
 
 # The paper's Table 2 on scikit-learn's digits, from nothing to a report.
 demo: $(VENV)/ready
@@ -23,6 +23,11 @@ lint: $(VENV)/ready-test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+# The pages that are made from the code: the grid format and the metrics.
+docs: $(REPORT_VENV)/ready
+	$(REPORT_VENV)/bin/harness keys --markdown > docs/grid-format.md
+	$(REPORT_VENV)/bin/python -m harness.metrics > docs/metrics.md
 
 # Makes a report again from stored results, in an environment without torch.
 report: $(REPORT_VENV)/ready

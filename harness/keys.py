@@ -22,7 +22,7 @@ HEADINGS = "| key | legal | default | meaning |\n|---|---|---|---|"
 INTRODUCTION = """\
 # The grid format
 
-Made by `harness keys --markdown` from the models that check the files. A key of several parts, `regularizer.tau`, is
+Made by `make docs` from the models that check the files. A key of several parts, `regularizer.tau`, is
 nested in a file and written with dots after `--set`. Settings come in layers, each over the one before: preset, table
 (`base`), scale (`settings`), the scale's family (`families`), row (a label of an axis), command line. A misspelt key, a
 wrong type or a value out of range is refused with file and line before anything runs. A cluster's profile may

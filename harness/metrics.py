@@ -30,7 +30,7 @@ ARROWS = {"lower": "↓", "higher": "↑", "": ""}
 INTRODUCTION = """\
 # The metrics
 
-Made by `python -m harness.metrics`. The arrow says which direction is better. A measurement stores each of
+Made by `make docs`. The arrow says which direction is better. A measurement stores each of
 its metrics, or under `unavailable` why there is none; under `details` lie FID by the number of samples and by class,
 the samples nearest to training images, and in `details.real` the same numbers of the real images themselves. Names
 with features behind a colon, `cmmd:classifier` or `fd:vit_small_patch14_dinov2.lvd142m`, say what network they are of.

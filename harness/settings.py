@@ -3,7 +3,7 @@
 `resolve.py` makes of it what runs and is hashed: `spec.py`.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
@@ -91,6 +91,13 @@ class RegularizerSettings(Frozen):
         description="what is done to each feature over the group before its covariance is taken",
         json_schema_extra={"reading": "How the paper normalises Cov is not known to us."},
     )
+
+
+# A constant that no loss owned would be left out of every identity, and runs that differ in it would be taken for one.
+OF_EVERY_LOSS = {"loss", "kind", "lambda_", "blocks", "group", "noise", "gap"}
+_owned = {name for names in (*CONSTANTS.values(), *CONTRASTIVE_CONSTANTS.values()) for name in names}
+assert _owned == RegularizerSettings.model_fields.keys() - OF_EVERY_LOSS, "CONSTANTS must own every constant of a loss"
+assert CONSTANTS.keys() == set(get_args(LossName)), "CONSTANTS needs a line for each loss of LossName"
 
 
 class OwnEncoder(Frozen):

@@ -14,7 +14,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 
 
 def test_committed_page_is_the_models():
-    assert (DOCS / "grid-format.md").read_text() == markdown(), "make it again: harness keys --markdown"
+    assert (DOCS / "grid-format.md").read_text() == markdown(), "make it again: make docs"
 
 
 def test_every_key_says_what_it_means():

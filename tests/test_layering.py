@@ -13,7 +13,7 @@ TORCH_SIDE = ("harness.method", "harness.engine", "harness.measure")
 BOOKKEEPING = (
     "harness.store", "harness.grid", "harness.gridfile", "harness.resolve", "harness.document", "harness.launch",
     "harness.report", "harness.cli", "harness.options", "harness.data_commands", "harness.weights_commands",
-    "harness.scale", "harness.metrics", "harness.keys", "harness.plan_commands", "harness.status_commands",
+    "harness.scale", "harness.keys", "harness.plan_commands", "harness.status_commands",
     "harness.probe_commands",
 )  # fmt: skip
 # Mathematics needs no more; what opens files, starts programs or reads clocks is not among these.

@@ -43,7 +43,7 @@ class Potential:
     normalization: str = "standardized"
 
     def __post_init__(self) -> None:
-        assert self.loss in TABLE_1, self.loss
+        assert self.loss in TABLE_1, f"TABLE_1 has no line for {self.loss}"
         assert min(self.tau, self.epsilon) > 0, (self.tau, self.epsilon)
         assert self.normalization in NORMALIZATIONS, self.normalization
 
