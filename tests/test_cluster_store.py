@@ -11,7 +11,7 @@ from harness.grid import Run
 from harness.report.collect import collect
 from harness.store import Store
 
-SECONDS = 8.0  # a whole minute was tried as well
+SECONDS = 8.0
 WRITERS = 20
 
 
