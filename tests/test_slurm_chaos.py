@@ -3,7 +3,7 @@
 import pytest
 from slurm import chaos
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.long]
 
 
 def test_nothing_is_lost_whatever_happens(needs, tmp_path, capsys):

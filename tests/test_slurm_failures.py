@@ -19,7 +19,7 @@ from real_slurm import (
     write_profile,
 )  # fmt: skip
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.long]
 KINDS = ["preempted", "node", "time limit", "killed", "out of memory", "diverged", "bad data", "bug"]
 EATS = """import sys
 from pathlib import Path
