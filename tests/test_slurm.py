@@ -118,6 +118,7 @@ def test_an_array_gives_the_inline_numbers_after_it_was_cancelled_and_brought_ba
     assert found(tmp_path, study) == held_before
 
 
+@pytest.mark.long
 def test_a_training_whose_time_is_up_goes_on_and_its_state_is_true_without_accounting(study, tmp_path):
     """A checkpoint is due every ten minutes: what is there after the signal was written because of it."""
     write_scale(tmp_path, "steady", 50)
