@@ -149,7 +149,7 @@ def test_the_open_page_gains_results_while_a_grid_runs(browser: Any, tmp_path: P
         browser.execute_script(
             "window.sameDocument = true; const last = [...document.querySelectorAll('.training')].at(-1);"
             "location.hash = last.id; last.querySelector('details').open = true;"
-            "await new Promise(resolve => setTimeout(resolve, 500));"
+            "await new Promise(resolve => addEventListener('scrollend', resolve, {once: true}));"  # smooth, to the run
             "document.getElementById('filter-words').value = 'block';"
             "document.getElementById('filter-words').dispatchEvent(new Event('input'));"
             "document.getElementById('table-table3').scrollIntoView({behavior: 'instant'});"

@@ -20,9 +20,21 @@
     if (before.direction === "descending") button().click();
   };
 
+  // What keeps its place is the section that begins in the window, else the one that fills it. The browser's own
+  // anchoring is off: it would move the page a frame later, on top of what is done here.
+  document.documentElement.style.overflowAnchor = "none";
+  const inPlace = change => {
+    const parts = [...document.querySelectorAll("main > section")];
+    const top = section => section.getBoundingClientRect().top;
+    const begins = parts.find(section => top(section) >= 0 && top(section) < innerHeight);
+    const anchor = begins ?? parts.find(section => section.getBoundingClientRect().bottom > 0);
+    const place = anchor && top(anchor);
+    change();
+    const now = anchor && top(document.getElementById(anchor.id) ?? anchor);
+    if (anchor && now !== place) scrollBy({ top: now - place, behavior: "instant" });
+  };
+
   const renew = fresh => {
-    const anchor = [...document.querySelectorAll("main > section")].find(s => s.getBoundingClientRect().bottom > 0);
-    const place = anchor?.getBoundingClientRect().top;
     const focused = document.activeElement?.id;
     const before = { typed: typed(), sorted: sorted(), index: false };
     const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
@@ -46,8 +58,6 @@
       if (target?.classList.contains("training")) document.getElementById(target.id)?.classList.add("shown");
     }
     if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
-    const now = anchor && (document.getElementById(anchor.id) ?? anchor).getBoundingClientRect().top;
-    if (anchor && now !== place) scrollBy({ top: now - place, behavior: "instant" });
   };
 
   const fetched = async () => new DOMParser().parseFromString(await (await fetch("/", { cache: "no-store" })).text(), "text/html");
@@ -56,10 +66,10 @@
     try {
       const said = await (await fetch("/progress.json", { cache: "no-store" })).json();
       bar.value = said.share;
-      if (words.textContent !== said.words) words.textContent = said.words;
+      if (words.textContent !== said.words) inPlace(() => { words.textContent = said.words; });
       if (said.version !== version) {
         const fresh = await fetched();
-        if (shown) renew(fresh);
+        if (shown) inPlace(() => renew(fresh));
         remember(fresh);
         version = said.version;
       }
