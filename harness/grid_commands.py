@@ -8,7 +8,7 @@ import click
 
 from harness.cluster_commands import dry_run_option, only_option, profile_option
 from harness.errors import UserError
-from harness.options import data_option, results_option, scratch_option
+from harness.options import data_option, results_option, scratch_option, words_of
 from harness.plan_commands import check_limit, fit_option, gpu_option, limit_option, price_option, utilisation_option
 from harness.store import Store
 
@@ -176,19 +176,20 @@ def _prepare(grids: tuple[Path, ...], scale: str, study: str | None, overrides: 
 
 def _run_here(todo: list["Job"], store: Store, jobs: int, lead_others: bool = False) -> None:
     """Run on this machine, and exit with 1 where something is not done in the end."""
-    from harness.launch.dispatch import lead, run_inline, run_pool
+    from harness.launch.dispatch import lead, needs_workers, run_inline, run_pool
     from harness.launch.progress import Watch
 
     with Watch(todo) as watch:
         if lead_others:
             lead(todo, watch.tell)
-        elif jobs > 1 or any(job.resources.team > 1 for job in todo):
+        elif jobs > 1 or needs_workers(todo):
             run_pool(todo, jobs, watch.tell)
         else:
             run_inline(todo, watch.tell)
     left = sum(bool(job.missing()) for job in todo)
     if left:
-        click.echo(f"{left} of {len(todo)} trainings are not done; 'harness status {store.study}' says why", err=True)
+        told = f"'harness status {words_of(store)}' says why"
+        click.echo(f"{left} of {len(todo)} trainings are not done; {told}", err=True)
         sys.exit(1)
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+from safetensors import SafetensorError
 
 from harness.cli import cli
 from harness.errors import Diverged, UserError
+from harness.files import read_json, write_json
 from harness.grid import load_table
 from harness.launch.condition import Answer, _condition
 from harness.launch.failures import CAUSES, ENDS, class_of, remedy
@@ -44,6 +46,8 @@ def job(tmp_path):
         (MemoryError(), "out of memory"),
         (UserError("data set digits: its files are torn"), "bad data"),
         (WorkerError("a process was killed"), "killed"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "disk full"),
+        (SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"), "disk full"),
         (ZeroDivisionError("division by zero"), "bug"),
     ],
 )
@@ -101,17 +105,46 @@ def test_a_beat_is_believed_unless_slurm_has_queued_the_job_again(job):
         assert _condition(job, sent, holding("7_3", "study-0", "PENDING")).state == "queued"
 
 
-def test_a_full_disk_has_its_class_also_where_it_cannot_be_written(job, monkeypatch):
-    full = OSError(errno.ENOSPC, "No space left on device")
-    assert class_of(full) == "disk full"
+FULL = OSError(errno.ENOSPC, "No space left on device")
 
+
+def test_on_a_full_disk_a_failure_takes_the_room_of_the_last_sign_of_life(job, monkeypatch):
+    sign = job.store.run_folder(job.train_id) / "heartbeat.json"
+    write_json(sign, {"step": 7})
+
+    def write(path, content):
+        if sign.exists() or len(str(content)) > 4000:
+            raise FULL
+        write_json(path, content)
+
+    monkeypatch.setattr("harness.launch.record.write_json", write)
+    full = OSError(errno.ENOSPC, "No space left on device")
+    full.__cause__ = ValueError("long " * 2000)
+    job.fail(full)
+    condition = _condition(job, None, Answer())
+    assert (condition.state, condition.kind) == ("failed", "disk full")
+    assert read_json(sign.with_name("error.json"))["step"] == 7
+
+
+def test_a_full_disk_that_nothing_can_be_written_to_is_told_by_the_jobs_output(job, monkeypatch, capfd):
     def refuse(*_):
-        raise full
+        raise FULL
 
     monkeypatch.setattr("harness.launch.record.write_json", refuse)
-    outcome = job.fail(full)
+    outcome = job.fail(FULL)
     assert outcome.state == "failed"
     assert "could not be stored" in outcome.message
+    sent = Submission("study-0", 3, tuple(eval_id(job.train, e) for e in job.evaluations), 0.0, "7_3")
+    write_submission(job.store, job.train_id, sent)
+    output = job.store.scratch / "study" / "slurm" / "7_3" / "7_3_0_log.out"
+    output.parent.mkdir(parents=True)
+    output.write_text("")
+    ends = Answer(ends={"7_3": "COMPLETED"})
+    assert _condition(job, sent, ends).kind == "killed"
+    output.write_text(capfd.readouterr().err)
+    assert _condition(job, sent, ends).kind == "disk full"
+    assert _condition(job, sent, Answer(ends={"7_3": "FAILED"})).kind == "disk full"
+    assert _condition(job, sent, Answer(ends={"7_3": "TIMEOUT"})).kind == "time limit"
 
 
 def test_a_cancelled_job_does_nothing_under_slurm_and_is_not_queued_again(job, monkeypatch):
