@@ -202,8 +202,8 @@ def _heat_map(pivot: Pivot) -> Figure:
     changes = [[_worse(pivot, cell) for cell in row.cells] for row in pivot.rows]
     largest = max(LEAST_CHANGE, *(abs(change) for row in changes for change in row if change is not None))
     known = [[math.nan if change is None else change for change in row] for row in changes]
-    # The ends of the map are left out: too dark to read on.
-    mesh = axes.pcolormesh(known, cmap="RdBu_r", vmin=-1.25 * largest, vmax=1.25 * largest)
+    end, colours = 1.25 * largest, matplotlib.colormaps["RdBu_r"]  # its ends are left out: too dark to read on
+    axes.pcolormesh(known, cmap=colours, vmin=-end, vmax=end)
     axes.set(xlim=(0, columns), ylim=(rows, 0))
     axes.set_xticks([column + 0.5 for column in range(columns)], list(pivot.columns))
     axes.set_yticks([row + 0.5 for row in range(rows)], _row_labels(pivot), va="center")
@@ -211,7 +211,7 @@ def _heat_map(pivot: Pivot) -> Figure:
     for row, column in product(range(rows), range(columns)):
         words = _tile_words(pivot, pivot.rows[row].cells[column])
         change = changes[row][column]
-        ink, style = (MUTED, "italic") if change is None else (_readable(mesh.cmap(mesh.norm(change))), "normal")
+        ink, style = (MUTED, "italic") if change is None else (_readable(colours((change + end) / (2 * end))), "normal")
         axes.text(column + 0.5, row + 0.5, words, ha="center", va="center", color=ink, style=style)
     axes.set_xlabel(pivot.table.file.columns or "")
     axes.set_ylabel(pivot.table.file.rows, rotation=0, ha="right", va="center")
