@@ -148,8 +148,14 @@ def submit(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tu
 
 def _tables(grids: tuple[Path, ...], scale: str, overrides: tuple[str, ...],
             layer: "Layer | None" = None) -> list["Table"]:  # fmt: skip
+    """Expand grid files, each under a name of its own: a study knows its tables by the names of their files."""
     from harness.grid import load_table
 
+    named: dict[str, Path] = {}
+    for path in grids:
+        other = named.setdefault(path.stem, path)
+        if other.absolute() != path.absolute():
+            raise UserError(f"{path}: {other} has the same name, and a study would forget one of them; rename it")
     return [load_table(path, scale, overrides, layer) for path in grids]
 
 

@@ -118,6 +118,15 @@ def test_an_unwritable_report_folder_is_one_line(project, harness):
     assert err.startswith("--reports taken/reports: cannot write in")
 
 
+def test_two_grids_of_one_name_are_refused(project, harness):
+    shutil.copytree("grids", "mine")
+    before = files(project)
+    code, _, err = harness("run", "grids/table2.yaml", "mine/table2.yaml", "--scale", "smoke")
+    assert (code, files(project)) == (2, before)
+    assert err.startswith("mine/table2.yaml: grids/table2.yaml has the same name")
+    assert harness("plan", "grids/table3.yaml", "grids/table3.yaml", "--scale", "smoke")[0] == 0
+
+
 def test_a_file_that_the_disk_refuses_is_one_line(project, harness, monkeypatch):
     def refuse(*_):
         raise PermissionError(errno.EACCES, "Permission denied", "results/smoke/env.json")
