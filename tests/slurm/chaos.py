@@ -134,9 +134,10 @@ class Chaos:
 
         def down(job: Queued) -> None:
             node = node_of(job)
+            steps = steps_on(node)
             for state in ("DRAIN", "DOWN"):
                 slurm("scontrol", "update", f"NodeName={node}", f"State={state}", "Reason=chaos")
-            time.sleep(2)
+            wait_for(lambda: not alive(steps), 60)
             slurm(str(CLUSTER), "node-on", node)
 
         self.until_hit("node drained and down", down, "NODE_FAIL")
@@ -146,8 +147,10 @@ class Chaos:
 
         def kill(job: Queued) -> None:
             node = node_of(job)
+            steps = steps_on(node)
             slurm("kill", "-9", (DAEMONS / f"slurmd-{node}.pid").read_text().strip())
             wait_for(lambda: "down" in slurm("sinfo", "-h", "-n", node, "-o", "%t"), 120)
+            wait_for(lambda: not alive(steps), 60)
             slurm(str(CLUSTER), "node-on", node)
 
         self.until_hit("slurmd killed", kill, "NODE_FAIL")
@@ -199,6 +202,18 @@ def ended() -> Counter[tuple[str, str]]:
 
 def node_of(job: Queued) -> str:
     return slurm("squeue", "-h", "-j", job.id, "-o", "%N") or "n1"
+
+
+def steps_on(node: str) -> str:
+    """Return a pattern of the processes that SLURM has on a node.
+
+    A node that comes back before they have ended would be given the same jobs, and refuse to run them twice.
+    """
+    return rf"^slurmstepd: \[({'|'.join(slurm('squeue', '-h', '-w', node, '-o', '%A').split()) or '-'})\."
+
+
+def alive(steps: str) -> bool:
+    return subprocess.run(["pgrep", "-f", steps], capture_output=True).returncode == 0
 
 
 def quietly(*words: str) -> None:
