@@ -78,7 +78,7 @@ class RegularizerSettings(Frozen):
     )
     epsilon: Positive = Field(
         1.0,
-        description="margin ε of the hinge, in units of the root-mean-square distance between two representations",
+        description="margin ε of the hinge, whose distance is the root mean square of z_i − z_j over its features",
         json_schema_extra={"reading": "The paper's hinge margin ε is not known to us."},
     )
     offdiagonal: Positive = Field(

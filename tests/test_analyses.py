@@ -10,6 +10,7 @@ from harness.grid import Run, Table
 from harness.report.collect import collect
 from harness.report.families import families
 from harness.report.guidance import Effect, sweeps, verdict
+from harness.report.logs import Logs
 from harness.report.page import make_report
 from harness.report.pruning import pruning
 from harness.report.statistics import Interval
@@ -160,7 +161,7 @@ def test_an_early_loss_that_orders_the_arms_is_found(tmp_path: Path, sign: int, 
     pivots = [pivot_of(store, table) for table in tables]
     (family,) = families(pivots)
     assert (family.steps, len(family.arms)) == (640, 13)
-    (found,) = pruning(store, pivots)
+    (found,) = pruning(store, pivots, Logs(store))
     first = found.rankings[0]
     assert (first.name, first.share, first.arms, first.kept, first.seeds) == ("denoising loss", 0.125, 13, kept, 3)
     assert (first.tau, first.rho) == (pytest.approx(tau), pytest.approx(tau))
@@ -175,7 +176,7 @@ def test_fid_of_fewer_images_is_ranked_where_measurements_kept_it(tmp_path: Path
         content = json.loads(path.read_text(encoding="utf-8"))
         by_count = {"500": -content["metrics"]["fid"], "1000": content["metrics"]["fid"]}
         path.write_text(json.dumps(content | {"details": {"fid_by_count": by_count}}), encoding="utf-8")
-    (found,) = pruning(store, [pivot_of(store, tables[0])])
+    (found,) = pruning(store, [pivot_of(store, tables[0])], Logs(store))
     assert found.rankings[-1].name == "FID of 500 images"
     assert found.rankings[-1].tau == pytest.approx(-1.0)
 

@@ -75,10 +75,10 @@ def test_precision_and_recall_are_means_over_seeds(tmp_path: Path) -> None:
     frame = collect(store, [table])
     seed_1 = (frame["eval_id"] == table.runs[1].eval_id) & (frame["metric"] == "recall")
     frame.loc[seed_1, "value"] = 0.75
-    found = precision_recall(pivot(table, frame), frame)
+    found = precision_recall(pivot(table, frame))
     assert (found.x, found.y) == ("recall", "precision")
     assert next(iter(found.points.values())) == (0.5, 0.5)  # recall (0.25 + 0.75) / 2
-    shown = scatter_chart(pivot(table, frame), frame, Logs(store))
+    shown = scatter_chart(pivot(table, frame), Logs(store))
     assert shown
     assert shown.title == "Precision and recall"  # nothing was timed
     assert 'aria-label="Recall and precision of each cell: none 0.500, 0.500; ' in shown.markup

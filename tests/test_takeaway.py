@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -30,6 +31,7 @@ from harness.report.markdown import markdown_table
 from harness.report.page import make_report
 from harness.report.plain import Sheet, sheet
 from harness.report.record import study_record, table_csv
+from harness.report.spreadsheet import csv_of, shown_as_text
 from harness.report.tables import Pivot, pivot
 from harness.report.words import estimate, percent_change
 from harness.store import Store
@@ -91,6 +93,39 @@ def test_the_csv_loads_with_the_numbers_of_the_page(full: list[Pivot]) -> None:
             assert dict(cell.source.at).items() <= {key: str(value) for key, value in row.items()}.items()
     facts = pd.read_csv(io.StringIO(table_csv(full[NAMES.index("table6")])), keep_default_na=False)
     assert facts["paper: extra parameters"].tolist()[1] == "1.1B"
+
+
+def test_a_long_csv_is_what_pandas_writes() -> None:
+    numbers = {
+        "seed": pd.array([1, None, -2], dtype="Int64"),
+        "value": [0.1, math.nan, -1e-7],
+        "best": [True, False, True],
+    }
+    frame = pd.DataFrame({"words": ["a, b", 'say "c"', "two\nlines"], "none": ["", "d", ""]} | numbers)
+    assert csv_of(frame) == frame.to_csv(index=False, lineterminator="\n")
+
+
+def test_a_formula_is_text_in_every_csv_and_a_number_stays_one(tmp_path: Path) -> None:
+    table, formula = synthetic.table_of("table3"), '=HYPERLINK("http://x")'
+    for name in ("first", "second"):
+        store = synthetic.new_store(tmp_path, name)
+        synthetic.full_study(store, [table])
+        for run in synthetic.cell_of(table, "1 of 12").runs:
+            store.eval_path(run.train_id, run.eval_id).unlink()
+            synthetic.write_error(store, run, "error", formula)
+    path = make_report(store, [table], tmp_path / "report")
+    frame = pd.read_csv(path.with_name("results.csv"))
+    assert set(frame["reason"].dropna()) == {f"'{formula}"}
+    assert frame["value"].dtype == float
+    texts = ("=1+1", "+a", "-a", "@SUM(A1)", "\ta", "\ra")
+    assert [shown_as_text(text) for text in texts] == [f"'{text}" for text in texts]
+    assert [shown_as_text(value) for value in (-0.5, "-0.5", "−11 %", "a=b", None)] == [
+        -0.5,
+        "-0.5",
+        "−11 %",
+        "a=b",
+        None,
+    ]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -236,6 +271,8 @@ def test_curves_outlive_torn_lines_and_repeated_steps(tmp_path: Path) -> None:
     assert curve.points == "0.0,0.0 140.0,45.0 280.0,90.0"
     assert (curve.low, curve.high, curve.last) == ("6", "8", "3")
     assert curves(read_log(tmp_path / "none.jsonl"), "abc") == ()
+    log.write_text("".join(f'{{"step": {step}, "gradient_share": 0.{step}}}\n' for step in (1, 2)), encoding="utf-8")
+    assert [curve.title for curve in curves(read_log(log), "abc")] == ["regulariser’s share of the gradient"]
 
 
 # Two studies

@@ -14,13 +14,13 @@ from typing import Any, Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from harness.files import replace
-from harness.garbage import kept
+from harness.files import replace, write_bytes
 from harness.grid import Cell, Run, Table
 from harness.metrics import DEFINITIONS, base, title_of
 from harness.report.facts import PREFIX, fact_columns
 from harness.report.fingerprint import SAMPLING_COLUMNS, TRAINING_COLUMNS, training_protocol
 from harness.report.labels import place_words
+from harness.report.spreadsheet import csv_of
 from harness.settings import SamplerSettings
 from harness.spec import TrainSpec
 from harness.store import Store
@@ -86,30 +86,24 @@ class Measurement(BaseModel):
 
 def metric_named(name: str) -> Metric:
     """Return how a metric is printed; one that is not in `METRICS` has its own name and no direction."""
-    known = METRICS.get(base(name), Metric(name, "", 4))
-    return known if name in METRICS else replace_fields(known, title=title_of(name))
+    if name in METRICS:
+        return METRICS[name]
+    return replace_fields(METRICS.get(base(name), Metric(name, "", 4)), title=title_of(name))
 
 
-@kept()
-def collect(store: Store, tables: Sequence[Table]) -> pd.DataFrame:
+def collect(store: Store, tables: Sequence[Table], outcomes: "Outcomes | None" = None) -> pd.DataFrame:
     """Return one row for each table × cell × seed × metric.
 
     A run that is not done gives one row: the table's metric, no value, its state and the reason.
     """
-    found: dict[str, Outcome] = {}
-    records: list[tuple[Shared, list[Result]]] = []
-    for table in tables:
-        for cell in table.cells:
-            for run in cell.runs:
-                if run.eval_id not in found:
-                    found[run.eval_id] = read_outcome(store, run)
-                records.append(_rows(store, table, cell, run, found[run.eval_id]))
-    return _frame(records)
+    known = outcomes or Outcomes(store)
+    asked = [(table, cell, run) for table in tables for cell in table.cells for run in cell.runs]
+    return _frame([_rows(store, table, cell, run, known.of(run)) for table, cell, run in asked])
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
     """Write the frame as CSV; the same frame gives the same bytes."""
-    replace(path, partial(frame.to_csv, index=False, lineterminator="\n"))
+    write_bytes(path, csv_of(frame).encode())
 
 
 def write(frame: pd.DataFrame, path: Path) -> None:
@@ -126,6 +120,20 @@ class Outcome:
     state: str
     reason: str = ""
     measurement: Measurement | None = None
+
+
+class Outcomes:
+    """What is known of a study's runs, each read once."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.read: dict[str, Outcome] = {}
+
+    def of(self, run: Run) -> Outcome:
+        """Return what is known of a run."""
+        if run.eval_id not in self.read:
+            self.read[run.eval_id] = read_outcome(self.store, run)
+        return self.read[run.eval_id]
 
 
 def read_outcome(store: Store, run: Run) -> Outcome:

@@ -13,6 +13,7 @@ from harness.launch.plan import study_tables
 from harness.report.changes import Change, change_between, change_record
 from harness.report.collect import collect
 from harness.report.rendering import render
+from harness.report.spreadsheet import shown_as_text
 from harness.report.study import heading
 from harness.report.tables import Pivot, PivotCell, pivot
 from harness.report.words import estimate, percent_change
@@ -149,5 +150,6 @@ def _csv(tables: Sequence[TableDifference]) -> str:
     for table in tables:
         for cell in table.cells:
             numbers = change_record(cell.change).values()
-            writer.writerow([table.name, cell.cell, cell.first, cell.second, *numbers, cell.verdict])
+            row = [table.name, cell.cell, cell.first, cell.second, *numbers, cell.verdict]
+            writer.writerow(map(shown_as_text, row))
     return buffer.getvalue()

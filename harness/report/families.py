@@ -1,5 +1,6 @@
 """Arms that can be ranked: trainings that differ in regulariser and seed alone, and what is known of them early."""
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -92,8 +93,9 @@ def logged_values(logs: Logs, family: Family, step: float) -> Iterator[tuple[str
 
 def _logged_value(logs: Logs, arm: Arm, key: str, step: float) -> Values:
     """The last value of each log up to a step, by seed; a log without the number gives none."""
-    known = {seed: [v for at, v in logs.of(name).of(key) if at <= step] for seed, name in arm.trainings.items()}
-    return {seed: values[-1] for seed, values in known.items() if values}
+    series = {seed: logs.of(name).of(key) for seed, name in arm.trainings.items()}
+    known = {seed: bisect_right(one, step, key=lambda logged: logged[0]) for seed, one in series.items()}
+    return {seed: series[seed][count - 1][1] for seed, count in known.items() if count}
 
 
 def of_fewer_images(store: Store, family: Family) -> tuple[int, list[Values]]:

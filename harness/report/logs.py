@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.files import read_json
 from harness.store import Store
 
 Series = tuple[tuple[int, float], ...]
-KEYS = ("denoising", "regularizer", "loss", "images_per_second", "above_floor", "gradient_norm")
+NUMBER = (int, float)
+HEALTH = ("gradient_share", "saturated_pairs")
+KEYS = ("denoising", "regularizer", "loss", "images_per_second", "above_floor", "gradient_norm", *HEALTH)
 
 
 @dataclass(frozen=True)
@@ -36,17 +39,28 @@ class Log:
 
 
 class Logs:
-    """The logs of a study, each read once."""
+    """The logs of a study, and what its trainings ran on, each read once."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self.read: dict[str, Log] = {}
+        self.environments: dict[str, Any] = {}
 
     def of(self, train_id: str) -> Log:
         """Return a training's log; one without series where there is none."""
         if train_id not in self.read:
             self.read[train_id] = read_log(self.store.run_folder(train_id) / "train.jsonl")
         return self.read[train_id]
+
+    def environment(self, train_id: str) -> Any:
+        """Return what a training's `env.json` holds; None where there is none or it is not JSON.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        if train_id not in self.environments:
+            self.environments[train_id] = read_json(self.store.run_folder(train_id) / "env.json")
+        return self.environments[train_id]
 
 
 def read_log(path: Path) -> Log:
@@ -75,4 +89,4 @@ def _records(lines: Sequence[str]) -> Iterator[Any]:
 
 def _series(logged: list[tuple[int, Mapping[str, Any]]], key: str) -> Series:
     values = [(step, record.get(key)) for step, record in logged]
-    return tuple((step, float(v)) for step, v in values if isinstance(v, int | float) and math.isfinite(v))
+    return tuple((step, float(v)) for step, v in values if isinstance(v, NUMBER) and math.isfinite(v))

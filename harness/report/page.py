@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.files import write_bytes, write_json
+from harness.garbage import kept
 from harness.grid import CONFIDENCE, SOURCES, Table
 from harness.launch.plan import study_tables
 from harness.report.collect import collect, write, write_csv
@@ -12,8 +13,6 @@ from harness.report.rendering import render, script_of
 from harness.store import Store
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from harness.report.book import Book
     from harness.report.logs import Logs
     from harness.report.tables import Pivot
@@ -39,6 +38,7 @@ def collect_study(store: Store, reports: Path) -> Path:
     return path
 
 
+@kept()
 def make_report(store: Store, tables: Sequence[Table], target: Path) -> Path:
     """Write `target/index.html` with `results.csv` and the files of `write_takeaway` beside it; return its path."""
     path = target / "index.html"
@@ -49,20 +49,21 @@ def make_report(store: Store, tables: Sequence[Table], target: Path) -> Path:
 def write_files(store: Store, tables: Sequence[Table], target: Path) -> dict[str, Any]:
     """Write everything that stands beside the page, and return everything that the page's template prints."""
     from harness.report.book import bound
+    from harness.report.collect import Outcomes
     from harness.report.export import write_takeaway
     from harness.report.logs import Logs
     from harness.report.svg import standalone
     from harness.report.tables import pivot
     from harness.report.trainings import trainings
 
-    frame = collect(store, tables)
+    outcomes, logs = Outcomes(store), Logs(store)
+    frame = collect(store, tables, outcomes)
     write_csv(frame, target / "results.csv")
     pivots = [pivot(table, frame) for table in tables]
     write_takeaway(store.study, pivots, target)
-    logs = Logs(store)
-    book = bound(store.study, trainings(store, pivots, logs))
+    book = bound(store.study, trainings(outcomes, pivots, logs))
     book.write(target)
-    values = content(store, pivots, book, logs, frame)
+    values = content(store, pivots, book, logs)
     if values["representations"]:
         write_json(target / "representations.json", values["representations"].record)
     for table in values["tables"]:
@@ -71,9 +72,7 @@ def write_files(store: Store, tables: Sequence[Table], target: Path) -> dict[str
     return values
 
 
-def content(
-    store: Store, pivots: Sequence["Pivot"], book: "Book", logs: "Logs", frame: "pd.DataFrame"
-) -> dict[str, Any]:
+def content(store: Store, pivots: Sequence["Pivot"], book: "Book", logs: "Logs") -> dict[str, Any]:
     """Gather everything that the page's template prints."""
     from harness.report import claims, labels, readings, runs, study, taps, words
     from harness.report.analyses import analyses
@@ -84,9 +83,9 @@ def content(
         "study": store.study,
         "scales": study.scales([pivot.table for pivot in pivots]),
         "facts": study.facts(pivots),
-        **analyses(store, pivots),
+        **analyses(store, pivots, logs),
         "representations": representations(store, pivots),
-        "tables": [_shown(store, p, logs, frame) for p in pivots],
+        "tables": [_shown(store, p, logs) for p in pivots],
         "readings": readings.readings(asked),
         "fixed_readings": readings.fixed_readings(asked),
         "summary": claims.summary_sentences(pivots),
@@ -107,7 +106,7 @@ def content(
     }  # fmt: skip
 
 
-def _shown(store: Store, pivot: "Pivot", logs: "Logs", frame: "pd.DataFrame") -> dict[str, Any]:
+def _shown(store: Store, pivot: "Pivot", logs: "Logs") -> dict[str, Any]:
     """Gather what the page prints of one table; `figures` are those that stand open, by their files."""
     from harness.report import claims, findings, study
     from harness.report.figures import picture
@@ -126,7 +125,7 @@ def _shown(store: Store, pivot: "Pivot", logs: "Logs", frame: "pd.DataFrame") ->
         "pivot": pivot, "heading": study.heading(pivot.table), "short_heading": pivot.table.name_in_words,
         "picture": drawing, "gain": gain, "lengths": lengths,
         "figures": {file: svg for file, svg in figures.items() if svg},
-        "strips": sample_strips(store, pivot), "more": more_pictures(store, pivot, logs, frame),
+        "strips": sample_strips(store, pivot), "more": more_pictures(store, pivot, logs),
         "findings": findings.findings(pivot), "claims": claims.table_claims(pivot),
         "command": study.command(store, pivot.table),
     }  # fmt: skip

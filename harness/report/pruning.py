@@ -43,9 +43,9 @@ class Pruning:
     sentences: tuple[str, ...]
 
 
-def pruning(store: Store, pivots: Sequence[Pivot]) -> list[Pruning]:
+def pruning(store: Store, pivots: Sequence[Pivot], logs: Logs) -> list[Pruning]:
     """Rank the arms of every family of at least four by what was known of them early."""
-    found, logs = [], Logs(store)
+    found = []
     for metric in dict.fromkeys(pivot.metric.title for pivot in pivots if pivot.metric.direction == "lower"):
         same = [pivot for pivot in pivots if pivot.metric.title == metric]
         for family in families([p for p in same if p.table.scale.meaningful and not p.mixes]):

@@ -11,6 +11,7 @@ from harness.report.claims import summary_sentences, verdicts_by_place
 from harness.report.findings import findings
 from harness.report.plain import sheet
 from harness.report.readings import fixed_readings, readings
+from harness.report.spreadsheet import shown_as_text
 from harness.report.study import facts, heading, scales
 from harness.report.tables import Pivot, PivotCell
 from harness.report.words import missing_list, state_words
@@ -69,7 +70,7 @@ def _cell_record(pivot: Pivot, cell: PivotCell, verdict: str | None) -> dict[str
         "paper": asdict(cell.paper) if cell.paper else None,
         "verdict": verdict,
         "facts": {name: _fact_record(fact) for name, fact in zip(pivot.table.file.facts, cell.facts, strict=True)},
-        "runs": [asdict(run) for run in cell.runs],
+        "runs": [{**vars(run)} for run in cell.runs],
     }
 
 
@@ -84,7 +85,7 @@ def table_csv(pivot: Pivot) -> str:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, list(records[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(records)
+    writer.writerows({name: shown_as_text(value) for name, value in record.items()} for record in records)
     return buffer.getvalue()
 
 

@@ -79,14 +79,18 @@ def data_uri(content: bytes, kind: str) -> str:
 def read_strip(store: Store, run: Run, measurement: Measurement | None, name: str, missing: str = "") -> Strip:
     """Return the samples kept beside a run's measurement, or why there are none: `missing` where that is known."""
     path = store.eval_path(run.train_id, run.eval_id).with_suffix(".png")
-    if measurement is None or measurement.thumbnails is None or not path.is_file():
-        return Strip(name, None, missing or "no samples were kept")
+    none = Strip(name, None, missing or "no samples were kept")
+    if measurement is None or measurement.thumbnails is None:
+        return none
     rows, columns = measurement.thumbnails.rows, measurement.thumbnails.columns
     alt = f"{rows * columns} samples of {name}, seed {run.seed}, in {rows} rows of {columns}"
     try:
-        with Image.open(path, formats=("PNG",)) as image:
+        content = path.read_bytes()
+        with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
             image.load()
-            return Strip(name, Sheet(path, path.stat().st_size, rows, columns, *image.size, alt))
+            return Strip(name, Sheet(path, len(content), rows, columns, *image.size, alt))
+    except FileNotFoundError:
+        return none
     except UNREADABLE:
         return Strip(name, None, "the picture of its samples is unreadable")
 

@@ -2,11 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from harness.files import read_json
 from harness.report.charts import Chart, chart, legend, panels, signs
 from harness.report.figures import INK, drawn
 from harness.report.logs import Logs
@@ -14,7 +12,6 @@ from harness.report.tables import Pivot, PivotCell
 from harness.report.words import anchor, number
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.figure import Figure
 
 GPUS = ("NVIDIA", "Tesla", "AMD Instinct", "AMD Radeon")
@@ -31,10 +28,10 @@ class Plane:
     points: Mapping[str, tuple[float, float]]
 
 
-def scatter_chart(pivot: Pivot, frame: "pd.DataFrame", logs: Logs) -> Chart | None:
+def scatter_chart(pivot: Pivot, logs: Logs) -> Chart | None:
     """Return what is known of each cell's precision and recall, and of its cost; None with fewer than two cells."""
     found = {
-        "Precision and recall": precision_recall(pivot, frame),
+        "Precision and recall": precision_recall(pivot),
         f"{pivot.metric.title} and cost": cost(pivot, logs),
     }
     planes = {title: plane for title, plane in found.items() if len(plane.points) > 1}
@@ -49,13 +46,11 @@ def scatter_chart(pivot: Pivot, frame: "pd.DataFrame", logs: Logs) -> Chart | No
     return chart(title, f"planes-{anchor(pivot.table.name)}", alt, caption, lambda: _drawn(pivot, shown))
 
 
-def precision_recall(pivot: Pivot, frame: "pd.DataFrame") -> Plane:
+def precision_recall(pivot: Pivot) -> Plane:
     """Return the cells that have both precision and recall."""
-    mine = frame[(frame["table"] == pivot.table.name) & frame["metric"].isin(["precision", "recall"])]
-    values = mine.groupby(["eval_id", "metric"])["value"].first().to_dict()
     points = {}
     for cell in pivot.cells:
-        both = [(values.get((run.eval_id, "recall")), values.get((run.eval_id, "precision"))) for run in cell.runs]
+        both = [(run.metrics.get("recall"), run.metrics.get("precision")) for run in cell.runs]
         known = [(x, y) for x, y in both if x is not None and y is not None]
         if known and drawn(pivot, cell):
             points[cell.name] = fmean(x for x, _ in known), fmean(y for _, y in known)
@@ -89,13 +84,12 @@ def cell_hours(cell: PivotCell, logs: Logs) -> tuple[float, str] | None:
 
 def _hours(logs: Logs, batch: int, step: int, train_id: str) -> tuple[float, str] | None:
     hours = logs.of(train_id).hours(batch, step)
-    devices = _devices(logs.store.run_folder(train_id) / "env.json")
+    devices = _devices(logs.environment(train_id))
     return (hours * devices[0], devices[1]) if hours and devices else None
 
 
-def _devices(path: Path) -> tuple[int, str] | None:
+def _devices(content: Any) -> tuple[int, str] | None:
     """Return how many processors the last attempt had, and "GPU" or "core"; None where it is not known."""
-    content = read_json(path)
     try:
         last: Mapping[str, object] = content["attempts"][-1]
         processes, threads, device = last.get("processes", 1), last["threads"], str(last["device"])

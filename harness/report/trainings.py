@@ -3,13 +3,13 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 from pydantic import BaseModel, ValidationError
 
 from harness.files import read_json
 from harness.grid import Run
-from harness.report.collect import Measurement, Outcome, metric_named, read_outcome
+from harness.report.collect import Measurement, Outcome, Outcomes, metric_named
 from harness.report.curves import Curve, curves
 from harness.report.logs import Logs
 from harness.report.runs import all_runs, behind, run_value
@@ -17,6 +17,7 @@ from harness.report.samples import Strip, read_strip
 from harness.report.study import command
 from harness.report.tables import Pivot, RunState
 from harness.report.words import number
+from harness.spec import EvalSpec
 from harness.store import Store
 
 
@@ -98,7 +99,7 @@ class Training:
         return pictures + words + drawn + len(self.spec) + len(self.traceback) + 100 * len(self.uses) + 1000
 
 
-def trainings(store: Store, pivots: Sequence[Pivot], logs: Logs) -> list[Training]:
+def trainings(outcomes: Outcomes, pivots: Sequence[Pivot], logs: Logs) -> list[Training]:
     """Describe each training once, with every measurement of it and every cell that shows a number of it."""
     asked: dict[str, tuple[int, dict[str, Run]]] = {}
     for place, pivot in enumerate(pivots):
@@ -112,18 +113,18 @@ def trainings(store: Store, pivots: Sequence[Pivot], logs: Logs) -> list[Trainin
         uses.setdefault(state.train_id, []).append(Use(said, behind(pivot, cell), value))
         if state.train_id not in states or state.value is None:
             states[state.train_id] = state
-    made_by = cache(lambda place, seed: command(store, pivots[place].table, seed))
+    made_by = cache(lambda place, seed: command(outcomes.store, pivots[place].table, seed))
     return [
-        _training(store, made_by(place, next(iter(runs.values())).seed), runs, states[name], uses[name], logs)
+        _training(outcomes, made_by(place, next(iter(runs.values())).seed), runs, states[name], uses[name], logs)
         for name, (place, runs) in asked.items()
     ]
 
 
 def _training(
-    store: Store, made_by: str, runs: Mapping[str, Run], state: RunState, uses: Sequence[Use], logs: Logs
+    outcomes: Outcomes, made_by: str, runs: Mapping[str, Run], state: RunState, uses: Sequence[Use], logs: Logs
 ) -> Training:
-    run = next(iter(runs.values()))
-    outcomes = [(one, read_outcome(store, one)) for one in sorted(runs.values(), key=lambda r: r.evaluation.step)]
+    store, run = outcomes.store, next(iter(runs.values()))
+    measured = sorted(runs.values(), key=lambda one: one.evaluation.step)
     return Training(
         train_id=run.train_id,
         seed=run.seed,
@@ -132,9 +133,9 @@ def _training(
         traceback=_traceback(store, run) if state.state in ("failed", "diverged") else "",
         command=made_by,
         spec=_as_json(run.train),
-        provenance=_provenance(store, run),
+        provenance=_provenance(logs, run),
         curves=curves(logs.of(run.train_id), run.train_id),
-        measurements=tuple(_measured(store, one, outcome) for one, outcome in outcomes),
+        measurements=tuple(_measured(store, one, outcomes.of(one)) for one in measured),
         uses=tuple(uses),
     )
 
@@ -142,6 +143,12 @@ def _training(
 def _as_json(spec: BaseModel) -> str:
     said: Mapping[str, object] = spec.model_dump(mode="json", by_alias=True, exclude_none=True)
     return json.dumps(said, indent=1, ensure_ascii=False)
+
+
+@lru_cache(maxsize=256)
+def _evaluation_json(spec: EvalSpec) -> str:
+    """Trainings of a table are measured alike: few specs, said often."""
+    return _as_json(spec)
 
 
 def _measured(store: Store, run: Run, outcome: Outcome) -> Measured:
@@ -152,7 +159,7 @@ def _measured(store: Store, run: Run, outcome: Outcome) -> Measured:
         step=run.evaluation.step,
         state=outcome.state,
         numbers=_numbers(found) if found else (),
-        spec=_as_json(run.evaluation),
+        spec=_evaluation_json(run.evaluation),
         strip=read_strip(store, run, found, name),
     )
 
@@ -179,10 +186,10 @@ def _traceback(store: Store, run: Run) -> str:
         return ""
 
 
-def _provenance(store: Store, run: Run) -> tuple[str, ...]:
+def _provenance(logs: Logs, run: Run) -> tuple[str, ...]:
     """Return a line for each attempt; a file that cannot be read is told in its place."""
     try:
-        content = read_json(store.run_folder(run.train_id) / "env.json")
+        content = logs.environment(run.train_id)
         if content is None:
             return ()
         return tuple(attempt.words for attempt in Environment.model_validate(content).attempts)

@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from harness.files import write_bytes
+from harness.garbage import kept
 from harness.launch.plan import study_tables
 from harness.report.page import write_files
 from harness.report.progress import Progress, progress
@@ -35,6 +36,7 @@ class Watched:
         self.first = self.progress = progress(store, self.tables)
         self.fingerprint: object = None
 
+    @kept()
     def look(self) -> None:
         """Read how far the study is; make the report again where something arrived since."""
         fingerprint = [(grid, _files(self.store.root)) for grid in self.store.grids()]
