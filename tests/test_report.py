@@ -138,7 +138,7 @@ def test_the_best_cell_follows_the_direction_of_the_metric(tmp_path: Path) -> No
         patch.setattr(collecting, "METRICS", upwards)
         laid_out = pivot_of(store, table)
         assert [cell.row for cell in laid_out.cells if cell.is_best] == ["1 of 12"]
-        assert findings(laid_out)[0] == "Above our baseline: one of two cells."
+        assert findings(laid_out)[0] == "Better than our baseline: one of two cells."
 
 
 def test_findings_follow_the_numbers(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_findings_follow_the_numbers(tmp_path: Path) -> None:
     }
     write_values(store, table, values)
     sentences = findings(pivot_of(store, table))
-    assert sentences[0] == "Below our baseline: two of three cells."
+    assert sentences[0] == "Better than our baseline: two of three cells."
     assert sentences[1].replace("\u202f", " ") == "Best is “block all” (−20.0 %)."
     excludes = "The 95% interval of the change excludes zero in two of three"
     assert sentences[2] == f"{excludes}, and after Holm’s correction over the table in two of three."
@@ -200,8 +200,20 @@ def test_what_the_paper_does_not_publish_is_said(full_page: Page) -> None:
     table4 = synthetic.table_of("table4")
     unpublished = sum(table4.paper(cell) is None for cell in table4.cells)
     assert unpublished == 11
-    convergence = 6  # epochs 0, 20 and 40, two arms
-    assert full_page.text.count("not available to us") == unpublished + convergence
+    assert full_page.text.count("not available to us") == unpublished
+    assert full_page.text.count("not in the paper") == 6  # of the convergence: epochs 0, 20 and 40, two arms
+
+
+def test_a_row_of_ours_is_not_said_to_be_the_papers(tmp_path: Path) -> None:
+    shutil.copytree(synthetic.GRIDS, tmp_path / "grids")
+    grid = tmp_path / "grids" / "table3.yaml"
+    text = grid.read_text(encoding="utf-8")
+    grid.write_text(f"{text}\nours: {{block: [all]}}\n", encoding="utf-8")
+    table = load_table(grid, "digits")
+    assert [table.is_ours(cell) for cell in table.cells] == [False] * 5 + [True]
+    grid.write_text(f"{text}\nours: {{block: [al]}}\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"ours\.block: .*did you mean 'all'"):
+        load_table(grid, "digits")
 
 
 def test_a_study_that_never_ran_is_a_page_of_gaps(tmp_path: Path) -> None:
@@ -460,7 +472,7 @@ def test_a_scale_that_means_nothing_says_so(tmp_path: Path) -> None:
     synthetic.full_study(store, [table])
     page = Page(make_report(store, [table], tmp_path / "page").read_text(encoding="utf-8"))
     assert "These numbers mean nothing." in page.text
-    assert "Below our baseline" not in page.text
+    assert "Better than our baseline" not in page.text
     assert "One seed, and so no spread." in page.text
 
 

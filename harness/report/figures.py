@@ -5,10 +5,10 @@ Bytes depend on the numbers alone: fixed ids and fonts, no date, and none of the
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -66,11 +66,25 @@ def picture(pivot: Pivot) -> Picture | None:
     numeric = len(pivot.columns) > 1 and all(is_number(label) for label in (*pivot.columns, *_row_labels(pivot)))
     kind = "heat" if numeric and any(c.change and drawn(pivot, c) for c in pivot.cells) else "dots"
     alt = _alt(pivot)
+    draw = _heat_map if kind == "heat" else _dot_plot
+    return painted(kind, f"figure-{anchor(pivot.table.name)}", alt, lambda: draw(pivot))
+
+
+def painted(kind: str, name: str, alt: str, draw: Callable[[], Figure]) -> Picture:
+    """Draw a figure with the page's settings and none of the reader's; name: unique on the page."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(SETTINGS)
-        figure = _heat_map(pivot) if kind == "heat" else _dot_plot(pivot)
-        return Picture(kind, inline_svg(figure, f"figure-{anchor(pivot.table.name)}", alt, VARIABLES), alt)
+        return Picture(kind, inline_svg(draw(), name, alt, VARIABLES), alt)
+
+
+def plain_axes(axes: Axes, lines: Literal["x", "y", "both"] = "y") -> None:
+    """Give axes the page's look: no box, light rules behind the marks along one direction or both."""
+    axes.tick_params(which="both", color=RULE, labelcolor=MUTED, length=2.5, width=0.6)
+    axes.grid(axis=lines, color=RULE, linewidth=0.4)
+    axes.set_axisbelow(True)
+    axes.spines[["right", "top"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set(color=RULE, linewidth=0.6)
 
 
 def drawn(pivot: Pivot, cell: PivotCell) -> bool:
