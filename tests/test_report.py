@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -17,9 +18,11 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 import synthetic_study as synthetic
+from click.testing import CliRunner
 from matplotlib.figure import Figure
 from PIL import Image
 
+from harness.cli import cli
 from harness.errors import UserError
 from harness.grid import Run, Table, load_table
 from harness.launch.plan import study_tables
@@ -32,6 +35,7 @@ from harness.report.protocols import SAMPLERS, mixed_sentences, planned_sentence
 from harness.report.readings import FIXED, fixed_readings
 from harness.report.samples import sample_strips
 from harness.report.study import PROCESS_WORDS, facts, heading
+from harness.report.svg import PRINTED
 from harness.report.tables import Pivot, PivotCell, pivot
 from harness.report.taps import one_run_sentences, tap_note, taps_sentence
 from harness.report.words import better_or_worse, state_words
@@ -745,6 +749,28 @@ def test_the_report_has_equal_bytes_in_any_process_and_folder_and_needs_no_torch
     assert [heading.partition(".")[0] for heading in headings[2:7]] == [
         "Table 1", "Table 2", "Table 3", "Table 4", "FID over training",
     ]  # fmt: skip
+
+
+def test_figures_as_pdf_are_in_the_colours_of_print_and_go_when_they_are_not_asked_for(tmp_path: Path) -> None:
+    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table2")
+    synthetic.full_study(store, [table])
+    path, pdf = tmp_path / "page" / "index.html", tmp_path / "page" / "figures" / "table2.pdf"
+    make_report(store, [table], path.parent, pdf=True)
+    content, page = pdf.read_bytes(), path.read_bytes()
+    assert content.startswith(b"%PDF")
+    assert b"/CIDFontType2" in content
+    assert b"CreationDate" not in content
+    streams = re.findall(rb"FlateDecode[^\n]*\nstream\n(.*?)\nendstream", content, re.DOTALL)
+    drawn_in = b"".join(zlib.decompress(part) for part in streams)
+    blue = " ".join(f"{value / 255:.10f}".rstrip("0") for value in bytes.fromhex(PRINTED["arm-1"][1:]))
+    assert f"{blue} rg".encode() in drawn_in
+    make_report(store, [table], path.parent, pdf=True)
+    assert pdf.read_bytes() == content
+    make_report(store, [table], path.parent)
+    assert not pdf.exists()
+    assert path.read_bytes() == page
+    asked = CliRunner().invoke(cli, ["report", "synthetic", "--pdf", "--watch"])
+    assert isinstance(asked.exception, UserError)
 
 
 def test_figures_beside_the_page_stand_alone(tmp_path: Path) -> None:

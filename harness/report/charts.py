@@ -20,6 +20,7 @@ class Chart:
     title: str
     markup: str
     caption: str
+    draw: Callable[[], Figure] | None = None
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Sign:
 
 def chart(title: str, name: str, alt: str, caption: str, draw: Callable[[], Figure]) -> Chart:
     """Return a figure as a chart, drawn with our settings and none of the reader's own; `name` is for its ids."""
-    return Chart(title, painted("chart", name, alt, draw).svg, caption)
+    return Chart(title, painted("chart", name, alt, draw).svg, caption, draw)
 
 
 def panels(titles: Iterable[tuple[str, str]], lines: int) -> tuple[Figure, list[Axes]]:
