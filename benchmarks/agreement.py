@@ -65,7 +65,7 @@ def blurred(images: np.ndarray) -> np.ndarray:
 @torch.no_grad()
 def theirs(images: np.ndarray, weights: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return the pooled features and the logits of torch-fidelity's network as shipped."""
-    network = load_inception(weights)
+    network: Any = load_inception(weights)
     network.features_list = ["2048", "logits_unbiased"]
     pools, logits = zip(*(network(batch) for batch in torch.from_numpy(images).split(64)), strict=True)
     return torch.cat(pools).numpy(), torch.cat(logits).numpy()
