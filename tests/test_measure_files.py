@@ -107,6 +107,9 @@ def test_intervals_are_beside_the_numbers_and_change_none(project, call):
     assert all(low <= found["metrics"][name] <= high for name, (low, high) in made["found"].items())
     assert f"[{made['found']['fid'][0]:.6g}, " in said
     assert "None of sFID: of the spatial features sums alone are kept." in " ".join(said.split())
+    np.savez("alone.npz", pictures(50, 1), np.arange(50))  # no class has a covariance
+    _, alone, _ = call("alone.npz", "--reference", "real.npz", "--intervals")
+    assert alone["intervals"]["found"]["fid"] == made["found"]["fid"]
     np.savez("few.npz", pictures(39))
     one_line(call("few.npz", "--reference", "real.npz", "--intervals"), "39 samples; 20 groups need at least 40")
 

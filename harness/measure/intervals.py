@@ -10,6 +10,7 @@ is larger where a metric is far from a sum over samples, as recall is.
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,9 @@ def intervals(result: dict[str, Any], generated: Features, reference: Reference)
     result: what `compare` made of the same features and reference. It takes 20 times as long as the metrics themselves;
     features are not extracted again. Samples are taken for independent: of balanced labels the intervals are too wide.
     """
-    again, metrics = replicates(generated, reference), result["metrics"]
+    metrics = result["metrics"]
+    by_classes = any(OWN_NAMES.get(base(name), name) == "class_fid" for name in metrics)
+    again = replicates(generated if by_classes else replace(generated, labels=None), reference)
     found, unavailable = {}, {}
     for name in (name for name in metrics if base(name) not in SPREADS.values()):
         known, value = OWN_NAMES.get(base(name), base(name)), metrics[name]
@@ -84,7 +87,7 @@ def jackknife_error(values: np.ndarray) -> float:
 
 
 def replicates(generated: Features, reference: Reference) -> dict[str, np.ndarray]:
-    """Return name → (20,) values of each metric, each without one group of the samples.
+    """Return name → (20,) values of each metric, each without one group of the samples; by class if labelled.
 
     KID is of all pairs, less what the reference alone gives: other random subsets would be noise of the replicates.
     """
