@@ -61,19 +61,26 @@ def collect(study: str, results: Path, scratch: Path, reports: Path) -> None:
 @click.argument("study", required=False)
 @click.option("--compare", "compared", nargs=2, metavar="A B", help="Set two studies side by side instead.")
 @click.option("--watch", is_flag=True, help="Serve it on this machine's loopback, and take in results as they arrive.")
+@click.option("--pdf", is_flag=True, help="Write each figure as PDF too, beside its SVG.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port for --watch; by default a free one.")
 @results_option
 @scratch_option
 @reports_option
-def report(study: str | None, compared: tuple[str, str] | None, watch: bool, port: int, results: Path, scratch: Path,
-           reports: Path) -> None:  # fmt: skip
+def report(study: str | None, compared: tuple[str, str] | None, watch: bool, pdf: bool, port: int, results: Path,
+           scratch: Path, reports: Path) -> None:  # fmt: skip
     """Write STUDY's report: the paper's tables with our numbers beside the paper's. STUDY may be a bundle, STUDY.zip.
 
-    Beside the page lie its tables as LaTeX, Markdown and CSV, all that it says as report.json, and summary.md.
+    Beside the page lie its tables as LaTeX, Markdown and CSV, its figures as SVG, all that it says as report.json, and
+    summary.md.
+
+    \b
+    harness report digits --pdf
+    harness report digits --watch
+    harness report --compare digits demo
     """
     from harness.report_commands import make_reports
 
-    make_reports(study, compared, port if watch else None, results, scratch, reports)
+    make_reports(study, compared, port if watch else None, pdf, results, scratch, reports)
 
 
 @cli.command()

@@ -77,6 +77,9 @@ def print_conditions(store: "Store") -> None:
     if waiting:
         click.echo(f"{len(waiting)} trainings in SLURM's queue: {', '.join(waiting[:8])}{' …' * (len(waiting) > 8)}")
     kinds: dict[str, None] = {}
+    if held := [condition for condition in found if condition.state == "held"]:
+        click.echo(f"{len(held)} trainings are held in SLURM's queue: {held[0].message}")
+        kinds[f"scontrol release {','.join(condition.slurm_job or '' for condition in held)}"] = None
     for condition in found:
         if condition.kind:
             job = f", SLURM job {condition.slurm_job}" if condition.slurm_job else ""

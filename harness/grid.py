@@ -76,9 +76,18 @@ class Table:
     def name_in_words(self) -> str:
         """Return "Table 2", "Figure 4", or the title where the paper has no such table."""
         said = self.file.table
-        if said[:1].isdigit():
-            return f"Table {said}"
-        return said.capitalize() if said.startswith("figure ") else self.file.title
+        if not self.is_paper:
+            return self.file.title
+        return f"Table {said}" if said[:1].isdigit() else said.capitalize()
+
+    @property
+    def is_paper(self) -> bool:
+        """Tell whether the paper has this table."""
+        return self.file.table[:1].isdigit() or self.file.table.startswith("figure ")
+
+    def is_ours(self, cell: Cell) -> bool:
+        """Tell whether the paper has no such cell: the table, or a label of it, is ours."""
+        return not self.is_paper or any(label in self.file.ours.get(axis, ()) for axis, label in cell.at)
 
     @property
     def runs(self) -> tuple[Run, ...]:

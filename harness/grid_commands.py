@@ -194,7 +194,7 @@ def _run_here(todo: list["Job"], store: Store, jobs: int, lead_others: bool = Fa
             run_inline(todo, watch.tell)
     left = sum(bool(job.missing()) for job in todo)
     if left:
-        told = f"'harness status {words_of(store)}' says why"
+        told = f"the reasons: harness status {words_of(store)}"
         click.echo(f"{left} of {len(todo)} trainings are not done; {told}", err=True)
         sys.exit(1)
 

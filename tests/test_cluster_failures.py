@@ -1,6 +1,7 @@
 """Failures are told apart, and a retry takes those that it is asked for."""
 
 import errno
+import shutil
 import time
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from harness.launch.output import failures
 from harness.launch.queue import Queued
 from harness.launch.submission import Submission, write_submission
 from harness.launch.worker import WorkerError
+from harness.options import words_of
 from harness.spec import eval_id
 from harness.store import Store
 
@@ -79,6 +81,9 @@ def test_a_job_in_the_queue_is_no_failure_whatever_came_before(job):
     record = Submission("study-0", 3, (), 0.0)
     assert _condition(job, record, holding("7_3", "study-0", "PENDING")).state == "queued"
     assert _condition(job, record, holding("7_3", "study-0", "RUNNING")).state == "starting"
+    stuck = _condition(job, record, holding("7_3", "study-0", "PENDING", "launch failed requeued held"))
+    assert (stuck.state, stuck.message) == ("held", "launch failed requeued held")
+    assert _condition(job, record, holding("7_3", "study-0", "PENDING", "Resources")).state == "queued"
     assert _condition(job, record, holding("7_4", "study-0", "PENDING")).kind == "bug"
     assert _condition(job, record, holding("7_3", "study-1", "PENDING")).kind == "bug"
 
@@ -153,6 +158,23 @@ def test_a_cancelled_job_does_nothing_under_slurm_and_is_not_queued_again(job, m
     monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
     assert job.cancelled()
     assert job.checkpoint() is None
+
+
+def test_advice_names_the_folders_that_were_given_and_the_grid_of_what_diverged(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("grids", "clusters"):
+        shutil.copytree(GRID.parents[1] / folder, tmp_path / folder)
+    words = ["run", "grids/convergence.yaml", "--scale", "smoke", "--study", "study", "--results", "else where"]
+    monkeypatch.setattr("harness.launch.dispatch.run_inline", lambda jobs, _: [job.fail(Diverged("x")) for job in jobs])
+    ran = CliRunner().invoke(cli, [*words, "--set", "optimizer.learning_rate=9", "--set", "batch=16"])
+    assert "2 of 2 trainings are not done; the reasons: harness status study --results 'else where'\n" in ran.output
+    told = CliRunner().invoke(cli, ["status", "study", "--results", "else where"]).output
+    assert (
+        "in a study of its own, with less: harness run grids/convergence.yaml --scale smoke --set=batch=16 "
+        "--study study-2 --results 'else where' --set optimizer.learning_rate=…\n"
+    ) in told
+    monkeypatch.setenv("HARNESS_RESULTS", "else where")
+    assert words_of(Store(Path("else where"), tmp_path / "scratch", "study")) == "study"
 
 
 @pytest.mark.parametrize(

@@ -23,11 +23,12 @@ TAIL_BYTES = 4000
 class Condition:
     """One training that is not done. slurm_job: the last that was sent for it; None where it is not known.
 
-    starting: SLURM runs its job, which has given no sign of life yet. unknown: it was sent, and SLURM is silent.
+    starting: SLURM runs its job, which has given no sign of life yet. held: it waits until somebody releases it.
+    unknown: it was sent, and SLURM is silent.
     """
 
     job: Job
-    state: Literal["running", "starting", "queued", "failed", "unknown", "waiting for a command"]
+    state: Literal["running", "starting", "queued", "held", "failed", "unknown", "waiting for a command"]
     slurm_job: str | None = None
     kind: FailureClass | None = None
     message: str = ""
@@ -71,6 +72,8 @@ def _condition(job: Job, record: Submission | None, answer: Answer) -> Condition
     id = found.id if found else record.job if record else None
     if status.state == "running" and not (found and found.state == "PENDING"):  # queued again a moment ago
         return Condition(job, "running", id)
+    if found and found.held:
+        return Condition(job, "held", id, message=found.reason)
     if found:
         state: Literal["starting", "queued"] = "starting" if found.state == "RUNNING" else "queued"
         return Condition(job, state, id, message=status.reason if status.state == "interrupted" else "")

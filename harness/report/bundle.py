@@ -75,7 +75,7 @@ def unpack(archive: Path, folder: Path) -> Store:
     return Store(folder / "results", folder / "scratch", studies[0])
 
 
-def report_bundle(archive: Path, reports: Path) -> Path:
+def report_bundle(archive: Path, reports: Path, pdf: bool = False) -> Path:
     """Make the report of a bundle's study anew from the results in it, in `reports`, and return its path.
 
     Raises:
@@ -85,7 +85,7 @@ def report_bundle(archive: Path, reports: Path) -> Path:
     with tempfile.TemporaryDirectory() as folder:
         store = unpack(archive, Path(folder))
         with chdir(folder):  # its grids lie beside its results, as in a project
-            return make_report(store, study_tables(store), target / store.study)
+            return make_report(store, study_tables(store), target / store.study, pdf)
 
 
 def _check(archive: Path, entry: zipfile.ZipInfo) -> None:

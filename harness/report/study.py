@@ -9,7 +9,8 @@ from typing import Any
 
 from harness.files import read_json
 from harness.grid import Table
-from harness.report.protocols import sampler_words
+from harness.report.labels import is_number
+from harness.report.protocols import guidance_words, steps_words
 from harness.report.tables import Pivot
 from harness.report.words import counted, listed
 from harness.resolve import PROCESSES
@@ -30,10 +31,15 @@ PROCESS_WORDS: dict[Process, str] = {
 
 @dataclass(frozen=True)
 class Fact:
-    """One line of "what was run": a term and what is said of it."""
+    """One entry of "what was run": a term, and what is said of it, line by line."""
 
     term: str
-    words: str
+    lines: tuple[str, ...]
+
+    @property
+    def words(self) -> str:
+        """All lines as one."""
+        return "; ".join(self.lines)
 
 
 def scales(tables: Iterable[Table]) -> list[Scale]:
@@ -52,21 +58,22 @@ def facts(pivots: Sequence[Pivot]) -> list[Fact]:
     runs = [run for pivot in pivots for run in pivot.table.runs]
     notes = sorted({note for pivot in pivots for note in pivot.features_notes})
     said = [
-        Fact("Data", _joined(_data_words(run.train.data) for run in runs)),
-        Fact("Networks", _joined(_network_words(pivots))),
-        Fact("Processes", _joined(_process_words(run.train) for run in runs)),
-        Fact("Training", _joined(_training_words(run.train) for run in runs)),
-        Fact("Length", _joined(_length_words(pivots))),
-        Fact("Seeds", listed([str(seed) for seed in sorted({run.seed for run in runs})])),
-        Fact("Sampling", _joined(_sampling_words(pivots)) or "Nothing has been drawn yet."),
-        Fact("Features", _joined(notes) or "Nothing has been measured yet."),
-        Fact("Runs", _runs_words(pivots)),
+        _fact("Data", (_data_words(run.train.data) for run in runs)),
+        _fact("Networks", _network_words(pivots)),
+        _fact("Processes", (_process_words(run.train) for run in runs)),
+        _fact("Training", (_training_words(run.train) for run in runs)),
+        _fact("Length", _length_words(pivots)),
+        _fact("Seeds", [listed([str(seed) for seed in sorted({run.seed for run in runs})])]),
+        _fact("Sampling", _sampling_words(pivots), "Nothing has been drawn yet."),
+        _fact("Features", notes, "Nothing has been measured yet."),
+        _fact("Runs", [_runs_words(pivots)]),
     ]
     return said
 
 
-def _joined(words: Iterable[str]) -> str:
-    return "; ".join(dict.fromkeys(words))
+def _fact(term: str, lines: Iterable[str], otherwise: str = "") -> Fact:
+    """Return each different line once; `otherwise` where there is none."""
+    return Fact(term, tuple(dict.fromkeys(lines)) or (otherwise,))
 
 
 def _data_words(data: Data) -> str:
@@ -115,9 +122,14 @@ def _length_words(pivots: Sequence[Pivot]) -> Iterable[str]:
 
 
 def _sampling_words(pivots: Sequence[Pivot]) -> Iterable[str]:
-    for pivot in pivots:
-        for protocol in pivot.protocols.values():
-            yield sampler_words(dict(protocol))
+    """Say how images were drawn; what differs in the scale of guidance alone shares a line."""
+    scales: dict[tuple[str, str], dict[str, None]] = {}
+    for said in (dict(protocol) for pivot in pivots for protocol in pivot.protocols.values()):
+        scale, where = guidance_words(said)
+        scales.setdefault((steps_words(said), where), {})[scale] = None
+    for (steps, where), found in scales.items():
+        by_size = sorted(found, key=lambda scale: float(scale) if is_number(scale) else 0.0)
+        yield f"{steps}, {where.format(listed(by_size))}"
 
 
 def _runs_words(pivots: Sequence[Pivot]) -> str:
