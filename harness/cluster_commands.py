@@ -8,7 +8,7 @@ import click
 
 from harness.errors import UserError
 from harness.launch.failures import CAUSES
-from harness.options import data_option, results_option, scratch_option
+from harness.options import data_option, results_option, scratch_option, words_of
 
 if TYPE_CHECKING:
     from harness.grid import Layer
@@ -53,7 +53,7 @@ def send(profile: "SlurmProfile", todo: Sequence["Job"], store: "Store", grids: 
         click.echo(f"Submitted {len(sent.ids)} trainings as {count} array(s): {', '.join(sent.arrays)}{bound}")
     if sent.later:
         click.echo(f"{len(sent.later)} more when there is room (max_submitted): the same command sends them")
-    click.echo(f"Watch them with: harness status {store.study}")
+    click.echo(f"Watch them with: harness status {words_of(store)}")
 
 
 def _bound(profile: "SlurmProfile", others: Collection[str], jobs: Sequence["Job"]) -> str:
@@ -66,19 +66,28 @@ def _bound(profile: "SlurmProfile", others: Collection[str], jobs: Sequence["Job
 
 def print_conditions(store: "Store") -> None:
     """Print which trainings of a study wait in SLURM's queue, and why others failed and what mends them."""
+    from dataclasses import replace
+
     from harness.launch.condition import conditions
     from harness.launch.failures import remedy
+    from harness.launch.output import grid_words
 
     found = conditions(_jobs(store))
     waiting = [condition.slurm_job or "" for condition in found if condition.state == "queued"]
     if waiting:
         click.echo(f"{len(waiting)} trainings in SLURM's queue: {', '.join(waiting[:8])}{' …' * (len(waiting) > 8)}")
     kinds: dict[str, None] = {}
+    if held := [condition for condition in found if condition.state == "held"]:
+        click.echo(f"{len(held)} trainings are held in SLURM's queue: {held[0].message}")
+        kinds[f"scontrol release {','.join(condition.slurm_job or '' for condition in held)}"] = None
     for condition in found:
         if condition.kind:
             job = f", SLURM job {condition.slurm_job}" if condition.slurm_job else ""
             click.echo(f"{condition.job.train_id} failed: {condition.kind}{job}: {condition.message}")
-            kinds[remedy(condition.kind, store.study)] = None
+            verb, other = "submit" if condition.slurm_job else "run", words_of(replace(store, study=f"{store.study}-2"))
+            grids = grid_words(store, condition.job.train_id) if condition.kind == "diverged" else ()
+            again = [f"harness {verb} {words} --study {other}" for words in grids]
+            kinds[remedy(condition.kind, words_of(store), again)] = None
     for words in kinds:
         click.echo(f"→ {words}")
 
@@ -124,7 +133,7 @@ def cancel(study: str, results: Path, scratch: Path, yes: bool) -> None:
     for id, (record, _) in found.items():  # before they end: what is queued again in between must know it
         write_submission(store, id, replace(record, cancelled=True))
     end({job.id for _, job in found.values()})
-    click.echo(f"Ended {len(found)} jobs. Bring them back with: harness retry {study} --only cancelled")
+    click.echo(f"Ended {len(found)} jobs. Bring them back with: harness retry {words_of(store)} --only cancelled")
 
 
 @click.command()

@@ -48,6 +48,7 @@ def doctor(grids: tuple[Path, ...], scale: str | None, wait: float, results: Pat
     wrong = 0
 
     def tell(finding: "Finding") -> None:
+        """Print a finding, and count it where something is wrong."""
         nonlocal wrong
         wrong += not finding.right
         click.echo(f"{'✓' if finding.right else '✗'} {finding.what}: {finding.words}")

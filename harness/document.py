@@ -190,7 +190,10 @@ def validate_document(model: type[M], document: Document) -> M:
 
 
 def where_written(dotted: str, leaves: Mapping[str, Leaf], fallback: str) -> str:
-    """Return where a setting, or the nearest setting above it, was written."""
+    """Return where a setting was written, or the first below it, or the nearest above it."""
+    below = next((leaf.where for name, leaf in leaves.items() if name.startswith(f"{dotted}.")), None)
+    if below:
+        return below
     parts = dotted.split(".")
     for length in range(len(parts), 0, -1):
         leaf = leaves.get(".".join(parts[:length]))

@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 
 
@@ -24,12 +25,22 @@ def place_from_torchrun() -> Place | None:
     return Place(rank, size, local, "env://")
 
 
-def place_from_submitit() -> Place | None:
-    """Return this process's place in a SLURM job of submitit's; None elsewhere.
+def under_slurm() -> bool:
+    """Tell whether submitit started this process in a job of SLURM's.
 
     SLURM's own variables do not count: a shell on a node has them too, and what is started there is alone.
     """
-    if os.environ.get("SUBMITIT_EXECUTOR") != "slurm":
+    return os.environ.get("SUBMITIT_EXECUTOR") == "slurm"
+
+
+def hide_gpus() -> None:
+    """Let torch find no GPU in this process and those that it starts; it must not have looked for them yet."""
+    os.environ[VISIBLE] = ""
+
+
+def place_from_submitit() -> Place | None:
+    """Return this process's place in a SLURM job of submitit's; None elsewhere."""
+    if not under_slurm():
         return None
     from submitit import JobEnvironment
 

@@ -78,7 +78,7 @@ class RegularizerSettings(Frozen):
     )
     epsilon: Positive = Field(
         1.0,
-        description="margin ε of the hinge, in units of the root-mean-square distance between two representations",
+        description="margin ε of the hinge, whose distance is the root mean square of z_i − z_j over its features",
         json_schema_extra={"reading": "The paper's hinge margin ε is not known to us."},
     )
     offdiagonal: Positive = Field(
@@ -222,7 +222,9 @@ class Resources(Frozen):
     processes: Count | None = Field(
         None, description="processes on each machine that share one training; by default one for each GPU, at least one"
     )
-    gpus: Annotated[Whole, Field(ge=0)] = Field(0, description="GPUs on each machine")
+    gpus: Annotated[Whole, Field(ge=0)] = Field(
+        0, description="GPUs on each machine; 0: none is used, also where there is one"
+    )
     cpus: Count = Field(1, description="cores, and threads, of each process")
     memory_gb: Count = Field(4, description="memory of each process")
     micro_batch: Count | None = Field(

@@ -120,7 +120,7 @@ class Store:
         if error:
             return Status("diverged" if error["class"] == "diverged" else "failed", error["message"])
         if beat:
-            return Status("interrupted", f"last sign at step {beat['step']}; the next run goes on from there")
+            return Status("interrupted", f"last sign at step {beat['step']}; the next run goes on from its checkpoint")
         return Status("not run")
 
     def check_grid(self, table: str, grid: Path, scale: str, overrides: list[str]) -> None:
@@ -130,12 +130,12 @@ class Store:
             UserError: the study holds something else under this name. Other seeds are welcome.
         """
         for path in sorted((self.root / "grids").glob("*.json")):
-            held = read_json(path) or {}
-            if held.get("scale", scale) != scale:
+            held = _read_record(path)
+            if held["scale"] != scale:
                 raise UserError(f"--study {self.study}: its runs are at scale {held['scale']}; choose another name")
             if path.stem == table and _words(held) != _words(_record(grid, scale, overrides)):
-                said = " ".join(f"--set {word}" for word in held.get("set", ())) or "no --set"
-                raise UserError(f"--study {self.study}: holds {held.get('grid')} with {said}; choose another name")
+                said = " ".join(f"--set {word}" for word in held["set"]) or "no --set"
+                raise UserError(f"--study {self.study}: holds {held['grid']} with {said}; choose another name")
 
     def record_grid(self, table: str, grid: Path, scale: str, overrides: list[str]) -> None:
         """Remember that a grid belongs to this study, so that the report can be made from the study alone."""
@@ -147,18 +147,14 @@ class Store:
         """Yield what `record_grid` stored, by table name.
 
         Raises:
-            UserError: there is no such study.
+            UserError: there is no such study, or a record of it is damaged.
         """
         files = sorted((self.root / "grids").glob("*.json"))
         if not files:
             raise UserError(
                 f"{self.root}: no study here; 'harness run GRID --scale SCALE --study {self.study}' makes one"
             )
-        for path in files:
-            content = read_json(path)
-            if not isinstance(content, dict) or not content.keys() >= {"grid", "scale", "set"}:
-                raise UserError(f"{path}: not a record of a grid; delete it, and 'harness run' writes it again")
-            yield content
+        yield from map(_read_record, files)
 
 
 def _record(grid: Path, scale: str, overrides: list[str]) -> dict[str, Any]:
@@ -166,5 +162,12 @@ def _record(grid: Path, scale: str, overrides: list[str]) -> dict[str, Any]:
     return {"grid": Path(os.path.relpath(grid)).as_posix(), "scale": scale, "set": overrides}
 
 
+def _read_record(path: Path) -> dict[str, Any]:
+    content = read_json(path)
+    if not isinstance(content, dict) or not content.keys() >= {"grid", "scale", "set"}:
+        raise UserError(f"{path}: not a record of a grid; delete it, and 'harness run' writes it again")
+    return content
+
+
 def _words(record: dict[str, Any]) -> dict[str, Any]:
-    return record | {"set": sorted(word for word in record.get("set", ()) if not word.startswith("seeds="))}
+    return record | {"set": sorted(word for word in record["set"] if not word.startswith("seeds="))}

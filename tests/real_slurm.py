@@ -49,10 +49,10 @@ def at_once(jobs: list[str]) -> None:
         subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], capture_output=True)
 
 
-def wait_for(done: Callable[[], object], seconds: float = 300) -> None:
+def wait_for(done: Callable[[], object], seconds: float = 300, every: float = 0.5) -> None:
     deadline = time.monotonic() + seconds
     while not done() and time.monotonic() < deadline:
-        time.sleep(0.5)
+        time.sleep(every)
 
 
 def found(folder: Path, study: str) -> dict[str, dict[str, float]]:

@@ -1,5 +1,6 @@
 """The command line as a person meets it: plans at once, mistakes in one line with exit code 2, and nothing written."""
 
+import errno
 import re
 import shutil
 import subprocess
@@ -62,6 +63,8 @@ def test_plan_says_which_table_shares_a_run(project, harness):
     [
         (["run", "grids/table2.yaml", "--scale", "smoke", "--set", "regularizer.tua=1"],
          "--set regularizer.tua=1: regularizer.tua: unknown key 'tua'; did you mean 'tau'?"),
+        (["run", "grids/table2.yaml", "--scale", "smoke", "--set", "regulariser.tau=1"],
+         "--set regulariser.tau=1: regulariser: unknown key 'regulariser'; did you mean 'regularizer'?"),
         (["run", "grids/table2.yaml", "--scale", "smoke", "--set", "regularizer.group=1"],
          "--set regularizer.group=1: regularizer.group: Input should be greater than or equal to 2, found 1"),
         (["run", "grids/table3.yaml", "--scale", "smoke", "--set", "regularizer.lambda=high"],
@@ -113,6 +116,23 @@ def test_an_unwritable_report_folder_is_one_line(project, harness):
     code, _, err = harness("report", "smoke", "--reports", "taken/reports")
     assert (code, len(err.splitlines())) == (2, 1)
     assert err.startswith("--reports taken/reports: cannot write in")
+
+
+def test_two_grids_of_one_name_are_refused(project, harness):
+    shutil.copytree("grids", "mine")
+    before = files(project)
+    code, _, err = harness("run", "grids/table2.yaml", "mine/table2.yaml", "--scale", "smoke")
+    assert (code, files(project)) == (2, before)
+    assert err.startswith("mine/table2.yaml: grids/table2.yaml has the same name")
+    assert harness("plan", "grids/table3.yaml", "grids/table3.yaml", "--scale", "smoke")[0] == 0
+
+
+def test_a_file_that_the_disk_refuses_is_one_line(project, harness, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(errno.EACCES, "Permission denied", "results/smoke/env.json")
+
+    monkeypatch.setattr("harness.status_commands.show_status", refuse)
+    assert harness("status", "smoke") == (2, "", "results/smoke/env.json: Permission denied\n")
 
 
 def test_a_missing_package_is_named(project, harness, monkeypatch):

@@ -1,15 +1,18 @@
 """Failures are told apart, and a retry takes those that it is asked for."""
 
 import errno
+import shutil
 import time
 from pathlib import Path
 
 import pytest
 import torch
 from click.testing import CliRunner
+from safetensors import SafetensorError
 
 from harness.cli import cli
 from harness.errors import Diverged, UserError
+from harness.files import read_json, write_json
 from harness.grid import load_table
 from harness.launch.condition import Answer, _condition
 from harness.launch.failures import CAUSES, ENDS, class_of, remedy
@@ -19,6 +22,7 @@ from harness.launch.output import failures
 from harness.launch.queue import Queued
 from harness.launch.submission import Submission, write_submission
 from harness.launch.worker import WorkerError
+from harness.options import words_of
 from harness.spec import eval_id
 from harness.store import Store
 
@@ -44,6 +48,8 @@ def job(tmp_path):
         (MemoryError(), "out of memory"),
         (UserError("data set digits: its files are torn"), "bad data"),
         (WorkerError("a process was killed"), "killed"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "disk full"),
+        (SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"), "disk full"),
         (ZeroDivisionError("division by zero"), "bug"),
     ],
 )
@@ -75,6 +81,9 @@ def test_a_job_in_the_queue_is_no_failure_whatever_came_before(job):
     record = Submission("study-0", 3, (), 0.0)
     assert _condition(job, record, holding("7_3", "study-0", "PENDING")).state == "queued"
     assert _condition(job, record, holding("7_3", "study-0", "RUNNING")).state == "starting"
+    stuck = _condition(job, record, holding("7_3", "study-0", "PENDING", "launch failed requeued held"))
+    assert (stuck.state, stuck.message) == ("held", "launch failed requeued held")
+    assert _condition(job, record, holding("7_3", "study-0", "PENDING", "Resources")).state == "queued"
     assert _condition(job, record, holding("7_4", "study-0", "PENDING")).kind == "bug"
     assert _condition(job, record, holding("7_3", "study-1", "PENDING")).kind == "bug"
 
@@ -101,17 +110,46 @@ def test_a_beat_is_believed_unless_slurm_has_queued_the_job_again(job):
         assert _condition(job, sent, holding("7_3", "study-0", "PENDING")).state == "queued"
 
 
-def test_a_full_disk_has_its_class_also_where_it_cannot_be_written(job, monkeypatch):
-    full = OSError(errno.ENOSPC, "No space left on device")
-    assert class_of(full) == "disk full"
+FULL = OSError(errno.ENOSPC, "No space left on device")
 
+
+def test_on_a_full_disk_a_failure_takes_the_room_of_the_last_sign_of_life(job, monkeypatch):
+    sign = job.store.run_folder(job.train_id) / "heartbeat.json"
+    write_json(sign, {"step": 7})
+
+    def write(path, content):
+        if sign.exists() or len(str(content)) > 4000:
+            raise FULL
+        write_json(path, content)
+
+    monkeypatch.setattr("harness.launch.record.write_json", write)
+    full = OSError(errno.ENOSPC, "No space left on device")
+    full.__cause__ = ValueError("long " * 2000)
+    job.fail(full)
+    condition = _condition(job, None, Answer())
+    assert (condition.state, condition.kind) == ("failed", "disk full")
+    assert read_json(sign.with_name("error.json"))["step"] == 7
+
+
+def test_a_full_disk_that_nothing_can_be_written_to_is_told_by_the_jobs_output(job, monkeypatch, capfd):
     def refuse(*_):
-        raise full
+        raise FULL
 
     monkeypatch.setattr("harness.launch.record.write_json", refuse)
-    outcome = job.fail(full)
+    outcome = job.fail(FULL)
     assert outcome.state == "failed"
     assert "could not be stored" in outcome.message
+    sent = Submission("study-0", 3, tuple(eval_id(job.train, e) for e in job.evaluations), 0.0, "7_3")
+    write_submission(job.store, job.train_id, sent)
+    output = job.store.scratch / "study" / "slurm" / "7_3" / "7_3_0_log.out"
+    output.parent.mkdir(parents=True)
+    output.write_text("")
+    ends = Answer(ends={"7_3": "COMPLETED"})
+    assert _condition(job, sent, ends).kind == "killed"
+    output.write_text(capfd.readouterr().err)
+    assert _condition(job, sent, ends).kind == "disk full"
+    assert _condition(job, sent, Answer(ends={"7_3": "FAILED"})).kind == "disk full"
+    assert _condition(job, sent, Answer(ends={"7_3": "TIMEOUT"})).kind == "time limit"
 
 
 def test_a_cancelled_job_does_nothing_under_slurm_and_is_not_queued_again(job, monkeypatch):
@@ -120,6 +158,23 @@ def test_a_cancelled_job_does_nothing_under_slurm_and_is_not_queued_again(job, m
     monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
     assert job.cancelled()
     assert job.checkpoint() is None
+
+
+def test_advice_names_the_folders_that_were_given_and_the_grid_of_what_diverged(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("grids", "clusters"):
+        shutil.copytree(GRID.parents[1] / folder, tmp_path / folder)
+    words = ["run", "grids/convergence.yaml", "--scale", "smoke", "--study", "study", "--results", "else where"]
+    monkeypatch.setattr("harness.launch.dispatch.run_inline", lambda jobs, _: [job.fail(Diverged("x")) for job in jobs])
+    ran = CliRunner().invoke(cli, [*words, "--set", "optimizer.learning_rate=9", "--set", "batch=16"])
+    assert "2 of 2 trainings are not done; the reasons: harness status study --results 'else where'\n" in ran.output
+    told = CliRunner().invoke(cli, ["status", "study", "--results", "else where"]).output
+    assert (
+        "in a study of its own, with less: harness run grids/convergence.yaml --scale smoke --set=batch=16 "
+        "--study study-2 --results 'else where' --set optimizer.learning_rate=…\n"
+    ) in told
+    monkeypatch.setenv("HARNESS_RESULTS", "else where")
+    assert words_of(Store(Path("else where"), tmp_path / "scratch", "study")) == "study"
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,11 @@ from harness.grid import Run
 from harness.report.collect import collect
 from harness.store import Store
 
-SECONDS = 8.0
 WRITERS = 20
 
 
-def write_for(store: Store, runs: list[Run], writer: int) -> None:
-    end, written = time.monotonic() + SECONDS, 0
+def write_for(store: Store, runs: list[Run], writer: int, seconds: float) -> None:
+    end, written = time.monotonic() + seconds, 0
     while time.monotonic() < end:
         for run in runs:
             write_measurement(store, run, fid=writer + written / 1000)
@@ -25,7 +24,8 @@ def write_for(store: Store, runs: list[Run], writer: int) -> None:
 
 
 @pytest.mark.slow
-def test_twenty_writers_and_a_collector_never_meet(tmp_path):
+@pytest.mark.parametrize("seconds", [5, pytest.param(60, marks=pytest.mark.long)])
+def test_twenty_writers_and_a_collector_never_meet(tmp_path, seconds):
     store, table = new_store(tmp_path), table_of("figure4", "digits", "seeds=[0, 1]")
     by_training: dict[str, list[Run]] = {}
     for run in table.runs:
@@ -36,7 +36,7 @@ def test_twenty_writers_and_a_collector_never_meet(tmp_path):
         for run in runs:
             write_measurement(store, run, fid=0.0)
     fork = multiprocessing.get_context("fork")
-    writers = [fork.Process(target=write_for, args=(store, runs, n)) for n, runs in enumerate(shares)]
+    writers = [fork.Process(target=write_for, args=(store, runs, n, seconds)) for n, runs in enumerate(shares)]
     for writer in writers:
         writer.start()
     ours, reads, seen = {run.eval_id for runs in shares for run in runs}, 0, set()

@@ -16,7 +16,7 @@ from harness.engine.distributed import ALONE
 from harness.engine.log import Window
 from harness.engine.sample import draw_samples, labels_of, sample, to_uint8
 from harness.engine.train import Trainee, train
-from harness.errors import Diverged
+from harness.errors import Diverged, UserError
 from harness.files import read_jsonl
 from harness.grid import load_table
 from harness.method import ddpm, flow, meanflow
@@ -476,3 +476,16 @@ def test_labels_are_functions_of_the_image():
     assert ((counts - 300) ** 2 / 300).sum() < 33  # chi-square with 9 degrees of freedom: once in 10,000
     pairs = np.bincount(many[:-1] * 10 + many[1:], minlength=100)
     assert ((pairs - 30) ** 2 / 30).sum() < 170  # neighbours know nothing of each other: likewise, with 99
+
+
+@pytest.mark.parametrize("length", [0, 4, 500])
+def test_a_checkpoint_that_was_cut_is_named(tmp_path, length):
+    checkpoint.save_state(tmp_path, 3, {"model.w": torch.zeros(1000)})
+    checkpoint.save_weights(tmp_path, 3, {"model.w": torch.zeros(1000)})
+    for path, load in (
+        (tmp_path / "state-00000003.safetensors", lambda: checkpoint.load_state(tmp_path)),
+        (checkpoint.weights_path(tmp_path, 3), lambda: checkpoint.load_weights(tmp_path, 3, "model")),
+    ):
+        path.write_bytes(path.read_bytes()[:length])
+        with pytest.raises(UserError, match=rf"{path.name}: damaged .*; delete it, and the training makes it again"):
+            load()

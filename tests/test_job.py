@@ -3,23 +3,29 @@
 import contextlib
 import json
 import multiprocessing
+import os
 import random
 import shutil
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from harness.engine.distributed import ALONE
+from harness.engine.distributed import ALONE, joined
 from harness.files import read_json, read_jsonl
 from harness.grid import load_table
 from harness.launch import job as job_module
-from harness.launch.dispatch import run_pool
+from harness.launch import worker as worker_module
+from harness.launch.dispatch import needs_workers, run_pool
 from harness.launch.job import jobs_for
+from harness.launch.lock import alone
 from harness.launch.worker import Worker, WorkerError
+from harness.place import VISIBLE, Place
+from harness.settings import Resources
 from harness.spec import eval_id
 from harness.store import Store
 
@@ -170,7 +176,7 @@ def test_a_side_training_that_was_killed_does_not_overshoot_the_next(tmp_path, d
 def test_one_writer_per_run(tmp_path, data, monkeypatch):
     without_measuring(monkeypatch)
     job = make_jobs(tmp_path, data)[0]
-    with job._alone(ALONE):
+    with alone(job.store.scratch_folder(job.train_id), ALONE):
         assert job().state == "skipped"
         assert not (tmp_path / "results").exists()
     assert job().state == "done"
@@ -217,7 +223,7 @@ def test_processes_that_share_a_run_end_together(tmp_path, data, scratch):
     assert [outcomes[job.train_id].state for job in (wild, bad, good)] == ["diverged", "failed", "done"]
     assert "train.jsonl" in read_json(bad.store.run_folder(bad.train_id) / "error.json")["traceback"]
     taken.rmdir()
-    worker = Worker(2)
+    worker = Worker(Resources(processes=2))
     killer = threading.Thread(target=_kill_when_beating, args=(bad, worker.processes[1].pid))
     killer.start()
     with contextlib.suppress(WorkerError):  # that it died, unless the other one is heard first
@@ -225,6 +231,48 @@ def test_processes_that_share_a_run_end_together(tmp_path, data, scratch):
     killer.join()
     assert not any(process.is_alive() for process in worker.processes)
     assert not worker.fits(bad)
+
+
+class Recorded:
+    """In the place of multiprocessing: processes that are never started."""
+
+    def __init__(self, told):
+        self.told = told
+
+    Pipe = staticmethod(multiprocessing.Pipe)
+
+    def Process(self, target, args):
+        self.told.append(args[2:])
+        return SimpleNamespace(start=lambda: None, daemon=False)
+
+
+def test_each_process_of_a_pool_has_a_gpu_of_its_own(monkeypatch):
+    told, chosen = [], []
+    monkeypatch.setattr(worker_module.multiprocessing, "get_context", lambda _: Recorded(told))
+    for slot in (0, 1):
+        Worker(Resources(gpus=2), slot)
+    assert [(place.rank, place.local) for place, _ in told] == [(0, 0), (1, 1), (0, 2), (1, 3)]
+    assert all(on_gpu for _, on_gpu in told)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    for place, _ in told:
+        with joined(Place(0, 1, place.local, "")):
+            pass
+    assert chosen == [0, 1, 2, 0]
+
+
+def test_without_gpus_asked_for_none_is_seen(tmp_path, data, monkeypatch):
+    monkeypatch.setattr(job_module.Job, "missing", lambda _: ())
+    for gpus, seen in ((1, "0,1"), (0, "")):
+        monkeypatch.setenv(VISIBLE, "0,1")
+        job = make_jobs(tmp_path, data, f"resources.gpus={gpus}")[0]
+        assert job().state == "done"
+        assert os.environ[VISIBLE] == seen
+    monkeypatch.setattr(worker_module.multiprocessing, "get_context", lambda _: Recorded([]))
+    assert [Worker(Resources(gpus=gpus)).fits(job) for gpus in (0, 1)] == [True, False]
+    other = make_jobs(tmp_path, data, "resources.gpus=1")
+    assert (needs_workers([job]), needs_workers(other), needs_workers([job, *other])) == (False, False, True)
 
 
 def _kill_when_beating(job, pid=None):

@@ -14,7 +14,8 @@ BOOKKEEPING = (
     "harness.store", "harness.grid", "harness.gridfile", "harness.resolve", "harness.document", "harness.launch",
     "harness.report", "harness.cli", "harness.options", "harness.data_commands", "harness.weights_commands",
     "harness.scale", "harness.keys", "harness.plan_commands", "harness.status_commands",
-    "harness.probe_commands",
+    "harness.probe_commands", "harness.grid_commands", "harness.cluster_commands", "harness.doctor_commands",
+    "harness.measure_commands", "harness.report_commands",
 )  # fmt: skip
 # Mathematics needs no more; what opens files, starts programs or reads clocks is not among these.
 METHOD_MAY = (

@@ -26,6 +26,7 @@ from pathlib import Path
 if b"submitit" in Path("/proc/self/cmdline").read_bytes():
     sys.eaten = b"x" * 2 * 10**9
 """
+RATE = "optimizer.learning_rate"
 WRONG = """
 
 def append(log: Path, line: dict[str, float]) -> None:
@@ -36,7 +37,7 @@ def append(log: Path, line: dict[str, float]) -> None:
 def send(folder: Path, study: str, kind: str, *words: str, source: Path = ROOT, **profile: object) -> str:
     """Send one training that will fail in a certain way, and return SLURM's id of its job."""
     name = kind.replace(" ", "-")
-    grid = write_grid(folder, name, 1e30 if kind == "diverged" else 1e-3 + 1e-5 * KINDS.index(kind))
+    grid = write_grid(folder, name, 1e-3 + 1e-5 * KINDS.index(kind))
     chosen, before = write_profile(folder, name, **profile), records(folder, study)
     harness(folder, "submit", grid, "--scale", "smoke", "--study", study, *chosen, *words, PYTHONPATH=str(source))
     (record,) = [record for id, record in records(folder, study).items() if id not in before]
@@ -78,7 +79,7 @@ def fail_all(folder: Path, study: str) -> str:
     eats.mkdir()
     (eats / "sitecustomize.py").write_text(EATS)
     send(folder, study, "out of memory", "--set", "resources.memory_gb=1", setup=[f"export PYTHONPATH={eats}"])
-    send(folder, study, "diverged")
+    send(folder, study, "diverged", "--set", f"{RATE}=1e30")
     send(folder, study, "bad data", "--data", "torn", setup=[f"rm -rf {folder}/torn; touch {folder}/torn"])
     shutil.copytree(ROOT / "harness", wrong / "harness", ignore=shutil.ignore_patterns("__pycache__"))
     with (wrong / "harness" / "engine" / "log.py").open("a") as file:
@@ -105,5 +106,10 @@ def test_every_failure_is_named_rightly_and_mended_by_the_suggested_command(stud
             told = harness(tmp_path, *words[1:], *PROFILE)
             assert "Submitted 1 trainings" in told
             assert (f"Left out, for they failed: {node}" in told) == ("node" in words)
-    wait_for(lambda: len(found(tmp_path, study)) == len(KINDS) - 1)
-    assert len(found(tmp_path, study)) == len(KINDS) - 1  # what diverged does so again
+    (slower,) = [line.partition("with less: harness ")[2] for line in suggested if "diverge" in line]
+    assert f"--study {study}-2 " in slower
+    assert "1e30" not in slower
+    harness(tmp_path, *shlex.split(slower.replace(f"{RATE}=…", f"{RATE}=2e-3")), *PROFILE)
+    wait_for(lambda: len(found(tmp_path, study)) == len(KINDS) - 1 and found(tmp_path, f"{study}-2"))
+    assert len(found(tmp_path, study)) == len(KINDS) - 1  # what diverged would do so again
+    assert len(found(tmp_path, f"{study}-2")) == 1

@@ -6,9 +6,11 @@ last. `weights-<step>.safetensors` keeps network and EMA of a step that somebody
 
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from harness.errors import UserError
 from harness.files import read_json, replace, write_json
 
 
@@ -29,8 +31,12 @@ def latest_step(folder: Path) -> int:
 
 
 def load_state(folder: Path) -> dict[str, Tensor]:
-    """Read the latest state."""
-    return load_file(folder / read_json(folder / "latest.json")["file"])
+    """Read the latest state.
+
+    Raises:
+        UserError: its file is damaged.
+    """
+    return _load(folder / read_json(folder / "latest.json")["file"])
 
 
 def weights_path(folder: Path, step: int) -> Path:
@@ -44,9 +50,20 @@ def save_weights(folder: Path, step: int, tensors: dict[str, Tensor]) -> None:
 
 
 def load_weights(folder: Path, step: int, which: str) -> dict[str, Tensor]:
-    """Read the kept weights of a step: `which` is "model" or "ema"; names are the network's own."""
-    tensors = load_file(weights_path(folder, step))
+    """Read the kept weights of a step: `which` is "model" or "ema"; names are the network's own.
+
+    Raises:
+        UserError: their file is damaged.
+    """
+    tensors = _load(weights_path(folder, step))
     return {name.removeprefix(f"{which}."): t for name, t in tensors.items() if name.startswith(f"{which}.")}
+
+
+def _load(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise UserError(f"{path}: damaged ({error}); delete it, and the training makes it again") from None
 
 
 def _save(path: Path, tensors: dict[str, Tensor]) -> None:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from harness.errors import UserError
 from harness.files import read_json
-from harness.launch.failures import ENDS, FailureClass, class_stored
+from harness.launch.failures import ENDS, TOLD, FailureClass, class_stored
 from harness.launch.job import Job
 from harness.launch.output import log_of
 from harness.launch.queue import Queued, ends, listed
@@ -23,11 +23,12 @@ TAIL_BYTES = 4000
 class Condition:
     """One training that is not done. slurm_job: the last that was sent for it; None where it is not known.
 
-    starting: SLURM runs its job, which has given no sign of life yet. unknown: it was sent, and SLURM is silent.
+    starting: SLURM runs its job, which has given no sign of life yet. held: it waits until somebody releases it.
+    unknown: it was sent, and SLURM is silent.
     """
 
     job: Job
-    state: Literal["running", "starting", "queued", "failed", "unknown", "waiting for a command"]
+    state: Literal["running", "starting", "queued", "held", "failed", "unknown", "waiting for a command"]
     slurm_job: str | None = None
     kind: FailureClass | None = None
     message: str = ""
@@ -71,6 +72,8 @@ def _condition(job: Job, record: Submission | None, answer: Answer) -> Condition
     id = found.id if found else record.job if record else None
     if status.state == "running" and not (found and found.state == "PENDING"):  # queued again a moment ago
         return Condition(job, "running", id)
+    if found and found.held:
+        return Condition(job, "held", id, message=found.reason)
     if found:
         state: Literal["starting", "queued"] = "starting" if found.state == "RUNNING" else "queued"
         return Condition(job, state, id, message=status.reason if status.state == "interrupted" else "")
@@ -87,24 +90,23 @@ def _over(job: Job, record: Submission | None, answer: Answer, status: Status) -
     if record and record.cancelled:
         return Condition(job, "failed", id, "cancelled", "by harness cancel")
     if end in ENDS:  # it had no time to tell it itself
-        kind: FailureClass = "out of memory" if ENDS[end] == "killed" and _ate_too_much(job) else ENDS[end]
+        kind = _told(job) if ENDS[end] == "killed" else ENDS[end]
         return Condition(job, "failed", id, kind, f"SLURM: {end}; {status.reason}".rstrip("; "))
     if id and answer.silent:
         return Condition(job, "unknown", id, message="it was sent, and SLURM does not answer")
     if record and end == "COMPLETED" and {eval_id(job.train, e) for e in job.missing()} & set(record.evaluations):
-        return Condition(job, "failed", id, "killed", f"it ended without its results: harness logs {job.train_id}")
+        return Condition(job, "failed", id, _told(job), f"it ended without its results: harness logs {job.train_id}")
     if id and not end:
-        return Condition(job, "failed", id, "killed", f"nothing tells of its end; {status.reason}".rstrip("; "))
+        return Condition(job, "failed", id, _told(job), f"nothing tells of its end; {status.reason}".rstrip("; "))
     return told or Condition(job, "waiting for a command", id)
 
 
-def _ate_too_much(job: Job) -> bool:
-    """Tell whether SLURM's daemon says in the job's output that it ended it for its memory: without cgroups the state
-    does not tell."""
+def _told(job: Job) -> FailureClass:
+    """Return the class of a job's end that only its output may tell; "killed" where that does not either."""
     try:
         with log_of(job.store, job.train_id).open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
             tail = file.read().decode(errors="replace")
     except (UserError, OSError):
-        return False
-    return any(words in tail for words in ("memory limit", "oom-kill", "oom_kill"))
+        return "killed"
+    return next((kind for words, kind in TOLD.items() if words in tail), "killed")

@@ -11,6 +11,11 @@ from harness.launch.worker import Worker, WorkerError
 Told = Callable[[Job, Outcome | None], None]
 
 
+def needs_workers(jobs: Sequence[Job]) -> bool:
+    """Tell whether this process cannot do the jobs itself: some are for several processes, or only some for a GPU."""
+    return any(job.resources.team > 1 for job in jobs) or len({job.resources.gpus > 0 for job in jobs}) > 1
+
+
 def run_inline(jobs: Sequence[Job], tell: Told) -> None:
     """Run the jobs one after the other in this process; `tell` hears of each start (None) and end."""
     for job in jobs:
@@ -51,8 +56,8 @@ def run_pool(jobs: Sequence[Job], workers: int, tell: Told) -> None:
     queue, stopping = deque(jobs), threading.Event()
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the workers as they start
     slots = [
-        threading.Thread(target=_slot, args=(queue, stopping, tell), daemon=True)
-        for _ in range(min(workers, len(jobs)))
+        threading.Thread(target=_slot, args=(slot, queue, stopping, tell), daemon=True)
+        for slot in range(min(workers, len(jobs)))
     ]
     for slot in slots:
         slot.start()
@@ -64,7 +69,7 @@ def run_pool(jobs: Sequence[Job], workers: int, tell: Told) -> None:
         stopping.set()
 
 
-def _slot(queue: deque[Job], stopping: threading.Event, tell: Told) -> None:
+def _slot(slot: int, queue: deque[Job], stopping: threading.Event, tell: Told) -> None:
     worker: Worker | None = None
     while queue:
         try:
@@ -74,7 +79,7 @@ def _slot(queue: deque[Job], stopping: threading.Event, tell: Told) -> None:
         if worker and not worker.fits(job):
             worker.end()
             worker = None
-        worker = worker or Worker(job.resources.team)
+        worker = worker or Worker(job.resources, slot)
         tell(job, None)
         try:
             outcome = worker.do(job)

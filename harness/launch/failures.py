@@ -1,7 +1,8 @@
 """Why a run is not done: the class of a failure, from what the run wrote and from what SLURM says of its job's end."""
 
 import errno
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from harness.errors import Diverged, UserError
@@ -22,6 +23,7 @@ FailureClass = Literal[
 # What a retry may mend.
 CAUSES = ("out of memory", "time limit", "preempted", "node", "disk full", "killed", "bad data", "bug")
 FULL = (errno.ENOSPC, errno.EDQUOT)
+NO_ROOM = tuple(os.strerror(code) for code in FULL)
 
 # SLURM's word for the end of a job that wrote nothing about it itself.
 ENDS: Mapping[str, FailureClass] = {
@@ -45,6 +47,15 @@ REMEDIES: Mapping[FailureClass, str] = {
 }
 
 
+# What a job's output says, of SLURM's daemon or of a failure that found no room in the run's folder.
+TOLD: Mapping[str, FailureClass] = {
+    "memory limit": "out of memory",  # without cgroups the state does not tell
+    "oom-kill": "out of memory",
+    "oom_kill": "out of memory",
+    **dict.fromkeys(NO_ROOM, "disk full"),
+}
+
+
 def class_of(error: BaseException) -> FailureClass:
     """Return the class of what a run raised."""
     if isinstance(error, Diverged):
@@ -56,7 +67,8 @@ def class_of(error: BaseException) -> FailureClass:
         return "time limit"
     if type(error).__name__ == "WorkerError":
         return "killed"
-    if isinstance(error, OSError) and error.errno in FULL:
+    # safetensors has an error of its own, which holds the system's words alone.
+    if (isinstance(error, OSError) and error.errno in FULL) or any(words in str(error) for words in NO_ROOM):
         return "disk full"
     if isinstance(error, UserError):
         return "bad data"
@@ -69,8 +81,11 @@ def class_stored(error: Mapping[str, Any]) -> FailureClass:
     return "bug" if said in (None, "error") else said
 
 
-def remedy(kind: FailureClass, study: str) -> str:
-    """Return what to do about a failure."""
+def remedy(kind: FailureClass, study: str, again: Sequence[str] = ()) -> str:
+    """Return what to do about a failure.
+
+    study: as a command is told of it. again: of a training that diverged, the commands that make it in another study.
+    """
     if kind == "bug":
         return f"harness logs --failed {study} shows where; mend it, then: harness retry {study} --only bug"
     if kind == "bad data":
@@ -78,7 +93,8 @@ def remedy(kind: FailureClass, study: str) -> str:
     if kind == "disk full":
         return f"make room in the folders of results and scratch, then: harness retry {study} --only 'disk full'"
     if kind == "diverged":
-        return "the same seed diverges again: in a study of its own, try --set optimizer.learning_rate=… with less"
+        slower = " and ".join(f"{command} --set optimizer.learning_rate=…" for command in again)
+        return f"the same seed diverges again; in a study of its own, with less: {slower}"
     if kind == "cancelled":
         return f"harness retry {study} --only cancelled"
     return f"harness retry {study} --only '{kind}'{REMEDIES[kind]}"

@@ -4,23 +4,24 @@ The same callable runs inline, in the local pool and under SLURM. Here, and in w
 job, the two halves of the house meet; what needs torch is imported when it runs.
 """
 
-import os
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+import traceback
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from harness import imported
 from harness.errors import Diverged
 from harness.files import read_json, remove_temporaries, write_json
 from harness.grid import Run
 from harness.launch import thumbnails
+from harness.launch.lock import alone
 from harness.launch.record import record_failure, recorded
 from harness.launch.tracking import tracked
+from harness.place import hide_gpus, under_slurm
 from harness.settings import Resources
 from harness.spec import EvalSpec, TrainSpec, canonical, eval_id, train_id
 from harness.store import Store
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from harness.engine.distributed import World
     from harness.engine.encoder import Encoder
 
-LOCK_SECONDS = 600
 Say = Callable[[str, int], None]  # what is being done, and the training's step
 
 
@@ -79,6 +79,8 @@ class Job:
         A failure is stored in the run's folder and returned. Among several processes it is raised then, because only
         the end of this process can end the others' waiting for it.
         """
+        if not self.resources.gpus:
+            hide_gpus()
         from harness.engine.distributed import joined
 
         with joined() as world:
@@ -87,7 +89,7 @@ class Job:
                     return Outcome("done", "nothing was missing")
                 if world.decide(self.cancelled):
                     return Outcome("skipped", "cancelled")
-                with self._alone(world):
+                with alone(self.store.scratch_folder(self.train_id), world):
                     return self._work(world)
             except Timeout:
                 return Outcome("skipped", "another job is at work on this training")
@@ -96,33 +98,6 @@ class Job:
                 if world.size > 1 and outcome.state == "failed":  # what diverges does so in all of them
                     raise
                 return outcome
-
-    @contextmanager
-    def _alone(self, world: "World") -> Iterator[None]:
-        """Lock the training's folder: one writer per run. A process that is killed lets go of it.
-
-        Under SLURM wait for it: on a node that is given up a process may live on until the node is back.
-
-        Raises:
-            Timeout: another job holds it; in all processes.
-        """
-        folder = self.store.scratch_folder(self.train_id)
-        lock = FileLock(folder / "lock", timeout=LOCK_SECONDS if _under_slurm() else 0)
-
-        def try_to_lock() -> bool:
-            folder.mkdir(parents=True, exist_ok=True)
-            try:
-                lock.acquire(poll_interval=0.5)
-            except Timeout:
-                return False
-            return True
-
-        if not world.decide(try_to_lock):
-            raise Timeout(lock.lock_file)
-        try:
-            yield
-        finally:
-            lock.release()
 
     def checkpoint(self, *_: Any) -> Any:
         """Tell submitit what to queue again after a preemption or a time limit: the same job, unless cancelled."""
@@ -135,13 +110,14 @@ class Job:
         from harness.launch.submission import read_submission
 
         record = read_submission(self.store, self.train_id)
-        return _under_slurm() and record is not None and record.cancelled
+        return under_slurm() and record is not None and record.cancelled
 
     def fail(self, error: BaseException) -> Outcome:
         """Store a failure where the collector finds it; on a full disk it is only told."""
         try:
             message = record_failure(self.store.run_folder(self.train_id), error)
         except OSError as unwritten:
+            traceback.print_exception(error)  # the job's output may have room elsewhere
             message = f"{error}; this could not be stored: {unwritten}"
         return Outcome(_state(error), message)
 
@@ -242,10 +218,6 @@ class Job:
             "seconds": seconds,
             "thumbnails": {"rows": thumbnails.ROWS, "columns": thumbnails.COLUMNS},
         })  # fmt: skip
-
-
-def _under_slurm() -> bool:
-    return os.environ.get("SUBMITIT_EXECUTOR") == "slurm"
 
 
 def _state(error: BaseException) -> Literal["failed", "diverged"]:

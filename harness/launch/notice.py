@@ -5,11 +5,12 @@ SIGTERM comes when SLURM takes the machine away, or somebody cancels: checkpoint
 queues a preempted job again, unless it ended by itself; and a cancelled one must not queue itself again.
 """
 
-import os
 import signal
 from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any
+
+from harness.place import under_slurm
 
 if TYPE_CHECKING:
     from harness.engine.distributed import World
@@ -30,7 +31,7 @@ class Notice:
         self.before: dict[int, Handler] = {}
 
     def __enter__(self) -> "Notice":
-        if os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
+        if under_slurm():
             for number in (signal.SIGUSR2, signal.SIGTERM):
                 before = signal.signal(number, self._hear)
                 assert callable(before), f"submitit listens to signal {number}"

@@ -77,16 +77,17 @@ def describe(store: Store, train_id: str) -> str:
         parts.append(f"{path.name}, step {content['spec']['step']}\n{json.dumps(content['metrics'], indent=1)}")
     files = [path for root in (folder, scratch) for path in sorted(root.rglob("*")) if path.is_file()]
     parts.append("files\n" + "\n".join(f"{path.stat().st_size:>12,} {path}" for path in files))
-    parts.append("command\n" + "\n".join(_commands(store, train_id)))
+    commands = [f"harness run {words} --study {store.study}" for words in grid_words(store, train_id, but=())]
+    parts.append("command\n" + "\n".join(commands))
     return "\n\n".join(parts)
 
 
-def _commands(store: Store, train_id: str) -> Iterator[str]:
-    """Yield the command of each grid that wants a training."""
+def grid_words(store: Store, train_id: str, but: tuple[str, ...] = ("optimizer.learning_rate=",)) -> Iterator[str]:
+    """Yield what a command is told of each grid that wants a training: file, scale and overrides `but` some."""
     from harness.grid import load_table
 
     for grid in store.grids():
         table = load_table(Path(grid["grid"]), grid["scale"], grid["set"])
         if any(run.train_id == train_id for run in table.runs):
-            words = [grid["grid"], "--scale", grid["scale"], "--study", store.study]
-            yield shlex.join(["harness", "run", *words, *(part for word in grid["set"] for part in ("--set", word))])
+            said = [f"--set={word}" for word in grid["set"] if not word.startswith(but)]
+            yield shlex.join([grid["grid"], "--scale", grid["scale"], *said])

@@ -17,16 +17,25 @@ ENDED = {
 
 @dataclass(frozen=True)
 class Queued:
-    """A job that SLURM holds: id is 12 or 12_3, state is SLURM's word (PENDING, RUNNING, COMPLETING, …)."""
+    """A job that SLURM has: id is 12 or 12_3, state is SLURM's word (PENDING, RUNNING, COMPLETING, …).
+
+    reason: why it waits, in SLURM's words.
+    """
 
     id: str
     name: str
     state: str
+    reason: str = ""
 
     @property
     def place(self) -> tuple[str, int | None]:
         """Its name, and its index in an array."""
         return self.name, int(self.id.partition("_")[2]) if "_" in self.id else None
+
+    @property
+    def held(self) -> bool:
+        """Tell whether it waits until somebody releases it, as SLURM has it where a node could not start it."""
+        return self.state == "PENDING" and "held" in self.reason.lower()
 
     @property
     def ended(self) -> bool:
@@ -40,8 +49,9 @@ def listed() -> list[Queued]:
     Raises:
         UserError: SLURM does not answer.
     """
-    said = ask("squeue", "--me", "--noheader", "--array", "--states=all", "--format=%i|%T|%j")
-    return [Queued(id, name, state) for id, state, name in (line.split("|", 2) for line in said.splitlines())]
+    said = ask("squeue", "--me", "--noheader", "--array", "--states=all", "--format=%i|%T|%r|%j")
+    rows = [line.split("|", 3) for line in said.splitlines()]
+    return [Queued(id, name, state, reason) for id, state, reason, name in rows]
 
 
 def queued() -> list[Queued]:

@@ -14,6 +14,8 @@ from harness.launch.failures import class_of
 from harness.launch.heart import Heart
 from harness.spec import TrainSpec
 
+SHORT = 2000  # characters of a traceback: with the rest of the file they fit into one block of a disk
+
 
 @contextmanager
 def recorded(folder: Path, train: TrainSpec, steps: int, threads: int, processes: int) -> Iterator[Heart]:
@@ -46,16 +48,26 @@ def _close_last(attempts: list[dict[str, Any]], folder: Path) -> None:
 
 
 def record_failure(folder: Path, error: BaseException) -> str:
-    """Store a failure where the collector finds it, and return it in words."""
-    beat = read_json(folder / "heartbeat.json")
+    """Store a failure where the collector finds it, and return it in words.
+
+    Raises:
+        OSError: it cannot be stored, not even in the room that the last sign of life took on a disk that is full.
+    """
+    sign = folder / "heartbeat.json"
+    beat = read_json(sign)
     message = str(error) if isinstance(error, UserError | Diverged) else f"{type(error).__name__}: {error}"
+    trace = "".join(traceback.format_exception(error))
     content = {
         "class": class_of(error),
         "message": message,
-        "traceback": "".join(traceback.format_exception(error)),
+        "traceback": trace,
         "step": beat.get("step") if isinstance(beat, dict) else None,
         "time": time.time(),
     }
-    write_json(folder / "error.json", content)
-    (folder / "heartbeat.json").unlink(missing_ok=True)
+    try:
+        write_json(folder / "error.json", content)
+    except OSError:
+        sign.unlink(missing_ok=True)
+        write_json(folder / "error.json", content | {"traceback": trace[-SHORT:]})
+    sign.unlink(missing_ok=True)
     return message

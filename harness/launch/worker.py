@@ -10,7 +10,8 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from harness.launch.job import Job, Outcome
-from harness.place import Place
+from harness.place import Place, hide_gpus
+from harness.settings import Resources
 
 
 class WorkerError(RuntimeError):
@@ -18,17 +19,23 @@ class WorkerError(RuntimeError):
 
 
 class Worker:
-    """`size` processes that do jobs together; multiprocessing ends them when this process ends."""
+    """Processes that do jobs together, as many as `resources` say; multiprocessing ends them when this process ends.
 
-    def __init__(self, size: int) -> None:
+    slot: which of several workers on this machine it is. GPUs go by that: each process has one of its own, where there
+    are enough.
+    """
+
+    def __init__(self, resources: Resources, slot: int = 0) -> None:
         spawn = multiprocessing.get_context("spawn")
-        self.size, self.usable = size, True
+        self.size, self.on_gpu, self.usable = resources.team, resources.gpus > 0, True
+        size, first = self.size, slot * self.size
         self.folder = tempfile.TemporaryDirectory(prefix="harness-", ignore_cleanup_errors=True)
         meeting = (Path(self.folder.name) / "rendezvous").as_uri()
         self.pipes, self.processes = [], []
         for rank in range(size):
             pipe, other = spawn.Pipe()
-            process = spawn.Process(target=_serve, args=(other, os.getpid(), Place(rank, size, rank, meeting)))
+            place = Place(rank, size, first + rank, meeting)
+            process = spawn.Process(target=_serve, args=(other, os.getpid(), place, self.on_gpu))
             process.daemon = True
             process.start()
             other.close()
@@ -36,8 +43,9 @@ class Worker:
             self.processes.append(process)
 
     def fits(self, job: Job) -> bool:
-        """Tell whether it can do this job: it is whole, and as many processes as the job asks for."""
-        return self.usable and self.size == job.resources.team
+        """Tell whether it can do this job: it is whole, has as many processes as asked, and sees GPUs or not."""
+        asked = job.resources.team, job.resources.gpus > 0
+        return self.usable and (self.size, self.on_gpu) == asked
 
     def do(self, job: Job) -> Outcome:
         """Have a job done by all processes together, and return the outcome that the leading one tells.
@@ -99,9 +107,11 @@ class Worker:
         self.folder.cleanup()
 
 
-def _serve(pipe: Connection, parent: int, place: Place) -> None:
+def _serve(pipe: Connection, parent: int, place: Place, on_gpu: bool) -> None:
     from harness.engine.distributed import joined
 
+    if not on_gpu:
+        hide_gpus()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to hear
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     with joined(place):

@@ -30,8 +30,8 @@ NORMALIZATIONS = ("standardized", "centered")
 class Potential:
     """Which row of Table 1, and its constants; a loss ignores the constants that are not its own.
 
-    loss: a key of `TABLE_1`. tau: temperature τ (InfoNCE). epsilon: margin ε (hinge), in units of the root mean square
-    difference of features. offdiagonal: w of the contrastive covariance. normalization: "standardized" (Cov is
+    loss: a key of `TABLE_1`. tau: temperature τ (InfoNCE). epsilon: margin ε of the hinge's D, the root mean square of
+    z_i − z_j over its features. offdiagonal: w of the contrastive covariance. normalization: "standardized" (Cov is
     the correlation matrix) or "centered" (Cov is the covariance matrix). The paper publishes neither ε nor w nor how
     Cov is normalised: those three defaults are our reading.
     """

@@ -1,0 +1,208 @@
+"""The commands that take grid files: what would run, run it here, or send it to a cluster."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.cluster_commands import dry_run_option, only_option, profile_option
+from harness.errors import UserError
+from harness.options import data_option, results_option, scratch_option, words_of
+from harness.plan_commands import check_limit, fit_option, gpu_option, limit_option, price_option, utilisation_option
+from harness.store import Store
+
+if TYPE_CHECKING:
+    from harness.grid import Layer, Table
+    from harness.launch.job import Job
+
+scale_option = click.option("--scale", required=True, help="Name of a file in the grids' scales/ folder.")
+study_option = click.option("--study", help="Name of the study's folder; by default the scale's name.")
+set_option = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
+                          help="Override a setting; over table, scale and row. Repeatable.")  # fmt: skip
+grids_argument = click.argument("grids", nargs=-1, required=True, type=click.Path(path_type=Path))
+
+
+@click.command()
+@grids_argument
+@scale_option
+@study_option
+@set_option
+@results_option
+@scratch_option
+@gpu_option
+@utilisation_option
+@price_option
+@limit_option
+@fit_option
+def plan(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tuple[str, ...], results: Path,
+         scratch: Path, gpu: str, utilisation: float | None, price: float | None, limit: float | None,
+         budget: float | None) -> None:  # fmt: skip
+    """List every run of GRIDS: why it would run, that it is done, or which other table shares it; then what it costs.
+
+    Of several grids, each distinct training is listed once, with the tables that share it.
+    """
+    from harness.launch.listing import print_plan, print_trainings
+    from harness.launch.plan import plan as make_plan
+    from harness.launch.plan import trainings
+    from harness.plan_commands import assume, show_cost
+
+    assumption = assume(gpu, utilisation)
+    tables, store = _tables(grids, scale, overrides), Store(results, scratch, study or scale)
+    print_plan(make_plan(tables, store))
+    if len(tables) > 1:
+        print_trainings(trainings(tables))
+    show_cost(tables, store, assumption, price, limit, budget)
+
+
+@click.command()
+@grids_argument
+@scale_option
+@study_option
+@set_option
+@results_option
+@scratch_option
+@data_option
+@click.option("--jobs", default=1, show_default=True, type=click.IntRange(min=1),
+              help="Trainings to run at once, one thread each.")  # fmt: skip
+def run(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tuple[str, ...], results: Path,
+        scratch: Path, data: Path, jobs: int) -> None:  # fmt: skip
+    """Run GRIDS on this machine; what is done already is not done again, and what was killed goes on."""
+    from harness.launch.dispatch import follow, lead
+    from harness.place import place_from_torchrun
+
+    place = place_from_torchrun()
+    if place and jobs > 1:
+        raise UserError(f"--jobs {jobs}: torchrun's processes share one training at a time; leave this out")
+    if place and place.rank > 0:
+        follow()
+        return
+    todo, store = _prepare(
+        grids, scale, study, overrides, results, scratch, data, 1 if jobs > 1 else None, place.size if place else None
+    )
+    if not todo:
+        click.echo(f"{store.root}: everything is done already.")
+        if place:
+            lead([], lambda *_: None)  # for the others wait to be told
+        return
+    _run_here(todo, store, jobs, place is not None)
+
+
+@click.command()
+@grids_argument
+@scale_option
+@study_option
+@set_option
+@results_option
+@scratch_option
+@data_option
+@profile_option
+@only_option
+@limit_option
+@dry_run_option
+def submit(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tuple[str, ...], results: Path,
+           scratch: Path, data: Path, profile: str | None, only: str | None, limit: float | None,
+           dry_run: bool) -> None:  # fmt: skip
+    """Send GRIDS to a cluster's queue, one array for each set of equal resources; the nodes must see the folders.
+
+    What waits in the queue or runs already is not sent again, from whichever terminal. The code is copied, so that
+    editing it changes no job that waits.
+
+    \b
+    harness submit grids/table*.yaml --scale cifar10 --profile ours --dry-run
+    harness submit grids/table*.yaml --scale cifar10 --profile ours
+    harness submit grids/table5.yaml --scale cifar10 --profile ours --only eval
+    """
+    from harness.cluster_commands import send, show_texts
+    from harness.launch.job import jobs_for
+    from harness.launch.measurements import measurements
+    from harness.launch.profile import LocalProfile, SlurmProfile, load_profile
+    from harness.launch.submission import check_slurm
+
+    said, layer = load_profile(profile) if profile else (SlurmProfile(), {})
+    folders = (results.absolute(), scratch.absolute(), data.absolute())
+    tables, store = _tables(grids, scale, overrides, layer), Store(*folders[:2], study or scale)
+    if limit is not None:
+        check_limit(tables, store, limit)
+    jobs = jobs_for((run for table in tables for run in table.runs), store, folders[2])
+    places = {path.parent for path in grids}
+    missing = [job for job in jobs if job.missing()]
+    show = show_texts(said, measurements(missing) if only else missing, store, places)
+    if dry_run:
+        click.echo("\n".join(show))
+        return
+    if isinstance(said, SlurmProfile):
+        check_slurm()
+    threads = 1 if isinstance(said, LocalProfile) and said.jobs > 1 else None
+    todo, store = _prepare(grids, scale, study, overrides, *folders, threads, layer=layer)
+    todo = measurements(todo) if only else todo
+    if not todo:
+        click.echo(
+            f"{store.root}: {'nothing that is trained lacks a measurement' if only else 'everything is done already'}."
+        )
+    elif isinstance(said, LocalProfile):
+        _run_here(todo, store, said.jobs)
+    else:
+        send(said, todo, store, places)
+
+
+def _tables(grids: tuple[Path, ...], scale: str, overrides: tuple[str, ...],
+            layer: "Layer | None" = None) -> list["Table"]:  # fmt: skip
+    """Expand grid files, each under a name of its own: a study knows its tables by the names of their files."""
+    from harness.grid import load_table
+
+    named: dict[str, Path] = {}
+    for path in grids:
+        other = named.setdefault(path.stem, path)
+        if other.absolute() != path.absolute():
+            raise UserError(f"{path}: {other} has the same name, and a study would forget one of them; rename it")
+    return [load_table(path, scale, overrides, layer) for path in grids]
+
+
+def _prepare(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tuple[str, ...], results: Path,
+             scratch: Path, data: Path, threads: int | None = None,
+             processes: int | None = None, layer: "Layer | None" = None) -> tuple[list["Job"], Store]:  # fmt: skip
+    """Check everything that can be checked before anything runs or is written; return the jobs that lack something."""
+    from harness.files import check_writable
+    from harness.launch.check import check
+    from harness.launch.job import jobs_for
+
+    tables, store = _tables(grids, scale, overrides, layer), Store(results, scratch, study or scale)
+    for path, table in zip(grids, tables, strict=True):
+        store.check_grid(table.name, path, scale, list(overrides))
+    check_writable("--results", results)
+    check_writable("--scratch", scratch)
+    runs = [run for table in tables for run in table.runs]
+    todo = _would_run([job for job in jobs_for(runs, store, data, threads) if job.missing()])
+    check(todo, processes)
+    for path, table in zip(grids, tables, strict=True):
+        store.record_grid(table.name, path, scale, list(overrides))
+    return todo, store
+
+
+def _run_here(todo: list["Job"], store: Store, jobs: int, lead_others: bool = False) -> None:
+    """Run on this machine, and exit with 1 where something is not done in the end."""
+    from harness.launch.dispatch import lead, needs_workers, run_inline, run_pool
+    from harness.launch.progress import Watch
+
+    with Watch(todo) as watch:
+        if lead_others:
+            lead(todo, watch.tell)
+        elif jobs > 1 or needs_workers(todo):
+            run_pool(todo, jobs, watch.tell)
+        else:
+            run_inline(todo, watch.tell)
+    left = sum(bool(job.missing()) for job in todo)
+    if left:
+        told = f"the reasons: harness status {words_of(store)}"
+        click.echo(f"{left} of {len(todo)} trainings are not done; {told}", err=True)
+        sys.exit(1)
+
+
+def _would_run(jobs: list["Job"]) -> list["Job"]:
+    """Leave out what diverged before, and say so: the same seed would diverge again."""
+    for job in jobs:
+        if job.diverged():
+            error = job.store.run_folder(job.train_id) / "error.json"
+            click.echo(f"{job.train_id} diverged before and is left out; delete {error} to try it again", err=True)
+    return [job for job in jobs if not job.diverged()]
