@@ -4,8 +4,8 @@ The samples are cut into 20 random groups, and each metric is taken again withou
 covers is the metric's mean over sets of as many samples of the same model, against the same reference. FID's bias at
 this number of samples is part of that mean: all replicates have nearly the same, so that it cancels in their spread,
 where the repeated samples of a bootstrap would add to it. By Efron and Stein's inequality (Annals of Statistics 9,
-1981) the estimated variance of any metric is in the mean no smaller than that of as many samples as a replicate has; it
-is larger where a metric is far from a sum over samples, as recall is.
+1981) the estimated variance of any metric is in the mean, to a twentieth, no smaller than that of as many samples as a
+replicate has; it is larger where a metric is far from a sum over samples, as recall is.
 """
 
 import math
