@@ -28,14 +28,14 @@ from harness.grid import Run, Table, load_table
 from harness.launch.plan import study_tables
 from harness.report import collect as collecting
 from harness.report.collect import collect, write
-from harness.report.figures import drawn, picture, value_axis
+from harness.report.figures import drawn, our_look, picture, value_axis
 from harness.report.findings import findings
 from harness.report.page import collect_study, make_report, report
 from harness.report.protocols import SAMPLERS, mixed_sentences, planned_sentences
 from harness.report.readings import FIXED, fixed_readings
 from harness.report.samples import sample_strips
 from harness.report.study import PROCESS_WORDS, facts, heading
-from harness.report.svg import PRINTED
+from harness.report.svg import DRAWN, PRINTED
 from harness.report.tables import Pivot, PivotCell, pivot
 from harness.report.taps import one_run_sentences, tap_note, taps_sentence
 from harness.report.words import better_or_worse, state_words
@@ -602,7 +602,8 @@ def test_ticks_of_a_narrow_range_are_few_different_and_true(tmp_path: Path, valu
     store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3", "smoke")
     write_values(store, table, {"none": {0: values[0]}, "all": {0: values[1]}})
     axes = Figure().add_subplot()
-    value_axis(axes, pivot_of(store, table))
+    with our_look(DRAWN):
+        value_axis(axes, pivot_of(store, table))
     low, high = axes.get_xlim()
     ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
     labels = axes.xaxis.get_major_formatter().format_ticks(ticks)

@@ -73,18 +73,18 @@ def picture(pivot: Pivot) -> Picture | None:
 
 def painted(kind: str, name: str, alt: str, draw: Callable[[], Figure]) -> Picture:
     """Draw a figure with the page's settings and none of the reader's; name: unique on the page."""
-    with _ours(DRAWN):
+    with our_look(DRAWN):
         return Picture(kind, inline_svg(draw(), name, alt, VARIABLES), alt, draw)
 
 
 def pdf_of(draw: Callable[[], Figure]) -> bytes:
     """Return a figure as a PDF of its own: in the colours of print, with its fonts; the same figure, the same bytes."""
-    with _ours(PRINTED):
+    with our_look(PRINTED):
         return standalone_pdf(draw())
 
 
 @contextmanager
-def _ours(colours: Mapping[str, str]) -> Iterator[None]:
+def our_look(colours: Mapping[str, str]) -> Iterator[None]:
     """Draw with the page's settings, none of the reader's, and our names of colours."""
     known = matplotlib.colors.get_named_colors_mapping()
     named = {f"report:{name}": colour for name, colour in colours.items()}
