@@ -34,7 +34,12 @@ def cli() -> None:
 @click.option("--watch", is_flag=True, help="Show it again every few seconds, until all is done.")
 @click.option("--json", "as_json", is_flag=True, help="Everything that is known, as JSON.")
 def status(study: str, results: Path, scratch: Path, watch: bool, as_json: bool) -> None:
-    """Say how each training of STUDY stands, from its folders alone, whichever machine it runs on."""
+    """Say how each training of STUDY stands, from its folders alone, whichever machine it runs on.
+
+    \b
+    harness status digits
+    harness status digits --watch
+    """
     from harness.status_commands import show_status
 
     show_status(Store(results, scratch, study), watch, as_json)
@@ -48,7 +53,11 @@ def status(study: str, results: Path, scratch: Path, watch: bool, as_json: bool)
 @scratch_option
 @reports_option
 def collect(study: str, results: Path, scratch: Path, reports: Path) -> None:
-    """Write STUDY's results as one tidy CSV (and Parquet where pyarrow is installed)."""
+    """Write STUDY's results as one tidy CSV (and Parquet where pyarrow is installed).
+
+    \b
+    harness collect digits
+    """
     from harness.files import check_writable
     from harness.report.page import collect_study
 
@@ -89,7 +98,9 @@ def report(study: str | None, compared: tuple[str, str] | None, watch: bool, pdf
 def keys(start: str, markdown: bool) -> None:
     """List the keys of grid files, scale files and settings that begin with START, with what may stand there.
 
-    For example: harness keys regularizer
+    \b
+    harness keys sampler
+    harness keys regularizer.tau
     """
     from harness import keys as known
     from harness.launch.listing import print_keys

@@ -38,6 +38,10 @@ def measure(samples: Path, reference: str, features: str, weights: Path | None, 
     Gives FID and its extrapolation to infinitely many samples, sFID, KID, CMMD, Inception Score, precision, recall,
     density, coverage, Vendi score, memorisation, and FID and diversity by class where labels are known (arr_1); says
     what is missing and why, and the protocol that all belong to. Under torchrun its processes share the work.
+
+    \b
+    harness measure samples.npz --reference VIRTUAL_imagenet256_labeled.npz
+    harness measure pngs/ --reference cifar10:test
     """
     from harness.engine.distributed import joined
     from harness.files import check_writable, write_json
@@ -75,6 +79,9 @@ def measure_study(study: str, features: str | None, weights: Path | None, result
 
     The same images are drawn again from the weights in --scratch and measured. Where what is known already does not
     come out the same, the measurement is left as it was. Give the command twice at once to use two cores.
+
+    \b
+    harness measure-study digits
     """
     from harness.launch.renew import renew
     from harness.store import Store

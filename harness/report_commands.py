@@ -77,7 +77,11 @@ def _watch(study: str | None, port: int, results: Path, scratch: Path, reports: 
 @scratch_option
 @reports_option
 def bundle(study: str, output: Path | None, results: Path, scratch: Path, reports: Path) -> None:
-    """Pack STUDY into one archive: grids, results, thumbnails and the report. `harness report STUDY.zip` opens it."""
+    """Pack STUDY into one archive: grids, results, thumbnails and the report. `harness report STUDY.zip` opens it.
+
+    \b
+    harness bundle digits --output digits.zip
+    """
     from harness.report.bundle import bundle as pack
 
     store, path = Store(results, scratch, study), output or Path(f"{study}{BUNDLE}")

@@ -72,10 +72,10 @@ def records(folder: Path, study: str) -> dict[str, dict]:
     return {path.parent.name: read_json(path) for path in paths}
 
 
-def write_grid(folder: Path, name: str, learning_rate: float) -> str:
-    """Write a grid of one short training, which no other learning rate shares; return its path."""
+def write_grid(folder: Path, name: str, label_drop: float) -> str:
+    """Write a grid of one short training, which no other share of hidden labels has; return its path."""
     content = yaml.safe_load((folder / "grids" / "convergence.yaml").read_text())
-    content["axes"]["arm"]["baseline"]["optimizer.learning_rate"] = learning_rate
+    content["axes"]["arm"]["baseline"]["label_drop"] = label_drop
     content |= {"table": name, "vary": [{"product": {"epochs": ["20"], "arm": ["baseline"]}}], "paper": []}
     (folder / "grids" / f"{name}.yaml").write_text(yaml.safe_dump(content))
     return f"grids/{name}.yaml"

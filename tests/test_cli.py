@@ -2,11 +2,13 @@
 
 import errno
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from harness import cli
@@ -146,3 +148,25 @@ def test_a_missing_package_is_named(project, harness, monkeypatch):
 def test_help_of_the_installed_command():
     done = subprocess.run([sys.executable, "-m", "harness.cli", "--help"], capture_output=True, text=True, check=True)
     assert {"plan", "run", "submit", "status", "collect", "report", "data"} <= set(done.stdout.split())
+
+
+def leaves(command: click.Command, *path: str) -> dict[tuple[str, ...], click.Command]:
+    """Return every command by the words that call it."""
+    if not isinstance(command, click.Group):
+        return {path: command}
+    return {key: one for name, inner in command.commands.items() for key, one in leaves(inner, *path, name).items()}
+
+
+COMMANDS = leaves(cli.cli)
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_help_has_examples_that_the_command_understands(path):
+    command, words = COMMANDS[path], ("harness", *path)
+    context = click.Context(command)
+    lines = command.get_help(context).splitlines()
+    examples = [shlex.split(line) for line in lines if f"{line} ".startswith(f"  {' '.join(words)} ")]
+    assert examples
+    for line in examples:
+        _, left, _ = command.make_parser(context).parse_args(line[len(words) :])
+        assert not [word for word in left or () if word.startswith("--")]

@@ -37,7 +37,7 @@ def append(log: Path, line: dict[str, float]) -> None:
 def send(folder: Path, study: str, kind: str, *words: str, source: Path = ROOT, **profile: object) -> str:
     """Send one training that will fail in a certain way, and return SLURM's id of its job."""
     name = kind.replace(" ", "-")
-    grid = write_grid(folder, name, 1e-3 + 1e-5 * KINDS.index(kind))
+    grid = write_grid(folder, name, 0.1 + 0.01 * KINDS.index(kind))
     chosen, before = write_profile(folder, name, **profile), records(folder, study)
     harness(folder, "submit", grid, "--scale", "smoke", "--study", study, *chosen, *words, PYTHONPATH=str(source))
     (record,) = [record for id, record in records(folder, study).items() if id not in before]

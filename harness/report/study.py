@@ -141,16 +141,19 @@ def _runs_words(pivots: Sequence[Pivot]) -> str:
 
 
 def command(store: Store, table: Table, seed: int | None = None) -> str:
-    """The command that makes the runs of a table, or those of one seed.
-
-    An absolute path is cut to its end, as it is true on one machine.
-    """
+    """The command that makes the runs of a table, or those of one seed."""
     found = read_json(store.root / "grids" / f"{table.name}.json")
     recorded: Mapping[str, Any] = found if isinstance(found, dict) else {}
     grid = Path(recorded.get("grid", f"grids/{table.name}.yaml"))
-    shown = Path(*grid.parts[-2:]) if grid.is_absolute() else grid
-    words = ["harness", "run", shown.as_posix(), "--scale", table.scale.scale, "--study", store.study]
+    words = ["harness", "run", portable(grid).as_posix(), "--scale", table.scale.scale, "--study", store.study]
     overrides = [word for word in recorded.get("set", []) if seed is None or not word.startswith("seeds=")]
     for override in overrides if seed is None else (*overrides, f"seeds={seed}"):
         words += ["--set", override]
     return shlex.join(words)
+
+
+def portable(grid: Path) -> Path:
+    """Return a grid's path as others have it: one that leads out of the project is cut to its folder and name."""
+    if not grid.is_absolute() and ".." not in grid.parts:
+        return grid
+    return Path(*(part for part in grid.parts[-2:] if part not in ("..", grid.anchor)))

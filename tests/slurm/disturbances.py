@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from real_slurm import CLUSTER, at_once, held, records, slurm, wait_for
@@ -34,12 +35,12 @@ class Chaos:
     def hold(self) -> None:
         """Let what is in the queue wait, so that the grid is not done before everything was done to it."""
         self.waiting = [job.id for job in held(STUDY) if job.state == "PENDING"]
-        slurm("scontrol", "hold", ",".join(self.waiting))
+        quietly("scontrol", "hold", ",".join(self.waiting))
 
     def let_go(self, count: int) -> None:
         """Take some jobs that wait into the queue again."""
         for _ in range(min(count, len(self.waiting))):
-            slurm("scontrol", "release", self.waiting.pop(0))
+            quietly("scontrol", "release", self.waiting.pop(0))
 
     def jobs(self) -> list[Queued]:
         """Return what SLURM holds of the grid, some of it running or about to."""
@@ -78,15 +79,9 @@ class Chaos:
             job = self.victim()
             training, before = self.training(job), ended()
             disturb(job)
-            hit: list[str] = []
-
-            def look(before: Counter[tuple[str, str]] = before, hit: list[str] = hit) -> bool:
-                hit[:] = [id for id, state in (ended() - before).elements() if state == kind]
-                return bool(hit)
-
-            wait_for(look, 20)
-            if hit:
-                self.tell(f"{words}; {kind}: {', '.join(sorted(hit))}", f"{job.id} was at {training}")
+            wait_for(partial(ended_since, before, kind), 20)
+            if hit := ended_since(before, kind):
+                self.tell(f"{words}; {kind}: {', '.join(hit)}", f"{job.id} was at {training}")
                 return
             print(f"{words}: {job.id} had ended by itself; again", flush=True)
         raise AssertionError(f"{words}: hit nothing in twenty attempts")
@@ -125,7 +120,7 @@ class Chaos:
             steps = steps_on(node)
             slurm("kill", "-9", (DAEMONS / f"slurmd-{node}.pid").read_text().strip())
             wait_for(lambda: "down" in slurm("sinfo", "-h", "-n", node, "-o", "%t"), 120)
-            wait_for(lambda: not alive(steps), 60)
+            wait_for(lambda: not alive(steps), 180)
             slurm(str(CLUSTER), "node-on", node)
 
         self.until_hit("slurmd killed", kill, "NODE_FAIL")
@@ -175,6 +170,10 @@ def ended() -> Counter[tuple[str, str]]:
     return Counter(row for row in states if row[1] not in WELL)
 
 
+def ended_since(before: Counter[tuple[str, str]], kind: str) -> list[str]:
+    return sorted(id for id, state in (ended() - before).elements() if state == kind)
+
+
 def node_of(job: Queued) -> str:
     return slurm("squeue", "-h", "-j", job.id, "-o", "%N") or "n1"
 
@@ -192,7 +191,7 @@ def alive(steps: str) -> bool:
 
 
 def quietly(*words: str) -> None:
-    """Tell SLURM what it may refuse, for the job may have ended."""
+    """Tell SLURM what it may refuse, for the job may have ended, or begun."""
     subprocess.run(words, capture_output=True)
 
 
