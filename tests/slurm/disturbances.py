@@ -122,7 +122,8 @@ class Chaos:
             node = node_of(job)
             daemon, steps = (DAEMONS / f"slurmd-{node}.pid").read_text().strip(), alive(steps_on(node))
             quietly("kill", "-9", daemon, *steps)
-            wait_for(lambda: "down" in slurm("sinfo", "-h", "-n", node, "-o", "%t"), 120)
+            # sinfo would call it completing, for nobody is left to say that its jobs are over
+            wait_for(lambda: "State=DOWN" in slurm("scontrol", "show", "node", node), 120)
             slurm(str(CLUSTER), "node-on", node)
 
         self.until_hit("slurmd killed", kill, "NODE_FAIL")
