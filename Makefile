@@ -6,7 +6,7 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 STUDY ?= digits
 PIP = -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test quick lint docs report clean
+.PHONY: demo test quick lint docs screenshots report clean
 
 # The paper's Table 2 on scikit-learn's digits, from nothing to a report.
 demo: $(VENV)/ready
@@ -28,6 +28,10 @@ lint: $(VENV)/ready-test
 docs: $(REPORT_VENV)/ready
 	$(REPORT_VENV)/bin/harness keys --markdown > docs/grid-format.md
 	$(REPORT_VENV)/bin/python -m harness.metrics > docs/metrics.md
+
+# The pictures of the committed report in docs/pictures; needs Debian's chromium and chromium-driver.
+screenshots: $(VENV)/ready-test
+	$(VENV)/bin/python docs/screenshots.py
 
 # Makes a report again from stored results, in an environment without torch.
 report: $(REPORT_VENV)/ready

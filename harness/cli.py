@@ -34,7 +34,12 @@ def cli() -> None:
 @click.option("--watch", is_flag=True, help="Show it again every few seconds, until all is done.")
 @click.option("--json", "as_json", is_flag=True, help="Everything that is known, as JSON.")
 def status(study: str, results: Path, scratch: Path, watch: bool, as_json: bool) -> None:
-    """Say how each training of STUDY stands, from its folders alone, whichever machine it runs on."""
+    """Say how each training of STUDY stands, from its folders alone, whichever machine it runs on.
+
+    \b
+    harness status digits
+    harness status digits --watch
+    """
     from harness.status_commands import show_status
 
     show_status(Store(results, scratch, study), watch, as_json)
@@ -48,7 +53,11 @@ def status(study: str, results: Path, scratch: Path, watch: bool, as_json: bool)
 @scratch_option
 @reports_option
 def collect(study: str, results: Path, scratch: Path, reports: Path) -> None:
-    """Write STUDY's results as one tidy CSV (and Parquet where pyarrow is installed)."""
+    """Write STUDY's results as one tidy CSV (and Parquet where pyarrow is installed).
+
+    \b
+    harness collect digits
+    """
     from harness.files import check_writable
     from harness.report.page import collect_study
 
@@ -61,19 +70,26 @@ def collect(study: str, results: Path, scratch: Path, reports: Path) -> None:
 @click.argument("study", required=False)
 @click.option("--compare", "compared", nargs=2, metavar="A B", help="Set two studies side by side instead.")
 @click.option("--watch", is_flag=True, help="Serve it on this machine's loopback, and take in results as they arrive.")
+@click.option("--pdf", is_flag=True, help="Write each figure as PDF too, beside its SVG.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port for --watch; by default a free one.")
 @results_option
 @scratch_option
 @reports_option
-def report(study: str | None, compared: tuple[str, str] | None, watch: bool, port: int, results: Path, scratch: Path,
-           reports: Path) -> None:  # fmt: skip
+def report(study: str | None, compared: tuple[str, str] | None, watch: bool, pdf: bool, port: int, results: Path,
+           scratch: Path, reports: Path) -> None:  # fmt: skip
     """Write STUDY's report: the paper's tables with our numbers beside the paper's. STUDY may be a bundle, STUDY.zip.
 
-    Beside the page lie its tables as LaTeX, Markdown and CSV, all that it says as report.json, and summary.md.
+    Beside the page lie its tables as LaTeX, Markdown and CSV, its figures as SVG, all that it says as report.json, and
+    summary.md.
+
+    \b
+    harness report digits --pdf
+    harness report digits --watch
+    harness report --compare digits demo
     """
     from harness.report_commands import make_reports
 
-    make_reports(study, compared, port if watch else None, results, scratch, reports)
+    make_reports(study, compared, port if watch else None, pdf, results, scratch, reports)
 
 
 @cli.command()
@@ -82,7 +98,9 @@ def report(study: str | None, compared: tuple[str, str] | None, watch: bool, por
 def keys(start: str, markdown: bool) -> None:
     """List the keys of grid files, scale files and settings that begin with START, with what may stand there.
 
-    For example: harness keys regularizer
+    \b
+    harness keys sampler
+    harness keys regularizer.tau
     """
     from harness import keys as known
     from harness.launch.listing import print_keys

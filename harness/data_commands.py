@@ -16,7 +16,12 @@ def data() -> None:
 @click.argument("name")
 @data_option
 def get(name: str, data: Path) -> None:
-    """Fetch data set NAME where that is possible, check it, and say what to do where it is not."""
+    """Fetch data set NAME where that is possible, check it, and say what to do where it is not.
+
+    \b
+    harness data get digits
+    harness data get inception-v3-compat
+    """
     from harness.engine.fetch import get as fetch
 
     click.echo(fetch(name, data))
@@ -38,6 +43,9 @@ def encode(source: Path, name: str, autoencoder: Path, size: int, keep_images: b
 
     SOURCE is a folder with a folder of images for each class (ImageNet's train/), a data set of Hugging Face's
     save_to_disk, or a folder of parquet files. Killed or stopped, it goes on when the same command is given again.
+
+    \b
+    harness encode /imagenet/train imagenet256 --autoencoder /sd-vae-ft-ema --keep-images
     """
     from rich.progress import Progress
 

@@ -21,7 +21,7 @@ def closest(word: str, legal: Iterable[str]) -> str | None:
 
 
 def nearest(word: str, legal: Iterable[str]) -> str:
-    """Return "; did you mean 'x'?" for the nearest legal word, or the legal words where none is near."""
+    """Return "; did you mean 'x'?" for the nearest legal word, or the legal words where none is near, if any."""
     words = sorted(map(str, legal))
     near = closest(str(word), words)
-    return f"; did you mean '{near}'?" if near else f"; legal: {', '.join(words)}"
+    return f"; did you mean '{near}'?" if near else f"; legal: {', '.join(words)}" if words else ""

@@ -76,9 +76,18 @@ class Table:
     def name_in_words(self) -> str:
         """Return "Table 2", "Figure 4", or the title where the paper has no such table."""
         said = self.file.table
-        if said[:1].isdigit():
-            return f"Table {said}"
-        return said.capitalize() if said.startswith("figure ") else self.file.title
+        if not self.is_paper:
+            return self.file.title
+        return f"Table {said}" if said[:1].isdigit() else said.capitalize()
+
+    @property
+    def is_paper(self) -> bool:
+        """Tell whether the paper has this table."""
+        return self.file.table[:1].isdigit() or self.file.table.startswith("figure ")
+
+    def is_ours(self, cell: Cell) -> bool:
+        """Tell whether the paper has no such cell: the table, or a label of it, is ours."""
+        return not self.is_paper or any(label in self.file.ours.get(axis, ()) for axis, label in cell.at)
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -177,6 +186,7 @@ def load_table(path: Path, scale: str, overrides: Sequence[str] = (), cluster: L
             _refuse_lying_labels(row, commanded, at)
             layers = (cluster or {}) | _layers(preset, table_layer, chosen, row, commanded)
             cells.append(_cell(path.stem, document.where(("base",)), layers, at, vary.aside, chosen.scale, seeds))
+    _refuse_changed_places(path, chosen.scale, {cell.settings.epochs for cell in cells})
     return Table(path.stem, file, chosen.scale, tuple(cells), seeds)
 
 
@@ -218,6 +228,17 @@ def _refuse_lying_labels(row: Layer, commanded: Layer, at: At) -> None:
             raise UserError(
                 f"{commanded[key].where}: the row {words(at)} says {key} = {row[key].value} at {row[key].where}, "
                 f"and its label would lie; change the grid file, or leave this key out"
+            )
+
+
+def _refuse_changed_places(path: Path, scale: Scale, lengths: set[int]) -> None:
+    """A length without a stand-in stands for itself, and may not outlast a longer one that has a shorter stand-in."""
+    for shorter, longer in itertools.pairwise(sorted(lengths)):
+        if scale.steps(shorter) >= scale.steps(longer):
+            raise UserError(
+                f"{path}: epochs: at scale {scale.scale} {shorter} epochs take {scale.steps(shorter):,} steps, and the "
+                f"longer {longer} take {scale.steps(longer):,}; say what stands for {shorter} under epochs in "
+                f"scales/{scale.scale}.yaml"
             )
 
 

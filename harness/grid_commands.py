@@ -41,6 +41,10 @@ def plan(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tupl
     """List every run of GRIDS: why it would run, that it is done, or which other table shares it; then what it costs.
 
     Of several grids, each distinct training is listed once, with the tables that share it.
+
+    \b
+    harness plan grids/table2.yaml --scale digits
+    harness plan grids/*.yaml --scale imagenet256 --gpu A100 --fit 500
     """
     from harness.launch.listing import print_plan, print_trainings
     from harness.launch.plan import plan as make_plan
@@ -67,7 +71,12 @@ def plan(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tupl
               help="Trainings to run at once, one thread each.")  # fmt: skip
 def run(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tuple[str, ...], results: Path,
         scratch: Path, data: Path, jobs: int) -> None:  # fmt: skip
-    """Run GRIDS on this machine; what is done already is not done again, and what was killed goes on."""
+    """Run GRIDS on this machine; what is done already is not done again, and what was killed goes on.
+
+    \b
+    harness run grids/table2.yaml --scale smoke
+    harness run grids/table2.yaml --scale digits --study mine --set 'seeds=[0,1,2,3,4]' --jobs 2
+    """
     from harness.launch.dispatch import follow, lead
     from harness.place import place_from_torchrun
 
@@ -148,8 +157,14 @@ def submit(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tu
 
 def _tables(grids: tuple[Path, ...], scale: str, overrides: tuple[str, ...],
             layer: "Layer | None" = None) -> list["Table"]:  # fmt: skip
+    """Expand grid files, each under a name of its own: a study knows its tables by the names of their files."""
     from harness.grid import load_table
 
+    named: dict[str, Path] = {}
+    for path in grids:
+        other = named.setdefault(path.stem, path)
+        if other.absolute() != path.absolute():
+            raise UserError(f"{path}: {other} has the same name, and a study would forget one of them; rename it")
     return [load_table(path, scale, overrides, layer) for path in grids]
 
 

@@ -90,6 +90,7 @@ class GridFile(Frozen):
         min_length=1, description="blocks of cells; exactly one of product, zip, row in each"
     )
     paper: tuple[PaperValue, ...] = Field((), description="the paper's numbers; a cell without one says so")
+    ours: dict[str, tuple[Label, ...]] = Field({}, description="axis → labels that the paper has not; cells say so")
     paper_text: str = Field("", description="what the paper says of the table in words; only what has a source")
     seeds: Seeds = Field((0,), description="every cell is trained once with each; a scale's own seeds go before")
 
@@ -145,6 +146,7 @@ def _check_axes(file: GridFile, document: Document) -> None:
     for index, vary in enumerate(file.vary):
         _check_vary(file, document, index, vary)
     _check_labels(file, document, ("baseline",), {axis: (label,) for axis, label in file.baseline.items()})
+    _check_labels(file, document, ("ours",), file.ours)
     for index, value in enumerate(file.paper):
         at = {axis: (label,) for axis, label in value.at.items()}
         _check_labels(file, document, ("paper", index, "at"), at, whole=True)

@@ -24,18 +24,24 @@ FILE = click.Path(path_type=Path)
 @click.option("--json", "out", type=FILE, help="Write numbers and protocol there as well.")
 @click.option("--statistics", type=FILE, help="Write the samples' statistics there, an .npz for a later --reference.")
 @click.option("--nearest", type=FILE, help="Write a PNG there: the samples nearest to reference images, above these.")
+@click.option("--intervals", is_flag=True,
+              help="Say how far each number would move with other samples; 20 times the metrics' work.")  # fmt: skip
 @click.option("--batch", default=64, show_default=True, type=click.IntRange(min=1), help="Images at once.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="By default the GPU where there is one.")
 @data_option
 @scratch_option
 def measure(samples: Path, reference: str, features: str, weights: Path | None, out: Path | None,
-            statistics: Path | None, nearest: Path | None, batch: int, device: str | None, data: Path,
+            statistics: Path | None, nearest: Path | None, intervals: bool, batch: int, device: str | None, data: Path,
             scratch: Path) -> None:  # fmt: skip
     """Measure SAMPLES, an .npz of images (arr_0, uint8 N×H×W×3) or a folder of PNGs, against a reference.
 
     Gives FID and its extrapolation to infinitely many samples, sFID, KID, CMMD, Inception Score, precision, recall,
     density, coverage, Vendi score, memorisation, and FID and diversity by class where labels are known (arr_1); says
     what is missing and why, and the protocol that all belong to. Under torchrun its processes share the work.
+
+    \b
+    harness measure samples.npz --reference VIRTUAL_imagenet256_labeled.npz
+    harness measure pngs/ --reference cifar10:test
     """
     from harness.engine.distributed import joined
     from harness.files import check_writable, write_json
@@ -47,7 +53,7 @@ def measure(samples: Path, reference: str, features: str, weights: Path | None, 
         if path is not None:
             check_writable(flag, path.parent)
     with joined() as world:
-        request = Request(samples, reference, features, weights, batch, device, data, scratch / ".cache")
+        request = Request(samples, reference, features, weights, batch, device, data, scratch / ".cache", intervals)
         result, found = measure_files(request, world)
         if world.rank > 0:
             return
@@ -73,6 +79,9 @@ def measure_study(study: str, features: str | None, weights: Path | None, result
 
     The same images are drawn again from the weights in --scratch and measured. Where what is known already does not
     come out the same, the measurement is left as it was. Give the command twice at once to use two cores.
+
+    \b
+    harness measure-study digits
     """
     from harness.launch.renew import renew
     from harness.store import Store
@@ -87,7 +96,7 @@ def _print(result: dict[str, Any], request: "Request") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from harness.metrics import ARROWS, DEFINITIONS, base, spread_of, title_of
+    from harness.metrics import ARROWS, DEFINITIONS, base, title_of
 
     table = Table("metric", "value", "how", title=f"{request.samples.name} against {result['protocol']['reference']}")
     told = {base(name): name for name in (*result["metrics"], *result["unavailable"])}
@@ -97,11 +106,24 @@ def _print(result: dict[str, Any], request: "Request") -> None:
         if value is None:
             table.add_row(title, "not available", result["unavailable"][name])
             continue
-        spread = result["metrics"].get(spread_of(name))
-        table.add_row(title, f"{value:.6g}" + (f" ± {spread:.2g}" if spread is not None else ""), said.definition)
+        table.add_row(title, f"{value:.6g}{_among(result, name)}", said.definition)
     console = Console()
     console.print(table)
     console.print(sentence(result["protocol"]), highlight=False)
+    if made := result.get("intervals"):
+        without = "".join(f" None of {title_of(name)}: {why}." for name, why in made["unavailable"].items())
+        console.print(f"Intervals: {made['level']:.0%}, {made['method']}.{without}", highlight=False)
+
+
+def _among(result: dict[str, Any], name: str) -> str:
+    """Return what stands behind a number: its interval, else its spread, else nothing."""
+    from harness.metrics import spread_of
+
+    interval = result.get("intervals", {}).get("found", {}).get(name)
+    if interval:
+        return f" [{interval[0]:.6g}, {interval[1]:.6g}]"
+    spread = result["metrics"].get(spread_of(name))
+    return "" if spread is None else f" ± {spread:.2g}"
 
 
 def sentence(protocol: dict[str, Any]) -> str:

@@ -41,6 +41,9 @@ def probe(study: str, only: str | None, results: Path, scratch: Path, data: Path
 
     Nothing is trained. Each checkpoint that a measurement of the study was made of is probed once, and what was probed
     in the same way is not probed again; results/STUDY/RUN/probe-STEP.json holds numbers and protocol.
+
+    \b
+    harness probe digits
     """
     from harness.engine.distributed import device
     from harness.measure.probe import probe as probe_weights

@@ -13,11 +13,17 @@ BUNDLE = ".zip"
 
 
 def make_reports(
-    study: str | None, compared: tuple[str, str] | None, port: int | None, results: Path, scratch: Path, reports: Path
+    study: str | None,
+    compared: tuple[str, str] | None,
+    port: int | None,
+    pdf: bool,
+    results: Path,
+    scratch: Path,
+    reports: Path,
 ) -> None:
     """Write the report of a study or of a bundle, or the comparison of two studies, and say where it is.
 
-    port: serve the study's report there while it runs, 0 for a free one; None writes it once.
+    port: serve the study's report there while it runs, 0 for a free one; None writes it once. pdf: figures as PDF too.
 
     Raises:
         UserError: neither or both are asked for, or what `report`, `report_bundle` and `compare` refuse.
@@ -26,17 +32,21 @@ def make_reports(
         found = "both" if study else "neither"
         raise UserError(f"harness report: STUDY or --compare A B is expected, found {found}; name one of the two")
     check_writable("--reports", reports)
+    if pdf and (compared or port is not None):
+        raise UserError(
+            "harness report --pdf: it goes with a report that is written once; leave out --watch or --compare"
+        )
     if port is not None:
         _watch(study, port, results, scratch, reports)
         return
     if study is not None and study.endswith(BUNDLE):
         from harness.report.bundle import report_bundle
 
-        path = report_bundle(Path(study), reports)
+        path = report_bundle(Path(study), reports, pdf)
     elif study is not None:
         from harness.report.page import report
 
-        path = report(Store(results, scratch, study), reports)
+        path = report(Store(results, scratch, study), reports, pdf)
     else:
         assert compared
         path = _compare(Store(results, scratch, compared[0]), Store(results, scratch, compared[1]), reports)
@@ -67,7 +77,11 @@ def _watch(study: str | None, port: int, results: Path, scratch: Path, reports: 
 @scratch_option
 @reports_option
 def bundle(study: str, output: Path | None, results: Path, scratch: Path, reports: Path) -> None:
-    """Pack STUDY into one archive: grids, results, thumbnails and the report. `harness report STUDY.zip` opens it."""
+    """Pack STUDY into one archive: grids, results, thumbnails and the report. `harness report STUDY.zip` opens it.
+
+    \b
+    harness bundle digits --output digits.zip
+    """
     from harness.report.bundle import bundle as pack
 
     store, path = Store(results, scratch, study), output or Path(f"{study}{BUNDLE}")

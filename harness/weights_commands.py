@@ -28,7 +28,11 @@ def weights() -> None:
 @click.option("--scale", default="imagenet256", show_default=True, help="Scale that says what model names stand for.")
 @click.option("--scales", type=FOLDER, default="grids/scales", show_default=True, help="Folder of the scale files.")
 def import_(file: Path, name: str, model: str | None, scale: str, scales: Path) -> None:
-    """Check FILE, a checkpoint of the public DiT, SiT, DispLoss or MeanFlow code, and keep its weights."""
+    """Check FILE, a checkpoint of the public DiT, SiT, DispLoss or MeanFlow code, and keep its weights.
+
+    \b
+    harness weights import SiT-XL-2-256x256.pt --name sit-xl --model SiT-XL/2
+    """
     from harness.grid import load_scale, model_specs
     from harness.imported import folder
 
@@ -52,7 +56,12 @@ def import_(file: Path, name: str, model: str | None, scale: str, scales: Path) 
 @results_option
 @scratch_option
 def export(source: str, out: Path, layout: str, step: int | None, results: Path, scratch: Path) -> None:
-    """Write SOURCE, a name of imported weights or STUDY/TRAINING, as OUT."""
+    """Write SOURCE, a name of imported weights or STUDY/TRAINING, as OUT.
+
+    \b
+    harness weights export sit-xl SiT-XL-2.pt
+    harness weights export digits/1a2b3c4d5e6f ours.pt
+    """
     from harness.engine import weights as engine
     from harness.engine.diffusers_folder import FREQUENCIES_NOTE, export_diffusers
 
@@ -67,7 +76,11 @@ def export(source: str, out: Path, layout: str, step: int | None, results: Path,
 
 @weights.command(name="list")
 def list_() -> None:
-    """List the imported weights."""
+    """List the imported weights.
+
+    \b
+    harness weights list
+    """
     from harness.imported import describe, folder, names
 
     for name in names(folder()):

@@ -10,8 +10,10 @@ import pytest
 import synthetic_study as synthetic
 from click.testing import CliRunner
 
+from harness import imported
 from harness.cli import cli
 from harness.errors import UserError
+from harness.report import bundle as bundling
 from harness.report.bundle import bundle, report_bundle, unpack
 from harness.store import Store
 
@@ -59,15 +61,29 @@ def test_a_bundle_opens_elsewhere_to_the_same_report(
     assert files(Path("reports/synthetic")) == made_here
 
 
-def test_grids_from_any_folder_are_packed_with_their_records(project: Store, tmp_path: Path) -> None:
+def test_grids_from_any_folder_are_packed_and_open_to_the_same_report(project: Store, tmp_path: Path) -> None:
     Path("grids").rename(tmp_path / "kept elsewhere")
     for name in NAMES:
         project.record_grid(name, tmp_path / "kept elsewhere" / f"{name}.yaml", "digits", [])
     path = bundle(project, Path("reports"), tmp_path / "study.zip")
     with zipfile.ZipFile(path) as archive:
-        assert json.loads(archive.read("results/synthetic/grids/table2.json"))["grid"] == "grids/table2.yaml"
-        assert {"grids/table2.yaml", "grids/scales/digits.yaml", "grids/presets/paper.yaml"} < set(archive.namelist())
-    assert report_bundle(path, tmp_path / "reports").is_file()
+        record = json.loads(archive.read("results/synthetic/grids/table2.json"))
+        names = {f"kept elsewhere/{name}" for name in ("table2.yaml", "scales/digits.yaml", "presets/paper.yaml")}
+        assert names < set(archive.namelist())
+    assert record["grid"] == "kept elsewhere/table2.yaml"
+    report_bundle(path, tmp_path / "reports")
+    assert files(tmp_path / "reports" / "synthetic") == files(Path("reports/synthetic"))
+
+
+def test_a_bundle_is_opened_with_its_own_imported_weights(
+    project: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, asked = bundle(project, Path("reports"), tmp_path / "study.zip"), []
+    monkeypatch.setenv("HARNESS_WEIGHTS", "/nowhere")
+    monkeypatch.setattr(bundling, "make_report", lambda *_: asked.append(imported.folder()))
+    report_bundle(path, tmp_path / "reports")
+    assert asked == [Path("weights")]
+    assert imported.folder() == Path("/nowhere")
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,13 @@
 
 import errno
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from harness import cli
@@ -118,6 +120,15 @@ def test_an_unwritable_report_folder_is_one_line(project, harness):
     assert err.startswith("--reports taken/reports: cannot write in")
 
 
+def test_two_grids_of_one_name_are_refused(project, harness):
+    shutil.copytree("grids", "mine")
+    before = files(project)
+    code, _, err = harness("run", "grids/table2.yaml", "mine/table2.yaml", "--scale", "smoke")
+    assert (code, files(project)) == (2, before)
+    assert err.startswith("mine/table2.yaml: grids/table2.yaml has the same name")
+    assert harness("plan", "grids/table3.yaml", "grids/table3.yaml", "--scale", "smoke")[0] == 0
+
+
 def test_a_file_that_the_disk_refuses_is_one_line(project, harness, monkeypatch):
     def refuse(*_):
         raise PermissionError(errno.EACCES, "Permission denied", "results/smoke/env.json")
@@ -137,3 +148,25 @@ def test_a_missing_package_is_named(project, harness, monkeypatch):
 def test_help_of_the_installed_command():
     done = subprocess.run([sys.executable, "-m", "harness.cli", "--help"], capture_output=True, text=True, check=True)
     assert {"plan", "run", "submit", "status", "collect", "report", "data"} <= set(done.stdout.split())
+
+
+def leaves(command: click.Command, *path: str) -> dict[tuple[str, ...], click.Command]:
+    """Return every command by the words that call it."""
+    if not isinstance(command, click.Group):
+        return {path: command}
+    return {key: one for name, inner in command.commands.items() for key, one in leaves(inner, *path, name).items()}
+
+
+COMMANDS = leaves(cli.cli)
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_help_has_examples_that_the_command_understands(path):
+    command, words = COMMANDS[path], ("harness", *path)
+    context = click.Context(command)
+    lines = command.get_help(context).splitlines()
+    examples = [shlex.split(line) for line in lines if f"{line} ".startswith(f"  {' '.join(words)} ")]
+    assert examples
+    for line in examples:
+        _, left, _ = command.make_parser(context).parse_args(line[len(words) :])
+        assert not [word for word in left or () if word.startswith("--")]

@@ -9,6 +9,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from safetensors import SafetensorError
+from synthetic_study import full_study, new_store, table_of
 
 from harness.cli import cli
 from harness.errors import Diverged, UserError
@@ -18,7 +19,7 @@ from harness.launch.condition import Answer, _condition
 from harness.launch.failures import CAUSES, ENDS, class_of, remedy
 from harness.launch.heart import Heart
 from harness.launch.job import jobs_for
-from harness.launch.output import failures
+from harness.launch.output import describe, failures
 from harness.launch.queue import Queued
 from harness.launch.submission import Submission, write_submission
 from harness.launch.worker import WorkerError
@@ -189,3 +190,13 @@ def test_a_retry_that_says_too_little_or_too_much_is_refused(words, said):
     result = CliRunner().invoke(cli, ["retry", "study", *words])
     assert isinstance(result.exception, UserError)
     assert said in str(result.exception)
+
+
+def test_a_damaged_measurement_is_shown_as_such(tmp_path):
+    store, table = new_store(tmp_path), table_of("table3")
+    full_study(store, [table])
+    run = table.runs[0]
+    store.eval_path(run.train_id, run.eval_id).write_text('{"spec": {"st', encoding="utf-8")
+    text = describe(store, run.train_id)
+    assert f"{run.eval_id}.json\ndamaged; delete it" in text
+    assert f"--study {store.study}" in text.split("command\n")[1]

@@ -270,6 +270,14 @@ def _orthogonal_features(n):
     return ((2 * math.pi * k * i / n).cos() + (2 * math.pi * k * i / n).sin()).T
 
 
+@pytest.mark.parametrize("n", [16, 32, 64])
+def test_gaussians_of_many_dimensions_are_all_as_far_apart(n):
+    """D(z_i, z_j) → 2 off the diagonal and 0 on it: log(1/N + (1 − 1/N) e^(−2/τ)), lower the larger the group."""
+    z = torch.randn(n, 200_000, generator=torch.Generator().manual_seed(n))
+    expected = math.log(1 / n + (1 - 1 / n) * math.exp(-2 / 0.8))
+    assert disperse(z, Potential("infonce-l2", tau=0.8)).item() == pytest.approx(expected, abs=5e-3)
+
+
 def test_a_group_of_one_is_refused():
     for loss in TABLE_1:
         with pytest.raises(AssertionError, match="two samples"):

@@ -97,6 +97,23 @@ def test_a_folder_and_an_npz_of_the_same_images_give_the_same_numbers(project, c
     assert from_folder["unavailable"] == {"class_fid": unknown, "class_diversity": unknown}
 
 
+def test_intervals_are_beside_the_numbers_and_change_none(project, call):
+    _, without, _ = call("samples.npz", "--reference", "real.npz")
+    code, found, said = call("samples.npz", "--reference", "real.npz", "--intervals")
+    assert code == 0
+    made = found.pop("intervals")
+    assert found == without
+    assert {*made["found"], *made["unavailable"], "kid_std", "inception_score_std"} == found["metrics"].keys()
+    assert all(low <= found["metrics"][name] <= high for name, (low, high) in made["found"].items())
+    assert f"[{made['found']['fid'][0]:.6g}, " in said
+    assert "None of sFID: of the spatial features sums alone are kept." in " ".join(said.split())
+    np.savez("alone.npz", pictures(50, 1), np.arange(50))  # no class has a covariance
+    _, alone, _ = call("alone.npz", "--reference", "real.npz", "--intervals")
+    assert alone["intervals"]["found"]["fid"] == made["found"]["fid"]
+    np.savez("few.npz", pictures(39))
+    one_line(call("few.npz", "--reference", "real.npz", "--intervals"), "39 samples; 20 groups need at least 40")
+
+
 @pytest.mark.parametrize("batch", [1, 7])
 def test_the_batch_size_changes_nothing(project, call, batch):
     _, whole, _ = call("samples.npz", "--reference", "real.npz", "--scratch", "a")

@@ -78,6 +78,8 @@ def test_moments_stream_and_merge_far_from_the_origin() -> None:
     for part in parts[1:]:
         parts[0].merge(part)
     parts[0].merge(Moments())
+    assert parts[1].statistics().count == 30  # the others are left as they were
+    np.testing.assert_allclose(parts[1].statistics().covariance, np.cov(x[:30].T), rtol=1e-8)
     for moments in (whole, parts[0]):
         found = moments.statistics()
         assert found.count == 100
@@ -106,7 +108,6 @@ def test_neighbourhoods_are_those_of_double_loops() -> None:
 
 
 def test_known_answers_of_constructed_sets() -> None:
-    rng = np.random.default_rng(1)
     rng = np.random.default_rng(1)
     wide = rng.normal(size=(600, 4))
 

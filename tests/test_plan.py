@@ -1,6 +1,7 @@
 """The plan of many tables: each distinct training once, with the tables that share it; lengths and their stand-ins."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -126,3 +127,12 @@ def test_stand_ins_that_change_places_are_refused(tmp_path):
     (folder / "scales" / "digits.yaml").write_text(text.replace("800: 160", "800: 120"))
     with pytest.raises(UserError, match=r"digits\.yaml:\d+: epochs: a longer training needs a longer stand-in, found"):
         load_table(folder / "table5.yaml", "digits")
+
+
+def test_a_length_without_a_stand_in_may_not_outlast_a_longer_one(tmp_path):
+    shutil.copytree(ROOT / "grids", tmp_path / "grids")
+    grid = tmp_path / "grids" / "table5.yaml"
+    grid.write_text(grid.read_text().replace('"80": {epochs: 80}', '"80": {epochs: 400}'))
+    with pytest.raises(UserError, match="at scale digits 400 epochs take 3,200 steps, and the longer 800 take 1,280; "):
+        load_table(grid, "digits")
+    assert load_table(grid, "imagenet256").runs[0].evaluation.step == 2_000_000

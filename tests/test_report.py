@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -17,21 +18,24 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 import synthetic_study as synthetic
+from click.testing import CliRunner
 from matplotlib.figure import Figure
 from PIL import Image
 
+from harness.cli import cli
 from harness.errors import UserError
 from harness.grid import Run, Table, load_table
 from harness.launch.plan import study_tables
 from harness.report import collect as collecting
 from harness.report.collect import collect, write
-from harness.report.figures import drawn, picture, value_axis
+from harness.report.figures import drawn, our_look, picture, value_axis
 from harness.report.findings import findings
 from harness.report.page import collect_study, make_report, report
 from harness.report.protocols import SAMPLERS, mixed_sentences, planned_sentences
 from harness.report.readings import FIXED, fixed_readings
 from harness.report.samples import sample_strips
 from harness.report.study import PROCESS_WORDS, facts, heading
+from harness.report.svg import DRAWN, PRINTED
 from harness.report.tables import Pivot, PivotCell, pivot
 from harness.report.taps import one_run_sentences, tap_note, taps_sentence
 from harness.report.words import better_or_worse, state_words
@@ -138,7 +142,7 @@ def test_the_best_cell_follows_the_direction_of_the_metric(tmp_path: Path) -> No
         patch.setattr(collecting, "METRICS", upwards)
         laid_out = pivot_of(store, table)
         assert [cell.row for cell in laid_out.cells if cell.is_best] == ["1 of 12"]
-        assert findings(laid_out)[0] == "Above our baseline: one of two cells."
+        assert findings(laid_out)[0] == "Better than our baseline: one of two cells."
 
 
 def test_findings_follow_the_numbers(tmp_path: Path) -> None:
@@ -151,7 +155,7 @@ def test_findings_follow_the_numbers(tmp_path: Path) -> None:
     }
     write_values(store, table, values)
     sentences = findings(pivot_of(store, table))
-    assert sentences[0] == "Below our baseline: two of three cells."
+    assert sentences[0] == "Better than our baseline: two of three cells."
     assert sentences[1].replace("\u202f", " ") == "Best is “block all” (−20.0 %)."
     excludes = "The 95% interval of the change excludes zero in two of three"
     assert sentences[2] == f"{excludes}, and after Holm’s correction over the table in two of three."
@@ -200,8 +204,20 @@ def test_what_the_paper_does_not_publish_is_said(full_page: Page) -> None:
     table4 = synthetic.table_of("table4")
     unpublished = sum(table4.paper(cell) is None for cell in table4.cells)
     assert unpublished == 11
-    convergence = 6  # epochs 0, 20 and 40, two arms
-    assert full_page.text.count("not available to us") == unpublished + convergence
+    assert full_page.text.count("not available to us") == unpublished
+    assert full_page.text.count("not in the paper") == 6  # of the convergence: epochs 0, 20 and 40, two arms
+
+
+def test_a_row_of_ours_is_not_said_to_be_the_papers(tmp_path: Path) -> None:
+    shutil.copytree(synthetic.GRIDS, tmp_path / "grids")
+    grid = tmp_path / "grids" / "table3.yaml"
+    text = grid.read_text(encoding="utf-8")
+    grid.write_text(f"{text}\nours: {{block: [all]}}\n", encoding="utf-8")
+    table = load_table(grid, "digits")
+    assert [table.is_ours(cell) for cell in table.cells] == [False] * 5 + [True]
+    grid.write_text(f"{text}\nours: {{block: [al]}}\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"ours\.block: .*did you mean 'all'"):
+        load_table(grid, "digits")
 
 
 def test_a_study_that_never_ran_is_a_page_of_gaps(tmp_path: Path) -> None:
@@ -460,7 +476,7 @@ def test_a_scale_that_means_nothing_says_so(tmp_path: Path) -> None:
     synthetic.full_study(store, [table])
     page = Page(make_report(store, [table], tmp_path / "page").read_text(encoding="utf-8"))
     assert "These numbers mean nothing." in page.text
-    assert "Below our baseline" not in page.text
+    assert "Better than our baseline" not in page.text
     assert "One seed, and so no spread." in page.text
 
 
@@ -586,7 +602,8 @@ def test_ticks_of_a_narrow_range_are_few_different_and_true(tmp_path: Path, valu
     store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3", "smoke")
     write_values(store, table, {"none": {0: values[0]}, "all": {0: values[1]}})
     axes = Figure().add_subplot()
-    value_axis(axes, pivot_of(store, table))
+    with our_look(DRAWN):
+        value_axis(axes, pivot_of(store, table))
     low, high = axes.get_xlim()
     ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
     labels = axes.xaxis.get_major_formatter().format_ticks(ticks)
@@ -733,6 +750,28 @@ def test_the_report_has_equal_bytes_in_any_process_and_folder_and_needs_no_torch
     assert [heading.partition(".")[0] for heading in headings[2:7]] == [
         "Table 1", "Table 2", "Table 3", "Table 4", "FID over training",
     ]  # fmt: skip
+
+
+def test_figures_as_pdf_are_in_the_colours_of_print_and_go_when_they_are_not_asked_for(tmp_path: Path) -> None:
+    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table2")
+    synthetic.full_study(store, [table])
+    path, pdf = tmp_path / "page" / "index.html", tmp_path / "page" / "figures" / "table2.pdf"
+    make_report(store, [table], path.parent, pdf=True)
+    content, page = pdf.read_bytes(), path.read_bytes()
+    assert content.startswith(b"%PDF")
+    assert b"/CIDFontType2" in content
+    assert b"CreationDate" not in content
+    streams = re.findall(rb"FlateDecode[^\n]*\nstream\n(.*?)\nendstream", content, re.DOTALL)
+    drawn_in = b"".join(zlib.decompress(part) for part in streams)
+    blue = " ".join(f"{value / 255:.10f}".rstrip("0") for value in bytes.fromhex(PRINTED["arm-1"][1:]))
+    assert f"{blue} rg".encode() in drawn_in
+    make_report(store, [table], path.parent, pdf=True)
+    assert pdf.read_bytes() == content
+    make_report(store, [table], path.parent)
+    assert not pdf.exists()
+    assert path.read_bytes() == page
+    asked = CliRunner().invoke(cli, ["report", "synthetic", "--pdf", "--watch"])
+    assert isinstance(asked.exception, UserError)
 
 
 def test_figures_beside_the_page_stand_alone(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The report in a real browser: no error on its console, and no request that leaves the file."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -135,11 +136,19 @@ def focused(browser: Any) -> str:
     return browser.execute_script("return document.activeElement.textContent")
 
 
+def until(browser: Any, holds: Callable[[], object]) -> None:
+    """Wait until something holds; fail where it does not."""
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    WebDriverWait(browser, 10).until(lambda _: holds())
+
+
 def test_by_keyboard_a_cell_opens_its_runs_and_a_run_its_training_and_back_again(browser: Any, page: Path) -> None:
     open_page(browser, page)
     everything = shown_runs(browser)
     link = browser.find_element("css selector", "#table-table2 tbody tr:nth-child(2) td:nth-child(4) .behind")
     link.send_keys(ENTER)
+    until(browser, lambda: len(shown_runs(browser)) == 2)  # a page follows its address a moment later
     assert [(run[0], run[1], run[2]) for run in shown_runs(browser)] == [
         ("Table 2", "InfoNCE, ℓ2 · dispersive", "0"), ("Table 2", "InfoNCE, ℓ2 · dispersive", "1"),
     ]  # fmt: skip
@@ -147,6 +156,7 @@ def test_by_keyboard_a_cell_opens_its_runs_and_a_run_its_training_and_back_again
     run = browser.switch_to.active_element
     assert run.tag_name == "a"
     run.send_keys(ENTER)
+    until(browser, lambda: visible(browser, ".training"))
     (training,) = visible(browser, ".training")
     name = training.partition(",")[0]
     assert name == f"Training {run.text}"
@@ -165,11 +175,11 @@ def test_by_keyboard_a_cell_opens_its_runs_and_a_run_its_training_and_back_again
     assert '"loss": "infonce-l2"' in training
     assert '"method": "heun"' in training
     browser.back()
-    assert visible(browser, ".training") == []
+    until(browser, lambda: not visible(browser, ".training"))
     assert len(shown_runs(browser)) == 2
     assert browser.switch_to.active_element == run
     browser.back()
-    assert shown_runs(browser) == everything
+    until(browser, lambda: shown_runs(browser) == everything)
     assert browser.switch_to.active_element == link
 
 

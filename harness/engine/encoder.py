@@ -24,6 +24,8 @@ from harness.files import sha256_of
 from harness.settings import OWN_ENCODER, OwnEncoder
 from harness.spec import Alignment, TrainSpec
 
+# What timm raises where weights are another model's, damaged, or not to be had.
+UNLOADABLE = (OSError, RuntimeError, ValueError, KeyError, SafetensorError, pickle.UnpicklingError, EOFError)
 FOLDER = "encoders"  # of the data folder: files of weights, known by their sha256
 
 
@@ -144,7 +146,7 @@ def _create(said: Alignment, path: Path | None) -> Any:
     options: dict[str, Any] = {"img_size": said.side} if said.side and cfg and cfg.fixed_input_size else {}
     try:
         network: Any = timm.create_model(said.encoder, pretrained=True, pretrained_cfg_overlay=overlay, **options)
-    except (OSError, RuntimeError, ValueError, KeyError, SafetensorError, pickle.UnpicklingError, EOFError) as error:
+    except UNLOADABLE as error:
         reason = " ".join(str(error).split())[:200]
         if path:
             raise UserError(f"{path}: not weights of {said.encoder}: {reason}") from None

@@ -73,8 +73,11 @@ def describe(store: Store, train_id: str) -> str:
         if content is not None:
             parts.append(f"{name}\n{json.dumps(content, indent=1, ensure_ascii=False)}")
     for path in sorted((folder / "evals").glob("*.json")):
-        content = read_json(path) or {}
-        parts.append(f"{path.name}, step {content['spec']['step']}\n{json.dumps(content['metrics'], indent=1)}")
+        content = read_json(path)
+        try:
+            parts.append(f"{path.name}, step {content['spec']['step']}\n{json.dumps(content['metrics'], indent=1)}")
+        except (TypeError, KeyError):
+            parts.append(f"{path.name}\ndamaged; delete it, and 'harness run' measures again")
     files = [path for root in (folder, scratch) for path in sorted(root.rglob("*")) if path.is_file()]
     parts.append("files\n" + "\n".join(f"{path.stat().st_size:>12,} {path}" for path in files))
     commands = [f"harness run {words} --study {store.study}" for words in grid_words(store, train_id, but=())]

@@ -12,6 +12,7 @@ from harness.errors import UserError
 from harness.measure.compare import compare
 from harness.measure.features import Extractor, Features, extract, extractor
 from harness.measure.images import Images, of_folder, of_npz
+from harness.measure.intervals import check_groups, intervals
 from harness.measure.reference import Reference, npz_names, of_images, of_statistics, split_images
 from harness.metrics import base
 
@@ -28,15 +29,19 @@ class Request:
     device: str | None
     data: Path
     cache: Path
+    intervals: bool = False
 
 
 def measure_files(request: Request, world: World) -> tuple[dict[str, Any], Features]:
-    """Return {metrics, unavailable, protocol} and the samples' features; everything is looked at before any network.
+    """Return {metrics, unavailable, protocol} and the samples' features, with intervals where the request has them (in
+    the first process alone); everything is looked at before any network.
 
     Raises:
         UserError: something is missing, cannot be read, or does not fit together.
     """
     samples = images_of(request.samples)
+    if request.intervals:
+        check_groups(samples.count)
     dataset = _dataset(request)
     statistics = None if dataset else _statistics_file(Path(request.reference))
     real = dataset or (None if statistics else images_of(Path(request.reference)))
@@ -45,7 +50,10 @@ def measure_files(request: Request, world: World) -> tuple[dict[str, Any], Featu
     network = _network(request, dataset)
     reference = _reference(request, network, real, statistics, world)
     found = extract(samples, network, world)
-    return compare(found, reference, network), found
+    result = compare(found, reference, network)
+    if request.intervals and world.rank == 0:
+        result["intervals"] = intervals(result, found, reference)
+    return result, found
 
 
 def nearest_pairs(request: Request, result: dict[str, Any]) -> tuple[list[np.ndarray], list[np.ndarray]]:

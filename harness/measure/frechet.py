@@ -55,7 +55,8 @@ class Moments:
         if other.centre is None:
             return
         if self.centre is None:
-            self.count, self.centre, self.sum, self.square = other.count, other.centre, other.sum, other.square
+            self.count, self.centre = other.count, other.centre
+            self.sum, self.square = other.sum.clone(), other.square.clone()  # both go on by themselves
             return
         shift = other.centre - self.centre  # Σ(x + s)(x + s)ᵀ = Σxxᵀ + (Σx)sᵀ + s(Σx)ᵀ + n ssᵀ
         cross = torch.outer(other.sum, shift)
@@ -78,16 +79,21 @@ class Moments:
         return Statistics((mean + self.centre).numpy(), covariance.numpy(), self.count)
 
 
+def moments(features: np.ndarray) -> Moments:
+    """Return the sums over features (N, D)."""
+    found = Moments()
+    for start in range(0, len(features), ROWS):
+        found.update(torch.from_numpy(features[start : start + ROWS]))
+    return found
+
+
 def statistics(features: np.ndarray) -> Statistics:
     """Return mean and covariance of features (N, D).
 
     Raises:
         UserError: as `Moments.statistics`.
     """
-    moments = Moments()
-    for start in range(0, len(features), ROWS):
-        moments.update(torch.from_numpy(features[start : start + ROWS]))
-    return moments.statistics()
+    return moments(features).statistics()
 
 
 def frechet_distance(a: Statistics, b: Statistics) -> float:

@@ -60,6 +60,16 @@ def _squared_mmd(x: np.ndarray, y: np.ndarray) -> float:
     return within / (n * (n - 1)) - 2 * float(((x @ y.T / D + 1) ** 3).mean())
 
 
+def within_less_across(generated: np.ndarray, reference: np.ndarray) -> float:
+    """Unbiased MMD² of all pairs of KID's kernel, less the mean kernel within the reference: (N, D), (M, D)."""
+    x, y = (np.asarray(features, np.float64) for features in (generated, reference))
+    (N, D), within, across = x.shape, 0.0, 0.0
+    for rows in np.array_split(x, N // ROWS + 1):
+        within += float(((rows @ x.T / D + 1) ** 3).sum()) - float((((rows**2).sum(1) / D + 1) ** 3).sum())
+        across += float(((rows @ y.T / D + 1) ** 3).sum())
+    return within / (N * (N - 1)) - 2 * across / (N * len(y))
+
+
 def cmmd(generated: np.ndarray, reference: np.ndarray) -> float:
     """CMMD (Jayasumana et al. 2024) of any features: 1000 · MMD² of unit rows, kernel exp(−|x − y|²/(2 · 10²)).
 
@@ -110,14 +120,25 @@ def inception_score(logits: np.ndarray) -> tuple[float, float]:
         UserError: a value is not finite, or fewer than ten rows.
     """
     check(logits, logits, rows=SPLITS)
-    N = len(logits)
-    shuffled = torch.from_numpy(logits[np.random.RandomState(SEED).permutation(N)])
-    scores = []
-    for split in (shuffled[i * N // SPLITS : (i + 1) * N // SPLITS] for i in range(SPLITS)):
-        log_p = split.double().log_softmax(1)
-        log_q = log_p.logsumexp(0) - np.log(len(split))
-        scores.append(float((log_p.exp() * (log_p - log_q)).sum(1).mean().exp()))
+    scores = [_split_score(logits[rows]) for rows in splits(len(logits))]
     return float(np.mean(scores)), float(np.std(scores))
+
+
+def splits(count: int) -> list[np.ndarray]:
+    """Return the rows of each of the Inception Score's ten splits of `count` samples."""
+    order = np.random.RandomState(SEED).permutation(count)
+    return [order[i * count // SPLITS : (i + 1) * count // SPLITS] for i in range(SPLITS)]
+
+
+def inception_score_of(logits: np.ndarray, rows: np.ndarray) -> float:
+    """Return the mean score of logits (N, classes) of which only some rows count; each stays in its split of all N."""
+    return float(np.mean([_split_score(logits[np.intersect1d(split, rows)]) for split in splits(len(logits))]))
+
+
+def _split_score(logits: np.ndarray) -> float:
+    log_p = torch.from_numpy(logits).double().log_softmax(1)
+    log_q = log_p.logsumexp(0) - np.log(len(logits))
+    return float((log_p.exp() * (log_p - log_q)).sum(1).mean().exp())
 
 
 def precision_recall(generated: np.ndarray, reference: np.ndarray) -> tuple[float, float]:

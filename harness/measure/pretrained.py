@@ -1,16 +1,14 @@
 """Features of any network that timm has, by name, with its published weights or those of a file: DINOv2, CLIP, …"""
 
-import pickle
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from harness.engine.encoder import tensors_sha256
+from harness.engine.encoder import UNLOADABLE, tensors_sha256
 from harness.errors import UserError
 from harness.measure.inception import Outputs
 
@@ -60,7 +58,7 @@ def load_timm(name: str, weights: Path | None) -> Pretrained:
     overlay = {"file": str(weights), "custom_load": False} if weights else None
     try:
         return Pretrained(timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay))
-    except (OSError, RuntimeError, ValueError, KeyError, SafetensorError, pickle.UnpicklingError, EOFError) as error:
+    except UNLOADABLE as error:
         reason = " ".join(str(error).split())[:200]
         if weights:
             raise UserError(f"{weights}: not weights of {name}: {reason}") from None

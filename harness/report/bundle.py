@@ -9,7 +9,8 @@ import stat
 import tempfile
 import zipfile
 import zlib
-from contextlib import chdir
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager
 from pathlib import Path
 
 from harness import imported
@@ -17,6 +18,7 @@ from harness.errors import UserError
 from harness.files import TEMPORARY, replace
 from harness.launch.plan import study_tables
 from harness.report.page import make_report
+from harness.report.study import portable
 from harness.store import Store
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can say
@@ -75,7 +77,7 @@ def unpack(archive: Path, folder: Path) -> Store:
     return Store(folder / "results", folder / "scratch", studies[0])
 
 
-def report_bundle(archive: Path, reports: Path) -> Path:
+def report_bundle(archive: Path, reports: Path, pdf: bool = False) -> Path:
     """Make the report of a bundle's study anew from the results in it, in `reports`, and return its path.
 
     Raises:
@@ -84,8 +86,19 @@ def report_bundle(archive: Path, reports: Path) -> Path:
     target = reports.absolute()
     with tempfile.TemporaryDirectory() as folder:
         store = unpack(archive, Path(folder))
-        with chdir(folder):  # its grids lie beside its results, as in a project
-            return make_report(store, study_tables(store), target / store.study)
+        with chdir(folder), _own_weights():  # its grids lie beside its results, as in a project
+            return make_report(store, study_tables(store), target / store.study, pdf)
+
+
+@contextmanager
+def _own_weights() -> Iterator[None]:
+    """Look for imported weights where the bundle has them, whatever HARNESS_WEIGHTS says."""
+    said = os.environ.pop("HARNESS_WEIGHTS", None)
+    try:
+        yield
+    finally:
+        if said is not None:
+            os.environ["HARNESS_WEIGHTS"] = said
 
 
 def _check(archive: Path, entry: zipfile.ZipInfo) -> None:
@@ -107,7 +120,7 @@ def _records(store: Store) -> dict[str, bytes]:
     """Return the records of the study's grids, with the grids where the archive has them."""
     return {
         f"results/{store.study}/grids/{Path(record['grid']).stem}.json": json.dumps(
-            record | {"grid": f"grids/{Path(record['grid']).name}"}, indent=1, ensure_ascii=False
+            record | {"grid": portable(Path(record["grid"])).as_posix()}, indent=1, ensure_ascii=False
         ).encode()
         for record in store.grids()
     }
@@ -120,7 +133,7 @@ def _grid_files(store: Store) -> dict[str, Path]:
         grid = Path(record["grid"])
         beside = [grid, grid.parent / "scales" / f"{record['scale']}.yaml", *(grid.parent / "presets").glob("*.yaml")]
         for path in beside:
-            name = f"grids/{path.relative_to(grid.parent).as_posix()}"
+            name = (portable(grid).parent / path.relative_to(grid.parent)).as_posix()
             held = files.setdefault(name, path)
             if held.read_bytes() != path.read_bytes():
                 raise UserError(f"harness bundle: {held} and {path} differ and would have one name; make them one file")

@@ -3,13 +3,11 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from harness.report.figures import ARMS, INK, MARKERS, MUTED, RULE, SETTINGS, VARIABLES, WIDTH
+from harness.report.figures import ARMS, INK, MARKERS, WIDTH, painted, plain_axes
 from harness.report.labels import is_number
-from harness.report.svg import inline_svg
 from harness.report.tables import Pivot, PivotCell
 
 HEIGHT, LINE, LEFT, RIGHT, BOTTOM, BETWEEN = 2.3, 0.165, 0.6, 0.1, 0.42, 0.6  # inches
@@ -22,6 +20,7 @@ class Chart:
     title: str
     markup: str
     caption: str
+    draw: Callable[[], Figure] | None = None
 
 
 @dataclass(frozen=True)
@@ -35,10 +34,7 @@ class Sign:
 
 def chart(title: str, name: str, alt: str, caption: str, draw: Callable[[], Figure]) -> Chart:
     """Return a figure as a chart, drawn with our settings and none of the reader's own; `name` is for its ids."""
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(SETTINGS)
-        return Chart(title, inline_svg(draw(), name, alt, VARIABLES), caption)
+    return Chart(title, painted("chart", name, alt, draw).svg, caption, draw)
 
 
 def panels(titles: Iterable[tuple[str, str]], lines: int) -> tuple[Figure, list[Axes]]:
@@ -53,11 +49,7 @@ def panels(titles: Iterable[tuple[str, str]], lines: int) -> tuple[Figure, list[
         axes = figure.add_axes((left / WIDTH, BOTTOM / height, width / WIDTH, HEIGHT / height))
         axes.set_xlabel(x, color=INK)
         axes.set_ylabel(y, color=INK)
-        axes.tick_params(which="both", color=RULE, labelcolor=MUTED, length=2.5, width=0.6)
-        axes.grid(color=RULE, linewidth=0.4)
-        axes.set_axisbelow(True)
-        axes.spines[["right", "top"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set(color=RULE, linewidth=0.6)
+        plain_axes(axes, "both")
         made.append(axes)
     return figure, made
 

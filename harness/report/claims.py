@@ -8,7 +8,17 @@ from typing import Literal
 from harness.grid import Table
 from harness.gridfile import At
 from harness.report.tables import Pivot, PivotCell
-from harness.report.words import STATES, counted, listed, no_change_reason, percent_change, share, signed_percent
+from harness.report.words import (
+    STATES,
+    count,
+    counted,
+    is_better,
+    listed,
+    no_change_reason,
+    percent_change,
+    share,
+    signed_percent,
+)
 
 Verdict = Literal[
     "same sign",
@@ -28,7 +38,12 @@ VERDICTS: Mapping[Verdict, str] = {
     "without value": "the cell or its baseline has not been run, or gave no value",
     "unpublished": "no source of the paper’s change is known to us, and there is nothing to hold ours against",
 }
-SILENT: Sequence[Verdict] = ("within interval", "with one seed", "protocol differs", "without value")
+SILENT: Mapping[Verdict, str] = {
+    "within interval": "whose interval contains zero",
+    "with one seed": "with one seed",
+    "protocol differs": "measured otherwise",
+    "without value": "without a value",
+}
 PAPER = ("1", "2", "3", "4", "figure 4", "5", "6", "7a", "7b")  # what the paper has; Table 1 holds formulas alone
 
 
@@ -102,7 +117,31 @@ def summary_sentences(pivots: Sequence[Pivot]) -> list[str]:
     if not meaningful:
         return ["Numbers at this scale mean nothing, so nothing is said of the paper’s claims."]
     claims = [claim for pivot in meaningful for claim in table_claims(pivot).claims]
-    return [*_held(claims), *_runs_missing(pivots), *_tables_missing([pivot.table for pivot in pivots])]
+    return [
+        *_main_claim(meaningful),
+        *_held(claims),
+        *_runs_missing(pivots),
+        *_tables_missing([pivot.table for pivot in pivots]),
+    ]
+
+
+def _main_claim(pivots: Sequence[Pivot]) -> Iterable[str]:
+    """Say whether the dispersive loss is better than the baseline here too; what tables share is counted once."""
+    verdicts: dict[tuple[str, ...], Verdict] = {}
+    for pivot, claim in ((one, claim) for one in pivots for claim in table_claims(one).claims):
+        paper, regularizer = claim.cell.paper, claim.cell.source.settings.regularizer
+        dispersive = regularizer.loss != "none" and regularizer.kind == "dispersive"
+        if dispersive and paper and paper.percent and is_better(pivot, paper.percent):
+            verdicts.setdefault(tuple(run.eval_id for run in claim.cell.runs), claim.verdict)
+    if not verdicts:
+        return
+    found, whole = Counter(verdicts.values()), len(verdicts)
+    better, worse = found["same sign"], found["contradicts"]
+    yield (
+        f"The paper claims that a dispersive loss improves on the baseline, and we know its numbers for "
+        f"{counted(whole, 'arm')} of this study. Here the loss is better beyond chance in {count(better)}, worse "
+        f"beyond chance in {count(worse)}, and neither in {count(whole - better - worse)}."
+    )
 
 
 def _held(judged: Sequence[Claim]) -> Iterable[str]:
@@ -113,12 +152,12 @@ def _held(judged: Sequence[Claim]) -> Iterable[str]:
     verdicts = Counter(claim.verdict for claim in claims)
     whole = len(claims)
     yield (
-        f"The paper’s change is known to us in {counted(whole, 'cell')}. At this scale ours has the same sign, its 95% "
-        f"interval excluding zero, in {share(verdicts['same sign'], whole)}, and the opposite sign in "
-        f"{share(verdicts['contradicts'], whole)}."
+        f"Of all losses, the paper’s change is known to us in {counted(whole, 'cell')} of these tables. At this scale "
+        f"ours has the same sign, its 95% interval excluding zero, in {share(verdicts['same sign'], whole)}, and the "
+        f"opposite sign in {share(verdicts['contradicts'], whole)}."
     )
     yield from _surviving(claims)
-    if said := [f"{verdicts[verdict]} {verdict}" for verdict in SILENT if verdicts[verdict]]:
+    if said := [f"{verdicts[verdict]} {words}" for verdict, words in SILENT.items() if verdicts[verdict]]:
         yield f"The others say neither: {listed(said)}."
 
 

@@ -5,19 +5,21 @@ Bytes depend on the numbers alone: fixed ids and fonts, no date, and none of the
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
+import matplotlib.colors
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from harness.report.labels import is_number
-from harness.report.svg import inline_svg
+from harness.report.svg import DRAWN, PRINTED, VARIABLES, inline_svg, standalone_pdf
 from harness.report.tables import Pivot, PivotCell
 from harness.report.words import anchor, estimate, number, signed_percent, state_words
 
@@ -26,18 +28,16 @@ LINE, GAP = 0.165, 0.12
 SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "report",
+    "pdf.fonttype": 42,  # TrueType, which publishers take and editors can edit
     "font.family": "DejaVu Sans",
     "font.size": 8,
     "text.parse_math": False,
     "figure.facecolor": "none",
     "axes.facecolor": "none",
 }
-# Drawn in these colours and printed as CSS variables, so that light and dark themes hold inside the figures.
-INK, MUTED, RULE, PAGE = "#010101", "#020202", "#030303", "#050505"
-ARMS = tuple(f"#04040{digit}" for digit in "123456")
-VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", RULE: "var(--rule)", PAGE: "var(--paper)"} | {
-    colour: f"var(--arm-{index})" for index, colour in enumerate(ARMS, start=1)
-}
+# Names of colours. In the page each is a CSS variable, so that light and dark themes hold inside the figures.
+INK, MUTED, RULE, PAGE = "report:ink", "report:muted", "report:rule", "report:paper"
+ARMS = tuple(f"report:arm-{index}" for index in range(1, 7))
 MARKERS = ("o", "s", "^", "D", "v", "P")
 CLEAR = {"facecolor": PAGE, "edgecolor": "none", "pad": 1}
 MARK: dict[str, Any] = {"markersize": 5.5, "linestyle": "none"}
@@ -49,11 +49,12 @@ LEAST_SPAN, LEAST_CHANGE = 0.02, 5.0
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure: its kind ("dots" or "heat"), SVG to stand in the page, and words for those who cannot see it."""
+    """A figure: its kind ("dots" or "heat"), SVG for the page, words for those who cannot see it, and what draws it."""
 
     kind: str
     svg: str
     alt: str
+    draw: Callable[[], Figure]
 
 
 def picture(pivot: Pivot) -> Picture | None:
@@ -66,11 +67,45 @@ def picture(pivot: Pivot) -> Picture | None:
     numeric = len(pivot.columns) > 1 and all(is_number(label) for label in (*pivot.columns, *_row_labels(pivot)))
     kind = "heat" if numeric and any(c.change and drawn(pivot, c) for c in pivot.cells) else "dots"
     alt = _alt(pivot)
+    draw = _heat_map if kind == "heat" else _dot_plot
+    return painted(kind, f"figure-{anchor(pivot.table.name)}", alt, lambda: draw(pivot))
+
+
+def painted(kind: str, name: str, alt: str, draw: Callable[[], Figure]) -> Picture:
+    """Draw a figure with the page's settings and none of the reader's; name: unique on the page."""
+    with our_look(DRAWN):
+        return Picture(kind, inline_svg(draw(), name, alt, VARIABLES), alt, draw)
+
+
+def pdf_of(draw: Callable[[], Figure]) -> bytes:
+    """Return a figure as a PDF of its own: in the colours of print, with its fonts; the same figure, the same bytes."""
+    with our_look(PRINTED):
+        return standalone_pdf(draw())
+
+
+@contextmanager
+def our_look(colours: Mapping[str, str]) -> Iterator[None]:
+    """Draw with the page's settings, none of the reader's, and our names of colours."""
+    known = matplotlib.colors.get_named_colors_mapping()
+    named = {f"report:{name}": colour for name, colour in colours.items()}
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(SETTINGS)
-        figure = _heat_map(pivot) if kind == "heat" else _dot_plot(pivot)
-        return Picture(kind, inline_svg(figure, f"figure-{anchor(pivot.table.name)}", alt, VARIABLES), alt)
+        known.update(named)
+        try:
+            yield
+        finally:
+            for name in named:
+                del known[name]
+
+
+def plain_axes(axes: Axes, lines: Literal["x", "y", "both"] = "y") -> None:
+    """Give axes the page's look: no box, light rules behind the marks along one direction or both."""
+    axes.tick_params(which="both", color=RULE, labelcolor=MUTED, length=2.5, width=0.6)
+    axes.grid(axis=lines, color=RULE, linewidth=0.4)
+    axes.set_axisbelow(True)
+    axes.spines[["right", "top"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set(color=RULE, linewidth=0.6)
 
 
 def drawn(pivot: Pivot, cell: PivotCell) -> bool:

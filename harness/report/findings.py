@@ -27,8 +27,7 @@ def _left_out(pivot: Pivot) -> list[str]:
 
 
 def _against_baseline(pivot: Pivot, changed: Sequence[PivotCell]) -> list[str]:
-    side = {"lower": "below", "higher": "above"}.get(pivot.metric.direction)
-    if side is None:
+    if not pivot.metric.direction:
         return []
     wordy = [label for label in pivot.columns if label and not is_number(label)]
     groups = {label: [cell for cell in changed if cell.column == label] for label in wordy}
@@ -38,7 +37,7 @@ def _against_baseline(pivot: Pivot, changed: Sequence[PivotCell]) -> list[str]:
         better = sum(is_better(pivot, cell.change.percent) for cell in cells if cell.change)
         noun = "cell" if len(cells) == 1 else "cells"
         parts.append(f"{share(better, len(cells))} {f'under “{label}”' if label else noun}")
-    return [f"{side.capitalize()} our baseline: {'; '.join(parts)}."]
+    return [f"Better than our baseline: {'; '.join(parts)}."]
 
 
 def _best(pivot: Pivot, changed: Sequence[PivotCell]) -> list[str]:

@@ -3,13 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from harness.report.figures import ARMS, INK, MARKERS, MUTED, RULE, SETTINGS, VARIABLES, WIDTH, Picture, drawn
+from harness.report.figures import ARMS, INK, MARKERS, WIDTH, Picture, drawn, painted, plain_axes
 from harness.report.labels import row_label
-from harness.report.svg import inline_svg
 from harness.report.tables import Pivot, PivotCell
 from harness.report.words import anchor, signed_percent
 
@@ -31,10 +29,7 @@ def gain_picture(pivot: Pivot) -> Picture | None:
     if not shown or not pivot.table.scale.meaningful:
         return None
     alt = _alt(pivot, shown)
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(SETTINGS)
-        return Picture("gain", inline_svg(_drawn(shown), f"gain-{anchor(pivot.table.name)}", alt, VARIABLES), alt)
+    return painted("gain", f"gain-{anchor(pivot.table.name)}", alt, lambda: _drawn(shown))
 
 
 def lines(pivot: Pivot) -> list[Line]:
@@ -79,11 +74,7 @@ def _drawn(shown: Sequence[Line]) -> Figure:
     axes.set_xlim(-0.4, len(sizes) - 0.6)
     axes.set_ylabel("change, %", color=INK)
     axes.set_xlabel("size of the model", color=INK)
-    axes.tick_params(color=RULE, labelcolor=MUTED, length=2.5, width=0.6)
-    axes.grid(axis="y", color=RULE, linewidth=0.4)
-    axes.set_axisbelow(True)
-    axes.spines[["right", "top"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set(color=RULE, linewidth=0.6)
+    plain_axes(axes)
     axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), frameon=False, labelcolor=INK, borderaxespad=0.2)
     return figure
 

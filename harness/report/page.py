@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from harness.report.tables import Pivot
 
 
-def report(store: Store, reports: Path) -> Path:
-    """Make the report of a study from what the study's folder holds, and return its path.
+def report(store: Store, reports: Path, pdf: bool = False) -> Path:
+    """Make the report of a study from what the study's folder holds, and return its path; pdf: of figures as well.
 
     Raises:
         UserError: there is no such study, or one of its grid files cannot be read any more.
     """
-    return make_report(store, study_tables(store), reports / store.study)
+    return make_report(store, study_tables(store), reports / store.study, pdf)
 
 
 def collect_study(store: Store, reports: Path) -> Path:
@@ -39,18 +39,22 @@ def collect_study(store: Store, reports: Path) -> Path:
 
 
 @kept()
-def make_report(store: Store, tables: Sequence[Table], target: Path) -> Path:
-    """Write `target/index.html` with `results.csv` and the files of `write_takeaway` beside it; return its path."""
+def make_report(store: Store, tables: Sequence[Table], target: Path, pdf: bool = False) -> Path:
+    """Write `target/index.html` with `results.csv` and the files of `write_takeaway` beside it; return its path.
+
+    pdf: write each figure as PDF too.
+    """
     path = target / "index.html"
-    write_bytes(path, render(write_files(store, tables, target)).encode())
+    write_bytes(path, render(write_files(store, tables, target, pdf)).encode())
     return path
 
 
-def write_files(store: Store, tables: Sequence[Table], target: Path) -> dict[str, Any]:
+def write_files(store: Store, tables: Sequence[Table], target: Path, pdf: bool = False) -> dict[str, Any]:
     """Write everything that stands beside the page, and return everything that the page's template prints."""
     from harness.report.book import bound
     from harness.report.collect import Outcomes
     from harness.report.export import write_takeaway
+    from harness.report.figures import pdf_of
     from harness.report.logs import Logs
     from harness.report.svg import standalone
     from harness.report.tables import pivot
@@ -67,8 +71,13 @@ def write_files(store: Store, tables: Sequence[Table], target: Path) -> dict[str
     if values["representations"]:
         write_json(target / "representations.json", values["representations"].record)
     for table in values["tables"]:
-        for name, svg in table["figures"].items():
+        for name, (svg, draw) in table["figures"].items():
             write_bytes(target / name, standalone(svg).encode())
+            beside = (target / name).with_suffix(".pdf")
+            if pdf:
+                write_bytes(beside, pdf_of(draw))
+            else:
+                beside.unlink(missing_ok=True)  # it would show older results
     return values
 
 
@@ -117,14 +126,14 @@ def _shown(store: Store, pivot: "Pivot", logs: "Logs") -> dict[str, Any]:
 
     drawing, gain, lengths, name = picture(pivot), gain_picture(pivot), length_chart(pivot), pivot.table.name
     figures = {
-        f"figures/{name}.svg": drawing.svg if drawing else "",
-        f"figures/{name}-gain.svg": gain.svg if gain else "",
-        f"figures/{name}-training.svg": lengths.markup if lengths else "",
+        f"figures/{name}.svg": drawing and (drawing.svg, drawing.draw),
+        f"figures/{name}-gain.svg": gain and (gain.svg, gain.draw),
+        f"figures/{name}-training.svg": lengths and (lengths.markup, lengths.draw),
     }
     return {
         "pivot": pivot, "heading": study.heading(pivot.table), "short_heading": pivot.table.name_in_words,
         "picture": drawing, "gain": gain, "lengths": lengths,
-        "figures": {file: svg for file, svg in figures.items() if svg},
+        "figures": {file: figure for file, figure in figures.items() if figure},
         "strips": sample_strips(store, pivot), "more": more_pictures(store, pivot, logs),
         "findings": findings.findings(pivot), "claims": claims.table_claims(pivot),
         "command": study.command(store, pivot.table),

@@ -33,7 +33,7 @@ class Pairs:
         """Return three rows of places: by index, those that changed most, those that changed least."""
         order = sorted(range(len(self.apart)), key=lambda place: (-self.apart[place], place))
         return [
-            ("Not chosen: the first", list(range(min(PAIRS, len(order))))),
+            ("The first, not chosen", list(range(min(PAIRS, len(order))))),
             ("Changed most", order[:PAIRS]),
             ("Changed least", order[::-1][:PAIRS]),
         ]

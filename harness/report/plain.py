@@ -20,9 +20,8 @@ from harness.report.words import (
     seeds_sentence,
     signed_percent,
     state_words,
+    unpublished_words,
 )
-
-NOT_AVAILABLE = "not available to us"
 
 
 @dataclass(frozen=True)
@@ -134,7 +133,7 @@ def change_words(pivot: Pivot, cell: PivotCell) -> str:
 def paper_words(pivot: Pivot, cell: PivotCell, change: str = "") -> str:
     """Return the paper's value with our confidence in it and its source: "32.35 (H)", "15.95 (M, secondary)"."""
     if cell.paper is None:
-        return NOT_AVAILABLE
+        return unpublished_words(pivot, cell)
     source = "" if cell.paper.source == "paper" else f", {cell.paper.source}"
     mark = note_mark(pivot, cell)
     said = f"({cell.paper.confidence}{source}{f'; note {mark}' if mark else ''})"

@@ -1,17 +1,15 @@
 """Panels of lines with intervals, in the look of the page's other figures."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from harness.report.figures import ARMS, INK, MARKERS, MUTED, RULE, SETTINGS, VARIABLES, WIDTH, Picture
+from harness.report.figures import ARMS, INK, MARKERS, WIDTH, Picture, painted, plain_axes
 from harness.report.statistics import Interval, mean_interval
-from harness.report.svg import inline_svg
 
 PANEL, ABOVE, BELOW, LEFT, LINE = 1.5, 0.24, 0.42, 0.58, 0.165  # inches: height of a panel, and what is around it
 
@@ -56,14 +54,6 @@ def panels_picture(kind: str, name: str, alt: str, panels: Sequence[Panel], colu
     return painted(kind, name, alt, lambda: _panels(panels, columns))
 
 
-def painted(kind: str, name: str, alt: str, draw: Callable[[], Figure]) -> Picture:
-    """Draw a figure with the page's settings and none of the reader's."""
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(SETTINGS)
-        return Picture(kind, inline_svg(draw(), name, alt, VARIABLES), alt)
-
-
 def _panels(panels: Sequence[Panel], columns: int) -> Figure:
     named = {series.label: series for panel in panels for series in panel.series if series.label}
     rows, legend = math.ceil(len(panels) / columns), len(named) * LINE if len(named) > 1 else 0.0
@@ -98,11 +88,7 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.set_title(panel.title, fontsize=8, color=INK, loc="left")
     axes.set_xlabel(panel.across, color=INK)
-    axes.tick_params(color=RULE, labelcolor=MUTED, length=2.5, width=0.6)
-    axes.grid(axis="y", color=RULE, linewidth=0.4)
-    axes.set_axisbelow(True)
-    axes.spines[["right", "top"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set(color=RULE, linewidth=0.6)
+    plain_axes(axes)
 
 
 def _draw_series(axes: Axes, series: Series) -> None:

@@ -4,14 +4,12 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from harness.report.figures import ARMS, INK, MUTED, RULE, SETTINGS, VARIABLES, WIDTH, Picture
+from harness.report.figures import ARMS, INK, MUTED, WIDTH, Picture, painted, plain_axes
 from harness.report.representations import Arm, Level
-from harness.report.svg import inline_svg
 from harness.report.words import number
 
 PANELS = {"norm": "norm", "probe_accuracy": "probe accuracy"}
@@ -23,10 +21,7 @@ def profile_picture(plain: Arm, dispersive: Arm) -> Picture:
     """Return norm and probe accuracy by block, a column for each noise level, without the loss and with it."""
     arms = (plain, dispersive)
     alt = " ".join(_alt(arm, name) for arm, name in zip(arms, ("Without the loss", "With it"), strict=True))
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(SETTINGS)
-        return Picture("profile", inline_svg(_drawn(arms), "figure-representations", alt, VARIABLES), alt)
+    return painted("profile", "figure-representations", alt, lambda: _drawn(arms))
 
 
 def curve(arm: Arm, noise: int, measure: str) -> list[float]:
@@ -80,11 +75,7 @@ def _panel(axes: Axes, arms: Sequence[Arm], noise: int, measure: str) -> None:
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(4))
-    axes.tick_params(color=RULE, labelcolor=MUTED, length=2.5, width=0.6)
-    axes.grid(axis="y", color=RULE, linewidth=0.4)
-    axes.set_axisbelow(True)
-    axes.spines[["right", "top"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set(color=RULE, linewidth=0.6)
+    plain_axes(axes)
 
 
 def _alt(arm: Arm, name: str) -> str:

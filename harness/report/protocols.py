@@ -84,18 +84,26 @@ def _quoted(names: Sequence[str]) -> list[str]:
 
 def sampler_words(said: dict[str, str]) -> str:
     """Say how images were drawn, with the network evaluations that were counted."""
-    guidance = "no guidance"
-    if float(said["guidance"]) != 1:
-        where = f" at {said['guidance_interval']}" if said["guidance_interval"] else ""
-        guidance = f"guidance {float(said['guidance']):g} on {said['guidance_channels']} channels{where}"
-    if said["target_guidance"]:
-        guidance = f"guidance {said['target_guidance']} in the training target"
+    scale, where = guidance_words(said)
+    return f"{steps_words(said)}, {where.format(scale)}"
+
+
+def steps_words(said: dict[str, str]) -> str:
+    """Say how images were drawn, but for the guidance."""
     name, unit = SAMPLERS[said["sampler"]]
     evaluations = "one network evaluation" if said["nfe"] == "1" else f"{int(said['nfe']):,} network evaluations"
-    return (
-        f"{name} sampler, {counted(int(said['intervals']), unit)}, {evaluations} an image in "
-        f"{said['sampling_precision']}, {guidance}"
-    )
+    steps = counted(int(said["intervals"]), unit)
+    return f"{name} sampler, {steps}, {evaluations} an image in {said['sampling_precision']}"
+
+
+def guidance_words(said: dict[str, str]) -> tuple[str, str]:
+    """Return the scale of guidance, and what is said of it with "{}" in the scale's place; "" where there is none."""
+    if said["target_guidance"]:
+        return said["target_guidance"], "guidance {} in the training target"
+    if float(said["guidance"]) == 1:
+        return "", "no guidance"
+    where = f" at {said['guidance_interval']}" if said["guidance_interval"] else ""
+    return f"{float(said['guidance']):g}", f"guidance {{}} on {said['guidance_channels']} channels{where}"
 
 
 def planned_sentences(pivot: Pivot) -> list[tuple[str, str]]:

@@ -9,7 +9,8 @@ from typing import Any
 
 from harness.files import read_json
 from harness.grid import Table
-from harness.report.protocols import sampler_words
+from harness.report.labels import is_number
+from harness.report.protocols import guidance_words, steps_words
 from harness.report.tables import Pivot
 from harness.report.words import counted, listed
 from harness.resolve import PROCESSES
@@ -30,10 +31,15 @@ PROCESS_WORDS: dict[Process, str] = {
 
 @dataclass(frozen=True)
 class Fact:
-    """One line of "what was run": a term and what is said of it."""
+    """One entry of "what was run": a term, and what is said of it, line by line."""
 
     term: str
-    words: str
+    lines: tuple[str, ...]
+
+    @property
+    def words(self) -> str:
+        """All lines as one."""
+        return "; ".join(self.lines)
 
 
 def scales(tables: Iterable[Table]) -> list[Scale]:
@@ -52,21 +58,22 @@ def facts(pivots: Sequence[Pivot]) -> list[Fact]:
     runs = [run for pivot in pivots for run in pivot.table.runs]
     notes = sorted({note for pivot in pivots for note in pivot.features_notes})
     said = [
-        Fact("Data", _joined(_data_words(run.train.data) for run in runs)),
-        Fact("Networks", _joined(_network_words(pivots))),
-        Fact("Processes", _joined(_process_words(run.train) for run in runs)),
-        Fact("Training", _joined(_training_words(run.train) for run in runs)),
-        Fact("Length", _joined(_length_words(pivots))),
-        Fact("Seeds", listed([str(seed) for seed in sorted({run.seed for run in runs})])),
-        Fact("Sampling", _joined(_sampling_words(pivots)) or "Nothing has been drawn yet."),
-        Fact("Features", _joined(notes) or "Nothing has been measured yet."),
-        Fact("Runs", _runs_words(pivots)),
+        _fact("Data", (_data_words(run.train.data) for run in runs)),
+        _fact("Networks", _network_words(pivots)),
+        _fact("Processes", (_process_words(run.train) for run in runs)),
+        _fact("Training", (_training_words(run.train) for run in runs)),
+        _fact("Length", _length_words(pivots)),
+        _fact("Seeds", [listed([str(seed) for seed in sorted({run.seed for run in runs})])]),
+        _fact("Sampling", _sampling_words(pivots), "Nothing has been drawn yet."),
+        _fact("Features", notes, "Nothing has been measured yet."),
+        _fact("Runs", [_runs_words(pivots)]),
     ]
     return said
 
 
-def _joined(words: Iterable[str]) -> str:
-    return "; ".join(dict.fromkeys(words))
+def _fact(term: str, lines: Iterable[str], otherwise: str = "") -> Fact:
+    """Return each different line once; `otherwise` where there is none."""
+    return Fact(term, tuple(dict.fromkeys(lines)) or (otherwise,))
 
 
 def _data_words(data: Data) -> str:
@@ -115,9 +122,14 @@ def _length_words(pivots: Sequence[Pivot]) -> Iterable[str]:
 
 
 def _sampling_words(pivots: Sequence[Pivot]) -> Iterable[str]:
-    for pivot in pivots:
-        for protocol in pivot.protocols.values():
-            yield sampler_words(dict(protocol))
+    """Say how images were drawn; what differs in the scale of guidance alone shares a line."""
+    scales: dict[tuple[str, str], dict[str, None]] = {}
+    for said in (dict(protocol) for pivot in pivots for protocol in pivot.protocols.values()):
+        scale, where = guidance_words(said)
+        scales.setdefault((steps_words(said), where), {})[scale] = None
+    for (steps, where), found in scales.items():
+        by_size = sorted(found, key=lambda scale: float(scale) if is_number(scale) else 0.0)
+        yield f"{steps}, {where.format(listed(by_size))}"
 
 
 def _runs_words(pivots: Sequence[Pivot]) -> str:
@@ -129,16 +141,19 @@ def _runs_words(pivots: Sequence[Pivot]) -> str:
 
 
 def command(store: Store, table: Table, seed: int | None = None) -> str:
-    """The command that makes the runs of a table, or those of one seed.
-
-    An absolute path is cut to its end, as it is true on one machine.
-    """
+    """The command that makes the runs of a table, or those of one seed."""
     found = read_json(store.root / "grids" / f"{table.name}.json")
     recorded: Mapping[str, Any] = found if isinstance(found, dict) else {}
     grid = Path(recorded.get("grid", f"grids/{table.name}.yaml"))
-    shown = Path(*grid.parts[-2:]) if grid.is_absolute() else grid
-    words = ["harness", "run", shown.as_posix(), "--scale", table.scale.scale, "--study", store.study]
+    words = ["harness", "run", portable(grid).as_posix(), "--scale", table.scale.scale, "--study", store.study]
     overrides = [word for word in recorded.get("set", []) if seed is None or not word.startswith("seeds=")]
     for override in overrides if seed is None else (*overrides, f"seeds={seed}"):
         words += ["--set", override]
     return shlex.join(words)
+
+
+def portable(grid: Path) -> Path:
+    """Return a grid's path as others have it: one that leads out of the project is cut to its folder and name."""
+    if not grid.is_absolute() and ".." not in grid.parts:
+        return grid
+    return Path(*(part for part in grid.parts[-2:] if part not in ("..", grid.anchor)))

@@ -108,17 +108,17 @@ def _sentences(pivot: Pivot, cells: Sequence[PivotCell], knobs: Sequence[str]) -
         f"within 1% of it {'is' if len(others) == 1 else 'are'} {listed(others)}" if others else "none is within 1%"
     )
     yield f"Best is “{best.name}” ({mean}); {beside}."
-    yield from _not_told(best, [cell for cell in cells if cell is not best])
+    yield from _lead(best, [cell for cell in cells if cell is not best])
     yield from _moves(pivot, cells, knobs)
     yield from _rule(pivot, cells, best, flat)
 
 
-def _not_told(best: PivotCell, others: Sequence[PivotCell]) -> Iterator[str]:
+def _lead(best: PivotCell, others: Sequence[PivotCell]) -> Iterator[str]:
     changes = [change_between(cell.values, best.values) for cell in others]
     known = [change for change in changes if change and change.p is not None]
     if known:
-        silent = sum(not change.beyond for change in known)
-        yield f"Of the others, {share(silent, len(known))} cannot be told from it by their seeds."
+        told = share(sum(change.beyond for change in known), len(known))
+        yield f"Its lead is beyond chance over {told} others."
 
 
 def _moves(pivot: Pivot, cells: Sequence[PivotCell], knobs: Sequence[str]) -> Iterator[str]:

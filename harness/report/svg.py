@@ -1,4 +1,4 @@
-"""Matplotlib's SVG made fit to stand inside a page: themed colours, ids that are its own, no header and no date."""
+"""Figures as files, and their SVG made fit to stand inside a page: themed colours, ids of its own, no date."""
 
 import io
 import re
@@ -6,6 +6,7 @@ import warnings
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping
 
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
@@ -14,6 +15,11 @@ PRINTED = {  # the colours of style.css, on paper
     "ink": "#000000", "muted": "#444444", "rule": "#bbbbbb", "paper": "#ffffff", "arm-1": "#0a6aa8", "arm-2": "#b5560a",
     "arm-3": "#0b7a5b", "arm-4": "#a23c7a", "arm-5": "#6a5fae", "arm-6": "#6f6f6f",
 }  # fmt: skip
+# In place of the colours that the page's theme decides; no figure has these by chance.
+DRAWN = {"ink": "#010101", "muted": "#020202", "rule": "#030303", "paper": "#050505"} | {
+    f"arm-{index}": f"#04040{index}" for index in range(1, 7)
+}
+VARIABLES = {colour: f"var(--{name})" for name, colour in DRAWN.items()}
 REFERENCE = re.compile(r"url\(#([^)]+)\)")
 
 
@@ -69,6 +75,15 @@ def _wrapped(root: ElementTree.Element, alt: str) -> str:
     drawn = ElementTree.Element("svg", {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": alt})
     drawn.extend(root)
     return ElementTree.tostring(drawn, encoding="unicode")
+
+
+def standalone_pdf(figure: Figure) -> bytes:
+    """Return a figure as a PDF without a date."""
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")
+        FigureCanvasPdf(figure).print_pdf(buffer, metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    return buffer.getvalue()
 
 
 def standalone(svg: str) -> str:

@@ -63,9 +63,11 @@ def count(value: int) -> str:
 
 
 def share(part: int, whole: int) -> str:
-    """Return "none of four", "two of four", "all four", "the one", "not the one"."""
+    """Return "none of four", "two of four", "all four", "both", "the one", "not the one"."""
     if whole == 1:
         return "the one" if part else "not the one"
+    if part == whole == 2:
+        return "both"
     return f"all {count(whole)}" if part == whole else f"{count(part)} of {count(whole)}"
 
 
@@ -100,6 +102,11 @@ def better_or_worse(pivot: Pivot, percent: float) -> str:
 def standing(pivot: Pivot, change: Change) -> str:
     """Return "better" or "worse" for a change that is told from chance, or is of one seed; "same" for any other."""
     return better_or_worse(pivot, change.percent) if change.beyond or change.p is None else "same"
+
+
+def unpublished_words(pivot: Pivot, cell: PivotCell) -> str:
+    """Say why there is no number of the paper beside a cell."""
+    return "not in the paper" if pivot.table.is_ours(cell.source) else "not available to us"
 
 
 def notes(pivot: Pivot) -> list[str]:
