@@ -113,14 +113,17 @@ class Chaos:
         self.until_hit("node drained and down", down, "NODE_FAIL")
 
     def daemon_killed(self) -> None:
-        """SIGKILL to a node's slurmd; its jobs run on unseen until SLURM gives the node up."""
+        """SIGKILL to a node's slurmd and to what watches its jobs; these run on unseen, and SLURM queues them again.
+
+        With slurmd alone a short job would tell SLURM of its end before the node is given up.
+        """
 
         def kill(job: Queued) -> None:
             node = node_of(job)
-            steps = steps_on(node)
-            slurm("kill", "-9", (DAEMONS / f"slurmd-{node}.pid").read_text().strip())
-            wait_for(lambda: "down" in slurm("sinfo", "-h", "-n", node, "-o", "%t"), 120)
-            wait_for(lambda: not alive(steps), 180)
+            daemon, steps = (DAEMONS / f"slurmd-{node}.pid").read_text().strip(), alive(steps_on(node))
+            quietly("kill", "-9", daemon, *steps)
+            # sinfo would call it completing, for nobody is left to say that its jobs are over
+            wait_for(lambda: "State=DOWN" in slurm("scontrol", "show", "node", node), 120)
             slurm(str(CLUSTER), "node-on", node)
 
         self.until_hit("slurmd killed", kill, "NODE_FAIL")
@@ -186,8 +189,8 @@ def steps_on(node: str) -> str:
     return rf"^slurmstepd: \[({'|'.join(slurm('squeue', '-h', '-w', node, '-o', '%A').split()) or '-'})\."
 
 
-def alive(steps: str) -> bool:
-    return subprocess.run(["pgrep", "-f", steps], capture_output=True).returncode == 0
+def alive(steps: str) -> list[str]:
+    return subprocess.run(["pgrep", "-f", steps], capture_output=True, text=True).stdout.split()
 
 
 def quietly(*words: str) -> None:
