@@ -1,5 +1,6 @@
 """From a spec to modules: the one place where the two vocabularies meet."""
 
+import warnings
 from functools import partial
 
 import torch
@@ -18,6 +19,9 @@ from harness.method.shortcut import Shortcut
 from harness.settings import Resources
 from harness.spec import Process as ProcessName
 from harness.spec import Regularizer, TrainSpec
+
+# Torch's own, at the first derivative that MeanFlow takes: it would stand between the lines of a run's progress.
+warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
 
 TWO_TIMES: tuple[ProcessName, ...] = ("meanflow", "shortcut", "imm")
 TIME_SCALES: dict[ProcessName, float] = {"imm": imm.TIME_SCALE, "consistency": consistency.TIME_SCALE}

@@ -4,7 +4,6 @@ t = 0 is data and t = 1 noise; v = e − x. Going back from t to r, z_r = z_t �
 the velocity itself. u obeys u = v − (t − r) du/dt, d/dt taken along the flow at fixed r, and is learnt from that.
 """
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,9 +18,6 @@ from harness.method.guidance import Network
 LOGIT_MEAN, LOGIT_DEVIATION = -0.4, 1.0
 PERIOD = 4  # one sample in four has r < t
 OFFSET = 0.01  # keeps the adaptive weight finite
-
-# torch's forward mode uses it on its own first call, and the words would stand between the lines of a run.
-warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
 
 
 @dataclass(frozen=True)

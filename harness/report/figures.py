@@ -229,6 +229,8 @@ def _draw_cell(axes: Axes, pivot: Pivot, cell: PivotCell, y: float) -> None:
 
 def _heat_map(pivot: Pivot) -> Figure:
     """Change against the baseline in percent by row and column; blue is better, red worse, and the numbers say so."""
+    import seaborn  # takes most of a second, and only this figure needs it
+
     rows, columns = len(pivot.rows), len(pivot.columns)
     left, top, bottom, side = 0.75, 0.1, 0.45, 0.5
     height = rows * side + top + bottom
@@ -236,31 +238,29 @@ def _heat_map(pivot: Pivot) -> Figure:
     axes = figure.add_axes((left / WIDTH, bottom / height, (WIDTH - left - RIGHT) / WIDTH, rows * side / height))
     changes = [[_worse(pivot, cell) for cell in row.cells] for row in pivot.rows]
     largest = max(LEAST_CHANGE, *(abs(change) for row in changes for change in row if change is not None))
-    known = [[math.nan if change is None else change for change in row] for row in changes]
-    end, colours = 1.25 * largest, matplotlib.colormaps["RdBu_r"]  # its ends are left out: too dark to read on
-    axes.pcolormesh(known, cmap=colours, vmin=-end, vmax=end)
-    axes.set(xlim=(0, columns), ylim=(rows, 0))
-    axes.set_xticks([column + 0.5 for column in range(columns)], list(pivot.columns))
-    axes.set_yticks([row + 0.5 for row in range(rows)], _row_labels(pivot), va="center")
-    axes.spines[:].set_visible(False)
+    seaborn.heatmap(
+        [[math.nan if change is None else change for change in row] for row in changes],
+        annot=[[_tile_words(pivot, cell) for cell in row.cells] for row in pivot.rows],
+        fmt="",
+        cmap="RdBu_r",
+        vmin=-1.25 * largest,  # the ends of the map are left out: too dark to read on
+        vmax=1.25 * largest,
+        cbar=False,
+        xticklabels=list(pivot.columns),
+        yticklabels=_row_labels(pivot),
+        annot_kws={"size": 8},
+        ax=axes,
+    )
     for row, column in product(range(rows), range(columns)):
-        words = _tile_words(pivot, pivot.rows[row].cells[column])
-        change = changes[row][column]
-        ink, style = (MUTED, "italic") if change is None else (_readable(colours((change + end) / (2 * end))), "normal")
-        axes.text(column + 0.5, row + 0.5, words, ha="center", va="center", color=ink, style=style)
+        if changes[row][column] is None:  # seaborn writes nothing where there is no number
+            words = _tile_words(pivot, pivot.rows[row].cells[column])
+            axes.text(column + 0.5, row + 0.5, words, ha="center", va="center", color=MUTED, style="italic")
     axes.set_xlabel(pivot.table.file.columns or "")
     axes.set_ylabel(pivot.table.file.rows, rotation=0, ha="right", va="center")
     axes.tick_params(length=0, labelcolor=INK, labelrotation=0)
     axes.xaxis.label.set_color(INK)
     axes.yaxis.label.set_color(INK)
     return figure
-
-
-def _readable(colour: Sequence[float]) -> str:
-    """Return a dark or a white, which can be read on a colour (R, G, B, A): by its relative luminance (WCAG 2)."""
-    linear = [value / 12.92 if value <= 0.03928 else ((value + 0.055) / 1.055) ** 2.4 for value in colour[:3]]
-    luminance = sum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
-    return ".15" if luminance > 0.408 else "w"
 
 
 def _worse(pivot: Pivot, cell: PivotCell | None) -> float | None:

@@ -6,7 +6,6 @@ import warnings
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping
 
-from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
@@ -79,6 +78,8 @@ def _wrapped(root: ElementTree.Element, alt: str) -> str:
 
 def standalone_pdf(figure: Figure) -> bytes:
     """Return a figure as a PDF without a date."""
+    from matplotlib.backends.backend_pdf import FigureCanvasPdf  # only --pdf needs it
+
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")
