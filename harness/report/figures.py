@@ -5,7 +5,7 @@ Bytes depend on the numbers alone: fixed ids and fonts, no date, and none of the
 
 import math
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
