@@ -139,7 +139,7 @@ class Chaos:
         self.until_hit("both nodes taken by a higher partition", send, "PREEMPTED")
 
     def fill(self) -> None:
-        """Not a byte is left where the results go, until a run has failed of it."""
+        """Not a byte is left where the results go, until a run has failed of it whose job is not queued again."""
         self.victim()
         filler, before, hit = self.folder / "results" / "filler", set(self.without_room()), set()
 
@@ -154,13 +154,13 @@ class Chaos:
         self.tell(f"results' filesystem full; disk full: {', '.join(sorted(hit))}")
 
     def without_room(self) -> Iterator[str]:
-        """Yield the trainings that failed on a full disk, as their files or their jobs' output tell."""
-        for path in (self.folder / "results" / STUDY).glob("*/error.json"):
-            if (read_json(path) or {}).get("class") == "disk full":
-                yield path.parent.name
+        """Yield the trainings that failed on a full disk, as their files or their jobs' output tell, for good."""
+        again = {job.place for job in held(STUDY)}
         for name, record in records(self.folder, STUDY).items():
             output = self.folder / "scratch" / STUDY / "slurm" / str(record["job"]) / f"{record['job']}_0_log.out"
-            if output.is_file() and FULL in output.read_bytes():
+            error = read_json(self.folder / "results" / STUDY / name / "error.json") or {}
+            told = error.get("class") == "disk full" or (output.is_file() and FULL in output.read_bytes())
+            if told and (record["token"], record["index"]) not in again:
                 yield name
 
 
