@@ -1,18 +1,26 @@
-"""Peak memory of Inception's features of images that are made as they are wanted, by how many have gone through.
+"""Peak memory of measuring: of Inception's features of images that are made as they are wanted, by how many have gone
+through; or of every number that two sets of features give.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/memory.py data/inception-v3-compat.pth --images 1000
+     OMP_NUM_THREADS=2 python benchmarks/memory.py --features 50000
 """
 
 import argparse
 import resource
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from harness.measure.features import extract, extractor
+from harness.measure.compare import compare
+from harness.measure.features import Extractor, Features, extract, extractor
+from harness.measure.frechet import statistics
 from harness.measure.images import Images
-from harness.measure.inception import INCEPTION
+from harness.measure.inception import INCEPTION, Outputs
+from harness.measure.neighbours import manifold
+from harness.measure.reference import Reference
 
 SHAPE = (3, 256, 256)
 FEATURES = 2048 * 4  # bytes of an image's
@@ -43,16 +51,40 @@ def show(count: int) -> None:
     print(f"{count} images: peak {peak():.0f} MiB, of which features {kept:.1f}", flush=True)
 
 
-def main() -> None:
+def of_images(weights: Path, count: int) -> None:
     """Print the peak before the first image, at every 128 images, and at the end."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("weights", type=Path)
-    parser.add_argument("--images", type=int, default=1000)
-    arguments = parser.parse_args()
-    network = extractor(INCEPTION, "random", arguments.weights.parent, arguments.weights.parent, arguments.weights)
+    network = extractor(INCEPTION, "random", weights.parent, weights.parent, weights)
     print(f"network alone: {peak():.0f} MiB")
-    found = extract(made(arguments.images), network)
+    found = extract(made(count), network)
     print(f"{len(found.pool)} images in all: peak {peak():.0f} MiB")
+
+
+def of_features(count: int) -> None:
+    """Print the peak of measuring so many samples against as many real images, both of them random features."""
+    rng = np.random.default_rng(0)
+    generated, real = (rng.standard_normal((count, 2048), np.float32) for _ in range(2))
+    kept = 2 * count * FEATURES / 2**20
+    print(f"{count} and {count} features: {peak():.0f} MiB, of which features {kept:.0f}", flush=True)
+    reference = Reference("random", "random", count, statistics(real), None, manifold(real))
+    began = time.process_time()
+    found = compare(Features(generated), reference, Extractor("random", "random", Outputs, torch.device("cpu")))
+    print(f"{', '.join(found['metrics'])}: {time.process_time() - began:.0f} CPU-s")
+    print(f"peak {peak():.0f} MiB, without the features {peak() - kept:.0f}")
+
+
+def main() -> None:
+    """Print the peak of one of the two."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("weights", type=Path, nargs="?", help="of Inception-v3")
+    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--features", type=int, help="instead: so many of each set")
+    arguments = parser.parse_args()
+    if arguments.features:
+        of_features(arguments.features)
+    elif arguments.weights:
+        of_images(arguments.weights, arguments.images)
+    else:
+        parser.error("WEIGHTS or --features")
 
 
 if __name__ == "__main__":
