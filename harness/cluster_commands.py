@@ -168,7 +168,7 @@ def retry(study: str, failed: bool, only: str | None, overrides: tuple[str, ...]
             raise UserError(f"--set {word}: a retry may change resources.… only; anything else is another run")
     check_slurm()
     said, layer = load_slurm_profile(profile)
-    store = Store(results.absolute(), scratch.absolute(), study)
+    store = Store(results, scratch, study).absolute()
     wanted = {only} if only else set(CAUSES)
     todo = [c.job for c in conditions(_jobs(store, overrides, layer, data.absolute())) if c.kind in wanted]
     if not todo:

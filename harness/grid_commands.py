@@ -1,8 +1,11 @@
 """The commands that take grid files: what would run, run it here, or send it to a cluster."""
 
 import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,27 +19,60 @@ if TYPE_CHECKING:
     from harness.grid import Layer, Table
     from harness.launch.job import Job
 
-scale_option = click.option("--scale", required=True, help="Name of a file in the grids' scales/ folder.")
-study_option = click.option("--study", help="Name of the study's folder; by default the scale's name.")
-set_option = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
-                          help="Override a setting; over table, scale and row. Repeatable.")  # fmt: skip
-grids_argument = click.argument("grids", nargs=-1, required=True, type=click.Path(path_type=Path))
+
+@dataclass(frozen=True)
+class Request:
+    """The runs that a command is asked for: those of some grid files at one scale, and the study they belong to."""
+
+    grids: tuple[Path, ...]
+    scale: str
+    overrides: tuple[str, ...]
+    store: Store
+
+    def tables(self, layer: "Layer | None" = None) -> list["Table"]:
+        """Expand the grid files, each under a name of its own: a study knows its tables by the names of their files.
+
+        Raises:
+            UserError: two have one name, or one is not a sound grid.
+        """
+        from harness.grid import load_table
+
+        named: dict[str, Path] = {}
+        for path in self.grids:
+            other = named.setdefault(path.stem, path)
+            if other.absolute() != path.absolute():
+                raise UserError(f"{path}: {other} has the same name, and a study would forget one of them; rename it")
+        return [load_table(path, self.scale, self.overrides, layer) for path in self.grids]
+
+
+def requested(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say which runs, and pass them to it as one Request."""
+
+    @wraps(command)
+    def asked(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tuple[str, ...], results: Path,
+              scratch: Path, **others: Any) -> None:  # fmt: skip
+        command(Request(grids, scale, overrides, Store(results, scratch, study or scale)), **others)
+
+    for option in reversed((
+        click.argument("grids", nargs=-1, required=True, type=click.Path(path_type=Path)),
+        click.option("--scale", required=True, help="Name of a file in the grids' scales/ folder."),
+        click.option("--study", help="Name of the study's folder; by default the scale's name."),
+        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
+                     help="Override a setting; over table, scale and row. Repeatable."),
+        results_option, scratch_option,
+    )):  # fmt: skip
+        asked = option(asked)
+    return asked
 
 
 @click.command()
-@grids_argument
-@scale_option
-@study_option
-@set_option
-@results_option
-@scratch_option
+@requested
 @gpu_option
 @utilisation_option
 @price_option
 @limit_option
 @fit_option
-def plan(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tuple[str, ...], results: Path,
-         scratch: Path, gpu: str, utilisation: float | None, price: float | None, limit: float | None,
+def plan(request: Request, gpu: str, utilisation: float | None, price: float | None, limit: float | None,
          budget: float | None) -> None:  # fmt: skip
     """List every run of GRIDS: why it would run, that it is done, or which other table shares it; then what it costs.
 
@@ -52,25 +88,19 @@ def plan(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tupl
     from harness.plan_commands import assume, show_cost
 
     assumption = assume(gpu, utilisation)
-    tables, store = _tables(grids, scale, overrides), Store(results, scratch, study or scale)
-    print_plan(make_plan(tables, store))
+    tables = request.tables()
+    print_plan(make_plan(tables, request.store))
     if len(tables) > 1:
         print_trainings(trainings(tables))
-    show_cost(tables, store, assumption, price, limit, budget)
+    show_cost(tables, request.store, assumption, price, limit, budget)
 
 
 @click.command()
-@grids_argument
-@scale_option
-@study_option
-@set_option
-@results_option
-@scratch_option
+@requested
 @data_option
 @click.option("--jobs", default=1, show_default=True, type=click.IntRange(min=1),
               help="Trainings to run at once, one thread each.")  # fmt: skip
-def run(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tuple[str, ...], results: Path,
-        scratch: Path, data: Path, jobs: int) -> None:  # fmt: skip
+def run(request: Request, data: Path, jobs: int) -> None:
     """Run GRIDS on this machine; what is done already is not done again, and what was killed goes on.
 
     \b
@@ -86,31 +116,24 @@ def run(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tuple
     if place and place.rank > 0:
         follow()
         return
-    todo, store = _prepare(
-        grids, scale, study, overrides, results, scratch, data, 1 if jobs > 1 else None, place.size if place else None
-    )
+    tables = request.tables()
+    todo = _prepare(request, tables, data, 1 if jobs > 1 else None, place.size if place else None)
     if not todo:
-        click.echo(f"{store.root}: everything is done already.")
+        click.echo(f"{request.store.root}: everything is done already.")
         if place:
             lead([], lambda *_: None)  # for the others wait to be told
         return
-    _run_here(todo, store, jobs, place is not None)
+    _run_here(todo, request.store, jobs, place is not None)
 
 
 @click.command()
-@grids_argument
-@scale_option
-@study_option
-@set_option
-@results_option
-@scratch_option
+@requested
 @data_option
 @profile_option
 @only_option
 @limit_option
 @dry_run_option
-def submit(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tuple[str, ...], results: Path,
-           scratch: Path, data: Path, profile: str | None, only: str | None, limit: float | None,
+def submit(request: Request, data: Path, profile: str | None, only: str | None, limit: float | None,
            dry_run: bool) -> None:  # fmt: skip
     """Send GRIDS to a cluster's queue, one array for each set of equal resources; the nodes must see the folders.
 
@@ -129,12 +152,12 @@ def submit(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tu
     from harness.launch.submission import check_slurm
 
     said, layer = load_profile(profile) if profile else (SlurmProfile(), {})
-    folders = (results.absolute(), scratch.absolute(), data.absolute())
-    tables, store = _tables(grids, scale, overrides, layer), Store(*folders[:2], study or scale)
+    store, data = request.store.absolute(), data.absolute()
+    tables = request.tables(layer)
     if limit is not None:
         check_limit(tables, store, limit)
-    jobs = jobs_for((run for table in tables for run in table.runs), store, folders[2])
-    places = {path.parent for path in grids}
+    jobs = jobs_for((run for table in tables for run in table.runs), store, data)
+    places = {path.parent for path in request.grids}
     missing = [job for job in jobs if job.missing()]
     show = show_texts(said, measurements(missing) if only else missing, store, places)
     if dry_run:
@@ -143,7 +166,7 @@ def submit(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tu
     if isinstance(said, SlurmProfile):
         check_slurm()
     threads = 1 if isinstance(said, LocalProfile) and said.jobs > 1 else None
-    todo, store = _prepare(grids, scale, study, overrides, *folders, threads, layer=layer)
+    todo = _prepare(replace(request, store=store), tables, data, threads)
     todo = measurements(todo) if only else todo
     if not todo:
         click.echo(
@@ -155,38 +178,24 @@ def submit(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tu
         send(said, todo, store, places)
 
 
-def _tables(grids: tuple[Path, ...], scale: str, overrides: tuple[str, ...],
-            layer: "Layer | None" = None) -> list["Table"]:  # fmt: skip
-    """Expand grid files, each under a name of its own: a study knows its tables by the names of their files."""
-    from harness.grid import load_table
-
-    named: dict[str, Path] = {}
-    for path in grids:
-        other = named.setdefault(path.stem, path)
-        if other.absolute() != path.absolute():
-            raise UserError(f"{path}: {other} has the same name, and a study would forget one of them; rename it")
-    return [load_table(path, scale, overrides, layer) for path in grids]
-
-
-def _prepare(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tuple[str, ...], results: Path,
-             scratch: Path, data: Path, threads: int | None = None,
-             processes: int | None = None, layer: "Layer | None" = None) -> tuple[list["Job"], Store]:  # fmt: skip
+def _prepare(request: Request, tables: Sequence["Table"], data: Path, threads: int | None = None,
+             processes: int | None = None) -> list["Job"]:  # fmt: skip
     """Check everything that can be checked before anything runs or is written; return the jobs that lack something."""
     from harness.files import check_writable
     from harness.launch.check import check
     from harness.launch.job import jobs_for
 
-    tables, store = _tables(grids, scale, overrides, layer), Store(results, scratch, study or scale)
-    for path, table in zip(grids, tables, strict=True):
-        store.check_grid(table.name, path, scale, list(overrides))
-    check_writable("--results", results)
-    check_writable("--scratch", scratch)
+    store, said = request.store, (request.scale, list(request.overrides))
+    for path, table in zip(request.grids, tables, strict=True):
+        store.check_grid(table.name, path, *said)
+    check_writable("--results", store.results)
+    check_writable("--scratch", store.scratch)
     runs = [run for table in tables for run in table.runs]
     todo = _would_run([job for job in jobs_for(runs, store, data, threads) if job.missing()])
     check(todo, processes)
-    for path, table in zip(grids, tables, strict=True):
-        store.record_grid(table.name, path, scale, list(overrides))
-    return todo, store
+    for path, table in zip(request.grids, tables, strict=True):
+        store.record_grid(table.name, path, *said)
+    return todo
 
 
 def _run_here(todo: list["Job"], store: Store, jobs: int, lead_others: bool = False) -> None:

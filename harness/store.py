@@ -67,6 +67,10 @@ class Store:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.study):
             raise UserError(f"--study {self.study}: a study's name is letters, digits, '.', '_' and '-'")
 
+    def absolute(self) -> "Store":
+        """Return the same folders as seen from any other."""
+        return Store(self.results.absolute(), self.scratch.absolute(), self.study)
+
     @property
     def root(self) -> Path:
         """The study's small files."""

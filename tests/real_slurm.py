@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from harness.files import read_json, read_jsonl
-from harness.launch.queue import Queued, queued
+from harness.launch.queue import RESTART, Queued, ask, queued
 
 ROOT = Path(__file__).parents[1]
 CLUSTER = ROOT / "tests" / "slurm" / "cluster.sh"
@@ -35,7 +35,7 @@ def harness(folder: Path, *words: str, fails: bool = False, **variables: str) ->
 
 def slurm(*words: str) -> str:
     """Return what a program of SLURM's prints."""
-    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+    return ask(*words, patience=RESTART).strip()
 
 
 def held(study: str) -> list[Queued]:

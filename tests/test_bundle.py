@@ -88,7 +88,7 @@ def test_a_bundle_is_opened_with_its_own_imported_weights(
 
 @pytest.mark.parametrize(
     "name",
-    ["../out.txt", "results/../../out.txt", "/tmp/out.txt", "C:/out.txt", "a\\..\\out.txt", "a//b", "./a", "link"],
+    ["../out.txt", "results/../../out.txt", "/out.txt", "C:/out.txt", "a\\..\\out.txt", "a//b", "./a", "link"],
 )
 def test_a_name_that_leaves_the_folder_is_refused_before_anything_is_written(tmp_path: Path, name: str) -> None:
     archive, folder = tmp_path / "bad.zip", tmp_path / "inner" / "folder"

@@ -15,7 +15,7 @@ from harness.launch.environment import own_environment
 from harness.launch.job import jobs_for
 from harness.launch.measurements import measurements
 from harness.launch.profile import Partition, SlurmProfile
-from harness.launch.queue import Queued
+from harness.launch.queue import Queued, listed, queued
 from harness.launch.snapshot import snapshot
 from harness.launch.submission import Submission, read_submission, submit, write_submission
 from harness.store import Store
@@ -62,6 +62,22 @@ def test_no_more_is_sent_than_the_queue_may_hold_and_a_lost_id_is_found(jobs, mo
     sent = submit(jobs, SlurmProfile(max_submitted=7, array_limit=3), [])
     assert (len(sent.known), len(sent.ids), len(sent.later)) == (1, 5, 7)
     assert read_submission(jobs[0].store, jobs[0].train_id).job == "7_3"
+
+
+def test_who_acts_waits_for_a_controller_that_is_restarted_and_who_looks_does_not(tmp_path, monkeypatch):
+    squeue = tmp_path / "squeue"
+    squeue.write_text(
+        "#!/bin/sh\n"
+        "if [ -e back ]; then echo '7_3|RUNNING|None|study-0'; exit; fi\n"
+        "touch back; echo 'error: Unable to contact slurm controller (connect failure)' >&2; exit 1\n"
+    )
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.chdir(tmp_path)
+    assert queued() == [Queued("7_3", "study-0", "RUNNING", "None")]
+    Path("back").unlink()
+    with pytest.raises(UserError, match="SLURM does not answer"):
+        listed()
 
 
 def test_only_what_is_trained_is_measured_by_one_process(jobs):

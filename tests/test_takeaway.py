@@ -226,7 +226,8 @@ def test_each_claim_is_judged_by_its_sign_and_interval(tmp_path: Path) -> None:
     sentences = summary_sentences([laid_out])
     assert sentences[0] == (
         "The paper claims that a dispersive loss improves on the baseline, and we know its numbers for 5 arms of this "
-        "study. Here the loss is better beyond chance in one, worse beyond chance in one, and neither in three."
+        "study. Here the 95% interval of the change is on the better side of zero in one, on the worse side in one, "
+        "and on neither in three."
     )
     assert summary_sentences([laid_out, laid_out])[0] == sentences[0]  # what tables share is counted once
     assert sentences[1].endswith("excluding zero, in one of five, and the opposite sign in one of five.")

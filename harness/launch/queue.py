@@ -2,12 +2,15 @@
 
 import re
 import subprocess
-from collections.abc import Collection
+import time
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from harness.errors import UserError
 
 DEFAULT_ARRAY_LIMIT = 1001  # MaxArraySize where slurm.conf does not say it
+RESTART = 60.0  # seconds for which a controller that is started again may be away
+AWAY = "Unable to contact slurm controller"
 # squeue remembers a job for some minutes after its end (MinJobAge).
 ENDED = {
     "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED",
@@ -43,24 +46,27 @@ class Queued:
         return self.state in ENDED
 
 
-def listed() -> list[Queued]:
+def listed(patience: float = 0) -> list[Queued]:
     """Return this user's jobs, each element of an array by itself, and those that ended in the last minutes.
+
+    patience: see `ask`.
 
     Raises:
         UserError: SLURM does not answer.
     """
-    said = ask("squeue", "--me", "--noheader", "--array", "--states=all", "--format=%i|%T|%r|%j")
+    words = ("squeue", "--me", "--noheader", "--array", "--states=all", "--format=%i|%T|%r|%j")
+    said = ask(*words, patience=patience)
     rows = [line.split("|", 3) for line in said.splitlines()]
     return [Queued(id, name, state, reason) for id, state, reason, name in rows]
 
 
 def queued() -> list[Queued]:
-    """Return this user's jobs that wait, run or are ending.
+    """Return this user's jobs that wait, run or are ending, as who acts on them must know; a restart is waited for.
 
     Raises:
         UserError: SLURM does not answer.
     """
-    return [job for job in listed() if not job.ended]
+    return [job for job in listed(RESTART) if not job.ended]
 
 
 def array_limit() -> int:
@@ -121,21 +127,29 @@ def cancel(ids: Collection[str]) -> None:
         UserError: SLURM does not answer.
     """
     if ids:
-        ask("scancel", *sorted(ids))
+        ask("scancel", *sorted(ids), patience=RESTART)
 
 
-def ask(*words: str) -> str:
+def ask(*words: str, patience: float = 0) -> str:
     """Return what a program of SLURM's prints.
+
+    patience: seconds for which it is asked again where the controller is away; 0 where the answer can wait.
 
     Raises:
         UserError: it is not installed, or fails.
     """
+    deadline = time.monotonic() + patience
+    while (done := _run(words)).returncode and AWAY in done.stderr and time.monotonic() < deadline:
+        time.sleep(1)
+    if done.returncode:
+        raise UserError(f"SLURM does not answer ({words[0]}: {done.stderr.strip()}); try again")
+    return done.stdout
+
+
+def _run(words: Sequence[str]) -> subprocess.CompletedProcess[str]:
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+        return subprocess.run(words, capture_output=True, text=True, timeout=120)
     except FileNotFoundError:
         raise UserError(f"no SLURM here ('{words[0]}' is not on PATH); 'harness run' runs a grid locally") from None
     except subprocess.TimeoutExpired:
         raise UserError(f"SLURM does not answer ({words[0]}, for 120 s); try again") from None
-    if done.returncode:
-        raise UserError(f"SLURM does not answer ({words[0]}: {done.stderr.strip()}); try again")
-    return done.stdout

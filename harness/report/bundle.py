@@ -69,7 +69,8 @@ def unpack(archive: Path, folder: Path) -> Store:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(opened.read(entry))
     except (zipfile.BadZipFile, zlib.error, OSError, NotImplementedError, RuntimeError) as error:
-        raise UserError(f"{archive}: cannot be read as a bundle: {error}") from None
+        told = getattr(error, "strerror", None) or error
+        raise UserError(f"{archive}: cannot be read as a bundle: {told}") from None
     studies = sorted(path.parent.parent.name for path in folder.glob("results/*/grids/*.json"))
     if len(set(studies)) != 1:
         found = len(set(studies))

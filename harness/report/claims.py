@@ -139,8 +139,8 @@ def _main_claim(pivots: Sequence[Pivot]) -> Iterable[str]:
     better, worse = found["same sign"], found["contradicts"]
     yield (
         f"The paper claims that a dispersive loss improves on the baseline, and we know its numbers for "
-        f"{counted(whole, 'arm')} of this study. Here the loss is better beyond chance in {count(better)}, worse "
-        f"beyond chance in {count(worse)}, and neither in {count(whole - better - worse)}."
+        f"{counted(whole, 'arm')} of this study. Here the 95% interval of the change is on the better side of zero in "
+        f"{count(better)}, on the worse side in {count(worse)}, and on neither in {count(whole - better - worse)}."
     )
 
 

@@ -27,6 +27,7 @@ def report(store: Store, reports: Path, pdf: bool = False) -> Path:
     return make_report(store, study_tables(store), reports / store.study, pdf)
 
 
+@kept()
 def collect_study(store: Store, reports: Path) -> Path:
     """Write a study's results as one tidy CSV (and Parquet where pyarrow is installed), and return the CSV's path.
 

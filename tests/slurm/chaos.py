@@ -20,8 +20,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # as a script; pytest knows them
-from real_slurm import at_once, found, harness, held, wait_for, write_profile, write_scale  # noqa: E402
-from slurm.disturbances import PATIENCE, STUDY, Chaos  # noqa: E402
+from real_slurm import found, harness, held, wait_for, write_profile, write_scale  # noqa: E402
+from slurm.disturbances import PATIENCE, STUDY, Chaos, tend  # noqa: E402
 
 INLINE, CALM = "inline", "calm"
 
@@ -42,13 +42,13 @@ def run(folder: Path, grids: Sequence[str], scale: str, seed: int, calm: bool = 
     _submit(folder, grid, STUDY, profile)
     chaos = Chaos(folder, random.Random(seed))
     acts: list[Callable[[], None]] = [
-        *[chaos.requeue] * 3, *[chaos.kill] * 2, chaos.node_down, chaos.daemon_killed, chaos.preempt, chaos.fill,
+        *[chaos.requeue] * 3, *[chaos.kill] * 2, chaos.node_down, chaos.daemon_killed, chaos.controller_killed,
+        chaos.preempt, chaos.fill,
     ]  # fmt: skip
     chaos.random.shuffle(acts)
     chaos.hold()
     for act in acts:
         act()
-    chaos.let_go(len(chaos.waiting))
     _finish(STUDY)
     status = harness(folder, "status", STUDY)
     print(status, flush=True)
@@ -66,8 +66,9 @@ def _submit(folder: Path, grid: Sequence[str], study: str, profile: Sequence[str
 
 def _finish(study: str) -> None:
     def over() -> bool:
-        at_once([job.id for job in held(study) if job.state == "PENDING"])
-        return not held(study)
+        jobs = held(study)
+        tend(jobs, len(jobs))
+        return not jobs
 
     wait_for(over, PATIENCE)
 

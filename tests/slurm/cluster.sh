@@ -94,12 +94,18 @@ up() {
   write_configuration
   running munged || su -s /bin/sh munge -c 'munged --force'
   start_accounting
-  running slurmctld || slurmctld
+  running slurmctld || start_controller
   for node in n1 n2; do
     pgrep -F $run/slurmd-$node.pid slurmd >/dev/null 2>&1 || slurmd -N $node
   done
   until_true both_idle
   sinfo
+}
+
+start_controller() { # and again whenever it crashes, as an init system would; ended properly, it stays so
+  (ulimit -c 0; cd /; setsid bash -c 'until slurmctld -D; do sleep 1; done' >/dev/null 2>&1 </dev/null &)
+  until_true controller_answers
+  scancel --user=root # what an earlier cluster left
 }
 
 down() { # each by the id in its own pid file
@@ -115,6 +121,7 @@ node_on() { # a node whose daemon was killed
 }
 
 running() { pgrep -x "$1" >/dev/null; }
+controller_answers() { scontrol ping | grep -q "is UP"; }
 both_idle() { [[ $(sinfo -h -N -p gpu -t idle -o %N | sort -u | wc -l) == 2 ]]; }
 until_true() {
   for _ in $(seq 120); do "$@" >/dev/null 2>&1 && return; sleep 0.5; done

@@ -30,23 +30,15 @@ class Chaos:
     folder: Path
     random: random.Random
     done: list[str] = field(default_factory=list)
-    waiting: list[str] = field(default_factory=list)
 
     def hold(self) -> None:
         """Let what is in the queue wait, so that the grid is not done before everything was done to it."""
-        self.waiting = [job.id for job in held(STUDY) if job.state == "PENDING"]
-        quietly("scontrol", "hold", ",".join(self.waiting))
-
-    def let_go(self, count: int) -> None:
-        """Take some jobs that wait into the queue again."""
-        for _ in range(min(count, len(self.waiting))):
-            quietly("scontrol", "release", self.waiting.pop(0))
+        quietly("scontrol", "hold", ",".join(job.id for job in held(STUDY) if job.state == "PENDING"))
 
     def jobs(self) -> list[Queued]:
         """Return what SLURM holds of the grid, some of it running or about to."""
         jobs = held(STUDY)
-        self.let_go(AT_ONCE - len(jobs) + len(self.waiting))
-        at_once([job.id for job in jobs if job.state == "PENDING"])
+        tend(jobs, AT_ONCE)
         return jobs
 
     def victim(self) -> Queued:
@@ -115,13 +107,14 @@ class Chaos:
     def daemon_killed(self) -> None:
         """SIGKILL to a node's slurmd and to what watches its jobs; these run on unseen, and SLURM queues them again.
 
-        With slurmd alone a short job would tell SLURM of its end before the node is given up.
+        With slurmd alone a short job would tell SLURM of its end before the node is given up. An srun that is left asks
+        after its job, and slurmctld 22.05 crashes of that just when it starts the job anew (build_job_info_resp).
         """
 
         def kill(job: Queued) -> None:
             node = node_of(job)
             daemon, steps = (DAEMONS / f"slurmd-{node}.pid").read_text().strip(), alive(steps_on(node))
-            quietly("kill", "-9", daemon, *steps)
+            quietly("kill", "-9", daemon, *steps, *sruns_on(node))
             # sinfo would call it completing, for nobody is left to say that its jobs are over
             wait_for(lambda: "State=DOWN" in slurm("scontrol", "show", "node", node), 120)
             slurm(str(CLUSTER), "node-on", node)
@@ -137,6 +130,16 @@ class Chaos:
             wait_for(lambda: not slurm("squeue", "-h", "-t", "PD,R,CG", "-j", other), 300)
 
         self.until_hit("both nodes taken by a higher partition", send, "PREEMPTED")
+
+    def controller_killed(self) -> None:
+        """SIGKILL to slurmctld, which is then started again; what it had not yet saved it has forgotten."""
+        at_work = self.training(self.victim())
+        before = controller()
+        quietly("kill", "-9", before)
+        wait_for(lambda: controller() not in ("", before), 120)
+        wait_for(lambda: not slurm("sinfo", "-h", "-t", "unknown", "-o", "%N"), 120)  # it has asked the nodes
+        assert controller() != before
+        self.tell("slurmctld killed and started again", f"a job was at {at_work}")
 
     def fill(self) -> None:
         """Not a byte is left where the results go, until a run has failed of it whose job is not queued again."""
@@ -177,6 +180,25 @@ def ended_since(before: Counter[tuple[str, str]], kind: str) -> list[str]:
     return sorted(id for id, state in (ended() - before).elements() if state == kind)
 
 
+def tend(jobs: list[Queued], running: int) -> None:
+    """Do what an operator does: release jobs until so many are free to run, and take nodes that wait for a word back.
+
+    A controller that crashed may have forgotten the last jobs that it started. It starts them again, the node has them
+    already, and SLURM holds the jobs and drains the node.
+    """
+    for node in slurm("sinfo", "-h", "-N", "-p", "gpu", "-t", "drained,down", "-o", "%N").split():
+        slurm(str(CLUSTER), "node-on", node)
+    waiting, free = [job.id for job in jobs if job.held], [job for job in jobs if not job.held]
+    for id in waiting[: max(0, running - len(free))]:
+        quietly("scontrol", "release", id)
+    at_once([job.id for job in free if job.reason == "BeginTime"])
+
+
+def controller() -> str:
+    """Return the id of SLURM's controller; nothing where there is none."""
+    return subprocess.run(["pgrep", "-o", "-x", "slurmctld"], capture_output=True, text=True).stdout.strip()
+
+
 def node_of(job: Queued) -> str:
     return slurm("squeue", "-h", "-j", job.id, "-o", "%N") or "n1"
 
@@ -187,6 +209,20 @@ def steps_on(node: str) -> str:
     A node that comes back before they have ended would be given the same jobs, and refuse to run them twice.
     """
     return rf"^slurmstepd: \[({'|'.join(slurm('squeue', '-h', '-w', node, '-o', '%A').split()) or '-'})\."
+
+
+def sruns_on(node: str) -> list[str]:
+    """Return the sruns of a node's jobs, which know them by their environment."""
+    jobs = {f"SLURM_JOB_ID={id}".encode() for id in slurm("squeue", "-h", "-w", node, "-o", "%A").split()}
+    sruns = subprocess.run(["pgrep", "-x", "srun"], capture_output=True, text=True).stdout.split()
+    return [id for id in sruns if jobs & environment_of(id)]
+
+
+def environment_of(process: str) -> set[bytes]:
+    try:
+        return set(Path(f"/proc/{process}/environ").read_bytes().split(b"\0"))
+    except OSError:  # it has ended
+        return set()
 
 
 def alive(steps: str) -> list[str]:
