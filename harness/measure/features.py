@@ -1,6 +1,6 @@
 """The networks whose features are compared, and the one pass over images that gives all that the metrics need."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,28 +59,51 @@ def extract(images: Images, extractor: Extractor, world: World = ALONE) -> Featu
         UserError: an image cannot be read.
     """
     start, stop = (images.count * r // world.size for r in (world.rank, world.rank + 1))
-    pools, logits, moments = [], [], Moments()
+    pools, logits, moments = Rows(stop - start), Rows(stop - start), Moments()
     classes = ClassDistances(None if extractor.no_maps else images.labels)
     for i in classes.before(start, stop):
         classes.update(i, _outputs(images.one(i)[None], extractor).perceptual)
     for first, batch in enumerate(images.batches(extractor.batch, start, stop)):
         outputs = _outputs(batch, extractor)
-        pools.append(outputs.pool.float().cpu())
+        pools.add(outputs.pool)
         if outputs.spatial is not None:
             moments.update(outputs.spatial)
         if outputs.logits is not None:
-            logits.append(outputs.logits.float().cpu())
+            logits.add(outputs.logits)
         classes.update(start + first * extractor.batch, outputs.perceptual)
-    parts = world.all_gather((pools, moments, logits, classes.found))
+    parts = world.all_gather((pools.found, moments, logits.found, classes.found))
     for _, others, _, _ in parts[1:]:
         parts[0][1].merge(others)
     return Features(
-        torch.cat([x for pools, _, _, _ in parts for x in pools]).numpy(),
+        _joined([found for found, _, _, _ in parts]),
         None if extractor.no_spatial else parts[0][1].statistics(),
-        None if extractor.no_logits else torch.cat([x for _, _, logits, _ in parts for x in logits]).numpy(),
+        None if extractor.no_logits else _joined([found for _, _, found, _ in parts]),
         images.labels,
         class_diversity([found for _, _, _, found in parts]),
     )
+
+
+class Rows:
+    """Rows (N, …) that come in batches. They are written into one array: many small ones, made between the network's
+    large ones, would lie so that the memory of those could not be used again.
+    """
+
+    def __init__(self, count: int) -> None:
+        """Make room for `count` rows once the first are there."""
+        self.count, self.filled = count, 0
+        self.found: Tensor | None = None
+
+    def add(self, batch: Tensor) -> None:
+        """Add rows (n, …), from any device."""
+        if self.found is None:
+            self.found = torch.empty(self.count, *batch.shape[1:], dtype=torch.float32)
+        self.found[self.filled : self.filled + len(batch)] = batch
+        self.filled += len(batch)
+
+
+def _joined(parts: Sequence[Tensor | None]) -> np.ndarray:
+    found = [part for part in parts if part is not None]
+    return (torch.cat(found) if len(found) > 1 else found[0]).numpy()
 
 
 def _outputs(batch: np.ndarray, extractor: Extractor) -> Outputs:

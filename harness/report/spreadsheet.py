@@ -1,6 +1,5 @@
 """Tables as CSV, safe to open in a spreadsheet: a text that would be run as a formula is shown as text."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
@@ -17,20 +16,12 @@ def shown_as_text(value: Any) -> Any:
 
 
 def csv_of(frame: pd.DataFrame) -> str:
-    """Return a frame as CSV with a header and numbers in full, empty where there is none.
-
-    A long frame says the same words in many rows. Each is looked at once, in a third of the time of `to_csv`.
-    """
-    columns = [_fields(frame[name]) for name in frame]
-    return "".join(f"{','.join(row)}\n" for row in ([_field(name) for name in frame], *zip(*columns, strict=True)))
-
-
-def _fields(column: "pd.Series[Any]") -> Iterable[str]:
-    codes, values = pd.factorize(column)
-    fields = [*map(_field, values), ""]  # a missing value has the code -1
-    return (fields[code] for code in codes.tolist())
-
-
-def _field(value: Any) -> str:
-    text = str(shown_as_text(value))
-    return f'"{text.replace(chr(34), chr(34) * 2)}"' if any(sign in text for sign in ',"\r\n') else text
+    """Return a frame as CSV with a header and numbers in full, empty where there is none."""
+    safe = frame.rename(columns=shown_as_text)
+    for name in safe:
+        if pd.api.types.is_numeric_dtype(safe[name]):
+            continue
+        codes, values = pd.factorize(safe[name])  # a long frame says the same words in many rows
+        words = pd.Series([*map(shown_as_text, values), None], dtype=object).to_numpy()
+        safe[name] = words[codes]  # a missing value has the code -1, which is the last
+    return safe.to_csv(index=False, lineterminator="\n")
