@@ -80,8 +80,9 @@ def test_precision_and_recall_are_means_over_seeds(tmp_path: Path) -> None:
     assert next(iter(found.points.values())) == (0.5, 0.5)  # recall (0.25 + 0.75) / 2
     shown = scatter_chart(pivot(table, frame), Logs(store))
     assert shown
+    assert shown.picture
     assert shown.title == "Precision and recall"  # nothing was timed
-    assert 'aria-label="Recall and precision of each cell: none 0.500, 0.500; ' in shown.markup
+    assert shown.picture.alt.startswith("Recall and precision of each cell: none 0.500, 0.500; ")
 
 
 def test_losses_are_those_of_the_baseline_and_the_best_arms(tmp_path: Path) -> None:
@@ -99,10 +100,10 @@ def test_losses_are_those_of_the_baseline_and_the_best_arms(tmp_path: Path) -> N
             write_log(store, run, 100.0, denoising=10.0 + 20 * seed)
     shown = loss_chart(laid_out, Logs(store))
     assert shown
+    assert shown.picture
     last = table.runs[0].evaluation.step
-    assert (
-        f"baseline 1 to {20 / last:.4g}, regulariser -1; " in shown.markup
-    )  # the mean of 10 and 30, over steps 20 … last
+    # the mean of 10 and 30, over steps 20 … last
+    assert f"baseline 1 to {20 / last:.4g}, regulariser -1; " in shown.picture.alt
     assert "the best of the table’s 13 cells" in shown.caption
 
 
@@ -156,6 +157,6 @@ def test_pairs_show_the_best_arm_and_say_so(tmp_path: Path) -> None:
     assert best
     assert shown
     assert best.name == "block all"
-    assert shown.markup.count("<img") == 3
-    assert "left without the loss, right with block all" in shown.markup
+    assert shown.images.count("<img") == 3
+    assert "left without the loss, right with block all" in shown.images
     assert "(block all, seed 0)" in shown.caption

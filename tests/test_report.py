@@ -45,6 +45,7 @@ from harness.store import Store
 
 ROOT = Path(__file__).parents[1]
 TABLES = ("table2", "table3", "table4", "convergence")
+FIGURES = {*TABLES, *(f"{name}-planes" for name in TABLES), "table3-surface", "table4-surface", "convergence-training"}
 
 
 def pivot_of(store: Store, table: Table) -> Pivot:
@@ -381,7 +382,7 @@ def test_the_page_is_whole_in_itself(full_page: Page) -> None:
     assert {url for url in outside if not url.startswith(("#", "data:"))} == {
         "results.csv", "report.json", "summary.md", "tables/all.tex",
         *(f"tables/{name}.{suffix}" for name in TABLES for suffix in ("tex", "md", "csv")),
-        *(f"figures/{name}.svg" for name in (*TABLES, "convergence-training")),
+        *(f"figures/{name}.svg" for name in FIGURES),
     }  # fmt: skip
     ids = full_page.all("id")
     assert len(ids) == len(set(ids))
@@ -779,7 +780,7 @@ def test_figures_beside_the_page_stand_alone(tmp_path: Path) -> None:
     synthetic.full_study(store, tables)
     make_report(store, tables, tmp_path / "page")
     files = list((tmp_path / "page" / "figures").iterdir())
-    assert sorted(file.stem for file in files) == ["convergence", "convergence-training", "table2", "table3", "table4"]
+    assert {file.stem for file in files} == FIGURES
     for file in files:
         content = file.read_text(encoding="utf-8")
         assert ElementTree.fromstring(content).tag == "{http://www.w3.org/2000/svg}svg"

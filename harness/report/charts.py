@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from harness.report.figures import ARMS, INK, MARKERS, WIDTH, painted, plain_axes
+from harness.report.figures import ARMS, INK, MARKERS, WIDTH, Picture, painted, plain_axes
 from harness.report.labels import is_number
 from harness.report.tables import Pivot, PivotCell
 
@@ -15,12 +15,12 @@ HEIGHT, LINE, LEFT, RIGHT, BOTTOM, BETWEEN = 2.3, 0.165, 0.6, 0.1, 0.42, 0.6  # 
 
 @dataclass(frozen=True)
 class Chart:
-    """A picture beneath a table: its title, its markup, and what it shows."""
+    """A picture beneath a table: its title, what it shows, and either a figure or markup of images."""
 
     title: str
-    markup: str
     caption: str
-    draw: Callable[[], Figure] | None = None
+    picture: Picture | None = None
+    images: str = ""
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Sign:
 
 
 def chart(title: str, name: str, alt: str, caption: str, draw: Callable[[], Figure]) -> Chart:
-    """Return a figure as a chart, drawn with our settings and none of the reader's own; `name` is for its ids."""
-    return Chart(title, painted("chart", name, alt, draw).svg, caption, draw)
+    """Return a figure as a chart, drawn with our settings and none of the reader's own; `name`: as `painted`."""
+    return Chart(title, caption, painted("chart", name, alt, draw))
 
 
 def panels(titles: Iterable[tuple[str, str]], lines: int) -> tuple[Figure, list[Axes]]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib
@@ -18,10 +19,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from harness.files import write_bytes
 from harness.report.labels import is_number
-from harness.report.svg import DRAWN, PRINTED, VARIABLES, inline_svg, standalone_pdf
+from harness.report.svg import DRAWN, PRINTED, VARIABLES, inline_svg, standalone, standalone_pdf
 from harness.report.tables import Pivot, PivotCell
-from harness.report.words import anchor, estimate, number, signed_percent, state_words
+from harness.report.words import estimate, number, signed_percent, slug, state_words
 
 WIDTH, LABELS, RIGHT = 5.0, 1.3, 0.12  # inches; narrow, so that the letters are still legible on a phone
 LINE, GAP = 0.165, 0.12
@@ -49,12 +51,30 @@ LEAST_SPAN, LEAST_CHANGE = 0.02, 5.0
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure: its kind ("dots" or "heat"), SVG for the page, words for those who cannot see it, and what draws it."""
+    """A figure: its kind ("dots" or "heat"), SVG for the page, words for those who cannot see it, and what draws it.
+
+    name: of its file beside the page, and of its ids in it.
+    """
 
     kind: str
+    name: str
     svg: str
     alt: str
     draw: Callable[[], Figure]
+
+    @property
+    def file(self) -> str:
+        """Where it lies as a file of its own, seen from the page."""
+        return f"figures/{self.name}.svg"
+
+    def write(self, target: Path, pdf: bool) -> None:
+        """Write it beside the page, and as PDF too or else no longer, for that would show older results."""
+        path = target / self.file
+        write_bytes(path, standalone(self.svg).encode())
+        if pdf:
+            write_bytes(path.with_suffix(".pdf"), pdf_of(self.draw))
+        else:
+            path.with_suffix(".pdf").unlink(missing_ok=True)
 
 
 def picture(pivot: Pivot) -> Picture | None:
@@ -68,13 +88,13 @@ def picture(pivot: Pivot) -> Picture | None:
     kind = "heat" if numeric and any(c.change and drawn(pivot, c) for c in pivot.cells) else "dots"
     alt = _alt(pivot)
     draw = _heat_map if kind == "heat" else _dot_plot
-    return painted(kind, f"figure-{anchor(pivot.table.name)}", alt, lambda: draw(pivot))
+    return painted(kind, slug(pivot.table.name), alt, lambda: draw(pivot))
 
 
 def painted(kind: str, name: str, alt: str, draw: Callable[[], Figure]) -> Picture:
     """Draw a figure with the page's settings and none of the reader's; name: unique on the page."""
     with our_look(DRAWN):
-        return Picture(kind, inline_svg(draw(), name, alt, VARIABLES), alt, draw)
+        return Picture(kind, name, inline_svg(draw(), f"figure-{name}", alt, VARIABLES), alt, draw)
 
 
 def pdf_of(draw: Callable[[], Figure]) -> bytes:

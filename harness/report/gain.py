@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from harness.report.figures import ARMS, INK, MARKERS, WIDTH, Picture, drawn, painted, plain_axes
 from harness.report.labels import row_label
 from harness.report.tables import Pivot, PivotCell
-from harness.report.words import anchor, signed_percent
+from harness.report.words import signed_percent, slug
 
 LEAST_SIZES = 3
 HEIGHT, LINE = 2.4, 0.165  # inches, of the plot and of a line of its legend
@@ -29,7 +29,7 @@ def gain_picture(pivot: Pivot) -> Picture | None:
     if not shown or not pivot.table.scale.meaningful:
         return None
     alt = _alt(pivot, shown)
-    return painted("gain", f"gain-{anchor(pivot.table.name)}", alt, lambda: _drawn(shown))
+    return painted("gain", f"{slug(pivot.table.name)}-gain", alt, lambda: _drawn(shown))
 
 
 def lines(pivot: Pivot) -> list[Line]:

@@ -10,7 +10,7 @@ from harness.report.figures import Picture
 from harness.report.plots import Panel, Point, Series, panels_picture, point
 from harness.report.statistics import Interval, mean_interval
 from harness.report.tables import Pivot, PivotCell
-from harness.report.words import anchor, number, percent_change
+from harness.report.words import anchor, number, percent_change, slug
 
 LEAST_SCALES = 3
 DIVERSITY = ("recall", "coverage")
@@ -66,11 +66,11 @@ def sweeps(pivots: Sequence[Pivot]) -> list[Sweep]:
             pivot.table.name_in_words,
             anchor(pivot.table.name),
             tuple(_sentences(pivot, base, arms)),
-            _picture(pivot, base, arms, f"guidance-{anchor(pivot.table.name)}-{place}"),
+            _picture(pivot, base, arms, f"{slug(pivot.table.name)}-sweep-{place}"),
         )
         for pivot in pivots
         if pivot.table.scale.meaningful and not pivot.mixes
-        for place, (base, arms) in enumerate(swept(pivot))
+        for place, (base, arms) in enumerate(swept(pivot), 1)
     ]
 
 

@@ -9,7 +9,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from harness.report.charts import Chart, chart, legend, panels
 from harness.report.figures import ARMS, INK, LOGARITHMIC_FROM, MARKERS, drawn
 from harness.report.tables import Pivot, PivotCell
-from harness.report.words import anchor, estimate
+from harness.report.words import estimate, slug
 
 LEAST_LENGTHS = 3
 
@@ -36,7 +36,7 @@ def length_chart(pivot: Pivot) -> Chart | None:
     ]
     alt = f"{title}, by step. {'; '.join(said)}."
     caption = "Each line is one set of trainings, measured on the way; bars are ± one standard deviation over seeds."
-    return chart(title, f"lengths-{anchor(pivot.table.name)}", alt, caption, lambda: _drawn(pivot, found))
+    return chart(title, f"{slug(pivot.table.name)}-training", alt, caption, lambda: _drawn(pivot, found))
 
 
 def courses(pivot: Pivot) -> list[Course]:

@@ -10,7 +10,7 @@ from harness.report.curves import thinned
 from harness.report.figures import ARMS, INK, drawn
 from harness.report.logs import Logs, Series
 from harness.report.tables import Pivot, PivotCell
-from harness.report.words import anchor
+from harness.report.words import slug
 
 MOST = 5  # arms beside the baseline: more lines cannot be told apart
 DASHES = ("solid", (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1.5, 1, 1.5)), (0, (8, 2)))
@@ -27,7 +27,7 @@ def loss_chart(pivot: Pivot, logs: Logs) -> Chart | None:
     kinds = {cell.source.settings.regularizer.loss for cell, _, _ in arms} - {"none"}
     own = " Regularisers of different kinds have scales of their own." if len(kinds) > 1 else ""
     caption = f"Means over seeds{whose}, as the logs hold them.{own}"
-    return chart("Loss curves", f"losses-{anchor(pivot.table.name)}", _alt(arms), caption, lambda: _drawn(arms))
+    return chart("Loss curves", f"{slug(pivot.table.name)}-losses", _alt(arms), caption, lambda: _drawn(arms))
 
 
 def chosen(pivot: Pivot) -> list[PivotCell]:

@@ -1,6 +1,6 @@
 """The report: one self-contained HTML file for each study, the same bytes whenever it is made from the same results."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from harness.store import Store
 
 if TYPE_CHECKING:
     from harness.report.book import Book
+    from harness.report.figures import Picture
     from harness.report.logs import Logs
     from harness.report.tables import Pivot
 
@@ -55,9 +56,7 @@ def write_files(store: Store, tables: Sequence[Table], target: Path, pdf: bool =
     from harness.report.book import bound
     from harness.report.collect import Outcomes
     from harness.report.export import write_takeaway
-    from harness.report.figures import pdf_of
     from harness.report.logs import Logs
-    from harness.report.svg import standalone
     from harness.report.tables import pivot
     from harness.report.trainings import trainings
 
@@ -71,15 +70,20 @@ def write_files(store: Store, tables: Sequence[Table], target: Path, pdf: bool =
     values = content(store, pivots, book, logs)
     if values["representations"]:
         write_json(target / "representations.json", values["representations"].record)
-    for table in values["tables"]:
-        for name, (svg, draw) in table["figures"].items():
-            write_bytes(target / name, standalone(svg).encode())
-            beside = (target / name).with_suffix(".pdf")
-            if pdf:
-                write_bytes(beside, pdf_of(draw))
-            else:
-                beside.unlink(missing_ok=True)  # it would show older results
+    for picture in pictures(values):
+        picture.write(target, pdf)
     return values
+
+
+def pictures(values: Mapping[str, Any]) -> Iterator["Picture"]:
+    """Yield every figure of the page."""
+    for table in values["tables"]:
+        charts = [table["lengths"], *table["more"]]
+        found = [table["picture"], table["gain"], *(chart.picture for chart in charts if chart)]
+        yield from (picture for picture in found if picture)
+    yield from (part.picture for part in (*values["guidance"], *values["surfaces"]))
+    if values["representations"] and values["representations"].picture:
+        yield values["representations"].picture
 
 
 def content(store: Store, pivots: Sequence["Pivot"], book: "Book", logs: "Logs") -> dict[str, Any]:
@@ -117,7 +121,7 @@ def content(store: Store, pivots: Sequence["Pivot"], book: "Book", logs: "Logs")
 
 
 def _shown(store: Store, pivot: "Pivot", logs: "Logs") -> dict[str, Any]:
-    """Gather what the page prints of one table; `figures` are those that stand open, by their files."""
+    """Gather what the page prints of one table."""
     from harness.report import claims, findings, study
     from harness.report.figures import picture
     from harness.report.gain import gain_picture
@@ -125,16 +129,9 @@ def _shown(store: Store, pivot: "Pivot", logs: "Logs") -> dict[str, Any]:
     from harness.report.more import more_pictures
     from harness.report.samples import sample_strips
 
-    drawing, gain, lengths, name = picture(pivot), gain_picture(pivot), length_chart(pivot), pivot.table.name
-    figures = {
-        f"figures/{name}.svg": drawing and (drawing.svg, drawing.draw),
-        f"figures/{name}-gain.svg": gain and (gain.svg, gain.draw),
-        f"figures/{name}-training.svg": lengths and (lengths.markup, lengths.draw),
-    }
     return {
         "pivot": pivot, "heading": study.heading(pivot.table), "short_heading": pivot.table.name_in_words,
-        "picture": drawing, "gain": gain, "lengths": lengths,
-        "figures": {file: figure for file, figure in figures.items() if figure},
+        "picture": picture(pivot), "gain": gain_picture(pivot), "lengths": length_chart(pivot),
         "strips": sample_strips(store, pivot), "more": more_pictures(store, pivot, logs),
         "findings": findings.findings(pivot), "claims": claims.table_claims(pivot),
         "command": study.command(store, pivot.table),

@@ -101,7 +101,7 @@ def _chart(cell: PivotCell, seed: int, pixelated: bool, found: Pairs | None) -> 
         f"({cell.name}, seed {seed}). How much a pair changed is the mean absolute difference of its pixels, "
         f"among the {len(found.apart)} samples that are kept."
     )
-    return Chart("Pairs of samples", "".join(rows), caption)
+    return Chart("Pairs of samples", caption, images="".join(rows))
 
 
 def _row(title: str, places: Sequence[int], found: Pairs, pixelated: bool, name: str) -> str:

@@ -21,7 +21,7 @@ def profile_picture(plain: Arm, dispersive: Arm) -> Picture:
     """Return norm and probe accuracy by block, a column for each noise level, without the loss and with it."""
     arms = (plain, dispersive)
     alt = " ".join(_alt(arm, name) for arm, name in zip(arms, ("Without the loss", "With it"), strict=True))
-    return painted("profile", "figure-representations", alt, lambda: _drawn(arms))
+    return painted("profile", "representations", alt, lambda: _drawn(arms))
 
 
 def curve(arm: Arm, noise: int, measure: str) -> list[float]:

@@ -9,7 +9,7 @@ from harness.report.charts import Chart, chart, legend, panels, signs
 from harness.report.figures import INK, drawn
 from harness.report.logs import Logs
 from harness.report.tables import Pivot, PivotCell
-from harness.report.words import anchor, number
+from harness.report.words import number, slug
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,7 +43,7 @@ def scatter_chart(pivot: Pivot, logs: Logs) -> Chart | None:
     timed = " Costs are of training until the measured step, by the speeds in its log: a shared machine’s change."
     caption = f"Means over seeds; the axes do not begin at zero.{ringed}{timed if len(found) == len(planes) else ''}"
     shown = list(planes.values())
-    return chart(title, f"planes-{anchor(pivot.table.name)}", alt, caption, lambda: _drawn(pivot, shown))
+    return chart(title, f"{slug(pivot.table.name)}-planes", alt, caption, lambda: _drawn(pivot, shown))
 
 
 def precision_recall(pivot: Pivot) -> Plane:

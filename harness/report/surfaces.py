@@ -9,7 +9,7 @@ from harness.report.figures import Picture
 from harness.report.plots import Panel, Point, Series, panels_picture, point
 from harness.report.statistics import mean_interval
 from harness.report.tables import Pivot, PivotCell
-from harness.report.words import anchor, is_better, listed, number, percent_change, share
+from harness.report.words import anchor, is_better, listed, number, percent_change, share, slug
 from harness.settings import RegularizerSettings
 from harness.values import Block
 
@@ -178,7 +178,7 @@ def _picture(pivot: Pivot, cells: Sequence[PivotCell], knobs: Sequence[str]) -> 
     name = KNOBS[across]
     ticks = tuple(_tick(place) for place in places)
     panel = Panel(pivot.metric.title, name, tuple(series), base[0] if len(base) == 1 else None, ticks)
-    return panels_picture("surface", f"surface-{anchor(pivot.table.name)}", _alt(pivot, cells), [panel], 1)
+    return panels_picture("surface", f"{slug(pivot.table.name)}-surface", _alt(pivot, cells), [panel], 1)
 
 
 def _point(places: Sequence[Setting], cell: PivotCell, knob: str, aside: float) -> Point:

@@ -83,8 +83,13 @@ def listed(words: Sequence[str]) -> str:
 
 
 def anchor(name: str) -> str:
-    """Return a name that may stand in a link within the page."""
-    return "table-" + re.sub(r"\W+", "-", name)
+    """Return the place of a table within the page."""
+    return f"table-{slug(name)}"
+
+
+def slug(name: str) -> str:
+    """Return a name that may stand in a link."""
+    return re.sub(r"\W+", "-", name)
 
 
 def is_better(pivot: Pivot, percent: float) -> bool:
