@@ -64,12 +64,17 @@ def test_no_more_is_sent_than_the_queue_may_hold_and_a_lost_id_is_found(jobs, mo
     assert read_submission(jobs[0].store, jobs[0].train_id).job == "7_3"
 
 
-def test_who_acts_waits_for_a_controller_that_is_restarted_and_who_looks_does_not(tmp_path, monkeypatch):
+AWAY = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
+LATE = "slurm_load_jobs error: Socket timed out on send/recv operation"
+
+
+@pytest.mark.parametrize("words", [AWAY, LATE])
+def test_who_acts_waits_for_a_controller_that_is_restarted_and_who_looks_does_not(tmp_path, monkeypatch, jobs, words):
     squeue = tmp_path / "squeue"
     squeue.write_text(
         "#!/bin/sh\n"
         "if [ -e back ]; then echo '7_3|RUNNING|None|study-0'; exit; fi\n"
-        "touch back; echo 'error: Unable to contact slurm controller (connect failure)' >&2; exit 1\n"
+        f"touch back; echo '{words}' >&2; exit 1\n"
     )
     squeue.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
@@ -78,6 +83,11 @@ def test_who_acts_waits_for_a_controller_that_is_restarted_and_who_looks_does_no
     Path("back").unlink()
     with pytest.raises(UserError, match="SLURM does not answer"):
         listed()
+    Path("back").unlink()
+    assert jobs[0].checkpoint().function is jobs[0]  # before submitit asks SLURM to queue it again
+    assert Path("back").exists()
+    squeue.write_text("#!/bin/sh\necho 'something else' >&2; exit 1\n")
+    jobs[0].checkpoint()  # what cannot be waited for does not stop it
 
 
 def test_only_what_is_trained_is_measured_by_one_process(jobs):

@@ -4,13 +4,14 @@ import re
 import subprocess
 import time
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from harness.errors import UserError
 
 DEFAULT_ARRAY_LIMIT = 1001  # MaxArraySize where slurm.conf does not say it
 RESTART = 60.0  # seconds for which a controller that is started again may be away
-AWAY = "Unable to contact slurm controller"
+AWAY = ("Unable to contact slurm controller", "Socket timed out on send/recv operation")
 # squeue remembers a job for some minutes after its end (MinJobAge).
 ENDED = {
     "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED",
@@ -139,11 +140,21 @@ def ask(*words: str, patience: float = 0) -> str:
         UserError: it is not installed, or fails.
     """
     deadline = time.monotonic() + patience
-    while (done := _run(words)).returncode and AWAY in done.stderr and time.monotonic() < deadline:
+    while (done := _run(words)).returncode and _away(done.stderr) and time.monotonic() < deadline:
         time.sleep(1)
     if done.returncode:
         raise UserError(f"SLURM does not answer ({words[0]}: {done.stderr.strip()}); try again")
     return done.stdout
+
+
+def await_controller() -> None:
+    """Wait while the controller is being restarted, for who can ask it only once; not for ever."""
+    with suppress(UserError):
+        ask("squeue", "--me", "--noheader", patience=RESTART)
+
+
+def _away(said: str) -> bool:
+    return any(words in said for words in AWAY)
 
 
 def _run(words: Sequence[str]) -> subprocess.CompletedProcess[str]:
