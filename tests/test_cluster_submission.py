@@ -7,7 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from harness import cluster_commands
+from harness.cli import cli
 from harness.errors import UserError
 from harness.grid import load_table
 from harness.launch import doctor, submission
@@ -62,6 +65,52 @@ def test_no_more_is_sent_than_the_queue_may_hold_and_a_lost_id_is_found(jobs, mo
     sent = submit(jobs, SlurmProfile(max_submitted=7, array_limit=3), [])
     assert (len(sent.known), len(sent.ids), len(sent.later)) == (1, 5, 7)
     assert read_submission(jobs[0].store, jobs[0].train_id).job == "7_3"
+
+
+def test_what_was_sent_is_cancelled_whatever_the_grids_say_now(jobs, tmp_path, monkeypatch):
+    store, sent = jobs[0].store, jobs[0].train_id
+    told = ["study", "--results", str(store.results), "--scratch", str(store.scratch)]
+    (tmp_path / "squeue").write_text("#!/bin/sh\necho '7_3|RUNNING|None|study-0'; echo '8|PENDING|None|other'\n")
+    (tmp_path / "scancel").write_text(f"#!/bin/sh\necho $* >> {tmp_path}/ended\n")
+    for name in ("squeue", "scancel"):
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(UserError, match="no study here"):
+        CliRunner().invoke(cli, ["cancel", *told, "--yes"], catch_exceptions=False)
+    write_submission(store, sent, Submission("study-0", 3, (), 0.0, "7_3"))
+    store.record_grid("table5", ROOT / "grids" / "table5.yaml", "smoke", [])  # which does not have it
+    said = CliRunner().invoke(cli, ["status", *told], catch_exceptions=False).output
+    assert "1 jobs in SLURM's queue are of trainings that no grid of this study wants any more" in said
+    assert "Ended 1 jobs" in CliRunner().invoke(cli, ["cancel", *told, "--yes"], catch_exceptions=False).output
+    assert read_submission(store, sent).cancelled
+    assert (tmp_path / "ended").read_text() == "7_3\n"
+
+
+def test_a_retry_remembers_what_submit_was_told(tmp_path, monkeypatch):
+    (tmp_path / "clusters").mkdir()
+    for name in ("ours", "theirs"):
+        (tmp_path / "clusters" / f"{name}.yaml").write_text(f"executor: slurm\naccount: {name}\n")
+    monkeypatch.chdir(tmp_path)
+    seen = []
+    monkeypatch.setattr(cluster_commands, "send", lambda profile, todo, *_: seen.append((profile.account, todo[0])))
+    monkeypatch.setattr(submission, "check_slurm", lambda: None)
+
+    def call(*words: str) -> tuple[str, Path]:
+        CliRunner().invoke(cli, words, catch_exceptions=False)
+        account, job = seen[-1]
+        job.fail(ZeroDivisionError())
+        return account, job.data
+
+    data, retry = tmp_path / "elsewhere", ("retry", "smoke", "--failed")
+    grid = str(ROOT / "grids" / "table2.yaml")
+    assert call("submit", grid, "--scale", "smoke", "--profile", "ours", "--data", "elsewhere") == ("ours", data)
+    assert call(*retry) == ("ours", data)
+    assert call(*retry, "--profile", "theirs", "--data", "data") == ("theirs", tmp_path / "data")
+    monkeypatch.setenv("HARNESS_DATA", "third")
+    assert call(*retry) == ("ours", tmp_path / "third")
+    with pytest.raises(UserError, match=r"resources\.processes"):
+        call(*retry, "--set", "resources.processes=7")
+    assert len(seen) == 4
 
 
 AWAY = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"

@@ -1,6 +1,7 @@
 """Sending jobs to SLURM, each once: what was sent is recorded beside the checkpoints, before it is sent.
 
 scratch/<study>/<train_id>/submission.json   which job of SLURM's makes this training
+scratch/<study>/slurm/sent.json              the profile and the data folder of the last `harness submit`
 scratch/<study>/slurm/                       submitit's files, the jobs' output (<job>/<job>_0_log.out), and their code
 """
 
@@ -27,6 +28,7 @@ from harness.spec import eval_id
 from harness.store import Store
 
 ATTEMPTS = 100  # how often a job may reach its time limit and go on in the queue
+SENT = "sent.json"
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,23 @@ def read_submission(store: Store, train_id: str) -> Submission | None:
 def write_submission(store: Store, train_id: str, submission: Submission) -> None:
     """Record a submission."""
     write_json(record_path(store, train_id), asdict(submission))
+
+
+def submissions(store: Store) -> dict[str, Submission]:
+    """Return the last submission of every training of a study, also of those that no grid of it wants any more."""
+    ids = sorted(path.parent.name for path in (store.scratch / store.study).glob("*/submission.json"))
+    return {id: record for id in ids if (record := read_submission(store, id))}
+
+
+def write_sent(store: Store, profile: str | None, data: Path) -> None:
+    """Remember what a submission was told, for a retry of it."""
+    write_json(logs_of(store) / SENT, {"profile": profile, "data": str(data)})
+
+
+def read_sent(store: Store) -> dict[str, Any]:
+    """Return what the last submission of a study was told; nothing where none was sent."""
+    sent = read_json(logs_of(store) / SENT)
+    return sent if isinstance(sent, dict) else {}
 
 
 @dataclass(frozen=True)
