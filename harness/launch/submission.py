@@ -15,10 +15,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from harness.errors import UserError
-from harness.files import read_json, write_json
+from harness.files import locked, read_json, write_json
 from harness.launch.environment import own_environment
 from harness.launch.job import Job
 from harness.launch.profile import SlurmProfile
@@ -160,7 +158,7 @@ def submit(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path]) 
     check_slurm()
     logs = logs_of(jobs[0].store)
     logs.mkdir(parents=True, exist_ok=True)
-    with FileLock(logs / "lock"):  # a second terminal waits, and then finds the first one's jobs
+    with locked(logs / "lock"):  # a second terminal waits, and then finds the first one's jobs
         held = queued()
         sent, todo = _known(jobs, held)
         if profile.max_submitted is not None:
