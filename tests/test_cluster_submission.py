@@ -18,7 +18,7 @@ from harness.launch.environment import own_environment
 from harness.launch.job import jobs_for
 from harness.launch.measurements import measurements
 from harness.launch.profile import Partition, SlurmProfile
-from harness.launch.queue import Queued, listed, queued
+from harness.launch.queue import Queued, failed_nodes, listed, queued
 from harness.launch.snapshot import snapshot
 from harness.launch.submission import Submission, read_submission, submit, write_submission
 from harness.store import Store
@@ -84,6 +84,32 @@ def test_what_was_sent_is_cancelled_whatever_the_grids_say_now(jobs, tmp_path, m
     assert "Ended 1 jobs" in CliRunner().invoke(cli, ["cancel", *told, "--yes"], catch_exceptions=False).output
     assert read_submission(store, sent).cancelled
     assert (tmp_path / "ended").read_text() == "7_3\n"
+
+
+@pytest.mark.parametrize(
+    ("accounts", "states", "out"),
+    [
+        (["7|NODE_FAIL|n1"], {"n1": "down*"}, ["n1"]),
+        (["7|NODE_FAIL|n1"], {"n1": "idle"}, []),  # it works again
+        (["7|NODE_FAIL|n1"], {"n1": "mix-"}, []),
+        (["7|NODE_FAIL|n1,n2"], {"n1": "drng"}, ["n1"]),
+        (["7|NODE_FAIL|n1", "8|NODE_FAIL|n1"], {}, []),  # one failure of the node took both
+        (["7|NODE_FAIL|n1", "7|NODE_FAIL|n1,n2", "7|RUNNING|n2"], {}, ["n1"]),
+        (["7|NODE_FAIL|n1", "7|NODE_FAIL|n1"], {"n2": "down", "n3": "drain"}, []),  # no other works
+        (["7|NODE_FAIL|n1,n2,n3"], {"n1": "down", "n2": "down", "n3": "down"}, []),
+        (["9|NODE_FAIL|n1"], {"n1": "down"}, []),  # another's
+    ],
+)
+def test_nodes_that_failed_are_left_out_while_they_do_not_work(tmp_path, monkeypatch, accounts, states, out):
+    nodes = [f"{name} {states.get(name, 'alloc')}" for name in ("n1", "n2", "n3")]
+    stubs = {"sacct": "\n".join(accounts), "sinfo": "\n".join(nodes)}
+    for name, said in stubs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\necho '{said}'\n")
+    (tmp_path / "scontrol").write_text("#!/bin/sh\necho $3 | tr , '\\n'\n")
+    for name in ("sacct", "sinfo", "scontrol"):
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert failed_nodes(["7", "8"]) == out
 
 
 def test_a_retry_remembers_what_submit_was_told(tmp_path, monkeypatch):
