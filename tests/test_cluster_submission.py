@@ -56,6 +56,20 @@ def test_a_copy_of_the_code_is_what_a_job_imports_wherever_it_starts(tmp_path, m
     assert head in done.stdout
 
 
+@pytest.mark.parametrize("folder", [".", "..", "elsewhere/../.."])
+def test_a_grid_beside_ones_work_is_copied_alone_and_into_the_copy(tmp_path, monkeypatch, folder):
+    work = tmp_path / "work"
+    for name in ("table.yaml", "scales/smoke.yaml", "scratch/study/large", "notes.txt", "here/elsewhere/x"):
+        (work / name).parent.mkdir(parents=True, exist_ok=True)
+        (work / name).write_text("a: 1")
+    monkeypatch.chdir(work / "here" if folder != "." else work)
+    code = snapshot([Path(folder)], tmp_path / "logs")
+    copied = {name for name in code.files if not name.startswith("harness/")}
+    assert copied == {"work/table.yaml", "work/scales/smoke.yaml"}
+    code.take()
+    assert all((code.folder / name).is_file() for name in code.files)
+
+
 def test_no_more_is_sent_than_the_queue_may_hold_and_a_lost_id_is_found(jobs, monkeypatch):
     write_submission(jobs[0].store, jobs[0].train_id, Submission("study-0", 3, (), 0.0))  # nobody knows its id
     held = [Queued("7_3", "study-0", "PENDING"), Queued("8", "another", "RUNNING")]
