@@ -1,6 +1,7 @@
 """What is sent: the code as it is now, no more than the queue may hold, and what measurements need no training."""
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -92,6 +93,7 @@ def test_what_was_sent_is_cancelled_whatever_the_grids_say_now(jobs, tmp_path, m
     with pytest.raises(UserError, match="no study here"):
         CliRunner().invoke(cli, ["cancel", *told, "--yes"], catch_exceptions=False)
     write_submission(store, sent, Submission("study-0", 3, (), 0.0, "7_3"))
+    shutil.copytree(store.scratch_folder(sent), store.scratch_folder(sent).with_name("a copy of it"))
     store.record_grid("table5", ROOT / "grids" / "table5.yaml", "smoke", [])  # which does not have it
     said = CliRunner().invoke(cli, ["status", *told], catch_exceptions=False).output
     assert "1 jobs in SLURM's queue are of trainings that no grid of this study wants any more" in said

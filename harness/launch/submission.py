@@ -23,7 +23,7 @@ from harness.launch.profile import SlurmProfile
 from harness.launch.queue import DEFAULT_ARRAY_LIMIT, Queued, array_limit, cancel, queued
 from harness.launch.snapshot import Snapshot, snapshot
 from harness.spec import eval_id
-from harness.store import Store
+from harness.store import IDENTITY, Store
 
 ATTEMPTS = 100  # how often a job may reach its time limit and go on in the queue
 SENT = "sent.json"
@@ -65,7 +65,7 @@ def write_submission(store: Store, train_id: str, submission: Submission) -> Non
 def submissions(store: Store) -> dict[str, Submission]:
     """Return the last submission of every training of a study, also of those that no grid of it wants any more."""
     ids = sorted(path.parent.name for path in (store.scratch / store.study).glob("*/submission.json"))
-    return {id: record for id in ids if (record := read_submission(store, id))}
+    return {id: record for id in ids if IDENTITY.fullmatch(id) and (record := read_submission(store, id))}
 
 
 def write_sent(store: Store, profile: str | None, data: Path) -> None:
