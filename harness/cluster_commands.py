@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from harness.errors import UserError
 from harness.launch.failures import CAUSES
@@ -68,14 +69,17 @@ def print_conditions(store: "Store") -> None:
     """Print which trainings of a study wait in SLURM's queue, and why others failed and what mends them."""
     from dataclasses import replace
 
-    from harness.launch.condition import conditions
+    from harness.launch.condition import conditions, held_for_no_grid
     from harness.launch.failures import remedy
     from harness.launch.output import grid_words
 
-    found = conditions(_jobs(store))
+    jobs = _jobs(store)
+    found = conditions(jobs)
     waiting = [condition.slurm_job or "" for condition in found if condition.state == "queued"]
     if waiting:
         click.echo(f"{len(waiting)} trainings in SLURM's queue: {', '.join(waiting[:8])}{' …' * (len(waiting) > 8)}")
+    if others := held_for_no_grid(store, {job.train_id for job in jobs}):
+        click.echo(f"{others} jobs in SLURM's queue are of trainings that no grid of this study wants any more")
     kinds: dict[str, None] = {}
     if held := [condition for condition in found if condition.state == "held"]:
         click.echo(f"{len(held)} trainings are held in SLURM's queue: {held[0].message}")
@@ -112,6 +116,8 @@ def _jobs(store: "Store", overrides: Sequence[str] = (), layer: "Layer | None" =
 def cancel(study: str, results: Path, scratch: Path, yes: bool) -> None:
     """End STUDY's jobs in SLURM, after a question; they do not rise again. What is stored stays.
 
+    These are all that were sent for it, also for rows and seeds that its grids do not have any more.
+
     \b
     harness cancel digits
     """
@@ -119,12 +125,15 @@ def cancel(study: str, results: Path, scratch: Path, yes: bool) -> None:
 
     from harness.launch.queue import cancel as end
     from harness.launch.queue import queued
-    from harness.launch.submission import read_submission, write_submission
+    from harness.launch.submission import submissions, write_submission
     from harness.store import Store
 
-    store, held = Store(results, scratch, study), {job.place: job for job in queued()}
-    records = {job.train_id: read_submission(store, job.train_id) for job in _jobs(store)}
-    found = {id: (record, job) for id, record in records.items() if record and (job := held.get(record.place))}
+    store = Store(results, scratch, study)
+    records = submissions(store)
+    if not records:
+        next(store.grids())  # a study that there is not is refused
+    held = {job.place: job for job in queued()}
+    found = {id: (record, job) for id, record in records.items() if (job := held.get(record.place))}
     if not found:
         click.echo(f"{store.root}: SLURM holds none of its jobs.")
         return
@@ -146,19 +155,22 @@ def cancel(study: str, results: Path, scratch: Path, yes: bool) -> None:
 @scratch_option
 @data_option
 @profile_option
-def retry(study: str, failed: bool, only: str | None, overrides: tuple[str, ...], results: Path, scratch: Path,
-          data: Path, profile: str | None) -> None:  # fmt: skip
+@click.pass_context
+def retry(context: click.Context, study: str, failed: bool, only: str | None, overrides: tuple[str, ...],
+          results: Path, scratch: Path, data: Path, profile: str | None) -> None:  # fmt: skip
     """Send the failed trainings of STUDY to SLURM again; they go on from their checkpoints.
 
     `harness status STUDY` tells why each failed, and the command that mends it. Nodes that failed are left out.
+    Profile and data are those of the last submit, unless they are said.
 
     \b
-    harness retry digits --failed --profile ours
+    harness retry digits --failed
     harness retry digits --only 'out of memory' --set resources.memory_gb=64 --profile ours
     """
+    from harness.launch.check import check
     from harness.launch.condition import conditions
     from harness.launch.profile import load_slurm_profile
-    from harness.launch.submission import check_slurm
+    from harness.launch.submission import check_slurm, read_sent
     from harness.store import Store
 
     if failed == bool(only):
@@ -167,13 +179,17 @@ def retry(study: str, failed: bool, only: str | None, overrides: tuple[str, ...]
         if not word.startswith("resources."):
             raise UserError(f"--set {word}: a retry may change resources.… only; anything else is another run")
     check_slurm()
-    said, layer = load_slurm_profile(profile)
     store = Store(results, scratch, study).absolute()
+    sent = read_sent(store)
+    said, layer = load_slurm_profile(profile or sent.get("profile"))
+    if context.get_parameter_source("data") is ParameterSource.DEFAULT:
+        data = Path(sent.get("data", data))
     wanted = {only} if only else set(CAUSES)
     todo = [c.job for c in conditions(_jobs(store, overrides, layer, data.absolute())) if c.kind in wanted]
     if not todo:
         click.echo(f"{store.root}: no training failed so.")
         return
+    check(todo)
     nodes = _failed_nodes(todo)
     said = said.model_copy(update={"exclude": (*said.exclude, *nodes)})
     send(said, todo, store, {Path(grid["grid"]).parent for grid in store.grids()})

@@ -1,17 +1,20 @@
 """Files that are never half written, and readers that never trip over one that is."""
 
+import errno
 import hashlib
 import json
 import os
 import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
 
 TEMPORARY = ".writing-"
+NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -49,6 +52,35 @@ def check_writable(flag: str, folder: Path) -> None:
             pass
     except OSError as error:
         raise UserError(f"{flag} {folder}: cannot write in {existing}: {error.strerror}") from None
+
+
+@contextmanager
+def locked(path: Path, timeout: float = -1) -> Iterator[None]:
+    """Hold the lock of a file for this process; the system lets go of it when the process ends, however it does.
+
+    timeout: seconds to wait for another process; -1 for as long as it takes.
+
+    Raises:
+        filelock.Timeout: another process holds it.
+        UserError: the filesystem has no such locks. One that its holder has to remove would stay when a node dies.
+        OSError: the file cannot be written.
+    """
+    from filelock import FileLock
+
+    lock = FileLock(path, timeout=timeout, fallback_to_soft=False)
+    try:
+        lock.acquire(poll_interval=0.5)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        raise UserError(
+            f"{path.parent}: its filesystem cannot lock files ({error.strerror}), and nothing would keep two jobs "
+            "apart; mount it with flock (Lustre: -o flock), or choose another folder"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def nearest_existing(folder: Path) -> Path:

@@ -149,7 +149,7 @@ def submit(request: Request, data: Path, profile: str | None, only: str | None, 
     from harness.launch.job import jobs_for
     from harness.launch.measurements import measurements
     from harness.launch.profile import LocalProfile, SlurmProfile, load_profile
-    from harness.launch.submission import check_slurm
+    from harness.launch.submission import check_slurm, write_sent
 
     said, layer = load_profile(profile) if profile else (SlurmProfile(), {})
     store, data = request.store.absolute(), data.absolute()
@@ -175,6 +175,7 @@ def submit(request: Request, data: Path, profile: str | None, only: str | None, 
     elif isinstance(said, LocalProfile):
         _run_here(todo, store, said.jobs)
     else:
+        write_sent(store, profile, data)
         send(said, todo, store, places)
 
 
@@ -194,8 +195,21 @@ def _prepare(request: Request, tables: Sequence["Table"], data: Path, threads: i
     todo = _would_run([job for job in jobs_for(runs, store, data, threads) if job.missing()])
     check(todo, processes)
     for path, table in zip(request.grids, tables, strict=True):
-        store.record_grid(table.name, path, *said)
+        store.record_grid(table.name, path, request.scale, _with_seeds_of_before(request, path, table))
     return todo
+
+
+def _with_seeds_of_before(request: Request, grid: Path, table: "Table") -> list[str]:
+    """Return what is to be recorded of a grid's overrides: seeds that the study has already stay beside new ones."""
+    from harness.grid import load_table
+
+    words, held = list(request.overrides), request.store.recorded_grid(table.name)
+    before = load_table(grid, held["scale"], held["set"]).seeds if held and held["set"] != words else ()
+    if set(before) <= set(table.seeds):
+        return words
+    seeds = sorted({*before, *table.seeds})
+    click.echo(f"{request.store.root}: {table.name} keeps the seeds it had; they are {seeds} now", err=True)
+    return [word for word in words if not word.startswith("seeds=")] + [f"seeds={seeds}".replace(" ", "")]
 
 
 def _run_here(todo: list["Job"], store: Store, jobs: int, lead_others: bool = False) -> None:

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
@@ -38,6 +39,11 @@ def hide_gpus() -> None:
     os.environ[VISIBLE] = ""
 
 
+def meeting_at(path: Path) -> str:
+    """Return the URL by which processes meet at a file; torch takes it as it is, also where there is a space in it."""
+    return f"file://{path.absolute()}"
+
+
 def place_from_submitit() -> Place | None:
     """Return this process's place in a SLURM job of submitit's; None elsewhere."""
     if not under_slurm():
@@ -48,4 +54,4 @@ def place_from_submitit() -> Place | None:
     # A file beside the job's logs, which all its nodes see: no port to choose, and no name of a node to look up.
     attempt = os.environ.get("SLURM_RESTART_COUNT", "0")
     meeting = job.paths.folder / f"rendezvous-{job.job_id}-{attempt}"
-    return Place(job.global_rank, job.num_tasks, job.local_rank, meeting.absolute().as_uri())
+    return Place(job.global_rank, job.num_tasks, job.local_rank, meeting_at(meeting))

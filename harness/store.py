@@ -142,10 +142,18 @@ class Store:
                 raise UserError(f"--study {self.study}: holds {held['grid']} with {said}; choose another name")
 
     def record_grid(self, table: str, grid: Path, scale: str, overrides: list[str]) -> None:
-        """Remember that a grid belongs to this study, so that the report can be made from the study alone."""
+        """Remember that a grid belongs to this study, so that the report can be made from the study alone.
+
+        What was recorded of the table before is forgotten, its seeds too.
+        """
         path, content = self.root / "grids" / f"{table}.json", _record(grid, scale, overrides)
         if read_json(path) != content:
             write_json(path, content)
+
+    def recorded_grid(self, table: str) -> dict[str, Any] | None:
+        """Return what `record_grid` stored of a table; None where it stored nothing."""
+        path = self.root / "grids" / f"{table}.json"
+        return _read_record(path) if path.is_file() else None
 
     def grids(self) -> Iterator[dict[str, Any]]:
         """Yield what `record_grid` stored, by table name.

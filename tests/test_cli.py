@@ -11,7 +11,9 @@ from pathlib import Path
 import click
 import pytest
 
-from harness import cli
+from harness import cli, grid_commands
+from harness.launch.plan import study_tables
+from harness.store import Store
 
 ROOT = Path(__file__).parents[1]
 
@@ -127,6 +129,17 @@ def test_two_grids_of_one_name_are_refused(project, harness):
     assert (code, files(project)) == (2, before)
     assert err.startswith("mine/table2.yaml: grids/table2.yaml has the same name")
     assert harness("plan", "grids/table3.yaml", "grids/table3.yaml", "--scale", "smoke")[0] == 0
+
+
+def test_a_study_keeps_the_seeds_that_it_had(project, harness, monkeypatch):
+    monkeypatch.setattr(grid_commands, "_run_here", lambda *_: None)
+    words = ("run", "grids/table2.yaml", "--scale", "smoke", "--set", "optimizer.learning_rate=0.001")
+    for said, told in (([], ""), (["seeds=[2,1]"], "[0, 1, 2]"), ([], "[0, 1, 2]"), (["seeds=[0,1,2,3]"], "")):
+        code, _, err = harness(*words, *(f"--set={word}" for word in said))
+        assert code == 0
+        assert (f"table2 keeps the seeds it had; they are {told} now" in err) == bool(told)
+    (table,) = study_tables(Store(Path("results"), Path("scratch"), "smoke"))
+    assert table.seeds == (0, 1, 2, 3)
 
 
 def test_a_file_that_the_disk_refuses_is_one_line(project, harness, monkeypatch):

@@ -4,6 +4,7 @@ import errno
 import shutil
 import time
 from pathlib import Path
+from subprocess import CalledProcessError
 
 import pytest
 import torch
@@ -51,6 +52,8 @@ def job(tmp_path):
         (WorkerError("a process was killed"), "killed"),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), "disk full"),
         (SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"), "disk full"),
+        (CalledProcessError(1, ["scontrol", "requeue", "7_3"]), "time limit"),
+        (CalledProcessError(1, ["git", "log"]), "bug"),
         (ZeroDivisionError("division by zero"), "bug"),
     ],
 )

@@ -61,7 +61,7 @@ def test_a_dry_run_prints_every_field_without_slurm_and_writes_nothing(tmp_path)
     assert {
         "--partition=short,long", "--account=dispersion", "--qos=urgent", "--constraint=a100|h100", "--gres=gpu:a100:2",
         "--signal=USR2@77", "--array=0-5%5", "--exclude=n7,n8", "--time=12", "--mem=6GB", "--cpus-per-task=1",
-        "--nodes=1", "--ntasks-per-node=2",
+        "--nodes=1", "--ntasks-per-node=2", "--requeue",
     } <= flags(first)  # fmt: skip
     assert "--array=0-5%5" in flags(second)
     assert not any(flag.startswith("--array") for flag in flags(third))

@@ -1,13 +1,17 @@
 """What is sent: the code as it is now, no more than the queue may hold, and what measurements need no training."""
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from harness import cluster_commands
+from harness.cli import cli
 from harness.errors import UserError
 from harness.grid import load_table
 from harness.launch import doctor, submission
@@ -15,7 +19,7 @@ from harness.launch.environment import own_environment
 from harness.launch.job import jobs_for
 from harness.launch.measurements import measurements
 from harness.launch.profile import Partition, SlurmProfile
-from harness.launch.queue import Queued, listed, queued
+from harness.launch.queue import Queued, failed_nodes, listed, queued
 from harness.launch.snapshot import snapshot
 from harness.launch.submission import Submission, read_submission, submit, write_submission
 from harness.store import Store
@@ -53,6 +57,20 @@ def test_a_copy_of_the_code_is_what_a_job_imports_wherever_it_starts(tmp_path, m
     assert head in done.stdout
 
 
+@pytest.mark.parametrize("folder", [".", "..", "elsewhere/../.."])
+def test_a_grid_beside_ones_work_is_copied_alone_and_into_the_copy(tmp_path, monkeypatch, folder):
+    work = tmp_path / "work"
+    for name in ("table.yaml", "scales/smoke.yaml", "scratch/study/large", "notes.txt", "here/elsewhere/x"):
+        (work / name).parent.mkdir(parents=True, exist_ok=True)
+        (work / name).write_text("a: 1")
+    monkeypatch.chdir(work / "here" if folder != "." else work)
+    code = snapshot([Path(folder)], tmp_path / "logs")
+    copied = {name for name in code.files if not name.startswith("harness/")}
+    assert copied == {"work/table.yaml", "work/scales/smoke.yaml"}
+    code.take()
+    assert all((code.folder / name).is_file() for name in code.files)
+
+
 def test_no_more_is_sent_than_the_queue_may_hold_and_a_lost_id_is_found(jobs, monkeypatch):
     write_submission(jobs[0].store, jobs[0].train_id, Submission("study-0", 3, (), 0.0))  # nobody knows its id
     held = [Queued("7_3", "study-0", "PENDING"), Queued("8", "another", "RUNNING")]
@@ -64,12 +82,90 @@ def test_no_more_is_sent_than_the_queue_may_hold_and_a_lost_id_is_found(jobs, mo
     assert read_submission(jobs[0].store, jobs[0].train_id).job == "7_3"
 
 
-def test_who_acts_waits_for_a_controller_that_is_restarted_and_who_looks_does_not(tmp_path, monkeypatch):
+def test_what_was_sent_is_cancelled_whatever_the_grids_say_now(jobs, tmp_path, monkeypatch):
+    store, sent = jobs[0].store, jobs[0].train_id
+    told = ["study", "--results", str(store.results), "--scratch", str(store.scratch)]
+    (tmp_path / "squeue").write_text("#!/bin/sh\necho '7_3|RUNNING|None|study-0'; echo '8|PENDING|None|other'\n")
+    (tmp_path / "scancel").write_text(f"#!/bin/sh\necho $* >> {tmp_path}/ended\n")
+    for name in ("squeue", "scancel"):
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(UserError, match="no study here"):
+        CliRunner().invoke(cli, ["cancel", *told, "--yes"], catch_exceptions=False)
+    write_submission(store, sent, Submission("study-0", 3, (), 0.0, "7_3"))
+    shutil.copytree(store.scratch_folder(sent), store.scratch_folder(sent).with_name("a copy of it"))
+    store.record_grid("table5", ROOT / "grids" / "table5.yaml", "smoke", [])  # which does not have it
+    said = CliRunner().invoke(cli, ["status", *told], catch_exceptions=False).output
+    assert "1 jobs in SLURM's queue are of trainings that no grid of this study wants any more" in said
+    assert "Ended 1 jobs" in CliRunner().invoke(cli, ["cancel", *told, "--yes"], catch_exceptions=False).output
+    assert read_submission(store, sent).cancelled
+    assert (tmp_path / "ended").read_text() == "7_3\n"
+
+
+@pytest.mark.parametrize(
+    ("accounts", "states", "out"),
+    [
+        (["7|NODE_FAIL|n1"], {"n1": "down*"}, ["n1"]),
+        (["7|NODE_FAIL|n1"], {"n1": "idle"}, []),  # it works again
+        (["7|NODE_FAIL|n1"], {"n1": "mix-"}, []),
+        (["7|NODE_FAIL|n1,n2"], {"n1": "drng"}, ["n1"]),
+        (["7|NODE_FAIL|n1", "8|NODE_FAIL|n1"], {}, []),  # one failure of the node took both
+        (["7|NODE_FAIL|n1", "7|NODE_FAIL|n1,n2", "7|RUNNING|n2"], {}, ["n1"]),
+        (["7|NODE_FAIL|n1", "7|NODE_FAIL|n1"], {"n2": "down", "n3": "drain"}, []),  # no other works
+        (["7|NODE_FAIL|n1,n2,n3"], {"n1": "down", "n2": "down", "n3": "down"}, []),
+        (["9|NODE_FAIL|n1"], {"n1": "down"}, []),  # another's
+    ],
+)
+def test_nodes_that_failed_are_left_out_while_they_do_not_work(tmp_path, monkeypatch, accounts, states, out):
+    nodes = [f"{name} {states.get(name, 'alloc')}" for name in ("n1", "n2", "n3")]
+    stubs = {"sacct": "\n".join(accounts), "sinfo": "\n".join(nodes)}
+    for name, said in stubs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\necho '{said}'\n")
+    (tmp_path / "scontrol").write_text("#!/bin/sh\necho $3 | tr , '\\n'\n")
+    for name in ("sacct", "sinfo", "scontrol"):
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert failed_nodes(["7", "8"]) == out
+
+
+def test_a_retry_remembers_what_submit_was_told(tmp_path, monkeypatch):
+    (tmp_path / "clusters").mkdir()
+    for name in ("ours", "theirs"):
+        (tmp_path / "clusters" / f"{name}.yaml").write_text(f"executor: slurm\naccount: {name}\n")
+    monkeypatch.chdir(tmp_path)
+    seen = []
+    monkeypatch.setattr(cluster_commands, "send", lambda profile, todo, *_: seen.append((profile.account, todo[0])))
+    monkeypatch.setattr(submission, "check_slurm", lambda: None)
+
+    def call(*words: str) -> tuple[str, Path]:
+        CliRunner().invoke(cli, words, catch_exceptions=False)
+        account, job = seen[-1]
+        job.fail(ZeroDivisionError())
+        return account, job.data
+
+    data, retry = tmp_path / "elsewhere", ("retry", "smoke", "--failed")
+    grid = str(ROOT / "grids" / "table2.yaml")
+    assert call("submit", grid, "--scale", "smoke", "--profile", "ours", "--data", "elsewhere") == ("ours", data)
+    assert call(*retry) == ("ours", data)
+    assert call(*retry, "--profile", "theirs", "--data", "data") == ("theirs", tmp_path / "data")
+    monkeypatch.setenv("HARNESS_DATA", "third")
+    assert call(*retry) == ("ours", tmp_path / "third")
+    with pytest.raises(UserError, match=r"resources\.processes"):
+        call(*retry, "--set", "resources.processes=7")
+    assert len(seen) == 4
+
+
+AWAY = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
+LATE = "slurm_load_jobs error: Socket timed out on send/recv operation"
+
+
+@pytest.mark.parametrize("words", [AWAY, LATE])
+def test_who_acts_waits_for_a_controller_that_is_restarted_and_who_looks_does_not(tmp_path, monkeypatch, jobs, words):
     squeue = tmp_path / "squeue"
     squeue.write_text(
         "#!/bin/sh\n"
         "if [ -e back ]; then echo '7_3|RUNNING|None|study-0'; exit; fi\n"
-        "touch back; echo 'error: Unable to contact slurm controller (connect failure)' >&2; exit 1\n"
+        f"touch back; echo '{words}' >&2; exit 1\n"
     )
     squeue.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
@@ -78,6 +174,11 @@ def test_who_acts_waits_for_a_controller_that_is_restarted_and_who_looks_does_no
     Path("back").unlink()
     with pytest.raises(UserError, match="SLURM does not answer"):
         listed()
+    Path("back").unlink()
+    assert jobs[0].checkpoint().function is jobs[0]  # before submitit asks SLURM to queue it again
+    assert Path("back").exists()
+    squeue.write_text("#!/bin/sh\necho 'something else' >&2; exit 1\n")
+    jobs[0].checkpoint()  # what cannot be waited for does not stop it
 
 
 def test_only_what_is_trained_is_measured_by_one_process(jobs):

@@ -12,12 +12,14 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import timedelta
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -35,7 +37,7 @@ from harness.files import read_jsonl
 from harness.grid import load_table
 from harness.launch.profile import SlurmProfile
 from harness.method.randomness import generator
-from harness.place import Place, place_from_submitit, place_from_torchrun
+from harness.place import Place, meeting_at, place_from_submitit, place_from_torchrun
 from harness.settings import (
     Data,
     EvaluationSettings,
@@ -382,6 +384,13 @@ def test_compiled_blocks_give_the_same_gradient_under_the_jvp_too():
 # Who shares it.
 
 
+def test_processes_meet_in_a_folder_whose_name_has_a_space(tmp_path):
+    (tmp_path / "a folder").mkdir()
+    meeting = meeting_at(tmp_path / "a folder" / "rendezvous")
+    dist.init_process_group("gloo", init_method=meeting, rank=0, world_size=1, timeout=timedelta(seconds=9))
+    dist.destroy_process_group()
+
+
 def test_a_process_knows_its_place(monkeypatch, tmp_path):
     slurm = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_PROCID": "3", "SLURM_LOCALID": "1",
              "SLURM_STEP_NUM_TASKS": "4", "SLURM_JOB_NUM_NODES": "2"}  # fmt: skip
@@ -391,9 +400,9 @@ def test_a_process_knows_its_place(monkeypatch, tmp_path):
     with joined() as world:
         assert world == ALONE
     monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
-    monkeypatch.setenv("SUBMITIT_FOLDER", str(tmp_path / "%j"))
+    monkeypatch.setenv("SUBMITIT_FOLDER", str(tmp_path / "a folder" / "%j"))
     monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
-    assert place_from_submitit() == Place(3, 4, 1, (tmp_path / "7" / "rendezvous-7-2").as_uri())
+    assert place_from_submitit() == Place(3, 4, 1, f"file://{tmp_path}/a folder/7/rendezvous-7-2")
     for name, value in {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "2", "MASTER_ADDR": "a"}.items():
         monkeypatch.setenv(name, value)
     assert place_from_torchrun() is None

@@ -260,6 +260,14 @@ def test_the_targets_of_a_shortcut_model_come_from_the_ema(dataset: ImageDataset
     assert other.step(dataset, 0)["loss"] != loss
 
 
+def test_a_writer_that_is_behind_erases_no_later_state(tmp_path: Path):
+    tensors = {"a": torch.zeros(1)}
+    for step, left in ((300, [300]), (100, [100, 300]), (200, [200, 300]), (400, [400])):
+        checkpoint.save_state(tmp_path, step, tensors)
+        assert sorted(path.name for path in tmp_path.glob("state-*")) == [f"state-{n:08}.safetensors" for n in left]
+        assert checkpoint.latest_step(tmp_path) == step
+
+
 @pytest.mark.parametrize("process", PROCESSES)
 def test_a_restored_training_goes_on_bit_for_bit(dataset: ImageDataset, tmp_path: Path, process: str):
     spec = make_spec(process, regularizer=DISPERSIVE)

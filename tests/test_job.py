@@ -1,6 +1,7 @@
 """A job makes what its folder lacks: once, to the same numbers, through any number of kills."""
 
 import contextlib
+import errno
 import json
 import multiprocessing
 import os
@@ -15,7 +16,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from harness.engine.cache import claim
 from harness.engine.distributed import ALONE, joined
+from harness.errors import UserError
 from harness.files import read_json, read_jsonl
 from harness.grid import load_table
 from harness.launch import job as job_module
@@ -180,6 +183,20 @@ def test_one_writer_per_run(tmp_path, data, monkeypatch):
         assert job().state == "skipped"
         assert not (tmp_path / "results").exists()
     assert job().state == "done"
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK])
+def test_a_filesystem_that_cannot_lock_is_told_and_left_without_a_lock(tmp_path, monkeypatch, code):
+    """A soft lock in its place would be left behind by a node that dies, and hold everybody up for good."""
+
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    for hold in (alone(tmp_path / "run", ALONE), claim(tmp_path / "cache" / "features")):
+        with pytest.raises(UserError, match="mount it with flock"), hold:
+            pass
+    assert all(not path.stat().st_size for path in tmp_path.glob("*/*"))
 
 
 @pytest.mark.parametrize("broken", ['{"host": "x"}', "[1]", '{"time": "late", "host": 3}'])

@@ -15,12 +15,15 @@ from harness.files import read_json, replace, write_json
 
 
 def save_state(folder: Path, step: int, tensors: dict[str, Tensor]) -> None:
-    """Write the state of a training atomically, then drop the one before it."""
+    """Write the state of a training atomically, then drop those before it.
+
+    Later ones stay: they are another writer's, of a job that was given up and lives on unseen.
+    """
     name = f"state-{step:08d}.safetensors"
     _save(folder / name, tensors)
     write_json(folder / "latest.json", {"step": step, "file": name})
     for old in folder.glob("state-*.safetensors"):
-        if old.name != name:
+        if old.name < name:
             old.unlink(missing_ok=True)
 
 

@@ -6,14 +6,14 @@ it the folder is no data set.
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
@@ -23,7 +23,7 @@ from harness.engine.convert import READERS, content_hash
 from harness.engine.photos import Crops, Photos, collate, open_photos
 from harness.engine.vae import FOLDER
 from harness.errors import UserError
-from harness.files import nearest_existing, read_json, write_json
+from harness.files import locked, nearest_existing, read_json, write_json
 
 BATCH = 32  # images through the encoder at once; not an option, as the last bits of the latents depend on it
 SHARD = 1024  # images between two notes of progress; a multiple of BATCH
@@ -157,18 +157,16 @@ def _check_disk(encoding: Encoding, shapes: Shapes, done: int) -> None:
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Lock the folder: one writer."""
-    lock = FileLock(folder / ".lock", timeout=0)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout:
-        raise UserError(f"{folder}: another process is encoding into it; wait for it, or choose another name") from None
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written: {error.strerror}; choose another data folder") from None
-    try:
+    with ExitStack() as held:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked(folder / ".lock", timeout=0))
+        except Timeout:
+            told = "another process is encoding into it; wait for it, or choose another name"
+            raise UserError(f"{folder}: {told}") from None
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be written: {error.strerror}; choose another data folder") from None
         yield
-    finally:
-        lock.release()
 
 
 def _start(encoding: Encoding, recipe: dict[str, Any], shapes: Shapes, done: int) -> None:

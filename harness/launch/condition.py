@@ -1,7 +1,7 @@
 """How the trainings of a study stand with SLURM, beside what their folders tell."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
@@ -12,9 +12,9 @@ from harness.launch.failures import ENDS, TOLD, FailureClass, class_stored
 from harness.launch.job import Job
 from harness.launch.output import log_of
 from harness.launch.queue import Queued, ends, listed
-from harness.launch.submission import Submission, read_submission
+from harness.launch.submission import Submission, read_submission, submissions
 from harness.spec import eval_id
-from harness.store import Status
+from harness.store import Status, Store
 
 TAIL_BYTES = 4000
 
@@ -48,6 +48,15 @@ def conditions(jobs: Sequence[Job]) -> list[Condition]:
     records = {job.train_id: read_submission(job.store, job.train_id) for job in jobs}
     answer = _ask([record for record in records.values() if record])
     return [_condition(job, records[job.train_id], answer) for job in jobs if job.missing()]
+
+
+def held_for_no_grid(store: Store, wanted: Collection[str]) -> int:
+    """Return how many jobs SLURM holds of trainings of a study that are not `wanted`; 0 where it does not answer."""
+    places = {record.place for id, record in submissions(store).items() if id not in wanted}
+    try:
+        return sum(not job.ended and job.place in places for job in listed()) if places else 0
+    except UserError:
+        return 0
 
 
 def _ask(records: Sequence[Submission]) -> Answer:

@@ -3,6 +3,7 @@
 import errno
 import os
 from collections.abc import Mapping, Sequence
+from subprocess import CalledProcessError, TimeoutExpired
 from typing import Any, Literal
 
 from harness.errors import Diverged, UserError
@@ -63,7 +64,8 @@ def class_of(error: BaseException) -> FailureClass:
     # By name, for torch is not imported here, and its error of the CPU's allocator is a plain RuntimeError.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate" in str(error):
         return "out of memory"
-    if type(error).__name__ == "UncompletedJobError":  # submitit's, of a job that was queued again too often
+    # submitit's, of a job that was queued again too often, or that SLURM did not queue again.
+    if type(error).__name__ == "UncompletedJobError" or _is_requeue(error):
         return "time limit"
     if type(error).__name__ == "WorkerError":
         return "killed"
@@ -73,6 +75,10 @@ def class_of(error: BaseException) -> FailureClass:
     if isinstance(error, UserError):
         return "bad data"
     return "bug"
+
+
+def _is_requeue(error: BaseException) -> bool:
+    return isinstance(error, CalledProcessError | TimeoutExpired) and list(error.cmd)[:2] == ["scontrol", "requeue"]
 
 
 def class_stored(error: Mapping[str, Any]) -> FailureClass:

@@ -19,6 +19,7 @@ from harness.files import read_json, remove_temporaries, write_json
 from harness.grid import Run
 from harness.launch import thumbnails
 from harness.launch.lock import alone
+from harness.launch.queue import await_controller
 from harness.launch.record import record_failure, recorded
 from harness.launch.tracking import tracked
 from harness.place import hide_gpus, under_slurm
@@ -101,6 +102,7 @@ class Job:
 
     def checkpoint(self, *_: Any) -> Any:
         """Tell submitit what to queue again after a preemption or a time limit: the same job, unless cancelled."""
+        await_controller()  # submitit asks it only once
         from submitit.helpers import DelayedSubmission
 
         return None if self.cancelled() else DelayedSubmission(self)

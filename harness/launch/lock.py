@@ -1,12 +1,13 @@
 """One writer per run: the lock of a training's folder."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
+from harness.files import locked
 from harness.place import under_slurm
 
 if TYPE_CHECKING:
@@ -23,20 +24,18 @@ def alone(folder: Path, world: "World") -> Iterator[None]:
 
     Raises:
         Timeout: another job holds it; in all processes.
+        UserError: the filesystem cannot lock.
     """
-    lock = FileLock(folder / "lock", timeout=LOCK_SECONDS if under_slurm() else 0)
-    if not world.decide(lambda: _locked(folder, lock)):
-        raise Timeout(lock.lock_file)
-    try:
+    with ExitStack() as held:
+        if not world.decide(lambda: _lock(folder, held)):
+            raise Timeout(str(folder / "lock"))
         yield
-    finally:
-        lock.release()
 
 
-def _locked(folder: Path, lock: FileLock) -> bool:
+def _lock(folder: Path, held: ExitStack) -> bool:
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        lock.acquire(poll_interval=0.5)
+        held.enter_context(locked(folder / "lock", LOCK_SECONDS if under_slurm() else 0))
     except Timeout:
         return False
     return True

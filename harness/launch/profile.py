@@ -147,6 +147,7 @@ class SlurmProfile(Frozen):
             "srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={resources.cpus}"],
             "array_parallelism": min(count, self.array_throttle or count),
             "stderr_to_stdout": True,
+            "additional_parameters": {"requeue": True},  # also where the cluster's JobRequeue is 0
             "setup": [*self.setup, *variables],
             **{key: value for key, value in said.items() if value is not None},
         }

@@ -3,14 +3,18 @@
 import re
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from harness.errors import UserError
 
 DEFAULT_ARRAY_LIMIT = 1001  # MaxArraySize where slurm.conf does not say it
 RESTART = 60.0  # seconds for which a controller that is started again may be away
-AWAY = "Unable to contact slurm controller"
+AWAY = ("Unable to contact slurm controller", "Socket timed out on send/recv operation")
+AT_WORK = {"idle", "mix", "alloc", "comp", "plnd", "resv"}  # sinfo's words for the states of nodes
+AT_WORK_TOO = "-~#"  # sinfo's marks of nodes that are planned for, or powered when a job comes
 # squeue remembers a job for some minutes after its end (MinJobAge).
 ENDED = {
     "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED",
@@ -90,23 +94,24 @@ def ends(ids: Collection[str]) -> dict[str, str]:
 
 
 def failed_nodes(ids: Collection[str]) -> list[str]:
-    """Return the nodes that failed under jobs, also where SLURM then gave the job another.
+    """Return the nodes that failed under jobs and are to be left out, also where SLURM then gave the job another.
 
-    Of the nodes of one job those count that are out of work now, where there are any.
+    Those are the nodes that are out of work now, and of those that work again the ones that failed twice under one
+    job; none, where no node that works would be left.
 
     Raises:
         UserError: SLURM or its accounting does not answer.
     """
-    lists = {nodes for id, state, nodes in _accounts(ids, "--duplicates") if id in ids and state == "NODE_FAIL"}
-    if not lists:
+    rows = _accounts(ids, "--duplicates")
+    lost = [(id, nodes) for id, state, nodes in rows if id in ids and state == "NODE_FAIL"]
+    names = {nodes: ask("scontrol", "show", "hostnames", nodes).split() for nodes in {nodes for _, nodes in lost}}
+    failures = Counter((id, name) for id, nodes in lost for name in names[nodes])
+    if not failures:
         return []
     told = [line.split() for line in ask("sinfo", "--noheader", "--Node", "--format=%N %t").splitlines()]
-    working = {name for name, state in told if state in ("idle", "mix", "alloc", "comp", "plnd", "resv")}
-    found: set[str] = set()
-    for nodes in lists:
-        names = set(ask("scontrol", "show", "hostnames", nodes).split())
-        found |= names - working or names if len(names) > 1 else names
-    return sorted(found)
+    working = {name for name, state in told if state.rstrip(AT_WORK_TOO) in AT_WORK}
+    found = {name for (_, name), count in failures.items() if count > 1 or name not in working}
+    return sorted(found) if working - found else []
 
 
 def _accounts(ids: Collection[str], *flags: str) -> list[tuple[str, str, str]]:
@@ -139,11 +144,21 @@ def ask(*words: str, patience: float = 0) -> str:
         UserError: it is not installed, or fails.
     """
     deadline = time.monotonic() + patience
-    while (done := _run(words)).returncode and AWAY in done.stderr and time.monotonic() < deadline:
+    while (done := _run(words)).returncode and _away(done.stderr) and time.monotonic() < deadline:
         time.sleep(1)
     if done.returncode:
         raise UserError(f"SLURM does not answer ({words[0]}: {done.stderr.strip()}); try again")
     return done.stdout
+
+
+def await_controller() -> None:
+    """Wait while the controller is being restarted, for who can ask it only once; not for ever."""
+    with suppress(UserError):
+        ask("squeue", "--me", "--noheader", patience=RESTART)
+
+
+def _away(said: str) -> bool:
+    return any(words in said for words in AWAY)
 
 
 def _run(words: Sequence[str]) -> subprocess.CompletedProcess[str]:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from pydantic import ValidationError
 
 from harness.errors import UserError
-from harness.files import read_json, write_json
+from harness.files import locked, read_json, write_json
 from harness.metrics import MEASURED, base, with_features
 from harness.spec import EvalSpec, TrainSpec, eval_id, train_id
 from harness.store import IDENTITY, Store
@@ -108,7 +108,7 @@ def _renew(store: Store, data: Path, found: Stored | None, other: Other | None) 
     train, scratch = found.train, store.scratch_folder(train_id(found.train))
     if not weights_path(scratch, found.spec.step).is_file():
         raise UserError(f"its weights of step {found.spec.step} are not in {scratch}")
-    with FileLock(scratch / "lock", timeout=0):
+    with locked(scratch / "lock", timeout=0):
         record = read_json(found.path)
         if not lacking(record, other):  # another process did it while this one was elsewhere
             return 0

@@ -1,11 +1,11 @@
 """The code of a submission as it was when it was sent: editing the tree changes no job that waits in the queue.
 
-scratch/<study>/slurm/code-<hash of its content>/   the package, and the folders of grids and clusters, untracked files
-                                                    included; harness/source.json keeps the commit it was taken from
+scratch/<study>/slurm/code-<hash of its content>/   the package, and the YAML files of grids and clusters, whether git
+                                                    knows them or not; harness/source.json keeps the commit it was
+                                                    taken from
 """
 
 import hashlib
-import os
 import shlex
 import shutil
 import uuid
@@ -17,6 +17,7 @@ from harness.files import write_json
 
 PACKAGE = Path(__file__).parents[1]
 SOURCE = "source.json"
+GRID_FILES = ("*.yaml", "scales/*.yaml", "presets/*.yaml")  # not all below: it may be the folder one works in
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,13 @@ class Snapshot:
 
 def snapshot(grids: Collection[Path], logs: Path) -> Snapshot:
     """Name the code as it is now; `grids`: the folders of the grid files that are sent."""
-    folders = [PACKAGE, *sorted({Path(os.path.relpath(folder)) for folder in grids}), Path("clusters")]
+    folders = sorted({folder.resolve() for folder in (*grids, Path("clusters"))})
+    found = [(PACKAGE, path) for path in sorted(PACKAGE.rglob("*")) if "__pycache__" not in path.parts]
+    found += [(folder, path) for folder in folders for where in GRID_FILES for path in sorted(folder.glob(where))]
     files = {
         f"{folder.name}/{path.relative_to(folder).as_posix()}": path
-        for folder in folders
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and "__pycache__" not in path.parts and not path.name.startswith(".")
+        for folder, path in found
+        if path.is_file() and not path.name.startswith(".")
     }
     digest = hashlib.sha256()
     for name, path in files.items():

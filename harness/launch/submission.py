@@ -1,6 +1,7 @@
 """Sending jobs to SLURM, each once: what was sent is recorded beside the checkpoints, before it is sent.
 
 scratch/<study>/<train_id>/submission.json   which job of SLURM's makes this training
+scratch/<study>/slurm/sent.json              the profile and the data folder of the last `harness submit`
 scratch/<study>/slurm/                       submitit's files, the jobs' output (<job>/<job>_0_log.out), and their code
 """
 
@@ -14,19 +15,18 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from harness.errors import UserError
-from harness.files import read_json, write_json
+from harness.files import locked, read_json, write_json
 from harness.launch.environment import own_environment
 from harness.launch.job import Job
 from harness.launch.profile import SlurmProfile
 from harness.launch.queue import DEFAULT_ARRAY_LIMIT, Queued, array_limit, cancel, queued
 from harness.launch.snapshot import Snapshot, snapshot
 from harness.spec import eval_id
-from harness.store import Store
+from harness.store import IDENTITY, Store
 
 ATTEMPTS = 100  # how often a job may reach its time limit and go on in the queue
+SENT = "sent.json"
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,23 @@ def read_submission(store: Store, train_id: str) -> Submission | None:
 def write_submission(store: Store, train_id: str, submission: Submission) -> None:
     """Record a submission."""
     write_json(record_path(store, train_id), asdict(submission))
+
+
+def submissions(store: Store) -> dict[str, Submission]:
+    """Return the last submission of every training of a study, also of those that no grid of it wants any more."""
+    ids = sorted(path.parent.name for path in (store.scratch / store.study).glob("*/submission.json"))
+    return {id: record for id in ids if IDENTITY.fullmatch(id) and (record := read_submission(store, id))}
+
+
+def write_sent(store: Store, profile: str | None, data: Path) -> None:
+    """Remember what a submission was told, for a retry of it."""
+    write_json(logs_of(store) / SENT, {"profile": profile, "data": str(data)})
+
+
+def read_sent(store: Store) -> dict[str, Any]:
+    """Return what the last submission of a study was told; nothing where none was sent."""
+    sent = read_json(logs_of(store) / SENT)
+    return sent if isinstance(sent, dict) else {}
 
 
 @dataclass(frozen=True)
@@ -141,7 +158,7 @@ def submit(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path]) 
     check_slurm()
     logs = logs_of(jobs[0].store)
     logs.mkdir(parents=True, exist_ok=True)
-    with FileLock(logs / "lock"):  # a second terminal waits, and then finds the first one's jobs
+    with locked(logs / "lock"):  # a second terminal waits, and then finds the first one's jobs
         held = queued()
         sent, todo = _known(jobs, held)
         if profile.max_submitted is not None:

@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from harness.launch.job import Job, Outcome
-from harness.place import Place, hide_gpus
+from harness.place import Place, hide_gpus, meeting_at
 from harness.settings import Resources
 
 
@@ -30,7 +30,7 @@ class Worker:
         self.size, self.on_gpu, self.usable = resources.team, resources.gpus > 0, True
         size, first = self.size, slot * self.size
         self.folder = tempfile.TemporaryDirectory(prefix="harness-", ignore_cleanup_errors=True)
-        meeting = (Path(self.folder.name) / "rendezvous").as_uri()
+        meeting = meeting_at(Path(self.folder.name) / "rendezvous")
         self.pipes, self.processes = [], []
         for rank in range(size):
             pipe, other = spawn.Pipe()
