@@ -1,8 +1,7 @@
 """Peak memory of measuring: of Inception's features of images that are made as they are wanted, by how many have gone
-through; or of every number that two sets of features give.
+through; then, in the same process, of every number that two sets of features give.
 
-Run: OMP_NUM_THREADS=1 python benchmarks/memory.py data/inception-v3-compat.pth --images 1000
-     OMP_NUM_THREADS=2 python benchmarks/memory.py --features 50000
+Run: OMP_NUM_THREADS=1 python benchmarks/memory.py data/inception-v3-compat.pth --images 1000 --features 50000
 """
 
 import argparse
@@ -73,18 +72,18 @@ def of_features(count: int) -> None:
 
 
 def main() -> None:
-    """Print the peak of one of the two."""
+    """Print the peak of one of the two, or of one after the other."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", type=Path, nargs="?", help="of Inception-v3")
     parser.add_argument("--images", type=int, default=1000)
-    parser.add_argument("--features", type=int, help="instead: so many of each set")
+    parser.add_argument("--features", type=int, help="so many of each set; by default none")
     arguments = parser.parse_args()
+    if not (arguments.features or arguments.weights):
+        parser.error("WEIGHTS or --features")
+    if arguments.weights:
+        of_images(arguments.weights, arguments.images)
     if arguments.features:
         of_features(arguments.features)
-    elif arguments.weights:
-        of_images(arguments.weights, arguments.images)
-    else:
-        parser.error("WEIGHTS or --features")
 
 
 if __name__ == "__main__":
