@@ -47,9 +47,10 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of the pixels; the checksum is zlib's crc32 of those of `images` images of `shape`."""
+    """What is known of the pixels of `images` images; `checksum` is zlib's crc32 of them, `weights` that of the file
+    of the weights: its time would change with a move to another disk."""
 
-    weights: list[int]
+    weights: int
     images: int = 0
     shape: tuple[int, ...] = ()
     checksum: int = 0
@@ -69,9 +70,7 @@ class Kept(Drawn):
         super().__init__()
         self.folder, self.name = folder, name
         self.pixels, self.record = _paths(folder, name)
-        found = weights.stat()
-        # Weights are replaced and never changed, so that another file shows by its time; hashing one takes seconds.
-        self.held = Record([found.st_size, found.st_mtime_ns])
+        self.weights, self.held = weights, Record(0)
         self.file: BinaryIO | None = None
         self.started = self.saved = time.monotonic()
 
@@ -81,9 +80,11 @@ class Kept(Drawn):
         Raises:
             OSError: the folder cannot be written.
         """
-        found = self._found()
+        fresh = Record(_checksum(self.weights, self.weights.stat().st_size))
+        found = self._found(fresh.weights)
+        self.held = found or fresh
         if found:
-            self.held, self.nfe, self.earlier = found, found.nfe, found.seconds
+            self.nfe, self.earlier = found.nfe, found.seconds
         else:
             forget(self.folder, self.name)
         self.file = self.pixels.open("r+b" if found else "wb")
@@ -91,15 +92,14 @@ class Kept(Drawn):
         self.file.seek(self.held.size)
         return self.held.images
 
-    def _found(self) -> Record | None:
+    def _found(self, weights: int) -> Record | None:
         said = read_json(self.record)
         try:
             record = Record(**said | {"shape": tuple(said["shape"])})
-            with self.pixels.open("rb") as file:
-                right = record.weights == self.held.weights and _checksum(file, record.size) == record.checksum
-        except (OSError, TypeError, KeyError, ValueError):
+            right = record.weights == weights and _checksum(self.pixels, record.size) == record.checksum
+        except (OSError, TypeError, KeyError):
             return None
-        return record if right and record.images > 0 else None
+        return record if right and record.images else None
 
     def add(self, tiles: list[np.ndarray], nfe: int) -> None:
         """Write the next images; every few seconds, save.
@@ -154,12 +154,10 @@ def _paths(folder: Path, name: str) -> tuple[Path, Path]:
     return folder / f"samples-{name}.bin", folder / f"samples-{name}.json"
 
 
-def _checksum(file: BinaryIO, size: int) -> int | None:
-    """Return the checksum of a file's first bytes; None where it has fewer."""
+def _checksum(path: Path, size: int) -> int:
+    """Return the checksum of a file's first bytes, or of all where it has fewer."""
     checksum = 0
-    while size:
-        block = file.read(min(size, BLOCK))
-        if not block:
-            return None
-        checksum, size = zlib.crc32(block, checksum), size - len(block)
+    with path.open("rb") as file:
+        while block := file.read(min(size, BLOCK)):
+            checksum, size = zlib.crc32(block, checksum), size - len(block)
     return checksum
