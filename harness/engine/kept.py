@@ -88,7 +88,6 @@ class Kept(Drawn):
         else:
             forget(self.folder, self.name)
         self.file = self.pixels.open("r+b" if found else "wb")
-        self.file.truncate(self.held.size)
         self.file.seek(self.held.size)
         return self.held.images
 
