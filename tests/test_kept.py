@@ -5,27 +5,32 @@ import os
 import pickle
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from submitit.core.utils import UncompletedJobError
+from submitit import JobEnvironment
+from submitit.core.utils import DelayedSubmission, UncompletedJobError
+from submitit.slurm.slurm import SlurmJobEnvironment
 from test_distributed import end, start
 
 from harness.engine import checkpoint, kept
 from harness.engine.build import build_net
 from harness.engine.distributed import ALONE, World
 from harness.engine.kept import Kept, kept_images
-from harness.engine.sample import Samples, draw_samples
+from harness.engine.sample import Samples, _draw_tile, draw_samples
 from harness.files import write_json
 from harness.grid import load_table
 from harness.launch import gain
 from harness.launch.failures import class_of
 from harness.launch.job import Job, jobs_for
 from harness.launch.notice import Notice
+from harness.method.guidance import CountedNet
 from harness.settings import Data, EvaluationSettings, Optimizer, SamplerSettings
 from harness.spec import EvalSpec, Model, TrainSpec, eval_id
 from harness.store import Store
@@ -73,6 +78,18 @@ class Evaluations:
             save()
             raise Stopped
         self.count += 1
+
+
+@contextmanager
+def restored() -> Iterator[None]:
+    """Put back the handlers of all signals that submitit listens to."""
+    numbers = (signal.SIGUSR2, signal.SIGTERM, signal.SIGCONT)
+    before = [signal.getsignal(number) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 @pytest.fixture
@@ -160,7 +177,6 @@ def test_a_signal_keeps_what_is_drawn_and_is_then_handed_on(whole, here, monkeyp
         raise Stopped
 
     monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
-    before = [signal.signal(number, hear) for number in (signal.SIGUSR2, signal.SIGTERM)]
     evaluations = 0
 
     def attend(save: Callable[[], None]) -> None:
@@ -170,13 +186,12 @@ def test_a_signal_keeps_what_is_drawn_and_is_then_handed_on(whole, here, monkeyp
             os.kill(os.getpid(), signal.SIGUSR2)
         notice.attend(save)
 
-    try:
+    with restored():
+        signal.signal(signal.SIGUSR2, hear)
+        signal.signal(signal.SIGTERM, hear)
         with pytest.raises(Stopped), Notice(ALONE) as notice:
             draw(here, attend)
         assert signal.getsignal(signal.SIGUSR2) is hear
-    finally:
-        for number, handler in zip((signal.SIGUSR2, signal.SIGTERM), before, strict=True):
-            signal.signal(number, handler)
     assert heard == [{f"samples-{NAME}.json": 128}]
     assert evaluations == 16
     assert_same(draw(here), whole)
@@ -278,6 +293,41 @@ def test_a_job_that_fails_in_measuring_measures_what_it_had_drawn(job, tmp_path,
 
 def fail(*_: object) -> None:
     raise KeyError("nothing")
+
+
+def signalled(when: int, counted: CountedNet, train: TrainSpec, spec: EvalSpec, tile: int, device: torch.device):
+    if tile == when:
+        os.kill(os.getpid(), signal.SIGUSR2)
+    return _draw_tile(counted, train, spec, tile, device)
+
+
+@pytest.mark.slow
+def test_submitit_queues_a_job_that_has_drawn_more_and_ends_one_that_has_not(job, tmp_path, monkeypatch, scratch):
+    """Only SLURM is left out: submitit's own handler hears a signal that comes while the job draws."""
+    first = job.evaluations[0]
+    evaluation = first.model_copy(update={"evaluation": first.evaluation.model_copy(update={"samples": 250})})
+    queued: list[int] = []
+    monkeypatch.setattr(SlurmJobEnvironment, "_requeue", lambda _, countdown: queued.append(countdown))
+    for name, value in (("SUBMITIT_EXECUTOR", "slurm"), ("SUBMITIT_FOLDER", str(tmp_path)), ("SLURM_JOB_ID", "7")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(gain, "BEGAN", gain.BEGAN - 3600 * job.resources.hours)
+    delayed, paths = DelayedSubmission(replace(job, evaluations=(evaluation,))), JobEnvironment().paths
+    delayed.set_timeout(60, 9)
+    for tile, ends, images in ((2, True, 128), (2, False, 128), (3, True, 192)):
+        monkeypatch.setattr("harness.engine.sample._draw_tile", partial(signalled, tile))
+        with restored():
+            JobEnvironment()._handle_signals(paths, delayed)
+            if ends:
+                with pytest.raises(SystemExit):
+                    delayed.function()
+            else:
+                assert delayed.function().state == "failed"
+                error = json.loads((job.store.run_folder(job.train_id) / "error.json").read_text())
+                assert error["class"] == "time limit"
+                assert "nothing was gained" in error["message"]
+        assert list(kept_images(job.store.scratch_folder(job.train_id)).values()) == [images]
+        delayed = DelayedSubmission.load(paths.submitted_pickle)
+    assert queued == [9, 9]
 
 
 def test_a_job_that_gains_nothing_in_its_hours_is_not_queued_again(job, monkeypatch):
