@@ -96,14 +96,13 @@ class Table:
 
     @property
     def stand_ins(self) -> str:
-        """Say which of the paper's lengths have a stand-in here: "120 epochs stand for the paper’s 240", or ""."""
-        here = self.scale.epochs
-        lengths = sorted({cell.settings.epochs for cell in self.cells} & here.keys())
+        """Say which of the paper's lengths have a stand-in: "960 steps stand for the paper’s 240 epochs"; or ""."""
+        lengths = sorted({cell.settings.epochs for cell in self.cells} & self.scale.epochs.keys())
         if not lengths:
             return ""
         first, *others = lengths
-        further = "".join(f", {here[paper]:,} for {paper:,}" for paper in others)
-        return f"{here[first]:,} epochs stand for the paper’s {first:,}{further}"
+        further = "".join(f", {self.scale.steps(paper):,} for {paper:,}" for paper in others)
+        return f"{self.scale.steps(first):,} steps stand for the paper’s {first:,} epochs{further}"
 
     @cached_property
     def _by_place(self) -> dict[At, Cell]:

@@ -55,7 +55,7 @@ def guided(folder: Path, loss_costs: float, shared: float) -> tuple[Store, Table
     ("loss_costs", "shared", "words"),
     [
         (0.05, 0.05, "together less than the sum of the two: they spend the same diversity"),
-        (0.05, 0.0, "the two costs are seen to add up: each spends its own"),
+        (0.05, 0.0, "these seeds neither show that they spend the same diversity nor exclude it"),
         (-0.05, 0.0, "The loss adds recall where guidance spends it"),
         (0.0, 0.0, "the loss is not seen to"),
     ],
@@ -82,6 +82,8 @@ def test_what_the_seeds_cannot_tell_has_no_verdict() -> None:
     sure, unsure = Effect(-0.1, Interval(-0.2, -0.05)), Effect(-0.1, Interval(-0.3, 0.1))
     assert "not seen to cost recall" in verdict("recall", sure, unsure, unsure)
     assert "not seen to" in verdict("recall", unsure, sure, unsure)
+    assert "neither show" in verdict("recall", sure, sure, unsure)
+    assert "more than the sum" in verdict("recall", sure, sure, sure)
     assert verdict("recall", Effect(-0.1, None), Effect(-0.1, None), Effect(0, None)).startswith("With one seed")
 
 

@@ -95,7 +95,9 @@ def test_long_trainings_are_stood_in_for_and_the_plan_says_so(tmp_path):
     steps = {cell.settings.epochs: cell.runs[0].evaluation.step for cell in table.cells}
     assert steps == {80: 80 * 8, 800: 160 * 8, 1400: 240 * 8}
     store = Store(tmp_path, tmp_path, "study")
-    assert summary(plan([table], store)).endswith("4 trainings; 160 epochs stand for the paper’s 800, 240 for 1,400")
+    assert summary(plan([table], store)).endswith(
+        "4 trainings; 1,280 steps stand for the paper’s 800 epochs, 1,920 for 1,400"
+    )
     (paper,) = tables("imagenet256", "table5")
     assert {cell.runs[0].evaluation.step for cell in paper.cells} == {400_000, 4_000_000, 7_000_000}
     assert paper.stand_ins == ""

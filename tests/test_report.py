@@ -143,7 +143,7 @@ def test_the_best_cell_follows_the_direction_of_the_metric(tmp_path: Path) -> No
         patch.setattr(collecting, "METRICS", upwards)
         laid_out = pivot_of(store, table)
         assert [cell.row for cell in laid_out.cells if cell.is_best] == ["1 of 12"]
-        assert findings(laid_out)[0] == "Better than our baseline: one of two cells."
+        assert findings(laid_out)[0] == "A better mean than our baseline’s: one of two cells."
 
 
 def test_findings_follow_the_numbers(tmp_path: Path) -> None:
@@ -156,8 +156,8 @@ def test_findings_follow_the_numbers(tmp_path: Path) -> None:
     }
     write_values(store, table, values)
     sentences = findings(pivot_of(store, table))
-    assert sentences[0] == "Better than our baseline: two of three cells."
-    assert sentences[1].replace("\u202f", " ") == "Best is “block all” (−20.0 %)."
+    assert sentences[0] == "A better mean than our baseline’s: two of three cells."
+    assert sentences[1].replace("\u202f", " ") == "The best mean is that of “block all” (−20.0 %)."
     excludes = "The 95% interval of the change excludes zero in two of three"
     assert sentences[2] == f"{excludes}, and after Holm’s correction over the table in two of three."
     assert sentences[3] == "Comparing each seed with itself makes it 1.00 times as wide as between unrelated runs."
@@ -174,6 +174,20 @@ def test_findings_compare_the_columns_of_table_2(tmp_path: Path) -> None:
     sentences = findings(pivot_of(store, table))
     assert "three of four under “dispersive”" in sentences[0]
     assert "“dispersive” in three of four" in sentences[2]
+
+
+def test_rivals_that_are_sampled_differently_are_ordered_and_none_is_marked_best(tmp_path: Path) -> None:
+    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table7b")
+    synthetic.full_study(store, [table])
+    for place, cell in enumerate(table.cells):
+        for run in cell.runs:
+            synthetic.write_measurement(store, run, 5.0 - place)
+    laid_out = pivot_of(store, table)
+    assert len(laid_out.protocols) > 1
+    (sentence,) = findings(laid_out)
+    assert sentence.startswith(f"From the best mean to the worst: “{laid_out.cells[-1].name}” (1.00), “")
+    assert sentence.endswith("; they are sampled or measured differently, as the letters say.")
+    assert not any(cell.is_best for cell in laid_out.cells)
 
 
 # Gaps
@@ -635,7 +649,7 @@ def test_lengths_and_names_read_as_meant(tmp_path: Path) -> None:
     said = {fact.term: fact.words for fact in facts([pivot_of(store, tables[0])])}
     assert said["Length"] == "0, 160, 320 and 640 steps stand for 0, 20, 40 and 80 of the paper’s epochs"
     said = {fact.term: fact.words for fact in facts([pivot_of(store, tables[1])])}
-    assert said["Networks"].startswith("DiT-S/2 and SiT-S/2 stand for 6 blocks of width 32 with 2 heads, patch 4; ")
+    assert said["Networks"].startswith("6 blocks of width 32 with 2 heads, patch 4, stand for DiT-S/2 and SiT-S/2; ")
     assert said["Processes"] == (
         "DiT: DDPM of 1,000 steps; the network predicts the noise and the variance; "
         "SiT: flow matching on straight paths; the network predicts the velocity"
@@ -646,7 +660,7 @@ def test_lengths_that_are_stood_in_for_are_said(tmp_path: Path) -> None:
     store, table = synthetic.new_store(tmp_path), synthetic.table_of("table5")
     synthetic.full_study(store, [table])
     page = Page(make_report(store, [table], tmp_path / "page").read_text(encoding="utf-8"))
-    assert "Here 160 epochs stand for the paper’s 800, 240 for 1,400." in page.text
+    assert "Here 1,280 steps stand for the paper’s 800 epochs, 1,920 for 1,400." in page.text
     assert "640, 1,280 and 1,920 steps stand for 80, 800 and 1,400 of the paper’s epochs" in page.text
     assert "The paper's epochs are unequal" in page.text.replace("’", "'")
     plain = Page(make_report(store, [synthetic.table_of("table2")], tmp_path / "page").read_text(encoding="utf-8"))

@@ -219,23 +219,30 @@ def test_each_claim_is_judged_by_its_sign_and_interval(tmp_path: Path) -> None:
     assert found == {
         "1 of 12": "same sign",
         "3 of 12 (default)": "contradicts",
-        "7 of 12": "within interval",
+        "7 of 12": "zero within interval",
         "12 of 12": "with one seed",
         "all": "without value",
     }
     sentences = summary_sentences([laid_out])
     assert sentences[0] == (
+        "With the paper’s default loss (InfoNCE-ℓ2, its block, λ and τ) FID of SiT-B/2 goes from 5.00 to 6.00, "
+        "+20.0\u202f% [+19.9,\u00a0+20.1]* over 2 seeds; in the paper it moves by −11.35\u202f%."
+    )
+    assert sentences[1] == (
         "The paper claims that a dispersive loss improves on the baseline, and we know its numbers for 5 arms of this "
         "study. Here the 95% interval of the change is on the better side of zero in one, on the worse side in one, "
         "and on neither in three."
     )
-    assert summary_sentences([laid_out, laid_out])[0] == sentences[0]  # what tables share is counted once
-    assert sentences[1].endswith("excluding zero, in one of five, and the opposite sign in one of five.")
-    assert sentences[2] == "Of these, one of two survives Holm’s correction over the cells of its table."
+    assert sentences[2].endswith("excluding zero, in one of five, and the opposite sign in one of five.")
+    assert sentences[3] == "Of these, one of two survives Holm’s correction over the cells of its table."
     said = "1 whose interval contains zero, 1 with one seed and 1 without a value"
-    assert sentences[3] == f"The others say neither: {said}."
-    assert sentences[4] == "Of 12 measurements, 3 give no value: 3 not run."
-    assert sentences[5].startswith("Not in this study: Table 2, Table 4, Figure 4, Table 5")
+    assert sentences[4] == f"The others say neither: {said}."
+    assert sentences[5] == "Of 12 measurements, 3 give no value: 3 not run."
+    assert sentences[6].startswith("Not in this study: Table 2, Table 4, Figure 4, Table 5")
+    fewer = pivots_of(store, [synthetic.table_of("table3", "digits", "seeds=[0]")])[0]
+    both = summary_sentences([fewer, laid_out])  # what tables share is counted once, where it has most seeds
+    assert both[:2] == sentences[:2]
+    assert "known to us in 10 cells of these tables, which hold 5 different arms." in both[2]
 
 
 def test_values_of_another_protocol_make_no_claim(tmp_path: Path) -> None:

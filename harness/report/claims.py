@@ -15,15 +15,17 @@ from harness.report.words import (
     is_better,
     listed,
     no_change_reason,
+    number,
     percent_change,
     share,
     signed_percent,
 )
+from harness.settings import RegularizerSettings
 
 Verdict = Literal[
     "same sign",
     "contradicts",
-    "within interval",
+    "zero within interval",
     "with one seed",
     "protocol differs",
     "without value",
@@ -32,14 +34,14 @@ Verdict = Literal[
 VERDICTS: Mapping[Verdict, str] = {
     "same sign": "our change has the sign of the paper’s, and its 95% interval excludes zero",
     "contradicts": "our change has the opposite sign, and its 95% interval excludes zero",
-    "within interval": "the 95% interval of our change contains zero, and so says neither",
+    "zero within interval": "the 95% interval of our change contains zero, and so says neither",
     "with one seed": "there is one change alone, and so nothing to tell it from chance",
     "protocol differs": "the cell or its baseline was not measured as the other was, and they are not compared",
     "without value": "the cell or its baseline has not been run, or gave no value",
     "unpublished": "no source of the paper’s change is known to us, and there is nothing to hold ours against",
 }
 SILENT: Mapping[Verdict, str] = {
-    "within interval": "whose interval contains zero",
+    "zero within interval": "whose interval contains zero",
     "with one seed": "with one seed",
     "protocol differs": "measured otherwise",
     "without value": "without a value",
@@ -102,7 +104,7 @@ def _verdict(pivot: Pivot, cell: PivotCell) -> Verdict:
     if cell.change.p is None:
         return "with one seed"
     if not cell.change.beyond:
-        return "within interval"
+        return "zero within interval"
     return "same sign" if cell.change.percent * cell.paper.percent > 0 else "contradicts"
 
 
@@ -118,6 +120,7 @@ def summary_sentences(pivots: Sequence[Pivot]) -> list[str]:
         return ["Numbers at this scale mean nothing, so nothing is said of the paper’s claims."]
     claims = [claim for pivot in meaningful for claim in table_claims(pivot).claims]
     return [
+        *_default_loss(meaningful),
         *_main_claim(meaningful),
         *_held(claims),
         *_runs_missing(pivots),
@@ -127,20 +130,54 @@ def summary_sentences(pivots: Sequence[Pivot]) -> list[str]:
 
 def _main_claim(pivots: Sequence[Pivot]) -> Iterable[str]:
     """Say whether the dispersive loss is better than the baseline here too; what tables share is counted once."""
-    verdicts: dict[tuple[str, ...], Verdict] = {}
+    claims = []
     for pivot, claim in ((one, claim) for one in pivots for claim in table_claims(one).claims):
         paper, regularizer = claim.cell.paper, claim.cell.source.settings.regularizer
         dispersive = regularizer.loss != "none" and regularizer.kind == "dispersive"
         if dispersive and paper and paper.percent and is_better(pivot, paper.percent):
-            verdicts.setdefault(tuple(run.eval_id for run in claim.cell.runs), claim.verdict)
-    if not verdicts:
+            claims.append(claim)
+    if not claims:
         return
-    found, whole = Counter(verdicts.values()), len(verdicts)
+    different = arms(claims)
+    found, whole = Counter(claim.verdict for claim in different), len(different)
     better, worse = found["same sign"], found["contradicts"]
     yield (
         f"The paper claims that a dispersive loss improves on the baseline, and we know its numbers for "
         f"{counted(whole, 'arm')} of this study. Here the 95% interval of the change is on the better side of zero in "
         f"{count(better)}, on the worse side in {count(worse)}, and on neither in {count(whole - better - worse)}."
+    )
+
+
+def arms(claims: Sequence[Claim]) -> list[Claim]:
+    """Return one claim of each arm, from the table with most of its seeds: the others hold some of the same runs."""
+    kept: list[tuple[frozenset[str], Claim]] = []
+    runs = [(frozenset(run.eval_id for run in claim.cell.runs), claim) for claim in claims]
+    for own, claim in sorted(runs, key=lambda one: -len(one[0])):
+        if not any(own <= others for others, _ in kept):
+            kept.append((own, claim))
+    return [claim for _, claim in kept]
+
+
+def _default_loss(pivots: Sequence[Pivot]) -> Iterable[str]:
+    """Say what the paper's own choice does to the metric, where it has most seeds."""
+    default = RegularizerSettings(loss="infonce-l2")
+    found = [
+        (pivot, cell, cell.change)
+        for pivot in pivots
+        for cell in pivot.cells
+        if cell.change and cell.source.settings.regularizer == default
+    ]
+    if not found:
+        return
+    pivot, cell, change = max(found, key=lambda one: len(one[2].seeds))
+    base = next(other for other in pivot.cells if other.source is pivot.table.baseline(cell.source))
+    before, after = (number(one.mean, pivot.metric.decimals) for one in (base, cell))
+    theirs = cell.paper.percent if cell.paper else None
+    paper = f"; in the paper it moves by {signed_percent(theirs, 2)}" if theirs is not None else ""
+    yield (
+        f"With the paper’s default loss (InfoNCE-ℓ2, its block, λ and τ) {pivot.metric.title} of "
+        f"{cell.source.settings.model} goes from {before} to {after}, {percent_change(change)} over "
+        f"{counted(len(change.seeds), 'seed')}{paper}."
     )
 
 
@@ -150,9 +187,10 @@ def _held(judged: Sequence[Claim]) -> Iterable[str]:
         yield "The paper’s change is known to us in no cell of these tables."
         return
     verdicts = Counter(claim.verdict for claim in claims)
-    whole = len(claims)
+    whole, different = len(claims), len(arms(claims))
+    shared = f", which hold {counted(different, 'different arm')}" if different < whole else ""
     yield (
-        f"Of all losses, the paper’s change is known to us in {counted(whole, 'cell')} of these tables. At this scale "
+        f"Of all losses, the paper’s change is known to us in {counted(whole, 'cell')} of these tables{shared}. Here "
         f"ours has the same sign, its 95% interval excluding zero, in {share(verdicts['same sign'], whole)}, and the "
         f"opposite sign in {share(verdicts['contradicts'], whole)}."
     )

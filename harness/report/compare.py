@@ -20,11 +20,11 @@ from harness.report.words import estimate, percent_change
 from harness.store import Store
 
 Verdict = Literal[
-    "differs", "within interval", "too few seeds", "equal", "protocol differs", "without value", "only in one"
+    "differs", "zero within interval", "too few seeds", "equal", "protocol differs", "without value", "only in one"
 ]
 VERDICTS: Mapping[Verdict, str] = {
     "differs": "the 95% interval of the difference excludes zero",
-    "within interval": "the 95% interval of the difference contains zero, and so says neither",
+    "zero within interval": "the 95% interval of the difference contains zero, and so says neither",
     "too few seeds": "the values differ, and fewer than two common seeds leave nothing to tell that from chance",
     "equal": "every common seed has the same value in both",
     "protocol differs": "the two were not measured alike, and are not compared",
@@ -117,7 +117,7 @@ def _verdict(one: PivotCell, other: PivotCell, change: Change | None) -> Verdict
         return "equal"
     if change is None or change.p is None:
         return "too few seeds"
-    return "differs" if change.beyond else "within interval"
+    return "differs" if change.beyond else "zero within interval"
 
 
 def differing(tables: Sequence[TableDifference]) -> Iterator[tuple[TableDifference, Difference]]:

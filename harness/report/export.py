@@ -38,7 +38,9 @@ def _write(path: Path, text: str) -> None:
 def summary(study: str, pivots: Sequence[Pivot]) -> str:
     """Return the report in short as GitHub-flavoured Markdown, as a CI job shows it."""
     title = listed([scale.title for scale in scales_of(pivots)])
-    lines = [f"# Dispersive Loss: study {escaped(study)}", "", escaped(f"{title[:1].upper()}{title[1:]}."), ""]
+    notes = [scale.note for scale in scales_of(pivots) if scale.note]
+    lines = [f"# Dispersive Loss: study {escaped(study)}", ""]
+    lines += [escaped(" ".join([f"{title[:1].upper()}{title[1:]}.", *notes])), ""]
     lines += [f"- {escaped(sentence)}" for sentence in summary_sentences(pivots)]
     if used := verdicts_used(pivots):
         lines += ["", *plain_table(["table", *used], [_counts(pivot, used) for pivot in pivots])]

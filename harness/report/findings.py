@@ -4,9 +4,10 @@ from collections import Counter
 from collections.abc import Sequence
 from statistics import median
 
+from harness.report.changes import change_between
 from harness.report.labels import is_number
 from harness.report.tables import Pivot, PivotCell
-from harness.report.words import count, counted, is_better, listed, share, signed_percent
+from harness.report.words import count, counted, is_better, listed, number, share, signed_percent
 
 
 def findings(pivot: Pivot) -> list[str]:
@@ -14,10 +15,23 @@ def findings(pivot: Pivot) -> list[str]:
     if not pivot.table.scale.meaningful:
         return ["Numbers at this scale mean nothing, so nothing is found."]
     changed = [cell for cell in pivot.cells if cell.change]
+    if not any(pivot.table.baseline(cell.source) for cell in pivot.cells):
+        return [*_ordered(pivot), *_left_out(pivot)]
     if not changed:
         return ["No change against our baseline is known yet."]
     sentences = [*_against_baseline(pivot, changed), *_best(pivot, changed), *_columns(pivot)]
     return [*sentences, *_beyond_chance(changed), *_signs(changed), *_left_out(pivot)]
+
+
+def _ordered(pivot: Pivot) -> list[str]:
+    """Of a table without a baseline, the cells by their means."""
+    sign = -1 if pivot.metric.direction == "higher" else 1
+    known = sorted((cell for cell in pivot.cells if cell.ours), key=lambda cell: sign * cell.mean)
+    if len(known) < 2 or not pivot.metric.direction:
+        return []
+    said = listed([f"“{cell.name}” ({number(cell.mean, pivot.metric.decimals)})" for cell in known])
+    alike = "" if len(pivot.protocols) < 2 else "; they are sampled or measured differently, as the letters say"
+    return [f"From the best mean to the worst: {said}{alike}."]
 
 
 def _left_out(pivot: Pivot) -> list[str]:
@@ -37,7 +51,7 @@ def _against_baseline(pivot: Pivot, changed: Sequence[PivotCell]) -> list[str]:
         better = sum(is_better(pivot, cell.change.percent) for cell in cells if cell.change)
         noun = "cell" if len(cells) == 1 else "cells"
         parts.append(f"{share(better, len(cells))} {f'under “{label}”' if label else noun}")
-    return [f"Better than our baseline: {'; '.join(parts)}."]
+    return [f"A better mean than our baseline’s: {'; '.join(parts)}."]
 
 
 def _best(pivot: Pivot, changed: Sequence[PivotCell]) -> list[str]:
@@ -45,26 +59,32 @@ def _best(pivot: Pivot, changed: Sequence[PivotCell]) -> list[str]:
     if len(best) != 1 or len(pivot.protocols) > 1:
         return []
     if best[0].is_baseline:
-        return ["The baseline itself is best."]
+        return ["The baseline’s own mean is best."]
     change = best[0].change
-    return [f"Best is “{best[0].name}”{f' ({signed_percent(change.percent)})' if change else ''}."]
+    return [f"The best mean is that of “{best[0].name}”{f' ({signed_percent(change.percent)})' if change else ''}."]
 
 
 def _columns(pivot: Pivot) -> list[str]:
-    """Which column wins its row how often, where rows have at least two cells that are no baseline."""
+    """Which column wins its row how often, where rows have at least two cells that are no baseline, and how surely."""
     wins: Counter[str] = Counter()
-    contests = 0
+    contests, told_apart = 0, 0
     for row in pivot.rows:
         rivals = [cell for cell in row.cells if cell and cell.change and not cell.is_baseline]
         if len(rivals) < 2 or len({cell.letters for cell in rivals}) > 1:
             continue
         contests += 1
-        pick = min if pivot.metric.direction == "lower" else max
-        wins[pick(rivals, key=lambda cell: cell.change.percent if cell.change else 0).column] += 1
+        sign = -1 if pivot.metric.direction == "higher" else 1
+        first, second, *_ = sorted(rivals, key=lambda cell: sign * (cell.change.percent if cell.change else 0))
+        wins[first.column] += 1
+        between = change_between(first.values, second.values)
+        told_apart += between is not None and between.beyond
     if not contests or is_number(pivot.columns[0]):
         return []
     parts = [f"“{label}” in {share(wins[label], contests)}" for label in pivot.columns if wins[label]]
-    return [f"The best column of its row is {listed(parts)}."]
+    return [
+        f"The best mean of its row stands under {listed(parts)}; the 95% interval tells it from the second best of the "
+        f"row in {share(told_apart, contests)}."
+    ]
 
 
 def _beyond_chance(changed: Sequence[PivotCell]) -> list[str]:

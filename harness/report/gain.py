@@ -69,6 +69,7 @@ def _drawn(shown: Sequence[Line]) -> Figure:
     sizes = list(dict.fromkeys(_size(cell) for cell in sorted((c for line in shown for c in line.cells), key=_order)))
     for index, line in enumerate(shown):
         _draw_line(axes, line, sizes, index, (index - (len(shown) - 1) / 2) * 0.06)
+    axes.set_ylim(*_frame(shown))  # intervals of few seeds run out of it
     axes.axhline(0, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
     axes.set_xticks(range(len(sizes)), sizes)
     axes.set_xlim(-0.4, len(sizes) - 0.6)
@@ -79,16 +80,29 @@ def _drawn(shown: Sequence[Line]) -> Figure:
     return figure
 
 
+def _frame(shown: Sequence[Line]) -> tuple[float, float]:
+    """Return the ends of an axis that holds every change, ours and the paper's, each seed's spread, and zero."""
+    values = [0.0]
+    for cell in (cell for line in shown for cell in line.cells):
+        if cell.change:
+            spread = cell.change.spread or 0.0
+            values += [cell.change.percent - spread, cell.change.percent + spread]
+        if cell.paper and cell.paper.percent is not None:
+            values.append(cell.paper.percent)
+    room = 0.08 * (max(values) - min(values)) or 1.0
+    return min(values) - room, max(values) + room
+
+
 def _draw_line(axes: Axes, line: Line, sizes: Sequence[str], index: int, shift: float) -> None:
-    """Our changes with their spread as a line, the paper's as hollow marks of the same shape."""
+    """Our changes with their intervals as a line, the paper's as hollow marks of the same shape."""
     colour, marker = ARMS[index % len(ARMS)], MARKERS[index % len(MARKERS)]
     changes = [cell.change for cell in line.cells if cell.change]
     places = [sizes.index(_size(cell)) + shift for cell in line.cells]
-    percents, spreads = [change.percent for change in changes], [change.spread or 0.0 for change in changes]
-    axes.errorbar(
-        places, percents, spreads, color=colour, marker=marker, markersize=5, linewidth=1.2, elinewidth=0.8,
-        label=line.label,
-    )  # fmt: skip
+    percents = [change.percent for change in changes]
+    axes.plot(places, percents, color=colour, marker=marker, markersize=5, linewidth=1.2, label=line.label)
+    for place, change in zip(places, changes, strict=True):
+        if change.interval:
+            axes.plot([place, place], [change.interval.low, change.interval.high], color=colour, linewidth=0.8)
     known = [(place, cell.paper.percent) for place, cell in zip(places, line.cells, strict=True) if cell.paper]
     theirs = [(place, percent) for place, percent in known if percent is not None]
     axes.plot(

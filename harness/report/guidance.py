@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Literal
 
 from harness.report.changes import Change, change_between
@@ -115,7 +116,7 @@ def _sentences(pivot: Pivot, base: Arm, arms: Sequence[Arm]) -> Iterator[str]:
         yield f"“{arm.label}” is best at guidance {scale:g} ({pivot.metric.title} {value}){edge}."
     for arm in arms:
         yield from _gain_sentences(pivot, base, arm)
-        yield from _diversity_sentences(base, arm)
+        yield from _diversity_sentences(pivot, base, arm)
 
 
 def _gain_sentences(pivot: Pivot, base: Arm, arm: Arm) -> Iterator[str]:
@@ -143,22 +144,34 @@ def _spending(pivot: Pivot, base: Arm, arm: Arm) -> float:
 
 
 def _moved(base: Arm, arm: Arm, low: float, high: float) -> Effect | None:
-    """How the change in percent differs between two scales, seed by seed."""
+    """How the change in percent differs between two scales.
+
+    Each change is a ratio of means, as everywhere; a seed's part in it is its residual, which leaves the mean as it is.
+    """
     values = [cells[scale].values for scale in (low, high) for cells in (arm.cells, base.cells)]
     seeds = [seed for seed in values[0] if all(seed in other for other in values)]
-    ours_low, base_low, ours_high, base_high = values
-    if not seeds or not all(base_low[s] and base_high[s] for s in seeds):
+    ours_low, base_low, ours_high, base_high = ([found[seed] for seed in seeds] for found in values)
+    if not seeds or not fmean(base_low) or not fmean(base_high):
         return None
-    return _effect([100 * (ours_high[s] / base_high[s] - ours_low[s] / base_low[s]) for s in seeds])
+    parts = zip(_ratios(ours_high, base_high), _ratios(ours_low, base_low), strict=True)
+    return _effect([100 * (high - low) for high, low in parts])
+
+
+def _ratios(ours: Sequence[float], base: Sequence[float]) -> list[float]:
+    """Return the ratio of two means with each seed's residual added."""
+    below = fmean(base)
+    ratio = fmean(ours) / below
+    return [ratio + (one - ratio * other) / below for one, other in zip(ours, base, strict=True)]
 
 
 def _effect(differences: Sequence[float]) -> Effect:
     return Effect(sum(differences) / len(differences), mean_interval(differences))
 
 
-def _diversity_sentences(base: Arm, arm: Arm) -> Iterator[str]:
-    """Compare no guidance with the strongest, where it spends most."""
+def _diversity_sentences(pivot: Pivot, base: Arm, arm: Arm) -> Iterator[str]:
+    """Compare no guidance with the strongest, where it spends most; and say what it does where the baseline is best."""
     low, high = min(arm.cells), max(scale for scale in base.cells if scale in arm.cells)
+    best = _spending(pivot, base, arm)
     for metric in DIVERSITY:
         values = [_measured(cells[scale], metric) for scale in (low, high) for cells in (arm.cells, base.cells)]
         seeds = [seed for seed in values[0] if all(seed in other for other in values)]
@@ -170,10 +183,15 @@ def _diversity_sentences(base: Arm, arm: Arm) -> Iterator[str]:
         guidance = _effect([base_high[s] - base_low[s] for s in seeds])
         beside = _effect([ours_high[s] - ours_low[s] - base_high[s] + base_low[s] for s in seeds])
         decimals = metric_named(metric).decimals
+        at_best = _measured(base.cells[best], metric)
+        between = ""
+        if low < best < high and all(seed in at_best for seed in seeds):
+            moved = _effect([at_best[s] - base_low[s] for s in seeds])
+            between = f" (at {best:g}, where the baseline is best, by {moved.words(decimals)})"
         yield (
             f"{metric.capitalize()}: the loss alone moves it by {dispersion.words(decimals)}; guidance {high:g} alone "
-            f"by {guidance.words(decimals)}; what guidance does differs between the arms by {beside.words(decimals)}. "
-            f"{verdict(metric, dispersion, guidance, beside)}"
+            f"by {guidance.words(decimals)}{between}; what guidance does differs between the arms by "
+            f"{beside.words(decimals)}. {verdict(metric, dispersion, guidance, beside)}"
         )
 
 
@@ -189,7 +207,9 @@ def verdict(metric: str, dispersion: Effect, guidance: Effect, beside: Effect) -
         return f"Guidance costs {metric} and the loss is not seen to: they are not seen to spend the same diversity."
     if beside.sign > 0:
         return f"Both cost {metric}, and together less than the sum of the two: they spend the same diversity."
-    return f"Both cost {metric}, and the two costs are seen to add up: each spends its own."
+    if beside.sign < 0:
+        return f"Both cost {metric}, and together more than the sum of the two."
+    return f"Both cost {metric}; these seeds neither show that they spend the same diversity nor exclude it."
 
 
 def _measured(cell: PivotCell, metric: str) -> dict[int, float]:

@@ -57,7 +57,8 @@ class Sheet:
 def sheet(pivot: Pivot) -> Sheet:
     """Lay a table out in words."""
     wide = len(pivot.columns) > 1
-    single = (*pivot.table.file.facts, pivot.metric.title, "change", "paper", "its change")
+    beside = ("change", "paper", "its change") if pivot.baselines else ("paper",)
+    single = (*pivot.table.file.facts, pivot.metric.title, *beside)
     caption = (protocol_sentence(pivot), seeds_sentence(pivot), length_sentence(pivot), taps_sentence(pivot))
     return Sheet(
         corner=row_heading(pivot.table),
@@ -89,7 +90,8 @@ def _column(pivot: Pivot) -> Iterator[SheetRow]:
         many = len(pivot.asides if aside else inside) > 1
         label = " ".join(filter(None, (cell.row if many else cell.name, tap_note(pivot, cell))))
         value = Printed((value_words(pivot, cell),), cell.is_best)
-        single = (change_words(pivot, cell), paper_words(pivot, cell), paper_change_words(cell))
+        paper = paper_words(pivot, cell)
+        single = (change_words(pivot, cell), paper, paper_change_words(cell)) if pivot.baselines else (paper,)
         facts = tuple(Printed(tuple(_fact_lines(cell, fact))) for fact in cell.facts)
         yield SheetRow(label, (*facts, value, *(Printed((words,)) for words in single)), aside=aside)
 
@@ -102,7 +104,8 @@ def _fact_lines(cell: PivotCell, fact: Fact) -> Iterator[str]:
 
 def _stacked(pivot: Pivot, cell: PivotCell) -> Printed:
     value = " ".join(filter(None, (value_words(pivot, cell), tap_note(pivot, cell))))
-    paper = f"paper {paper_words(pivot, cell, paper_change_words(cell))}"
+    whose = "paper " if cell.paper or not pivot.table.is_ours(cell.source) else ""
+    paper = f"{whose}{paper_words(pivot, cell, paper_change_words(cell))}"
     return Printed(tuple(filter(None, (value, change_words(pivot, cell), paper))), cell.is_best)
 
 

@@ -50,8 +50,9 @@ def pruning(store: Store, pivots: Sequence[Pivot], logs: Logs) -> list[Pruning]:
         same = [pivot for pivot in pivots if pivot.metric.title == metric]
         for family in families([p for p in same if p.table.scale.meaningful and not p.mixes]):
             rankings = tuple(_rankings(store, logs, family, metric))
-            if any(ranking.share < 1 and ranking.arms >= LEAST_ARMS for ranking in rankings):
-                found.append(Pruning(family.title, metric, rankings, tuple(_sentences(rankings, metric))))
+            enough = tuple(ranking for ranking in rankings if ranking.arms >= LEAST_ARMS)
+            if any(ranking.share < 1 for ranking in enough):
+                found.append(Pruning(family.title, metric, enough, tuple(_sentences(rankings, metric))))
     return found
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from harness.grid import Run
 from harness.report.words import counted, listed
-from harness.settings import RegularizerSettings
+from harness.settings import ConsistencySettings, MomentMatchingSettings, RegularizerSettings
 from harness.spec import Process, Regularizer, TrainSpec
 
 Condition = Callable[[TrainSpec, Regularizer], bool]
@@ -134,7 +134,8 @@ OF_PROCESSES: tuple[tuple[Process, str, str], ...] = (
         "consistency",
         "The network of iCT",
         "The table’s iCT-XL/2 is not described in any source we have. Ours is a transformer of that size with the "
-        "constants of iCT’s own paper, which was written for other networks, and this study’s optimiser.",
+        "constants of iCT’s own paper, which was written for other networks, but for those named here, and this "
+        "study’s optimiser.",
     ),
 )
 
@@ -159,6 +160,21 @@ def readings(runs: Iterable[Run]) -> list[Reading]:
     return found
 
 
+def _own_constants(process: Process, runs: Iterable[Run]) -> str:
+    """Say where a constant is not the authors' own."""
+    trains = [run.train for run in runs if run.train.process == process]
+    used = {
+        "k": ({train.imm.k for train in trains if train.imm}, MomentMatchingSettings().k),
+        "s₁": ({train.consistency.finest for train in trains if train.consistency}, ConsistencySettings().finest),
+    }
+    said = [
+        f"{name} is {listed([str(value) for value in sorted(values)])} instead of {own}"
+        for name, (values, own) in used.items()
+        if values - {own}
+    ]
+    return f" Here {listed(said)}." if said else ""
+
+
 def fixed_readings(runs: Collection[Run]) -> list[FixedReading]:
     """Return every choice of ours that is no setting and on which some run depends."""
     trainings = _trainings(runs).values()
@@ -170,7 +186,9 @@ def fixed_readings(runs: Collection[Run]) -> list[FixedReading]:
     for process, subject, sentence in OF_PROCESSES:
         depending = len({run.train_id for run in runs if run.train.process == process})
         if depending:
-            found.append(FixedReading(subject, sentence, counted(depending, "training")))
+            found.append(
+                FixedReading(subject, sentence + _own_constants(process, runs), counted(depending, "training"))
+            )
     aligned = {run.train_id for run in runs if run.train.alignment}
     if aligned:
         found += [FixedReading(subject, sentence, counted(len(aligned), "training")) for subject, sentence in ALIGNED]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
 from harness.report.charts import Chart, chart, legend, panels, signs
@@ -39,8 +39,12 @@ def scatter_chart(pivot: Pivot, logs: Logs) -> Chart | None:
         return None
     title = "; ".join(planes)
     alt = " ".join(f"{_listed(plane)}." for plane in planes.values())
-    ringed = " The ring is around the table’s best cell." if any(cell.is_best for cell in pivot.cells) else ""
-    timed = " Costs are of training until the measured step, by the speeds in its log: a shared machine’s change."
+    best = sum(cell.is_best for cell in pivot.cells)
+    ringed = f" A ring is around {'the best cell' if best == 1 else 'each best cell'}." if best else ""
+    timed = (
+        " Costs are of training until the measured step, by the speeds in its log, and medians over seeds: other work "
+        "on the machine slows a run, so they are rough."
+    )
     caption = f"Means over seeds; the axes do not begin at zero.{ringed}{timed if len(found) == len(planes) else ''}"
     shown = list(planes.values())
     return chart(title, f"{slug(pivot.table.name)}-planes", alt, caption, lambda: _drawn(pivot, shown))
@@ -70,7 +74,7 @@ def cost(pivot: Pivot, logs: Logs) -> Plane:
 
 
 def cell_hours(cell: PivotCell, logs: Logs) -> tuple[float, str] | None:
-    """Return the mean hours of a cell's measured runs, and of what; None where one has no times or another kind."""
+    """Return the median hours of a cell's measured runs, and of what; None where one has no times or another kind."""
     found = [
         _hours(logs, run.train.batch, run.evaluation.step, run.train_id)
         for run, state in zip(cell.source.runs, cell.runs, strict=True)
@@ -79,7 +83,7 @@ def cell_hours(cell: PivotCell, logs: Logs) -> tuple[float, str] | None:
     known = [hours for hours in found if hours]
     if not known or len(known) < len(found) or len({unit for _, unit in known}) > 1:
         return None
-    return fmean(hours for hours, _ in known), known[0][1]
+    return median(hours for hours, _ in known), known[0][1]
 
 
 def _hours(logs: Logs, batch: int, step: int, train_id: str) -> tuple[float, str] | None:

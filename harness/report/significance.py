@@ -69,6 +69,6 @@ def _sentences(changes: Sequence[Change]) -> Iterable[str]:
     if counts := sorted({len(change.seeds) for change in changes if change.flip_p is not None}):
         smallest = listed([f"{p_words(smallest_flip_p(n))} with {n} seeds" for n in counts])
         yield (
-            f"The sign-flip test assumes no more than that differences are as likely to be positive as negative; it "
+            f"The sign-flip test assumes no more than that differences are spread alike on both sides of zero; it "
             f"cannot give less than {smallest}, so it is shown and decides nothing."
         )

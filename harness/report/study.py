@@ -83,12 +83,12 @@ def _data_words(data: Data) -> str:
 
 
 def _network_words(pivots: Sequence[Pivot]) -> Iterable[str]:
-    """Say what each model name stands for; names of one network share a sentence."""
+    """Say what stands for each model's name; names of one network share a sentence."""
     names: dict[str, dict[str, None]] = {}
     for cell in (cell for pivot in pivots for cell in pivot.table.cells):
         names.setdefault(_model_words(cell.runs[0].train.model), {})[cell.settings.model] = None
     for words, models in names.items():
-        yield f"{listed(list(models))} stand{'s' if len(models) == 1 else ''} for {words}"
+        yield f"{words}, stand for {listed(list(models))}"
 
 
 def _process_words(train: TrainSpec) -> str:

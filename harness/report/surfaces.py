@@ -7,7 +7,7 @@ from statistics import fmean
 from harness.report.changes import change_between
 from harness.report.figures import Picture
 from harness.report.plots import Panel, Point, Series, panels_picture, point
-from harness.report.statistics import mean_interval
+from harness.report.statistics import ALPHA, holm, mean_interval
 from harness.report.tables import Pivot, PivotCell
 from harness.report.words import anchor, is_better, listed, number, percent_change, share, slug
 from harness.settings import RegularizerSettings
@@ -114,11 +114,11 @@ def _sentences(pivot: Pivot, cells: Sequence[PivotCell], knobs: Sequence[str]) -
 
 
 def _lead(best: PivotCell, others: Sequence[PivotCell]) -> Iterator[str]:
-    changes = [change_between(cell.values, best.values) for cell in others]
-    known = [change for change in changes if change and change.p is not None]
+    changes = {cell.name: change_between(cell.values, best.values) for cell in others}
+    known = holm({name: change.p for name, change in changes.items() if change and change.p is not None})
     if known:
-        told = share(sum(change.beyond for change in known), len(known))
-        yield f"Its lead is beyond chance over {told} others."
+        told = share(sum(p < ALPHA for p in known.values()), len(known))
+        yield f"Its lead survives Holm’s correction over {told} others; it was chosen on these same numbers."
 
 
 def _moves(pivot: Pivot, cells: Sequence[PivotCell], knobs: Sequence[str]) -> Iterator[str]:

@@ -144,7 +144,8 @@ def pivot(table: Table, frame: "pd.DataFrame") -> Pivot:
         by_cell.setdefault(record["cell"], []).append(record)
     metric = metric_named(table.file.value)
     cells = _compared(table, [_cell(table, cell, by_cell[place_words(cell)], protocols) for cell in table.cells])
-    cells = _best_marked(cells, metric) if table.scale.meaningful else cells
+    rivals = len(protocols) < 2 or any(cell.is_baseline for cell in cells)  # else a best among few would pass for all's
+    cells = _best_marked(cells, metric) if table.scale.meaningful and rivals else cells
     columns, rows = _laid_out(table, [cell for cell in cells if not cell.source.aside])
     notes = sorted({record["features_note"] for record in records} - {""})
     letters = {letter: protocol for protocol, letter in protocols.items()}
