@@ -338,6 +338,7 @@ def test_a_job_that_gains_nothing_in_its_hours_is_not_queued_again(job, monkeypa
     del job.__dict__["reached"]  # as in a pickle of before there was one
     again = pickle.loads(pickle.dumps(job)).checkpoint().function
     assert (again.train, again.evaluations, again.reached) == (job.train, job.evaluations, frozenset())
+    (scratch / "samples-0.json").write_text('{"images": 0}')
     with pytest.raises(UncompletedJobError, match="nothing was gained") as ended:
         again.checkpoint()
     assert class_of(ended.value) == "time limit"

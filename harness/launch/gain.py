@@ -12,7 +12,7 @@ def holdings(folder: Path, scratch: Path) -> frozenset[str]:
     from harness.engine.kept import kept_images
 
     tensors = {str(path.relative_to(scratch)) for path in scratch.rglob("*.safetensors")}
-    images = {f"{name}: {count}" for name, count in kept_images(scratch).items()}
+    images = {f"{name}: {count}" for name, count in kept_images(scratch).items() if count}
     return frozenset(tensors | images | {path.name for path in folder.glob("evals/*.json")})
 
 
