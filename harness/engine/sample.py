@@ -1,7 +1,8 @@
 """Sampling: image i from seed i, to the last bit, whichever images are drawn and by however many processes.
 
 The last bits of a matrix product depend on its size, so the network only ever sees whole tiles: images 64 k … 64 k + 63
-are tile k, and a tile is drawn whole even where not all of it is wanted.
+are tile k, and a tile is drawn whole even where not all of it is wanted. So a measurement that is stopped goes on with
+the tile that it had come to, to the same pixels, by however many processes.
 """
 
 from collections.abc import Callable
@@ -13,16 +14,18 @@ import torch
 from torch import Tensor
 
 from harness.engine.build import build_net
-from harness.engine.checkpoint import load_weights
+from harness.engine.checkpoint import load_weights, weights_path
 from harness.engine.distributed import ALONE, World
 from harness.engine.distributed import device as own_device
+from harness.engine.kept import Drawn, Kept
+from harness.engine.train import Attend
 from harness.engine.vae import to_uint8
 from harness.method import consistency, ddpm, flow, imm, meanflow, shortcut
 from harness.method.backbone import DiT
 from harness.method.guidance import CountedNet, Interval, guided
 from harness.method.randomness import generator
 from harness.settings import SamplerSettings
-from harness.spec import EvalSpec, Process, TrainSpec
+from harness.spec import EvalSpec, Process, TrainSpec, eval_id
 
 TILE = 64
 Decode = Callable[[Tensor], np.ndarray]  # samples (N, C, H, W) → images uint8 (N, C, H, W)
@@ -45,10 +48,11 @@ NOISE_LEVEL: dict[Process, Callable[[Tensor], Tensor]] = {
 class Samples:
     """Generated images, their labels, the network evaluations that each one took, and where."""
 
-    images: np.ndarray  # uint8 (N, C, H, W)
+    images: np.ndarray  # uint8 (N, C, H, W), which may be mapped from a file
     labels: np.ndarray  # int64 (N,)
     nfe: int
     device: str
+    earlier: float = 0.0  # seconds that attempts before this one have drawn for
 
 
 def labels_of(images: range, classes: int, law: str) -> np.ndarray:
@@ -65,16 +69,23 @@ def draw_samples(
     beat: Callable[[int], None],
     world: World = ALONE,
     decode: Decode = to_uint8,
+    attend: Attend = lambda save: None,
 ) -> Samples | None:
     """Draw the images of a measurement from the weights kept in `folder`; `beat(n)` is called after n images.
 
-    `decode` turns samples into bytes. All processes of the world must call this; the leading one gets the images, the
-    others None.
+    They are kept there as well, so that who is stopped goes on; `kept.forget` removes them when they are measured.
+    `decode` turns samples into bytes. `attend(save)` is called before every evaluation of the network: who must end
+    soon calls `save` before. All processes of the world must call this; the leading one gets the images, the others
+    None.
+
+    Raises:
+        OSError: there is no room for them.
     """
     net = build_net(train)
     net.load_state_dict(load_weights(folder, spec.step, "ema" if spec.evaluation.weights == "ema" else "model"))
     images = range(spec.first_image, spec.first_image + spec.evaluation.samples)
-    return sample(net, train, spec, images, own_device(), beat, world, decode)
+    kept = Kept(folder, eval_id(train, spec), weights_path(folder, spec.step))
+    return sample(net, train, spec, images, own_device(), beat, world, decode, kept, attend)
 
 
 def sample(
@@ -86,21 +97,31 @@ def sample(
     beat: Callable[[int], None],
     world: World = ALONE,
     decode: Decode = to_uint8,
+    drawn: Drawn | None = None,
+    attend: Attend = lambda save: None,
 ) -> Samples | None:
-    """Draw some images of a measurement from a network; as `draw_samples`. The processes take tiles in turn."""
-    counted, parts = CountedNet(net.to(device).eval()), []
+    """Draw some images of a measurement from a network; as `draw_samples`. The processes take tiles in turn.
+
+    drawn: what the images are added to, behind those that it has already; by default they stay in memory.
+    """
+    counted, drawn = CountedNet(net.to(device).eval()), drawn or Drawn()
     tiles = range(images.start // TILE, (images.stop - 1) // TILE + 1)
-    for first in tiles[:: world.size]:
-        mine = min(first + world.rank, tiles[-1])  # of the last round, some processes draw what another draws too
-        drawn = world.gather(torch.from_numpy(decode(_draw_tile(counted, train, spec, mine, device))))
-        parts += [tile.numpy() for tile in drawn]
-        beat(min((first + world.size) * TILE, images.stop) - images.start)
+    left = tiles[world.decide(drawn.begin) // TILE :]
+    save = drawn.save if world.leads else lambda: None
+    with net.register_forward_pre_hook(lambda *_: attend(save)):  # a tile may take longer than a signal gives
+        for count, first in enumerate(left[:: world.size], 1):
+            mine = min(first + world.rank, tiles[-1])  # of the last round, some processes draw what another draws too
+            parts = world.gather(torch.from_numpy(decode(_draw_tile(counted, train, spec, mine, device))))
+            if world.leads:
+                nfe = round(counted.evaluations_per_image(count * TILE))
+                drawn.add([tile.numpy() for tile in parts[: tiles.stop - first]], nfe)
+            beat(min((first + world.size) * TILE, images.stop) - images.start)
+    attend(save)
     if not world.leads:
         return None
-    offset, labels = images.start % TILE, labels_of(images, train.data.classes, spec.evaluation.labels)
-    pixels = np.concatenate(parts)[offset : offset + len(images)]
-    rounds = len(tiles[:: world.size])
-    return Samples(pixels, labels, round(counted.evaluations_per_image(rounds * TILE)), device.type)
+    labels = labels_of(images, train.data.classes, spec.evaluation.labels)
+    pixels = drawn.images(images.start % TILE, len(images))
+    return Samples(pixels, labels, drawn.nfe, device.type, drawn.earlier)
 
 
 def _draw_tile(counted: CountedNet, train: TrainSpec, spec: EvalSpec, tile: int, device: torch.device) -> Tensor:

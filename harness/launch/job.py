@@ -7,7 +7,7 @@ job, the two halves of the house meet; what needs torch is imported when it runs
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,6 +18,7 @@ from harness.errors import Diverged
 from harness.files import read_json, remove_temporaries, write_json
 from harness.grid import Run
 from harness.launch import thumbnails
+from harness.launch.gain import fruitless, holdings
 from harness.launch.lock import alone
 from harness.launch.queue import await_controller
 from harness.launch.record import record_failure, recorded
@@ -44,7 +45,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Job:
-    """What one training's folder should hold in the end."""
+    """What one training's folder should hold in the end.
+
+    reached: what it held when SLURM was last asked to queue the job again; None where that has not been.
+    """
 
     store: Store
     data: Path
@@ -53,6 +57,7 @@ class Job:
     resources: Resources
     threads: int
     weights: Path = Path("weights")
+    reached: frozenset[str] | None = None
 
     @property
     def train_id(self) -> str:
@@ -101,11 +106,21 @@ class Job:
                 return outcome
 
     def checkpoint(self, *_: Any) -> Any:
-        """Tell submitit what to queue again after a preemption or a time limit: the same job, unless cancelled."""
-        await_controller()  # submitit asks it only once
+        """Tell submitit what to queue again after a preemption or a time limit: the same job, unless cancelled.
+
+        Raises:
+            UncompletedJobError: nothing was gained (`gain.fruitless`); a failure of the class "time limit".
+        """
+        from submitit.core.utils import UncompletedJobError
         from submitit.helpers import DelayedSubmission
 
-        return None if self.cancelled() else DelayedSubmission(self)
+        await_controller()  # submitit asks it only once
+        if self.cancelled():
+            return None
+        now = holdings(self.store.run_folder(self.train_id), self.store.scratch_folder(self.train_id))
+        if fruitless(self.reached, now, self.resources.hours):
+            raise UncompletedJobError("nothing was gained since the job was last queued again, so it is not once more")
+        return DelayedSubmission(replace(self, reached=now))
 
     def cancelled(self) -> bool:
         """Tell whether `harness cancel` has ended the job of SLURM's that this is."""
@@ -132,13 +147,22 @@ class Job:
         keep_freed_memory()
         if world.leads:
             folder = self.store.run_folder(self.train_id)
-            remove_temporaries(self.store.scratch_folder(self.train_id))
+            self._tidy()
             trackers = tracked(self.resources.tracking, folder, self.store.scratch / self.store.study, self.train)
             with recorded(folder, self.train, self.steps, self.threads, world.size) as heart, trackers:
                 self._make(world, heart.set)
         else:
             self._make(world, lambda phase, step: None)
         return Outcome("done")
+
+    def _tidy(self) -> None:
+        """Remove what a killed job has left and nobody needs."""
+        from harness.engine.kept import forget
+
+        scratch = self.store.scratch_folder(self.train_id)
+        remove_temporaries(scratch)
+        for path in self.store.run_folder(self.train_id).glob("evals/*.json"):
+            forget(scratch, path.stem)
 
     def _make(self, world: "World", say: Say) -> None:
         """Train and measure; of a training that diverges, measure what it was good for before."""
@@ -191,18 +215,21 @@ class Job:
     def _evaluate(self, spec: EvalSpec, world: "World", say: Say) -> None:
         """Sample, in all processes, and measure, in the leading one."""
         from harness.engine.data import load_images
+        from harness.engine.kept import forget
         from harness.engine.sample import draw_samples
         from harness.engine.vae import decoder
         from harness.launch.measuring import measure_samples, save_pictures
+        from harness.launch.notice import Notice
 
         identity = eval_id(self.train, spec)
         path = self.store.eval_path(self.train_id, identity)
         start = time.perf_counter()
         scratch = self.store.scratch_folder(self.train_id)
-        samples = draw_samples(
-            self.train, spec, scratch, lambda n: say(f"sampling, {n:,} images drawn", self.steps), world,
-            decoder(self.train.data.name, self.data),
-        )  # fmt: skip
+        with Notice(world) as notice:
+            samples = draw_samples(
+                self.train, spec, scratch, lambda n: say(f"sampling, {n:,} images drawn", self.steps), world,
+                decoder(self.train.data.name, self.data), notice.attend,
+            )  # fmt: skip
         if samples is None:
             return
         sampled = time.perf_counter()
@@ -210,7 +237,10 @@ class Job:
         measured = measure_samples(samples, self.train, spec.evaluation, self.data, self.store.cache)
         real = load_images(self.train.data.name, spec.evaluation.reference, self.data).images
         save_pictures(path, samples, real, measured)
-        seconds = {"sample": round(sampled - start, 2), "measure": round(time.perf_counter() - sampled, 2)}
+        seconds = {
+            "sample": round(samples.earlier + sampled - start, 2),
+            "measure": round(time.perf_counter() - sampled, 2),
+        }
         write_json(path, {
             "train_id": self.train_id,
             "eval_id": identity,
@@ -220,6 +250,7 @@ class Job:
             "seconds": seconds,
             "thumbnails": {"rows": thumbnails.ROWS, "columns": thumbnails.COLUMNS},
         })  # fmt: skip
+        forget(scratch, identity)
 
 
 def _state(error: BaseException) -> Literal["failed", "diverged"]:

@@ -19,10 +19,10 @@ Handler = Callable[[int, FrameType | None], Any]
 
 
 class Notice:
-    """Listens while a training runs; the signals' own handlers act as soon as the checkpoint is written.
+    """Listens while a job trains or draws; the signals' own handlers act as soon as the checkpoint is written.
 
-    Outside of a training there is nothing to save, and submitit's handlers hear the signals as ever. Of several
-    processes all must listen, for the sums of all are saved, and a signal does not reach them at the same step.
+    At other times there is nothing to save, and submitit's handlers hear the signals as ever. Of several processes all
+    must listen, for the sums of all are saved, and a signal does not reach them at the same step.
     """
 
     def __init__(self, world: "World") -> None:
@@ -41,11 +41,11 @@ class Notice:
     def __exit__(self, kind: object, *_: object) -> None:
         for number, before in self.before.items():
             signal.signal(number, before)
-        if kind is None:  # it came after the last step
+        if kind is None:  # it came after the last
             self._hand_on()
 
     def attend(self, save: Callable[[], None]) -> None:
-        """Between two training steps, in all processes: where a signal has come to one, save, and hand it on."""
+        """Between two steps or evaluations, in all processes: where a signal has come to one, save, and hand it on."""
         if self.before and self.world.any(self.asked is not None):
             save()
             self._hand_on()

@@ -101,6 +101,7 @@ def _renew(store: Store, data: Path, found: Stored | None, other: Other | None) 
     """
     from harness.engine.checkpoint import weights_path
     from harness.engine.data import load_images
+    from harness.engine.kept import forget
     from harness.launch.measuring import save_pictures
 
     if found is None:
@@ -113,10 +114,15 @@ def _renew(store: Store, data: Path, found: Stored | None, other: Other | None) 
         if not lacking(record, other):  # another process did it while this one was elsewhere
             return 0
         samples = _draw(found, scratch, data)
-        new = merged(record, _measure(samples, found, data, store.cache, other))
+        try:
+            new = merged(record, _measure(samples, found, data, store.cache, other))
+        except UserError:
+            forget(scratch, found.path.stem)
+            raise
         real = load_images(train.data.name, found.spec.evaluation.reference, data).images
         save_pictures(found.path, samples, real, new)
         write_json(found.path, new)
+        forget(scratch, found.path.stem)
     return len(new["metrics"]) - len(record["metrics"])
 
 

@@ -1,0 +1,162 @@
+"""Drawn images of a measurement, in a file beside its weights: who is stopped while it draws goes on where it was.
+
+samples-<name>.bin    the pixels of leading whole tiles, uint8 (C, H, W), one image after the other
+samples-<name>.json   how many of these images count, their checksum, and which weights they are of; written last
+
+The file is written and not mapped while it grows: on a full disk a write fails, where a mapped page kills the process.
+"""
+
+import os
+import time
+import zlib
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from harness.files import read_json, write_json
+
+SECONDS = 10.0  # of drawing that a kill may cost; what is drawn in less is not recorded at all
+BLOCK = 1 << 24
+
+
+class Drawn:
+    """Images that come tile by tile, in memory."""
+
+    def __init__(self) -> None:
+        self.nfe, self.earlier = 0, 0.0  # of each image; seconds that earlier attempts have drawn for
+        self.tiles: list[np.ndarray] = []
+
+    def begin(self) -> int:
+        """Return how many images earlier attempts have left."""
+        return 0
+
+    def add(self, tiles: list[np.ndarray], nfe: int) -> None:
+        """Add the next images, uint8 (n, C, H, W) each; `nfe`: what each image took."""
+        self.tiles += tiles
+        self.nfe = nfe
+
+    def save(self) -> None:
+        """Make sure that another attempt finds what is there."""
+
+    def images(self, first: int, count: int) -> np.ndarray:
+        """Return `count` of the images from the first one on, uint8 (count, C, H, W); nothing can be added after."""
+        return np.concatenate(self.tiles)[first : first + count]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of the pixels of `images` images; `checksum` is zlib's crc32 of them, `weights` that of the file
+    of the weights: its time would change with a move to another disk."""
+
+    weights: int
+    images: int = 0
+    shape: tuple[int, ...] = ()
+    checksum: int = 0
+    nfe: int = 0
+    seconds: float = 0.0
+
+    @property
+    def size(self) -> int:
+        """Bytes that count."""
+        return self.images * int(np.prod(self.shape))
+
+
+class Kept(Drawn):
+    """Images that are kept in `folder` under a measurement's name, and belong to the file of their weights."""
+
+    def __init__(self, folder: Path, name: str, weights: Path) -> None:
+        super().__init__()
+        self.folder, self.name = folder, name
+        self.pixels, self.record = _paths(folder, name)
+        self.weights, self.held = weights, Record(0)
+        self.file: BinaryIO | None = None
+        self.started = self.saved = time.monotonic()
+
+    def begin(self) -> int:
+        """Return how many images are there, whole and of these weights; what is not is removed.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        fresh = Record(_checksum(self.weights, self.weights.stat().st_size))
+        found = self._found(fresh.weights)
+        self.held = found or fresh
+        if found:
+            self.nfe, self.earlier = found.nfe, found.seconds
+        else:
+            forget(self.folder, self.name)
+        self.file = self.pixels.open("r+b" if found else "wb")
+        self.file.seek(self.held.size)
+        return self.held.images
+
+    def _found(self, weights: int) -> Record | None:
+        said = read_json(self.record)
+        try:
+            record = Record(**said | {"shape": tuple(said["shape"])})
+            right = record.weights == weights and _checksum(self.pixels, record.size) == record.checksum
+        except (OSError, TypeError, KeyError):
+            return None
+        return record if right and record.images else None
+
+    def add(self, tiles: list[np.ndarray], nfe: int) -> None:
+        """Write the next images; every few seconds, save.
+
+        Raises:
+            OSError: there is no room for them.
+        """
+        assert self.file
+        images, checksum = self.held.images, self.held.checksum
+        for tile in map(np.ascontiguousarray, tiles):
+            assert self.held.shape in ((), tile.shape[1:]), tile.shape
+            self.file.write(tile.data)
+            images, checksum = images + len(tile), zlib.crc32(tile.data, checksum)
+        self.nfe = nfe
+        self.held = replace(self.held, images=images, shape=tiles[0].shape[1:], checksum=checksum, nfe=nfe)
+        if time.monotonic() - self.saved > SECONDS:
+            self.save()
+
+    def save(self) -> None:
+        """Bring the pixels to the disk, then the record of them.
+
+        Raises:
+            OSError: there is no room for them.
+        """
+        assert self.file
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        self.saved = time.monotonic()
+        write_json(self.record, asdict(replace(self.held, seconds=self.earlier + self.saved - self.started)))
+
+    def images(self, first: int, count: int) -> np.ndarray:
+        """Return images as `Drawn.images`, mapped from the file."""
+        assert self.file
+        self.file.close()
+        C, H, W = self.held.shape
+        return np.memmap(self.pixels, np.uint8, "r", offset=first * C * H * W, shape=(count, C, H, W))
+
+
+def kept_images(folder: Path) -> dict[str, int]:
+    """Return how many images are kept in a folder, by the names of their records."""
+    records = {path.name: read_json(path) for path in folder.glob("samples-*.json")}
+    return {name: record.get("images", 0) for name, record in records.items() if isinstance(record, dict)}
+
+
+def forget(folder: Path, name: str) -> None:
+    """Remove a measurement's kept images, the record first."""
+    for path in reversed(_paths(folder, name)):
+        path.unlink(missing_ok=True)
+
+
+def _paths(folder: Path, name: str) -> tuple[Path, Path]:
+    return folder / f"samples-{name}.bin", folder / f"samples-{name}.json"
+
+
+def _checksum(path: Path, size: int) -> int:
+    """Return the checksum of a file's first bytes, or of all where it has fewer."""
+    checksum = 0
+    with path.open("rb") as file:
+        while block := file.read(min(size, BLOCK)):
+            checksum, size = zlib.crc32(block, checksum), size - len(block)
+    return checksum
