@@ -106,17 +106,17 @@ def test_what_was_sent_is_cancelled_whatever_the_grids_say_now(jobs, tmp_path, m
     ("accounts", "states", "out"),
     [
         (["7|NODE_FAIL|n1"], {"n1": "down*"}, ["n1"]),
-        (["7|NODE_FAIL|n1"], {"n1": "idle"}, []),  # it works again
-        (["7|NODE_FAIL|n1"], {"n1": "mix-"}, []),
+        (["7|NODE_FAIL|n1"], {"n1": "idle"}, ["n1"]),  # it works again, and may fail again
         (["7|NODE_FAIL|n1,n2"], {"n1": "drng"}, ["n1"]),
-        (["7|NODE_FAIL|n1", "8|NODE_FAIL|n1"], {}, []),  # one failure of the node took both
-        (["7|NODE_FAIL|n1", "7|NODE_FAIL|n1,n2", "7|RUNNING|n2"], {}, ["n1"]),
+        (["7|NODE_FAIL|n1,n2"], {"n1": "mix-"}, ["n1", "n2"]),
+        (["7|NODE_FAIL|n1", "8|NODE_FAIL|n2", "7|RUNNING|n3"], {}, ["n1", "n2"]),
+        (["7|NODE_FAIL|n1", "8|NODE_FAIL|n2", "8|NODE_FAIL|n3"], {"n3": "down"}, ["n3"]),  # after a power cut
         (["7|NODE_FAIL|n1", "7|NODE_FAIL|n1"], {"n2": "down", "n3": "drain"}, []),  # no other works
         (["7|NODE_FAIL|n1,n2,n3"], {"n1": "down", "n2": "down", "n3": "down"}, []),
         (["9|NODE_FAIL|n1"], {"n1": "down"}, []),  # another's
     ],
 )
-def test_nodes_that_failed_are_left_out_while_they_do_not_work(tmp_path, monkeypatch, accounts, states, out):
+def test_nodes_that_failed_are_left_out_while_others_work(tmp_path, monkeypatch, accounts, states, out):
     nodes = [f"{name} {states.get(name, 'alloc')}" for name in ("n1", "n2", "n3")]
     stubs = {"sacct": "\n".join(accounts), "sinfo": "\n".join(nodes)}
     for name, said in stubs.items():

@@ -3,7 +3,6 @@
 import re
 import subprocess
 import time
-from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -96,22 +95,24 @@ def ends(ids: Collection[str]) -> dict[str, str]:
 def failed_nodes(ids: Collection[str]) -> list[str]:
     """Return the nodes that failed under jobs and are to be left out, also where SLURM then gave the job another.
 
-    Those are the nodes that are out of work now, and of those that work again the ones that failed twice under one
-    job; none, where no node that works would be left.
+    Of the nodes of one job those count that are out of work now, where there are any. Where no node would be left to
+    work, those that work again are not left out.
 
     Raises:
         UserError: SLURM or its accounting does not answer.
     """
-    rows = _accounts(ids, "--duplicates")
-    lost = [(id, nodes) for id, state, nodes in rows if id in ids and state == "NODE_FAIL"]
-    names = {nodes: ask("scontrol", "show", "hostnames", nodes).split() for nodes in {nodes for _, nodes in lost}}
-    failures = Counter((id, name) for id, nodes in lost for name in names[nodes])
-    if not failures:
+    lists = {nodes for id, state, nodes in _accounts(ids, "--duplicates") if id in ids and state == "NODE_FAIL"}
+    if not lists:
         return []
     told = [line.split() for line in ask("sinfo", "--noheader", "--Node", "--format=%N %t").splitlines()]
     working = {name for name, state in told if state.rstrip(AT_WORK_TOO) in AT_WORK}
-    found = {name for (_, name), count in failures.items() if count > 1 or name not in working}
-    return sorted(found) if working - found else []
+    found: set[str] = set()
+    for nodes in lists:
+        names = set(ask("scontrol", "show", "hostnames", nodes).split())
+        found |= names - working or names
+    if not working - found:
+        found = found - working if working else set()
+    return sorted(found)
 
 
 def _accounts(ids: Collection[str], *flags: str) -> list[tuple[str, str, str]]:
