@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -277,10 +278,10 @@ def test_a_job_that_fails_in_measuring_measures_what_it_had_drawn(job, tmp_path,
     assert whole().state == "done"
     monkeypatch.setattr(kept, "SECONDS", 0.0)
     with monkeypatch.context() as broken:
-        broken.setattr("harness.launch.measuring.measure_samples", fail)
+        broken.setattr(import_module("harness.launch.measuring"), "measure_samples", fail)
         assert job().state == "failed"
     assert len(kept_images(job.store.scratch_folder(job.train_id))) == 1
-    monkeypatch.setattr("harness.engine.sample._draw_tile", fail)
+    monkeypatch.setattr(import_module("harness.engine.sample"), "_draw_tile", fail)
     assert job().state == "done"
     assert not list(job.store.scratch.rglob("samples-*"))
     for path in whole.store.root.rglob("evals/*"):
@@ -314,7 +315,7 @@ def test_submitit_queues_a_job_that_has_drawn_more_and_ends_one_that_has_not(job
     delayed, paths = DelayedSubmission(replace(job, evaluations=(evaluation,))), JobEnvironment().paths
     delayed.set_timeout(60, 9)
     for tile, ends, images in ((2, True, 128), (2, False, 128), (3, True, 192)):
-        monkeypatch.setattr("harness.engine.sample._draw_tile", partial(signalled, tile))
+        monkeypatch.setattr(import_module("harness.engine.sample"), "_draw_tile", partial(signalled, tile))
         with restored():
             JobEnvironment()._handle_signals(paths, delayed)
             if ends:

@@ -78,5 +78,5 @@ def signs(pivot: Pivot, cells: Iterable[PivotCell]) -> dict[str, Sign]:
         if group not in groups:
             groups.append(group)
         index = groups.index(group)
-        found[cell.name] = Sign(group, ARMS[index % len(ARMS)], MARKERS[index % len(MARKERS)])
+        found[cell.name] = Sign(group, ARMS[index % len(ARMS)], MARKERS[(index + 1) % len(MARKERS)])
     return found

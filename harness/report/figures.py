@@ -189,11 +189,15 @@ def _legend(pivot: Pivot) -> list[PivotCell]:
 
 
 def _mark(pivot: Pivot, cell: PivotCell) -> dict[str, Any]:
-    """Colour and shape of a cell's column, so that colour is never the only sign; a baseline is in the ink's colour."""
+    """Colour and shape of a cell's column, so that colour is never the only sign; a baseline is in the ink's colour.
+
+    Columns of baselines alone do not count: the other figures of the table number its arms likewise.
+    """
     if cell.is_baseline or cell.column not in pivot.columns:
         return MARK | {"color": INK, "marker": "o"}
-    index = pivot.columns.index(cell.column)
-    return MARK | {"color": ARMS[index % len(ARMS)], "marker": MARKERS[index % len(MARKERS)]}
+    arms = {other.column for other in pivot.cells if not other.is_baseline}
+    index = [column for column in pivot.columns if column in arms].index(cell.column)
+    return MARK | {"color": ARMS[index % len(ARMS)], "marker": MARKERS[(index + 1) % len(MARKERS)]}
 
 
 def value_axis(axes: Axes, pivot: Pivot) -> None:
