@@ -10,6 +10,7 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
 from harness.errors import UserError
+from harness.measure import neighbours
 from harness.measure.features import Extractor
 from harness.measure.frechet import Moments, Statistics, frechet_distance, statistics
 from harness.measure.inception import Inception, load_inception, resize
@@ -209,3 +210,15 @@ def test_a_file_without_the_last_layer_gives_no_inception_score(inception_file, 
     found = array_features(rng.integers(0, 256, (2, 3, 8, 8), np.uint8), network)
     assert found.logits is None
     assert found.spatial is not None
+
+
+def test_distances_by_parts_of_both_sides_are_those_of_every_pair(monkeypatch):
+    monkeypatch.setattr(neighbours, "CHUNK", 4)
+    monkeypatch.setattr(neighbours, "BLOCK", 7)
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((23, 5)), rng.standard_normal((31, 5)).astype(np.float32)
+    for rows_of in (neighbours.double, lambda rows: 3 * neighbours.double(rows)):
+        slices, parts = zip(*neighbours.distances(x, y, rows_of), strict=True)
+        assert [part.start for part in slices] == list(range(0, 23, 4))
+        pairs = ((rows_of(x)[:, None] - rows_of(y)[None]) ** 2).sum(-1)
+        np.testing.assert_allclose(torch.cat(parts).numpy(), pairs, rtol=1e-6)

@@ -79,12 +79,14 @@ def cmmd(generated: np.ndarray, reference: np.ndarray) -> float:
         UserError: a value is not finite, or no rows.
     """
     check(generated, reference, rows=1)
-    x, y = _unit(generated), _unit(reference)
+    x, y = generated, reference
     return 1000 * (_mean_kernel(x, x) + _mean_kernel(y, y) - 2 * _mean_kernel(x, y))
 
 
 def _mean_kernel(x: np.ndarray, y: np.ndarray) -> float:
-    return sum(float(d.mul_(-1 / (2 * CMMD_SIGMA**2)).exp_().sum()) for _, d in distances(x, y)) / (len(x) * len(y))
+    """Return the mean of the kernel over all pairs of unit rows."""
+    sums = (float(d.mul_(-1 / (2 * CMMD_SIGMA**2)).exp_().sum()) for _, d in distances(x, y, _unit))
+    return sum(sums) / (len(x) * len(y))
 
 
 def vendi(features: np.ndarray) -> float:
