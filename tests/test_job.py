@@ -306,6 +306,7 @@ def _kill_when_beating(job, pid=None):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_killed_ten_times_and_bit_equal(tmp_path, data, monkeypatch):
     """kill −9 at random steps; each start goes on from the last checkpoint."""
     overrides = ("epochs=600", "resources.checkpoint_minutes=0.00001")
