@@ -27,7 +27,7 @@ lint: $(VENV)/ready-test
 # The pages that are made from the code: the grid format and the metrics.
 docs: $(REPORT_VENV)/ready
 	$(REPORT_VENV)/bin/harness keys --markdown > docs/grid-format.md
-	$(REPORT_VENV)/bin/python -m harness.metrics > docs/metrics.md
+	$(REPORT_VENV)/bin/python -m harness.metric_definitions > docs/metrics.md
 
 # The pictures of the committed report in docs/pictures; needs Debian's chromium and chromium-driver.
 screenshots: $(VENV)/ready-test

@@ -24,11 +24,11 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
-from harness.engine.data import load_images
-from harness.measure.features import Features, array_features, extractor
-from harness.measure.frechet import frechet_distance, statistics
-from harness.measure.inception import INCEPTION, Outputs, inception_weights, load_inception
-from harness.measure.metrics import fid, inception_score, kid, kid_subset_size, precision_recall
+from harness.data.datasets import load_images
+from harness.measure.extractors.extractor import Features, array_features, extractor
+from harness.measure.extractors.inception import INCEPTION, Outputs, inception_weights, load_inception
+from harness.measure.metrics.frechet import frechet_distance, statistics
+from harness.measure.metrics.kernel import fid, inception_score, kid, kid_subset_size, precision_recall
 from harness.measure.reference import of_statistics, save_statistics
 
 PUBLISHED = {"fid": 110.280826, "kid": -0.00067925, "kid_std": 0.00177782}  # training against test images

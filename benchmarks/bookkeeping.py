@@ -18,8 +18,8 @@ from typing import Any
 
 import yaml
 
-from harness.grid import Run, load_table
-from harness.store import Store
+from harness.config.grid import Run, load_table
+from harness.store.store import Store
 
 GRIDS = Path(__file__).parents[1] / "grids"
 STUDY = "many"

@@ -15,7 +15,7 @@ import torch
 from side_by_side import Arm, compare, memory_as_torch_finds_it, print_table
 from torch import Tensor
 
-from harness.engine.allocator import keep_freed_memory
+from harness.jobs.allocator import keep_freed_memory
 from harness.method.losses import Potential, disperse
 
 TAU = 0.5

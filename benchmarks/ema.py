@@ -11,7 +11,7 @@ from side_by_side import Arm, compare, print_table
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from training_step import DEVICE, SIZES, spec
 
-from harness.engine.build import build_objective
+from harness.networks.build import build_objective
 
 LOOP = "loop of mul_ and add_"
 

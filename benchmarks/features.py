@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.measure.inception import Inception, load_inception
+from harness.measure.extractors.inception import Inception, load_inception
 
 
 @torch.no_grad()

@@ -12,8 +12,8 @@ from collections.abc import Callable
 import numpy as np
 import scipy.linalg
 
-from harness.measure.frechet import Statistics, frechet_distance
-from harness.measure.frechet import statistics as statistics_of
+from harness.measure.metrics.frechet import Statistics, frechet_distance
+from harness.measure.metrics.frechet import statistics as statistics_of
 
 
 def by_sqrtm(a: Statistics, b: Statistics) -> float:

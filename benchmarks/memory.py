@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from harness.measure.compare import compare
-from harness.measure.features import Extractor, Features, extract, extractor
-from harness.measure.frechet import statistics
+from harness.measure.extractors.extractor import Extractor, Features, extract, extractor
+from harness.measure.extractors.inception import INCEPTION, Outputs
 from harness.measure.images import Images
-from harness.measure.inception import INCEPTION, Outputs
-from harness.measure.neighbours import manifold
+from harness.measure.metrics.frechet import statistics
+from harness.measure.metrics.neighbours import manifold
 from harness.measure.reference import Reference
 
 SHAPE = (3, 256, 256)

@@ -16,12 +16,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.config.grid import Run, Table, load_table
 from harness.files import read_json
-from harness.grid import Run, Table, load_table
-from harness.launch.plan import study_tables
-from harness.report.collect import collect
-from harness.report.page import make_report
-from harness.store import Store
+from harness.planning.plan import study_tables
+from harness.report.reading.collect import collect
+from harness.report.rendering.page import make_report
+from harness.store.store import Store
 
 OPENED = """
 const [opened] = performance.getEntriesByType("navigation");

@@ -11,10 +11,10 @@ from plain import heun
 from side_by_side import Arm, compare, print_table
 from training_step import DEVICE, SIZES, Precision, spec
 
-from harness.engine.build import build_objective
 from harness.method import flow
 from harness.method.backbone import DiT
 from harness.method.guidance import guided
+from harness.networks.build import build_objective
 
 PLAIN, GUIDANCE, NULL = "plain, fp32", 1.5, 1000
 

@@ -16,13 +16,13 @@ from plain import BLOCK, LABEL_DROP, PlainTraining
 from side_by_side import Arm, compare, memory_as_torch_finds_it, print_table
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness.engine.allocator import keep_freed_memory
-from harness.engine.build import build_objective
-from harness.engine.data import ImageDataset
+from harness.config.settings import Data, MeanFlowSettings, Optimizer, Resources
+from harness.config.spec import Model, Regularizer, TrainSpec
+from harness.data.datasets import ImageDataset
 from harness.engine.train import Trainee, matmul_precision
+from harness.jobs.allocator import keep_freed_memory
 from harness.method.objective import draw
-from harness.settings import Data, MeanFlowSettings, Optimizer, Resources
-from harness.spec import Model, Regularizer, TrainSpec
+from harness.networks.build import build_objective
 
 Precision = Literal["fp32", "bf16"]
 SIZES = {"S": (12, 384, 6), "B": (12, 768, 12), "L": (24, 1024, 16), "XL": (28, 1152, 16)}  # depth, width, heads

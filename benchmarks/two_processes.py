@@ -15,10 +15,10 @@ from pathlib import Path
 import torch
 from training_step import Precision, random_data, spec
 
+from harness.config.settings import Resources
 from harness.engine.distributed import device, joined
 from harness.engine.train import Trainee
-from harness.place import Place
-from harness.settings import Resources
+from harness.process_group import Place
 
 KINDS = {"1 process × 1 thread": (1, 1), "2 processes × 1 thread": (2, 1), "1 process × 2 threads": (1, 2)}
 

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import click
 
-from harness.cluster_commands import cancel, logs, print_conditions, retry, show
-from harness.data_commands import data, encode
-from harness.doctor_commands import doctor
+from harness.commands.doctor import doctor
+from harness.commands.get_data import data, encode
+from harness.commands.measure import measure, measure_study
+from harness.commands.options import reports_option, results_option, scratch_option
+from harness.commands.plan_run_submit import plan, run, submit
+from harness.commands.probe import probe
+from harness.commands.report import bundle
+from harness.commands.status_retry_cancel import cancel, logs, print_conditions, retry, show
+from harness.commands.weights import weights
 from harness.errors import UserError, nearest
-from harness.grid_commands import plan, run, submit
-from harness.measure_commands import measure, measure_study
-from harness.options import reports_option, results_option, scratch_option
-from harness.probe_commands import probe
-from harness.report_commands import bundle
-from harness.store import Store
-from harness.weights_commands import weights
+from harness.store.store import Store
 
 # What a disk refuses, whichever command asks: whose it is to mend is told, and a traceback would not help.
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
@@ -40,7 +40,7 @@ def status(study: str, results: Path, scratch: Path, watch: bool, as_json: bool)
     harness status digits
     harness status digits --watch
     """
-    from harness.status_commands import show_status
+    from harness.commands.status_watch import show_status
 
     show_status(Store(results, scratch, study), watch, as_json)
     if not as_json:
@@ -59,7 +59,7 @@ def collect(study: str, results: Path, scratch: Path, reports: Path) -> None:
     harness collect digits
     """
     from harness.files import check_writable
-    from harness.report.page import collect_study
+    from harness.report.rendering.page import collect_study
 
     store = Store(results, scratch, study)
     check_writable("--reports", reports)
@@ -87,7 +87,7 @@ def report(study: str | None, compared: tuple[str, str] | None, watch: bool, pdf
     harness report digits --watch
     harness report --compare digits demo
     """
-    from harness.report_commands import make_reports
+    from harness.commands.report import make_reports
 
     make_reports(study, compared, port if watch else None, pdf, results, scratch, reports)
 
@@ -102,8 +102,8 @@ def keys(start: str, markdown: bool) -> None:
     harness keys sampler
     harness keys regularizer.tau
     """
-    from harness import keys as known
-    from harness.launch.listing import print_keys
+    from harness.commands.console import print_keys
+    from harness.config import key_reference as known
 
     if markdown:
         click.echo(known.markdown(), nl=False)

@@ -73,13 +73,13 @@ def scratch(tmp_path, cache):
 @pytest.fixture
 def study(needs, tmp_path):
     """A folder to work in and a study's name that SLURM has not heard yet; what is left of its jobs is ended."""
-    from real_slurm import ROOT, held, wait_for
+    from support.real_slurm import ROOT, held, wait_for
 
-    from harness.launch.queue import cancel
+    from harness.slurm.client import cancel
 
     needs("sbatch", "sinfo")
     if subprocess.run(["sinfo", "-h"], capture_output=True).returncode != 0:
-        pytest.skip("SLURM does not answer; tests/slurm/cluster.sh up starts one")
+        pytest.skip("SLURM does not answer; tests/cluster/cluster.sh up starts one")
     for folder in ("grids", "clusters"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     name = f"t{uuid.uuid4().hex[:8]}"

@@ -4,18 +4,17 @@ import ast
 import subprocess
 import sys
 from functools import cache
-from pathlib import Path
 
 import pytest
+from support.places import ROOT
 
-PACKAGE = Path(__file__).parents[1] / "harness"
-TORCH_SIDE = ("harness.method", "harness.engine", "harness.measure")
+PACKAGE = ROOT / "harness"
+TORCH_SIDE = ("harness.method", "harness.data", "harness.networks", "harness.engine", "harness.measure")
 BOOKKEEPING = (
-    "harness.store", "harness.grid", "harness.gridfile", "harness.resolve", "harness.document", "harness.launch",
-    "harness.report", "harness.cli", "harness.options", "harness.data_commands", "harness.weights_commands",
-    "harness.scale", "harness.keys", "harness.plan_commands", "harness.status_commands",
-    "harness.probe_commands", "harness.grid_commands", "harness.cluster_commands", "harness.doctor_commands",
-    "harness.measure_commands", "harness.report_commands",
+    "harness.cli", "harness.commands", "harness.store", "harness.planning", "harness.jobs", "harness.slurm",
+    "harness.report",
+    "harness.config.grid", "harness.config.grid_file", "harness.config.resolve", "harness.config.yaml_document",
+    "harness.config.key_reference", "harness.config.cluster_profile",
 )  # fmt: skip
 # Mathematics needs no more; what opens files, starts programs or reads clocks is not among these.
 METHOD_MAY = (
@@ -106,25 +105,25 @@ def test_the_halves_keep_apart():
 @pytest.mark.parametrize(
     ("module", "line"),
     [
-        ("harness.method.losses", "from harness.store import Store"),
-        ("harness.method.losses", "from harness.spec import Regularizer"),
-        ("harness.engine.train", "def f():\n    import harness.grid"),
-        ("harness.measure.metrics", "from harness.launch import dispatch"),
-        ("harness.store", "import torch"),
-        ("harness.launch.dispatch", "from harness.engine import train"),
-        ("harness.report.tables", "from harness.measure.metrics import fid"),
+        ("harness.method.losses", "from harness.store.store import Store"),
+        ("harness.method.losses", "from harness.config.grid import Table"),
+        ("harness.engine.train", "def f():\n    import harness.config.grid"),
+        ("harness.measure.metrics.kernel", "from harness.jobs import local_pool"),
+        ("harness.store.store", "import torch"),
+        ("harness.jobs.local_pool", "from harness.engine import train"),
+        ("harness.report.analysis.pivot", "from harness.measure.metrics.kernel import fid"),
         ("harness.cli", "from torch.nn import Module"),
         ("harness.cli", "if not TYPE_CHECKING:\n    import torch"),
         ("harness.cli", "if TYPE_CHECKING:\n    pass\nelse:\n    import torch"),
         ("harness.method.losses", "from ..store import Store"),
-        ("harness.method.losses", "from .. import grid"),
-        ("harness.method", "from ..gridfile import GridFile"),
+        ("harness.method.losses", "from ..config import grid"),
+        ("harness.method", "from ..config.grid_file import GridFile"),
         ("harness.engine", "from .. import store"),
-        ("harness.engine.train", "def f():\n    from ..launch.job import Job"),
-        ("harness.store", "from .engine import train"),
-        ("harness.launch.plan", "from ..method import losses"),
-        ("harness.report.tables", "from ..measure.metrics import fid"),
-        ("harness.report", "from ..measure import metrics"),
+        ("harness.engine.train", "def f():\n    from ..jobs.job import Job"),
+        ("harness.store.store", "from ..engine import train"),
+        ("harness.planning.plan", "from ..method import losses"),
+        ("harness.report.analysis.pivot", "from ...measure.metrics.kernel import fid"),
+        ("harness.report", "from ..measure.metrics import kernel"),
         ("harness.method.losses", "import pathlib"),
         ("harness.method.losses", "import os.path"),
         ("harness.method.losses", "from json import dumps"),
@@ -147,7 +146,7 @@ def test_a_forbidden_import_is_seen(module, line):
         ("harness.method.losses", "from . import distances"),
         ("harness.method", "from .losses import Potential"),
         ("harness.engine.train", "from ..method import losses"),
-        ("harness.store", "from .files import write_json"),
+        ("harness.store.store", "from ..files import write_json"),
         ("harness.cli", "def f():\n    import torch"),
         ("harness.cli", "if TYPE_CHECKING:\n    import torch"),
     ],
@@ -159,11 +158,11 @@ def test_a_rightful_import_is_let_through(module, line):
 
 
 def test_a_package_on_the_way_is_imported_too():
-    changed = {"harness.launch": "import torch", "harness.cli": "import harness.launch.plan"}
+    changed = {"harness.planning": "import torch", "harness.cli": "import harness.planning.plan"}
     assert "harness.cli reaches torch" in violations(sources() | changed)
 
 
-LIGHT = ["harness.cli", "harness.launch.dispatch", "harness.launch.plan", "harness.report.page"]
+LIGHT = ["harness.cli", "harness.jobs.local_pool", "harness.planning.plan", "harness.report.rendering.page"]
 
 
 @pytest.mark.parametrize("module", LIGHT)

@@ -1,1 +1,1 @@
-"""Runs the method: data, training, sampling. Knows paths, and neither grids nor stores."""
+"""Training and sampling. Knows paths, and neither grids nor stores."""

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.engine.data import Dataset, positions
+from harness.config.spec import TrainSpec
+from harness.data.datasets import Dataset, positions
 from harness.engine.distributed import World
 from harness.method.objective import Draws, Objective, draw
 from harness.method.randomness import generator
-from harness.spec import TrainSpec
 
 
 @dataclass(frozen=True)

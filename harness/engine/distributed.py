@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from harness.place import Place, place_from_submitit, place_from_torchrun
+from harness.process_group import Place, place_from_submitit, place_from_torchrun
 
 T = TypeVar("T")
 # The others wait for the first process while it measures, and that takes as long as it takes. A process that dies ends

@@ -13,19 +13,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.engine.build import build_net
-from harness.engine.checkpoint import load_weights, weights_path
+from harness.config.settings import SamplerSettings
+from harness.config.spec import EvalSpec, Process, TrainSpec, eval_id
+from harness.data.decode import to_uint8
 from harness.engine.distributed import ALONE, World
 from harness.engine.distributed import device as own_device
-from harness.engine.kept import Drawn, Kept
+from harness.engine.sample_cache import Drawn, Kept
 from harness.engine.train import Attend
-from harness.engine.vae import to_uint8
 from harness.method import consistency, ddpm, flow, imm, meanflow, shortcut
 from harness.method.backbone import DiT
 from harness.method.guidance import CountedNet, Interval, guided
 from harness.method.randomness import generator
-from harness.settings import SamplerSettings
-from harness.spec import EvalSpec, Process, TrainSpec, eval_id
+from harness.networks.build import build_net
+from harness.networks.checkpoint import load_weights, weights_path
 
 TILE = 64
 Decode = Callable[[Tensor], np.ndarray]  # samples (N, C, H, W) → images uint8 (N, C, H, W)

@@ -17,17 +17,17 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from harness.engine import checkpoint
+from harness.config.settings import Resources
+from harness.config.spec import TrainSpec
+from harness.data.datasets import Dataset
 from harness.engine.batches import Batch, Batches
-from harness.engine.build import build_objective, equip_blocks
-from harness.engine.data import Dataset
 from harness.engine.distributed import ALONE, World, device
-from harness.engine.encoder import Encoder
-from harness.engine.health import Health
-from harness.engine.log import Window, append, cut, floor_of
+from harness.engine.metric_logger import Window, append, cut, floor_of
+from harness.engine.regularizer_health import Health
 from harness.method.objective import LearnsFromAverage, Objective
-from harness.settings import Resources
-from harness.spec import TrainSpec
+from harness.networks import checkpoint
+from harness.networks.build import build_objective, equip_blocks
+from harness.networks.encoder import Encoder
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 DEFAULT = Resources()

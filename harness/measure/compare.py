@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 
 from harness.errors import UserError
-from harness.measure.classes import by_class, class_fid, too_few
-from harness.measure.extrapolate import enough, fid_by_count, fid_infinity
-from harness.measure.features import Extractor, Features
-from harness.measure.frechet import Statistics, frechet_distance, statistics
-from harness.measure.metrics import KID_SUBSETS, check, cmmd, inception_score, kid, kid_subset_size, vendi
-from harness.measure.neighbours import (
+from harness.measure.extractors.extractor import Extractor, Features
+from harness.measure.metrics.extrapolate import enough, fid_by_count, fid_infinity
+from harness.measure.metrics.frechet import Statistics, frechet_distance, statistics
+from harness.measure.metrics.kernel import KID_SUBSETS, check, cmmd, inception_score, kid, kid_subset_size, vendi
+from harness.measure.metrics.neighbours import (
     NEIGHBOURHOOD,
     Manifold,
     closest,
@@ -21,8 +20,9 @@ from harness.measure.neighbours import (
     mutual_share,
     neighbour_metrics,
 )
+from harness.measure.metrics.per_class import by_class, class_fid, too_few
 from harness.measure.reference import NO_IMAGES, Reference
-from harness.metrics import with_features
+from harness.metric_definitions import with_features
 
 PAIRS = 10  # samples that are shown beside their nearest real images
 NO_LABELS = "nobody knows the classes of the samples"

@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from harness.engine.data import load_images
+from harness.data.datasets import load_images
 from harness.errors import UserError
-from harness.measure.classifier import recipe_of
 from harness.measure.compare import compare
-from harness.measure.features import extract, extractor
+from harness.measure.extractors.classifier import recipe_of
+from harness.measure.extractors.extractor import extract, extractor
+from harness.measure.extractors.inception import INCEPTION, inception_weights
 from harness.measure.images import of_array
-from harness.measure.inception import INCEPTION, inception_weights
 from harness.measure.reference import of_dataset
 
 

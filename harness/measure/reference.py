@@ -7,16 +7,16 @@ from zipfile import ZipFile
 
 import numpy as np
 
-from harness.engine.cache import claim
-from harness.engine.convert import own_file
-from harness.engine.data import ImageDataset
+from harness.data.cache import claim
+from harness.data.convert import own_file
+from harness.data.datasets import ImageDataset
 from harness.engine.distributed import ALONE, World
 from harness.errors import UserError
 from harness.files import replace
-from harness.measure.features import Extractor, Features, extract
-from harness.measure.frechet import Statistics, statistics
+from harness.measure.extractors.extractor import Extractor, Features, extract
 from harness.measure.images import Images, file_hash, of_array, of_npz, readable
-from harness.measure.neighbours import Manifold, manifold
+from harness.measure.metrics.frechet import Statistics, statistics
+from harness.measure.metrics.neighbours import Manifold, manifold
 
 NO_IMAGES = "the reference holds statistics and no images"
 

@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from pathlib import Path
 
-from harness import imported
+from harness.config import imported_weights as imported
 from harness.errors import UserError
 from harness.files import TEMPORARY, replace
-from harness.launch.plan import study_tables
-from harness.report.page import make_report
-from harness.report.study import portable
-from harness.store import Store
+from harness.planning.plan import study_tables
+from harness.report.rendering.page import make_report
+from harness.report.rendering.study_summary import portable
+from harness.store.store import Store
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can say
 LEFT_OUT = ("heartbeat.json",)

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.grid import Run, Table
-from harness.report.words import counted
-from harness.store import Store
+from harness.config.grid import Run, Table
+from harness.report.analysis.text import counted
+from harness.store.store import Store
 
 HOUR, MINUTE = 3600, 60
 

@@ -1,0 +1,63 @@
+"""`harness doctor`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.commands.options import data_option, results_option, scratch_option
+from harness.commands.status_retry_cancel import profile_option
+from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from harness.slurm.examination import Finding
+
+
+@click.command()
+@click.argument("grids", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--scale", help="Name of a file in the grids' scales/ folder; needed with GRIDS.")
+@click.option("--wait", default=300.0, show_default=True, help="Seconds to wait for the job on the nodes.")
+@results_option
+@scratch_option
+@data_option
+@profile_option
+def doctor(grids: tuple[Path, ...], scale: str | None, wait: float, results: Path, scratch: Path, data: Path,
+           profile: str | None) -> None:  # fmt: skip
+    """Examine a SLURM cluster before the first job: exits with 1 where something is wrong.
+
+    Asks SLURM and compares the profile with what it says; then sends one small job to two nodes, which look for GPUs,
+    for what GRIDS need (data sets and weights; nothing is downloaded), whether files are replaced atomically between
+    them, and whether they can add up gradients.
+
+    \b
+    harness doctor --profile ours
+    harness doctor grids/table2.yaml --scale imagenet256 --profile ours
+    """
+    from harness.config.cluster_profile import load_slurm_profile
+    from harness.config.grid import load_table
+    from harness.jobs.job import jobs_for
+    from harness.slurm.diagnostics import Cluster, examine_here, examine_nodes
+    from harness.store.store import Store
+
+    if bool(grids) != bool(scale):
+        raise UserError("doctor: GRIDS and --scale belong together")
+    said, layer = load_slurm_profile(profile)
+    runs = [run for path in grids for run in load_table(path, str(scale), (), layer).runs]
+    jobs = jobs_for(runs, Store(results.absolute(), scratch.absolute(), "doctor"), data.absolute())
+    cluster = Cluster(said, results.absolute(), scratch.absolute(), tuple(jobs))
+    wrong = 0
+
+    def tell(finding: "Finding") -> None:
+        """Print a finding, and count it where something is wrong."""
+        nonlocal wrong
+        wrong += not finding.right
+        click.echo(f"{'✓' if finding.right else '✗'} {finding.what}: {finding.words}")
+
+    for finding in examine_here(cluster):
+        tell(finding)
+    if wrong:
+        raise UserError(f"doctor: {wrong} wrong; mend them first, for the rest needs a job on the nodes")
+    for finding in examine_nodes(cluster, {path.parent for path in grids}, wait):
+        tell(finding)
+    if wrong:
+        raise SystemExit(1)

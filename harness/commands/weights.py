@@ -1,0 +1,120 @@
+"""`harness weights`: published checkpoints in and out."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.commands.options import FOLDER, results_option, scratch_option
+from harness.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from harness.config.imported_weights import Network
+    from harness.config.settings import Family
+
+PUBLISHED: tuple["Family", ...] = ("SiT", "DiT", "MF")  # families whose checkpoints are published
+FILE = click.Path(path_type=Path)
+
+
+@click.group()
+def weights() -> None:
+    """Import and export published weights. They are kept in ./weights, or where HARNESS_WEIGHTS says."""
+
+
+@weights.command(name="import")
+@click.argument("file", type=FILE)
+@click.option("--name", required=True, help="What `--set weights=NAME` will call them.")
+@click.option("--model", help="Model of the file, for example SiT-XL/2; by default the only one that its shapes fit.")
+@click.option("--scale", default="imagenet256", show_default=True, help="Scale that says what model names stand for.")
+@click.option("--scales", type=FOLDER, default="grids/scales", show_default=True, help="Folder of the scale files.")
+def import_(file: Path, name: str, model: str | None, scale: str, scales: Path) -> None:
+    """Check FILE, a checkpoint of the public DiT, SiT, DispLoss or MeanFlow code, and keep its weights.
+
+    \b
+    harness weights import SiT-XL-2-256x256.pt --name sit-xl --model SiT-XL/2
+    """
+    from harness.config.grid import load_scale, model_specs
+    from harness.config.imported_weights import folder
+
+    specs = model_specs(load_scale(scale, scales), PUBLISHED)
+    if model is not None and model not in specs:
+        raise UserError(f"--model {model}: not a model of scale {scale}{nearest(model, specs)}")
+    from harness.networks.published_weights import import_file
+
+    held = import_file(file, name, {model: specs[model]} if model else specs, folder())
+    click.echo(f"{held.name}: {held.label} ({held.network}), {' and '.join(held.parts)}, sha256 {held.sha256[:12]}…")
+    for remark in held.remarks:
+        click.echo(f"  {remark}")
+
+
+@weights.command()
+@click.argument("source")
+@click.argument("out", type=FILE)
+@click.option("--format", "layout", type=click.Choice(["public", "diffusers"]), default="public", show_default=True,
+              help="A checkpoint of the public code, or a DiTTransformer2DModel folder of the EMA.")  # fmt: skip
+@click.option("--step", type=click.IntRange(min=0), help="Step of a run; by default the last one kept.")
+@results_option
+@scratch_option
+def export(source: str, out: Path, layout: str, step: int | None, results: Path, scratch: Path) -> None:
+    """Write SOURCE, a name of imported weights or STUDY/TRAINING, as OUT.
+
+    \b
+    harness weights export sit-xl SiT-XL-2.pt
+    harness weights export digits/1a2b3c4d5e6f ours.pt
+    """
+    from harness.networks import published_weights as engine
+    from harness.networks.diffusers_export import FREQUENCIES_NOTE, export_diffusers
+
+    path, network = _run(source, step, results, scratch) if "/" in source else _named(source)
+    if layout == "public":
+        engine.export(path, out)
+    else:
+        export_diffusers(engine.averaged_state(path, network), network, out)
+        click.echo(FREQUENCIES_NOTE)
+    click.echo(f"Wrote {out}")
+
+
+@weights.command(name="list")
+def list_() -> None:
+    """List the imported weights.
+
+    \b
+    harness weights list
+    """
+    from harness.config.imported_weights import describe, folder, names
+
+    for name in names(folder()):
+        held = describe(folder(), name)
+        click.echo(
+            f"{name}: {held.label}, {' and '.join(held.parts)}, sha256 {held.sha256[:12]}…, from {held.origin.file}"
+        )
+
+
+def _named(name: str) -> tuple[Path, "Network"]:
+    """File and network of imported weights."""
+    from harness.config.imported_weights import describe, find, folder
+
+    held = describe(folder(), name)
+    return find(folder(), held.sha256)[1], held.network
+
+
+def _run(source: str, step: int | None, results: Path, scratch: Path) -> tuple[Path, "Network"]:
+    """File and network of weights that a run of ours kept."""
+    from harness.config.imported_weights import network_of
+    from harness.config.spec import TrainSpec
+    from harness.files import read_json
+    from harness.store.store import IDENTITY, Store
+
+    study, _, identity = source.rpartition("/")
+    store = Store(results, scratch, study)
+    if not IDENTITY.fullmatch(identity):
+        raise UserError(f"{source}: STUDY/TRAINING is expected, the training as 'harness plan' names it")
+    said = read_json(store.run_folder(identity) / "spec.json")
+    kept = sorted(store.scratch_folder(identity).glob("weights-*.safetensors"))
+    steps = {int(path.stem.partition("-")[2]): path for path in kept}
+    if said is None or not steps or (step is not None and step not in steps):
+        found = f"steps {', '.join(map(str, steps))}" if steps else "nothing"
+        asked = "" if step is None else f" --step {step}"
+        raise UserError(f"{source}{asked}: {store.scratch_folder(identity)} keeps the weights of {found}")
+    spec = TrainSpec.model_validate({"regularizer": None, **said})  # stored without what is None
+    return steps[max(steps) if step is None else step], network_of(spec)

@@ -1,0 +1,197 @@
+"""Cluster profiles, `clusters/*.yaml`: who runs the jobs, and what SLURM is to be told beside a run's resources."""
+
+import re
+import shlex
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+
+from harness.config.setting_types import Count, Frozen, Positive, Whole
+from harness.config.settings import Resources
+from harness.config.yaml_document import Leaf, flatten, read_document, validate_document
+from harness.errors import UserError, nearest
+
+FOLDER = Path("clusters")
+OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "WANDB_MODE": "offline"}
+MINUTE_EARLY = 60  # sbatch(1), --signal: "the signal may be sent up to 60 seconds earlier than specified"
+
+
+def _variable(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise ValueError("the name of a variable is letters, digits and '_'")
+    return name
+
+
+class Partition(Frozen):
+    """What a partition allows a job; what is not said is not limited."""
+
+    hours: Positive | None = Field(None, description="longest time limit")
+    nodes: Count | None = Field(None, description="most nodes of one job")
+    gpus: Annotated[Whole, Field(ge=0)] | None = Field(None, description="GPUs on each node")
+    cpus: Count | None = Field(None, description="cores on each node")
+    memory_gb: Count | None = Field(None, description="memory of each node")
+
+    def refusal(self, resources: Resources) -> str | None:
+        """Return the first limit that a run's resources do not meet, in words; None where they fit."""
+        asked = {
+            "hours": resources.hours,
+            "nodes": resources.nodes,
+            "gpus": resources.gpus,
+            "cpus": resources.cpus * resources.team,
+            "memory_gb": resources.memory_gb * resources.team,
+        }
+        for name, wanted in asked.items():
+            limit = getattr(self, name)
+            if limit is not None and wanted > limit:
+                return f"{wanted:g} {name} asked for, at most {limit:g}"
+        return None
+
+
+class LocalProfile(Frozen):
+    """This machine: a pool of worker processes."""
+
+    executor: Literal["local"] = "local"
+    jobs: Count = Field(1, description="trainings to run at once")
+    resources: Resources = Resources()
+
+
+class SlurmProfile(Frozen):
+    """A SLURM cluster."""
+
+    executor: Literal["slurm"] = Field("slurm", description="slurm, or local with jobs: trainings at once")
+    partitions: dict[str, Partition] = Field({}, description="partitions by name; a job is sent to all that it fits")
+    account: str | None = Field(None, description="whom the hours are charged to")
+    qos: str | None = Field(None, description="quality of service")
+    constraint: str | None = Field(None, description="features that a node must have, such as a100|h100")
+    gpus_by: Literal["gpus_per_node", "gpus_per_task", "gres"] = Field(
+        "gpus_per_node", description="the option by which this cluster wants to be asked for GPUs"
+    )
+    gpu_kind: str | None = Field(None, description="kind of GPU, as the cluster calls it")
+    signal_seconds: Count = Field(120, description="time between the signal that a job must end, and its end")
+    array_throttle: Count | None = Field(None, description="trainings of one array that may run at once")
+    array_limit: Literal["auto"] | Count = Field("auto", description="largest array; auto: asked of scontrol")
+    max_submitted: Count | None = Field(None, description="most jobs of yours that the queue may hold")
+    exclude: tuple[str, ...] = Field((), description="nodes that are not to be used")
+    setup: tuple[str, ...] = Field((), description="lines of shell before the job")
+    environment: dict[Annotated[str, AfterValidator(_variable)], str] = Field({}, description="variables of the job")
+    offline: bool = Field(False, description="nodes reach no network: libraries are told to download nothing")
+    gpu_hour_price: Positive | None = Field(None, description="price of a GPU-hour, in whatever currency")
+    resources: Resources = Field(Resources(), description="the lowest layer of every run's resources")
+
+    def check(self, resources: Resources) -> None:
+        """Refuse resources that this cluster cannot give.
+
+        Raises:
+            UserError: the limit that is not met, or a time limit that the signal leaves no room in.
+        """
+        self.partition(resources)
+        limit, needed = minutes(resources) * 60, self.signal_seconds + MINUTE_EARLY
+        if limit <= needed:
+            raise UserError(
+                f"resources.hours: a time limit of {limit} s is too short for signal_seconds: {self.signal_seconds}; "
+                f"SLURM may give the signal a minute early, so ask for more than {needed} s"
+            )
+        if self.gpus_by == "gpus_per_task" and resources.gpus % resources.team:
+            raise UserError(
+                f"resources.gpus: {resources.gpus} GPUs on a node cannot be shared evenly by {resources.team} "
+                "processes, and this cluster's gpus_by is gpus_per_task"
+            )
+
+    def partition(self, resources: Resources) -> str | None:
+        """Return the partitions that fit, joined by commas: SLURM takes the first that has room. None: the default.
+
+        Raises:
+            UserError: none fits, or the one that is asked for is not one of this cluster's.
+        """
+        asked = resources.partition.split(",") if resources.partition else []
+        if not self.partitions:
+            return resources.partition
+        for name in asked:
+            if name not in self.partitions:
+                raise UserError(f"resources.partition: no partition '{name}'{nearest(name, self.partitions)}")
+        refusals = {name: self.partitions[name].refusal(resources) for name in asked or self.partitions}
+        fitting = [name for name, refusal in refusals.items() if refusal is None]
+        if not fitting:
+            reasons = "; ".join(f"{name}: {refusal}" for name, refusal in refusals.items())
+            raise UserError(f"resources: no partition meets them ({reasons})")
+        return ",".join(fitting)
+
+    def parameters(self, resources: Resources, name: str, count: int) -> dict[str, Any]:
+        """Return what submitit is to write into the sbatch file of an array of `count` jobs.
+
+        Raises:
+            UserError: as `check`.
+        """
+        self.check(resources)
+        said: dict[str, str | None] = {
+            "partition": self.partition(resources),
+            "account": self.account,
+            "qos": self.qos,
+            "constraint": self.constraint,
+            "exclude": ",".join(self.exclude) or None,
+            self.gpus_by: self._gpus(resources) if resources.gpus else None,
+        }
+        said_too = (OFFLINE if self.offline else {}) | self.environment
+        variables = [f"export {key}={shlex.quote(value)}" for key, value in said_too.items()]
+        return {
+            "job_name": name,
+            "time": minutes(resources),
+            "nodes": resources.nodes,
+            "ntasks_per_node": resources.team,
+            "cpus_per_task": resources.cpus,
+            "mem": f"{resources.memory_gb * resources.team}GB",
+            "signal_delay_s": self.signal_seconds,
+            # One process that fails must not leave the others waiting. SLURM 22.05 to 23.02 forgets a job's cores per
+            # task in its steps unless they are said again.
+            "srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={resources.cpus}"],
+            "array_parallelism": min(count, self.array_throttle or count),
+            "stderr_to_stdout": True,
+            "additional_parameters": {"requeue": True},  # also where the cluster's JobRequeue is 0
+            "setup": [*self.setup, *variables],
+            **{key: value for key, value in said.items() if value is not None},
+        }
+
+    def _gpus(self, resources: Resources) -> str:
+        count = resources.gpus // resources.team if self.gpus_by == "gpus_per_task" else resources.gpus
+        return ":".join(filter(None, ("gpu" if self.gpus_by == "gres" else "", self.gpu_kind, str(count))))
+
+
+Profile = LocalProfile | SlurmProfile
+KINDS: dict[str, type[LocalProfile] | type[SlurmProfile]] = {"local": LocalProfile, "slurm": SlurmProfile}
+
+
+def minutes(resources: Resources) -> int:
+    """Return a run's time limit as SLURM is told it."""
+    return max(1, round(resources.hours * 60))
+
+
+def load_profile(name: str, folder: Path = FOLDER) -> tuple[Profile, dict[str, Leaf]]:
+    """Read `folder/<name>.yaml`; return it and its `resources`, the lowest layer of settings.
+
+    Raises:
+        UserError: no such profile, or a mistake in it; file, line, key and nearest legal word.
+    """
+    path = folder / f"{name}.yaml"
+    if not path.is_file():
+        raise UserError(f"--profile {name}: no file {path}{nearest(name, [p.stem for p in folder.glob('*.yaml')])}")
+    document = read_document(path)
+    executor = document.content.get("executor")
+    if executor not in KINDS:
+        where = document.where(("executor",))
+        raise UserError(f"{where}: executor: slurm or local is expected, found {executor!r}; it is never guessed")
+    profile = validate_document(KINDS[executor], document)
+    said = {"resources": document.content.get("resources", {})}
+    return profile, flatten(said, document)
+
+
+def load_slurm_profile(name: str | None) -> tuple[SlurmProfile, dict[str, Leaf]]:
+    """Read the profile of a SLURM cluster; without a name, SLURM with its own defaults.
+
+    Raises:
+        UserError: as `load_profile`, and for a profile of another executor.
+    """
+    profile, layer = load_profile(name) if name else (SlurmProfile(), {})
+    if not isinstance(profile, SlurmProfile):
+        raise UserError(f"--profile {name}: its executor is {profile.executor}; this command needs slurm")
+    return profile, layer

@@ -1,0 +1,279 @@
+"""From a grid file and a scale to cells and runs.
+
+Settings come in layers, each over the one before: preset < table < scale < the scale's family < row <
+command line.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache, cached_property, partial
+from pathlib import Path
+
+from harness.config.grid_file import CONFIDENCE as CONFIDENCE  # what a reader of tables needs besides
+from harness.config.grid_file import SOURCES as SOURCES
+from harness.config.grid_file import At, GridFile, PaperValue, ScaleFile, read_grid, words
+from harness.config.resolve import SettingError, resolve, with_seed
+from harness.config.scale import Scale
+from harness.config.setting_types import read_seeds
+from harness.config.settings import Family, Resources, Settings
+from harness.config.spec import EvalSpec, TrainSpec, eval_id_of, train_id
+from harness.config.yaml_document import (
+    Leaf,
+    flatten,
+    parse_overrides,
+    read_document,
+    validate,
+    validate_document,
+    where_written,
+)
+from harness.errors import UserError, nearest
+from harness.garbage import kept
+
+Layer = dict[str, Leaf]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One seed of one cell: what to train, what to measure, and who asked."""
+
+    table: str
+    at: At
+    seed: int
+    train: TrainSpec
+    evaluation: EvalSpec
+    resources: Resources
+
+    @cached_property
+    def train_id(self) -> str:
+        """Identity of the training, and name of its folder."""
+        return train_id(self.train)
+
+    @cached_property
+    def eval_id(self) -> str:
+        """Identity of the measurement."""
+        return eval_id_of(self.train_id, self.evaluation)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a table: its place (axis → label), its settings, and one run per seed."""
+
+    at: At
+    settings: Settings
+    runs: tuple[Run, ...]
+    aside: bool
+
+    def label(self, axis: str | None) -> str:
+        """Return the cell's label on an axis; "" where it has none."""
+        return dict(self.at).get(axis or "", "")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A grid file expanded at a scale."""
+
+    name: str
+    file: GridFile
+    scale: Scale
+    cells: tuple[Cell, ...]
+    seeds: tuple[int, ...]
+
+    @property
+    def name_in_words(self) -> str:
+        """Return "Table 2", "Figure 4", or the title where the paper has no such table."""
+        said = self.file.table
+        if not self.is_paper:
+            return self.file.title
+        return f"Table {said}" if said[:1].isdigit() else said.capitalize()
+
+    @property
+    def is_paper(self) -> bool:
+        """Tell whether the paper has this table."""
+        return self.file.table[:1].isdigit() or self.file.table.startswith("figure ")
+
+    def is_ours(self, cell: Cell) -> bool:
+        """Tell whether the paper has no such cell: the table, or a label of it, is ours."""
+        return not self.is_paper or any(label in self.file.ours.get(axis, ()) for axis, label in cell.at)
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """All runs, cell by cell."""
+        return tuple(run for cell in self.cells for run in cell.runs)
+
+    @property
+    def stand_ins(self) -> str:
+        """Say which of the paper's lengths have a stand-in: "960 steps stand for the paper’s 240 epochs"; or ""."""
+        lengths = sorted({cell.settings.epochs for cell in self.cells} & self.scale.epochs.keys())
+        if not lengths:
+            return ""
+        first, *others = lengths
+        further = "".join(f", {self.scale.steps(paper):,} for {paper:,}" for paper in others)
+        return f"{self.scale.steps(first):,} steps stand for the paper’s {first:,} epochs{further}"
+
+    @cached_property
+    def _by_place(self) -> dict[At, Cell]:
+        return {cell.at: cell for cell in self.cells}
+
+    @cached_property
+    def _published(self) -> dict[At, PaperValue]:
+        return {self.file.place(value.at): value for value in self.file.paper}
+
+    def labels(self, axis: str | None) -> list[str]:
+        """Return an axis's labels in the order of the file, those that some cell inside the table has."""
+        used = {cell.label(axis) for cell in self.cells if not cell.aside}
+        return [label for label in self.file.axes[axis] if label in used] if axis else [""]
+
+    def cell(self, at: At) -> Cell | None:
+        """Return the cell at a place, its axes in the order of the file."""
+        return self._by_place.get(at)
+
+    def baseline(self, cell: Cell) -> Cell | None:
+        """Return the cell against which the change of `cell` is taken; None where it is the baseline itself."""
+        other = self.cell(self.file.place(dict(cell.at) | self.file.baseline))
+        return None if other is cell else other
+
+    def paper(self, cell: Cell) -> PaperValue | None:
+        """Return the paper's number for a cell; None where it is not available to us."""
+        return self._published.get(cell.at)
+
+
+@dataclass(frozen=True)
+class ScaleLayers:
+    """A scale, and its two layers of settings: those of every run, and over them those of the run's family."""
+
+    scale: Scale
+    settings: Layer
+    families: dict[str, Layer]
+
+
+def load_scale(name: str, folder: Path) -> ScaleLayers:
+    """Read `folder/<name>.yaml`.
+
+    Raises:
+        UserError: no such scale, or a mistake in it.
+    """
+    path = folder / f"{name}.yaml"
+    if not path.is_file():
+        raise UserError(f"--scale {name}: no such scale{nearest(name, [p.stem for p in folder.glob('*.yaml')])}")
+    document = read_document(path)
+    file = validate_document(ScaleFile, document)
+    if file.scale != name:
+        raise UserError(f"{document.where(('scale',))}: scale: '{file.scale}' is not the name of the file, '{name}'")
+    settings = flatten(file.settings, document, ("settings",))
+    families = {str(name): flatten(part, document, ("families", name)) for name, part in file.families.items()}
+    return ScaleLayers(file, settings, families)
+
+
+@kept()
+def load_table(path: Path, scale: str, overrides: Sequence[str] = (), cluster: Layer | None = None) -> Table:
+    """Expand a grid file at a scale; `cluster`: the lowest layer of settings, from a cluster's profile.
+
+    Scales are looked up in `scales/` and presets in `presets/` beside the grid file.
+
+    Raises:
+        UserError: a mistake in the grid, the scale, a preset or an override; file, line, key and nearest legal word.
+    """
+    file, document = read_grid(path)
+    chosen = load_scale(scale, path.parent / "scales")
+    preset = cache(partial(_preset, path.parent / "presets"))
+    commanded = parse_overrides(overrides)
+    seeds = _seeds(commanded.pop("seeds", None), chosen.scale, file)
+    table_layer = flatten(file.base, document, ("base",))
+    labels = {
+        (axis, label): flatten(settings, document, ("axes", axis, label))
+        for axis, values in file.axes.items()
+        for label, settings in values.items()
+    }
+    cells = []
+    for vary in file.vary:
+        for at in file.places(vary):
+            row = _row(at, labels)
+            _refuse_lying_labels(row, commanded, at)
+            layers = (cluster or {}) | _layers(preset, table_layer, chosen, row, commanded)
+            cells.append(_cell(path.stem, document.where(("base",)), layers, at, vary.aside, chosen.scale, seeds))
+    _refuse_changed_places(path, chosen.scale, {cell.settings.epochs for cell in cells})
+    return Table(path.stem, file, chosen.scale, tuple(cells), seeds)
+
+
+def model_specs(chosen: ScaleLayers, families: Sequence[Family]) -> dict[str, TrainSpec]:
+    """Return a training of every model that some families have at a scale, by the model's name."""
+    specs, where = {}, f"scale {chosen.scale.scale}"
+    for family, size, patch in itertools.product(families, chosen.scale.ladder, chosen.scale.patches):
+        model = f"{family}-{size}/{patch}"
+        said = {"model": Leaf(model, where), "epochs": Leaf(0, where)}
+        settings = validate(Settings, chosen.settings | chosen.families.get(family, {}) | said, where)
+        with suppress(SettingError):  # a patch that does not divide the image
+            specs[model] = resolve(settings, chosen.scale, 0).train
+    return specs
+
+
+def _seeds(commanded: Leaf | None, scale: Scale, file: GridFile) -> tuple[int, ...]:
+    if commanded is None:
+        return scale.seeds or file.seeds
+    try:
+        return read_seeds(commanded.value)
+    except ValueError as error:
+        raise UserError(f"{commanded.where}: seeds: {error}, found {commanded.value!r}") from None
+
+
+def _row(at: At, labels: dict[tuple[str, str], Layer]) -> Layer:
+    layer: Layer = {}
+    for place in at:
+        found = labels[place]
+        for key in found.keys() & layer.keys():
+            raise UserError(f"{found[key].where}: {key}: set by two axes of one row, also at {layer[key].where}")
+        layer |= found
+    return layer
+
+
+def _refuse_lying_labels(row: Layer, commanded: Layer, at: At) -> None:
+    """A command-line value may not contradict what the labels of a row say."""
+    for key in row.keys() & commanded.keys():
+        if row[key].value != commanded[key].value:
+            raise UserError(
+                f"{commanded[key].where}: the row {words(at)} says {key} = {row[key].value} at {row[key].where}, "
+                f"and its label would lie; change the grid file, or leave this key out"
+            )
+
+
+def _refuse_changed_places(path: Path, scale: Scale, lengths: set[int]) -> None:
+    """A length without a stand-in stands for itself, and may not outlast a longer one that has a shorter stand-in."""
+    for shorter, longer in itertools.pairwise(sorted(lengths)):
+        if scale.steps(shorter) >= scale.steps(longer):
+            raise UserError(
+                f"{path}: epochs: at scale {scale.scale} {shorter} epochs take {scale.steps(shorter):,} steps, and the "
+                f"longer {longer} take {scale.steps(longer):,}; say what stands for {shorter} under epochs in "
+                f"scales/{scale.scale}.yaml"
+            )
+
+
+def _layers(
+    preset: Callable[[str, str], Layer], table: Layer, scale: ScaleLayers, row: Layer, commanded: Layer
+) -> Layer:
+    """Merge the layers of one row: preset < table < scale < the scale's family < row < command line."""
+    merged = table | scale.settings | row | commanded
+    family = str(merged["model"].value).partition("-")[0] if "model" in merged else ""
+    lowest = preset(str(merged["preset"].value), merged["preset"].where) if "preset" in merged else {}
+    return lowest | table | scale.settings | scale.families.get(family, {}) | row | commanded
+
+
+def _preset(folder: Path, name: str, where: str) -> Layer:
+    legal = [p.stem for p in folder.glob("*.yaml")]
+    if name not in legal:
+        raise UserError(f"{where}: preset: no preset '{name}'{nearest(name, legal)}")
+    document = read_document(folder / f"{name}.yaml")
+    return flatten(document.content, document)
+
+
+def _cell(table: str, base: str, merged: Layer, at: At, aside: bool, scale: Scale, seeds: tuple[int, ...]) -> Cell:
+    settings = validate(Settings, merged, base)
+    try:
+        first = resolve(settings, scale, seeds[0])
+    except SettingError as error:
+        where = where_written(error.key, merged, base)
+        raise UserError(f"{where}: {error.key}: {error} (row {words(at)}, scale {scale.scale})") from None
+    resolved = [(seed, with_seed(first, seed)) for seed in seeds]
+    runs = [Run(table, at, seed, r.train, r.evaluation, r.resources) for seed, r in resolved]
+    return Cell(at, settings, tuple(runs), aside)

@@ -1,0 +1,213 @@
+"""What a grid file says: its models, where its cells are, and the refusal of names that do not fit together."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from harness.config.scale import Scale
+from harness.config.setting_types import Frozen, Real, Seeds
+from harness.config.settings import Family
+from harness.config.yaml_document import Document, Keys, read_document, validate_document
+from harness.errors import UserError, nearest
+
+At = tuple[tuple[str, str], ...]
+
+SOURCES = {
+    "paper": "the paper, arXiv 2506.09027, as its numbers were handed to this project",
+    "official": "the authors' public PyTorch release and its README",
+    "authors": "the authors' replies in the issues of their release",
+    "secondary": "one secondary text, right wherever it can be checked",
+    "later": "later papers that measured the method again",
+}
+CONFIDENCE = {"H": "high", "M": "medium", "L": "low"}
+
+
+def _label(value: Any) -> str:
+    """Take a number as the word that it is printed as; YAML reads an unquoted no, yes and ~ as none of ours."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError("a label is a word or a number; put it in quotes where YAML reads it as something else")
+    return str(value)
+
+
+Label = Annotated[str, BeforeValidator(_label)]
+Labels = Annotated[tuple[Label, ...], Field(min_length=1)]
+Place = dict[Label, Label]
+
+
+class Vary(Frozen):
+    """One block of cells: a product of axes, axes zipped, or a single row."""
+
+    product: dict[Label, Labels] | None = Field(None, description="axis → labels: every combination is a cell")
+    zip: dict[Label, Labels] | None = Field(None, description="axis → labels: the first of each, the second of each, …")
+    row: Place | None = Field(None, description="axis → label: one cell")
+    aside: bool = Field(False, description="printed beneath the table, outside its rows and columns")
+
+
+FactName = Literal["pre-training", "extra parameters", "external data", "parameters", "steps", "NFE"]
+Source = Literal["paper", "official", "authors", "secondary", "later"]
+FROM = "; ".join(f"{name}: {words}" for name, words in SOURCES.items())
+SURE = "how sure we are of it: " + ", ".join(f"{letter} {word}" for letter, word in CONFIDENCE.items())
+
+
+class PaperFact(Frozen):
+    """What the paper says of a row in a column of facts, in its own words."""
+
+    says: Label = Field(description="the paper's words")
+    source: Source = Field(description=FROM)
+    confidence: Literal["H", "M", "L"] = Field(description=SURE)
+
+
+class PaperValue(Frozen):
+    """One number of the paper, with its source and how sure we are of it."""
+
+    at: Place = Field(description="axis → label: the cell it belongs to")
+    value: Real = Field(description="the paper's number")
+    source: Source = Field(description=FROM)
+    confidence: Literal["H", "M", "L"] = Field(description=SURE)
+    note: str = Field("", description="said beside the number")
+    facts: dict[FactName, PaperFact] = Field({}, description="the paper's facts, printed beneath those of our runs")
+
+
+class GridFile(Frozen):
+    """The keys of a grid file."""
+
+    table: Label = Field(description="the paper's number for this table")
+    title: str = Field(description="heading of the table")
+    question: str = Field(description="what the table asks, in one sentence")
+    value: str = Field("fid", description="metric shown in the cells")
+    rows: str = Field(description="axis that makes the rows")
+    columns: str | None = Field(None, description="axis that makes the columns")
+    facts: tuple[FactName, ...] = Field((), description="columns of facts before the values, computed from the runs")
+    baseline: Place = Field({}, description="labels that turn a cell's place into that of its baseline")
+    base: dict[str, Any] = Field({}, description="settings shared by all cells")
+    axes: dict[Label, Annotated[dict[Label, dict[str, Any]], Field(min_length=1)]] = Field(
+        description="axis → label → the settings that the label stands for"
+    )
+    vary: tuple[Vary, ...] = Field(
+        min_length=1, description="blocks of cells; exactly one of product, zip, row in each"
+    )
+    paper: tuple[PaperValue, ...] = Field((), description="the paper's numbers; a cell without one says so")
+    ours: dict[str, tuple[Label, ...]] = Field({}, description="axis → labels that the paper has not; cells say so")
+    paper_text: str = Field("", description="what the paper says of the table in words; only what has a source")
+    seeds: Seeds = Field((0,), description="every cell is trained once with each; a scale's own seeds go before")
+
+    def places(self, vary: Vary) -> list[At]:
+        """Return the places of a block's cells, each with its axes in the order of the file."""
+        if vary.row is not None:
+            chosen = [vary.row]
+        elif vary.zip is not None:
+            chosen = [dict(zip(vary.zip, labels, strict=True)) for labels in zip(*vary.zip.values(), strict=True)]
+        else:
+            axes = vary.product or {}
+            chosen = [dict(zip(axes, labels, strict=True)) for labels in itertools.product(*axes.values())]
+        return [self.place(labels) for labels in chosen]
+
+    def place(self, labels: Place) -> At:
+        """Return a place with its axes in the order of the file."""
+        return tuple((axis, labels[axis]) for axis in self.axes if axis in labels)
+
+
+class ScaleFile(Scale):
+    """The keys of a scale file."""
+
+    settings: dict[str, Any] = Field({}, description="settings of every run")
+    families: dict[Family, dict[str, Any]] = Field({}, description="settings of the runs of one family, over those")
+
+
+def read_grid(path: Path) -> tuple[GridFile, Document]:
+    """Read a grid file.
+
+    Raises:
+        UserError: a mistake in it; one line for each, with file, line, key and the nearest legal word.
+    """
+    document = read_document(path)
+    file = validate_document(GridFile, document)
+    _check_axes(file, document)
+    _check_places(file, document)
+    return file, document
+
+
+def words(at: At) -> str:
+    """Return a place in words: "loss = Hinge, arm = dispersive"."""
+    return ", ".join(f"{axis} = {label}" for axis, label in at)
+
+
+def _check_axes(file: GridFile, document: Document) -> None:
+    """Every axis and label that the file speaks of must exist, and every cell needs a label on each axis."""
+    for key in ("rows", "columns"):
+        axis = getattr(file, key)
+        if axis is not None and axis not in file.axes:
+            raise UserError(f"{document.where((key,))}: {key}: no axis '{axis}'{nearest(axis, file.axes)}")
+    if file.facts and file.columns:
+        raise UserError(f"{document.where(('facts',))}: facts: they belong to rows; a table with columns has no place")
+    for index, vary in enumerate(file.vary):
+        _check_vary(file, document, index, vary)
+    _check_labels(file, document, ("baseline",), {axis: (label,) for axis, label in file.baseline.items()})
+    _check_labels(file, document, ("ours",), file.ours)
+    for index, value in enumerate(file.paper):
+        at = {axis: (label,) for axis, label in value.at.items()}
+        _check_labels(file, document, ("paper", index, "at"), at, whole=True)
+        for name in value.facts.keys() - set(file.facts):
+            where = document.where(("paper", index, "facts", name))
+            raise UserError(f"{where}: paper.{index}.facts: '{name}' is no column of this table; add it to facts")
+
+
+def _check_vary(file: GridFile, document: Document, index: int, vary: Vary) -> None:
+    said = [how for how in ("product", "zip", "row") if getattr(vary, how) is not None]
+    if len(said) != 1:
+        found = " and ".join(said) or "none"
+        raise UserError(
+            f"{document.where(('vary', index))}: vary.{index}: exactly one of product, zip and row is expected, "
+            f"found {found}"
+        )
+    row = {axis: (label,) for axis, label in (vary.row or {}).items()}
+    axes = vary.product or vary.zip or row
+    keys = ("vary", index, said[0])
+    _check_labels(file, document, keys, axes, whole=True)
+    lengths = {axis: len(labels) for axis, labels in axes.items()}
+    if vary.zip and len(set(lengths.values())) > 1:
+        raise UserError(f"{document.where(keys)}: vary.{index}.zip: the axes differ in length, found {lengths}")
+
+
+def _check_labels(
+    file: GridFile, document: Document, keys: Keys, axes: Mapping[str, Sequence[str]], whole: bool = False
+) -> None:
+    name = ".".join(map(str, keys))
+    for axis, labels in axes.items():
+        where = f"{document.where((*keys, axis))}: {name}"
+        if axis not in file.axes:
+            raise UserError(f"{where}: no axis '{axis}'{nearest(axis, file.axes)}")
+        for label in labels:
+            if label not in file.axes[axis]:
+                known = nearest(label, file.axes[axis])
+                raise UserError(f"{where}.{axis}: axis '{axis}' has no label '{label}'{known}")
+    missing = [axis for axis in file.axes if whole and axis not in axes]
+    if missing:
+        raise UserError(
+            f"{document.where(keys)}: {name}: a label on each axis is needed; missing: {', '.join(missing)}"
+        )
+
+
+def _check_places(file: GridFile, document: Document) -> None:
+    """No two cells share a place; each has its baseline, and each of the paper's numbers its own cell."""
+    cells: set[At] = set()
+    for index, vary in enumerate(file.vary):
+        for at in file.places(vary):
+            if at in cells:
+                raise UserError(f"{document.where(('vary', index))}: vary.{index}: two cells at {words(at)}")
+            cells.add(at)
+    for at in sorted(cells) if file.baseline else ():
+        baseline = file.place(dict(at) | file.baseline)
+        if baseline not in cells:
+            where = document.where(("baseline",))
+            raise UserError(f"{where}: baseline: no cell at {words(baseline)}, the baseline of {words(at)}")
+    told: set[At] = set()
+    for index, value in enumerate(file.paper):
+        at = file.place(value.at)
+        if at not in cells or at in told:
+            found = "two values" if at in told else "no cell"
+            raise UserError(f"{document.where(('paper', index))}: paper.{index}: {found} at {words(at)}")
+        told.add(at)

@@ -1,0 +1,121 @@
+"""Imported weights: the folder they live in, and what the JSON beside each file of tensors says. No torch here.
+
+<folder>/<name>.json          what it is; small, and can be committed: plans and reports need it and nothing more
+         <name>.safetensors   the tensors as they were found; large, and not committed
+The folder is `weights`, or what HARNESS_WEIGHTS says.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from harness.config.setting_types import Frozen
+from harness.config.spec import Model, Process, TrainSpec
+from harness.errors import UserError, nearest
+from harness.files import read_json
+
+Part = Literal["raw", "ema", "model", "state_dict"]
+
+
+class Network(Frozen):
+    """What a file of weights must fit: the process decides the head and the number of times."""
+
+    process: Process
+    model: Model
+    channels: int
+    size: int
+    classes: int
+
+    def __str__(self) -> str:
+        m = self.model
+        blocks = f"{m.depth} blocks of width {m.width} with {m.heads} heads, patch {m.patch}"
+        return f"{self.process}, {blocks}, {self.channels}×{self.size}×{self.size} in {self.classes} classes"
+
+
+class Origin(Frozen):
+    """The file that was imported."""
+
+    file: str
+    sha256: str
+
+
+class Imported(Frozen):
+    """One imported model."""
+
+    name: str
+    label: str = Field(description="model name at import, for example SiT-XL/2; the scale said what it stands for")
+    network: Network
+    parts: tuple[Part, ...] = Field(description="what the file held: raw weights, or some of ema, model, state_dict")
+    remarks: tuple[str, ...] = Field(description="how the file's layout differs from the network's own")
+    sha256: str = Field(description="of names, types and bytes of the tensors: the identity of the weights")
+    origin: Origin
+
+
+def network_of(spec: TrainSpec) -> Network:
+    """Return the network that a training has."""
+    data = spec.data
+    return Network(process=spec.process, model=spec.model, channels=data.channels, size=data.size, classes=data.classes)
+
+
+def folder() -> Path:
+    """Return the folder of imported weights."""
+    return Path(os.environ.get("HARNESS_WEIGHTS", "weights"))
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that could not be a file's.
+
+    Raises:
+        UserError: naming what is legal.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise UserError(f"weights '{name}': a name is letters, digits, '.', '_' and '-'")
+
+
+def description_path(root: Path, name: str) -> Path:
+    """Return the JSON file of a name."""
+    return root / f"{name}.json"
+
+
+def tensors_path(root: Path, name: str) -> Path:
+    """Return the file of tensors of a name."""
+    return root / f"{name}.safetensors"
+
+
+def names(root: Path) -> list[str]:
+    """Return the names of all imported models."""
+    return sorted(path.stem for path in root.glob("*.json"))
+
+
+def describe(root: Path, name: str) -> Imported:
+    """Read what is known of imported weights.
+
+    Raises:
+        UserError: there are none of this name, or their JSON is not one of ours.
+    """
+    path = description_path(root, name)
+    if name not in names(root):
+        known = nearest(name, names(root)) if names(root) else ""
+        raise UserError(f"no weights '{name}' in {root}{known}; 'harness weights import FILE --name {name}' makes them")
+    try:
+        return Imported.model_validate(read_json(path))
+    except ValidationError as error:
+        what = error.errors()[0]
+        raise UserError(f"{path}: {'.'.join(map(str, what['loc']))}: {what['msg']}; import the file again") from None
+
+
+def find(root: Path, sha256: str) -> tuple[Imported, Path]:
+    """Return the imported model of an identity, and its file of tensors.
+
+    Raises:
+        UserError: nothing here has this identity, or its tensors are not here.
+    """
+    held = [found for name in names(root) if (found := describe(root, name)).sha256 == sha256]
+    present = [found for found in held if tensors_path(root, found.name).is_file()]
+    if not present:
+        what = f"{tensors_path(root, held[0].name)} is not here" if held else f"no weights {sha256[:12]}… in {root}"
+        raise UserError(f"{what}; import the file again, or say with HARNESS_WEIGHTS where they are")
+    return present[0], tensors_path(root, present[0].name)

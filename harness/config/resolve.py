@@ -1,0 +1,290 @@
+"""From the paper's words to concrete specs at a scale, and the refusal of words that do not fit together."""
+
+import math
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import cast, get_args
+
+from harness.config import imported_weights as imported
+from harness.config.scale import Patch, Scale, Size
+from harness.config.setting_types import Block
+from harness.config.settings import OWN_ENCODER, Family, Resources, SamplerSettings, Settings, constants_of
+from harness.config.spec import Alignment, Consistency, EvalSpec, Model, Process, Regularizer, TrainSpec
+from harness.errors import UserError
+
+PROCESSES: dict[Family, Process] = {
+    "SiT": "flow",
+    "DiT": "ddpm",
+    "MF": "meanflow",
+    "Shortcut": "shortcut",
+    "IMM": "imm",
+    "iCT": "consistency",
+}
+SAMPLERS: dict[Process, tuple[str, ...]] = {
+    "flow": ("euler", "heun", "euler-maruyama"),
+    "ddpm": ("ancestral", "ddim"),
+    "meanflow": ("average-velocity",),
+    "shortcut": ("shortcut",),
+    "imm": ("pushforward",),
+    "consistency": ("one-step",),
+}
+WITHOUT_GUIDANCE: dict[Process, str] = {
+    "meanflow": "MF has its guidance in the training target: meanflow.omega, kappa, start and end",
+    "shortcut": "Shortcut has its guidance in the training target: shortcut.guidance",
+    "consistency": "iCT is sampled without guidance",
+}
+INTERVALS: dict[Process, tuple[Collection[int], str]] = {
+    "ddpm": (range(2, 1001), "DiT is sampled in 2 to 1000 steps"),
+    "shortcut": ([2**k for k in range(8)], "Shortcut is sampled in 1, 2, 4, 8, 16, 32, 64 or 128 steps"),
+    "consistency": ([1], "iCT is sampled in 1 step"),
+}
+PARTICLES = 4  # samples that share their times in IMM
+
+
+class SettingError(ValueError):
+    """A legal value that does not fit its neighbours; `key` is the dotted setting to mend."""
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What `resolve` makes of settings: a training, a measurement, and what they ask of a cluster."""
+
+    train: TrainSpec
+    evaluation: EvalSpec
+    resources: Resources
+
+
+def resolve(settings: Settings, scale: Scale, seed: int) -> Resolved:
+    """Turn the paper's words into concrete specs at a scale.
+
+    Raises:
+        SettingError: a setting that is impossible beside the others (block deeper than the network, …).
+    """
+    model, process = resolve_model(settings, scale), PROCESSES[family(settings.model)]
+    if process == "imm" and settings.batch % PARTICLES:
+        raise SettingError("batch", f"IMM forms groups of {PARTICLES}, which do not divide {settings.batch}")
+    train = TrainSpec(
+        process=process,
+        data=settings.data,
+        model=model,
+        regularizer=resolve_regularizer(settings, model.depth, process),
+        alignment=resolve_alignment(settings, model.depth),
+        meanflow=settings.meanflow if process == "meanflow" else None,
+        shortcut=settings.shortcut if process == "shortcut" else None,
+        imm=settings.imm if process == "imm" else None,
+        consistency=resolve_consistency(settings, scale) if process == "consistency" else None,
+        optimizer=settings.optimizer,
+        batch=settings.batch,
+        label_drop=settings.label_drop,
+        ema=settings.ema,
+        precision=settings.precision,
+        matmul=settings.matmul,
+        seed=seed,
+    )
+    train = resolve_weights(settings, train)
+    check_resources(train, settings.resources)
+    evaluation = EvalSpec(
+        step=scale.steps(settings.epochs),
+        sampler=resolve_sampler(settings, process),
+        evaluation=settings.evaluation,
+        first_image=seed * settings.evaluation.samples,
+    )
+    return Resolved(train, evaluation, settings.resources)
+
+
+def with_seed(resolved: Resolved, seed: int) -> Resolved:
+    """Return the same with another seed: other draws in training, and other images."""
+    if seed == resolved.train.seed:
+        return resolved
+    first_image = seed * resolved.evaluation.evaluation.samples
+    train = resolved.train.model_copy(update={"seed": seed})
+    return Resolved(train, resolved.evaluation.model_copy(update={"first_image": first_image}), resolved.resources)
+
+
+def check_resources(train: TrainSpec, resources: Resources, processes: int | None = None) -> None:
+    """Check that a training can be shared out as the resources say; processes: how many there are in all, where known.
+
+    Raises:
+        SettingError: it cannot, for instance because a group of the regulariser would be torn apart.
+    """
+    if train.process == "meanflow" and resources.checkpoint_blocks:
+        raise SettingError(
+            "resources.checkpoint_blocks",
+            "torch cannot compute blocks again inside MeanFlow's JVP; a smaller resources.micro_batch saves memory too",
+        )
+    if resources.team > resources.gpus > 0:
+        raise SettingError("resources.processes", f"{resources.team} processes need as many GPUs, not {resources.gpus}")
+    processes = processes or resources.nodes * resources.team
+    share, group = train.batch // processes, train.regularizer.group if train.regularizer else 1
+    group = math.lcm(group, PARTICLES) if train.process == "imm" else group
+    if train.batch % (processes * group):
+        pairs = f" in whole groups of {group}" if group > 1 else ""
+        raise SettingError(
+            "resources.processes", f"{processes} processes cannot share a batch of {train.batch} evenly{pairs}"
+        )
+    micro_batch = resources.micro_batch or share
+    if share % micro_batch or micro_batch % group:
+        pairs = f" and be a multiple of the group of {group}" if group > 1 else ""
+        raise SettingError(
+            "resources.micro_batch", f"{micro_batch} must divide a process's share of {share} samples{pairs}"
+        )
+
+
+def family(model: str) -> Family:
+    """Return the family of a model name such as SiT-B/2.
+
+    Raises:
+        SettingError: the name is not family-size/patch.
+    """
+    return _parts(model)[0]
+
+
+def _parts(model: str) -> tuple[Family, Size, Patch]:
+    families = get_args(Family)
+    match = re.fullmatch(rf"({'|'.join(families)})-(S|B|L|XL)/(2|4|8)", model)
+    if not match:
+        legal = f"{{{','.join(families)}}}-{{S,B,L,XL}}/{{2,4,8}}"
+        raise SettingError("model", f"unknown model '{model}'; legal: {legal}")
+    name, size, patch = match.groups()
+    return cast(Family, name), cast(Size, size), cast(Patch, patch)
+
+
+def resolve_model(settings: Settings, scale: Scale) -> Model:
+    """Look a model name up in the scale's ladder and check that its numbers fit together."""
+    _, size, patch = _parts(settings.model)
+    if size not in scale.ladder or patch not in scale.patches:
+        sizes, patches = ", ".join(scale.ladder), ", ".join(scale.patches)
+        raise SettingError("model", f"scale {scale.scale} has sizes {sizes} and patches {patches}, not {size}/{patch}")
+    rung = scale.ladder[size]
+    model = Model(**rung.model_dump(), patch=scale.patches[patch])
+    if settings.data.size % model.patch:
+        raise SettingError("model", f"patch {model.patch} does not divide the image size {settings.data.size}")
+    if model.width % (2 * model.heads):
+        raise SettingError("model", f"width {model.width} must be an even multiple of {model.heads} heads")
+    return model
+
+
+def resolve_weights(settings: Settings, train: TrainSpec) -> TrainSpec:
+    """Put the identity of the imported weights in a training that begins from some, and check that they fit."""
+    if settings.weights is None:
+        return train
+    try:
+        held = imported.describe(imported.folder(), settings.weights)
+    except UserError as error:
+        raise SettingError("weights", str(error)) from None
+    wanted = imported.network_of(train)
+    if held.network != wanted:
+        raise SettingError(
+            "weights", f"'{held.name}' is {held.label} ({held.network}), {settings.model} here is {wanted}"
+        )
+    return train.model_copy(update={"weights": held.sha256})
+
+
+def resolve_blocks(blocks: Block | tuple[Block, ...], depth: int) -> tuple[int, ...]:
+    """Turn block words into 1-based block numbers: k/n is the block at that share of the depth, rounded up.
+
+    Block num_layers//4, the paper's default, is 3/12 at every size of the paper.
+    """
+    words = blocks if isinstance(blocks, tuple) else (blocks,)
+    numbers = sorted({number for word in words for number in _block_numbers(word, depth)})
+    if not numbers or numbers[-1] > depth:
+        raise SettingError("regularizer.blocks", f"no block {numbers[-1:] or words} in a network of {depth} blocks")
+    return tuple(numbers)
+
+
+def _block_numbers(word: Block, depth: int) -> range | tuple[int]:
+    if isinstance(word, int):
+        return (word,)
+    if word == "all":
+        return range(1, depth + 1)
+    if word == "last":
+        return (depth,)
+    part, whole = map(int, word.split("/"))
+    return (math.ceil(part * depth / whole),)
+
+
+def resolve_regularizer(settings: Settings, depth: int, process: Process) -> Regularizer | None:
+    """Keep exactly the fields that the chosen loss and kind use."""
+    chosen = settings.regularizer
+    if chosen.loss == "none":
+        return None
+    if settings.batch % chosen.group:
+        raise SettingError("regularizer.group", f"groups of {chosen.group} do not divide the batch of {settings.batch}")
+    if process == "imm" and chosen.group % PARTICLES:
+        raise SettingError("regularizer.group", f"IMM's own groups of {PARTICLES} do not divide {chosen.group}")
+    contrastive = chosen.kind == "contrastive"
+    return Regularizer(
+        kind=chosen.kind,
+        loss=chosen.loss,
+        **{"lambda": chosen.lambda_},
+        blocks=resolve_blocks(chosen.blocks, depth),
+        group=chosen.group,
+        noise=chosen.noise if contrastive else None,
+        gap=chosen.gap if contrastive and chosen.noise == "restricted" else None,
+        **{name: getattr(chosen, name) for name in constants_of(chosen.loss, chosen.kind)},
+    )
+
+
+def resolve_consistency(settings: Settings, scale: Scale) -> Consistency:
+    """Turn the paper's epochs of iCT's curriculum into steps."""
+    epochs, finest = settings.consistency.epochs, settings.consistency.finest
+    if epochs is None:
+        raise SettingError("consistency.epochs", "iCT needs the length of its curriculum; usually that of the training")
+    steps, parts = scale.steps(epochs), (finest // 10).bit_length()  # 10 intervals, 20, 40 …
+    if steps < parts:
+        raise SettingError("consistency.epochs", f"{steps} steps are too few for a curriculum of {parts} parts")
+    return Consistency(steps=steps, finest=finest)
+
+
+def resolve_alignment(settings: Settings, depth: int) -> Alignment | None:
+    """Keep exactly the fields that the chosen encoder uses."""
+    chosen = settings.alignment
+    if chosen.loss == "none":
+        return None
+    (block,) = _block_numbers(chosen.block, depth)
+    if block > depth:
+        raise SettingError("alignment.block", f"no block {block} in a network of {depth} blocks")
+    own = chosen.encoder == OWN_ENCODER
+    if own and chosen.own is None:
+        raise SettingError("alignment.own", f"encoder {OWN_ENCODER} needs a recipe: side, patch, steps, batch, …")
+    if own and chosen.own and chosen.own.side % chosen.own.patch:
+        raise SettingError("alignment.own.patch", f"{chosen.own.patch} does not divide the side of {chosen.own.side}")
+    return Alignment(
+        loss=chosen.loss,
+        coefficient=chosen.coefficient,
+        block=block,
+        hidden=chosen.hidden,
+        encoder=chosen.encoder,
+        weights=None if own else chosen.weights,
+        side=None if own else chosen.side,
+        own=chosen.own if own else None,
+    )
+
+
+def resolve_sampler(settings: Settings, process: Process) -> SamplerSettings:
+    """Without guidance, or where there are no more than three channels, the guided channels are simply all.
+
+    Without guidance there is no interval of it either.
+    """
+    sampler = settings.sampler
+    if sampler.method not in SAMPLERS[process]:
+        legal = ", ".join(SAMPLERS[process])
+        raise SettingError("sampler.method", f"{settings.model} cannot be sampled by {sampler.method}; legal: {legal}")
+    low, high = sampler.guidance_from, sampler.guidance_to
+    if process in WITHOUT_GUIDANCE and (sampler.guidance != 1 or (low, high) != (None, None)):
+        raise SettingError("sampler.guidance", WITHOUT_GUIDANCE[process])
+    if process in INTERVALS and sampler.intervals not in INTERVALS[process][0]:
+        raise SettingError("sampler.intervals", INTERVALS[process][1])
+    if low is not None and high is not None and high <= low:
+        raise SettingError("sampler.guidance_to", f"no noise level is above {low:g} and up to {high:g}")
+    if sampler.guidance == 1.0:
+        everywhere = {"guidance_from": None, "guidance_to": None}
+        return sampler.model_copy(update={"guidance_channels": "all", **everywhere})
+    if settings.data.channels <= 3:
+        return sampler.model_copy(update={"guidance_channels": "all"})
+    return sampler

@@ -1,0 +1,275 @@
+"""What people write of a run, in the paper's words (SiT-B/2, 80 epochs, block 3/12): frozen, unknown keys refused.
+
+`resolve.py` makes of it what runs and is hashed: `spec.py`.
+"""
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field
+
+from harness.config.setting_types import Blocks, Count, Frozen, OneBlock, Positive, Real, Share, Whole
+
+Precision = Literal["fp32", "bf16"]
+MatmulPrecision = Literal["highest", "high", "medium"]
+Family = Literal["SiT", "DiT", "MF", "Shortcut", "IMM", "iCT"]
+SamplerName = Literal[
+    "euler", "heun", "euler-maruyama", "ancestral", "ddim", "average-velocity", "shortcut", "pushforward", "one-step"
+]  # fmt: skip
+Tracker = Literal["tensorboard", "wandb"]
+LossName = Literal["infonce-l2", "infonce-cosine", "hinge", "covariance"]
+OWN_ENCODER = "own-vit"
+
+# The constants of each loss of `harness/method/losses.py`: keys of `RegularizerSettings`. Only they enter the identity
+# of a training with that loss; those of its contrastive form alone are in the second dictionary.
+CONSTANTS: dict[LossName, tuple[str, ...]] = {
+    "infonce-l2": ("tau",),
+    "infonce-cosine": ("tau",),
+    "hinge": ("epsilon",),
+    "covariance": ("normalization",),
+}
+CONTRASTIVE_CONSTANTS: dict[LossName, tuple[str, ...]] = {"covariance": ("offdiagonal",)}
+
+
+def constants_of(loss: LossName, kind: str) -> tuple[str, ...]:
+    """Return the constants that a loss has in one of its two kinds."""
+    return CONSTANTS[loss] + (CONTRASTIVE_CONSTANTS.get(loss, ()) if kind == "contrastive" else ())
+
+
+class Data(Frozen):
+    """The training set, by what the network must know of it; the engine checks the files against these numbers."""
+
+    name: str = Field(description="data set: digits, fashion-mnist, cifar10, imagenet256")
+    channels: Count = Field(description="channels of an image or latent")
+    size: Count = Field(description="height and width of an image or latent")
+    classes: Count = Field(description="number of labels")
+    flip: bool = Field(description="horizontal flips, each with probability one half")
+
+
+class Optimizer(Frozen):
+    """AdamW at a constant learning rate (the paper: 1e-4, no warm-up, no weight decay)."""
+
+    learning_rate: Positive = Field(1e-4, description="constant; the paper's, at batch 256")
+    beta1: Share = Field(0.9, description="β₁")
+    beta2: Share = Field(0.95, description="0.95 in the paper, 0.999 in the authors' PyTorch release")
+    weight_decay: Annotated[Real, Field(ge=0)] = Field(0.0, description="decoupled weight decay")
+
+
+class RegularizerSettings(Frozen):
+    """The loss on intermediate representations, in the paper's words."""
+
+    loss: Literal["none", LossName] = Field("none", description="row of the paper's Table 1; none trains the baseline")
+    kind: Literal["dispersive", "contrastive"] = Field("dispersive", description="without or with positive pairs")
+    lambda_: Positive = Field(0.5, alias="lambda", description="weight λ of the regulariser")
+    tau: Positive = Field(0.5, description="temperature τ of the InfoNCE losses")
+    blocks: Blocks = Field(
+        "3/12",
+        description="tapped blocks: an integer k (the k-th block's output), k/n (that share of the depth), last, all",
+    )
+    group: Annotated[Whole, Field(ge=2)] = Field(
+        16, description="samples among which pairs are formed (the paper: the local batch of one device)"
+    )
+    noise: Literal["independent", "restricted"] = Field(
+        "independent", description="second view of a contrastive run: its own time, or one close to the first view's"
+    )
+    gap: Annotated[Real, Field(gt=0, le=1)] = Field(
+        0.005,
+        description="largest |t⁺ − t| between the two views under restricted noise",
+        json_schema_extra={"reading": "The paper's restricted-noise gap is known to us from memory only."},
+    )
+    epsilon: Positive = Field(
+        1.0,
+        description="margin ε of the hinge, whose distance is the root mean square of z_i − z_j over its features",
+        json_schema_extra={"reading": "The paper's hinge margin ε is not known to us."},
+    )
+    offdiagonal: Positive = Field(
+        1.0,
+        description="weight w of the off-diagonal terms of the contrastive covariance loss, both terms being means",
+        json_schema_extra={"reading": "The paper's covariance weight w is not known to us."},
+    )
+    normalization: Literal["standardized", "centered"] = Field(
+        "standardized",
+        description="what is done to each feature over the group before its covariance is taken",
+        json_schema_extra={"reading": "How the paper normalises Cov is not known to us."},
+    )
+
+
+# A constant that no loss owned would be left out of every identity, and runs that differ in it would be taken for one.
+OF_EVERY_LOSS = {"loss", "kind", "lambda_", "blocks", "group", "noise", "gap"}
+_owned = {name for names in (*CONSTANTS.values(), *CONTRASTIVE_CONSTANTS.values()) for name in names}
+assert _owned == RegularizerSettings.model_fields.keys() - OF_EVERY_LOSS, "CONSTANTS must own every constant of a loss"
+assert CONSTANTS.keys() == set(get_args(LossName)), "CONSTANTS needs a line for each loss of LossName"
+
+
+class OwnEncoder(Frozen):
+    """A ViT trained on the data set's own images and labels, for data that no public encoder knows."""
+
+    architecture: str = Field("test_vit", description="a VisionTransformer of timm, made without its weights")
+    side: Count = Field(description="images are resized to this height and width")
+    patch: Count = Field(description="height and width of a token, in pixels of the resized image")
+    steps: Count = Field(description="its training steps")
+    batch: Count = Field(description="images of one of them")
+    shift: Share = Field(description="largest random shift of a training image, as a share of the side")
+    mirror: bool = Field(description="random left-right flips of the training images")
+    learning_rate: Positive = Field(2e-3, description="peak of its one cycle")
+    weight_decay: Annotated[Real, Field(ge=0)] = Field(0.05, description="AdamW's")
+    label_smoothing: Share = Field(0.1, description="share of the label's weight given to all labels alike")
+    seed: Annotated[Whole, Field(ge=0)] = Field(0, description="of its weights and batches")
+
+
+class AlignmentSettings(Frozen):
+    """REPA (Yu et al. 2024, arXiv 2410.06940): one block's output, projected, is aligned with a frozen encoder.
+
+    The defaults are those of its authors' code for SiT-XL/2 (its README, train.py and models/sit.py).
+    """
+
+    loss: Literal["none", "cosine"] = Field("none", description="cosine: minus the mean cosine similarity of tokens")
+    coefficient: Positive = Field(0.5, description="weight of the alignment")
+    block: OneBlock = Field(
+        "8/28", description="aligned block: an integer k (the k-th block's output), k/n (that share of the depth), last"
+    )
+    hidden: Count = Field(2048, description="width of the projector's two hidden layers")
+    encoder: str = Field(
+        "vit_base_patch14_dinov2.lvd142m",
+        description="frozen encoder: a model of timm with its weights' tag, or own-vit, trained as alignment.own says",
+    )
+    weights: Annotated[str, Field(pattern="^(published|[0-9a-f]{64})$")] = Field(
+        "published",
+        description="published: timm's weights of that name; or the sha256 of a file in <data>/encoders/",
+    )
+    side: Count | None = Field(None, description="side in pixels of the images the encoder sees; by default its own")
+    own: OwnEncoder | None = Field(None, description="how own-vit is made and trained")
+
+
+class SamplerSettings(Frozen):
+    """How images are drawn from a trained network."""
+
+    method: SamplerName = Field(
+        "heun",
+        description="SiT: ODE (euler, heun) or SDE (euler-maruyama); DiT: ancestral, ddim; MF: average-velocity; "
+        "Shortcut: shortcut; IMM: pushforward; iCT: one-step",
+    )
+    intervals: Count = Field(
+        249,
+        description="SiT and MF: integration intervals (the reference code's 250 grid points are 249); DiT and IMM: "
+        "steps; Shortcut: 1, 2, 4 … 128 steps; iCT: 1",
+    )
+    guidance: Annotated[Real, Field(ge=1)] = Field(1.0, description="classifier-free guidance scale; 1 is none")
+    guidance_channels: Literal["three", "all"] = Field(
+        "three", description="channels under guidance: the reference code's first three, or all"
+    )
+    guidance_from: Annotated[Real, Field(ge=0)] | None = Field(
+        None, description="guidance only above this noise level σ = noise/signal, (1 − t)/t at SiT's time t"
+    )
+    guidance_to: Positive | None = Field(None, description="guidance only up to this noise level σ")
+    precision: Precision = Field("fp32", description="bf16: autocast of the network while sampling")
+
+
+class MeanFlowSettings(Frozen):
+    """What only MeanFlow has: guidance inside its training target, and the adaptive weight of its loss."""
+
+    omega: Annotated[Real, Field(ge=0)] = Field(1.0, description="weight ω of the sample's velocity in the target")
+    kappa: Annotated[Real, Field(ge=0, lt=1)] = Field(
+        0.0, description="weight κ of the network's conditional velocity; ω = 1 with κ = 0 is no guidance"
+    )
+    start: Annotated[Real, Field(ge=0, le=1)] = Field(0.0, description="guidance from this t on")
+    end: Annotated[Real, Field(ge=0, le=1)] = Field(1.0, description="guidance up to this t")
+    power: Annotated[Real, Field(ge=0)] = Field(1.0, description="power p of the adaptive weight")
+
+
+class ShortcutSettings(Frozen):
+    """What only shortcut models have: guidance inside their training target."""
+
+    guidance: Annotated[Real, Field(ge=1)] = Field(
+        1.0, description="classifier-free guidance in the targets made of the two smallest steps; 1 is none"
+    )
+
+
+class MomentMatchingSettings(Frozen):
+    """What only IMM has: how far its target jumps begin before its own."""
+
+    k: Annotated[Whole, Field(ge=1, le=20)] = Field(
+        12, description="the noise-to-signal ratio falls by a 2ᵏ-th of its range; 12 in IMM's code for ImageNet"
+    )
+
+
+class ConsistencySettings(Frozen):
+    """What only iCT has: a curriculum, which must know how long training is to be."""
+
+    epochs: Count | None = Field(
+        None, description="the paper's epochs over which the levels become finer; iCT needs it"
+    )
+    finest: Annotated[Whole, Field(ge=10)] = Field(
+        1280, description="intervals between noise levels at the end, s₁; 1280 in iCT's paper, for 400,000 steps"
+    )
+
+
+class EvaluationSettings(Frozen):
+    """What is drawn and what it is measured against."""
+
+    samples: Annotated[Whole, Field(ge=4)] = Field(50_000, description="images drawn for each measurement")
+    labels: Literal["random", "balanced"] = Field("random", description="class labels of the drawn images")
+    features: Literal["classifier", "inception-v3-compat"] = Field(
+        "inception-v3-compat", description="network whose features are compared"
+    )
+    reference: Literal["train", "test"] = Field("train", description="split of the data set that is the reference")
+    weights: Literal["ema", "raw"] = Field("ema", description="the moving average of the weights, or the last ones")
+
+
+class Resources(Frozen):
+    """What a run asks of a cluster. Never hashed, and never allowed to change a number."""
+
+    nodes: Count = Field(1, description="machines that share one training under SLURM")
+    processes: Count | None = Field(
+        None, description="processes on each machine that share one training; by default one for each GPU, at least one"
+    )
+    gpus: Annotated[Whole, Field(ge=0)] = Field(
+        0, description="GPUs on each machine; 0: none is used, also where there is one"
+    )
+    cpus: Count = Field(1, description="cores, and threads, of each process")
+    memory_gb: Count = Field(4, description="memory of each process")
+    micro_batch: Count | None = Field(
+        None, description="samples that a process takes through the network at once; by default its whole share"
+    )
+    compile: bool = Field(False, description="torch.compile of the network's blocks in training: worth it on GPUs")
+    checkpoint_blocks: bool = Field(
+        False, description="keep only what goes into each block, and compute the rest again: less memory, more time"
+    )
+    hours: Positive = Field(1.0, description="time limit of a job, wall clock")
+    partition: str | None = Field(None, description="SLURM partition; by default the cluster's")
+    log_every: Count = Field(100, description="training steps between two lines of the log")
+    checkpoint_minutes: Positive = Field(10.0, description="minutes between checkpoints: what a kill may cost")
+    tracking: tuple[Tracker, ...] = Field((), description="who hears a run's numbers: tensorboard, wandb (offline)")
+
+    @property
+    def team(self) -> int:
+        """Processes on each machine that share one training."""
+        return self.processes or max(1, self.gpus)
+
+
+class Settings(Frozen):
+    """Everything that a table, a scale, a row or `--set` may say of a run."""
+
+    preset: str | None = Field(None, description="file in grids/presets whose settings lie under all others")
+    model: str = Field(description="family-size/patch: family SiT, DiT, MF, Shortcut, IMM or iCT, for example SiT-B/2")
+    epochs: Annotated[Whole, Field(ge=0)] = Field(
+        description="the paper's epochs; the scale says what one costs in steps"
+    )
+    weights: str | None = Field(
+        None, description="name of imported weights to begin from; epochs: 0 measures just them"
+    )
+    data: Data
+    batch: Count = Field(description="samples of a training step, over all processes")
+    label_drop: Share = Field(0.1, description="probability that a label is hidden, for classifier-free guidance")
+    ema: Share = Field(0.9999, description="decay of the moving average of the weights")
+    precision: Precision = Field("fp32", description="bf16: autocast of the network while training")
+    matmul: MatmulPrecision = Field("highest", description="torch.set_float32_matmul_precision during training")
+    optimizer: Optimizer = Optimizer()
+    regularizer: RegularizerSettings = RegularizerSettings()
+    alignment: AlignmentSettings = AlignmentSettings()
+    meanflow: MeanFlowSettings = MeanFlowSettings()
+    shortcut: ShortcutSettings = ShortcutSettings()
+    imm: MomentMatchingSettings = MomentMatchingSettings()
+    consistency: ConsistencySettings = ConsistencySettings()
+    sampler: SamplerSettings = SamplerSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    resources: Resources = Resources()

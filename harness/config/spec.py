@@ -1,0 +1,138 @@
+"""What a run *is*: every field concrete, nothing that a cluster may change; canonical JSON, and the two identities.
+
+`TrainSpec` and `EvalSpec` are what runs and is hashed; `resolve.py` makes them of what people write, `settings.py`.
+"""
+
+import hashlib
+import json
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from harness.config.setting_types import Count, Frozen
+from harness.config.settings import (
+    Data,
+    EvaluationSettings,
+    LossName,
+    MatmulPrecision,
+    MeanFlowSettings,
+    MomentMatchingSettings,
+    Optimizer,
+    OwnEncoder,
+    Precision,
+    SamplerSettings,
+    ShortcutSettings,
+    constants_of,
+)
+
+Process = Literal["flow", "ddpm", "meanflow", "shortcut", "imm", "consistency"]
+
+
+class Model(Frozen):
+    """The transformer, concretely."""
+
+    depth: Count
+    width: Count
+    heads: Count
+    patch: Count
+
+
+class Regularizer(Frozen):
+    """The regulariser, concretely; beside these fields lie the constants of its loss (`settings.CONSTANTS`), no others.
+
+    What the loss does not use is not there, and so leaves the identity alone.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    kind: Literal["dispersive", "contrastive"]
+    loss: LossName
+    lambda_: float = Field(alias="lambda")
+    blocks: tuple[int, ...]
+    group: int
+    noise: Literal["independent", "restricted"] | None = None
+    gap: float | None = None
+
+    @property
+    def constants(self) -> dict[str, Any]:
+        """The constants of its loss: τ, ε …"""
+        return dict(self.model_extra or {})
+
+    @model_validator(mode="after")
+    def _constants_of_the_loss(self) -> Self:
+        expected = constants_of(self.loss, self.kind)
+        if sorted(self.constants) != sorted(expected):
+            raise ValueError(f"a {self.kind} {self.loss} has the constants {expected}, found {sorted(self.constants)}")
+        return self
+
+
+class Consistency(Frozen):
+    """The curriculum of iCT, concretely."""
+
+    steps: Count
+    finest: Count
+
+
+class Alignment(Frozen):
+    """The alignment, concretely. What identifies the encoder is its recipe, its file's sha256, or its public name."""
+
+    loss: Literal["cosine"]
+    coefficient: float
+    block: int
+    hidden: int
+    encoder: str
+    weights: str | None = None
+    side: int | None = None
+    own: OwnEncoder | None = None
+
+
+class TrainSpec(Frozen):
+    """One training. The horizon is not part of it: the rate is constant, so epoch 80 of 800 *is* the 80-epoch run."""
+
+    process: Process
+    data: Data
+    model: Model
+    regularizer: Regularizer | None
+    alignment: Alignment | None = None
+    meanflow: MeanFlowSettings | None = None
+    shortcut: ShortcutSettings | None = None
+    imm: MomentMatchingSettings | None = None
+    consistency: Consistency | None = None
+    optimizer: Optimizer
+    batch: int
+    label_drop: float
+    ema: float
+    precision: Precision
+    matmul: MatmulPrecision
+    weights: str | None = Field(None, description="identity of the weights it begins from; None draws them")
+    seed: int
+
+
+class EvalSpec(Frozen):
+    """One measurement of one checkpoint."""
+
+    step: int
+    sampler: SamplerSettings
+    evaluation: EvaluationSettings
+    first_image: int
+
+
+def canonical(model: BaseModel) -> str:
+    """Canonical JSON: every field, keys sorted, floats by repr; None dropped: a new knob leaves old ids alone."""
+    content = model.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def train_id(train: TrainSpec) -> str:
+    """Return the identity of a training: 12 hexadecimal digits of sha256."""
+    return hashlib.sha256(canonical(train).encode()).hexdigest()[:12]
+
+
+def eval_id(train: TrainSpec, evaluation: EvalSpec) -> str:
+    """Return the identity of a measurement of that training."""
+    return eval_id_of(train_id(train), evaluation)
+
+
+def eval_id_of(train_identity: str, evaluation: EvalSpec) -> str:
+    """Return the same for a training whose identity is known already."""
+    return hashlib.sha256((train_identity + canonical(evaluation)).encode()).hexdigest()[:12]

@@ -1,0 +1,1 @@
+"""Data sets: raw files, photos and latents, as memory-mapped arrays."""

@@ -1,0 +1,224 @@
+"""Datasets as memory-mapped arrays behind one interface: `draw` for the global batch, `batch` for a slice of it."""
+
+import functools
+import hashlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.data.convert import READERS, convert, own_file, read_meta
+from harness.data.raw_files import LATENT_FILES, open_latents, read_latent_meta
+from harness.errors import UserError
+
+
+@dataclass(frozen=True)
+class Dataset(ABC):
+    """One split of a data set. `content` is the sha256 of its arrays, taken once when they were written."""
+
+    name: str
+    split: str
+    labels: np.ndarray  # int64 (N,)
+    classes: int
+    content: str
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of what `batch` returns."""
+
+    @abstractmethod
+    def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Draw all randomness of `n` items; the first axis of every tensor is the item, so that it can be sliced."""
+
+    @abstractmethod
+    def batch(self, indices: np.ndarray, draws: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Return x float32 (B, C, H, W) and y int64 (B,) of the items `indices` (B,) under `draws` of length B."""
+
+    @abstractmethod
+    def images_for(self, indices: np.ndarray, draws: tuple[Tensor, ...]) -> Tensor:
+        """Return the images, uint8 (B, C, H, W), that `batch` shows or encodes under the same draws.
+
+        Raises:
+            UserError: latents that were packed without their images.
+        """
+
+
+@dataclass(frozen=True)
+class ImageDataset(Dataset):
+    """Pixels in [−1, 1], flipped left to right with probability one half where `flip` is set."""
+
+    images: np.ndarray  # uint8 (N, C, H, W), memory-mapped
+    flip: bool
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of an image."""
+        _, C, H, W = self.images.shape
+        return C, H, W
+
+    def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Draw flips, bool (n,), or nothing."""
+        return (torch.rand(n, generator=generator) < 0.5,) if self.flip else ()
+
+    def batch(self, indices: np.ndarray, draws: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Return pixels u/127.5 − 1 and labels."""
+        x = self.images_for(indices, draws).float() / 127.5 - 1  # (B, C, H, W)
+        return x, torch.from_numpy(self.labels[indices])
+
+    def images_for(self, indices: np.ndarray, draws: tuple[Tensor, ...]) -> Tensor:
+        """Return the same images, uint8 (B, C, H, W)."""
+        images = torch.from_numpy(self.images[indices])
+        return flipped_where(draws[0], images) if self.flip else images
+
+
+@dataclass(frozen=True)
+class LatentDataset(Dataset):
+    """Latents drawn anew at each visit from the encoder's posterior: scale · (mean + σ ε), ε ~ N(0, 1).
+
+    A deterministic encoder (convention "mean") leaves nothing to draw: scale · mean. A flipped latent is not the latent
+    of the flipped image, so with flips there are two sets of moments.
+    """
+
+    moments: np.ndarray  # float16 or float32 (N, 2C or C, H, W), memory-mapped: mean, then log-variance or σ or nothing
+    flipped: np.ndarray | None  # the same of the flipped images
+    scale: float
+    convention: str  # one of `MOMENTS`
+    photos: ImageDataset | None = None  # the images behind the latents, where they were kept
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of a latent: half the channels of its moments, or all of them where they are means only."""
+        _, channels, H, W = self.moments.shape
+        return channels if self.convention == "mean" else channels // 2, H, W
+
+    def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Draw posterior noise (n, C, H, W), if there is a posterior; flips, bool (n,), if there are two sets."""
+        eps = () if self.convention == "mean" else (torch.randn(n, *self.shape, generator=generator),)
+        return eps if self.flipped is None else (*eps, torch.rand(n, generator=generator) < 0.5)
+
+    def batch(self, indices: np.ndarray, draws: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Return scaled samples of the posterior, and labels."""
+        moments = self.moments[indices]  # (B, 2C or C, H, W)
+        if self.flipped is not None:
+            chosen = draws[-1].numpy()
+            moments[chosen] = self.flipped[indices[chosen]]
+        x, y = torch.from_numpy(moments).float(), torch.from_numpy(self.labels[indices])
+        if self.convention == "mean":
+            return self.scale * x, y
+        mean, spread = x.chunk(2, dim=1)
+        # The clamp is the reference encoder's: its log-variance is an unbounded network output.
+        sigma = torch.exp(0.5 * spread.clamp(-30, 20)) if self.convention == "mean,logvar" else spread
+        return self.scale * (mean + sigma * draws[0]), y
+
+    def images_for(self, indices: np.ndarray, draws: tuple[Tensor, ...]) -> Tensor:
+        """Return the photographs behind the latents, uint8 (B, 3, H, W)."""
+        if self.photos is None:
+            raise UserError(
+                f"data set {self.name}: an encoder needs the images behind the latents (images.npy), and they were "
+                f"packed without; encode again with --keep-images"
+            )
+        return self.photos.images_for(indices, draws[-1:])  # flips are the last of the draws
+
+
+def flipped_where(chosen: Tensor, images: Tensor) -> Tensor:
+    """Flip the `chosen`, bool (B,), of some images (B, C, H, W) left to right."""
+    return torch.where(chosen[:, None, None, None], images.flip(-1), images)
+
+
+def load(name: str, split: str, root: Path, flip: bool = False) -> Dataset:
+    """Return the `split` ("train" or "test") of a data set by its name, or of the packed latents in `<root>/<name>/`.
+
+    Raises:
+        UserError: the data set is not there, is damaged, or has no such split.
+    """
+    return load_images(name, split, root, flip) if name in READERS else _load_latents(name, split, root, flip)
+
+
+def load_images(name: str, split: str, root: Path, flip: bool = False) -> ImageDataset:
+    """Return the `split` of a data set of images, converted on first use, or the images that latents were made of.
+
+    Raises:
+        UserError: as `load`, a converted file is damaged, and where latents were packed without their images.
+    """
+    if name not in READERS:
+        return _latent_images(name, split, root, flip)
+    folder = convert(name, root)
+    meta = read_meta(folder)
+    if split not in meta["content"]:
+        raise UserError(f"data set {name}: no split '{split}'; legal: {', '.join(meta['content'])}")
+    with own_file(folder / f"{split}-images.npy", folder):
+        images = np.load(folder / f"{split}-images.npy", mmap_mode="r")
+    with own_file(folder / f"{split}-labels.npy", folder):
+        labels = np.load(folder / f"{split}-labels.npy")
+    return ImageDataset(name, split, labels, meta["classes"], meta["content"][split], images, flip)
+
+
+def _latent_meta(name: str, split: str, folder: Path) -> dict[str, Any]:
+    if not (folder / "meta.json").is_file():
+        known = ", ".join(READERS)
+        raise UserError(
+            f"data set {name}: not one of {known}, and {folder} lacks {LATENT_FILES} (packed latents); make them with: "
+            f"harness encode PHOTOS {name} --autoencoder FOLDER"
+        )
+    if split != "train":
+        raise UserError(f"data set {name}: packed latents have no split '{split}'; legal: train")
+    return read_latent_meta(folder)
+
+
+def _latent_images(name: str, split: str, root: Path, flip: bool) -> ImageDataset:
+    """Return the images uint8 (N, 3, H, W) beside packed latents, in the same order."""
+    folder = root / name
+    meta = _latent_meta(name, split, folder)
+    if "images_sha256" not in meta or not (folder / "images.npy").is_file():
+        raise UserError(
+            f"data set {name}: images are needed here, and {folder} has no images.npy; encode it again with "
+            "--keep-images"
+        )
+    with own_file(folder / "images.npy", folder):
+        images = np.load(folder / "images.npy", mmap_mode="r")
+    with own_file(folder / "labels.npy", folder):
+        labels = np.load(folder / "labels.npy").astype(np.int64)
+    return ImageDataset(name, split, labels, int(meta["classes"]), meta["images_sha256"], images, flip)
+
+
+def _load_latents(name: str, split: str, root: Path, flip: bool) -> LatentDataset:
+    folder = root / name
+    meta = _latent_meta(name, split, folder)
+    arrays = open_latents(folder, meta["moments"])
+    if flip and len(arrays) < 3:
+        raise UserError(
+            f"data set {name}: flips need {folder}/moments_flip.npy; encode the flipped images, or set flip: false"
+        )
+    moments, labels, flipped = arrays[0], arrays[1].astype(np.int64), arrays[2] if flip else None
+    classes, scale = int(meta["classes"]), float(meta["scale"])
+    photos = _latent_images(name, split, root, flip) if "images_sha256" in meta else None
+    return LatentDataset(name, split, labels, classes, meta["sha256"], moments, flipped, scale, meta["moments"], photos)
+
+
+@functools.lru_cache(maxsize=2)
+def permutation(seed: int, epoch: int, length: int) -> np.ndarray:
+    """Return the order of one epoch, int64 (length,), a function of its arguments alone.
+
+    `RandomState` because NumPy promises never to change its stream.
+    """
+    words = np.frombuffer(hashlib.sha256(f"{seed} order {epoch}".encode()).digest(), "<u4")
+    order = np.random.RandomState(words).permutation(length)
+    order.setflags(write=False)  # it is shared by all callers through the cache
+    return order
+
+
+def positions(seed: int, step: int, batch: int, length: int) -> np.ndarray:
+    """Return the items of batch `step`, int64 (batch,), of an endless stream of shuffled epochs.
+
+    A batch may straddle two epochs. There is no state: a run resumed at any step sees the rest of the same stream.
+    """
+    epoch, offset = np.divmod(np.arange(step * batch, (step + 1) * batch), length)
+    return np.concatenate([permutation(seed, int(e), length)[offset[epoch == e]] for e in np.unique(epoch)])

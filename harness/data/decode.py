@@ -1,0 +1,84 @@
+"""Latents to images: the one scale constant, and the one rounding to bytes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.data import autoencoder
+from harness.data.autoencoder import Autoencoder, Found
+from harness.data.convert import READERS
+from harness.data.raw_files import read_latent_meta
+from harness.errors import UserError
+
+FOLDER = "autoencoder"  # of a packed folder: the autoencoder that made its latents
+
+
+def to_uint8(x: Tensor) -> np.ndarray:
+    """Turn images in [−1, 1] into bytes as the public DiT and SiT code does: clamp(127.5·x + 128) and truncate."""
+    return (127.5 * x.float() + 128.0).clamp(0, 255).to("cpu", torch.uint8).numpy()
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Scaled latents to bytes."""
+
+    autoencoder: Autoencoder
+    scale: float
+
+    def __call__(self, x: Tensor) -> np.ndarray:
+        """Return images uint8 (N, 3, H, W) of latents (N, C, h, w).
+
+        One image at a time: the last bits of a convolution depend on its batch, and image i must not.
+        """
+        with torch.inference_mode():
+            return np.concatenate([to_uint8(self.autoencoder.decode(z)) for z in (x.float() / self.scale).split(1)])
+
+
+def decoder(dataset: str, root: Path) -> Callable[[Tensor], np.ndarray]:
+    """Return what turns samples (N, C, H, W) of a network trained on a data set into bytes: latents are decoded.
+
+    Raises:
+        UserError: as `check_decoder`, or the autoencoder is not the one that made the latents.
+    """
+    if dataset in READERS:
+        return to_uint8
+    found, meta = _found(dataset, root)
+    if found.sha256() != meta["autoencoder"]["sha256"]:
+        folder = root / dataset
+        raise UserError(f"{folder / FOLDER}: its sha256 is not the one in {folder}/meta.json; encode {dataset} again")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return Decoder(autoencoder.load(found, device), float(meta["scale"]))
+
+
+def autoencoder_identity(dataset: str, root: Path) -> str:
+    """Return twelve digits of the sha256 of the autoencoder that made a data set's latents; "" for a set of pixels.
+
+    Raises:
+        UserError: the packed folder names no autoencoder.
+    """
+    return "" if dataset in READERS else str(_found(dataset, root)[1]["autoencoder"]["sha256"])[:12]
+
+
+def check_decoder(dataset: str, root: Path) -> None:
+    """Refuse latents that could not be decoded, before a network is trained on them.
+
+    Raises:
+        UserError: the packed folder holds no autoencoder, or the package that reads it is not installed.
+    """
+    if dataset not in READERS:
+        _found(dataset, root)
+
+
+def _found(dataset: str, root: Path) -> tuple[Found, dict[str, Any]]:
+    folder = root / dataset
+    meta = read_latent_meta(folder)
+    if "autoencoder" not in meta:
+        raise UserError(
+            f"{folder / 'meta.json'}: no 'autoencoder', and so samples cannot be decoded; make it with: harness encode"
+        )
+    return autoencoder.find(folder / FOLDER), meta

@@ -1,0 +1,1 @@
+"""One training and its measurements, on this machine: started, watched, recorded. Knows no SLURM."""

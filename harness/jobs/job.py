@@ -1,0 +1,272 @@
+"""One training and its measurements, idempotent: it makes whatever its folder still lacks.
+
+The same callable runs inline, in the local pool and under SLURM. Here, and in what is beside it to check and record a
+job, the two halves of the house meet; what needs torch is imported when it runs.
+"""
+
+import time
+import traceback
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from filelock import Timeout
+
+from harness.config import imported_weights as imported
+from harness.config.grid import Run
+from harness.config.settings import Resources
+from harness.config.spec import EvalSpec, TrainSpec, canonical, eval_id, train_id
+from harness.errors import Diverged
+from harness.files import read_json, remove_temporaries, write_json
+from harness.jobs import thumbnails
+from harness.jobs.lock import alone
+from harness.jobs.recording import record_failure, recorded
+from harness.jobs.tracking import tracked
+from harness.process_group import hide_gpus, under_slurm
+from harness.slurm.client import await_controller
+from harness.slurm.gain import fruitless, holdings
+from harness.store.store import Store
+
+if TYPE_CHECKING:
+    from harness.engine.distributed import World
+    from harness.networks.encoder import Encoder
+
+Say = Callable[[str, int], None]  # what is being done, and the training's step
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended."""
+
+    state: Literal["done", "failed", "diverged", "skipped"]
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one training's folder should hold in the end.
+
+    reached: what it held when SLURM was last asked to queue the job again; None where that has not been.
+    """
+
+    store: Store
+    data: Path
+    train: TrainSpec
+    evaluations: tuple[EvalSpec, ...]
+    resources: Resources
+    threads: int
+    weights: Path = Path("weights")
+    reached: frozenset[str] | None = None
+
+    @property
+    def train_id(self) -> str:
+        """Identity of the training, and name of its folder."""
+        return train_id(self.train)
+
+    @property
+    def steps(self) -> int:
+        """Training steps that the measurements need."""
+        return max(e.step for e in self.evaluations)
+
+    def missing(self) -> tuple[EvalSpec, ...]:
+        """Return the measurements that the folder lacks."""
+        measured = self.store.measured
+        return tuple(e for e in self.evaluations if not measured(self.train_id, eval_id(self.train, e)))
+
+    def diverged(self) -> bool:
+        """Tell whether the training diverged before: it would again."""
+        error = read_json(self.store.run_folder(self.train_id) / "error.json")
+        return isinstance(error, dict) and error.get("class") == "diverged"
+
+    def __call__(self) -> Outcome:
+        """Make what is missing, together with the processes that share the run; all of them must call this.
+
+        A failure is stored in the run's folder and returned. Among several processes it is raised then, because only
+        the end of this process can end the others' waiting for it.
+        """
+        if not self.resources.gpus:
+            hide_gpus()
+        from harness.engine.distributed import joined
+
+        with joined() as world:
+            try:
+                if not world.decide(self.missing):
+                    return Outcome("done", "nothing was missing")
+                if world.decide(self.cancelled):
+                    return Outcome("skipped", "cancelled")
+                with alone(self.store.scratch_folder(self.train_id), world):
+                    return self._work(world)
+            except Timeout:
+                return Outcome("skipped", "another job is at work on this training")
+            except Exception as error:  # whatever went wrong in this run must not stop its neighbours
+                outcome = self.fail(error) if world.leads else Outcome(_state(error), str(error))
+                if world.size > 1 and outcome.state == "failed":  # what diverges does so in all of them
+                    raise
+                return outcome
+
+    def checkpoint(self, *_: Any) -> Any:
+        """Tell submitit what to queue again after a preemption or a time limit: the same job, unless cancelled.
+
+        Raises:
+            UncompletedJobError: nothing was gained (`gain.fruitless`); a failure of the class "time limit".
+        """
+        from submitit.core.utils import UncompletedJobError
+        from submitit.helpers import DelayedSubmission
+
+        await_controller()  # submitit asks it only once
+        if self.cancelled():
+            return None
+        now = holdings(self.store.run_folder(self.train_id), self.store.scratch_folder(self.train_id))
+        if fruitless(self.reached, now, self.resources.hours):
+            raise UncompletedJobError("nothing was gained since the job was last queued again, so it is not once more")
+        return DelayedSubmission(replace(self, reached=now))
+
+    def cancelled(self) -> bool:
+        """Tell whether `harness cancel` has ended the job of SLURM's that this is."""
+        from harness.slurm.submission import read_submission
+
+        record = read_submission(self.store, self.train_id)
+        return under_slurm() and record is not None and record.cancelled
+
+    def fail(self, error: BaseException) -> Outcome:
+        """Store a failure where the collector finds it; on a full disk it is only told."""
+        try:
+            message = record_failure(self.store.run_folder(self.train_id), error)
+        except OSError as unwritten:
+            traceback.print_exception(error)  # the job's output may have room elsewhere
+            message = f"{error}; this could not be stored: {unwritten}"
+        return Outcome(_state(error), message)
+
+    def _work(self, world: "World") -> Outcome:
+        import torch
+
+        from harness.jobs.allocator import keep_freed_memory
+
+        torch.set_num_threads(self.threads)
+        keep_freed_memory()
+        if world.leads:
+            folder = self.store.run_folder(self.train_id)
+            self._tidy()
+            trackers = tracked(self.resources.tracking, folder, self.store.scratch / self.store.study, self.train)
+            with recorded(folder, self.train, self.steps, self.threads, world.size) as heart, trackers:
+                self._make(world, heart.set)
+        else:
+            self._make(world, lambda phase, step: None)
+        return Outcome("done")
+
+    def _tidy(self) -> None:
+        """Remove what a killed job has left and nobody needs."""
+        from harness.engine.sample_cache import forget
+
+        scratch = self.store.scratch_folder(self.train_id)
+        remove_temporaries(scratch)
+        for path in self.store.run_folder(self.train_id).glob("evals/*.json"):
+            forget(scratch, path.stem)
+
+    def _make(self, world: "World", say: Say) -> None:
+        """Train and measure; of a training that diverges, measure what it was good for before."""
+        from harness.networks.checkpoint import weights_path
+
+        diverged: Diverged | None = None
+        try:
+            self._train(world, say)
+        except Diverged as error:
+            diverged = error
+        scratch = self.store.scratch_folder(self.train_id)
+        for evaluation in world.decide(
+            lambda: tuple(e for e in self.missing() if weights_path(scratch, e.step).is_file())
+        ):
+            self._evaluate(evaluation, world, say)
+        if diverged:
+            raise diverged
+
+    def _train(self, world: "World", say: Say) -> None:
+        from harness.data.datasets import load
+        from harness.engine.train import train
+        from harness.jobs.preemption import Notice
+        from harness.networks.published_weights import place
+
+        scratch = self.store.scratch_folder(self.train_id)
+        if self.train.weights:
+            world.decide(lambda: place(self.train, self.weights, scratch))
+        steps = {e.step for e in world.decide(self.missing)}
+        dataset = load(self.train.data.name, "train", self.data, self.train.data.flip)
+        log, encoder = self.store.run_folder(self.train_id) / "train.jsonl", self._encoder(steps, world)
+        with Notice(world) as notice:
+            train(
+                self.train, dataset, scratch, log, steps, self.resources, lambda step: say("training", step), world,
+                encoder, notice.attend,
+            )  # fmt: skip
+
+    def _encoder(self, steps: Collection[int], world: "World") -> "Encoder | None":
+        """Return the frozen encoder that the training still needs, and record what only torch can tell of the run."""
+        from harness.jobs.model_facts import record_facts
+        from harness.networks.checkpoint import weights_path
+        from harness.networks.encoder import load_encoder
+
+        scratch = self.store.scratch_folder(self.train_id)
+        untrained = world.decide(lambda: any(not weights_path(scratch, step).is_file() for step in steps))
+        encoder = load_encoder(self.train, self.data, self.store.scratch / ".cache") if untrained else None
+        if world.leads and (untrained or not self.train.alignment):  # one that is only measured keeps its record
+            record_facts(self.store.run_folder(self.train_id), self.train, encoder)
+        return encoder
+
+    def _evaluate(self, spec: EvalSpec, world: "World", say: Say) -> None:
+        """Sample, in all processes, and measure, in the leading one."""
+        from harness.data.datasets import load_images
+        from harness.data.decode import decoder
+        from harness.engine.sample import draw_samples
+        from harness.engine.sample_cache import forget
+        from harness.jobs.measuring import measure_samples, save_pictures
+        from harness.jobs.preemption import Notice
+
+        identity = eval_id(self.train, spec)
+        path = self.store.eval_path(self.train_id, identity)
+        start = time.perf_counter()
+        scratch = self.store.scratch_folder(self.train_id)
+        with Notice(world) as notice:
+            samples = draw_samples(
+                self.train, spec, scratch, lambda n: say(f"sampling, {n:,} images drawn", self.steps), world,
+                decoder(self.train.data.name, self.data), notice.attend,
+            )  # fmt: skip
+        if samples is None:
+            return
+        sampled = time.perf_counter()
+        say("measuring", self.steps)
+        measured = measure_samples(samples, self.train, spec.evaluation, self.data, self.store.cache)
+        real = load_images(self.train.data.name, spec.evaluation.reference, self.data).images
+        save_pictures(path, samples, real, measured)
+        seconds = {
+            "sample": round(samples.earlier + sampled - start, 2),
+            "measure": round(time.perf_counter() - sampled, 2),
+        }
+        write_json(path, {
+            "train_id": self.train_id,
+            "eval_id": identity,
+            "spec": spec.model_dump(mode="json", by_alias=True, exclude_none=True),
+            **measured,
+            "nfe": samples.nfe,
+            "seconds": seconds,
+            "thumbnails": {"rows": thumbnails.ROWS, "columns": thumbnails.COLUMNS},
+        })  # fmt: skip
+        forget(scratch, identity)
+
+
+def _state(error: BaseException) -> Literal["failed", "diverged"]:
+    return "diverged" if isinstance(error, Diverged) else "failed"
+
+
+def jobs_for(runs: Iterable[Run], store: Store, data: Path, threads: int | None = None) -> list[Job]:
+    """Gather runs into jobs, one for each training with all the measurements that any table wants of it."""
+    by_training: dict[str, list[Run]] = {}
+    for run in runs:
+        by_training.setdefault(run.train_id, []).append(run)
+    jobs = []
+    for wanted in by_training.values():
+        first = wanted[0]
+        evaluations = {run.eval_id: run.evaluation for run in wanted}
+        ordered = tuple(sorted(evaluations.values(), key=lambda e: (e.step, canonical(e))))
+        threads_here, weights = threads or first.resources.cpus, imported.folder().absolute()
+        jobs.append(Job(store, data, first.train, ordered, first.resources, threads_here, weights))
+    return jobs

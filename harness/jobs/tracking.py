@@ -1,0 +1,181 @@
+"""Optional trackers, told what a run's own files say: TensorBoard and Weights & Biases, both offline.
+
+They hear nothing that is not in the files, and nothing waits for them: a run is the same with and without. A thread
+follows train.jsonl; what is measured is told in the end.
+"""
+
+import importlib.util
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from harness.config.settings import Tracker as TrackerName
+from harness.config.spec import TrainSpec
+from harness.errors import UserError
+from harness.files import read_json
+
+SECONDS = 5.0
+
+
+class Tracker(Protocol):
+    """What is told the numbers of one run."""
+
+    def log(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Hear numbers of a training step; steps come in order."""
+        ...
+
+    def close(self, results: Mapping[str, float]) -> None:
+        """Hear what was measured in the end, and bring everything to the disk."""
+        ...
+
+
+class TensorBoard:
+    """Event files in a folder of the run's own, which begins anew with each attempt: the log is told from its start."""
+
+    def __init__(self, folder: Path, name: str, train: TrainSpec) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        here = folder / "tensorboard" / name
+        for old in here.glob("events.*"):
+            old.unlink(missing_ok=True)
+        self.writer, self.step = SummaryWriter(str(here)), 0
+        self.writer.add_text("spec", f"```\n{train.model_dump_json(indent=1, exclude_none=True)}\n```")
+
+    def log(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Write a scalar for each number."""
+        self.step = step
+        for name, value in numbers.items():
+            self.writer.add_scalar(name, value, step)
+
+    def close(self, results: Mapping[str, float]) -> None:
+        """Write the results at the last step."""
+        self.log(self.step, results)
+        self.writer.close()
+
+
+class WeightsAndBiases:
+    """A run of W&B under the training's identity; offline unless WANDB_MODE says otherwise."""
+
+    def __init__(self, folder: Path, name: str, train: TrainSpec) -> None:
+        import wandb
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self.run = wandb.init(
+            project="dispersive-harness", id=name, name=name, group=folder.parent.name, dir=str(folder),
+            mode=os.environ.get("WANDB_MODE", "offline"), resume="allow", config=train.model_dump(mode="json"),
+            settings=wandb.Settings(silent=True),
+        )  # fmt: skip
+
+    def log(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Log the numbers of a step."""
+        self.run.log(dict(numbers), step=step)
+
+    def close(self, results: Mapping[str, float]) -> None:
+        """Put the results into the run's summary."""
+        self.run.summary.update(dict(results))
+        self.run.finish()
+
+
+TRACKERS: dict[TrackerName, tuple[str, Callable[[Path, str, TrainSpec], Tracker]]] = {
+    "tensorboard": ("tensorboard", TensorBoard),
+    "wandb": ("wandb", WeightsAndBiases),
+}
+
+
+def check_trackers(names: Sequence[TrackerName]) -> None:
+    """Refuse a wish for a tracker that is not installed.
+
+    Raises:
+        UserError: naming what to install.
+    """
+    for name in names:
+        package, _ = TRACKERS[name]
+        if importlib.util.find_spec(package) is None:
+            raise UserError(f"resources.tracking: '{name}' needs the package '{package}': pip install -e '.[tracking]'")
+
+
+@contextmanager
+def tracked(names: Sequence[TrackerName], run: Path, scratch: Path, train: TrainSpec) -> Iterator[None]:
+    """Tell trackers what a run's folder says while a job works in it; they write below `scratch`."""
+    trackers = [TRACKERS[name][1](scratch / "tracking", run.name, train) for name in names]
+    if not trackers:
+        yield
+        return
+    told, stopped = Told(run / "train.jsonl", trackers), threading.Event()
+    thread = threading.Thread(target=_follow, args=(told, stopped), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()
+        told.more()
+        told.each(lambda tracker: tracker.close(results(run)))
+
+
+def _follow(told: "Told", stopped: threading.Event) -> None:
+    while not stopped.wait(SECONDS):
+        told.more()
+
+
+class Told:
+    """How far trackers have been told a log. A step is told once, also where a resumed training writes it again."""
+
+    def __init__(self, log: Path, trackers: Sequence[Tracker]) -> None:
+        self.log, self.trackers, self.offset, self.step = log, list(trackers), 0, -1
+
+    def more(self) -> None:
+        """Tell what is new: whole lines only."""
+        for line in self._lines():
+            try:
+                content = json.loads(line)
+                step = int(content.pop("step"))
+            except (ValueError, KeyError, TypeError, AttributeError):
+                continue
+            if step > self.step:
+                self.step = step
+                self.each(partial(_log, step, content))
+
+    def each(self, tell: Callable[[Tracker], None]) -> None:
+        """Tell every tracker; one that fails is left out from then on, and the run goes on without it."""
+        for tracker in list(self.trackers):
+            try:
+                tell(tracker)
+            except Exception as error:
+                self.trackers.remove(tracker)
+                print(f"{type(tracker).__name__} is told no more: {error}", file=sys.stderr)
+
+    def _lines(self) -> list[bytes]:
+        try:
+            with self.log.open("rb") as file:
+                if os.fstat(file.fileno()).st_size < self.offset:  # cut to a checkpoint
+                    self.offset = 0
+                file.seek(self.offset)
+                new = file.read()
+        except OSError:
+            return []
+        whole = new[: new.rfind(b"\n") + 1]
+        self.offset += len(whole)
+        return whole.splitlines()
+
+
+def _log(step: int, numbers: Mapping[str, float], tracker: Tracker) -> None:
+    tracker.log(step, numbers)
+
+
+def results(run: Path) -> dict[str, float]:
+    """Return every number that was measured of a run: "<eval_id>/<metric>"."""
+    found: dict[str, float] = {}
+    for path in sorted((run / "evals").glob("*.json")):
+        content: Any = read_json(path)
+        metrics = content.get("metrics") if isinstance(content, dict) else None
+        for name, value in (metrics or {}).items():
+            if isinstance(value, int | float):
+                found[f"{path.stem}/{name}"] = float(value)
+    return found

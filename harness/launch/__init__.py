@@ -1,1 +1,0 @@
-"""Plans, jobs, and who runs them."""

@@ -1,0 +1,138 @@
+"""FID's Inception-v3 of 2015-12-05, as torch-fidelity ports it, arranged to run fast: the same numbers to 1e-5."""
+
+import hashlib
+import pickle
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from harness.errors import UserError
+from harness.measure.metrics.per_class import perceptual
+
+INCEPTION = "inception-v3-compat"
+SIDE = 299
+SPATIAL_CHANNELS = 7
+DEPTHS = ("MaxPool_1", "MaxPool_2", "Mixed_5d", "Mixed_6e", "Mixed_7c")  # the last maps of each size, from 73×73 to 8×8
+LAYERS = (
+    "Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "MaxPool_1", "Conv2d_3b_1x1", "Conv2d_4a_3x3", "MaxPool_2",
+    "Mixed_5b", "Mixed_5c", "Mixed_5d", "Mixed_6a", "Mixed_6b", "Mixed_6c",
+    "Mixed_6d", "Mixed_6e", "Mixed_7a", "Mixed_7b", "Mixed_7c", "AvgPool",
+)  # fmt: skip
+
+
+class Outputs(NamedTuple):
+    """What one pass over a batch of images gives; None where the network has no such thing."""
+
+    pool: Tensor  # (B, D)
+    spatial: Tensor | None = None  # (B, D')
+    logits: Tensor | None = None  # (B, classes)
+    perceptual: Tensor | None = None  # (B, P), of which squared distances are LPIPS's
+
+
+class Inception(nn.Module):
+    """Pooled features (B, 2048), spatial features (B, 2023) and logits (B, 1008) in one pass.
+
+    The names are those of ADM's evaluation suite (guided-diffusion, evaluations/evaluator.py): pool is its `pool_3:0`;
+    spatial is the first 7 channels of `mixed_6/conv:0`, 17×17, in the order H, W, C; the logits leave out the bias, as
+    its Inception Score does. TensorFlow's block mixed_6 is Mixed_6d here, and mixed_6/conv its 1×1 branch after the
+    ReLU. The logits are None where the file lacks the last layer (some copies hold zeros).
+    """
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        _fold(network)
+        split = LAYERS.index("Mixed_6d")
+        self.lower = nn.ModuleDict({name: getattr(network, name) for name in LAYERS[:split]})
+        self.upper = nn.ModuleDict({name: getattr(network, name) for name in LAYERS[split:]})
+        branch = network.Mixed_6d.branch1x1.conv
+        self.spatial = nn.Conv2d(branch.in_channels, SPATIAL_CHANNELS, 1).requires_grad_(False)
+        self.spatial.load_state_dict({k: x[:SPATIAL_CHANNELS] for k, x in branch.state_dict().items()})
+        last = network.fc.weight
+        self.last = last if bool(last.any()) else None
+
+    def forward(self, images: Tensor) -> Outputs:
+        """Return the features of uint8 images (B, 3, H, W) of any size."""
+        # The copy is not in vain: the resized image is contiguous, and channels_last halves the convolutions' time.
+        x = resize(images.float()).sub_(128).div_(128).contiguous(memory_format=torch.channels_last)
+        maps: list[Tensor] = []
+        x = _through(self.lower, x, maps)  # (B, 768, 17, 17)
+        spatial = F.relu(self.spatial(x)).permute(0, 2, 3, 1).flatten(1)
+        pool = _through(self.upper, x, maps).flatten(1)
+        return Outputs(pool, spatial, None if self.last is None else pool @ self.last.T, torch.cat(maps, 1))
+
+
+def _through(layers: nn.ModuleDict, x: Tensor, maps: list[Tensor]) -> Tensor:
+    """Return what layers make of x (B, C, H, W); of the `DEPTHS` among them, `perceptual` rows are kept in `maps`."""
+    for name, layer in layers.items():
+        x = layer(x)
+        if name in DEPTHS:
+            maps.append(perceptual((x,)))
+    return x
+
+
+def resize(images: Tensor) -> Tensor:
+    """Resize float images (B, C, H, W) to 299×299 as TensorFlow 1 does: output i is at input i · H/299."""
+    rows, columns = (_interpolation(n).to(images) for n in images.shape[2:])
+    return rows @ images @ columns.T  # (B, C, 299, 299)
+
+
+def _interpolation(size: int) -> Tensor:
+    """Matrix (299, size) of the bilinear weights, without TensorFlow 2's half-pixel shift."""
+    position = torch.arange(SIDE, dtype=torch.float32) * torch.tensor(size / SIDE)
+    low = position.long()
+    high = (low + 1).clamp_max(size - 1)
+    share = position - low
+    return F.one_hot(low, size) * (1 - share)[:, None] + F.one_hot(high, size) * share[:, None]
+
+
+def _fold(network: Any) -> None:
+    """Multiply each batch norm into the convolution before it; both are linear once training is over."""
+    from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+    for module in network.modules():
+        if hasattr(module, "conv") and hasattr(module, "bn"):
+            module.conv = fuse_conv_bn_eval(module.conv.double(), module.bn.double()).float()
+            module.bn = nn.Identity()
+
+
+def load_inception(path: Path) -> nn.Module:
+    """Return torch-fidelity's network with the weights of a file.
+
+    Raises:
+        UserError: the file is missing, or holds anything but this network's tensors.
+    """
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    if not path.is_file():
+        raise UserError(f"features {INCEPTION}: no weights at {path}; run: harness data get {INCEPTION}")
+    try:
+        # torch-fidelity's own loading runs whatever a pickle asks for; this first reading refuses all but tensors.
+        torch.load(path, map_location="cpu", weights_only=True)
+        return FeatureExtractorInceptionV3(INCEPTION, ["2048"], feature_extractor_weights_path=str(path))
+    except (RuntimeError, pickle.UnpicklingError, AttributeError, TypeError, EOFError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"features {INCEPTION}: {path} is not torch-fidelity's weights file: {reason}") from None
+
+
+def trunk_hash(network: nn.Module) -> str:
+    """Hash the weights that the pooled features depend on: not the last layer, which some copies lack."""
+    digest = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        if not name.startswith("fc.") and not name.endswith("num_batches_tracked"):
+            digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def inception_weights(data: Path) -> Path:
+    """Return where a data folder holds Inception's weights.
+
+    Raises:
+        UserError: it does not.
+    """
+    path = data / f"{INCEPTION}.pth"
+    if not path.is_file():
+        raise UserError(f"features {INCEPTION}: no weights at {path}; run: harness data get {INCEPTION}")
+    return path

@@ -1,0 +1,125 @@
+"""How far a metric of one model would move with other samples of it: intervals by the delete-a-group jackknife.
+
+The samples are cut into 20 random groups, and each metric is taken again without each of them. What an interval
+covers is the metric's mean over sets of as many samples of the same model, against the same reference. FID's bias at
+this number of samples is part of that mean: all replicates have nearly the same, so that it cancels in their spread,
+where the repeated samples of a bootstrap would add to it. By Efron and Stein's inequality (Annals of Statistics 9,
+1981) the estimated variance of any metric is in the mean, to a twentieth, no smaller than that of as many samples as a
+replicate has; it is larger where a metric is far from a sum over samples, as recall is.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from harness.errors import UserError
+from harness.measure.extractors.extractor import Features
+from harness.measure.metrics.frechet import Moments, Statistics, frechet_distance, moments
+from harness.measure.metrics.kernel import KID_SUBSETS, cmmd, inception_score_of, vendi, within_less_across
+from harness.measure.metrics.neighbours import manifold, memorised, neighbour_metrics
+from harness.measure.metrics.per_class import by_class, class_fid
+from harness.measure.reference import Reference
+from harness.metric_definitions import OF_OTHER_FEATURES, SPREADS, base, spread_of
+
+GROUPS = 20
+STUDENT = 2.0930240544  # 97.5% of Student's t with 19 degrees of freedom
+SEED = 2021  # not that of the Inception Score's splits, which its groups would be parts of
+RARE = 10  # images behind a share, or behind its complement, below which its error is not symmetric
+SHARES = {"precision": "samples", "memorisation": "samples", "recall": "reference", "coverage": "reference"}
+ABSENT = {
+    "sfid": "of the spatial features sums alone are kept",
+    "fid_infinity": "each replicate would be a whole extrapolation",
+    "class_diversity": "of the maps each class's latest alone are kept",
+}
+OWN_NAMES = {other: name for name, other in OF_OTHER_FEATURES.items()}
+
+
+def intervals(result: dict[str, Any], generated: Features, reference: Reference) -> dict[str, Any]:
+    """Return {level, method, found: {name: [low, high]}, unavailable: {name: why}} for the metrics of `compare`.
+
+    result: what `compare` made of the same features and reference. It takes 20 times as long as the metrics themselves;
+    features are not extracted again. Samples are taken for independent: of balanced labels the intervals are too wide.
+    """
+    metrics = result["metrics"]
+    by_classes = any(OWN_NAMES.get(base(name), name) == "class_fid" for name in metrics)
+    again = replicates(generated if by_classes else replace(generated, labels=None), reference)
+    found, unavailable = {}, {}
+    for name in (name for name in metrics if base(name) not in SPREADS.values()):
+        known, value = OWN_NAMES.get(base(name), base(name)), metrics[name]
+        why = _no_interval(known, value, generated, reference)
+        if why:
+            unavailable[name] = why
+            continue
+        # The mean over random subsets has an error of its own, which no replicate shows: these take all pairs.
+        subsets = metrics[spread_of(name)] / math.sqrt(KID_SUBSETS) if known == "kid" else 0.0
+        half = STUDENT * math.hypot(jackknife_error(again[known]), subsets)
+        low, high = (0.0, 1.0) if known in SHARES else (-math.inf, math.inf)
+        found[name] = [max(low, value - half), min(high, value + half)]
+    method = f"delete-a-group jackknife of the samples, {GROUPS} groups; the reference is fixed"
+    return {"level": 0.95, "method": method, "found": found, "unavailable": unavailable}
+
+
+def _no_interval(known: str, value: float, generated: Features, reference: Reference) -> str:
+    """Say why a metric has no interval; "" where it has."""
+    if known in SHARES and reference.manifold:
+        images = generated.pool if SHARES[known] == "samples" else reference.manifold.features
+        if min(value, 1 - value) * len(images) < RARE:
+            return f"fewer than {RARE} images are behind this share, or behind its complement"
+    return ABSENT.get(known, "")
+
+
+def check_groups(count: int) -> None:
+    """Refuse samples of which groups would hold next to none.
+
+    Raises:
+        UserError: saying how many are needed.
+    """
+    if count < 2 * GROUPS:
+        raise UserError(f"--intervals: {count} samples; {GROUPS} groups need at least {2 * GROUPS}: draw more")
+
+
+def jackknife_error(values: np.ndarray) -> float:
+    """Standard error from G values that each lack a group: the root of (G − 1)/G Σ (θ_g − θ̄)²."""
+    return float(math.sqrt((len(values) - 1) * np.var(values)))
+
+
+def replicates(generated: Features, reference: Reference) -> dict[str, np.ndarray]:
+    """Return name → (20,) values of each metric, each without one group of the samples; by class if labelled.
+
+    KID is of all pairs, less what the reference alone gives: other random subsets would be noise of the replicates.
+    """
+    order = np.random.RandomState(SEED).permutation(len(generated.pool))
+    groups = [np.sort(group) for group in np.array_split(order, GROUPS)]
+    kept = [np.sort(np.concatenate(groups[:g] + groups[g + 1 :])) for g in range(GROUPS)]
+    distances = [frechet_distance(left, reference.pool) for left in _without_each(generated.pool, groups)]
+    others = [_others(generated, reference, rows) for rows in kept]
+    return {"fid": np.array(distances)} | {name: np.array([one[name] for one in others]) for name in others[0]}
+
+
+def _without_each(x: np.ndarray, groups: list[np.ndarray]) -> Iterator[Statistics]:
+    """Yield the statistics of rows x (N, D) without each group in turn; each row is multiplied once."""
+    parts = [moments(x[rows]) for rows in groups]
+    for g in range(len(groups)):
+        left = Moments()
+        for part in parts[:g] + parts[g + 1 :]:
+            left.merge(part)
+        yield left.statistics()
+
+
+def _others(generated: Features, reference: Reference, rows: np.ndarray) -> dict[str, float]:
+    """Return the metrics but FID of some of the samples."""
+    x, real = generated.pool[rows], reference.manifold
+    found = {"vendi": vendi(x)}
+    if generated.logits is not None:
+        found["inception_score"] = inception_score_of(generated.logits, rows)
+    if real is None:
+        return found
+    if generated.labels is not None and reference.labels is not None:
+        each = class_fid(by_class(x, generated.labels[rows]), by_class(real.features, reference.labels))
+        found["class_fid"] = float(np.mean(list(each.values())))
+    shares, nearest = neighbour_metrics(manifold(x), real)
+    found |= shares | {"kid": within_less_across(x, real.features), "cmmd": cmmd(x, real.features)}
+    return found | {"memorisation": float(memorised(nearest, real).mean())}

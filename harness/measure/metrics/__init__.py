@@ -1,0 +1,1 @@
+"""The formulas: numbers from features."""

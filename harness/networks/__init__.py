@@ -1,0 +1,1 @@
+"""Networks that are built, loaded, saved and exported."""

@@ -1,0 +1,100 @@
+"""A DiT as a folder of diffusers' `DiTTransformer2DModel`: config.json and safetensors, written without diffusers."""
+
+import json
+import shutil
+import uuid
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from harness.config.imported_weights import Network
+from harness.errors import UserError
+from harness.files import TEMPORARY
+from harness.networks.public_layouts import Tensors
+
+# Our names → diffusers' names, outside the blocks and inside one.
+OUTSIDE = {
+    "x_embedder.proj": "pos_embed.proj",
+    "final_layer.adaLN_modulation.1": "proj_out_1",
+    "final_layer.linear": "proj_out_2",
+}
+INSIDE = {
+    "attn.proj": "attn1.to_out.0",
+    "mlp.fc1": "ff.net.0.proj",
+    "mlp.fc2": "ff.net.2",
+    "adaLN_modulation.1": "norm1.linear",
+}
+CONDITIONING = {
+    "t_embedder.mlp.0": "timestep_embedder.linear_1",
+    "t_embedder.mlp.2": "timestep_embedder.linear_2",
+    "y_embedder.embedding_table": "class_embedder.embedding_table",
+}
+FREQUENCIES_NOTE = (
+    "diffusers embeds the time with frequencies 10000^(−i/127), the public DiT code and ours with 10000^(−i/128): for "
+    "equal outputs set norm1.emb.time_proj.downscale_freq_shift = 0 in each of its transformer_blocks"
+)
+
+
+def export_diffusers(state: Tensors, network: Network, out: Path) -> None:
+    """Write the state of a DiT's network as a folder that `DiTTransformer2DModel.from_pretrained` loads.
+
+    Raises:
+        UserError: the model is no DiT, or `out` exists.
+    """
+    if network.process != "ddpm":
+        raise UserError(
+            f"--format diffusers: its DiTTransformer2DModel is given times 0 to 999 and predicts noise; nothing in its "
+            f"config could say that this {network.process} model is not so: export it as --format public"
+        )
+    if out.exists():
+        raise UserError(f"{out}: exists already; choose another name")
+    temporary = out.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
+    temporary.mkdir(parents=True)
+    try:
+        save_file(
+            diffusers_names(state, network.model.depth),
+            temporary / "diffusion_pytorch_model.safetensors",
+            {"format": "pt"},
+        )
+        (temporary / "config.json").write_text(json.dumps(config(network), indent=2) + "\n", encoding="utf-8")
+        temporary.rename(out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def config(network: Network) -> dict[str, object]:
+    """Return config.json. diffusers' own default of norm_eps is 1e-5, the public code's is 1e-6."""
+    return {
+        "_class_name": "DiTTransformer2DModel",
+        "activation_fn": "gelu-approximate",
+        "attention_bias": True,
+        "attention_head_dim": network.model.width // network.model.heads,
+        "in_channels": network.channels,
+        "norm_elementwise_affine": False,
+        "norm_eps": 1e-6,
+        "norm_type": "ada_norm_zero",
+        "num_attention_heads": network.model.heads,
+        "num_embeds_ada_norm": network.classes,
+        "num_layers": network.model.depth,
+        "out_channels": 2 * network.channels,
+        "patch_size": network.model.patch,
+        "sample_size": network.size,
+    }
+
+
+def diffusers_names(state: Tensors, depth: int) -> Tensors:
+    """The network's state → diffusers' names; its position table is no weight, and each block has its own embedders."""
+    named: Tensors = {}
+    for ending in ("weight", "bias"):
+        named |= {f"{theirs}.{ending}": state[f"{ours}.{ending}"] for ours, theirs in OUTSIDE.items()}
+    for number in range(depth):
+        block = f"transformer_blocks.{number}"
+        for ending in ("weight", "bias"):
+            for ours, theirs in INSIDE.items():
+                named[f"{block}.{theirs}.{ending}"] = state[f"blocks.{number}.{ours}.{ending}"]
+            thirds = state[f"blocks.{number}.attn.qkv.{ending}"].chunk(3)
+            named |= {f"{block}.attn1.to_{letter}.{ending}": t for letter, t in zip("qkv", thirds, strict=True)}
+            for ours, theirs in CONDITIONING.items():
+                if f"{ours}.{ending}" in state:
+                    named[f"{block}.norm1.emb.{theirs}.{ending}"] = state[f"{ours}.{ending}"]
+    return {name: tensor.clone() for name, tensor in named.items()}

@@ -1,0 +1,188 @@
+"""Frozen encoders whose patch features a block is aligned with (REPA): any model of timm, or a ViT of our own.
+
+Our own is trained on the data set's labels where no public weights are to be had. It is deliberately another network
+than the classifier whose features measure FID: to align with the metric's own features would flatter REPA.
+"""
+
+import hashlib
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from harness.config.settings import OWN_ENCODER, OwnEncoder
+from harness.config.spec import Alignment, TrainSpec
+from harness.data.datasets import Dataset, load_images
+from harness.errors import UserError
+from harness.files import sha256_of
+from harness.networks.supervised import VisionTransformerRecipe, trained
+
+# What timm raises where weights are another model's, damaged, or not to be had.
+UNLOADABLE = (OSError, RuntimeError, ValueError, KeyError, SafetensorError, pickle.UnpicklingError, EOFError)
+FOLDER = "encoders"  # of the data folder: files of weights, known by their sha256
+
+
+class Encoder(nn.Module):
+    """Images to features on the network's grid of tokens; frozen. `record` says which encoder it is, for facts.json.
+
+    side: height and width of the images it is given. mean, std: of each channel, on pixels in [0, 1]. interpolation:
+    how images are resized. grid: tokens of the network in a row. `width` is E, that of its features.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        side: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        interpolation: str,
+        grid: int,
+        record: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        self.network = network.eval().requires_grad_(False)
+        self.side, self.interpolation, self.grid, self.record = side, interpolation, grid, record
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+        self.width: int = self(torch.zeros(1, len(mean), side, side, dtype=torch.uint8)).shape[-1]
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """Images uint8 (N, C, H, W) → features of the last layer's patch tokens, float32 (N, T, E).
+
+        Tokens of class and registers are left out. Another grid than the network's is resampled to it.
+        """
+        x = (images.float() / 255 - self.mean) / self.std  # one grey channel becomes three where the encoder has three
+        x = F.interpolate(x, (self.side, self.side), mode=self.interpolation, align_corners=False)
+        (z,) = self.network.forward_intermediates(  # type: ignore[operator]
+            x, indices=1, norm=True, output_fmt="NCHW", intermediates_only=True
+        )
+        size = (self.grid, self.grid)
+        z = F.interpolate(z.float(), size, mode="bilinear", align_corners=False, antialias=True)  # (N, E, g, g)
+        return z.flatten(2).transpose(1, 2)
+
+
+def load_encoder(spec: TrainSpec, data: Path, cache: Path) -> Encoder | None:
+    """Return the encoder of a spec, from `cache` or trained into it where it is our own; None without alignment.
+
+    Raises:
+        UserError: timm has no such model, its weights cannot be had, or our own has no images to learn from.
+    """
+    said = spec.alignment
+    if said is None:
+        return None
+    grid = spec.data.size // spec.model.patch
+    return _own(said.own, spec.data.name, grid, data, cache) if said.own else _public(said, grid, data)
+
+
+def check_encoder(said: Alignment, dataset: Dataset, data: Path) -> None:
+    """Refuse, before the training, an alignment whose encoder or images are missing.
+
+    Raises:
+        UserError: as `load_encoder`, but for published weights, which are asked for when they are used.
+    """
+    dataset.images_for(np.array([0]), dataset.draw(1, torch.Generator()))
+    if said.own:
+        load_images(dataset.name, "test", data)
+        if not said.own.architecture.startswith(("vit_", "test_vit")) or not timm.is_model(said.own.architecture):
+            raise UserError(f"alignment.own.architecture: timm has no VisionTransformer '{said.own.architecture}'")
+        return
+    if not timm.is_model(said.encoder.partition(".")[0]):
+        raise UserError(f"alignment.encoder: timm {timm.__version__} has no model '{said.encoder}'")
+    if said.weights == "published" and not timm.is_model_pretrained(said.encoder):
+        raise UserError(f"alignment.encoder: no weights of '{said.encoder}' are published; say alignment.weights")
+    if said.weights != "published":
+        weights_file(said, data)
+
+
+def _own(own: OwnEncoder, name: str, grid: int, data: Path, cache: Path) -> Encoder:
+    train, test = (load_images(name, split, data) for split in ("train", "test"))
+    recipe = VisionTransformerRecipe(**own.model_dump())
+    made = trained("encoder", recipe, train, test, cache)
+    record = {
+        "name": OWN_ENCODER,
+        "parameters": parameters(made.network),
+        "sha256": made.record["weights"],
+        "accuracy": made.record["accuracy"],
+        "data": name,
+        "images": len(train),
+        "images_seen": recipe.steps * recipe.batch,
+    }
+    halves = (0.5,) * train.shape[0]  # [−1, 1], as it was trained
+    return Encoder(made.network, own.side, halves, halves, "bilinear", grid, record)
+
+
+def _public(said: Alignment, grid: int, data: Path) -> Encoder:
+    """Make a model of timm with its weights, by name or from a file; images are prepared as its configuration says."""
+    published = said.weights == "published"
+    path = None if published else weights_file(said, data)
+    network = _create(said, path)
+    if not hasattr(network, "forward_intermediates"):
+        raise UserError(f"alignment.encoder: '{said.encoder}' gives no features of patches")
+    record = {
+        "name": said.encoder,
+        "parameters": parameters(network),
+        "sha256": tensors_sha256(network) if published else said.weights,
+        "published": published,
+    }
+    cfg = network.pretrained_cfg
+    side = said.side or cfg["input_size"][-1]
+    return Encoder(network, side, cfg["mean"], cfg["std"], cfg["interpolation"], grid, record)
+
+
+def _create(said: Alignment, path: Path | None) -> Any:
+    """Load all of the model strictly, then drop its last layer; a ViT resamples its positions to another side."""
+    overlay = {"file": str(path), "custom_load": False} if path else None
+    cfg = timm.get_pretrained_cfg(said.encoder)
+    options: dict[str, Any] = {"img_size": said.side} if said.side and cfg and cfg.fixed_input_size else {}
+    try:
+        network: Any = timm.create_model(said.encoder, pretrained=True, pretrained_cfg_overlay=overlay, **options)
+    except UNLOADABLE as error:
+        reason = " ".join(str(error).split())[:200]
+        if path:
+            raise UserError(f"{path}: not weights of {said.encoder}: {reason}") from None
+        raise UserError(
+            f"alignment.encoder: timm cannot get the weights of '{said.encoder}': {reason}; without network, put them "
+            f"into <data>/{FOLDER}/ and set alignment.weights to the file's sha256"
+        ) from None
+    network.reset_classifier(0)
+    return network
+
+
+def weights_file(said: Alignment, data: Path) -> Path:
+    """Return the file in `<data>/encoders/` whose sha256 is the spec's.
+
+    Raises:
+        UserError: no file there has it.
+    """
+    files = sorted(path for path in (data / FOLDER).glob("*") if path.is_file())
+    for path in files:
+        if sha256_of(path) == said.weights:
+            return path
+    held = ", ".join(path.name for path in files) or "nothing"
+    raise UserError(f"alignment.weights: no file of sha256 {said.weights} in {data / FOLDER} (it holds {held})")
+
+
+def parameters(network: nn.Module) -> int:
+    """Count the parameters of a network."""
+    return sum(p.numel() for p in network.parameters())
+
+
+def tensors_sha256(network: nn.Module) -> str:
+    """Hash a network's tensors with their names, but for its positions: these were resampled to the side of the images,
+    and so have not the same last bits on every machine."""
+    digest = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        if name == "pos_embed":
+            continue
+        digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,184 @@
+"""Checkpoint files of the public DiT, SiT, DispLoss and MeanFlow code: how they are read, and what must be in them.
+
+All four use the names of `method.backbone`. What differs: SiT and DispLoss train with a head of 2C channels, of which
+only the first C are the velocity ("learned sigma"); the official MeanFlow has no position table among its weights; its
+best-known PyTorch port (zhuyu-cs/MeanFlow) calls the embedder of t − r `r_embedder`.
+"""
+
+import argparse
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from harness.config.imported_weights import Network, Part, network_of
+from harness.config.spec import TrainSpec
+from harness.errors import UserError
+from harness.method.backbone import sincos_positions
+from harness.networks.build import build_net
+
+Tensors = dict[str, Tensor]
+Parts = dict[Part, Tensors]
+PARTS: tuple[Part, ...] = ("ema", "model", "state_dict")
+WRAPPERS = ("module.", "_orig_mod.")  # DistributedDataParallel's and torch.compile's
+SUFFIXES = (".pt", ".pth", ".bin", ".safetensors")
+HEAD = ("final_layer.linear.weight", "final_layer.linear.bias")
+POSITIONS = "pos_embed"
+OURS, PORT = "h_embedder.", "r_embedder."  # MeanFlow's embedder of t − r
+
+
+def read_parts(path: Path) -> Parts:
+    """Read a checkpoint: its parts (raw weights, or those of ema, model and state_dict it has), by plain names.
+
+    Only tensors, plain containers and argparse.Namespace (the public code stores its arguments) are taken; nothing of
+    the file is run.
+
+    Raises:
+        UserError: no such file, not a checkpoint, one that holds anything else, or one without weights.
+    """
+    if path.suffix not in SUFFIXES:
+        raise UserError(f"{path}: {', '.join(SUFFIXES)} are read, found '{path.suffix}'")
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    content = _read_safetensors(path) if path.suffix == ".safetensors" else _unpickle(path)
+    parts = _split(content, path)
+    return {part: _plain_names(tensors, f"{path}: {part}") for part, tensors in parts.items()}
+
+
+def _read_safetensors(path: Path) -> Any:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise UserError(f"{path}: not a safetensors file: {error}") from None
+
+
+def _unpickle(path: Path) -> Any:
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        what = f"it holds {named[1]}" if named else "it is not tensors as torch.save writes them"
+        raise UserError(
+            f"{path}: refused, {what}: pickles can run code; only tensors and plain values are read"
+        ) from None
+    except Exception as error:  # a broken file makes the unpickler raise almost anything
+        first = str(error).partition("\n")[0]
+        raise UserError(f"{path}: not a file of torch.save, or a broken one: {first}") from None
+
+
+def _split(content: Any, path: Path) -> Mapping[Part, Any]:
+    """Parts of a file: nested under their keys, flat under their prefixes (as we write safetensors), or raw."""
+    if not isinstance(content, Mapping) or not content:
+        raise UserError(f"{path}: names and tensors are expected, found {type(content).__name__}")
+    if all(isinstance(value, Tensor) for value in content.values()):
+        flat: Parts = {}
+        for part in PARTS:
+            mine = {name.removeprefix(f"{part}."): t for name, t in content.items() if name.startswith(f"{part}.")}
+            flat |= {part: mine} if mine else {}
+        return flat if sum(map(len, flat.values())) == len(content) else {"raw": dict(content)}
+    nested: dict[Part, Any] = {part: content[part] for part in PARTS if part in content}
+    if not nested:
+        keys = ", ".join(map(str, list(content)[:8]))
+        raise UserError(f"{path}: weights are expected at the top or under {', '.join(PARTS)}; its keys are {keys}")
+    return nested
+
+
+def _plain_names(tensors: Any, where: str) -> Tensors:
+    """Names without the prefixes that wrappers put before them."""
+    if not isinstance(tensors, Mapping) or not all(isinstance(t, Tensor) for t in tensors.values()):
+        raise UserError(f"{where}: names and tensors are expected, found something else among them")
+    plain = {}
+    for name, tensor in tensors.items():
+        while wrapper := next((w for w in WRAPPERS if name.startswith(w)), None):
+            name = name.removeprefix(wrapper)
+        if name in plain:
+            raise UserError(f"{where}: two tensors are called {name} but for their prefixes")
+        plain[name] = tensor.detach()
+    return plain
+
+
+def differences(tensors: Tensors, spec: TrainSpec) -> list[str]:
+    """Say which tensors are missing, extra or misshapen for the network of a spec; [] where it can be loaded."""
+    network = network_of(spec)
+    expected = _expected(tensors, spec, network)
+    found = {name: tuple(t.shape) if t.is_floating_point() else t.dtype for name, t in tensors.items()}
+    return [
+        f"{name}: expected {expected.get(name, 'no such tensor')}, found {found.get(name, 'none')}"
+        for name in [*expected, *(found.keys() - expected.keys())]
+        if expected.get(name) != found.get(name)
+    ] or _wrong_positions(tensors, network)
+
+
+def _expected(tensors: Tensors, spec: TrainSpec, network: Network) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the public layout that the file is in."""
+    with torch.device("meta"):
+        own = {name: tuple(t.shape) for name, t in build_net(spec).state_dict().items()}
+    if _has_sigma(tensors, network):
+        own |= {name: (2 * own[name][0], *own[name][1:]) for name in HEAD}
+    if spec.process == "meanflow":
+        own = {_port_name(name) if _is_port(tensors) else name: shape for name, shape in own.items()}
+        if POSITIONS not in tensors:
+            del own[POSITIONS]
+    return own
+
+
+def _has_sigma(tensors: Tensors, network: Network) -> bool:
+    """Whether a flow's head has the 2C channels of which the second half is never used."""
+    rows = network.model.patch**2 * network.channels
+    return network.process == "flow" and HEAD[1] in tensors and tensors[HEAD[1]].shape == (2 * rows,)
+
+
+def _is_port(tensors: Tensors) -> bool:
+    return any(name.startswith(PORT) for name in tensors)
+
+
+def _port_name(name: str) -> str:
+    return name.replace(OURS, PORT, 1) if name.startswith(OURS) else name
+
+
+def _wrong_positions(tensors: Tensors, network: Network) -> list[str]:
+    """The position table is fixed: one that is not ours belongs to another network."""
+    if POSITIONS not in tensors:
+        return []
+    table = tensors[POSITIONS]
+    ours = _positions(network)
+    off = float((table.double() - ours.double()).abs().max())
+    return [] if off <= max(1e-6, torch.finfo(table.dtype).eps) else [f"{POSITIONS}: off the fixed sines by {off:.2g}"]
+
+
+def remarks(tensors: Tensors, network: Network) -> tuple[str, ...]:
+    """Say how a file's layout differs from the network's own."""
+    said = []
+    if _has_sigma(tensors, network):
+        said.append("learned sigma: the second half of the head is kept for export and not used")
+    if POSITIONS not in tensors:
+        said.append("no position table: the fixed one is used")
+    if _is_port(tensors):
+        said.append(
+            "r_embedder: as in zhuyu-cs/MeanFlow, whose latents are standardised channel by channel, not × 0.18215"
+        )
+    if any(t.dtype != torch.float32 for t in tensors.values()):
+        said.append("not all float32: loaded as float32, kept for export as found")
+    return tuple(said)
+
+
+def to_network(tensors: Tensors, network: Network) -> Tensors:
+    """Weights of a public layout → the state of the network: float32, our names, a head without sigma."""
+    state = {name.replace(PORT, OURS, 1) if name.startswith(PORT) else name: t.float() for name, t in tensors.items()}
+    if _has_sigma(tensors, network):
+        c = network.channels
+        state |= {name: state[name].unflatten(0, (-1, 2 * c))[:, :c].flatten(0, 1) for name in HEAD}  # rows: P, P, 2C
+    return {POSITIONS: _positions(network)} | state
+
+
+def _positions(network: Network) -> Tensor:
+    """The fixed table, (1, T, D)."""
+    return sincos_positions(network.model.width, network.size // network.model.patch)[None]

@@ -1,0 +1,153 @@
+"""Published weights in and out: imported once, kept as they were found, and begun from by any run that names them."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from harness.config.imported_weights import (
+    Imported,
+    Network,
+    Origin,
+    check_name,
+    describe,
+    description_path,
+    find,
+    names,
+    network_of,
+    tensors_path,
+)
+from harness.config.spec import TrainSpec
+from harness.errors import UserError
+from harness.files import replace, sha256_of, write_json
+from harness.networks import checkpoint
+from harness.networks.public_layouts import SUFFIXES, Parts, Tensors, differences, read_parts, remarks, to_network
+
+
+def import_file(path: Path, name: str, candidates: Mapping[str, TrainSpec], root: Path) -> Imported:
+    """Check a public checkpoint and keep its tensors, as they are, in `root` under `name`.
+
+    candidates: model name → spec of those it may be; exactly one must fit.
+
+    Raises:
+        UserError: not a checkpoint; a tensor missing, extra or misshapen; several models fit; the name is taken.
+    """
+    check_name(name)
+    parts = read_parts(path)
+    label = _which(path, parts, candidates)
+    network, digest = network_of(candidates[label]), content_hash(parts)
+    if name in names(root) and describe(root, name).sha256 != digest:
+        raise UserError(f"--name {name}: {root} holds other weights under this name; choose another, or delete them")
+    held = Imported(
+        name=name,
+        label=label,
+        network=network,
+        parts=tuple(parts),
+        remarks=remarks(next(iter(parts.values())), network),
+        sha256=digest,
+        origin=Origin(file=path.name, sha256=sha256_of(path)),
+    )
+    _save(parts, tensors_path(root, name))
+    write_json(description_path(root, name), held.model_dump(mode="json"))
+    return held
+
+
+def _which(path: Path, parts: Parts, candidates: Mapping[str, TrainSpec]) -> str:
+    """Return the one model that all parts of a file fit."""
+    wrong = {label: _first_difference(parts, spec) for label, spec in candidates.items()}
+    fitting = [label for label, difference in wrong.items() if difference is None]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise UserError(f"{path}: {', '.join(fitting)} have tensors of these shapes; say which with --model")
+    if len(candidates) == 1:
+        label, difference = next(iter(wrong.items()))
+        raise UserError(f"{path}: not a {label}: {difference}")
+    raise UserError(f"{path}: fits no model of the scale; say --model, and it tells the tensor that differs")
+
+
+def _first_difference(parts: Parts, spec: TrainSpec) -> str | None:
+    for part, tensors in parts.items():
+        wrong = differences(tensors, spec)
+        if wrong:
+            more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+            return f"{part}: {wrong[0]}{more}"
+    return None
+
+
+def content_hash(parts: Parts) -> str:
+    """Return sha256 over names, types, shapes and bytes of all tensors: the identity of weights, whatever file."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(_flat(parts).items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _flat(parts: Parts) -> Tensors:
+    """Parts as one dictionary, their names before those of the tensors; raw weights have none."""
+    return {
+        name if part == "raw" else f"{part}.{name}": tensor
+        for part, tensors in parts.items()
+        for name, tensor in tensors.items()
+    }
+
+
+def _save(parts: Parts, path: Path) -> None:
+    """Write parts as safetensors; in memory of their own, as tensors may share it and safetensors may not."""
+    own = {name: t.clone(memory_format=torch.contiguous_format) for name, t in _flat(parts).items()}
+    replace(path, lambda temporary: save_file(own, temporary))
+
+
+def place(spec: TrainSpec, root: Path, kept: Path) -> None:
+    """Keep the weights that a spec begins from as those of step 0 in `kept`, a training's folder.
+
+    Network and EMA get their own where the file had both, and else the same.
+
+    Raises:
+        UserError: the weights are not in `root`, or are no longer those that the spec names.
+    """
+    assert spec.weights is not None
+    if checkpoint.weights_path(kept, 0).is_file():
+        return
+    held, path = find(root, spec.weights)
+    parts = read_parts(path)
+    if content_hash(parts) != spec.weights:
+        raise UserError(f"{path}: not the tensors that {held.name}.json names; import the file again")
+    trained = next(parts[part] for part in ("model", "raw", "state_dict", "ema") if part in parts)
+    network = network_of(spec)
+    states: Parts = {"model": to_network(trained, network), "ema": to_network(_averaged(parts), network)}
+    _save(states, checkpoint.weights_path(kept, 0))
+
+
+def export(source: Path, out: Path) -> None:
+    """Write kept weights in the public layout: `ema` and `model` (or what was imported), tensors equal bit for bit.
+
+    Raises:
+        UserError: `out` exists or has another suffix.
+    """
+    if out.suffix not in SUFFIXES:
+        raise UserError(f"{out}: {', '.join(SUFFIXES)} are written, found '{out.suffix}'")
+    if out.exists():
+        raise UserError(f"{out}: exists already; choose another name")
+    parts = read_parts(source)
+    if out.suffix == ".safetensors":
+        _save(parts, out)
+        return
+    replace(out, lambda temporary: _torch_save(parts.get("raw", parts), temporary))
+
+
+def _torch_save(content: object, path: Path) -> None:
+    with path.open("wb") as file:  # torch names the archive after a path, and refuses one that begins with a dot
+        torch.save(content, file)
+
+
+def averaged_state(source: Path, network: Network) -> Tensors:
+    """Return the state of the network from kept weights: the EMA's where there is one."""
+    return to_network(_averaged(read_parts(source)), network)
+
+
+def _averaged(parts: Parts) -> Tensors:
+    return next(parts[part] for part in ("ema", "raw", "state_dict", "model") if part in parts)

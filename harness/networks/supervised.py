@@ -1,0 +1,187 @@
+"""Small networks that learn a data set's labels, for what stands in where no public weights are to be had.
+
+Each is trained once, on the CPU and in one thread, so that neither the number of cores nor of processes changes it, and
+kept as `<cache>/<kind>-<data set>-<hash>.safetensors` beside a .json that says how it was made and how good it is.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from harness.data.cache import claim
+from harness.data.convert import own_file
+from harness.data.datasets import ImageDataset, positions
+from harness.files import replace, sha256_of, write_json
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that makes a network from a data set: AdamW, one cycle of the learning rate, cross-entropy."""
+
+    side: int  # images are resized to this height and width
+    steps: int
+    batch: int
+    shift: float  # largest random shift, as a share of the side
+    mirror: bool  # random left-right flips
+    learning_rate: float = 3e-3  # the peak
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.1
+    architecture: str = "test_resnet"  # timm's smallest ResNet: 0.37 M parameters, 96 features
+    seed: int = 0
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What timm is told beside channels and classes."""
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionTransformerRecipe(Recipe):
+    """The same of a timm VisionTransformer whose normalised patch tokens are averaged and then named.
+
+    Every token takes part in the answer, so that every token's features mean something; there is no class token.
+    """
+
+    patch: int
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What timm is told beside channels and classes."""
+        pooling = {"class_token": False, "global_pool": "avg", "fc_norm": False}
+        return {"img_size": self.side, "patch_size": self.patch, **pooling}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network; `record` is its .json: recipe, test accuracy, sha256 of the weights, versions."""
+
+    network: nn.Module
+    side: int
+    record: dict[str, Any]
+
+
+def trained(kind: str, recipe: Recipe, train: ImageDataset, test: ImageDataset, cache: Path) -> Trained:
+    """Return the network of a recipe and a data set, training it if the cache does not hold it.
+
+    kind: what the network is for, the first word of its file's name.
+
+    Raises:
+        UserError: a cache that is damaged or cannot be written.
+    """
+    made_of = _ingredients(recipe, train, test)
+    name = f"{kind}-{train.name}-{hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:12]}"
+    record_path = cache / f"{name}.json"  # written last: where it is, the weights are
+    with claim(record_path) as missing:
+        if missing:
+            _make(recipe, train, test, cache / f"{name}.safetensors", record_path, made_of)
+    return _read(recipe, train, record_path)
+
+
+def _ingredients(recipe: Recipe, train: ImageDataset, test: ImageDataset) -> dict[str, Any]:
+    import timm
+
+    content = {"train": train.content, "test": test.content}
+    return {"recipe": asdict(recipe), "content": content, "timm": timm.__version__, "torch": torch.__version__}
+
+
+def _make(
+    recipe: Recipe, train: ImageDataset, test: ImageDataset, path: Path, record_path: Path, made_of: dict[str, Any]
+) -> None:
+    from safetensors.torch import save_file
+
+    network = fit(recipe, train)
+    tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    replace(path, lambda temporary: save_file(tensors, temporary))
+    weights = sha256_of(path)
+    write_json(record_path, {"accuracy": accuracy(network, recipe, test), "weights": weights, **made_of})
+
+
+def _read(recipe: Recipe, train: ImageDataset, record_path: Path) -> Trained:
+    from safetensors.torch import load_file
+
+    network, path = build(recipe, train), record_path.with_suffix(".safetensors")
+    with own_file(record_path, record_path):
+        record = json.loads(record_path.read_text())
+        weights, _ = record["weights"], record["accuracy"]
+    with own_file(path, record_path):
+        if sha256_of(path) != weights:
+            raise ValueError(f"its sha256 is not the one in {record_path.name}")
+        network.load_state_dict(load_file(path))
+    return Trained(network.eval().requires_grad_(False), recipe.side, record)
+
+
+def build(recipe: Recipe, dataset: ImageDataset) -> nn.Module:
+    """Return the untrained network, its weights drawn from torch's current seed."""
+    import timm
+
+    network = timm.create_model(
+        recipe.architecture, in_chans=dataset.shape[0], num_classes=dataset.classes, **recipe.options
+    )
+    return network.to(memory_format=torch.channels_last)  # a third faster on CPUs
+
+
+def fit(recipe: Recipe, dataset: ImageDataset) -> nn.Module:
+    """Train a network; the same weights, bit for bit, whenever it is called on one machine."""
+    with _one_thread(), torch.random.fork_rng(devices=()):
+        torch.manual_seed(recipe.seed)
+        network = build(recipe, dataset).train()
+        optimizer = torch.optim.AdamW(network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=recipe.steps)
+        for step in range(recipe.steps):
+            indices = positions(recipe.seed, step, recipe.batch, len(dataset))
+            x = augment(torch.from_numpy(dataset.images[indices]), recipe)
+            loss = F.cross_entropy(
+                network(x), torch.from_numpy(dataset.labels[indices]), label_smoothing=recipe.label_smoothing
+            )
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    return network.eval()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums over threads depend on their number."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def augment(images: Tensor, recipe: Recipe) -> Tensor:
+    """Resize uint8 images (B, C, H, W) as `resize` does, each shifted and mirrored at random."""
+    B, C = images.shape[:2]
+    theta = torch.zeros(B, 2, 3)  # output position → input position, both in [−1, 1]
+    theta[:, 0, 0] = torch.where(torch.rand(B) < 0.5, -1.0, 1.0) if recipe.mirror else 1.0
+    theta[:, 1, 1] = 1.0
+    theta[:, :, 2] = (torch.rand(B, 2) * 2 - 1) * 2 * recipe.shift
+    grid = F.affine_grid(theta, [B, C, recipe.side, recipe.side], align_corners=False)
+    x = images.float() / 127.5 - 1
+    return F.grid_sample(x, grid, padding_mode="border", align_corners=False)  # (B, C, side, side)
+
+
+def resize(images: Tensor, side: int) -> Tensor:
+    """Return uint8 images (B, C, H, W) in [−1, 1], bilinearly resized to `side`."""
+    return F.interpolate(images.float() / 127.5 - 1, size=(side, side), mode="bilinear", align_corners=False)
+
+
+@torch.no_grad()
+def accuracy(network: nn.Module, recipe: Recipe, dataset: ImageDataset) -> float:
+    """Return the share of images that the network names rightly."""
+    right = 0
+    for indices in np.array_split(np.arange(len(dataset)), max(1, len(dataset) // 500)):
+        logits = network(resize(torch.from_numpy(dataset.images[indices]), recipe.side))
+        right += int((logits.argmax(1).numpy() == dataset.labels[indices]).sum())
+    return right / len(dataset)

@@ -1,0 +1,1 @@
+"""What would run and what it costs, from specs alone. No torch."""

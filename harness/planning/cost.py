@@ -1,0 +1,146 @@
+"""What runs cost: GPU-hours by their operations and a device's speed, and bytes of checkpoints; each training once."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from harness.config.grid import Run
+from harness.config.spec import EvalSpec, TrainSpec
+from harness.errors import UserError
+from harness.files import read_json
+from harness.planning import flops
+from harness.planning.throughput import (
+    Arithmetic,
+    Assumption,
+    measured,
+    sampling_arithmetic,
+    shape,
+    training_arithmetic,
+)
+from harness.store.store import Store
+
+TILE = 64  # images that are drawn together, and always whole
+FLOAT = 4  # bytes
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Device-hours, and bytes of checkpoints that stay."""
+
+    training: float = 0.0
+    sampling: float = 0.0
+    measuring: float = 0.0
+    bytes: int = 0
+
+    @property
+    def hours(self) -> float:
+        """Device-hours of everything."""
+        return self.training + self.sampling + self.measuring
+
+
+class Prices:
+    """What each step and each measurement of some runs costs.
+
+    begun: the step of each training's checkpoint. done: the measurements that are there.
+    """
+
+    def __init__(self, runs: Sequence[Run], store: Store, assumption: Assumption) -> None:
+        self.assumption, self.trainings = assumption, {run.train_id: run for run in runs}
+        on_gpu = {run.resources.gpus > 0 for run in runs}
+        self.unit = "device" if len(on_gpu) > 1 else "GPU" if True in on_gpu else "core"
+        self.known = {kind: measured(store, kind) for kind in on_gpu}
+        self.assumed: set[tuple[Arithmetic, bool]] = set()
+        self.step = {name: self._step(run) for name, run in self.trainings.items()}
+        self.measurement = {run.eval_id: self._measurement(run) for run in runs}
+        self.begun = {name: _latest_step(store, name) for name in self.trainings}
+        self.done = {run.eval_id for run in runs if store.measured(run.train_id, run.eval_id)}
+
+    def cost(self, runs: Iterable[Run], left: bool = False) -> Cost:
+        """Return what runs cost together; left: only what is not done yet."""
+        wanted: dict[str, dict[str, Run]] = {}
+        for run in runs:
+            if not (left and run.eval_id in self.done):
+                wanted.setdefault(run.train_id, {})[run.eval_id] = run
+        training, size, measurements = 0.0, 0, []
+        for name, evaluations in wanted.items():
+            steps = {run.evaluation.step for run in evaluations.values()}
+            begun = self.begun[name] if left else 0
+            training += self.step[name] * max(0, max(steps) - begun)
+            size += checkpoint_bytes(self.trainings[name].train, steps)
+            measurements += [self.measurement[identity] for identity in evaluations]
+        sampling, measuring = (sum(hours) for hours in zip(*measurements, strict=True)) if measurements else (0.0, 0.0)
+        return Cost(training, sampling, measuring, size)
+
+    def _step(self, run: Run) -> float:
+        """Hours of one training step."""
+        arithmetic, on_gpu = training_arithmetic(run.train), run.resources.gpus > 0
+        speed = self._known(run) or self._assume(arithmetic, on_gpu)
+        return run.train.batch * flops.training(run.train) / speed / 3600
+
+    def _measurement(self, run: Run) -> tuple[float, float]:
+        """Hours of drawing the images, and of measuring them."""
+        arithmetic, on_gpu = sampling_arithmetic(run.evaluation), run.resources.gpus > 0
+        found = self.known[on_gpu].sampling.get(shape(run.train, arithmetic))
+        speed = found or self._assume(arithmetic, on_gpu)
+        nfe = flops.evaluations(run.train.process, run.evaluation.sampler)
+        drawn = flops.network(run.train).forward * nfe * _drawn(run.evaluation) / speed
+        said = run.evaluation.evaluation
+        measured = said.samples * flops.measuring(run.train, said.features) / self.assumption.speed("fp32", on_gpu)
+        return drawn / 3600, measured / 3600
+
+    @property
+    def words(self) -> str:
+        """Say which speeds the prices rest on, and what is not in them."""
+        runs = self.trainings.values()
+        known = sum(self._known(run) is not None for run in runs)
+        devices = ", ".join(dict.fromkeys(device for found in self.known.values() for device in found.devices))
+        parts = [f"{known} trainings by the images/s of earlier runs on {devices}"] if known else []
+        if self.assumed:
+            words = [self.assumption.words_for(kind, on_gpu) for kind, on_gpu in sorted(self.assumed)]
+            parts.append(f"{'the rest' if known else 'all'} by assumption: {', '.join(dict.fromkeys(words))}")
+        strange = {a.encoder for run in runs if (a := run.train.alignment) and flops.encoder(a) is None}
+        parts += [f"without {name}, an encoder whose operations are not known here" for name in sorted(strange)]
+        return "Priced " + "; ".join(parts)
+
+    def _known(self, run: Run) -> float | None:
+        """FLOP/s of a device in earlier trainings of the same shape."""
+        measured = self.known[run.resources.gpus > 0].training
+        return measured.get(shape(run.train, training_arithmetic(run.train)))
+
+    def _assume(self, arithmetic: Arithmetic, on_gpu: bool) -> float:
+        self.assumed.add((arithmetic, on_gpu))
+        return self.assumption.speed(arithmetic, on_gpu)
+
+
+def checkpoint_bytes(train: TrainSpec, steps: Collection[int]) -> int:
+    """Return the bytes of a training's last state (network, average, both moments of AdamW) and of the weights (network
+    and average) that are kept at some steps."""
+    network = flops.parameters(train) + flops.tokens(train) * train.model.width  # the positions are stored as well
+    projector = flops.projector_parameters(train)
+    moments = 2 * (flops.parameters(train) + projector)
+    return FLOAT * (2 * network + projector + moments + 2 * network * len(steps))
+
+
+def refuse_beyond(limit: float, prices: Prices, runs: Sequence[Run]) -> None:
+    """Refuse runs of which more than `limit` device-hours are left to do, each training counted once.
+
+    Raises:
+        UserError: they are.
+    """
+    hours = prices.cost(runs, left=True).hours
+    if hours > limit:
+        raise UserError(
+            f"--max-gpu-hours {limit:g}: about {hours:,.1f} {prices.unit}-hours are left to do; "
+            f"'harness plan … --fit {limit:g}' proposes the rows that fit"
+        )
+
+
+def _latest_step(store: Store, train_id: str) -> int:
+    """Return the step of a training's checkpoint; 0 where there is none."""
+    latest = read_json(store.scratch_folder(train_id) / "latest.json")
+    return int(latest["step"]) if isinstance(latest, dict) else 0
+
+
+def _drawn(evaluation: EvalSpec) -> int:
+    """Return how many images are drawn for a measurement: whole tiles."""
+    first, stop = evaluation.first_image, evaluation.first_image + evaluation.evaluation.samples
+    return TILE * ((stop - 1) // TILE - first // TILE + 1)

@@ -1,0 +1,227 @@
+"""Floating-point operations of a training and of a sample, in closed form: what PyTorch's FlopCounterMode counts.
+
+A product of (m, k) with (k, n) is 2 m k n operations; everything else (norms, activations, AdamW, the average of the
+weights) is none, as the counter has it. Tests prove these formulas equal to the counter; so no plan needs torch.
+
+Letters: T tokens, D width, P patch size, C channels; of one image unless said otherwise.
+"""
+
+from dataclasses import dataclass, replace
+
+from harness.config.settings import SamplerSettings
+from harness.config.spec import Alignment, Process, Regularizer, TrainSpec
+
+FREQUENCIES = 256  # numbers that a time is turned into before its MLP
+TWO_TIMES: tuple[Process, ...] = ("meanflow", "shortcut", "imm")
+WORTH_HALVING = 64  # rows from which a symmetric product is made as three quarters of itself
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass of one image through the network, or through some blocks of it.
+
+    first: products with the image and with the times, whose gradient nobody asks for. rest: all others.
+    """
+
+    first: int
+    rest: int
+
+    @property
+    def forward(self) -> int:
+        """Operations without a gradient."""
+        return self.first + self.rest
+
+    @property
+    def backward(self) -> int:
+        """Operations of the gradient: each product has two, by its weights and by its input."""
+        return self.first + 2 * self.rest
+
+    @property
+    def trained(self) -> int:
+        """Operations of a pass and of its gradient."""
+        return self.forward + self.backward
+
+    @property
+    def tangent(self) -> int:
+        """Operations of a Jacobian-vector product beside the pass itself: a product's two terms.
+
+        PyTorch makes the term of the weights too, whose tangents are zeros.
+        """
+        return 2 * (self.first + self.rest)
+
+
+def tokens(spec: TrainSpec) -> int:
+    """Return T of the network."""
+    return (spec.data.size // spec.model.patch) ** 2
+
+
+def network(spec: TrainSpec) -> Pass:
+    """Return a pass through the whole network."""
+    t, d, p = tokens(spec), spec.model.width, spec.model.patch
+    channels = spec.data.channels * (2 if spec.process == "ddpm" else 1)  # DDPM learns its variance
+    head = 2 * t * d * p * p * channels + 4 * d * d  # 4: the shift and the scale
+    blocks = blocks_up_to(spec, spec.model.depth)
+    return Pass(blocks.first, blocks.rest + head)
+
+
+def blocks_up_to(spec: TrainSpec, last: int) -> Pass:
+    """Return a pass through the embeddings and the first blocks."""
+    t, d, p = tokens(spec), spec.model.width, spec.model.patch
+    times = 2 if spec.process in TWO_TIMES else 1
+    embedding = 2 * t * d * p * p * spec.data.channels + times * 2 * FREQUENCIES * d
+    attention = 4 * t * t * d  # queries with keys, and weights with values
+    block = 2 * t * 12 * d * d + attention + 2 * 6 * d * d  # 3 + 1 + 4 + 4 widths of tokens; 6 modulations
+    return Pass(embedding, times * 2 * d * d + last * block)
+
+
+def training(spec: TrainSpec) -> float:
+    """Return the operations of one image in a training step, forward and backward; where they are drawn, the mean."""
+    total = PROCESSES[spec.process](spec)
+    if spec.regularizer:
+        total += regularizer(spec, spec.regularizer)
+    return total + alignment(spec)
+
+
+def _plain(spec: TrainSpec) -> float:
+    return network(spec).trained
+
+
+def _with_constant_target(spec: TrainSpec) -> float:
+    """One more pass makes what is learnt from, without a gradient."""
+    one = network(spec)
+    return one.trained + one.forward
+
+
+def _meanflow(spec: TrainSpec) -> float:
+    """A quarter of the samples goes through the JVP; guidance takes a pass without label, and one with it for them."""
+    one, said = network(spec), spec.meanflow
+    total = one.trained + one.tangent / 4
+    guided = said is not None and (said.omega, said.kappa) != (1, 0)
+    return total + (one.forward * 5 / 4 if guided else 0)
+
+
+def _shortcut(spec: TrainSpec) -> float:
+    """A quarter learns from two half steps; where these are the smallest, for one in seven, they are guided."""
+    one, said = network(spec), spec.shortcut
+    guided = said is not None and said.guidance != 1
+    return one.trained + one.forward * 2 / 4 * (1 + (1 / 7 if guided else 0))
+
+
+PROCESSES = {
+    "flow": _plain,
+    "ddpm": _plain,
+    "meanflow": _meanflow,
+    "shortcut": _shortcut,
+    "imm": _with_constant_target,
+    "consistency": _with_constant_target,
+}
+
+
+def regularizer(spec: TrainSpec, said: Regularizer) -> float:
+    """Return the operations of the loss on block outputs and, where it is contrastive, of the second view."""
+    n, features = said.group, tokens(spec) * spec.model.width
+    product = 2 * n * n * features  # all pairs of a group
+    half = n // 2
+    symmetric = 2 * (half * n + (n - half) ** 2) * features if half >= WORTH_HALVING else product
+    if said.kind == "dispersive":
+        return len(said.blocks) * (symmetric + product) / n
+    view = blocks_up_to(spec, max(said.blocks)).trained
+    pairs = 2 * (symmetric + product) if said.loss == "covariance" else 3 * product
+    return view + len(said.blocks) * pairs / n
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A vision transformer. side, patch: in pixels. prefix: tokens beside those of patches. ratio: MLP's width to D."""
+
+    width: int
+    depth: int
+    patch: int
+    side: int
+    prefix: int = 1
+    ratio: int = 4
+
+    def forward(self, channels: int) -> int:
+        """Operations of one image of so many channels."""
+        patches, d = (self.side // self.patch) ** 2, self.width
+        t = patches + self.prefix
+        block = 2 * t * (4 + 2 * self.ratio) * d * d + 4 * t * t * d
+        return 2 * patches * d * channels * self.patch**2 + self.depth * block
+
+
+# REPA's, by timm's names, and that of our own recipe; of others nothing is known before timm has made them.
+ENCODERS = {
+    "vit_small_patch14_dinov2": Encoder(384, 12, 14, 518),
+    "vit_base_patch14_dinov2": Encoder(768, 12, 14, 518),
+    "vit_large_patch14_dinov2": Encoder(1024, 24, 14, 518),
+    "vit_base_patch16_224": Encoder(768, 12, 16, 224),
+    "vit_large_patch14_clip_224": Encoder(1024, 24, 14, 224),
+    "test_vit": Encoder(64, 6, 16, 160, ratio=3),
+}
+
+
+def encoder(said: Alignment) -> Encoder | None:
+    """Return the shape of a frozen encoder; None where it is none of `ENCODERS`."""
+    shape = ENCODERS.get(said.own.architecture if said.own else said.encoder.partition(".")[0])
+    if shape is None:
+        return None
+    if said.own:
+        return replace(shape, side=said.own.side, patch=said.own.patch, prefix=0)
+    return replace(shape, side=said.side or shape.side)
+
+
+def alignment(spec: TrainSpec) -> int:
+    """Return the operations of the projector, trained, and of the frozen encoder; 0 where that is not known."""
+    said = spec.alignment
+    frozen = encoder(said) if said else None
+    if said is None or frozen is None:
+        return 0
+    t, d = tokens(spec), spec.model.width
+    projector = 2 * t * (d * said.hidden + said.hidden**2 + said.hidden * frozen.width)
+    return 3 * projector + frozen.forward(spec.data.channels if said.own else 3)
+
+
+def evaluations(process: Process, said: SamplerSettings) -> int:
+    """Return NFE, the network evaluations of one image; guidance doubles them (where it is kept to an interval of noise
+    levels, this is the most that it can be)."""
+    if process == "flow":
+        once = {"euler": said.intervals, "heun": 2 * said.intervals, "euler-maruyama": said.intervals + 1}[said.method]
+    else:
+        once = said.intervals
+    return once * (1 if said.guidance == 1 else 2)
+
+
+INCEPTION = 11_430_000_000  # operations of FID's Inception-v3 on one image, which it has resized to 299 × 299
+DECODER_PIXEL, DECODER_PAIR = (
+    605_507_616,
+    4 * 512,
+)  # of the SD VAE's, by pixel of a latent, and by pair in its attention
+
+
+def measuring(spec: TrainSpec, features: str) -> int:
+    """Return the operations of turning one sample into features; latents, which have four channels, are decoded first.
+
+    The small classifiers count as nothing.
+    """
+    pixels = spec.data.size**2
+    decoded = DECODER_PIXEL * pixels + DECODER_PAIR * pixels**2 if spec.data.channels > 3 else 0
+    return decoded + (INCEPTION if features == "inception-v3-compat" else 0)
+
+
+def parameters(spec: TrainSpec) -> int:
+    """Return the number of the network's learned parameters."""
+    d, p, data = spec.model.width, spec.model.patch, spec.data
+    times = 2 if spec.process in TWO_TIMES else 1
+    out = p * p * data.channels * (2 if spec.process == "ddpm" else 1)
+    embedding = (data.channels * p * p + 1) * d + times * (FREQUENCIES + 1 + d + 1) * d + (data.classes + 1) * d
+    return embedding + spec.model.depth * (18 * d + 15) * d + (d + 1) * out + 2 * (d + 1) * d
+
+
+def projector_parameters(spec: TrainSpec) -> int:
+    """Return the number of parameters of the projector; 0 without an alignment, and where `encoder` knows nothing."""
+    said = spec.alignment
+    frozen = encoder(said) if said else None
+    if said is None or frozen is None:
+        return 0
+    hidden = said.hidden
+    return (spec.model.width + 1) * hidden + (hidden + 1) * hidden + (hidden + 1) * frozen.width

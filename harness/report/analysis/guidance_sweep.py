@@ -1,0 +1,249 @@
+"""Guidance against the dispersive loss: the best scale of each arm, the gain by scale, and whose diversity is spent."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Literal
+
+from harness.report.analysis.changes import Change, change_between
+from harness.report.analysis.pivot import Pivot, PivotCell
+from harness.report.analysis.statistics import Interval, mean_interval
+from harness.report.analysis.text import anchor, number, percent_change, slug
+from harness.report.figures.plots import Panel, Point, Series, panels_picture, point
+from harness.report.figures.table_figure import Picture
+from harness.report.reading.collect import metric_named
+
+LEAST_SCALES = 3
+DIVERSITY = ("recall", "coverage")
+SHOWN = ("recall", "coverage", "precision", "density")
+Sign = Literal[-1, 0, 1]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm's cells by guidance scale, the smallest first."""
+
+    label: str
+    cells: Mapping[float, PivotCell]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A mean over seeds with its interval: what is not told from zero has no sign."""
+
+    mean: float
+    interval: Interval | None
+
+    @property
+    def sign(self) -> Sign:
+        """−1, 0 or 1."""
+        if self.interval is None or not self.interval.excludes_zero:
+            return 0
+        return 1 if self.mean > 0 else -1
+
+    def words(self, decimals: int) -> str:
+        """Return "−0.021 [−0.040, −0.002]"."""
+        said = [f"{value:+.{decimals}f}".replace("-", "−") for value in (self.mean, *self._ends())]
+        return f"{said[0]} [{said[1]},\u00a0{said[2]}]" if self.interval else said[0]
+
+    def _ends(self) -> tuple[float, ...]:
+        return (self.interval.low, self.interval.high) if self.interval else ()
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What the guidance scales of one baseline and its arms show."""
+
+    heading: str
+    anchor: str
+    sentences: tuple[str, ...]
+    picture: Picture
+
+
+def sweeps(pivots: Sequence[Pivot]) -> list[Sweep]:
+    """Return a sweep for each baseline that was drawn at three guidance scales or more, with its arms."""
+    return [
+        Sweep(
+            pivot.table.name_in_words,
+            anchor(pivot.table.name),
+            tuple(_sentences(pivot, base, arms)),
+            _picture(pivot, base, arms, f"{slug(pivot.table.name)}-sweep-{place}"),
+        )
+        for pivot in pivots
+        if pivot.table.scale.meaningful and not pivot.mixes
+        for place, (base, arms) in enumerate(swept(pivot), 1)
+    ]
+
+
+def swept(pivot: Pivot) -> Iterator[tuple[Arm, list[Arm]]]:
+    """Yield each baseline with its arms; all that lack three scales with a value are left out."""
+    groups: dict[tuple[tuple[str, str], ...], dict[float, PivotCell]] = {}
+    of_baseline: dict[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]] = {}
+    axes = _guidance_axes(pivot)
+    for cell in sorted((c for c in pivot.cells if c.ours), key=lambda c: c.source.settings.sampler.guidance):
+        place = tuple((axis, label) for axis, label in cell.source.at if axis not in axes)
+        groups.setdefault(place, {})[cell.source.settings.sampler.guidance] = cell
+        baseline = pivot.table.baseline(cell.source) or cell.source
+        of_baseline[place] = tuple((axis, label) for axis, label in baseline.at if axis not in axes)
+    whole = {place: cells for place, cells in groups.items() if len(cells) >= LEAST_SCALES}
+    for place, cells in whole.items():
+        others = [other for other in whole if other != place and of_baseline[other] == place]
+        if others:
+            yield _arm(cells), [_arm(whole[other]) for other in others]
+
+
+def _guidance_axes(pivot: Pivot) -> set[str]:
+    axes = pivot.table.file.axes.items()
+    return {axis for axis, labels in axes if all("sampler.guidance" in settings for settings in labels.values())}
+
+
+def _arm(cells: Mapping[float, PivotCell]) -> Arm:
+    first = next(iter(cells.values()))
+    return Arm(first.column or first.row, cells)
+
+
+def best_scale(pivot: Pivot, arm: Arm) -> float:
+    """Return the guidance scale with the best mean."""
+    pick = max if pivot.metric.direction == "higher" else min
+    return pick(arm.cells, key=lambda scale: arm.cells[scale].mean)
+
+
+def _sentences(pivot: Pivot, base: Arm, arms: Sequence[Arm]) -> Iterator[str]:
+    for arm in (base, *arms):
+        scale = best_scale(pivot, arm)
+        edge = ", the end of the sweep: the best may lie beyond" if scale == max(arm.cells) else ""
+        value = number(arm.cells[scale].mean, pivot.metric.decimals)
+        yield f"“{arm.label}” is best at guidance {scale:g} ({pivot.metric.title} {value}){edge}."
+    for arm in arms:
+        yield from _gain_sentences(pivot, base, arm)
+        yield from _diversity_sentences(pivot, base, arm)
+
+
+def _gain_sentences(pivot: Pivot, base: Arm, arm: Arm) -> Iterator[str]:
+    own = arm.cells[best_scale(pivot, arm)], base.cells[best_scale(pivot, base)]
+    if change := change_between(own[0].values, own[1].values):
+        yield (
+            f"Each at its best scale, {pivot.metric.title} of “{arm.label}” is {percent_change(change)} from the "
+            f"baseline’s; both scales were chosen on these same numbers."
+        )
+    low, high = min(arm.cells), _spending(pivot, base, arm)
+    first, last = arm.cells[low].change, arm.cells[high].change
+    if first and last and (moved := _moved(base, arm, low, high)):
+        verdict = {-1: "downwards", 0: "no more than chance would", 1: "upwards"}[moved.sign]
+        yield (
+            f"Its change is {percent_change(first)} at guidance {low:g} and {percent_change(last)} at {high:g}: "
+            f"it moves by {moved.words(1)} points, {verdict}."
+        )
+
+
+def _spending(pivot: Pivot, base: Arm, arm: Arm) -> float:
+    """The scale at which guidance is compared with none: the baseline's best, or the largest where that is none."""
+    common = [scale for scale in base.cells if scale in arm.cells]
+    best = best_scale(pivot, base)
+    return best if best in common and best > min(common) else max(common)
+
+
+def _moved(base: Arm, arm: Arm, low: float, high: float) -> Effect | None:
+    """How the change in percent differs between two scales.
+
+    Each change is a ratio of means, as everywhere; a seed's part in it is its residual, which leaves the mean as it is.
+    """
+    values = [cells[scale].values for scale in (low, high) for cells in (arm.cells, base.cells)]
+    seeds = [seed for seed in values[0] if all(seed in other for other in values)]
+    ours_low, base_low, ours_high, base_high = ([found[seed] for seed in seeds] for found in values)
+    if not seeds or not fmean(base_low) or not fmean(base_high):
+        return None
+    parts = zip(_ratios(ours_high, base_high), _ratios(ours_low, base_low), strict=True)
+    return _effect([100 * (high - low) for high, low in parts])
+
+
+def _ratios(ours: Sequence[float], base: Sequence[float]) -> list[float]:
+    """Return the ratio of two means with each seed's residual added."""
+    below = fmean(base)
+    ratio = fmean(ours) / below
+    return [ratio + (one - ratio * other) / below for one, other in zip(ours, base, strict=True)]
+
+
+def _effect(differences: Sequence[float]) -> Effect:
+    return Effect(sum(differences) / len(differences), mean_interval(differences))
+
+
+def _diversity_sentences(pivot: Pivot, base: Arm, arm: Arm) -> Iterator[str]:
+    """Compare no guidance with the strongest, where it spends most; and say what it does where the baseline is best."""
+    low, high = min(arm.cells), max(scale for scale in base.cells if scale in arm.cells)
+    best = _spending(pivot, base, arm)
+    for metric in DIVERSITY:
+        values = [_measured(cells[scale], metric) for scale in (low, high) for cells in (arm.cells, base.cells)]
+        seeds = [seed for seed in values[0] if all(seed in other for other in values)]
+        if not seeds:
+            yield f"{metric.capitalize()} is not stored for both arms at {low:g} and {high:g}: nothing is said of it."
+            continue
+        ours_low, base_low, ours_high, base_high = values
+        dispersion = _effect([ours_low[s] - base_low[s] for s in seeds])
+        guidance = _effect([base_high[s] - base_low[s] for s in seeds])
+        beside = _effect([ours_high[s] - ours_low[s] - base_high[s] + base_low[s] for s in seeds])
+        decimals = metric_named(metric).decimals
+        at_best = _measured(base.cells[best], metric)
+        between = ""
+        if low < best < high and all(seed in at_best for seed in seeds):
+            moved = _effect([at_best[s] - base_low[s] for s in seeds])
+            between = f" (at {best:g}, where the baseline is best, by {moved.words(decimals)})"
+        yield (
+            f"{metric.capitalize()}: the loss alone moves it by {dispersion.words(decimals)}; guidance {high:g} alone "
+            f"by {guidance.words(decimals)}{between}; what guidance does differs between the arms by "
+            f"{beside.words(decimals)}. {verdict(metric, dispersion, guidance, beside)}"
+        )
+
+
+def verdict(metric: str, dispersion: Effect, guidance: Effect, beside: Effect) -> str:
+    """Say whether the loss and guidance spend the same diversity, as far as intervals allow."""
+    if guidance.interval is None:
+        return "With one seed none of this can be told from chance."
+    if guidance.sign >= 0:
+        return f"Guidance is not seen to cost {metric} here, so there is nothing that the two could share."
+    if dispersion.sign > 0:
+        return f"The loss adds {metric} where guidance spends it: they do not spend the same diversity."
+    if dispersion.sign == 0:
+        return f"Guidance costs {metric} and the loss is not seen to: they are not seen to spend the same diversity."
+    if beside.sign > 0:
+        return f"Both cost {metric}, and together less than the sum of the two: they spend the same diversity."
+    if beside.sign < 0:
+        return f"Both cost {metric}, and together more than the sum of the two."
+    return f"Both cost {metric}; these seeds neither show that they spend the same diversity nor exclude it."
+
+
+def _measured(cell: PivotCell, metric: str) -> dict[int, float]:
+    return {run.seed: run.metrics[metric] for run in cell.runs if metric in run.metrics}
+
+
+def _picture(pivot: Pivot, base: Arm, arms: Sequence[Arm], name: str) -> Picture:
+    across = "guidance scale"
+    lines = [(None, base), *enumerate(arms)]
+    title, wanted = pivot.metric.title, pivot.table.file.value
+    panels = [Panel(title, across, tuple(_series(arm, wanted, index) for index, arm in lines))]
+    changed = [Series("", index, _changes(arm)) for index, arm in enumerate(arms)]
+    panels.append(Panel(f"change of {title}, %", across, tuple(s for s in changed if s.points), 0.0))
+    for metric in SHOWN:
+        series = tuple(_series(arm, metric, index) for index, arm in lines)
+        if metric != wanted and all(line.points for line in series):
+            panels.append(Panel(metric_named(metric).title, across, series))
+    return panels_picture("guidance", name, _alt(pivot, base, arms), [p for p in panels if p.series], 2)
+
+
+def _series(arm: Arm, metric: str, index: int | None) -> Series:
+    values = {scale: list(_measured(cell, metric).values()) for scale, cell in arm.cells.items()}
+    return Series(arm.label, index, tuple(point(scale, found) for scale, found in values.items() if found))
+
+
+def _changes(arm: Arm) -> tuple[Point, ...]:
+    found: dict[float, Change] = {scale: cell.change for scale, cell in arm.cells.items() if cell.change}
+    return tuple(Point(scale, c.percent, c.interval, (c.percent,)) for scale, c in found.items())
+
+
+def _alt(pivot: Pivot, base: Arm, arms: Sequence[Arm]) -> str:
+    parts = []
+    for arm in (base, *arms):
+        means = (f"{number(cell.mean, pivot.metric.decimals)} at {scale:g}" for scale, cell in arm.cells.items())
+        said = ", ".join(means)
+        parts.append(f"{arm.label}: {said}")
+    return f"{pivot.metric.title} by guidance scale. {'; '.join(parts)}."

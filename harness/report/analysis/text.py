@@ -1,0 +1,191 @@
+"""Numbers and sentences of the report, every one of them made from data."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from harness.report.analysis.changes import Change
+from harness.report.analysis.pivot import Estimate, Pivot, PivotCell
+from harness.report.analysis.statistics import Interval
+
+NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+STATES = {
+    "not run": "no job has begun this run",
+    "running": "a job is at work on it now",
+    "interrupted": "its job ended before it was done; the next one goes on from the last checkpoint",
+    "failed": "it stopped with an error",
+    "diverged": "its loss was no longer finite, and it was stopped",
+    "unreadable": "its files are there and cannot be read as they should",
+}
+
+
+def number(value: float, decimals: int) -> str:
+    """Return a number with a true minus sign."""
+    return f"{value:.{decimals}f}".replace("-", "−")
+
+
+def estimate(value: Estimate, decimals: int) -> str:
+    """Return "4.21 ± 0.12", or "4.21" where one seed leaves no spread."""
+    mean = number(value.mean, decimals)
+    return mean if value.spread is None else f"{mean}\u00a0±\u00a0{number(value.spread, decimals)}"
+
+
+def signed_percent(value: float, decimals: int = 1, spread: float | None = None) -> str:
+    """Return "−11.4 %", or "−11.4 ± 2.1 %"."""
+    digits = f"{value:+.{decimals}f}".replace("-", "−")
+    if float(f"{value:.{decimals}f}") == 0:
+        digits = number(0, decimals)
+    spread_words = "" if spread is None else f"\u00a0±\u00a0{number(spread, decimals)}"
+    return f"{digits}{spread_words}\u202f%"  # no line breaks inside, and a narrow space before the sign
+
+
+def percent_change(change: Change) -> str:
+    """Return "−11.4 % [−14.0, −8.8]*": the star says that it survives Holm's correction, no brackets that n is one."""
+    said = signed_percent(change.percent)
+    return f"{said} {interval_words(change.interval)}{'*' * change.survives}" if change.interval else said
+
+
+def interval_words(interval: Interval) -> str:
+    """Return "[−14.0, −8.8]", without a break inside; "[−68, +62]" where decimals would say nothing."""
+    decimals = 0 if interval.high - interval.low >= 20 and min(abs(interval.low), abs(interval.high)) >= 1 else 1
+    low, high = (f"{value:+.{decimals}f}".replace("-", "−") for value in (interval.low, interval.high))
+    return f"[{low},\u00a0{high}]"
+
+
+def p_words(p: float) -> str:
+    """Return "0.031", or "< 0.001"."""
+    return f"{p:.3f}" if p >= 0.001 else "<\u00a00.001"
+
+
+def count(value: int) -> str:
+    """Return a small number as a word."""
+    return NUMBERS[value] if value < len(NUMBERS) else f"{value:,}"
+
+
+def share(part: int, whole: int) -> str:
+    """Return "none of four", "two of four", "all four", "both", "the one", "not the one"."""
+    if whole == 1:
+        return "the one" if part else "not the one"
+    if part == whole == 2:
+        return "both"
+    return f"all {count(whole)}" if part == whole else f"{count(part)} of {count(whole)}"
+
+
+def counted(value: int, noun: str) -> str:
+    """Return "1 run", "2 runs"."""
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{value:,} {noun if value == 1 else plural}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """Return "a, b and c"."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def anchor(name: str) -> str:
+    """Return the place of a table within the page."""
+    return f"table-{slug(name)}"
+
+
+def slug(name: str) -> str:
+    """Return a name that may stand in a link."""
+    return re.sub(r"\W+", "-", name)
+
+
+def is_better(pivot: Pivot, percent: float) -> bool:
+    """Tell whether a change is for the better."""
+    return percent < 0 if pivot.metric.direction == "lower" else percent > 0
+
+
+def better_or_worse(pivot: Pivot, percent: float) -> str:
+    """Return "better" or "worse"; "same" for a change that prints as zero and for a metric without direction."""
+    if round(percent, 1) == 0 or not pivot.metric.direction:
+        return "same"
+    return "better" if is_better(pivot, percent) else "worse"
+
+
+def standing(pivot: Pivot, change: Change) -> str:
+    """Return "better" or "worse" for a change that is told from chance, or is of one seed; "same" for any other."""
+    return better_or_worse(pivot, change.percent) if change.beyond or change.p is None else "same"
+
+
+def unpublished_words(pivot: Pivot, cell: PivotCell) -> str:
+    """Say why there is no number of the paper beside a cell."""
+    return "not in the paper" if pivot.table.is_ours(cell.source) else "not available to us"
+
+
+def notes(pivot: Pivot) -> list[str]:
+    """Return the different notes on the paper's numbers of a table, in order."""
+    return list(dict.fromkeys(cell.paper.note for cell in pivot.cells if cell.paper and cell.paper.note))
+
+
+def note_mark(pivot: Pivot, cell: PivotCell) -> str:
+    """Return the number of the note on a cell's paper value; "" where there is none."""
+    return str(notes(pivot).index(cell.paper.note) + 1) if cell.paper and cell.paper.note else ""
+
+
+def seed_words(seeds: Sequence[str]) -> str:
+    """Return "seed 0", "seeds 0 and 1"."""
+    return f"seed{'s' if len(seeds) > 1 else ''} {listed(seeds)}"
+
+
+def change_note(cell: PivotCell, change: Change) -> str:
+    """Say what is unusual about a change; "" where all its seeds were compared with their own baseline."""
+    if not change.paired:
+        return "means of different seeds"
+    if cell.ours and len(change.seeds) < len(cell.ours.seeds):
+        return f"over {seed_words([str(seed) for seed in change.seeds])} alone"
+    return ""
+
+
+def no_change_reason(pivot: Pivot, cell: PivotCell) -> str:
+    """Say why a measured cell has no change; "" where it needs none."""
+    baseline = pivot.table.baseline(cell.source)
+    if baseline is None or cell.change or not cell.ours:
+        return ""
+    other = next(other for other in pivot.cells if other.source is baseline)
+    if other.ours is None:
+        return "the baseline has no value"
+    return "the baseline was measured otherwise" if other.letters != cell.letters else "the baseline is zero"
+
+
+def state_words(cell: PivotCell) -> str:
+    """Say in a few words which runs of a cell give no value: "diverged", "seed 1 not run"; "" where all do."""
+    states = Counter(run.state for run in cell.missing)
+    if len(cell.missing) == len(cell.runs):
+        return ", ".join(states)
+    by_state = {state: [str(run.seed) for run in cell.missing if run.state == state] for state in states}
+    return "; ".join(f"{seed_words(seeds)} {state}" for state, seeds in by_state.items())
+
+
+def missing_list(pivot: Pivot) -> list[tuple[str, str]]:
+    """Return (state, sentence) for every run that gives no value; runs of one state and reason share a sentence."""
+    groups: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for cell in pivot.cells:
+        for run in cell.missing:
+            groups.setdefault((run.state, run.reason), {}).setdefault(cell.name, []).append(str(run.seed))
+    total = sum(len(cell.runs) for cell in pivot.cells)
+    lines = []
+    for (state, reason), cells in groups.items():
+        runs = sum(map(len, cells.values()))
+        places = "; ".join(f"{name} ({seed_words(seeds)})" for name, seeds in cells.items())
+        whose = f"all {counted(runs, 'run')} of this table" if runs == total else places
+        lines.append((state, f"{whose}: {reason or STATES[state]}"))
+    return lines
+
+
+def seeds_sentence(pivot: Pivot) -> str:
+    """Say over how many seeds the means are taken."""
+    seeds = pivot.table.seeds
+    if len(seeds) == 1:
+        return "One seed, and so no spread."
+    return (
+        f"Mean ± sample standard deviation over n = {len(seeds)} seeds, where no other number is given; in brackets "
+        "the 95% interval of a change, and * where it survives Holm’s correction."
+    )
+
+
+def length_sentence(pivot: Pivot) -> str:
+    """Say which of the table's lengths are stood in for; "" where none is."""
+    said = pivot.table.stand_ins
+    return f"Here {said}." if said else ""

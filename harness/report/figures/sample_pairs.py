@@ -1,0 +1,136 @@
+"""Pairs of samples from the same noise and of the same class: left without the loss, right with it."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from statistics import fmean
+
+from PIL import Image, ImageChops, ImageStat
+
+from harness.config.grid import Run
+from harness.report.analysis.pivot import Pivot, PivotCell
+from harness.report.analysis.text import listed
+from harness.report.figures.charts import Chart
+from harness.report.figures.table_figure import drawn
+from harness.report.reading.collect import read_outcome
+from harness.report.reading.samples import Sheet, data_uri, image_uri, read_strip
+from harness.store.store import Store
+
+PAIRS = 6
+INNER, OUTER = 1 / 16, 0.4  # gaps inside a pair and between pairs, of a tile's width
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Samples of the two arms tile by tile, and how far each pair is apart: mean absolute difference of pixels."""
+
+    without: tuple[Image.Image, ...]
+    with_loss: tuple[Image.Image, ...]
+    apart: tuple[float, ...]
+
+    def rows(self) -> list[tuple[str, list[int]]]:
+        """Return three rows of places: by index, those that changed most, those that changed least."""
+        order = sorted(range(len(self.apart)), key=lambda place: (-self.apart[place], place))
+        return [
+            ("The first, not chosen", list(range(min(PAIRS, len(order))))),
+            ("Changed most", order[:PAIRS]),
+            ("Changed least", order[::-1][:PAIRS]),
+        ]
+
+
+def pair_chart(store: Store, pivot: Pivot) -> Chart | None:
+    """Return pair grids of the best arm and its baseline, at the first seed for which both kept samples; else None."""
+    cell = best_arm(pivot)
+    baseline = pivot.table.baseline(cell.source) if cell else None
+    if cell is None or baseline is None:
+        return None
+    for with_loss in cell.source.runs:
+        without = next((run for run in baseline.runs if run.seed == with_loss.seed), None)
+        if without is None or not _same_noise(without, with_loss):
+            continue
+        sheets = [_sheet(store, run, cell.name) for run in (without, with_loss)]
+        if sheets[0] and sheets[1]:
+            return _chart(cell, with_loss.seed, sheets[0].pixelated, pairs(sheets[0], sheets[1]))
+    return None
+
+
+def best_arm(pivot: Pivot) -> PivotCell | None:
+    """Return the cell with the largest change for the better, or the smallest for the worse; None without changes."""
+    sign = -1 if pivot.metric.direction == "higher" else 1
+    known = [
+        (sign * cell.change.percent, cell.name, cell) for cell in pivot.cells if cell.change and drawn(pivot, cell)
+    ]
+    return min(known, key=lambda entry: entry[:2])[2] if known else None
+
+
+def pairs(without: Sheet, with_loss: Sheet) -> Pairs | None:
+    """Cut two sheets into tiles and measure each pair; None where their tiles do not correspond."""
+    shape = [(s.rows, s.columns, s.width, s.height) for s in (without, with_loss)]
+    if shape[0] != shape[1]:
+        return None
+    left, right = _tiles(without), _tiles(with_loss)
+    apart = [fmean(ImageStat.Stat(ImageChops.difference(*pair)).mean) for pair in zip(left, right, strict=True)]
+    return Pairs(left, right, tuple(apart))
+
+
+def _same_noise(one: Run, other: Run) -> bool:
+    """Image i comes from seed i: two runs begin alike when they draw alike, from networks of one kind."""
+    return one.evaluation == other.evaluation and (one.train.process, one.train.data) == (
+        other.train.process, other.train.data,
+    )  # fmt: skip
+
+
+def _sheet(store: Store, run: Run, name: str) -> Sheet | None:
+    return read_strip(store, run, read_outcome(store, run).measurement, name).sheet
+
+
+def _tiles(sheet: Sheet) -> tuple[Image.Image, ...]:
+    image = sheet.image
+    width, height = sheet.width // sheet.columns, sheet.height // sheet.rows
+    corners = [(c * width, r * height) for r in range(sheet.rows) for c in range(sheet.columns)]
+    return tuple(image.crop((x, y, x + width, y + height)) for x, y in corners)
+
+
+def _chart(cell: PivotCell, seed: int, pixelated: bool, found: Pairs | None) -> Chart | None:
+    if found is None:
+        return None
+    rows = [_row(title, places, found, pixelated, cell.name) for title, places in found.rows()]
+    caption = (
+        f"Each pair begins from the same noise and has the same class: left without the loss, right with it "
+        f"({cell.name}, seed {seed}). How much a pair changed is the mean absolute difference of its pixels, "
+        f"among the {len(found.apart)} samples that are kept."
+    )
+    return Chart("Pairs of samples", caption, images="".join(rows))
+
+
+def _row(title: str, places: Sequence[int], found: Pairs, pixelated: bool, name: str) -> str:
+    image = _side_by_side([(found.without[place], found.with_loss[place]) for place in places])
+    numbers = listed([str(place) for place in places])
+    alt = f"Samples {numbers} in pairs: left without the loss, right with {name}"
+    how = ' class="pixels"' if pixelated else ""
+    size = f'width="{image.width}" height="{image.height}"'
+    return (
+        f'<div class="pairs"><div class="name">{escape(title)}: samples {numbers}</div>'
+        f'<img src="{_uri(image, pixelated)}" {size} alt="{escape(alt)}"{how}></div>'
+    )
+
+
+def _uri(image: Image.Image, pixelated: bool) -> str:
+    if not pixelated:
+        return image_uri(image)
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return data_uri(buffer.getvalue(), "png")
+
+
+def _side_by_side(found: Sequence[tuple[Image.Image, Image.Image]]) -> Image.Image:
+    width, height = found[0][0].size
+    inner, outer = max(1, round(INNER * width)), max(2, round(OUTER * width))
+    pair = 2 * width + inner
+    sheet = Image.new("RGBA", (len(found) * (pair + outer) - outer, height))
+    for index, (left, right) in enumerate(found):
+        start = index * (pair + outer)
+        sheet.paste(left, (start, 0))
+        sheet.paste(right, (start + width + inner, 0))
+    return sheet

@@ -1,0 +1,125 @@
+"""Cells as points: precision against recall, and a metric against what its training cost."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+from typing import TYPE_CHECKING, Any
+
+from harness.report.analysis.pivot import Pivot, PivotCell
+from harness.report.analysis.text import number, slug
+from harness.report.figures.charts import Chart, chart, legend, panels, signs
+from harness.report.figures.table_figure import INK, drawn
+from harness.store.training_log import Logs
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+GPUS = ("NVIDIA", "Tesla", "AMD Instinct", "AMD Radeon")
+SHORT = 0.5  # hours; what is shorter is said in minutes
+
+
+@dataclass(frozen=True)
+class Plane:
+    """Cells as points of a plane: what its axes are, and cell name → place."""
+
+    x: str
+    y: str
+    decimals: tuple[int, int]
+    points: Mapping[str, tuple[float, float]]
+
+
+def scatter_chart(pivot: Pivot, logs: Logs) -> Chart | None:
+    """Return what is known of each cell's precision and recall, and of its cost; None with fewer than two cells."""
+    found = {
+        "Precision and recall": precision_recall(pivot),
+        f"{pivot.metric.title} and cost": cost(pivot, logs),
+    }
+    planes = {title: plane for title, plane in found.items() if len(plane.points) > 1}
+    if not planes:
+        return None
+    title = "; ".join(planes)
+    alt = " ".join(f"{_listed(plane)}." for plane in planes.values())
+    best = sum(cell.is_best for cell in pivot.cells)
+    ringed = f" A ring is around {'the best cell' if best == 1 else 'each best cell'}." if best else ""
+    timed = (
+        " Costs are of training until the measured step, by the speeds in its log, and medians over seeds: other work "
+        "on the machine slows a run, so they are rough."
+    )
+    caption = f"Means over seeds; the axes do not begin at zero.{ringed}{timed if len(found) == len(planes) else ''}"
+    shown = list(planes.values())
+    return chart(title, f"{slug(pivot.table.name)}-planes", alt, caption, lambda: _drawn(pivot, shown))
+
+
+def precision_recall(pivot: Pivot) -> Plane:
+    """Return the cells that have both precision and recall."""
+    points = {}
+    for cell in pivot.cells:
+        both = [(run.metrics.get("recall"), run.metrics.get("precision")) for run in cell.runs]
+        known = [(x, y) for x, y in both if x is not None and y is not None]
+        if known and drawn(pivot, cell):
+            points[cell.name] = fmean(x for x, _ in known), fmean(y for _, y in known)
+    return Plane("recall", "precision", (3, 3), points)
+
+
+def cost(pivot: Pivot, logs: Logs) -> Plane:
+    """Return the cells whose training was timed, on devices of one kind; else none."""
+    timed = {c.name: (cell_hours(c, logs), c.ours.mean) for c in pivot.cells if c.ours and drawn(pivot, c)}
+    known = {name: (*hours, mean) for name, (hours, mean) in timed.items() if hours}
+    kinds = {kind for _, kind, _ in known.values()}
+    kind = kinds.pop() if len(kinds) == 1 else ""
+    short = all(hours < SHORT for hours, _, _ in known.values())
+    unit, per_hour = ("minutes", 60) if short else ("hours", 1)
+    points = {name: (hours * per_hour, mean) for name, (hours, _, mean) in known.items()} if kind else {}
+    return Plane(f"{kind}-{unit}", pivot.metric.title, (2, pivot.metric.decimals), points)
+
+
+def cell_hours(cell: PivotCell, logs: Logs) -> tuple[float, str] | None:
+    """Return the median hours of a cell's measured runs, and of what; None where one has no times or another kind."""
+    found = [
+        _hours(logs, run.train.batch, run.evaluation.step, run.train_id)
+        for run, state in zip(cell.source.runs, cell.runs, strict=True)
+        if state.value is not None
+    ]
+    known = [hours for hours in found if hours]
+    if not known or len(known) < len(found) or len({unit for _, unit in known}) > 1:
+        return None
+    return median(hours for hours, _ in known), known[0][1]
+
+
+def _hours(logs: Logs, batch: int, step: int, train_id: str) -> tuple[float, str] | None:
+    hours = logs.of(train_id).hours(batch, step)
+    devices = _devices(logs.environment(train_id))
+    return (hours * devices[0], devices[1]) if hours and devices else None
+
+
+def _devices(content: Any) -> tuple[int, str] | None:
+    """Return how many processors the last attempt had, and "GPU" or "core"; None where it is not known."""
+    try:
+        last: Mapping[str, object] = content["attempts"][-1]
+        processes, threads, device = last.get("processes", 1), last["threads"], str(last["device"])
+    except (KeyError, IndexError, TypeError, AttributeError):
+        return None
+    if not isinstance(processes, int) or not isinstance(threads, int):
+        return None
+    return (processes, "GPU") if device.startswith(GPUS) else (processes * threads, "core")
+
+
+def _listed(plane: Plane) -> str:
+    first, second = plane.decimals
+    points = (f"{name} {number(x, first)}, {number(y, second)}" for name, (x, y) in plane.points.items())
+    return f"{plane.x[:1].upper()}{plane.x[1:]} and {plane.y} of each cell: {'; '.join(points)}"
+
+
+def _drawn(pivot: Pivot, planes: Sequence[Plane]) -> "Figure":
+    cells = [cell for cell in pivot.cells if any(cell.name in plane.points for plane in planes)]
+    known = signs(pivot, cells)
+    figure, panes = panels([(plane.x, plane.y) for plane in planes], len({sign.label for sign in known.values()}))
+    for axes, plane in zip(panes, planes, strict=True):
+        for cell in cells:
+            if cell.name in plane.points:
+                (x, y), sign = plane.points[cell.name], known[cell.name]
+                axes.plot([x], [y], ls="none", markersize=5.5, label=sign.label, marker=sign.marker, color=sign.colour)
+                if cell.is_best:
+                    axes.plot([x], [y], marker="o", markersize=11, fillstyle="none", color=INK, markeredgewidth=0.8)
+    legend(figure, panes)
+    return figure

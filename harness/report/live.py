@@ -1,0 +1,137 @@
+"""A study's report while it runs: served to this machine alone, and made anew as results arrive."""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from mimetypes import guess_type
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from harness.files import write_bytes
+from harness.garbage import kept
+from harness.planning.plan import study_tables
+from harness.report.progress import Progress, progress
+from harness.report.rendering.html import render, script_of
+from harness.report.rendering.page import write_files
+from harness.store.store import Store
+
+LOOPBACK = "127.0.0.1"
+HEADERS = {
+    "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}  # fmt: skip
+
+
+class Watched:
+    """A study, the page that shows it as it stands, and how far it is."""
+
+    def __init__(self, store: Store, target: Path) -> None:
+        self.store, self.target = store, target
+        self.tables = study_tables(store)
+        self.began, self.version, self.page = time.monotonic(), 0, b""
+        self.first = self.progress = progress(store, self.tables)
+        self.fingerprint: object = None
+
+    @kept()
+    def look(self) -> None:
+        """Read how far the study is; make the report again where something arrived since."""
+        fingerprint = [(grid, _files(self.store.root)) for grid in self.store.grids()]
+        if fingerprint != self.fingerprint:
+            self.tables = study_tables(self.store)
+            values = write_files(self.store, self.tables, self.target)
+            write_bytes(self.target / "index.html", render(values).encode())
+            live = values | {"live": True} | script_of("theme.js", "runs.js", "live.js")
+            self.page = render(live).encode()
+            self.fingerprint, self.version = fingerprint, self.version + 1
+        self.progress = progress(self.store, self.tables)
+
+    def said(self) -> bytes:
+        """Return the version of the page, and how far the study is, as JSON."""
+        now: Progress = self.progress
+        words = now.words(now.seconds_left(self.first, time.monotonic() - self.began))
+        return json.dumps({"version": self.version, "share": now.share, "words": words}).encode()
+
+
+def _files(root: Path) -> list[tuple[str, ...]]:
+    """Return what tells that a result, a failure or a job arrived or went: folders by what they hold."""
+    found = []
+    for folder in sorted(root.iterdir()):
+        if folder.is_dir():
+            inside = {path.name for path in folder.iterdir()}
+            evaluated = sorted(p.name for p in (folder / "evals").glob("*.json")) if "evals" in inside else []
+            found.append((folder.name, *sorted(inside & {"error.json", "heartbeat.json"}), *evaluated))
+    return found
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers with the page, with how far the study is, and with files of the report's folder and no other."""
+
+    def __init__(self, watched: Watched, *arguments: object) -> None:
+        self.watched = watched
+        super().__init__(*arguments)  # type: ignore[arg-type]
+
+    def do_GET(self) -> None:
+        """Answer one request; one that names another host was led here by a foreign page and is refused."""
+        port = self.connection.getsockname()[1]
+        if self.headers.get("Host") not in (f"{LOOPBACK}:{port}", f"localhost:{port}"):
+            self.send_error(HTTPStatus.FORBIDDEN)
+            return
+        path = unquote(urlsplit(self.path).path)
+        made: dict[str, tuple[str, Callable[[], bytes]]] = {
+            "/": ("text/html", lambda: self.watched.page),
+            "/index.html": ("text/html", lambda: self.watched.page),
+            "/progress.json": ("application/json", self.watched.said),
+        }
+        if path in made:
+            kind, content = made[path]
+            self._answer(kind, content())
+        elif file := inside(self.watched.target, path):
+            self._answer(guess_type(file.name)[0] or "text/plain", file.read_bytes())
+        else:
+            self.send_error(HTTPStatus.NOT_FOUND)
+
+    def _answer(self, kind: str, content: bytes) -> None:
+        self.send_response(HTTPStatus.OK)
+        for name, value in HEADERS.items():
+            self.send_header(name, value)
+        self.send_header("Content-Type", f"{kind}; charset=utf-8")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing: a line a second would bury what the terminal shows."""
+
+
+def inside(folder: Path, path: str) -> Path | None:
+    """Return the file that a request's path names; None where there is none or it lies, or leads, out of the folder."""
+    if "\0" in path:
+        return None
+    root = folder.resolve()
+    file = (root / path.lstrip("/")).resolve()
+    return file if file.is_relative_to(root) and file.is_file() else None
+
+
+def serve(store: Store, target: Path, port: int, told: Callable[[str], object], every: float = 1.0) -> None:
+    """Serve the report of a study on this machine's loopback until interrupted; port 0 takes a free one.
+
+    Raises:
+        UserError: there is no such study.
+        OSError: the port is taken.
+    """
+    watched = Watched(store, target)
+    watched.look()
+    with ThreadingHTTPServer((LOOPBACK, port), partial(Handler, watched)) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        told(f"http://{LOOPBACK}:{server.server_address[1]}/")
+        try:
+            while True:
+                time.sleep(every)
+                watched.look()
+        finally:
+            server.shutdown()

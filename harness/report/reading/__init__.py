@@ -1,0 +1,1 @@
+"""From the files of a study to one tidy table."""

@@ -1,0 +1,124 @@
+"""Samples: the thumbnails that the store keeps, as pictures that stand inside a page, and strips of them by arm."""
+
+import base64
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from harness.config.grid import Run
+from harness.report.analysis.pivot import Pivot, PivotCell
+from harness.report.analysis.text import state_words
+from harness.report.reading.collect import Measurement, read_outcome
+from harness.store.store import Store
+
+SMOOTH_FROM = 400  # pixels; wider thumbnails are shown as pictures, narrower ones as enlarged pixels
+WEBP_QUALITY = 82
+UNREADABLE = (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """The first samples of a measurement, `rows` × `columns` tiles that touch each other, and words for them."""
+
+    path: Path
+    size: int  # bytes
+    rows: int
+    columns: int
+    width: int
+    height: int
+    alt: str
+
+    @property
+    def pixelated(self) -> bool:
+        """True for pictures so small that each pixel should be seen."""
+        return self.width < SMOOTH_FROM
+
+    @property
+    def uri(self) -> str:
+        """The picture as it stands in a page: as it is stored where it is small, else as WebP."""
+        return data_uri(self.path.read_bytes(), "png") if self.pixelated else image_uri(self.image)
+
+    @property
+    def image(self) -> Image.Image:
+        """The picture's pixels in RGB."""
+        with Image.open(self.path, formats=("PNG",)) as image:
+            return image.convert("RGB")
+
+
+@dataclass(frozen=True)
+class Strip:
+    """The samples of one arm. `sheet` is None where there are none, and `missing` then says why."""
+
+    name: str
+    sheet: Sheet | None
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class Strips:
+    """Strips of one training seed, the baseline first."""
+
+    seed: int
+    strips: tuple[Strip, ...]
+
+
+def image_uri(image: Image.Image) -> str:
+    """Return a picture as the address of a WebP that looks like it."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="WEBP", quality=WEBP_QUALITY, method=4)
+    return data_uri(buffer.getvalue(), "webp")
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    """Return an image's bytes as an address that needs no other file."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def read_strip(store: Store, run: Run, measurement: Measurement | None, name: str, missing: str = "") -> Strip:
+    """Return the samples kept beside a run's measurement, or why there are none: `missing` where that is known."""
+    path = store.eval_path(run.train_id, run.eval_id).with_suffix(".png")
+    none = Strip(name, None, missing or "no samples were kept")
+    if measurement is None or measurement.thumbnails is None:
+        return none
+    rows, columns = measurement.thumbnails.rows, measurement.thumbnails.columns
+    alt = f"{rows * columns} samples of {name}, seed {run.seed}, in {rows} rows of {columns}"
+    try:
+        content = path.read_bytes()
+        with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
+            image.load()
+            return Strip(name, Sheet(path, len(content), rows, columns, *image.size, alt))
+    except FileNotFoundError:
+        return none
+    except UNREADABLE:
+        return Strip(name, None, "the picture of its samples is unreadable")
+
+
+def sample_strips(store: Store, pivot: Pivot) -> Strips | None:
+    """Return baseline and dispersive arms of a table that compares losses, at the first seed with all of them or most.
+
+    None where the table does not compare losses or nothing has been drawn.
+    """
+    arms = [cell for cell in pivot.cells if cell.is_baseline or cell.source.settings.regularizer.kind == "dispersive"]
+    losses = {cell.source.settings.regularizer.loss for cell in arms} - {"none"}
+    if len(losses) < 2:
+        return None
+    arms.sort(key=lambda cell: not cell.is_baseline)
+    best: Strips | None = None
+    for seed in pivot.table.seeds:
+        drawn = Strips(seed, tuple(_strip(store, cell, seed) for cell in arms))
+        if best is None or _kept(drawn) > _kept(best):
+            best = drawn
+        if _kept(best) == len(arms):
+            break
+    return best if best and _kept(best) else None
+
+
+def _kept(strips: Strips) -> int:
+    return sum(strip.sheet is not None for strip in strips.strips)
+
+
+def _strip(store: Store, cell: PivotCell, seed: int) -> Strip:
+    run = next(run for run in cell.source.runs if run.seed == seed)
+    return read_strip(store, run, read_outcome(store, run).measurement, cell.name, state_words(cell))

@@ -1,0 +1,134 @@
+"""The protocol of a table in words: its caption, and what its numbers do not share."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from harness.report.analysis.pivot import Pivot
+from harness.report.analysis.text import counted, listed
+from harness.report.reading.protocol import SAMPLING_COLUMNS, Trained, differing_keys, trained
+
+SAMPLERS = {  # name, and what it counts
+    "euler": ("Euler ODE", "interval"),
+    "heun": ("Heun ODE", "interval"),
+    "euler-maruyama": ("Euler–Maruyama SDE", "interval"),
+    "ancestral": ("DDPM ancestral", "step"),
+    "ddim": ("DDIM", "step"),
+    "average-velocity": ("MeanFlow", "step"),
+    "shortcut": ("Shortcut", "step"),
+    "pushforward": ("IMM pushforward", "step"),
+    "one-step": ("iCT one-step", "step"),
+}
+WEIGHTS = {"ema": "averaged (EMA) weights", "raw": "weights as trained"}
+TRAINING = {"training_precision": "precision", "betas": "AdamW’s β", "ema": "EMA", "group": "pairs among groups of"}
+PROTOCOL_NAMES = {"nfe": "network evaluations", "generated": "images", "sampling_precision": "precision of sampling"}
+
+
+def protocol_sentence(pivot: Pivot) -> str:
+    """Say in one sentence how the numbers of a table were measured."""
+    if not pivot.protocols:
+        return "Nothing of this table has been measured yet."
+    said = dict(next(iter(pivot.protocols.values())))
+    differing = differing_keys(pivot.protocols.values())
+    drawn = sampler_words(said)
+    if differing and not pivot.mixes:
+        drawn = "images drawn as the letter behind each number says"
+    note = "" if "features" in differing or not pivot.features_notes else f" ({listed(pivot.features_notes)})"
+    arrow = {"lower": " (lower is better)", "higher": " (higher is better)"}.get(pivot.metric.direction, "")
+    content = f" ({said['reference_content']})" if said.get("reference_content") else ""
+    sentence = (
+        f"{pivot.metric.title}{arrow} of {int(said['generated']):,} images with {said['labels']} labels against "
+        f"{int(said['reference_count']):,} images of {said['reference']}{content}, by the features {said['features']}"
+        f"{note}{_decoded(said)}; {drawn}, {WEIGHTS[said['weights']]}; {trained_words(pivot)}."
+    )
+    if pivot.mixes:
+        return f"{sentence} This is protocol a, which not all numbers of the table share."
+    return f"{sentence} This is protocol a; the letters say what differs." if _measured_apart(pivot) else sentence
+
+
+def _decoded(said: dict[str, str]) -> str:
+    """Say which autoencoder made images of latents; "" where there is none."""
+    autoencoder = said.get("autoencoder", "")
+    return f", decoded by autoencoder {autoencoder}" if autoencoder else ""
+
+
+def _measured_apart(pivot: Pivot) -> list[str]:
+    """What differs on purpose besides how images are drawn."""
+    return [key for key in differing_keys(pivot.protocols.values()) if key not in (*SAMPLING_COLUMNS, "nfe")]
+
+
+def trained_words(pivot: Pivot) -> str:
+    """Say how the networks of a table were trained, all values of each word of it."""
+    values = {found.word: listed(list(found.cells)) for found in trained_of(pivot)}
+    parts = [f"{TRAINING[word]} {said}" for word, said in values.items() if said]
+    return f"trained with {', '.join(parts)}"
+
+
+def trained_of(pivot: Pivot) -> list[Trained]:
+    """Return how the cells of a table were trained, word by word."""
+    return trained(pivot.table, [cell.name for cell in pivot.cells])
+
+
+def untold_sentences(pivot: Pivot) -> list[str]:
+    """Say what differs in the training of a table's cells though no label says so; else empty."""
+    lines = []
+    for found in trained_of(pivot):
+        if len(found.cells) > 1 and not found.asked:
+            said = "; ".join(f"{value} in {listed(_quoted(names))}" for value, names in found.cells.items())
+            lines.append(f"Not all were trained alike, though no label says so: {TRAINING[found.word]} {said}.")
+    return lines
+
+
+def _quoted(names: Sequence[str]) -> list[str]:
+    return [f"“{name}”" for name in names]
+
+
+def sampler_words(said: dict[str, str]) -> str:
+    """Say how images were drawn, with the network evaluations that were counted."""
+    scale, where = guidance_words(said)
+    return f"{steps_words(said)}, {where.format(scale)}"
+
+
+def steps_words(said: dict[str, str]) -> str:
+    """Say how images were drawn, but for the guidance."""
+    name, unit = SAMPLERS[said["sampler"]]
+    evaluations = "one network evaluation" if said["nfe"] == "1" else f"{int(said['nfe']):,} network evaluations"
+    steps = counted(int(said["intervals"]), unit)
+    return f"{name} sampler, {steps}, {evaluations} an image in {said['sampling_precision']}"
+
+
+def guidance_words(said: dict[str, str]) -> tuple[str, str]:
+    """Return the scale of guidance, and what is said of it with "{}" in the scale's place; "" where there is none."""
+    if said["target_guidance"]:
+        return said["target_guidance"], "guidance {} in the training target"
+    if float(said["guidance"]) == 1:
+        return "", "no guidance"
+    where = f" at {said['guidance_interval']}" if said["guidance_interval"] else ""
+    return f"{float(said['guidance']):g}", f"guidance {{}} on {said['guidance_channels']} channels{where}"
+
+
+def planned_sentences(pivot: Pivot) -> list[tuple[str, str]]:
+    """Say by letter how images were drawn, where the table itself asks for different ways; else empty."""
+    if pivot.mixes or len(pivot.protocols) < 2:
+        return []
+    apart = _measured_apart(pivot)
+    return [
+        (letter, ", ".join([sampler_words(dict(protocol)), *_apart_words(dict(protocol), apart)]))
+        for letter, protocol in pivot.protocols.items()
+    ]
+
+
+def _apart_words(said: dict[str, str], keys: Sequence[str]) -> list[str]:
+    return [f"{PROTOCOL_NAMES.get(key, key.replace('_', ' '))} {said[key] or 'not said'}" for key in keys]
+
+
+def mixed_sentences(pivot: Pivot) -> list[str]:
+    """Say by letter what differs between protocols, where the table did not ask for it; else empty."""
+    if not pivot.mixes:
+        return []
+    differing = differing_keys(pivot.protocols.values())
+    used = Counter(run.protocol for cell in pivot.cells for run in cell.runs if run.value is not None)
+    lines = []
+    for letter, protocol in pivot.protocols.items():
+        words = ", ".join(_apart_words(dict(protocol), differing))
+        lines.append(f"{letter}: {words} ({counted(used[letter], 'value')})")
+    return lines

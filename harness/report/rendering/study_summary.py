@@ -1,0 +1,159 @@
+"""What a study ran, in words: scale, data, networks, training, and the commands that make its runs."""
+
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.config.grid import Table
+from harness.config.resolve import PROCESSES
+from harness.config.scale import Scale
+from harness.config.settings import Data
+from harness.config.spec import Model, Process, TrainSpec
+from harness.files import read_json
+from harness.report.analysis.labels import is_number
+from harness.report.analysis.pivot import Pivot
+from harness.report.analysis.text import counted, listed
+from harness.report.rendering.captions import guidance_words, steps_words
+from harness.store.store import Store
+
+PROCESS_WORDS: dict[Process, str] = {
+    "flow": "flow matching on straight paths; the network predicts the velocity",
+    "ddpm": "DDPM of 1,000 steps; the network predicts the noise and the variance",
+    "meanflow": "MeanFlow; the network is given two times and predicts the average velocity between them",
+    "shortcut": "shortcut model; the network is told the size of its step, and learns large steps from two small ones",
+    "imm": "inductive moment matching; the network jumps between two times, and groups of four jumps match in law",
+    "consistency": "improved consistency training; the network maps two neighbouring noise levels to the same image",
+}
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One entry of "what was run": a term, and what is said of it, line by line."""
+
+    term: str
+    lines: tuple[str, ...]
+
+    @property
+    def words(self) -> str:
+        """All lines as one."""
+        return "; ".join(self.lines)
+
+
+def scales(tables: Iterable[Table]) -> list[Scale]:
+    """Return the different scales of a study's tables, in order."""
+    return list({table.scale.scale: table.scale for table in tables}.values())
+
+
+def heading(table: Table) -> str:
+    """Return "Table 2. Title", "Figure 4. Title", or the title alone where the table has no number of the paper."""
+    name, title = table.name_in_words, table.file.title
+    return title if name == title else f"{name}. {title}"
+
+
+def facts(pivots: Sequence[Pivot]) -> list[Fact]:
+    """Say what was run, each line from the specs and measurements of the study's own runs."""
+    runs = [run for pivot in pivots for run in pivot.table.runs]
+    notes = sorted({note for pivot in pivots for note in pivot.features_notes})
+    said = [
+        _fact("Data", (_data_words(run.train.data) for run in runs)),
+        _fact("Networks", _network_words(pivots)),
+        _fact("Processes", (_process_words(run.train) for run in runs)),
+        _fact("Training", (_training_words(run.train) for run in runs)),
+        _fact("Length", _length_words(pivots)),
+        _fact("Seeds", [listed([str(seed) for seed in sorted({run.seed for run in runs})])]),
+        _fact("Sampling", _sampling_words(pivots), "Nothing has been drawn yet."),
+        _fact("Features", notes, "Nothing has been measured yet."),
+        _fact("Runs", [_runs_words(pivots)]),
+    ]
+    return said
+
+
+def _fact(term: str, lines: Iterable[str], otherwise: str = "") -> Fact:
+    """Return each different line once; `otherwise` where there is none."""
+    return Fact(term, tuple(dict.fromkeys(lines)) or (otherwise,))
+
+
+def _data_words(data: Data) -> str:
+    flips = ", flipped left to right at random" if data.flip else ""
+    channels = counted(data.channels, "channel")
+    return f"{data.name}, {data.size} × {data.size}, {channels}, {counted(data.classes, 'class')}{flips}"
+
+
+def _network_words(pivots: Sequence[Pivot]) -> Iterable[str]:
+    """Say what stands for each model's name; names of one network share a sentence."""
+    names: dict[str, dict[str, None]] = {}
+    for cell in (cell for pivot in pivots for cell in pivot.table.cells):
+        names.setdefault(_model_words(cell.runs[0].train.model), {})[cell.settings.model] = None
+    for words, models in names.items():
+        yield f"{words}, stand for {listed(list(models))}"
+
+
+def _process_words(train: TrainSpec) -> str:
+    family = next(family for family, process in PROCESSES.items() if process == train.process)
+    weight = f", its loss weighted with power {train.meanflow.power:g}" if train.meanflow else ""
+    return f"{family}: {PROCESS_WORDS[train.process]}{weight}"
+
+
+def _model_words(model: Model) -> str:
+    return f"{model.depth} blocks of width {model.width} with {counted(model.heads, 'head')}, patch {model.patch}"
+
+
+def _training_words(train: TrainSpec) -> str:
+    adam = train.optimizer
+    decay = f", weight decay {adam.weight_decay:g}" if adam.weight_decay else ""
+    begun = f"from imported weights {train.weights[:12]}, " if train.weights else ""
+    return (
+        f"{begun}batch {train.batch}, AdamW at {adam.learning_rate:g} with β ({adam.beta1:g}, {adam.beta2:g}){decay}, "
+        f"EMA {train.ema:g}, label drop {train.label_drop:g}, {train.precision}"
+    )
+
+
+def _length_words(pivots: Sequence[Pivot]) -> Iterable[str]:
+    """Say for each scale how many steps stand for the paper's epochs."""
+    for scale in scales([pivot.table for pivot in pivots]):
+        cells = [c for pivot in pivots if pivot.table.scale.scale == scale.scale for c in pivot.table.cells]
+        epochs = sorted({cell.settings.epochs for cell in cells})
+        of_paper = listed([f"{number:,}" for number in epochs])
+        here = listed([f"{scale.steps(number):,}" for number in epochs])
+        yield f"{here} steps stand for {of_paper} of the paper’s epochs"
+
+
+def _sampling_words(pivots: Sequence[Pivot]) -> Iterable[str]:
+    """Say how images were drawn; what differs in the scale of guidance alone shares a line."""
+    scales: dict[tuple[str, str], dict[str, None]] = {}
+    for said in (dict(protocol) for pivot in pivots for protocol in pivot.protocols.values()):
+        scale, where = guidance_words(said)
+        scales.setdefault((steps_words(said), where), {})[scale] = None
+    for (steps, where), found in scales.items():
+        by_size = sorted(found, key=lambda scale: float(scale) if is_number(scale) else 0.0)
+        yield f"{steps}, {where.format(listed(by_size))}"
+
+
+def _runs_words(pivots: Sequence[Pivot]) -> str:
+    """Count trainings, measurements and their states, each once however many tables share it."""
+    states = {run.eval_id: run.state for pivot in pivots for cell in pivot.cells for run in cell.runs}
+    trainings = {run.train_id for pivot in pivots for cell in pivot.cells for run in cell.runs}
+    counts = ", ".join(f"{n:,} {state}" for state, n in Counter(states.values()).most_common())
+    return f"{counted(len(trainings), 'training')}, {counted(len(states), 'measurement')}: {counts}"
+
+
+def command(store: Store, table: Table, seed: int | None = None) -> str:
+    """The command that makes the runs of a table, or those of one seed."""
+    found = read_json(store.root / "grids" / f"{table.name}.json")
+    recorded: Mapping[str, Any] = found if isinstance(found, dict) else {}
+    grid = Path(recorded.get("grid", f"grids/{table.name}.yaml"))
+    words = ["harness", "run", portable(grid).as_posix(), "--scale", table.scale.scale, "--study", store.study]
+    overrides = [word for word in recorded.get("set", []) if seed is None or not word.startswith("seeds=")]
+    for override in overrides if seed is None else (*overrides, f"seeds={seed}"):
+        words += ["--set", override]
+    return shlex.join(words)
+
+
+def portable(grid: Path) -> Path:
+    """Return a grid's path as others have it: one that leads out of the project is cut to its folder and name."""
+    if not grid.is_absolute() and ".." not in grid.parts:
+        return grid
+    return Path(*(part for part in grid.parts[-2:] if part not in ("..", grid.anchor)))

@@ -1,0 +1,197 @@
+"""Each training behind the tables: spec, command, provenance, curves, and its measurements with their samples."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+
+from pydantic import BaseModel, ValidationError
+
+from harness.config.grid import Run
+from harness.config.spec import EvalSpec
+from harness.files import read_json
+from harness.report.analysis.pivot import Pivot, RunState
+from harness.report.analysis.text import number
+from harness.report.figures.run_curves import Curve, curves
+from harness.report.reading.collect import Measurement, Outcome, Outcomes, metric_named
+from harness.report.reading.samples import Strip, read_strip
+from harness.report.rendering.runs import all_runs, behind, run_value
+from harness.report.rendering.study_summary import command
+from harness.store.store import Store
+from harness.store.training_log import Logs
+
+
+class Attempt(BaseModel):
+    """One attempt of `env.json`, the part that is shown."""
+
+    start: str
+    end: str | None = None
+    commit: str | None = None
+    dirty: bool | None = None
+    host: str
+    device: str
+    versions: dict[str, str | None] = {}
+
+    @property
+    def words(self) -> str:
+        """Return when, where and with what it ran, in one line."""
+        changed = " with uncommitted changes" if self.dirty else ""
+        versions = ", ".join(f"{name} {version}" for name, version in self.versions.items() if version)
+        until = f" to {self.end}" if self.end else ""
+        return f"{self.start}{until}, {self.device} of {self.host}; commit {self.commit}{changed}; {versions}"
+
+
+class Environment(BaseModel):
+    """`env.json` of a run."""
+
+    attempts: list[Attempt]
+
+
+class Failure(BaseModel):
+    """`error.json` of a run, the part that is shown."""
+
+    traceback: str = ""
+
+
+@dataclass(frozen=True)
+class Use:
+    """Where a training's number stands: in words, the cell's place in the index, and the number or the state."""
+
+    words: str
+    behind: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One measurement of a training: what was asked, every number that it has, and its first samples."""
+
+    eval_id: str
+    step: int
+    state: str
+    numbers: tuple[tuple[str, str], ...]
+    spec: str
+    strip: Strip
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is known of one training: `spec` as JSON, a line for each attempt, curves, measurements, and its uses."""
+
+    train_id: str
+    seed: int
+    state: str
+    reason: str
+    traceback: str
+    command: str
+    spec: str
+    provenance: tuple[str, ...]
+    curves: tuple[Curve, ...]
+    measurements: tuple[Measured, ...]
+    uses: tuple[Use, ...]
+
+    @property
+    def weight(self) -> int:
+        """About how many bytes it takes in a page."""
+        pictures = sum(m.strip.sheet.size * 4 // 3 for m in self.measurements if m.strip.sheet)
+        words = sum(len(m.spec) + 40 * len(m.numbers) + 400 for m in self.measurements)
+        drawn = sum(len(curve.points) + 500 for curve in self.curves)
+        return pictures + words + drawn + len(self.spec) + len(self.traceback) + 100 * len(self.uses) + 1000
+
+
+def trainings(outcomes: Outcomes, pivots: Sequence[Pivot], logs: Logs) -> list[Training]:
+    """Describe each training once, with every measurement of it and every cell that shows a number of it."""
+    asked: dict[str, tuple[int, dict[str, Run]]] = {}
+    for place, pivot in enumerate(pivots):
+        for run in pivot.table.runs:
+            asked.setdefault(run.train_id, (place, {}))[1].setdefault(run.eval_id, run)
+    uses: dict[str, list[Use]] = {}
+    states: dict[str, RunState] = {}
+    for pivot, cell, state in all_runs(pivots):
+        said = f"{pivot.table.name_in_words}, {cell.name}"
+        value = f"{pivot.metric.title} {run_value(pivot, state)}" if state.value is not None else state.state
+        uses.setdefault(state.train_id, []).append(Use(said, behind(pivot, cell), value))
+        if state.train_id not in states or state.value is None:
+            states[state.train_id] = state
+    made_by = cache(lambda place, seed: command(outcomes.store, pivots[place].table, seed))
+    return [
+        _training(outcomes, made_by(place, next(iter(runs.values())).seed), runs, states[name], uses[name], logs)
+        for name, (place, runs) in asked.items()
+    ]
+
+
+def _training(
+    outcomes: Outcomes, made_by: str, runs: Mapping[str, Run], state: RunState, uses: Sequence[Use], logs: Logs
+) -> Training:
+    store, run = outcomes.store, next(iter(runs.values()))
+    measured = sorted(runs.values(), key=lambda one: one.evaluation.step)
+    return Training(
+        train_id=run.train_id,
+        seed=run.seed,
+        state=state.state,
+        reason=state.reason,
+        traceback=_traceback(store, run) if state.state in ("failed", "diverged") else "",
+        command=made_by,
+        spec=_as_json(run.train),
+        provenance=_provenance(logs, run),
+        curves=curves(logs.of(run.train_id), run.train_id),
+        measurements=tuple(_measured(store, one, outcomes.of(one)) for one in measured),
+        uses=tuple(uses),
+    )
+
+
+def _as_json(spec: BaseModel) -> str:
+    said: Mapping[str, object] = spec.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return json.dumps(said, indent=1, ensure_ascii=False)
+
+
+@lru_cache(maxsize=256)
+def _evaluation_json(spec: EvalSpec) -> str:
+    """Trainings of a table are measured alike: few specs, said often."""
+    return _as_json(spec)
+
+
+def _measured(store: Store, run: Run, outcome: Outcome) -> Measured:
+    found = outcome.measurement
+    name = f"measurement {run.eval_id} after {run.evaluation.step:,} steps"
+    return Measured(
+        eval_id=run.eval_id,
+        step=run.evaluation.step,
+        state=outcome.state,
+        numbers=_numbers(found) if found else (),
+        spec=_evaluation_json(run.evaluation),
+        strip=read_strip(store, run, found, name),
+    )
+
+
+def _numbers(found: Measurement) -> tuple[tuple[str, str], ...]:
+    """Return every number of a measurement and then its protocol, each as (what, words)."""
+    metrics = [(metric_named(name), value) for name, value in found.metrics.items()]
+    said = [(metric.title, _words(value, metric.decimals)) for metric, value in metrics]
+    protocol = {**found.protocol.model_dump(), "network evaluations": found.nfe}
+    return (
+        *said,
+        *((name.replace("_", " "), str(value)) for name, value in protocol.items() if value not in ("", None)),
+    )
+
+
+def _words(value: object, decimals: int) -> str:
+    return number(float(value), decimals) if isinstance(value, int | float) else str(value)
+
+
+def _traceback(store: Store, run: Run) -> str:
+    try:
+        return Failure.model_validate(read_json(store.run_folder(run.train_id) / "error.json") or {}).traceback
+    except (OSError, ValidationError):
+        return ""
+
+
+def _provenance(logs: Logs, run: Run) -> tuple[str, ...]:
+    """Return a line for each attempt; a file that cannot be read is told in its place."""
+    try:
+        content = logs.environment(run.train_id)
+        if content is None:
+            return ()
+        return tuple(attempt.words for attempt in Environment.model_validate(content).attempts)
+    except (OSError, ValidationError):
+        return ("env.json is unreadable",)

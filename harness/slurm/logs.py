@@ -1,0 +1,96 @@
+"""What a training's folders hold, for a person to read: its job's output, its failure, and everything on one page."""
+
+import json
+import shlex
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.errors import UserError, closest
+from harness.files import read_json
+from harness.slurm.submission import logs_of, read_submission
+from harness.store.store import IDENTITY, Store
+
+
+def find_run(results: Path, scratch: Path, train_id: str) -> Store:
+    """Return the study that holds a training, the one written to last where several do.
+
+    Raises:
+        UserError: none does.
+    """
+    found = [path.parent for path in results.glob(f"*/{train_id}") if IDENTITY.fullmatch(train_id)]
+    if not found:
+        near = closest(train_id, {path.parent.name for path in results.glob("*/*/spec.json")})
+        hint = f"; did you mean '{near}'?" if near else "; 'harness status STUDY' names them"
+        raise UserError(f"{train_id}: no training of this name in {results}{hint}")
+    latest = max(found, key=lambda root: (root / train_id).stat().st_mtime)
+    return Store(results, scratch, latest.name)
+
+
+def log_of(store: Store, train_id: str) -> Path:
+    """Return the file that a training's last job in SLURM writes.
+
+    Raises:
+        UserError: it was not sent to SLURM, or has written nothing yet.
+    """
+    record = read_submission(store, train_id)
+    job = record.job if record else None
+    if job is None:
+        raise UserError(f"{train_id}: no job of SLURM's made this training; 'harness show {train_id}' tells the rest")
+    path = logs_of(store) / job / f"{job}_0_log.out"
+    if not path.is_file():
+        raise UserError(f"{train_id}: its job {job} has written nothing yet ({path})")
+    return path
+
+
+def follow_file(path: Path, lines: int, follow: bool) -> Iterator[str]:
+    """Yield the last lines of a file and, where asked, what is added to it, until interrupted."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        yield from deque(file, maxlen=lines)
+        while follow:
+            yield from iter(file.readline, "")
+            time.sleep(0.5)
+
+
+def failures(store: Store, lines: int) -> list[str]:
+    """Return the last lines of every failure of a study, under the name of its training."""
+    found = []
+    for path in sorted(store.root.glob("*/error.json")):
+        error = read_json(path)
+        if isinstance(error, dict):
+            text = error.get("traceback") or error.get("message", "")
+            found.append("\n".join([f"{path.parent.name}: {error.get('class')}", *text.splitlines()[-lines:]]))
+    return found
+
+
+def describe(store: Store, train_id: str) -> str:
+    """Return everything that is known of a training, and the command that makes what it lacks."""
+    folder, scratch = store.run_folder(train_id), store.scratch_folder(train_id)
+    parts = [f"{train_id} in study {store.study}"]
+    for name in ("spec.json", "env.json", "error.json"):
+        content = read_json(folder / name)
+        if content is not None:
+            parts.append(f"{name}\n{json.dumps(content, indent=1, ensure_ascii=False)}")
+    for path in sorted((folder / "evals").glob("*.json")):
+        content = read_json(path)
+        try:
+            parts.append(f"{path.name}, step {content['spec']['step']}\n{json.dumps(content['metrics'], indent=1)}")
+        except (TypeError, KeyError):
+            parts.append(f"{path.name}\ndamaged; delete it, and 'harness run' measures again")
+    files = [path for root in (folder, scratch) for path in sorted(root.rglob("*")) if path.is_file()]
+    parts.append("files\n" + "\n".join(f"{path.stat().st_size:>12,} {path}" for path in files))
+    commands = [f"harness run {words} --study {store.study}" for words in grid_words(store, train_id, but=())]
+    parts.append("command\n" + "\n".join(commands))
+    return "\n\n".join(parts)
+
+
+def grid_words(store: Store, train_id: str, but: tuple[str, ...] = ("optimizer.learning_rate=",)) -> Iterator[str]:
+    """Yield what a command is told of each grid that wants a training: file, scale and overrides `but` some."""
+    from harness.config.grid import load_table
+
+    for grid in store.grids():
+        table = load_table(Path(grid["grid"]), grid["scale"], grid["set"])
+        if any(run.train_id == train_id for run in table.runs):
+            said = [f"--set={word}" for word in grid["set"] if not word.startswith(but)]
+            yield shlex.join([grid["grid"], "--scale", grid["scale"], *said])

@@ -1,0 +1,68 @@
+"""The code of a submission as it was when it was sent: editing the tree changes no job that waits in the queue.
+
+scratch/<study>/slurm/code-<hash of its content>/   the package, and the YAML files of grids and clusters, whether git
+                                                    knows them or not; harness/source.json keeps the commit it was
+                                                    taken from
+"""
+
+import hashlib
+import shlex
+import shutil
+import uuid
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.files import write_json
+
+PACKAGE = Path(__file__).parents[1]
+SOURCE = "source.json"
+GRID_FILES = ("*.yaml", "scales/*.yaml", "presets/*.yaml")  # not all below: it may be the folder one works in
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Files to copy, by their names in the folder."""
+
+    folder: Path
+    files: dict[str, Path]
+
+    @property
+    def setup(self) -> str:
+        """Return the line of shell by which a job runs this code: not what lies in the folder it is started in."""
+        return f"export PYTHONSAFEPATH=1 PYTHONPATH={shlex.quote(str(self.folder))}${{PYTHONPATH:+:$PYTHONPATH}}"
+
+    def take(self) -> None:
+        """Copy the files, where that was not done before."""
+        from harness.jobs.provenance import source
+
+        if self.folder.exists():
+            return
+        temporary = self.folder.with_name(f".{self.folder.name}-{uuid.uuid4().hex}")
+        for name, path in self.files.items():
+            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, temporary / name)
+        write_json(temporary / PACKAGE.name / SOURCE, source(temporary / PACKAGE.name))
+        try:
+            temporary.rename(self.folder)
+        except OSError:  # another terminal was faster
+            shutil.rmtree(temporary)
+            if not self.folder.exists():
+                raise
+
+
+def snapshot(grids: Collection[Path], logs: Path) -> Snapshot:
+    """Name the code as it is now; `grids`: the folders of the grid files that are sent."""
+    folders = sorted({folder.resolve() for folder in (*grids, Path("clusters"))})
+    found = [(PACKAGE, path) for path in sorted(PACKAGE.rglob("*")) if "__pycache__" not in path.parts]
+    found += [(folder, path) for folder in folders for where in GRID_FILES for path in sorted(folder.glob(where))]
+    files = {
+        f"{folder.name}/{path.relative_to(folder).as_posix()}": path
+        for folder, path in found
+        if path.is_file() and not path.name.startswith(".")
+    }
+    digest = hashlib.sha256()
+    for name, path in files.items():
+        digest.update(f"{name}\0{path.stat().st_size}\0".encode())
+        digest.update(path.read_bytes())
+    return Snapshot(logs.absolute() / f"code-{digest.hexdigest()[:12]}", files)

@@ -1,0 +1,1 @@
+"""The folder is the database: where things live, what their files hold, and how each training stands."""

@@ -1,0 +1,123 @@
+#!/usr/bin/env python3
+"""A grid runs on the test cluster while everything that can happen to it does; then its numbers are compared.
+
+Usage: chaos.py FOLDER GRID… [--calm] [--longer 1] [--seed 0]       FOLDER is made, and must not exist
+First the grids are run inline; --calm: then through the queue, undisturbed; then through the queue, disturbed. A
+disturbance that hit nothing is tried again: SLURM's accounting, or a run's own files, must tell what it did.
+Needs tests/cluster/cluster.sh up, and root. Exits with 1 where anything was lost.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # as a script; pytest knows them
+from cluster.disturbances import PATIENCE, STUDY, Chaos, tend  # noqa: E402
+from support.real_slurm import found, harness, held, wait_for, write_profile, write_scale  # noqa: E402
+
+INLINE, CALM = "inline", "calm"
+
+
+def run(folder: Path, grids: Sequence[str], scale: str, seed: int, calm: bool = False) -> tuple[Chaos, str, list[str]]:
+    """Run the grids inline and in chaos; return what was done, the status after it, and what was lost.
+
+    calm: through the queue without disturbance as well, and compared too.
+    """
+    profile = write_profile(folder, "chaos", partitions={"low": {}}, resources={"partition": "low"})
+    grid, lost = [*grids, "--scale", scale], []
+    harness(folder, "run", *grid, "--study", INLINE, "--jobs", str(os.cpu_count()))
+    if calm:
+        _submit(folder, grid, CALM, profile)
+        _finish(CALM)
+        lost += _lost(folder, CALM)
+        print(f"Undisturbed: {len(found(folder, CALM))} measurements, lost or other than inline: {len(lost)}")
+    _submit(folder, grid, STUDY, profile)
+    chaos = Chaos(folder, random.Random(seed))
+    acts: list[Callable[[], None]] = [
+        *[chaos.requeue] * 3, *[chaos.kill] * 2, chaos.node_down, chaos.daemon_killed, chaos.controller_killed,
+        chaos.preempt, chaos.fill,
+    ]  # fmt: skip
+    chaos.random.shuffle(acts)
+    chaos.hold()
+    for act in acts:
+        act()
+    _finish(STUDY)
+    status = harness(folder, "status", STUDY)
+    print(status, flush=True)
+    if missing := len(found(folder, INLINE)) - len(found(folder, STUDY)):
+        print(f"{missing} measurements are missing: one retry\n{harness(folder, 'retry', STUDY, '--failed', *profile)}")
+        _finish(STUDY)
+    return chaos, status, lost + _lost(folder, STUDY)
+
+
+def _submit(folder: Path, grid: Sequence[str], study: str, profile: Sequence[str]) -> None:
+    start = time.monotonic()
+    said = harness(folder, "submit", *grid, "--study", study, *profile)
+    print(f"{said}The submitter ended after {time.monotonic() - start:.0f} s", flush=True)
+
+
+def _finish(study: str) -> None:
+    def over() -> bool:
+        jobs = held(study)
+        tend(jobs, len(jobs))
+        return not jobs
+
+    wait_for(over, PATIENCE)
+
+
+def _lost(folder: Path, study: str) -> list[str]:
+    """Return what is missing or not as in the inline runs, to the last bit."""
+    inline, ours = found(folder, INLINE), found(folder, study)
+    lost = [f"{study} {name}: missing" for name in inline.keys() - ours.keys()]
+    return lost + [
+        f"{study} {name}: {inline[name]} became {ours[name]}"
+        for name in inline.keys() & ours
+        if inline[name] != ours[name]
+    ]
+
+
+@contextmanager
+def project(folder: Path, longer: int) -> Iterator[None]:
+    """Make a project folder whose results lie on a small filesystem of their own; take that away in the end.
+
+    Its scale "chaos" is smoke with `longer` times as many steps.
+    """
+    (folder / "results").mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", folder / "results"], check=True)
+    try:
+        for name in ("grids", "clusters"):
+            shutil.copytree(ROOT / name, folder / name, dirs_exist_ok=True)
+        write_scale(folder, "chaos", longer)
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", folder / "results"], check=True)
+
+
+def main() -> int:
+    """Run as a script."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("grids", nargs="+")
+    parser.add_argument("--calm", action="store_true")
+    parser.add_argument("--longer", type=int, default=1, help="times as many steps as at smoke")
+    parser.add_argument("--seed", type=int, default=0)
+    said = parser.parse_args()
+    folder = said.folder.absolute()
+    with project(folder, said.longer):
+        chaos, _, lost = run(folder, said.grids, "chaos", said.seed, said.calm)
+        numbers = sum(len(metrics) for metrics in found(folder, INLINE).values())
+    print(f"Done to it: {len(chaos.done)} things\n  " + "\n  ".join(chaos.done))
+    print(f"Lost: {len(lost)} of {numbers} numbers\n  " + "\n  ".join(lost))
+    return bool(lost)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,155 @@
+"""Cluster profiles: every field reaches the sbatch file, and what a cluster cannot give is refused with the reason."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.places import ROOT
+
+from harness.config.cluster_profile import SlurmProfile, load_profile
+from harness.config.grid import load_table
+from harness.config.settings import Resources
+from harness.errors import UserError
+
+
+def write(folder: Path, text: str) -> Path:
+    (folder / "ours.yaml").write_text(text)
+    return folder
+
+
+def flags(text: str) -> set[str]:
+    return {line.removeprefix("#SBATCH ").replace("'", "") for line in text.splitlines() if line.startswith("#SBATCH")}
+
+
+def dry_run(folder: Path, *words: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "harness.cli", "submit", str(ROOT / "grids" / "table2.yaml"), "--scale", "smoke",
+               "--dry-run", *words]  # fmt: skip
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PATH": "/nowhere"}
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
+
+
+EVERY_FIELD = """
+executor: slurm
+partitions: {short: {hours: 4, nodes: 1, gpus: 8, cpus: 64, memory_gb: 500}, long: {}}
+account: dispersion
+qos: urgent
+constraint: a100|h100
+gpus_by: gres
+gpu_kind: a100
+signal_seconds: 77
+array_throttle: 5
+array_limit: 6
+exclude: [n7, n8]
+max_submitted: 40
+offline: true
+gpu_hour_price: 2.5
+setup: [module load cuda/12]
+environment: {TOKEN: it is}
+resources: {gpus: 4, checkpoint_minutes: 3}
+"""
+
+
+def test_a_dry_run_prints_every_field_without_slurm_and_writes_nothing(tmp_path):
+    (tmp_path / "clusters").mkdir()
+    write(tmp_path / "clusters", EVERY_FIELD)
+    done = dry_run(tmp_path, "--profile", "ours", "--set", "resources.gpus=2")
+    assert done.returncode == 0, done.stderr
+    first, second, third = done.stdout.split("#!/bin/bash")[1:]  # 13 trainings in arrays of 6
+    assert {
+        "--partition=short,long", "--account=dispersion", "--qos=urgent", "--constraint=a100|h100", "--gres=gpu:a100:2",
+        "--signal=USR2@77", "--array=0-5%5", "--exclude=n7,n8", "--time=12", "--mem=6GB", "--cpus-per-task=1",
+        "--nodes=1", "--ntasks-per-node=2", "--requeue",
+    } <= flags(first)  # fmt: skip
+    assert "--array=0-5%5" in flags(second)
+    assert not any(flag.startswith("--array") for flag in flags(third))
+    lines = first.splitlines()
+    assert lines.index("module load cuda/12") < lines.index("export TOKEN='it is'") < len(lines) - 2
+    assert "export HF_HUB_OFFLINE=1" in lines
+    assert any(line.startswith("export PYTHONSAFEPATH=1 PYTHONPATH=") and "/slurm/code-" in line for line in lines)
+    assert [path.name for path in tmp_path.iterdir()] == ["clusters"]
+
+
+def test_the_profile_is_the_lowest_layer_of_resources(tmp_path):
+    _, layer = load_profile("ours", write(tmp_path, EVERY_FIELD))
+
+    def found(*overrides: str) -> Resources:
+        return load_table(ROOT / "grids" / "table2.yaml", "smoke", overrides, layer).runs[0].resources
+
+    assert found().checkpoint_minutes == 3  # the scale does not say it
+    assert found().gpus == 0  # the scale says it
+    assert found("resources.gpus=1").gpus == 1
+    plain = load_table(ROOT / "grids" / "table2.yaml", "smoke").runs
+    assert [run.train_id for run in plain] == [
+        run.train_id for run in load_table(ROOT / "grids" / "table2.yaml", "smoke", (), layer).runs
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("executor: slurm\nacount: x", "ours.yaml:2: acount: unknown key 'acount'; did you mean 'account'?"),
+        ("executor: slurm\npartitions:\n  a: {hors: 2}", "ours.yaml:3: partitions.a.hors: unknown key 'hors'; did you"),
+        ("executor: slurm\nresources:\n  cpu: 2", "ours.yaml:3: resources.cpu: unknown key 'cpu'; did you mean 'cpus'"),
+        ("executor: slurm\nqos: a\nqos: b", "ours.yaml:3: qos: this key is said twice"),
+        ("executor: slurm\narray_limit: many", "ours.yaml:2: array_limit"),
+        ("executor: slurm\nenvironment: {A B: c}", "ours.yaml:2: environment.A B: the name of a variable"),
+        ("account: x", "ours.yaml:1: executor: slurm or local is expected, found None"),
+        ("executor: local\naccount: x", "ours.yaml:2: account: unknown key 'account'"),
+    ],
+)
+def test_a_mistake_in_a_profile_is_told_by_its_line(tmp_path, text, said):
+    with pytest.raises(UserError) as caught:
+        load_profile("ours", write(tmp_path, text))
+    assert said in str(caught.value)
+
+
+LIMITED = SlurmProfile(partitions={"short": {"hours": 4, "gpus": 1, "memory_gb": 16}, "long": {"hours": 48, "gpus": 2}})
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"hours": 50}, r"no partition meets them (short: 50 hours asked for, at most 4; long: 50 hours"),
+        ({"gpus": 4}, "long: 4 gpus asked for, at most 2"),
+        ({"hours": 5, "partition": "short"}, "(short: 5 hours asked for, at most 4)"),
+        ({"partition": "shrt"}, "no partition 'shrt'; did you mean 'short'?"),
+        ({"hours": 0.05}, "180 s is too short for signal_seconds: 120"),
+    ],
+)
+def test_what_the_cluster_cannot_give_is_refused(asked, said):
+    with pytest.raises(UserError) as caught:
+        LIMITED.check(Resources(**asked))
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({"hours": 2, "gpus": 1}, "short,long"),
+        ({"hours": 5}, "long"),
+        ({"hours": 2, "processes": 5}, "long"),  # 5 processes of 4 GB
+        ({"hours": 2, "partition": "short"}, "short"),
+    ],
+)
+def test_a_job_goes_to_all_partitions_that_it_fits(asked, expected):
+    assert LIMITED.partition(Resources(**asked)) == expected
+
+
+@pytest.mark.parametrize(
+    ("by", "kind", "expected"),
+    [("gpus_per_node", None, "4"), ("gpus_per_task", "h100", "h100:2"), ("gres", "h100", "gpu:h100:4")],
+)
+def test_gpus_are_asked_for_as_the_cluster_wants(by, kind, expected):
+    profile, resources = SlurmProfile(gpus_by=by, gpu_kind=kind), Resources(gpus=4, processes=2)
+    assert profile.parameters(resources, "name", 3)[by] == expected
+    with pytest.raises(UserError, match="cannot be shared evenly"):
+        SlurmProfile(gpus_by="gpus_per_task").check(Resources(gpus=3, processes=2))
+
+
+def test_the_example_says_every_field_and_the_shipped_profiles_hold():
+    example, _ = load_profile("slurm-example", ROOT / "clusters")
+    assert example.model_fields_set == set(SlurmProfile.model_fields)
+    assert load_profile("local", ROOT / "clusters")[0].executor == "local"
+    assert load_profile("two-node-test", ROOT / "clusters")[0].gpus_by == "gres"

@@ -1,0 +1,477 @@
+"""One training on one process, on several, or in micro-batches: the same run; and any process draws the same pixels."""
+
+import json
+import multiprocessing
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file
+from support.places import GRIDS
+from torch import Tensor, nn
+
+from harness.config.cluster_profile import SlurmProfile
+from harness.config.grid import load_table
+from harness.config.settings import (
+    Data,
+    EvaluationSettings,
+    MeanFlowSettings,
+    MomentMatchingSettings,
+    Optimizer,
+    OwnEncoder,
+    Resources,
+    SamplerSettings,
+    ShortcutSettings,
+)
+from harness.config.spec import Alignment, Consistency, EvalSpec, Model, Regularizer, TrainSpec
+from harness.data.datasets import ImageDataset
+from harness.engine.batches import Batches
+from harness.engine.distributed import ALONE, World, joined
+from harness.engine.sample import Samples, sample
+from harness.engine.train import Trainee, train
+from harness.errors import UserError
+from harness.files import read_jsonl
+from harness.method.randomness import generator
+from harness.networks import checkpoint
+from harness.networks.build import build_net, build_objective
+from harness.networks.encoder import Encoder
+from harness.networks.supervised import VisionTransformerRecipe, build
+from harness.process_group import Place, meeting_at, place_from_submitit, place_from_torchrun
+
+CPU = torch.device("cpu")
+STEPS = 8
+EVERY_STEP = Resources(log_every=1)
+CAUTIOUS = Resources(log_every=1, checkpoint_minutes=1e-6)
+SAMPLERS = {"flow": "heun", "ddpm": "ancestral", "meanflow": "average-velocity"}
+ARMS: dict[str, Regularizer | None] = {
+    "baseline": None,
+    **{
+        kind: Regularizer(kind=kind, loss="infonce-l2", lambda_=0.5, blocks=(1,), group=4, tau=0.5, noise=noise)
+        for kind, noise in (("dispersive", None), ("contrastive", "independent"))
+    },
+}
+ALIGNED = "dispersive and aligned"
+ARMS[ALIGNED] = ARMS["dispersive"]
+RUNS = [(process, arm) for process in SAMPLERS for arm in ("baseline", "dispersive", "contrastive")]
+RUNS += [("flow", ALIGNED), ("shortcut", "dispersive"), ("imm", "contrastive"), ("consistency", "dispersive")]
+OWN = OwnEncoder(side=16, patch=4, steps=2, batch=8, shift=0.1, mirror=False)
+
+
+def make_spec(process: str, arm: str) -> TrainSpec:
+    return TrainSpec(
+        process=process,
+        data=Data(name="made up", channels=1, size=8, classes=10, flip=True),
+        model=Model(depth=2, width=16, heads=2, patch=4),
+        regularizer=ARMS[arm],
+        alignment=Alignment(loss="cosine", coefficient=0.5, block=1, hidden=24, encoder="own-vit", own=OWN)
+        if arm == ALIGNED
+        else None,
+        meanflow=MeanFlowSettings(omega=1.0, kappa=0.5) if process == "meanflow" else None,
+        shortcut=ShortcutSettings(guidance=1.5) if process == "shortcut" else None,
+        imm=MomentMatchingSettings() if process == "imm" else None,
+        consistency=Consistency(steps=16, finest=20) if process == "consistency" else None,
+        optimizer=Optimizer(learning_rate=1e-4),
+        batch=16,
+        label_drop=0.3,
+        ema=0.8,
+        precision="fp32",
+        matmul="highest",
+        seed=3,
+    )
+
+
+def make_dataset() -> ImageDataset:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (50, 1, 8, 8), np.uint8)
+    return ImageDataset("made up", "train", rng.integers(0, 10, 50), 10, "", images, flip=True)
+
+
+def make_encoder() -> Encoder:
+    """Return an encoder that has learned nothing, the same in every process."""
+    torch.manual_seed(0)
+    network = build(VisionTransformerRecipe(**OWN.model_dump()), make_dataset())
+    return Encoder(network, OWN.side, (0.5,), (0.5,), "bilinear", grid=2, record={})
+
+
+def train_all(folder: Path, resources: Resources, world: World = ALONE, steps: int = STEPS) -> None:
+    for process, arm in RUNS:
+        here = folder / process / arm
+        encoder = make_encoder() if arm == ALIGNED else None
+        train(make_spec(process, arm), make_dataset(), here, here / "log", {steps}, resources, nothing, world, encoder)
+
+
+def draw(process: str, images: range, world: World = ALONE) -> Samples | None:
+    spec = make_spec(process, "baseline")
+    net = build_net(spec).initialise(0)
+    for name, weight in net.named_parameters():
+        weight.data += 0.05 * torch.randn(weight.shape, generator=generator(0, name, 0))
+    sampler = SamplerSettings(method=SAMPLERS[process], intervals=3)
+    evaluation = EvalSpec(step=0, sampler=sampler, evaluation=EvaluationSettings(samples=64), first_image=0)
+    chosen = Calm(net) if process == "ddpm" else net
+    return sample(chosen, spec, evaluation, images, CPU, nothing, world)
+
+
+class Calm(nn.Module):
+    """A DDPM network that nearly knows the noise: one that knows nothing ends in pixels all black and white."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor, times: tuple[Tensor, ...], y: Tensor, taps: tuple[int, ...] = ()):
+        out, h = self.net(x, times, y, taps)
+        return torch.cat((x + 0.003 * out[:, :1], out[:, 1:]), dim=1), h
+
+
+def nothing(_: int) -> None:
+    pass
+
+
+def member(place: Place, act: Callable[..., None], arguments: tuple[object, ...]) -> None:
+    torch.set_num_threads(1)
+    with joined(place) as world:
+        act(*arguments, world)
+
+
+def start(size: int, folder: Path, act: Callable[..., None], *arguments: object) -> list[BaseProcess]:
+    """Start processes that do the same thing as one world."""
+    folder.mkdir(parents=True, exist_ok=True)
+    meeting = (folder / f"rendezvous-{len(list(folder.glob('rendezvous-*')))}").absolute().as_uri()
+    forkserver = multiprocessing.get_context("forkserver")
+    forkserver.set_forkserver_preload(["harness.engine.train", "harness.engine.sample"])  # torch is imported once
+    places = [Place(rank, size, rank, meeting) for rank in range(size)]
+    processes: list[BaseProcess] = [forkserver.Process(target=member, args=(place, act, arguments)) for place in places]
+    for process in processes:
+        process.start()
+    return processes
+
+
+def end(processes: list[BaseProcess], seconds: float = 300) -> list[int | None]:
+    """Wait for processes and return their exit codes; None for one that hangs, which is killed."""
+    deadline = time.monotonic() + seconds
+    codes = []
+    for process in processes:
+        process.join(max(0, deadline - time.monotonic()))
+        codes.append(process.exitcode)
+        process.kill()
+    return codes
+
+
+def kept(folder: Path) -> dict[str, Tensor]:
+    return load_file(checkpoint.weights_path(folder, STEPS))
+
+
+def log(folder: Path) -> list[dict[str, float]]:
+    return [{k: v for k, v in line.items() if k != "images_per_second"} for line in read_jsonl(folder / "log")]
+
+
+def assert_alike(one: Path, other: Path) -> None:
+    """Weights to 1e-5, and every number of the log."""
+    weights, others = kept(one), kept(other)
+    assert weights.keys() == others.keys()
+    for name, weight in weights.items():
+        torch.testing.assert_close(weight, others[name], rtol=0, atol=1e-5, msg=lambda m, name=name: f"{name}: {m}")
+    assert len(log(one)) == STEPS
+    for line, line2 in zip(log(one), log(other), strict=True):
+        assert line == pytest.approx(line2, rel=1e-5, abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory) -> Path:
+    """Return checkpoints of all runs after two steps of one process.
+
+    In the first step the patch embedding's bias has a gradient that is zero but for its rounding (the head is zero,
+    and distances ignore what all samples share), and Adam makes a whole step of whatever it is.
+    """
+    folder = tmp_path_factory.mktemp("begun")
+    train_all(folder, EVERY_STEP, ALONE, 2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(begun, tmp_path_factory) -> Path:
+    """Return all runs as one process makes them."""
+    folder = tmp_path_factory.mktemp("alone")
+    shutil.copytree(begun, folder, dirs_exist_ok=True)
+    train_all(folder, EVERY_STEP)
+    return folder
+
+
+# The same run, whoever shares it.
+
+
+def test_micro_batches_are_the_same_run(begun, alone, tmp_path):
+    shutil.copytree(begun, tmp_path, dirs_exist_ok=True)
+    train_all(tmp_path, EVERY_STEP.model_copy(update={"micro_batch": 4}))
+    for process, arm in RUNS:
+        assert_alike(alone / process / arm, tmp_path / process / arm)
+
+
+@pytest.mark.slow
+def test_two_processes_are_the_same_run_and_draw_the_same_pixels(begun, alone, tmp_path):
+    whole, micro = tmp_path / "whole", tmp_path / "micro"
+    for folder in (whole, micro):
+        shutil.copytree(begun, folder)
+    assert end(start(2, tmp_path, share_everything, whole, micro)) == [0, 0]
+    for process, arm in RUNS:
+        assert_alike(alone / process / arm, whole / process / arm)
+        assert_alike(alone / process / arm, micro / process / arm)
+    for process in SAMPLERS:
+        for images in (range(30, 94), range(5, 300)):  # two tiles, and an odd number of them
+            drawn = np.load(whole / f"{process}-{len(images)}.npy")
+            np.testing.assert_array_equal(drawn, draw(process, images).images)
+
+
+def share_everything(whole: Path, micro: Path, world: World) -> None:
+    train_all(whole, EVERY_STEP, world)
+    train_all(micro, EVERY_STEP.model_copy(update={"micro_batch": 4}), world)
+    for process in SAMPLERS:
+        for images in (range(30, 94), range(5, 300)):
+            drawn = draw(process, images, world)
+            assert (drawn is None) == (not world.leads)
+            if drawn is not None:
+                assert drawn.nfe == {"flow": 6, "ddpm": 3, "meanflow": 3}[process]
+                np.save(whole / f"{process}-{len(images)}.npy", drawn.images)
+
+
+def test_64_images_are_the_same_however_they_are_cut():
+    for process in SAMPLERS:
+        whole = draw(process, range(64)).images
+        assert len(np.unique(whole)) > 50
+        for cut in (7, 32):
+            parts = [draw(process, range(64)[first : first + cut]).images for first in range(0, 64, cut)]
+            np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+def test_shares_are_the_whole_batch_and_prepared_ahead_they_are_the_same():
+    spec, dataset = make_spec("meanflow", "contrastive"), make_dataset()
+    objective = build_objective(spec)
+
+    def drawn(world: World, micro_batch: int | None, steps: list[int]) -> list[Tensor]:
+        batches = Batches(spec, objective, world, micro_batch)
+        parts = [part for step in steps for part in batches.get(dataset, step)]
+        tensors = [(b.x, b.y, b.draws.t, b.draws.noise, b.draws.dropped, b.draws.noise_plus) for b in parts]
+        return [torch.cat(column) for column in zip(*tensors, strict=True)]
+
+    whole = drawn(ALONE, None, [7])
+    shares = [drawn(World(rank, 2), 4, [7]) for rank in range(2)]
+    assert all(torch.equal(a, torch.cat(b)) for a, b in zip(whole, zip(*shares, strict=True), strict=True))
+    ahead, jumping = drawn(ALONE, None, [5, 6, 7]), drawn(ALONE, None, [5, 9, 6, 2, 7])
+    assert all(
+        torch.equal(a[-16:], b) and torch.equal(c[-16:], b) for a, b, c in zip(ahead, whole, jumping, strict=True)
+    )
+
+
+# Killed.
+
+
+@pytest.mark.slow
+def test_one_killed_process_ends_both_and_the_run_goes_on_bit_for_bit(tmp_path):
+    """kill −9 at random steps of every family, now one of two processes, now both."""
+    whole, killed, chance = tmp_path / "whole", tmp_path / "killed", random.Random(0)
+    assert end(start(2, whole, train_dispersive, whole)) == [0, 0]
+    for process in SAMPLERS:
+        progress = killed / process / "dispersive" / "log"
+        for victims, aim in (((chance.randrange(2),), chance.randrange(1, 12)), ((0, 1), chance.randrange(12, 24))):
+            team = start(2, killed, train_dispersive, killed)
+            while all(member.is_alive() for member in team) and len(read_jsonl(progress)) < aim:
+                time.sleep(0.002)
+            assert all(member.is_alive() for member in team), "the run ended before it could be killed"
+            for rank in victims:
+                team[rank].kill()
+            codes = end(team, seconds=20)
+            assert [codes[rank] for rank in victims] == [-signal.SIGKILL] * len(victims)
+            assert None not in codes
+            assert 0 not in codes
+    assert end(start(2, killed, train_dispersive, killed)) == [0, 0]
+    for process in SAMPLERS:
+        ours, theirs = killed / process / "dispersive", whole / process / "dispersive"
+        weights = kept(theirs)
+        assert all(torch.equal(weight, weights[name]) for name, weight in kept(ours).items())
+        assert log(ours) == log(theirs)
+
+
+@pytest.mark.slow
+def test_two_processes_that_stop_between_two_lines_of_the_log_write_the_same_next_line(tmp_path):
+    """The processes have different samples, hence sums; the checkpoint keeps those of both."""
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    assert end(start(2, whole, train_and_stop, whole, False)) == [0, 0]
+    assert end(start(2, stopped, train_and_stop, stopped, True)) == [0, 0]
+    assert checkpoint.latest_step(stopped) == 6
+    assert end(start(2, stopped, train_and_stop, stopped, False)) == [0, 0]
+    assert all(torch.equal(weight, kept(whole)[name]) for name, weight in kept(stopped).items())
+    assert [line["step"] for line in log(whole)] == [4, 8]
+    assert log(stopped) == log(whole)
+
+
+class Stopped(Exception):
+    pass
+
+
+def train_and_stop(folder: Path, stop: bool, world: World) -> None:
+    """Train with a line at every fourth step, and stop after the sixth, where asked."""
+    attended = []
+
+    def attend(save: Callable[[], None]) -> None:
+        attended.append(save)
+        if stop and len(attended) == 6:
+            save()
+            raise Stopped
+
+    spec, seldom = make_spec("flow", "dispersive"), Resources(log_every=4)
+    with suppress(Stopped):
+        train(spec, make_dataset(), folder, folder / "log", {STEPS}, seldom, nothing, world, attend=attend)
+
+
+def train_dispersive(folder: Path, world: World) -> None:
+    """Train long enough to be killed on the way, with a checkpoint at every step."""
+    for process in SAMPLERS:
+        here = folder / process / "dispersive"
+        keep = {STEPS, 30}
+        train(make_spec(process, "dispersive"), make_dataset(), here, here / "log", keep, CAUTIOUS, nothing, world)
+
+
+# Blocks.
+
+
+@pytest.mark.parametrize("process", ["flow", "ddpm"])
+def test_blocks_computed_again_give_the_same_gradient(process: str):
+    trainees = [
+        Trainee(make_spec(process, "contrastive"), CPU, Resources(checkpoint_blocks=again)) for again in (False, True)
+    ]
+    counts = [0, 0]
+
+    def count(which: int) -> None:
+        counts[which] += 1
+
+    for which, trainee in enumerate(trainees):
+        trainee.net.blocks[0].mlp.register_forward_hook(lambda *_, which=which: count(which))
+        for step in range(3):
+            trainee.step(make_dataset(), step)
+    plain, again = (trainee.state() for trainee in trainees)
+    assert all(torch.equal(plain[name], again[name]) for name in plain)
+    assert counts == [6, 12]  # two views, and each once more on the way back
+
+
+@pytest.mark.slow
+def test_compiled_blocks_give_the_same_gradient_under_the_jvp_too():
+    """One block, because compiling takes a minute; MeanFlow's passes without the JVP are flow matching's."""
+    spec = make_spec("meanflow", "dispersive").model_copy(update={"model": Model(depth=1, width=16, heads=2, patch=4)})
+    plain, compiled = (Trainee(spec, CPU, Resources(compile=compiled)) for compiled in (False, True))
+    for step in range(2):
+        terms, terms2 = plain.step(make_dataset(), step), compiled.step(make_dataset(), step)
+        assert float(terms["loss"]) == pytest.approx(float(terms2["loss"]), abs=1e-5)
+    for weight, weight2 in zip(plain.net.parameters(), compiled.net.parameters(), strict=True):
+        if weight.grad is not None:
+            torch.testing.assert_close(weight.grad, weight2.grad, rtol=1e-4, atol=1e-6)
+    assert compiled.weights().keys() == plain.weights().keys()
+
+
+# Who shares it.
+
+
+def test_processes_meet_in_a_folder_whose_name_has_a_space(tmp_path):
+    (tmp_path / "a folder").mkdir()
+    meeting = meeting_at(tmp_path / "a folder" / "rendezvous")
+    dist.init_process_group("gloo", init_method=meeting, rank=0, world_size=1, timeout=timedelta(seconds=9))
+    dist.destroy_process_group()
+
+
+def test_a_process_knows_its_place(monkeypatch, tmp_path):
+    slurm = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_PROCID": "3", "SLURM_LOCALID": "1",
+             "SLURM_STEP_NUM_TASKS": "4", "SLURM_JOB_NUM_NODES": "2"}  # fmt: skip
+    for name, value in slurm.items():
+        monkeypatch.setenv(name, value)
+    assert (place_from_torchrun(), place_from_submitit()) == (None, None)  # a shell on a node
+    with joined() as world:
+        assert world == ALONE
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    monkeypatch.setenv("SUBMITIT_FOLDER", str(tmp_path / "a folder" / "%j"))
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
+    assert place_from_submitit() == Place(3, 4, 1, f"file://{tmp_path}/a folder/7/rendezvous-7-2")
+    for name, value in {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "2", "MASTER_ADDR": "a"}.items():
+        monkeypatch.setenv(name, value)
+    assert place_from_torchrun() is None
+    monkeypatch.setenv("MASTER_PORT", "1")
+    assert place_from_torchrun() == Place(5, 8, 2, "env://")
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (["resources.processes=3"], "resources.processes: 3 processes cannot share a batch of 32 evenly"),
+        (["resources.gpus=2", "resources.nodes=2"], "4 processes cannot share a batch of 32 evenly in whole groups"),
+        (["resources.gpus=1", "resources.processes=2"], "resources.processes: 2 processes need as many GPUs, not 1"),
+        (["resources.micro_batch=5"], "resources.micro_batch: 5 must divide a process's share of 32 samples"),
+        (["resources.micro_batch=8"], "resources.micro_batch: 8 must divide a process's share of 32 samples and be a"),
+        (["resources.processes=2", "resources.micro_batch=32"], "resources.micro_batch: 32 must divide a process's"),
+        (["resources.checkpoint_blocks=true"], "resources.checkpoint_blocks: "),
+    ],
+)
+def test_what_cannot_be_shared_is_refused_by_the_plan(settings: list[str], told: str):
+    table = "table7a" if "checkpoint" in told else "table2"
+    with pytest.raises(UserError, match=re.escape(told)):
+        load_table(GRIDS / f"{table}.yaml", "smoke", settings)
+
+
+def test_sharing_is_not_hashed_and_slurm_is_asked_for_it():
+    plain = load_table(GRIDS / "table2.yaml", "smoke").runs
+    settings = ["resources.nodes=2", "resources.gpus=1", "resources.cpus=3", "resources.micro_batch=16"]
+    shared = load_table(GRIDS / "table2.yaml", "smoke", settings).runs
+    assert [run.eval_id for run in plain] == [run.eval_id for run in shared]
+    asked = SlurmProfile().parameters(shared[0].resources, "name", 1)
+    assert (asked["nodes"], asked["ntasks_per_node"], asked["gpus_per_node"], asked["cpus_per_task"]) == (2, 1, "1", 3)
+    two = SlurmProfile().parameters(Resources(processes=2, memory_gb=3), "name", 1)
+    assert (two["ntasks_per_node"], two["mem"]) == (2, "6GB")
+    assert "gpus_per_node" not in two
+
+
+# From the command line.
+
+
+@pytest.mark.slow
+def test_worker_and_torchrun_give_the_metrics_of_one_process(tmp_path):
+    shutil.copytree(GRIDS, tmp_path / "grids")
+    harness = ["-m", "harness.cli", "run", "grids/convergence.yaml", "--scale", "smoke", "--study"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *harness]
+    commands = {
+        "one": [sys.executable, *harness, "one"],
+        "team": [sys.executable, *harness, "team", "--set", "resources.processes=2"],
+        "torchrun": [*torchrun, "torchrun"],
+        "again": [*torchrun, "torchrun"],
+        "torn": [*torchrun, "torn", "--set", "regularizer.group=32"],
+    }
+    said = {name: call(tmp_path, command) for name, command in commands.items()}
+    assert said["torchrun"].stdout.count("2/2 trainings") == 1  # one process talks
+    assert "everything is done already" in said["again"].stdout
+    assert "resources.processes: 2 processes cannot share a batch of 32 evenly in whole groups" in said["torn"].stderr
+    assert not (tmp_path / "results" / "torn").exists()
+    found = {study: metrics(tmp_path / "results" / study) for study in ("one", "team", "torchrun")}
+    assert len(found["one"]) == 8
+    for study in ("team", "torchrun"):
+        assert found[study].keys() == found["one"].keys()
+        for name, values in found["one"].items():
+            assert found[study][name] == pytest.approx(values, rel=1e-3, abs=1e-4)
+
+
+def call(folder: Path, command: list[str]) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(GRIDS.parent), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, timeout=300)
+
+
+def metrics(study: Path) -> dict[str, dict[str, float]]:
+    return {path.stem: json.loads(path.read_text())["metrics"] for path in study.glob("*/evals/*.json")}

@@ -1,0 +1,361 @@
+"""Measuring that is stopped goes on with the images that were drawn: none is drawn twice, and none is another."""
+
+import json
+import os
+import pickle
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from submitit import JobEnvironment
+from submitit.core.utils import DelayedSubmission, UncompletedJobError
+from submitit.slurm.slurm import SlurmJobEnvironment
+from support.places import GRIDS
+from test_distributed import end, start
+
+from harness.config.grid import load_table
+from harness.config.settings import Data, EvaluationSettings, Optimizer, SamplerSettings
+from harness.config.spec import EvalSpec, Model, TrainSpec, eval_id
+from harness.engine import sample_cache as kept
+from harness.engine.distributed import ALONE, World
+from harness.engine.sample import Samples, _draw_tile, draw_samples
+from harness.engine.sample_cache import Kept, kept_images
+from harness.files import write_json
+from harness.jobs.failures import class_of
+from harness.jobs.job import Job, jobs_for
+from harness.jobs.preemption import Notice
+from harness.method.guidance import CountedNet
+from harness.networks import checkpoint
+from harness.networks.build import build_net
+from harness.slurm import gain
+from harness.store.store import Store
+
+SPEC = TrainSpec(
+    process="flow", data=Data(name="made up", channels=1, size=8, classes=10, flip=True),
+    model=Model(depth=1, width=16, heads=2, patch=4), regularizer=None,
+    optimizer=Optimizer(learning_rate=0.01), batch=8, label_drop=0.5, ema=0.8, precision="fp32",
+    matmul="highest", seed=3,
+)  # fmt: skip
+HEUN = SamplerSettings(method="heun", intervals=3)  # six evaluations
+EVALUATION = EvalSpec(step=7, sampler=HEUN, evaluation=EvaluationSettings(samples=314), first_image=40)  # tiles 0 to 5
+NAME = eval_id(SPEC, EVALUATION)
+GRID = GRIDS / "convergence.yaml"
+
+
+class Stopped(BaseException):
+    """As SystemExit, which submitit raises when it has queued a job again."""
+
+
+def nothing(_: object) -> None:
+    pass
+
+
+def keep_weights(folder: Path, seed: int = 0) -> None:
+    net = build_net(SPEC).initialise(seed)
+    torch.manual_seed(seed)
+    tensors = {name: t + 0.1 * torch.randn(t.shape) for name, t in net.state_dict().items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint.save_weights(folder, 7, {f"ema.{name}": t for name, t in tensors.items()})
+
+
+def draw(folder: Path, attend: Callable[..., None] = nothing, world: World = ALONE) -> Samples | None:
+    return draw_samples(SPEC, EVALUATION, folder, nothing, world, attend=attend)
+
+
+class Evaluations:
+    """Counts them, and saves and stops before one of them."""
+
+    def __init__(self, last: int | None = None) -> None:
+        self.last, self.count = last, 0
+
+    def __call__(self, save: Callable[[], None]) -> None:
+        if self.count == self.last:
+            save()
+            raise Stopped
+        self.count += 1
+
+
+@contextmanager
+def restored() -> Iterator[None]:
+    """Put back the handlers of all signals that submitit listens to."""
+    numbers = (signal.SIGUSR2, signal.SIGTERM, signal.SIGCONT)
+    before = [signal.getsignal(number) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+@pytest.fixture
+def whole(tmp_path) -> Samples:
+    """Return the images as they are drawn at one go, the weights being in both folders."""
+    keep_weights(tmp_path / "whole")
+    shutil.copytree(tmp_path / "whole", tmp_path / "here")
+    return draw(tmp_path / "whole")
+
+
+@pytest.fixture
+def here(tmp_path) -> Path:
+    return tmp_path / "here"
+
+
+def assert_same(drawn: Samples, whole: Samples) -> None:
+    np.testing.assert_array_equal(drawn.images, whole.images)
+    assert drawn.images.shape == (314, 1, 8, 8)
+    assert len({image.tobytes() for image in drawn.images}) == 314
+    assert (drawn.nfe, drawn.labels.tolist()) == (whole.nfe, whole.labels.tolist()) == (6, whole.labels.tolist())
+
+
+def stop_at(folder: Path, evaluation: int) -> int:
+    """Draw until before an evaluation, and return how many images are kept then."""
+    with pytest.raises(Stopped):
+        draw(folder, Evaluations(evaluation))
+    (count,) = kept_images(folder).values()
+    return count
+
+
+def test_what_is_stopped_again_and_again_draws_the_same_and_no_tile_twice(whole, here):
+    assert [stop_at(here, evaluation) for evaluation in (3, 8, 5, 17)] == [0, 64, 64, 192]  # within tiles 0, 1, 1 and 3
+    rest = Evaluations()
+    with pytest.raises(Stopped):
+        draw(here, Evaluations(18))  # when all are there
+    assert_same(draw(here, rest), whole)
+    assert rest.count == 1  # the one after the last
+
+
+@pytest.mark.slow
+def test_another_number_of_processes_goes_on(whole, here):
+    assert 0 not in end(start(2, here, hear_a_signal, here))
+    assert kept_images(here) == {f"samples-{NAME}.json": 128}
+    assert stop_at(here, 7) == 192
+    assert end(start(2, here, draw_rest, here)) == [0, 0]  # of the last round one draws what is not wanted
+    assert (here / f"samples-{NAME}.bin").stat().st_size == 6 * 64 * 64
+    assert np.load(here / "rest.npy").tobytes() == whole.images.tobytes()
+
+
+def hear_a_signal(folder: Path, world: World) -> None:
+    """Draw; in the second round of two tiles a signal comes to one process."""
+    os.environ["SUBMITIT_EXECUTOR"] = "slurm"
+    evaluations = 0
+
+    def stop(*_: object) -> None:
+        raise Stopped
+
+    signal.signal(signal.SIGUSR2, stop)
+    signal.signal(signal.SIGTERM, stop)
+
+    def attend(save: Callable[[], None]) -> None:
+        nonlocal evaluations
+        evaluations += 1
+        if evaluations == 9 and not world.leads:
+            os.kill(os.getpid(), signal.SIGUSR2)
+        notice.attend(save)
+
+    with Notice(world) as notice:
+        draw(folder, attend, world)
+
+
+def draw_rest(folder: Path, world: World) -> None:
+    drawn = draw(folder, world=world)
+    if world.leads:
+        assert drawn is not None
+        assert drawn.nfe == 6
+        np.save(folder / "rest.npy", drawn.images)
+
+
+def test_a_signal_keeps_what_is_drawn_and_is_then_handed_on(whole, here, monkeypatch):
+    heard: list[dict[str, int]] = []
+
+    def hear(*_: object) -> None:
+        heard.append(kept_images(here))
+        raise Stopped
+
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    evaluations = 0
+
+    def attend(save: Callable[[], None]) -> None:
+        nonlocal evaluations
+        evaluations += 1
+        if evaluations == 16:
+            os.kill(os.getpid(), signal.SIGUSR2)
+        notice.attend(save)
+
+    with restored():
+        signal.signal(signal.SIGUSR2, hear)
+        signal.signal(signal.SIGTERM, hear)
+        with pytest.raises(Stopped), Notice(ALONE) as notice:
+            draw(here, attend)
+        assert signal.getsignal(signal.SIGUSR2) is hear
+    assert heard == [{f"samples-{NAME}.json": 128}]
+    assert evaluations == 16
+    assert_same(draw(here), whole)
+
+
+def test_what_took_long_is_kept_without_a_signal_and_its_time_is_counted(whole, here, monkeypatch):
+    assert not kept_images(here.with_name("whole"))  # that was drawn in no time
+
+    def kill(_: Callable[[], None]) -> None:
+        if sum(kept_images(here).values()) == 128:
+            raise Stopped
+
+    monkeypatch.setattr(kept, "SECONDS", 0.0)
+    with pytest.raises(Stopped):
+        draw(here, kill)
+    said = json.loads((here / f"samples-{NAME}.json").read_text())
+    drawn = draw(here)
+    assert drawn.earlier == said["seconds"] > 0
+    assert_same(drawn, whole)
+
+
+def cut_off(here: Path, pixels: Path, record: Path) -> None:
+    os.truncate(pixels, 128 * 64 - 1)
+
+
+def flip(here: Path, pixels: Path, record: Path) -> None:
+    with pixels.open("r+b") as file:
+        file.seek(70 * 64)
+        byte = file.read(1)[0]
+        file.seek(70 * 64)
+        file.write(bytes([byte ^ 1]))
+
+
+def tear(here: Path, pixels: Path, record: Path) -> None:
+    record.write_text(record.read_text()[:30])
+
+
+def misspell(here: Path, pixels: Path, record: Path) -> None:
+    record.write_text(record.read_text().replace("checksum", "sum"))
+
+
+def lose(here: Path, pixels: Path, record: Path) -> None:
+    pixels.unlink()
+
+
+def make_weights_anew(here: Path, pixels: Path, record: Path) -> None:
+    keep_weights(here, seed=1)
+
+
+@pytest.mark.parametrize("damage", [cut_off, flip, tear, misspell, lose, make_weights_anew])
+def test_what_is_damaged_or_of_other_weights_is_drawn_anew(whole, here, damage):
+    assert stop_at(here, 14) == 128
+    damage(here, here / f"samples-{NAME}.bin", here / f"samples-{NAME}.json")
+    evaluations = Evaluations()
+    drawn = draw(here, evaluations)
+    assert evaluations.count == 6 * 6 + 1
+    same = (drawn.images == whole.images).all()
+    assert same == (damage is not make_weights_anew)
+
+
+def test_a_full_disk_is_told_as_such(here, whole):
+    drawn = Kept(here, NAME, checkpoint.weights_path(here, 7))
+    assert drawn.begin() == 0
+    with Path("/dev/full").open("wb") as drawn.file, pytest.raises(OSError, match="No space left") as full:  # noqa: PT012
+        drawn.add([np.ones((64, 3, 64, 64), np.uint8)], 6)
+        drawn.save()
+    assert class_of(full.value) == "disk full"
+    assert not kept_images(here)
+
+
+# The job around it.
+
+
+@pytest.fixture
+def job(tmp_path) -> Job:
+    runs = load_table(GRID, "smoke", ["seeds=[0]"]).runs
+    return jobs_for(runs[:1], Store(tmp_path / "results", tmp_path / "scratch", "study"), tmp_path / "data")[0]
+
+
+@pytest.mark.slow
+def test_a_job_that_fails_in_measuring_measures_what_it_had_drawn(job, tmp_path, monkeypatch, scratch):
+    whole = replace(job, store=Store(tmp_path / "whole", tmp_path / "whole-scratch", "study"))
+    assert whole().state == "done"
+    monkeypatch.setattr(kept, "SECONDS", 0.0)
+    with monkeypatch.context() as broken:
+        broken.setattr(import_module("harness.jobs.measuring"), "measure_samples", fail)
+        assert job().state == "failed"
+    assert len(kept_images(job.store.scratch_folder(job.train_id))) == 1
+    monkeypatch.setattr(import_module("harness.engine.sample"), "_draw_tile", fail)
+    assert job().state == "done"
+    assert not list(job.store.scratch.rglob("samples-*"))
+    for path in whole.store.root.rglob("evals/*"):
+        ours = job.store.root / path.relative_to(whole.store.root)
+        if path.suffix == ".json":
+            assert {**json.loads(ours.read_text()), "seconds": 0} == {**json.loads(path.read_text()), "seconds": 0}
+        else:
+            assert ours.read_bytes() == path.read_bytes()
+
+
+def fail(*_: object) -> None:
+    raise KeyError("nothing")
+
+
+def signalled(when: int, counted: CountedNet, train: TrainSpec, spec: EvalSpec, tile: int, device: torch.device):
+    if tile == when:
+        os.kill(os.getpid(), signal.SIGUSR2)
+    return _draw_tile(counted, train, spec, tile, device)
+
+
+@pytest.mark.slow
+def test_submitit_queues_a_job_that_has_drawn_more_and_ends_one_that_has_not(job, tmp_path, monkeypatch, scratch):
+    """Only SLURM is left out: submitit's own handler hears a signal that comes while the job draws."""
+    first = job.evaluations[0]
+    evaluation = first.model_copy(update={"evaluation": first.evaluation.model_copy(update={"samples": 250})})
+    queued: list[int] = []
+    monkeypatch.setattr(SlurmJobEnvironment, "_requeue", lambda _, countdown: queued.append(countdown))
+    for name, value in (("SUBMITIT_EXECUTOR", "slurm"), ("SUBMITIT_FOLDER", str(tmp_path)), ("SLURM_JOB_ID", "7")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(gain, "BEGAN", gain.BEGAN - 3600 * job.resources.hours)
+    delayed, paths = DelayedSubmission(replace(job, evaluations=(evaluation,))), JobEnvironment().paths
+    delayed.set_timeout(60, 9)
+    for tile, ends, images in ((2, True, 128), (2, False, 128), (3, True, 192)):
+        monkeypatch.setattr(import_module("harness.engine.sample"), "_draw_tile", partial(signalled, tile))
+        with restored():
+            JobEnvironment()._handle_signals(paths, delayed)
+            if ends:
+                with pytest.raises(SystemExit):
+                    delayed.function()
+            else:
+                assert delayed.function().state == "failed"
+                error = json.loads((job.store.run_folder(job.train_id) / "error.json").read_text())
+                assert error["class"] == "time limit"
+                assert "nothing was gained" in error["message"]
+        assert list(kept_images(job.store.scratch_folder(job.train_id)).values()) == [images]
+        delayed = DelayedSubmission.load(paths.submitted_pickle)
+    assert queued == [9, 9]
+
+
+def test_a_job_that_gains_nothing_in_its_hours_is_not_queued_again(job, monkeypatch):
+    scratch = job.store.scratch_folder(job.train_id)
+    scratch.mkdir(parents=True)
+    long_ago, just_now = time.monotonic() - 3600 * job.resources.hours, time.monotonic()
+    monkeypatch.setattr(gain, "BEGAN", long_ago)
+    del job.__dict__["reached"]  # as in a pickle of before there was one
+    again = pickle.loads(pickle.dumps(job)).checkpoint().function
+    assert (again.train, again.evaluations, again.reached) == (job.train, job.evaluations, frozenset())
+    (scratch / "samples-0.json").write_text('{"images": 0}')
+    with pytest.raises(UncompletedJobError, match="nothing was gained") as ended:
+        again.checkpoint()
+    assert class_of(ended.value) == "time limit"
+    monkeypatch.setattr(gain, "BEGAN", just_now)
+    assert again.checkpoint().function == again  # it was preempted before it could gain anything
+    monkeypatch.setattr(gain, "BEGAN", long_ago)
+    for gained in (
+        lambda: (scratch / "state-00000005.safetensors").touch(),
+        lambda: (scratch / "samples-0.json").write_text('{"images": 64}'),
+        lambda: (scratch / "samples-0.json").write_text('{"images": 128}'),
+        lambda: write_json(job.store.eval_path(job.train_id, "0" * 12), {}),
+    ):
+        gained()
+        again = again.checkpoint().function
+        with pytest.raises(UncompletedJobError):
+            again.checkpoint()

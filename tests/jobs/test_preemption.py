@@ -1,0 +1,111 @@
+"""A cluster's signals: a checkpoint between two steps, after which nothing can be told from never having stopped."""
+
+import os
+import signal
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.config.settings import Data, Optimizer, Resources
+from harness.config.spec import Model, TrainSpec
+from harness.data.datasets import ImageDataset
+from harness.engine.distributed import ALONE, World
+from harness.engine.train import train
+from harness.files import read_jsonl
+from harness.jobs.preemption import Notice
+from harness.networks import checkpoint
+
+SPEC = TrainSpec(
+    process="flow", data=Data(name="made up", channels=1, size=8, classes=10, flip=True),
+    model=Model(depth=2, width=16, heads=2, patch=4), regularizer=None,
+    optimizer=Optimizer(learning_rate=0.01), batch=8, label_drop=0.5, ema=0.8, precision="fp32",
+    matmul="highest", seed=3,
+)  # fmt: skip
+SELDOM = Resources(log_every=4, checkpoint_minutes=1e9)
+
+
+@pytest.fixture
+def heard(monkeypatch):
+    """Signals' handlers as submitit leaves them, and what they heard."""
+    numbers: list[int] = []
+    before = {n: signal.signal(n, lambda number, _: numbers.append(number)) for n in (signal.SIGUSR2, signal.SIGTERM)}
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    yield numbers
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def run(folder: Path, attend) -> list[dict[str, float]]:
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (32, 1, 8, 8), dtype=np.uint8)
+    dataset = ImageDataset("made up", "train", generator.integers(0, 10, 32), 10, "", images, flip=True)
+    train(SPEC, dataset, folder, folder / "log", {10}, SELDOM, lambda _: None, attend=attend)
+    return [line | {"images_per_second": 0} for line in read_jsonl(folder / "log")]
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_training_that_is_told_to_end_goes_on_with_the_same_weights_and_the_same_log(tmp_path):
+    attended = []
+
+    def stop(save) -> None:
+        attended.append(save)
+        if len(attended) == 6:  # between the lines of steps 4 and 8
+            save()
+            raise Killed
+
+    whole = run(tmp_path / "whole", lambda save: None)
+    with pytest.raises(Killed):
+        run(tmp_path / "stopped", stop)
+    assert checkpoint.latest_step(tmp_path / "stopped") == 6
+    assert run(tmp_path / "stopped", lambda save: None) == whole
+    ours, theirs = (checkpoint.load_state(tmp_path / name) for name in ("stopped", "whole"))
+    assert ours.keys() == theirs.keys()
+    assert all(ours[name].equal(theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGTERM])
+def test_a_signal_is_handed_on_when_the_checkpoint_is_written(heard, number):
+    written: list[int] = []
+    with Notice(ALONE) as notice:
+        notice.attend(partial(written.append, 0))
+        os.kill(os.getpid(), number)
+        assert (written, heard) == ([], [])
+        notice.attend(partial(written.append, 1))
+        notice.attend(partial(written.append, 2))
+        assert (written, heard) == ([1], [number])
+        os.kill(os.getpid(), number)
+    assert heard == [number, number]  # after the last step there is nothing to write
+    os.kill(os.getpid(), number)
+    assert len(heard) == 3
+
+
+def test_the_word_that_ends_the_job_is_not_forgotten_for_another(heard):
+    with Notice(ALONE) as notice:
+        os.kill(os.getpid(), signal.SIGUSR2)
+        os.kill(os.getpid(), signal.SIGTERM)
+        notice.attend(lambda: None)
+    assert heard == [signal.SIGUSR2]
+
+
+def test_a_signal_to_another_process_saves_here_too(heard):
+    class Other(World):
+        def any(self, here: bool) -> bool:
+            return True
+
+    saved: list[int] = []
+    with Notice(Other(0, 2)) as notice:
+        notice.attend(partial(saved.append, 1))
+    assert (saved, heard) == ([1], [])
+
+
+def test_only_a_job_of_slurms_listens(heard, monkeypatch):
+    os.kill(os.getpid(), signal.SIGUSR2)
+    monkeypatch.delenv("SUBMITIT_EXECUTOR")
+    with Notice(ALONE):
+        os.kill(os.getpid(), signal.SIGUSR2)
+        assert len(heard) == 2

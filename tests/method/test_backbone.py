@@ -1,0 +1,138 @@
+"""The transformer against the public SiT implementation: weights by name, outputs, block outputs, guidance."""
+
+import itertools
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from support.places import GOLDEN as GOLDEN_FOLDER
+
+from harness.method.backbone import DiT
+from harness.method.guidance import CountedNet, guided
+
+GOLDEN = load_file(GOLDEN_FOLDER / "disp_given.safetensors")
+NULL = 10
+
+
+def build(learn_sigma=False):
+    return DiT(8, 2, 4, 48, 3, 3, num_classes=10, learn_sigma=learn_sigma)
+
+
+def given(head):
+    net = build(learn_sigma=head == "sit_ls")
+    weights = f"{head}.weights/"
+    state = {k.removeprefix(weights): v for k, v in GOLDEN.items() if k.startswith(weights)}
+    net.load_state_dict(state, strict=True)
+    return net.eval()
+
+
+@pytest.mark.parametrize("head", ["sit", "sit_ls"])
+@torch.no_grad()
+def test_outputs_and_blocks_of_the_public_code(head):
+    x, t, y = (GOLDEN[f"{head}.{name}"] for name in "xty")
+    out, h = given(head)(x, (t,), y, taps=(1, 2, 3))
+    assert out.shape[1] == (8 if head == "sit_ls" else 4)
+    torch.testing.assert_close(out[:, :4], GOLDEN[f"{head}.out"], rtol=1e-5, atol=1e-5)
+    for number, tapped in enumerate(h, start=1):
+        torch.testing.assert_close(tapped, GOLDEN[f"{head}.block{number}"], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("head", ["sit", "sit_ls"])
+@torch.no_grad()
+def test_three_channel_guidance_of_the_public_code(head):
+    """The public function takes the doubled batch, labels and null labels, and returns both halves."""
+    x, t, y, expected = (GOLDEN[f"{head}.{name}"] for name in ("cfg_x", "cfg_t", "cfg_y", "cfg3_out_scale1.7"))
+    assert (y[3:] == NULL).all()
+    net = guided(given(head), 1.7, "three", NULL)
+    out, h = net(x[:3], (t[:3],), y[:3], (2,))
+    torch.testing.assert_close(out[:, :4], expected[:3], rtol=1e-5, atol=1e-5)
+    _, plain = given(head)(x[:3], (t[:3],), y[:3], (2,))
+    torch.testing.assert_close(h[0], plain[0], rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_guidance_extrapolates_the_channels_it_names_and_no_others():
+    net = given("sit_ls")
+    x, t, y = (GOLDEN[f"sit_ls.{name}"] for name in "xty")
+    conditional, null = net(x, (t,), y)[0], net(x, (t,), torch.full_like(y, NULL))[0]
+    for channels, k in (("three", 3), ("all", 4)):
+        out, _ = guided(net, 2.5, channels, NULL)(x, (t,), y)
+        torch.testing.assert_close(out[:, :k], (2.5 * conditional - 1.5 * null)[:, :k], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(out[:, k:], conditional[:, k:], rtol=1e-5, atol=1e-5)
+    assert guided(net, 1, "three", NULL) is net
+    with pytest.raises(AssertionError, match="three-channel"):
+        guided(net, 2, "three", NULL)(x[:, :1], (t,), y)
+
+
+def test_evaluations_are_counted_where_they_happen():
+    counted = CountedNet(lambda x, times, y, taps=(): (x, []))
+    x, t, y = torch.zeros(3, 4, 2, 2), torch.zeros(3), torch.zeros(3, dtype=torch.long)
+    counted(x, (t,), y)
+    assert counted.images == 3
+    guided(counted, 1.5, "all", NULL)(x, (t,), y)
+    assert counted.images == 3 + 6
+    guided(counted, 1, "all", NULL)(x, (t,), y)
+    assert counted.images == 3 + 6 + 3
+
+
+@torch.no_grad()
+def test_features_are_the_taps_of_forward_in_the_order_asked():
+    net = given("sit")
+    x, t, y = (GOLDEN[f"sit.{name}"] for name in "xty")
+    for taps in itertools.permutations((1, 2)):
+        for number, a, b in zip(taps, net(x, (t,), y, taps)[1], net.features(x, (t,), y, taps), strict=True):
+            assert torch.equal(a, b)
+            torch.testing.assert_close(a, GOLDEN[f"sit.block{number}"], rtol=1e-5, atol=1e-5)
+    reached = []
+    net.blocks[2].register_forward_hook(lambda *_: reached.append(2))
+    net.features(x, (t,), y, (2,))
+    assert not reached  # nothing beyond the last tap is computed
+    assert net(x, (t,), y)[1] == []
+    for impossible in (0, 4):
+        with pytest.raises(AssertionError):
+            net(x, (t,), y, (impossible,))
+
+
+def test_initial_weights_are_a_function_of_the_seed_alone():
+    a = build().initialise(3).state_dict()
+    torch.manual_seed(99)
+    torch.randn(7)
+    net = build()
+    drawn_by_construction = torch.get_rng_state()
+    b = net.initialise(3).state_dict()
+    assert torch.equal(torch.get_rng_state(), drawn_by_construction)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    c = net.initialise(4).state_dict()
+    assert not torch.equal(a["blocks.0.attn.qkv.weight"], c["blocks.0.attn.qkv.weight"])
+
+
+def test_initialisation_is_the_public_one():
+    net = DiT(8, 2, 4, 256, 2, 4, num_classes=1000).initialise(0)
+    state = net.state_dict()
+    assert all(not state[name].any() for name in state if name.endswith("bias") or "adaLN" in name)
+    assert not state["final_layer.linear.weight"].any()
+    for name in ("t_embedder.mlp.0.weight", "t_embedder.mlp.2.weight", "y_embedder.embedding_table.weight"):
+        assert state[name].std().item() == pytest.approx(0.02, rel=0.02)
+    for name in ("blocks.1.attn.qkv.weight", "blocks.0.mlp.fc2.weight", "x_embedder.proj.weight"):
+        weight = state[name].flatten(1)
+        bound = (6 / sum(weight.shape)) ** 0.5  # xavier: uniform on ±√(6/(fan in + fan out))
+        assert 0.97 * bound < weight.abs().max() <= bound
+        assert weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.02)
+    x, t, y = torch.randn(2, 4, 8, 8), torch.rand(2), torch.tensor([0, 1000])
+    out, (first, last) = net(x, (t,), y, (1, 2))
+    assert not out.any()  # adaLN-zero: every block is the identity, the head says nothing
+    assert torch.equal(first, last)
+
+
+def test_positions_are_the_checkpoints_and_are_not_trained():
+    net = build().initialise(0)
+    torch.testing.assert_close(net.pos_embed.data, GOLDEN["sit.weights/pos_embed"], rtol=0, atol=1e-6)
+    assert not net.pos_embed.requires_grad
+    assert all(p.requires_grad for name, p in net.named_parameters() if name != "pos_embed")
+
+
+def test_one_grey_channel_and_larger_patches():
+    net = DiT(12, 4, 1, 32, 1, 2, num_classes=3).initialise(0)
+    torch.nn.init.normal_(net.final_layer.linear.weight)
+    x = torch.randn(2, 1, 12, 12)
+    assert net(x, (torch.rand(2),), torch.tensor([0, 3]))[0].shape == x.shape

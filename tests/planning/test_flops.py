@@ -1,0 +1,200 @@
+"""The closed formulas of `launch.flops` against PyTorch's FlopCounterMode, on the meta device where they can be."""
+
+from itertools import product
+
+import pytest
+import timm
+import torch
+from support.places import GRIDS
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from harness.config.grid import load_scale, model_specs
+from harness.config.settings import EvaluationSettings, MeanFlowSettings, OwnEncoder, SamplerSettings, ShortcutSettings
+from harness.config.spec import Alignment, Consistency, EvalSpec, Regularizer
+from harness.engine.sample import draw_samples
+from harness.engine.train import Trainee
+from harness.method.meanflow import velocity_and_derivative
+from harness.method.objective import Draws, draw
+from harness.networks.build import build_net, build_objective
+from harness.networks.checkpoint import save_state, save_weights, weights_path
+from harness.planning import flops
+from harness.planning.cost import checkpoint_bytes
+
+SCALES = GRIDS / "scales"
+PAPER = model_specs(load_scale("imagenet256", SCALES), ["SiT", "DiT", "MF"])
+TINY = model_specs(load_scale("smoke", SCALES), ["SiT", "DiT", "MF", "Shortcut", "IMM"])
+LOSSES = {"infonce-l2": {"tau": 0.5}, "infonce-cosine": {"tau": 0.5}, "hinge": {"epsilon": 1.0},
+          "covariance": {"normalization": "standardized"}}  # fmt: skip
+
+
+def counted(call):
+    """Operations of a call; attention as the meta device has it, whose gradient computes nothing again."""
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        call()
+    return counter.get_total_flops()
+
+
+def regularizer(loss="infonce-l2", kind="dispersive", blocks=(3,), group=16):
+    further = {"noise": "independent"} if kind == "contrastive" else {}
+    if (kind, loss) == ("contrastive", "covariance"):
+        further["offdiagonal"] = 1.0
+    return Regularizer(kind=kind, loss=loss, blocks=blocks, group=group, **{"lambda": 0.5}, **LOSSES[loss], **further)
+
+
+def pass_on_meta(spec, n=2):
+    """Operations per image of a forward pass, and with its backward pass; and the network."""
+    with torch.device("meta"):
+        net = build_net(spec)
+        x, y = torch.empty(n, spec.data.channels, spec.data.size, spec.data.size), torch.empty(n, dtype=torch.long)
+        times = (torch.empty(n),) * net.num_times
+    with torch.no_grad():
+        forward = counted(lambda: net(x, times, y))
+    return forward / n, counted(lambda: net(x, times, y)[0].sum().backward()) / n, net
+
+
+@pytest.mark.parametrize("model", ["DiT-B/4", "MF-S/8"])
+def test_a_pass_of_the_papers_networks(model):
+    forward, both, net = pass_on_meta(PAPER[model])
+    assert (flops.network(PAPER[model]).forward, flops.network(PAPER[model]).trained) == (forward, both)
+    assert flops.parameters(PAPER[model]) == sum(p.numel() for p in net.parameters() if p.requires_grad)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", PAPER)
+def test_a_pass_of_every_size_patch_and_family(model):
+    test_a_pass_of_the_papers_networks(model)
+
+
+@pytest.mark.parametrize("spec", [TINY["MF-XL/2"], pytest.param(PAPER["MF-B/4"], marks=pytest.mark.slow)])
+def test_a_jacobian_vector_product_on_meta(spec):
+    with torch.device("meta"):
+        net, t, y = build_net(spec), torch.empty(2, 2), torch.empty(2, dtype=torch.long)
+        z = torch.empty(2, spec.data.channels, spec.data.size, spec.data.size)
+    one = flops.network(spec)
+    assert counted(lambda: velocity_and_derivative(net, z, t, y, z)) / 2 == one.forward + one.tangent
+    both = counted(lambda: velocity_and_derivative(net, z, t, y, z)[0].sum().backward())
+    assert both / 2 == one.trained + one.tangent
+
+
+def step(spec, draws=None, features=None):
+    """Operations per image of a whole training step on the CPU, forward and backward."""
+    objective = build_objective(spec, features.shape[-1] if features is not None else None)
+    if spec.process == "shortcut":
+        objective.process = objective.process.with_average(objective.net)
+    n, shape = spec.batch, (spec.batch, spec.data.channels, spec.data.size, spec.data.size)
+    draws = draws or draw(objective.process, objective.regularizer, shape, 0.0, 0, 0)
+    x, y = torch.zeros(shape), torch.arange(n) % spec.data.classes
+    return counted(lambda: objective(x, y, draws, features)["loss"].backward()) / n
+
+
+VARIANTS = {
+    "SiT": {}, "DiT": {}, "IMM": {}, "MF": {}, "Shortcut": {},
+    "MF, guided": {"meanflow": MeanFlowSettings(omega=1.0, kappa=0.5)},
+    "iCT": {"process": "consistency", "consistency": Consistency(steps=100, finest=20)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_training_step_of_every_family(name):
+    family = name.partition(",")[0].replace("iCT", "SiT")
+    change = {"regularizer": regularizer(), "shortcut": ShortcutSettings() if family == "Shortcut" else None}
+    spec = TINY[f"{family}-B/2"].model_copy(update=change | VARIANTS[name])
+    assert flops.training(spec) == step(spec)
+
+
+def test_guided_shortcut_targets_cost_what_is_expected_of_them():
+    """28 samples: 21 learn from data, 7 from two half steps, one for each size, of which the smallest are guided."""
+    spec = TINY["Shortcut-B/2"].model_copy(
+        update={"shortcut": ShortcutSettings(guidance=1.5), "batch": 28, "regularizer": None}
+    )
+    k = torch.cat([torch.arange(7), torch.full((21,), 7)]).float()
+    shape = (28, spec.data.channels, spec.data.size, spec.data.size)
+    draws = Draws(torch.stack([torch.zeros(28), k], 1), torch.zeros(shape), torch.zeros(28, dtype=torch.bool))
+    assert flops.training(spec) == pytest.approx(step(spec, draws), rel=1e-12)
+
+
+@pytest.mark.parametrize(("loss", "kind"), product(LOSSES, ["dispersive", "contrastive"]))
+def test_a_training_step_with_every_regulariser(loss, kind):
+    spec = TINY["SiT-S/4"].model_copy(update={"regularizer": regularizer(loss, kind, (1, 3))})
+    assert flops.training(spec) == step(spec)
+
+
+@pytest.mark.parametrize("group", [128, 129])
+def test_large_groups_are_multiplied_by_three_quarters(group):
+    spec = TINY["SiT-S/4"].model_copy(update={"regularizer": regularizer(group=group), "batch": group})
+    assert flops.training(spec) == pytest.approx(step(spec), rel=1e-12)
+
+
+def encoder_pass(name, side, channels, **options):
+    with torch.device("meta"):
+        network = timm.create_model(name, num_classes=0, dynamic_img_size=True, **options)
+        images = torch.empty(1, channels, side, side)
+    take = {"indices": 1, "norm": True, "output_fmt": "NCHW", "intermediates_only": True}
+    with torch.no_grad():
+        return counted(lambda: network.forward_intermediates(images, **take))
+
+
+@pytest.mark.parametrize("name", flops.ENCODERS)
+def test_the_encoders_shapes_are_timms(name):
+    shape = flops.ENCODERS[name]
+    assert shape.forward(3) == encoder_pass(name, shape.side, 3)
+
+
+def test_an_alignment_is_its_projector_and_its_encoder():
+    own = OwnEncoder(side=16, patch=4, steps=20, batch=64, shift=0.1, mirror=False)
+    said = Alignment(loss="cosine", coefficient=0.5, block=2, hidden=32, encoder="own-vit", own=own)
+    spec = TINY["SiT-B/2"].model_copy(update={"alignment": said})
+    features = torch.zeros(spec.batch, flops.tokens(spec), 64)
+    without = {"class_token": False, "global_pool": "avg", "fc_norm": False, "patch_size": 4}
+    frozen = encoder_pass("test_vit", 16, 1, img_size=16, in_chans=1, **without)
+    assert flops.training(spec) == step(spec, features=features) + frozen
+    strange = said.model_copy(update={"own": None, "encoder": "vit_giant_patch14_reg4_dinov2.lvd142m"})
+    assert flops.encoder(strange) is None
+
+
+@pytest.mark.parametrize(
+    ("model", "sampler"),
+    [("SiT-S/4", {"method": "euler"}), ("SiT-S/4", {"method": "heun", "guidance": 1.5}),
+     ("SiT-S/4", {"method": "euler-maruyama"}), ("DiT-S/4", {"method": "ddim", "guidance": 2.0}),
+     ("MF-S/4", {"method": "average-velocity"})],
+)  # fmt: skip
+def test_evaluations_and_bytes_are_those_that_a_job_counts(tmp_path, model, sampler):
+    spec = TINY[model]
+    trainee = Trainee(spec, torch.device("cpu"))
+    save_weights(tmp_path, 0, trainee.weights())
+    said = SamplerSettings(intervals=4, guidance_channels="all", **sampler)
+    measured = EvaluationSettings(samples=64, labels="balanced", features="classifier", reference="train")
+    evaluation = EvalSpec(step=0, sampler=said, evaluation=measured, first_image=0)
+    samples = None
+
+    def call():
+        nonlocal samples
+        samples = draw_samples(spec, evaluation, tmp_path, lambda n: None)
+
+    total, nfe = counted(call), flops.evaluations(spec.process, said)
+    assert samples.nfe == nfe
+    assert total == flops.network(spec).forward * nfe * 64
+    for parameter in trainee.net.parameters():
+        parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
+    trainee.optimizer.step()
+    save_state(tmp_path, 1, trainee.state())
+    stored = sum(path.stat().st_size for path in tmp_path.glob("*.safetensors"))
+    headers = 200 * 4 * len(list(trainee.net.state_dict()))
+    assert 0 <= stored - checkpoint_bytes(spec, [0]) < headers
+    assert weights_path(tmp_path, 0).is_file()
+
+
+@pytest.mark.slow
+def test_measuring_is_the_decoders_and_inceptions():
+    diffusers, torchvision = pytest.importorskip("diffusers"), pytest.importorskip("torchvision")
+    levels = {"block_out_channels": [128, 256, 512, 512], "layers_per_block": 2}
+    kinds = {"down_block_types": ["DownEncoderBlock2D"] * 4, "up_block_types": ["UpDecoderBlock2D"] * 4}
+    with torch.device("meta"):
+        vae = diffusers.AutoencoderKL(latent_channels=4, **levels, **kinds)
+        inception = torchvision.models.inception_v3(aux_logits=False, init_weights=False).eval()
+        z, image = torch.empty(1, 4, 32, 32), torch.empty(1, 3, 299, 299)
+    with torch.no_grad():
+        decoded = counted(lambda: vae.decode(z))
+        assert flops.measuring(PAPER["SiT-B/2"], "classifier") == decoded
+        assert pytest.approx(counted(lambda: inception(image)), rel=0.01) == flops.INCEPTION

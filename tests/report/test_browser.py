@@ -1,0 +1,243 @@
+"""The report in a real browser: no error on its console, and no request that leaves the file."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import synthetic_study as synthetic
+
+from harness.report.rendering.page import make_report
+
+pytestmark = pytest.mark.integration
+ENTER = "\ue007"
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study with every table, and one run of each kind of gap."""
+    folder = tmp_path_factory.mktemp("study")
+    store = synthetic.new_store(folder)
+    tables = [synthetic.table_of(name) for name in ("table2", "table3", "table4", "convergence")]
+    synthetic.full_study(store, tables)
+    runs = [run for loss in ("Hinge", "Covariance") for run in synthetic.cell_of(tables[0], loss, "dispersive").runs]
+    for run in runs:
+        store.eval_path(run.train_id, run.eval_id).unlink()
+    synthetic.write_error(store, runs[0], "error", "<img src=https://example.org/x.png onerror=alert(1)>")
+    synthetic.write_error(store, runs[1], "diverged", "the loss was nan")
+    synthetic.write_heartbeat(store, runs[2])
+    return make_report(store, tables, folder / "reports" / store.study)
+
+
+def open_page(browser: Any, page: Path, width: int = 1100, scheme: str = "light") -> tuple[list[str], list[str]]:
+    """Open the page; return the addresses it asked for and what stands on its console."""
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    for log in ("browser", "performance"):
+        browser.get_log(log)
+    browser.get(page.as_uri())
+    browser.execute_script("window.scrollTo(0, document.body.scrollHeight)")
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+    return asked, [entry["message"] for entry in browser.get_log("browser")]
+
+
+def test_the_page_opens_from_disk_without_an_error_or_a_request(browser: Any, page: Path) -> None:
+    asked, console = open_page(browser, page)
+    assert asked[0] == page.as_uri()
+    assert [url for url in asked[1:] if not url.startswith("data:")] == []
+    assert console == []
+    assert browser.title == "Dispersive Loss: study synthetic"
+
+
+def test_the_watch_for_requests_and_errors_sees_them(browser: Any, page: Path) -> None:
+    """The same page with an outside picture and a broken script: the test above must be able to fail."""
+    spoilt = page.with_name("spoilt.html")
+    html = page.read_text(encoding="utf-8")
+    policy = html[html.index("<meta http-equiv") : html.index("<link rel")]
+    outside = '<img src="http://127.0.0.1:9/x.png" alt=""><script>undefinedFunction()</script></main>'
+    spoilt.write_text(html.replace(policy, "").replace("</main>", outside), encoding="utf-8")
+    asked, console = open_page(browser, spoilt)
+    assert "http://127.0.0.1:9/x.png" in asked
+    assert any("undefinedFunction" in line for line in console)
+    spoilt.write_text(html.replace("</main>", outside), encoding="utf-8")
+    _, console = open_page(browser, spoilt)
+    assert any("Content Security Policy" in line for line in console)
+
+
+def test_pictures_and_mathematics_are_drawn(browser: Any, page: Path) -> None:
+    open_page(browser, page)
+    browser.execute_script("document.querySelectorAll('.more').forEach(more => { more.open = true; })")
+    sizes = browser.execute_script(
+        "return [...document.querySelectorAll('section.table :is(img, svg, math)')].map(e => {"
+        " const box = e.getBoundingClientRect();"
+        " return [e.tagName.toLowerCase(), box.width, box.height, e.naturalWidth ?? 1]; })"
+    )
+    kinds = [kind for kind, *_ in sizes]
+    # Two of the five strips are of runs without samples; every table has three rows of pairs, a figure and a plane.
+    assert (kinds.count("img"), kinds.count("svg")) == (3 + 4 * 3, 4 * 2 + 1)
+    assert kinds.count("math") > 10
+    assert [size for size in sizes if size[1] < 4 or size[2] < 4 or not size[3]] == []
+
+
+@pytest.mark.parametrize("width", [390, 1100])
+def test_nothing_sticks_out_of_the_window(browser: Any, page: Path, width: int) -> None:
+    open_page(browser, page, width)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("width", [390, 1100])
+def test_no_table_that_stands_open_needs_to_be_scrolled(browser: Any, page: Path, width: int) -> None:
+    open_page(browser, page, width)
+    widths = browser.execute_script(
+        "return [...document.querySelectorAll('.scroll')].filter(e => !e.closest('details:not([open])'))"
+        ".map(e => [e.ariaLabel, e.scrollWidth - e.clientWidth])"
+    )
+    assert ["Table 1", 0] in widths
+    assert [label for label, excess in widths if excess > 0] == []
+
+
+def shown_runs(browser: Any) -> list[list[str]]:
+    """Return the visible lines of the run index: table, cell, seed, value, state."""
+    return browser.execute_script(
+        "return [...document.querySelectorAll('#all-runs tbody tr')].filter(row => row.offsetParent)"
+        ".map(row => [...row.cells].slice(0, 5).map(cell => cell.textContent))"
+    )
+
+
+def test_the_run_index_filters_and_sorts(browser: Any, page: Path) -> None:
+    open_page(browser, page)
+    everything = shown_runs(browser)
+    browser.find_element("id", "filter-words").send_keys("table 2 HINGE dispersive")
+    assert [(run[1], run[4]) for run in shown_runs(browser)] == [
+        ("Hinge · dispersive", "failed"), ("Hinge · dispersive", "diverged"),
+    ]  # fmt: skip
+    assert browser.find_element("id", "filter-count").text == f"2 of {len(everything)} runs"
+    browser.find_element("id", "filter-none").send_keys(ENTER)
+    assert shown_runs(browser) == everything
+    browser.find_element("id", "filter-state").send_keys("failed")
+    assert {run[4] for run in shown_runs(browser)} == {"failed"}
+    browser.find_element("id", "filter-none").send_keys(ENTER)
+    head = browser.find_element("css selector", "#all-runs th:nth-child(4)")
+    for direction in ("ascending", "descending"):
+        head.find_element("css selector", "button").send_keys(ENTER)
+        assert head.get_attribute("aria-sort") == direction
+        values = [run[3] for run in shown_runs(browser)]
+        numbers = [float(value) for value in values if value]
+        assert numbers == sorted(numbers, reverse=direction == "descending")
+        assert values[len(numbers) :] == [""] * (len(values) - len(numbers))
+        assert sorted(shown_runs(browser)) == sorted(everything)
+
+
+def focused(browser: Any) -> str:
+    return browser.execute_script("return document.activeElement.textContent")
+
+
+def until(browser: Any, holds: Callable[[], object]) -> None:
+    """Wait until something holds; fail where it does not."""
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    WebDriverWait(browser, 10).until(lambda _: holds())
+
+
+def test_by_keyboard_a_cell_opens_its_runs_and_a_run_its_training_and_back_again(browser: Any, page: Path) -> None:
+    open_page(browser, page)
+    everything = shown_runs(browser)
+    link = browser.find_element("css selector", "#table-table2 tbody tr:nth-child(2) td:nth-child(4) .behind")
+    link.send_keys(ENTER)
+    until(browser, lambda: len(shown_runs(browser)) == 2)  # a page follows its address a moment later
+    assert [(run[0], run[1], run[2]) for run in shown_runs(browser)] == [
+        ("Table 2", "InfoNCE, ℓ2 · dispersive", "0"), ("Table 2", "InfoNCE, ℓ2 · dispersive", "1"),
+    ]  # fmt: skip
+    assert visible(browser, ".training") == []
+    run = browser.switch_to.active_element
+    assert run.tag_name == "a"
+    run.send_keys(ENTER)
+    until(browser, lambda: visible(browser, ".training"))
+    (training,) = visible(browser, ".training")
+    name = training.partition(",")[0]
+    assert name == f"Training {run.text}"
+    assert focused(browser).startswith(name)
+    for words in ("seeds=0", "FID\n4.20", "precision\n0.500", "classifier-digits-1a2b3c4d5e6f", "results/synthetic/"):
+        assert words in training
+    assert "harness run grids/table2.yaml --scale digits --study synthetic" in training
+    widths = (
+        "return [...document.querySelectorAll('.training.shown img')].map(i => [i.naturalWidth, i.offsetWidth > 80])"
+    )
+    assert browser.execute_script(widths) == [[80, True]] * 4  # the training was measured at four lengths
+    for details in browser.find_elements("css selector", ".training summary"):
+        if details.is_displayed():
+            details.send_keys(ENTER)
+    (training,) = visible(browser, ".training")
+    assert '"loss": "infonce-l2"' in training
+    assert '"method": "heun"' in training
+    browser.back()
+    until(browser, lambda: not visible(browser, ".training"))
+    assert len(shown_runs(browser)) == 2
+    assert browser.switch_to.active_element == run
+    browser.back()
+    until(browser, lambda: shown_runs(browser) == everything)
+    assert browser.switch_to.active_element == link
+
+
+def visible(browser: Any, selector: str) -> list[str]:
+    return [found.text for found in browser.find_elements("css selector", selector) if found.is_displayed()]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_theme_changes_by_keyboard_and_is_remembered(browser: Any, page: Path, scheme: str) -> None:
+    open_page(browser, page, scheme=scheme)
+    browser.execute_script("localStorage.clear()")
+    open_page(browser, page, scheme=scheme)
+    light, dark = "rgb(253, 253, 251)", "rgb(23, 24, 27)"
+    before, after = (light, dark) if scheme == "light" else (dark, light)
+    assert background(browser) == before
+    button = browser.find_element("id", "theme")
+    button.send_keys(ENTER)
+    assert (background(browser), button.text) == (after, "Light theme" if after == dark else "Dark theme")
+    open_page(browser, page, scheme=scheme)
+    assert background(browser) == after
+    browser.execute_script("localStorage.clear()")
+
+
+def background(browser: Any) -> str:
+    return browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+
+
+def test_without_a_script_a_cell_still_leads_to_its_runs(browser: Any, page: Path) -> None:
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        browser.get(page.as_uri())
+        target = browser.find_element("css selector", "#table-table2 .behind").get_attribute("href")
+        row = browser.find_element("id", target.partition("#")[2])
+        assert row.find_element("css selector", "th").text == "baseline"
+        assert not browser.find_element("id", "filters").is_displayed()
+        link = row.find_element("css selector", "a").get_attribute("href")
+        browser.get(link)
+        assert len(visible(browser, ".training")) == 1
+    finally:
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_has_contrast_in_both_themes(browser: Any, page: Path, scheme: str) -> None:
+    """WCAG 2: at least 4.5 between text and page, for the colours that text is set in."""
+    open_page(browser, page, scheme=scheme)
+    ratios = browser.execute_script("""
+        const style = getComputedStyle(document.documentElement), canvas = document.createElement('canvas');
+        const context = canvas.getContext('2d', {willReadFrequently: true});
+        const luminance = name => {
+            context.fillStyle = style.getPropertyValue(name); context.fillRect(0, 0, 1, 1);
+            const linear = [...context.getImageData(0, 0, 1, 1).data].slice(0, 3).map(value => {
+                const c = value / 255; return c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4; });
+            return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]; };
+        const contrast = (a, b) => { const [x, y] = [luminance(a), luminance(b)].sort((p, q) => q - p);
+            return (x + 0.05) / (y + 0.05); };
+        return Object.fromEntries(['--ink', '--muted', '--better', '--worse', '--alarm'].map(
+            name => [name, contrast(name, '--paper')]));
+    """)
+    assert len(ratios) == 5
+    assert min(ratios.values()) >= 4.5, ratios

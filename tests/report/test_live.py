@@ -1,0 +1,185 @@
+"""A report that is watched: in a real Chromium while a grid runs, and what the server answers and refuses."""
+
+import http.client
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from support import synthetic_study as synthetic
+from support.places import ROOT
+
+from harness.report.live import Watched, inside, serve
+from harness.report.progress import Progress, duration, progress
+
+
+def harness(folder: Path, *words: str) -> subprocess.Popen[str]:
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1",
+        "HARNESS_RESULTS": str(folder / "results"), "HARNESS_SCRATCH": str(folder / "scratch"),
+        "HARNESS_REPORTS": str(folder / "reports"), "HARNESS_DATA": str(folder / "data"),
+    }  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, "-m", "harness.cli", *words], cwd=ROOT, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> tuple[Any, Any, str]:
+    """A study of which one run is left, and the address at which its report is served."""
+    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
+    synthetic.full_study(store, [table])
+    store.eval_path(table.runs[-1].train_id, table.runs[-1].eval_id).unlink()
+    (tmp_path / "secret.txt").write_text("secret", encoding="utf-8")
+    told: list[str] = []
+    ready = threading.Event()
+
+    def hear(address: str) -> None:
+        told.append(address)
+        ready.set()
+
+    target = tmp_path / "reports" / "synthetic"
+    threading.Thread(target=serve, args=(store, target, 0, hear, 0.2), daemon=True).start()
+    assert ready.wait(60)
+    return store, table, told[0]
+
+
+def ask(address: str, path: str, host: str | None = None) -> tuple[int, bytes]:
+    """Ask for a path as it is written: a client that tidies ".." away would test itself."""
+    where = urlsplit(address)
+    connection = http.client.HTTPConnection(where.hostname, where.port, timeout=10)
+    connection.putrequest("GET", path, skip_host=True)
+    connection.putheader("Host", host or where.netloc)
+    connection.endheaders()
+    answer = connection.getresponse()
+    return answer.status, answer.read()
+
+
+def test_only_the_report_is_served_and_only_to_this_machine(served: tuple[Any, Any, str], tmp_path: Path) -> None:
+    _, _, address = served
+    assert urlsplit(address).hostname == "127.0.0.1"
+    status, page = ask(address, "/")
+    assert (status, b"connect-src 'self'" in page) == (200, True)
+    written = (tmp_path / "reports/synthetic/index.html").read_bytes()
+    assert b"connect-src" not in written
+    assert ask(address, "/report.json")[0] == ask(address, "/tables/table3.csv")[0] == 200
+    link = tmp_path / "reports/synthetic/link.txt"
+    link.symlink_to(tmp_path / "secret.txt")
+    for path in (
+        "/../../secret.txt", "/tables/../../../secret.txt", "/%2e%2e/%2e%2e/secret.txt", "/..%2f..%2fsecret.txt",
+        "//etc/passwd", "/etc/passwd", "/link.txt", "/tables", "/tables/", "/none", "/%00", "/..\\..\\secret.txt",
+    ):  # fmt: skip
+        status, content = ask(address, path)
+        assert (path, status, b"secret" in content) == (path, 404, False)
+    assert ask(address, "/", "evil.example")[0] == 403
+    assert inside(tmp_path / "reports/synthetic", "/report.json") is not None
+
+
+def test_a_result_that_arrives_gives_a_new_version(served: tuple[Any, Any, str]) -> None:
+    store, table, address = served
+    _, before = ask(address, "/progress.json")
+    assert b"11 of 12 measurements done, 1 not run, time left not known yet" in before
+    synthetic.write_measurement(store, table.runs[-1], 3.21)
+    for _ in range(100):
+        _, after = ask(address, "/progress.json")
+        if b'"version": 2' in after and b"12 of 12" in after:
+            break
+        time.sleep(0.1)
+    assert b'"share": 1.0, "words": "12 of 12 measurements done"' in after
+    assert b"3.21" in ask(address, "/")[1]
+
+
+def test_a_look_without_news_makes_nothing_anew(tmp_path: Path) -> None:
+    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
+    synthetic.full_study(store, [table])
+    watched = Watched(store, tmp_path / "report")
+    watched.look()
+    page = watched.target / "index.html"
+    page.unlink()
+    watched.look()
+    assert (watched.version, page.exists()) == (1, False)
+    synthetic.write_heartbeat(store, table.runs[0])
+    watched.look()
+    assert (watched.version, page.exists()) == (2, True)
+
+
+def test_progress_counts_steps_and_says_what_is_left(tmp_path: Path) -> None:
+    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
+    steps = table.runs[0].evaluation.step
+    store.record_grid("table3", Path("grids/table3.yaml"), "digits", [])
+    synthetic.write_measurement(store, table.runs[0], 4.0)
+    synthetic.write_heartbeat(store, table.runs[1], step=steps // 2)
+    found = progress(store, [table])
+    assert (found.steps, found.all_steps) == (steps + 1 + steps // 2, 12 * (steps + 1))
+    assert found.states == {"done": 1, "running": 1, "not run": 10}
+    before = Progress(found.steps - 100, found.all_steps, {})
+    left = found.seconds_left(before, 10.0)
+    assert left == pytest.approx((found.all_steps - found.steps) / 10)
+    assert found.seconds_left(found, 10.0) is None
+    assert found.words(125.0) == "1 of 12 measurements done, 10 not run, 1 running, about 2 min left"
+    assert [duration(seconds) for seconds in (40, 200, 7500)] == ["40 s", "3 min", "2 h 05 min"]
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+def test_the_open_page_gains_results_while_a_grid_runs(browser: Any, tmp_path: Path, cache: Path) -> None:
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "scratch" / ".cache").symlink_to(cache)
+    grid = ("run", "grids/table3.yaml", "--scale", "smoke", "--study", "watched", "--set", "seeds=[0,1]")
+    running = harness(tmp_path, *grid)
+    record = tmp_path / "results/watched/grids/table3.json"
+    wait_until(record.is_file)
+    watching = harness(tmp_path, "report", "watched", "--watch")
+    try:
+        assert watching.stdout
+        address = watching.stdout.readline().split()[3]
+        browser.get_log("browser")
+        browser.get(address)
+        done = lambda: browser.execute_script(DONE)  # noqa: E731
+        before = done()
+        assert before < 12
+        browser.execute_script(
+            "window.sameDocument = true; const last = [...document.querySelectorAll('.training')].at(-1);"
+            "location.hash = last.id; last.querySelector('details').open = true;"
+            "await new Promise(resolve => addEventListener('scrollend', resolve, {once: true}));"  # smooth, to the run
+            "document.getElementById('filter-words').value = 'block';"
+            "document.getElementById('filter-words').dispatchEvent(new Event('input'));"
+            "document.getElementById('table-table3').scrollIntoView({behavior: 'instant'});"
+        )
+        place = "return document.getElementById('table-table3').getBoundingClientRect().top"
+        top = browser.execute_script(place)
+        wait_until(lambda: done() == 12, 240)
+        assert browser.execute_script("return window.sameDocument")
+        assert browser.execute_script(place) == pytest.approx(top, abs=1)
+        assert browser.execute_script("return document.getElementById('filter-words').value") == "block"
+        shown = browser.execute_script("return document.getElementById('filter-count').textContent")
+        assert shown == "10 of 12 runs"
+        opened = (
+            "return [...document.querySelectorAll('.training')].map(one => [one.offsetHeight > 0, one.querySelector"
+        )
+        trainings = browser.execute_script(f"{opened}('details').open])")
+        assert trainings == [[False, False]] * 9 + [[True, True]]
+        wait_until(lambda: "10 of 10 measurements done" in browser.find_element("id", "live").text)
+        assert browser.get_log("browser") == []
+        assert running.wait(60) == 0
+    finally:
+        for process in (watching, running):
+            process.terminate()
+            process.wait(20)
+
+
+DONE = "return document.querySelectorAll('#all-runs tbody tr[data-state=done]').length"
+
+
+def wait_until(holds: Callable[[], object], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.2)

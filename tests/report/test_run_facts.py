@@ -1,0 +1,172 @@
+"""Columns of facts: each from what a run left, against what it must say."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from support import synthetic_study as synthetic
+
+from harness.config.grid import Cell, Table, load_table
+from harness.config.grid_file import FactName
+from harness.errors import UserError
+from harness.files import write_json
+from harness.report.analysis.pivot import Pivot, pivot
+from harness.report.reading.collect import collect, protocol_columns
+from harness.report.reading.run_facts import in_short
+from harness.report.rendering.page import make_report
+from harness.store.store import Store
+
+OWN = {
+    "name": "own-vit", "parameters": 253_258, "sha256": "ab" * 32, "accuracy": 0.99155, "data": "digits",
+    "images": 1442, "images_seen": 51_200,
+}  # fmt: skip
+DINO = {"name": "vit_base_patch14_dinov2.lvd142m", "parameters": 85_724_928, "sha256": "cd" * 32, "published": True}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return synthetic.new_store(tmp_path)
+
+
+def write_facts(store: Store, cell: Cell, encoder: dict[str, object] | None, projector: int = 68_000) -> None:
+    content = {"parameters": 674_816_272, "projector_parameters": projector if encoder else None, "encoder": encoder}
+    for run in cell.runs:
+        synthetic.write_measurement(store, run, 4.0 + run.seed)
+        write_json(store.run_folder(run.train_id) / "facts.json", content)
+
+
+def stated(found: Pivot, label: str) -> list[str]:
+    return [fact.words for cell in found.cells if cell.row == label for fact in cell.facts]
+
+
+def table_with(facts: list[FactName], name: str = "table6", scale: str = "digits") -> Table:
+    table = synthetic.table_of(name, scale)
+    return Table(
+        table.name, table.file.model_copy(update={"facts": tuple(facts)}), table.scale, table.cells, table.seeds
+    )
+
+
+def test_table_six_states_what_each_run_used(store: Store) -> None:
+    table = synthetic.table_of("table6")
+    for label, encoder in (("SiT-XL/2", None), ("REPA", OWN), ("Dispersive", None)):
+        write_facts(store, synthetic.cell_of(table, label), encoder)
+    frame = collect(store, [table])
+    found = pivot(table, frame)
+    assert stated(found, "SiT-XL/2") == stated(found, "Dispersive") == ["none", "none", "none"]
+    assert stated(found, "REPA") == [
+        "35.5 epochs on digits, with labels", "321K (253K encoder, 68K projector)", "none"
+    ]  # fmt: skip
+    (sentence,) = found.encoders
+    assert sentence.startswith(
+        "The output of block 3 of 10 is aligned with a ViT of 253K parameters that learned the labels of digits for "
+        "35.5 epochs (99.2% test accuracy)."
+    )
+    assert not any("fact" in column for column in protocol_columns(frame))
+    assert not found.mixes
+    page = make_report(store, [table], store.root / "report").read_text()
+    for words in (
+        '<th scope="col">pre-training</th><th scope="col">extra parameters</th><th scope="col">external data</th>',
+        '<td class="fact">35.5 epochs on digits, with labels',
+        "142M images <abbr",
+        sentence,
+        "clip gradients to norm 1",
+    ):
+        assert words in page
+
+
+@pytest.mark.parametrize(
+    ("encoder", "data", "external", "pretraining"),
+    [
+        (DINO, "imagenet256", "142M images (LVD-142M)", "distilled from a ViT-g of 1.1B"),
+        (DINO | {"published": False}, "imagenet256", "not known to us", "not known to us"),
+        (DINO | {"name": "vit_base_patch16_224.tag_of_nobody"}, "imagenet256", "not known to us", "not known to us"),
+        (DINO | {"name": "vit_base_patch16_224.mae"}, "imagenet256", "none", "masked autoencoder"),
+        (DINO | {"name": "vit_base_patch16_224.mae"}, "digits", "1.28M images (ImageNet-1k)", "epochs not known to us"),
+        (OWN | {"data": "cifar10"}, "cifar10", "none", "on cifar10, with labels"),
+    ],
+)
+def test_external_data_are_the_encoders_and_not_the_data_sets_own(
+    store: Store, encoder: dict[str, object], data: str, external: str, pretraining: str
+) -> None:
+    table = synthetic.table_of("table6", "cifar10" if data == "cifar10" else data)
+    write_facts(store, synthetic.cell_of(table, "REPA"), encoder, 8_131_328)
+    said, extra, images = stated(pivot(table, collect(store, [table])), "REPA")
+    assert pretraining in said
+    assert images == external
+    if encoder["parameters"] == DINO["parameters"]:
+        assert extra == "93.9M (85.7M encoder, 8.13M projector)"
+
+
+def test_seeds_that_disagree_say_so_and_what_is_missing_is_missing(store: Store) -> None:
+    table = synthetic.table_of("table6")
+    repa, baseline = synthetic.cell_of(table, "REPA"), synthetic.cell_of(table, "SiT-XL/2")
+    write_facts(store, repa, OWN)
+    write_json(
+        store.run_folder(repa.runs[1].train_id) / "facts.json",
+        {"parameters": 1, "projector_parameters": 68_000, "encoder": OWN | {"images_seen": 1442}},
+    )
+    synthetic.write_measurement(store, baseline.runs[0], 4.0)
+    found = pivot(table, collect(store, [table]))
+    assert stated(found, "REPA")[0] == (
+        "35.5 epochs on digits, with labels (seed 0); 1 epoch on digits, with labels (seed 1)"
+    )
+    assert len(found.encoders) == 2
+    assert stated(found, "SiT-XL/2") == ["none", "none", "none"]
+    assert stated(found, "Dispersive") == ["", "", ""]
+    assert (
+        '<td class="fact"><span class="state">not run</span>'
+        in make_report(store, [table], store.root / "report").read_text()
+    )
+    for run in repa.runs:
+        (store.run_folder(run.train_id) / "facts.json").write_text("{")
+    assert stated(pivot(table, collect(store, [table])), "REPA") == ["not recorded"] * 3
+
+
+def test_parameters_steps_and_evaluations_are_those_of_sampling(store: Store) -> None:
+    table = table_with(["parameters", "steps", "NFE"])
+    write_facts(store, synthetic.cell_of(table, "Dispersive"), None)
+    found = pivot(table, collect(store, [table]))
+    assert stated(found, "Dispersive") == ["675M", "12", "24"]  # guidance doubles the evaluations of 12 steps
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [(999, "999"), (1000, "1K"), (999_499, "999K"), (999_500, "1M"), (86_580_480, "86.6M"), (1_136_480_768, "1.14B")],
+)
+def test_counts_in_short(count: int, words: str) -> None:
+    assert in_short(count) == words
+
+
+GRID = """
+table: x
+title: t
+question: q
+rows: a
+{extra}
+base: {{preset: paper, model: SiT-B/2, epochs: 1, sampler: {{method: heun}}}}
+axes: {{a: {{"1": {{regularizer.loss: none}}}}, b: {{"2": {{}}}}}}
+vary: [{{row: {{a: "1", b: "2"}}}}]
+paper:
+  - at: {{a: "1", b: "2"}}
+    value: 1.0
+    source: paper
+    confidence: H
+    facts: {{NFE: {{says: 1, source: paper, confidence: H}}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ("facts: [parameters]", r"x.yaml:1\d: paper.0.facts: 'NFE' is no column of this table; add it to facts"),
+        ("facts: [NFE]\ncolumns: b", r"x.yaml:5: facts: they belong to rows; a table with columns has no place"),
+        ("facts: [nfe]", "x.yaml:5: facts.0: 'nfe' is not legal; legal: NFE, external data, extra parameters"),
+    ],
+)
+def test_a_grid_that_misplaces_facts_is_refused(tmp_path: Path, extra: str, message: str) -> None:
+    for folder in ("scales", "presets"):
+        shutil.copytree(synthetic.GRIDS / folder, tmp_path / folder)
+    path = tmp_path / "x.yaml"
+    path.write_text(GRID.format(extra=extra).lstrip())
+    with pytest.raises(UserError, match=message):
+        load_table(path, "smoke")

@@ -1,0 +1,19 @@
+"""Some tables on a real SLURM while everything happens; `tests/cluster/chaos.py` does the same to any grids."""
+
+import pytest
+from cluster import chaos
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.long]
+GRIDS = [f"grids/table{number}.yaml" for number in ("3", "6", "7b")]
+
+
+def test_nothing_is_lost_whatever_happens(needs, tmp_path, capsys):
+    needs("sbatch", "sinfo")
+    folder = tmp_path / "project"
+    with capsys.disabled(), chaos.project(folder, longer=2):
+        told, status, lost = chaos.run(folder, GRIDS, "chaos", seed=0)
+        assert len(chaos.found(folder, chaos.INLINE)) == 13
+    assert len(told.done) == 10
+    assert " failed: disk full" in status
+    assert "make room in the folders of results and scratch, then: harness retry chaos --only 'disk full'" in status
+    assert not lost

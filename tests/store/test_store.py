@@ -1,0 +1,134 @@
+"""The folder is the database: nothing is ever half written, and status follows from which files exist."""
+
+import json
+import multiprocessing
+import os
+import platform
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.errors import UserError
+from harness.files import check_writable, read_json, read_jsonl, replace, write_json
+from harness.store.store import HEARTBEAT_STALE_SECONDS, Store
+
+TRAIN, EVAL = "0123456789ab", "ba9876543210"
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "results", tmp_path / "scratch", "study")
+
+
+def beat(store, **changes):
+    alive = {"time": time.time(), "host": platform.node(), "pid": os.getpid()}
+    sign = {"phase": "training", "step": 7, "total": 9} | alive
+    write_json(store.run_folder(TRAIN) / "heartbeat.json", sign | changes)
+
+
+def state(store):
+    return store.status(TRAIN, EVAL).state
+
+
+def test_status_follows_from_the_files(store):
+    assert state(store) == "not run"
+    beat(store)
+    assert state(store) == "running"
+    assert store.status(TRAIN, EVAL).step == 7
+    beat(store, pid=2**22 + 1)  # above the largest process id: nobody
+    assert state(store) == "interrupted"
+    beat(store, time=time.time() - HEARTBEAT_STALE_SECONDS - 1)  # a process id that somebody else has by now
+    assert state(store) == "interrupted"
+    beat(store, host="elsewhere")
+    assert state(store) == "running"
+    beat(store, host="elsewhere", time=time.time() - HEARTBEAT_STALE_SECONDS - 1)
+    assert state(store) == "interrupted"
+    write_json(store.run_folder(TRAIN) / "error.json", {"class": "diverged", "message": "loss not finite"})
+    assert store.status(TRAIN, EVAL).reason == "loss not finite"
+    assert state(store) == "diverged"
+    store.eval_path(TRAIN, EVAL).parent.mkdir()
+    store.eval_path(TRAIN, EVAL).write_text('{"metrics": {"fi')
+    assert state(store) == "unreadable"
+    write_json(store.eval_path(TRAIN, EVAL), {})
+    assert state(store) == "done"
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "x.json"
+    write_json(path, {"a": 1})
+
+    def die(temporary):
+        temporary.write_text('{"a"')
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        replace(path, die)
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(path, {"a": float("nan")})
+    assert read_json(path) == {"a": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def _write_for(path, seconds, number):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        write_json(path, {"writer": number, "filler": [number] * 5000})
+
+
+def test_no_reader_sees_half_a_file(tmp_path):
+    path = tmp_path / "x.json"
+    write_json(path, {"writer": 0, "filler": [0] * 5000})
+    writers = [multiprocessing.Process(target=_write_for, args=(path, 1.0, n)) for n in range(3)]
+    for writer in writers:
+        writer.start()
+    reads = 0
+    while any(writer.is_alive() for writer in writers):
+        content = json.loads(path.read_text())
+        assert set(content["filler"]) == {content["writer"]}
+        reads += 1
+    assert reads > 20
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_torn_log_is_read_up_to_the_tear(tmp_path):
+    log = tmp_path / "train.jsonl"
+    log.write_text('{"step": 1, "loss": 3}\n{"step": 2, "loss": 2}\n{"step": 2, "loss": 5}\n{"step": 3, "lo')
+    assert read_jsonl(log) == [{"step": 1, "loss": 3}, {"step": 2, "loss": 5}]
+    assert read_jsonl(tmp_path / "absent.jsonl") == []
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", "", ".hidden", "a b"])
+def test_a_study_cannot_leave_its_folder(tmp_path, name):
+    with pytest.raises(UserError, match="study"):
+        Store(tmp_path, tmp_path, name)
+
+
+def test_an_unwritable_folder_is_told_and_nothing_is_written(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(UserError, match=r"--results .*cannot write"):
+        check_writable("--results", blocked / "results")
+    check_writable("--results", tmp_path / "new" / "results")
+    assert sorted(tmp_path.iterdir()) == [blocked]
+
+
+def test_a_study_does_not_forget_its_runs(store):
+    grid = Path("grids/table3.yaml")
+    store.record_grid("table3", grid, "smoke", ["batch=64"])
+    with pytest.raises(UserError, match="at scale smoke"):
+        store.check_grid("table2", Path("grids/table2.yaml"), "digits", [])
+    with pytest.raises(UserError, match=r"holds grids/table3\.yaml with --set batch=64"):
+        store.check_grid("table3", grid, "smoke", ["batch=32"])
+    with pytest.raises(UserError, match="holds"):
+        store.check_grid("table3", Path("other/table3.yaml"), "smoke", ["batch=64"])
+    store.check_grid("table3", grid, "smoke", ["seeds=[0,1]", "batch=64"])
+
+
+@pytest.mark.parametrize("found", ["{", "[]", '{"grid": "grids/table3.yaml"}'])
+def test_a_damaged_record_of_a_grid_says_what_mends_it(store, found):
+    store.record_grid("table3", Path("grids/table3.yaml"), "smoke", [])
+    (store.root / "grids" / "table3.json").write_text(found)
+    for read in (lambda: list(store.grids()), lambda: store.check_grid("table3", Path("x.yaml"), "smoke", [])):
+        with pytest.raises(UserError, match=r"table3\.json: not a record of a grid; delete it"):
+            read()
