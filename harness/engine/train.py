@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from harness.checkpoint_files import latest_step, weights_path
 from harness.config.settings import Resources
 from harness.config.spec import TrainSpec
 from harness.data.datasets import Dataset
@@ -183,9 +184,9 @@ def train(
 
     def look() -> tuple[set[int], set[int]]:
         """Return the steps that are wanted before and after the checkpoint."""
-        wanted = {step for step in keep if not checkpoint.weights_path(folder, step).is_file()}
-        behind = {step for step in wanted if step < checkpoint.latest_step(folder)}
-        if behind and checkpoint.latest_step(aside) > min(behind):
+        wanted = {step for step in keep if not weights_path(folder, step).is_file()}
+        behind = {step for step in wanted if step < latest_step(folder)}
+        if behind and latest_step(aside) > min(behind):
             shutil.rmtree(aside)  # left by a job that was killed, and too far on for this one
         return behind, wanted - behind
 
@@ -263,7 +264,7 @@ def _save(folder: Path, step: int, trainee: Trainee, window: Window, world: Worl
 
 def _resume(trainee: Trainee, folder: Path, log: Path, window: Window, world: World) -> int:
     """Restore the latest state, in all processes, and cut the log to it."""
-    step = world.decide(lambda: checkpoint.latest_step(folder))
+    step = world.decide(lambda: latest_step(folder))
     if step:
         tensors = checkpoint.load_state(folder)
         trainee.restore(tensors, step)

@@ -22,6 +22,7 @@ from submitit.slurm.slurm import SlurmJobEnvironment
 from support.places import GRIDS
 from test_distributed import end, start
 
+from harness.checkpoint_files import weights_path
 from harness.config.grid import load_table
 from harness.config.settings import Data, EvaluationSettings, Optimizer, SamplerSettings
 from harness.config.spec import EvalSpec, Model, TrainSpec, eval_id
@@ -257,7 +258,7 @@ def test_what_is_damaged_or_of_other_weights_is_drawn_anew(whole, here, damage):
 
 
 def test_a_full_disk_is_told_as_such(here, whole):
-    drawn = Kept(here, NAME, checkpoint.weights_path(here, 7))
+    drawn = Kept(here, NAME, weights_path(here, 7))
     assert drawn.begin() == 0
     with Path("/dev/full").open("wb") as drawn.file, pytest.raises(OSError, match="No space left") as full:  # noqa: PT012
         drawn.add([np.ones((64, 3, 64, 64), np.uint8)], 6)

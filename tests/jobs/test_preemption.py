@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.checkpoint_files import latest_step
 from harness.config.settings import Data, Optimizer, Resources
 from harness.config.spec import Model, TrainSpec
 from harness.data.datasets import ImageDataset
@@ -61,7 +62,7 @@ def test_a_training_that_is_told_to_end_goes_on_with_the_same_weights_and_the_sa
     whole = run(tmp_path / "whole", lambda save: None)
     with pytest.raises(Killed):
         run(tmp_path / "stopped", stop)
-    assert checkpoint.latest_step(tmp_path / "stopped") == 6
+    assert latest_step(tmp_path / "stopped") == 6
     assert run(tmp_path / "stopped", lambda save: None) == whole
     ours, theirs = (checkpoint.load_state(tmp_path / name) for name in ("stopped", "whole"))
     assert ours.keys() == theirs.keys()

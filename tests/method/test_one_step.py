@@ -9,6 +9,7 @@ from test_objective import CONTRASTIVE, DISPERSIVE, SHAPE, batch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from harness.config import resolve
+from harness.config.spec import TWO_TIMES
 from harness.engine import sample
 from harness.method import consistency, imm, shortcut
 from harness.method.backbone import DiT
@@ -17,7 +18,7 @@ from harness.method.imm import InductiveMomentMatching
 from harness.method.objective import LearnsFromAverage, Objective, draw
 from harness.method.randomness import generator
 from harness.method.shortcut import Shortcut
-from harness.networks.build import TIME_SCALES, TWO_TIMES
+from harness.networks.build import TIME_SCALES
 
 NULL = 10
 PROCESSES = {

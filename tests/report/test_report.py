@@ -28,7 +28,6 @@ from harness.config.grid import Run, Table, load_table
 from harness.config.settings import SamplerSettings
 from harness.config.spec import Process
 from harness.errors import UserError
-from harness.planning.plan import study_tables
 from harness.report.analysis.findings import findings
 from harness.report.analysis.pivot import Pivot, PivotCell, pivot
 from harness.report.analysis.taps import one_run_sentences, tap_note, taps_sentence
@@ -42,7 +41,9 @@ from harness.report.rendering.captions import SAMPLERS, mixed_sentences, planned
 from harness.report.rendering.our_choices import FIXED, fixed_readings
 from harness.report.rendering.page import collect_study, make_report, report
 from harness.report.rendering.study_summary import PROCESS_WORDS, facts, heading
+from harness.store.records import Measurement
 from harness.store.store import Store
+from harness.store.study import study_tables
 
 TABLES = ("table2", "table3", "table4", "convergence")
 FIGURES = {*TABLES, *(f"{name}-planes" for name in TABLES), "table3-surface", "table4-surface", "convergence-training"}
@@ -274,7 +275,7 @@ def test_parquet_holds_the_same_numbers(tmp_path: Path) -> None:
 def _corrupt(change: Callable[[dict], object]) -> Callable[[Store, Run], None]:
     def write_changed(store: Store, run: Run) -> None:
         path = synthetic.write_measurement(store, run, 5.0)
-        content = collecting.Measurement.model_validate_json(path.read_bytes()).model_dump()
+        content = Measurement.model_validate_json(path.read_bytes()).model_dump()
         change(content)
         synthetic.write_text(path, content)
 
@@ -300,7 +301,7 @@ BROKEN: dict[str, tuple[Callable[[Store, Run], None], str]] = {
     "a word": (_corrupt(lambda c: c["metrics"].update(fid="<i>low</i>")), "fid is '<i>low</i>'"),
     "no protocol": (_corrupt(lambda c: c.pop("protocol")), "protocol: Field required"),
     "another run's": (_corrupt(lambda c: c.update(train_id="0" * 12)), "holds another measurement"),
-    "torn heartbeat": (_heartbeat, "heartbeat.json or error.json is broken"),
+    "torn heartbeat": (_heartbeat, "heartbeat.json: phase: Field required; delete it"),
     "a folder for a file": (_heartbeat_folder, "heartbeat.json: Is a directory"),
 }
 
@@ -735,7 +736,9 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from harness.report.rendering.page import collect_study, report
+from harness.store.records import Measurement
 from harness.store.store import Store
+from harness.store.study import study_tables
 folder = Path(sys.argv[1])
 report(Store(folder / "results", folder / "scratch", "synthetic"), folder / "reports")
 loaded = sorted({name.partition(".")[0] for name in sys.modules} & {"torch", "torchvision", "timm", "sklearn"})

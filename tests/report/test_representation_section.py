@@ -11,12 +11,12 @@ from safetensors.torch import save_file
 from scipy import stats
 from support.synthetic_study import full_study, new_store, table_of, write_measurement
 
+from harness.checkpoint_files import weights_path
 from harness.cli import cli
 from harness.errors import UserError
 from harness.files import write_json
 from harness.measure import representation_probe as probe
 from harness.networks.build import build_objective
-from harness.networks.checkpoint import weights_path
 from harness.report.analysis.pivot import pivot
 from harness.report.analysis.representations import (
     MEASURES,

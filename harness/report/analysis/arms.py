@@ -4,12 +4,11 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pydantic import BaseModel, ValidationError
-
 from harness.config.grid import Run
 from harness.config.spec import canonical
 from harness.report.analysis.pivot import Pivot
 from harness.report.analysis.text import counted
+from harness.store.records import MeasurementFile
 from harness.store.store import Store
 from harness.store.training_log import Logs
 
@@ -38,18 +37,6 @@ class Family:
     title: str
     steps: int
     arms: tuple[Arm, ...]
-
-
-class Details(BaseModel):
-    """What a measurement keeps besides its metrics, the part that is read here."""
-
-    fid_by_count: dict[int, float] = {}
-
-
-class Measured(BaseModel):
-    """The file of a measurement, the part that is read here."""
-
-    details: Details = Details()
 
 
 def families(pivots: Sequence[Pivot]) -> list[Family]:
@@ -109,8 +96,5 @@ def of_fewer_images(store: Store, family: Family) -> tuple[int, list[Values]]:
 
 def _by_count(store: Store, arm: Arm, step: int, seed: int) -> dict[int, float]:
     """FID by number of images; empty where the measurement kept none."""
-    try:
-        content = store.eval_path(arm.trainings[seed], arm.measurements[step][seed]).read_bytes()
-        return Measured.model_validate_json(content).details.fid_by_count
-    except (OSError, ValidationError):
-        return {}
+    measurement = MeasurementFile.read(store.eval_path(arm.trainings[seed], arm.measurements[step][seed]))
+    return measurement.fid_by_count if measurement else {}

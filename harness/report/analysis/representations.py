@@ -9,47 +9,18 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist, fmean
-from typing import Any
 
 import pandas as pd
-from pydantic import BaseModel, ValidationError
 
 from harness.config.grid import Cell, Run
 from harness.config.spec import canonical
 from harness.report.analysis.pivot import Pivot
+from harness.store.records import Probe
 from harness.store.store import Store
 
 METRIC = "fid"
 FEWEST_ARMS = 5  # below, an interval of a rank correlation says nothing
 CONFIDENCE = 0.95
-
-
-class Block(BaseModel):
-    """One block at one noise level; block 0 is the noisy image itself."""
-
-    block: int
-    probe_accuracy: float
-    effective_rank: float
-    norm: float
-    distance: float
-    uniformity: float
-    alignment: float
-    cka: float | None = None
-    cknna: float | None = None
-
-
-class Level(BaseModel):
-    """All blocks at one noise level."""
-
-    noise: float
-    blocks: list[Block]
-
-
-class Probe(BaseModel):
-    """The part of `probe-<step>.json` that is read."""
-
-    protocol: dict[str, Any]
-    levels: list[Level]
 
 
 MEASURES = {
@@ -134,17 +105,9 @@ def _probed(store: Store, pivots: Sequence[Pivot]) -> Iterator[tuple[Pivot, str,
             runs = {run.eval_id: run for run in cell.source.runs}
             for state in cell.runs:
                 run = runs[state.eval_id]
-                probe = _read(store, run)
+                probe = Probe.read(store.probe_path(run.train_id, run.evaluation.step))
                 if probe and state.value is not None:
                     yield pivot, cell.name, cell.source, Probed(run, state.value, probe)
-
-
-def _read(store: Store, run: Run) -> Probe | None:
-    """Return the probe of a run's checkpoint; None where there is none that can be read."""
-    try:
-        return Probe.model_validate_json(store.probe_path(run.train_id, run.evaluation.step).read_bytes())
-    except (OSError, ValidationError):
-        return None
 
 
 def _alike(probed: Probed) -> str:

@@ -4,7 +4,6 @@ import importlib.util
 import math
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from dataclasses import replace as replace_fields
 from functools import partial
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.config.grid import Cell, Run, Table
 from harness.config.settings import SamplerSettings
@@ -23,7 +21,7 @@ from harness.report.analysis.labels import place_words
 from harness.report.reading.protocol import SAMPLING_COLUMNS, TRAINING_COLUMNS, training_protocol
 from harness.report.reading.run_facts import PREFIX, fact_columns
 from harness.report.rendering.spreadsheet import csv_of
-from harness.store.store import Store
+from harness.store.store import RunStatus, Store
 
 Direction = Literal["lower", "higher", ""]
 
@@ -47,41 +45,8 @@ MEASURED_COLUMNS = ("nfe", "features", "generated", "reference", "reference_coun
 
 OWN_COLUMNS = ("metric", "value", "direction", "state", "reason")  # of a row; a run's rows share all others
 
-Scalar = str | int | float | bool | None
 Shared = dict[str, Any]
 Result = tuple[str, float, Direction, str, str]
-
-
-class Thumbnails(BaseModel):
-    """How many tiles the picture beside a measurement holds."""
-
-    rows: int
-    columns: int
-
-
-class Protocol(BaseModel):
-    """What a number was measured with; further keys are kept and compared as well."""
-
-    model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, Scalar]
-
-    features: str
-    features_note: str = ""
-    generated: int
-    reference: str
-    reference_count: int
-
-
-class Measurement(BaseModel):
-    """The part of `evals/<eval_id>.json` that is read."""
-
-    train_id: str
-    eval_id: str
-    metrics: dict[str, Any]
-    unavailable: dict[str, str] = {}
-    protocol: Protocol
-    nfe: int
-    thumbnails: Thumbnails | None = None
 
 
 def metric_named(name: str) -> Metric:
@@ -91,14 +56,14 @@ def metric_named(name: str) -> Metric:
     return replace_fields(METRICS.get(base(name), Metric(name, "", 4)), title=title_of(name))
 
 
-def collect(store: Store, tables: Sequence[Table], outcomes: "Outcomes | None" = None) -> pd.DataFrame:
+def collect(store: Store, tables: Sequence[Table], results: "Results | None" = None) -> pd.DataFrame:
     """Return one row for each table × cell × seed × metric.
 
     A run that is not done gives one row: the table's metric, no value, its state and the reason.
     """
-    known = outcomes or Outcomes(store)
+    results = results or Results(store)
     asked = [(table, cell, run) for table in tables for cell in table.cells for run in cell.runs]
-    return _frame([_rows(store, table, cell, run, known.of(run)) for table, cell, run in asked])
+    return _frame([_rows(store, table, cell, run, results.of(run)) for table, cell, run in asked])
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
@@ -113,65 +78,26 @@ def write(frame: pd.DataFrame, path: Path) -> None:
         replace(path.with_suffix(".parquet"), partial(frame.to_parquet, index=False))
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a run's folder says: a state of `Store.status` or "unreadable", and the measurement where there is one."""
-
-    state: str
-    reason: str = ""
-    measurement: Measurement | None = None
-
-
-class Outcomes:
-    """What is known of a study's runs, each read once."""
+class Results:
+    """How a study's runs stand and what was measured of them, each read once."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.read: dict[str, Outcome] = {}
+        self.statuses: dict[str, RunStatus] = {}
 
-    def of(self, run: Run) -> Outcome:
-        """Return what is known of a run."""
-        if run.eval_id not in self.read:
-            self.read[run.eval_id] = read_outcome(self.store, run)
-        return self.read[run.eval_id]
-
-
-def read_outcome(store: Store, run: Run) -> Outcome:
-    """Read what is known of a run; a broken file is told as the state "unreadable", never raised."""
-    with suppress(OSError, ValidationError):  # whatever is wrong with it is told below
-        content = store.eval_path(run.train_id, run.eval_id).read_bytes()
-        return _checked(Measurement.model_validate_json(content), run)
-    try:
-        status = store.status(run.train_id, run.eval_id)
-        if status.state == "done":
-            content = store.eval_path(run.train_id, run.eval_id).read_bytes()
-            return _checked(Measurement.model_validate_json(content), run)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        return Outcome("unreadable", f"evals/{run.eval_id}.json: {where}{': ' if where else ''}{first['msg']}")
-    except OSError as error:
-        return Outcome("unreadable", f"{Path(str(error.filename)).name}: {error.strerror}")
-    reason = " ".join(str(status.reason).split())
-    if status.state == "running":
-        reason = f"{status.phase}, step {status.step} of {status.total}"
-    return Outcome(status.state, reason)
+    def of(self, run: Run) -> RunStatus:
+        """Return how a run stands, with its measurement where that is done."""
+        if run.eval_id not in self.statuses:
+            self.statuses[run.eval_id] = self.store.result(run.train_id, run.eval_id)
+        return self.statuses[run.eval_id]
 
 
-def _checked(measurement: Measurement, run: Run) -> Outcome:
-    """Refuse a file that lies in the wrong folder or under the wrong name."""
-    if (measurement.train_id, measurement.eval_id) != (run.train_id, run.eval_id):
-        whose = f"{measurement.eval_id} of {measurement.train_id}"
-        return Outcome("unreadable", f"evals/{run.eval_id}.json holds another measurement: {whose}")
-    return Outcome("done", "", measurement)
-
-
-def _rows(store: Store, table: Table, cell: Cell, run: Run, outcome: Outcome) -> tuple[Shared, list[Result]]:
+def _rows(store: Store, table: Table, cell: Cell, run: Run, status: RunStatus) -> tuple[Shared, list[Result]]:
     """Return what the rows of a run share, and each row's own."""
     identity = _identity(table, cell, run)
-    measurement, wanted = outcome.measurement, table.file.value
+    measurement, wanted = status.measurement, table.file.value
     if measurement is None:
-        return identity, [_result(wanted, None, outcome.state, outcome.reason)]
+        return identity, [_result(wanted, None, status.state, status.words)]
     measured = {**measurement.protocol.model_dump(), "nfe": measurement.nfe}
     measured |= fact_columns(table.file.facts, run, store.run_folder(run.train_id), measurement.nfe)
     identity = measured | identity | {"features_note": measurement.protocol.features_note}

@@ -10,7 +10,7 @@ from PIL import Image, UnidentifiedImageError
 from harness.config.grid import Run
 from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.text import state_words
-from harness.report.reading.collect import Measurement, read_outcome
+from harness.store.records import Measurement
 from harness.store.store import Store
 
 SMOOTH_FROM = 400  # pixels; wider thumbnails are shown as pictures, narrower ones as enlarged pixels
@@ -121,4 +121,4 @@ def _kept(strips: Strips) -> int:
 
 def _strip(store: Store, cell: PivotCell, seed: int) -> Strip:
     run = next(run for run in cell.source.runs if run.seed == seed)
-    return read_strip(store, run, read_outcome(store, run).measurement, cell.name, state_words(cell))
+    return read_strip(store, run, store.result(run.train_id, run.eval_id).measurement, cell.name, state_words(cell))

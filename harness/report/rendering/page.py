@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from harness.config.grid import CONFIDENCE, SOURCES, Table
 from harness.files import write_bytes, write_json
 from harness.garbage import kept
-from harness.planning.plan import study_tables
 from harness.report.reading.collect import collect, write, write_csv
 from harness.report.rendering.html import render, script_of
 from harness.store.store import Store
+from harness.store.study import study_tables
 
 if TYPE_CHECKING:
     from harness.report.analysis.pivot import Pivot
@@ -54,18 +54,18 @@ def make_report(store: Store, tables: Sequence[Table], target: Path, pdf: bool =
 def write_files(store: Store, tables: Sequence[Table], target: Path, pdf: bool = False) -> dict[str, Any]:
     """Write everything that stands beside the page, and return everything that the page's template prints."""
     from harness.report.analysis.pivot import pivot
-    from harness.report.reading.collect import Outcomes
+    from harness.report.reading.collect import Results
     from harness.report.rendering.book import bound
     from harness.report.rendering.export import write_takeaway
     from harness.report.rendering.trainings import trainings
     from harness.store.training_log import Logs
 
-    outcomes, logs = Outcomes(store), Logs(store)
-    frame = collect(store, tables, outcomes)
+    results, logs = Results(store), Logs(store)
+    frame = collect(store, tables, results)
     write_csv(frame, target / "results.csv")
     pivots = [pivot(table, frame) for table in tables]
     write_takeaway(store.study, pivots, target)
-    book = bound(store.study, trainings(outcomes, pivots, logs))
+    book = bound(store.study, trainings(results, pivots, logs))
     book.write(target)
     values = content(store, pivots, book, logs)
     if values["representations"]:
