@@ -100,13 +100,13 @@ def test_a_look_without_news_makes_nothing_anew(tmp_path: Path) -> None:
     store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
     synthetic.full_study(store, [table])
     watched = Watched(store, tmp_path / "report")
-    watched.look()
+    watched.refresh()
     page = watched.target / "index.html"
     page.unlink()
-    watched.look()
+    watched.refresh()
     assert (watched.version, page.exists()) == (1, False)
     synthetic.write_heartbeat(store, table.runs[0])
-    watched.look()
+    watched.refresh()
     assert (watched.version, page.exists()) == (2, True)
 
 
@@ -123,7 +123,7 @@ def test_progress_counts_steps_and_says_what_is_left(tmp_path: Path) -> None:
     left = found.seconds_left(before, 10.0)
     assert left == pytest.approx((found.all_steps - found.steps) / 10)
     assert found.seconds_left(found, 10.0) is None
-    assert found.words(125.0) == "1 of 12 measurements done, 10 not run, 1 running, about 2 min left"
+    assert found.words(125.0) == "1 of 12 measurements done, 10 not run, 1 running, about 2 min 5 s left"
     assert [duration(seconds) for seconds in (40, 200, 7500)] == ["40 s", "3 min 20 s", "2 h 5 min"]
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.errors import UserError
-from harness.measure.metrics.per_class import perceptual
+from harness.measure.metrics.diversity import perceptual
 
 INCEPTION = "inception-v3-compat"
 SIDE = 299
