@@ -7,8 +7,7 @@ from zipfile import ZipFile
 
 import numpy as np
 
-from harness.data.cache import claim
-from harness.data.convert import own_file
+from harness.data.cache import make_once, own_file
 from harness.data.datasets import ImageDataset
 from harness.engine.distributed import ALONE, World
 from harness.errors import UserError
@@ -123,16 +122,18 @@ def _cached_features(images: Images, extractor: Extractor, base: Path, world: Wo
     marker = diversity if classes else rows if extractor.no_spatial else spatial
     # Several processes are all needed for the work, so that none may wait in it for another's lock.
     shared = extract(images, extractor, world) if world.size > 1 and not world.decide(marker.is_file) else None
-    with claim(marker) as missing:
-        if missing:
-            made = shared or extract(images, extractor)
-            replace(rows, lambda temporary: _save(temporary, made.pool))
-            if made.spatial:
-                mean_and_covariance = np.vstack((made.spatial.mean, made.spatial.covariance))
-                replace(spatial, lambda temporary: _save(temporary, mean_and_covariance))
-            if classes:
-                number = np.array(np.nan if made.diversity is None else made.diversity)
-                replace(diversity, lambda temporary: _save(temporary, number))
+
+    def make() -> None:
+        made = shared or extract(images, extractor)
+        replace(rows, lambda temporary: _save(temporary, made.pool))
+        if made.spatial:
+            mean_and_covariance = np.vstack((made.spatial.mean, made.spatial.covariance))
+            replace(spatial, lambda temporary: _save(temporary, mean_and_covariance))
+        if classes:
+            number = np.array(np.nan if made.diversity is None else made.diversity)
+            replace(diversity, lambda temporary: _save(temporary, number))
+
+    make_once(marker, make)
     with own_file(rows, marker):
         pool = np.load(rows)
     found = Features(pool, labels=images.labels)
@@ -151,11 +152,13 @@ def _cached_manifold(pool: np.ndarray, base: Path) -> Manifold:
     """Return features with their neighbours, from `<base>-radii.npy` and `<base>-nearest.npy`, written last: they take
     minutes for 60,000 images."""
     radii, nearest = (base.with_name(f"{base.name}-{end}.npy") for end in ("radii", "nearest"))
-    with claim(nearest) as missing:
-        if missing:
-            made = manifold(pool)
-            replace(radii, lambda temporary: _save(temporary, made.radii))
-            replace(nearest, lambda temporary: _save(temporary, made.nearest))
+
+    def make() -> None:
+        made = manifold(pool)
+        replace(radii, lambda temporary: _save(temporary, made.radii))
+        replace(nearest, lambda temporary: _save(temporary, made.nearest))
+
+    make_once(nearest, make)
     with own_file(radii, nearest):
         distances = np.load(radii)
     with own_file(nearest, nearest):

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.config.grid import CONFIDENCE, SOURCES, Table
-from harness.files import write_bytes, write_json
-from harness.garbage import kept
+from harness.files import gc_paused, write_bytes, write_json
 from harness.planning.plan import study_tables
 from harness.report.reading.collect import collect, write, write_csv
 from harness.report.rendering.html import render, script_of
@@ -28,7 +27,7 @@ def report(store: Store, reports: Path, pdf: bool = False) -> Path:
     return make_report(store, study_tables(store), reports / store.study, pdf)
 
 
-@kept()
+@gc_paused()
 def collect_study(store: Store, reports: Path) -> Path:
     """Write a study's results as one tidy CSV (and Parquet where pyarrow is installed), and return the CSV's path.
 
@@ -40,7 +39,7 @@ def collect_study(store: Store, reports: Path) -> Path:
     return path
 
 
-@kept()
+@gc_paused()
 def make_report(store: Store, tables: Sequence[Table], target: Path, pdf: bool = False) -> Path:
     """Write `target/index.html` with `results.csv` and the files of `write_takeaway` beside it; return its path.
 
