@@ -36,23 +36,7 @@ def report(store: Store, reports: Path, pdf: bool = False) -> Path:
     return make_report(store, study_tables(store), reports / store.study, pdf)
 
 
-<<<<<<< HEAD
 @gc_paused()
-def collect_study(store: Store, reports: Path) -> Path:
-    """Write a study's results as one tidy CSV (and Parquet where pyarrow is installed), and return the CSV's path.
-
-    Raises:
-        UserError: as `report`.
-    """
-    path = reports / store.study / "results.csv"
-    write(collect(store, study_tables(store)), path)
-    return path
-
-
-@gc_paused()
-=======
-@kept()
->>>>>>> house
 def make_report(store: Store, tables: Sequence[Table], target: Path, pdf: bool = False) -> Path:
     """Write `target/index.html` with `results.csv` and the files of `write_takeaway` beside it; return its path.
 
