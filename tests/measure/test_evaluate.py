@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from support.feature_metrics import fid, precision_recall
 
 from harness.data.datasets import ImageDataset, load_images
 from harness.errors import UserError
@@ -20,7 +21,8 @@ from harness.measure.extractors import inception
 from harness.measure.extractors.classifier import RECIPES, classifier
 from harness.measure.extractors.extractor import Extractor, array_features, extractor
 from harness.measure.extractors.inception import Outputs, get_inception
-from harness.measure.metrics.kernel import fid, kid, kid_subset_size, precision_recall
+from harness.measure.metrics.kernel import kid, kid_subset_size
+from harness.measure.metrics.validation import check_features
 from harness.measure.reference import of_dataset
 from harness.metric_definitions import DEFINITIONS, MEASURED, base
 from harness.networks import supervised
@@ -101,7 +103,7 @@ def test_what_cannot_be_measured_is_refused_in_one_line() -> None:
     x = correlated(10, 3)
     broken = x.copy()
     broken[[2, 5], 1] = np.nan
-    for metric in (fid, kid, precision_recall):
+    for metric in (kid, lambda x, y: check_features(4, generated=x, reference=y)):
         with pytest.raises(UserError, match="generated features are not finite in 2 of 10 rows"):
             metric(broken, x)
         with pytest.raises(UserError, match="1 reference samples; this metric needs at least"):
@@ -261,7 +263,7 @@ def test_reference_features_are_cached_by_content_and_extractor(
     features(dataclasses.replace(test, content="0" * 64), extract)
     features(test, dataclasses.replace(extract, id="mean-b"))
     assert sum(calls) == 3 * 355
-    cached = tmp_path / f"reference-digits-test-{test.content[:12]}-mean-a.npy"
+    cached = tmp_path / f"reference-digits-test-{test.content[:12]}-mean-a-features.npz"
     cached.write_bytes(cached.read_bytes()[:-8])
     with pytest.raises(UserError, match=rf"^{cached}: damaged \(.*\); delete {cached}, and it is made again$"):
         features(test, extract)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from harness.data.fetch import download
 from harness.errors import UserError
 from harness.files import sha256_of
-from harness.measure.metrics.per_class import perceptual
+from harness.measure.metrics.diversity import perceptual
 
 INCEPTION = "inception-v3-compat"
 SHA256 = "6726825d"  # its beginning, part of the published file's name
