@@ -16,7 +16,7 @@ from torch import Tensor
 from harness.checkpoint_files import weights_path
 from harness.config.settings import SamplerSettings
 from harness.config.spec import TILE, EvalSpec, Process, TrainSpec, eval_id
-from harness.data.decode import to_uint8
+from harness.data.pixels import to_uint8
 from harness.engine.distributed import ALONE, World
 from harness.engine.distributed import device as own_device
 from harness.engine.sample_cache import Drawn, Kept

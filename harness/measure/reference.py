@@ -7,8 +7,7 @@ from zipfile import ZipFile
 
 import numpy as np
 
-from harness.data.cache import claim
-from harness.data.convert import own_file
+from harness.data.cache import make_once, own_file
 from harness.data.datasets import ImageDataset
 from harness.engine.distributed import ALONE, World
 from harness.errors import UserError
@@ -115,9 +114,7 @@ def _cached_features(images: Images, extractor: Extractor, path: Path, world: Wo
     and how different images of a class are, as far as the extractor has these."""
     # Several processes are all needed for the work, so that none may wait in it for another's lock.
     shared = extract(images, extractor, world) if world.size > 1 and not world.decide(path.is_file) else None
-    with claim(path) as missing:
-        if missing:
-            _save(path, _arrays(shared or extract(images, extractor)))
+    make_once(path, lambda: _save(path, _arrays(shared or extract(images, extractor))))
     with own_file(path, path), np.load(path) as arrays:
         spatial, diversity = arrays.get("spatial"), arrays.get("diversity")
         return Features(
@@ -139,10 +136,12 @@ def _arrays(features: Features) -> dict[str, np.ndarray]:
 
 def _cached_manifold(pool: np.ndarray, path: Path) -> Manifold:
     """Return features with their neighbours from a cached file: they take minutes for 60,000 images."""
-    with claim(path) as missing:
-        if missing:
-            samples = manifold(pool)
-            _save(path, {"radii": samples.radii, "nearest": samples.nearest})
+
+    def make() -> None:
+        samples = manifold(pool)
+        _save(path, {"radii": samples.radii, "nearest": samples.nearest})
+
+    make_once(path, make)
     with own_file(path, path), np.load(path) as arrays:
         return Manifold(pool, arrays["radii"], arrays["nearest"])
 
