@@ -127,7 +127,7 @@ def test_the_halves_keep_apart():
         ("harness.method.losses", "import pathlib"),
         ("harness.method.losses", "import os.path"),
         ("harness.method.losses", "from json import dumps"),
-        ("harness.method.flow", "def f():\n    import io"),
+        ("harness.method.processes.flow", "def f():\n    import io"),
         ("harness.method.objective", "from safetensors.torch import save_file"),
         ("harness.method.backbone", "import numpy as np"),
         ("harness.method", "from ..files import write_json"),

@@ -42,13 +42,13 @@ from harness.data.datasets import ImageDataset
 from harness.engine.batches import Batches
 from harness.engine.distributed import ALONE, World, joined
 from harness.engine.sample import Samples, sample
-from harness.engine.train import Trainee, train
+from harness.engine.train import Trainer, train
 from harness.errors import UserError
 from harness.files import read_jsonl
 from harness.method.randomness import generator
 from harness.networks import checkpoint
 from harness.networks.build import build_net, build_objective
-from harness.networks.encoder import Encoder
+from harness.networks.encoder import FrozenEncoder
 from harness.networks.supervised import VisionTransformerRecipe, build
 from harness.process_group import Place, meeting_at, place_from_submitit, place_from_torchrun
 
@@ -100,11 +100,11 @@ def make_dataset() -> ImageDataset:
     return ImageDataset("made up", "train", rng.integers(0, 10, 50), 10, "", images, flip=True)
 
 
-def make_encoder() -> Encoder:
+def make_encoder() -> FrozenEncoder:
     """Return an encoder that has learned nothing, the same in every process."""
     torch.manual_seed(0)
     network = build(VisionTransformerRecipe(**OWN.model_dump()), make_dataset())
-    return Encoder(network, OWN.side, (0.5,), (0.5,), "bilinear", grid=2, record={})
+    return FrozenEncoder(network, OWN.side, (0.5,), (0.5,), "bilinear", grid=2, record={})
 
 
 def train_all(folder: Path, resources: Resources, world: World = ALONE, steps: int = STEPS) -> None:
@@ -350,19 +350,19 @@ def train_dispersive(folder: Path, world: World) -> None:
 
 @pytest.mark.parametrize("process", ["flow", "ddpm"])
 def test_blocks_computed_again_give_the_same_gradient(process: str):
-    trainees = [
-        Trainee(make_spec(process, "contrastive"), CPU, Resources(checkpoint_blocks=again)) for again in (False, True)
+    trainers = [
+        Trainer(make_spec(process, "contrastive"), CPU, Resources(checkpoint_blocks=again)) for again in (False, True)
     ]
     counts = [0, 0]
 
     def count(which: int) -> None:
         counts[which] += 1
 
-    for which, trainee in enumerate(trainees):
-        trainee.net.blocks[0].mlp.register_forward_hook(lambda *_, which=which: count(which))
+    for which, trainer in enumerate(trainers):
+        trainer.net.blocks[0].mlp.register_forward_hook(lambda *_, which=which: count(which))
         for step in range(3):
-            trainee.step(make_dataset(), step)
-    plain, again = (trainee.state() for trainee in trainees)
+            trainer.step(make_dataset(), step)
+    plain, again = (trainer.state() for trainer in trainers)
     assert all(torch.equal(plain[name], again[name]) for name in plain)
     assert counts == [6, 12]  # two views, and each once more on the way back
 
@@ -371,7 +371,7 @@ def test_blocks_computed_again_give_the_same_gradient(process: str):
 def test_compiled_blocks_give_the_same_gradient_under_the_jvp_too():
     """One block, because compiling takes a minute; MeanFlow's passes without the JVP are flow matching's."""
     spec = make_spec("meanflow", "dispersive").model_copy(update={"model": Model(depth=1, width=16, heads=2, patch=4)})
-    plain, compiled = (Trainee(spec, CPU, Resources(compile=compiled)) for compiled in (False, True))
+    plain, compiled = (Trainer(spec, CPU, Resources(compile=compiled)) for compiled in (False, True))
     for step in range(2):
         terms, terms2 = plain.step(make_dataset(), step), compiled.step(make_dataset(), step)
         assert float(terms["loss"]) == pytest.approx(float(terms2["loss"]), abs=1e-5)

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_train import PROCESSES, make_spec, make_trainee, nothing
+from harness.method.pairs import pair_terms
+from test_train import PROCESSES, make_spec, make_trainer, nothing
 from torch import Tensor
 
 from harness.config.settings import Resources
@@ -17,7 +18,6 @@ from harness.engine.train import train
 from harness.errors import UserError
 from harness.files import read_jsonl
 from harness.method.losses import Potential
-from harness.method.pairs import pair_terms
 from harness.method.randomness import generator
 from harness.networks import checkpoint
 
@@ -113,9 +113,9 @@ def test_looking_changes_no_bit(dataset, tmp_path: Path, process: str, arm: Regu
 @pytest.mark.parametrize("process", PROCESSES)
 @pytest.mark.parametrize("kind", ["dispersive", "contrastive"])
 def test_the_share_is_of_the_gradients_that_the_loss_has(dataset, process: str, kind: str):
-    trainee = make_trainee(make_spec(process, regularizer=regularizer(kind, tau=0.5, blocks=(1, 2))))
-    objective, parameters = trainee.objective, list(trainee.net.blocks.parameters())
-    (batch,) = trainee.batches.get(dataset, 0)
+    trainer = make_trainer(make_spec(process, regularizer=regularizer(kind, tau=0.5, blocks=(1, 2))))
+    objective, parameters = trainer.objective, list(trainer.net.blocks.parameters())
+    (batch,) = trainer.batches.get(dataset, 0)
 
     def gradient() -> Tensor:
         loss = objective(batch.x, batch.y, batch.draws)["loss"]
@@ -126,8 +126,8 @@ def test_the_share_is_of_the_gradients_that_the_loss_has(dataset, process: str, 
     rest = gradient()
     objective.regularizer = kept
     ours = (whole - rest).norm()
-    trainee.step(dataset, 0, look=True)
-    assert trainee.health.line()["gradient_share"] == pytest.approx(float(ours / (ours + rest.norm())), rel=2e-3)
+    trainer.step(dataset, 0, look=True)
+    assert trainer.health.line()["gradient_share"] == pytest.approx(float(ours / (ours + rest.norm())), rel=2e-3)
 
 
 @pytest.mark.parametrize(

@@ -27,16 +27,16 @@ from harness.data.datasets import ImageDataset, positions
 from harness.engine.distributed import ALONE
 from harness.engine.metric_logger import Window
 from harness.engine.sample import draw_samples, labels_of, sample, to_uint8
-from harness.engine.train import Trainee, train
+from harness.engine.train import Trainer, train
 from harness.errors import Diverged, UserError
 from harness.files import read_jsonl
-from harness.method import ddpm, flow, meanflow
 from harness.method.backbone import DiT
-from harness.method.consistency import ConsistencyTraining
-from harness.method.imm import InductiveMomentMatching
 from harness.method.losses import floor
+from harness.method.processes import ddpm, flow, meanflow
+from harness.method.processes.consistency import ConsistencyTraining
+from harness.method.processes.imm import InductiveMomentMatching
+from harness.method.processes.shortcut import Shortcut
 from harness.method.randomness import generator
-from harness.method.shortcut import Shortcut
 from harness.networks import checkpoint
 from harness.networks.build import build_net, build_objective
 
@@ -84,11 +84,11 @@ def stirred(spec: TrainSpec, seed: int = 0) -> DiT:
     return net
 
 
-def make_trainee(spec: TrainSpec) -> Trainee:
-    trainee = Trainee(spec, CPU)
-    stir(trainee.net)
-    trainee.ema.module.load_state_dict(trainee.net.state_dict())
-    return trainee
+def make_trainer(spec: TrainSpec) -> Trainer:
+    trainer = Trainer(spec, CPU)
+    stir(trainer.net)
+    trainer.ema.module.load_state_dict(trainer.net.state_dict())
+    return trainer
 
 
 @pytest.fixture(scope="module")
@@ -200,8 +200,8 @@ def flow_terms(net: DiT, dataset: ImageDataset, spec: TrainSpec, step: int) -> T
 
 def test_a_step_is_adamw_on_the_loss_and_ema_on_the_weights(dataset: ImageDataset):
     """Against both written out in float64: w ← (1 − ηλ) w − η m̂/(√v̂ + 1e-8), e ← d e + (1 − d) w."""
-    trainee = make_trainee(make_spec("flow"))
-    spec, net = trainee.spec, trainee.net
+    trainer = make_trainer(make_spec("flow"))
+    spec, net = trainer.spec, trainer.net
     weights = {name: p for name, p in net.named_parameters() if p.requires_grad}
     w = {name: p.detach().double() for name, p in weights.items()}
     e, first, second = dict(w), dict.fromkeys(w, torch.zeros(())), dict.fromkeys(w, torch.zeros(()))
@@ -209,10 +209,10 @@ def test_a_step_is_adamw_on_the_loss_and_ema_on_the_weights(dataset: ImageDatase
     for step in range(4):
         loss = flow_terms(net, dataset, spec, step)
         gradients = dict(zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True))
-        terms = trainee.step(dataset, step)
+        terms = trainer.step(dataset, step)
         torch.testing.assert_close(terms["denoising"], loss.detach())
         norm = math.sqrt(sum(float(g.double().square().sum()) for g in gradients.values()))
-        assert trainee.gradient_norm() == pytest.approx(norm, rel=1e-4)
+        assert trainer.gradient_norm() == pytest.approx(norm, rel=1e-4)
         for name, gradient in gradients.items():
             g = gradient.double()
             first[name] = 0.8 * first[name] + 0.2 * g
@@ -226,7 +226,7 @@ def test_a_step_is_adamw_on_the_loss_and_ema_on_the_weights(dataset: ImageDatase
             w[name] = weights[name].detach().double()
             e[name] = 0.8 * e[name] + 0.2 * w[name]
     assert np.mean(compared) > 0.8
-    averages = dict(trainee.ema.module.named_parameters())
+    averages = dict(trainer.ema.module.named_parameters())
     for name in weights:
         torch.testing.assert_close(averages[name].double(), e[name], rtol=1e-5, atol=1e-6)
     assert torch.equal(net.pos_embed, frozen)
@@ -237,25 +237,25 @@ def test_a_step_is_adamw_on_the_loss_and_ema_on_the_weights(dataset: ImageDatase
 def test_precision_is_what_the_network_computes_in(
     dataset: ImageDataset, process: str, precision: str, dtype: torch.dtype
 ):
-    trainee = make_trainee(make_spec(process, precision=precision, regularizer=DISPERSIVE))
-    seen = seen_dtypes(trainee.net)
-    terms = trainee.step(dataset, 0)
+    trainer = make_trainer(make_spec(process, precision=precision, regularizer=DISPERSIVE))
+    seen = seen_dtypes(trainer.net)
+    terms = trainer.step(dataset, 0)
     assert seen == {dtype}
     assert terms["loss"].dtype == torch.float32
-    assert {t.dtype for t in trainee.state().values()} == {torch.float32}
+    assert {t.dtype for t in trainer.state().values()} == {torch.float32}
     method = SAMPLERS[process][-1 if process == "ddpm" else 0]
-    net = stirred(trainee.spec)
+    net = stirred(trainer.spec)
     seen = seen_dtypes(net)
-    sample(net, trainee.spec, make_eval(0, 4, method=method, intervals=2, precision=precision), range(4), CPU, nothing)
+    sample(net, trainer.spec, make_eval(0, 4, method=method, intervals=2, precision=precision), range(4), CPU, nothing)
     assert seen == {dtype}
 
 
 def test_the_targets_of_a_shortcut_model_come_from_the_ema(dataset: ImageDataset):
-    trainee = make_trainee(make_spec("shortcut"))
-    assert trainee.objective.process.average is trainee.ema.module
-    assert all(name.startswith("net.") for name in trainee.objective.state_dict())  # no weights but the network's
-    loss = trainee.step(dataset, 0)["loss"]
-    other = make_trainee(make_spec("shortcut"))
+    trainer = make_trainer(make_spec("shortcut"))
+    assert trainer.objective.process.average is trainer.ema.module
+    assert all(name.startswith("net.") for name in trainer.objective.state_dict())  # no weights but the network's
+    loss = trainer.step(dataset, 0)["loss"]
+    other = make_trainer(make_spec("shortcut"))
     stir(other.ema.module, seed=1)
     assert other.step(dataset, 0)["loss"] != loss
 
@@ -271,7 +271,7 @@ def test_a_writer_that_is_behind_erases_no_later_state(tmp_path: Path):
 @pytest.mark.parametrize("process", PROCESSES)
 def test_a_restored_training_goes_on_bit_for_bit(dataset: ImageDataset, tmp_path: Path, process: str):
     spec = make_spec(process, regularizer=DISPERSIVE)
-    whole, begun, resumed = (Trainee(spec, CPU) for _ in range(3))
+    whole, begun, resumed = (Trainer(spec, CPU) for _ in range(3))
     for step in range(4):
         whole.step(dataset, step)
     for step in range(2):
@@ -453,17 +453,17 @@ def test_guidance_in_an_interval_is_that_of_the_spec(
 
 
 def test_the_measured_weights_are_those_of_the_ema(dataset: ImageDataset, tmp_path: Path):
-    trainee = make_trainee(make_spec("flow"))
+    trainer = make_trainer(make_spec("flow"))
     for step in range(3):
-        trainee.step(dataset, step)
-    checkpoint.save_weights(tmp_path, 3, trainee.weights())
-    checkpoint.save_weights(tmp_path, 2, Trainee(trainee.spec, CPU).weights())
+        trainer.step(dataset, step)
+    checkpoint.save_weights(tmp_path, 3, trainer.weights())
+    checkpoint.save_weights(tmp_path, 2, Trainer(trainer.spec, CPU).weights())
     drawn = {}
-    for weights, net in (("ema", trainee.ema.module), ("raw", trainee.net)):
+    for weights, net in (("ema", trainer.ema.module), ("raw", trainer.net)):
         evaluation = make_eval(0, 4, weights=weights, method="euler", intervals=2)
-        drawn[weights] = draw_samples(trainee.spec, evaluation, tmp_path, nothing, ALONE).images
+        drawn[weights] = draw_samples(trainer.spec, evaluation, tmp_path, nothing, ALONE).images
         assert isinstance(net, DiT)
-        expected = sample(net, trainee.spec, evaluation, range(4), CPU, nothing).images
+        expected = sample(net, trainer.spec, evaluation, range(4), CPU, nothing).images
         np.testing.assert_allclose(drawn[weights].astype(float), expected, atol=1)
     assert np.abs(drawn["ema"].astype(float) - drawn["raw"]).max() > 3
 

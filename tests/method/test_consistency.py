@@ -7,9 +7,9 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from harness.method.consistency import ConsistencyTraining, denoise, sample
 from harness.method.guidance import CountedNet
 from harness.method.objective import draw
+from harness.method.processes.consistency import ConsistencyTraining, denoise, sample
 
 MEAN, DEVIATION = 0.7, 0.4
 PROCESS = ConsistencyTraining(steps=800)

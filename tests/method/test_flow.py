@@ -8,9 +8,9 @@ from safetensors.torch import load_file
 from support.places import GOLDEN as GOLDEN_FOLDER
 from test_backbone import NULL, given
 
-from harness.method import flow
 from harness.method.guidance import CountedNet, guided
 from harness.method.losses import Potential, disperse
+from harness.method.processes import flow
 
 GOLDEN = load_file(GOLDEN_FOLDER / "disp_given.safetensors")
 Z, Y = GOLDEN["ode.z"], GOLDEN["ode.y"]

@@ -5,8 +5,8 @@ import pytest
 import torch
 from test_backbone import NULL, given
 
-from harness.method import ddpm, flow
 from harness.method.guidance import CountedNet, Interval, guided
+from harness.method.processes import ddpm, flow
 
 N = 3
 ZERO, Y = torch.zeros(N, 4, 1, 1, dtype=torch.float64), torch.zeros(N, dtype=torch.long)

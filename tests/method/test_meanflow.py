@@ -9,12 +9,12 @@ from safetensors.torch import load_file
 from support.places import GOLDEN as GOLDEN_FOLDER
 from test_objective import CONTRASTIVE, DISPERSIVE, RESTRICTED, SHAPE, batch
 
-from harness.method import flow
 from harness.method.backbone import DiT
 from harness.method.guidance import CountedNet
 from harness.method.losses import disperse
-from harness.method.meanflow import MeanFlow, sample, velocity_and_derivative
 from harness.method.objective import Objective, draw
+from harness.method.processes import flow
+from harness.method.processes.meanflow import MeanFlow, sample, velocity_and_derivative
 
 GOLDEN = load_file(GOLDEN_FOLDER / "mf_given.safetensors")
 X, Z, E, Y = GOLDEN["mf.x"], GOLDEN["mf.z"], GOLDEN["mf.e"], GOLDEN["mf.y"].long()

@@ -6,10 +6,10 @@ import pytest
 import torch
 from test_backbone import build
 
-from harness.method import ddpm, flow
 from harness.method.losses import Potential, contrast, disperse
-from harness.method.meanflow import MeanFlow
 from harness.method.objective import Draws, Objective, Regularizer, draw
+from harness.method.processes import ddpm, flow
+from harness.method.processes.meanflow import MeanFlow
 from harness.method.randomness import generator
 
 SHAPE = (8, 4, 8, 8)

@@ -10,13 +10,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from harness.config import resolve
 from harness.engine import sample
-from harness.method import consistency, imm, shortcut
 from harness.method.backbone import DiT
-from harness.method.consistency import ConsistencyTraining
-from harness.method.imm import InductiveMomentMatching
 from harness.method.objective import LearnsFromAverage, Objective, draw
+from harness.method.processes import consistency, imm, shortcut
+from harness.method.processes.consistency import ConsistencyTraining
+from harness.method.processes.imm import InductiveMomentMatching
+from harness.method.processes.shortcut import Shortcut
 from harness.method.randomness import generator
-from harness.method.shortcut import Shortcut
 from harness.networks.build import TIME_SCALES, TWO_TIMES
 
 NULL = 10

@@ -6,7 +6,7 @@ import torch
 
 from harness.method.guidance import CountedNet
 from harness.method.objective import draw
-from harness.method.shortcut import Shortcut, sample
+from harness.method.processes.shortcut import Shortcut, sample
 
 MEAN, DEVIATION = 0.7, 0.4
 NULL = 10
