@@ -14,8 +14,8 @@ from harness.report.analysis.changes import Change, change_between, change_recor
 from harness.report.analysis.pivot import Pivot, PivotCell, pivot
 from harness.report.analysis.text import estimate, percent_change
 from harness.report.reading.collect import collect
+from harness.report.rendering.data_files import shown_as_text
 from harness.report.rendering.html import render
-from harness.report.rendering.spreadsheet import shown_as_text
 from harness.report.rendering.study_summary import heading
 from harness.store.store import Store
 

@@ -8,94 +8,43 @@ import numpy as np
 import pytest
 import torch
 from support.places import GRIDS
+from support.specs import DISPERSIVE, PROCESSES, make_eval, make_spec
+from support.trainings import CPU, Calm, make_dataset, make_trainer, nothing, stir, stirred
 from torch import Tensor, nn
 
 from harness.config.grid import load_table
 from harness.config.resolve import SAMPLERS
 from harness.config.settings import (
     Data,
-    EvaluationSettings,
     MeanFlowSettings,
-    MomentMatchingSettings,
     Optimizer,
     Resources,
-    SamplerSettings,
-    ShortcutSettings,
 )
-from harness.config.spec import Consistency, EvalSpec, Model, Regularizer, TrainSpec
+from harness.config.spec import EvalSpec, Model, TrainSpec
 from harness.data.datasets import ImageDataset, positions
 from harness.engine.distributed import ALONE
-from harness.engine.metric_logger import Window
+from harness.engine.metric_logger import MetricAverager
 from harness.engine.sample import draw_samples, labels_of, sample, to_uint8
 from harness.engine.train import Trainer, train
 from harness.errors import Diverged, UserError
 from harness.files import read_jsonl
 from harness.method.backbone import DiT
-from harness.method.losses import floor
+from harness.method.losses import Potential, floor
 from harness.method.processes import ddpm, flow, meanflow
 from harness.method.processes.consistency import ConsistencyTraining
 from harness.method.processes.imm import InductiveMomentMatching
 from harness.method.processes.shortcut import Shortcut
 from harness.method.randomness import generator
+from harness.method.terms import ContrastiveTerm, DispersiveTerm
 from harness.networks import checkpoint
-from harness.networks.build import build_net, build_objective
+from harness.networks.build import build_objective
 
-CPU = torch.device("cpu")
-PROCESSES = ["flow", "ddpm", "meanflow", "shortcut", "imm", "consistency"]
-DISPERSIVE = Regularizer(kind="dispersive", loss="infonce-l2", lambda_=0.5, blocks=(1,), group=4, tau=0.5)
 NEVER = Resources(log_every=2, checkpoint_minutes=1e9)
-
-
-def make_spec(process: str, **changes) -> TrainSpec:
-    settings = {
-        "data": Data(name="made up", channels=1, size=8, classes=10, flip=True),
-        "model": Model(depth=2, width=16, heads=2, patch=4),
-        "regularizer": None,
-        "meanflow": MeanFlowSettings(omega=1.0, kappa=0.5) if process == "meanflow" else None,
-        "shortcut": ShortcutSettings(guidance=1.5) if process == "shortcut" else None,
-        "imm": MomentMatchingSettings(k=5) if process == "imm" else None,
-        "consistency": Consistency(steps=16, finest=40) if process == "consistency" else None,
-        "optimizer": Optimizer(learning_rate=0.01, beta1=0.8, beta2=0.9, weight_decay=0.3),
-        "batch": 8,
-        "label_drop": 0.5,
-        "ema": 0.8,
-        "precision": "fp32",
-        "matmul": "highest",
-        "seed": 3,
-    }
-    return TrainSpec(process=process, **(settings | changes))
-
-
-def make_eval(first: int, count: int, labels: str = "random", weights: str = "ema", **sampler) -> EvalSpec:
-    evaluation = EvaluationSettings(samples=count, labels=labels, weights=weights)
-    return EvalSpec(step=3, sampler=SamplerSettings(**sampler), evaluation=evaluation, first_image=first)
-
-
-def stir(net: nn.Module, seed: int = 0) -> None:
-    """Move weights away from the initial ones, which make every block the identity and the output zero."""
-    for name, weight in net.named_parameters():
-        if weight.requires_grad:
-            weight.data.normal_(std=0.15, generator=generator(seed, name, 0))
-
-
-def stirred(spec: TrainSpec, seed: int = 0) -> DiT:
-    net = build_net(spec)
-    stir(net, seed)
-    return net
-
-
-def make_trainer(spec: TrainSpec) -> Trainer:
-    trainer = Trainer(spec, CPU)
-    stir(trainer.net)
-    trainer.ema.module.load_state_dict(trainer.net.state_dict())
-    return trainer
 
 
 @pytest.fixture(scope="module")
 def dataset() -> ImageDataset:
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (20, 1, 8, 8), np.uint8)
-    return ImageDataset("made up", "train", rng.integers(0, 10, 20), 10, "", images, flip=True)
+    return make_dataset()
 
 
 def seen_dtypes(net: DiT) -> set[torch.dtype]:
@@ -105,10 +54,6 @@ def seen_dtypes(net: DiT) -> set[torch.dtype]:
     return seen
 
 
-def nothing(_: int) -> None:
-    pass
-
-
 # What is built.
 
 
@@ -116,23 +61,23 @@ def test_every_loss_and_arm_is_built_as_its_cell_says():
     blocks = [f"regularizer.{name}" for name in ("blocks=[2,4]", "group=8", "lambda=0.21", "tau=0.37", "epsilon=1.3")]
     others = [f"regularizer.{name}" for name in ("offdiagonal=0.6", "normalization=centered", "gap=0.02")]
     cells = load_table(GRIDS / "table2.yaml", "smoke", blocks + others).cells
-    built = [(cell.settings.regularizer, build_objective(cell.runs[0].train).regularizer) for cell in cells]
-    assert built[0][1] is None
+    built = [(cell.settings.regularizer, build_objective(cell.runs[0].train).terms) for cell in cells]
+    assert built[0][1] == ()
     assert len(built) == 1 + 4 * 3
-    for said, found in built[1:]:
-        assert found is not None
-        assert (found.kind, found.potential.loss) == (said.kind, said.loss)
-        assert (found.weight, found.blocks, found.group) == (0.21, (2, 4), 8)
-        if said.loss.startswith("infonce"):
-            assert found.potential.tau == 0.37
-        if said.loss == "hinge":
-            assert found.potential.epsilon == 1.3
-        if said.loss == "covariance":
-            assert found.potential.normalization == "centered"
-        if said.kind == "contrastive":
-            assert found.noise == said.noise
-            assert said.noise == "independent" or found.gap == 0.02
-            assert said.loss != "covariance" or found.potential.offdiagonal == 0.6
+    for settings, (term,) in built[1:]:
+        assert type(term) is {"dispersive": DispersiveTerm, "contrastive": ContrastiveTerm}[settings.kind]
+        assert term.potential.loss == settings.loss
+        assert (term.lambda_, term.blocks, term.group) == (0.21, (2, 4), 8)
+        if settings.loss.startswith("infonce"):
+            assert term.potential.tau == 0.37
+        if settings.loss == "hinge":
+            assert term.potential.epsilon == 1.3
+        if settings.loss == "covariance":
+            assert term.potential.normalization == "centered"
+        if settings.kind == "contrastive":
+            assert term.noise == settings.noise
+            assert settings.noise == "independent" or term.gap == 0.02
+            assert settings.loss != "covariance" or term.potential.offdiagonal == 0.6
 
 
 @pytest.mark.parametrize(
@@ -304,7 +249,7 @@ def test_weights_that_are_wanted_later_are_those_that_would_have_been_kept(datas
     assert beats == [1, 2, 3, 4, 5]
     log = read_jsonl(tmp_path / "at once" / "train.jsonl")
     assert [line["step"] for line in log] == [1, 2, 3, 4, 5]
-    least = floor(build_objective(spec).regularizer.potential, 4)
+    least = floor(build_objective(spec).terms[0].potential, 4)
     assert all(line["above_floor"] == pytest.approx(line["regularizer"] - least) for line in log)
     for keep in ({4}, {0, 1, 3}, {5}):
         run(tmp_path / "little by little", keep)
@@ -334,32 +279,21 @@ def test_matmul_precision_is_the_specs_while_training_and_then_what_it_was(datas
 
 
 def test_a_line_of_the_log_is_the_mean_of_its_steps():
-    window = Window(floor=-1.5)
+    term = DispersiveTerm(Potential("hinge", epsilon=2.0), 0.5, (1,), group=8)  # its floor is ε²/N
+    averager = MetricAverager([term])
     for loss, regularizer in ((1.0, -1.0), (2.0, -0.5), (6.0, 0.0)):
-        window.add({"loss": torch.tensor(loss), "regularizer": torch.tensor(regularizer)})
-    line = window.line(30, 8, 0.25)
+        averager.add({"loss": torch.tensor(loss), "regularizer": torch.tensor(regularizer)})
+    line = averager.line(30, 8, 0.25)
     assert line.pop("images_per_second") > 0
-    assert line == {"step": 30, "loss": 3.0, "regularizer": -0.5, "above_floor": 1.0, "gradient_norm": 0.25}
+    assert line == {"step": 30, "loss": 3.0, "regularizer": -0.5, "above_floor": -1.0, "gradient_norm": 0.25}
     with pytest.raises(Diverged, match="gradient_norm not finite between steps 28 and 30"):
-        window.line(30, 8, math.inf)
-    window.add({"loss": torch.tensor(math.nan), "regularizer": torch.tensor(0.0)})
+        averager.line(30, 8, math.inf)
+    averager.add({"loss": torch.tensor(math.nan), "regularizer": torch.tensor(0.0)})
     with pytest.raises(Diverged, match=r"^loss not finite between steps 28 and 31"):
-        window.line(31, 8, 0.25)
+        averager.line(31, 8, 0.25)
 
 
 # Sampling.
-
-
-class Calm(nn.Module):
-    """A DDPM network that nearly knows the noise: early steps divide by √ᾱ, and one that knows nothing explodes."""
-
-    def __init__(self, net: DiT) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, x: Tensor, times: tuple[Tensor, ...], y: Tensor, taps: tuple[int, ...] = ()):
-        out, h = self.net(x, times, y, taps)
-        return torch.cat((x + 0.003 * out[:, :1], out[:, 1:]), dim=1), h
 
 
 def one_by_one(net: nn.Module, spec: TrainSpec, evaluation: EvalSpec, images: range) -> np.ndarray:

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import timm
 import torch
-from harness.method.alignment import Alignment
 from safetensors.torch import load_file, save_file
 from support.places import GRIDS
+from support.specs import DISPERSIVE, OWN, make_spec
+from support.trainings import CPU, make_encoder
 
 from harness.config.grid import load_table
 from harness.config.resolve import SettingError, resolve
-from harness.config.settings import Data, MeanFlowSettings, Optimizer, OwnEncoder, Resources
-from harness.config.spec import Alignment as AlignmentSpec
-from harness.config.spec import Model, Regularizer, TrainSpec, train_id
+from harness.config.settings import MeanFlowSettings, Optimizer, Resources
+from harness.config.spec import Alignment, Model, TrainSpec, train_id
 from harness.data.datasets import ImageDataset, LatentDataset, load, load_images
 from harness.engine.train import Trainer, train
 from harness.errors import UserError
@@ -27,29 +27,20 @@ from harness.jobs.model_facts import facts_of, record_facts
 from harness.jobs.preflight import check
 from harness.method.processes import flow
 from harness.method.randomness import generator
+from harness.method.terms import AlignmentTerm
 from harness.networks import checkpoint
 from harness.networks.build import build_objective
 from harness.networks.encoder import FrozenEncoder, check_encoder, load_encoder, parameters
-from harness.networks.supervised import VisionTransformerRecipe, build, resize
+from harness.networks.supervised import resize
 from harness.store.store import Store
 
-CPU = torch.device("cpu")
-OWN = OwnEncoder(side=16, patch=4, steps=2, batch=8, shift=0.1, mirror=False)
-REPA = AlignmentSpec(loss="cosine", coefficient=0.5, block=2, hidden=24, encoder="own-vit", own=OWN)
-DISPERSIVE = Regularizer(kind="dispersive", loss="infonce-l2", lambda_=0.5, blocks=(1,), group=4, tau=0.5)
-SPEC = TrainSpec(
-    process="flow",
-    data=Data(name="made up", channels=1, size=8, classes=10, flip=True),
+REPA = Alignment(loss="cosine", coefficient=0.5, block=2, hidden=24, encoder="own-vit", own=OWN)
+SPEC = make_spec(
     model=Model(depth=3, width=16, heads=2, patch=4),
-    regularizer=None,
     alignment=REPA,
     optimizer=Optimizer(learning_rate=0.01),
-    batch=8,
     label_drop=0.1,
     ema=0.9,
-    precision="fp32",
-    matmul="highest",
-    seed=3,
 )
 ALONE = SPEC.model_copy(update={"alignment": None})
 BOTH = SPEC.model_copy(update={"regularizer": DISPERSIVE})
@@ -67,16 +58,14 @@ def dataset() -> ImageDataset:
 
 @pytest.fixture(scope="module")
 def encoder(dataset: ImageDataset) -> FrozenEncoder:
-    torch.manual_seed(0)
-    network = build(VisionTransformerRecipe(**OWN.model_dump()), dataset)
-    return FrozenEncoder(network, 16, (0.5,), (0.5,), "bilinear", grid=2, record={"name": "own-vit", "sha256": "ab"})
+    return make_encoder(dataset, name="own-vit", sha256="ab")
 
 
 # The loss.
 
 
 def test_the_loss_is_that_of_a_loop_in_float64():
-    module = Alignment(width=6, hidden=9, features=5, block=1, coefficient=0.5).initialise(0)
+    module = AlignmentTerm(width=6, hidden=9, features=5, block=1, lambda_=0.5).initialise(0)
     g = torch.Generator().manual_seed(0)
     for weight in module.parameters():
         weight.data += 0.3 * torch.randn(weight.shape, generator=g)  # biases too
@@ -91,9 +80,9 @@ def test_the_loss_is_that_of_a_loop_in_float64():
                 z = z / (1 + np.exp(-z)) if layer < 2 else z  # SiLU
             y = target[n, t].double().numpy()
             cosines.append(sum(z * y) / math.sqrt(sum(z**2)) / math.sqrt(sum(y**2)))
-    found = module(h, target).item()
+    found = module.loss(h, target).item()
     assert found == pytest.approx(-sum(cosines) / 12, rel=1e-5)
-    assert module(h, 7 * target).item() == pytest.approx(found, rel=1e-6)
+    assert module.loss(h, 7 * target).item() == pytest.approx(found, rel=1e-6)
 
 
 def stir(trainer: Trainer) -> None:
@@ -167,7 +156,7 @@ def test_beside_a_regulariser_each_term_is_what_it_is_alone(dataset, encoder, pr
 
 def test_the_encoder_sees_the_clean_image_that_the_network_gets(dataset, encoder):
     seen, trainer = {}, Trainer(SPEC, CPU, encoder=encoder)
-    trainer.objective.register_forward_pre_hook(lambda _, given: seen.update(x=given[0]))
+    trainer.objective.register_forward_pre_hook(lambda _, args, inputs: seen.update(x=inputs["x"]), with_kwargs=True)
     with encoder.register_forward_pre_hook(lambda _, given: seen.update(images=given[0])):
         trainer.step(dataset, 0)
     assert torch.equal(seen["images"].float() / 127.5 - 1, seen["x"])
@@ -253,7 +242,7 @@ def test_our_own_encoder_is_made_once_and_sees_what_it_learned_from(tmp_path):
 
 
 def public(weights: str = "published", encoder: str = "test_vit.r160_in1k", side: int | None = None) -> TrainSpec:
-    said = AlignmentSpec(loss="cosine", coefficient=0.5, block=1, hidden=8, encoder=encoder, weights=weights, side=side)
+    said = Alignment(loss="cosine", coefficient=0.5, block=1, hidden=8, encoder=encoder, weights=weights, side=side)
     return SPEC.model_copy(update={"alignment": said})
 
 
@@ -353,7 +342,7 @@ def test_repa_shares_nothing_and_the_others_are_table_fives():
     baseline, repa, dispersive = run()
     assert baseline.train.alignment is None
     assert dispersive.train.alignment is None
-    assert repa.train.alignment == AlignmentSpec(
+    assert repa.train.alignment == Alignment(
         loss="cosine", coefficient=0.5, block=8, hidden=2048, encoder="vit_base_patch14_dinov2.lvd142m",
         weights="published", side=224,
     )  # fmt: skip

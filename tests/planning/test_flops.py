@@ -14,8 +14,9 @@ from harness.config.settings import EvaluationSettings, MeanFlowSettings, OwnEnc
 from harness.config.spec import Alignment, Consistency, EvalSpec, Regularizer
 from harness.engine.sample import draw_samples
 from harness.engine.train import Trainer
-from harness.method.objective import Draws, draw
+from harness.method.objective import draw
 from harness.method.processes.meanflow import velocity_and_derivative
+from harness.method.terms import Draws
 from harness.networks.build import build_net, build_objective
 from harness.networks.checkpoint import save_state, save_weights, weights_path
 from harness.planning import flops
@@ -83,7 +84,7 @@ def step(spec, draws=None, features=None):
     if spec.process == "shortcut":
         objective.process = objective.process.with_average(objective.net)
     n, shape = spec.batch, (spec.batch, spec.data.channels, spec.data.size, spec.data.size)
-    draws = draws or draw(objective.process, objective.regularizer, shape, 0.0, 0, 0)
+    draws = draws or draw(objective.process, objective.terms, shape, 0.0, 0, 0)
     x, y = torch.zeros(shape), torch.arange(n) % spec.data.classes
     return counted(lambda: objective(x, y, draws, features)["loss"].backward()) / n
 
@@ -110,7 +111,7 @@ def test_guided_shortcut_targets_cost_what_is_expected_of_them():
     )
     k = torch.cat([torch.arange(7), torch.full((21,), 7)]).float()
     shape = (28, spec.data.channels, spec.data.size, spec.data.size)
-    draws = Draws(torch.stack([torch.zeros(28), k], 1), torch.zeros(shape), torch.zeros(28, dtype=torch.bool))
+    draws = Draws(torch.stack([torch.zeros(28), k], 1), torch.zeros(shape), torch.zeros(28, dtype=torch.bool), step=0)
     assert flops.training(spec) == pytest.approx(step(spec, draws), rel=1e-12)
 
 

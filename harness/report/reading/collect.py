@@ -1,13 +1,11 @@
 """From folders to one tidy table: a row for each table × cell × seed × metric, and nothing is ever dropped."""
 
-import importlib.util
 import math
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from dataclasses import replace as replace_fields
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,12 +15,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from harness.config.grid import Cell, Run, Table
 from harness.config.settings import SamplerSettings
 from harness.config.spec import TrainSpec
-from harness.files import replace, write_bytes
 from harness.metric_definitions import DEFINITIONS, base, title_of
 from harness.report.analysis.labels import place_words
 from harness.report.reading.protocol import SAMPLING_COLUMNS, TRAINING_COLUMNS, training_protocol
 from harness.report.reading.run_facts import PREFIX, fact_columns
-from harness.report.rendering.spreadsheet import csv_of
 from harness.store.store import Store
 
 Direction = Literal["lower", "higher", ""]
@@ -99,18 +95,6 @@ def collect(store: Store, tables: Sequence[Table], outcomes: "Outcomes | None" =
     known = outcomes or Outcomes(store)
     asked = [(table, cell, run) for table in tables for cell in table.cells for run in cell.runs]
     return _frame([_rows(store, table, cell, run, known.of(run)) for table, cell, run in asked])
-
-
-def write_csv(frame: pd.DataFrame, path: Path) -> None:
-    """Write the frame as CSV; the same frame gives the same bytes."""
-    write_bytes(path, csv_of(frame).encode())
-
-
-def write(frame: pd.DataFrame, path: Path) -> None:
-    """Write the frame as CSV, and as Parquet beside it where pyarrow is installed."""
-    write_csv(frame, path)
-    if importlib.util.find_spec("pyarrow"):
-        replace(path.with_suffix(".parquet"), partial(frame.to_parquet, index=False))
 
 
 @dataclass(frozen=True)

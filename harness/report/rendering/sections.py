@@ -1,9 +1,12 @@
-"""The section on representations in words: what came out, and how much of it may be noise."""
+"""What the page says beyond its tables: representations, guidance, response surfaces, early ranking, more pictures."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from harness.report.analysis import significance
+from harness.report.analysis.early_ranking import pruning
+from harness.report.analysis.guidance_sweep import sweeps
 from harness.report.analysis.pivot import Pivot
 from harness.report.analysis.representations import (
     MEASURES,
@@ -15,10 +18,36 @@ from harness.report.analysis.representations import (
     correlations,
     repeatability,
 )
+from harness.report.analysis.surfaces import surfaces
 from harness.report.analysis.text import count, counted, listed, number
 from harness.report.figures.block_profile import curve, profile_picture
+from harness.report.figures.charts import Chart
+from harness.report.figures.loss_curves import loss_chart
+from harness.report.figures.sample_pairs import pair_chart
+from harness.report.figures.scatters import scatter_chart
 from harness.report.figures.table_figure import Picture
+from harness.report.rendering import captions as protocols
 from harness.store.store import Store
+from harness.store.training_log import Logs
+
+
+def analyses(store: Store, pivots: Sequence[Pivot], logs: Logs) -> dict[str, Any]:
+    """Return what the templates of these parts print, and the modules whose words they use."""
+    return {
+        "protocols": protocols,
+        "significance": significance,
+        "guidance": sweeps(pivots),
+        "surfaces": surfaces(pivots),
+        "pruning": pruning(store, pivots, logs),
+    }
+
+
+def more_pictures(store: Store, pivot: Pivot, logs: Logs) -> list[Chart]:
+    """Return what a table can show besides: losses, precision and recall, cost, and pairs of samples."""
+    if not pivot.table.scale.meaningful:
+        return []
+    found = [loss_chart(pivot, logs), scatter_chart(pivot, logs), pair_chart(store, pivot)]
+    return [one for one in found if one]
 
 
 @dataclass(frozen=True)
