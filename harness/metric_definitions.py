@@ -136,18 +136,20 @@ def spread_of(name: str) -> str:
 
 def title_of(name: str) -> str:
     """Return a metric's title, with the features that its name carries; an unknown one is its own title."""
-    known, (_, _, features) = DEFINITIONS.get(base(name)), name.partition(":")
-    if known is None:
+    definition, (_, _, features) = DEFINITIONS.get(base(name)), name.partition(":")
+    if definition is None:
         return name
-    return f"{known.title} ({features})" if features else known.title
+    return f"{definition.title} ({features})" if features else definition.title
 
 
 def markdown() -> str:
     """Return the page of documentation that lists all metrics; run this file as a module, and it prints it."""
     rows = [
         "| " + " | ".join(word.replace("|", "\\|") for word in words) + " |\n"
-        for name, said in DEFINITIONS.items()
-        for words in [(f"`{name}`", f"{said.title} {ARROWS[said.direction]}".strip(), said.definition, said.source)]
+        for name, metric in DEFINITIONS.items()
+        for words in [
+            (f"`{name}`", f"{metric.title} {ARROWS[metric.direction]}".strip(), metric.definition, metric.source)
+        ]
     ]
     return INTRODUCTION + "".join(rows)
 

@@ -3,11 +3,6 @@
 from harness.config.grid import Cell, Table
 
 
-def place_words(cell: Cell) -> str:
-    """Return a cell's place in words, "loss = Hinge, arm = dispersive"; it is unique in its table."""
-    return ", ".join(f"{axis} = {label}" for axis, label in cell.at)
-
-
 def cell_name(cell: Cell) -> str:
     """Return a short name for a cell: its labels, with the axis before one that says nothing alone ("λ 0.5").
 

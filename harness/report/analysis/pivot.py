@@ -8,8 +8,9 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from harness.config.grid import Cell, Table
+from harness.config.grid_file import place_words
 from harness.report.analysis.changes import Change, change_between
-from harness.report.analysis.labels import cell_name, place_words, row_label
+from harness.report.analysis.labels import cell_name, row_label
 from harness.report.analysis.statistics import holm
 from harness.report.reading.collect import Metric, metric_named, protocol_columns
 from harness.report.reading.protocol import Protocol, mixes
@@ -143,7 +144,7 @@ def pivot(table: Table, frame: "pd.DataFrame") -> Pivot:
     for record in records:
         by_cell.setdefault(record["cell"], []).append(record)
     metric = metric_named(table.file.value)
-    cells = _compared(table, [_cell(table, cell, by_cell[place_words(cell)], protocols) for cell in table.cells])
+    cells = _compared(table, [_cell(table, cell, by_cell[place_words(cell.at)], protocols) for cell in table.cells])
     rivals = len(protocols) < 2 or any(cell.is_baseline for cell in cells)  # else a best among few would pass for all's
     cells = _best_marked(cells, metric) if table.scale.meaningful and rivals else cells
     columns, rows = _laid_out(table, [cell for cell in cells if not cell.source.aside])

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from harness.config.setting_types import Block
+from harness.config.setting_types import BlockWord
 from harness.config.settings import RegularizerSettings
 from harness.report.analysis.changes import change_between
 from harness.report.analysis.pivot import Pivot, PivotCell
@@ -17,7 +17,7 @@ PLATEAU = 0.01  # of the best
 LEAST_SETTINGS = 3
 APART = 0.06  # of the lines of a figure, so that no interval hides another
 KNOBS = {"lambda_": "λ", "tau": "τ", "blocks": "block"}
-Setting = float | Block | tuple[Block, ...]
+Setting = float | BlockWord | tuple[BlockWord, ...]
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.config.grid import Cell, Run, Table
+from harness.config.grid_file import place_words
 from harness.config.settings import SamplerSettings
 from harness.config.spec import TrainSpec
 from harness.metric_definitions import DEFINITIONS, base, title_of
-from harness.report.analysis.labels import place_words
 from harness.report.reading.protocol import SAMPLING_COLUMNS, TRAINING_COLUMNS, training_protocol
 from harness.report.reading.run_facts import PREFIX, fact_columns
 from harness.store.store import Store
@@ -180,7 +180,7 @@ def _identity(table: Table, cell: Cell, run: Run) -> dict[str, Any]:
     sampler, evaluation = run.evaluation.sampler, run.evaluation.evaluation
     return {
         "table": table.name,
-        "cell": place_words(cell),
+        "cell": place_words(cell.at),
         "row": cell.label(table.file.rows),
         "column": cell.label(table.file.columns),
         "aside": cell.aside,
