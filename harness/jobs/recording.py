@@ -33,7 +33,7 @@ from harness.store.study import last_sign
 
 if TYPE_CHECKING:
     from harness.engine.distributed import World
-    from harness.networks.encoder import Encoder
+    from harness.networks.encoder import FrozenEncoder
 
 LOCK_SECONDS = 600
 SHORT = 2000  # characters of a traceback: with the rest of the file they fit into one block of a disk
@@ -144,7 +144,7 @@ def record_failure(folder: Path, error: BaseException) -> str:
     return message
 
 
-def record_model_facts(folder: Path, train: TrainSpec, encoder: "Encoder | None") -> None:
+def record_model_facts(folder: Path, train: TrainSpec, encoder: "FrozenEncoder | None") -> None:
     """Write the numbers of parameters and, where there is an alignment, which encoder it was.
 
     Raises:
@@ -161,17 +161,17 @@ def record_model_facts(folder: Path, train: TrainSpec, encoder: "Encoder | None"
         facts.write(folder)
 
 
-def model_facts(train: TrainSpec, encoder: "Encoder | None") -> ModelFacts:
+def model_facts(train: TrainSpec, encoder: "FrozenEncoder | None") -> ModelFacts:
     """Count what the sampled network, the projector and the encoder hold; the network's positions are not learned."""
     import torch
 
-    from harness.networks.build import build_alignment, build_net
+    from harness.networks.build import build_net, build_terms
 
     with torch.device("meta"):  # counted without being made
         net = build_net(train)
-        projector = build_alignment(train, encoder.width) if encoder else None
+        terms = build_terms(train, encoder.width) if encoder else []
     return ModelFacts(
         parameters=sum(p.numel() for p in net.parameters() if p.requires_grad),
-        projector_parameters=sum(p.numel() for p in projector.parameters()) if projector else None,
+        projector_parameters=sum(p.numel() for term in terms for p in term.parameters()) if encoder else None,
         encoder=EncoderRecord.model_validate(encoder.record) if encoder else None,
     )

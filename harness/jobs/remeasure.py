@@ -92,7 +92,7 @@ def _remeasure(store: Store, data: Path, measurement: Stored | None, other: Othe
         Timeout: another process is at this training.
     """
     from harness.data.datasets import load_images
-    from harness.engine.sample_cache import forget
+    from harness.engine.sample_cache import remove_samples
     from harness.jobs.measuring import save_pictures
 
     if measurement is None:
@@ -110,12 +110,12 @@ def _remeasure(store: Store, data: Path, measurement: Stored | None, other: Othe
             measured = _measure(samples, measurement, data, store.cache, other)
             new = merged(record, measured)
         except UserError:
-            forget(scratch, path.stem)
+            remove_samples(scratch, path.stem)
             raise
         real = load_images(train.data.name, spec.evaluation.reference, data).images
         save_pictures(path, samples, real, measured)
         new.write(path)
-        forget(scratch, path.stem)
+        remove_samples(scratch, path.stem)
     return len(new.metrics) - len(record.metrics)
 
 
