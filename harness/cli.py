@@ -59,7 +59,7 @@ def collect(study: str, results: Path, scratch: Path, reports: Path) -> None:
     harness collect digits
     """
     from harness.files import check_writable
-    from harness.report.rendering.page import collect_study
+    from harness.report.rendering.data_files import collect_study
 
     store = Store(results, scratch, study)
     check_writable("--reports", reports)

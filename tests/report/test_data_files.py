@@ -26,13 +26,11 @@ from harness.report.figures.by_size import lines
 from harness.report.figures.run_curves import curves
 from harness.report.reading.collect import collect
 from harness.report.rendering import markdown
-from harness.report.rendering.export import summary, write_takeaway
+from harness.report.rendering.data_files import csv_of, shown_as_text, study_record, summary, table_csv, write_takeaway
 from harness.report.rendering.latex import escaped, latex_table
 from harness.report.rendering.markdown import markdown_table
 from harness.report.rendering.page import make_report
-from harness.report.rendering.record import study_record, table_csv
-from harness.report.rendering.sheet import Sheet, sheet
-from harness.report.rendering.spreadsheet import csv_of, shown_as_text
+from harness.report.rendering.sheet import TableLayout, sheet
 from harness.store.store import Store
 from harness.store.training_log import read_log
 
@@ -71,7 +69,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Pivot:
     return pivots_of(store, [table])[0]
 
 
-def written(laid_out: Sheet) -> list[list[str]]:
+def written(laid_out: TableLayout) -> list[list[str]]:
     """The words of a table's cells, row by row, lines one after the other."""
     return [[row.label, *("".join(cell.lines) for cell in row.cells)] for row in laid_out.rows]
 

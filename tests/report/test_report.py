@@ -36,11 +36,12 @@ from harness.report.analysis.text import better_or_worse, state_words
 from harness.report.figures.svg import DRAWN, PRINTED
 from harness.report.figures.table_figure import drawn, our_look, picture, value_axis
 from harness.report.reading import collect as collecting
-from harness.report.reading.collect import collect, write
+from harness.report.reading.collect import collect
 from harness.report.reading.samples import sample_strips
 from harness.report.rendering.captions import SAMPLERS, mixed_sentences, planned_sentences
-from harness.report.rendering.our_choices import FIXED, fixed_readings
-from harness.report.rendering.page import collect_study, make_report, report
+from harness.report.rendering.data_files import collect_study, write_results
+from harness.report.rendering.our_choices import fixed_choices, stated_choices
+from harness.report.rendering.page import make_report, report
 from harness.report.rendering.study_summary import PROCESS_WORDS, facts, heading
 from harness.store.store import Store
 
@@ -256,7 +257,7 @@ def test_collect_gives_a_row_for_every_metric_and_for_every_run_that_is_not_done
     missing = frame[frame["state"] == "not run"]
     assert set(missing["metric"]) == {"fid"}
     assert missing["value"].isna().all()
-    write(frame, tmp_path / "tidy.csv")
+    write_results(frame, tmp_path / "tidy.csv")
     again = pd.read_csv(tmp_path / "tidy.csv", keep_default_na=False)
     assert list(again.columns) == list(frame.columns)
     assert again["value"].tolist() == ["5.0", "0.0123", "0.001", "0.5", "0.25", *[""] * 11]
@@ -473,11 +474,12 @@ def test_fixed_readings_are_shown_for_the_runs_that_depend_on_them(
     Of Table 7a's four dispersive runs two are one training at two of its epochs.
     """
     table = synthetic.table_of(name)
-    found = {reading.subject: reading for reading in fixed_readings(table.runs)}
+    found = {choice.subject: choice for choice in fixed_choices(table.runs)}
     assert {subject: reading.runs for subject, reading in found.items()} == expected
     page = make_report(synthetic.new_store(tmp_path), [table], tmp_path).read_text("utf-8")
-    shown = [subject for subject, _, _ in FIXED if f"<dt>{subject}</dt>" in page]
-    assert shown == [subject for subject, _, _ in FIXED if subject in expected]
+    subjects = [choice["subject"] for choice in stated_choices()]
+    shown = [subject for subject in subjects if f"<dt>{subject}</dt>" in page]
+    assert shown == [subject for subject in subjects if subject in expected]
     assert all(reading.sentence in page for reading in found.values())
 
 
@@ -734,7 +736,7 @@ def test_a_report_needs_a_study(tmp_path: Path) -> None:
 PROGRAM = """
 import sys
 from pathlib import Path
-from harness.report.rendering.page import collect_study, report
+from harness.report.rendering.page import report
 from harness.store.store import Store
 folder = Path(sys.argv[1])
 report(Store(folder / "results", folder / "scratch", "synthetic"), folder / "reports")

@@ -28,7 +28,7 @@ from harness.report.analysis.representations import (
 )
 from harness.report.reading.collect import collect
 from harness.report.rendering.page import make_report
-from harness.report.rendering.representation_section import representations
+from harness.report.rendering.sections import representations
 from harness.store.store import Store
 
 PROTOCOL = {"fit": "9 of digits/train", "held_out": "7 of digits/test", "encoder": "none: no such", "noise": [0.2, 0.6]}

@@ -131,7 +131,9 @@ def _of_fewer_images(store: Store, contest: Contest) -> tuple[int, list[Values]]
 def _fid_by_count(store: Store, run: RunState) -> dict[int, float]:
     """FID by number of images; empty where the measurement holds none."""
     try:
-        return Measured.model_validate_json(store.eval_path(run.train_id, run.eval_id).read_bytes()).details.fid_by_count
+        return Measured.model_validate_json(
+            store.eval_path(run.train_id, run.eval_id).read_bytes()
+        ).details.fid_by_count
     except (OSError, ValidationError):
         return {}
 

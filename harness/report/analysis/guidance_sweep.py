@@ -64,7 +64,7 @@ class Sweep:
 def sweeps(pivots: Sequence[Pivot]) -> list[Sweep]:
     """Return a sweep for each baseline that was drawn at three guidance scales or more, with its arms."""
     return [
-        Sweep(pivot, f"{pivot.table.name}-sweep-{place}", base, arms, tuple(_sentences(pivot, base, arms)))
+        Sweep(pivot, f"{pivot.table.name}-sweep-{place}", base, tuple(arms), tuple(_sentences(pivot, base, arms)))
         for pivot in pivots
         if pivot.table.scale.meaningful and not pivot.mixes
         for place, (base, arms) in enumerate(swept(pivot), 1)

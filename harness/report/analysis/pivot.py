@@ -241,7 +241,10 @@ def cell_name(cell: Cell) -> str:
     """
     labels = [(axis, _label(axis, label)) for axis, label in cell.at if label != "none"]
     alone = [label[:1].isdigit() or label == "all" for _, label in labels]
-    return " · ".join(f"{axis} {label}" if bare else label for (axis, label), bare in zip(labels, alone, strict=True)) or "none"
+    return (
+        " · ".join(f"{axis} {label}" if bare else label for (axis, label), bare in zip(labels, alone, strict=True))
+        or "none"
+    )
 
 
 def _label(axis: str, label: str) -> str:

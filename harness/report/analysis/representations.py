@@ -118,7 +118,8 @@ def probed_arms(store: Store, pivots: Sequence[Pivot]) -> list[ProbedArm]:
     """Return the arms of the largest set that can be compared and has probes; the baseline first, where it is there."""
     sets: dict[tuple[int, int, str], dict[str, list[tuple[PivotCell, Probed]]]] = {}
     for place, group in enumerate(arm_groups([pivot for pivot in pivots if pivot.table.file.value == METRIC])):
-        for cell, probed in (entry for arm in group.arms for cell in arm.cells for entry in _probed(store, cell)):
+        cells = [cell for arm in group.arms for cell in arm.cells]
+        for cell, probed in (entry for cell in cells for entry in _probed(store, cell)):
             alike = sets.setdefault((place, probed.run.evaluation.step, str(probed.probe.protocol)), {})
             alike.setdefault(arm_key(probed.run), []).append((cell, probed))
     largest = max(sets.values(), key=len, default={})

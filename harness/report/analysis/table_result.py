@@ -1,4 +1,4 @@
-"""All that is known of one table, computed once: its cells with their verdicts, its findings, the tests of its changes."""
+"""All that is known of one table, computed once: cells with their verdicts, findings, and the tests of changes."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

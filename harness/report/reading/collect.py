@@ -179,14 +179,10 @@ def _checked(measurement: Measurement, run: Run) -> Outcome:
 
 def _metric_value(measurement: Measurement, name: str) -> MetricValue:
     value = measurement.metrics.get(name)
-    if _is_number(value):
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max:
         return MetricValue(float(value))
     reason = f"{name} is {value!r}"
     if name not in measurement.metrics:
         unavailable = measurement.unavailable.get(name)
         reason = f"it holds no {name}{f': {unavailable}' if unavailable else ''}"
     return MetricValue(None, "unreadable", f"evals/{measurement.eval_id}.json: {reason}")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
@@ -180,9 +179,7 @@ def _encoder_sentence(run: Run, file: FactsFile | None) -> str:
     return f"{block} {encoder.name} of timm, {size}, weights of sha256 {encoder.sha256[:12]}{source}."
 
 
-def stated(
-    names: Sequence[FactName], by_seed: Mapping[int, RunFacts], paper: PaperValue | None
-) -> tuple[Fact, ...]:
+def stated(names: Sequence[FactName], by_seed: Mapping[int, RunFacts], paper: PaperValue | None) -> tuple[Fact, ...]:
     """Return the facts of a cell from those of its runs by seed, each beside what the paper says of it."""
     return tuple(Fact(_all_seeds(by_seed, name), paper.facts.get(name) if paper else None) for name in names)
 
