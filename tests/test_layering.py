@@ -162,6 +162,27 @@ def test_a_package_on_the_way_is_imported_too():
     assert "harness.cli reaches torch" in violations(sources() | changed)
 
 
+# A test stands alone: what two of them share lies in tests/support.
+
+
+def imported_tests(source: str) -> list[str]:
+    """Return what a source imports of test modules."""
+    names = imports("module", {"module": source}, at_import_time=False)
+    return sorted(name for name in names if any(part.startswith("test_") for part in name.split(".")))
+
+
+def test_no_test_imports_a_test():
+    sources = {path: path.read_text() for path in (ROOT / "tests").rglob("*.py")}
+    assert {path: imported_tests(source) for path, source in sources.items() if imported_tests(source)} == {}
+
+
+@pytest.mark.parametrize(
+    "line", ["from test_train import train", "import method.test_flow", "def f():\n    from engine import test_train"]
+)
+def test_a_test_that_imports_a_test_is_seen(line):
+    assert imported_tests(line)
+
+
 LIGHT = ["harness.cli", "harness.jobs.local_pool", "harness.planning.plan", "harness.report.rendering.page"]
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_train import PROCESSES, make_spec, make_trainee, nothing
+from support.specs import PROCESSES, make_spec
+from support.trainings import make_dataset, make_trainee, nothing
 from torch import Tensor
 
 from harness.config.settings import Resources
@@ -36,9 +37,7 @@ def views(*shape: int) -> tuple[Tensor, Tensor]:
 
 @pytest.fixture(scope="module")
 def dataset() -> ImageDataset:
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (20, 1, 8, 8), np.uint8)
-    return ImageDataset("made up", "train", rng.integers(0, 10, 20), 10, "", images, flip=True)
+    return make_dataset()
 
 
 # Pairs.

@@ -20,10 +20,11 @@ from submitit import JobEnvironment
 from submitit.core.utils import DelayedSubmission, UncompletedJobError
 from submitit.slurm.slurm import SlurmJobEnvironment
 from support.places import GRIDS
-from test_distributed import end, start
+from support.specs import make_spec
+from support.trainings import end, nothing, start
 
 from harness.config.grid import load_table
-from harness.config.settings import Data, EvaluationSettings, Optimizer, SamplerSettings
+from harness.config.settings import EvaluationSettings, SamplerSettings
 from harness.config.spec import EvalSpec, Model, TrainSpec, eval_id
 from harness.engine import sample_cache as kept
 from harness.engine.distributed import ALONE, World
@@ -39,12 +40,7 @@ from harness.networks.build import build_net
 from harness.slurm import gain
 from harness.store.store import Store
 
-SPEC = TrainSpec(
-    process="flow", data=Data(name="made up", channels=1, size=8, classes=10, flip=True),
-    model=Model(depth=1, width=16, heads=2, patch=4), regularizer=None,
-    optimizer=Optimizer(learning_rate=0.01), batch=8, label_drop=0.5, ema=0.8, precision="fp32",
-    matmul="highest", seed=3,
-)  # fmt: skip
+SPEC = make_spec(model=Model(depth=1, width=16, heads=2, patch=4))
 HEUN = SamplerSettings(method="heun", intervals=3)  # six evaluations
 EVALUATION = EvalSpec(step=7, sampler=HEUN, evaluation=EvaluationSettings(samples=314), first_image=40)  # tiles 0 to 5
 NAME = eval_id(SPEC, EVALUATION)
@@ -53,10 +49,6 @@ GRID = GRIDS / "convergence.yaml"
 
 class Stopped(BaseException):
     """As SystemExit, which submitit raises when it has queued a job again."""
-
-
-def nothing(_: object) -> None:
-    pass
 
 
 def keep_weights(folder: Path, seed: int = 0) -> None:

@@ -8,21 +8,19 @@ import numpy as np
 import pytest
 import torch
 from support.places import GRIDS
+from support.specs import DISPERSIVE, PROCESSES, make_eval, make_spec
+from support.trainings import CPU, Calm, make_dataset, make_trainee, nothing, stir, stirred
 from torch import Tensor, nn
 
 from harness.config.grid import load_table
 from harness.config.resolve import SAMPLERS
 from harness.config.settings import (
     Data,
-    EvaluationSettings,
     MeanFlowSettings,
-    MomentMatchingSettings,
     Optimizer,
     Resources,
-    SamplerSettings,
-    ShortcutSettings,
 )
-from harness.config.spec import Consistency, EvalSpec, Model, Regularizer, TrainSpec
+from harness.config.spec import EvalSpec, Model, TrainSpec
 from harness.data.datasets import ImageDataset, positions
 from harness.engine.distributed import ALONE
 from harness.engine.metric_logger import Window
@@ -38,64 +36,14 @@ from harness.method.losses import floor
 from harness.method.randomness import generator
 from harness.method.shortcut import Shortcut
 from harness.networks import checkpoint
-from harness.networks.build import build_net, build_objective
+from harness.networks.build import build_objective
 
-CPU = torch.device("cpu")
-PROCESSES = ["flow", "ddpm", "meanflow", "shortcut", "imm", "consistency"]
-DISPERSIVE = Regularizer(kind="dispersive", loss="infonce-l2", lambda_=0.5, blocks=(1,), group=4, tau=0.5)
 NEVER = Resources(log_every=2, checkpoint_minutes=1e9)
-
-
-def make_spec(process: str, **changes) -> TrainSpec:
-    settings = {
-        "data": Data(name="made up", channels=1, size=8, classes=10, flip=True),
-        "model": Model(depth=2, width=16, heads=2, patch=4),
-        "regularizer": None,
-        "meanflow": MeanFlowSettings(omega=1.0, kappa=0.5) if process == "meanflow" else None,
-        "shortcut": ShortcutSettings(guidance=1.5) if process == "shortcut" else None,
-        "imm": MomentMatchingSettings(k=5) if process == "imm" else None,
-        "consistency": Consistency(steps=16, finest=40) if process == "consistency" else None,
-        "optimizer": Optimizer(learning_rate=0.01, beta1=0.8, beta2=0.9, weight_decay=0.3),
-        "batch": 8,
-        "label_drop": 0.5,
-        "ema": 0.8,
-        "precision": "fp32",
-        "matmul": "highest",
-        "seed": 3,
-    }
-    return TrainSpec(process=process, **(settings | changes))
-
-
-def make_eval(first: int, count: int, labels: str = "random", weights: str = "ema", **sampler) -> EvalSpec:
-    evaluation = EvaluationSettings(samples=count, labels=labels, weights=weights)
-    return EvalSpec(step=3, sampler=SamplerSettings(**sampler), evaluation=evaluation, first_image=first)
-
-
-def stir(net: nn.Module, seed: int = 0) -> None:
-    """Move weights away from the initial ones, which make every block the identity and the output zero."""
-    for name, weight in net.named_parameters():
-        if weight.requires_grad:
-            weight.data.normal_(std=0.15, generator=generator(seed, name, 0))
-
-
-def stirred(spec: TrainSpec, seed: int = 0) -> DiT:
-    net = build_net(spec)
-    stir(net, seed)
-    return net
-
-
-def make_trainee(spec: TrainSpec) -> Trainee:
-    trainee = Trainee(spec, CPU)
-    stir(trainee.net)
-    trainee.ema.module.load_state_dict(trainee.net.state_dict())
-    return trainee
 
 
 @pytest.fixture(scope="module")
 def dataset() -> ImageDataset:
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (20, 1, 8, 8), np.uint8)
-    return ImageDataset("made up", "train", rng.integers(0, 10, 20), 10, "", images, flip=True)
+    return make_dataset()
 
 
 def seen_dtypes(net: DiT) -> set[torch.dtype]:
@@ -103,10 +51,6 @@ def seen_dtypes(net: DiT) -> set[torch.dtype]:
     seen: set[torch.dtype] = set()
     net.blocks[0].mlp.fc1.register_forward_hook(lambda *io: seen.add(io[2].dtype))  # type: ignore[union-attr]
     return seen
-
-
-def nothing(_: int) -> None:
-    pass
 
 
 # What is built.
@@ -348,18 +292,6 @@ def test_a_line_of_the_log_is_the_mean_of_its_steps():
 
 
 # Sampling.
-
-
-class Calm(nn.Module):
-    """A DDPM network that nearly knows the noise: early steps divide by √ᾱ, and one that knows nothing explodes."""
-
-    def __init__(self, net: DiT) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, x: Tensor, times: tuple[Tensor, ...], y: Tensor, taps: tuple[int, ...] = ()):
-        out, h = self.net(x, times, y, taps)
-        return torch.cat((x + 0.003 * out[:, :1], out[:, 1:]), dim=1), h
 
 
 def one_by_one(net: nn.Module, spec: TrainSpec, evaluation: EvalSpec, images: range) -> np.ndarray:

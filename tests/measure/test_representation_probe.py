@@ -8,7 +8,8 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
-from test_train import PROCESSES, make_spec, stirred
+from support.specs import PROCESSES, make_spec
+from support.trainings import stirred
 from torch import Tensor
 
 from harness.errors import UserError

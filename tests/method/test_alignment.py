@@ -11,12 +11,14 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 from support.places import GRIDS
+from support.specs import DISPERSIVE, OWN, make_spec
+from support.trainings import CPU, make_encoder
 
 from harness.config.grid import load_table
 from harness.config.resolve import SettingError, resolve
-from harness.config.settings import Data, MeanFlowSettings, Optimizer, OwnEncoder, Resources
+from harness.config.settings import MeanFlowSettings, Optimizer, Resources
 from harness.config.spec import Alignment as AlignmentSpec
-from harness.config.spec import Model, Regularizer, TrainSpec, train_id
+from harness.config.spec import Model, TrainSpec, train_id
 from harness.data.datasets import ImageDataset, LatentDataset, load, load_images
 from harness.engine.train import Trainee, train
 from harness.errors import UserError
@@ -30,26 +32,16 @@ from harness.method.randomness import generator
 from harness.networks import checkpoint
 from harness.networks.build import build_objective
 from harness.networks.encoder import Encoder, check_encoder, load_encoder, parameters
-from harness.networks.supervised import VisionTransformerRecipe, build, resize
+from harness.networks.supervised import resize
 from harness.store.store import Store
 
-CPU = torch.device("cpu")
-OWN = OwnEncoder(side=16, patch=4, steps=2, batch=8, shift=0.1, mirror=False)
 REPA = AlignmentSpec(loss="cosine", coefficient=0.5, block=2, hidden=24, encoder="own-vit", own=OWN)
-DISPERSIVE = Regularizer(kind="dispersive", loss="infonce-l2", lambda_=0.5, blocks=(1,), group=4, tau=0.5)
-SPEC = TrainSpec(
-    process="flow",
-    data=Data(name="made up", channels=1, size=8, classes=10, flip=True),
+SPEC = make_spec(
     model=Model(depth=3, width=16, heads=2, patch=4),
-    regularizer=None,
     alignment=REPA,
     optimizer=Optimizer(learning_rate=0.01),
-    batch=8,
     label_drop=0.1,
     ema=0.9,
-    precision="fp32",
-    matmul="highest",
-    seed=3,
 )
 ALONE = SPEC.model_copy(update={"alignment": None})
 BOTH = SPEC.model_copy(update={"regularizer": DISPERSIVE})
@@ -67,9 +59,7 @@ def dataset() -> ImageDataset:
 
 @pytest.fixture(scope="module")
 def encoder(dataset: ImageDataset) -> Encoder:
-    torch.manual_seed(0)
-    network = build(VisionTransformerRecipe(**OWN.model_dump()), dataset)
-    return Encoder(network, 16, (0.5,), (0.5,), "bilinear", grid=2, record={"name": "own-vit", "sha256": "ab"})
+    return make_encoder(dataset, name="own-vit", sha256="ab")
 
 
 # The loss.

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from test_backbone import NULL, given
+from support.backbones import NULL, given
 
 from harness.method import ddpm, flow
 from harness.method.guidance import CountedNet, Interval, guided

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.backbones import CONTRASTIVE, DISPERSIVE, NULL, RESTRICTED, SHAPE, batch, build, with_weights
 from support.places import GOLDEN as GOLDEN_FOLDER
-from test_objective import CONTRASTIVE, DISPERSIVE, RESTRICTED, SHAPE, batch
 
 from harness.method import flow
 from harness.method.backbone import DiT
@@ -19,7 +19,6 @@ from harness.method.objective import Objective, draw
 GOLDEN = load_file(GOLDEN_FOLDER / "mf_given.safetensors")
 X, Z, E, Y = GOLDEN["mf.x"], GOLDEN["mf.z"], GOLDEN["mf.e"], GOLDEN["mf.y"].long()
 T = torch.stack((GOLDEN["mf.t"], GOLDEN["mf.t"] - GOLDEN["mf.r"]), dim=1)
-NULL = 10
 DROPPED = torch.where(torch.arange(len(Y)) < 2, NULL, Y)
 PLAIN = MeanFlow(NULL)
 GUIDED = MeanFlow(NULL, omega=0.6, kappa=0.3, start=0.1, end=0.8)
@@ -27,11 +26,7 @@ DEVICES = ["cpu"] + ["cuda"] * torch.cuda.is_available()
 
 
 def given():
-    net = DiT(8, 2, 4, 48, 3, 3, num_classes=10, second_time=True)
-    weights = "mf.weights/"
-    state = {k.removeprefix(weights): v for k, v in GOLDEN.items() if k.startswith(weights)}
-    net.load_state_dict({**state, "pos_embed": net.pos_embed}, strict=True)
-    return net.eval()
+    return with_weights(build(second_time=True), GOLDEN, "mf.weights/")
 
 
 def now(t):

@@ -4,31 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_backbone import build
+from support.backbones import CONTRASTIVE, DISPERSIVE, RESTRICTED, SHAPE, batch, build, moved
 
 from harness.method import ddpm, flow
-from harness.method.losses import Potential, contrast, disperse
+from harness.method.losses import contrast, disperse
 from harness.method.meanflow import MeanFlow
-from harness.method.objective import Draws, Objective, Regularizer, draw
+from harness.method.objective import Draws, Objective, draw
 from harness.method.randomness import generator
-
-SHAPE = (8, 4, 8, 8)
-DISPERSIVE = Regularizer("dispersive", Potential("infonce-l2"), weight=0.5, blocks=(1,), group=4)
-CONTRASTIVE = replace(DISPERSIVE, kind="contrastive")
-RESTRICTED = replace(CONTRASTIVE, noise="restricted", gap=0.1)
-
-
-def network():
-    net = build().initialise(0)
-    for name, parameter in net.named_parameters():  # away from the identity, so that every block acts
-        if "adaLN" in name or "final" in name:
-            torch.nn.init.normal_(parameter, std=0.1, generator=generator(0, name, 0))
-    return net
-
-
-def batch():
-    x = torch.randn(*SHAPE, generator=generator(1, "x", 0))
-    return x, torch.arange(SHAPE[0]) % 10
 
 
 def draws(regularizer, seed=0, step=5, label_drop=0.5):
@@ -36,13 +18,13 @@ def draws(regularizer, seed=0, step=5, label_drop=0.5):
 
 
 def objective(regularizer):
-    return Objective(network(), flow, regularizer, num_classes=10)
+    return Objective(moved(build().initialise(0)), flow, regularizer, num_classes=10)
 
 
 def test_without_a_regularizer_it_is_the_process_loss():
     (x, y), d = batch(), draws(None)
     terms = objective(None)(x, y, d)
-    expected = flow.loss(network(), x, torch.where(d.dropped, 10, y), d.t, d.noise)[0].mean()
+    expected = flow.loss(moved(build().initialise(0)), x, torch.where(d.dropped, 10, y), d.t, d.noise)[0].mean()
     assert 0 < d.dropped.sum() < len(y)
     assert terms.keys() == {"loss", "denoising"}
     assert terms["loss"] == expected == terms["denoising"]
@@ -52,7 +34,7 @@ def test_dispersive_adds_lambda_times_the_loss_of_the_tapped_block():
     (x, y), d = batch(), draws(DISPERSIVE)
     terms = objective(DISPERSIVE)(x, y, d)
     y = torch.where(d.dropped, 10, y)
-    h = network().features(flow.interpolate(x, d.t, d.noise), (d.t,), y, (1,))[0].flatten(1)
+    h = moved(build().initialise(0)).features(flow.interpolate(x, d.t, d.noise), (d.t,), y, (1,))[0].flatten(1)
     expected = (disperse(h[:4], DISPERSIVE.potential) + disperse(h[4:], DISPERSIVE.potential)) / 2
     torch.testing.assert_close(terms["regularizer"], expected)
     torch.testing.assert_close(terms["loss"], terms["denoising"] + 0.5 * expected)
@@ -64,7 +46,7 @@ def test_contrastive_compares_two_views_of_the_same_images(regularizer):
     terms = objective(regularizer)(x, y, d)
     y = torch.where(d.dropped, 10, y)
     first, second = (
-        network().features(flow.interpolate(x, t, noise), (t,), y, (1,))[0].flatten(1).view(2, 4, -1)
+        moved(build().initialise(0)).features(flow.interpolate(x, t, noise), (t,), y, (1,))[0].flatten(1).view(2, 4, -1)
         for t, noise in ((d.t, d.noise), (d.t_plus, d.noise_plus))
     )
     expected = (

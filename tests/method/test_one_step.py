@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from test_objective import CONTRASTIVE, DISPERSIVE, SHAPE, batch
+from support.backbones import CONTRASTIVE, DISPERSIVE, NULL, SHAPE, batch, build, moved
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from harness.config import resolve
@@ -15,11 +15,9 @@ from harness.method.backbone import DiT
 from harness.method.consistency import ConsistencyTraining
 from harness.method.imm import InductiveMomentMatching
 from harness.method.objective import LearnsFromAverage, Objective, draw
-from harness.method.randomness import generator
 from harness.method.shortcut import Shortcut
 from harness.networks.build import TIME_SCALES, TWO_TIMES
 
-NULL = 10
 PROCESSES = {
     "shortcut": Shortcut(NULL, guidance=1.5),
     "imm": InductiveMomentMatching(k=5),
@@ -33,17 +31,9 @@ SAMPLE = {
 by_name = pytest.mark.parametrize("name", PROCESSES)
 
 
-def stirred(net: DiT) -> DiT:
-    """The network, its output and blocks no longer those of initial weights."""
-    for name, weight in net.named_parameters():
-        if "adaLN" in name or "final" in name:
-            torch.nn.init.normal_(weight, std=0.1, generator=generator(0, name, 0))
-    return net
-
-
 def objective(name, regularizer=None):
     times = {"second_time": name in TWO_TIMES, "time_scale": TIME_SCALES.get(name, 1.0)}
-    net = stirred(DiT(8, 2, 4, 48, 3, 3, num_classes=10, **times).initialise(0))
+    net = moved(build(**times).initialise(0))
     process = PROCESSES[name]
     if isinstance(process, LearnsFromAverage):
         process = process.with_average(copy.deepcopy(net).requires_grad_(False))

@@ -5,25 +5,21 @@ from pathlib import Path
 
 import pytest
 from support import synthetic_study as synthetic
+from support.synthetic_study import pivot_of
 
 from harness.config.grid import Run, Table
 from harness.report.analysis.arms import families
 from harness.report.analysis.early_ranking import pruning
 from harness.report.analysis.guidance_sweep import Effect, sweeps, verdict
-from harness.report.analysis.pivot import Pivot, pivot
+from harness.report.analysis.pivot import Pivot
 from harness.report.analysis.statistics import Interval
 from harness.report.analysis.surfaces import best_of, edge_warning, plateau, settings_of, surfaces, varied
-from harness.report.reading.collect import collect
 from harness.report.rendering.page import make_report
 from harness.store.store import Store
 from harness.store.training_log import Logs
 
 SEEDS = "seeds=[0,1,2,3,4]"
 NOISE = {0: 0.011, 1: -0.013, 2: 0.004, 3: 0.009, 4: -0.01}  # of a seed, the same for all arms
-
-
-def pivot_of(store: Store, table: Table) -> Pivot:
-    return pivot(table, collect(store, [table]))
 
 
 def jitter(run: Run, place: int) -> float:

@@ -14,17 +14,17 @@ import pytest
 from click.testing import CliRunner
 from markdown_it import MarkdownIt
 from support import synthetic_study as synthetic
+from support.synthetic_study import pivot_of, pivots_of
 
 from harness.cli import cli
 from harness.config.grid import Table, load_table
 from harness.errors import UserError
 from harness.report.analysis.claims import VERDICTS, summary_sentences, table_claims
-from harness.report.analysis.pivot import Pivot, pivot
+from harness.report.analysis.pivot import Pivot
 from harness.report.analysis.text import estimate, percent_change
 from harness.report.comparison import compare, counts, differing
 from harness.report.figures.by_size import lines
 from harness.report.figures.run_curves import curves
-from harness.report.reading.collect import collect
 from harness.report.rendering import markdown
 from harness.report.rendering.data_files import csv_of, shown_as_text, study_record, summary, table_csv, write_takeaway
 from harness.report.rendering.latex import escaped, latex_table
@@ -36,10 +36,6 @@ from harness.store.training_log import read_log
 
 NAMES = ("table2", "table3", "table4", "table6", "table7b", "figure4")
 HOSTILE = r"<b>x</b> & $\frac{1}{2}$ 100% a_b ^~#{} `c` | [d](e) *f* -- \end{table} “λ” ℓ₂ é 中"
-
-
-def pivots_of(store: Store, tables: list[Table]) -> list[Pivot]:
-    return [pivot(table, collect(store, tables)) for table in tables]
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +62,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Pivot:
     run = synthetic.cell_of(table, "1 of 12").runs[0]
     store.eval_path(run.train_id, run.eval_id).unlink()
     synthetic.write_error(store, run, "error", HOSTILE)
-    return pivots_of(store, [table])[0]
+    return pivot_of(store, table)
 
 
 def written(laid_out: TableLayout) -> list[list[str]]:
@@ -212,7 +208,7 @@ def test_each_claim_is_judged_by_its_sign_and_interval(tmp_path: Path) -> None:
         for run in synthetic.cell_of(table, label).runs:
             if run.seed in by_seed:
                 synthetic.write_measurement(store, run, by_seed[run.seed])
-    laid_out = pivots_of(store, [table])[0]
+    laid_out = pivot_of(store, table)
     found = {claim.cell.row: claim.verdict for claim in table_claims(laid_out).claims}
     assert found == {
         "1 of 12": "same sign",
@@ -250,14 +246,14 @@ def test_values_of_another_protocol_make_no_claim(tmp_path: Path) -> None:
         for run in synthetic.cell_of(table, label).runs:
             if run.seed in seeds:
                 synthetic.write_measurement(store, run, 4.0, {"generated": 500})
-    claims = {claim.cell.row: claim.verdict for claim in table_claims(pivots_of(store, [table])[0]).claims}
+    claims = {claim.cell.row: claim.verdict for claim in table_claims(pivot_of(store, table)).claims}
     assert [row for row, verdict in claims.items() if verdict == "protocol differs"] == ["7 of 12", "all"]
 
 
 def test_a_scale_without_meaning_claims_nothing(tmp_path: Path) -> None:
     store, table = synthetic.new_store(tmp_path), synthetic.table_of("table2", "smoke")
     synthetic.full_study(store, [table])
-    laid_out = pivots_of(store, [table])[0]
+    laid_out = pivot_of(store, table)
     assert table_claims(laid_out).claims == ()
     assert "mean nothing" in summary_sentences([laid_out])[0]
     assert not any(verdict in summary("study", [laid_out]) for verdict in VERDICTS)
@@ -354,7 +350,7 @@ def test_the_numbers_of_the_markdown_are_those_of_the_page(tmp_path: Path) -> No
     synthetic.full_study(store, [table])
     page = make_report(store, [table], tmp_path / "page")
     html, text = page.read_text(encoding="utf-8"), (page.parent / "tables" / "table2.md").read_text(encoding="utf-8")
-    for cell in pivots_of(store, [table])[0].cells:
+    for cell in pivot_of(store, table).cells:
         assert cell.ours
         assert estimate(cell.ours, 2) in html
         assert estimate(cell.ours, 2) in text

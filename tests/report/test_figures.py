@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 from support import synthetic_study as synthetic
+from support.synthetic_study import pivot_of
 
-from harness.config.grid import Run, Table
-from harness.report.analysis.pivot import Pivot, pivot
+from harness.config.grid import Run
+from harness.report.analysis.pivot import pivot
 from harness.report.figures.lengths import courses, length_chart
 from harness.report.figures.loss_curves import chosen, loss_chart
 from harness.report.figures.sample_pairs import best_arm, pair_chart, pairs
@@ -18,10 +19,6 @@ from harness.report.reading.collect import collect, read_outcome
 from harness.report.reading.samples import Sheet, read_strip
 from harness.store.store import Store
 from harness.store.training_log import Log, Logs
-
-
-def pivot_of(store: Store, table: Table) -> Pivot:
-    return pivot(table, collect(store, [table]))
 
 
 def write_log(store: Store, run: Run, speed: float, denoising: float = 1.0) -> None:

@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from support import synthetic_study as synthetic
 from support.places import ROOT
+from support.synthetic_study import pivot_of
 
 from harness.cli import cli
 from harness.config.grid import Run, Table, load_table
@@ -30,7 +31,7 @@ from harness.config.spec import Process
 from harness.errors import UserError
 from harness.planning.plan import study_tables
 from harness.report.analysis.findings import findings
-from harness.report.analysis.pivot import Pivot, PivotCell, pivot
+from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.taps import one_run_sentences, tap_note, taps_sentence
 from harness.report.analysis.text import better_or_worse, state_words
 from harness.report.figures.svg import DRAWN, PRINTED
@@ -47,10 +48,6 @@ from harness.store.store import Store
 
 TABLES = ("table2", "table3", "table4", "convergence")
 FIGURES = {*TABLES, *(f"{name}-planes" for name in TABLES), "table3-surface", "table4-surface", "convergence-training"}
-
-
-def pivot_of(store: Store, table: Table) -> Pivot:
-    return pivot(table, collect(store, [table]))
 
 
 def pivot_cell(laid_out: Pivot, *labels: str) -> PivotCell:

@@ -12,6 +12,8 @@ from support.places import GRIDS
 
 from harness.config.grid import Cell, Run, Table, load_table
 from harness.files import write_bytes, write_json
+from harness.report.analysis.pivot import Pivot, pivot
+from harness.report.reading.collect import collect
 from harness.store.store import Store
 
 PROTOCOL = {
@@ -33,6 +35,14 @@ def new_store(folder: Path, study: str = "synthetic") -> Store:
 
 def table_of(name: str, scale: str = "digits", *overrides: str) -> Table:
     return load_table(GRIDS / f"{name}.yaml", scale, overrides)
+
+
+def pivots_of(store: Store, tables: list[Table]) -> list[Pivot]:
+    return [pivot(table, collect(store, tables)) for table in tables]
+
+
+def pivot_of(store: Store, table: Table) -> Pivot:
+    return pivots_of(store, [table])[0]
 
 
 def cell_of(table: Table, *labels: str) -> Cell:
