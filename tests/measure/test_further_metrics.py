@@ -18,9 +18,9 @@ from harness.metric_definitions import (
     DEFINITIONS,
     MEASURED,
     OF_OTHER_FEATURES,
+    definition_of,
     markdown,
     spread_of,
-    definition_of,
     with_features,
 )
 
