@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import cast, get_args
 
 from harness.config import imported_weights as imported
-from harness.config.scale import Patch, Scale, Size
-from harness.config.setting_types import Block
+from harness.config.grid_file import Patch, Scale, Size
+from harness.config.setting_types import BlockWord
 from harness.config.settings import OWN_ENCODER, Family, Resources, SamplerSettings, Settings, constants_of
 from harness.config.spec import Alignment, Consistency, EvalSpec, Model, Process, Regularizer, TrainSpec
 from harness.errors import UserError
@@ -177,7 +177,7 @@ def resolve_weights(settings: Settings, train: TrainSpec) -> TrainSpec:
         held = imported.describe(imported.folder(), settings.weights)
     except UserError as error:
         raise SettingError("weights", str(error)) from None
-    wanted = imported.network_of(train)
+    wanted = imported.architecture_of(train)
     if held.network != wanted:
         raise SettingError(
             "weights", f"'{held.name}' is {held.label} ({held.network}), {settings.model} here is {wanted}"
@@ -185,7 +185,7 @@ def resolve_weights(settings: Settings, train: TrainSpec) -> TrainSpec:
     return train.model_copy(update={"weights": held.sha256})
 
 
-def resolve_blocks(blocks: Block | tuple[Block, ...], depth: int) -> tuple[int, ...]:
+def resolve_blocks(blocks: BlockWord | tuple[BlockWord, ...], depth: int) -> tuple[int, ...]:
     """Turn block words into 1-based block numbers: k/n is the block at that share of the depth, rounded up.
 
     Block num_layers//4, the paper's default, is 3/12 at every size of the paper.
@@ -197,7 +197,7 @@ def resolve_blocks(blocks: Block | tuple[Block, ...], depth: int) -> tuple[int, 
     return tuple(numbers)
 
 
-def _block_numbers(word: Block, depth: int) -> range | tuple[int]:
+def _block_numbers(word: BlockWord, depth: int) -> range | tuple[int]:
     if isinstance(word, int):
         return (word,)
     if word == "all":

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from harness.config.settings import SamplerSettings
 from harness.config.spec import EvalSpec, Process, TrainSpec, eval_id
-from harness.data.decode import to_uint8
+from harness.data.pixels import to_uint8
 from harness.engine.distributed import ALONE, World
 from harness.engine.distributed import device as own_device
 from harness.engine.sample_cache import Drawn, Kept

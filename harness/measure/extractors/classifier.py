@@ -8,7 +8,7 @@ from torch import Tensor
 from harness.data.datasets import ImageDataset
 from harness.errors import UserError
 from harness.measure.extractors.inception import Outputs
-from harness.measure.metrics.per_class import perceptual
+from harness.measure.metrics.diversity import perceptual
 from harness.networks.supervised import Recipe, Trained, resize, trained
 
 RECIPES = {

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.grid import CONFIDENCE, SOURCES, Table
-from harness.files import write_bytes, write_json
-from harness.garbage import kept
+from harness.files import gc_paused, write_bytes, write_json
 from harness.planning.plan import study_tables
 from harness.report.analysis import claims
 from harness.report.analysis import text as words
@@ -38,7 +37,7 @@ def report(store: Store, reports: Path, pdf: bool = False) -> Path:
     return make_report(store, study_tables(store), reports / store.study, pdf)
 
 
-@kept()
+@gc_paused()
 def make_report(store: Store, tables: Sequence[Table], target: Path, pdf: bool = False) -> Path:
     """Write `target/index.html` with `results.csv` and the files of `write_takeaway` beside it; return its path.
 
