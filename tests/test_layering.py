@@ -39,8 +39,6 @@ UNFINISHED: dict[str, tuple[str, ...]] = {
     "jobs": ("slurm",),
     "report": ("planning",),
     "report.rendering": ("planning",),
-    "report.analysis": ("report.figures",),
-    "report.reading": ("report.analysis",),
     "slurm": ("engine", "networks"),
     "store": ("planning",),
 }

@@ -315,6 +315,11 @@ class Measurement(Record):
     nfe: int
     thumbnails: Thumbnails | None = None
 
+    @property
+    def measured_with(self) -> dict[str, Scalar]:
+        """The network evaluations of an image and the protocol, without the note on the features."""
+        return {"nfe": self.nfe, **self.protocol.model_dump(exclude={"features_note"})}
+
 
 class MeasurementFile(Measurement):
     """All of `evals/<eval_id>.json`. others: by the name of other features, protocol and details of theirs. seconds:

@@ -15,10 +15,11 @@ from harness.config.grid import Run
 from harness.config.spec import EvalSpec
 from harness.errors import UserError
 from harness.files import write_bytes
+from harness.metric_definitions import definition_of
 from harness.report.analysis.pivot import Pivot, PivotCell, RunState
 from harness.report.analysis.text import anchor, number
 from harness.report.figures.run_curves import Curve, curves
-from harness.report.reading.collect import Results, metric_named
+from harness.report.reading.collect import RunStatuses
 from harness.report.reading.samples import Strip, read_strip
 from harness.report.rendering.html import render, script_of
 from harness.report.rendering.study_summary import command
@@ -75,7 +76,7 @@ class Training:
         return pictures + words + drawn + len(self.spec) + len(self.traceback) + 100 * len(self.uses) + 1000
 
 
-def trainings(results: Results, pivots: Sequence[Pivot], logs: Logs) -> list[Training]:
+def trainings(statuses: RunStatuses, pivots: Sequence[Pivot], logs: Logs) -> list[Training]:
     """Describe each training once, with every measurement of it and every cell that shows a number of it."""
     asked: dict[str, tuple[int, dict[str, Run]]] = {}
     for place, pivot in enumerate(pivots):
@@ -89,17 +90,17 @@ def trainings(results: Results, pivots: Sequence[Pivot], logs: Logs) -> list[Tra
         uses.setdefault(state.train_id, []).append(Use(said, behind(pivot, cell), value))
         if state.train_id not in states or state.value is None:
             states[state.train_id] = state
-    made_by = cache(lambda place, seed: command(results.store, pivots[place].table, seed))
+    made_by = cache(lambda place, seed: command(statuses.store, pivots[place].table, seed))
     return [
-        _training(results, made_by(place, next(iter(runs.values())).seed), runs, states[name], uses[name], logs)
+        _training(statuses, made_by(place, next(iter(runs.values())).seed), runs, states[name], uses[name], logs)
         for name, (place, runs) in asked.items()
     ]
 
 
 def _training(
-    results: Results, made_by: str, runs: Mapping[str, Run], state: RunState, uses: Sequence[Use], logs: Logs
+    statuses: RunStatuses, made_by: str, runs: Mapping[str, Run], state: RunState, uses: Sequence[Use], logs: Logs
 ) -> Training:
-    store, run = results.store, next(iter(runs.values()))
+    store, run = statuses.store, next(iter(runs.values()))
     measured = sorted(runs.values(), key=lambda one: one.evaluation.step)
     return Training(
         train_id=run.train_id,
@@ -111,7 +112,7 @@ def _training(
         spec=_as_json(run.train),
         provenance=_provenance(logs, run),
         curves=curves(logs.of(run.train_id), run.train_id),
-        measurements=tuple(_measured(store, one, results.of(one)) for one in measured),
+        measurements=tuple(_measured(store, one, statuses.of(one)) for one in measured),
         uses=tuple(uses),
     )
 
@@ -142,7 +143,7 @@ def _measured(store: Store, run: Run, status: RunStatus) -> Measured:
 
 def _numbers(found: Measurement) -> tuple[tuple[str, str], ...]:
     """Return every number of a measurement and then its protocol, each as (what, words)."""
-    metrics = [(metric_named(name), value) for name, value in found.metrics.items()]
+    metrics = [(definition_of(name), value) for name, value in found.metrics.items()]
     said = [(metric.title, _words(value, metric.decimals)) for metric, value in metrics]
     protocol = {**found.protocol.model_dump(), "network evaluations": found.nfe}
     return (
@@ -167,6 +168,14 @@ def _provenance(logs: Logs, run: Run) -> tuple[str, ...]:
     except (OSError, UserError):
         return ("env.json is unreadable",)
     return tuple(_attempt_words(attempt) for attempt in environment.attempts) if environment else ()
+
+
+def _attempt_words(attempt: Attempt) -> str:
+    """Return when, where and with what an attempt ran, in one line."""
+    changed = " with uncommitted changes" if attempt.dirty else ""
+    versions = ", ".join(f"{name} {version}" for name, version in attempt.versions.items() if version)
+    until = f" to {attempt.end}" if attempt.end else ""
+    return f"{attempt.start}{until}, {attempt.device} of {attempt.host}; commit {attempt.commit}{changed}; {versions}"
 
 
 @dataclass(frozen=True)
@@ -263,11 +272,3 @@ def _name(index: int) -> str:
 
 def _article(study: str, training: Training, home: str) -> str:
     return render({"study": study, "training": training, "home": home}, "training.html.j2")
-
-
-def _attempt_words(attempt: Attempt) -> str:
-    """Return when, where and with what an attempt ran, in one line."""
-    changed = " with uncommitted changes" if attempt.dirty else ""
-    versions = ", ".join(f"{name} {version}" for name, version in attempt.versions.items() if version)
-    until = f" to {attempt.end}" if attempt.end else ""
-    return f"{attempt.start}{until}, {attempt.device} of {attempt.host}; commit {attempt.commit}{changed}; {versions}"
