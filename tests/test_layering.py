@@ -39,8 +39,6 @@ UNFINISHED: dict[str, tuple[str, ...]] = {
     "jobs": ("slurm",),
     "report": ("planning",),
     "report.rendering": ("planning",),
-    "report.analysis": ("report.figures",),
-    "report.reading": ("report.analysis",),
     "slurm": ("engine", "networks"),
     "store": ("planning",),
 }
@@ -151,7 +149,7 @@ def with_line(module: str, line: str) -> dict[str, str]:
         ("harness.method.losses", "import pathlib"),
         ("harness.method.losses", "import os.path"),
         ("harness.method.losses", "from json import dumps"),
-        ("harness.method.flow", "def f():\n    import io"),
+        ("harness.method.processes.flow", "def f():\n    import io"),
         ("harness.method.objective", "from safetensors.torch import save_file"),
         ("harness.method.backbone", "import numpy as np"),
         ("harness.data.datasets", "from ..networks import build"),
