@@ -98,13 +98,13 @@ def _print(result: dict[str, Any], request: "MeasureRequest") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from harness.metric_definitions import ARROWS, DEFINITIONS, base, title_of
+    from harness.metric_definitions import ARROWS, DEFINITIONS, base, definition_of
 
     table = Table("metric", "value", "how", title=f"{request.samples.name} against {result['protocol']['reference']}")
     names = {base(name): name for name in (*result["metrics"], *result["unavailable"])}
     for name in (names[metric] for metric in DEFINITIONS if metric in names):
         definition, value = DEFINITIONS[base(name)], result["metrics"].get(name)
-        title = f"{title_of(name)} {ARROWS[definition.direction]}".strip()
+        title = f"{definition_of(name).title} {ARROWS[definition.direction]}".strip()
         if value is None:
             table.add_row(title, "not available", result["unavailable"][name])
             continue
@@ -113,7 +113,7 @@ def _print(result: dict[str, Any], request: "MeasureRequest") -> None:
     console.print(table)
     console.print(sentence(result["protocol"]), highlight=False)
     if made := result.get("intervals"):
-        without = "".join(f" None of {title_of(name)}: {why}." for name, why in made["unavailable"].items())
+        without = "".join(f" None of {definition_of(name).title}: {why}." for name, why in made["unavailable"].items())
         console.print(f"Intervals: {made['level']:.0%}, {made['method']}.{without}", highlight=False)
 
 

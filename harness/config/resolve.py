@@ -72,8 +72,8 @@ def resolve(settings: Settings, scale: Scale, seed: int) -> Resolved:
         process=process,
         data=settings.data,
         model=model,
-        regularizer=resolve_regularizer(settings, model.depth, process),
-        alignment=resolve_alignment(settings, model.depth),
+        regularizer=resolve_regularizer(settings, scale, model.depth, process),
+        alignment=resolve_alignment(settings, scale, model.depth),
         meanflow=settings.meanflow if process == "meanflow" else None,
         shortcut=settings.shortcut if process == "shortcut" else None,
         imm=settings.imm if process == "imm" else None,
@@ -208,7 +208,7 @@ def _block_numbers(word: BlockWord, depth: int) -> range | tuple[int]:
     return (math.ceil(part * depth / whole),)
 
 
-def resolve_regularizer(settings: Settings, depth: int, process: Process) -> Regularizer | None:
+def resolve_regularizer(settings: Settings, scale: Scale, depth: int, process: Process) -> Regularizer | None:
     """Keep exactly the fields that the chosen loss and kind use."""
     chosen = settings.regularizer
     if chosen.loss == "none":
@@ -226,6 +226,7 @@ def resolve_regularizer(settings: Settings, depth: int, process: Process) -> Reg
         group=chosen.group,
         noise=chosen.noise if contrastive else None,
         gap=chosen.gap if contrastive and chosen.noise == "restricted" else None,
+        stop=scale.steps(chosen.stop) if chosen.stop else None,
         **{name: getattr(chosen, name) for name in constants_of(chosen.loss, chosen.kind)},
     )
 
@@ -241,7 +242,7 @@ def resolve_consistency(settings: Settings, scale: Scale) -> Consistency:
     return Consistency(steps=steps, finest=finest)
 
 
-def resolve_alignment(settings: Settings, depth: int) -> Alignment | None:
+def resolve_alignment(settings: Settings, scale: Scale, depth: int) -> Alignment | None:
     """Keep exactly the fields that the chosen encoder uses."""
     chosen = settings.alignment
     if chosen.loss == "none":
@@ -263,6 +264,7 @@ def resolve_alignment(settings: Settings, depth: int) -> Alignment | None:
         weights=None if own else chosen.weights,
         side=None if own else chosen.side,
         own=chosen.own if own else None,
+        stop=scale.steps(chosen.stop) if chosen.stop else None,
     )
 
 

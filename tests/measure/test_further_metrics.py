@@ -28,12 +28,11 @@ from harness.metric_definitions import (
     DEFINITIONS,
     MEASURED,
     OF_OTHER_FEATURES,
+    definition_of,
     markdown,
     spread_of,
-    title_of,
     with_features,
 )
-from harness.report.reading.collect import metric_named
 
 rng = np.random.default_rng(0)
 
@@ -185,9 +184,9 @@ def test_committed_page_is_the_table_of_definitions() -> None:
 def test_names_carry_their_features_and_have_definitions() -> None:
     assert with_features("fid", "vit") == "fd:vit"
     assert with_features("precision", "vit") == "precision:vit"
-    assert title_of("cmmd:classifier") == "CMMD (classifier)"
-    assert title_of("something") == "something"
+    assert definition_of("cmmd:classifier").title == "CMMD (classifier)"
+    assert definition_of("something").title == "something"
     assert (spread_of("kd:vit"), spread_of("kid"), spread_of("fid")) == ("kd_std:vit", "kid_std", "")
-    assert metric_named("kd:vit").title == "KD (vit)"
-    assert metric_named("kd:vit").direction == "lower"
+    assert definition_of("kd:vit").title == "KD (vit)"
+    assert definition_of("kd:vit").direction == "lower"
     assert {OF_OTHER_FEATURES.get(name, name) for name in MEASURED} <= DEFINITIONS.keys()

@@ -14,10 +14,11 @@ from pydantic import BaseModel, ValidationError
 from harness.config.grid import Run
 from harness.config.spec import EvalSpec
 from harness.files import read_json, write_bytes
+from harness.metric_definitions import definition_of
 from harness.report.analysis.pivot import Pivot, PivotCell, RunState
 from harness.report.analysis.text import anchor, number
 from harness.report.figures.run_curves import Curve, curves
-from harness.report.reading.collect import Measurement, Outcome, Outcomes, metric_named
+from harness.report.reading.collect import Measurement, Outcome, Outcomes
 from harness.report.reading.samples import Strip, read_strip
 from harness.report.rendering.html import render, script_of
 from harness.report.rendering.study_summary import command
@@ -172,7 +173,7 @@ def _measured(store: Store, run: Run, outcome: Outcome) -> Measured:
 
 def _numbers(found: Measurement) -> tuple[tuple[str, str], ...]:
     """Return every number of a measurement and then its protocol, each as (what, words)."""
-    metrics = [(metric_named(name), value) for name, value in found.metrics.items()]
+    metrics = [(definition_of(name), value) for name, value in found.metrics.items()]
     said = [(metric.title, _words(value, metric.decimals)) for metric, value in metrics]
     protocol = {**found.protocol.model_dump(), "network evaluations": found.nfe}
     return (
