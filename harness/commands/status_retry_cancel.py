@@ -103,7 +103,7 @@ def _jobs(store: "Store", overrides: Sequence[str] = (), layer: "Layer | None" =
     from harness.jobs.job import jobs_for
 
     tables = [
-        load_table(Path(grid["grid"]), grid["scale"], [*grid["set"], *overrides], layer) for grid in store.grids()
+        load_table(Path(record.grid), record.scale, [*record.overrides, *overrides], layer) for record in store.grids()
     ]
     return jobs_for((run for table in tables for run in table.runs), store, data)
 
@@ -192,7 +192,7 @@ def retry(context: click.Context, study: str, failed: bool, only: str | None, ov
     check(todo)
     nodes = _failed_nodes(todo)
     said = said.model_copy(update={"exclude": (*said.exclude, *nodes)})
-    send(said, todo, store, {Path(grid["grid"]).parent for grid in store.grids()})
+    send(said, todo, store, {Path(record.grid).parent for record in store.grids()})
 
 
 def _failed_nodes(jobs: Sequence["Job"]) -> list[str]:
