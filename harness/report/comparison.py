@@ -11,7 +11,7 @@ from typing import Literal
 from harness.files import write_bytes
 from harness.report.analysis.pivot import Pivot, PivotCell, pivot
 from harness.report.analysis.statistics import Change, change_between
-from harness.report.analysis.text import estimate, percent_change
+from harness.report.analysis.text import MEANINGS, estimate, percent_change
 from harness.report.reading.collect import collect
 from harness.report.reading.protocol import Protocol
 from harness.report.rendering.data_files import change_record, shown_as_text
@@ -20,18 +20,10 @@ from harness.report.rendering.study_summary import heading
 from harness.store.store import Store
 from harness.store.study import study_tables
 
-Verdict = Literal[
+DifferenceVerdict = Literal[
     "differs", "zero within interval", "too few seeds", "equal", "protocol differs", "without value", "only in one"
 ]
-VERDICTS: Mapping[Verdict, str] = {
-    "differs": "the 95% interval of the difference excludes zero",
-    "zero within interval": "the 95% interval of the difference contains zero, and so says neither",
-    "too few seeds": "the values differ, and fewer than two common seeds leave nothing to tell that from chance",
-    "equal": "every common seed has the same value in both",
-    "protocol differs": "the two were not measured alike, and are not compared",
-    "without value": "one of the two has no value",
-    "only in one": "the other study has no such cell",
-}
+VERDICTS: Mapping[DifferenceVerdict, str] = MEANINGS["verdicts of a comparison"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +34,7 @@ class Difference:
     first: str
     second: str
     change: Change | None
-    verdict: Verdict
+    verdict: DifferenceVerdict
 
     @property
     def change_words(self) -> str:
@@ -112,7 +104,7 @@ def _protocol(side: Pivot, cell: PivotCell) -> Protocol:
     return {key: value for key, value in side.protocols[cell.letters[0]].items() if value}
 
 
-def _verdict(one: PivotCell, other: PivotCell, change: Change | None) -> Verdict:
+def _verdict(one: PivotCell, other: PivotCell, change: Change | None) -> DifferenceVerdict:
     common = one.values.keys() & other.values.keys()
     if common and all(one.values[seed] == other.values[seed] for seed in common):
         return "equal"
@@ -126,7 +118,7 @@ def differing(tables: Sequence[TableDifference]) -> Iterator[tuple[TableDifferen
     yield from ((table, cell) for table in tables for cell in table.cells if cell.verdict == "differs")
 
 
-def counts(tables: Sequence[TableDifference]) -> dict[Verdict, int]:
+def counts(tables: Sequence[TableDifference]) -> dict[DifferenceVerdict, int]:
     """Return how many cells have each verdict, those that none has left out."""
     found = Counter(cell.verdict for table in tables for cell in table.cells)
     return {verdict: found[verdict] for verdict in VERDICTS if found[verdict]}
