@@ -17,7 +17,8 @@ from harness.store.records import Failure
 from harness.store.store import Store
 
 if TYPE_CHECKING:
-    from harness.config.grid import Layer, Table
+    from harness.config.grid import Table
+    from harness.config.yaml_document import Layer
     from harness.jobs.job import Job
 
 
