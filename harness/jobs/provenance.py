@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.files import read_json, write_bytes
-from harness.slurm.snapshot import SOURCE
 
+SOURCE = "source.json"  # of a copy of the code: where it was taken
 PACKAGES = ("torch", "torchvision", "timm", "torch-fidelity", "numpy", "safetensors", "scikit-learn", "submitit")
 # What SLURM says of a job that its id alone does not.
 SLURM = {

@@ -50,7 +50,7 @@ from harness.networks import checkpoint
 from harness.networks.build import build_net, build_objective
 from harness.networks.encoder import Encoder
 from harness.networks.supervised import VisionTransformerRecipe, build
-from harness.process_group import Place, meeting_at, place_from_submitit, place_from_torchrun
+from harness.process_group import ProcessPlace, file_url, place_from_submitit, place_from_torchrun
 
 CPU = torch.device("cpu")
 STEPS = 8
@@ -141,7 +141,7 @@ def nothing(_: int) -> None:
     pass
 
 
-def member(place: Place, act: Callable[..., None], arguments: tuple[object, ...]) -> None:
+def member(place: ProcessPlace, act: Callable[..., None], arguments: tuple[object, ...]) -> None:
     torch.set_num_threads(1)
     with joined(place) as world:
         act(*arguments, world)
@@ -153,7 +153,7 @@ def start(size: int, folder: Path, act: Callable[..., None], *arguments: object)
     meeting = (folder / f"rendezvous-{len(list(folder.glob('rendezvous-*')))}").absolute().as_uri()
     forkserver = multiprocessing.get_context("forkserver")
     forkserver.set_forkserver_preload(["harness.engine.train", "harness.engine.sample"])  # torch is imported once
-    places = [Place(rank, size, rank, meeting) for rank in range(size)]
+    places = [ProcessPlace(rank, size, rank, meeting) for rank in range(size)]
     processes: list[BaseProcess] = [forkserver.Process(target=member, args=(place, act, arguments)) for place in places]
     for process in processes:
         process.start()
@@ -386,7 +386,7 @@ def test_compiled_blocks_give_the_same_gradient_under_the_jvp_too():
 
 def test_processes_meet_in_a_folder_whose_name_has_a_space(tmp_path):
     (tmp_path / "a folder").mkdir()
-    meeting = meeting_at(tmp_path / "a folder" / "rendezvous")
+    meeting = file_url(tmp_path / "a folder" / "rendezvous")
     dist.init_process_group("gloo", init_method=meeting, rank=0, world_size=1, timeout=timedelta(seconds=9))
     dist.destroy_process_group()
 
@@ -402,12 +402,12 @@ def test_a_process_knows_its_place(monkeypatch, tmp_path):
     monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
     monkeypatch.setenv("SUBMITIT_FOLDER", str(tmp_path / "a folder" / "%j"))
     monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
-    assert place_from_submitit() == Place(3, 4, 1, f"file://{tmp_path}/a folder/7/rendezvous-7-2")
+    assert place_from_submitit() == ProcessPlace(3, 4, 1, f"file://{tmp_path}/a folder/7/rendezvous-7-2")
     for name, value in {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "2", "MASTER_ADDR": "a"}.items():
         monkeypatch.setenv(name, value)
     assert place_from_torchrun() is None
     monkeypatch.setenv("MASTER_PORT", "1")
-    assert place_from_torchrun() == Place(5, 8, 2, "env://")
+    assert place_from_torchrun() == ProcessPlace(5, 8, 2, "env://")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from support.places import ROOT
 from support.synthetic_study import new_store, table_of, write_measurement
 
-from harness.commands.costs import assume
+from harness.commands.plan_run_submit import assume
 from harness.errors import UserError
 from harness.files import write_json
 from harness.planning import flops
