@@ -5,7 +5,7 @@ numbers. Behind a colon the name carries the features that the number was taken 
 measurement or where the metric was published for others: `cmmd:classifier`, `fd:vit_small_patch14_dinov2.lvd142m`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Direction = Literal["lower", "higher", ""]
@@ -134,20 +134,25 @@ def spread_of(name: str) -> str:
     return spread and f"{spread}{colon}{features}"
 
 
-def title_of(name: str) -> str:
-    """Return a metric's title, with the features that its name carries; an unknown one is its own title."""
+def definition_of(name: str) -> Definition:
+    """Return a metric's definition, its title with the features that its name carries.
+
+    An unknown metric is its own title, has no direction and four decimals.
+    """
     known, (_, _, features) = DEFINITIONS.get(base(name)), name.partition(":")
     if known is None:
-        return name
-    return f"{known.title} ({features})" if features else known.title
+        return Definition(name, "", 4, "", "")
+    return replace(known, title=f"{known.title} ({features})") if features else known
 
 
 def markdown() -> str:
     """Return the page of documentation that lists all metrics; run this file as a module, and it prints it."""
     rows = [
         "| " + " | ".join(word.replace("|", "\\|") for word in words) + " |\n"
-        for name, said in DEFINITIONS.items()
-        for words in [(f"`{name}`", f"{said.title} {ARROWS[said.direction]}".strip(), said.definition, said.source)]
+        for name, metric in DEFINITIONS.items()
+        for words in [
+            (f"`{name}`", f"{metric.title} {ARROWS[metric.direction]}".strip(), metric.definition, metric.source)
+        ]
     ]
     return INTRODUCTION + "".join(rows)
 

@@ -73,7 +73,7 @@ def scratch(tmp_path, cache):
 @pytest.fixture
 def study(needs, tmp_path):
     """A folder to work in and a study's name that SLURM has not heard yet; what is left of its jobs is ended."""
-    from support.real_slurm import ROOT, held, wait_for
+    from support.real_slurm import ROOT, queued_jobs, wait_for
 
     from harness.slurm.client import scancel
 
@@ -84,5 +84,5 @@ def study(needs, tmp_path):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     name = f"t{uuid.uuid4().hex[:8]}"
     yield name
-    scancel({job.id.partition("_")[0] for job in held(name)})
-    wait_for(lambda: not held(name))
+    scancel({job.id.partition("_")[0] for job in queued_jobs(name)})
+    wait_for(lambda: not queued_jobs(name))

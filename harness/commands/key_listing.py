@@ -21,9 +21,9 @@ def keys(start: str, markdown: bool) -> None:
     if markdown:
         click.echo(key_reference.markdown(), nl=False)
         return
-    every = {name: key_reference.keys(model) for name, model in key_reference.MODELS.items()}
-    matching = {name: [key for key in keys if key.name.startswith(start)] for name, keys in every.items()}
+    sections = {title: key_reference.keys(model) for title, model in key_reference.MODELS.items()}
+    matching = {title: [key for key in rows if key.name.startswith(start)] for title, rows in sections.items()}
     if not any(matching.values()):
-        names = [key.name for keys in every.values() for key in keys]
+        names = [key.name for rows in sections.values() for key in rows]
         raise UserError(f"keys: none begins with '{start}'{nearest(start, names)}")
-    print_keys({key_reference.TITLES[name]: rows for name, rows in matching.items() if rows})
+    print_keys({title: rows for title, rows in matching.items() if rows})

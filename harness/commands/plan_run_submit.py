@@ -24,7 +24,8 @@ from harness.store.store import Store
 
 if TYPE_CHECKING:
     from harness.config.cluster_profile import Profile, SlurmProfile
-    from harness.config.grid import Layer, Table
+    from harness.config.grid import Table
+    from harness.config.yaml_document import Layer
     from harness.jobs.job import Job
     from harness.planning.cost import Prices
     from harness.planning.throughput import Assumption

@@ -23,7 +23,7 @@ def collect(study: str, results: Path, scratch: Path, reports: Path) -> None:
     \b
     harness collect digits
     """
-    from harness.report.rendering.page import collect_study
+    from harness.report.rendering.data_files import collect_study
 
     store = Store(results, scratch, study)
     check_writable("--reports", reports)

@@ -15,7 +15,7 @@ from harness.jobs.failures import CAUSES, remedy
 from harness.store.store import HEARTBEAT_SECONDS, Store
 
 if TYPE_CHECKING:
-    from harness.config.grid import Layer
+    from harness.config.yaml_document import Layer
     from harness.jobs.job import Job
     from harness.slurm.status import SlurmStatus
 

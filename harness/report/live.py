@@ -11,8 +11,7 @@ from mimetypes import guess_type
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from harness.files import write_bytes
-from harness.garbage import kept
+from harness.files import gc_paused, write_bytes
 from harness.planning.plan import study_tables
 from harness.report.progress import Progress, progress
 from harness.report.rendering.html import render, script_of
@@ -36,8 +35,8 @@ class Watched:
         self.first = self.progress = progress(store, self.tables)
         self.fingerprint: object = None
 
-    @kept()
-    def look(self) -> None:
+    @gc_paused()
+    def refresh(self) -> None:
         """Read how far the study is; make the report again where something arrived since."""
         fingerprint = [(grid, _files(self.store.root)) for grid in self.store.grids()]
         if fingerprint != self.fingerprint:
@@ -49,7 +48,7 @@ class Watched:
             self.fingerprint, self.version = fingerprint, self.version + 1
         self.progress = progress(self.store, self.tables)
 
-    def said(self) -> bytes:
+    def progress_json(self) -> bytes:
         """Return the version of the page, and how far the study is, as JSON."""
         now: Progress = self.progress
         words = now.words(now.seconds_left(self.first, time.monotonic() - self.began))
@@ -84,7 +83,7 @@ class Handler(BaseHTTPRequestHandler):
         made: dict[str, tuple[str, Callable[[], bytes]]] = {
             "/": ("text/html", lambda: self.watched.page),
             "/index.html": ("text/html", lambda: self.watched.page),
-            "/progress.json": ("application/json", self.watched.said),
+            "/progress.json": ("application/json", self.watched.progress_json),
         }
         if path in made:
             kind, content = made[path]
@@ -116,7 +115,7 @@ def inside(folder: Path, path: str) -> Path | None:
     return file if file.is_relative_to(root) and file.is_file() else None
 
 
-def serve(store: Store, target: Path, port: int, told: Callable[[str], object], every: float = 1.0) -> None:
+def serve(store: Store, target: Path, port: int, on_ready: Callable[[str], object], every: float = 1.0) -> None:
     """Serve the report of a study on this machine's loopback until interrupted; port 0 takes a free one.
 
     Raises:
@@ -124,14 +123,14 @@ def serve(store: Store, target: Path, port: int, told: Callable[[str], object], 
         OSError: the port is taken.
     """
     watched = Watched(store, target)
-    watched.look()
+    watched.refresh()
     with ThreadingHTTPServer((LOOPBACK, port), partial(Handler, watched)) as server:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        told(f"http://{LOOPBACK}:{server.server_address[1]}/")
+        on_ready(f"http://{LOOPBACK}:{server.server_address[1]}/")
         try:
             while True:
                 time.sleep(every)
-                watched.look()
+                watched.refresh()
         finally:
             server.shutdown()

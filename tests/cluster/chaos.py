@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # as a script; pytest knows them
 from cluster.disturbances import PATIENCE, STUDY, Chaos, tend  # noqa: E402
-from support.real_slurm import found, harness, held, wait_for, write_profile, write_scale  # noqa: E402
+from support.real_slurm import harness, metrics_of, queued_jobs, wait_for, write_profile, write_scale  # noqa: E402
 
 INLINE, CALM = "inline", "calm"
 
@@ -38,7 +38,7 @@ def run(folder: Path, grids: Sequence[str], scale: str, seed: int, calm: bool = 
         _submit(folder, grid, CALM, profile)
         _finish(CALM)
         lost += _lost(folder, CALM)
-        print(f"Undisturbed: {len(found(folder, CALM))} measurements, lost or other than inline: {len(lost)}")
+        print(f"Undisturbed: {len(metrics_of(folder, CALM))} measurements, lost or other than inline: {len(lost)}")
     _submit(folder, grid, STUDY, profile)
     chaos = Chaos(folder, random.Random(seed))
     acts: list[Callable[[], None]] = [
@@ -52,7 +52,7 @@ def run(folder: Path, grids: Sequence[str], scale: str, seed: int, calm: bool = 
     _finish(STUDY)
     status = harness(folder, "status", STUDY)
     print(status, flush=True)
-    if missing := len(found(folder, INLINE)) - len(found(folder, STUDY)):
+    if missing := len(metrics_of(folder, INLINE)) - len(metrics_of(folder, STUDY)):
         print(f"{missing} measurements are missing: one retry\n{harness(folder, 'retry', STUDY, '--failed', *profile)}")
         _finish(STUDY)
     return chaos, status, lost + _lost(folder, STUDY)
@@ -66,7 +66,7 @@ def _submit(folder: Path, grid: Sequence[str], study: str, profile: Sequence[str
 
 def _finish(study: str) -> None:
     def over() -> bool:
-        jobs = held(study)
+        jobs = queued_jobs(study)
         tend(jobs, len(jobs))
         return not jobs
 
@@ -75,7 +75,7 @@ def _finish(study: str) -> None:
 
 def _lost(folder: Path, study: str) -> list[str]:
     """Return what is missing or not as in the inline runs, to the last bit."""
-    inline, ours = found(folder, INLINE), found(folder, study)
+    inline, ours = metrics_of(folder, INLINE), metrics_of(folder, study)
     lost = [f"{study} {name}: missing" for name in inline.keys() - ours.keys()]
     return lost + [
         f"{study} {name}: {inline[name]} became {ours[name]}"
@@ -113,7 +113,7 @@ def main() -> int:
     folder = said.folder.absolute()
     with project(folder, said.longer):
         chaos, _, lost = run(folder, said.grids, "chaos", said.seed, said.calm)
-        numbers = sum(len(metrics) for metrics in found(folder, INLINE).values())
+        numbers = sum(len(metrics) for metrics in metrics_of(folder, INLINE).values())
     print(f"Done to it: {len(chaos.done)} things\n  " + "\n  ".join(chaos.done))
     print(f"Lost: {len(lost)} of {numbers} numbers\n  " + "\n  ".join(lost))
     return bool(lost)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from support.real_slurm import CLUSTER, at_once, held, records, slurm, wait_for
+from support.real_slurm import CLUSTER, at_once, queued_jobs, records, slurm, wait_for
 
 from harness.files import read_json, read_jsonl
 from harness.slurm.client import SlurmJob
@@ -33,11 +33,11 @@ class Chaos:
 
     def hold(self) -> None:
         """Let what is in the queue wait, so that the grid is not done before everything was done to it."""
-        quietly("scontrol", "hold", ",".join(job.id for job in held(STUDY) if job.state == "PENDING"))
+        quietly("scontrol", "hold", ",".join(job.id for job in queued_jobs(STUDY) if job.state == "PENDING"))
 
     def jobs(self) -> list[SlurmJob]:
         """Return what SLURM holds of the grid, some of it running or about to."""
-        jobs = held(STUDY)
+        jobs = queued_jobs(STUDY)
         tend(jobs, AT_ONCE)
         return jobs
 
@@ -158,7 +158,7 @@ class Chaos:
 
     def without_room(self) -> Iterator[str]:
         """Yield the trainings that failed on a full disk, as their files or their jobs' output tell, for good."""
-        again = {job.place for job in held(STUDY)}
+        again = {job.place for job in queued_jobs(STUDY)}
         for name, record in records(self.folder, STUDY).items():
             output = self.folder / "scratch" / STUDY / "slurm" / str(record["job"]) / f"{record['job']}_0_log.out"
             error = read_json(self.folder / "results" / STUDY / name / "error.json") or {}

@@ -1,7 +1,6 @@
 """One training on one process, on several, or in micro-batches: the same run; and any process draws the same pixels."""
 
 import json
-import multiprocessing
 import os
 import random
 import re
@@ -13,7 +12,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -21,39 +19,34 @@ import pytest
 import torch
 import torch.distributed as dist
 from safetensors.torch import load_file
+from support import specs
 from support.places import GRIDS
-from torch import Tensor, nn
+from support.specs import OWN
+from support.trainings import CPU, Calm, end, make_dataset, make_encoder, nothing, start
+from torch import Tensor
 
 from harness.config.cluster_profile import SlurmProfile
 from harness.config.grid import load_table
 from harness.config.settings import (
-    Data,
     EvaluationSettings,
-    MeanFlowSettings,
-    MomentMatchingSettings,
     Optimizer,
-    OwnEncoder,
     Resources,
     SamplerSettings,
-    ShortcutSettings,
 )
-from harness.config.spec import Alignment, Consistency, EvalSpec, Model, Regularizer, TrainSpec
-from harness.data.datasets import ImageDataset
+from harness.config.spec import Alignment, EvalSpec, Model, Regularizer, TrainSpec
 from harness.engine.batches import Batches
 from harness.engine.distributed import ALONE, World, joined
 from harness.engine.sample import Samples, sample
-from harness.engine.train import Trainee, train
+from harness.engine.train import Trainer, train
 from harness.errors import UserError
 from harness.files import read_jsonl
 from harness.method.randomness import generator
 from harness.networks import checkpoint
 from harness.networks.build import build_net, build_objective
-from harness.networks.encoder import Encoder
-from harness.networks.supervised import VisionTransformerRecipe, build
 from harness.process_group import ProcessPlace, file_url, place_from_submitit, place_from_torchrun
 
-CPU = torch.device("cpu")
 STEPS = 8
+DATASET = make_dataset(50)
 EVERY_STEP = Resources(log_every=1)
 CAUTIOUS = Resources(log_every=1, checkpoint_minutes=1e-6)
 SAMPLERS = {"flow": "heun", "ddpm": "ancestral", "meanflow": "average-velocity"}
@@ -68,50 +61,25 @@ ALIGNED = "dispersive and aligned"
 ARMS[ALIGNED] = ARMS["dispersive"]
 RUNS = [(process, arm) for process in SAMPLERS for arm in ("baseline", "dispersive", "contrastive")]
 RUNS += [("flow", ALIGNED), ("shortcut", "dispersive"), ("imm", "contrastive"), ("consistency", "dispersive")]
-OWN = OwnEncoder(side=16, patch=4, steps=2, batch=8, shift=0.1, mirror=False)
 
 
 def make_spec(process: str, arm: str) -> TrainSpec:
-    return TrainSpec(
-        process=process,
-        data=Data(name="made up", channels=1, size=8, classes=10, flip=True),
-        model=Model(depth=2, width=16, heads=2, patch=4),
+    aligned = Alignment(loss="cosine", coefficient=0.5, block=1, hidden=24, encoder="own-vit", own=OWN)
+    return specs.make_spec(
+        process,
         regularizer=ARMS[arm],
-        alignment=Alignment(loss="cosine", coefficient=0.5, block=1, hidden=24, encoder="own-vit", own=OWN)
-        if arm == ALIGNED
-        else None,
-        meanflow=MeanFlowSettings(omega=1.0, kappa=0.5) if process == "meanflow" else None,
-        shortcut=ShortcutSettings(guidance=1.5) if process == "shortcut" else None,
-        imm=MomentMatchingSettings() if process == "imm" else None,
-        consistency=Consistency(steps=16, finest=20) if process == "consistency" else None,
+        alignment=aligned if arm == ALIGNED else None,
         optimizer=Optimizer(learning_rate=1e-4),
         batch=16,
         label_drop=0.3,
-        ema=0.8,
-        precision="fp32",
-        matmul="highest",
-        seed=3,
     )
-
-
-def make_dataset() -> ImageDataset:
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (50, 1, 8, 8), np.uint8)
-    return ImageDataset("made up", "train", rng.integers(0, 10, 50), 10, "", images, flip=True)
-
-
-def make_encoder() -> Encoder:
-    """Return an encoder that has learned nothing, the same in every process."""
-    torch.manual_seed(0)
-    network = build(VisionTransformerRecipe(**OWN.model_dump()), make_dataset())
-    return Encoder(network, OWN.side, (0.5,), (0.5,), "bilinear", grid=2, record={})
 
 
 def train_all(folder: Path, resources: Resources, world: World = ALONE, steps: int = STEPS) -> None:
     for process, arm in RUNS:
         here = folder / process / arm
-        encoder = make_encoder() if arm == ALIGNED else None
-        train(make_spec(process, arm), make_dataset(), here, here / "log", {steps}, resources, nothing, world, encoder)
+        encoder = make_encoder(DATASET) if arm == ALIGNED else None
+        train(make_spec(process, arm), DATASET, here, here / "log", {steps}, resources, nothing, world, encoder)
 
 
 def draw(process: str, images: range, world: World = ALONE) -> Samples | None:
@@ -123,52 +91,6 @@ def draw(process: str, images: range, world: World = ALONE) -> Samples | None:
     evaluation = EvalSpec(step=0, sampler=sampler, evaluation=EvaluationSettings(samples=64), first_image=0)
     chosen = Calm(net) if process == "ddpm" else net
     return sample(chosen, spec, evaluation, images, CPU, nothing, world)
-
-
-class Calm(nn.Module):
-    """A DDPM network that nearly knows the noise: one that knows nothing ends in pixels all black and white."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, x: Tensor, times: tuple[Tensor, ...], y: Tensor, taps: tuple[int, ...] = ()):
-        out, h = self.net(x, times, y, taps)
-        return torch.cat((x + 0.003 * out[:, :1], out[:, 1:]), dim=1), h
-
-
-def nothing(_: int) -> None:
-    pass
-
-
-def member(place: ProcessPlace, act: Callable[..., None], arguments: tuple[object, ...]) -> None:
-    torch.set_num_threads(1)
-    with joined(place) as world:
-        act(*arguments, world)
-
-
-def start(size: int, folder: Path, act: Callable[..., None], *arguments: object) -> list[BaseProcess]:
-    """Start processes that do the same thing as one world."""
-    folder.mkdir(parents=True, exist_ok=True)
-    meeting = (folder / f"rendezvous-{len(list(folder.glob('rendezvous-*')))}").absolute().as_uri()
-    forkserver = multiprocessing.get_context("forkserver")
-    forkserver.set_forkserver_preload(["harness.engine.train", "harness.engine.sample"])  # torch is imported once
-    places = [ProcessPlace(rank, size, rank, meeting) for rank in range(size)]
-    processes: list[BaseProcess] = [forkserver.Process(target=member, args=(place, act, arguments)) for place in places]
-    for process in processes:
-        process.start()
-    return processes
-
-
-def end(processes: list[BaseProcess], seconds: float = 300) -> list[int | None]:
-    """Wait for processes and return their exit codes; None for one that hangs, which is killed."""
-    deadline = time.monotonic() + seconds
-    codes = []
-    for process in processes:
-        process.join(max(0, deadline - time.monotonic()))
-        codes.append(process.exitcode)
-        process.kill()
-    return codes
 
 
 def kept(folder: Path) -> dict[str, Tensor]:
@@ -258,13 +180,15 @@ def test_64_images_are_the_same_however_they_are_cut():
 
 
 def test_shares_are_the_whole_batch_and_prepared_ahead_they_are_the_same():
-    spec, dataset = make_spec("meanflow", "contrastive"), make_dataset()
+    spec, dataset = make_spec("meanflow", "contrastive"), DATASET
     objective = build_objective(spec)
 
     def drawn(world: World, micro_batch: int | None, steps: list[int]) -> list[Tensor]:
         batches = Batches(spec, objective, world, micro_batch)
         parts = [part for step in steps for part in batches.get(dataset, step)]
-        tensors = [(b.x, b.y, b.draws.t, b.draws.noise, b.draws.dropped, b.draws.noise_plus) for b in parts]
+        tensors = [
+            (b.x, b.y, b.draws.t, b.draws.noise, b.draws.dropped, b.draws.own["regularizer"]["noise"]) for b in parts
+        ]
         return [torch.cat(column) for column in zip(*tensors, strict=True)]
 
     whole = drawn(ALONE, None, [7])
@@ -324,17 +248,17 @@ class Stopped(Exception):
 
 def train_and_stop(folder: Path, stop: bool, world: World) -> None:
     """Train with a line at every fourth step, and stop after the sixth, where asked."""
-    attended = []
+    saves = []
 
-    def attend(save: Callable[[], None]) -> None:
-        attended.append(save)
-        if stop and len(attended) == 6:
+    def on_step(save: Callable[[], None]) -> None:
+        saves.append(save)
+        if stop and len(saves) == 6:
             save()
             raise Stopped
 
     spec, seldom = make_spec("flow", "dispersive"), Resources(log_every=4)
     with suppress(Stopped):
-        train(spec, make_dataset(), folder, folder / "log", {STEPS}, seldom, nothing, world, attend=attend)
+        train(spec, DATASET, folder, folder / "log", {STEPS}, seldom, nothing, world, on_step=on_step)
 
 
 def train_dispersive(folder: Path, world: World) -> None:
@@ -342,7 +266,7 @@ def train_dispersive(folder: Path, world: World) -> None:
     for process in SAMPLERS:
         here = folder / process / "dispersive"
         keep = {STEPS, 30}
-        train(make_spec(process, "dispersive"), make_dataset(), here, here / "log", keep, CAUTIOUS, nothing, world)
+        train(make_spec(process, "dispersive"), DATASET, here, here / "log", keep, CAUTIOUS, nothing, world)
 
 
 # Blocks.
@@ -350,19 +274,19 @@ def train_dispersive(folder: Path, world: World) -> None:
 
 @pytest.mark.parametrize("process", ["flow", "ddpm"])
 def test_blocks_computed_again_give_the_same_gradient(process: str):
-    trainees = [
-        Trainee(make_spec(process, "contrastive"), CPU, Resources(checkpoint_blocks=again)) for again in (False, True)
+    trainers = [
+        Trainer(make_spec(process, "contrastive"), CPU, Resources(checkpoint_blocks=again)) for again in (False, True)
     ]
     counts = [0, 0]
 
     def count(which: int) -> None:
         counts[which] += 1
 
-    for which, trainee in enumerate(trainees):
-        trainee.net.blocks[0].mlp.register_forward_hook(lambda *_, which=which: count(which))
+    for which, trainer in enumerate(trainers):
+        trainer.net.blocks[0].mlp.register_forward_hook(lambda *_, which=which: count(which))
         for step in range(3):
-            trainee.step(make_dataset(), step)
-    plain, again = (trainee.state() for trainee in trainees)
+            trainer.step(DATASET, step)
+    plain, again = (trainer.state() for trainer in trainers)
     assert all(torch.equal(plain[name], again[name]) for name in plain)
     assert counts == [6, 12]  # two views, and each once more on the way back
 
@@ -371,9 +295,9 @@ def test_blocks_computed_again_give_the_same_gradient(process: str):
 def test_compiled_blocks_give_the_same_gradient_under_the_jvp_too():
     """One block, because compiling takes a minute; MeanFlow's passes without the JVP are flow matching's."""
     spec = make_spec("meanflow", "dispersive").model_copy(update={"model": Model(depth=1, width=16, heads=2, patch=4)})
-    plain, compiled = (Trainee(spec, CPU, Resources(compile=compiled)) for compiled in (False, True))
+    plain, compiled = (Trainer(spec, CPU, Resources(compile=compiled)) for compiled in (False, True))
     for step in range(2):
-        terms, terms2 = plain.step(make_dataset(), step), compiled.step(make_dataset(), step)
+        terms, terms2 = plain.step(DATASET, step), compiled.step(make_dataset(50), step)
         assert float(terms["loss"]) == pytest.approx(float(terms2["loss"]), abs=1e-5)
     for weight, weight2 in zip(plain.net.parameters(), compiled.net.parameters(), strict=True):
         if weight.grad is not None:

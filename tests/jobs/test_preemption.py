@@ -5,24 +5,18 @@ import signal
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
+from support.specs import make_spec
+from support.trainings import make_dataset
 
-from harness.config.settings import Data, Optimizer, Resources
-from harness.config.spec import Model, TrainSpec
-from harness.data.datasets import ImageDataset
+from harness.config.settings import Resources
 from harness.engine.distributed import ALONE, World
 from harness.engine.train import train
 from harness.files import read_jsonl
 from harness.jobs.preemption import PreemptionHandler
 from harness.networks import checkpoint
 
-SPEC = TrainSpec(
-    process="flow", data=Data(name="made up", channels=1, size=8, classes=10, flip=True),
-    model=Model(depth=2, width=16, heads=2, patch=4), regularizer=None,
-    optimizer=Optimizer(learning_rate=0.01), batch=8, label_drop=0.5, ema=0.8, precision="fp32",
-    matmul="highest", seed=3,
-)  # fmt: skip
+SPEC = make_spec()
 SELDOM = Resources(log_every=4, checkpoint_minutes=1e9)
 
 
@@ -37,11 +31,8 @@ def heard(monkeypatch):
         signal.signal(number, handler)
 
 
-def run(folder: Path, attend) -> list[dict[str, float]]:
-    generator = np.random.default_rng(0)
-    images = generator.integers(0, 256, (32, 1, 8, 8), dtype=np.uint8)
-    dataset = ImageDataset("made up", "train", generator.integers(0, 10, 32), 10, "", images, flip=True)
-    train(SPEC, dataset, folder, folder / "log", {10}, SELDOM, lambda _: None, attend=attend)
+def run(folder: Path, on_step) -> list[dict[str, float]]:
+    train(SPEC, make_dataset(32), folder, folder / "log", {10}, SELDOM, lambda _: None, on_step=on_step)
     return [line | {"images_per_second": 0} for line in read_jsonl(folder / "log")]
 
 

@@ -4,26 +4,11 @@ import itertools
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from support.places import GOLDEN as GOLDEN_FOLDER
+from support.backbones import NULL, build, given
+from support.backbones import SIT as GOLDEN
 
 from harness.method.backbone import DiT
 from harness.method.guidance import CountedNet, guided
-
-GOLDEN = load_file(GOLDEN_FOLDER / "disp_given.safetensors")
-NULL = 10
-
-
-def build(learn_sigma=False):
-    return DiT(8, 2, 4, 48, 3, 3, num_classes=10, learn_sigma=learn_sigma)
-
-
-def given(head):
-    net = build(learn_sigma=head == "sit_ls")
-    weights = f"{head}.weights/"
-    state = {k.removeprefix(weights): v for k, v in GOLDEN.items() if k.startswith(weights)}
-    net.load_state_dict(state, strict=True)
-    return net.eval()
 
 
 @pytest.mark.parametrize("head", ["sit", "sit_ls"])

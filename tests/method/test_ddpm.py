@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.backbones import NULL, build, with_weights
 from support.places import GOLDEN as GOLDEN_FOLDER
-from test_backbone import NULL, build
 
-from harness.method import ddpm
 from harness.method.guidance import CountedNet, guided
+from harness.method.processes import ddpm
 
 GOLDEN = load_file(GOLDEN_FOLDER / "dit_given.safetensors")
 X, Y, T, NOISE = (GOLDEN[f"ddpm.{name}"] for name in ("x_start", "y", "t", "noise"))
@@ -16,10 +16,7 @@ Z = GOLDEN["ddpm10.z"]
 
 
 def given():
-    net = build(learn_sigma=True)
-    weights = "dit.weights/"
-    net.load_state_dict({k.removeprefix(weights): v for k, v in GOLDEN.items() if k.startswith(weights)}, strict=True)
-    return net.eval()
+    return with_weights(build(learn_sigma=True), GOLDEN, "dit.weights/")
 
 
 @torch.no_grad()

@@ -4,15 +4,13 @@ import itertools
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from support.places import GOLDEN as GOLDEN_FOLDER
-from test_backbone import NULL, given
+from support.backbones import NULL, given
+from support.backbones import SIT as GOLDEN
 
-from harness.method import flow
 from harness.method.guidance import CountedNet, guided
 from harness.method.losses import Potential, disperse
+from harness.method.processes import flow
 
-GOLDEN = load_file(GOLDEN_FOLDER / "disp_given.safetensors")
 Z, Y = GOLDEN["ode.z"], GOLDEN["ode.y"]
 
 

@@ -100,13 +100,13 @@ def test_a_look_without_news_makes_nothing_anew(tmp_path: Path) -> None:
     store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
     synthetic.full_study(store, [table])
     watched = Watched(store, tmp_path / "report")
-    watched.look()
+    watched.refresh()
     page = watched.target / "index.html"
     page.unlink()
-    watched.look()
+    watched.refresh()
     assert (watched.version, page.exists()) == (1, False)
     synthetic.write_heartbeat(store, table.runs[0])
-    watched.look()
+    watched.refresh()
     assert (watched.version, page.exists()) == (2, True)
 
 

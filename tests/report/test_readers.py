@@ -13,7 +13,7 @@ from support import synthetic_study as synthetic
 from support.places import ROOT
 
 from harness.config.grid import Run, Table, load_table
-from harness.report.rendering import book
+from harness.report.rendering import trainings
 from harness.report.rendering.page import make_report
 from harness.store.store import Store
 
@@ -189,8 +189,8 @@ def test_a_heavy_study_has_pages_of_trainings_and_leads_there_and_back(
     target = tmp_path / "report"
     light = make_report(store, [table], target).read_text(encoding="utf-8")
     assert not (target / "runs").exists()
-    monkeypatch.setattr(book, "IN_PAGE", 1000)
-    monkeypatch.setattr(book, "A_PAGE", 20000)
+    monkeypatch.setattr(trainings, "IN_PAGE", 1000)
+    monkeypatch.setattr(trainings, "A_PAGE", 20000)
     page = make_report(store, [table], target)
     assert len(list((target / "runs").glob("*.html"))) > 1
     assert "<article" in light

@@ -9,9 +9,9 @@ from support.real_slurm import (
     CLUSTER,
     PROFILE,
     ROOT,
-    found,
     harness,
-    held,
+    metrics_of,
+    queued_jobs,
     records,
     slurm,
     wait_for,
@@ -54,14 +54,14 @@ def lose_two(folder: Path, study: str, waits: list[str]) -> str:
     taken = send(folder, study, "preempted", setup=waits, **free)
     wait_for(lambda: running(taken))
     other = slurm("sbatch", "--parsable", "-p", "gpu", "-N2", "--exclusive", "-o", "/dev/null", "--wrap", "true")
-    wait_for(lambda: not held(study) and not slurm("squeue", "-h", "-t", "PD,R,CG", "-j", other))
+    wait_for(lambda: not queued_jobs(study) and not slurm("squeue", "-h", "-t", "PD,R,CG", "-j", other))
     lost = send(folder, study, "node", setup=waits)
     wait_for(lambda: running(lost))
     node = slurm("squeue", "-h", "-j", lost, "-o", "%N")
     slurm("scontrol", "update", f"JobId={lost}", "Requeue=0")
     slurm("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
     slurm(str(CLUSTER), "node-on", node)
-    wait_for(lambda: not held(study))
+    wait_for(lambda: not queued_jobs(study))
     return node
 
 
@@ -86,7 +86,7 @@ def fail_all(folder: Path, study: str) -> str:
         file.write(WRONG)
     send(folder, study, "bug", source=wrong)
     shutil.rmtree(wrong)  # the tree is mended at once, but what was sent stays as it was
-    wait_for(lambda: not held(study))
+    wait_for(lambda: not queued_jobs(study))
     stuck.unlink()
     return node
 
@@ -110,6 +110,6 @@ def test_every_failure_is_named_rightly_and_mended_by_the_suggested_command(stud
     assert f"--study {study}-2 " in slower
     assert "1e30" not in slower
     harness(tmp_path, *shlex.split(slower.replace(f"{RATE}=…", f"{RATE}=2e-3")), *PROFILE)
-    wait_for(lambda: len(found(tmp_path, study)) == len(KINDS) - 1 and found(tmp_path, f"{study}-2"))
-    assert len(found(tmp_path, study)) == len(KINDS) - 1  # what diverged would do so again
-    assert len(found(tmp_path, f"{study}-2")) == 1
+    wait_for(lambda: len(metrics_of(tmp_path, study)) == len(KINDS) - 1 and metrics_of(tmp_path, f"{study}-2"))
+    assert len(metrics_of(tmp_path, study)) == len(KINDS) - 1  # what diverged would do so again
+    assert len(metrics_of(tmp_path, f"{study}-2")) == 1

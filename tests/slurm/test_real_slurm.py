@@ -13,10 +13,10 @@ from support.real_slurm import (
     CLUSTER,
     PROFILE,
     at_once,
-    found,
     harness,
-    held,
     logs,
+    metrics_of,
+    queued_jobs,
     records,
     slurm,
     start,
@@ -43,7 +43,7 @@ def test_two_terminals_submit_each_training_once_and_a_crash_after_sbatch_is_fou
     said = [process.communicate()[0] for process in [start(tmp_path, *closed, **leaked) for _ in range(2)]]
     assert sorted("Submitted 13 trainings as 1 array(s)" in words for words in said) == [False, True], said
     assert "13 trainings are in the queue already" in "".join(said)
-    jobs = held(study)
+    jobs = queued_jobs(study)
     assert len({job.name for job in jobs}) == 1
     assert len(jobs) == 13
     job = slurm("scontrol", "show", "job", f"{jobs[0].id.partition('_')[0]}_12")
@@ -57,7 +57,7 @@ def test_two_terminals_submit_each_training_once_and_a_crash_after_sbatch_is_fou
     content = yaml.safe_load(grid.read_text())
     grid.write_text(yaml.safe_dump(content | {"vary": content["vary"][:1], "paper": []}))
     assert "Submitted" not in harness(tmp_path, *closed)
-    assert len(held(study)) == 13
+    assert len(queued_jobs(study)) == 13
 
 
 def test_1500_rows_are_two_arrays_and_nothing_is_lost_when_the_second_is_refused(study, tmp_path):
@@ -76,9 +76,9 @@ def test_1500_rows_are_two_arrays_and_nothing_is_lost_when_the_second_is_refused
     assert "SLURM refused array 2 of 2: " in said
     assert "error: the disk is full. Sent and recorded: 1001 trainings" in said
     assert "not sent: 499" in said
-    assert len(held(study)) == len(records(tmp_path, study)) == 1001
+    assert len(queued_jobs(study)) == len(records(tmp_path, study)) == 1001
     assert "499 trainings as 1 array(s)" in harness(tmp_path, *words, PATH=path)
-    assert len(held(study)) == len({record["job"] for record in records(tmp_path, study).values()}) == 1500
+    assert len(queued_jobs(study)) == len({record["job"] for record in records(tmp_path, study).values()}) == 1500
     assert "Submitted" not in harness(tmp_path, *words)
 
 
@@ -88,25 +88,25 @@ def test_an_array_gives_the_inline_numbers_after_it_was_cancelled_and_brought_ba
     stuck.touch()
     waits = write_profile(tmp_path, "waits", setup=[f"[ -e {stuck} ] && sleep 600"])
     assert "2 trainings as 1 array(s)" in harness(tmp_path, "submit", *CONVERGENCE, study, *waits)
-    jobs = [job.id for job in held(study)]
+    jobs = [job.id for job in queued_jobs(study)]
     assert "End 2 jobs" in harness(tmp_path, "cancel", study, fails=True)  # nobody says yes
-    assert len(held(study)) == 2
+    assert len(queued_jobs(study)) == 2
     harness(tmp_path, "cancel", study, "--yes")
     stuck.unlink()
     for job in jobs:  # as an operator might, or SLURM after a node's failure
         subprocess.run(["scontrol", "requeue", job], capture_output=True)
-    wait_for(lambda: at_once(jobs) or not held(study))
-    assert not found(tmp_path, study)
+    wait_for(lambda: at_once(jobs) or not queued_jobs(study))
+    assert not metrics_of(tmp_path, study)
     said = harness(tmp_path, "status", study)
     assert said.count(" failed: cancelled, SLURM job ") == 2
     assert f"harness retry {study} --only cancelled" in said
     assert "no training failed so" in harness(tmp_path, "retry", study, "--failed", *PROFILE)
     harness(tmp_path, "retry", study, "--only", "cancelled", "--set", "resources.hours=0.3", *PROFILE)
-    wait_for(lambda: len(found(tmp_path, study)) == 8 and not held(study))
-    assert found(tmp_path, study) == found(tmp_path, "inline")
+    wait_for(lambda: len(metrics_of(tmp_path, study)) == 8 and not queued_jobs(study))
+    assert metrics_of(tmp_path, study) == metrics_of(tmp_path, "inline")
     assert "everything is done already" in harness(tmp_path, "submit", *CONVERGENCE, study)
     path = next(tmp_path.glob(f"results/{study}/*/evals/*.json"))
-    run, held_before = path.parents[1].name, found(tmp_path, study)
+    run, held_before = path.parents[1].name, metrics_of(tmp_path, study)
     assert "Job completed successfully" in harness(tmp_path, "logs", run)
     shown = harness(tmp_path, "show", run)
     assert f"harness run grids/convergence.yaml --scale smoke --study {study}" in shown
@@ -115,7 +115,7 @@ def test_an_array_gives_the_inline_numbers_after_it_was_cancelled_and_brought_ba
     path.unlink()
     assert "Submitted 1 trainings" in harness(tmp_path, "submit", *CONVERGENCE, study, *PROFILE, "--only", "eval")
     wait_for(path.is_file)
-    assert found(tmp_path, study) == held_before
+    assert metrics_of(tmp_path, study) == held_before
 
 
 @pytest.mark.long
@@ -134,12 +134,12 @@ def test_a_training_whose_time_is_up_goes_on_and_its_state_is_true_without_accou
         wait_for(lambda: len(list(tmp_path.glob(f"scratch/{study}/*/latest.json"))) == 2)
         steps = [read_json(p)["step"] for p in tmp_path.glob(f"scratch/{study}/*/latest.json")]
         assert all(100 < step < 1000 for step in steps)
-        wait_for(lambda: all(job.state == "PENDING" for job in held(study)))
+        wait_for(lambda: all(job.state == "PENDING" for job in queued_jobs(study)))
         assert "2 trainings in SLURM's queue" in harness(tmp_path, "status", study)
-        wait_for(lambda: at_once(jobs) or len(found(tmp_path, study)) == 8)
+        wait_for(lambda: at_once(jobs) or len(metrics_of(tmp_path, study)) == 8)
     finally:
         subprocess.run([CLUSTER, "accounting-on"], check=True)
-    assert found(tmp_path, study) == found(tmp_path, "inline")
+    assert metrics_of(tmp_path, study) == metrics_of(tmp_path, "inline")
     assert logs(tmp_path, study) == logs(tmp_path, "inline")
     environments = [read_json(p) for p in tmp_path.glob(f"results/{study}/*/env.json")]
     assert [len(environment["attempts"]) for environment in environments] == [2, 2]
@@ -163,8 +163,8 @@ def test_two_nodes_share_a_training_and_give_the_run_of_one_process(study, tmp_p
     words = ("grids/convergence.yaml", "--scale", "smoke", "--set", "optimizer.learning_rate=1.0e-4", "--study")
     harness(tmp_path, "run", *words, "inline")
     harness(tmp_path, "submit", *words, study, "--set", "resources.nodes=2", *PROFILE)
-    wait_for(lambda: len(found(tmp_path, study)) == 8)
-    inline, cluster = found(tmp_path, "inline"), found(tmp_path, study)
+    wait_for(lambda: len(metrics_of(tmp_path, study)) == 8)
+    inline, cluster = metrics_of(tmp_path, "inline"), metrics_of(tmp_path, study)
     assert inline.keys() == cluster.keys()
     for name, values in inline.items():
         assert cluster[name] == pytest.approx(values, rel=1e-3, abs=1e-4)

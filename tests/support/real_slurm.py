@@ -28,9 +28,9 @@ def start(folder: Path, *words: str, **variables: str) -> subprocess.Popen[str]:
 
 def harness(folder: Path, *words: str, fails: bool = False, **variables: str) -> str:
     process = start(folder, *words, **variables)
-    said, _ = process.communicate()
-    assert (process.returncode != 0) == fails, said
-    return said
+    output, _ = process.communicate()
+    assert (process.returncode != 0) == fails, output
+    return output
 
 
 def slurm(*words: str) -> str:
@@ -38,7 +38,7 @@ def slurm(*words: str) -> str:
     return ask(*words, patience=RESTART).strip()
 
 
-def held(study: str) -> list[SlurmJob]:
+def queued_jobs(study: str) -> list[SlurmJob]:
     """Return what SLURM holds of a study, whose name no other test uses."""
     return [job for job in unfinished_jobs() if job.name.startswith(f"{study}-")]
 
@@ -55,7 +55,7 @@ def wait_for(done: Callable[[], object], seconds: float = 300, every: float = 0.
         time.sleep(every)
 
 
-def found(folder: Path, study: str) -> dict[str, dict[str, float]]:
+def metrics_of(folder: Path, study: str) -> dict[str, dict[str, float]]:
     """Return the metrics of a study's measurements by their names."""
     paths = folder.glob(f"results/{study}/*/evals/*.json")
     return {path.stem: json.loads(path.read_text())["metrics"] for path in paths}

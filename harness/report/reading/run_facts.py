@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
@@ -11,8 +10,6 @@ from harness.config.grid import Run
 from harness.config.grid_file import FactName, PaperFact, PaperValue
 from harness.config.settings import OWN_ENCODER
 
-PREFIX = "fact: "  # of their columns in the tidy table
-ENCODER = f"{PREFIX}encoder"
 UNKNOWN, UNRECORDED = "not known to us", "not recorded"
 
 
@@ -35,6 +32,14 @@ class FactsFile(BaseModel):
     parameters: int
     projector_parameters: int | None = None
     encoder: EncoderRecord | None = None
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """The facts of one run in words, and a sentence on its encoder; both are empty where the table asks for none."""
+
+    words: Mapping[FactName, str]
+    encoder: str
 
 
 @dataclass(frozen=True)
@@ -75,12 +80,10 @@ def read_facts(folder: Path) -> FactsFile | None:
         return None
 
 
-def fact_columns(names: Sequence[FactName], run: Run, folder: Path, nfe: int) -> dict[str, str]:
-    """Return the facts of a measured run in words, and which encoder it had, by column of the tidy table."""
-    if not names:
-        return {}
-    file = read_facts(folder)
-    return {f"{PREFIX}{name}": FACTS[name](run, file, nfe) for name in names} | {ENCODER: _encoder_sentence(run, file)}
+def run_facts(names: Sequence[FactName], run: Run, folder: Path, nfe: int) -> RunFacts:
+    """Return the facts of a measured run in words, and which encoder it had."""
+    record = read_facts(folder)
+    return RunFacts({name: FACTS[name](run, record, nfe) for name in names}, _encoder_sentence(run, record))
 
 
 def in_short(count: int) -> str:
@@ -176,19 +179,17 @@ def _encoder_sentence(run: Run, file: FactsFile | None) -> str:
     return f"{block} {encoder.name} of timm, {size}, weights of sha256 {encoder.sha256[:12]}{source}."
 
 
-def stated(
-    names: Sequence[FactName], records: Sequence[Mapping[str, Any]], paper: PaperValue | None
-) -> tuple[Fact, ...]:
-    """Return the facts of a cell from the records of its runs, each beside what the paper says of it."""
-    return tuple(Fact(_said(records, name), paper.facts.get(name) if paper else None) for name in names)
+def stated(names: Sequence[FactName], by_seed: Mapping[int, RunFacts], paper: PaperValue | None) -> tuple[Fact, ...]:
+    """Return the facts of a cell from those of its runs by seed, each beside what the paper says of it."""
+    return tuple(Fact(_all_seeds(by_seed, name), paper.facts.get(name) if paper else None) for name in names)
 
 
-def _said(records: Sequence[Mapping[str, Any]], name: FactName) -> str:
+def _all_seeds(by_seed: Mapping[int, RunFacts], name: FactName) -> str:
     """One fact in words; where seeds disagree, each with its own."""
     seeds: dict[str, list[str]] = {}
-    for record in records:
-        if words := record.get(f"{PREFIX}{name}"):
-            seeds.setdefault(words, []).append(str(record["seed"]))
+    for seed, facts in by_seed.items():
+        if words := facts.words.get(name):
+            seeds.setdefault(words, []).append(str(seed))
     if len(seeds) < 2:
         return next(iter(seeds), "")
     return "; ".join(f"{words} (seed {', '.join(whose)})" for words, whose in seeds.items())

@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 
 from harness.report.analysis.pivot import Pivot
-from harness.report.rendering.sheet import Printed, Sheet, SheetRow
+from harness.report.rendering.sheet import LayoutCell, LayoutRow, TableLayout
 
 SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
@@ -53,7 +53,7 @@ def _character(character: str) -> str:
     return rf"\texttt{{U+{ord(character):04X}}}"
 
 
-def latex_table(laid_out: Sheet, pivot: Pivot) -> str:
+def latex_table(laid_out: TableLayout, pivot: Pivot) -> str:
     """Return one table as a `table` environment with the paper's own number; it needs array and booktabs."""
     width = len(laid_out.columns)
     breaks = bool(pivot.table.file.facts)
@@ -88,7 +88,7 @@ def latex_document(names: Sequence[str]) -> str:
     return f"{PREAMBLE}\\begin{{document}}\n{inputs}\\end{{document}}\n"
 
 
-def _head(laid_out: Sheet) -> Iterable[str]:
+def _head(laid_out: TableLayout) -> Iterable[str]:
     width = len(laid_out.columns)
     if laid_out.over:
         yield rf" & \multicolumn{{{width}}}{{l}}{{{escaped(laid_out.over)}}} \\ \cmidrule(l){{2-{width + 1}}}"
@@ -99,7 +99,7 @@ def _heading(text: str) -> str:
     return rf"\textbf{{{escaped(text)}}}" if text else ""
 
 
-def _row(row: SheetRow, width: int, stack: Callable[[Printed], str]) -> str:
+def _row(row: LayoutRow, width: int, stack: Callable[[LayoutCell], str]) -> str:
     cells = [stack(cell) for cell in row.cells]
     if row.across:
         words = r" \quad ".join(_line(row.cells[0], index) for index in range(len(row.cells[0].lines)))
@@ -108,7 +108,7 @@ def _row(row: SheetRow, width: int, stack: Callable[[Printed], str]) -> str:
     return " & ".join([escaped(row.label), *cells]) + (r" \\ \addlinespace[1pt]" if tall else r" \\")
 
 
-def _stacked(cell: Printed) -> str:
+def _stacked(cell: LayoutCell) -> str:
     """The value with its change beside it, and the paper's beneath."""
     lines = [_line(cell, index) for index in range(len(cell.lines))]
     if len(lines) < 2:
@@ -117,12 +117,12 @@ def _stacked(cell: Printed) -> str:
     return rf"\begin{{tabular}}[t]{{@{{}}l@{{}}}}{beside}\end{{tabular}}"
 
 
-def _wrapping(cell: Printed) -> str:
+def _wrapping(cell: LayoutCell) -> str:
     """Lines one after the other, in a column that breaks them."""
     return r" \newline ".join(_line(cell, index) for index in range(len(cell.lines)))
 
 
-def _line(cell: Printed, index: int) -> str:
+def _line(cell: LayoutCell, index: int) -> str:
     words = escaped(cell.lines[index])
     if index:
         return rf"{{\footnotesize {words}}}"

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 
-from harness.report.rendering.sheet import Printed, Sheet, SheetRow
+from harness.report.rendering.sheet import LayoutCell, LayoutRow, TableLayout
 
 PUNCTUATION = re.compile(r"([\\`*_\[\]|~$]|^[#+=-](?=\s|$))")
 ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
@@ -16,7 +16,7 @@ def escaped(text: str) -> str:
     return "".join(ENTITIES.get(character, character) for character in marked)
 
 
-def markdown_table(laid_out: Sheet, heading: str, level: int = 2) -> str:
+def markdown_table(laid_out: TableLayout, heading: str, level: int = 2) -> str:
     """Return a table beneath its heading, with its caption and footnotes after it."""
     lines = [f"{'#' * level} {escaped(heading)}", "", *_rows(laid_out), "", escaped(laid_out.caption)]
     for note in laid_out.footnotes:
@@ -29,18 +29,18 @@ def plain_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]
     return [_joined(head), _joined(["---"] * len(head)), *map(_joined, rows)]
 
 
-def _rows(laid_out: Sheet) -> list[str]:
+def _rows(laid_out: TableLayout) -> list[str]:
     head = [laid_out.corner, *laid_out.columns]
     rows = [[escaped(row.label), *_cells(row, len(laid_out.columns))] for row in laid_out.rows]
     return plain_table([escaped(word) for word in head], rows)
 
 
-def _cells(row: SheetRow, width: int) -> list[str]:
+def _cells(row: LayoutRow, width: int) -> list[str]:
     cells = [_printed(cell) for cell in row.cells]
     return cells + [""] * (width - len(cells))  # what goes across stands in the first column
 
 
-def _printed(cell: Printed) -> str:
+def _printed(cell: LayoutCell) -> str:
     lines = [escaped(line) for line in cell.lines]
     return "<br>".join([f"**{lines[0]}**" if cell.best else lines[0], *lines[1:]]) if lines else ""
 

@@ -2,21 +2,30 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.config.grid import CONFIDENCE, SOURCES, Table
-from harness.files import write_bytes, write_json
-from harness.garbage import kept
+from harness.files import gc_paused, write_bytes, write_json
 from harness.planning.plan import study_tables
-from harness.report.reading.collect import collect, write, write_csv
+from harness.report.analysis import claims
+from harness.report.analysis import text as words
+from harness.report.analysis.table_result import TableResult, table_result
+from harness.report.figures.by_size import gain_picture
+from harness.report.figures.lengths import length_chart
+from harness.report.figures.sample_pairs import sample_strips
+from harness.report.figures.table_figure import Picture
+from harness.report.figures.table_figure import picture as table_picture
+from harness.report.reading.collect import Outcomes, collect
+from harness.report.reading.tidy import tidy_table
+from harness.report.rendering import study_summary as study
+from harness.report.rendering import trainings as runs
+from harness.report.rendering.data_files import write_results, write_takeaway
 from harness.report.rendering.html import render, script_of
+from harness.report.rendering.our_choices import fixed_choices, setting_choices
+from harness.report.rendering.sections import analyses, more_pictures, representations
+from harness.report.rendering.trainings import TrainingPages, paginate, trainings
 from harness.store.store import Store
-
-if TYPE_CHECKING:
-    from harness.report.analysis.pivot import Pivot
-    from harness.report.figures.table_figure import Picture
-    from harness.report.rendering.book import Book
-    from harness.store.training_log import Logs
+from harness.store.training_log import Logs
 
 
 def report(store: Store, reports: Path, pdf: bool = False) -> Path:
@@ -28,19 +37,7 @@ def report(store: Store, reports: Path, pdf: bool = False) -> Path:
     return make_report(store, study_tables(store), reports / store.study, pdf)
 
 
-@kept()
-def collect_study(store: Store, reports: Path) -> Path:
-    """Write a study's results as one tidy CSV (and Parquet where pyarrow is installed), and return the CSV's path.
-
-    Raises:
-        UserError: as `report`.
-    """
-    path = reports / store.study / "results.csv"
-    write(collect(store, study_tables(store)), path)
-    return path
-
-
-@kept()
+@gc_paused()
 def make_report(store: Store, tables: Sequence[Table], target: Path, pdf: bool = False) -> Path:
     """Write `target/index.html` with `results.csv` and the files of `write_takeaway` beside it; return its path.
 
@@ -53,21 +50,14 @@ def make_report(store: Store, tables: Sequence[Table], target: Path, pdf: bool =
 
 def write_files(store: Store, tables: Sequence[Table], target: Path, pdf: bool = False) -> dict[str, Any]:
     """Write everything that stands beside the page, and return everything that the page's template prints."""
-    from harness.report.analysis.pivot import pivot
-    from harness.report.reading.collect import Outcomes
-    from harness.report.rendering.book import bound
-    from harness.report.rendering.export import write_takeaway
-    from harness.report.rendering.trainings import trainings
-    from harness.store.training_log import Logs
-
     outcomes, logs = Outcomes(store), Logs(store)
-    frame = collect(store, tables, outcomes)
-    write_csv(frame, target / "results.csv")
-    pivots = [pivot(table, frame) for table in tables]
-    write_takeaway(store.study, pivots, target)
-    book = bound(store.study, trainings(outcomes, pivots, logs))
-    book.write(target)
-    values = content(store, pivots, book, logs)
+    collected = collect(store, tables, outcomes)
+    write_results(tidy_table(collected), target / "results.csv")
+    results = [table_result(table, collected) for table in tables]
+    write_takeaway(store.study, results, target)
+    pages = paginate(store.study, trainings(outcomes, [result.pivot for result in results], logs))
+    pages.write(target)
+    values = content(store, results, pages, logs)
     if values["representations"]:
         write_json(target / "representations.json", values["representations"].record)
     for picture in pictures(values):
@@ -75,27 +65,20 @@ def write_files(store: Store, tables: Sequence[Table], target: Path, pdf: bool =
     return values
 
 
-def pictures(values: Mapping[str, Any]) -> Iterator["Picture"]:
+def pictures(values: Mapping[str, Any]) -> Iterator[Picture]:
     """Yield every figure of the page."""
     for table in values["tables"]:
         charts = [table["lengths"], *table["more"]]
         found = [table["picture"], table["gain"], *(chart.picture for chart in charts if chart)]
         yield from (picture for picture in found if picture)
-    yield from (part.picture for part in (*values["guidance"], *values["surfaces"]))
+    yield from (picture for _, picture in (*values["guidance"], *values["surfaces"]))
     if values["representations"] and values["representations"].picture:
         yield values["representations"].picture
 
 
-def content(store: Store, pivots: Sequence["Pivot"], book: "Book", logs: "Logs") -> dict[str, Any]:
+def content(store: Store, results: Sequence[TableResult], pages: TrainingPages, logs: Logs) -> dict[str, Any]:
     """Gather everything that the page's template prints."""
-    from harness.report.analysis import claims, labels, taps
-    from harness.report.analysis import text as words
-    from harness.report.rendering import our_choices as readings
-    from harness.report.rendering import runs
-    from harness.report.rendering import study_summary as study
-    from harness.report.rendering.analyses import analyses
-    from harness.report.rendering.representation_section import representations
-
+    pivots = [result.pivot for result in results]
     asked = [run for pivot in pivots for run in pivot.table.runs]
     return {
         "study": store.study,
@@ -103,41 +86,32 @@ def content(store: Store, pivots: Sequence["Pivot"], book: "Book", logs: "Logs")
         "facts": study.facts(pivots),
         **analyses(store, pivots, logs),
         "representations": representations(store, pivots),
-        "tables": [_shown(store, p, logs) for p in pivots],
-        "readings": readings.readings(asked),
-        "fixed_readings": readings.fixed_readings(asked),
+        "tables": [_shown(store, result, logs) for result in results],
+        "readings": setting_choices(asked),
+        "fixed_readings": fixed_choices(asked),
         "summary": claims.summary_sentences(pivots),
         "verdicts": claims.VERDICTS,
         "verdicts_used": claims.verdicts_used(pivots),
         "index": runs.index(pivots),
-        "articles": list(book.articles()),
-        "places": book.places,
+        "articles": list(pages.articles()),
+        "places": pages.places,
         "states": words.STATES,
         "confidence": CONFIDENCE,
         "sources": SOURCES,
-        "labels": labels,
         "runs": runs,
         "live": False,
-        "taps": taps,
         "words": words,
         **script_of("theme.js", "runs.js"),
     }  # fmt: skip
 
 
-def _shown(store: Store, pivot: "Pivot", logs: "Logs") -> dict[str, Any]:
+def _shown(store: Store, result: TableResult, logs: Logs) -> dict[str, Any]:
     """Gather what the page prints of one table."""
-    from harness.report.analysis import claims, findings
-    from harness.report.figures.by_size import gain_picture
-    from harness.report.figures.lengths import length_chart
-    from harness.report.figures.table_figure import picture
-    from harness.report.reading.samples import sample_strips
-    from harness.report.rendering import study_summary as study
-    from harness.report.rendering.more import more_pictures
-
+    pivot = result.pivot
     return {
-        "pivot": pivot, "heading": study.heading(pivot.table), "short_heading": pivot.table.name_in_words,
-        "picture": picture(pivot), "gain": gain_picture(pivot), "lengths": length_chart(pivot),
+        "result": result, "pivot": pivot,
+        "heading": study.heading(pivot.table), "short_heading": pivot.table.name_in_words,
+        "picture": table_picture(pivot), "gain": gain_picture(pivot), "lengths": length_chart(pivot),
         "strips": sample_strips(store, pivot), "more": more_pictures(store, pivot, logs),
-        "findings": findings.findings(pivot), "claims": claims.table_claims(pivot),
         "command": study.command(store, pivot.table),
     }  # fmt: skip

@@ -3,14 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from harness.report.analysis.labels import row_heading
 from harness.report.analysis.pivot import Pivot, PivotCell, PivotRow
-from harness.report.analysis.taps import one_run_sentences, tap_note, taps_sentence
 from harness.report.analysis.text import (
     change_note,
     estimate,
     length_sentence,
-    no_change_reason,
     note_mark,
     notes,
     number,
@@ -21,11 +18,19 @@ from harness.report.analysis.text import (
     unpublished_words,
 )
 from harness.report.reading.run_facts import Fact
-from harness.report.rendering.captions import mixed_sentences, planned_sentences, protocol_sentence, untold_sentences
+from harness.report.rendering.captions import (
+    mixed_sentences,
+    one_run_sentences,
+    planned_sentences,
+    protocol_sentence,
+    tap_note,
+    taps_sentence,
+    untold_sentences,
+)
 
 
 @dataclass(frozen=True)
-class Printed:
+class LayoutCell:
     """One printed cell: its lines, the first of them bold where it is the best."""
 
     lines: tuple[str, ...]
@@ -33,35 +38,35 @@ class Printed:
 
 
 @dataclass(frozen=True)
-class SheetRow:
+class LayoutRow:
     """A row: its label and a printed cell for each column; one cell alone goes `across` all of them."""
 
     label: str
-    cells: tuple[Printed, ...]
+    cells: tuple[LayoutCell, ...]
     across: bool = False
     aside: bool = False
 
 
 @dataclass(frozen=True)
-class Sheet:
+class TableLayout:
     """A table in words. `over` stands above all value columns, "" where there is nothing to say."""
 
     corner: str
     columns: tuple[str, ...]
     over: str
-    rows: tuple[SheetRow, ...]
+    rows: tuple[LayoutRow, ...]
     caption: str
     footnotes: tuple[str, ...]
 
 
-def sheet(pivot: Pivot) -> Sheet:
+def sheet(pivot: Pivot) -> TableLayout:
     """Lay a table out in words."""
     wide = len(pivot.columns) > 1
     beside = ("change", "paper", "its change") if pivot.baselines else ("paper",)
     single = (*pivot.table.file.facts, pivot.metric.title, *beside)
     caption = (protocol_sentence(pivot), seeds_sentence(pivot), length_sentence(pivot), taps_sentence(pivot))
-    return Sheet(
-        corner=row_heading(pivot.table),
+    return TableLayout(
+        corner=pivot.row_heading,
         columns=pivot.columns if wide else single,
         over=(pivot.table.file.columns or "") if wide else "",
         rows=tuple(_matrix(pivot) if wide else _column(pivot)),
@@ -70,30 +75,30 @@ def sheet(pivot: Pivot) -> Sheet:
     )
 
 
-def _matrix(pivot: Pivot) -> Iterator[SheetRow]:
+def _matrix(pivot: Pivot) -> Iterator[LayoutRow]:
     for row in pivot.rows:
         yield _matrix_row(pivot, row)
     for cell in pivot.asides:
-        yield SheetRow(cell.name, (_stacked(pivot, cell),), across=True, aside=True)
+        yield LayoutRow(cell.name, (_stacked(pivot, cell),), across=True, aside=True)
 
 
-def _matrix_row(pivot: Pivot, row: PivotRow) -> SheetRow:
+def _matrix_row(pivot: Pivot, row: PivotRow) -> LayoutRow:
     if row.across:
-        return SheetRow(row.label, (_stacked(pivot, row.across),), across=True)
-    return SheetRow(row.label, tuple(_stacked(pivot, cell) if cell else Printed(()) for cell in row.cells))
+        return LayoutRow(row.label, (_stacked(pivot, row.across),), across=True)
+    return LayoutRow(row.label, tuple(_stacked(pivot, cell) if cell else LayoutCell(()) for cell in row.cells))
 
 
-def _column(pivot: Pivot) -> Iterator[SheetRow]:
+def _column(pivot: Pivot) -> Iterator[LayoutRow]:
     inside = [cell for row in pivot.rows for cell in row.cells if cell]
     for cell in (*inside, *pivot.asides):
         aside = cell in pivot.asides
         many = len(pivot.asides if aside else inside) > 1
         label = " ".join(filter(None, (cell.row if many else cell.name, tap_note(pivot, cell))))
-        value = Printed((value_words(pivot, cell),), cell.is_best)
+        value = LayoutCell((value_words(pivot, cell),), cell.is_best)
         paper = paper_words(pivot, cell)
         single = (change_words(pivot, cell), paper, paper_change_words(cell)) if pivot.baselines else (paper,)
-        facts = tuple(Printed(tuple(_fact_lines(cell, fact))) for fact in cell.facts)
-        yield SheetRow(label, (*facts, value, *(Printed((words,)) for words in single)), aside=aside)
+        facts = tuple(LayoutCell(tuple(_fact_lines(cell, fact))) for fact in cell.facts)
+        yield LayoutRow(label, (*facts, value, *(LayoutCell((words,)) for words in single)), aside=aside)
 
 
 def _fact_lines(cell: PivotCell, fact: Fact) -> Iterator[str]:
@@ -102,11 +107,11 @@ def _fact_lines(cell: PivotCell, fact: Fact) -> Iterator[str]:
         yield f"paper: {fact.paper.says} ({fact.paper.confidence}, {fact.paper.source})"
 
 
-def _stacked(pivot: Pivot, cell: PivotCell) -> Printed:
+def _stacked(pivot: Pivot, cell: PivotCell) -> LayoutCell:
     value = " ".join(filter(None, (value_words(pivot, cell), tap_note(pivot, cell))))
     whose = "paper " if cell.paper or not pivot.table.is_ours(cell.source) else ""
     paper = f"{whose}{paper_words(pivot, cell, paper_change_words(cell))}"
-    return Printed(tuple(filter(None, (value, change_words(pivot, cell), paper))), cell.is_best)
+    return LayoutCell(tuple(filter(None, (value, change_words(pivot, cell), paper))), cell.is_best)
 
 
 def value_words(pivot: Pivot, cell: PivotCell) -> str:
@@ -127,7 +132,7 @@ def value_words(pivot: Pivot, cell: PivotCell) -> str:
 def change_words(pivot: Pivot, cell: PivotCell) -> str:
     """Return "−11.4 ± 2.1 %", "our baseline", or why there is no change."""
     if cell.change is None:
-        return "our baseline" if cell.is_baseline else no_change_reason(pivot, cell)
+        return "our baseline" if cell.is_baseline else cell.no_change
     said = percent_change(cell.change)
     note = change_note(cell, cell.change)
     return f"{said} ({note})" if note else said

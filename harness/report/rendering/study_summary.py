@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.grid import Table
+from harness.config.grid_file import Scale
 from harness.config.resolve import PROCESSES
-from harness.config.scale import Scale
 from harness.config.settings import Data
 from harness.config.spec import Model, Process, TrainSpec
 from harness.files import read_json
-from harness.report.analysis.labels import is_number
 from harness.report.analysis.pivot import Pivot
-from harness.report.analysis.text import counted, listed
+from harness.report.analysis.text import counted, is_number, listed
 from harness.report.rendering.captions import guidance_words, steps_words
 from harness.store.store import Store
 
@@ -30,7 +29,7 @@ PROCESS_WORDS: dict[Process, str] = {
 
 
 @dataclass(frozen=True)
-class Fact:
+class StudyLine:
     """One entry of "what was run": a term, and what is said of it, line by line."""
 
     term: str
@@ -53,27 +52,27 @@ def heading(table: Table) -> str:
     return title if name == title else f"{name}. {title}"
 
 
-def facts(pivots: Sequence[Pivot]) -> list[Fact]:
+def facts(pivots: Sequence[Pivot]) -> list[StudyLine]:
     """Say what was run, each line from the specs and measurements of the study's own runs."""
     runs = [run for pivot in pivots for run in pivot.table.runs]
     notes = sorted({note for pivot in pivots for note in pivot.features_notes})
     said = [
-        _fact("Data", (_data_words(run.train.data) for run in runs)),
-        _fact("Networks", _network_words(pivots)),
-        _fact("Processes", (_process_words(run.train) for run in runs)),
-        _fact("Training", (_training_words(run.train) for run in runs)),
-        _fact("Length", _length_words(pivots)),
-        _fact("Seeds", [listed([str(seed) for seed in sorted({run.seed for run in runs})])]),
-        _fact("Sampling", _sampling_words(pivots), "Nothing has been drawn yet."),
-        _fact("Features", notes, "Nothing has been measured yet."),
-        _fact("Runs", [_runs_words(pivots)]),
+        _line("Data", (_data_words(run.train.data) for run in runs)),
+        _line("Networks", _network_words(pivots)),
+        _line("Processes", (_process_words(run.train) for run in runs)),
+        _line("Training", (_training_words(run.train) for run in runs)),
+        _line("Length", _length_words(pivots)),
+        _line("Seeds", [listed([str(seed) for seed in sorted({run.seed for run in runs})])]),
+        _line("Sampling", _sampling_words(pivots), "Nothing has been drawn yet."),
+        _line("Features", notes, "Nothing has been measured yet."),
+        _line("Runs", [_runs_words(pivots)]),
     ]
     return said
 
 
-def _fact(term: str, lines: Iterable[str], otherwise: str = "") -> Fact:
+def _line(term: str, lines: Iterable[str], otherwise: str = "") -> StudyLine:
     """Return each different line once; `otherwise` where there is none."""
-    return Fact(term, tuple(dict.fromkeys(lines)) or (otherwise,))
+    return StudyLine(term, tuple(dict.fromkeys(lines)) or (otherwise,))
 
 
 def _data_words(data: Data) -> str:

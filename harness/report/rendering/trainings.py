@@ -1,24 +1,31 @@
-"""Each training behind the tables: spec, command, provenance, curves, and its measurements with their samples."""
+"""The runs behind the tables, and each training: spec, command, provenance, curves, measurements with samples.
+
+Trainings are described in the report itself while they are light, else on pages of their own beside it.
+"""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
 from harness.config.grid import Run
 from harness.config.spec import EvalSpec
-from harness.files import read_json
-from harness.report.analysis.pivot import Pivot, RunState
-from harness.report.analysis.text import number
+from harness.files import read_json, write_bytes
+from harness.metric_definitions import definition_of
+from harness.report.analysis.pivot import Pivot, PivotCell, RunState
+from harness.report.analysis.text import anchor, number
 from harness.report.figures.run_curves import Curve, curves
-from harness.report.reading.collect import Measurement, Outcome, Outcomes, metric_named
+from harness.report.reading.collect import Measurement, Outcome, Outcomes
 from harness.report.reading.samples import Strip, read_strip
-from harness.report.rendering.runs import all_runs, behind, run_value
+from harness.report.rendering.html import render, script_of
 from harness.report.rendering.study_summary import command
 from harness.store.store import Store
 from harness.store.training_log import Logs
+
+IN_PAGE, A_PAGE = 3_000_000, 1_500_000  # bytes of descriptions: at most in the report itself, and about on a page
 
 
 class Attempt(BaseModel):
@@ -166,7 +173,7 @@ def _measured(store: Store, run: Run, outcome: Outcome) -> Measured:
 
 def _numbers(found: Measurement) -> tuple[tuple[str, str], ...]:
     """Return every number of a measurement and then its protocol, each as (what, words)."""
-    metrics = [(metric_named(name), value) for name, value in found.metrics.items()]
+    metrics = [(definition_of(name), value) for name, value in found.metrics.items()]
     said = [(metric.title, _words(value, metric.decimals)) for metric, value in metrics]
     protocol = {**found.protocol.model_dump(), "network evaluations": found.nfe}
     return (
@@ -195,3 +202,99 @@ def _provenance(logs: Logs, run: Run) -> tuple[str, ...]:
         return tuple(attempt.words for attempt in Environment.model_validate(content).attempts)
     except (OSError, ValidationError):
         return ("env.json is unreadable",)
+
+
+@dataclass(frozen=True)
+class IndexedRun:
+    """One line of the run index; `first` where it is the first of its cell, which the table links to."""
+
+    table: str
+    cell: str
+    behind: str
+    first: bool
+    seed: int
+    train_id: str
+    eval_id: str
+    state: str
+    value: str
+
+
+def behind(pivot: Pivot, cell: PivotCell) -> str:
+    """Return the name that a cell's runs have in links within the page."""
+    place = next(index for index, other in enumerate(pivot.cells) if other.source is cell.source)
+    return f"runs-{anchor(pivot.table.name)}-{place}"
+
+
+def index(pivots: Sequence[Pivot]) -> list[IndexedRun]:
+    """List every run of the study, by table, cell and seed."""
+    return [
+        IndexedRun(
+            pivot.table.name_in_words, cell.name, behind(pivot, cell), run is cell.runs[0], run.seed, run.train_id,
+            run.eval_id, run.state, run_value(pivot, run),
+        )
+        for pivot, cell, run in all_runs(pivots)
+    ]  # fmt: skip
+
+
+def all_runs(pivots: Sequence[Pivot]) -> Iterator[tuple[Pivot, PivotCell, RunState]]:
+    """Yield every run of the tables with its cell and its table; one that several share comes as often."""
+    yield from ((pivot, cell, run) for pivot in pivots for cell in pivot.cells for run in cell.runs)
+
+
+def run_value(pivot: Pivot, run: RunState) -> str:
+    """Return a run's number as its table prints it, with the letter of its protocol where there are several."""
+    value = "" if run.value is None else number(run.value, pivot.metric.decimals)
+    return f"{value} {run.protocol}" if run.protocol and len(pivot.protocols) > 1 else value
+
+
+@dataclass(frozen=True)
+class TrainingPages:
+    """The descriptions of a study's trainings. `pages` is empty where they stand in the report itself."""
+
+    study: str
+    trainings: tuple[Training, ...]
+    pages: tuple[tuple[Training, ...], ...]
+
+    @property
+    def places(self) -> Mapping[str, str]:
+        """Training → the file that describes it, relative to the report; "" for the report itself."""
+        names = {t.train_id: _name(index) for index, page in enumerate(self.pages) for t in page}
+        return {training.train_id: names.get(training.train_id, "") for training in self.trainings}
+
+    def articles(self) -> Iterator[str]:
+        """Yield the descriptions that stand in the report itself."""
+        return iter(()) if self.pages else (_article(self.study, training, "") for training in self.trainings)
+
+    def write(self, target: Path) -> None:
+        """Write the pages beside `target/index.html`, and remove those of an earlier report."""
+        kept = {target / _name(index) for index in range(len(self.pages))}
+        for path in set((target / "runs").glob("*.html")) - kept:
+            path.unlink()
+        for index, page in enumerate(self.pages):
+            articles = [_article(self.study, training, "../index.html") for training in page]
+            values = {"study": self.study, "place": index + 1, "places": len(self.pages), "articles": articles}
+            html = render(values | script_of("theme.js"), "trainings.html.j2")
+            write_bytes(target / _name(index), html.encode())
+
+
+def paginate(study: str, trainings: Sequence[Training]) -> TrainingPages:
+    """Share the descriptions out to as many pages as they need, or to none."""
+    if sum(training.weight for training in trainings) <= IN_PAGE:
+        return TrainingPages(study, tuple(trainings), ())
+    pages: list[list[Training]] = []
+    weight = A_PAGE
+    for training in trainings:
+        if weight + training.weight > A_PAGE:
+            pages.append([])
+            weight = 0
+        pages[-1].append(training)
+        weight += training.weight
+    return TrainingPages(study, tuple(trainings), tuple(map(tuple, pages)))
+
+
+def _name(index: int) -> str:
+    return f"runs/{index + 1}.html"
+
+
+def _article(study: str, training: Training, home: str) -> str:
+    return render({"study": study, "training": training, "home": home}, "training.html.j2")

@@ -1,0 +1,236 @@
+"""The files beside the page: `results.csv`, `report.json`, each table as LaTeX, Markdown and CSV, and `summary.md`.
+
+CSV is safe to open in a spreadsheet: a text that would be run as a formula is shown as text.
+"""
+
+import csv
+import importlib.util
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness.files import gc_paused, replace, write_bytes, write_json
+from harness.planning.plan import study_tables
+from harness.report.analysis.claims import summary_sentences, verdicts_used
+from harness.report.analysis.pivot import Pivot, PivotCell, Verdict
+from harness.report.analysis.statistics import Change
+from harness.report.analysis.table_result import TableResult
+from harness.report.analysis.text import is_number, listed, missing_list, state_words
+from harness.report.reading.collect import collect
+from harness.report.reading.tidy import tidy_table
+from harness.report.rendering.html import TEMPLATES
+from harness.report.rendering.latex import latex_document, latex_table
+from harness.report.rendering.markdown import escaped, markdown_table, plain_table
+from harness.report.rendering.our_choices import fixed_choices, setting_choices
+from harness.report.rendering.sheet import sheet
+from harness.report.rendering.study_summary import facts, heading, scales
+from harness.store.store import Store
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a text begins that Excel, LibreOffice or Google Sheets may run
+
+
+def shown_as_text(value: Any) -> Any:
+    """Return a value for a cell: before a text that begins like a formula stands an apostrophe; numbers stay bare."""
+    dangerous = isinstance(value, str) and value.startswith(FORMULA) and not is_number(value)
+    return f"'{value}" if dangerous else value
+
+
+def csv_of(frame: pd.DataFrame) -> str:
+    """Return a frame as CSV with a header and numbers in full, empty where there is none."""
+    safe = frame.rename(columns=shown_as_text)
+    for name in safe:
+        if pd.api.types.is_numeric_dtype(safe[name]):
+            continue
+        codes, values = pd.factorize(safe[name])  # a long frame says the same words in many rows
+        words = pd.Series([*map(shown_as_text, values), None], dtype=object).to_numpy()
+        safe[name] = words[codes]  # a missing value has the code -1, which is the last
+    return safe.to_csv(index=False, lineterminator="\n")
+
+
+@gc_paused()
+def collect_study(store: Store, reports: Path) -> Path:
+    """Write a study's results as one tidy CSV (and Parquet where pyarrow is installed), and return the CSV's path.
+
+    Raises:
+        UserError: there is no such study, or one of its grid files cannot be read any more.
+    """
+    path = reports / store.study / "results.csv"
+    write_results(tidy_table(collect(store, study_tables(store))), path, parquet=True)
+    return path
+
+
+def write_results(frame: pd.DataFrame, path: Path, parquet: bool = False) -> None:
+    """Write the frame of all results as CSV; the same frame gives the same bytes.
+
+    parquet: as Parquet beside it too, where pyarrow is installed.
+    """
+    write_bytes(path, csv_of(frame).encode())
+    if parquet and importlib.util.find_spec("pyarrow"):
+        replace(path.with_suffix(".parquet"), partial(frame.to_parquet, index=False))
+
+
+def study_record(study: str, results: Sequence[TableResult]) -> dict[str, Any]:
+    """Return everything that the report of a study says, as JSON holds it."""
+    pivots = [result.pivot for result in results]
+    runs = [run for pivot in pivots for run in pivot.table.runs]
+    return {
+        "study": study,
+        "scales": [{"name": s.scale, "title": s.title, "meaningful": s.meaningful} for s in scales_of(pivots)],
+        "summary": summary_sentences(pivots),
+        "facts": {fact.term: fact.words for fact in facts(pivots)},
+        "tables": [table_record(result) for result in results],
+        "readings": [asdict(choice) for choice in setting_choices(runs)],
+        "fixed_readings": [asdict(choice) for choice in fixed_choices(runs)],
+    }
+
+
+def scales_of(pivots: Sequence[Pivot]) -> Sequence[Any]:
+    """Return the scales of the tables."""
+    return scales([pivot.table for pivot in pivots])
+
+
+def table_record(result: TableResult) -> dict[str, Any]:
+    """Return one table with its cells, their runs, and what is said beneath it."""
+    pivot = result.pivot
+    words = sheet(pivot)
+    return {
+        "name": pivot.table.name,
+        "heading": heading(pivot.table),
+        "question": pivot.table.file.question,
+        "metric": pivot.table.file.value,
+        "direction": pivot.metric.direction,
+        "caption": words.caption,
+        "footnotes": list(words.footnotes),
+        "findings": result.findings,
+        "paper_says": pivot.table.file.paper_text,
+        "protocols": {letter: dict(protocol) for letter, protocol in pivot.protocols.items()},
+        "missing": [f"{state}: {sentence}" for state, sentence in missing_list(pivot)],
+        "cells": [_cell_record(pivot, cell) for cell in pivot.cells],
+    }
+
+
+def _cell_record(pivot: Pivot, cell: PivotCell) -> dict[str, Any]:
+    return {
+        "at": dict(cell.source.at),
+        "name": cell.name,
+        "row": cell.row,
+        "column": cell.column,
+        "aside": cell.source.aside,
+        "baseline": cell.is_baseline,
+        "best": cell.is_best,
+        "ours": asdict(cell.ours) if cell.ours else None,
+        "change": asdict(cell.change) if cell.change else None,
+        "paper": asdict(cell.paper) if cell.paper else None,
+        "verdict": cell.verdict,
+        "facts": {name: _fact_record(fact) for name, fact in zip(pivot.table.file.facts, cell.facts, strict=True)},
+        "runs": [{**vars(run)} for run in cell.runs],
+    }
+
+
+def _fact_record(fact: Any) -> dict[str, Any]:
+    return {"ours": fact.words, "paper": fact.paper.model_dump(mode="json") if fact.paper else None}
+
+
+def table_csv(pivot: Pivot) -> str:
+    """Return one table as CSV: a row for each cell, numbers in full precision, empty where there is none."""
+    records = [_flat(pivot, cell) for cell in pivot.cells]
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: shown_as_text(value) for name, value in record.items()} for record in records)
+    return buffer.getvalue()
+
+
+def _flat(pivot: Pivot, cell: PivotCell) -> Mapping[str, Any]:
+    ours, paper = cell.ours, cell.paper
+    place = dict(cell.source.at)
+    axes = [axis for axis in pivot.table.file.axes if any(axis in dict(other.source.at) for other in pivot.cells)]
+    return {
+        **{axis: place.get(axis, "") for axis in axes},
+        "metric": pivot.table.file.value,
+        "mean": ours.mean if ours else None,
+        "standard_deviation": ours.spread if ours else None,
+        "seeds": " ".join(map(str, ours.seeds)) if ours else "",
+        **change_record(cell.change),
+        "paper": paper.value if paper else None,
+        "paper_change_percent": paper.percent if paper else None,
+        "paper_source": paper.source if paper else "",
+        "paper_confidence": paper.confidence if paper else "",
+        "verdict": cell.verdict or "",
+        "baseline": cell.is_baseline,
+        "best": cell.is_best,
+        "protocol": " ".join(cell.letters),
+        "without_value": state_words(cell) if cell.missing else "",
+        **dict(_flat_facts(pivot, cell)),
+    }
+
+
+def change_record(change: Change | None) -> dict[str, Any]:
+    """Return a change as columns of a CSV file; their names where there is none."""
+    interval = change.interval if change else None
+    return {
+        "change_percent": change.percent if change else None,
+        "change_standard_deviation": change.spread if change else None,
+        "change_low": interval.low if interval else None,
+        "change_high": interval.high if interval else None,
+        "change_seeds": " ".join(map(str, change.seeds)) if change else "",
+        "change_paired": change.paired if change else None,
+        "p": change.p if change else None,
+        "p_holm": change.adjusted if change else None,
+        "p_sign_flip": change.flip_p if change else None,
+        "paired_over_unpaired_width": change.narrowing if change else None,
+    }
+
+
+def _flat_facts(pivot: Pivot, cell: PivotCell) -> Iterator[tuple[str, str]]:
+    for name, fact in zip(pivot.table.file.facts, cell.facts, strict=True):
+        yield name, fact.words
+        yield f"paper: {name}", fact.paper.says if fact.paper else ""
+
+
+def write_takeaway(study: str, results: Sequence[TableResult], target: Path) -> None:
+    """Write `tables/<table>.tex`, `.md` and `.csv`, `tables/all.tex`, `report.json` and `summary.md` in `target`."""
+    folder, pivots = target / "tables", [result.pivot for result in results]
+    for pivot in pivots:
+        words, title, name = sheet(pivot), heading(pivot.table), pivot.table.name
+        _write(folder / f"{name}.tex", latex_table(words, pivot))
+        _write(folder / f"{name}.md", markdown_table(words, title))
+        _write(folder / f"{name}.csv", table_csv(pivot))
+    for suffix in (".tex", ".md"):
+        _write(folder / f"table1{suffix}", (TEMPLATES / f"objectives{suffix}").read_text(encoding="utf-8"))
+    _write(folder / "all.tex", latex_document(["table1", *(pivot.table.name for pivot in pivots)]))
+    write_json(target / "report.json", study_record(study, results))
+    _write(target / "summary.md", summary(study, results))
+
+
+def _write(path: Path, text: str) -> None:
+    write_bytes(path, text.encode())
+
+
+def summary(study: str, results: Sequence[TableResult]) -> str:
+    """Return the report in short as GitHub-flavoured Markdown, as a CI job shows it."""
+    pivots = [result.pivot for result in results]
+    title = listed([scale.title for scale in scales_of(pivots)])
+    notes = [scale.note for scale in scales_of(pivots) if scale.note]
+    lines = [f"# Dispersive Loss: study {escaped(study)}", ""]
+    lines += [escaped(" ".join([f"{title[:1].upper()}{title[1:]}.", *notes])), ""]
+    lines += [f"- {escaped(sentence)}" for sentence in summary_sentences(pivots)]
+    if used := verdicts_used(pivots):
+        lines += ["", *plain_table(["table", *used], [_counts(result, used) for result in results])]
+    lines += [""]
+    parts = [markdown_table(sheet(pivot), heading(pivot.table)) + _missing(pivot) for pivot in pivots]
+    return "\n".join(["\n".join(lines), *parts])
+
+
+def _counts(result: TableResult, verdicts: Sequence[Verdict]) -> list[str]:
+    return [escaped(result.pivot.table.name_in_words), *(str(result.count(verdict)) for verdict in verdicts)]
+
+
+def _missing(pivot: Pivot) -> str:
+    found = [f"- {escaped(f'{state}: {sentence}')}" for state, sentence in missing_list(pivot)]
+    return "\n".join(["", "Missing:", "", *found, ""]) if found else ""

@@ -1,0 +1,43 @@
+"""Specs of small trainings on made-up images: each process with settings of its own."""
+
+from harness.config.settings import (
+    Data,
+    EvaluationSettings,
+    MeanFlowSettings,
+    MomentMatchingSettings,
+    Optimizer,
+    OwnEncoder,
+    SamplerSettings,
+    ShortcutSettings,
+)
+from harness.config.spec import Consistency, EvalSpec, Model, Regularizer, TrainSpec
+
+PROCESSES = ["flow", "ddpm", "meanflow", "shortcut", "imm", "consistency"]
+DATA = Data(name="made up", channels=1, size=8, classes=10, flip=True)
+DISPERSIVE = Regularizer(kind="dispersive", loss="infonce-l2", lambda_=0.5, blocks=(1,), group=4, tau=0.5)
+OWN = OwnEncoder(side=16, patch=4, steps=2, batch=8, shift=0.1, mirror=False)
+
+
+def make_spec(process: str = "flow", **changes) -> TrainSpec:
+    settings = {
+        "data": DATA,
+        "model": Model(depth=2, width=16, heads=2, patch=4),
+        "regularizer": None,
+        "meanflow": MeanFlowSettings(omega=1.0, kappa=0.5) if process == "meanflow" else None,
+        "shortcut": ShortcutSettings(guidance=1.5) if process == "shortcut" else None,
+        "imm": MomentMatchingSettings(k=5) if process == "imm" else None,
+        "consistency": Consistency(steps=16, finest=40) if process == "consistency" else None,
+        "optimizer": Optimizer(learning_rate=0.01, beta1=0.8, beta2=0.9, weight_decay=0.3),
+        "batch": 8,
+        "label_drop": 0.5,
+        "ema": 0.8,
+        "precision": "fp32",
+        "matmul": "highest",
+        "seed": 3,
+    }
+    return TrainSpec(process=process, **(settings | changes))
+
+
+def make_eval(first: int, count: int, labels: str = "random", weights: str = "ema", step: int = 3, **sampler):
+    evaluation = EvaluationSettings(samples=count, labels=labels, weights=weights)
+    return EvalSpec(step=step, sampler=SamplerSettings(**sampler), evaluation=evaluation, first_image=first)

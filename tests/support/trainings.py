@@ -1,0 +1,104 @@
+"""Small trainings: made-up images, networks whose every block acts, and processes that train as one world."""
+
+import multiprocessing
+import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import numpy as np
+import torch
+from support.specs import OWN
+from torch import Tensor, nn
+
+from harness.config.spec import TrainSpec
+from harness.data.datasets import ImageDataset
+from harness.engine.distributed import joined
+from harness.engine.train import Trainer
+from harness.method.backbone import DiT
+from harness.method.randomness import generator
+from harness.networks.build import build_net
+from harness.networks.encoder import FrozenEncoder
+from harness.networks.supervised import VisionTransformerRecipe, build
+from harness.process_group import ProcessPlace
+
+CPU = torch.device("cpu")
+
+
+def nothing(_: object) -> None:
+    """Report no progress."""
+
+
+def make_dataset(count: int = 20) -> ImageDataset:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (count, 1, 8, 8), np.uint8)
+    return ImageDataset("made up", "train", rng.integers(0, 10, count), 10, "", images, flip=True)
+
+
+def make_encoder(dataset: ImageDataset, **record: str) -> FrozenEncoder:
+    """Return an encoder that has learned nothing, the same in every process."""
+    torch.manual_seed(0)
+    network = build(VisionTransformerRecipe(**OWN.model_dump()), dataset)
+    return FrozenEncoder(network, OWN.side, (0.5,), (0.5,), "bilinear", grid=2, record=record)
+
+
+def stir(net: nn.Module, seed: int = 0) -> None:
+    """Move weights away from the initial ones, which make every block the identity and the output zero."""
+    for name, weight in net.named_parameters():
+        if weight.requires_grad:
+            weight.data.normal_(std=0.15, generator=generator(seed, name, 0))
+
+
+def stirred(spec: TrainSpec, seed: int = 0) -> DiT:
+    net = build_net(spec)
+    stir(net, seed)
+    return net
+
+
+def make_trainer(spec: TrainSpec) -> Trainer:
+    trainer = Trainer(spec, CPU)
+    stir(trainer.net)
+    trainer.ema.module.load_state_dict(trainer.net.state_dict())
+    return trainer
+
+
+class Calm(nn.Module):
+    """A DDPM network that nearly knows the noise: one that knows nothing ends in pixels all black and white."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor, times: tuple[Tensor, ...], y: Tensor, taps: tuple[int, ...] = ()):
+        out, h = self.net(x, times, y, taps)
+        return torch.cat((x + 0.003 * out[:, :1], out[:, 1:]), dim=1), h
+
+
+def member(place: ProcessPlace, act: Callable[..., None], arguments: tuple[object, ...]) -> None:
+    torch.set_num_threads(1)
+    with joined(place) as world:
+        act(*arguments, world)
+
+
+def start(size: int, folder: Path, act: Callable[..., None], *arguments: object) -> list[BaseProcess]:
+    """Start processes that do the same thing as one world."""
+    folder.mkdir(parents=True, exist_ok=True)
+    meeting = (folder / f"rendezvous-{len(list(folder.glob('rendezvous-*')))}").absolute().as_uri()
+    forkserver = multiprocessing.get_context("forkserver")
+    forkserver.set_forkserver_preload(["harness.engine.train", "harness.engine.sample"])  # torch is imported once
+    places = [ProcessPlace(rank, size, rank, meeting) for rank in range(size)]
+    processes: list[BaseProcess] = [forkserver.Process(target=member, args=(place, act, arguments)) for place in places]
+    for process in processes:
+        process.start()
+    return processes
+
+
+def end(processes: list[BaseProcess], seconds: float = 300) -> list[int | None]:
+    """Wait for processes and return their exit codes; None for one that hangs, which is killed."""
+    deadline = time.monotonic() + seconds
+    codes = []
+    for process in processes:
+        process.join(max(0, deadline - time.monotonic()))
+        codes.append(process.exitcode)
+        process.kill()
+    return codes
