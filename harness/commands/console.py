@@ -1,6 +1,5 @@
 """What a person sees on the terminal: plans, prices, how trainings stand, keys, and the bar while a grid runs."""
 
-import itertools
 import json
 import sys
 import threading
@@ -16,13 +15,13 @@ from rich.text import Text
 
 from harness.config.grid import Table
 from harness.config.key_reference import Key
-from harness.files import read_json
 from harness.jobs.job import Job, Outcome
 from harness.planning.budget import Fit, Row
 from harness.planning.cost import Prices
-from harness.planning.plan import Planned, Training, summary
+from harness.planning.plan import Planned, summary
+from harness.store.records import Heartbeat
 from harness.store.store import State
-from harness.store.study import Standing
+from harness.store.study import Training, TrainingStatus, duration
 
 MANY = 200  # rows: more than a screen holds
 RUN_HEADINGS = ("cell", "seed", "model", "steps", "training", "measurement", "why", "shared with")
@@ -154,31 +153,31 @@ def _rows(rows: Sequence[Row]) -> Grid | Text:
 # How trainings stand.
 
 
-def status_table(study: str, standings: Sequence[Standing], most: int | None = None) -> Grid | Text:
+def status_table(study: str, statuses: Sequence[TrainingStatus], most: int | None = None) -> Grid | Text:
     """Return all trainings, or as many as `most`: the running ones first, then what needs somebody, then the rest."""
-    shown = standings
-    if most is not None and len(standings) > most:
-        shown = sorted(standings, key=lambda s: URGENCY.index(s.state))[:most]
-    return grid(f"{study}: {status_summary(standings)}", STATUS_HEADINGS, [_status_row(s) for s in shown])
+    shown = statuses
+    if most is not None and len(statuses) > most:
+        shown = sorted(statuses, key=lambda s: URGENCY.index(s.state))[:most]
+    return grid(f"{study}: {status_summary(statuses)}", STATUS_HEADINGS, [_status_row(s) for s in shown])
 
 
-def status_summary(standings: Sequence[Standing]) -> str:
+def status_summary(statuses: Sequence[TrainingStatus]) -> str:
     """Return how many trainings and measurements are in which state, and what was spent."""
-    states = Counter(s.state for s in standings)
+    states = Counter(s.state for s in statuses)
     spent: dict[str, float] = {}
-    for s in standings:
+    for s in statuses:
         spent[s.unit] = spent.get(s.unit, 0.0) + s.hours
     parts = [f"{states[state]} {state}" for state in URGENCY if states[state]]
-    parts += [f"{sum(s.measured for s in standings)} of {sum(s.measurements for s in standings)} measurements"]
+    parts += [f"{sum(s.measured for s in statuses)} of {sum(s.measurements for s in statuses)} measurements"]
     return ", ".join(parts + [f"{hours_in_words(hours)} {unit}-hours spent" for unit, hours in spent.items()])
 
 
-def status_json(study: str, standings: Sequence[Standing]) -> str:
+def status_json(study: str, statuses: Sequence[TrainingStatus]) -> str:
     """Return everything that is known of every training."""
-    return json.dumps({"study": study, "trainings": [asdict(s) for s in standings]}, indent=1, ensure_ascii=False)
+    return json.dumps({"study": study, "trainings": [asdict(s) for s in statuses]}, indent=1, ensure_ascii=False)
 
 
-def _status_row(s: Standing) -> list[str | Text]:
+def _status_row(s: TrainingStatus) -> list[str | Text]:
     speed = "" if s.images_per_second is None else f"{s.images_per_second:,.0f}"
     left = "" if s.seconds_left is None else duration(s.seconds_left)
     full = int((s.step / s.steps if s.steps else 1.0) * BAR)
@@ -189,16 +188,6 @@ def _status_row(s: Standing) -> list[str | Text]:
         f"{s.epoch:,.3g}/{s.epochs:,.3g}", f"{s.step:,}/{s.steps:,}", speed, left,
         hours_in_words(s.hours) if s.hours else "", " ".join(reason.split()),
     ]  # fmt: skip
-
-
-def duration(seconds: float) -> str:
-    """Return a time in its two largest units: "2 d 4 h", "3 h 12 min", "5 min 2 s"."""
-    units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
-    whole = round(seconds)
-    for (name, size), (smaller, small) in itertools.pairwise(units):
-        if whole >= size:
-            return f"{whole // size} {name} {whole % size // small} {smaller}"
-    return f"{whole} s"
 
 
 # While a grid runs.
@@ -250,8 +239,8 @@ class ProgressBar:
     def _draw(self) -> None:
         with self.lock:
             jobs, done = list(self.running.values()), self.steps_ended
-        beats = [read_json(job.store.run_folder(job.train_id) / "heartbeat.json") or {} for job in jobs]
-        steps = done + sum(beat.get("step", 0) for beat in beats if isinstance(beat, dict))
+        heartbeats = [Heartbeat.read(job.store.run_folder(job.train_id)) for job in jobs]
+        steps = done + sum(heartbeat.step for heartbeat in heartbeats if heartbeat)
         self.bar.update(self.task, completed=steps, description=f"{self.ended}/{self.total} trainings")
 
 

@@ -20,6 +20,7 @@ from harness.commands.options import (
     study_options,
 )
 from harness.errors import UserError, nearest
+from harness.store.records import Failure
 from harness.store.store import Store
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def plan(request: Request, gpu: str, utilisation: float | None, price: float | N
     from harness.commands.console import print_cost, print_fit, print_plan, print_trainings
     from harness.planning.budget import fit
     from harness.planning.plan import plan as make_plan
-    from harness.planning.plan import trainings
+    from harness.store.study import trainings
 
     assumption = assume(gpu, utilisation)
     tables = request.tables()
@@ -262,7 +263,7 @@ def _would_run(jobs: list["Job"]) -> list["Job"]:
     """Leave out what diverged before, and say so: the same seed would diverge again."""
     for job in jobs:
         if job.diverged():
-            error = job.store.run_folder(job.train_id) / "error.json"
+            error = job.store.run_folder(job.train_id) / Failure.FILE
             click.echo(f"{job.train_id} diverged before and is left out; delete {error} to try it again", err=True)
     return [job for job in jobs if not job.diverged()]
 

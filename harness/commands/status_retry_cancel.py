@@ -12,7 +12,8 @@ from click.core import ParameterSource
 from harness.commands.options import data_option, profile_option, results_option, scratch_option, study_options
 from harness.errors import UserError
 from harness.jobs.failures import CAUSES, remedy
-from harness.store.store import HEARTBEAT_SECONDS, Store
+from harness.store.records import HEARTBEAT_SECONDS
+from harness.store.store import Store
 
 if TYPE_CHECKING:
     from harness.config.yaml_document import Layer
@@ -34,18 +35,17 @@ def status(study: str, results: Path, scratch: Path, watch: bool, as_json: bool)
     harness status digits --watch
     """
     from harness.commands.console import console, status_json, status_table
-    from harness.planning.plan import study_tables
-    from harness.store.study import standings
+    from harness.store.study import study_tables, training_statuses
 
     store = Store(results, scratch, study)
     tables = study_tables(store)
     if as_json:
-        click.echo(status_json(study, standings(tables, store)))
+        click.echo(status_json(study, training_statuses(tables, store)))
         return
     if watch:
         watch_status(store)
     else:
-        console().print(status_table(study, standings(tables, store)))
+        console().print(status_table(study, training_statuses(tables, store)))
     _print_slurm(store)
 
 
@@ -54,13 +54,12 @@ def watch_status(store: Store, sleep: Callable[[float], None] = time.sleep) -> N
     from rich.live import Live
 
     from harness.commands.console import console, status_table
-    from harness.planning.plan import study_tables
-    from harness.store.study import standings
+    from harness.store.study import study_tables, training_statuses
 
     tables, screen = study_tables(store), console()
     with Live(console=screen, auto_refresh=False) as live:
         while True:
-            trainings = standings(tables, store)
+            trainings = training_statuses(tables, store)
             live.update(status_table(store.study, trainings, most=max(1, screen.height - 4)), refresh=True)
             if all(training.state == "done" for training in trainings):
                 return

@@ -8,12 +8,12 @@ from typing import Literal
 
 from harness.config.spec import eval_id
 from harness.errors import UserError
-from harness.files import read_json
-from harness.jobs.failures import ENDS, TOLD, FailureClass, class_stored
+from harness.jobs.failures import ENDS, TOLD
 from harness.jobs.job import Job
 from harness.slurm.client import SlurmJob, end_states, squeue
 from harness.slurm.logs import log_of
-from harness.store.store import Status, Store
+from harness.store.records import Failure, FailureClass
+from harness.store.store import RunStatus, Store
 from harness.store.submissions import Submission, read_submission, submissions
 
 TAIL_BYTES = 4000
@@ -77,7 +77,7 @@ def _ask(records: Sequence[Submission]) -> Answer:
 def status_of(job: Job, record: Submission | None, answer: Answer) -> SlurmStatus:
     """Join what a training's folder, its record and SLURM tell."""
     missing = job.missing()
-    status = job.store.status(job.train_id, eval_id(job.train, missing[0])) if missing else Status("done")
+    status = job.store.status(job.train_id, eval_id(job.train, missing[0])) if missing else RunStatus("done")
     queued = answer.queue.get(record.place) if record else None
     id = queued.id if queued else record.job if record else None
     if status.state == "running" and not (queued and queued.state == "PENDING"):  # queued again a moment ago
@@ -90,17 +90,16 @@ def status_of(job: Job, record: Submission | None, answer: Answer) -> SlurmStatu
     return _without_queue(job, record, answer, status)
 
 
-def _without_queue(job: Job, record: Submission | None, answer: Answer, status: Status) -> SlurmStatus:
+def _without_queue(job: Job, record: Submission | None, answer: Answer, status: RunStatus) -> SlurmStatus:
     """Return how a training stands that nothing works at."""
     id, end = (record.job, answer.ends.get(record.job or "", "")) if record else (None, "")
 
     def failed(failure: FailureClass, message: str) -> SlurmStatus:
         return SlurmStatus(job, "failed", id, failure, message)
 
-    error = read_json(job.store.run_folder(job.train_id) / "error.json")
-    stored = failed(class_stored(error), str(error.get("message", ""))) if error else None
-    if stored and (record is None or error.get("time", 0) >= record.time):
-        return stored
+    stored = Failure.read(job.store.run_folder(job.train_id))
+    if stored and (record is None or (stored.time or 0) >= record.time):
+        return failed(stored.kind, stored.message)
     if record and record.cancelled:
         return failed("cancelled", "by harness cancel")
     if end in ENDS:  # it had no time to tell it itself
@@ -112,10 +111,10 @@ def _without_queue(job: Job, record: Submission | None, answer: Answer, status: 
         return failed(_class_in_output(job), f"it ended without its results: harness logs {job.train_id}")
     if id and not end:
         return failed(_class_in_output(job), _with_reason("nothing tells of its end", status))
-    return stored or SlurmStatus(job, "waiting for a command", id)
+    return failed(stored.kind, stored.message) if stored else SlurmStatus(job, "waiting for a command", id)
 
 
-def _with_reason(message: str, status: Status) -> str:
+def _with_reason(message: str, status: RunStatus) -> str:
     return f"{message}; {status.reason}" if status.reason else message
 
 

@@ -57,7 +57,7 @@ class Sent:
 
 def measurement_jobs(jobs: Iterable[Job]) -> list[Job]:
     """Return what of the jobs needs no training, its weights being kept, as cheap jobs of one process each."""
-    from harness.networks.checkpoint import weights_path
+    from harness.checkpoint_files import weights_path
 
     ready = []
     for job in jobs:

@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.jobs.job import Job, Outcome
 from harness.slurm.client import await_controller
+from harness.store.records import measurement_paths
 from harness.store.submissions import read_submission
 
 SHARE = 0.5  # of its hours
@@ -71,4 +72,4 @@ def artefacts(folder: Path, scratch: Path) -> frozenset[str]:
 
     tensors = {str(path.relative_to(scratch)) for path in scratch.rglob("*.safetensors")}
     images = {f"{name}: {count}" for name, count in saved_images(scratch).items() if count}
-    return frozenset(tensors | images | {path.name for path in folder.glob("evals/*.json")})
+    return frozenset(tensors | images | {path.name for path in measurement_paths(folder)})
