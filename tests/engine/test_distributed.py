@@ -21,19 +21,17 @@ import torch.distributed as dist
 from safetensors.torch import load_file
 from support import specs
 from support.places import GRIDS
-from support.specs import OWN
+from support.specs import OWN, make_eval
 from support.trainings import CPU, Calm, end, make_dataset, make_encoder, nothing, start
 from torch import Tensor
 
 from harness.config.cluster_profile import SlurmProfile
 from harness.config.grid import load_table
 from harness.config.settings import (
-    EvaluationSettings,
     Optimizer,
     Resources,
-    SamplerSettings,
 )
-from harness.config.spec import Alignment, EvalSpec, Model, Regularizer, TrainSpec
+from harness.config.spec import Alignment, Model, Regularizer, TrainSpec
 from harness.engine.batches import Batches
 from harness.engine.distributed import ALONE, World, joined
 from harness.engine.sample import Samples, sample
@@ -87,10 +85,8 @@ def draw(process: str, images: range, world: World = ALONE) -> Samples | None:
     net = build_net(spec).initialise(0)
     for name, weight in net.named_parameters():
         weight.data += 0.05 * torch.randn(weight.shape, generator=generator(0, name, 0))
-    sampler = SamplerSettings(method=SAMPLERS[process], intervals=3)
-    evaluation = EvalSpec(step=0, sampler=sampler, evaluation=EvaluationSettings(samples=64), first_image=0)
-    chosen = Calm(net) if process == "ddpm" else net
-    return sample(chosen, spec, evaluation, images, CPU, nothing, world)
+    evaluation = make_eval(images.start, len(images), method=SAMPLERS[process], intervals=3)
+    return sample(Calm(net) if process == "ddpm" else net, spec, evaluation, nothing, world)
 
 
 def kept(folder: Path) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from support.places import GRIDS
-from support.specs import DISPERSIVE, PROCESSES, make_eval, make_spec
+from support.specs import DISPERSIVE, PROCESSES, make_eval, make_spec, only
 from support.trainings import CPU, Calm, make_dataset, make_trainer, nothing, stir, stirred
 from torch import Tensor, nn
 
@@ -191,7 +191,7 @@ def test_precision_is_what_the_network_computes_in(
     method = SAMPLERS[process][-1 if process == "ddpm" else 0]
     net = stirred(trainer.spec)
     seen = seen_dtypes(net)
-    sample(net, trainer.spec, make_eval(0, 4, method=method, intervals=2, precision=precision), range(4), CPU, nothing)
+    sample(net, trainer.spec, make_eval(0, 4, method=method, intervals=2, precision=precision), nothing)
     assert seen == {dtype}
 
 
@@ -325,7 +325,7 @@ def test_image_i_comes_from_seed_i_whichever_images_are_drawn(process: str, meth
     assert len(np.unique(expected)) > 50
     sizes: set[int] = set()
     net.register_forward_pre_hook(lambda _, inputs: sizes.add(len(inputs[0])))
-    whole = sample(net, spec, evaluation, range(45, 85), CPU, beats.append)
+    whole = sample(net, spec, only(evaluation, range(45, 85)), beats.append)
     assert beats == [19, 40]  # up to the end of tile 0, and to the end
     wrong = np.abs(whole.images.astype(float) - expected)
     assert whole.images.shape == (40, 1, 8, 8)
@@ -334,7 +334,7 @@ def test_image_i_comes_from_seed_i_whichever_images_are_drawn(process: str, meth
     for cut in (7, 32):
         for first in range(45, 85, cut):
             images = range(first, min(first + cut, 85))
-            drawn = sample(net, spec, evaluation, images, CPU, nothing)
+            drawn = sample(net, spec, only(evaluation, images), nothing)
             np.testing.assert_array_equal(drawn.images, whole.images[first - 45 : images.stop - 45])
             assert (drawn.nfe, drawn.device) == (nfe, "cpu")
             assert drawn.labels.tolist() == [i % 10 for i in images]
@@ -346,7 +346,7 @@ def test_guidance_is_that_of_a_loop_with_the_null_label(channels: str, guided: i
     spec = make_spec("flow", data=Data(name="made up", channels=4, size=8, classes=10, flip=False))
     net, count = stirred(spec), 6
     evaluation = make_eval(2, count, method="euler", intervals=4, guidance=2.5, guidance_channels=channels)
-    drawn = sample(net, spec, evaluation, range(2, 2 + count), CPU, nothing)
+    drawn = sample(net, spec, evaluation, nothing)
     x = torch.stack([torch.randn(4, 8, 8, generator=generator(0, "sample", 2 + i)) for i in range(count)])
     y = torch.from_numpy(labels_of(range(2, 2 + count), 10, "random"))
     assert drawn.labels.tolist() == y.tolist()
@@ -374,7 +374,7 @@ def test_guidance_in_an_interval_is_that_of_the_spec(
     net = Calm(stirred(spec)) if process == "ddpm" else stirred(spec)
     how = {"method": method, "intervals": intervals}
     drawn = [
-        sample(net, spec, make_eval(0, 6, **how, **guidance, guidance_channels="all"), range(6), CPU, nothing)
+        sample(net, spec, make_eval(0, 6, **how, **guidance, guidance_channels="all"), nothing)
         for guidance in (
             {"guidance": 2.5, "guidance_to": highest}, {"guidance": 2.5, "guidance_from": highest},
             {"guidance": 2.5, "guidance_from": 0.001, "guidance_to": 1e6}, {"guidance": 2.5}, {"guidance": 1.0},
@@ -397,7 +397,7 @@ def test_the_measured_weights_are_those_of_the_ema(dataset: ImageDataset, tmp_pa
         evaluation = make_eval(0, 4, weights=weights, method="euler", intervals=2)
         drawn[weights] = draw_samples(trainer.spec, evaluation, tmp_path, nothing, ALONE).images
         assert isinstance(net, DiT)
-        expected = sample(net, trainer.spec, evaluation, range(4), CPU, nothing).images
+        expected = sample(net, trainer.spec, evaluation, nothing).images
         np.testing.assert_allclose(drawn[weights].astype(float), expected, atol=1)
     assert np.abs(drawn["ema"].astype(float) - drawn["raw"]).max() > 3
 
