@@ -18,8 +18,8 @@ from harness.config.spec import EvalSpec, Process, TrainSpec, eval_id
 from harness.data.pixels import to_uint8
 from harness.engine import distributed
 from harness.engine.distributed import ALONE, World
-from harness.engine.sample_cache import SampleBuffer, SampleFile
-from harness.engine.train import OnStep
+from harness.engine.sample_cache import SampleFile
+from harness.engine.train import OnStep, Progress
 from harness.method.backbone import DiT
 from harness.method.guidance import CountedNet, GuidanceInterval, guided
 from harness.method.processes import consistency, ddpm, flow, imm, meanflow, shortcut
@@ -66,7 +66,7 @@ def draw_samples(
     train: TrainSpec,
     spec: EvalSpec,
     folder: Path,
-    on_progress: Callable[[int], None],
+    on_progress: Progress,
     world: World = ALONE,
     decode: Decode = to_uint8,
     on_step: OnStep = lambda save: None,
@@ -84,24 +84,24 @@ def draw_samples(
     net = build_net(train).to(distributed.device())
     net.load_state_dict(load_weights(folder, spec.step, "ema" if spec.evaluation.weights == "ema" else "model"))
     cache = SampleFile(folder, eval_id(train, spec), weights_path(folder, spec.step))
-    return sample(net, train, spec, on_progress, world, decode, cache, on_step)
+    return sample(net, train, spec, on_progress, cache, world, decode, on_step)
 
 
 def sample(
     net: DiT,
     train: TrainSpec,
     spec: EvalSpec,
-    on_progress: Callable[[int], None],
+    on_progress: Progress,
+    cache: SampleFile,
     world: World = ALONE,
     decode: Decode = to_uint8,
-    cache: SampleBuffer | None = None,
     on_step: OnStep = lambda save: None,
 ) -> Samples | None:
     """Draw the images of a measurement from a network; as `draw_samples`. The processes take tiles in turn.
 
-    cache: what the images are added to, behind those that it has already; by default they stay in memory.
+    cache: what the images are added to, behind those that it has already.
     """
-    counted, cache = CountedNet(net.eval()), cache or SampleBuffer()
+    counted = CountedNet(net.eval())
     images = range(spec.first_image, spec.first_image + spec.evaluation.samples)
     tiles = range(images.start // TILE, (images.stop - 1) // TILE + 1)
     left = tiles[world.decide(cache.begin) // TILE :]
@@ -120,7 +120,7 @@ def sample(
         return None
     labels = labels_of(images, train.data.classes, spec.evaluation.labels)
     pixels = cache.images(images.start % TILE, len(images))
-    return Samples(pixels, labels, cache.nfe, device.type, cache.earlier)
+    return Samples(pixels, labels, cache.record.nfe, device.type, cache.record.seconds)
 
 
 def _draw_tile(counted: CountedNet, train: TrainSpec, spec: EvalSpec, tile: int, device: torch.device) -> Tensor:

@@ -33,6 +33,7 @@ from harness.networks.build import build_objective, equip_blocks
 from harness.networks.encoder import FrozenEncoder
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
+Progress = Callable[[int], None]  # called with the steps or images that there are
 OnStep = Callable[[Callable[[], None]], None]  # called with what saves a checkpoint
 
 
@@ -43,6 +44,7 @@ class Trainer:
     def __init__(
         self,
         spec: TrainSpec,
+        dataset: Dataset,
         device: torch.device,
         resources: Resources | None = None,
         world: World = ALONE,
@@ -59,7 +61,7 @@ class Trainer:
         named = self.objective.named_parameters()
         self.trained = {name.removeprefix("net."): p for name, p in named if p.requires_grad}
         self.optimizer = self._make_optimizer()
-        self.batches = Batches(spec, self.objective, world, self.resources.micro_batch)
+        self.batches = Batches(spec, dataset, self.objective, world, self.resources.micro_batch)
         equip_blocks(self.net, self.resources)
         self.health = TermHealth(self.objective, world, self._autocast)
         self.averager = MetricAverager(self.objective.terms)
@@ -72,13 +74,13 @@ class Trainer:
         betas = (adamw.beta1, adamw.beta2)
         return torch.optim.AdamW(groups, adamw.learning_rate, betas, weight_decay=adamw.weight_decay, fused=True)
 
-    def step(self, dataset: Dataset, step: int, look: bool = False) -> dict[str, Tensor]:
+    def step(self, step: int, look: bool = False) -> dict[str, Tensor]:
         """Take training step `step` (counted from 0) and return its losses, detached: of this process's samples.
 
         look: into the health of the terms as well.
         """
         self._learn_from(self.objective.active(step))
-        batches = self.batches.get(dataset, step)
+        batches = self.batches.get(step)
         if look:
             self.health.look([self.objective.view(**self._inputs(batch)) for batch in batches])
         self.optimizer.zero_grad()
@@ -151,35 +153,28 @@ class Trainer:
                 self.optimizer.state[p] = {"step": torch.tensor(float(step), device=p.device), **moments}
 
     def train_to(
-        self,
-        dataset: Dataset,
-        kept: Path,
-        folder: Path,
-        log: Path,
-        steps: Collection[int],
-        on_progress: Callable[[int], None],
-        on_step: OnStep,
+        self, steps: set[int], weights: Path, states: Path, log: Path, on_progress: Progress, on_step: OnStep
     ) -> None:
-        """Train from the checkpoint in `folder` to the last of `steps`, and keep the weights of each in `kept`."""
-        step, last, leads = self._resume(folder, log), max(steps), self.world.leads
+        """Train from the checkpoint in `states` to the last of `steps`, and keep the weights of each in `weights`."""
+        step, last, leads = self._resume(states, log), max(steps), self.world.leads
         if self.spec.weights and step == 0:
-            self.begin(kept)
+            self.begin(weights)
         if step in steps and leads:
-            checkpoint.save_weights(kept, step, self.weights())
+            checkpoint.save_weights(weights, step, self.weights())
         saved = time.monotonic()
         while step < last:
             logs = step + 1 in steps or (step + 1) % self.resources.log_every == 0 or self._term_ends(step)
-            self.averager.add(self.step(dataset, step, look=logs or step == 0))
+            self.averager.add(self.step(step, look=logs or step == 0))
             step += 1
             on_progress(step)
             if logs:
                 self._log(log, step)
                 if leads and step in steps:
-                    checkpoint.save_weights(kept, step, self.weights())
+                    checkpoint.save_weights(weights, step, self.weights())
                 if leads and (step == last or time.monotonic() - saved > 60 * self.resources.checkpoint_minutes):
-                    checkpoint.save_state(folder, step, self.state())
+                    checkpoint.save_state(states, step, self.state())
                     saved = time.monotonic()
-            on_step(partial(self._save, folder, step))
+            on_step(partial(self._save, states, step))
 
     def _term_ends(self, step: int) -> bool:
         """Tell whether a term takes part in this step and not in the next: a line of the log is of like steps."""
@@ -217,7 +212,7 @@ def train(
     log: Path,
     keep: Collection[int],
     resources: Resources,
-    on_progress: Callable[[int], None],
+    on_progress: Progress,
     world: World = ALONE,
     encoder: FrozenEncoder | None = None,
     on_step: OnStep = lambda save: None,
@@ -247,11 +242,11 @@ def train(
 
     behind, ahead = world.decide(missing)
     with matmul_precision(spec.matmul):
-        for steps, state, lines in ((behind, aside, aside / "train.jsonl"), (ahead, folder, log)):
+        for steps, states, lines in ((behind, aside, aside / "train.jsonl"), (ahead, folder, log)):
             if steps:
-                trainer = Trainer(spec, device(), resources, world, encoder)
-                trainer.train_to(dataset, folder, state, lines, steps, on_progress, on_step)
-            if steps and state == aside and world.leads:
+                trainer = Trainer(spec, dataset, device(), resources, world, encoder)
+                trainer.train_to(steps, folder, states, lines, on_progress, on_step)
+            if steps and states == aside and world.leads:
                 shutil.rmtree(aside)
 
 
