@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Literal
 
 from harness.files import write_bytes
-from harness.planning.plan import study_tables
-from harness.report.analysis.changes import Change, change_between, change_record
 from harness.report.analysis.pivot import Pivot, PivotCell, pivot
+from harness.report.analysis.statistics import Change, change_between
 from harness.report.analysis.text import estimate, percent_change
 from harness.report.reading.collect import collect
-from harness.report.rendering.data_files import shown_as_text
+from harness.report.reading.protocol import Protocol
+from harness.report.rendering.data_files import change_record, shown_as_text
 from harness.report.rendering.html import render
 from harness.report.rendering.study_summary import heading
 from harness.store.store import Store
+from harness.store.study import study_tables
 
 Verdict = Literal[
     "differs", "zero within interval", "too few seeds", "equal", "protocol differs", "without value", "only in one"
@@ -71,8 +72,8 @@ def compare(first: Store, second: Store) -> list[TableDifference]:
 
 def _pivots(store: Store) -> dict[str, Pivot]:
     tables = study_tables(store)
-    frame = collect(store, tables)
-    return {table.name: pivot(table, frame) for table in tables}
+    results = collect(store, tables)
+    return {table.name: pivot(table, results) for table in tables}
 
 
 def _table(first: Pivot | None, second: Pivot | None) -> TableDifference:
@@ -106,9 +107,9 @@ def _value(side: Pivot | None, cell: PivotCell | None) -> str:
     return estimate(cell.ours, side.metric.decimals) if side and cell and cell.ours else ""
 
 
-def _protocol(side: Pivot, cell: PivotCell) -> Mapping[str, str]:
-    """What a cell was measured with, without the words that only other measurements of its study have."""
-    return {word: said for word, said in side.protocols[cell.letters[0]] if said not in ("", "nan", "<NA>", "None")}
+def _protocol(side: Pivot, cell: PivotCell) -> Protocol:
+    """What a cell was measured with, without the keys that only other measurements of its study have."""
+    return {key: value for key, value in side.protocols[cell.letters[0]].items() if value}
 
 
 def _verdict(one: PivotCell, other: PivotCell, change: Change | None) -> Verdict:

@@ -3,38 +3,21 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from pydantic import BaseModel, ValidationError
 
 from harness.config.grid import Run
 from harness.config.grid_file import FactName, PaperFact, PaperValue
 from harness.config.settings import OWN_ENCODER
+from harness.store.records import EncoderRecord, ModelFacts
 
-PREFIX = "fact: "  # of their columns in the tidy table
-ENCODER = f"{PREFIX}encoder"
 UNKNOWN, UNRECORDED = "not known to us", "not recorded"
 
 
-class EncoderRecord(BaseModel):
-    """The frozen encoder of a run; of our own ViT, also what it learned from."""
+@dataclass(frozen=True)
+class RunFacts:
+    """The facts of one run in words, and a sentence on its encoder; both are empty where the table asks for none."""
 
-    name: str
-    parameters: int
-    sha256: str
-    published: bool = False
-    accuracy: float = 0.0
-    data: str = ""
-    images: int = 1
-    images_seen: int = 0
-
-
-class FactsFile(BaseModel):
-    """`facts.json` of a run."""
-
-    parameters: int
-    projector_parameters: int | None = None
-    encoder: EncoderRecord | None = None
+    words: Mapping[FactName, str]
+    encoder: str
 
 
 @dataclass(frozen=True)
@@ -67,20 +50,10 @@ PUBLISHED = {
 }  # fmt: skip
 
 
-def read_facts(folder: Path) -> FactsFile | None:
-    """Read `facts.json` of a run's folder; None where it is missing or is not one."""
-    try:
-        return FactsFile.model_validate_json((folder / "facts.json").read_bytes())
-    except (OSError, ValidationError):
-        return None
-
-
-def fact_columns(names: Sequence[FactName], run: Run, folder: Path, nfe: int) -> dict[str, str]:
-    """Return the facts of a measured run in words, and which encoder it had, by column of the tidy table."""
-    if not names:
-        return {}
-    file = read_facts(folder)
-    return {f"{PREFIX}{name}": FACTS[name](run, file, nfe) for name in names} | {ENCODER: _encoder_sentence(run, file)}
+def run_facts(names: Sequence[FactName], run: Run, folder: Path, nfe: int) -> RunFacts:
+    """Return the facts of a measured run in words, and which encoder it had."""
+    record = ModelFacts.read(folder)
+    return RunFacts({name: FACTS[name](run, record, nfe) for name in names}, _encoder_sentence(run, record))
 
 
 def in_short(count: int) -> str:
@@ -91,7 +64,7 @@ def in_short(count: int) -> str:
     return str(count)
 
 
-def _pretraining(run: Run, file: FactsFile | None, nfe: int) -> str:
+def _pretraining(run: Run, file: ModelFacts | None, nfe: int) -> str:
     if run.train.alignment is None:
         return "none"
     if file is None or file.encoder is None:
@@ -102,7 +75,7 @@ def _pretraining(run: Run, file: FactsFile | None, nfe: int) -> str:
     return f"{known.pretraining}; epochs {UNKNOWN}" if known else UNKNOWN
 
 
-def _extra_parameters(run: Run, file: FactsFile | None, nfe: int) -> str:
+def _extra_parameters(run: Run, file: ModelFacts | None, nfe: int) -> str:
     """Parameters that only the training needs."""
     if run.train.alignment is None:
         return "none"
@@ -112,7 +85,7 @@ def _extra_parameters(run: Run, file: FactsFile | None, nfe: int) -> str:
     return f"{in_short(encoder + projector)} ({in_short(encoder)} encoder, {in_short(projector)} projector)"
 
 
-def _external_data(run: Run, file: FactsFile | None, nfe: int) -> str:
+def _external_data(run: Run, file: ModelFacts | None, nfe: int) -> str:
     """Images that the encoder saw and that are not the data set's own."""
     if run.train.alignment is None:
         return "none"
@@ -124,21 +97,21 @@ def _external_data(run: Run, file: FactsFile | None, nfe: int) -> str:
     return known.images if known else UNKNOWN
 
 
-def _parameters(run: Run, file: FactsFile | None, nfe: int) -> str:
+def _parameters(run: Run, file: ModelFacts | None, nfe: int) -> str:
     """Parameters of the network that is sampled."""
     return in_short(file.parameters) if file else UNRECORDED
 
 
-def _steps(run: Run, file: FactsFile | None, nfe: int) -> str:
+def _steps(run: Run, file: ModelFacts | None, nfe: int) -> str:
     return f"{run.evaluation.sampler.intervals:,}"
 
 
-def _nfe(run: Run, file: FactsFile | None, nfe: int) -> str:
+def _nfe(run: Run, file: ModelFacts | None, nfe: int) -> str:
     """Network evaluations of an image, as the sampler counted them."""
     return f"{nfe:,}"
 
 
-FACTS: Mapping[FactName, Callable[[Run, FactsFile | None, int], str]] = {
+FACTS: Mapping[FactName, Callable[[Run, ModelFacts | None, int], str]] = {
     "pre-training": _pretraining,
     "extra parameters": _extra_parameters,
     "external data": _external_data,
@@ -158,7 +131,7 @@ def _epochs(encoder: EncoderRecord) -> str:
     return f"{count} epoch{'' if count == '1' else 's'}"
 
 
-def _encoder_sentence(run: Run, file: FactsFile | None) -> str:
+def _encoder_sentence(run: Run, file: ModelFacts | None) -> str:
     """Say what a run was aligned with; "" without an alignment."""
     if run.train.alignment is None or file is None or file.encoder is None:
         return ""
@@ -176,19 +149,17 @@ def _encoder_sentence(run: Run, file: FactsFile | None) -> str:
     return f"{block} {encoder.name} of timm, {size}, weights of sha256 {encoder.sha256[:12]}{source}."
 
 
-def stated(
-    names: Sequence[FactName], records: Sequence[Mapping[str, Any]], paper: PaperValue | None
-) -> tuple[Fact, ...]:
-    """Return the facts of a cell from the records of its runs, each beside what the paper says of it."""
-    return tuple(Fact(_said(records, name), paper.facts.get(name) if paper else None) for name in names)
+def stated(names: Sequence[FactName], by_seed: Mapping[int, RunFacts], paper: PaperValue | None) -> tuple[Fact, ...]:
+    """Return the facts of a cell from those of its runs by seed, each beside what the paper says of it."""
+    return tuple(Fact(_all_seeds(by_seed, name), paper.facts.get(name) if paper else None) for name in names)
 
 
-def _said(records: Sequence[Mapping[str, Any]], name: FactName) -> str:
+def _all_seeds(by_seed: Mapping[int, RunFacts], name: FactName) -> str:
     """One fact in words; where seeds disagree, each with its own."""
     seeds: dict[str, list[str]] = {}
-    for record in records:
-        if words := record.get(f"{PREFIX}{name}"):
-            seeds.setdefault(words, []).append(str(record["seed"]))
+    for seed, facts in by_seed.items():
+        if words := facts.words.get(name):
+            seeds.setdefault(words, []).append(str(seed))
     if len(seeds) < 2:
         return next(iter(seeds), "")
     return "; ".join(f"{words} (seed {', '.join(whose)})" for words, whose in seeds.items())

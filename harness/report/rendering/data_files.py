@@ -15,14 +15,13 @@ from typing import Any
 import pandas as pd
 
 from harness.files import gc_paused, replace, write_bytes, write_json
-from harness.planning.plan import study_tables
-from harness.report.analysis.changes import change_record
-from harness.report.analysis.claims import Verdict, summary_sentences, table_claims, verdicts_by_place, verdicts_used
-from harness.report.analysis.findings import findings
-from harness.report.analysis.labels import is_number
-from harness.report.analysis.pivot import Pivot, PivotCell
-from harness.report.analysis.text import listed, missing_list, state_words
+from harness.report.analysis.claims import summary_sentences, verdicts_used
+from harness.report.analysis.pivot import Pivot, PivotCell, Verdict
+from harness.report.analysis.statistics import Change
+from harness.report.analysis.table_result import TableResult
+from harness.report.analysis.text import is_number, listed, missing_list, state_words
 from harness.report.reading.collect import collect
+from harness.report.reading.tidy import tidy_table
 from harness.report.rendering.html import TEMPLATES
 from harness.report.rendering.latex import latex_document, latex_table
 from harness.report.rendering.markdown import escaped, markdown_table, plain_table
@@ -30,6 +29,7 @@ from harness.report.rendering.our_choices import fixed_choices, setting_choices
 from harness.report.rendering.sheet import sheet
 from harness.report.rendering.study_summary import facts, heading, scales
 from harness.store.store import Store
+from harness.store.study import study_tables
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a text begins that Excel, LibreOffice or Google Sheets may run
 
@@ -60,7 +60,7 @@ def collect_study(store: Store, reports: Path) -> Path:
         UserError: there is no such study, or one of its grid files cannot be read any more.
     """
     path = reports / store.study / "results.csv"
-    write_results(collect(store, study_tables(store)), path, parquet=True)
+    write_results(tidy_table(collect(store, study_tables(store))), path, parquet=True)
     return path
 
 
@@ -74,15 +74,16 @@ def write_results(frame: pd.DataFrame, path: Path, parquet: bool = False) -> Non
         replace(path.with_suffix(".parquet"), partial(frame.to_parquet, index=False))
 
 
-def study_record(study: str, pivots: Sequence[Pivot]) -> dict[str, Any]:
+def study_record(study: str, results: Sequence[TableResult]) -> dict[str, Any]:
     """Return everything that the report of a study says, as JSON holds it."""
+    pivots = [result.pivot for result in results]
     runs = [run for pivot in pivots for run in pivot.table.runs]
     return {
         "study": study,
         "scales": [{"name": s.scale, "title": s.title, "meaningful": s.meaningful} for s in scales_of(pivots)],
         "summary": summary_sentences(pivots),
         "facts": {fact.term: fact.words for fact in facts(pivots)},
-        "tables": [table_record(pivot) for pivot in pivots],
+        "tables": [table_record(result) for result in results],
         "readings": [asdict(choice) for choice in setting_choices(runs)],
         "fixed_readings": [asdict(choice) for choice in fixed_choices(runs)],
     }
@@ -93,9 +94,9 @@ def scales_of(pivots: Sequence[Pivot]) -> Sequence[Any]:
     return scales([pivot.table for pivot in pivots])
 
 
-def table_record(pivot: Pivot) -> dict[str, Any]:
+def table_record(result: TableResult) -> dict[str, Any]:
     """Return one table with its cells, their runs, and what is said beneath it."""
-    verdicts = verdicts_by_place(pivot)
+    pivot = result.pivot
     words = sheet(pivot)
     return {
         "name": pivot.table.name,
@@ -105,15 +106,15 @@ def table_record(pivot: Pivot) -> dict[str, Any]:
         "direction": pivot.metric.direction,
         "caption": words.caption,
         "footnotes": list(words.footnotes),
-        "findings": findings(pivot),
+        "findings": result.findings,
         "paper_says": pivot.table.file.paper_text,
         "protocols": {letter: dict(protocol) for letter, protocol in pivot.protocols.items()},
         "missing": [f"{state}: {sentence}" for state, sentence in missing_list(pivot)],
-        "cells": [_cell_record(pivot, cell, verdicts.get(cell.source.at)) for cell in pivot.cells],
+        "cells": [_cell_record(pivot, cell) for cell in pivot.cells],
     }
 
 
-def _cell_record(pivot: Pivot, cell: PivotCell, verdict: str | None) -> dict[str, Any]:
+def _cell_record(pivot: Pivot, cell: PivotCell) -> dict[str, Any]:
     return {
         "at": dict(cell.source.at),
         "name": cell.name,
@@ -125,7 +126,7 @@ def _cell_record(pivot: Pivot, cell: PivotCell, verdict: str | None) -> dict[str
         "ours": asdict(cell.ours) if cell.ours else None,
         "change": asdict(cell.change) if cell.change else None,
         "paper": asdict(cell.paper) if cell.paper else None,
-        "verdict": verdict,
+        "verdict": cell.verdict,
         "facts": {name: _fact_record(fact) for name, fact in zip(pivot.table.file.facts, cell.facts, strict=True)},
         "runs": [{**vars(run)} for run in cell.runs],
     }
@@ -137,8 +138,7 @@ def _fact_record(fact: Any) -> dict[str, Any]:
 
 def table_csv(pivot: Pivot) -> str:
     """Return one table as CSV: a row for each cell, numbers in full precision, empty where there is none."""
-    verdicts = verdicts_by_place(pivot)
-    records = [_flat(pivot, cell, verdicts.get(cell.source.at)) for cell in pivot.cells]
+    records = [_flat(pivot, cell) for cell in pivot.cells]
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, list(records[0]), lineterminator="\n")
     writer.writeheader()
@@ -146,7 +146,7 @@ def table_csv(pivot: Pivot) -> str:
     return buffer.getvalue()
 
 
-def _flat(pivot: Pivot, cell: PivotCell, verdict: str | None) -> Mapping[str, Any]:
+def _flat(pivot: Pivot, cell: PivotCell) -> Mapping[str, Any]:
     ours, paper = cell.ours, cell.paper
     place = dict(cell.source.at)
     axes = [axis for axis in pivot.table.file.axes if any(axis in dict(other.source.at) for other in pivot.cells)]
@@ -161,12 +161,29 @@ def _flat(pivot: Pivot, cell: PivotCell, verdict: str | None) -> Mapping[str, An
         "paper_change_percent": paper.percent if paper else None,
         "paper_source": paper.source if paper else "",
         "paper_confidence": paper.confidence if paper else "",
-        "verdict": verdict or "",
+        "verdict": cell.verdict or "",
         "baseline": cell.is_baseline,
         "best": cell.is_best,
         "protocol": " ".join(cell.letters),
         "without_value": state_words(cell) if cell.missing else "",
         **dict(_flat_facts(pivot, cell)),
+    }
+
+
+def change_record(change: Change | None) -> dict[str, Any]:
+    """Return a change as columns of a CSV file; their names where there is none."""
+    interval = change.interval if change else None
+    return {
+        "change_percent": change.percent if change else None,
+        "change_standard_deviation": change.spread if change else None,
+        "change_low": interval.low if interval else None,
+        "change_high": interval.high if interval else None,
+        "change_seeds": " ".join(map(str, change.seeds)) if change else "",
+        "change_paired": change.paired if change else None,
+        "p": change.p if change else None,
+        "p_holm": change.adjusted if change else None,
+        "p_sign_flip": change.flip_p if change else None,
+        "paired_over_unpaired_width": change.narrowing if change else None,
     }
 
 
@@ -176,9 +193,9 @@ def _flat_facts(pivot: Pivot, cell: PivotCell) -> Iterator[tuple[str, str]]:
         yield f"paper: {name}", fact.paper.says if fact.paper else ""
 
 
-def write_takeaway(study: str, pivots: Sequence[Pivot], target: Path) -> None:
+def write_takeaway(study: str, results: Sequence[TableResult], target: Path) -> None:
     """Write `tables/<table>.tex`, `.md` and `.csv`, `tables/all.tex`, `report.json` and `summary.md` in `target`."""
-    folder = target / "tables"
+    folder, pivots = target / "tables", [result.pivot for result in results]
     for pivot in pivots:
         words, title, name = sheet(pivot), heading(pivot.table), pivot.table.name
         _write(folder / f"{name}.tex", latex_table(words, pivot))
@@ -187,31 +204,31 @@ def write_takeaway(study: str, pivots: Sequence[Pivot], target: Path) -> None:
     for suffix in (".tex", ".md"):
         _write(folder / f"table1{suffix}", (TEMPLATES / f"objectives{suffix}").read_text(encoding="utf-8"))
     _write(folder / "all.tex", latex_document(["table1", *(pivot.table.name for pivot in pivots)]))
-    write_json(target / "report.json", study_record(study, pivots))
-    _write(target / "summary.md", summary(study, pivots))
+    write_json(target / "report.json", study_record(study, results))
+    _write(target / "summary.md", summary(study, results))
 
 
 def _write(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def summary(study: str, pivots: Sequence[Pivot]) -> str:
+def summary(study: str, results: Sequence[TableResult]) -> str:
     """Return the report in short as GitHub-flavoured Markdown, as a CI job shows it."""
+    pivots = [result.pivot for result in results]
     title = listed([scale.title for scale in scales_of(pivots)])
     notes = [scale.note for scale in scales_of(pivots) if scale.note]
     lines = [f"# Dispersive Loss: study {escaped(study)}", ""]
     lines += [escaped(" ".join([f"{title[:1].upper()}{title[1:]}.", *notes])), ""]
     lines += [f"- {escaped(sentence)}" for sentence in summary_sentences(pivots)]
     if used := verdicts_used(pivots):
-        lines += ["", *plain_table(["table", *used], [_counts(pivot, used) for pivot in pivots])]
+        lines += ["", *plain_table(["table", *used], [_counts(result, used) for result in results])]
     lines += [""]
     parts = [markdown_table(sheet(pivot), heading(pivot.table)) + _missing(pivot) for pivot in pivots]
     return "\n".join(["\n".join(lines), *parts])
 
 
-def _counts(pivot: Pivot, verdicts: Sequence[Verdict]) -> list[str]:
-    claims = table_claims(pivot)
-    return [escaped(pivot.table.name_in_words), *(str(claims.count(verdict)) for verdict in verdicts)]
+def _counts(result: TableResult, verdicts: Sequence[Verdict]) -> list[str]:
+    return [escaped(result.pivot.table.name_in_words), *(str(result.count(verdict)) for verdict in verdicts)]
 
 
 def _missing(pivot: Pivot) -> str:

@@ -6,16 +6,16 @@ from typing import Any
 
 from harness.config.grid import CONFIDENCE, SOURCES, Table
 from harness.files import gc_paused, write_bytes, write_json
-from harness.planning.plan import study_tables
-from harness.report.analysis import claims, findings, labels, taps
+from harness.report.analysis import claims
 from harness.report.analysis import text as words
-from harness.report.analysis.pivot import Pivot, pivot
+from harness.report.analysis.table_result import TableResult, table_result
 from harness.report.figures.by_size import gain_picture
 from harness.report.figures.lengths import length_chart
+from harness.report.figures.sample_pairs import sample_strips
 from harness.report.figures.table_figure import Picture
 from harness.report.figures.table_figure import picture as table_picture
-from harness.report.reading.collect import Outcomes, collect
-from harness.report.reading.samples import sample_strips
+from harness.report.reading.collect import RunStatuses, collect
+from harness.report.reading.tidy import tidy_table
 from harness.report.rendering import study_summary as study
 from harness.report.rendering import trainings as runs
 from harness.report.rendering.data_files import write_results, write_takeaway
@@ -24,6 +24,7 @@ from harness.report.rendering.our_choices import fixed_choices, setting_choices
 from harness.report.rendering.sections import analyses, more_pictures, representations
 from harness.report.rendering.trainings import TrainingPages, paginate, trainings
 from harness.store.store import Store
+from harness.store.study import study_tables
 from harness.store.training_log import Logs
 
 
@@ -49,14 +50,14 @@ def make_report(store: Store, tables: Sequence[Table], target: Path, pdf: bool =
 
 def write_files(store: Store, tables: Sequence[Table], target: Path, pdf: bool = False) -> dict[str, Any]:
     """Write everything that stands beside the page, and return everything that the page's template prints."""
-    outcomes, logs = Outcomes(store), Logs(store)
-    frame = collect(store, tables, outcomes)
-    write_results(frame, target / "results.csv")
-    pivots = [pivot(table, frame) for table in tables]
-    write_takeaway(store.study, pivots, target)
-    pages = paginate(store.study, trainings(outcomes, pivots, logs))
+    statuses, logs = RunStatuses(store), Logs(store)
+    collected = collect(store, tables, statuses)
+    write_results(tidy_table(collected), target / "results.csv")
+    results = [table_result(table, collected) for table in tables]
+    write_takeaway(store.study, results, target)
+    pages = paginate(store.study, trainings(statuses, [result.pivot for result in results], logs))
     pages.write(target)
-    values = content(store, pivots, pages, logs)
+    values = content(store, results, pages, logs)
     if values["representations"]:
         write_json(target / "representations.json", values["representations"].record)
     for picture in pictures(values):
@@ -70,14 +71,14 @@ def pictures(values: Mapping[str, Any]) -> Iterator[Picture]:
         charts = [table["lengths"], *table["more"]]
         found = [table["picture"], table["gain"], *(chart.picture for chart in charts if chart)]
         yield from (picture for picture in found if picture)
-    yield from (part.picture for part in (*values["guidance"], *values["surfaces"]))
+    yield from (picture for _, picture in (*values["guidance"], *values["surfaces"]))
     if values["representations"] and values["representations"].picture:
         yield values["representations"].picture
 
 
-def content(store: Store, pivots: Sequence[Pivot], pages: TrainingPages, logs: Logs) -> dict[str, Any]:
+def content(store: Store, results: Sequence[TableResult], pages: TrainingPages, logs: Logs) -> dict[str, Any]:
     """Gather everything that the page's template prints."""
-
+    pivots = [result.pivot for result in results]
     asked = [run for pivot in pivots for run in pivot.table.runs]
     return {
         "study": store.study,
@@ -85,7 +86,7 @@ def content(store: Store, pivots: Sequence[Pivot], pages: TrainingPages, logs: L
         "facts": study.facts(pivots),
         **analyses(store, pivots, logs),
         "representations": representations(store, pivots),
-        "tables": [_shown(store, p, logs) for p in pivots],
+        "tables": [_shown(store, result, logs) for result in results],
         "readings": setting_choices(asked),
         "fixed_readings": fixed_choices(asked),
         "summary": claims.summary_sentences(pivots),
@@ -97,22 +98,20 @@ def content(store: Store, pivots: Sequence[Pivot], pages: TrainingPages, logs: L
         "states": words.STATES,
         "confidence": CONFIDENCE,
         "sources": SOURCES,
-        "labels": labels,
         "runs": runs,
         "live": False,
-        "taps": taps,
         "words": words,
         **script_of("theme.js", "runs.js"),
     }  # fmt: skip
 
 
-def _shown(store: Store, pivot: Pivot, logs: Logs) -> dict[str, Any]:
+def _shown(store: Store, result: TableResult, logs: Logs) -> dict[str, Any]:
     """Gather what the page prints of one table."""
-
+    pivot = result.pivot
     return {
-        "pivot": pivot, "heading": study.heading(pivot.table), "short_heading": pivot.table.name_in_words,
+        "result": result, "pivot": pivot,
+        "heading": study.heading(pivot.table), "short_heading": pivot.table.name_in_words,
         "picture": table_picture(pivot), "gain": gain_picture(pivot), "lengths": length_chart(pivot),
         "strips": sample_strips(store, pivot), "more": more_pictures(store, pivot, logs),
-        "findings": findings.findings(pivot), "claims": claims.table_claims(pivot),
         "command": study.command(store, pivot.table),
     }  # fmt: skip

@@ -4,18 +4,17 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from harness.report.analysis import significance
-from harness.report.analysis.early_ranking import pruning
+from harness.report.analysis.early_ranking import early_rankings
 from harness.report.analysis.guidance_sweep import sweeps
 from harness.report.analysis.pivot import Pivot
 from harness.report.analysis.representations import (
     MEASURES,
     METRIC,
-    Arm,
     Correlation,
-    arms,
+    ProbedArm,
     baseline_and_default,
     correlations,
+    probed_arms,
     repeatability,
 )
 from harness.report.analysis.surfaces import surfaces
@@ -25,6 +24,7 @@ from harness.report.figures.charts import Chart
 from harness.report.figures.loss_curves import loss_chart
 from harness.report.figures.sample_pairs import pair_chart
 from harness.report.figures.scatters import scatter_chart
+from harness.report.figures.sweeps import guidance_picture, surface_picture
 from harness.report.figures.table_figure import Picture
 from harness.report.rendering import captions as protocols
 from harness.store.store import Store
@@ -35,10 +35,9 @@ def analyses(store: Store, pivots: Sequence[Pivot], logs: Logs) -> dict[str, Any
     """Return what the templates of these parts print, and the modules whose words they use."""
     return {
         "protocols": protocols,
-        "significance": significance,
-        "guidance": sweeps(pivots),
-        "surfaces": surfaces(pivots),
-        "pruning": pruning(store, pivots, logs),
+        "guidance": [(sweep, guidance_picture(sweep)) for sweep in sweeps(pivots)],
+        "surfaces": [(surface, surface_picture(surface)) for surface in surfaces(pivots)],
+        "pruning": early_rankings(store, pivots, logs),
     }
 
 
@@ -75,7 +74,7 @@ class Section:
 
 def representations(store: Store, pivots: Sequence[Pivot]) -> Section | None:
     """Return the section; None for a study without probes, or at a scale whose numbers mean nothing."""
-    found = arms(store, [pivot for pivot in pivots if pivot.table.scale.meaningful])
+    found = probed_arms(store, [pivot for pivot in pivots if pivot.table.scale.meaningful])
     if not found:
         return None
     pair, ranked = baseline_and_default(found), correlations(found)
@@ -90,7 +89,7 @@ def representations(store: Store, pivots: Sequence[Pivot]) -> Section | None:
     )
 
 
-def _arm_record(arm: Arm) -> dict[str, Any]:
+def _arm_record(arm: ProbedArm) -> dict[str, Any]:
     return {
         "name": arm.name,
         "runs": {probed.run.train_id: probed.value for probed in arm.seeds.values()},
@@ -99,7 +98,7 @@ def _arm_record(arm: Arm) -> dict[str, Any]:
     }
 
 
-def _compared(plain: Arm, dispersive: Arm) -> list[str]:
+def _compared(plain: ProbedArm, dispersive: ProbedArm) -> list[str]:
     def ratio(measure: str) -> str:
         with_it, without = dispersive.mean(measure), plain.mean(measure)
         return f"{number(with_it / without, 1)} times" if with_it is not None and without else "–"
@@ -147,7 +146,7 @@ def _words(correlation: Correlation) -> str:
     return f"rank correlation {_rho(correlation.rho)}, 95\u202f% interval {_interval(correlation)}"
 
 
-def _noise(found: Sequence[Arm], ranked: Sequence[Correlation]) -> list[str]:
+def _noise(found: Sequence[ProbedArm], ranked: Sequence[Correlation]) -> list[str]:
     repeated = repeatability(found)
     if repeated is None or not ranked:
         return []
@@ -170,7 +169,7 @@ def _interval(correlation: Correlation) -> str:
     return f"{_rho(correlation.low)} to {_rho(correlation.high)}"
 
 
-def _profile_caption(plain: Arm, dispersive: Arm) -> str:
+def _profile_caption(plain: ProbedArm, dispersive: ProbedArm) -> str:
     return (
         "Above, the root mean square of each block’s features (the paper’s Figure 3 has their norm); below, the share "
         "of held-out images whose label a linear layer tells from their mean over tokens, and as a dashed line from "
@@ -179,7 +178,7 @@ def _profile_caption(plain: Arm, dispersive: Arm) -> str:
     )
 
 
-def _table_caption(found: Sequence[Arm]) -> str:
+def _table_caption(found: Sequence[ProbedArm]) -> str:
     runs = sum(len(arm.seeds) for arm in found)
     return (
         f"Spearman’s rank correlation over {counted(len(found), 'arm')} ({counted(runs, 'run')}) that differ in "
@@ -188,18 +187,18 @@ def _table_caption(found: Sequence[Arm]) -> str:
     )
 
 
-def _network(arm: Arm) -> str:
+def _network(arm: ProbedArm) -> str:
     step = arm.cell.runs[0].evaluation.step
     return f"{arm.cell.settings.model}, {step:,} steps"
 
 
-def _flattering(arm: Arm, encoder: str) -> str:
+def _flattering(arm: ProbedArm, encoder: str) -> str:
     """Say where CKA and CKNNA compare with the very network whose features make FID."""
     measured = arm.cell.runs[0].evaluation.evaluation.features == "classifier" and encoder.startswith("classifier-")
     return ", which is also the network of FID’s features: they are close for that alone" if measured else ""
 
 
-def _protocol(arm: Arm) -> str:
+def _protocol(arm: ProbedArm) -> str:
     said: dict[str, Any] = next(iter(arm.seeds.values())).probe.protocol
     noise = listed([f"{share:g}" for share in said["noise"]])
     return (

@@ -3,14 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from harness.report.analysis.labels import row_heading
 from harness.report.analysis.pivot import Pivot, PivotCell, PivotRow
-from harness.report.analysis.taps import one_run_sentences, tap_note, taps_sentence
 from harness.report.analysis.text import (
     change_note,
     estimate,
     length_sentence,
-    no_change_reason,
     note_mark,
     notes,
     number,
@@ -21,7 +18,15 @@ from harness.report.analysis.text import (
     unpublished_words,
 )
 from harness.report.reading.run_facts import Fact
-from harness.report.rendering.captions import mixed_sentences, planned_sentences, protocol_sentence, untold_sentences
+from harness.report.rendering.captions import (
+    mixed_sentences,
+    one_run_sentences,
+    planned_sentences,
+    protocol_sentence,
+    tap_note,
+    taps_sentence,
+    untold_sentences,
+)
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ def sheet(pivot: Pivot) -> TableLayout:
     single = (*pivot.table.file.facts, pivot.metric.title, *beside)
     caption = (protocol_sentence(pivot), seeds_sentence(pivot), length_sentence(pivot), taps_sentence(pivot))
     return TableLayout(
-        corner=row_heading(pivot.table),
+        corner=pivot.row_heading,
         columns=pivot.columns if wide else single,
         over=(pivot.table.file.columns or "") if wide else "",
         rows=tuple(_matrix(pivot) if wide else _column(pivot)),
@@ -127,7 +132,7 @@ def value_words(pivot: Pivot, cell: PivotCell) -> str:
 def change_words(pivot: Pivot, cell: PivotCell) -> str:
     """Return "−11.4 ± 2.1 %", "our baseline", or why there is no change."""
     if cell.change is None:
-        return "our baseline" if cell.is_baseline else no_change_reason(pivot, cell)
+        return "our baseline" if cell.is_baseline else cell.no_change
     said = percent_change(cell.change)
     note = change_note(cell, cell.change)
     return f"{said} ({note})" if note else said

@@ -13,9 +13,8 @@ from harness.config.resolve import PROCESSES
 from harness.config.settings import Data
 from harness.config.spec import Model, Process, TrainSpec
 from harness.files import read_json
-from harness.report.analysis.labels import is_number
 from harness.report.analysis.pivot import Pivot
-from harness.report.analysis.text import counted, listed
+from harness.report.analysis.text import counted, is_number, listed
 from harness.report.rendering.captions import guidance_words, steps_words
 from harness.store.store import Store
 
