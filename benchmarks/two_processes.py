@@ -28,10 +28,10 @@ def serve(pipe: Connection, place: ProcessPlace, threads: int, batch: int, preci
     torch.set_num_threads(threads)
     data = random_data(batch)
     with joined(place) as world:
-        trainer = Trainer(spec("S", batch, precision, dispersive=False), device(), Resources(), world)
+        trainer = Trainer(spec("S", batch, precision, dispersive=False), data, device(), Resources(), world)
         while (step := pipe.recv()) >= 0:
             start = time.perf_counter()
-            trainer.step(data, step)
+            trainer.step(step)
             pipe.send(time.perf_counter() - start)
 
 
