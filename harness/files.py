@@ -5,15 +5,19 @@ import gc
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from harness.errors import UserError
 
+M = TypeVar("M", bound=BaseModel)
 TEMPORARY = ".writing-"
 NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
@@ -51,6 +55,20 @@ def replace(path: Path, write: Callable[[Path], object]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path, fill: Callable[[Path], object]) -> None:
+    """Let `fill` make a folder under a temporary name beside `folder`, and rename it, unless a rival was faster."""
+    temporary = folder.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
+    try:
+        temporary.mkdir(parents=True)
+        fill(temporary)
+        temporary.rename(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def check_writable(flag: str, folder: Path) -> None:
@@ -124,6 +142,22 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
+
+
+def read_model(path: Path, model: type[M], advice: str) -> M:
+    """Read a JSON file against its pydantic model.
+
+    Raises:
+        UserError: it is missing, not JSON, or a key of it is wrong; the key, and the advice.
+    """
+    try:
+        return model.model_validate_json(path.read_bytes())
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror}"
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+    raise UserError(f"{path}: {reason}; {advice}")
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:

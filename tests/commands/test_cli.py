@@ -146,7 +146,7 @@ def test_a_file_that_the_disk_refuses_is_one_line(project, harness, monkeypatch)
     def refuse(*_):
         raise PermissionError(errno.EACCES, "Permission denied", "results/smoke/env.json")
 
-    monkeypatch.setattr("harness.commands.status_watch.show_status", refuse)
+    monkeypatch.setattr("harness.store.store.Store.grids", refuse)
     assert harness("status", "smoke") == (2, "", "results/smoke/env.json: Permission denied\n")
 
 

@@ -8,7 +8,8 @@ from support.places import ROOT
 from support.synthetic_study import new_store, table_of, write_error, write_measurement
 
 from harness import cli
-from harness.commands import status_listing
+from harness.commands.console import status_table
+from harness.commands.status_retry_cancel import watch_status
 from harness.store.study import training_statuses
 
 
@@ -38,7 +39,7 @@ def test_the_command_in_words_and_as_json(study, monkeypatch, capsys):
     assert {t["state"] for t in content["trainings"]} == {"diverged", "not run"}
 
 
-def test_watching_ends_when_all_is_done(study, monkeypatch, capsys):
+def test_watching_ends_when_all_is_done(study, monkeypatch):
     table, store, _ = study
     root = ROOT
     monkeypatch.chdir(root)
@@ -50,10 +51,7 @@ def test_watching_ends_when_all_is_done(study, monkeypatch, capsys):
         for run in table.runs:
             write_measurement(store, run, 3.0)
 
-    monkeypatch.setattr("harness.commands.status_watch.time.sleep", nap)
-    words = ["status", store.study, "--watch", "--results", str(store.results), "--scratch", str(store.scratch)]
-    monkeypatch.setattr(sys, "argv", ["harness", *words])
-    cli.main()
+    watch_status(store, nap)
     assert len(naps) == 1
-    few = status_listing.table("s", training_statuses([table], store), most=1)
+    few = status_table("s", training_statuses([table], store), most=1)
     assert few.row_count == 1

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from support.synthetic_study import new_store, table_of, write_error, write_heartbeat, write_measurement
 
-from harness.commands.status_listing import summary
+from harness.commands.console import status_summary
 from harness.files import write_json
 from harness.store.study import duration, training_statuses
 
@@ -59,7 +59,7 @@ def test_measurements_and_failures_are_counted(study):
         write_measurement(store, other, 3.0)
     status = status_of(table, store, run)
     assert (status.state, status.step, status.measured) == ("done", status.steps, len(mine))
-    assert summary([status]) == f"1 done, {len(mine)} of {len(mine)} measurements, 0 core-hours spent"
+    assert status_summary([status]) == f"1 done, {len(mine)} of {len(mine)} measurements, 0 core-hours spent"
 
 
 def test_durations():
