@@ -163,10 +163,9 @@ def submit(request: Request, data: Path, profile: str | None, only: str | None, 
     if dry_run:
         click.echo("\n".join(show))
         return
-    if isinstance(said, SlurmProfile):
-        check_slurm()
     threads = 1 if isinstance(said, LocalProfile) and said.jobs > 1 else None
-    todo = _prepare(replace(request, store=store), tables, data, threads)
+    machine = check_slurm if isinstance(said, SlurmProfile) else None
+    todo = _prepare(replace(request, store=store), tables, data, threads, check_machine=machine)
     todo = measurements(todo) if only else todo
     if not todo:
         click.echo(
@@ -180,10 +179,14 @@ def submit(request: Request, data: Path, profile: str | None, only: str | None, 
 
 
 def _prepare(request: Request, tables: Sequence["Table"], data: Path, threads: int | None = None,
-             processes: int | None = None) -> list["Job"]:  # fmt: skip
-    """Check everything that can be checked before anything runs or is written; return the jobs that lack something."""
+             processes: int | None = None, check_machine: Callable[[], None] | None = None) -> list["Job"]:  # fmt: skip
+    """Check everything that can be checked before anything runs or is written; return the jobs that lack something.
+
+    check_machine: refuses a machine that cannot do it; asked after what would be a mistake on any machine, and before
+    data sets are converted.
+    """
     from harness.files import check_writable
-    from harness.launch.check import check
+    from harness.launch.check import check, check_unconverted
     from harness.launch.job import jobs_for
 
     store, said = request.store, (request.scale, list(request.overrides))
@@ -193,6 +196,9 @@ def _prepare(request: Request, tables: Sequence["Table"], data: Path, threads: i
     check_writable("--scratch", store.scratch)
     runs = [run for table in tables for run in table.runs]
     todo = _would_run([job for job in jobs_for(runs, store, data, threads) if job.missing()])
+    if check_machine:
+        check_unconverted(todo, processes)
+        check_machine()
     check(todo, processes)
     for path, table in zip(request.grids, tables, strict=True):
         store.record_grid(table.name, path, request.scale, _with_seeds_of_before(request, path, table))

@@ -14,7 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from harness.engine.sources import Arrays, read_cifar10, read_digits, read_fashion_mnist
+from harness.engine.sources import (
+    Arrays,
+    cifar10_folder,
+    fashion_mnist_folder,
+    read_cifar10,
+    read_digits,
+    read_fashion_mnist,
+)
 from harness.errors import UserError
 
 READERS: dict[str, Callable[[Path], dict[str, Arrays]]] = {
@@ -22,6 +29,7 @@ READERS: dict[str, Callable[[Path], dict[str, Arrays]]] = {
     "fashion-mnist": read_fashion_mnist,
     "cifar10": read_cifar10,
 }
+FINDERS: dict[str, Callable[[Path], Path]] = {"fashion-mnist": fashion_mnist_folder, "cifar10": cifar10_folder}
 
 
 def convert(name: str, root: Path) -> Path:
@@ -46,6 +54,16 @@ def convert(name: str, root: Path) -> Path:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def check_raw(name: str, root: Path) -> None:
+    """Look for a data set's raw files where it is not converted yet; nothing is read or written.
+
+    Raises:
+        UserError: they are missing.
+    """
+    if name in FINDERS and not (root / ".converted" / name).is_dir():
+        FINDERS[name](root)
 
 
 def _write_arrays(folder: Path, splits: dict[str, Arrays]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.engine.convert import READERS, convert, own_file, read_meta
+from harness.engine.convert import READERS, check_raw, convert, own_file, read_meta
 from harness.engine.sources import LATENT_FILES, open_latents, read_latent_meta
 from harness.errors import UserError
 
@@ -140,6 +140,18 @@ def load(name: str, split: str, root: Path, flip: bool = False) -> Dataset:
         UserError: the data set is not there, is damaged, or has no such split.
     """
     return load_images(name, split, root, flip) if name in READERS else _load_latents(name, split, root, flip)
+
+
+def check_source(name: str, root: Path) -> None:
+    """Look for the files that a data set is made of, without reading or converting them.
+
+    Raises:
+        UserError: they are not there.
+    """
+    if name in READERS:
+        check_raw(name, root)
+    else:
+        _latent_meta(name, "train", root / name)
 
 
 def load_images(name: str, split: str, root: Path, flip: bool = False) -> ImageDataset:
