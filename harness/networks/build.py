@@ -7,8 +7,8 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from harness.config.settings import Resources
+from harness.config.spec import TWO_TIMES, TrainSpec
 from harness.config.spec import Process as ProcessName
-from harness.config.spec import TrainSpec
 from harness.method.backbone import DiT
 from harness.method.losses import Potential
 from harness.method.objective import Objective
@@ -23,7 +23,6 @@ from harness.method.terms import AlignmentTerm, ContrastiveTerm, DispersiveTerm,
 # Torch's own, at the first derivative that MeanFlow takes: it would stand between the lines of a run's progress.
 warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
 
-TWO_TIMES: tuple[ProcessName, ...] = ("meanflow", "shortcut", "imm")
 TIME_SCALES: dict[ProcessName, float] = {"imm": imm.TIME_SCALE, "consistency": consistency.TIME_SCALE}
 
 
@@ -78,7 +77,7 @@ def _regularizer(spec: TrainSpec) -> Term | None:
     common = (Potential(reg.loss, **reg.constants), reg.lambda_, reg.blocks, reg.group)
     if reg.kind == "dispersive":
         return DispersiveTerm(*common, stop=reg.stop)
-    return ContrastiveTerm(*common, reg.noise or "independent", reg.gap or 0.0, reg.stop)
+    return ContrastiveTerm(*common, reg.gap, reg.stop)
 
 
 def _alignment(spec: TrainSpec, features: int | None) -> Term | None:

@@ -15,8 +15,8 @@ from support.places import ROOT
 
 from harness import cli
 from harness.commands import plan_run_submit as grid_commands
-from harness.planning.plan import study_tables
 from harness.store.store import Store
+from harness.store.study import study_tables
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ def test_a_file_that_the_disk_refuses_is_one_line(project, harness, monkeypatch)
     def refuse(*_):
         raise PermissionError(errno.EACCES, "Permission denied", "results/smoke/env.json")
 
-    monkeypatch.setattr("harness.commands.status_watch.show_status", refuse)
+    monkeypatch.setattr("harness.store.store.Store.grids", refuse)
     assert harness("status", "smoke") == (2, "", "results/smoke/env.json: Permission denied\n")
 
 

@@ -14,6 +14,7 @@ from support.places import GRIDS
 from support.specs import DISPERSIVE, OWN, make_spec
 from support.trainings import CPU, make_encoder
 
+from harness.checkpoint_files import weights_path
 from harness.config.grid import load_table
 from harness.config.resolve import SettingError, resolve
 from harness.config.settings import MeanFlowSettings, Optimizer, Resources
@@ -23,8 +24,8 @@ from harness.engine.train import Trainer, train
 from harness.errors import UserError
 from harness.files import read_json, read_jsonl, write_json
 from harness.jobs.job import Job
-from harness.jobs.model_facts import facts_of, record_facts
 from harness.jobs.preflight import check
+from harness.jobs.recording import model_facts, record_model_facts
 from harness.method.processes import flow
 from harness.method.randomness import generator
 from harness.method.terms import AlignmentTerm
@@ -58,7 +59,7 @@ def dataset() -> ImageDataset:
 
 @pytest.fixture(scope="module")
 def encoder(dataset: ImageDataset) -> FrozenEncoder:
-    return make_encoder(dataset, name="own-vit", sha256="ab")
+    return make_encoder(dataset, name="own-vit", parameters=1, sha256="ab")
 
 
 # The loss.
@@ -104,11 +105,11 @@ class OnlyAlignment:
 
 
 def test_it_teaches_the_network_up_to_its_block_and_the_projector_but_not_the_encoder(dataset, encoder):
-    trainer = Trainer(SPEC, CPU, encoder=encoder)
+    trainer = Trainer(SPEC, dataset, CPU, encoder=encoder)
     stir(trainer)
     before = {name: t.clone() for name, t in encoder.state_dict().items()}
     trainer.objective.process = OnlyAlignment()
-    terms = trainer.step(dataset, 0)
+    terms = trainer.step(0)
     assert float(terms["loss"]) == pytest.approx(0.5 * float(terms["alignment"]))
     taught = {n.split(".")[0] + n.split(".")[1] for n, p in trainer.net.named_parameters() if p.grad is not None}
     assert {"blocks0", "blocks1", "x_embedderproj"} <= taught
@@ -120,9 +121,9 @@ def test_it_teaches_the_network_up_to_its_block_and_the_projector_but_not_the_en
 
 def test_it_draws_from_a_stream_of_its_own(dataset, encoder):
     """The arms of a seed begin with equal weights and see equal noise, so that their first denoising loss is equal."""
-    alone, repa = Trainer(ALONE, CPU), Trainer(SPEC, CPU, encoder=encoder)
+    alone, repa = Trainer(ALONE, dataset, CPU), Trainer(SPEC, dataset, CPU, encoder=encoder)
     assert all(torch.equal(a, b) for a, b in zip(alone.net.parameters(), repa.net.parameters(), strict=True))
-    assert torch.equal(alone.step(dataset, 0)["denoising"], repa.step(dataset, 0)["denoising"])
+    assert torch.equal(alone.step(0)["denoising"], repa.step(0)["denoising"])
     first = build_objective(SPEC, 64).alignment.projector[0].weight
     other = build_objective(SPEC.model_copy(update={"seed": 4}), 64).alignment.projector[0].weight
     assert torch.equal(first, build_objective(BOTH, 64).alignment.projector[0].weight)
@@ -131,9 +132,9 @@ def test_it_draws_from_a_stream_of_its_own(dataset, encoder):
 
 
 def test_micro_batches_are_aligned_with_their_own_images(dataset, encoder):
-    whole, parts = (Trainer(BOTH, CPU, Resources(micro_batch=size), encoder=encoder) for size in (None, 4))
+    whole, parts = (Trainer(BOTH, dataset, CPU, Resources(micro_batch=size), encoder=encoder) for size in (None, 4))
     for step in range(2):
-        expected, found = whole.step(dataset, step), parts.step(dataset, step)
+        expected, found = whole.step(step), parts.step(step)
         torch.testing.assert_close(found, expected)
     torch.testing.assert_close(parts.state(), whole.state(), atol=1e-5, rtol=1e-4)
 
@@ -144,9 +145,9 @@ def test_beside_a_regulariser_each_term_is_what_it_is_alone(dataset, encoder, pr
     arms, terms = {"repa": SPEC, "both": BOTH, "dispersive": BOTH.model_copy(update={"alignment": None})}, {}
     for name, arm in arms.items():
         spec = arm.model_copy(update=changes)
-        trainer = Trainer(spec, CPU, encoder=encoder if spec.alignment else None)
+        trainer = Trainer(spec, dataset, CPU, encoder=encoder if spec.alignment else None)
         stir(trainer)
-        terms[name] = trainer.step(dataset, 0)
+        terms[name] = trainer.step(0)
     both = terms["both"]
     assert torch.equal(both["alignment"], terms["repa"]["alignment"])
     assert torch.equal(both["regularizer"], terms["dispersive"]["regularizer"])
@@ -155,10 +156,10 @@ def test_beside_a_regulariser_each_term_is_what_it_is_alone(dataset, encoder, pr
 
 
 def test_the_encoder_sees_the_clean_image_that_the_network_gets(dataset, encoder):
-    seen, trainer = {}, Trainer(SPEC, CPU, encoder=encoder)
+    seen, trainer = {}, Trainer(SPEC, dataset, CPU, encoder=encoder)
     trainer.objective.register_forward_pre_hook(lambda _, args, inputs: seen.update(x=inputs["x"]), with_kwargs=True)
     with encoder.register_forward_pre_hook(lambda _, given: seen.update(images=given[0])):
-        trainer.step(dataset, 0)
+        trainer.step(0)
     assert torch.equal(seen["images"].float() / 127.5 - 1, seen["x"])
 
 
@@ -181,7 +182,7 @@ def test_a_resumed_training_cannot_be_told_from_one_that_never_stopped(dataset, 
     projector = {name for name in once if name.startswith("alignment.projector.")}
     assert len(projector) == 6
     assert {f"exp_avg.{name}" for name in projector} < once.keys()
-    kept = load_file(checkpoint.weights_path(tmp_path / "once", 4))
+    kept = load_file(weights_path(tmp_path / "once", 4))
     assert not any("alignment" in name for name in kept)  # sampling needs no projector
 
 
@@ -387,25 +388,25 @@ def test_parameters_are_those_published():
     """SiT-XL/2 has 675M, MeanFlow-XL/2 676M; DINOv2's ViT-B 86M, and REPA's projector for it 8M."""
     xl = run()[1].train
     mean_flow = load_table(GRIDS / "table7a.yaml", "imagenet256").runs[-1].train
-    assert round(facts_of(xl.model_copy(update={"alignment": None}), None)["parameters"] / 1e6) == 675
-    assert round(facts_of(mean_flow, None)["parameters"] / 1e6) == 676
+    assert round(model_facts(xl.model_copy(update={"alignment": None}), None).parameters / 1e6) == 675
+    assert round(model_facts(mean_flow, None).parameters / 1e6) == 676
     with torch.device("meta"):
         vit = timm.create_model("vit_base_patch14_dinov2.lvd142m", img_size=224)
     assert round(parameters(vit) / 1e6) == 86
 
     class OfThatWidth:
-        width, record = 768, {"sha256": ""}
+        width, record = 768, {"name": "wide", "parameters": 1, "sha256": ""}
 
     layers = [(1152, 2048), (2048, 2048), (2048, 768)]
-    assert facts_of(xl, OfThatWidth())["projector_parameters"] == sum((a + 1) * b for a, b in layers)
+    assert model_facts(xl, OfThatWidth()).projector_parameters == sum((a + 1) * b for a, b in layers)
 
 
 def test_a_training_cannot_go_on_with_another_encoder(tmp_path, encoder, monkeypatch):
-    record_facts(tmp_path, SPEC, encoder)
-    record_facts(tmp_path, SPEC, encoder)
+    record_model_facts(tmp_path, SPEC, encoder)
+    record_model_facts(tmp_path, SPEC, encoder)
     monkeypatch.setattr(encoder, "record", encoder.record | {"sha256": "cd"})
     with pytest.raises(UserError, match="this training began with encoder weights of sha256 ab, and now finds cd"):
-        record_facts(tmp_path, SPEC, encoder)
+        record_model_facts(tmp_path, SPEC, encoder)
     assert read_json(tmp_path / "facts.json")["encoder"]["sha256"] == "ab"
 
 

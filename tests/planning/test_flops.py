@@ -6,9 +6,11 @@ import pytest
 import timm
 import torch
 from support.places import GRIDS
+from support.trainings import CPU, make_dataset
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from harness.checkpoint_files import weights_path
 from harness.config.grid import load_scale, model_specs
 from harness.config.settings import EvaluationSettings, MeanFlowSettings, OwnEncoder, SamplerSettings, ShortcutSettings
 from harness.config.spec import Alignment, Consistency, EvalSpec, Regularizer
@@ -18,7 +20,7 @@ from harness.method.objective import draw
 from harness.method.processes.meanflow import velocity_and_derivative
 from harness.method.terms import Draws
 from harness.networks.build import build_net, build_objective
-from harness.networks.checkpoint import save_state, save_weights, weights_path
+from harness.networks.checkpoint import save_state, save_weights
 from harness.planning import flops
 from harness.planning.cost import checkpoint_bytes
 
@@ -162,7 +164,7 @@ def test_an_alignment_is_its_projector_and_its_encoder():
 )  # fmt: skip
 def test_evaluations_and_bytes_are_those_that_a_job_counts(tmp_path, model, sampler):
     spec = TINY[model]
-    trainer = Trainer(spec, torch.device("cpu"))
+    trainer = Trainer(spec, make_dataset(), CPU)
     save_weights(tmp_path, 0, trainer.weights())
     said = SamplerSettings(intervals=4, guidance_channels="all", **sampler)
     measured = EvaluationSettings(samples=64, labels="balanced", features="classifier", reference="train")

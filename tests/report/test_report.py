@@ -29,7 +29,6 @@ from harness.config.grid import load_table
 from harness.config.settings import SamplerSettings
 from harness.config.spec import Process
 from harness.errors import UserError
-from harness.planning.plan import study_tables
 from harness.report.figures.sample_pairs import sample_strips
 from harness.report.figures.svg import DRAWN, PRINTED
 from harness.report.figures.table_figure import drawn, our_look, picture, value_axis
@@ -44,6 +43,7 @@ from harness.report.rendering.captions import (
 from harness.report.rendering.our_choices import fixed_choices, stated_choices
 from harness.report.rendering.page import make_report, report
 from harness.report.rendering.study_summary import PROCESS_WORDS, facts, heading
+from harness.store.study import study_tables
 
 TABLES = ("table2", "table3", "table4", "convergence")
 FIGURES = {*TABLES, *(f"{name}-planes" for name in TABLES), "table3-surface", "table4-surface", "convergence-training"}

@@ -12,11 +12,12 @@ import pytest
 from support.places import ROOT
 from support.synthetic_study import new_store, table_of, write_error, write_heartbeat, write_measurement
 
-from harness.commands.status_listing import duration, summary
+from harness.commands.console import status_summary, status_table
+from harness.commands.status_retry_cancel import watch_status
 from harness.files import read_json, write_json
-from harness.jobs.recording import record_failure, recorded
-from harness.store.attempts import hours_spent
-from harness.store.study import standings
+from harness.jobs.recording import record_attempt, record_failure
+from harness.store.records import Environment
+from harness.store.study import duration, training_statuses
 
 START = "2026-11-21T05:00:00+00:00"
 
@@ -37,7 +38,7 @@ def study(tmp_path):
 
 
 def standing_of(table, store, run):
-    return next(s for s in standings([table], store) if s.train_id == run.train_id)
+    return next(s for s in training_statuses([table], store) if s.train_id == run.train_id)
 
 
 def test_a_running_training_from_another_host(study):
@@ -72,17 +73,21 @@ def test_measurements_and_failures_are_counted(study):
         write_measurement(store, other, 3.0)
     found = standing_of(table, store, run)
     assert (found.state, found.step, found.measured) == ("done", found.steps, len(mine))
-    assert summary([found]) == f"1 done, {len(mine)} of {len(mine)} measurements, 0 core-hours spent"
+    assert status_summary([found]) == f"1 done, {len(mine)} of {len(mine)} measurements, 0 core-hours spent"
+
+
+def hours_spent(*attempts, last_sign=None):
+    return Environment.model_validate({"attempts": attempts}).hours(last_sign)
 
 
 def test_hours_of_attempts_by_hand():
     ended = {"start": START, "end": at(6).isoformat(), "device": "Intel", "threads": 2}  # before `processes` was kept
     killed = {"start": START, "end": None, "last_sign": at(5, 30).isoformat(), "device": "NVIDIA A100", "processes": 4}
     unknown = {"start": START, "end": None, "device": "Intel", "threads": 1}
-    assert hours_spent([ended], None) == 2.0
-    assert hours_spent([ended, killed], None) == 2.0 + 2.0
-    assert hours_spent([unknown, ended], None) == 2.0
-    assert hours_spent([ended, unknown], at(5, 15).timestamp()) == 2.25
+    assert hours_spent(ended) == 2.0
+    assert hours_spent(ended, killed) == 2.0 + 2.0
+    assert hours_spent(unknown, ended) == 2.0
+    assert hours_spent(ended, unknown, last_sign=at(5, 15).timestamp()) == 2.25
 
 
 def test_each_attempt_says_where_and_as_what_it_ran(study, monkeypatch):
@@ -90,11 +95,11 @@ def test_each_attempt_says_where_and_as_what_it_ran(study, monkeypatch):
     folder = store.run_folder(run.train_id)
     for name, value in {"JOB_ID": "12", "ARRAY_JOB_ID": "11", "ARRAY_TASK_ID": "3", "RESTART_COUNT": "1"}.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
-    with suppress(ZeroDivisionError), recorded(folder, run.train, 100, 1, 1):
+    with suppress(ZeroDivisionError), record_attempt(folder, run.train, 100, 1, 1):
         _ = 1 / 0
     record_failure(folder, RuntimeError("no"))
     sign = read_json(folder / "error.json")["time"]
-    with recorded(folder, run.train, 100, 2, 3):
+    with record_attempt(folder, run.train, 100, 2, 3):
         pass
     first, second = read_json(folder / "env.json")["attempts"]
     assert (first["attempt"], second["attempt"]) == (1, 2)
@@ -158,8 +163,6 @@ def test_the_command_in_words_and_as_json(study, monkeypatch, capsys):
 
 
 def test_watching_ends_when_all_is_done(study, monkeypatch, capsys):
-    from harness import cli
-    from harness.commands import status_listing
 
     table, store, _ = study
     root = ROOT
@@ -172,12 +175,9 @@ def test_watching_ends_when_all_is_done(study, monkeypatch, capsys):
         for run in table.runs:
             write_measurement(store, run, 3.0)
 
-    monkeypatch.setattr("harness.commands.status_watch.time.sleep", nap)
-    words = ["status", store.study, "--watch", "--results", str(store.results), "--scratch", str(store.scratch)]
-    monkeypatch.setattr(sys, "argv", ["harness", *words])
-    cli.main()
+    watch_status(store, nap)
     assert len(naps) == 1
-    few = status_listing.table("s", standings([table], store), most=1)
+    few = status_table("s", training_statuses([table], store), most=1)
     assert few.row_count == 1
 
 

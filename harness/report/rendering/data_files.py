@@ -15,7 +15,6 @@ from typing import Any
 import pandas as pd
 
 from harness.files import gc_paused, replace, write_bytes, write_json
-from harness.planning.plan import study_tables
 from harness.report.analysis.claims import summary_sentences, verdicts_used
 from harness.report.analysis.pivot import Pivot, PivotCell, Verdict
 from harness.report.analysis.statistics import Change
@@ -30,6 +29,7 @@ from harness.report.rendering.our_choices import fixed_choices, setting_choices
 from harness.report.rendering.sheet import sheet
 from harness.report.rendering.study_summary import facts, heading, scales
 from harness.store.store import Store
+from harness.store.study import study_tables
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a text begins that Excel, LibreOffice or Google Sheets may run
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from harness.config.grid import CONFIDENCE, SOURCES, Table
 from harness.files import gc_paused, write_bytes, write_json
-from harness.planning.plan import study_tables
 from harness.report.analysis import claims
 from harness.report.analysis import text as words
 from harness.report.analysis.table_result import TableResult, table_result
@@ -15,7 +14,7 @@ from harness.report.figures.lengths import length_chart
 from harness.report.figures.sample_pairs import sample_strips
 from harness.report.figures.table_figure import Picture
 from harness.report.figures.table_figure import picture as table_picture
-from harness.report.reading.collect import Outcomes, collect
+from harness.report.reading.collect import RunStatuses, collect
 from harness.report.reading.tidy import tidy_table
 from harness.report.rendering import study_summary as study
 from harness.report.rendering import trainings as runs
@@ -25,6 +24,7 @@ from harness.report.rendering.our_choices import fixed_choices, setting_choices
 from harness.report.rendering.sections import analyses, more_pictures, representations
 from harness.report.rendering.trainings import TrainingPages, paginate, trainings
 from harness.store.store import Store
+from harness.store.study import study_tables
 from harness.store.training_log import Logs
 
 
@@ -50,12 +50,12 @@ def make_report(store: Store, tables: Sequence[Table], target: Path, pdf: bool =
 
 def write_files(store: Store, tables: Sequence[Table], target: Path, pdf: bool = False) -> dict[str, Any]:
     """Write everything that stands beside the page, and return everything that the page's template prints."""
-    outcomes, logs = Outcomes(store), Logs(store)
-    collected = collect(store, tables, outcomes)
+    statuses, logs = RunStatuses(store), Logs(store)
+    collected = collect(store, tables, statuses)
     write_results(tidy_table(collected), target / "results.csv")
     results = [table_result(table, collected) for table in tables]
     write_takeaway(store.study, results, target)
-    pages = paginate(store.study, trainings(outcomes, [result.pivot for result in results], logs))
+    pages = paginate(store.study, trainings(statuses, [result.pivot for result in results], logs))
     pages.write(target)
     values = content(store, results, pages, logs)
     if values["representations"]:
