@@ -5,10 +5,11 @@ import hashlib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from jinja2 import Environment
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from harness.report.analysis.text import anchor, counted, listed, number
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 
@@ -19,10 +20,8 @@ def render(values: Mapping[str, Any], template: str = "page.html.j2") -> str:
 
 
 @cache
-def _environment() -> "Environment":
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    return Environment(
+def _environment() -> Environment:
+    environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         auto_reload=False,
@@ -31,6 +30,8 @@ def _environment() -> "Environment":
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters |= {"anchor": anchor, "counted": counted, "listed": listed, "number": number}
+    return environment
 
 
 def script_of(*names: str) -> dict[str, str]:
