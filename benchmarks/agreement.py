@@ -28,7 +28,9 @@ from harness.data.datasets import load_images
 from harness.measure.extractors.extractor import Features, array_features, extractor
 from harness.measure.extractors.inception import INCEPTION, Outputs, inception_weights, load_inception
 from harness.measure.metrics.frechet import frechet_distance, statistics
-from harness.measure.metrics.kernel import fid, inception_score, kid, kid_subset_size, precision_recall
+from harness.measure.metrics.inception_score import inception_score
+from harness.measure.metrics.kernel import kid, kid_subset_size
+from harness.measure.metrics.neighbours import manifold, neighbour_metrics
 from harness.measure.reference import of_statistics, save_statistics
 
 PUBLISHED = {"fid": 110.280826, "kid": -0.00067925, "kid_std": 0.00177782}  # training against test images
@@ -137,7 +139,11 @@ def main() -> None:
     if arguments.images >= COUNT:
         x, y = (found[name].pool[published[name]] for name in ("train", "test"))
         mean, spread = kid(x, y, SUBSET)
-        for metric, value in {"fid": fid(x, y), "kid": mean, "kid_std": spread}.items():
+        for metric, value in {
+            "fid": frechet_distance(statistics(x), statistics(y)),
+            "kid": mean,
+            "kid_std": spread,
+        }.items():
             report(f"published, {COUNT} images, train against test, {metric}", value, PUBLISHED[metric])
     to_itself(found["train"], data)
 
@@ -145,8 +151,13 @@ def main() -> None:
 def against(name: str, found: dict[str, Features], spatial: dict[str, np.ndarray], shipped: dict[str, Any]) -> None:
     """Print the distances and neighbours of the training images and of those called `name`, twice."""
     x, y = found["train"].pool, found[name].pool
-    precision, recall = precision_recall(x, y)
-    mine = {"fid": fid(x, y), "kid": kid(x, y)[0], "precision": precision, "recall": recall}
+    shares, _ = neighbour_metrics(manifold(x), manifold(y))
+    mine = {
+        "fid": frechet_distance(statistics(x), statistics(y)),
+        "kid": kid(x, y)[0],
+        "precision": shares["precision"],
+        "recall": shares["recall"],
+    }
     for metric, value in torch_fidelity(shipped["train"], shipped[name]).items():
         report(f"train against {name}, {metric}", mine[metric], value)
     report(f"train against {name}, fid by SciPy", mine["fid"], by_scipy(x, y))

@@ -17,7 +17,7 @@ from training_step import Precision, random_data, spec
 
 from harness.config.settings import Resources
 from harness.engine.distributed import device, joined
-from harness.engine.train import Trainee
+from harness.engine.train import Trainer
 from harness.process_group import Place
 
 KINDS = {"1 process × 1 thread": (1, 1), "2 processes × 1 thread": (2, 1), "1 process × 2 threads": (1, 2)}
@@ -28,10 +28,10 @@ def serve(pipe: Connection, place: Place, threads: int, batch: int, precision: P
     torch.set_num_threads(threads)
     data = random_data(batch)
     with joined(place) as world:
-        trainee = Trainee(spec("S", batch, precision, dispersive=False), device(), Resources(), world)
+        trainer = Trainer(spec("S", batch, precision, dispersive=False), device(), Resources(), world)
         while (step := pipe.recv()) >= 0:
             start = time.perf_counter()
-            trainee.step(data, step)
+            trainer.step(data, step)
             pipe.send(time.perf_counter() - start)
 
 

@@ -1,6 +1,7 @@
 """Files that are never half written, and readers that never trip over one that is."""
 
 import errno
+import gc
 import hashlib
 import json
 import os
@@ -15,6 +16,18 @@ from harness.errors import UserError
 
 TEMPORARY = ".writing-"
 NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
+
+
+@contextmanager
+def gc_paused() -> Iterator[None]:
+    """Pause the collector of reference cycles while many objects are made that all stay, and need no looking at."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def write_json(path: Path, content: Any) -> None:

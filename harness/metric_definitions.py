@@ -149,8 +149,10 @@ def markdown() -> str:
     """Return the page of documentation that lists all metrics; run this file as a module, and it prints it."""
     rows = [
         "| " + " | ".join(word.replace("|", "\\|") for word in words) + " |\n"
-        for name, said in DEFINITIONS.items()
-        for words in [(f"`{name}`", f"{said.title} {ARROWS[said.direction]}".strip(), said.definition, said.source)]
+        for name, metric in DEFINITIONS.items()
+        for words in [
+            (f"`{name}`", f"{metric.title} {ARROWS[metric.direction]}".strip(), metric.definition, metric.source)
+        ]
     ]
     return INTRODUCTION + "".join(rows)
 

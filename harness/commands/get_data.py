@@ -1,10 +1,13 @@
 """`harness data` and `harness encode`: data sets, and photos packed as latents."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
 
 from harness.commands.options import data_option
+from harness.errors import UserError, nearest
 
 
 @click.group()
@@ -22,9 +25,36 @@ def get(name: str, data: Path) -> None:
     harness data get digits
     harness data get inception-v3-compat
     """
-    from harness.measure.fetch import get as fetch
+    click.echo(get_by_name(name, data))
 
-    click.echo(fetch(name, data))
+
+def get_by_name(name: str, root: Path) -> str:
+    """Fetch, check and convert what `name` stands for; return a sentence that says what was done.
+
+    Raises:
+        UserError: an unknown name, a failed download or a wrong checksum, with what to do about it.
+    """
+    from harness.data import fetch
+
+    getters: dict[str, Callable[[Path], str]] = {
+        "digits": fetch.get_digits,
+        "fashion-mnist": fetch.get_fashion_mnist,
+        "cifar10": fetch.get_cifar10,
+        "imagenet256": partial(fetch.check_latents, "imagenet256"),
+        "imagenet-sample": partial(fetch.check_latents, "imagenet-sample"),
+        "inception-v3-compat": _get_inception,
+    }
+    if name not in getters and (root / name / "meta.json").is_file():
+        return fetch.check_latents(name, root)
+    if name not in getters:
+        raise UserError(f"data get {name}: unknown{nearest(name, getters)}")
+    return getters[name](root)
+
+
+def _get_inception(root: Path) -> str:
+    from harness.measure.extractors.inception import get_inception  # imports torch, which the others need not
+
+    return get_inception(root)
 
 
 @click.command()

@@ -9,7 +9,7 @@ import click
 from harness.commands.options import data_option, results_option, scratch_option
 
 if TYPE_CHECKING:
-    from harness.measure.user_files import Request
+    from harness.measure.user_files import MeasureRequest
 
 FILE = click.Path(path_type=Path)
 
@@ -47,21 +47,23 @@ def measure(samples: Path, reference: str, features: str, weights: Path | None, 
     from harness.files import check_writable, write_json
     from harness.jobs.thumbnails import save_pairs
     from harness.measure.reference import save_statistics
-    from harness.measure.user_files import Request, measure_files, nearest_pairs
+    from harness.measure.user_files import MeasureRequest, measure_files, nearest_pairs
 
     for flag, path in (("--json", out), ("--statistics", statistics), ("--nearest", nearest)):
         if path is not None:
             check_writable(flag, path.parent)
     with joined() as world:
-        request = Request(samples, reference, features, weights, batch, device, data, scratch / ".cache", intervals)
-        result, found = measure_files(request, world)
+        request = MeasureRequest(
+            samples, reference, features, weights, batch, device, data, scratch / ".cache", intervals
+        )
+        result, features_ = measure_files(request, world)
         if world.rank > 0:
             return
     _print(result, request)
     if out is not None:
         write_json(out, result)
     if statistics is not None:
-        save_statistics(statistics, found)
+        save_statistics(statistics, features_)
     if nearest is not None:
         save_pairs(nearest, *nearest_pairs(request, result))
 
@@ -92,21 +94,21 @@ def measure_study(study: str, features: str | None, weights: Path | None, result
         sys.exit(1)
 
 
-def _print(result: dict[str, Any], request: "Request") -> None:
+def _print(result: dict[str, Any], request: "MeasureRequest") -> None:
     from rich.console import Console
     from rich.table import Table
 
     from harness.metric_definitions import ARROWS, DEFINITIONS, base, definition_of
 
     table = Table("metric", "value", "how", title=f"{request.samples.name} against {result['protocol']['reference']}")
-    told = {base(name): name for name in (*result["metrics"], *result["unavailable"])}
-    for name in (told[known] for known in DEFINITIONS if known in told):
-        said, value = DEFINITIONS[base(name)], result["metrics"].get(name)
-        title = f"{definition_of(name).title} {ARROWS[said.direction]}".strip()
+    names = {base(name): name for name in (*result["metrics"], *result["unavailable"])}
+    for name in (names[metric] for metric in DEFINITIONS if metric in names):
+        definition, value = DEFINITIONS[base(name)], result["metrics"].get(name)
+        title = f"{definition_of(name).title} {ARROWS[definition.direction]}".strip()
         if value is None:
             table.add_row(title, "not available", result["unavailable"][name])
             continue
-        table.add_row(title, f"{value:.6g}{_among(result, name)}", said.definition)
+        table.add_row(title, f"{value:.6g}{_uncertainty(result, name)}", definition.definition)
     console = Console()
     console.print(table)
     console.print(sentence(result["protocol"]), highlight=False)
@@ -115,7 +117,7 @@ def _print(result: dict[str, Any], request: "Request") -> None:
         console.print(f"Intervals: {made['level']:.0%}, {made['method']}.{without}", highlight=False)
 
 
-def _among(result: dict[str, Any], name: str) -> str:
+def _uncertainty(result: dict[str, Any], name: str) -> str:
     """Return what stands behind a number: its interval, else its spread, else nothing."""
     from harness.metric_definitions import spread_of
 

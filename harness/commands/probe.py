@@ -50,10 +50,10 @@ def probe(study: str, only: str | None, results: Path, scratch: Path, data: Path
     from harness.measure.representation_probe import protocol
 
     store, where = Store(results, scratch, study), device()
-    found = list(checkpoints(store, only))
+    selected = list(checkpoints(store, only))
     benches: dict[tuple[str, str], Bench] = {}
     done = 0
-    for checkpoint in _shown(found):
+    for checkpoint in _shown(selected):
         key = checkpoint.train.data.name, checkpoint.features
         if key not in benches:
             benches[key] = _bench(*key, data, scratch, where)
@@ -68,7 +68,7 @@ def probe(study: str, only: str | None, results: Path, scratch: Path, data: Path
             continue
         write_json(path, {"train_id": checkpoint.train_id, "step": checkpoint.step, **numbers})
         done += 1
-    click.echo(f"{store.root}: probed {done} of {len(found)} checkpoints.")
+    click.echo(f"{store.root}: probed {done} of {len(selected)} checkpoints.")
 
 
 def checkpoints(store: Store, only: str | None) -> Iterator[Checkpoint]:
@@ -80,16 +80,16 @@ def checkpoints(store: Store, only: str | None) -> Iterator[Checkpoint]:
     from harness.networks.checkpoint import weights_path
     from harness.planning.plan import study_tables
 
-    found: dict[tuple[str, int], Run] = {}
+    measured: dict[tuple[str, int], Run] = {}
     for run in (run for table in study_tables(store) for run in table.runs):
         if run.train_id.startswith(only or "") and store.measured(run.train_id, run.eval_id):
-            found.setdefault((run.train_id, run.evaluation.step), run)
-    kept = [place for place in found if weights_path(store.scratch_folder(place[0]), place[1]).is_file()]
-    if not kept:
+            measured.setdefault((run.train_id, run.evaluation.step), run)
+    checkpointed = [key for key in measured if weights_path(store.scratch_folder(key[0]), key[1]).is_file()]
+    if not checkpointed:
         which = f"of training {only} " if only else ""
         raise UserError(f"{store.root}: no measured checkpoint {which}in {store.scratch / store.study}; run its grids")
-    for train_id, step in kept:
-        run = found[train_id, step]
+    for train_id, step in checkpointed:
+        run = measured[train_id, step]
         yield Checkpoint(train_id, run.train, step, run.evaluation.evaluation.features)
 
 
@@ -99,7 +99,7 @@ def _bench(name: str, features: str, data: Path, scratch: Path, where: "torch.de
     return bench(name, features, data, scratch / ".cache", where)
 
 
-def _shown(found: list[Checkpoint]) -> Iterator[Checkpoint]:
+def _shown(selected: list[Checkpoint]) -> Iterator[Checkpoint]:
     from rich.progress import track
 
-    yield from track(found, description="probing")
+    yield from track(selected, description="probing")

@@ -9,7 +9,7 @@ from harness.commands.options import FOLDER, results_option, scratch_option
 from harness.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    from harness.config.imported_weights import Network
+    from harness.config.imported_weights import Architecture
     from harness.config.settings import Family
 
 PUBLISHED: tuple["Family", ...] = ("SiT", "DiT", "MF")  # families whose checkpoints are published
@@ -90,7 +90,7 @@ def list_() -> None:
         )
 
 
-def _named(name: str) -> tuple[Path, "Network"]:
+def _named(name: str) -> tuple[Path, "Architecture"]:
     """File and network of imported weights."""
     from harness.config.imported_weights import describe, find, folder
 
@@ -98,9 +98,9 @@ def _named(name: str) -> tuple[Path, "Network"]:
     return find(folder(), held.sha256)[1], held.network
 
 
-def _run(source: str, step: int | None, results: Path, scratch: Path) -> tuple[Path, "Network"]:
+def _run(source: str, step: int | None, results: Path, scratch: Path) -> tuple[Path, "Architecture"]:
     """File and network of weights that a run of ours kept."""
-    from harness.config.imported_weights import network_of
+    from harness.config.imported_weights import architecture_of
     from harness.config.spec import TrainSpec
     from harness.files import read_json
     from harness.store.store import IDENTITY, Store
@@ -117,4 +117,4 @@ def _run(source: str, step: int | None, results: Path, scratch: Path) -> tuple[P
         asked = "" if step is None else f" --step {step}"
         raise UserError(f"{source}{asked}: {store.scratch_folder(identity)} keeps the weights of {found}")
     spec = TrainSpec.model_validate({"regularizer": None, **said})  # stored without what is None
-    return steps[max(steps) if step is None else step], network_of(spec)
+    return steps[max(steps) if step is None else step], architecture_of(spec)

@@ -13,9 +13,8 @@ from pathlib import Path
 
 from harness.config.grid_file import CONFIDENCE as CONFIDENCE  # what a reader of tables needs besides
 from harness.config.grid_file import SOURCES as SOURCES
-from harness.config.grid_file import At, GridFile, PaperValue, ScaleFile, read_grid, words
+from harness.config.grid_file import At, GridFile, PaperValue, Scale, place_words, read_grid
 from harness.config.resolve import SettingError, resolve, with_seed
-from harness.config.scale import Scale
 from harness.config.setting_types import read_seeds
 from harness.config.settings import Family, Resources, Settings
 from harness.config.spec import EvalSpec, TrainSpec, eval_id_of, train_id
@@ -29,7 +28,7 @@ from harness.config.yaml_document import (
     where_written,
 )
 from harness.errors import UserError, nearest
-from harness.garbage import kept
+from harness.files import gc_paused
 
 Layer = dict[str, Leaf]
 
@@ -158,7 +157,7 @@ def load_scale(name: str, folder: Path) -> ScaleLayers:
     if not path.is_file():
         raise UserError(f"--scale {name}: no such scale{nearest(name, [p.stem for p in folder.glob('*.yaml')])}")
     document = read_document(path)
-    file = validate_document(ScaleFile, document)
+    file = validate_document(Scale, document)
     if file.scale != name:
         raise UserError(f"{document.where(('scale',))}: scale: '{file.scale}' is not the name of the file, '{name}'")
     settings = flatten(file.settings, document, ("settings",))
@@ -166,7 +165,7 @@ def load_scale(name: str, folder: Path) -> ScaleLayers:
     return ScaleLayers(file, settings, families)
 
 
-@kept()
+@gc_paused()
 def load_table(path: Path, scale: str, overrides: Sequence[str] = (), cluster: Layer | None = None) -> Table:
     """Expand a grid file at a scale; `cluster`: the lowest layer of settings, from a cluster's profile.
 
@@ -233,7 +232,7 @@ def _refuse_lying_labels(row: Layer, commanded: Layer, at: At) -> None:
     for key in row.keys() & commanded.keys():
         if row[key].value != commanded[key].value:
             raise UserError(
-                f"{commanded[key].where}: the row {words(at)} says {key} = {row[key].value} at {row[key].where}, "
+                f"{commanded[key].where}: the row {place_words(at)} says {key} = {row[key].value} at {row[key].where}, "
                 f"and its label would lie; change the grid file, or leave this key out"
             )
 
@@ -273,7 +272,7 @@ def _cell(table: str, base: str, merged: Layer, at: At, aside: bool, scale: Scal
         first = resolve(settings, scale, seeds[0])
     except SettingError as error:
         where = where_written(error.key, merged, base)
-        raise UserError(f"{where}: {error.key}: {error} (row {words(at)}, scale {scale.scale})") from None
+        raise UserError(f"{where}: {error.key}: {error} (row {place_words(at)}, scale {scale.scale})") from None
     resolved = [(seed, with_seed(first, seed)) for seed in seeds]
     runs = [Run(table, at, seed, r.train, r.evaluation, r.resources) for seed, r in resolved]
     return Cell(at, settings, tuple(runs), aside)

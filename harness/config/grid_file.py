@@ -5,15 +5,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from harness.config.scale import Scale
-from harness.config.setting_types import Frozen, Real, Seeds
+from harness.config.setting_types import Count, Frozen, Real, Seeds, in_order
 from harness.config.settings import Family
 from harness.config.yaml_document import Document, Keys, read_document, validate_document
 from harness.errors import UserError, nearest
 
 At = tuple[tuple[str, str], ...]
+Size = Literal["S", "B", "L", "XL"]
+Patch = Literal["2", "4", "8"]
 
 SOURCES = {
     "paper": "the paper, arXiv 2506.09027, as its numbers were handed to this project",
@@ -110,11 +111,35 @@ class GridFile(Frozen):
         return tuple((axis, labels[axis]) for axis in self.axes if axis in labels)
 
 
-class ScaleFile(Scale):
-    """The keys of a scale file."""
+class Rung(Frozen):
+    """One size of the ladder: what S, B, L or XL means at a scale."""
+
+    depth: Count = Field(description="blocks")
+    width: Count = Field(description="channels of a token")
+    heads: Count = Field(description="attention heads")
+
+
+class Scale(Frozen):
+    """The keys of a scale file: what the paper's words cost here."""
+
+    scale: str = Field(description="name of the scale, equal to its file's")
+    title: str = Field(description="what it is, in a few words")
+    note: str = Field("", description="said under every table of a report at this scale")
+    meaningful: bool = Field(True, description="false where the numbers only prove that the code runs")
+    ladder: dict[Size, Rung] = Field(description="depth, width and heads that stand for each size")
+    patches: dict[Patch, Count] = Field(description="patch size that stands for the paper's 2, 4 and 8")
+    steps_per_epoch: Count = Field(description="training steps that stand for one of the paper's epochs")
+    epochs: Annotated[dict[Count, Count], AfterValidator(in_order)] = Field(
+        {}, description="lengths of the paper and the epochs that stand for them here; others stand for themselves"
+    )
+    seeds: Seeds | None = Field(None, description="seeds of every table at this scale")
 
     settings: dict[str, Any] = Field({}, description="settings of every run")
     families: dict[Family, dict[str, Any]] = Field({}, description="settings of the runs of one family, over those")
+
+    def steps(self, epochs: int) -> int:
+        """Return the training steps that stand for a length of the paper in epochs."""
+        return self.epochs.get(epochs, epochs) * self.steps_per_epoch
 
 
 def read_grid(path: Path) -> tuple[GridFile, Document]:
@@ -130,8 +155,8 @@ def read_grid(path: Path) -> tuple[GridFile, Document]:
     return file, document
 
 
-def words(at: At) -> str:
-    """Return a place in words: "loss = Hinge, arm = dispersive"."""
+def place_words(at: At) -> str:
+    """Return a place in words, "loss = Hinge, arm = dispersive"; it is unique in its table."""
     return ", ".join(f"{axis} = {label}" for axis, label in at)
 
 
@@ -197,17 +222,17 @@ def _check_places(file: GridFile, document: Document) -> None:
     for index, vary in enumerate(file.vary):
         for at in file.places(vary):
             if at in cells:
-                raise UserError(f"{document.where(('vary', index))}: vary.{index}: two cells at {words(at)}")
+                raise UserError(f"{document.where(('vary', index))}: vary.{index}: two cells at {place_words(at)}")
             cells.add(at)
     for at in sorted(cells) if file.baseline else ():
         baseline = file.place(dict(at) | file.baseline)
         if baseline not in cells:
             where = document.where(("baseline",))
-            raise UserError(f"{where}: baseline: no cell at {words(baseline)}, the baseline of {words(at)}")
+            raise UserError(f"{where}: baseline: no cell at {place_words(baseline)}, the baseline of {place_words(at)}")
     told: set[At] = set()
     for index, value in enumerate(file.paper):
         at = file.place(value.at)
         if at not in cells or at in told:
             found = "two values" if at in told else "no cell"
-            raise UserError(f"{document.where(('paper', index))}: paper.{index}: {found} at {words(at)}")
+            raise UserError(f"{document.where(('paper', index))}: paper.{index}: {found} at {place_words(at)}")
         told.add(at)

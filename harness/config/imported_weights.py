@@ -20,7 +20,7 @@ from harness.files import read_json
 Part = Literal["raw", "ema", "model", "state_dict"]
 
 
-class Network(Frozen):
+class Architecture(Frozen):
     """What a file of weights must fit: the process decides the head and the number of times."""
 
     process: Process
@@ -47,17 +47,19 @@ class Imported(Frozen):
 
     name: str
     label: str = Field(description="model name at import, for example SiT-XL/2; the scale said what it stands for")
-    network: Network
+    network: Architecture
     parts: tuple[Part, ...] = Field(description="what the file held: raw weights, or some of ema, model, state_dict")
     remarks: tuple[str, ...] = Field(description="how the file's layout differs from the network's own")
     sha256: str = Field(description="of names, types and bytes of the tensors: the identity of the weights")
     origin: Origin
 
 
-def network_of(spec: TrainSpec) -> Network:
+def architecture_of(spec: TrainSpec) -> Architecture:
     """Return the network that a training has."""
     data = spec.data
-    return Network(process=spec.process, model=spec.model, channels=data.channels, size=data.size, classes=data.classes)
+    return Architecture(
+        process=spec.process, model=spec.model, channels=data.channels, size=data.size, classes=data.classes
+    )
 
 
 def folder() -> Path:

@@ -7,11 +7,11 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from harness.config.cluster_profile import SlurmProfile
-from harness.config.grid_file import GridFile, ScaleFile
+from harness.config.grid_file import GridFile, Scale
 from harness.config.setting_types import Frozen
 from harness.config.settings import Settings
 
-MODELS: dict[str, type[Frozen]] = {"grid": GridFile, "scale": ScaleFile, "settings": Settings, "cluster": SlurmProfile}
+MODELS: dict[str, type[Frozen]] = {"grid": GridFile, "scale": Scale, "settings": Settings, "cluster": SlurmProfile}
 TITLES = {
     "grid": "A grid file: one table",
     "scale": "A scale file: what the paper's words cost here",

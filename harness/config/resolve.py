@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import cast, get_args
 
 from harness.config import imported_weights as imported
-from harness.config.scale import Patch, Scale, Size
-from harness.config.setting_types import Block
+from harness.config.grid_file import Patch, Scale, Size
+from harness.config.setting_types import BlockWord
 from harness.config.settings import OWN_ENCODER, Family, Resources, SamplerSettings, Settings, constants_of
 from harness.config.spec import Alignment, Consistency, EvalSpec, Model, Process, Regularizer, TrainSpec
 from harness.errors import UserError
@@ -72,8 +72,8 @@ def resolve(settings: Settings, scale: Scale, seed: int) -> Resolved:
         process=process,
         data=settings.data,
         model=model,
-        regularizer=resolve_regularizer(settings, model.depth, process),
-        alignment=resolve_alignment(settings, model.depth),
+        regularizer=resolve_regularizer(settings, scale, model.depth, process),
+        alignment=resolve_alignment(settings, scale, model.depth),
         meanflow=settings.meanflow if process == "meanflow" else None,
         shortcut=settings.shortcut if process == "shortcut" else None,
         imm=settings.imm if process == "imm" else None,
@@ -177,7 +177,7 @@ def resolve_weights(settings: Settings, train: TrainSpec) -> TrainSpec:
         held = imported.describe(imported.folder(), settings.weights)
     except UserError as error:
         raise SettingError("weights", str(error)) from None
-    wanted = imported.network_of(train)
+    wanted = imported.architecture_of(train)
     if held.network != wanted:
         raise SettingError(
             "weights", f"'{held.name}' is {held.label} ({held.network}), {settings.model} here is {wanted}"
@@ -185,7 +185,7 @@ def resolve_weights(settings: Settings, train: TrainSpec) -> TrainSpec:
     return train.model_copy(update={"weights": held.sha256})
 
 
-def resolve_blocks(blocks: Block | tuple[Block, ...], depth: int) -> tuple[int, ...]:
+def resolve_blocks(blocks: BlockWord | tuple[BlockWord, ...], depth: int) -> tuple[int, ...]:
     """Turn block words into 1-based block numbers: k/n is the block at that share of the depth, rounded up.
 
     Block num_layers//4, the paper's default, is 3/12 at every size of the paper.
@@ -197,7 +197,7 @@ def resolve_blocks(blocks: Block | tuple[Block, ...], depth: int) -> tuple[int, 
     return tuple(numbers)
 
 
-def _block_numbers(word: Block, depth: int) -> range | tuple[int]:
+def _block_numbers(word: BlockWord, depth: int) -> range | tuple[int]:
     if isinstance(word, int):
         return (word,)
     if word == "all":
@@ -208,7 +208,7 @@ def _block_numbers(word: Block, depth: int) -> range | tuple[int]:
     return (math.ceil(part * depth / whole),)
 
 
-def resolve_regularizer(settings: Settings, depth: int, process: Process) -> Regularizer | None:
+def resolve_regularizer(settings: Settings, scale: Scale, depth: int, process: Process) -> Regularizer | None:
     """Keep exactly the fields that the chosen loss and kind use."""
     chosen = settings.regularizer
     if chosen.loss == "none":
@@ -226,6 +226,7 @@ def resolve_regularizer(settings: Settings, depth: int, process: Process) -> Reg
         group=chosen.group,
         noise=chosen.noise if contrastive else None,
         gap=chosen.gap if contrastive and chosen.noise == "restricted" else None,
+        stop=scale.steps(chosen.stop) if chosen.stop else None,
         **{name: getattr(chosen, name) for name in constants_of(chosen.loss, chosen.kind)},
     )
 
@@ -241,7 +242,7 @@ def resolve_consistency(settings: Settings, scale: Scale) -> Consistency:
     return Consistency(steps=steps, finest=finest)
 
 
-def resolve_alignment(settings: Settings, depth: int) -> Alignment | None:
+def resolve_alignment(settings: Settings, scale: Scale, depth: int) -> Alignment | None:
     """Keep exactly the fields that the chosen encoder uses."""
     chosen = settings.alignment
     if chosen.loss == "none":
@@ -263,6 +264,7 @@ def resolve_alignment(settings: Settings, depth: int) -> Alignment | None:
         weights=None if own else chosen.weights,
         side=None if own else chosen.side,
         own=chosen.own if own else None,
+        stop=scale.steps(chosen.stop) if chosen.stop else None,
     )
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
 
-Block = int | str
+BlockWord = int | str
 BLOCK_WORDS = "legal: the number of a block from 1, k/n (that share of the depth), last"
 
 
@@ -23,7 +23,7 @@ def refuse_bool(value: Any) -> Any:
     return value
 
 
-def read_blocks(value: Any) -> Block | tuple[Block, ...]:
+def read_blocks(value: Any) -> BlockWord | tuple[BlockWord, ...]:
     """Read the tapped blocks: k, k/n, last, all, or a list of these.
 
     Raises:
@@ -35,7 +35,7 @@ def read_blocks(value: Any) -> Block | tuple[Block, ...]:
     return tuple(words) if isinstance(value, list) else value
 
 
-def read_block(value: Any) -> Block:
+def read_block(value: Any) -> BlockWord:
     """Read one tapped block: k, k/n or last.
 
     Raises:
@@ -82,6 +82,6 @@ Real = Annotated[float, BeforeValidator(refuse_bool), Field(allow_inf_nan=False)
 Share = Annotated[Real, Field(ge=0, lt=1)]
 Positive = Annotated[Real, Field(gt=0)]
 Count = Annotated[Whole, Field(ge=1)]
-Blocks = Annotated[Block | tuple[Block, ...], PlainValidator(read_blocks)]
-OneBlock = Annotated[Block, PlainValidator(read_block)]
+Blocks = Annotated[BlockWord | tuple[BlockWord, ...], PlainValidator(read_blocks)]
+OneBlock = Annotated[BlockWord, PlainValidator(read_block)]
 Seeds = Annotated[tuple[int, ...], PlainValidator(read_seeds)]

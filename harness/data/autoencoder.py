@@ -30,7 +30,7 @@ SD_SCALE = 0.18215  # of the latents of Stable Diffusion 1, which makes their va
 
 
 @dataclass(frozen=True)
-class Found:
+class AutoencoderFiles:
     """An autoencoder's files, not yet read."""
 
     kind: str
@@ -51,7 +51,7 @@ class Autoencoder:
     scale: float  # latents × scale is what a diffusion model sees
 
 
-def find(folder: Path) -> Found:
+def find(folder: Path) -> AutoencoderFiles:
     """Recognise the autoencoder of a folder by its files.
 
     Raises:
@@ -64,23 +64,23 @@ def find(folder: Path) -> Found:
     return found
 
 
-def _find(folder: Path) -> Found:
+def _find(folder: Path) -> AutoencoderFiles:
     config = folder / "config.json"
     if config.is_file():
         kind, weights = _config(config).get("_class_name"), [folder / n for n in WEIGHTS if (folder / n).is_file()]
         if kind not in ("AutoencoderKL", "AutoencoderTiny") or not weights:
             files = weights[0].name if weights else "no weights"
             raise UserError(f"{folder}: _class_name '{kind}' with {files} is not known; an autoencoder is {LEGAL}")
-        return Found(kind, (config, weights[0]))
+        return AutoencoderFiles(kind, (config, weights[0]))
     pair = [sorted(folder.glob(f"*_{part}.pth")) for part in PARTS]
     if all(len(files) == 1 for files in pair):
-        return Found("TAE", (pair[0][0], pair[1][0]))
+        return AutoencoderFiles("TAE", (pair[0][0], pair[1][0]))
     if all((folder / name).is_file() for name in ONNX):
-        return Found("VAElight", tuple(folder / name for name in ONNX))
+        return AutoencoderFiles("VAElight", tuple(folder / name for name in ONNX))
     raise UserError(f"{folder}: no autoencoder that is known; legal: {LEGAL}")
 
 
-def load(found: Found, device: torch.device) -> Autoencoder:
+def load(found: AutoencoderFiles, device: torch.device) -> Autoencoder:
     """Read an autoencoder.
 
     Raises:
@@ -98,7 +98,7 @@ def load(found: Found, device: torch.device) -> Autoencoder:
     return _of_diffusers(model.to(device).eval().requires_grad_(False), found, device)
 
 
-def _of_diffusers(model: Any, found: Found, device: torch.device) -> Autoencoder:
+def _of_diffusers(model: Any, found: AutoencoderFiles, device: torch.device) -> Autoencoder:
     if model.config.get("shift_factor"):
         shift = model.config.shift_factor
         raise UserError(f"{found.files[0]}: shift_factor {shift} is not supported; legal: autoencoders without one")
@@ -122,7 +122,7 @@ def _config(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _diffusers(found: Found) -> nn.Module:
+def _diffusers(found: AutoencoderFiles) -> nn.Module:
     import diffusers
 
     config, weights = found.files
@@ -140,7 +140,7 @@ def _diffusers(found: Found) -> nn.Module:
     return cast(nn.Module, model)
 
 
-def _tae(found: Found) -> nn.Module:
+def _tae(found: AutoencoderFiles) -> nn.Module:
     """Put the two files of TAESD and its relatives into diffusers' AutoencoderTiny; TAEF2 has blocks with pooling.
 
     Layer i of the encoder's file is layer i there; the decoder's file counts the clamp, which is no layer there.
@@ -188,7 +188,7 @@ class PooledBlock(nn.Module):
         return self.fuse(self.conv(x) + self.skip(x))
 
 
-def _vaelight(found: Found) -> Autoencoder:
+def _vaelight(found: AutoencoderFiles) -> Autoencoder:
     """Read VAElight: a small encoder to Stable Diffusion's latents, and a decoder to an image and three finer bands."""
     from onnxruntime import InferenceSession, SessionOptions
 

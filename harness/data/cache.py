@@ -1,31 +1,57 @@
-"""Results that are made once: one process makes them while the others that want them wait."""
+"""Files that are made once: one process makes them while the others that want them wait."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from zipfile import BadZipFile
+
+from filelock import Timeout
 
 from harness.errors import UserError
 from harness.files import locked
 
 
-@contextmanager
-def claim(path: Path) -> Iterator[bool]:
-    """Hold the lock of a cached file; yields whether the holder still has to make it.
-
-    The lock ends with its process, so a killed maker leaves nothing to clean up.
+def make_once(path: Path, make: Callable[[], object]) -> None:
+    """Call `make`, which writes `path`, unless it is there; who comes meanwhile waits.
 
     Raises:
         UserError: the cache folder cannot be written, or its filesystem cannot lock.
     """
     if path.is_file():  # without a lock: a finished cache may be read-only
-        yield False
         return
-    with ExitStack() as held:
+    with folder_lock(path.with_name(path.name + ".lock")):
+        if not path.is_file():
+            make()
+
+
+@contextmanager
+def folder_lock(path: Path, timeout: float = -1) -> Iterator[None]:
+    """Hold the lock file `path`, its folder made where it is missing. It ends with its process, so nothing is left.
+
+    Raises:
+        filelock.Timeout: another process holds it for longer than `timeout` seconds; -1 waits for good.
+        UserError: the folder cannot be written, or its filesystem cannot lock.
+    """
+    with ExitStack() as stack:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            held.enter_context(locked(path.with_name(path.name + ".lock")))
+            stack.enter_context(locked(path, timeout))
+        except Timeout:  # an OSError too
+            raise
         except OSError as error:
-            raise UserError(
-                f"{path.parent}: the cache cannot be written: {error.strerror}; choose another folder"
-            ) from None
-        yield not path.is_file()
+            raise UserError(f"{path.parent}: cannot be written: {error.strerror}; choose another folder") from None
+        yield
+
+
+@contextmanager
+def own_file(path: Path, remove: Path) -> Iterator[None]:
+    """Turn any failure to read a file that this package wrote into advice: without `remove` it is made again.
+
+    Raises:
+        UserError: the file is missing, cut off or otherwise damaged.
+    """
+    try:
+        yield
+    except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
+        reason = " ".join(str(error).split())[:100] or type(error).__name__
+        raise UserError(f"{path}: damaged ({reason}); delete {remove}, and it is made again") from None

@@ -7,13 +7,13 @@ import hashlib
 import json
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from harness.data.cache import own_file
 from harness.data.raw_files import Arrays, read_cifar10, read_digits, read_fashion_mnist
 from harness.errors import UserError
 
@@ -76,20 +76,6 @@ def read_meta(folder: Path) -> dict[str, Any]:
     with own_file(path, folder):
         meta = json.loads(path.read_text())
         return {"classes": int(meta["classes"]), "content": dict(meta["content"])}
-
-
-@contextmanager
-def own_file(path: Path, remove: Path) -> Iterator[None]:
-    """Turn any failure to read a file that this package wrote into advice: without `remove` it is made again.
-
-    Raises:
-        UserError: the file is missing, cut off or otherwise damaged.
-    """
-    try:
-        yield
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())[:100] or type(error).__name__
-        raise UserError(f"{path}: damaged ({reason}); delete {remove}, and it is made again") from None
 
 
 def content_hash(*arrays: np.ndarray) -> str:

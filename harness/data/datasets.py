@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.data.convert import READERS, convert, own_file, read_meta
+from harness.data.cache import own_file
+from harness.data.convert import READERS, convert, read_meta
+from harness.data.pixels import flipped_where, from_uint8
 from harness.data.raw_files import LATENT_FILES, open_latents, read_latent_meta
 from harness.errors import UserError
 
@@ -69,9 +71,8 @@ class ImageDataset(Dataset):
         return (torch.rand(n, generator=generator) < 0.5,) if self.flip else ()
 
     def batch(self, indices: np.ndarray, draws: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """Return pixels u/127.5 − 1 and labels."""
-        x = self.images_for(indices, draws).float() / 127.5 - 1  # (B, C, H, W)
-        return x, torch.from_numpy(self.labels[indices])
+        """Return pixels in [−1, 1] and labels."""
+        return from_uint8(self.images_for(indices, draws)), torch.from_numpy(self.labels[indices])
 
     def images_for(self, indices: np.ndarray, draws: tuple[Tensor, ...]) -> Tensor:
         """Return the same images, uint8 (B, C, H, W)."""
@@ -126,11 +127,6 @@ class LatentDataset(Dataset):
                 f"packed without; encode again with --keep-images"
             )
         return self.photos.images_for(indices, draws[-1:])  # flips are the last of the draws
-
-
-def flipped_where(chosen: Tensor, images: Tensor) -> Tensor:
-    """Flip the `chosen`, bool (B,), of some images (B, C, H, W) left to right."""
-    return torch.where(chosen[:, None, None, None], images.flip(-1), images)
 
 
 def load(name: str, split: str, root: Path, flip: bool = False) -> Dataset:

@@ -1,4 +1,4 @@
-"""Latents to images: the one scale constant, and the one rounding to bytes."""
+"""What a network draws to bytes: latents are decoded by the autoencoder that made them, and pixels rounded alone."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,17 +10,13 @@ import torch
 from torch import Tensor
 
 from harness.data import autoencoder
-from harness.data.autoencoder import Autoencoder, Found
+from harness.data.autoencoder import Autoencoder, AutoencoderFiles
 from harness.data.convert import READERS
+from harness.data.pixels import to_uint8
 from harness.data.raw_files import read_latent_meta
 from harness.errors import UserError
 
 FOLDER = "autoencoder"  # of a packed folder: the autoencoder that made its latents
-
-
-def to_uint8(x: Tensor) -> np.ndarray:
-    """Turn images in [−1, 1] into bytes as the public DiT and SiT code does: clamp(127.5·x + 128) and truncate."""
-    return (127.5 * x.float() + 128.0).clamp(0, 255).to("cpu", torch.uint8).numpy()
 
 
 @dataclass(frozen=True)
@@ -74,7 +70,7 @@ def check_decoder(dataset: str, root: Path) -> None:
         _found(dataset, root)
 
 
-def _found(dataset: str, root: Path) -> tuple[Found, dict[str, Any]]:
+def _found(dataset: str, root: Path) -> tuple[AutoencoderFiles, dict[str, Any]]:
     folder = root / dataset
     meta = read_latent_meta(folder)
     if "autoencoder" not in meta:

@@ -6,7 +6,6 @@ it the folder is no data set.
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from harness.data import autoencoder
-from harness.data.autoencoder import Autoencoder, Found
+from harness.data.autoencoder import Autoencoder, AutoencoderFiles
+from harness.data.cache import folder_lock
 from harness.data.convert import READERS, content_hash
 from harness.data.decode import FOLDER
 from harness.data.photos import Crops, Photos, collate, open_photos
+from harness.data.pixels import from_uint8
 from harness.errors import UserError
-from harness.files import locked, nearest_existing, read_json, write_json
+from harness.files import nearest_existing, read_json, write_json
 
 BATCH = 32  # images through the encoder at once; not an option, as the last bits of the latents depend on it
 SHARD = 1024  # images between two notes of progress; a multiple of BATCH
@@ -38,7 +39,7 @@ class Encoding:
     """What is made of what: photos, their autoencoder, and where the arrays go."""
 
     photos: Photos
-    found: Found
+    found: AutoencoderFiles
     coder: Autoencoder
     folder: Path
     size: int
@@ -66,7 +67,7 @@ class Encoding:
     def moments(self, x: Tensor) -> np.ndarray:
         """Return the moments of bytes (B, 3, size, size), float32."""
         with torch.inference_mode():
-            return self.coder.encode(x.float() / 127.5 - 1).float().cpu().numpy()
+            return self.coder.encode(from_uint8(x)).float().cpu().numpy()
 
     def shapes(self) -> Shapes:
         """Return type and shape of every large array.
@@ -125,12 +126,16 @@ def encode(
         return f"{name}: {len(photos):,} latents are in {folder} already"
     shapes = encoding.shapes()
     _check_disk(encoding, shapes, _done(encoding, recipe))
-    with _alone(folder):
-        done = _done(encoding, recipe)  # again: the lock may have been another's until now
-        _start(encoding, recipe, shapes, done)
-        arrays = {name: np.lib.format.open_memmap(folder / name, mode="r+") for name in shapes}
-        _advance(encoding, recipe, arrays, done, workers, shard, tell)
-        return _finish(encoding, recipe, arrays)
+    try:
+        with folder_lock(folder / ".lock", timeout=0):
+            done = _done(encoding, recipe)  # again: the lock may have been another's until now
+            _start(encoding, recipe, shapes, done)
+            arrays = {name: np.lib.format.open_memmap(folder / name, mode="r+") for name in shapes}
+            _advance(encoding, recipe, arrays, done, workers, shard, tell)
+            return _finish(encoding, recipe, arrays)
+    except Timeout:
+        message = "another process is encoding into it; wait for it, or choose another name"
+        raise UserError(f"{folder}: {message}") from None
 
 
 def _done(encoding: Encoding, recipe: dict[str, Any]) -> int:
@@ -152,21 +157,6 @@ def _check_disk(encoding: Encoding, shapes: Shapes, done: int) -> None:
     free = shutil.disk_usage(nearest_existing(encoding.folder)).free
     if free < need:
         raise UserError(f"{encoding.folder}: {need / 1e9:,.1f} GB are needed, {free / 1e9:,.1f} GB are free there")
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Lock the folder: one writer."""
-    with ExitStack() as held:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            held.enter_context(locked(folder / ".lock", timeout=0))
-        except Timeout:
-            told = "another process is encoding into it; wait for it, or choose another name"
-            raise UserError(f"{folder}: {told}") from None
-        except OSError as error:
-            raise UserError(f"{folder}: cannot be written: {error.strerror}; choose another data folder") from None
-        yield
 
 
 def _start(encoding: Encoding, recipe: dict[str, Any], shapes: Shapes, done: int) -> None:

@@ -42,25 +42,27 @@ class World:
         """Return what `choose` says in the leading process; in the others it is not called."""
         if self.size == 1:
             return choose()
-        said: list[T | None] = [choose() if self.leads else None]
-        dist.broadcast_object_list(said, src=0, device=torch.device("cpu"))
-        return said[0]  # type: ignore[return-value]
+        decision: list[T | None] = [choose() if self.leads else None]
+        dist.broadcast_object_list(decision, src=0, device=torch.device("cpu"))
+        return decision[0]  # type: ignore[return-value]
 
     def any(self, here: bool) -> bool:
         """Tell, in all processes, whether it is so in one of them."""
         if self.size == 1:
             return here
-        said = torch.tensor(int(here))  # on the CPU: the GPU's queue is not waited for
-        dist.all_reduce(said, dist.ReduceOp.MAX)
-        return bool(said)
+        anywhere = torch.tensor(int(here))  # on the CPU: the GPU's queue is not waited for
+        dist.all_reduce(anywhere, dist.ReduceOp.MAX)
+        return bool(anywhere)
 
-    def mean(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the means of scalars over the processes, the same in each; all must have the same names."""
-        if self.size == 1 or not terms:
-            return terms
-        values = torch.stack([terms[name].float() for name in sorted(terms)])
-        dist.all_reduce(values)
-        return dict(zip(sorted(terms), values / self.size, strict=True))
+    def mean(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the means of tensors over the processes, the same in each; all must have the same names and shapes."""
+        if self.size == 1 or not tensors:
+            return tensors
+        names = sorted(tensors)
+        total = torch.cat([tensors[name].float().flatten() for name in names])
+        dist.all_reduce(total)
+        means = (total / self.size).split([tensors[name].numel() for name in names])
+        return {name: mean.view_as(tensors[name]) for name, mean in zip(names, means, strict=True)}
 
     def all_gather(self, part: T) -> list[T]:
         """Return what every process has, in the order of ranks, in all of them."""

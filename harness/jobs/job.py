@@ -30,7 +30,7 @@ from harness.store.store import Store
 
 if TYPE_CHECKING:
     from harness.engine.distributed import World
-    from harness.networks.encoder import Encoder
+    from harness.networks.encoder import FrozenEncoder
 
 Say = Callable[[str, int], None]  # what is being done, and the training's step
 
@@ -157,12 +157,12 @@ class Job:
 
     def _tidy(self) -> None:
         """Remove what a killed job has left and nobody needs."""
-        from harness.engine.sample_cache import forget
+        from harness.engine.sample_cache import remove_samples
 
         scratch = self.store.scratch_folder(self.train_id)
         remove_temporaries(scratch)
         for path in self.store.run_folder(self.train_id).glob("evals/*.json"):
-            forget(scratch, path.stem)
+            remove_samples(scratch, path.stem)
 
     def _make(self, world: "World", say: Say) -> None:
         """Train and measure; of a training that diverges, measure what it was good for before."""
@@ -199,7 +199,7 @@ class Job:
                 encoder, notice.attend,
             )  # fmt: skip
 
-    def _encoder(self, steps: Collection[int], world: "World") -> "Encoder | None":
+    def _encoder(self, steps: Collection[int], world: "World") -> "FrozenEncoder | None":
         """Return the frozen encoder that the training still needs, and record what only torch can tell of the run."""
         from harness.jobs.model_facts import record_facts
         from harness.networks.checkpoint import weights_path
@@ -217,7 +217,7 @@ class Job:
         from harness.data.datasets import load_images
         from harness.data.decode import decoder
         from harness.engine.sample import draw_samples
-        from harness.engine.sample_cache import forget
+        from harness.engine.sample_cache import remove_samples
         from harness.jobs.measuring import measure_samples, save_pictures
         from harness.jobs.preemption import Notice
 
@@ -250,7 +250,7 @@ class Job:
             "seconds": seconds,
             "thumbnails": {"rows": thumbnails.ROWS, "columns": thumbnails.COLUMNS},
         })  # fmt: skip
-        forget(scratch, identity)
+        remove_samples(scratch, identity)
 
 
 def _state(error: BaseException) -> Literal["failed", "diverged"]:

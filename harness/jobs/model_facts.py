@@ -8,10 +8,10 @@ from harness.errors import UserError
 from harness.files import read_json, write_json
 
 if TYPE_CHECKING:
-    from harness.networks.encoder import Encoder
+    from harness.networks.encoder import FrozenEncoder
 
 
-def record_facts(folder: Path, train: TrainSpec, encoder: "Encoder | None") -> None:
+def record_facts(folder: Path, train: TrainSpec, encoder: "FrozenEncoder | None") -> None:
     """Write the numbers of parameters and, where there is an alignment, which encoder it was.
 
     Raises:
@@ -29,17 +29,17 @@ def record_facts(folder: Path, train: TrainSpec, encoder: "Encoder | None") -> N
         write_json(path, found)
 
 
-def facts_of(train: TrainSpec, encoder: "Encoder | None") -> dict[str, Any]:
+def facts_of(train: TrainSpec, encoder: "FrozenEncoder | None") -> dict[str, Any]:
     """Count what the sampled network, the projector and the encoder hold; the network's positions are not learned."""
     import torch
 
-    from harness.networks.build import build_alignment, build_net
+    from harness.networks.build import build_net, build_terms
 
     with torch.device("meta"):  # counted without being made
         net = build_net(train)
-        projector = build_alignment(train, encoder.width) if encoder else None
+        terms = build_terms(train, encoder.width) if encoder else []
     return {
         "parameters": sum(p.numel() for p in net.parameters() if p.requires_grad),
-        "projector_parameters": sum(p.numel() for p in projector.parameters()) if projector else None,
+        "projector_parameters": sum(p.numel() for term in terms for p in term.parameters()) if encoder else None,
         "encoder": encoder.record if encoder else None,
     }

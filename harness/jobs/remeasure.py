@@ -100,7 +100,7 @@ def _renew(store: Store, data: Path, found: Stored | None, other: Other | None) 
         Timeout: another process is at this training.
     """
     from harness.data.datasets import load_images
-    from harness.engine.sample_cache import forget
+    from harness.engine.sample_cache import remove_samples
     from harness.jobs.measuring import save_pictures
     from harness.networks.checkpoint import weights_path
 
@@ -117,12 +117,12 @@ def _renew(store: Store, data: Path, found: Stored | None, other: Other | None) 
         try:
             new = merged(record, _measure(samples, found, data, store.cache, other))
         except UserError:
-            forget(scratch, found.path.stem)
+            remove_samples(scratch, found.path.stem)
             raise
         real = load_images(train.data.name, found.spec.evaluation.reference, data).images
         save_pictures(found.path, samples, real, new)
         write_json(found.path, new)
-        forget(scratch, found.path.stem)
+        remove_samples(scratch, found.path.stem)
     return len(new["metrics"]) - len(record["metrics"])
 
 

@@ -8,9 +8,20 @@ import numpy as np
 
 from harness.errors import UserError
 from harness.measure.extractors.extractor import Extractor, Features
-from harness.measure.metrics.extrapolate import enough, fid_by_count, fid_infinity
-from harness.measure.metrics.frechet import Statistics, frechet_distance, statistics
-from harness.measure.metrics.kernel import KID_SUBSETS, check, cmmd, inception_score, kid, kid_subset_size, vendi
+from harness.measure.metrics.diversity import vendi
+from harness.measure.metrics.frechet import (
+    Statistics,
+    by_class,
+    class_fid,
+    enough,
+    fid_by_count,
+    fid_infinity,
+    frechet_distance,
+    statistics,
+    too_few,
+)
+from harness.measure.metrics.inception_score import inception_score
+from harness.measure.metrics.kernel import KID_SUBSETS, cmmd, kid, kid_subset_size
 from harness.measure.metrics.neighbours import (
     NEIGHBOURHOOD,
     Manifold,
@@ -20,7 +31,7 @@ from harness.measure.metrics.neighbours import (
     mutual_share,
     neighbour_metrics,
 )
-from harness.measure.metrics.per_class import by_class, class_fid, too_few
+from harness.measure.metrics.validation import check_features
 from harness.measure.reference import NO_IMAGES, Reference
 from harness.metric_definitions import with_features
 
@@ -30,8 +41,8 @@ BY_ROWS = ("kid", "precision", "recall", "density", "coverage", "cmmd", "memoris
 
 
 @dataclass
-class Found:
-    """What has been found so far: numbers by name, why others are missing, and what lies behind the numbers."""
+class MetricValues:
+    """What has been measured so far: numbers by name, why others are missing, and what lies behind the numbers."""
 
     metrics: dict[str, float] = field(default_factory=dict)
     unavailable: dict[str, str] = field(default_factory=dict)
@@ -47,35 +58,35 @@ def compare(generated: Features, reference: Reference, extractor: Extractor) -> 
     Raises:
         UserError: features that are not finite, or too few samples.
     """
-    check(generated.pool, generated.pool, rows=2)
-    found = Found()
-    _distances(generated, reference, extractor, found)
-    _distances_by_class(generated, reference, found)
-    _diversity(generated, reference, extractor, found)
+    check_features(2, generated=generated.pool)
+    values = MetricValues()
+    _distances(generated, reference, extractor, values)
+    _distances_by_class(generated, reference, values)
+    _diversity(generated, reference, extractor, values)
     if reference.manifold:
-        _by_rows(generated.pool, reference.manifold, reference.held_out, found)
+        _by_rows(generated.pool, reference.manifold, reference.held_out, values)
     else:
-        found.unavailable |= dict.fromkeys(BY_ROWS, NO_IMAGES)
+        values.unavailable |= dict.fromkeys(BY_ROWS, NO_IMAGES)
 
-    def called(name: str) -> str:
-        carries = extractor.foreign or name == "cmmd"
-        return with_features(name, extractor.name or extractor.id) if carries else name
+    def full_name(name: str) -> str:
+        carries_features = extractor.foreign or name == "cmmd"
+        return with_features(name, extractor.name or extractor.id) if carries_features else name
 
     return {
-        "metrics": {called(name): value for name, value in found.metrics.items()},
-        "unavailable": {called(name): why for name, why in found.unavailable.items()},
+        "metrics": {full_name(name): value for name, value in values.metrics.items()},
+        "unavailable": {full_name(name): why for name, why in values.unavailable.items()},
         "protocol": _protocol(len(generated.pool), reference, extractor),
-        "details": found.details,
+        "details": values.details,
     }
 
 
-def _distances(generated: Features, reference: Reference, extractor: Extractor, found: Found) -> None:
+def _distances(generated: Features, reference: Reference, extractor: Extractor, values: MetricValues) -> None:
     """Add the Fréchet distances of all samples and of fewer, and the Inception Score."""
-    (N, D), metrics, missing = generated.pool.shape, found.metrics, found.unavailable
+    (N, D), metrics, missing = generated.pool.shape, values.metrics, values.unavailable
     metrics["fid"] = _distance(statistics(generated.pool), reference.pool, reference.name)
     if enough(N, D):
         points = fid_by_count(generated.pool, reference.pool)
-        found.details["fid_by_count"] = {str(count): distance for count, distance in points.items()}
+        values.details["fid_by_count"] = {str(count): distance for count, distance in points.items()}
         metrics["fid_infinity"] = fid_infinity(points)
     else:
         missing["fid_infinity"] = f"{N:,} samples; of {D:,} features the bias can be told from {4 * D:,} on"
@@ -89,51 +100,52 @@ def _distances(generated: Features, reference: Reference, extractor: Extractor, 
         metrics["inception_score"], metrics["inception_score_std"] = inception_score(generated.logits)
 
 
-def _distances_by_class(generated: Features, reference: Reference, found: Found) -> None:
+def _distances_by_class(generated: Features, reference: Reference, values: MetricValues) -> None:
     """Add the mean of the classes' own FIDs."""
     D, real = generated.pool.shape[1], reference.manifold
     if generated.labels is None or real is None or reference.labels is None:
-        unknown = NO_LABELS if generated.labels is None else "nobody knows the classes of the reference"
-        found.unavailable["class_fid"] = unknown if real else NO_IMAGES
+        reason = NO_LABELS if generated.labels is None else "nobody knows the classes of the reference"
+        values.unavailable["class_fid"] = reason if real else NO_IMAGES
         return
-    lacking = too_few(generated.labels, D, "samples") or too_few(reference.labels, D, reference.name)
-    if lacking or not np.isin(generated.labels, reference.labels).any():
-        lacking = lacking or "samples and reference have no class in common"
-        found.unavailable["class_fid"] = lacking
+    reason = too_few(generated.labels, D, "samples") or too_few(reference.labels, D, reference.name)
+    if not reason and not np.isin(generated.labels, reference.labels).any():
+        reason = "samples and reference have no class in common"
+    if reason:
+        values.unavailable["class_fid"] = reason
         return
     each = class_fid(by_class(generated.pool, generated.labels), by_class(real.features, reference.labels))
-    found.details["fid_by_class"] = {str(label): distance for label, distance in each.items()}
-    found.metrics["class_fid"] = float(np.mean(list(each.values())))
+    values.details["fid_by_class"] = {str(label): distance for label, distance in each.items()}
+    values.metrics["class_fid"] = float(np.mean(list(each.values())))
 
 
-def _diversity(generated: Features, reference: Reference, extractor: Extractor, found: Found) -> None:
+def _diversity(generated: Features, reference: Reference, extractor: Extractor, values: MetricValues) -> None:
     """Add what samples say without being compared, and what real images say."""
-    found.metrics["vendi"] = vendi(generated.pool)
+    values.metrics["vendi"] = vendi(generated.pool)
     if reference.manifold:
-        found.details["real"]["vendi"] = vendi(reference.manifold.features)
+        values.details["real"]["vendi"] = vendi(reference.manifold.features)
     if reference.diversity is not None:
-        found.details["real"]["class_diversity"] = reference.diversity
+        values.details["real"]["class_diversity"] = reference.diversity
     if generated.diversity is not None:
-        found.metrics["class_diversity"] = generated.diversity
+        values.metrics["class_diversity"] = generated.diversity
     else:
-        unknown = NO_LABELS if generated.labels is None else "no class has two samples"
-        found.unavailable["class_diversity"] = extractor.no_maps or unknown
+        reason = NO_LABELS if generated.labels is None else "no class has two samples"
+        values.unavailable["class_diversity"] = extractor.no_maps or reason
 
 
-def _by_rows(generated: np.ndarray, reference: Manifold, held_out: str, found: Found) -> None:
+def _by_rows(generated: np.ndarray, reference: Manifold, held_out: str, values: MetricValues) -> None:
     """Add the metrics that need the features of each reference image."""
-    check(generated, reference.features, rows=2)
-    metrics = found.metrics
+    check_features(2, reference=reference.features)
+    metrics = values.metrics
     metrics["kid"], metrics["kid_std"] = kid(generated, reference.features)
     shares, nearest = neighbour_metrics(manifold(generated), reference)
     metrics |= shares
     metrics["cmmd"] = cmmd(generated, reference.features)
     if held_out:
-        found.unavailable["memorisation"] = held_out
+        values.unavailable["memorisation"] = held_out
         return
     metrics["memorisation"] = float(memorised(nearest, reference).mean())
-    found.details["real"]["memorisation"] = mutual_share(reference)
-    found.details["nearest"] = [
+    values.details["real"]["memorisation"] = mutual_share(reference)
+    values.details["nearest"] = [
         {"sample": int(i), "real": int(nearest.index[i]), "distance": float(nearest.distance[i]) ** 0.5}
         for i in closest(nearest, reference, PAIRS)
     ]
@@ -150,7 +162,7 @@ def _distance(generated: Statistics, reference: Statistics, name: str) -> float:
 
 def _protocol(count: int, reference: Reference, extractor: Extractor) -> dict[str, Any]:
     """Return what may differ between measurements; what a metric's name settles (k, splits) is in `DEFINITIONS`."""
-    said = {
+    protocol = {
         "features": extractor.id,
         "features_note": extractor.note,
         "generated": count,
@@ -161,8 +173,8 @@ def _protocol(count: int, reference: Reference, extractor: Extractor) -> dict[st
     }
     if reference.manifold:
         rows = len(reference.manifold.features)
-        said |= {"kid_subsets": KID_SUBSETS, "kid_subset_size": kid_subset_size(count, rows)}
-        said |= {"prc_neighbourhood": NEIGHBOURHOOD}
+        protocol |= {"kid_subsets": KID_SUBSETS, "kid_subset_size": kid_subset_size(count, rows)}
+        protocol |= {"prc_neighbourhood": NEIGHBOURHOOD}
         if rows != reference.count:
-            said["reference_rows"] = rows
-    return said
+            protocol["reference_rows"] = rows
+    return protocol

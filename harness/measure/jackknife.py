@@ -14,18 +14,20 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from scipy.stats import t
 
 from harness.errors import UserError
 from harness.measure.extractors.extractor import Features
-from harness.measure.metrics.frechet import Moments, Statistics, frechet_distance, moments
-from harness.measure.metrics.kernel import KID_SUBSETS, cmmd, inception_score_of, vendi, within_less_across
+from harness.measure.metrics.diversity import vendi
+from harness.measure.metrics.frechet import Moments, Statistics, by_class, class_fid, frechet_distance, moments
+from harness.measure.metrics.inception_score import inception_score_of
+from harness.measure.metrics.kernel import KID_SUBSETS, cmmd, within_less_across
 from harness.measure.metrics.neighbours import manifold, memorised, neighbour_metrics
-from harness.measure.metrics.per_class import by_class, class_fid
 from harness.measure.reference import Reference
 from harness.metric_definitions import OF_OTHER_FEATURES, SPREADS, base, spread_of
 
 GROUPS = 20
-STUDENT = 2.0930240544  # 97.5% of Student's t with 19 degrees of freedom
+STUDENT = float(t.ppf(0.975, GROUPS - 1))
 SEED = 2021  # not that of the Inception Score's splits, which its groups would be parts of
 RARE = 10  # images behind a share, or behind its complement, below which its error is not symmetric
 SHARES = {"precision": "samples", "memorisation": "samples", "recall": "reference", "coverage": "reference"}
@@ -34,7 +36,7 @@ ABSENT = {
     "fid_infinity": "each replicate would be a whole extrapolation",
     "class_diversity": "of the maps each class's latest alone are kept",
 }
-OWN_NAMES = {other: name for name, other in OF_OTHER_FEATURES.items()}
+OWN_NAMES = {foreign: name for name, foreign in OF_OTHER_FEATURES.items()}
 
 
 def intervals(result: dict[str, Any], generated: Features, reference: Reference) -> dict[str, Any]:
@@ -46,29 +48,29 @@ def intervals(result: dict[str, Any], generated: Features, reference: Reference)
     metrics = result["metrics"]
     by_classes = any(OWN_NAMES.get(base(name), name) == "class_fid" for name in metrics)
     again = replicates(generated if by_classes else replace(generated, labels=None), reference)
-    found, unavailable = {}, {}
+    intervals_, unavailable = {}, {}
     for name in (name for name in metrics if base(name) not in SPREADS.values()):
-        known, value = OWN_NAMES.get(base(name), base(name)), metrics[name]
-        why = _no_interval(known, value, generated, reference)
-        if why:
-            unavailable[name] = why
+        metric, value = OWN_NAMES.get(base(name), base(name)), metrics[name]
+        reason = _no_interval(metric, value, generated, reference)
+        if reason:
+            unavailable[name] = reason
             continue
         # The mean over random subsets has an error of its own, which no replicate shows: these take all pairs.
-        subsets = metrics[spread_of(name)] / math.sqrt(KID_SUBSETS) if known == "kid" else 0.0
-        half = STUDENT * math.hypot(jackknife_error(again[known]), subsets)
-        low, high = (0.0, 1.0) if known in SHARES else (-math.inf, math.inf)
-        found[name] = [max(low, value - half), min(high, value + half)]
+        subsets = metrics[spread_of(name)] / math.sqrt(KID_SUBSETS) if metric == "kid" else 0.0
+        half = STUDENT * math.hypot(jackknife_error(again[metric]), subsets)
+        low, high = (0.0, 1.0) if metric in SHARES else (-math.inf, math.inf)
+        intervals_[name] = [max(low, value - half), min(high, value + half)]
     method = f"delete-a-group jackknife of the samples, {GROUPS} groups; the reference is fixed"
-    return {"level": 0.95, "method": method, "found": found, "unavailable": unavailable}
+    return {"level": 0.95, "method": method, "found": intervals_, "unavailable": unavailable}
 
 
-def _no_interval(known: str, value: float, generated: Features, reference: Reference) -> str:
+def _no_interval(metric: str, value: float, generated: Features, reference: Reference) -> str:
     """Say why a metric has no interval; "" where it has."""
-    if known in SHARES and reference.manifold:
-        images = generated.pool if SHARES[known] == "samples" else reference.manifold.features
+    if metric in SHARES and reference.manifold:
+        images = generated.pool if SHARES[metric] == "samples" else reference.manifold.features
         if min(value, 1 - value) * len(images) < RARE:
             return f"fewer than {RARE} images are behind this share, or behind its complement"
-    return ABSENT.get(known, "")
+    return ABSENT.get(metric, "")
 
 
 def check_groups(count: int) -> None:
@@ -93,10 +95,10 @@ def replicates(generated: Features, reference: Reference) -> dict[str, np.ndarra
     """
     order = np.random.RandomState(SEED).permutation(len(generated.pool))
     groups = [np.sort(group) for group in np.array_split(order, GROUPS)]
-    kept = [np.sort(np.concatenate(groups[:g] + groups[g + 1 :])) for g in range(GROUPS)]
+    subsets = [np.sort(np.concatenate(groups[:g] + groups[g + 1 :])) for g in range(GROUPS)]
     distances = [frechet_distance(left, reference.pool) for left in _without_each(generated.pool, groups)]
-    others = [_others(generated, reference, rows) for rows in kept]
-    return {"fid": np.array(distances)} | {name: np.array([one[name] for one in others]) for name in others[0]}
+    values = [_all_but_fid(generated, reference, rows) for rows in subsets]
+    return {"fid": np.array(distances)} | {name: np.array([v[name] for v in values]) for name in values[0]}
 
 
 def _without_each(x: np.ndarray, groups: list[np.ndarray]) -> Iterator[Statistics]:
@@ -109,17 +111,17 @@ def _without_each(x: np.ndarray, groups: list[np.ndarray]) -> Iterator[Statistic
         yield left.statistics()
 
 
-def _others(generated: Features, reference: Reference, rows: np.ndarray) -> dict[str, float]:
+def _all_but_fid(generated: Features, reference: Reference, rows: np.ndarray) -> dict[str, float]:
     """Return the metrics but FID of some of the samples."""
     x, real = generated.pool[rows], reference.manifold
-    found = {"vendi": vendi(x)}
+    metrics = {"vendi": vendi(x)}
     if generated.logits is not None:
-        found["inception_score"] = inception_score_of(generated.logits, rows)
+        metrics["inception_score"] = inception_score_of(generated.logits, rows)
     if real is None:
-        return found
+        return metrics
     if generated.labels is not None and reference.labels is not None:
         each = class_fid(by_class(x, generated.labels[rows]), by_class(real.features, reference.labels))
-        found["class_fid"] = float(np.mean(list(each.values())))
+        metrics["class_fid"] = float(np.mean(list(each.values())))
     shares, nearest = neighbour_metrics(manifold(x), real)
-    found |= shares | {"kid": within_less_across(x, real.features), "cmmd": cmmd(x, real.features)}
-    return found | {"memorisation": float(memorised(nearest, real).mean())}
+    metrics |= shares | {"kid": within_less_across(x, real.features), "cmmd": cmmd(x, real.features)}
+    return metrics | {"memorisation": float(memorised(nearest, real).mean())}

@@ -7,8 +7,7 @@ from zipfile import ZipFile
 
 import numpy as np
 
-from harness.data.cache import claim
-from harness.data.convert import own_file
+from harness.data.cache import make_once, own_file
 from harness.data.datasets import ImageDataset
 from harness.engine.distributed import ALONE, World
 from harness.errors import UserError
@@ -45,12 +44,12 @@ def of_images(images: Images, extractor: Extractor, cache: Path, stem: str, worl
     Raises:
         UserError: an image cannot be read, or the cache is damaged or cannot be written.
     """
-    base = cache / f"reference-{stem}-{images.content[:12]}-{extractor.id}"
-    found = _cached_features(images, extractor, base, world)
-    samples = _cached_manifold(found.pool, base)
+    base = f"reference-{stem}-{images.content[:12]}-{extractor.id}"
+    features = _cached_features(images, extractor, cache / f"{base}-features.npz", world)
+    samples = _cached_manifold(features.pool, cache / f"{base}-neighbours.npz")
     return Reference(
-        images.name, images.content, images.count, statistics(found.pool), found.spatial, samples,
-        extractor.no_spatial, images.labels, found.diversity, images.held_out,
+        images.name, images.content, images.count, statistics(features.pool), features.spatial, samples,
+        extractor.no_spatial, images.labels, features.diversity, images.held_out,
     )  # fmt: skip
 
 
@@ -99,12 +98,7 @@ def save_statistics(path: Path, features: Features) -> None:
     arrays = {"mu": pool.mean, "sigma": pool.covariance}
     if features.spatial:
         arrays |= {"mu_s": features.spatial.mean, "sigma_s": features.spatial.covariance}
-
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-
-    replace(path, write)
+    _save(path, arrays)
 
 
 def _read_statistics(path: Path, mean: str, covariance: str) -> Statistics:
@@ -115,53 +109,46 @@ def _read_statistics(path: Path, mean: str, covariance: str) -> Statistics:
     return Statistics(mu, sigma)
 
 
-def _cached_features(images: Images, extractor: Extractor, base: Path, world: World) -> Features:
-    """Return features from `<base>.npy`, their spatial statistics from `<base>-spatial.npy`, and how different images
-    of a class are from `<base>-diversity.npy`; what there is of these is written in this order."""
-    rows, spatial, diversity = (base.with_name(f"{base.name}{end}.npy") for end in ("", "-spatial", "-diversity"))
-    classes = images.labels is not None and not extractor.no_maps
-    marker = diversity if classes else rows if extractor.no_spatial else spatial
+def _cached_features(images: Images, extractor: Extractor, path: Path, world: World) -> Features:
+    """Return features from a cached file, made where missing: the pooled ones, the statistics of the spatial ones,
+    and how different images of a class are, as far as the extractor has these."""
     # Several processes are all needed for the work, so that none may wait in it for another's lock.
-    shared = extract(images, extractor, world) if world.size > 1 and not world.decide(marker.is_file) else None
-    with claim(marker) as missing:
-        if missing:
-            made = shared or extract(images, extractor)
-            replace(rows, lambda temporary: _save(temporary, made.pool))
-            if made.spatial:
-                mean_and_covariance = np.vstack((made.spatial.mean, made.spatial.covariance))
-                replace(spatial, lambda temporary: _save(temporary, mean_and_covariance))
-            if classes:
-                number = np.array(np.nan if made.diversity is None else made.diversity)
-                replace(diversity, lambda temporary: _save(temporary, number))
-    with own_file(rows, marker):
-        pool = np.load(rows)
-    found = Features(pool, labels=images.labels)
-    if not extractor.no_spatial:
-        with own_file(spatial, marker):
-            mean, *covariance = np.load(spatial)
-            found = dataclasses.replace(found, spatial=Statistics(mean, np.array(covariance), images.count))
-    if classes:
-        with own_file(diversity, diversity):
-            value = float(np.load(diversity))
-            found = dataclasses.replace(found, diversity=None if np.isnan(value) else value)
-    return found
+    shared = extract(images, extractor, world) if world.size > 1 and not world.decide(path.is_file) else None
+    make_once(path, lambda: _save(path, _arrays(shared or extract(images, extractor))))
+    with own_file(path, path), np.load(path) as arrays:
+        spatial, diversity = arrays.get("spatial"), arrays.get("diversity")
+        return Features(
+            arrays["pool"],
+            None if spatial is None else Statistics(spatial[0], spatial[1:], images.count),
+            labels=images.labels,
+            diversity=None if diversity is None else float(diversity),
+        )
 
 
-def _cached_manifold(pool: np.ndarray, base: Path) -> Manifold:
-    """Return features with their neighbours, from `<base>-radii.npy` and `<base>-nearest.npy`, written last: they take
-    minutes for 60,000 images."""
-    radii, nearest = (base.with_name(f"{base.name}-{end}.npy") for end in ("radii", "nearest"))
-    with claim(nearest) as missing:
-        if missing:
-            made = manifold(pool)
-            replace(radii, lambda temporary: _save(temporary, made.radii))
-            replace(nearest, lambda temporary: _save(temporary, made.nearest))
-    with own_file(radii, nearest):
-        distances = np.load(radii)
-    with own_file(nearest, nearest):
-        return Manifold(pool, distances, np.load(nearest))
+def _arrays(features: Features) -> dict[str, np.ndarray]:
+    arrays = {"pool": features.pool}
+    if features.spatial:
+        arrays["spatial"] = np.vstack((features.spatial.mean, features.spatial.covariance))
+    if features.diversity is not None:
+        arrays["diversity"] = np.array(features.diversity)
+    return arrays
 
 
-def _save(path: Path, array: np.ndarray) -> None:
-    with path.open("wb") as file:  # np.save would add .npy to the name
-        np.save(file, array)
+def _cached_manifold(pool: np.ndarray, path: Path) -> Manifold:
+    """Return features with their neighbours from a cached file: they take minutes for 60,000 images."""
+
+    def make() -> None:
+        samples = manifold(pool)
+        _save(path, {"radii": samples.radii, "nearest": samples.nearest})
+
+    make_once(path, make)
+    with own_file(path, path), np.load(path) as arrays:
+        return Manifold(pool, arrays["radii"], arrays["nearest"])
+
+
+def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:  # np.savez would add .npz to the name
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+
+    replace(path, write)

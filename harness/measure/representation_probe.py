@@ -31,9 +31,9 @@ from harness.measure.metrics.representation import (
     probe_accuracy,
     spread,
 )
-from harness.method import consistency, ddpm, imm, shortcut
 from harness.method.backbone import DiT
 from harness.method.objective import Process
+from harness.method.processes import consistency, ddpm, imm, shortcut
 from harness.method.randomness import generator
 from harness.networks.build import build_net, build_process
 from harness.networks.checkpoint import load_weights
@@ -45,7 +45,7 @@ FEWEST = 2 * NEIGHBOURS  # held-out images
 
 
 @dataclass(frozen=True)
-class Images:
+class NoisyImages:
     """Some images of a data set, with the noise that is added to them."""
 
     x: Tensor  # (N, C, H, W)
@@ -57,8 +57,8 @@ class Images:
 class Bench:
     """What every training on a data set is probed with. `reference` (M, E): an encoder's features of `held_out`."""
 
-    fit: Images
-    held_out: Images
+    fit: NoisyImages
+    held_out: NoisyImages
     reference: Tensor | None
     protocol: dict[str, Any]
 
@@ -75,30 +75,30 @@ def bench(name: str, features: str, data: Path, cache: Path, device: torch.devic
     train = load(name, "train", data)
     order = permutation(0, 0, len(train))
     if name in READERS:
-        held, cut = load(name, "test", data), FIT
-        chosen = permutation(0, 0, len(held))[:HELD_OUT]
+        held_out, cut = load(name, "test", data), FIT
+        chosen = permutation(0, 0, len(held_out))[:HELD_OUT]
     else:
-        held, cut = train, min(FIT, len(train) * 4 // 5)
+        held_out, cut = train, min(FIT, len(train) * 4 // 5)
         chosen = order[cut : cut + HELD_OUT]
     if len(chosen) < FEWEST:
         raise UserError(f"data set {name}: {len(chosen)} held-out images; probing needs at least {FEWEST}")
-    reference, encoder = _reference(held, chosen, features, data, cache, device)
-    said = {
+    reference, encoder = _reference(held_out, chosen, features, data, cache, device)
+    protocol = {
         "fit": f"{len(order[:cut]):,} of {name}/train",
-        "held_out": f"{len(chosen):,} of {name}/{'train, others' if held is train else 'test'}",
-        "content": held.content[:12],
+        "held_out": f"{len(chosen):,} of {name}/{'train, others' if held_out is train else 'test'}",
+        "content": held_out.content[:12],
         "encoder": encoder,
     }
-    return Bench(_images(train, order[:cut], 1), _images(held, chosen, 2), reference, said)
+    return Bench(_images(train, order[:cut], 1), _images(held_out, chosen, 2), reference, protocol)
 
 
 def _reference(
-    held: Dataset, chosen: np.ndarray, features: str, data: Path, cache: Path, device: torch.device
+    held_out: Dataset, chosen: np.ndarray, features: str, data: Path, cache: Path, device: torch.device
 ) -> tuple[Tensor | None, str]:
     """The encoder's features of the clean images, float64 (M, E), and its name; or None, and why."""
     try:
-        encoder = extractor(features, held.name, data, cache, device=str(device))
-        images = held.images_for(chosen, _posterior(held, chosen, 2))
+        encoder = extractor(features, held_out.name, data, cache, device=str(device))
+        images = held_out.images_for(chosen, _posterior(held_out, chosen, 2))
     except UserError as error:
         return None, f"none: {error}"
     return torch.from_numpy(array_features(images.numpy(), encoder).pool).double(), encoder.id
@@ -108,10 +108,10 @@ def _posterior(dataset: Dataset, chosen: np.ndarray, views: int) -> tuple[Tensor
     return dataset.draw(len(chosen), generator(0, "posterior of probed images", views))
 
 
-def _images(dataset: Dataset, chosen: np.ndarray, views: int) -> Images:
+def _images(dataset: Dataset, chosen: np.ndarray, views: int) -> NoisyImages:
     """The chosen images under so many draws of noise; the two splits differ in how many, and so in their streams."""
     x, y = dataset.batch(chosen, _posterior(dataset, chosen, views))
-    return Images(x, y, torch.randn(views, *x.shape, generator=generator(0, "noise of probed images", views)))
+    return NoisyImages(x, y, torch.randn(views, *x.shape, generator=generator(0, "noise of probed images", views)))
 
 
 def times_at(process: ProcessName, share: float) -> tuple[float, float]:
@@ -165,19 +165,19 @@ def representations(net: DiT, spec: TrainSpec, bench: Bench, device: torch.devic
         UserError: the network's features are not finite.
     """
     look = partial(_look, net.to(device).eval(), build_process(spec), spec, device)
-    found = []
+    levels = []
     for share in NOISE_LEVELS:
         t = torch.tensor(times_at(spec.process, share))
         fit, _ = look(t, bench.fit)
-        held, spreads = look(t, bench.held_out)
-        parts = enumerate(zip(fit, held, spreads, strict=True))
-        found.append({"noise": share, "blocks": [{"block": k, **_measured(*part, bench)} for k, part in parts]})
-    return found
+        held_out, spreads = look(t, bench.held_out)
+        parts = enumerate(zip(fit, held_out, spreads, strict=True))
+        levels.append({"noise": share, "blocks": [{"block": k, **_measured(*part, bench)} for k, part in parts]})
+    return levels
 
 
 @torch.no_grad()
 def _look(
-    net: DiT, process: Process, spec: TrainSpec, device: torch.device, t: Tensor, images: Images
+    net: DiT, process: Process, spec: TrainSpec, device: torch.device, t: Tensor, images: NoisyImages
 ) -> tuple[list[Tensor], list[Spread]]:
     """Pooled features (N, D) in float64 of the noisy images and of every block; with two views their spreads too."""
     pooled: list[list[Tensor]] = [[] for _ in range(len(net.blocks) + 1)]
@@ -200,19 +200,19 @@ def _outputs(
     times = t.expand(len(x), -1).to(device)
     if spec.process == "ddpm":
         times = times.long()
-    one = times[:, 0] if spec.process in ("flow", "ddpm") else times
-    x_t = process.interpolate(x.to(device), one, noise.to(device))
+    t_interpolate = times[:, 0] if spec.process in ("flow", "ddpm") else times
+    x_t = process.interpolate(x.to(device), t_interpolate, noise.to(device))
     y = torch.full((len(x),), spec.data.classes, device=device)
     return [x_t, *net.features(x_t, times.unbind(1)[: net.num_times], y, range(1, len(net.blocks) + 1))]
 
 
-def _measured(fit: Tensor, held: Tensor, spread_: Spread, bench: Bench) -> dict[str, Any]:
+def _measured(fit: Tensor, held_out: Tensor, spread_: Spread, bench: Bench) -> dict[str, Any]:
     labels = [images.y.to(fit.device) for images in (bench.fit, bench.held_out)]
     numbers = {
-        "probe_accuracy": probe_accuracy(fit, labels[0], held, labels[1]),
-        "effective_rank": effective_rank(held),
+        "probe_accuracy": probe_accuracy(fit, labels[0], held_out, labels[1]),
+        "effective_rank": effective_rank(held_out),
     }
     if bench.reference is not None:
-        reference = bench.reference.to(held)
-        numbers |= {"cka": linear_cka(held, reference), "cknna": cknna(held, reference)}
+        reference = bench.reference.to(held_out)
+        numbers |= {"cka": linear_cka(held_out, reference), "cknna": cknna(held_out, reference)}
     return numbers | spread_.numbers()

@@ -18,7 +18,7 @@ from harness.metric_definitions import base
 
 
 @dataclass(frozen=True)
-class Request:
+class MeasureRequest:
     """What is to be measured, with what, and where things are kept."""
 
     samples: Path
@@ -32,7 +32,7 @@ class Request:
     intervals: bool = False
 
 
-def measure_files(request: Request, world: World) -> tuple[dict[str, Any], Features]:
+def measure_files(request: MeasureRequest, world: World) -> tuple[dict[str, Any], Features]:
     """Return {metrics, unavailable, protocol} and the samples' features, with intervals where the request has them (in
     the first process alone); everything is looked at before any network.
 
@@ -49,14 +49,14 @@ def measure_files(request: Request, world: World) -> tuple[dict[str, Any], Featu
         _check_shapes(samples, real, request)
     network = _network(request, dataset)
     reference = _reference(request, network, real, statistics, world)
-    found = extract(samples, network, world)
-    result = compare(found, reference, network)
+    features = extract(samples, network, world)
+    result = compare(features, reference, network)
     if request.intervals and world.rank == 0:
-        result["intervals"] = intervals(result, found, reference)
-    return result, found
+        result["intervals"] = intervals(result, features, reference)
+    return result, features
 
 
-def nearest_pairs(request: Request, result: dict[str, Any]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def nearest_pairs(request: MeasureRequest, result: dict[str, Any]) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Return the samples that come nearest to reference images, and those images, uint8 (C, H, W) each.
 
     Raises:
@@ -87,7 +87,7 @@ def images_of(path: Path) -> Images:
     return of_npz(path)
 
 
-def _dataset(request: Request) -> Images | None:
+def _dataset(request: MeasureRequest) -> Images | None:
     """Images of DATA_SET:SPLIT; None where the reference is a path."""
     name, colon, split = request.reference.partition(":")
     if Path(request.reference).exists() or not colon:
@@ -101,15 +101,15 @@ def _statistics_file(path: Path) -> Path | None:
     return path if path.suffix == ".npz" and path.is_file() and "mu" in npz_names(path) else None
 
 
-def _check_shapes(samples: Images, real: Images, request: Request) -> None:
+def _check_shapes(samples: Images, real: Images, request: MeasureRequest) -> None:
     """Refuse sizes that differ, which would compare sharpness; grey images are grey RGB images to public networks."""
     (C, *size), (D, *expected) = samples.shape, real.shape
     if size != expected or (request.features == "classifier" and C != D):
-        found, wanted = ("×".join(map(str, shape)) for shape in (samples.shape, real.shape))
-        raise UserError(f"{request.samples}: images of {found}, and {real.name} has {wanted}; make them alike first")
+        actual, legal = ("×".join(map(str, shape)) for shape in (samples.shape, real.shape))
+        raise UserError(f"{request.samples}: images of {actual}, and {real.name} has {legal}; make them alike first")
 
 
-def _network(request: Request, dataset: Images | None) -> Extractor:
+def _network(request: MeasureRequest, dataset: Images | None) -> Extractor:
     import torch
 
     if request.device == "cuda" and not torch.cuda.is_available():
@@ -121,7 +121,7 @@ def _network(request: Request, dataset: Images | None) -> Extractor:
 
 
 def _reference(
-    request: Request, network: Extractor, real: Images | None, statistics: Path | None, world: World
+    request: MeasureRequest, network: Extractor, real: Images | None, statistics: Path | None, world: World
 ) -> Reference:
     if statistics:
         return of_statistics(statistics, network, request.cache, world)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from harness.config.imported_weights import Network
+from harness.config.imported_weights import Architecture
 from harness.errors import UserError
 from harness.files import TEMPORARY
 from harness.networks.public_layouts import Tensors
@@ -35,7 +35,7 @@ FREQUENCIES_NOTE = (
 )
 
 
-def export_diffusers(state: Tensors, network: Network, out: Path) -> None:
+def export_diffusers(state: Tensors, network: Architecture, out: Path) -> None:
     """Write the state of a DiT's network as a folder that `DiTTransformer2DModel.from_pretrained` loads.
 
     Raises:
@@ -62,7 +62,7 @@ def export_diffusers(state: Tensors, network: Network, out: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def config(network: Network) -> dict[str, object]:
+def config(network: Architecture) -> dict[str, object]:
     """Return config.json. diffusers' own default of norm_eps is 1e-5, the public code's is 1e-6."""
     return {
         "_class_name": "DiTTransformer2DModel",

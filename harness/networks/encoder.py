@@ -29,7 +29,7 @@ UNLOADABLE = (OSError, RuntimeError, ValueError, KeyError, SafetensorError, pick
 FOLDER = "encoders"  # of the data folder: files of weights, known by their sha256
 
 
-class Encoder(nn.Module):
+class FrozenEncoder(nn.Module):
     """Images to features on the network's grid of tokens; frozen. `record` says which encoder it is, for facts.json.
 
     side: height and width of the images it is given. mean, std: of each channel, on pixels in [0, 1]. interpolation:
@@ -71,7 +71,7 @@ class Encoder(nn.Module):
         return z.flatten(2).transpose(1, 2)
 
 
-def load_encoder(spec: TrainSpec, data: Path, cache: Path) -> Encoder | None:
+def load_encoder(spec: TrainSpec, data: Path, cache: Path) -> FrozenEncoder | None:
     """Return the encoder of a spec, from `cache` or trained into it where it is our own; None without alignment.
 
     Raises:
@@ -104,7 +104,7 @@ def check_encoder(said: Alignment, dataset: Dataset, data: Path) -> None:
         weights_file(said, data)
 
 
-def _own(own: OwnEncoder, name: str, grid: int, data: Path, cache: Path) -> Encoder:
+def _own(own: OwnEncoder, name: str, grid: int, data: Path, cache: Path) -> FrozenEncoder:
     train, test = (load_images(name, split, data) for split in ("train", "test"))
     recipe = VisionTransformerRecipe(**own.model_dump())
     made = trained("encoder", recipe, train, test, cache)
@@ -118,10 +118,10 @@ def _own(own: OwnEncoder, name: str, grid: int, data: Path, cache: Path) -> Enco
         "images_seen": recipe.steps * recipe.batch,
     }
     halves = (0.5,) * train.shape[0]  # [−1, 1], as it was trained
-    return Encoder(made.network, own.side, halves, halves, "bilinear", grid, record)
+    return FrozenEncoder(made.network, own.side, halves, halves, "bilinear", grid, record)
 
 
-def _public(said: Alignment, grid: int, data: Path) -> Encoder:
+def _public(said: Alignment, grid: int, data: Path) -> FrozenEncoder:
     """Make a model of timm with its weights, by name or from a file; images are prepared as its configuration says."""
     published = said.weights == "published"
     path = None if published else weights_file(said, data)
@@ -136,7 +136,7 @@ def _public(said: Alignment, grid: int, data: Path) -> Encoder:
     }
     cfg = network.pretrained_cfg
     side = said.side or cfg["input_size"][-1]
-    return Encoder(network, side, cfg["mean"], cfg["std"], cfg["interpolation"], grid, record)
+    return FrozenEncoder(network, side, cfg["mean"], cfg["std"], cfg["interpolation"], grid, record)
 
 
 def _create(said: Alignment, path: Path | None) -> Any:

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from harness.config.imported_weights import Network, Part, network_of
+from harness.config.imported_weights import Architecture, Part, architecture_of
 from harness.config.spec import TrainSpec
 from harness.errors import UserError
 from harness.method.backbone import sincos_positions
@@ -107,7 +107,7 @@ def _plain_names(tensors: Any, where: str) -> Tensors:
 
 def differences(tensors: Tensors, spec: TrainSpec) -> list[str]:
     """Say which tensors are missing, extra or misshapen for the network of a spec; [] where it can be loaded."""
-    network = network_of(spec)
+    network = architecture_of(spec)
     expected = _expected(tensors, spec, network)
     found = {name: tuple(t.shape) if t.is_floating_point() else t.dtype for name, t in tensors.items()}
     return [
@@ -117,7 +117,7 @@ def differences(tensors: Tensors, spec: TrainSpec) -> list[str]:
     ] or _wrong_positions(tensors, network)
 
 
-def _expected(tensors: Tensors, spec: TrainSpec, network: Network) -> dict[str, tuple[int, ...]]:
+def _expected(tensors: Tensors, spec: TrainSpec, network: Architecture) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the public layout that the file is in."""
     with torch.device("meta"):
         own = {name: tuple(t.shape) for name, t in build_net(spec).state_dict().items()}
@@ -130,7 +130,7 @@ def _expected(tensors: Tensors, spec: TrainSpec, network: Network) -> dict[str, 
     return own
 
 
-def _has_sigma(tensors: Tensors, network: Network) -> bool:
+def _has_sigma(tensors: Tensors, network: Architecture) -> bool:
     """Whether a flow's head has the 2C channels of which the second half is never used."""
     rows = network.model.patch**2 * network.channels
     return network.process == "flow" and HEAD[1] in tensors and tensors[HEAD[1]].shape == (2 * rows,)
@@ -144,7 +144,7 @@ def _port_name(name: str) -> str:
     return name.replace(OURS, PORT, 1) if name.startswith(OURS) else name
 
 
-def _wrong_positions(tensors: Tensors, network: Network) -> list[str]:
+def _wrong_positions(tensors: Tensors, network: Architecture) -> list[str]:
     """The position table is fixed: one that is not ours belongs to another network."""
     if POSITIONS not in tensors:
         return []
@@ -154,7 +154,7 @@ def _wrong_positions(tensors: Tensors, network: Network) -> list[str]:
     return [] if off <= max(1e-6, torch.finfo(table.dtype).eps) else [f"{POSITIONS}: off the fixed sines by {off:.2g}"]
 
 
-def remarks(tensors: Tensors, network: Network) -> tuple[str, ...]:
+def remarks(tensors: Tensors, network: Architecture) -> tuple[str, ...]:
     """Say how a file's layout differs from the network's own."""
     said = []
     if _has_sigma(tensors, network):
@@ -170,7 +170,7 @@ def remarks(tensors: Tensors, network: Network) -> tuple[str, ...]:
     return tuple(said)
 
 
-def to_network(tensors: Tensors, network: Network) -> Tensors:
+def to_network(tensors: Tensors, network: Architecture) -> Tensors:
     """Weights of a public layout → the state of the network: float32, our names, a head without sigma."""
     state = {name.replace(PORT, OURS, 1) if name.startswith(PORT) else name: t.float() for name, t in tensors.items()}
     if _has_sigma(tensors, network):
@@ -179,6 +179,6 @@ def to_network(tensors: Tensors, network: Network) -> Tensors:
     return {POSITIONS: _positions(network)} | state
 
 
-def _positions(network: Network) -> Tensor:
+def _positions(network: Architecture) -> Tensor:
     """The fixed table, (1, T, D)."""
     return sincos_positions(network.model.width, network.size // network.model.patch)[None]

@@ -8,15 +8,15 @@ import torch
 from safetensors.torch import save_file
 
 from harness.config.imported_weights import (
+    Architecture,
     Imported,
-    Network,
     Origin,
+    architecture_of,
     check_name,
     describe,
     description_path,
     find,
     names,
-    network_of,
     tensors_path,
 )
 from harness.config.spec import TrainSpec
@@ -37,7 +37,7 @@ def import_file(path: Path, name: str, candidates: Mapping[str, TrainSpec], root
     check_name(name)
     parts = read_parts(path)
     label = _which(path, parts, candidates)
-    network, digest = network_of(candidates[label]), content_hash(parts)
+    network, digest = architecture_of(candidates[label]), content_hash(parts)
     if name in names(root) and describe(root, name).sha256 != digest:
         raise UserError(f"--name {name}: {root} holds other weights under this name; choose another, or delete them")
     held = Imported(
@@ -104,7 +104,7 @@ def _save(parts: Parts, path: Path) -> None:
 def place(spec: TrainSpec, root: Path, kept: Path) -> None:
     """Keep the weights that a spec begins from as those of step 0 in `kept`, a training's folder.
 
-    Network and EMA get their own where the file had both, and else the same.
+    Architecture and EMA get their own where the file had both, and else the same.
 
     Raises:
         UserError: the weights are not in `root`, or are no longer those that the spec names.
@@ -117,7 +117,7 @@ def place(spec: TrainSpec, root: Path, kept: Path) -> None:
     if content_hash(parts) != spec.weights:
         raise UserError(f"{path}: not the tensors that {held.name}.json names; import the file again")
     trained = next(parts[part] for part in ("model", "raw", "state_dict", "ema") if part in parts)
-    network = network_of(spec)
+    network = architecture_of(spec)
     states: Parts = {"model": to_network(trained, network), "ema": to_network(_averaged(parts), network)}
     _save(states, checkpoint.weights_path(kept, 0))
 
@@ -144,7 +144,7 @@ def _torch_save(content: object, path: Path) -> None:
         torch.save(content, file)
 
 
-def averaged_state(source: Path, network: Network) -> Tensors:
+def averaged_state(source: Path, network: Architecture) -> Tensors:
     """Return the state of the network from kept weights: the EMA's where there is one."""
     return to_network(_averaged(read_parts(source)), network)
 

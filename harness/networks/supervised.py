@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.data.cache import claim
-from harness.data.convert import own_file
+from harness.data.cache import make_once, own_file
 from harness.data.datasets import ImageDataset, positions
+from harness.data.pixels import from_uint8
 from harness.files import replace, sha256_of, write_json
 
 
@@ -61,7 +61,7 @@ class VisionTransformerRecipe(Recipe):
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedNetwork:
     """A trained network; `record` is its .json: recipe, test accuracy, sha256 of the weights, versions."""
 
     network: nn.Module
@@ -69,7 +69,7 @@ class Trained:
     record: dict[str, Any]
 
 
-def trained(kind: str, recipe: Recipe, train: ImageDataset, test: ImageDataset, cache: Path) -> Trained:
+def trained(kind: str, recipe: Recipe, train: ImageDataset, test: ImageDataset, cache: Path) -> TrainedNetwork:
     """Return the network of a recipe and a data set, training it if the cache does not hold it.
 
     kind: what the network is for, the first word of its file's name.
@@ -80,9 +80,7 @@ def trained(kind: str, recipe: Recipe, train: ImageDataset, test: ImageDataset, 
     made_of = _ingredients(recipe, train, test)
     name = f"{kind}-{train.name}-{hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:12]}"
     record_path = cache / f"{name}.json"  # written last: where it is, the weights are
-    with claim(record_path) as missing:
-        if missing:
-            _make(recipe, train, test, cache / f"{name}.safetensors", record_path, made_of)
+    make_once(record_path, lambda: _make(recipe, train, test, record_path, made_of))
     return _read(recipe, train, record_path)
 
 
@@ -93,19 +91,17 @@ def _ingredients(recipe: Recipe, train: ImageDataset, test: ImageDataset) -> dic
     return {"recipe": asdict(recipe), "content": content, "timm": timm.__version__, "torch": torch.__version__}
 
 
-def _make(
-    recipe: Recipe, train: ImageDataset, test: ImageDataset, path: Path, record_path: Path, made_of: dict[str, Any]
-) -> None:
+def _make(recipe: Recipe, train: ImageDataset, test: ImageDataset, record_path: Path, made_of: dict[str, Any]) -> None:
     from safetensors.torch import save_file
 
-    network = fit(recipe, train)
+    network, path = fit(recipe, train), record_path.with_suffix(".safetensors")
     tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     replace(path, lambda temporary: save_file(tensors, temporary))
     weights = sha256_of(path)
     write_json(record_path, {"accuracy": accuracy(network, recipe, test), "weights": weights, **made_of})
 
 
-def _read(recipe: Recipe, train: ImageDataset, record_path: Path) -> Trained:
+def _read(recipe: Recipe, train: ImageDataset, record_path: Path) -> TrainedNetwork:
     from safetensors.torch import load_file
 
     network, path = build(recipe, train), record_path.with_suffix(".safetensors")
@@ -116,7 +112,7 @@ def _read(recipe: Recipe, train: ImageDataset, record_path: Path) -> Trained:
         if sha256_of(path) != weights:
             raise ValueError(f"its sha256 is not the one in {record_path.name}")
         network.load_state_dict(load_file(path))
-    return Trained(network.eval().requires_grad_(False), recipe.side, record)
+    return TrainedNetwork(network.eval().requires_grad_(False), recipe.side, record)
 
 
 def build(recipe: Recipe, dataset: ImageDataset) -> nn.Module:
@@ -168,13 +164,12 @@ def augment(images: Tensor, recipe: Recipe) -> Tensor:
     theta[:, 1, 1] = 1.0
     theta[:, :, 2] = (torch.rand(B, 2) * 2 - 1) * 2 * recipe.shift
     grid = F.affine_grid(theta, [B, C, recipe.side, recipe.side], align_corners=False)
-    x = images.float() / 127.5 - 1
-    return F.grid_sample(x, grid, padding_mode="border", align_corners=False)  # (B, C, side, side)
+    return F.grid_sample(from_uint8(images), grid, padding_mode="border", align_corners=False)  # (B, C, side, side)
 
 
 def resize(images: Tensor, side: int) -> Tensor:
     """Return uint8 images (B, C, H, W) in [−1, 1], bilinearly resized to `side`."""
-    return F.interpolate(images.float() / 127.5 - 1, size=(side, side), mode="bilinear", align_corners=False)
+    return F.interpolate(from_uint8(images), size=(side, side), mode="bilinear", align_corners=False)
 
 
 @torch.no_grad()

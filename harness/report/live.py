@@ -11,8 +11,7 @@ from mimetypes import guess_type
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from harness.files import write_bytes
-from harness.garbage import kept
+from harness.files import gc_paused, write_bytes
 from harness.planning.plan import study_tables
 from harness.report.progress import Progress, progress
 from harness.report.rendering.html import render, script_of
@@ -36,7 +35,7 @@ class Watched:
         self.first = self.progress = progress(store, self.tables)
         self.fingerprint: object = None
 
-    @kept()
+    @gc_paused()
     def refresh(self) -> None:
         """Read how far the study is; make the report again where something arrived since."""
         fingerprint = [(grid, _files(self.store.root)) for grid in self.store.grids()]

@@ -9,10 +9,10 @@ SHARE = 0.5  # of its hours
 
 def holdings(folder: Path, scratch: Path) -> frozenset[str]:
     """Return what a training's two folders hold: states and weights, images that are kept, measurements."""
-    from harness.engine.sample_cache import kept_images
+    from harness.engine.sample_cache import saved_images
 
     tensors = {str(path.relative_to(scratch)) for path in scratch.rglob("*.safetensors")}
-    images = {f"{name}: {count}" for name, count in kept_images(scratch).items() if count}
+    images = {f"{name}: {count}" for name, count in saved_images(scratch).items() if count}
     return frozenset(tensors | images | {path.name for path in folder.glob("evals/*.json")})
 
 

@@ -5,8 +5,8 @@ from pydantic import ValidationError
 from support.places import GRIDS
 
 from harness.config.grid import load_table
+from harness.config.grid_file import Scale
 from harness.config.resolve import SettingError, resolve_blocks
-from harness.config.scale import Scale
 from harness.config.settings import EvaluationSettings, Optimizer, RegularizerSettings, Resources
 from harness.config.spec import TrainSpec, canonical, eval_id, train_id
 

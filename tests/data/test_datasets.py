@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import torch
 
+from harness.commands.get_data import get_by_name
 from harness.data import convert
 from harness.data import raw_files as sources
 from harness.data.convert import content_hash
 from harness.data.datasets import Dataset, load, positions
+from harness.data.fetch import CIFAR10_MD5, get_cifar10
 from harness.errors import UserError
-from harness.measure.fetch import CIFAR10_MD5, get
 
 rng = np.random.default_rng(0)
 
@@ -99,7 +100,7 @@ def test_latents_follow_the_scaled_posterior(tmp_path: Path, convention: str) ->
     assert y.unique().tolist() == [1]
     np.testing.assert_allclose(x.mean(0), 0.18215 * mean[4], atol=5 * 0.18215 * 2 / 20_000**0.5)
     np.testing.assert_allclose(x.std(0), 0.18215 * sigma[4], rtol=0.03)
-    assert "sha256 as in meta.json" in get("imagenet256", tmp_path)
+    assert "sha256 as in meta.json" in get_by_name("imagenet256", tmp_path)
 
 
 def test_flipped_latents_are_those_of_the_flipped_images(tmp_path: Path) -> None:
@@ -162,7 +163,7 @@ def test_idx_files(tmp_path: Path, folder: str) -> None:
         np.testing.assert_array_equal(ours.images, images[:, None])
         assert ours.labels.tolist() == [i % 10 for i in range(len(images))]
     with pytest.raises(UserError, match=r"train-images-idx3-ubyte: checksum .* fetch it again"):
-        get("fashion-mnist", tmp_path)
+        get_by_name("fashion-mnist", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +222,7 @@ def test_cifar10_batches(tmp_path: Path, layout: str) -> None:
 def test_fetch_checks_the_published_sums(tmp_path: Path) -> None:
     write_cifar10(tmp_path, "bin")
     with pytest.raises(UserError, match=f"data_batch_1.bin: checksum .* {CIFAR10_MD5['data_batch_1.bin'][:12]}"):
-        get("cifar10", tmp_path)
+        get_cifar10(tmp_path)
 
 
 def test_failed_download_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,9 +233,9 @@ def test_failed_download_says_what_to_do(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(torchvision.datasets, "FashionMNIST", offline)
     with pytest.raises(UserError, match=r"\(no network here\); apt-get install dataset-fashion-mnist"):
-        get("fashion-mnist", tmp_path)
+        get_by_name("fashion-mnist", tmp_path)
     with pytest.raises(UserError, match="did you mean 'fashion-mnist'"):
-        get("mnist", tmp_path)
+        get_by_name("mnist", tmp_path)
 
 
 class Trap:

@@ -19,12 +19,13 @@ from harness.config.grid import load_table
 from harness.data import autoencoder, encode
 from harness.data import decode as vae
 from harness.data.datasets import LatentDataset, load, load_images
+from harness.data.fetch import check_latents
 from harness.data.photos import centre_crop
+from harness.data.pixels import to_uint8
 from harness.errors import UserError
 from harness.jobs.job import jobs_for
 from harness.jobs.preflight import check
 from harness.measure.evaluate import check_measurable
-from harness.measure.fetch import get
 from harness.store.store import Store
 
 rng = np.random.default_rng(0)
@@ -247,7 +248,7 @@ def test_samples_are_decoded_one_by_one_with_the_one_rounding(kl, packed):
     expected = np.floor(np.clip(127.5 * pixels.numpy() + 128, 0, 255)).astype(np.uint8)
     np.testing.assert_array_equal(decode(z), expected)
     np.testing.assert_array_equal(np.concatenate([decode(z[:2]), decode(z[2:])]), expected)
-    assert vae.decoder("digits", packed) is vae.to_uint8
+    assert vae.decoder("digits", packed) is to_uint8
     sizes = []  # a convolution's last bits depend on its batch
     coder = autoencoder.Autoencoder(torch.Tensor, lambda z: sizes.append(len(z)) or z, "mean", 1.0)
     vae.Decoder(coder, 1.0)(z)
@@ -256,7 +257,7 @@ def test_samples_are_decoded_one_by_one_with_the_one_rounding(kl, packed):
 
 def test_checksums_hold_latents_images_and_autoencoder(copied):
     folder = copied / "photos"
-    assert "12 packed latents" in get("photos", copied)
+    assert "12 packed latents" in check_latents("photos", copied)
     weights = folder / "autoencoder" / "diffusion_pytorch_model.safetensors"
     raw = bytearray(weights.read_bytes())
     raw[-1] ^= 1
@@ -268,7 +269,7 @@ def test_checksums_hold_latents_images_and_autoencoder(copied):
         array.flat[-1] += 1
         array.flush()
         with pytest.raises(UserError, match=r"\.npy: checksum .* is not the expected"):
-            get("photos", copied)
+            check_latents("photos", copied)
 
 
 def test_what_is_missing_is_refused_before_training(copied):
@@ -315,7 +316,7 @@ def test_taesds_files_are_diffusers_tiny_autoencoder_and_have_no_posterior(tiny,
     z, _ = latents.batch(np.arange(2), ())
     with torch.no_grad():
         np.testing.assert_allclose(z, tiny[1].encode(images).latents, atol=1e-5)
-        expected = vae.to_uint8(tiny[1].decode(z).sample)
+        expected = to_uint8(tiny[1].decode(z).sample)
     assert np.abs(vae.decoder("photos", tmp_path)(z).astype(int) - expected).max() <= 1
     flips = load("photos", "train", tmp_path, flip=True)
     mirrored, _ = flips.batch(np.arange(2), (torch.tensor([False, True]),))

@@ -37,7 +37,7 @@ from harness.config.spec import Alignment, EvalSpec, Model, Regularizer, TrainSp
 from harness.engine.batches import Batches
 from harness.engine.distributed import ALONE, World, joined
 from harness.engine.sample import Samples, sample
-from harness.engine.train import Trainee, train
+from harness.engine.train import Trainer, train
 from harness.errors import UserError
 from harness.files import read_jsonl
 from harness.method.randomness import generator
@@ -186,7 +186,9 @@ def test_shares_are_the_whole_batch_and_prepared_ahead_they_are_the_same():
     def drawn(world: World, micro_batch: int | None, steps: list[int]) -> list[Tensor]:
         batches = Batches(spec, objective, world, micro_batch)
         parts = [part for step in steps for part in batches.get(dataset, step)]
-        tensors = [(b.x, b.y, b.draws.t, b.draws.noise, b.draws.dropped, b.draws.noise_plus) for b in parts]
+        tensors = [
+            (b.x, b.y, b.draws.t, b.draws.noise, b.draws.dropped, b.draws.own["regularizer"]["noise"]) for b in parts
+        ]
         return [torch.cat(column) for column in zip(*tensors, strict=True)]
 
     whole = drawn(ALONE, None, [7])
@@ -246,17 +248,17 @@ class Stopped(Exception):
 
 def train_and_stop(folder: Path, stop: bool, world: World) -> None:
     """Train with a line at every fourth step, and stop after the sixth, where asked."""
-    attended = []
+    saves = []
 
-    def attend(save: Callable[[], None]) -> None:
-        attended.append(save)
-        if stop and len(attended) == 6:
+    def on_step(save: Callable[[], None]) -> None:
+        saves.append(save)
+        if stop and len(saves) == 6:
             save()
             raise Stopped
 
     spec, seldom = make_spec("flow", "dispersive"), Resources(log_every=4)
     with suppress(Stopped):
-        train(spec, DATASET, folder, folder / "log", {STEPS}, seldom, nothing, world, attend=attend)
+        train(spec, DATASET, folder, folder / "log", {STEPS}, seldom, nothing, world, on_step=on_step)
 
 
 def train_dispersive(folder: Path, world: World) -> None:
@@ -272,19 +274,19 @@ def train_dispersive(folder: Path, world: World) -> None:
 
 @pytest.mark.parametrize("process", ["flow", "ddpm"])
 def test_blocks_computed_again_give_the_same_gradient(process: str):
-    trainees = [
-        Trainee(make_spec(process, "contrastive"), CPU, Resources(checkpoint_blocks=again)) for again in (False, True)
+    trainers = [
+        Trainer(make_spec(process, "contrastive"), CPU, Resources(checkpoint_blocks=again)) for again in (False, True)
     ]
     counts = [0, 0]
 
     def count(which: int) -> None:
         counts[which] += 1
 
-    for which, trainee in enumerate(trainees):
-        trainee.net.blocks[0].mlp.register_forward_hook(lambda *_, which=which: count(which))
+    for which, trainer in enumerate(trainers):
+        trainer.net.blocks[0].mlp.register_forward_hook(lambda *_, which=which: count(which))
         for step in range(3):
-            trainee.step(DATASET, step)
-    plain, again = (trainee.state() for trainee in trainees)
+            trainer.step(DATASET, step)
+    plain, again = (trainer.state() for trainer in trainers)
     assert all(torch.equal(plain[name], again[name]) for name in plain)
     assert counts == [6, 12]  # two views, and each once more on the way back
 
@@ -293,7 +295,7 @@ def test_blocks_computed_again_give_the_same_gradient(process: str):
 def test_compiled_blocks_give_the_same_gradient_under_the_jvp_too():
     """One block, because compiling takes a minute; MeanFlow's passes without the JVP are flow matching's."""
     spec = make_spec("meanflow", "dispersive").model_copy(update={"model": Model(depth=1, width=16, heads=2, patch=4)})
-    plain, compiled = (Trainee(spec, CPU, Resources(compile=compiled)) for compiled in (False, True))
+    plain, compiled = (Trainer(spec, CPU, Resources(compile=compiled)) for compiled in (False, True))
     for step in range(2):
         terms, terms2 = plain.step(DATASET, step), compiled.step(make_dataset(50), step)
         assert float(terms["loss"]) == pytest.approx(float(terms2["loss"]), abs=1e-5)

@@ -29,7 +29,7 @@ from harness.config.spec import EvalSpec, Model, TrainSpec, eval_id
 from harness.engine import sample_cache as kept
 from harness.engine.distributed import ALONE, World
 from harness.engine.sample import Samples, _draw_tile, draw_samples
-from harness.engine.sample_cache import Kept, kept_images
+from harness.engine.sample_cache import SampleFile, saved_images
 from harness.files import write_json
 from harness.jobs.failures import class_of
 from harness.jobs.job import Job, jobs_for
@@ -59,8 +59,8 @@ def keep_weights(folder: Path, seed: int = 0) -> None:
     checkpoint.save_weights(folder, 7, {f"ema.{name}": t for name, t in tensors.items()})
 
 
-def draw(folder: Path, attend: Callable[..., None] = nothing, world: World = ALONE) -> Samples | None:
-    return draw_samples(SPEC, EVALUATION, folder, nothing, world, attend=attend)
+def draw(folder: Path, on_step: Callable[..., None] = nothing, world: World = ALONE) -> Samples | None:
+    return draw_samples(SPEC, EVALUATION, folder, nothing, world, on_step=on_step)
 
 
 class Evaluations:
@@ -112,7 +112,7 @@ def stop_at(folder: Path, evaluation: int) -> int:
     """Draw until before an evaluation, and return how many images are kept then."""
     with pytest.raises(Stopped):
         draw(folder, Evaluations(evaluation))
-    (count,) = kept_images(folder).values()
+    (count,) = saved_images(folder).values()
     return count
 
 
@@ -128,7 +128,7 @@ def test_what_is_stopped_again_and_again_draws_the_same_and_no_tile_twice(whole,
 @pytest.mark.slow
 def test_another_number_of_processes_goes_on(whole, here):
     assert 0 not in end(start(2, here, hear_a_signal, here))
-    assert kept_images(here) == {f"samples-{NAME}.json": 128}
+    assert saved_images(here) == {f"samples-{NAME}.json": 128}
     assert stop_at(here, 7) == 192
     assert end(start(2, here, draw_rest, here)) == [0, 0]  # of the last round one draws what is not wanted
     assert (here / f"samples-{NAME}.bin").stat().st_size == 6 * 64 * 64
@@ -146,7 +146,7 @@ def hear_a_signal(folder: Path, world: World) -> None:
     signal.signal(signal.SIGUSR2, stop)
     signal.signal(signal.SIGTERM, stop)
 
-    def attend(save: Callable[[], None]) -> None:
+    def on_step(save: Callable[[], None]) -> None:
         nonlocal evaluations
         evaluations += 1
         if evaluations == 9 and not world.leads:
@@ -154,7 +154,7 @@ def hear_a_signal(folder: Path, world: World) -> None:
         notice.attend(save)
 
     with Notice(world) as notice:
-        draw(folder, attend, world)
+        draw(folder, on_step, world)
 
 
 def draw_rest(folder: Path, world: World) -> None:
@@ -169,13 +169,13 @@ def test_a_signal_keeps_what_is_drawn_and_is_then_handed_on(whole, here, monkeyp
     heard: list[dict[str, int]] = []
 
     def hear(*_: object) -> None:
-        heard.append(kept_images(here))
+        heard.append(saved_images(here))
         raise Stopped
 
     monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
     evaluations = 0
 
-    def attend(save: Callable[[], None]) -> None:
+    def on_step(save: Callable[[], None]) -> None:
         nonlocal evaluations
         evaluations += 1
         if evaluations == 16:
@@ -186,7 +186,7 @@ def test_a_signal_keeps_what_is_drawn_and_is_then_handed_on(whole, here, monkeyp
         signal.signal(signal.SIGUSR2, hear)
         signal.signal(signal.SIGTERM, hear)
         with pytest.raises(Stopped), Notice(ALONE) as notice:
-            draw(here, attend)
+            draw(here, on_step)
         assert signal.getsignal(signal.SIGUSR2) is hear
     assert heard == [{f"samples-{NAME}.json": 128}]
     assert evaluations == 16
@@ -194,10 +194,10 @@ def test_a_signal_keeps_what_is_drawn_and_is_then_handed_on(whole, here, monkeyp
 
 
 def test_what_took_long_is_kept_without_a_signal_and_its_time_is_counted(whole, here, monkeypatch):
-    assert not kept_images(here.with_name("whole"))  # that was drawn in no time
+    assert not saved_images(here.with_name("whole"))  # that was drawn in no time
 
     def kill(_: Callable[[], None]) -> None:
-        if sum(kept_images(here).values()) == 128:
+        if sum(saved_images(here).values()) == 128:
             raise Stopped
 
     monkeypatch.setattr(kept, "SECONDS", 0.0)
@@ -249,13 +249,13 @@ def test_what_is_damaged_or_of_other_weights_is_drawn_anew(whole, here, damage):
 
 
 def test_a_full_disk_is_told_as_such(here, whole):
-    drawn = Kept(here, NAME, checkpoint.weights_path(here, 7))
+    drawn = SampleFile(here, NAME, checkpoint.weights_path(here, 7))
     assert drawn.begin() == 0
     with Path("/dev/full").open("wb") as drawn.file, pytest.raises(OSError, match="No space left") as full:  # noqa: PT012
         drawn.add([np.ones((64, 3, 64, 64), np.uint8)], 6)
         drawn.save()
     assert class_of(full.value) == "disk full"
-    assert not kept_images(here)
+    assert not saved_images(here)
 
 
 # The job around it.
@@ -275,7 +275,7 @@ def test_a_job_that_fails_in_measuring_measures_what_it_had_drawn(job, tmp_path,
     with monkeypatch.context() as broken:
         broken.setattr(import_module("harness.jobs.measuring"), "measure_samples", fail)
         assert job().state == "failed"
-    assert len(kept_images(job.store.scratch_folder(job.train_id))) == 1
+    assert len(saved_images(job.store.scratch_folder(job.train_id))) == 1
     monkeypatch.setattr(import_module("harness.engine.sample"), "_draw_tile", fail)
     assert job().state == "done"
     assert not list(job.store.scratch.rglob("samples-*"))
@@ -321,7 +321,7 @@ def test_submitit_queues_a_job_that_has_drawn_more_and_ends_one_that_has_not(job
                 error = json.loads((job.store.run_folder(job.train_id) / "error.json").read_text())
                 assert error["class"] == "time limit"
                 assert "nothing was gained" in error["message"]
-        assert list(kept_images(job.store.scratch_folder(job.train_id)).values()) == [images]
+        assert list(saved_images(job.store.scratch_folder(job.train_id)).values()) == [images]
         delayed = DelayedSubmission.load(paths.submitted_pickle)
     assert queued == [9, 9]
 

@@ -19,7 +19,7 @@ from support.places import GRIDS
 from harness.config.grid import load_table
 from harness.config.settings import Resources
 from harness.config.spec import eval_id
-from harness.data.cache import claim
+from harness.data.cache import folder_lock
 from harness.engine.distributed import ALONE, joined
 from harness.errors import UserError
 from harness.files import read_json, read_jsonl
@@ -191,7 +191,7 @@ def test_a_filesystem_that_cannot_lock_is_told_and_left_without_a_lock(tmp_path,
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr("fcntl.flock", refuse)
-    for hold in (alone(tmp_path / "run", ALONE), claim(tmp_path / "cache" / "features")):
+    for hold in (alone(tmp_path / "run", ALONE), folder_lock(tmp_path / "cache" / "features.lock")):
         with pytest.raises(UserError, match="mount it with flock"), hold:
             pass
     assert all(not path.stat().st_size for path in tmp_path.glob("*/*"))

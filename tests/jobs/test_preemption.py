@@ -31,8 +31,8 @@ def heard(monkeypatch):
         signal.signal(number, handler)
 
 
-def run(folder: Path, attend) -> list[dict[str, float]]:
-    train(SPEC, make_dataset(32), folder, folder / "log", {10}, SELDOM, lambda _: None, attend=attend)
+def run(folder: Path, on_step) -> list[dict[str, float]]:
+    train(SPEC, make_dataset(32), folder, folder / "log", {10}, SELDOM, lambda _: None, on_step=on_step)
     return [line | {"images_per_second": 0} for line in read_jsonl(folder / "log")]
 
 

@@ -5,7 +5,6 @@ import hashlib
 import json
 import re
 import shutil
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,17 +12,17 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from support.feature_metrics import fid, precision_recall
 
-from harness.data.cache import claim
 from harness.data.datasets import ImageDataset, load_images
 from harness.errors import UserError
-from harness.measure import fetch
 from harness.measure.evaluate import check_measurable, measure
+from harness.measure.extractors import inception
 from harness.measure.extractors.classifier import RECIPES, classifier
 from harness.measure.extractors.extractor import Extractor, array_features, extractor
-from harness.measure.extractors.inception import Outputs
-from harness.measure.fetch import get
-from harness.measure.metrics.kernel import fid, kid, kid_subset_size, precision_recall
+from harness.measure.extractors.inception import Outputs, get_inception
+from harness.measure.metrics.kernel import kid, kid_subset_size
+from harness.measure.metrics.validation import check_features
 from harness.measure.reference import of_dataset
 from harness.metric_definitions import DEFINITIONS, MEASURED, base
 from harness.networks import supervised
@@ -104,7 +103,7 @@ def test_what_cannot_be_measured_is_refused_in_one_line() -> None:
     x = correlated(10, 3)
     broken = x.copy()
     broken[[2, 5], 1] = np.nan
-    for metric in (fid, kid, precision_recall):
+    for metric in (kid, lambda x, y: check_features(4, generated=x, reference=y)):
         with pytest.raises(UserError, match="generated features are not finite in 2 of 10 rows"):
             metric(broken, x)
         with pytest.raises(UserError, match="1 reference samples; this metric needs at least"):
@@ -240,15 +239,6 @@ def test_training_and_test_images_are_resized_alike(digits: tuple[ImageDataset, 
     assert all(f or torch.allclose(m, u, atol=1e-5) for f, m, u in zip(flips, mirrored, upright, strict=True))
 
 
-def test_a_cache_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with (
-        pytest.raises(UserError, match=r"file: the cache cannot be written: File exists; choose another"),
-        claim(tmp_path / "file" / "result"),
-    ):
-        pass
-
-
 def test_reference_features_are_cached_by_content_and_extractor(
     digits: tuple[ImageDataset, ImageDataset], tmp_path: Path
 ) -> None:
@@ -273,33 +263,12 @@ def test_reference_features_are_cached_by_content_and_extractor(
     features(dataclasses.replace(test, content="0" * 64), extract)
     features(test, dataclasses.replace(extract, id="mean-b"))
     assert sum(calls) == 3 * 355
-    cached = tmp_path / f"reference-digits-test-{test.content[:12]}-mean-a.npy"
+    cached = tmp_path / f"reference-digits-test-{test.content[:12]}-mean-a-features.npz"
     cached.write_bytes(cached.read_bytes()[:-8])
     with pytest.raises(UserError, match=rf"^{cached}: damaged \(.*\); delete {cached}, and it is made again$"):
         features(test, extract)
     cached.unlink()
     assert np.array_equal(features(test, extract), first)
-
-
-def test_of_two_who_want_it_at_once_one_waits(tmp_path: Path) -> None:
-    made, path, begun = [], tmp_path / "result", threading.Event()
-
-    def worker(name: str) -> None:
-        with claim(path) as missing:
-            if missing:
-                begun.set()
-                made.append(name)
-                path.write_text(name)
-
-    with claim(path) as missing:
-        waiting = [threading.Thread(target=worker, args=(name,)) for name in "ab"]
-        for thread in waiting:
-            thread.start()
-        assert missing
-        assert not begun.wait(0.2)
-    for thread in waiting:
-        thread.join()
-    assert len(made) == 1
 
 
 class Trap:
@@ -367,15 +336,15 @@ def test_the_copy_of_inception_that_is_there_is_recognised(
     with pytest.raises(
         UserError, match=r"neither the published file \(sha256 .*expected 6726825d.*nor a known"
     ) as raised:
-        get("inception-v3-compat", tmp_path)
+        get_inception(tmp_path)
     (trunk,) = re.findall(r"\((\w{12}), expected 64a9c03be395\); remove it", str(raised.value))
-    monkeypatch.setattr(fetch, "INCEPTION_TRUNK", trunk)
-    assert "not the published file: a copy with the known layers" in get("inception-v3-compat", tmp_path)
-    monkeypatch.setattr(fetch, "INCEPTION_SHA256", hashlib.sha256(path.read_bytes()).hexdigest()[:8])
-    assert get("inception-v3-compat", tmp_path).endswith("already, the published file by its sha256")
+    monkeypatch.setattr(inception, "TRUNK", trunk)
+    assert "not the published file: a copy with the known layers" in get_inception(tmp_path)
+    monkeypatch.setattr(inception, "SHA256", hashlib.sha256(path.read_bytes()).hexdigest()[:8])
+    assert get_inception(tmp_path).endswith("already, the published file by its sha256")
     path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(UserError, match="is not torch-fidelity's weights file: "):
-        get("inception-v3-compat", tmp_path)
+        get_inception(tmp_path)
 
 
 def test_classifiers_fit_their_images(digits: tuple[ImageDataset, ImageDataset]) -> None:

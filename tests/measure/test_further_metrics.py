@@ -5,22 +5,32 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from support.feature_metrics import fid
 from support.places import ROOT
 
 from harness.errors import UserError
 from harness.measure.extractors.extractor import array_features, extractor
-from harness.measure.metrics.extrapolate import enough, fid_by_count, fid_infinity
-from harness.measure.metrics.frechet import Statistics, frechet_distance, statistics
-from harness.measure.metrics.kernel import cmmd, fid, vendi
+from harness.measure.metrics.diversity import ClassDistances, class_diversity, perceptual, vendi
+from harness.measure.metrics.frechet import (
+    Statistics,
+    by_class,
+    class_fid,
+    enough,
+    fid_by_count,
+    fid_infinity,
+    frechet_distance,
+    statistics,
+    too_few,
+)
+from harness.measure.metrics.kernel import cmmd
 from harness.measure.metrics.neighbours import closest, manifold, memorised, mutual_share, neighbour_metrics
-from harness.measure.metrics.per_class import ClassDistances, by_class, class_diversity, class_fid, perceptual, too_few
 from harness.metric_definitions import (
     DEFINITIONS,
     MEASURED,
     OF_OTHER_FEATURES,
+    definition_of,
     markdown,
     spread_of,
-    definition_of,
     with_features,
 )
 
@@ -99,11 +109,11 @@ def test_the_distance_within_a_class_is_lpips_without_weights() -> None:
         for size in cuts:
             whole.update(start, perceptual([x[start : start + size] for x in maps]))
             start += size
-        assert whole.found.keys() == expected.keys()
+        assert whole.distances.keys() == expected.keys()
         for label, distances in expected.items():
-            assert whole.found[label] == pytest.approx(distances, rel=1e-5)
+            assert whole.distances[label] == pytest.approx(distances, rel=1e-5)
     mean = np.mean([np.mean(distances) for distances in expected.values()])
-    assert class_diversity([whole.found]) == pytest.approx(mean, rel=1e-5)
+    assert class_diversity([whole.distances]) == pytest.approx(mean, rel=1e-5)
     assert class_diversity([{}]) is None
     assert whole.before(4, 9) == [1, 3]  # class 2 has none before
     assert whole.before(4, 6) == [1]

@@ -5,12 +5,15 @@ from collections import defaultdict
 import numpy as np
 import pytest
 from scipy import stats
+from support.feature_metrics import fid
 
 from harness.errors import UserError
 from harness.measure.extractors.extractor import Features
 from harness.measure.jackknife import GROUPS, STUDENT, check_groups, intervals, jackknife_error, replicates
+from harness.measure.metrics.diversity import vendi
 from harness.measure.metrics.frechet import frechet_distance, statistics
-from harness.measure.metrics.kernel import cmmd, fid, inception_score, kid, vendi
+from harness.measure.metrics.inception_score import inception_score
+from harness.measure.metrics.kernel import cmmd, kid
 from harness.measure.metrics.neighbours import manifold, memorised, neighbour_metrics
 from harness.measure.reference import Reference
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from support.feature_metrics import precision_recall
 from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
@@ -14,7 +15,8 @@ from harness.measure.extractors.extractor import Extractor
 from harness.measure.extractors.inception import Inception, load_inception, resize
 from harness.measure.metrics import neighbours
 from harness.measure.metrics.frechet import Moments, Statistics, frechet_distance, statistics
-from harness.measure.metrics.kernel import inception_score, kid, precision_recall
+from harness.measure.metrics.inception_score import inception_score
+from harness.measure.metrics.kernel import kid
 from harness.measure.metrics.neighbours import distances, manifold, neighbour_metrics
 
 rng = np.random.default_rng(0)

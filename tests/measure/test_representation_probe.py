@@ -24,7 +24,7 @@ from harness.measure.metrics.representation import (
     spread,
 )
 from harness.measure.representation_probe import NOISE_LEVELS, bench, times_at
-from harness.method import ddpm
+from harness.method.processes import ddpm
 from harness.method.randomness import generator
 from harness.networks.build import build_process
 

@@ -19,10 +19,11 @@ from harness.engine.distributed import ALONE, World, joined
 from harness.measure import user_files as files
 from harness.measure.extractors.extractor import Extractor
 from harness.measure.extractors.inception import Outputs
+from harness.measure.metrics.diversity import perceptual
 from harness.measure.metrics.frechet import frechet_distance, statistics
-from harness.measure.metrics.per_class import perceptual
 from harness.measure.reference import of_statistics
-from harness.measure.user_files import Request, measure_files
+from harness.measure.user_files import MeasureRequest as Request
+from harness.measure.user_files import measure_files
 from harness.metric_definitions import MEASURED, base
 from harness.process_group import Place
 
@@ -198,12 +199,8 @@ def test_against_a_split_of_a_data_set(project, call):
 
 def test_references_are_extracted_once_for_each_content(project, call, monkeypatch):
     call("samples.npz", "--reference", "real.npz")
-    kept = sorted(p.name for p in Path("scratch/.cache").glob("*.npy"))
-    ends = ["diversity.npy", "in.npy", "nearest.npy", "radii.npy", "spatial.npy"]
-    assert sorted(name.rpartition("-")[2] for name in kept) == ends
-    spatial = Path("scratch/.cache") / next(name for name in kept if name.endswith("-spatial.npy"))
-    for last in ("diversity", "nearest"):  # as after a death between two files
-        spatial.with_name(spatial.name.replace("spatial", last)).unlink()
+    features, neighbours = sorted(Path("scratch/.cache").glob("reference-*.npz"))
+    neighbours.unlink()  # as after a death between the two files
     assert call("samples.npz", "--reference", "real.npz")[0] == 0
     monkeypatch.setattr("harness.measure.reference.extract", lambda *_: pytest.fail("extracted again"))
     monkeypatch.setattr("harness.measure.reference.manifold", lambda *_: pytest.fail("neighbours again"))
@@ -211,11 +208,11 @@ def test_references_are_extracted_once_for_each_content(project, call, monkeypat
     np.savez("real.npz", pictures(60, 3))
     with pytest.raises(pytest.fail.Exception, match="extracted again"):
         call("samples.npz", "--reference", "real.npz")
-    spatial.write_bytes(spatial.read_bytes()[:-9])
+    features.write_bytes(features.read_bytes()[:-9])
     np.savez_compressed("real.npz", arr_0=pictures(60, 2), arr_1=np.arange(60) // 20)
     code, _, said = call("samples.npz", "--reference", "real.npz")
     assert code == 2
-    assert f"{spatial}: damaged" in said
+    assert f"{features}: damaged" in said
 
 
 def grey(folder: Path) -> None:

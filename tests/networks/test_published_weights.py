@@ -24,8 +24,8 @@ from harness.errors import UserError
 from harness.files import read_json, read_jsonl
 from harness.jobs.job import jobs_for
 from harness.jobs.local_pool import run_pool
-from harness.method import ddpm, flow, meanflow
 from harness.method.backbone import DiT
+from harness.method.processes import ddpm, flow, meanflow
 from harness.networks import checkpoint
 from harness.networks.build import build_net
 from harness.networks.public_layouts import read_parts

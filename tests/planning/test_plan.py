@@ -10,7 +10,7 @@ import pytest
 from support.places import ROOT
 
 from harness.config.grid import load_table
-from harness.config.scale import Scale
+from harness.config.grid_file import Scale
 from harness.errors import UserError
 from harness.planning.plan import plan, summary, trainings
 from harness.store.store import Store

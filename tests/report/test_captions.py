@@ -8,7 +8,6 @@ from support import synthetic_study as synthetic
 from harness.config.grid import Table, load_table
 from harness.report.analysis.pivot import Pivot, pivot
 from harness.report.reading.collect import collect
-from harness.report.reading.protocol import TRAINING_COLUMNS
 from harness.report.rendering.captions import mixed_sentences, planned_sentences, protocol_sentence, untold_sentences
 from harness.report.rendering.page import make_report
 from harness.report.rendering.sheet import sheet
@@ -44,15 +43,6 @@ def test_the_caption_says_how_numbers_were_drawn_measured_and_trained(tmp_path: 
     ):
         assert words in said
     assert said.count(". ") == 0
-
-
-def test_every_row_of_the_tidy_table_holds_the_training_s_protocol(tmp_path: Path) -> None:
-    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
-    synthetic.full_study(store, [table])
-    frame = collect(store, [table])
-    found = frame[frame["metric"] == "fid"].drop_duplicates("cell").set_index("row")[list(TRAINING_COLUMNS)]
-    assert found.loc["none"].tolist() == ["fp32", "(0.9, 0.95)", "0.98", ""]
-    assert found.loc["all"].tolist() == ["fp32", "(0.9, 0.95)", "0.98", "16"]
 
 
 def test_equal_protocols_are_no_mixture(tmp_path: Path) -> None:

@@ -10,12 +10,11 @@ from support import synthetic_study as synthetic
 from support.synthetic_study import pivot_of
 
 from harness.config.grid import Run
-from harness.report.analysis.pivot import pivot
 from harness.report.figures.lengths import courses, length_chart
 from harness.report.figures.loss_curves import chosen, loss_chart
 from harness.report.figures.sample_pairs import best_arm, pair_chart, pairs
 from harness.report.figures.scatters import cost, precision_recall, scatter_chart
-from harness.report.reading.collect import collect, read_outcome
+from harness.report.reading.collect import read_outcome
 from harness.report.reading.samples import Sheet, read_strip
 from harness.store.store import Store
 from harness.store.training_log import Log, Logs
@@ -69,13 +68,11 @@ def test_cost_is_in_the_unit_of_the_device_and_never_of_two(tmp_path: Path) -> N
 def test_precision_and_recall_are_means_over_seeds(tmp_path: Path) -> None:
     store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
     synthetic.full_study(store, [table])
-    frame = collect(store, [table])
-    seed_1 = (frame["eval_id"] == table.runs[1].eval_id) & (frame["metric"] == "recall")
-    frame.loc[seed_1, "value"] = 0.75
-    found = precision_recall(pivot(table, frame))
+    synthetic.write_measurement(store, table.runs[1], 5.0, further={"recall": 0.75})
+    found = precision_recall(pivot_of(store, table))
     assert (found.x, found.y) == ("recall", "precision")
     assert next(iter(found.points.values())) == (0.5, 0.5)  # recall (0.25 + 0.75) / 2
-    shown = scatter_chart(pivot(table, frame), Logs(store))
+    shown = scatter_chart(pivot_of(store, table), Logs(store))
     assert shown
     assert shown.picture
     assert shown.title == "Precision and recall"  # nothing was timed

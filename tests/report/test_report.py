@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import os
 import re
 import shutil
@@ -9,76 +10,43 @@ import subprocess
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import get_args
 from xml.etree import ElementTree
 
-import pandas as pd
 import pytest
 from click.testing import CliRunner
 from matplotlib.figure import Figure
 from PIL import Image
 from support import synthetic_study as synthetic
+from support.html_page import Page
 from support.places import ROOT
-from support.synthetic_study import pivot_of
+from support.swept_studies import SEEDS, guided, surface_of
+from support.synthetic_study import pivot_cell, pivot_of, write_values
 
 from harness.cli import cli
-from harness.config.grid import Run, Table, load_table
+from harness.config.grid import load_table
 from harness.config.settings import SamplerSettings
 from harness.config.spec import Process
 from harness.errors import UserError
 from harness.planning.plan import study_tables
-from harness.report.analysis.findings import findings
-from harness.report.analysis.pivot import Pivot, PivotCell
-from harness.report.analysis.taps import one_run_sentences, tap_note, taps_sentence
-from harness.report.analysis.text import better_or_worse, state_words
+from harness.report.figures.sample_pairs import sample_strips
 from harness.report.figures.svg import DRAWN, PRINTED
 from harness.report.figures.table_figure import drawn, our_look, picture, value_axis
-from harness.report.reading import collect as collecting
-from harness.report.reading.collect import collect
-from harness.report.reading.samples import sample_strips
-from harness.report.rendering.captions import SAMPLERS, mixed_sentences, planned_sentences
-from harness.report.rendering.data_files import collect_study, write_results
+from harness.report.rendering.captions import (
+    SAMPLERS,
+    mixed_sentences,
+    one_run_sentences,
+    planned_sentences,
+    tap_note,
+    taps_sentence,
+)
 from harness.report.rendering.our_choices import fixed_choices, stated_choices
 from harness.report.rendering.page import make_report, report
 from harness.report.rendering.study_summary import PROCESS_WORDS, facts, heading
-from harness.store.store import Store
 
 TABLES = ("table2", "table3", "table4", "convergence")
 FIGURES = {*TABLES, *(f"{name}-planes" for name in TABLES), "table3-surface", "table4-surface", "convergence-training"}
-
-
-def pivot_cell(laid_out: Pivot, *labels: str) -> PivotCell:
-    return next(c for c in laid_out.cells if tuple(label for _, label in c.source.at) == labels)
-
-
-def write_values(store: Store, table: Table, values: dict[str, dict[int, float]]) -> None:
-    """Write FIDs of Table 3 by block and seed."""
-    for label, by_seed in values.items():
-        for run in synthetic.cell_of(table, label).runs:
-            if run.seed in by_seed:
-                synthetic.write_measurement(store, run, by_seed[run.seed])
-
-
-class Page(HTMLParser):
-    """What a browser's parser would find: elements with their attributes, and the text between them."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str]]] = []
-        self.text = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {name: value or "" for name, value in attributes}))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-    def all(self, attribute: str) -> list[str]:
-        return [attributes[attribute] for _, attributes in self.elements if attribute in attributes]
 
 
 @pytest.fixture(scope="module")
@@ -92,125 +60,7 @@ def full_page(tmp_path_factory: pytest.TempPathFactory) -> Page:
 # Numbers
 
 
-def test_means_spreads_and_changes_are_those_of_hand_computation(tmp_path: Path) -> None:
-    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
-    write_values(store, table, {"none": {0: 5.0, 1: 4.6}, "all": {0: 4.5, 1: 4.3}})
-    laid_out = pivot_of(store, table)
-    baseline, all_blocks = pivot_cell(laid_out, "none"), pivot_cell(laid_out, "all")
-    assert baseline.ours
-    assert all_blocks.ours
-    assert all_blocks.change
-    assert all_blocks.paper
-    assert (baseline.ours.mean, baseline.ours.spread) == pytest.approx((4.8, 0.2828427))
-    assert (all_blocks.ours.mean, all_blocks.ours.spread) == pytest.approx((4.4, 0.1414214))
-    # Differences by seed are −0.5 and −0.3, with standard deviation 0.1414214; both over the baseline's mean of 4.8.
-    assert (all_blocks.change.percent, all_blocks.change.spread) == pytest.approx((-8.333333, 2.946278))
-    assert all_blocks.change.paired
-    assert all_blocks.paper.percent == pytest.approx(100 * (32.05 - 36.49) / 36.49)
-    assert baseline.change is None
-    assert baseline.is_baseline
-    assert [cell.row for cell in laid_out.cells if cell.is_best] == ["all"]
-
-
-def test_a_seed_is_compared_with_its_own_baseline(tmp_path: Path) -> None:
-    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
-    write_values(store, table, {"none": {0: 5.0, 1: 4.6}, "all": {1: 4.14}})
-    cell = pivot_cell(pivot_of(store, table), "all")
-    assert cell.ours
-    assert cell.change
-    assert (cell.ours.mean, cell.ours.spread) == (4.14, None)
-    assert (cell.change.percent, cell.change.spread, cell.change.seeds) == (pytest.approx(-10.0), None, (1,))
-    assert state_words(cell) == "seed 0 not run"
-
-
-def test_without_a_common_seed_the_means_are_compared_and_the_page_says_so(tmp_path: Path) -> None:
-    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
-    write_values(store, table, {"none": {0: 5.0}, "all": {1: 4.0}})
-    cell = pivot_cell(pivot_of(store, table), "all")
-    assert cell.change
-    assert (cell.change.percent, cell.change.paired) == (pytest.approx(-20.0), False)
-    assert "means of different seeds" in make_report(store, [table], tmp_path / "page").read_text(encoding="utf-8")
-
-
-def test_the_best_cell_follows_the_direction_of_the_metric(tmp_path: Path) -> None:
-    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
-    write_values(store, table, {"none": {0: 5.0}, "all": {0: 4.0}, "1 of 12": {0: 6.0}})
-    upwards = {"fid": collecting.Metric("FID", "higher", 2)}
-    assert [cell.row for cell in pivot_of(store, table).cells if cell.is_best] == ["all"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(collecting, "METRICS", upwards)
-        laid_out = pivot_of(store, table)
-        assert [cell.row for cell in laid_out.cells if cell.is_best] == ["1 of 12"]
-        assert findings(laid_out)[0] == "A better mean than our baseline’s: one of two cells."
-
-
-def test_findings_follow_the_numbers(tmp_path: Path) -> None:
-    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
-    values = {
-        "none": {0: 5.0, 1: 5.0},
-        "all": {0: 4.0, 1: 4.0},
-        "1 of 12": {0: 6.0, 1: 7.0},
-        "7 of 12": {0: 4.9, 1: 4.9},
-    }
-    write_values(store, table, values)
-    sentences = findings(pivot_of(store, table))
-    assert sentences[0] == "A better mean than our baseline’s: two of three cells."
-    assert sentences[1].replace("\u202f", " ") == "The best mean is that of “block all” (−20.0 %)."
-    excludes = "The 95% interval of the change excludes zero in two of three"
-    assert sentences[2] == f"{excludes}, and after Holm’s correction over the table in two of three."
-    assert sentences[3] == "Comparing each seed with itself makes it 1.00 times as wide as between unrelated runs."
-    assert sentences[4] == "It has the sign of the paper’s change in two of three where we know the paper’s."
-    assert sentences[5:] == ["Of its 6 cells, two have no mean yet."]
-
-
-def test_findings_compare_the_columns_of_table_2(tmp_path: Path) -> None:
-    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table2")
-    synthetic.full_study(store, [table])
-    hinge = synthetic.cell_of(table, "Hinge", "dispersive")
-    for run in hinge.runs:
-        synthetic.write_measurement(store, run, 99.0)
-    sentences = findings(pivot_of(store, table))
-    assert "three of four under “dispersive”" in sentences[0]
-    assert "“dispersive” in three of four" in sentences[2]
-
-
-def test_rivals_that_are_sampled_differently_are_ordered_and_none_is_marked_best(tmp_path: Path) -> None:
-    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table7b")
-    synthetic.full_study(store, [table])
-    for place, cell in enumerate(table.cells):
-        for run in cell.runs:
-            synthetic.write_measurement(store, run, 5.0 - place)
-    laid_out = pivot_of(store, table)
-    assert len(laid_out.protocols) > 1
-    (sentence,) = findings(laid_out)
-    assert sentence.startswith(f"From the best mean to the worst: “{laid_out.cells[-1].name}” (1.00), “")
-    assert sentence.endswith("; they are sampled or measured differently, as the letters say.")
-    assert not any(cell.is_best for cell in laid_out.cells)
-
-
 # Gaps
-
-
-def test_every_state_is_shown_with_its_own_words(tmp_path: Path) -> None:
-    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table2")
-    synthetic.full_study(store, [table])
-    losses = ("InfoNCE, ℓ2", "InfoNCE, cosine", "Hinge", "Covariance")
-    runs = [run for loss in losses for run in synthetic.cell_of(table, loss, "dispersive").runs]
-    for run in runs[:7]:
-        store.eval_path(run.train_id, run.eval_id).unlink()
-    synthetic.write_error(store, runs[1], "error", "CUDA out of memory")
-    synthetic.write_error(store, runs[2], "diverged", "the loss was nan at step 300")
-    synthetic.write_heartbeat(store, runs[3])
-    synthetic.write_heartbeat(store, runs[4], time=0.0)
-    synthetic.write_text(store.eval_path(runs[5].train_id, runs[5].eval_id), '{"train_id": "')
-    laid_out = pivot_of(store, table)
-    found = [state_words(pivot_cell(laid_out, loss, "dispersive")) for loss in losses]
-    assert found == ["not run, failed", "diverged, running", "interrupted, unreadable", "seed 0 not run"]
-    page = Page(make_report(store, [table], tmp_path / "page").read_text(encoding="utf-8"))
-    for words in [*found, "CUDA out of memory", "the loss was nan at step 300", "training, step 400 of 1200"]:
-        assert words in page.text
-    assert f"evals/{runs[5].eval_id}.json is broken" in page.text
-    assert "26 measurements: 19 done, 2 not run" in page.text
 
 
 def test_what_the_paper_does_not_publish_is_said(full_page: Page) -> None:
@@ -239,90 +89,6 @@ def test_a_study_that_never_ran_is_a_page_of_gaps(tmp_path: Path) -> None:
     assert "all 26 runs of this table: no job has begun this run" in page.text
     assert "Nothing of this table has been measured yet." in page.text
     assert not [tag for tag, _ in page.elements if tag in ("svg", "img")]
-
-
-def test_collect_gives_a_row_for_every_metric_and_for_every_run_that_is_not_done(tmp_path: Path) -> None:
-    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
-    write_values(store, table, {"none": {0: 5.0}})
-    frame = collect(store, [table])
-    assert len(frame) == 5 + 11  # five numbers of the one measurement, and eleven runs to go
-    done = frame[frame["state"] == "done"].set_index("metric")
-    assert done["value"].to_dict() == {"fid": 5.0, "kid": 0.0123, "kid_std": 0.001, "precision": 0.5, "recall": 0.25}
-    assert done["direction"].to_dict() | {"kid_std": ""} == done["direction"].to_dict()
-    assert set(done["nfe"]) == {2 * table.runs[0].evaluation.sampler.intervals}
-    assert done["protocol"]["fid"].startswith("classifier-digits-1a2b3c4d5e6f · 1000 against 1437 digits/train · heun")
-    missing = frame[frame["state"] == "not run"]
-    assert set(missing["metric"]) == {"fid"}
-    assert missing["value"].isna().all()
-    write_results(frame, tmp_path / "tidy.csv")
-    again = pd.read_csv(tmp_path / "tidy.csv", keep_default_na=False)
-    assert list(again.columns) == list(frame.columns)
-    assert again["value"].tolist() == ["5.0", "0.0123", "0.001", "0.5", "0.25", *[""] * 11]
-    assert again["generated"].tolist() == ["1000"] * 5 + [""] * 11
-
-
-def test_parquet_holds_the_same_numbers(tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow")
-    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
-    synthetic.full_study(store, [table])
-    path = collect_study(store, tmp_path / "reports")
-    assert pd.read_parquet(path.with_suffix(".parquet"))["value"].tolist() == pd.read_csv(path)["value"].tolist()
-
-
-def _corrupt(change: Callable[[dict], object]) -> Callable[[Store, Run], None]:
-    def write_changed(store: Store, run: Run) -> None:
-        path = synthetic.write_measurement(store, run, 5.0)
-        content = collecting.Measurement.model_validate_json(path.read_bytes()).model_dump()
-        change(content)
-        synthetic.write_text(path, content)
-
-    return write_changed
-
-
-def _heartbeat(store: Store, run: Run) -> None:
-    synthetic.write_text(store.run_folder(run.train_id) / "heartbeat.json", {"host": "elsewhere"})
-
-
-def _heartbeat_folder(store: Store, run: Run) -> None:
-    (store.run_folder(run.train_id) / "heartbeat.json").mkdir(parents=True)
-
-
-BROKEN: dict[str, tuple[Callable[[Store, Run], None], str]] = {
-    "no metric": (_corrupt(lambda c: c["metrics"].pop("fid")), "it holds no fid"),
-    "not defined": (
-        _corrupt(lambda c: c.update(metrics={"kid": 0.1}, unavailable={"fid": "one channel"})),
-        "it holds no fid: one channel",
-    ),
-    "not a number": (_corrupt(lambda c: c["metrics"].update(fid=float("nan"))), "fid is nan"),
-    "too large": (_corrupt(lambda c: c["metrics"].update(fid=10**400)), "fid is 1000"),
-    "a word": (_corrupt(lambda c: c["metrics"].update(fid="<i>low</i>")), "fid is '<i>low</i>'"),
-    "no protocol": (_corrupt(lambda c: c.pop("protocol")), "protocol: Field required"),
-    "another run's": (_corrupt(lambda c: c.update(train_id="0" * 12)), "holds another measurement"),
-    "torn heartbeat": (_heartbeat, "heartbeat.json or error.json is broken"),
-    "a folder for a file": (_heartbeat_folder, "heartbeat.json: Is a directory"),
-}
-
-
-@pytest.mark.parametrize("broken", BROKEN)
-def test_a_broken_file_is_told_and_never_raised(tmp_path: Path, broken: str) -> None:
-    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
-    write_broken, reason = BROKEN[broken]
-    write_broken(store, table.runs[0])
-    row = collect(store, [table]).iloc[0]
-    assert (row["state"], row["metric"]) == ("unreadable", "fid")
-    assert reason in row["reason"]
-    assert str(tmp_path) not in row["reason"]
-    assert pd.isna(row["value"])
-
-
-def test_a_torn_log_and_strange_folders_do_no_harm(tmp_path: Path) -> None:
-    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
-    write_values(store, table, {"none": {0: 5.0}})
-    synthetic.write_text(store.run_folder(table.runs[0].train_id) / "train.jsonl", '{"step": 1, "loss": 2}\n{"step": ')
-    synthetic.write_text(store.run_folder(table.runs[1].train_id), "a file where a folder should be")
-    (store.root / "no run at all").mkdir()
-    states = collect(store, [table]).drop_duplicates("eval_id")["state"]
-    assert Counter(states) == {"done": 1, "not run": 11}
 
 
 # Protocols
@@ -578,19 +344,6 @@ def test_where_all_cells_tap_one_block_the_caption_says_it(tmp_path: Path) -> No
     )
 
 
-def test_what_prints_as_zero_has_no_colour(tmp_path: Path) -> None:
-    laid_out = pivot_of(synthetic.new_store(tmp_path), synthetic.table_of("table3"))
-    percents = (-0.06, -0.04, 0.0, 0.04, 0.06)
-    assert [better_or_worse(laid_out, p) for p in percents] == ["better", "same", "same", "same", "worse"]
-
-
-def test_a_scale_that_means_nothing_has_no_best(tmp_path: Path) -> None:
-    for scale, best in (("digits", 1), ("smoke", 0)):
-        store, table = synthetic.new_store(tmp_path / scale), synthetic.table_of("table4", scale)
-        synthetic.full_study(store, [table])
-        assert sum(cell.is_best for cell in pivot_of(store, table).cells) == best
-
-
 def _tile_colours(svg: str) -> set[str]:
     return set(re.findall(r'<path[^>]*style="fill: (#[0-9a-f]{6})', svg))
 
@@ -798,3 +551,23 @@ def test_figures_beside_the_page_stand_alone(tmp_path: Path) -> None:
         content = file.read_text(encoding="utf-8")
         assert ElementTree.fromstring(content).tag == "{http://www.w3.org/2000/svg}svg"
         assert "var(" not in content
+
+
+def test_the_page_has_all_three(tmp_path: Path) -> None:
+    store, table = guided(tmp_path, 0.05, 0.0)
+    surface_of(tmp_path, ("1.0", "0.5"), ("1.0", "1.0"))
+    tables = [table, synthetic.table_of("table4", "digits", SEEDS)]
+    for run in tables[1].runs:
+        line = json.dumps(
+            {"step": 20, "denoising": float(run.train.regularizer.tau or 1)} if run.train.regularizer else {}
+        )
+        synthetic.write_text(store.run_folder(run.train_id) / "train.jsonl", f"{line}\n")
+    page = make_report(store, tables, tmp_path / "page").read_text(encoding="utf-8")
+    for words in (
+        '<section id="guidance">',
+        '<section id="surfaces">',
+        '<section id="pruning">',
+        "on the edge of the grid",
+    ):
+        assert words in page
+    assert page == make_report(store, tables, tmp_path / "again").read_text(encoding="utf-8")

@@ -1,106 +1,25 @@
 """From kept weights to the report's section on representations: the command, the correlations, the words."""
 
 import json
-import math
 from pathlib import Path
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
 from safetensors.torch import save_file
-from scipy import stats
-from support.synthetic_study import full_study, new_store, table_of, write_measurement
+from support.probed_study import probed_study
+from support.synthetic_study import new_store, table_of, write_measurement
 
 from harness.cli import cli
 from harness.errors import UserError
-from harness.files import write_json
 from harness.measure import representation_probe as probe
 from harness.networks.build import build_objective
 from harness.networks.checkpoint import weights_path
-from harness.report.analysis.pivot import pivot
-from harness.report.analysis.representations import (
-    MEASURES,
-    arms,
-    baseline_and_default,
-    interval,
-    repeatability,
-    spearman,
-)
-from harness.report.reading.collect import collect
+from harness.report.analysis.representations import probed_arms, repeatability
 from harness.report.rendering.page import make_report
 from harness.report.rendering.sections import representations
 from harness.store.store import Store
 
-PROTOCOL = {"fit": "9 of digits/train", "held_out": "7 of digits/test", "encoder": "none: no such", "noise": [0.2, 0.6]}
-
-
-# Correlation.
-
-
-def test_spearman_is_scipys_with_ties_and_without():
-    rng = np.random.default_rng(0)
-    for x in (rng.normal(size=20), rng.integers(0, 4, 20).astype(float)):
-        y = x + rng.normal(size=20)
-        assert spearman(x, y) == pytest.approx(stats.spearmanr(x, y).statistic)
-    assert spearman([1, 2, 3], [4, 4, 4]) is None
-
-
-@pytest.mark.parametrize("rho", [0.0, 0.6, -0.9])
-def test_the_interval_covers_the_truth_as_often_as_it_says(rho):
-    """Of a normal pair of correlation ρ, Spearman's is 6/π asin(ρ/2)."""
-    rng, truth, n = np.random.default_rng(1), 6 / math.pi * math.asin(rho / 2), 28
-    held = 0
-    for _ in range(600):
-        x, noise = rng.normal(size=(2, n))
-        ranks = [np.argsort(np.argsort(v)) for v in (x, rho * x + math.sqrt(1 - rho**2) * noise)]
-        low, high = interval(float(np.corrcoef(*ranks)[0, 1]), n)
-        held += low <= truth <= high
-    assert 0.92 < held / 600 < 0.98
-
-
 # The section.
-
-
-def write_probe(store: Store, run, distance: float, **blocks: float) -> None:
-    """A probe whose measures grow by the block, of a network of two blocks; block 0 must not count."""
-    known = dict.fromkeys(MEASURES, 0.5) | {"distance": distance, "norm": 2.0} | blocks
-    levels = [
-        {
-            "noise": noise,
-            "blocks": [{"block": k} | {name: value * k for name, value in known.items()} for k in range(3)],
-        }
-        for noise in PROTOCOL["noise"]
-    ]
-    path = store.probe_path(run.train_id, run.evaluation.step)
-    write_json(path, {"train_id": run.train_id, "step": run.evaluation.step, "protocol": PROTOCOL, "levels": levels})
-
-
-def probed_study(folder: Path, distance) -> tuple[Store, list]:
-    """Table 2 and its neighbour with a probe of every run; distance(index of the cell) → its distance."""
-    store = new_store(folder)
-    tables = [table_of("table2", "digits", "seeds=[0,1]"), table_of("table3", "digits", "seeds=[0,1]")]
-    full_study(store, tables)
-    for table in tables[::-1]:
-        for index, cell in enumerate(table.cells):
-            for run in cell.runs:
-                fid = 5 + 0.1 * index
-                write_measurement(store, run, fid)
-                write_probe(store, run, distance(fid) if cell.settings.regularizer.loss != "none" else distance(5.0))
-    return store, [pivot(table, collect(store, tables)) for table in tables]
-
-
-def test_arms_are_runs_that_differ_in_the_regulariser_alone(tmp_path):
-    store, pivots = probed_study(tmp_path, lambda fid: fid)
-    found = arms(store, pivots)
-    trainings = {run.train.model_copy(update={"seed": 0}) for p in pivots for c in p.cells for run in c.source.runs}
-    assert len(found) == len(trainings)  # the runs that both tables share are one arm
-    plain, dispersive = baseline_and_default(found)
-    assert plain.cell.settings.regularizer.loss == "none"
-    assert (dispersive.name, dispersive.tables) == ("InfoNCE, ℓ2 · dispersive", 2)
-    assert plain.mean("norm") == pytest.approx(3.0)  # blocks 1 and 2 of 2 · block
-    other = pivots[1].cells[0].source.runs[0]
-    write_json(store.probe_path(other.train_id, other.evaluation.step), {"levels": []})
-    assert len(arms(store, pivots)[0].seeds) == 1  # what cannot be read is left out
 
 
 @pytest.mark.parametrize(("sign", "words"), [(-1, "better, where representations are further apart"),
@@ -114,7 +33,7 @@ def test_what_is_found_is_said(tmp_path, sign, words):
     said = " ".join(section.findings)
     assert words in said
     assert "features are 1.0 times as large" in said
-    assert repeatability(arms(store, pivots)) == pytest.approx(1)
+    assert repeatability(probed_arms(store, pivots)) == pytest.approx(1)
     assert "digits/test" in section.protocol
 
 

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from harness.config.spec import TrainSpec
 from harness.data.datasets import ImageDataset
 from harness.engine.distributed import joined
-from harness.engine.train import Trainee
+from harness.engine.train import Trainer
 from harness.method.backbone import DiT
 from harness.method.randomness import generator
 from harness.networks.build import build_net
-from harness.networks.encoder import Encoder
+from harness.networks.encoder import FrozenEncoder
 from harness.networks.supervised import VisionTransformerRecipe, build
 from harness.process_group import Place
 
@@ -35,11 +35,11 @@ def make_dataset(count: int = 20) -> ImageDataset:
     return ImageDataset("made up", "train", rng.integers(0, 10, count), 10, "", images, flip=True)
 
 
-def make_encoder(dataset: ImageDataset, **record: str) -> Encoder:
+def make_encoder(dataset: ImageDataset, **record: str) -> FrozenEncoder:
     """Return an encoder that has learned nothing, the same in every process."""
     torch.manual_seed(0)
     network = build(VisionTransformerRecipe(**OWN.model_dump()), dataset)
-    return Encoder(network, OWN.side, (0.5,), (0.5,), "bilinear", grid=2, record=record)
+    return FrozenEncoder(network, OWN.side, (0.5,), (0.5,), "bilinear", grid=2, record=record)
 
 
 def stir(net: nn.Module, seed: int = 0) -> None:
@@ -55,11 +55,11 @@ def stirred(spec: TrainSpec, seed: int = 0) -> DiT:
     return net
 
 
-def make_trainee(spec: TrainSpec) -> Trainee:
-    trainee = Trainee(spec, CPU)
-    stir(trainee.net)
-    trainee.ema.module.load_state_dict(trainee.net.state_dict())
-    return trainee
+def make_trainer(spec: TrainSpec) -> Trainer:
+    trainer = Trainer(spec, CPU)
+    stir(trainer.net)
+    trainer.ema.module.load_state_dict(trainer.net.state_dict())
+    return trainer
 
 
 class Calm(nn.Module):

@@ -22,8 +22,8 @@ from harness.measure.extractors.inception import (
 )
 from harness.measure.extractors.timm_models import is_model, load_timm
 from harness.measure.images import Images, of_array
+from harness.measure.metrics.diversity import ClassDistances, class_diversity
 from harness.measure.metrics.frechet import Moments, Statistics
-from harness.measure.metrics.per_class import ClassDistances, class_diversity
 
 BATCH = 64
 
@@ -78,15 +78,16 @@ def extract(images: Images, extractor: Extractor, world: World = ALONE) -> Featu
         if outputs.logits is not None:
             logits.add(outputs.logits)
         classes.update(start + first * extractor.batch, outputs.perceptual)
-    parts = world.all_gather((pools.found, moments, logits.found, classes.found))
-    for _, others, _, _ in parts[1:]:
-        parts[0][1].merge(others)
+    parts = world.all_gather((pools.rows, moments, logits.rows, classes.distances))
+    all_pools, all_moments, all_logits, all_distances = zip(*parts, strict=True)
+    for part in all_moments[1:]:
+        all_moments[0].merge(part)
     return Features(
-        _joined([found for found, _, _, _ in parts]),
-        None if extractor.no_spatial else parts[0][1].statistics(),
-        None if extractor.no_logits else _joined([found for _, _, found, _ in parts]),
+        _joined(all_pools),
+        None if extractor.no_spatial else all_moments[0].statistics(),
+        None if extractor.no_logits else _joined(all_logits),
         images.labels,
-        class_diversity([found for _, _, _, found in parts]),
+        class_diversity(all_distances),
     )
 
 
@@ -98,19 +99,19 @@ class Rows:
     def __init__(self, count: int) -> None:
         """Make room for `count` rows once the first are there."""
         self.count, self.filled = count, 0
-        self.found: Tensor | None = None
+        self.rows: Tensor | None = None
 
     def add(self, batch: Tensor) -> None:
         """Add rows (n, …), from any device."""
-        if self.found is None:
-            self.found = torch.empty(self.count, *batch.shape[1:], dtype=torch.float32)
-        self.found[self.filled : self.filled + len(batch)] = batch
+        if self.rows is None:
+            self.rows = torch.empty(self.count, *batch.shape[1:], dtype=torch.float32)
+        self.rows[self.filled : self.filled + len(batch)] = batch
         self.filled += len(batch)
 
 
 def _joined(parts: Sequence[Tensor | None]) -> np.ndarray:
-    found = [part for part in parts if part is not None]
-    return (torch.cat(found) if len(found) > 1 else found[0]).numpy()
+    rows = [part for part in parts if part is not None]
+    return (torch.cat(rows) if len(rows) > 1 else rows[0]).numpy()
 
 
 def _outputs(batch: np.ndarray, extractor: Extractor) -> Outputs:
@@ -166,5 +167,5 @@ def _inception(weights: Path, device: torch.device) -> Extractor:
 def _timm(name: str, weights: Path | None, device: torch.device) -> Extractor:
     network = load_timm(name, weights).to(device)
     origin = weights.name if weights else "the published weights"
-    note = f"timm's {name}, {origin}; images resized to {network.side}×{network.side}, {network.said}"
+    note = f"timm's {name}, {origin}; images resized to {network.side}×{network.side}, {network.output_note}"
     return Extractor(f"{name}-{network.sha256[:12]}", note, network, device, name=name, foreign=True)

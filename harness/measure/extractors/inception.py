@@ -9,10 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness.data.fetch import download
 from harness.errors import UserError
-from harness.measure.metrics.per_class import perceptual
+from harness.files import sha256_of
+from harness.measure.metrics.diversity import perceptual
 
 INCEPTION = "inception-v3-compat"
+SHA256 = "6726825d"  # its beginning, part of the published file's name
+# `trunk_hash` of a copy whose last layer is zero. Known by its numbers: its FID between two sets of CIFAR-10 images is
+# the one that torch-fidelity publishes, to 3e-8 of the value.
+TRUNK = "64a9c03be395"
 SIDE = 299
 SPATIAL_CHANNELS = 7
 DEPTHS = ("MaxPool_1", "MaxPool_2", "Mixed_5d", "Mixed_6e", "Mixed_7c")  # the last maps of each size, from 73×73 to 8×8
@@ -136,3 +142,37 @@ def inception_weights(data: Path) -> Path:
     if not path.is_file():
         raise UserError(f"features {INCEPTION}: no weights at {path}; run: harness data get {INCEPTION}")
     return path
+
+
+def get_inception(data: Path) -> str:
+    """Fetch Inception's weights into a data folder, or recognise those that are there; return what was done.
+
+    Raises:
+        UserError: a failed download, or a file that is none of the known copies.
+    """
+    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+
+    path = data / f"{INCEPTION}.pth"
+    if path.is_file():
+        return f"{INCEPTION}: at {path} already, {_recognised(path)}"
+
+    def downloader() -> None:
+        data.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(URL_INCEPTION_V3, str(path), SHA256)
+
+    download(INCEPTION, downloader, f"put {URL_INCEPTION_V3.rsplit('/', 1)[1]} at {path}")
+    return f"{INCEPTION}: weights fetched to {path}"
+
+
+def _recognised(path: Path) -> str:
+    """Say which of the known copies a file is: the published one, or only its features."""
+    sha256 = sha256_of(path)
+    if sha256.startswith(SHA256):
+        return "the published file by its sha256"
+    trunk = trunk_hash(load_inception(path))
+    if trunk != TRUNK:
+        raise UserError(
+            f"{path}: neither the published file (sha256 {sha256[:8]}…, expected {SHA256}…) nor a known copy "
+            f"of its layers up to the pooled features ({trunk}, expected {TRUNK}); remove it, fetch it again"
+        )
+    return "not the published file: a copy with the known layers up to the pooled features, all that is used here"

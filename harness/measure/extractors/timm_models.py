@@ -28,7 +28,7 @@ class Pretrained(nn.Module):
         projects = "_clip" in name and "ft_" not in cfg.get("tag", "")
         if not projects:
             network.reset_classifier(0)
-        self.said = "its embedding" if projects else "its features before the last layer"
+        self.output_note = "its embedding" if projects else "its features before the last layer"
         self.side: int = cfg["input_size"][-1]
         self.mean: Tensor
         self.std: Tensor

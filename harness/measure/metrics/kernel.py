@@ -1,29 +1,17 @@
-"""The numbers that features give: FID, KID, CMMD, Inception Score, Vendi score, precision and recall.
+"""KID and CMMD: kernel distances between two sets of features.
 
-In all of them `generated` (N, D) comes first and `reference` (M, D) second, which is torch-fidelity's order.
+`generated` (N, D) comes first and `reference` (M, D) second, which is torch-fidelity's order.
 """
 
 import numpy as np
-import torch
 
-from harness.errors import UserError
-from harness.measure.metrics.frechet import ROWS, frechet_distance, statistics
-from harness.measure.metrics.neighbours import NEIGHBOURHOOD, distances, manifold, neighbour_metrics
+from harness.measure.metrics.frechet import ROWS
+from harness.measure.metrics.neighbours import distances, unit_rows
+from harness.measure.metrics.validation import check_features
 
 KID_SUBSETS = 100
-SPLITS = 10
 CMMD_SIGMA = 10
 SEED = 2020
-
-
-def fid(generated: np.ndarray, reference: np.ndarray) -> float:
-    """Fréchet distance of two sets of features (Heusel et al. 2017, eq. 6), float64 throughout.
-
-    Raises:
-        UserError: a value is not finite, or fewer than two rows.
-    """
-    check(generated, reference, rows=2)
-    return frechet_distance(statistics(generated), statistics(reference))
 
 
 def kid_subset_size(generated: int, reference: int) -> int:
@@ -43,14 +31,14 @@ def kid(generated: np.ndarray, reference: np.ndarray, size: int | None = None) -
     Raises:
         UserError: a value is not finite, or fewer than two rows.
     """
-    check(generated, reference, rows=2)
+    check_features(2, generated=generated, reference=reference)
     size = size or kid_subset_size(len(generated), len(reference))
     rng = np.random.RandomState(SEED)
-    found = []
+    estimates = []
     for _ in range(KID_SUBSETS):
         subsets = (x[rng.choice(len(x), size, replace=False)] for x in (generated, reference))
-        found.append(_squared_mmd(*(np.asarray(x, np.float64) for x in subsets)))
-    return float(np.mean(found)), float(np.std(found))
+        estimates.append(_squared_mmd(*(np.asarray(x, np.float64) for x in subsets)))
+    return float(np.mean(estimates)), float(np.std(estimates))
 
 
 def _squared_mmd(x: np.ndarray, y: np.ndarray) -> float:
@@ -78,91 +66,12 @@ def cmmd(generated: np.ndarray, reference: np.ndarray) -> float:
     Raises:
         UserError: a value is not finite, or no rows.
     """
-    check(generated, reference, rows=1)
+    check_features(1, generated=generated, reference=reference)
     x, y = generated, reference
     return 1000 * (_mean_kernel(x, x) + _mean_kernel(y, y) - 2 * _mean_kernel(x, y))
 
 
 def _mean_kernel(x: np.ndarray, y: np.ndarray) -> float:
     """Return the mean of the kernel over all pairs of unit rows."""
-    sums = (float(d.mul_(-1 / (2 * CMMD_SIGMA**2)).exp_().sum()) for _, d in distances(x, y, _unit))
+    sums = (float(d.mul_(-1 / (2 * CMMD_SIGMA**2)).exp_().sum()) for _, d in distances(x, y, unit_rows))
     return sum(sums) / (len(x) * len(y))
-
-
-def vendi(features: np.ndarray) -> float:
-    """Vendi score (Friedman & Dieng 2023): exp of the entropy of the eigenvalues of K/N, K_ij = cos(x_i, x_j).
-
-    It is the number of samples that have nothing in common which would be as diverse. The non-zero eigenvalues of
-    K = XXᵀ are those of XᵀX, which is (D, D).
-
-    Raises:
-        UserError: a value is not finite, or no rows.
-    """
-    check(features, features, rows=1)
-    parts = (_unit(part) for part in np.array_split(features, len(features) // ROWS + 1))
-    values = np.linalg.eigvalsh(sum(rows.T @ rows for rows in parts) / len(features))
-    values = values[values > 0]
-    return float(np.exp(-(values * np.log(values)).sum()))
-
-
-def _unit(x: np.ndarray) -> np.ndarray:
-    """Rows of length one, float64; a row of zeros stays one."""
-    unit = np.array(x, np.float64)
-    unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), np.finfo(np.float64).tiny)
-    return unit
-
-
-def inception_score(logits: np.ndarray) -> tuple[float, float]:
-    """exp E KL(p(y|x) ‖ p(y)) (Salimans et al. 2016): mean and spread over ten splits of logits (N, classes).
-
-    The splits are torch-fidelity's: of a permutation that is the same in every call. ADM's suite splits the images as
-    they come, by 5,000; for 50,000 images in random order that is the same estimate from other splits.
-
-    Raises:
-        UserError: a value is not finite, or fewer than ten rows.
-    """
-    check(logits, logits, rows=SPLITS)
-    scores = [_split_score(logits[rows]) for rows in splits(len(logits))]
-    return float(np.mean(scores)), float(np.std(scores))
-
-
-def splits(count: int) -> list[np.ndarray]:
-    """Return the rows of each of the Inception Score's ten splits of `count` samples."""
-    order = np.random.RandomState(SEED).permutation(count)
-    return [order[i * count // SPLITS : (i + 1) * count // SPLITS] for i in range(SPLITS)]
-
-
-def inception_score_of(logits: np.ndarray, rows: np.ndarray) -> float:
-    """Return the mean score of logits (N, classes) of which only some rows count; each stays in its split of all N."""
-    return float(np.mean([_split_score(logits[np.intersect1d(split, rows)]) for split in splits(len(logits))]))
-
-
-def _split_score(logits: np.ndarray) -> float:
-    log_p = torch.from_numpy(logits).double().log_softmax(1)
-    log_q = log_p.logsumexp(0) - np.log(len(logits))
-    return float((log_p.exp() * (log_p - log_q)).sum(1).mean().exp())
-
-
-def precision_recall(generated: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
-    """Precision and recall with the balls of the third-nearest neighbours; see `neighbour_metrics`.
-
-    Raises:
-        UserError: a value is not finite, or too few rows.
-    """
-    check(generated, reference, rows=NEIGHBOURHOOD + 1)
-    found, _ = neighbour_metrics(manifold(generated), manifold(reference))
-    return found["precision"], found["recall"]
-
-
-def check(generated: np.ndarray, reference: np.ndarray, rows: int) -> None:
-    """Refuse too few rows, and values that are not finite: a distance on them would be no number at all.
-
-    Raises:
-        UserError: naming the side.
-    """
-    for side, x in (("generated", generated), ("reference", reference)):
-        if len(x) < rows:
-            raise UserError(f"{len(x)} {side} samples; this metric needs at least {rows}: draw more")
-        broken = ~np.isfinite(x).all(1)
-        if broken.any():
-            raise UserError(f"{side} features are not finite in {int(broken.sum())} of {len(x)} rows")

@@ -50,9 +50,9 @@ def manifold(features: np.ndarray) -> Manifold:
     radii, nearest = [], []
     for rows, d in distances(features, features):
         d[torch.arange(len(d)), torch.arange(rows.start, rows.stop)] = torch.inf
-        found = d.topk(k, largest=False)
-        radii.append(found.values)
-        nearest.append(found.indices[:, 0])
+        smallest = d.topk(k, largest=False)
+        radii.append(smallest.values)
+        nearest.append(smallest.indices[:, 0])
     return Manifold(features, torch.cat(radii).numpy(), torch.cat(nearest).numpy())
 
 
@@ -80,13 +80,13 @@ def neighbour_metrics(generated: Manifold, reference: Manifold) -> tuple[dict[st
         least = d.min(1)
         indices.append(least.indices)
         values.append(least.values)
-    found = {
+    shares = {
         "precision": precise / N,
         "recall": int(recalled.sum()) / M,
         "density": within / (DENSITY_NEIGHBOURHOOD * N),
         "coverage": int(covered.sum()) / M,
     }
-    return found, Nearest(torch.cat(indices).numpy(), torch.cat(values).numpy())
+    return shares, Nearest(torch.cat(indices).numpy(), torch.cat(values).numpy())
 
 
 def memorised(nearest: Nearest, reference: Manifold) -> np.ndarray:
@@ -132,3 +132,10 @@ def distances(x: np.ndarray, y: np.ndarray, rows_of: RowsOf = double) -> Iterato
         for part in parts:
             d[:, part].addmm_(rows, torch.from_numpy(rows_of(y[part])).T, alpha=-2)
         yield slice(start, start + len(rows)), F.threshold(d, SAME * float(squares.max()), 0, inplace=True)
+
+
+def unit_rows(x: np.ndarray) -> np.ndarray:
+    """Rows of length one, float64; a row of zeros stays one."""
+    unit = np.array(x, np.float64)
+    unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    return unit

@@ -21,7 +21,7 @@ SHARPNESS = 2.0  # of uniformity, t = 2 in Wang & Isola
 BINS = 24
 
 
-def probe_accuracy(fit: Tensor, fit_labels: Tensor, held: Tensor, held_labels: Tensor) -> float:
+def probe_accuracy(fit: Tensor, fit_labels: Tensor, held_out: Tensor, held_out_labels: Tensor) -> float:
     """Share of held-out images whose label a linear layer tells: (N, D), (N,), (M, D), (M,).
 
     Logistic regression on features of zero mean and unit variance (those of `fit`), by L-BFGS until it has converged:
@@ -29,19 +29,19 @@ def probe_accuracy(fit: Tensor, fit_labels: Tensor, held: Tensor, held_labels: T
     """
     mean, deviation = fit.mean(0), fit.std(0, correction=0)
     scale = torch.where(deviation > 1e-6 * mean.abs(), deviation, torch.inf)  # a constant feature says nothing
-    fit, held = (fit - mean) / scale, (held - mean) / scale
+    fit, held_out = (fit - mean) / scale, (held_out - mean) / scale
     guess = _guess_by_torch if fit.is_cuda else _guess_by_sklearn
-    return float((guess(fit, fit_labels, held) == held_labels).double().mean())
+    return float((guess(fit, fit_labels, held_out) == held_out_labels).double().mean())
 
 
-def _guess_by_sklearn(fit: Tensor, labels: Tensor, held: Tensor) -> Tensor:
+def _guess_by_sklearn(fit: Tensor, labels: Tensor, held_out: Tensor) -> Tensor:
     from sklearn.linear_model import LogisticRegression
 
     layer = LogisticRegression(C=1 / PENALTY, max_iter=1000).fit(fit.numpy(), labels.numpy())
-    return torch.from_numpy(layer.predict(held.numpy()))
+    return torch.from_numpy(layer.predict(held_out.numpy()))
 
 
-def _guess_by_torch(fit: Tensor, labels: Tensor, held: Tensor) -> Tensor:
+def _guess_by_torch(fit: Tensor, labels: Tensor, held_out: Tensor) -> Tensor:
     layer = torch.zeros(fit.shape[1] + 1, int(labels.max()) + 1, dtype=fit.dtype, device=fit.device, requires_grad=True)
     descent = torch.optim.LBFGS([layer], max_iter=1000, tolerance_grad=1e-4 / len(fit), line_search_fn="strong_wolfe")
 
@@ -53,7 +53,7 @@ def _guess_by_torch(fit: Tensor, labels: Tensor, held: Tensor) -> Tensor:
         return value
 
     descent.step(loss)
-    return (held @ layer[1:] + layer[0]).detach().argmax(1)
+    return (held_out @ layer[1:] + layer[0]).detach().argmax(1)
 
 
 def effective_rank(x: Tensor) -> float:

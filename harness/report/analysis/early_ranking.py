@@ -88,7 +88,7 @@ def early_rankings(store: Store, pivots: Sequence[Pivot], logs: Logs) -> list[Ea
 
 
 def contests(groups: Iterable[ArmGroup]) -> list[Contest]:
-    """Return each group's arms at the longest training that at least four of them have; groups without one are left out."""
+    """Return the arms of each group at the longest training that at least four of them have, where there is one."""
     found = []
     for group in groups:
         for steps in sorted({step for arm in group.arms for step in arm.measured}, reverse=True):

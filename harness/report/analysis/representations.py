@@ -118,20 +118,20 @@ def probed_arms(store: Store, pivots: Sequence[Pivot]) -> list[ProbedArm]:
     """Return the arms of the largest set that can be compared and has probes; the baseline first, where it is there."""
     sets: dict[tuple[int, int, str], dict[str, list[tuple[PivotCell, Probed]]]] = {}
     for place, group in enumerate(arm_groups([pivot for pivot in pivots if pivot.table.file.value == METRIC])):
-        cells = [cell for arm in group.arms for cell in arm.cells]
-        for cell, probed in (entry for cell in cells for entry in _probed(store, cell)):
-            alike = sets.setdefault((place, probed.run.evaluation.step, str(probed.probe.protocol)), {})
-            alike.setdefault(arm_key(probed.run), []).append((cell, probed))
+        for cell in (cell for arm in group.arms for cell in arm.cells):
+            for probed in _probed(store, cell):
+                alike = sets.setdefault((place, probed.run.evaluation.step, str(probed.probe.protocol)), {})
+                alike.setdefault(arm_key(probed.run), []).append((cell, probed))
     largest = max(sets.values(), key=len, default={})
     return [_probed_arm(largest[key]) for key in sorted(largest, key=bool)]
 
 
-def _probed(store: Store, cell: PivotCell) -> Iterator[tuple[PivotCell, Probed]]:
+def _probed(store: Store, cell: PivotCell) -> Iterator[Probed]:
     runs = {run.eval_id: run for run in cell.source.runs}
     for state in cell.runs:
         probe = _read(store, runs[state.eval_id])
         if probe and state.value is not None:
-            yield cell, Probed(runs[state.eval_id], state.value, probe)
+            yield Probed(runs[state.eval_id], state.value, probe)
 
 
 def _read(store: Store, run: Run) -> Probe | None:

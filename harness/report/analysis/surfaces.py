@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from harness.config.setting_types import Block
+from harness.config.setting_types import BlockWord
 from harness.config.settings import RegularizerSettings
 from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.statistics import ALPHA, change_between, holm
@@ -13,7 +13,7 @@ from harness.report.analysis.text import listed, number, percent_change, share
 PLATEAU = 0.01  # of the best
 LEAST_SETTINGS = 3
 KNOBS = {"lambda_": "λ", "tau": "τ", "blocks": "block"}
-Setting = float | Block | tuple[Block, ...]
+Setting = float | BlockWord | tuple[BlockWord, ...]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.config.grid_file import words
+from harness.config.grid_file import place_words
 from harness.metric_definitions import definition_of
 from harness.report.reading.collect import RunResult
 from harness.report.reading.protocol import SAMPLING_COLUMNS, TRAINING_COLUMNS, sampling_protocol, training_protocol
@@ -42,7 +42,7 @@ def _shared(result: RunResult) -> dict[str, Any]:
     facts = {f"fact: {name}": value for name, value in result.facts.words.items()}
     return {
         "table": table.name,
-        "cell": words(cell.at),
+        "cell": place_words(cell.at),
         "row": cell.label(table.file.rows),
         "column": cell.label(table.file.columns),
         "aside": cell.aside,

@@ -12,8 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.files import replace, write_bytes, write_json
-from harness.garbage import kept
+from harness.files import gc_paused, replace, write_bytes, write_json
 from harness.planning.plan import study_tables
 from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.statistics import Change
@@ -49,7 +48,7 @@ def csv_of(frame: pd.DataFrame) -> str:
     return safe.to_csv(index=False, lineterminator="\n")
 
 
-@kept()
+@gc_paused()
 def collect_study(store: Store, reports: Path) -> Path:
     """Write a study's results as one tidy CSV (and Parquet where pyarrow is installed), and return the CSV's path.
 

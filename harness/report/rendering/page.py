@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.grid import CONFIDENCE, SOURCES, Table
-from harness.files import write_bytes, write_json
-from harness.garbage import kept
+from harness.files import gc_paused, write_bytes, write_json
 from harness.planning.plan import study_tables
 from harness.report.analysis.claims import VERDICTS
 from harness.report.analysis.early_ranking import early_rankings
@@ -36,7 +35,7 @@ def report(store: Store, reports: Path, pdf: bool = False) -> Path:
     return make_report(store, study_tables(store), reports / store.study, pdf)
 
 
-@kept()
+@gc_paused()
 def make_report(store: Store, tables: Sequence[Table], target: Path, pdf: bool = False) -> Path:
     """Write `target/index.html` with everything that stands beside it; return its path. pdf: of figures as well."""
     path = target / "index.html"

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.grid import Table
+from harness.config.grid_file import Scale
 from harness.config.resolve import PROCESSES
-from harness.config.scale import Scale
 from harness.config.settings import Data
 from harness.config.spec import Model, Process, TrainSpec
 from harness.files import read_json

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from harness.method import flow
-from harness.method.guidance import Network
-from harness.method.meanflow import MeanFlow
+from harness.method.processes import flow
+from harness.method.processes.meanflow import MeanFlow
+from harness.method.processes.process import Denoiser, Tapped, column
 
 LEVELS = 7  # the smallest step is 2⁻⁷: 128 denoising steps in all (the paper's hyperparameters)
 PERIOD = 4  # one sample in four learns from two half steps, the others from data (section 3.2)
@@ -32,9 +32,9 @@ class Shortcut:
 
     null_label: int
     guidance: float = 1.0
-    average: Network | None = None
+    average: Denoiser | None = None
 
-    def with_average(self, average: Network) -> "Shortcut":
+    def with_average(self, average: Denoiser) -> "Shortcut":
         """The same process, its targets made by this network: the moving average of the one that learns."""
         return replace(self, average=average)
 
@@ -65,9 +65,7 @@ class Shortcut:
         """x_t = t x + (1 − t) noise: (N, C, H, W), (N, 2), (N, C, H, W) → (N, C, H, W)."""
         return flow.interpolate(x, t[:, 0], noise)
 
-    def loss(
-        self, net: Network, x: Tensor, y: Tensor, t: Tensor, noise: Tensor, taps: Sequence[int] = ()
-    ) -> tuple[Tensor, list[Tensor]]:
+    def loss(self, net: Denoiser, x: Tensor, y: Tensor, t: Tensor, noise: Tensor, taps: Sequence[int] = ()) -> Tapped:
         """‖s(x_t, t, d) − s_target‖² averaged over C H W: per sample (N,), and the tapped block outputs.
 
         s_target is x − noise at k = 7, and two half steps of the averaged network elsewhere (algorithm 1).
@@ -84,7 +82,7 @@ class Shortcut:
         now, k = t.unbind(1)
         half = 2.0 ** -(k + 1)
         first = self._step(x_t, now, k + 1, y)
-        middle = (x_t + half[:, None, None, None] * first).clamp(-LIMIT, LIMIT)
+        middle = (x_t + column(half) * first).clamp(-LIMIT, LIMIT)
         second = self._step(middle, now + half, k + 1, y)
         return ((first + second) / 2).clamp(-LIMIT, LIMIT)
 
@@ -101,7 +99,7 @@ class Shortcut:
 
 
 @torch.no_grad()
-def sample(net: Network, noise: Tensor, y: Tensor, steps: int) -> Tensor:
+def sample(net: Denoiser, noise: Tensor, y: Tensor, steps: int) -> Tensor:
     """Go from noise (N, C, H, W) at t = 0 to samples at t = 1 in 1, 2, 4 … 128 equal steps: one evaluation each."""
     k = steps.bit_length() - 1
     assert steps == 2**k <= 2**LEVELS, f"{steps} steps of a network that knows 1, 2, 4 … {2**LEVELS}"

@@ -1,4 +1,4 @@
-"""What only labels make visible: FID class by class, and how much the images of one class differ from each other."""
+"""How much samples differ from each other: the Vendi score, and the distances within a class."""
 
 from collections.abc import Sequence
 
@@ -7,9 +7,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.measure.metrics.frechet import Statistics, frechet_distance, statistics
+from harness.measure.metrics.frechet import ROWS
+from harness.measure.metrics.neighbours import unit_rows
+from harness.measure.metrics.validation import check_features
 
 FINEST = 8  # maps are averaged down to this height and width: those of a thousand classes must fit beside each other
+
+
+def vendi(features: np.ndarray) -> float:
+    """Vendi score (Friedman & Dieng 2023): exp of the entropy of the eigenvalues of K/N, K_ij = cos(x_i, x_j).
+
+    It is the number of samples that have nothing in common which would be as diverse. The non-zero eigenvalues of
+    K = XXᵀ are those of XᵀX, which is (D, D).
+
+    Raises:
+        UserError: a value is not finite, or no rows.
+    """
+    check_features(1, generated=features)
+    parts = (unit_rows(part) for part in np.array_split(features, len(features) // ROWS + 1))
+    values = np.linalg.eigvalsh(sum(rows.T @ rows for rows in parts) / len(features))
+    values = values[values > 0]
+    return float(np.exp(-(values * np.log(values)).sum()))
 
 
 def perceptual(maps: Sequence[Tensor]) -> Tensor:
@@ -31,7 +49,7 @@ class ClassDistances:
     def __init__(self, labels: np.ndarray | None) -> None:
         self.labels = labels  # of all images (N,), whichever come by
         self.last: dict[int, Tensor] = {}
-        self.found: dict[int, list[float]] = {}
+        self.distances: dict[int, list[float]] = {}
 
     def before(self, start: int, stop: int) -> list[int]:
         """Return what a part of the images, `start` to `stop`, must know before it: the latest image of each class."""
@@ -47,7 +65,7 @@ class ClassDistances:
         for label, row in zip(self.labels[first : first + len(rows)].tolist(), rows.cpu(), strict=True):
             before, self.last[label] = self.last.get(label), row.clone()  # a view would keep the whole batch
             if before is not None:
-                self.found.setdefault(label, []).append(float((row - before).square().sum()))
+                self.distances.setdefault(label, []).append(float((row - before).square().sum()))
 
 
 def class_diversity(parts: Sequence[dict[int, list[float]]]) -> float | None:
@@ -55,25 +73,3 @@ def class_diversity(parts: Sequence[dict[int, list[float]]]) -> float | None:
     classes = sorted({label for part in parts for label in part})
     means = [np.mean([d for part in parts for d in part.get(label, ())]) for label in classes]
     return float(np.mean(means)) if means else None
-
-
-def by_class(features: np.ndarray, labels: np.ndarray) -> dict[int, Statistics]:
-    """Return the statistics of each class.
-
-    Raises:
-        UserError: as `Moments.statistics`.
-    """
-    return {int(label): statistics(features[labels == label]) for label in np.unique(labels)}
-
-
-def class_fid(generated: dict[int, Statistics], reference: dict[int, Statistics]) -> dict[int, float]:
-    """Return the Fréchet distance of each class that both have."""
-    return {label: frechet_distance(generated[label], reference[label]) for label in generated if label in reference}
-
-
-def too_few(labels: np.ndarray, features: int, whose: str) -> str:
-    """Say why there is no FID by class: with no more images than features, a covariance is singular; "" if not so."""
-    count, smallest = len(np.unique(labels)), int(np.unique(labels, return_counts=True)[1].min())
-    if smallest > features:
-        return ""
-    return f"{whose}: {smallest} images in the smallest of {count} classes, and {features} features need more"

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from harness.method import flow
-from harness.method.guidance import Network
+from harness.method.processes import flow
+from harness.method.processes.process import Denoiser, Tapped, column
 
 LOGIT_MEAN, LOGIT_DEVIATION = -0.4, 1.0
 PERIOD = 4  # one sample in four has r < t
@@ -63,12 +63,10 @@ class MeanFlow:
     @staticmethod
     def interpolate(x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """z_t = (1 − t) x + t noise: (N, C, H, W), (N, 2), (N, C, H, W) → (N, C, H, W)."""
-        t = _column(t[:, 0])
+        t = column(t[:, 0])
         return (1 - t) * x + t * noise
 
-    def loss(
-        self, net: Network, x: Tensor, y: Tensor, t: Tensor, noise: Tensor, taps: Sequence[int] = ()
-    ) -> tuple[Tensor, list[Tensor]]:
+    def loss(self, net: Denoiser, x: Tensor, y: Tensor, t: Tensor, noise: Tensor, taps: Sequence[int] = ()) -> Tapped:
         """w ‖u − u_tgt‖², w = 1/(‖u − u_tgt‖² + 0.01)^p a constant: per sample (N,), and the tapped block outputs."""
         error, h = self.squared_error(net, x, y, t, noise, taps)
         return self.weigh(error), h
@@ -78,8 +76,8 @@ class MeanFlow:
         return error / (error.detach() + OFFSET) ** self.power
 
     def squared_error(
-        self, net: Network, x: Tensor, y: Tensor, t: Tensor, noise: Tensor, taps: Sequence[int] = ()
-    ) -> tuple[Tensor, list[Tensor]]:
+        self, net: Denoiser, x: Tensor, y: Tensor, t: Tensor, noise: Tensor, taps: Sequence[int] = ()
+    ) -> Tapped:
         """‖u − u_tgt‖² summed over C H W, u_tgt = v − (t − r) du/dt a constant: (N,), and the tapped block outputs.
 
         Each sample goes through the network once. Where r = t the target is v: only the others need du/dt, and the JVP.
@@ -91,13 +89,13 @@ class MeanFlow:
         u, h = net(z[:n], t[:n].unbind(1), y[:n], taps)
         v = self._guide(net, z, v, y, t, u.detach())
         u_moving, du_dt, h_moving = velocity_and_derivative(net, z[n:], t[n:], y[n:], v[n:], taps)
-        target = torch.cat((v[:n], v[n:] - _column(t[n:, 1]) * du_dt))
+        target = torch.cat((v[:n], v[n:] - column(t[n:, 1]) * du_dt))
         error = (torch.cat((u, u_moving)) - target).square().flatten(1).sum(1)
         back = order.argsort()
         return error[back], [torch.cat(both)[back] for both in zip(h, h_moving, strict=True)]
 
     @torch.no_grad()
-    def _guide(self, net: Network, z: Tensor, v: Tensor, y: Tensor, t: Tensor, u: Tensor) -> Tensor:
+    def _guide(self, net: Denoiser, z: Tensor, v: Tensor, y: Tensor, t: Tensor, u: Tensor) -> Tensor:
         """v of all samples, guided; u is that of the first ones, those with r = t: their conditional velocity."""
         if self.omega == 1 and self.kappa == 0:
             return v
@@ -113,18 +111,18 @@ class MeanFlow:
         """
         guided = self.omega * v + self.kappa * conditional + (1 - self.omega - self.kappa) * null
         where = (t[:, 0] >= self.start) & (t[:, 0] <= self.end) & (y != self.null_label)
-        return torch.where(_column(where), guided, v)
+        return torch.where(column(where), guided, v)
 
 
 def velocity_and_derivative(
-    net: Network, z: Tensor, t: Tensor, y: Tensor, v: Tensor, taps: Sequence[int] = ()
+    net: Denoiser, z: Tensor, t: Tensor, y: Tensor, v: Tensor, taps: Sequence[int] = ()
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """u, du/dt = v ∂u/∂z + ∂u/∂t at fixed r (detached), and the tapped block outputs, in one pass: one JVP.
 
     z, v (N, C, H, W), t (N, 2). u and the block outputs carry the gradient of a plain forward pass.
     """
 
-    def forward(z: Tensor, now: Tensor, span: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def forward(z: Tensor, now: Tensor, span: Tensor) -> Tapped:
         return net(z, (now, span), y, taps)
 
     now, span = t.unbind(1)
@@ -136,7 +134,7 @@ def velocity_and_derivative(
 
 
 @torch.no_grad()
-def sample(net: Network, noise: Tensor, y: Tensor, intervals: int) -> Tensor:
+def sample(net: Denoiser, noise: Tensor, y: Tensor, intervals: int) -> Tensor:
     """Go from noise (N, C, H, W) at t = 1 to samples at t = 0 in equal steps z ← z − (t − r) u: one evaluation each."""
     assert intervals >= 1, intervals
     z = noise
@@ -144,8 +142,3 @@ def sample(net: Network, noise: Tensor, y: Tensor, intervals: int) -> Tensor:
         u, _ = net(z, (z.new_full((len(z),), k / intervals), z.new_full((len(z),), 1 / intervals)), y)
         z = z - u.to(z.dtype) / intervals
     return z
-
-
-def _column(t: Tensor) -> Tensor:
-    """(N,) → (N, 1, 1, 1)."""
-    return t[:, None, None, None]

@@ -8,10 +8,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from harness.method.guidance import Network
+from harness.method.processes.process import Denoiser, StepNoise, Tapped, column
 
 Velocity = Callable[[Tensor, float], Tensor]
-StepNoise = Callable[[int], Tensor]
 
 
 def draw_times(n: int, generator: torch.Generator) -> Tensor:
@@ -32,14 +31,12 @@ def noise_level(t: Tensor) -> Tensor:
 
 
 def interpolate(x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-    """x_t = t x + (1 − t) noise: (N, …), (N,), (N, …) → (N, …)."""
-    t = t.view(-1, *[1] * (x.dim() - 1))
+    """x_t = t x + (1 − t) noise: (N, C, H, W), (N,), (N, C, H, W) → (N, C, H, W)."""
+    t = column(t)
     return t * x + (1 - t) * noise
 
 
-def loss(
-    net: Network, x: Tensor, y: Tensor, t: Tensor, noise: Tensor, taps: Sequence[int] = ()
-) -> tuple[Tensor, list[Tensor]]:
+def loss(net: Denoiser, x: Tensor, y: Tensor, t: Tensor, noise: Tensor, taps: Sequence[int] = ()) -> Tapped:
     """‖v(x_t, t, y) − (x − noise)‖² averaged over C H W: per sample (N,), and the tapped block outputs."""
     out, h = net(interpolate(x, t, noise), (t,), y, taps)
     v = out[:, : x.shape[1]]
@@ -48,7 +45,7 @@ def loss(
 
 @torch.no_grad()
 def sample(
-    net: Network,
+    net: Denoiser,
     noise: Tensor,
     y: Tensor,
     method: str,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.method.guidance import Network
+from harness.method.processes.process import Denoiser, Tapped, column
 
 PARTICLES = 4  # M, the samples of a group
 END = 0.994  # T: times reach from 0 to here, and sampling starts here
@@ -50,9 +50,7 @@ class InductiveMomentMatching:
         """x_t at unit variance, what the network is given: (N, C, H, W), (N, 2), (N, C, H, W) → (N, C, H, W)."""
         return _noisy(x, t[:, 0], noise) * _scale(t[:, 0])
 
-    def loss(
-        self, net: Network, x: Tensor, y: Tensor, t: Tensor, noise: Tensor, taps: Sequence[int] = ()
-    ) -> tuple[Tensor, list[Tensor]]:
+    def loss(self, net: Denoiser, x: Tensor, y: Tensor, t: Tensor, noise: Tensor, taps: Sequence[int] = ()) -> Tapped:
         """w(s, t) · MMD² of the jumps from t and those from r (eq. 12): per sample (N,), and the tapped block outputs.
 
         The jumps from r are a constant, made by the same network from the same noise. N must be a multiple of four.
@@ -78,12 +76,10 @@ def noise_level(t: Tensor) -> Tensor:
     return t / (1 - t)
 
 
-def jump(
-    net: Network, x_t: Tensor, t: Tensor, span: Tensor, y: Tensor, taps: Sequence[int] = ()
-) -> tuple[Tensor, list[Tensor]]:
+def jump(net: Denoiser, x_t: Tensor, t: Tensor, span: Tensor, y: Tensor, taps: Sequence[int] = ()) -> Tapped:
     """f_{s,t}(x_t) = x_t − (t − s) F, and the tapped block outputs; t and span = t − s are (N,)."""
     out, h = net(x_t * _scale(t), (t, span), y, taps)
-    return x_t - _column(span) * out.to(x_t.dtype), h
+    return x_t - column(span) * out.to(x_t.dtype), h
 
 
 def weight(t: Tensor) -> Tensor:
@@ -108,7 +104,7 @@ def discrepancy(from_t: Tensor, from_r: Tensor, span: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def sample(net: Network, noise: Tensor, y: Tensor, intervals: int) -> Tensor:
+def sample(net: Denoiser, noise: Tensor, y: Tensor, intervals: int) -> Tensor:
     """Pushforward sampling (algorithm 2): jump from noise (N, C, H, W), taken as x_T, to 0 in equal spans of time."""
     assert intervals >= 1, intervals
     x, span = noise, noise.new_full((len(noise),), END / intervals)
@@ -118,14 +114,9 @@ def sample(net: Network, noise: Tensor, y: Tensor, intervals: int) -> Tensor:
 
 
 def _noisy(x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-    return (1 - _column(t)) * x + _column(t) * noise
+    return (1 - column(t)) * x + column(t) * noise
 
 
 def _scale(t: Tensor) -> Tensor:
     """c_in = 1/√(α² + σ²), (N, 1, 1, 1); data count as of unit variance, as in the paper they are made to be."""
-    return _column(((1 - t) ** 2 + t**2).rsqrt())
-
-
-def _column(t: Tensor) -> Tensor:
-    """(N,) → (N, 1, 1, 1)."""
-    return t[:, None, None, None]
+    return column(((1 - t) ** 2 + t**2).rsqrt())

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from harness.method.guidance import Network
+from harness.method.processes.process import Denoiser, Tapped, column
 
 SIGMA_MIN, SIGMA_MAX, RHO = 0.002, 80.0, 7.0  # the levels of EDM (Karras et al. 2022), as in consistency models
 SIGMA_DATA = 0.5  # EDM's, for images in [−1, 1]
@@ -61,32 +61,28 @@ class ConsistencyTraining:
     @staticmethod
     def interpolate(x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """c_in x_σ, what the network is given: (N, C, H, W), (N, 2), (N, C, H, W) → (N, C, H, W)."""
-        sigma = _column(t[:, 0].exp())
+        sigma = column(t[:, 0].exp())
         return (x + sigma * noise) / (sigma**2 + SIGMA_DATA**2).sqrt()
 
     @staticmethod
-    def loss(
-        net: Network, x: Tensor, y: Tensor, t: Tensor, noise: Tensor, taps: Sequence[int] = ()
-    ) -> tuple[Tensor, list[Tensor]]:
+    def loss(net: Denoiser, x: Tensor, y: Tensor, t: Tensor, noise: Tensor, taps: Sequence[int] = ()) -> Tapped:
         """d(f(x_σ, σ), f(x_σ', σ')) / (σ − σ') for neighbours σ > σ' (section 3): (N,), and the tapped block outputs.
 
         d is the pseudo-Huber distance. The second f is a constant, by the same network from the same noise.
         """
         log_sigma, log_below = t.unbind(1)
         sigma, below = log_sigma.exp(), log_below.exp()
-        f, h = denoise(net, x + _column(sigma) * noise, log_sigma, y, taps)
+        f, h = denoise(net, x + column(sigma) * noise, log_sigma, y, taps)
         with torch.no_grad():
-            target, _ = denoise(net, x + _column(below) * noise, log_below, y)
+            target, _ = denoise(net, x + column(below) * noise, log_below, y)
         c = HUBER * x[0].numel() ** 0.5
         distance = ((f - target).square().flatten(1).sum(1) + c**2).sqrt() - c
         return distance / (sigma - below), h
 
 
-def denoise(
-    net: Network, x_sigma: Tensor, log_sigma: Tensor, y: Tensor, taps: Sequence[int] = ()
-) -> tuple[Tensor, list[Tensor]]:
+def denoise(net: Denoiser, x_sigma: Tensor, log_sigma: Tensor, y: Tensor, taps: Sequence[int] = ()) -> Tapped:
     """f(x_σ, σ) for log σ (N,), and the tapped block outputs (Song et al. 2023, appendix C)."""
-    sigma = _column(log_sigma.exp())
+    sigma = column(log_sigma.exp())
     spread = (sigma**2 + SIGMA_DATA**2).sqrt()
     c_skip = SIGMA_DATA**2 / ((sigma - SIGMA_MIN) ** 2 + SIGMA_DATA**2)
     c_out = SIGMA_DATA * (sigma - SIGMA_MIN) / spread
@@ -95,12 +91,7 @@ def denoise(
 
 
 @torch.no_grad()
-def sample(net: Network, noise: Tensor, y: Tensor) -> Tensor:
+def sample(net: Denoiser, noise: Tensor, y: Tensor) -> Tensor:
     """f(80 · noise, 80): samples (N, C, H, W) by one evaluation."""
     x_sigma = SIGMA_MAX * noise
     return denoise(net, x_sigma, x_sigma.new_full((len(noise),), SIGMA_MAX).log(), y)[0]
-
-
-def _column(t: Tensor) -> Tensor:
-    """(N,) → (N, 1, 1, 1)."""
-    return t[:, None, None, None]

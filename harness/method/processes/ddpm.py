@@ -5,16 +5,15 @@ others v: where a reverse step's log-variance lies between log β̃ (v = −1) a
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from harness.method.guidance import Network
+from harness.method.processes.process import Denoiser, StepNoise, Tapped, column
 
-StepNoise = Callable[[int], Tensor]
 STEPS = 1000
 
 
@@ -72,14 +71,12 @@ def noise_level(t: Tensor) -> Tensor:
 
 
 def interpolate(x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-    """x_t = √ᾱ_t x + √(1 − ᾱ_t) noise (Ho et al., eq. 4): (N, …), int64 (N,), (N, …) → (N, …)."""
+    """x_t = √ᾱ_t x + √(1 − ᾱ_t) noise (Ho et al., eq. 4): (N, C, H, W), int64 (N,), (N, C, H, W) → (N, C, H, W)."""
     alphas_cumprod = FULL.at(t).alphas_cumprod
-    return _per_image(alphas_cumprod.sqrt(), x) * x + _per_image((1 - alphas_cumprod).sqrt(), x) * noise
+    return column(alphas_cumprod.sqrt(), x.dtype) * x + column((1 - alphas_cumprod).sqrt(), x.dtype) * noise
 
 
-def loss(
-    net: Network, x: Tensor, y: Tensor, t: Tensor, noise: Tensor, taps: Sequence[int] = ()
-) -> tuple[Tensor, list[Tensor]]:
+def loss(net: Denoiser, x: Tensor, y: Tensor, t: Tensor, noise: Tensor, taps: Sequence[int] = ()) -> Tapped:
     """L_simple + L_vb (Nichol & Dhariwal, eq. 16, with DiT's λ = 1): per sample (N,), and the tapped block outputs."""
     out, h = net(interpolate(x, t, noise), (t,), y, taps)
     simple, bound = loss_terms(out, x, t, noise)
@@ -96,9 +93,9 @@ def loss_terms(out: Tensor, x: Tensor, t: Tensor, noise: Tensor) -> tuple[Tensor
     error = eps - noise
     # The posterior's mean and the model's are eq. 11 of Ho et al. with the true noise and with ε: x_t drops out.
     scale = s.betas / ((1 - s.betas) * (1 - s.alphas_cumprod)).sqrt()
-    difference = _per_image(scale, x) * error.detach()
+    difference = column(scale, x.dtype) * error.detach()
     log_variance = _log_variance(v, s)
-    kl = _kl(difference, _per_image(s.posterior_log_variance, x), log_variance).flatten(1).mean(1)
+    kl = _kl(difference, column(s.posterior_log_variance, x.dtype), log_variance).flatten(1).mean(1)
     decoder = _decoder_nll(x, difference, log_variance).flatten(1).mean(1)
     return error.square().flatten(1).mean(1), torch.where(t == 0, decoder, kl) / math.log(2)
 
@@ -128,7 +125,7 @@ def _normal_cdf(x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def sample(
-    net: Network, noise: Tensor, y: Tensor, method: str, steps: int, step_noise: StepNoise | None = None
+    net: Denoiser, noise: Tensor, y: Tensor, method: str, steps: int, step_noise: StepNoise | None = None
 ) -> Tensor:
     """Walk from noise (N, C, H, W) at t = 999 to samples, over `steps` of the times: as many evaluations.
 
@@ -155,19 +152,19 @@ def sample(
 def _reverse_mean(x: Tensor, eps: Tensor, s: Schedule) -> Tensor:
     """(x − β/√(1 − ᾱ) ε)/√(1 − β) (Ho et al., eq. 11)."""
     scale = s.betas / (1 - s.alphas_cumprod).sqrt()
-    return (x - _per_image(scale, x) * eps) / _per_image((1 - s.betas).sqrt(), x)
+    return (x - column(scale, x.dtype) * eps) / column((1 - s.betas).sqrt(), x.dtype)
 
 
 def _ddim_step(x: Tensor, eps: Tensor, s: Schedule) -> Tensor:
     """√ᾱ_{k−1} x̂ + √(1 − ᾱ_{k−1}) ε (Song et al. 2021, eq. 12 with σ = 0), x̂ the image that ε says x came from."""
-    image = (x - _per_image((1 - s.alphas_cumprod).sqrt(), x) * eps) / _per_image(s.alphas_cumprod.sqrt(), x)
+    image = (x - column((1 - s.alphas_cumprod).sqrt(), x.dtype) * eps) / column(s.alphas_cumprod.sqrt(), x.dtype)
     before = s.alphas_cumprod_prev
-    return _per_image(before.sqrt(), x) * image + _per_image((1 - before).sqrt(), x) * eps
+    return column(before.sqrt(), x.dtype) * image + column((1 - before).sqrt(), x.dtype) * eps
 
 
 def _log_variance(v: Tensor, s: Schedule) -> Tensor:
     """Between log β̃ at v = −1 and log β at v = 1 (Nichol & Dhariwal, eq. 15, there with v in [0, 1])."""
-    smallest, largest = _per_image(s.posterior_log_variance, v), _per_image(s.betas.log(), v)
+    smallest, largest = column(s.posterior_log_variance, v.dtype), column(s.betas.log(), v.dtype)
     return smallest + (v + 1) / 2 * (largest - smallest)
 
 
@@ -176,8 +173,3 @@ def _split(out: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     assert out.shape[1] == 2 * x.shape[1], f"{out.shape[1]} output channels for {x.shape[1]}: DDPM learns its variance"
     eps, v = out.to(x.dtype).chunk(2, dim=1)
     return eps, v
-
-
-def _per_image(number: Tensor, x: Tensor) -> Tensor:
-    """(N,) → (N, 1, …), to be multiplied with x, in the precision of x."""
-    return number.to(x.dtype).view(-1, *[1] * (x.dim() - 1))
