@@ -16,6 +16,7 @@ from harness.files import gc_paused, replace, write_bytes, write_json
 from harness.planning.plan import study_tables
 from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.statistics import Change
+from harness.report.analysis.table_result import TableResult
 from harness.report.analysis.text import is_number, listed, state_words
 from harness.report.reading.collect import collect
 from harness.report.reading.run_facts import Fact
@@ -72,14 +73,14 @@ def write_results(frame: pd.DataFrame, path: Path, parquet: bool = False) -> Non
 
 def write_tables(summary: StudySummary, layouts: Sequence[TableLayout], target: Path) -> None:
     """Write `tables/<table>.tex`, `.md` and `.csv`, `tables/all.tex`, `report.json` and `summary.md` in `target`."""
-    texts = {"summary.md": markdown_summary(summary, layouts)}
-    for layout in layouts:
-        texts[f"tables/{layout.name}.tex"] = latex_table(layout)
-        texts[f"tables/{layout.name}.md"] = markdown_table(layout)
-        texts[f"tables/{layout.name}.csv"] = table_csv(layout)
+    names = [layout.result.pivot.table.name for layout in layouts]
+    texts = {"summary.md": markdown_summary(summary, layouts), "tables/all.tex": latex_document(["table1", *names])}
+    for name, layout in zip(names, layouts, strict=True):
+        texts[f"tables/{name}.tex"] = latex_table(layout)
+        texts[f"tables/{name}.md"] = markdown_table(layout)
+        texts[f"tables/{name}.csv"] = table_csv(layout)
     for suffix in ("tex", "md"):
         texts[f"tables/table1.{suffix}"] = (TEMPLATES / f"objectives.{suffix}").read_text(encoding="utf-8")
-    texts["tables/all.tex"] = latex_document(["table1", *(layout.name for layout in layouts)])
     for name, text in texts.items():
         write_bytes(target / name, text.encode())
     write_json(target / "report.json", study_record(summary, layouts))
@@ -100,9 +101,9 @@ def study_record(summary: StudySummary, layouts: Sequence[TableLayout]) -> dict[
 
 def table_record(layout: TableLayout) -> dict[str, Any]:
     """Return one table with its cells, their runs, and what is said beneath it."""
-    pivot = layout.pivot
+    pivot = layout.result.pivot
     return {
-        "name": layout.name,
+        "name": pivot.table.name,
         "heading": layout.heading,
         "question": pivot.table.file.question,
         "metric": pivot.table.file.value,
@@ -144,7 +145,7 @@ def _facts(pivot: Pivot, cell: PivotCell) -> Iterator[tuple[str, Fact]]:
 
 def table_csv(layout: TableLayout) -> str:
     """Return one table as CSV: a row for each cell, numbers in full precision, empty where there is none."""
-    return csv_of(pd.DataFrame([_flat(layout.pivot, cell) for cell in layout.pivot.cells]))
+    return csv_of(pd.DataFrame([_flat(layout.result.pivot, cell) for cell in layout.result.pivot.cells]))
 
 
 def _flat(pivot: Pivot, cell: PivotCell) -> dict[str, Any]:
@@ -202,7 +203,8 @@ def markdown_summary(summary: StudySummary, layouts: Sequence[TableLayout]) -> s
     lines += [escaped(" ".join([f"{title[:1].upper()}{title[1:]}.", *notes])), ""]
     lines += [f"- {escaped(sentence)}" for sentence in summary.sentences]
     if summary.verdicts:
-        lines += ["", *plain_table(["table", *summary.verdicts], [_counts(layout, summary) for layout in layouts])]
+        counts = [_counts(layout.result, summary) for layout in layouts]
+        lines += ["", *plain_table(["table", *summary.verdicts], counts)]
     for layout in layouts:
         lines += ["", markdown_table(layout).rstrip("\n")]
         missing = [f"- {escaped(f'{state}: {sentence}')}" for state, sentence in layout.missing]
@@ -210,6 +212,6 @@ def markdown_summary(summary: StudySummary, layouts: Sequence[TableLayout]) -> s
     return "\n".join(lines) + "\n"
 
 
-def _counts(layout: TableLayout, summary: StudySummary) -> list[str]:
+def _counts(result: TableResult, summary: StudySummary) -> list[str]:
     """How many cells of a table have each verdict of its study."""
-    return [escaped(layout.short_heading), *(str(layout.result.count(verdict)) for verdict in summary.verdicts)]
+    return [escaped(result.pivot.table.name_in_words), *(str(result.count(verdict)) for verdict in summary.verdicts)]

@@ -9,9 +9,14 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from harness.report.analysis.text import anchor, counted, listed, number
+from harness.report.analysis import text
+from harness.report.rendering.sheet import runs_anchor
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
+WORDS = (
+    text.anchor, text.counted, text.interval_words, text.listed, text.number, text.p_words, text.percent_change,
+    text.signed_percent,
+)  # fmt: skip
 
 
 def render(values: Mapping[str, Any], template: str = "page.html.j2") -> str:
@@ -30,7 +35,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"anchor": anchor, "counted": counted, "listed": listed, "number": number}
+    for words in (*WORDS, runs_anchor):
+        environment.filters[words.__name__] = words
     return environment
 
 

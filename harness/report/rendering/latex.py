@@ -7,10 +7,10 @@ from functools import cache
 
 from pylatexenc.latexencode import unicode_to_latex
 
-from harness.report.rendering.sheet import LayoutCell, LayoutRow, TableLayout
+from harness.report.rendering.sheet import LayoutCell, LayoutRow, TableLayout, plain
 
 # Of what pylatexenc knows, that which a TeX without further fonts and packages can set.
-PLAIN_TEX = re.compile("[ -~\u00a0-\u00ff\u0391-\u03c9\u2013-\u2019“”…₀-₉→−√∞∈‖ℓ≠≤≥](?<![«»ÐÞðþ])")
+PLAIN_TEX = re.compile("[ -~\u00a0-\u00ffΑ-ΡΣ-ω–—‘’“”…₀-₉→−√∞∈‖ℓ≠≤≥](?<![«¸»ÐÞðþ])")
 OWN = {
     "|": "$|$", "`": r"\textasciigrave{}", "\u202f": r"\,",
     "[": "{[}", "]": "{]}", "*": "{*}",  # which a row's end would take for its own
@@ -87,7 +87,7 @@ def _heading(text: str) -> str:
 
 def _row(row: LayoutRow, width: int, stack: Callable[[Sequence[str]], str]) -> str:
     cells = [_lines(cell) for cell in row.cells]
-    label = escaped(row.label.plain)
+    label = escaped(plain(row.label))
     if row.across:
         words = r" \quad ".join(cells[0])
         return rf"{label} & \multicolumn{{{width}}}{{l}}{{{words}}} \\"
@@ -97,8 +97,9 @@ def _row(row: LayoutRow, width: int, stack: Callable[[Sequence[str]], str]) -> s
 
 def _lines(cell: LayoutCell) -> list[str]:
     """The first line bold where it is the best, the others small."""
-    first, *others = [escaped(line.plain) for line in cell.lines] or [""]
-    return [rf"\textbf{{{first}}}" if cell.best else first, *(rf"{{\footnotesize {words}}}" for words in others)]
+    first, *others = [escaped(plain(line)) for line in cell.lines.values()] or [""]
+    value = rf"\textbf{{{first}}}" if cell.kind == "best" else first
+    return [value, *(rf"{{\footnotesize {words}}}" for words in others)]
 
 
 def _stacked(lines: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from harness.report.rendering.sheet import LayoutCell, TableLayout
+from harness.report.rendering.sheet import LayoutCell, TableLayout, plain
 
 PUNCTUATION = re.compile(r"([\\`*_\[\]|~$]|^[#+=-](?=\s|$))")
 
@@ -19,7 +19,7 @@ def markdown_table(layout: TableLayout) -> str:
     """Return a table beneath its heading, with its caption and footnotes after it."""
     width = len(layout.columns)
     head = [escaped(words) for words in (layout.corner, *layout.columns)]
-    rows = [[escaped(row.label.plain), *map(_printed, row.cells)] for row in (*layout.body, *layout.foot)]
+    rows = [[escaped(plain(row.label)), *map(_printed, row.cells)] for row in (*layout.body, *layout.foot)]
     filled = [row + [""] * (1 + width - len(row)) for row in rows]  # what goes across stands in the first column
     beneath = [line for note in (layout.caption, *layout.footnotes) for line in ("", escaped(note))]
     return "\n".join([f"## {escaped(layout.heading)}", "", *plain_table(head, filled), *beneath]) + "\n"
@@ -31,5 +31,5 @@ def plain_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]
 
 
 def _printed(cell: LayoutCell) -> str:
-    lines = [escaped(line.plain) for line in cell.lines]
-    return "<br>".join([f"**{lines[0]}**" if cell.best else lines[0], *lines[1:]]) if lines else ""
+    lines = [escaped(plain(line)) for line in cell.lines.values()]
+    return "<br>".join([f"**{lines[0]}**" if cell.kind == "best" else lines[0], *lines[1:]]) if lines else ""

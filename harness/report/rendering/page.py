@@ -48,7 +48,7 @@ def write_files(store: Store, tables: Sequence[Table], target: Path, pdf: bool =
     outcomes, logs = Outcomes(store), Logs(store)
     results = collect(store, tables, outcomes)
     layouts = [table_layout(table_result(table, results)) for table in tables]
-    pivots = [layout.pivot for layout in layouts]
+    pivots = [layout.result.pivot for layout in layouts]
     summary = study_summary(store.study, pivots)
     pages = paginate(store.study, trainings(outcomes, pivots, logs))
     write_results(tidy_table(results), target / "results.csv")

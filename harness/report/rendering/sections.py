@@ -24,7 +24,7 @@ from harness.report.figures.loss_curves import loss_chart
 from harness.report.figures.sample_pairs import Strips, pair_chart, sample_strips
 from harness.report.figures.scatters import scatter_chart
 from harness.report.figures.table_figure import Picture, picture
-from harness.report.rendering.sheet import TableLayout, WordRow, test_rows, verdict_rows
+from harness.report.rendering.sheet import TableLayout
 from harness.report.rendering.study_summary import command
 from harness.store.store import Store
 from harness.store.training_log import Logs
@@ -32,12 +32,10 @@ from harness.store.training_log import Logs
 
 @dataclass(frozen=True)
 class TableSection:
-    """A table with its verdicts, its tests and its pictures; `more` and `samples` stay folded until asked for."""
+    """A table with its pictures; `more` and `samples` stay folded until asked for."""
 
     layout: TableLayout
     command: str
-    verdicts: list[WordRow]
-    tests: list[WordRow]
     picture: Picture | None
     gain: Picture | None
     lengths: Chart | None
@@ -53,13 +51,11 @@ class TableSection:
 
 def table_section(store: Store, layout: TableLayout, logs: Logs) -> TableSection:
     """Gather what the page prints of one table."""
-    pivot = layout.pivot
+    pivot = layout.result.pivot
     charts = [loss_chart(pivot, logs), scatter_chart(pivot, logs), pair_chart(store, pivot)]
     return TableSection(
         layout=layout,
         command=command(store, pivot.table),
-        verdicts=verdict_rows(layout.result),
-        tests=test_rows(layout.result),
         picture=picture(pivot),
         gain=gain_picture(pivot),
         lengths=length_chart(pivot),
