@@ -18,10 +18,10 @@ from typing import Any
 
 from harness.config.grid import Run, Table, load_table
 from harness.files import read_json
-from harness.planning.plan import study_tables
 from harness.report.reading.collect import collect
 from harness.report.rendering.page import make_report
 from harness.store.store import Store
+from harness.store.study import study_tables
 
 OPENED = """
 const [opened] = performance.getEntriesByType("navigation");

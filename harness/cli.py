@@ -103,17 +103,17 @@ def keys(start: str, markdown: bool) -> None:
     harness keys regularizer.tau
     """
     from harness.commands.console import print_keys
-    from harness.config import key_reference as known
+    from harness.config import key_reference
 
     if markdown:
-        click.echo(known.markdown(), nl=False)
+        click.echo(key_reference.markdown(), nl=False)
         return
-    found = {name: [key for key in known.keys(model) if key.name.startswith(start)]
-             for name, model in known.MODELS.items()}  # fmt: skip
-    if not any(found.values()):
-        names = [key.name for model in known.MODELS.values() for key in known.keys(model)]
+    sections = {title: key_reference.keys(model) for title, model in key_reference.MODELS.items()}
+    matching = {title: [key for key in rows if key.name.startswith(start)] for title, rows in sections.items()}
+    if not any(matching.values()):
+        names = [key.name for rows in sections.values() for key in rows]
         raise UserError(f"keys: none begins with '{start}'{nearest(start, names)}")
-    print_keys({known.TITLES[name]: rows for name, rows in found.items() if rows})
+    print_keys({title: rows for title, rows in matching.items() if rows})
 
 
 for command in (

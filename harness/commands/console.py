@@ -10,7 +10,8 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from harness.config.key_reference import Key
-from harness.planning.plan import Planned, Training, summary
+from harness.planning.plan import Planned, summary
+from harness.store.study import Training
 
 MANY = 200  # rows: more than a screen holds
 RUN_HEADINGS = ("cell", "seed", "model", "steps", "training", "measurement", "why", "shared with")

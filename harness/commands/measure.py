@@ -45,7 +45,7 @@ def measure(samples: Path, reference: str, features: str, weights: Path | None, 
     """
     from harness.engine.distributed import joined
     from harness.files import check_writable, write_json
-    from harness.jobs.thumbnails import save_pairs
+    from harness.jobs.measuring import save_pairs
     from harness.measure.reference import save_statistics
     from harness.measure.user_files import MeasureRequest, measure_files, nearest_pairs
 
@@ -85,10 +85,11 @@ def measure_study(study: str, features: str | None, weights: Path | None, result
     \b
     harness measure-study digits
     """
-    from harness.jobs.remeasure import renew
+    from harness.jobs.remeasure import remeasure
     from harness.store.store import Store
 
-    done, left = renew(Store(results, scratch, study), data, (features, weights) if features else None, click.echo)
+    other = (features, weights) if features else None
+    done, left = remeasure(Store(results, scratch, study), data, other, click.echo)
     click.echo(f"{results / study}: {done} measurements renewed, {left} left as they were")
     if left:
         sys.exit(1)

@@ -13,10 +13,12 @@ from harness.commands.costs import check_limit, fit_option, gpu_option, limit_op
 from harness.commands.options import data_option, results_option, scratch_option, words_of
 from harness.commands.status_retry_cancel import dry_run_option, only_option, profile_option
 from harness.errors import UserError
+from harness.store.records import Failure
 from harness.store.store import Store
 
 if TYPE_CHECKING:
-    from harness.config.grid import Layer, Table
+    from harness.config.grid import Table
+    from harness.config.yaml_document import Layer
     from harness.jobs.job import Job
 
 
@@ -85,7 +87,7 @@ def plan(request: Request, gpu: str, utilisation: float | None, price: float | N
     from harness.commands.console import print_plan, print_trainings
     from harness.commands.costs import assume, show_cost
     from harness.planning.plan import plan as make_plan
-    from harness.planning.plan import trainings
+    from harness.store.study import trainings
 
     assumption = assume(gpu, utilisation)
     tables = request.tables()
@@ -235,6 +237,6 @@ def _would_run(jobs: list["Job"]) -> list["Job"]:
     """Leave out what diverged before, and say so: the same seed would diverge again."""
     for job in jobs:
         if job.diverged():
-            error = job.store.run_folder(job.train_id) / "error.json"
+            error = job.store.run_folder(job.train_id) / Failure.FILE
             click.echo(f"{job.train_id} diverged before and is left out; delete {error} to try it again", err=True)
     return [job for job in jobs if not job.diverged()]

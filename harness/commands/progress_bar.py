@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from harness.files import read_json
 from harness.jobs.job import Job, Outcome
+from harness.store.records import Heartbeat
 
 
 class Watch:
@@ -61,6 +61,6 @@ class Watch:
     def _draw(self) -> None:
         with self.lock:
             jobs, done = list(self.running.values()), self.steps_ended
-        beats = [read_json(job.store.run_folder(job.train_id) / "heartbeat.json") or {} for job in jobs]
-        steps = done + sum(beat.get("step", 0) for beat in beats if isinstance(beat, dict))
+        heartbeats = [Heartbeat.read(job.store.run_folder(job.train_id)) for job in jobs]
+        steps = done + sum(heartbeat.step for heartbeat in heartbeats if heartbeat)
         self.bar.update(self.task, completed=steps, description=f"{self.ended}/{self.total} trainings")

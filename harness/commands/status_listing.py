@@ -1,6 +1,5 @@
-"""The standing of a study's trainings as a table of the terminal, as words of one line, and as JSON."""
+"""How a study's trainings stand as a table of the terminal, as words of one line, and as JSON."""
 
-import itertools
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from rich.text import Text
 from harness.commands.console import grid
 from harness.commands.cost_listing import hours_in_words
 from harness.store.store import State
-from harness.store.study import Standing
+from harness.store.study import TrainingStatus, duration
 
 HEADINGS = ("training", "what", "seed", "state", "progress", "epoch", "step", "images/s", "left", "hours", "reason")
 COLOURS: dict[State, str] = {
@@ -23,32 +22,32 @@ URGENCY: tuple[State, ...] = ("running", "failed", "diverged", "unreadable", "in
 BAR = 10
 
 
-def table(study: str, standings: Sequence[Standing], most: int | None = None) -> Grid | Text:
+def table(study: str, statuses: Sequence[TrainingStatus], most: int | None = None) -> Grid | Text:
     """Return all trainings, or as many as `most`: the running ones first, then what needs somebody, then the rest."""
-    shown = standings
-    if most is not None and len(standings) > most:
-        shown = sorted(standings, key=lambda s: URGENCY.index(s.state))[:most]
-    return grid(f"{study}: {summary(standings)}", HEADINGS, [_row(standing) for standing in shown])
+    shown = statuses
+    if most is not None and len(statuses) > most:
+        shown = sorted(statuses, key=lambda s: URGENCY.index(s.state))[:most]
+    return grid(f"{study}: {summary(statuses)}", HEADINGS, [_row(status) for status in shown])
 
 
-def summary(standings: Sequence[Standing]) -> str:
+def summary(statuses: Sequence[TrainingStatus]) -> str:
     """Return how many trainings and measurements are in which state, and what was spent."""
-    states = Counter(standing.state for standing in standings)
+    states = Counter(status.state for status in statuses)
     spent = Counter[str]()
-    for standing in standings:
-        spent[standing.unit] += standing.hours  # type: ignore[assignment]
-    measured, wanted = sum(s.measured for s in standings), sum(s.measurements for s in standings)
+    for status in statuses:
+        spent[status.unit] += status.hours  # type: ignore[assignment]
+    measured, wanted = sum(s.measured for s in statuses), sum(s.measurements for s in statuses)
     said = [f"{states[state]} {state}" for state in URGENCY if states[state]]
     said += [f"{measured} of {wanted} measurements"]
     return ", ".join(said + [f"{hours_in_words(hours)} {unit}-hours spent" for unit, hours in spent.items()])
 
 
-def in_json(study: str, standings: Sequence[Standing]) -> str:
+def in_json(study: str, statuses: Sequence[TrainingStatus]) -> str:
     """Return everything that is known of every training."""
-    return json.dumps({"study": study, "trainings": [asdict(s) for s in standings]}, indent=1, ensure_ascii=False)
+    return json.dumps({"study": study, "trainings": [asdict(s) for s in statuses]}, indent=1, ensure_ascii=False)
 
 
-def _row(s: Standing) -> list[str | Text]:
+def _row(s: TrainingStatus) -> list[str | Text]:
     words = f"{s.model} {s.words}"
     speed = "" if s.images_per_second is None else f"{s.images_per_second:,.0f}"
     left = "" if s.seconds_left is None else duration(s.seconds_left)
@@ -59,18 +58,8 @@ def _row(s: Standing) -> list[str | Text]:
     ]  # fmt: skip
 
 
-def _bar(s: Standing) -> str:
+def _bar(s: TrainingStatus) -> str:
     """Return the share of the training as a bar, and how many of its measurements are made."""
     share = s.step / s.steps if s.steps else 1.0
     full = int(share * BAR)
     return f"{'█' * full}{'░' * (BAR - full)} {s.measured}/{s.measurements}"
-
-
-def duration(seconds: float) -> str:
-    """Return a time in its two largest units: "2 d 4 h", "3 h 12 min", "5 min 2 s"."""
-    units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
-    whole = round(seconds)
-    for (name, size), (smaller, small) in itertools.pairwise(units):
-        if whole >= size:
-            return f"{whole // size} {name} {whole % size // small} {smaller}"
-    return f"{whole} s"

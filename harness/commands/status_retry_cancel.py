@@ -13,7 +13,7 @@ from harness.jobs.failures import CAUSES
 
 if TYPE_CHECKING:
     from harness.config.cluster_profile import Profile, SlurmProfile
-    from harness.config.grid import Layer
+    from harness.config.yaml_document import Layer
     from harness.jobs.job import Job
     from harness.store.store import Store
 

@@ -7,9 +7,9 @@ from rich.live import Live
 
 from harness.commands.console import console
 from harness.commands.status_listing import in_json, table
-from harness.planning.plan import study_tables
-from harness.store.store import HEARTBEAT_SECONDS, Store
-from harness.store.study import standings
+from harness.store.records import HEARTBEAT_SECONDS
+from harness.store.store import Store
+from harness.store.study import study_tables, training_statuses
 
 
 def show_status(store: Store, watch: bool, as_json: bool) -> None:
@@ -20,15 +20,15 @@ def show_status(store: Store, watch: bool, as_json: bool) -> None:
     """
     tables, screen = study_tables(store), console()
     if as_json:
-        click.echo(in_json(store.study, standings(tables, store)))
+        click.echo(in_json(store.study, training_statuses(tables, store)))
         return
     if not watch:
-        screen.print(table(store.study, standings(tables, store)))
+        screen.print(table(store.study, training_statuses(tables, store)))
         return
     with Live(console=screen, auto_refresh=False) as live:
         while True:
-            found = standings(tables, store)
-            live.update(table(store.study, found, most=max(1, screen.height - 4)), refresh=True)
-            if all(standing.state == "done" for standing in found):
+            statuses = training_statuses(tables, store)
+            live.update(table(store.study, statuses, most=max(1, screen.height - 4)), refresh=True)
+            if all(status.state == "done" for status in statuses):
                 return
             time.sleep(HEARTBEAT_SECONDS)

@@ -19,18 +19,17 @@ from harness.config.setting_types import read_seeds
 from harness.config.settings import Family, Resources, Settings
 from harness.config.spec import EvalSpec, TrainSpec, eval_id_of, train_id
 from harness.config.yaml_document import (
+    Layer,
     Leaf,
     flatten,
     parse_overrides,
     read_document,
-    validate,
-    validate_document,
+    read_validated,
+    validate_layers,
     where_written,
 )
 from harness.errors import UserError, nearest
 from harness.files import gc_paused
-
-Layer = dict[str, Leaf]
 
 
 @dataclass(frozen=True)
@@ -156,8 +155,7 @@ def load_scale(name: str, folder: Path) -> ScaleLayers:
     path = folder / f"{name}.yaml"
     if not path.is_file():
         raise UserError(f"--scale {name}: no such scale{nearest(name, [p.stem for p in folder.glob('*.yaml')])}")
-    document = read_document(path)
-    file = validate_document(Scale, document)
+    file, document = read_validated(Scale, path)
     if file.scale != name:
         raise UserError(f"{document.where(('scale',))}: scale: '{file.scale}' is not the name of the file, '{name}'")
     settings = flatten(file.settings, document, ("settings",))
@@ -202,7 +200,7 @@ def model_specs(chosen: ScaleLayers, families: Sequence[Family]) -> dict[str, Tr
     for family, size, patch in itertools.product(families, chosen.scale.ladder, chosen.scale.patches):
         model = f"{family}-{size}/{patch}"
         said = {"model": Leaf(model, where), "epochs": Leaf(0, where)}
-        settings = validate(Settings, chosen.settings | chosen.families.get(family, {}) | said, where)
+        settings = validate_layers(Settings, chosen.settings | chosen.families.get(family, {}) | said, where)
         with suppress(SettingError):  # a patch that does not divide the image
             specs[model] = resolve(settings, chosen.scale, 0).train
     return specs
@@ -267,7 +265,7 @@ def _preset(folder: Path, name: str, where: str) -> Layer:
 
 
 def _cell(table: str, base: str, merged: Layer, at: At, aside: bool, scale: Scale, seeds: tuple[int, ...]) -> Cell:
-    settings = validate(Settings, merged, base)
+    settings = validate_layers(Settings, merged, base)
     try:
         first = resolve(settings, scale, seeds[0])
     except SettingError as error:

@@ -26,6 +26,8 @@ from harness.config.settings import (
 )
 
 Process = Literal["flow", "ddpm", "meanflow", "shortcut", "imm", "consistency"]
+TWO_TIMES: tuple[Process, ...] = ("meanflow", "shortcut", "imm")  # whose networks take a second time
+TILE = 64  # images that are drawn together, and always whole: image i is the same whatever is drawn beside it
 
 
 class Model(Frozen):

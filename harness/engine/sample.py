@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from harness.checkpoint_files import weights_path
 from harness.config.settings import SamplerSettings
-from harness.config.spec import EvalSpec, Process, TrainSpec, eval_id
+from harness.config.spec import TILE, EvalSpec, Process, TrainSpec, eval_id
 from harness.data.pixels import to_uint8
 from harness.engine.distributed import ALONE, World
 from harness.engine.distributed import device as own_device
@@ -25,9 +26,8 @@ from harness.method.guidance import CountedNet, GuidanceInterval, guided
 from harness.method.processes import consistency, ddpm, flow, imm, meanflow, shortcut
 from harness.method.randomness import generator
 from harness.networks.build import build_net
-from harness.networks.checkpoint import load_weights, weights_path
+from harness.networks.checkpoint import load_weights
 
-TILE = 64
 Decode = Callable[[Tensor], np.ndarray]  # samples (N, C, H, W) → images uint8 (N, C, H, W)
 SAMPLE: dict[Process, Callable[..., Tensor]] = {
     "flow": flow.sample,

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from harness.checkpoint_files import latest_step, weights_path
 from harness.config.settings import Resources
 from harness.config.spec import TrainSpec
 from harness.data.datasets import Dataset
@@ -214,7 +215,7 @@ class Trainer:
 
     def _resume(self, folder: Path, log: Path) -> int:
         """Restore the latest state, in all processes, and cut the log to it."""
-        step = self.world.decide(lambda: checkpoint.latest_step(folder))
+        step = self.world.decide(lambda: latest_step(folder))
         if step:
             tensors = checkpoint.load_state(folder)
             self.restore(tensors, step)
@@ -253,9 +254,9 @@ def train(
 
     def missing() -> tuple[set[int], set[int]]:
         """Return the steps whose weights are missing, before and after the checkpoint."""
-        steps = {step for step in keep if not checkpoint.weights_path(folder, step).is_file()}
-        behind = {step for step in steps if step < checkpoint.latest_step(folder)}
-        if behind and checkpoint.latest_step(aside) > min(behind):
+        steps = {step for step in keep if not weights_path(folder, step).is_file()}
+        behind = {step for step in steps if step < latest_step(folder)}
+        if behind and latest_step(aside) > min(behind):
             shutil.rmtree(aside)  # left by a job that was killed, and too far on for this one
         return behind, steps - behind
 

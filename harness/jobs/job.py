@@ -18,14 +18,13 @@ from harness.config.grid import Run
 from harness.config.settings import Resources
 from harness.config.spec import EvalSpec, TrainSpec, canonical, eval_id, train_id
 from harness.errors import Diverged
-from harness.files import read_json, remove_temporaries, write_json
-from harness.jobs import thumbnails
-from harness.jobs.lock import alone
-from harness.jobs.recording import record_failure, recorded
+from harness.files import remove_temporaries
+from harness.jobs.recording import record_attempt, record_failure, record_model_facts, run_lock
 from harness.jobs.tracking import tracked
-from harness.process_group import hide_gpus, under_slurm
+from harness.process_group import hide_gpus, keep_freed_memory, under_slurm
 from harness.slurm.client import await_controller
 from harness.slurm.gain import fruitless, holdings
+from harness.store.records import LOG, Failure, MeasurementFile, Thumbnails, measurement_paths
 from harness.store.store import Store
 
 if TYPE_CHECKING:
@@ -76,8 +75,8 @@ class Job:
 
     def diverged(self) -> bool:
         """Tell whether the training diverged before: it would again."""
-        error = read_json(self.store.run_folder(self.train_id) / "error.json")
-        return isinstance(error, dict) and error.get("class") == "diverged"
+        failure = Failure.read(self.store.run_folder(self.train_id))
+        return failure is not None and failure.kind == "diverged"
 
     def __call__(self) -> Outcome:
         """Make what is missing, together with the processes that share the run; all of them must call this.
@@ -95,7 +94,7 @@ class Job:
                     return Outcome("done", "nothing was missing")
                 if world.decide(self.cancelled):
                     return Outcome("skipped", "cancelled")
-                with alone(self.store.scratch_folder(self.train_id), world):
+                with run_lock(self.store.scratch_folder(self.train_id), world):
                     return self._work(world)
             except Timeout:
                 return Outcome("skipped", "another job is at work on this training")
@@ -141,16 +140,14 @@ class Job:
     def _work(self, world: "World") -> Outcome:
         import torch
 
-        from harness.jobs.allocator import keep_freed_memory
-
         torch.set_num_threads(self.threads)
         keep_freed_memory()
         if world.leads:
             folder = self.store.run_folder(self.train_id)
             self._tidy()
             trackers = tracked(self.resources.tracking, folder, self.store.scratch / self.store.study, self.train)
-            with recorded(folder, self.train, self.steps, self.threads, world.size) as heart, trackers:
-                self._make(world, heart.set)
+            with record_attempt(folder, self.train, self.steps, self.threads, world.size) as heartbeat, trackers:
+                self._make(world, heartbeat.set)
         else:
             self._make(world, lambda phase, step: None)
         return Outcome("done")
@@ -161,12 +158,12 @@ class Job:
 
         scratch = self.store.scratch_folder(self.train_id)
         remove_temporaries(scratch)
-        for path in self.store.run_folder(self.train_id).glob("evals/*.json"):
+        for path in measurement_paths(self.store.run_folder(self.train_id)):
             remove_samples(scratch, path.stem)
 
     def _make(self, world: "World", say: Say) -> None:
         """Train and measure; of a training that diverges, measure what it was good for before."""
-        from harness.networks.checkpoint import weights_path
+        from harness.checkpoint_files import weights_path
 
         diverged: Diverged | None = None
         try:
@@ -192,7 +189,7 @@ class Job:
             world.decide(lambda: place(self.train, self.weights, scratch))
         steps = {e.step for e in world.decide(self.missing)}
         dataset = load(self.train.data.name, "train", self.data, self.train.data.flip)
-        log, encoder = self.store.run_folder(self.train_id) / "train.jsonl", self._encoder(steps, world)
+        log, encoder = self.store.run_folder(self.train_id) / LOG, self._encoder(steps, world)
         with Notice(world) as notice:
             train(
                 self.train, dataset, scratch, log, steps, self.resources, lambda step: say("training", step), world,
@@ -201,15 +198,14 @@ class Job:
 
     def _encoder(self, steps: Collection[int], world: "World") -> "FrozenEncoder | None":
         """Return the frozen encoder that the training still needs, and record what only torch can tell of the run."""
-        from harness.jobs.model_facts import record_facts
-        from harness.networks.checkpoint import weights_path
+        from harness.checkpoint_files import weights_path
         from harness.networks.encoder import load_encoder
 
         scratch = self.store.scratch_folder(self.train_id)
         untrained = world.decide(lambda: any(not weights_path(scratch, step).is_file() for step in steps))
         encoder = load_encoder(self.train, self.data, self.store.scratch / ".cache") if untrained else None
         if world.leads and (untrained or not self.train.alignment):  # one that is only measured keeps its record
-            record_facts(self.store.run_folder(self.train_id), self.train, encoder)
+            record_model_facts(self.store.run_folder(self.train_id), self.train, encoder)
         return encoder
 
     def _evaluate(self, spec: EvalSpec, world: "World", say: Say) -> None:
@@ -218,7 +214,7 @@ class Job:
         from harness.data.decode import decoder
         from harness.engine.sample import draw_samples
         from harness.engine.sample_cache import remove_samples
-        from harness.jobs.measuring import measure_samples, save_pictures
+        from harness.jobs.measuring import COLUMNS, ROWS, measure_samples, save_pictures
         from harness.jobs.preemption import Notice
 
         identity = eval_id(self.train, spec)
@@ -241,15 +237,15 @@ class Job:
             "sample": round(samples.earlier + sampled - start, 2),
             "measure": round(time.perf_counter() - sampled, 2),
         }
-        write_json(path, {
-            "train_id": self.train_id,
-            "eval_id": identity,
-            "spec": spec.model_dump(mode="json", by_alias=True, exclude_none=True),
+        MeasurementFile(
+            train_id=self.train_id,
+            eval_id=identity,
+            spec=spec.model_dump(mode="json", by_alias=True, exclude_none=True),
             **measured,
-            "nfe": samples.nfe,
-            "seconds": seconds,
-            "thumbnails": {"rows": thumbnails.ROWS, "columns": thumbnails.COLUMNS},
-        })  # fmt: skip
+            nfe=samples.nfe,
+            seconds=seconds,
+            thumbnails=Thumbnails(rows=ROWS, columns=COLUMNS),
+        ).write(path)
         remove_samples(scratch, identity)
 
 

@@ -4,14 +4,15 @@ import hashlib
 import os
 import platform
 import subprocess
-from datetime import UTC, datetime
+import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from harness.files import read_json, write_bytes
-from harness.slurm.snapshot import SOURCE
+from harness.store.records import utc
 
+SOURCE = "source.json"  # in a submission's copy of the code: what `source` says of where it was taken
 PACKAGES = ("torch", "torchvision", "timm", "torch-fidelity", "numpy", "safetensors", "scikit-learn", "submitit")
 # What SLURM says of a job that its id alone does not.
 SLURM = {
@@ -24,7 +25,7 @@ SLURM = {
 def provenance(folder: Path, threads: int, processes: int) -> dict[str, Any]:
     """Return the facts of this attempt; `end` is filled in when it ends. Uncommitted changes are kept in `folder`."""
     return {
-        "start": now(),
+        "start": utc(time.time()),
         "end": None,
         **source(folder),
         "host": platform.node(),
@@ -35,11 +36,6 @@ def provenance(folder: Path, threads: int, processes: int) -> dict[str, Any]:
         "slurm_job_id": _slurm_job(),
         "slurm": {name: os.environ[key] for name, key in SLURM.items() if os.environ.get(key)} or None,
     }
-
-
-def now() -> str:
-    """Return the time in UTC, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _versions() -> dict[str, str]:

@@ -7,8 +7,8 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from harness.config.settings import Resources
+from harness.config.spec import TWO_TIMES, TrainSpec
 from harness.config.spec import Process as ProcessName
-from harness.config.spec import TrainSpec
 from harness.method.backbone import DiT
 from harness.method.losses import Potential
 from harness.method.objective import Objective
@@ -23,7 +23,6 @@ from harness.method.terms import AlignmentTerm, ContrastiveTerm, DispersiveTerm,
 # Torch's own, at the first derivative that MeanFlow takes: it would stand between the lines of a run's progress.
 warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
 
-TWO_TIMES: tuple[ProcessName, ...] = ("meanflow", "shortcut", "imm")
 TIME_SCALES: dict[ProcessName, float] = {"imm": imm.TIME_SCALE, "consistency": consistency.TIME_SCALE}
 
 

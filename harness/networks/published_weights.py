@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from harness.checkpoint_files import weights_path
 from harness.config.imported_weights import (
     Architecture,
     Imported,
@@ -22,7 +23,6 @@ from harness.config.imported_weights import (
 from harness.config.spec import TrainSpec
 from harness.errors import UserError
 from harness.files import replace, sha256_of, write_json
-from harness.networks import checkpoint
 from harness.networks.public_layouts import SUFFIXES, Parts, Tensors, differences, read_parts, remarks, to_network
 
 
@@ -110,7 +110,7 @@ def place(spec: TrainSpec, root: Path, kept: Path) -> None:
         UserError: the weights are not in `root`, or are no longer those that the spec names.
     """
     assert spec.weights is not None
-    if checkpoint.weights_path(kept, 0).is_file():
+    if weights_path(kept, 0).is_file():
         return
     held, path = find(root, spec.weights)
     parts = read_parts(path)
@@ -119,7 +119,7 @@ def place(spec: TrainSpec, root: Path, kept: Path) -> None:
     trained = next(parts[part] for part in ("model", "raw", "state_dict", "ema") if part in parts)
     network = architecture_of(spec)
     states: Parts = {"model": to_network(trained, network), "ema": to_network(_averaged(parts), network)}
-    _save(states, checkpoint.weights_path(kept, 0))
+    _save(states, weights_path(kept, 0))
 
 
 def export(source: Path, out: Path) -> None:

@@ -16,13 +16,14 @@ from pathlib import Path
 from harness.config import imported_weights as imported
 from harness.errors import UserError
 from harness.files import TEMPORARY, replace
-from harness.planning.plan import study_tables
 from harness.report.rendering.page import make_report
 from harness.report.rendering.study_summary import portable
+from harness.store.records import Heartbeat
 from harness.store.store import Store
+from harness.store.study import study_tables
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can say
-LEFT_OUT = ("heartbeat.json",)
+LEFT_OUT = (Heartbeat.FILE,)
 LARGEST = 4 << 30  # bytes, unpacked
 
 

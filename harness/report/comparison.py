@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Literal
 
 from harness.files import write_bytes
-from harness.planning.plan import study_tables
 from harness.report.analysis.pivot import Pivot, PivotCell, pivot
 from harness.report.analysis.statistics import Change, change_between
 from harness.report.analysis.text import estimate, percent_change
@@ -19,6 +18,7 @@ from harness.report.rendering.captions import heading
 from harness.report.rendering.data_files import change_record, shown_as_text
 from harness.report.rendering.html import render
 from harness.store.store import Store
+from harness.store.study import study_tables
 
 Verdict = Literal[
     "differs", "zero within interval", "too few seeds", "equal", "protocol differs", "without value", "only in one"

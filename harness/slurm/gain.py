@@ -3,6 +3,8 @@
 import time
 from pathlib import Path
 
+from harness.store.records import measurement_paths
+
 BEGAN = time.monotonic()  # each of SLURM's jobs is a process of its own, and reads this as soon as it has its job
 SHARE = 0.5  # of its hours
 
@@ -13,7 +15,7 @@ def holdings(folder: Path, scratch: Path) -> frozenset[str]:
 
     tensors = {str(path.relative_to(scratch)) for path in scratch.rglob("*.safetensors")}
     images = {f"{name}: {count}" for name, count in saved_images(scratch).items() if count}
-    return frozenset(tensors | images | {path.name for path in folder.glob("evals/*.json")})
+    return frozenset(tensors | images | {path.name for path in measurement_paths(folder)})
 
 
 def fruitless(before: frozenset[str] | None, now: frozenset[str], hours: float) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from harness.errors import UserError, closest
 from harness.files import read_json
 from harness.slurm.submission import logs_of, read_submission
+from harness.store.records import SPEC, Environment, Failure, MeasurementFile, measurement_paths
 from harness.store.store import IDENTITY, Store
 
 
@@ -21,7 +22,7 @@ def find_run(results: Path, scratch: Path, train_id: str) -> Store:
     """
     found = [path.parent for path in results.glob(f"*/{train_id}") if IDENTITY.fullmatch(train_id)]
     if not found:
-        near = closest(train_id, {path.parent.name for path in results.glob("*/*/spec.json")})
+        near = closest(train_id, {path.parent.name for path in results.glob(f"*/*/{SPEC}")})
         hint = f"; did you mean '{near}'?" if near else "; 'harness status STUDY' names them"
         raise UserError(f"{train_id}: no training of this name in {results}{hint}")
     latest = max(found, key=lambda root: (root / train_id).stat().st_mtime)
@@ -56,11 +57,10 @@ def follow_file(path: Path, lines: int, follow: bool) -> Iterator[str]:
 def failures(store: Store, lines: int) -> list[str]:
     """Return the last lines of every failure of a study, under the name of its training."""
     found = []
-    for path in sorted(store.root.glob("*/error.json")):
-        error = read_json(path)
-        if isinstance(error, dict):
-            text = error.get("traceback") or error.get("message", "")
-            found.append("\n".join([f"{path.parent.name}: {error.get('class')}", *text.splitlines()[-lines:]]))
+    for path in sorted(store.root.glob(f"*/{Failure.FILE}")):
+        if failure := Failure.read(path.parent):
+            text = failure.traceback or failure.message
+            found.append("\n".join([f"{path.parent.name}: {failure.kind}", *text.splitlines()[-lines:]]))
     return found
 
 
@@ -68,15 +68,16 @@ def describe(store: Store, train_id: str) -> str:
     """Return everything that is known of a training, and the command that makes what it lacks."""
     folder, scratch = store.run_folder(train_id), store.scratch_folder(train_id)
     parts = [f"{train_id} in study {store.study}"]
-    for name in ("spec.json", "env.json", "error.json"):
+    for name in (SPEC, Environment.FILE, Failure.FILE):
         content = read_json(folder / name)
         if content is not None:
             parts.append(f"{name}\n{json.dumps(content, indent=1, ensure_ascii=False)}")
-    for path in sorted((folder / "evals").glob("*.json")):
-        content = read_json(path)
-        try:
-            parts.append(f"{path.name}, step {content['spec']['step']}\n{json.dumps(content['metrics'], indent=1)}")
-        except (TypeError, KeyError):
+    for path in measurement_paths(folder):
+        measurement = MeasurementFile.read(path)
+        if measurement and measurement.evaluation:
+            step = measurement.evaluation.step
+            parts.append(f"{path.name}, step {step}\n{json.dumps(measurement.metrics, indent=1)}")
+        else:
             parts.append(f"{path.name}\ndamaged; delete it, and 'harness run' measures again")
     files = [path for root in (folder, scratch) for path in sorted(root.rglob("*")) if path.is_file()]
     parts.append("files\n" + "\n".join(f"{path.stat().st_size:>12,} {path}" for path in files))

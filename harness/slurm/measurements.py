@@ -8,7 +8,7 @@ from harness.jobs.job import Job
 
 def measurements(jobs: Iterable[Job]) -> list[Job]:
     """Return what of the jobs needs no training, its weights being kept, as jobs of one process each."""
-    from harness.networks.checkpoint import weights_path
+    from harness.checkpoint_files import weights_path
 
     found = []
     for job in jobs:

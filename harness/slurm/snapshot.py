@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.files import write_json
+from harness.jobs.provenance import SOURCE, source
 
 PACKAGE = Path(__file__).parents[1]
-SOURCE = "source.json"
 GRID_FILES = ("*.yaml", "scales/*.yaml", "presets/*.yaml")  # not all below: it may be the folder one works in
 
 
@@ -34,8 +34,6 @@ class Snapshot:
 
     def take(self) -> None:
         """Copy the files, where that was not done before."""
-        from harness.jobs.provenance import source
-
         if self.folder.exists():
             return
         temporary = self.folder.with_name(f".{self.folder.name}-{uuid.uuid4().hex}")

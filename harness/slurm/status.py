@@ -8,13 +8,13 @@ from typing import Literal
 
 from harness.config.spec import eval_id
 from harness.errors import UserError
-from harness.files import read_json
-from harness.jobs.failures import ENDS, TOLD, FailureClass, class_stored
+from harness.jobs.failures import ENDS, TOLD
 from harness.jobs.job import Job
 from harness.slurm.client import Queued, ends, listed
 from harness.slurm.logs import log_of
 from harness.slurm.submission import Submission, read_submission, submissions
-from harness.store.store import Status, Store
+from harness.store.records import Failure, FailureClass
+from harness.store.store import RunStatus, Store
 
 TAIL_BYTES = 4000
 
@@ -76,7 +76,7 @@ def _ask(records: Sequence[Submission]) -> Answer:
 
 def _condition(job: Job, record: Submission | None, answer: Answer) -> Condition:
     missing = job.missing()
-    status = job.store.status(job.train_id, eval_id(job.train, missing[0])) if missing else Status("done")
+    status = job.store.status(job.train_id, eval_id(job.train, missing[0])) if missing else RunStatus("done")
     found = answer.held.get(record.place) if record else None
     id = found.id if found else record.job if record else None
     if status.state == "running" and not (found and found.state == "PENDING"):  # queued again a moment ago
@@ -89,12 +89,12 @@ def _condition(job: Job, record: Submission | None, answer: Answer) -> Condition
     return _over(job, record, answer, status)
 
 
-def _over(job: Job, record: Submission | None, answer: Answer, status: Status) -> Condition:
+def _over(job: Job, record: Submission | None, answer: Answer, status: RunStatus) -> Condition:
     """Return how a training stands that nothing works at."""
     id, end = (record.job, answer.ends.get(record.job or "", "")) if record else (None, "")
-    error = read_json(job.store.run_folder(job.train_id) / "error.json")
-    told = Condition(job, "failed", id, class_stored(error), str(error.get("message", ""))) if error else None
-    if told and (record is None or error.get("time", 0) >= record.time):
+    failure = Failure.read(job.store.run_folder(job.train_id))
+    told = Condition(job, "failed", id, failure.kind, failure.message) if failure else None
+    if told and failure and (record is None or (failure.time or 0) >= record.time):
         return told
     if record and record.cancelled:
         return Condition(job, "failed", id, "cancelled", "by harness cancel")

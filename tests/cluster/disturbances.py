@@ -13,7 +13,7 @@ from support.real_slurm import CLUSTER, at_once, queued_jobs, records, slurm, wa
 
 from harness.files import read_json, read_jsonl
 from harness.slurm.client import Queued
-from harness.store.store import beating
+from harness.store.records import Heartbeat
 
 STUDY = "chaos"
 PATIENCE = 1800
@@ -60,9 +60,10 @@ class Chaos:
         for name, record in records(self.folder, STUDY).items():
             if (record["token"], record["index"]) == job.place:
                 run = self.folder / "results" / STUDY / name
-                beat = read_json(run / "heartbeat.json")
+                heartbeat = Heartbeat.read(run)
                 lines = read_jsonl(run / "train.jsonl")
-                return f"{name}, step {int(lines[-1]['step']) if lines else 0}" if beat and beating(beat) else None
+                step = int(lines[-1]["step"]) if lines else 0
+                return f"{name}, step {step}" if heartbeat and heartbeat.alive else None
         return None
 
     def until_hit(self, words: str, disturb: Callable[[Queued], None], kind: str) -> None:

@@ -14,8 +14,8 @@ from support.places import ROOT
 
 from harness import cli
 from harness.commands import plan_run_submit as grid_commands
-from harness.planning.plan import study_tables
 from harness.store.store import Store
+from harness.store.study import study_tables
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from support.specs import OWN
 from support.trainings import CPU, Calm, end, make_dataset, make_encoder, nothing, start
 from torch import Tensor
 
+from harness.checkpoint_files import latest_step, weights_path
 from harness.config.cluster_profile import SlurmProfile
 from harness.config.grid import load_table
 from harness.config.settings import (
@@ -41,7 +42,6 @@ from harness.engine.train import Trainer, train
 from harness.errors import UserError
 from harness.files import read_jsonl
 from harness.method.randomness import generator
-from harness.networks import checkpoint
 from harness.networks.build import build_net, build_objective
 from harness.process_group import Place, meeting_at, place_from_submitit, place_from_torchrun
 
@@ -94,7 +94,7 @@ def draw(process: str, images: range, world: World = ALONE) -> Samples | None:
 
 
 def kept(folder: Path) -> dict[str, Tensor]:
-    return load_file(checkpoint.weights_path(folder, STEPS))
+    return load_file(weights_path(folder, STEPS))
 
 
 def log(folder: Path) -> list[dict[str, float]]:
@@ -235,7 +235,7 @@ def test_two_processes_that_stop_between_two_lines_of_the_log_write_the_same_nex
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     assert end(start(2, whole, train_and_stop, whole, False)) == [0, 0]
     assert end(start(2, stopped, train_and_stop, stopped, True)) == [0, 0]
-    assert checkpoint.latest_step(stopped) == 6
+    assert latest_step(stopped) == 6
     assert end(start(2, stopped, train_and_stop, stopped, False)) == [0, 0]
     assert all(torch.equal(weight, kept(whole)[name]) for name, weight in kept(stopped).items())
     assert [line["step"] for line in log(whole)] == [4, 8]

@@ -23,6 +23,7 @@ from support.places import GRIDS
 from support.specs import make_spec
 from support.trainings import end, nothing, start
 
+from harness.checkpoint_files import weights_path
 from harness.config.grid import load_table
 from harness.config.settings import EvaluationSettings, SamplerSettings
 from harness.config.spec import EvalSpec, Model, TrainSpec, eval_id
@@ -249,7 +250,7 @@ def test_what_is_damaged_or_of_other_weights_is_drawn_anew(whole, here, damage):
 
 
 def test_a_full_disk_is_told_as_such(here, whole):
-    drawn = SampleFile(here, NAME, checkpoint.weights_path(here, 7))
+    drawn = SampleFile(here, NAME, weights_path(here, 7))
     assert drawn.begin() == 0
     with Path("/dev/full").open("wb") as drawn.file, pytest.raises(OSError, match="No space left") as full:  # noqa: PT012
         drawn.add([np.ones((64, 3, 64, 64), np.uint8)], 6)

@@ -12,6 +12,7 @@ from support.specs import DISPERSIVE, PROCESSES, make_eval, make_spec
 from support.trainings import CPU, Calm, make_dataset, make_trainer, nothing, stir, stirred
 from torch import Tensor, nn
 
+from harness.checkpoint_files import latest_step, weights_path
 from harness.config.grid import load_table
 from harness.config.resolve import SAMPLERS
 from harness.config.settings import (
@@ -210,7 +211,7 @@ def test_a_writer_that_is_behind_erases_no_later_state(tmp_path: Path):
     for step, left in ((300, [300]), (100, [100, 300]), (200, [200, 300]), (400, [400])):
         checkpoint.save_state(tmp_path, step, tensors)
         assert sorted(path.name for path in tmp_path.glob("state-*")) == [f"state-{n:08}.safetensors" for n in left]
-        assert checkpoint.latest_step(tmp_path) == step
+        assert latest_step(tmp_path) == step
 
 
 @pytest.mark.parametrize("process", PROCESSES)
@@ -225,7 +226,7 @@ def test_a_restored_training_goes_on_bit_for_bit(dataset: ImageDataset, tmp_path
     for step in (1, 2):
         checkpoint.save_state(tmp_path, step, begun.state())
     assert [path.name for path in tmp_path.glob("state-*")] == ["state-00000002.safetensors"]
-    assert checkpoint.latest_step(tmp_path) == 2
+    assert latest_step(tmp_path) == 2
     resumed.restore(checkpoint.load_state(tmp_path), 2)
     same = {name: torch.equal(tensor, begun.state()[name]) for name, tensor in resumed.state().items()}
     assert all(same.values())
@@ -426,7 +427,7 @@ def test_a_checkpoint_that_was_cut_is_named(tmp_path, length):
     checkpoint.save_weights(tmp_path, 3, {"model.w": torch.zeros(1000)})
     for path, load in (
         (tmp_path / "state-00000003.safetensors", lambda: checkpoint.load_state(tmp_path)),
-        (checkpoint.weights_path(tmp_path, 3), lambda: checkpoint.load_weights(tmp_path, 3, "model")),
+        (weights_path(tmp_path, 3), lambda: checkpoint.load_weights(tmp_path, 3, "model")),
     ):
         path.write_bytes(path.read_bytes()[:length])
         with pytest.raises(UserError, match=rf"{path.name}: damaged .*; delete it, and the training makes it again"):

@@ -27,7 +27,7 @@ from harness.jobs import job as job_module
 from harness.jobs import worker as worker_module
 from harness.jobs.job import jobs_for
 from harness.jobs.local_pool import needs_workers, run_pool
-from harness.jobs.lock import alone
+from harness.jobs.recording import run_lock
 from harness.jobs.worker import Worker, WorkerError
 from harness.process_group import VISIBLE, Place
 from harness.store.store import Store
@@ -177,7 +177,7 @@ def test_a_side_training_that_was_killed_does_not_overshoot_the_next(tmp_path, d
 def test_one_writer_per_run(tmp_path, data, monkeypatch):
     without_measuring(monkeypatch)
     job = make_jobs(tmp_path, data)[0]
-    with alone(job.store.scratch_folder(job.train_id), ALONE):
+    with run_lock(job.store.scratch_folder(job.train_id), ALONE):
         assert job().state == "skipped"
         assert not (tmp_path / "results").exists()
     assert job().state == "done"
@@ -191,7 +191,7 @@ def test_a_filesystem_that_cannot_lock_is_told_and_left_without_a_lock(tmp_path,
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr("fcntl.flock", refuse)
-    for hold in (alone(tmp_path / "run", ALONE), folder_lock(tmp_path / "cache" / "features.lock")):
+    for hold in (run_lock(tmp_path / "run", ALONE), folder_lock(tmp_path / "cache" / "features.lock")):
         with pytest.raises(UserError, match="mount it with flock"), hold:
             pass
     assert all(not path.stat().st_size for path in tmp_path.glob("*/*"))

@@ -9,6 +9,7 @@ import pytest
 from support.specs import make_spec
 from support.trainings import make_dataset
 
+from harness.checkpoint_files import latest_step
 from harness.config.settings import Resources
 from harness.engine.distributed import ALONE, World
 from harness.engine.train import train
@@ -52,7 +53,7 @@ def test_a_training_that_is_told_to_end_goes_on_with_the_same_weights_and_the_sa
     whole = run(tmp_path / "whole", lambda save: None)
     with pytest.raises(Killed):
         run(tmp_path / "stopped", stop)
-    assert checkpoint.latest_step(tmp_path / "stopped") == 6
+    assert latest_step(tmp_path / "stopped") == 6
     assert run(tmp_path / "stopped", lambda save: None) == whole
     ours, theirs = (checkpoint.load_state(tmp_path / name) for name in ("stopped", "whole"))
     assert ours.keys() == theirs.keys()

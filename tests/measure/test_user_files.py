@@ -27,6 +27,8 @@ from harness.measure.user_files import measure_files
 from harness.metric_definitions import MEASURED, base
 from harness.process_group import Place
 
+rng = np.random.default_rng(0)
+
 
 def stand_in(*_: object) -> Extractor:
     """Return an extractor with everything that Inception has, in a few numbers."""

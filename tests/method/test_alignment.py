@@ -14,6 +14,7 @@ from support.places import GRIDS
 from support.specs import DISPERSIVE, OWN, make_spec
 from support.trainings import CPU, make_encoder
 
+from harness.checkpoint_files import weights_path
 from harness.config.grid import load_table
 from harness.config.resolve import SettingError, resolve
 from harness.config.settings import MeanFlowSettings, Optimizer, Resources
@@ -23,8 +24,8 @@ from harness.engine.train import Trainer, train
 from harness.errors import UserError
 from harness.files import read_json, read_jsonl, write_json
 from harness.jobs.job import Job
-from harness.jobs.model_facts import facts_of, record_facts
 from harness.jobs.preflight import check
+from harness.jobs.recording import model_facts, record_model_facts
 from harness.method.processes import flow
 from harness.method.randomness import generator
 from harness.method.terms import AlignmentTerm
@@ -58,7 +59,7 @@ def dataset() -> ImageDataset:
 
 @pytest.fixture(scope="module")
 def encoder(dataset: ImageDataset) -> FrozenEncoder:
-    return make_encoder(dataset, name="own-vit", sha256="ab")
+    return make_encoder(dataset, name="own-vit", parameters=1, sha256="ab")
 
 
 # The loss.
@@ -181,7 +182,7 @@ def test_a_resumed_training_cannot_be_told_from_one_that_never_stopped(dataset, 
     projector = {name for name in once if name.startswith("alignment.projector.")}
     assert len(projector) == 6
     assert {f"exp_avg.{name}" for name in projector} < once.keys()
-    kept = load_file(checkpoint.weights_path(tmp_path / "once", 4))
+    kept = load_file(weights_path(tmp_path / "once", 4))
     assert not any("alignment" in name for name in kept)  # sampling needs no projector
 
 
@@ -387,25 +388,25 @@ def test_parameters_are_those_published():
     """SiT-XL/2 has 675M, MeanFlow-XL/2 676M; DINOv2's ViT-B 86M, and REPA's projector for it 8M."""
     xl = run()[1].train
     mean_flow = load_table(GRIDS / "table7a.yaml", "imagenet256").runs[-1].train
-    assert round(facts_of(xl.model_copy(update={"alignment": None}), None)["parameters"] / 1e6) == 675
-    assert round(facts_of(mean_flow, None)["parameters"] / 1e6) == 676
+    assert round(model_facts(xl.model_copy(update={"alignment": None}), None).parameters / 1e6) == 675
+    assert round(model_facts(mean_flow, None).parameters / 1e6) == 676
     with torch.device("meta"):
         vit = timm.create_model("vit_base_patch14_dinov2.lvd142m", img_size=224)
     assert round(parameters(vit) / 1e6) == 86
 
     class OfThatWidth:
-        width, record = 768, {"sha256": ""}
+        width, record = 768, {"name": "wide", "parameters": 1, "sha256": ""}
 
     layers = [(1152, 2048), (2048, 2048), (2048, 768)]
-    assert facts_of(xl, OfThatWidth())["projector_parameters"] == sum((a + 1) * b for a, b in layers)
+    assert model_facts(xl, OfThatWidth()).projector_parameters == sum((a + 1) * b for a, b in layers)
 
 
 def test_a_training_cannot_go_on_with_another_encoder(tmp_path, encoder, monkeypatch):
-    record_facts(tmp_path, SPEC, encoder)
-    record_facts(tmp_path, SPEC, encoder)
+    record_model_facts(tmp_path, SPEC, encoder)
+    record_model_facts(tmp_path, SPEC, encoder)
     monkeypatch.setattr(encoder, "record", encoder.record | {"sha256": "cd"})
     with pytest.raises(UserError, match="this training began with encoder weights of sha256 ab, and now finds cd"):
-        record_facts(tmp_path, SPEC, encoder)
+        record_model_facts(tmp_path, SPEC, encoder)
     assert read_json(tmp_path / "facts.json")["encoder"]["sha256"] == "ab"
 
 

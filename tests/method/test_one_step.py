@@ -9,6 +9,7 @@ from support.backbones import ARMS, NULL, SHAPE, batch, build, moved
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from harness.config import resolve
+from harness.config.spec import TWO_TIMES
 from harness.engine import sample
 from harness.method.backbone import DiT
 from harness.method.objective import Objective, draw
@@ -17,7 +18,7 @@ from harness.method.processes.consistency import ConsistencyTraining
 from harness.method.processes.imm import InductiveMomentMatching
 from harness.method.processes.process import LearnsFromAverage
 from harness.method.processes.shortcut import Shortcut
-from harness.networks.build import TIME_SCALES, TWO_TIMES
+from harness.networks.build import TIME_SCALES
 
 PROCESSES = {
     "shortcut": Shortcut(NULL, guidance=1.5),

@@ -9,6 +9,7 @@ from support.places import GRIDS
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from harness.checkpoint_files import weights_path
 from harness.config.grid import load_scale, model_specs
 from harness.config.settings import EvaluationSettings, MeanFlowSettings, OwnEncoder, SamplerSettings, ShortcutSettings
 from harness.config.spec import Alignment, Consistency, EvalSpec, Regularizer
@@ -18,7 +19,7 @@ from harness.method.objective import draw
 from harness.method.processes.meanflow import velocity_and_derivative
 from harness.method.terms import Draws
 from harness.networks.build import build_net, build_objective
-from harness.networks.checkpoint import save_state, save_weights, weights_path
+from harness.networks.checkpoint import save_state, save_weights
 from harness.planning import flops
 from harness.planning.cost import checkpoint_bytes
 

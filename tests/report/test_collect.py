@@ -12,9 +12,10 @@ from support.synthetic_study import pivot_cell, pivot_of, write_values
 
 from harness.config.grid import Run
 from harness.report.analysis.text import state_words
-from harness.report.reading.collect import Measurement, collect
+from harness.report.reading.collect import collect
 from harness.report.reading.tidy import tidy_table
 from harness.report.rendering.page import make_report
+from harness.store.records import Measurement
 from harness.store.store import Store
 
 
@@ -69,7 +70,7 @@ BROKEN: dict[str, tuple[Callable[[Store, Run], None], str]] = {
     "a word": (_corrupt(lambda c: c["metrics"].update(fid="<i>low</i>")), "fid is '<i>low</i>'"),
     "no protocol": (_corrupt(lambda c: c.pop("protocol")), "protocol: Field required"),
     "another run's": (_corrupt(lambda c: c.update(train_id="0" * 12)), "holds another measurement"),
-    "torn heartbeat": (_heartbeat, "heartbeat.json or error.json is broken"),
+    "torn heartbeat": (_heartbeat, "heartbeat.json: phase: Field required; delete it"),
     "a folder for a file": (_heartbeat_folder, "heartbeat.json: Is a directory"),
 }
 

@@ -24,7 +24,6 @@ from harness.report.figures.sample_pairs import best_arm, pair_chart, pairs, sam
 from harness.report.figures.scatters import cost, precision_recall, scatter_chart
 from harness.report.figures.svg import DRAWN
 from harness.report.figures.table_figure import our_look, picture, value_axis
-from harness.report.reading.collect import read_outcome
 from harness.report.reading.samples import Sheet, read_strip
 from harness.report.rendering.sheet import TableLayout
 from harness.store.store import Store
@@ -132,7 +131,7 @@ def test_lengths_join_the_cells_of_one_training(tmp_path: Path) -> None:
 def sheet_of(store: Store, run: Run, tiles: list[int]) -> Sheet:
     picture = np.repeat(np.array(tiles, np.uint8).reshape(2, 10), 8, axis=1).repeat(8, axis=0)
     synthetic.write_measurement(store, run, 4.0, picture=picture)
-    sheet = read_strip(store, run, read_outcome(store, run).measurement, "it").sheet
+    sheet = read_strip(store, run, store.result(run.train_id, run.eval_id).measurement, "it").sheet
     assert sheet
     return sheet
 

@@ -16,7 +16,7 @@ from support import synthetic_study as synthetic
 from support.places import ROOT
 
 from harness.report.live import Watched, inside, serve
-from harness.report.progress import Progress, duration, progress
+from harness.store.study import Progress, duration, progress
 
 
 def harness(folder: Path, *words: str) -> subprocess.Popen[str]:
@@ -123,8 +123,8 @@ def test_progress_counts_steps_and_says_what_is_left(tmp_path: Path) -> None:
     left = found.seconds_left(before, 10.0)
     assert left == pytest.approx((found.all_steps - found.steps) / 10)
     assert found.seconds_left(found, 10.0) is None
-    assert found.words(125.0) == "1 of 12 measurements done, 10 not run, 1 running, about 2 min left"
-    assert [duration(seconds) for seconds in (40, 200, 7500)] == ["40 s", "3 min", "2 h 05 min"]
+    assert found.words(125.0) == "1 of 12 measurements done, 10 not run, 1 running, about 2 min 5 s left"
+    assert [duration(seconds) for seconds in (40, 200, 7500)] == ["40 s", "3 min 20 s", "2 h 5 min"]
 
 
 @pytest.mark.slow

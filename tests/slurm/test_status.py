@@ -20,8 +20,8 @@ from harness.config.spec import eval_id
 from harness.errors import Diverged, UserError
 from harness.files import read_json, write_json
 from harness.jobs.failures import CAUSES, ENDS, class_of, remedy
-from harness.jobs.heart import Heart
 from harness.jobs.job import jobs_for
+from harness.jobs.recording import HeartbeatThread
 from harness.jobs.worker import WorkerError
 from harness.slurm.client import Queued
 from harness.slurm.logs import describe, failures
@@ -109,7 +109,7 @@ def test_a_job_that_slurm_forgot_or_that_ended_with_nothing_is_told_so(job):
 
 def test_a_beat_is_believed_unless_slurm_has_queued_the_job_again(job):
     sent = Submission("study-0", 3, (), 0.0, "7_3")
-    with Heart(job.store.run_folder(job.train_id) / "heartbeat.json", 5):
+    with HeartbeatThread(job.store.run_folder(job.train_id), 5):
         assert _condition(job, sent, Answer(silent=True)).state == "running"
         assert _condition(job, sent, holding("7_3", "study-0", "RUNNING")).state == "running"
         assert _condition(job, sent, holding("7_3", "study-0", "PENDING")).state == "queued"
@@ -120,14 +120,14 @@ FULL = OSError(errno.ENOSPC, "No space left on device")
 
 def test_on_a_full_disk_a_failure_takes_the_room_of_the_last_sign_of_life(job, monkeypatch):
     sign = job.store.run_folder(job.train_id) / "heartbeat.json"
-    write_json(sign, {"step": 7})
+    write_json(sign, {"phase": "training", "step": 7, "total": 9, "time": 0.0, "host": "elsewhere", "pid": 1})
 
     def write(path, content):
         if sign.exists() or len(str(content)) > 4000:
             raise FULL
         write_json(path, content)
 
-    monkeypatch.setattr("harness.jobs.recording.write_json", write)
+    monkeypatch.setattr("harness.store.records.write_json", write)
     full = OSError(errno.ENOSPC, "No space left on device")
     full.__cause__ = ValueError("long " * 2000)
     job.fail(full)
@@ -140,7 +140,7 @@ def test_a_full_disk_that_nothing_can_be_written_to_is_told_by_the_jobs_output(j
     def refuse(*_):
         raise FULL
 
-    monkeypatch.setattr("harness.jobs.recording.write_json", refuse)
+    monkeypatch.setattr("harness.store.records.write_json", refuse)
     outcome = job.fail(FULL)
     assert outcome.state == "failed"
     assert "could not be stored" in outcome.message

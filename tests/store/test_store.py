@@ -11,7 +11,8 @@ import pytest
 
 from harness.errors import UserError
 from harness.files import check_writable, read_json, read_jsonl, replace, write_json
-from harness.store.store import HEARTBEAT_STALE_SECONDS, Store
+from harness.store.records import HEARTBEAT_STALE_SECONDS
+from harness.store.store import Store
 
 TRAIN, EVAL = "0123456789ab", "ba9876543210"
 

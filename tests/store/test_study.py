@@ -13,12 +13,11 @@ import pytest
 from support.places import GRIDS, ROOT
 from support.synthetic_study import new_store, table_of, write_error, write_heartbeat, write_measurement
 
-from harness.commands.status_listing import duration, summary
+from harness.commands.status_listing import summary
 from harness.files import read_json, write_json
-from harness.jobs.recording import record_failure, recorded
-from harness.planning.plan import study_tables
-from harness.store.attempts import hours_spent
-from harness.store.study import standings
+from harness.jobs.recording import record_attempt, record_failure
+from harness.store.records import Environment
+from harness.store.study import duration, study_tables, training_statuses
 
 START = "2026-11-21T05:00:00+00:00"
 
@@ -39,7 +38,7 @@ def study(tmp_path):
 
 
 def standing_of(table, store, run):
-    return next(s for s in standings([table], store) if s.train_id == run.train_id)
+    return next(s for s in training_statuses([table], store) if s.train_id == run.train_id)
 
 
 def test_a_running_training_from_another_host(study):
@@ -77,14 +76,18 @@ def test_measurements_and_failures_are_counted(study):
     assert summary([found]) == f"1 done, {len(mine)} of {len(mine)} measurements, 0 core-hours spent"
 
 
+def hours_spent(*attempts, last_sign=None):
+    return Environment.model_validate({"attempts": attempts}).hours(last_sign)
+
+
 def test_hours_of_attempts_by_hand():
     ended = {"start": START, "end": at(6).isoformat(), "device": "Intel", "threads": 2}  # before `processes` was kept
     killed = {"start": START, "end": None, "last_sign": at(5, 30).isoformat(), "device": "NVIDIA A100", "processes": 4}
     unknown = {"start": START, "end": None, "device": "Intel", "threads": 1}
-    assert hours_spent([ended], None) == 2.0
-    assert hours_spent([ended, killed], None) == 2.0 + 2.0
-    assert hours_spent([unknown, ended], None) == 2.0
-    assert hours_spent([ended, unknown], at(5, 15).timestamp()) == 2.25
+    assert hours_spent(ended) == 2.0
+    assert hours_spent(ended, killed) == 2.0 + 2.0
+    assert hours_spent(unknown, ended) == 2.0
+    assert hours_spent(ended, unknown, last_sign=at(5, 15).timestamp()) == 2.25
 
 
 def test_each_attempt_says_where_and_as_what_it_ran(study, monkeypatch):
@@ -92,11 +95,11 @@ def test_each_attempt_says_where_and_as_what_it_ran(study, monkeypatch):
     folder = store.run_folder(run.train_id)
     for name, value in {"JOB_ID": "12", "ARRAY_JOB_ID": "11", "ARRAY_TASK_ID": "3", "RESTART_COUNT": "1"}.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
-    with suppress(ZeroDivisionError), recorded(folder, run.train, 100, 1, 1):
+    with suppress(ZeroDivisionError), record_attempt(folder, run.train, 100, 1, 1):
         _ = 1 / 0
     record_failure(folder, RuntimeError("no"))
     sign = read_json(folder / "error.json")["time"]
-    with recorded(folder, run.train, 100, 2, 3):
+    with record_attempt(folder, run.train, 100, 2, 3):
         pass
     first, second = read_json(folder / "env.json")["attempts"]
     assert (first["attempt"], second["attempt"]) == (1, 2)
@@ -179,7 +182,7 @@ def test_watching_ends_when_all_is_done(study, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["harness", *words])
     cli.main()
     assert len(naps) == 1
-    few = status_listing.table("s", standings([table], store), most=1)
+    few = status_listing.table("s", training_statuses([table], store), most=1)
     assert few.row_count == 1
 
 

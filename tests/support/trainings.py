@@ -35,7 +35,7 @@ def make_dataset(count: int = 20) -> ImageDataset:
     return ImageDataset("made up", "train", rng.integers(0, 10, count), 10, "", images, flip=True)
 
 
-def make_encoder(dataset: ImageDataset, **record: str) -> FrozenEncoder:
+def make_encoder(dataset: ImageDataset, **record: object) -> FrozenEncoder:
     """Return an encoder that has learned nothing, the same in every process."""
     torch.manual_seed(0)
     network = build(VisionTransformerRecipe(**OWN.model_dump()), dataset)

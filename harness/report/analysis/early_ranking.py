@@ -6,13 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from pydantic import BaseModel, ValidationError
-
 from harness.metric_definitions import definition_of
 from harness.report.analysis.arms import Arm, ArmGroup, arm_groups
 from harness.report.analysis.pivot import Pivot, RunState
 from harness.report.analysis.statistics import Interval, kendall, mean_interval, spearman
 from harness.report.analysis.text import counted, listed
+from harness.store.records import MeasurementFile
 from harness.store.store import Store
 from harness.store.training_log import Logs
 
@@ -33,18 +32,6 @@ class Contest:
     title: str
     steps: int
     arms: tuple[Arm, ...]
-
-
-class Details(BaseModel):
-    """What a measurement holds besides its metrics, the part that is read here."""
-
-    fid_by_count: dict[int, float] = {}
-
-
-class Measured(BaseModel):
-    """The file of a measurement, the part that is read here."""
-
-    details: Details = Details()
 
 
 @dataclass(frozen=True)
@@ -130,12 +117,8 @@ def _of_fewer_images(store: Store, contest: Contest) -> tuple[int, list[Values]]
 
 def _fid_by_count(store: Store, run: RunState) -> dict[int, float]:
     """FID by number of images; empty where the measurement holds none."""
-    try:
-        return Measured.model_validate_json(
-            store.eval_path(run.train_id, run.eval_id).read_bytes()
-        ).details.fid_by_count
-    except (OSError, ValidationError):
-        return {}
+    measurement = MeasurementFile.read(store.eval_path(run.train_id, run.eval_id))
+    return measurement.fid_by_count if measurement else {}
 
 
 def _ranking(name: str, share: float, contest: Contest, early: Sequence[Values]) -> Iterable[Ranking]:

@@ -176,7 +176,7 @@ def pivot(table: Table, results: Sequence[RunResult]) -> Pivot:
     rivals = len(protocols) < 2 or any(cell.is_baseline for cell in cells)  # else a best among few would pass for all's
     cells = _best_marked(cells, metric) if table.scale.meaningful and rivals else cells
     columns, rows = _laid_out(table, [cell for cell in cells if not cell.source.aside])
-    measurements = [result.outcome.measurement for result in own if result.outcome.measurement]
+    measurements = [result.status.measurement for result in own if result.status.measurement]
     return Pivot(
         table=table,
         metric=metric,

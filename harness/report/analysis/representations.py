@@ -9,46 +9,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
-
-from pydantic import BaseModel, ValidationError
 
 from harness.config.grid import Cell, Run
 from harness.report.analysis.arms import arm_groups, arm_key
 from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.statistics import spearman, spearman_interval
+from harness.store.records import Probe
 from harness.store.store import Store
 
 METRIC = "fid"
 FEWEST_ARMS = 5  # below, an interval of a rank correlation says nothing
-
-
-class Block(BaseModel):
-    """One block at one noise level; block 0 is the noisy image itself."""
-
-    block: int
-    probe_accuracy: float
-    effective_rank: float
-    norm: float
-    distance: float
-    uniformity: float
-    alignment: float
-    cka: float | None = None
-    cknna: float | None = None
-
-
-class Level(BaseModel):
-    """All blocks at one noise level."""
-
-    noise: float
-    blocks: list[Block]
-
-
-class Probe(BaseModel):
-    """The part of `probe-<step>.json` that is read."""
-
-    protocol: dict[str, Any]
-    levels: list[Level]
 
 
 MEASURES = {
@@ -129,17 +99,10 @@ def probed_arms(store: Store, pivots: Sequence[Pivot]) -> list[ProbedArm]:
 def _probed(store: Store, cell: PivotCell) -> Iterator[Probed]:
     runs = {run.eval_id: run for run in cell.source.runs}
     for state in cell.runs:
-        probe = _read(store, runs[state.eval_id])
+        run = runs[state.eval_id]
+        probe = Probe.read(store.probe_path(run.train_id, run.evaluation.step))
         if probe and state.value is not None:
-            yield Probed(runs[state.eval_id], state.value, probe)
-
-
-def _read(store: Store, run: Run) -> Probe | None:
-    """Return the probe of a run's checkpoint; None where there is none that can be read."""
-    try:
-        return Probe.model_validate_json(store.probe_path(run.train_id, run.evaluation.step).read_bytes())
-    except (OSError, ValidationError):
-        return None
+            yield Probed(run, state.value, probe)
 
 
 def _probed_arm(entries: Sequence[tuple[PivotCell, Probed]]) -> ProbedArm:

@@ -8,9 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from harness.report.analysis.representations import Level, ProbedArm
+from harness.report.analysis.representations import ProbedArm
 from harness.report.analysis.text import number
 from harness.report.figures.table_figure import ARMS, INK, MUTED, WIDTH, Picture, painted, plain_axes
+from harness.store.records import ProbedLevel
 
 PANELS = {"norm": "norm", "probe_accuracy": "probe accuracy"}
 HEIGHT, TOP, BOTTOM, LEFT, GAP = 1.35, 0.62, 0.42, 0.55, 0.16  # inches
@@ -29,7 +30,7 @@ def curve(arm: ProbedArm, noise: int, measure: str) -> list[float]:
     return [fmean(values) for values in zip(*_seeds(arm, noise, measure), strict=True)]
 
 
-def _levels(arm: ProbedArm) -> Sequence[Level]:
+def _levels(arm: ProbedArm) -> Sequence[ProbedLevel]:
     return next(iter(arm.seeds.values())).probe.levels
 
 

@@ -13,7 +13,6 @@ from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.text import listed, state_words
 from harness.report.figures.charts import Chart
 from harness.report.figures.table_figure import drawn
-from harness.report.reading.collect import read_outcome
 from harness.report.reading.samples import Sheet, Strip, data_uri, image_uri, read_strip
 from harness.store.store import Store
 
@@ -90,7 +89,7 @@ def _same_noise(one: Run, other: Run) -> bool:
 
 
 def _sheet(store: Store, run: Run, name: str) -> Sheet | None:
-    return read_strip(store, run, read_outcome(store, run).measurement, name).sheet
+    return read_strip(store, run, store.result(run.train_id, run.eval_id).measurement, name).sheet
 
 
 def _tiles(sheet: Sheet) -> tuple[Image.Image, ...]:
@@ -170,4 +169,4 @@ def _kept(strips: Strips) -> int:
 
 def _strip(store: Store, cell: PivotCell, seed: int) -> Strip:
     run = next(run for run in cell.source.runs if run.seed == seed)
-    return read_strip(store, run, read_outcome(store, run).measurement, cell.name, state_words(cell))
+    return read_strip(store, run, store.result(run.train_id, run.eval_id).measurement, cell.name, state_words(cell))

@@ -2,66 +2,14 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any
-
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.config.grid import Cell, Run, Table
 from harness.report.reading.protocol import Protocol, sampling_protocol
 from harness.report.reading.run_facts import RunFacts, run_facts
-from harness.store.store import Store
-
-Scalar = str | int | float | bool | None
-
-
-class Thumbnails(BaseModel):
-    """How many tiles the picture beside a measurement holds."""
-
-    rows: int
-    columns: int
-
-
-class MeasuredWith(BaseModel):
-    """What a number was measured with; further keys are read and compared as well."""
-
-    model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, Scalar]
-
-    features: str
-    features_note: str = ""
-    generated: int
-    reference: str
-    reference_count: int
-
-
-class Measurement(BaseModel):
-    """The part of `evals/<eval_id>.json` that is read."""
-
-    train_id: str
-    eval_id: str
-    metrics: dict[str, Any]
-    unavailable: dict[str, str] = {}
-    protocol: MeasuredWith
-    nfe: int
-    thumbnails: Thumbnails | None = None
-
-    @property
-    def measured_with(self) -> dict[str, Scalar]:
-        """The network evaluations of an image and the protocol, without the note on the features."""
-        return {"nfe": self.nfe, **self.protocol.model_dump(exclude={"features_note"})}
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run's folder says: a state of `Store.status` or "unreadable", and the measurement where there is one."""
-
-    state: str
-    reason: str = ""
-    measurement: Measurement | None = None
+from harness.store.records import Measurement, Scalar
+from harness.store.store import RunStatus, Store
 
 
 @dataclass(frozen=True)
@@ -80,15 +28,15 @@ class RunResult:
     table: Table
     cell: Cell
     run: Run
-    outcome: Outcome
+    status: RunStatus
     facts: RunFacts
 
     @cached_property
     def metrics(self) -> Mapping[str, MetricValue]:
         """Every metric of its measurement, that of the table first; without a measurement that of the table alone."""
-        measurement, shown = self.outcome.measurement, self.table.file.value
+        measurement, shown = self.status.measurement, self.table.file.value
         if measurement is None:
-            return {shown: MetricValue(None, self.outcome.state, self.outcome.reason)}
+            return {shown: MetricValue(None, self.status.state, self.status.words)}
         return {name: _metric_value(measurement, name) for name in dict.fromkeys((shown, *measurement.metrics))}
 
     @property
@@ -104,7 +52,7 @@ class RunResult:
     @cached_property
     def measured_with(self) -> dict[str, Scalar]:
         """What `Measurement.measured_with` says beyond the settings; empty without a measurement."""
-        measurement, settings = self.outcome.measurement, sampling_protocol(self.run)
+        measurement, settings = self.status.measurement, sampling_protocol(self.run)
         if measurement is None:
             return {}
         return {key: value for key, value in measurement.measured_with.items() if key not in settings}
@@ -116,65 +64,35 @@ class RunResult:
         return {key: "" if value is None else str(value) for key, value in settings.items()}
 
 
-def collect(store: Store, tables: Sequence[Table], outcomes: "Outcomes | None" = None) -> list[RunResult]:
+def collect(store: Store, tables: Sequence[Table], statuses: "RunStatuses | None" = None) -> list[RunResult]:
     """Return one record for each table × cell × seed, in that order; what cannot be read says so in its state."""
-    known = outcomes or Outcomes(store)
+    statuses = statuses or RunStatuses(store)
     return [
-        RunResult(table, cell, run, known.of(run), _facts(store, table, run, known.of(run)))
+        RunResult(table, cell, run, statuses.of(run), _facts(store, table, run, statuses.of(run)))
         for table in tables
         for cell in table.cells
         for run in cell.runs
     ]
 
 
-def _facts(store: Store, table: Table, run: Run, outcome: Outcome) -> RunFacts:
-    if outcome.measurement is None or not table.file.facts:
+def _facts(store: Store, table: Table, run: Run, status: RunStatus) -> RunFacts:
+    if status.measurement is None or not table.file.facts:
         return RunFacts({}, "")
-    return run_facts(table.file.facts, run, store.run_folder(run.train_id), outcome.measurement.nfe)
+    return run_facts(table.file.facts, run, store.run_folder(run.train_id), status.measurement.nfe)
 
 
-class Outcomes:
-    """What is known of a study's runs, each read once."""
+class RunStatuses:
+    """How a study's runs stand and what was measured of them, each read once."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.read: dict[str, Outcome] = {}
+        self.statuses: dict[str, RunStatus] = {}
 
-    def of(self, run: Run) -> Outcome:
-        """Return what is known of a run."""
-        if run.eval_id not in self.read:
-            self.read[run.eval_id] = read_outcome(self.store, run)
-        return self.read[run.eval_id]
-
-
-def read_outcome(store: Store, run: Run) -> Outcome:
-    """Read what is known of a run; a broken file is told as the state "unreadable", never raised."""
-    with suppress(OSError, ValidationError):  # whatever is wrong with it is told below
-        content = store.eval_path(run.train_id, run.eval_id).read_bytes()
-        return _checked(Measurement.model_validate_json(content), run)
-    try:
-        status = store.status(run.train_id, run.eval_id)
-        if status.state == "done":
-            content = store.eval_path(run.train_id, run.eval_id).read_bytes()
-            return _checked(Measurement.model_validate_json(content), run)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        return Outcome("unreadable", f"evals/{run.eval_id}.json: {where}{': ' if where else ''}{first['msg']}")
-    except OSError as error:
-        return Outcome("unreadable", f"{Path(str(error.filename)).name}: {error.strerror}")
-    reason = " ".join(str(status.reason).split())
-    if status.state == "running":
-        reason = f"{status.phase}, step {status.step} of {status.total}"
-    return Outcome(status.state, reason)
-
-
-def _checked(measurement: Measurement, run: Run) -> Outcome:
-    """Refuse a file that lies in the wrong folder or under the wrong name."""
-    if (measurement.train_id, measurement.eval_id) != (run.train_id, run.eval_id):
-        whose = f"{measurement.eval_id} of {measurement.train_id}"
-        return Outcome("unreadable", f"evals/{run.eval_id}.json holds another measurement: {whose}")
-    return Outcome("done", "", measurement)
+    def of(self, run: Run) -> RunStatus:
+        """Return how a run stands, with its measurement where that is done."""
+        if run.eval_id not in self.statuses:
+            self.statuses[run.eval_id] = self.store.result(run.train_id, run.eval_id)
+        return self.statuses[run.eval_id]
 
 
 def _metric_value(measurement: Measurement, name: str) -> MetricValue:

@@ -4,34 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ValidationError
-
 from harness.config.grid import Run
 from harness.config.grid_file import FactName, PaperFact, PaperValue
 from harness.config.settings import OWN_ENCODER
+from harness.store.records import EncoderRecord, ModelFacts
 
 UNKNOWN, UNRECORDED = "not known to us", "not recorded"
-
-
-class EncoderRecord(BaseModel):
-    """The frozen encoder of a run; of our own ViT, also what it learned from."""
-
-    name: str
-    parameters: int
-    sha256: str
-    published: bool = False
-    accuracy: float = 0.0
-    data: str = ""
-    images: int = 1
-    images_seen: int = 0
-
-
-class FactsFile(BaseModel):
-    """`facts.json` of a run."""
-
-    parameters: int
-    projector_parameters: int | None = None
-    encoder: EncoderRecord | None = None
 
 
 @dataclass(frozen=True)
@@ -72,17 +50,9 @@ PUBLISHED = {
 }  # fmt: skip
 
 
-def read_facts(folder: Path) -> FactsFile | None:
-    """Read `facts.json` of a run's folder; None where it is missing or is not one."""
-    try:
-        return FactsFile.model_validate_json((folder / "facts.json").read_bytes())
-    except (OSError, ValidationError):
-        return None
-
-
 def run_facts(names: Sequence[FactName], run: Run, folder: Path, nfe: int) -> RunFacts:
     """Return the facts of a measured run in words, and which encoder it had."""
-    record = read_facts(folder)
+    record = ModelFacts.read(folder)
     return RunFacts({name: FACTS[name](run, record, nfe) for name in names}, _encoder_sentence(run, record))
 
 
@@ -94,7 +64,7 @@ def in_short(count: int) -> str:
     return str(count)
 
 
-def _pretraining(run: Run, file: FactsFile | None, nfe: int) -> str:
+def _pretraining(run: Run, file: ModelFacts | None, nfe: int) -> str:
     if run.train.alignment is None:
         return "none"
     if file is None or file.encoder is None:
@@ -105,7 +75,7 @@ def _pretraining(run: Run, file: FactsFile | None, nfe: int) -> str:
     return f"{known.pretraining}; epochs {UNKNOWN}" if known else UNKNOWN
 
 
-def _extra_parameters(run: Run, file: FactsFile | None, nfe: int) -> str:
+def _extra_parameters(run: Run, file: ModelFacts | None, nfe: int) -> str:
     """Parameters that only the training needs."""
     if run.train.alignment is None:
         return "none"
@@ -115,7 +85,7 @@ def _extra_parameters(run: Run, file: FactsFile | None, nfe: int) -> str:
     return f"{in_short(encoder + projector)} ({in_short(encoder)} encoder, {in_short(projector)} projector)"
 
 
-def _external_data(run: Run, file: FactsFile | None, nfe: int) -> str:
+def _external_data(run: Run, file: ModelFacts | None, nfe: int) -> str:
     """Images that the encoder saw and that are not the data set's own."""
     if run.train.alignment is None:
         return "none"
@@ -127,21 +97,21 @@ def _external_data(run: Run, file: FactsFile | None, nfe: int) -> str:
     return known.images if known else UNKNOWN
 
 
-def _parameters(run: Run, file: FactsFile | None, nfe: int) -> str:
+def _parameters(run: Run, file: ModelFacts | None, nfe: int) -> str:
     """Parameters of the network that is sampled."""
     return in_short(file.parameters) if file else UNRECORDED
 
 
-def _steps(run: Run, file: FactsFile | None, nfe: int) -> str:
+def _steps(run: Run, file: ModelFacts | None, nfe: int) -> str:
     return f"{run.evaluation.sampler.intervals:,}"
 
 
-def _nfe(run: Run, file: FactsFile | None, nfe: int) -> str:
+def _nfe(run: Run, file: ModelFacts | None, nfe: int) -> str:
     """Network evaluations of an image, as the sampler counted them."""
     return f"{nfe:,}"
 
 
-FACTS: Mapping[FactName, Callable[[Run, FactsFile | None, int], str]] = {
+FACTS: Mapping[FactName, Callable[[Run, ModelFacts | None, int], str]] = {
     "pre-training": _pretraining,
     "extra parameters": _extra_parameters,
     "external data": _external_data,
@@ -161,7 +131,7 @@ def _epochs(encoder: EncoderRecord) -> str:
     return f"{count} epoch{'' if count == '1' else 's'}"
 
 
-def _encoder_sentence(run: Run, file: FactsFile | None) -> str:
+def _encoder_sentence(run: Run, file: ModelFacts | None) -> str:
     """Say what a run was aligned with; "" without an alignment."""
     if run.train.alignment is None or file is None or file.encoder is None:
         return ""

@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from harness.config.grid import Run
-from harness.report.reading.collect import Measurement
+from harness.store.records import Measurement
 from harness.store.store import Store
 
 SMOOTH_FROM = 400  # pixels; wider thumbnails are shown as pictures, narrower ones as enlarged pixels

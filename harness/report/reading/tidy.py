@@ -38,7 +38,7 @@ def tidy_table(results: Sequence[RunResult]) -> pd.DataFrame:
 
 def _shared(result: RunResult) -> dict[str, Any]:
     table, cell, run = result.table, result.cell, result.run
-    measurement = result.outcome.measurement
+    measurement = result.status.measurement
     facts = {f"fact: {name}": value for name, value in result.facts.words.items()}
     return {
         "table": table.name,

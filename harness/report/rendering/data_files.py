@@ -13,7 +13,6 @@ from typing import Any
 import pandas as pd
 
 from harness.files import gc_paused, replace, write_bytes, write_json
-from harness.planning.plan import study_tables
 from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.statistics import Change
 from harness.report.analysis.table_result import TableResult
@@ -27,6 +26,7 @@ from harness.report.rendering.markdown import escaped, markdown_table, plain_tab
 from harness.report.rendering.sheet import TableLayout
 from harness.report.rendering.study_summary import StudySummary
 from harness.store.store import Store
+from harness.store.study import study_tables
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a text begins that Excel, LibreOffice or Google Sheets may run
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from harness.config.grid import CONFIDENCE, SOURCES, Table
 from harness.files import gc_paused, write_bytes, write_json
-from harness.planning.plan import study_tables
 from harness.report.analysis.claims import VERDICTS
 from harness.report.analysis.early_ranking import early_rankings
 from harness.report.analysis.guidance_sweep import sweeps
@@ -14,7 +13,7 @@ from harness.report.analysis.surfaces import surfaces
 from harness.report.analysis.table_result import table_result
 from harness.report.analysis.text import STATES
 from harness.report.figures.sweeps import guidance_picture, surface_picture
-from harness.report.reading.collect import Outcomes, collect
+from harness.report.reading.collect import RunStatuses, collect
 from harness.report.reading.tidy import tidy_table
 from harness.report.rendering.data_files import write_results, write_tables
 from harness.report.rendering.html import render, script_of
@@ -23,6 +22,7 @@ from harness.report.rendering.sheet import table_layout
 from harness.report.rendering.study_summary import study_summary
 from harness.report.rendering.trainings import paginate, run_index, trainings
 from harness.store.store import Store
+from harness.store.study import study_tables
 from harness.store.training_log import Logs
 
 
@@ -45,12 +45,12 @@ def make_report(store: Store, tables: Sequence[Table], target: Path, pdf: bool =
 
 def write_files(store: Store, tables: Sequence[Table], target: Path, pdf: bool = False) -> dict[str, Any]:
     """Write everything that stands beside the page, and return everything that the page's template prints."""
-    outcomes, logs = Outcomes(store), Logs(store)
-    results = collect(store, tables, outcomes)
+    statuses, logs = RunStatuses(store), Logs(store)
+    results = collect(store, tables, statuses)
     layouts = [table_layout(table_result(table, results)) for table in tables]
     pivots = [layout.result.pivot for layout in layouts]
     summary = study_summary(store.study, pivots)
-    pages = paginate(store.study, trainings(outcomes, pivots, logs))
+    pages = paginate(store.study, trainings(statuses, pivots, logs))
     write_results(tidy_table(results), target / "results.csv")
     write_tables(summary, layouts, target)
     pages.write(target)
