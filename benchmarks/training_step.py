@@ -62,11 +62,11 @@ def random_data(count: int) -> ImageDataset:
 
 def ours(chosen: TrainSpec, data: ImageDataset, resources: Resources) -> Arm:
     """Return our training step."""
-    trainer = Trainer(chosen, DEVICE, resources)
+    trainer = Trainer(chosen, data, DEVICE, resources)
 
     def step(k: int) -> None:
         with matmul_precision(chosen.matmul):
-            trainer.step(data, k)
+            trainer.step(k)
 
     return step
 

@@ -41,25 +41,24 @@ class Batch:
 class Batches:
     """The batches of a training, one step ahead."""
 
-    def __init__(self, spec: TrainSpec, objective: Objective, world: World, micro_batch: int | None) -> None:
-        self.spec, self.objective = spec, objective
+    def __init__(
+        self, spec: TrainSpec, dataset: Dataset, objective: Objective, world: World, micro_batch: int | None
+    ) -> None:
+        self.spec, self.dataset, self.objective = spec, dataset, objective
         share = world.share(spec.batch)
         size = micro_batch or len(share)
         self.parts = [slice(start, start + size) for start in range(share.start, share.stop, size)]
         self.thread = ThreadPoolExecutor(1)
-        self.ahead: tuple[Dataset, int, Future[list[Batch]]] | None = None
+        self.ahead: dict[int, Future[list[Batch]]] = {}
 
-    def get(self, dataset: Dataset, step: int) -> list[Batch]:
+    def get(self, step: int) -> list[Batch]:
         """Return the micro-batches of step `step` on the CPU, and begin to make those of the next."""
-        if self.ahead and self.ahead[0] is dataset and self.ahead[1] == step:
-            batches = self.ahead[2].result()
-        else:
-            batches = self._make(dataset, step)
-        self.ahead = dataset, step + 1, self.thread.submit(self._make, dataset, step + 1)
+        batches = self.ahead[step].result() if step in self.ahead else self._make(step)
+        self.ahead = {step + 1: self.thread.submit(self._make, step + 1)}
         return batches
 
-    def _make(self, dataset: Dataset, step: int) -> list[Batch]:
-        spec, size = self.spec, self.spec.batch
+    def _make(self, step: int) -> list[Batch]:
+        spec, dataset, size = self.spec, self.dataset, self.spec.batch
         indices = positions(spec.seed, step, size, len(dataset))
         augmentation = dataset.draw(size, generator(spec.seed, "augmentation", step))
         shape = (size, *dataset.shape)

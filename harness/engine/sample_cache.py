@@ -21,30 +21,6 @@ SECONDS = 10.0  # of drawing that a kill may cost; what is drawn in less is not 
 BLOCK = 1 << 24
 
 
-class SampleBuffer:
-    """Images that come tile by tile, in memory."""
-
-    def __init__(self) -> None:
-        self.nfe, self.earlier = 0, 0.0  # of each image; seconds that earlier attempts have drawn for
-        self.tiles: list[np.ndarray] = []
-
-    def begin(self) -> int:
-        """Return how many images earlier attempts have left."""
-        return 0
-
-    def add(self, tiles: list[np.ndarray], nfe: int) -> None:
-        """Add the next images, uint8 (n, C, H, W) each; `nfe`: what each image took."""
-        self.tiles += tiles
-        self.nfe = nfe
-
-    def save(self) -> None:
-        """Make sure that another attempt finds what is there."""
-
-    def images(self, first: int, count: int) -> np.ndarray:
-        """Return `count` of the images from the first one on, uint8 (count, C, H, W); nothing can be added after."""
-        return np.concatenate(self.tiles)[first : first + count]
-
-
 @dataclass(frozen=True)
 class SampleRecord:
     """What is known of the pixels of `images` images; `checksum` is zlib's crc32 of them, `weights` that of the file
@@ -63,14 +39,13 @@ class SampleRecord:
         return self.images * int(np.prod(self.shape))
 
 
-class SampleFile(SampleBuffer):
+class SampleFile:
     """Images that are kept in `folder` under a measurement's name, and belong to the file of their weights."""
 
     def __init__(self, folder: Path, name: str, weights: Path) -> None:
-        super().__init__()
         self.folder, self.name, self.weights = folder, name, weights
         self.pixels_path, self.record_path = _paths(folder, name)
-        self.record = SampleRecord(0)
+        self.record = SampleRecord(0)  # its seconds are those of earlier attempts
         self.file: BinaryIO | None = None
         self.started = self.saved = time.monotonic()
 
@@ -81,12 +56,10 @@ class SampleFile(SampleBuffer):
             OSError: the folder cannot be written.
         """
         weights = _checksum(self.weights, self.weights.stat().st_size)
-        record = self._read(weights)
-        if record is None:
+        self.record = self._read(weights) or SampleRecord(weights)
+        if not self.record.images:
             remove_samples(self.folder, self.name)
-        self.record = record or SampleRecord(weights)
-        self.nfe, self.earlier = self.record.nfe, self.record.seconds
-        self.file = self.pixels_path.open("r+b" if record else "wb")
+        self.file = self.pixels_path.open("r+b" if self.record.images else "wb")
         self.file.seek(self.record.size)
         return self.record.images
 
@@ -101,7 +74,7 @@ class SampleFile(SampleBuffer):
         return record if whole and record.images else None
 
     def add(self, tiles: list[np.ndarray], nfe: int) -> None:
-        """Write the next images; every few seconds, save.
+        """Write the next images, uint8 (n, C, H, W) each; every few seconds, save. nfe: what each image took.
 
         Raises:
             OSError: there is no room for them.
@@ -113,7 +86,7 @@ class SampleFile(SampleBuffer):
             self.file.write(tile.data)
             images, checksum = record.images + len(tile), zlib.crc32(tile.data, record.checksum)
             record = replace(record, images=images, shape=tile.shape[1:], checksum=checksum, nfe=nfe)
-        self.nfe, self.record = nfe, record
+        self.record = record
         if time.monotonic() - self.saved > SECONDS:
             self.save()
 
@@ -127,11 +100,12 @@ class SampleFile(SampleBuffer):
         self.file.flush()
         os.fsync(self.file.fileno())
         self.saved = time.monotonic()
-        seconds = self.earlier + self.saved - self.started
+        seconds = self.record.seconds + self.saved - self.started
         write_json(self.record_path, asdict(replace(self.record, seconds=seconds)))
 
     def images(self, first: int, count: int) -> np.ndarray:
-        """Return images as `SampleBuffer.images`, mapped from the file."""
+        """Return `count` of the images from the first one on, uint8 (count, C, H, W), mapped from the file; nothing can
+        be added after."""
         assert self.file
         self.file.close()
         C, H, W = self.record.shape

@@ -34,6 +34,7 @@ from harness.networks.build import build_objective, equip_blocks
 from harness.networks.encoder import FrozenEncoder
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
+Progress = Callable[[int], None]  # called with the steps or images that there are
 OnStep = Callable[[Callable[[], None]], None]  # called with what saves a checkpoint
 
 
@@ -44,13 +45,13 @@ class Trainer:
     def __init__(
         self,
         spec: TrainSpec,
+        dataset: Dataset,
         device: torch.device,
         resources: Resources | None = None,
         world: World = ALONE,
         encoder: FrozenEncoder | None = None,
     ) -> None:
-        self.spec, self.device, self.world = spec, device, world
-        self.resources = resources or Resources()
+        self.spec, self.device, self.world, self.resources = spec, device, world, resources or Resources()
         self.encoder = encoder.to(device) if encoder else None
         self.objective: Objective = build_objective(spec, encoder.width if encoder else None).to(device)
         self.net = self.objective.net
@@ -58,34 +59,29 @@ class Trainer:
         self.ema.n_averaged.fill_(1)  # the average starts at the initial weights, as in the public DiT code
         if isinstance(self.objective.process, LearnsFromAverage):
             self.objective.process = self.objective.process.with_average(self.ema.module)
-        trained = [(name, p) for name, p in self.objective.named_parameters() if p.requires_grad]
-        self.names = [name.removeprefix("net.") for name, _ in trained]  # of what AdamW updates, in its order
+        named = self.objective.named_parameters()
+        self.trained = {name.removeprefix("net."): p for name, p in named if p.requires_grad}
         self.optimizer = self._make_optimizer()
-        self.batches = Batches(spec, self.objective, world, self.resources.micro_batch)
+        self.batches = Batches(spec, dataset, self.objective, world, self.resources.micro_batch)
         equip_blocks(self.net, self.resources)
         self.health = TermHealth(self.objective, world, self._autocast)
         self.averager = MetricAverager(self.objective.terms)
         self.module: Objective | DistributedDataParallel = self.objective
-        self.learning: list[Term] | None = None  # terms that `module` has gradients of
+        self.learning: list[Term] | None = None  # terms that `module` exchanges the gradients of
 
     def _make_optimizer(self) -> torch.optim.AdamW:
-        rates = self.spec.optimizer
-        groups = [(self.net, {}), *((term, term.rates) for term in self.objective.terms)]
-        return torch.optim.AdamW(
-            [{"params": [p for p in module.parameters() if p.requires_grad], **own} for module, own in groups],
-            lr=rates.learning_rate,
-            betas=(rates.beta1, rates.beta2),
-            weight_decay=rates.weight_decay,
-            fused=True,
-        )
+        modules, adamw = [(self.net, {}), *((term, term.rates) for term in self.objective.terms)], self.spec.optimizer
+        groups = [{"params": [p for p in module.parameters() if p.requires_grad], **own} for module, own in modules]
+        betas = (adamw.beta1, adamw.beta2)
+        return torch.optim.AdamW(groups, adamw.learning_rate, betas, weight_decay=adamw.weight_decay, fused=True)
 
-    def step(self, dataset: Dataset, step: int, look: bool = False) -> dict[str, Tensor]:
+    def step(self, step: int, look: bool = False) -> dict[str, Tensor]:
         """Take training step `step` (counted from 0) and return its losses, detached: of this process's samples.
 
         look: into the health of the terms as well.
         """
         self._learn_from(self.objective.active(step))
-        batches = self.batches.get(dataset, step)
+        batches = self.batches.get(step)
         if look:
             self.health.look([self.objective.view(**self._inputs(batch)) for batch in batches])
         self.optimizer.zero_grad()
@@ -144,57 +140,42 @@ class Trainer:
     def state(self) -> dict[str, Tensor]:
         """Return all that a resumed training needs beside its step; the terms' parameters begin with their names."""
         own = {name: t for name, t in self.objective.state_dict().items() if not name.startswith("net.")}
-        moments = self.optimizer.state_dict()["state"]
-        return self.weights() | own | {f"{m}.{self.names[i]}": s[m] for i, s in moments.items() for m in MOMENTS}
+        adamw = {name: self.optimizer.state[p] for name, p in self.trained.items() if p in self.optimizer.state}
+        return self.weights() | own | {f"{m}.{name}": state[m] for name, state in adamw.items() for m in MOMENTS}
 
     def restore(self, tensors: dict[str, Tensor], step: int) -> None:
         """Take back what `state` gave."""
-
-        def part(kind: str) -> dict[str, Tensor]:
-            return {name.removeprefix(f"{kind}."): t for name, t in tensors.items() if name.startswith(f"{kind}.")}
-
-        self.net.load_state_dict(part("model"))
-        self.ema.module.load_state_dict(part("ema"))
-        for term in self.objective.terms:
-            term.load_state_dict(part(term.name))
-        moments = {m: part(m) for m in MOMENTS}
-        content = self.optimizer.state_dict()
-        content["state"] = {
-            i: {"step": torch.tensor(float(step)), **{m: moments[m][name] for m in MOMENTS}}
-            for i, name in enumerate(self.names)
-        }
-        self.optimizer.load_state_dict(content)
+        terms = ((term.name, term) for term in self.objective.terms)
+        for kind, module in (("model", self.net), ("ema", self.ema.module), *terms):
+            module.load_state_dict(checkpoint.part(tensors, kind))
+        for name, p in self.trained.items():
+            moments = {m: tensors[f"{m}.{name}"].to(p) for m in MOMENTS if f"{m}.{name}" in tensors}
+            if moments:  # a parameter that has not been trained yet has none
+                self.optimizer.state[p] = {"step": torch.tensor(float(step), device=p.device), **moments}
 
     def train_to(
-        self,
-        dataset: Dataset,
-        kept: Path,
-        folder: Path,
-        log: Path,
-        steps: Collection[int],
-        on_progress: Callable[[int], None],
-        on_step: OnStep,
+        self, steps: set[int], weights: Path, states: Path, log: Path, on_progress: Progress, on_step: OnStep
     ) -> None:
-        """Train from the checkpoint in `folder` to the last of `steps`, and keep the weights of each in `kept`."""
-        step, last, leads = self._resume(folder, log), max(steps), self.world.leads
+        """Train from the checkpoint in `states` to the last of `steps`, and keep the weights of each in `weights`."""
+        step, last, leads = self._resume(states, log), max(steps), self.world.leads
         if self.spec.weights and step == 0:
-            self.begin(kept)
+            self.begin(weights)
         if step in steps and leads:
-            checkpoint.save_weights(kept, step, self.weights())
+            checkpoint.save_weights(weights, step, self.weights())
         saved = time.monotonic()
         while step < last:
             logs = step + 1 in steps or (step + 1) % self.resources.log_every == 0 or self._term_ends(step)
-            self.averager.add(self.step(dataset, step, look=logs or step == 0))
+            self.averager.add(self.step(step, look=logs or step == 0))
             step += 1
             on_progress(step)
             if logs:
                 self._log(log, step)
                 if leads and step in steps:
-                    checkpoint.save_weights(kept, step, self.weights())
+                    checkpoint.save_weights(weights, step, self.weights())
                 if leads and (step == last or time.monotonic() - saved > 60 * self.resources.checkpoint_minutes):
-                    checkpoint.save_state(folder, step, self.state())
+                    checkpoint.save_state(states, step, self.state())
                     saved = time.monotonic()
-            on_step(partial(self._save, folder, step))
+            on_step(partial(self._save, states, step))
 
     def _term_ends(self, step: int) -> bool:
         """Tell whether a term takes part in this step and not in the next: a line of the log is of like steps."""
@@ -232,7 +213,7 @@ def train(
     log: Path,
     keep: Collection[int],
     resources: Resources,
-    on_progress: Callable[[int], None],
+    on_progress: Progress,
     world: World = ALONE,
     encoder: FrozenEncoder | None = None,
     on_step: OnStep = lambda save: None,
@@ -262,11 +243,11 @@ def train(
 
     behind, ahead = world.decide(missing)
     with matmul_precision(spec.matmul):
-        for steps, state, lines in ((behind, aside, aside / "train.jsonl"), (ahead, folder, log)):
+        for steps, states, lines in ((behind, aside, aside / "train.jsonl"), (ahead, folder, log)):
             if steps:
-                trainer = Trainer(spec, device(), resources, world, encoder)
-                trainer.train_to(dataset, folder, state, lines, steps, on_progress, on_step)
-            if steps and state == aside and world.leads:
+                trainer = Trainer(spec, dataset, device(), resources, world, encoder)
+                trainer.train_to(steps, folder, states, lines, on_progress, on_step)
+            if steps and states == aside and world.leads:
                 shutil.rmtree(aside)
 
 

@@ -24,6 +24,8 @@ from harness.method.losses import Potential, contrast, disperse, floor, pair_hea
 from harness.method.processes.process import Process
 from harness.method.randomness import generator
 
+Blocks = tuple[int, ...]  # their numbers, 1 for the first
+Step = int | None  # of the training; None is never
 Views = list[tuple[Tensor, Tensor | None]]  # a view (N/group, group, T·D) and the second one, block by block
 
 
@@ -69,15 +71,15 @@ class StepView:
 class Term(nn.Module):
     """λ_k L_k; `forward(view)` is L_k, a scalar, before λ.
 
-    name: its key in the log and the first part of its parameters' names in checkpoints. blocks: 1-based numbers of the
-    tapped blocks. lambda_: λ. stop: the first training step without it; None is never. Its parameters are trained as
-    the network's are but not averaged, and are needed in training only.
+    name: its key in the log and the first part of its parameters' names in checkpoints. blocks: those it taps. lambda_:
+    λ. stop: the first training step without it; None is never. Its parameters are trained as the network's are but not
+    averaged, and are needed in training only.
     """
 
     floor: float | None = None  # the smallest value of L_k, where it is known
     needs_features = False  # of the frozen encoder
 
-    def __init__(self, name: str, blocks: tuple[int, ...], lambda_: float, stop: int | None = None) -> None:
+    def __init__(self, name: str, blocks: Blocks, lambda_: float, stop: Step = None) -> None:
         super().__init__()
         self.name, self.blocks, self.lambda_, self.stop = name, blocks, lambda_, stop
         self.prefix = f"{name}."  # of its further keys in the log
@@ -107,9 +109,7 @@ class DispersiveTerm(Term):
     many samples (the paper's local batch).
     """
 
-    def __init__(
-        self, potential: Potential, lambda_: float, blocks: tuple[int, ...], group: int, stop: int | None = None
-    ) -> None:
+    def __init__(self, potential: Potential, lambda_: float, blocks: Blocks, group: int, stop: Step = None) -> None:
         super().__init__("regularizer", blocks, lambda_, stop)
         assert blocks, "a regulariser acts on at least one block"
         assert group >= 2, group
@@ -149,34 +149,23 @@ class ContrastiveTerm(DispersiveTerm):
     """L_reg of two views of the same images; the second has a noise and a time of its own.
 
     The denoising loss is taken on the first view only, and the second one is computed no further than the last tapped
-    block (our reading: the paper does not say). noise: "independent" (t⁺ drawn as t) or "restricted" (t⁺ by the
-    process's `nearby_times`: uniform within the gap); ε⁺ is independent of ε in both. The gap is not published: its
-    default is our reading.
+    block (our reading: the paper does not say). gap: None draws t⁺ as t (the paper's independent noise), a number by
+    the process's `nearby_times`, uniform within it (restricted noise); ε⁺ is independent of ε in both.
     """
 
     def __init__(
-        self,
-        potential: Potential,
-        lambda_: float,
-        blocks: tuple[int, ...],
-        group: int,
-        noise: str = "independent",
-        gap: float = 0.005,
-        stop: int | None = None,
+        self, potential: Potential, lambda_: float, blocks: Blocks, group: int, gap: float | None, stop: Step = None
     ) -> None:
         super().__init__(potential, lambda_, blocks, group, stop)
-        assert noise in ("independent", "restricted"), noise
-        self.noise, self.gap, self.floor = noise, gap, None
+        self.gap, self.floor = gap, None
 
     def draw(self, draws: Draws, process: Process, seed: int) -> dict[str, Tensor]:
         """ "t" and "noise" of the second view."""
-        stream = generator(seed, "times of the second view", draws.step)
-        if self.noise == "independent":
-            t = process.draw_times(len(draws.t), stream)
-        else:
-            t = process.nearby_times(draws.t, self.gap, stream)
-        shape = draws.noise.shape
-        return {"t": t, "noise": torch.randn(shape, generator=generator(seed, "noise of the second view", draws.step))}
+        times = generator(seed, "times of the second view", draws.step)
+        noise = torch.randn(draws.noise.shape, generator=generator(seed, "noise of the second view", draws.step))
+        if self.gap is None:
+            return {"t": process.draw_times(len(draws.t), times), "noise": noise}
+        return {"t": process.nearby_times(draws.t, self.gap, times), "noise": noise}
 
     def views(self, view: StepView) -> Views:
         """The groups of each tapped block, those of the second view beside them."""
@@ -194,9 +183,7 @@ class AlignmentTerm(Term):
 
     needs_features = True
 
-    def __init__(
-        self, width: int, hidden: int, features: int, block: int, lambda_: float, stop: int | None = None
-    ) -> None:
+    def __init__(self, width: int, hidden: int, features: int, block: int, lambda_: float, stop: Step = None) -> None:
         super().__init__("alignment", (block,), lambda_, stop)
         self.projector = nn.Sequential(
             nn.Linear(width, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, features)

@@ -77,7 +77,7 @@ def _regularizer(spec: TrainSpec) -> Term | None:
     common = (Potential(reg.loss, **reg.constants), reg.lambda_, reg.blocks, reg.group)
     if reg.kind == "dispersive":
         return DispersiveTerm(*common, stop=reg.stop)
-    return ContrastiveTerm(*common, reg.noise or "independent", reg.gap or 0.0, reg.stop)
+    return ContrastiveTerm(*common, reg.gap, reg.stop)
 
 
 def _alignment(spec: TrainSpec, features: int | None) -> Term | None:

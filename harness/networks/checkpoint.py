@@ -44,8 +44,12 @@ def load_weights(folder: Path, step: int, which: str) -> dict[str, Tensor]:
     Raises:
         UserError: their file is damaged.
     """
-    tensors = _load(weights_path(folder, step))
-    return {name.removeprefix(f"{which}."): t for name, t in tensors.items() if name.startswith(f"{which}.")}
+    return part(_load(weights_path(folder, step)), which)
+
+
+def part(tensors: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
+    """Return the tensors of a kind, "model", "ema" or a term of the loss, under their own names."""
+    return {name.removeprefix(f"{kind}."): t for name, t in tensors.items() if name.startswith(f"{kind}.")}
 
 
 def _load(path: Path) -> dict[str, Tensor]:

@@ -111,9 +111,9 @@ def test_looking_changes_no_bit(dataset, tmp_path: Path, process: str, arm: Regu
 @pytest.mark.parametrize("process", PROCESSES)
 @pytest.mark.parametrize("kind", ["dispersive", "contrastive"])
 def test_the_share_is_of_the_gradients_that_the_loss_has(dataset, process: str, kind: str):
-    trainer = make_trainer(make_spec(process, regularizer=regularizer(kind, tau=0.5, blocks=(1, 2))))
+    trainer = make_trainer(make_spec(process, regularizer=regularizer(kind, tau=0.5, blocks=(1, 2))), dataset)
     objective, parameters = trainer.objective, list(trainer.net.blocks.parameters())
-    (batch,) = trainer.batches.get(dataset, 0)
+    (batch,) = trainer.batches.get(0)
 
     def gradient() -> Tensor:
         loss = objective(batch.x, batch.y, batch.draws)["loss"]
@@ -124,7 +124,7 @@ def test_the_share_is_of_the_gradients_that_the_loss_has(dataset, process: str, 
     rest = gradient()
     objective.terms = terms
     ours = (whole - rest).norm()
-    trainer.step(dataset, 0, look=True)
+    trainer.step(0, look=True)
     assert trainer.health.line()["gradient_share"] == pytest.approx(float(ours / (ours + rest.norm())), rel=2e-3)
 
 

@@ -105,11 +105,11 @@ class OnlyAlignment:
 
 
 def test_it_teaches_the_network_up_to_its_block_and_the_projector_but_not_the_encoder(dataset, encoder):
-    trainer = Trainer(SPEC, CPU, encoder=encoder)
+    trainer = Trainer(SPEC, dataset, CPU, encoder=encoder)
     stir(trainer)
     before = {name: t.clone() for name, t in encoder.state_dict().items()}
     trainer.objective.process = OnlyAlignment()
-    terms = trainer.step(dataset, 0)
+    terms = trainer.step(0)
     assert float(terms["loss"]) == pytest.approx(0.5 * float(terms["alignment"]))
     taught = {n.split(".")[0] + n.split(".")[1] for n, p in trainer.net.named_parameters() if p.grad is not None}
     assert {"blocks0", "blocks1", "x_embedderproj"} <= taught
@@ -121,9 +121,9 @@ def test_it_teaches_the_network_up_to_its_block_and_the_projector_but_not_the_en
 
 def test_it_draws_from_a_stream_of_its_own(dataset, encoder):
     """The arms of a seed begin with equal weights and see equal noise, so that their first denoising loss is equal."""
-    alone, repa = Trainer(ALONE, CPU), Trainer(SPEC, CPU, encoder=encoder)
+    alone, repa = Trainer(ALONE, dataset, CPU), Trainer(SPEC, dataset, CPU, encoder=encoder)
     assert all(torch.equal(a, b) for a, b in zip(alone.net.parameters(), repa.net.parameters(), strict=True))
-    assert torch.equal(alone.step(dataset, 0)["denoising"], repa.step(dataset, 0)["denoising"])
+    assert torch.equal(alone.step(0)["denoising"], repa.step(0)["denoising"])
     first = build_objective(SPEC, 64).alignment.projector[0].weight
     other = build_objective(SPEC.model_copy(update={"seed": 4}), 64).alignment.projector[0].weight
     assert torch.equal(first, build_objective(BOTH, 64).alignment.projector[0].weight)
@@ -132,9 +132,9 @@ def test_it_draws_from_a_stream_of_its_own(dataset, encoder):
 
 
 def test_micro_batches_are_aligned_with_their_own_images(dataset, encoder):
-    whole, parts = (Trainer(BOTH, CPU, Resources(micro_batch=size), encoder=encoder) for size in (None, 4))
+    whole, parts = (Trainer(BOTH, dataset, CPU, Resources(micro_batch=size), encoder=encoder) for size in (None, 4))
     for step in range(2):
-        expected, found = whole.step(dataset, step), parts.step(dataset, step)
+        expected, found = whole.step(step), parts.step(step)
         torch.testing.assert_close(found, expected)
     torch.testing.assert_close(parts.state(), whole.state(), atol=1e-5, rtol=1e-4)
 
@@ -145,9 +145,9 @@ def test_beside_a_regulariser_each_term_is_what_it_is_alone(dataset, encoder, pr
     arms, terms = {"repa": SPEC, "both": BOTH, "dispersive": BOTH.model_copy(update={"alignment": None})}, {}
     for name, arm in arms.items():
         spec = arm.model_copy(update=changes)
-        trainer = Trainer(spec, CPU, encoder=encoder if spec.alignment else None)
+        trainer = Trainer(spec, dataset, CPU, encoder=encoder if spec.alignment else None)
         stir(trainer)
-        terms[name] = trainer.step(dataset, 0)
+        terms[name] = trainer.step(0)
     both = terms["both"]
     assert torch.equal(both["alignment"], terms["repa"]["alignment"])
     assert torch.equal(both["regularizer"], terms["dispersive"]["regularizer"])
@@ -156,10 +156,10 @@ def test_beside_a_regulariser_each_term_is_what_it_is_alone(dataset, encoder, pr
 
 
 def test_the_encoder_sees_the_clean_image_that_the_network_gets(dataset, encoder):
-    seen, trainer = {}, Trainer(SPEC, CPU, encoder=encoder)
+    seen, trainer = {}, Trainer(SPEC, dataset, CPU, encoder=encoder)
     trainer.objective.register_forward_pre_hook(lambda _, args, inputs: seen.update(x=inputs["x"]), with_kwargs=True)
     with encoder.register_forward_pre_hook(lambda _, given: seen.update(images=given[0])):
-        trainer.step(dataset, 0)
+        trainer.step(0)
     assert torch.equal(seen["images"].float() / 127.5 - 1, seen["x"])
 
 

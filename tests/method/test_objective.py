@@ -133,7 +133,7 @@ def test_restricted_times_are_those_of_stored_runs():
 
 
 def test_restricted_times_of_dit_are_whole_and_near():
-    d = draw(ddpm, [contrastive(noise="restricted", gap=0.005)], (40_000, 1, 1, 1), 0.1, 0, 0)
+    d = draw(ddpm, [contrastive(gap=0.005)], (40_000, 1, 1, 1), 0.1, 0, 0)
     moved = (second_view(d)["t"] - d.t)[(d.t - 500).abs() < 400]
     counts = (moved + 5).bincount(minlength=11) / len(moved)
     assert second_view(d)["t"].dtype == torch.int64
@@ -142,9 +142,9 @@ def test_restricted_times_of_dit_are_whole_and_near():
     torch.testing.assert_close(counts, expected, rtol=0, atol=0.01)
 
 
-@pytest.mark.parametrize("noise", ["independent", "restricted"])
-def test_dit_too_compares_two_views(noise):
-    (x, y), arm = batch(), contrastive(noise=noise, gap=0.1)
+@pytest.mark.parametrize("arm", [CONTRASTIVE, RESTRICTED], ids=["independent", "restricted"])
+def test_dit_too_compares_two_views(arm):
+    x, y = batch()
     net = build(learn_sigma=True).initialise(0)
     d = draw(ddpm, [arm], SHAPE, 0.5, 0, 5)
     terms = Objective(net, ddpm, [arm], 10)(x, y, d)

@@ -23,7 +23,7 @@ from harness.config.spec import train_id
 from harness.errors import UserError
 from harness.files import read_json, read_jsonl
 from harness.jobs.job import jobs_for
-from harness.jobs.local_pool import run_pool
+from harness.jobs.local_pool import LocalPool
 from harness.method.backbone import DiT
 from harness.method.processes import ddpm, flow, meanflow
 from harness.networks import checkpoint
@@ -399,7 +399,7 @@ def test_two_processes_begin_from_them_and_align_as_one_does(project):
         store = Store(Path("results"), Path("scratch"), study)
         (jobs[study],) = jobs_for([run], store, Path("data"))
     outcomes = []
-    run_pool(list(jobs.values()), 1, lambda job, outcome: outcomes.append(outcome))
+    LocalPool(list(jobs.values()), 1, lambda job, outcome: outcomes.append(outcome)).run()
     assert [outcome.state for outcome in outcomes if outcome] == ["done", "done"]
     assert jobs["one"].train_id == jobs["two"].train_id
     folders = [job.store.run_folder(job.train_id) for job in jobs.values()]

@@ -6,6 +6,7 @@ import pytest
 import timm
 import torch
 from support.places import GRIDS
+from support.trainings import CPU, make_dataset
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -163,7 +164,7 @@ def test_an_alignment_is_its_projector_and_its_encoder():
 )  # fmt: skip
 def test_evaluations_and_bytes_are_those_that_a_job_counts(tmp_path, model, sampler):
     spec = TINY[model]
-    trainer = Trainer(spec, torch.device("cpu"))
+    trainer = Trainer(spec, make_dataset(), CPU)
     save_weights(tmp_path, 0, trainer.weights())
     said = SamplerSettings(intervals=4, guidance_channels="all", **sampler)
     measured = EvaluationSettings(samples=64, labels="balanced", features="classifier", reference="train")

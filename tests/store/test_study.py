@@ -13,7 +13,8 @@ import pytest
 from support.places import GRIDS, ROOT
 from support.synthetic_study import new_store, table_of, write_error, write_heartbeat, write_measurement
 
-from harness.commands.status_listing import summary
+from harness.commands.console import status_summary, status_table
+from harness.commands.status_retry_cancel import watch_status
 from harness.files import read_json, write_json
 from harness.jobs.recording import record_attempt, record_failure
 from harness.store.records import Environment
@@ -73,7 +74,7 @@ def test_measurements_and_failures_are_counted(study):
         write_measurement(store, other, 3.0)
     found = standing_of(table, store, run)
     assert (found.state, found.step, found.measured) == ("done", found.steps, len(mine))
-    assert summary([found]) == f"1 done, {len(mine)} of {len(mine)} measurements, 0 core-hours spent"
+    assert status_summary([found]) == f"1 done, {len(mine)} of {len(mine)} measurements, 0 core-hours spent"
 
 
 def hours_spent(*attempts, last_sign=None):
@@ -163,8 +164,6 @@ def test_the_command_in_words_and_as_json(study, monkeypatch, capsys):
 
 
 def test_watching_ends_when_all_is_done(study, monkeypatch, capsys):
-    from harness import cli
-    from harness.commands import status_listing
 
     table, store, _ = study
     root = ROOT
@@ -177,12 +176,9 @@ def test_watching_ends_when_all_is_done(study, monkeypatch, capsys):
         for run in table.runs:
             write_measurement(store, run, 3.0)
 
-    monkeypatch.setattr("harness.commands.status_watch.time.sleep", nap)
-    words = ["status", store.study, "--watch", "--results", str(store.results), "--scratch", str(store.scratch)]
-    monkeypatch.setattr(sys, "argv", ["harness", *words])
-    cli.main()
+    watch_status(store, nap)
     assert len(naps) == 1
-    few = status_listing.table("s", training_statuses([table], store), most=1)
+    few = status_table("s", training_statuses([table], store), most=1)
     assert few.row_count == 1
 
 

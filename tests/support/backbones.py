@@ -15,15 +15,15 @@ SHAPE = (8, 4, 8, 8)
 SIT = load_file(GOLDEN / "disp_given.safetensors")
 
 
-def dispersive(blocks: tuple[int, ...] = (1,), group: int = 4, **options) -> DispersiveTerm:
-    return DispersiveTerm(Potential("infonce-l2"), 0.5, blocks, group, **options)
+def dispersive(blocks: tuple[int, ...] = (1,), group: int = 4) -> DispersiveTerm:
+    return DispersiveTerm(Potential("infonce-l2"), 0.5, blocks, group)
 
 
-def contrastive(blocks: tuple[int, ...] = (1,), group: int = 4, **options) -> ContrastiveTerm:
-    return ContrastiveTerm(Potential("infonce-l2"), 0.5, blocks, group, **options)
+def contrastive(blocks: tuple[int, ...] = (1,), group: int = 4, gap: float | None = None) -> ContrastiveTerm:
+    return ContrastiveTerm(Potential("infonce-l2"), 0.5, blocks, group, gap)
 
 
-DISPERSIVE, CONTRASTIVE, RESTRICTED = dispersive(), contrastive(), contrastive(noise="restricted", gap=0.1)
+DISPERSIVE, CONTRASTIVE, RESTRICTED = dispersive(), contrastive(), contrastive(gap=0.1)
 ARMS = [(), (DISPERSIVE,), (CONTRASTIVE,), (RESTRICTED,)]
 
 
