@@ -11,9 +11,9 @@ from plain import heun
 from side_by_side import Arm, compare, print_table
 from training_step import DEVICE, SIZES, Precision, spec
 
-from harness.method import flow
 from harness.method.backbone import DiT
 from harness.method.guidance import guided
+from harness.method.processes import flow
 from harness.networks.build import build_objective
 
 PLAIN, GUIDANCE, NULL = "plain, fp32", 1.5, 1000

@@ -9,6 +9,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -19,10 +20,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from harness.config.settings import Data, MeanFlowSettings, Optimizer, Resources
 from harness.config.spec import Model, Regularizer, TrainSpec
 from harness.data.datasets import ImageDataset
-from harness.engine.train import Trainee, matmul_precision
-from harness.jobs.allocator import keep_freed_memory
+from harness.engine.train import Trainer, matmul_precision
 from harness.method.objective import draw
 from harness.networks.build import build_objective
+from harness.process_group import keep_freed_memory
 
 Precision = Literal["fp32", "bf16"]
 SIZES = {"S": (12, 384, 6), "B": (12, 768, 12), "L": (24, 1024, 16), "XL": (28, 1152, 16)}  # depth, width, heads
@@ -61,11 +62,11 @@ def random_data(count: int) -> ImageDataset:
 
 def ours(chosen: TrainSpec, data: ImageDataset, resources: Resources) -> Arm:
     """Return our training step."""
-    trainee = Trainee(chosen, DEVICE, resources)
+    trainer = Trainer(chosen, data, DEVICE, resources)
 
     def step(k: int) -> None:
         with matmul_precision(chosen.matmul):
-            trainee.step(data, k)
+            trainer.step(k)
 
     return step
 
@@ -106,11 +107,11 @@ def gradient_error(size: str, precision: Precision, matmul: str) -> float:
     for weight in objective.parameters():
         weight.data += 0.02 * torch.randn(weight.shape, generator=g)
     x, y = data.batch(torch.arange(2).numpy(), ())
-    drawn = draw(objective.process, None, x.shape, LABEL_DROP, 0, 0)
+    drawn = draw(objective.process, (), x.shape, LABEL_DROP, 0, 0)
 
     def gradient(dtype: torch.dtype) -> torch.Tensor:
         objective.to(dtype)
-        draws = type(drawn)(drawn.t.to(dtype), drawn.noise.to(dtype), drawn.dropped)
+        draws = replace(drawn, t=drawn.t.to(dtype), noise=drawn.noise.to(dtype))
         enabled = precision == "bf16" and dtype == torch.float32
         with matmul_precision(matmul), torch.autocast("cpu", torch.bfloat16, enabled=enabled):
             loss = objective(x.to(dtype), y, draws)["loss"]
@@ -140,7 +141,7 @@ def print_rates(size: str, batch: int, seconds: dict[str, list[tuple[float, floa
     objective = build_objective(spec(size, 2, "fp32", False))
     x, y = torch.randn(2, 4, 32, 32), torch.tensor([1, 2])
     with FlopCounterMode(display=False) as counter:
-        objective(x, y, draw(objective.process, None, x.shape, LABEL_DROP, 0, 0))["loss"].backward()
+        objective(x, y, draw(objective.process, (), x.shape, LABEL_DROP, 0, 0))["loss"].backward()
     work = counter.get_total_flops() / 2 * batch
     for name, taken in seconds.items():
         rate = matmul_rate("bf16" if "bf16" in name else "fp32")

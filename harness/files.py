@@ -5,15 +5,19 @@ import gc
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from harness.errors import UserError
 
+M = TypeVar("M", bound=BaseModel)
 TEMPORARY = ".writing-"
 NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
@@ -51,6 +55,20 @@ def replace(path: Path, write: Callable[[Path], object]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path, fill: Callable[[Path], object]) -> None:
+    """Let `fill` make a folder under a temporary name beside `folder`, and rename it, unless a rival was faster."""
+    temporary = folder.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
+    try:
+        temporary.mkdir(parents=True)
+        fill(temporary)
+        temporary.rename(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def check_writable(flag: str, folder: Path) -> None:
@@ -126,13 +144,41 @@ def read_json(path: Path) -> Any:
         return None
 
 
+def read_model(path: Path, model: type[M], advice: str) -> M:
+    """Read a JSON file against its pydantic model.
+
+    Raises:
+        UserError: it is missing, not JSON, or a key of it is wrong; the key, and the advice.
+    """
+    try:
+        return model.model_validate_json(path.read_bytes())
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror}"
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+    raise UserError(f"{path}: {reason}; {advice}")
+
+
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Read a log line by line, leaving out a last line that a killed writer left torn; the latest of a step wins."""
-    by_step: dict[int, dict[str, Any]] = {}
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
-        try:
-            entry = json.loads(line)
-            by_step[int(entry["step"])] = entry
-        except (ValueError, KeyError, TypeError):
-            continue
+    """Read a log by step: of a step that was done twice the last line counts, and a torn line is left out.
+
+    Raises:
+        OSError: it is there and cannot be read.
+    """
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    by_step = {}
+    for entry in _parsed(lines):
+        if isinstance(entry, dict) and isinstance(entry.get("step"), int):
+            by_step[entry["step"]] = entry
     return [by_step[step] for step in sorted(by_step)]
+
+
+def _parsed(lines: Sequence[str]) -> Iterator[Any]:
+    """Yield what the lines hold; all at once, which is twice as fast, unless one of them is torn."""
+    try:
+        yield from json.loads(f"[{','.join(lines)}]")
+    except ValueError:
+        for line in lines:
+            with suppress(ValueError):
+                yield json.loads(line)

@@ -5,7 +5,7 @@ numbers. Behind a colon the name carries the features that the number was taken 
 measurement or where the metric was published for others: `cmmd:classifier`, `fd:vit_small_patch14_dinov2.lvd142m`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Direction = Literal["lower", "higher", ""]
@@ -134,12 +134,15 @@ def spread_of(name: str) -> str:
     return spread and f"{spread}{colon}{features}"
 
 
-def title_of(name: str) -> str:
-    """Return a metric's title, with the features that its name carries; an unknown one is its own title."""
-    definition, (_, _, features) = DEFINITIONS.get(base(name)), name.partition(":")
-    if definition is None:
-        return name
-    return f"{definition.title} ({features})" if features else definition.title
+def definition_of(name: str) -> Definition:
+    """Return a metric's definition, its title with the features that its name carries.
+
+    An unknown metric is its own title, has no direction and four decimals.
+    """
+    known, (_, _, features) = DEFINITIONS.get(base(name)), name.partition(":")
+    if known is None:
+        return Definition(name, "", 4, "", "")
+    return replace(known, title=f"{known.title} ({features})") if features else known
 
 
 def markdown() -> str:

@@ -83,6 +83,6 @@ def encode(source: Path, name: str, autoencoder: Path, size: int, keep_images: b
 
     with Progress() as progress:
         task = progress.add_task(f"encoding {name}", total=None)
-        said = pack(source, name, autoencoder, data, size, keep_images, workers,
-                    lambda done, total: progress.update(task, completed=done, total=total))  # fmt: skip
-    click.echo(said)
+        summary = pack(source, name, autoencoder, data, size, keep_images, workers,
+                       lambda done, total: progress.update(task, completed=done, total=total))  # fmt: skip
+    click.echo(summary)

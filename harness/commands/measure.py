@@ -45,7 +45,7 @@ def measure(samples: Path, reference: str, features: str, weights: Path | None, 
     """
     from harness.engine.distributed import joined
     from harness.files import check_writable, write_json
-    from harness.jobs.thumbnails import save_pairs
+    from harness.jobs.measuring import save_pairs
     from harness.measure.reference import save_statistics
     from harness.measure.user_files import MeasureRequest, measure_files, nearest_pairs
 
@@ -85,10 +85,11 @@ def measure_study(study: str, features: str | None, weights: Path | None, result
     \b
     harness measure-study digits
     """
-    from harness.jobs.remeasure import renew
+    from harness.jobs.remeasure import remeasure
     from harness.store.store import Store
 
-    done, left = renew(Store(results, scratch, study), data, (features, weights) if features else None, click.echo)
+    other = (features, weights) if features else None
+    done, left = remeasure(Store(results, scratch, study), data, other, click.echo)
     click.echo(f"{results / study}: {done} measurements renewed, {left} left as they were")
     if left:
         sys.exit(1)
@@ -98,13 +99,13 @@ def _print(result: dict[str, Any], request: "MeasureRequest") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from harness.metric_definitions import ARROWS, DEFINITIONS, base, title_of
+    from harness.metric_definitions import ARROWS, DEFINITIONS, base, definition_of
 
     table = Table("metric", "value", "how", title=f"{request.samples.name} against {result['protocol']['reference']}")
     names = {base(name): name for name in (*result["metrics"], *result["unavailable"])}
     for name in (names[metric] for metric in DEFINITIONS if metric in names):
         definition, value = DEFINITIONS[base(name)], result["metrics"].get(name)
-        title = f"{title_of(name)} {ARROWS[definition.direction]}".strip()
+        title = f"{definition_of(name).title} {ARROWS[definition.direction]}".strip()
         if value is None:
             table.add_row(title, "not available", result["unavailable"][name])
             continue
@@ -113,7 +114,7 @@ def _print(result: dict[str, Any], request: "MeasureRequest") -> None:
     console.print(table)
     console.print(sentence(result["protocol"]), highlight=False)
     if made := result.get("intervals"):
-        without = "".join(f" None of {title_of(name)}: {why}." for name, why in made["unavailable"].items())
+        without = "".join(f" None of {definition_of(name).title}: {why}." for name, why in made["unavailable"].items())
         console.print(f"Intervals: {made['level']:.0%}, {made['method']}.{without}", highlight=False)
 
 

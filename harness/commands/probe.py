@@ -10,7 +10,7 @@ import click
 from harness.commands.options import data_option, results_option, scratch_option
 from harness.config.spec import TrainSpec
 from harness.errors import UserError
-from harness.files import read_json, write_json
+from harness.store.records import Probe
 from harness.store.store import Store
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ def probe(study: str, only: str | None, results: Path, scratch: Path, data: Path
         if key not in benches:
             benches[key] = _bench(*key, data, scratch, where)
         path = store.probe_path(checkpoint.train_id, checkpoint.step)
-        if (read_json(path) or {}).get("protocol") == protocol(benches[key]):
+        earlier = Probe.read(path)
+        if earlier and earlier.protocol == protocol(benches[key]):
             continue
         folder = store.scratch_folder(checkpoint.train_id)
         try:
@@ -66,7 +67,7 @@ def probe(study: str, only: str | None, results: Path, scratch: Path, data: Path
         except UserError as error:  # of this network alone
             click.echo(f"{path}: {error}", err=True)
             continue
-        write_json(path, {"train_id": checkpoint.train_id, "step": checkpoint.step, **numbers})
+        Probe(train_id=checkpoint.train_id, step=checkpoint.step, **numbers).write(path)
         done += 1
     click.echo(f"{store.root}: probed {done} of {len(selected)} checkpoints.")
 
@@ -77,8 +78,8 @@ def checkpoints(store: Store, only: str | None) -> Iterator[Checkpoint]:
     Raises:
         UserError: there is none, or no such study.
     """
-    from harness.networks.checkpoint import weights_path
-    from harness.planning.plan import study_tables
+    from harness.checkpoint_files import weights_path
+    from harness.store.study import study_tables
 
     measured: dict[tuple[str, int], Run] = {}
     for run in (run for table in study_tables(store) for run in table.runs):

@@ -33,10 +33,11 @@ def import_(file: Path, name: str, model: str | None, scale: str, scales: Path) 
     \b
     harness weights import SiT-XL-2-256x256.pt --name sit-xl --model SiT-XL/2
     """
-    from harness.config.grid import load_scale, model_specs
+    from harness.config.grid import model_specs
+    from harness.config.grid_file import read_scale
     from harness.config.imported_weights import folder
 
-    specs = model_specs(load_scale(scale, scales), PUBLISHED)
+    specs = model_specs(read_scale(scale, scales), PUBLISHED)
     if model is not None and model not in specs:
         raise UserError(f"--model {model}: not a model of scale {scale}{nearest(model, specs)}")
     from harness.networks.published_weights import import_file
@@ -100,21 +101,18 @@ def _named(name: str) -> tuple[Path, "Architecture"]:
 
 def _run(source: str, step: int | None, results: Path, scratch: Path) -> tuple[Path, "Architecture"]:
     """File and network of weights that a run of ours kept."""
+    from harness.checkpoint_files import kept_weights
     from harness.config.imported_weights import architecture_of
-    from harness.config.spec import TrainSpec
-    from harness.files import read_json
+    from harness.store.records import read_spec
     from harness.store.store import IDENTITY, Store
 
     study, _, identity = source.rpartition("/")
     store = Store(results, scratch, study)
     if not IDENTITY.fullmatch(identity):
         raise UserError(f"{source}: STUDY/TRAINING is expected, the training as 'harness plan' names it")
-    said = read_json(store.run_folder(identity) / "spec.json")
-    kept = sorted(store.scratch_folder(identity).glob("weights-*.safetensors"))
-    steps = {int(path.stem.partition("-")[2]): path for path in kept}
-    if said is None or not steps or (step is not None and step not in steps):
+    spec, steps = read_spec(store.run_folder(identity)), kept_weights(store.scratch_folder(identity))
+    if spec is None or not steps or (step is not None and step not in steps):
         found = f"steps {', '.join(map(str, steps))}" if steps else "nothing"
         asked = "" if step is None else f" --step {step}"
         raise UserError(f"{source}{asked}: {store.scratch_folder(identity)} keeps the weights of {found}")
-    spec = TrainSpec.model_validate({"regularizer": None, **said})  # stored without what is None
     return steps[max(steps) if step is None else step], architecture_of(spec)

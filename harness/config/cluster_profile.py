@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 
 from harness.config.setting_types import Count, Frozen, Positive, Whole
 from harness.config.settings import Resources
-from harness.config.yaml_document import Leaf, flatten, read_document, validate_document
+from harness.config.yaml_document import Layer, flatten, read_document, validate
 from harness.errors import UserError, nearest
 
 FOLDER = Path("clusters")
@@ -166,7 +166,7 @@ def minutes(resources: Resources) -> int:
     return max(1, round(resources.hours * 60))
 
 
-def load_profile(name: str, folder: Path = FOLDER) -> tuple[Profile, dict[str, Leaf]]:
+def load_profile(name: str, folder: Path = FOLDER) -> tuple[Profile, Layer]:
     """Read `folder/<name>.yaml`; return it and its `resources`, the lowest layer of settings.
 
     Raises:
@@ -180,12 +180,12 @@ def load_profile(name: str, folder: Path = FOLDER) -> tuple[Profile, dict[str, L
     if executor not in KINDS:
         where = document.where(("executor",))
         raise UserError(f"{where}: executor: slurm or local is expected, found {executor!r}; it is never guessed")
-    profile = validate_document(KINDS[executor], document)
+    profile = validate(KINDS[executor], document.content, document.where)
     said = {"resources": document.content.get("resources", {})}
     return profile, flatten(said, document)
 
 
-def load_slurm_profile(name: str | None) -> tuple[SlurmProfile, dict[str, Leaf]]:
+def load_slurm_profile(name: str | None) -> tuple[SlurmProfile, Layer]:
     """Read the profile of a SLURM cluster; without a name, SLURM with its own defaults.
 
     Raises:

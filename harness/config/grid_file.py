@@ -1,18 +1,20 @@
 """What a grid file says: its models, where its cells are, and the refusal of names that do not fit together."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from harness.config.setting_types import Count, Frozen, Real, Seeds, in_order
 from harness.config.settings import Family
-from harness.config.yaml_document import Document, Keys, read_document, validate_document
+from harness.config.yaml_document import Keys, Layer, Leaf, dotted, flatten, read_document, read_validated
 from harness.errors import UserError, nearest
 
 At = tuple[tuple[str, str], ...]
+Mistake = tuple[Keys, str]  # the key to mend, and what is wrong there
 Size = Literal["S", "B", "L", "XL"]
 Patch = Literal["2", "4", "8"]
 
@@ -45,6 +47,25 @@ class Vary(Frozen):
     zip: dict[Label, Labels] | None = Field(None, description="axis → labels: the first of each, the second of each, …")
     row: Place | None = Field(None, description="axis → label: one cell")
     aside: bool = Field(False, description="printed beneath the table, outside its rows and columns")
+
+    @model_validator(mode="after")
+    def _is_one_form(self) -> Self:
+        if [self.product, self.zip, self.row].count(None) != 2:
+            raise ValueError("exactly one of product, zip and row is expected")
+        if self.zip and len({len(labels) for labels in self.zip.values()}) > 1:
+            raise ValueError("the axes of a zip are of one length")
+        return self
+
+    @property
+    def form(self) -> str:
+        """Which of the three it is."""
+        return next(form for form in ("product", "zip", "row") if getattr(self, form) is not None)
+
+    def places(self) -> Iterator[Place]:
+        """Yield the place of each cell."""
+        axes = self.product or self.zip or {}
+        rows = zip(*axes.values(), strict=True) if self.zip else itertools.product(*axes.values())
+        yield from [self.row] if self.row is not None else (dict(zip(axes, labels, strict=True)) for labels in rows)
 
 
 FactName = Literal["pre-training", "extra parameters", "external data", "parameters", "steps", "NFE"]
@@ -97,14 +118,7 @@ class GridFile(Frozen):
 
     def places(self, vary: Vary) -> list[At]:
         """Return the places of a block's cells, each with its axes in the order of the file."""
-        if vary.row is not None:
-            chosen = [vary.row]
-        elif vary.zip is not None:
-            chosen = [dict(zip(vary.zip, labels, strict=True)) for labels in zip(*vary.zip.values(), strict=True)]
-        else:
-            axes = vary.product or {}
-            chosen = [dict(zip(axes, labels, strict=True)) for labels in itertools.product(*axes.values())]
-        return [self.place(labels) for labels in chosen]
+        return [self.place(labels) for labels in vary.places()]
 
     def place(self, labels: Place) -> At:
         """Return a place with its axes in the order of the file."""
@@ -142,17 +156,69 @@ class Scale(Frozen):
         return self.epochs.get(epochs, epochs) * self.steps_per_epoch
 
 
-def read_grid(path: Path) -> tuple[GridFile, Document]:
+@dataclass(frozen=True)
+class GridLayers:
+    """A grid file, and its layers of settings: of the table, and of each (axis, label); `where`: the line of `base`."""
+
+    file: GridFile
+    base: Layer
+    labels: dict[tuple[str, str], Layer]
+    where: str
+
+
+@dataclass(frozen=True)
+class ScaleLayers:
+    """A scale, and its two layers of settings: those of every run, and over them those of the run's family."""
+
+    scale: Scale
+    settings: Layer
+    families: dict[str, Layer]
+
+
+def read_grid(path: Path) -> GridLayers:
     """Read a grid file.
 
     Raises:
         UserError: a mistake in it; one line for each, with file, line, key and the nearest legal word.
     """
-    document = read_document(path)
-    file = validate_document(GridFile, document)
-    _check_axes(file, document)
-    _check_places(file, document)
-    return file, document
+    file, document = read_validated(GridFile, path)
+    for keys, mistake in itertools.chain(_wrong_names(file), _wrong_places(file)):
+        raise UserError(f"{document.where(keys)}: {dotted(keys)}: {mistake}")
+    labels = {
+        (axis, label): flatten(settings, document, ("axes", axis, label))
+        for axis, values in file.axes.items()
+        for label, settings in values.items()
+    }
+    return GridLayers(file, flatten(file.base, document, ("base",)), labels, document.where(("base",)))
+
+
+def read_scale(name: str, folder: Path) -> ScaleLayers:
+    """Read `folder/<name>.yaml`.
+
+    Raises:
+        UserError: no such scale, or a mistake in it.
+    """
+    path = folder / f"{name}.yaml"
+    if not path.is_file():
+        raise UserError(f"--scale {name}: no such scale{nearest(name, [p.stem for p in folder.glob('*.yaml')])}")
+    file, document = read_validated(Scale, path)
+    if file.scale != name:
+        raise UserError(f"{document.where(('scale',))}: scale: '{file.scale}' is not the name of the file, '{name}'")
+    families = {str(name): flatten(part, document, ("families", name)) for name, part in file.families.items()}
+    return ScaleLayers(file, flatten(file.settings, document, ("settings",)), families)
+
+
+def read_preset(preset: Leaf, folder: Path) -> Layer:
+    """Read the file in `folder` that a setting names.
+
+    Raises:
+        UserError: there is none, or a mistake in it.
+    """
+    legal = [path.stem for path in folder.glob("*.yaml")]
+    if preset.value not in legal:
+        raise UserError(f"{preset.where}: preset: no preset '{preset.value}'{nearest(str(preset.value), legal)}")
+    document = read_document(folder / f"{preset.value}.yaml")
+    return flatten(document.content, document)
 
 
 def place_words(at: At) -> str:
@@ -160,79 +226,53 @@ def place_words(at: At) -> str:
     return ", ".join(f"{axis} = {label}" for axis, label in at)
 
 
-def _check_axes(file: GridFile, document: Document) -> None:
+def _wrong_names(file: GridFile) -> Iterator[Mistake]:
     """Every axis and label that the file speaks of must exist, and every cell needs a label on each axis."""
     for key in ("rows", "columns"):
         axis = getattr(file, key)
         if axis is not None and axis not in file.axes:
-            raise UserError(f"{document.where((key,))}: {key}: no axis '{axis}'{nearest(axis, file.axes)}")
+            yield (key,), f"no axis '{axis}'{nearest(axis, file.axes)}"
     if file.facts and file.columns:
-        raise UserError(f"{document.where(('facts',))}: facts: they belong to rows; a table with columns has no place")
+        yield ("facts",), "they belong to rows; a table with columns has no place"
     for index, vary in enumerate(file.vary):
-        _check_vary(file, document, index, vary)
-    _check_labels(file, document, ("baseline",), {axis: (label,) for axis, label in file.baseline.items()})
-    _check_labels(file, document, ("ours",), file.ours)
+        yield from _wrong_labels(file, ("vary", index, vary.form), getattr(vary, vary.form), whole=True)
+    yield from _wrong_labels(file, ("baseline",), file.baseline)
+    yield from _wrong_labels(file, ("ours",), file.ours)
     for index, value in enumerate(file.paper):
-        at = {axis: (label,) for axis, label in value.at.items()}
-        _check_labels(file, document, ("paper", index, "at"), at, whole=True)
+        yield from _wrong_labels(file, ("paper", index, "at"), value.at, whole=True)
         for name in value.facts.keys() - set(file.facts):
-            where = document.where(("paper", index, "facts", name))
-            raise UserError(f"{where}: paper.{index}.facts: '{name}' is no column of this table; add it to facts")
+            yield ("paper", index, "facts", name), f"'{name}' is no column of this table; add it to facts"
 
 
-def _check_vary(file: GridFile, document: Document, index: int, vary: Vary) -> None:
-    said = [how for how in ("product", "zip", "row") if getattr(vary, how) is not None]
-    if len(said) != 1:
-        found = " and ".join(said) or "none"
-        raise UserError(
-            f"{document.where(('vary', index))}: vary.{index}: exactly one of product, zip and row is expected, "
-            f"found {found}"
-        )
-    row = {axis: (label,) for axis, label in (vary.row or {}).items()}
-    axes = vary.product or vary.zip or row
-    keys = ("vary", index, said[0])
-    _check_labels(file, document, keys, axes, whole=True)
-    lengths = {axis: len(labels) for axis, labels in axes.items()}
-    if vary.zip and len(set(lengths.values())) > 1:
-        raise UserError(f"{document.where(keys)}: vary.{index}.zip: the axes differ in length, found {lengths}")
-
-
-def _check_labels(
-    file: GridFile, document: Document, keys: Keys, axes: Mapping[str, Sequence[str]], whole: bool = False
-) -> None:
-    name = ".".join(map(str, keys))
+def _wrong_labels(
+    file: GridFile, keys: Keys, axes: Mapping[str, str | Sequence[str]], whole: bool = False
+) -> Iterator[Mistake]:
     for axis, labels in axes.items():
-        where = f"{document.where((*keys, axis))}: {name}"
         if axis not in file.axes:
-            raise UserError(f"{where}: no axis '{axis}'{nearest(axis, file.axes)}")
-        for label in labels:
+            yield (*keys, axis), f"no axis '{axis}'{nearest(axis, file.axes)}"
+        for label in [labels] if isinstance(labels, str) else labels:
             if label not in file.axes[axis]:
-                known = nearest(label, file.axes[axis])
-                raise UserError(f"{where}.{axis}: axis '{axis}' has no label '{label}'{known}")
+                yield (*keys, axis), f"axis '{axis}' has no label '{label}'{nearest(label, file.axes[axis])}"
     missing = [axis for axis in file.axes if whole and axis not in axes]
     if missing:
-        raise UserError(
-            f"{document.where(keys)}: {name}: a label on each axis is needed; missing: {', '.join(missing)}"
-        )
+        yield keys, f"a label on each axis is needed; missing: {', '.join(missing)}"
 
 
-def _check_places(file: GridFile, document: Document) -> None:
+def _wrong_places(file: GridFile) -> Iterator[Mistake]:
     """No two cells share a place; each has its baseline, and each of the paper's numbers its own cell."""
     cells: set[At] = set()
     for index, vary in enumerate(file.vary):
         for at in file.places(vary):
             if at in cells:
-                raise UserError(f"{document.where(('vary', index))}: vary.{index}: two cells at {place_words(at)}")
+                yield ("vary", index), f"two cells at {place_words(at)}"
             cells.add(at)
     for at in sorted(cells) if file.baseline else ():
         baseline = file.place(dict(at) | file.baseline)
         if baseline not in cells:
-            where = document.where(("baseline",))
-            raise UserError(f"{where}: baseline: no cell at {place_words(baseline)}, the baseline of {place_words(at)}")
-    told: set[At] = set()
+            yield ("baseline",), f"no cell at {place_words(baseline)}, the baseline of {place_words(at)}"
+    valued: set[At] = set()
     for index, value in enumerate(file.paper):
         at = file.place(value.at)
-        if at not in cells or at in told:
-            found = "two values" if at in told else "no cell"
-            raise UserError(f"{document.where(('paper', index))}: paper.{index}: {found} at {place_words(at)}")
-        told.add(at)
+        if at not in cells or at in valued:
+            yield ("paper", index), f"{'two values' if at in valued else 'no cell'} at {place_words(at)}"
+        valued.add(at)

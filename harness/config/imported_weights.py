@@ -10,12 +10,12 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from harness.config.setting_types import Frozen
 from harness.config.spec import Model, Process, TrainSpec
 from harness.errors import UserError, nearest
-from harness.files import read_json
+from harness.files import read_model
 
 Part = Literal["raw", "ema", "model", "state_dict"]
 
@@ -98,15 +98,10 @@ def describe(root: Path, name: str) -> Imported:
     Raises:
         UserError: there are none of this name, or their JSON is not one of ours.
     """
-    path = description_path(root, name)
     if name not in names(root):
         known = nearest(name, names(root)) if names(root) else ""
         raise UserError(f"no weights '{name}' in {root}{known}; 'harness weights import FILE --name {name}' makes them")
-    try:
-        return Imported.model_validate(read_json(path))
-    except ValidationError as error:
-        what = error.errors()[0]
-        raise UserError(f"{path}: {'.'.join(map(str, what['loc']))}: {what['msg']}; import the file again") from None
+    return read_model(description_path(root, name), Imported, "import the file again")
 
 
 def find(root: Path, sha256: str) -> tuple[Imported, Path]:

@@ -4,7 +4,7 @@ import itertools
 import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 BlockWord = int | str
 BLOCK_WORDS = "legal: the number of a block from 1, k/n (that share of the depth), last"
@@ -82,6 +82,6 @@ Real = Annotated[float, BeforeValidator(refuse_bool), Field(allow_inf_nan=False)
 Share = Annotated[Real, Field(ge=0, lt=1)]
 Positive = Annotated[Real, Field(gt=0)]
 Count = Annotated[Whole, Field(ge=1)]
-Blocks = Annotated[BlockWord | tuple[BlockWord, ...], PlainValidator(read_blocks)]
-OneBlock = Annotated[BlockWord, PlainValidator(read_block)]
-Seeds = Annotated[tuple[int, ...], PlainValidator(read_seeds)]
+Blocks = Annotated[BlockWord | tuple[BlockWord, ...], BeforeValidator(read_blocks)]
+OneBlock = Annotated[BlockWord, BeforeValidator(read_block)]
+Seeds = Annotated[tuple[int, ...], BeforeValidator(read_seeds)]

@@ -91,10 +91,11 @@ class RegularizerSettings(Frozen):
         description="what is done to each feature over the group before its covariance is taken",
         json_schema_extra={"reading": "How the paper normalises Cov is not known to us."},
     )
+    stop: Count | None = Field(None, description="the paper's epochs after which it is left out; by default it stays")
 
 
 # A constant that no loss owned would be left out of every identity, and runs that differ in it would be taken for one.
-OF_EVERY_LOSS = {"loss", "kind", "lambda_", "blocks", "group", "noise", "gap"}
+OF_EVERY_LOSS = {"loss", "kind", "lambda_", "blocks", "group", "noise", "gap", "stop"}
 _owned = {name for names in (*CONSTANTS.values(), *CONTRASTIVE_CONSTANTS.values()) for name in names}
 assert _owned == RegularizerSettings.model_fields.keys() - OF_EVERY_LOSS, "CONSTANTS must own every constant of a loss"
 assert CONSTANTS.keys() == set(get_args(LossName)), "CONSTANTS needs a line for each loss of LossName"
@@ -138,6 +139,7 @@ class AlignmentSettings(Frozen):
     )
     side: Count | None = Field(None, description="side in pixels of the images the encoder sees; by default its own")
     own: OwnEncoder | None = Field(None, description="how own-vit is made and trained")
+    stop: Count | None = Field(None, description="the paper's epochs after which it is left out; by default it stays")
 
 
 class SamplerSettings(Frozen):

@@ -26,6 +26,8 @@ from harness.config.settings import (
 )
 
 Process = Literal["flow", "ddpm", "meanflow", "shortcut", "imm", "consistency"]
+TWO_TIMES: tuple[Process, ...] = ("meanflow", "shortcut", "imm")  # whose networks take a second time
+TILE = 64  # images that are drawn together, and always whole: image i is the same whatever is drawn beside it
 
 
 class Model(Frozen):
@@ -40,7 +42,7 @@ class Model(Frozen):
 class Regularizer(Frozen):
     """The regulariser, concretely; beside these fields lie the constants of its loss (`settings.CONSTANTS`), no others.
 
-    What the loss does not use is not there, and so leaves the identity alone.
+    What the loss does not use is not there, and so leaves the identity alone. stop: the first training step without it.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -52,6 +54,7 @@ class Regularizer(Frozen):
     group: int
     noise: Literal["independent", "restricted"] | None = None
     gap: float | None = None
+    stop: Count | None = None
 
     @property
     def constants(self) -> dict[str, Any]:
@@ -74,7 +77,10 @@ class Consistency(Frozen):
 
 
 class Alignment(Frozen):
-    """The alignment, concretely. What identifies the encoder is its recipe, its file's sha256, or its public name."""
+    """The alignment, concretely. What identifies the encoder is its recipe, its file's sha256, or its public name.
+
+    stop: the first training step without it.
+    """
 
     loss: Literal["cosine"]
     coefficient: float
@@ -84,6 +90,7 @@ class Alignment(Frozen):
     weights: str | None = None
     side: int | None = None
     own: OwnEncoder | None = None
+    stop: Count | None = None
 
 
 class TrainSpec(Frozen):

@@ -1,8 +1,9 @@
 """A YAML file that remembers its lines, and errors that point into it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -34,6 +35,9 @@ class Leaf:
     where: str
 
 
+Layer = dict[str, Leaf]  # dotted key → leaf
+
+
 @dataclass(frozen=True)
 class Document:
     """The content of a YAML file and the line of each of its keys."""
@@ -49,6 +53,16 @@ class Document:
         return f"{self.path}:{self.lines.get(keys, 1)}"
 
 
+def read_validated(model: type[M], path: Path) -> tuple[M, Document]:
+    """Read a YAML file and validate it.
+
+    Raises:
+        UserError: as `read_document` and `validate`.
+    """
+    document = read_document(path)
+    return validate(model, document.content, document.where), document
+
+
 def read_document(path: Path) -> Document:
     """Read a YAML file safely.
 
@@ -59,16 +73,13 @@ def read_document(path: Path) -> Document:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}{_near(path)}") from None
-    loader = LOADER(text)
     try:
-        node = loader.get_single_node()
-        content = {} if node is None else loader.construct_document(node)
+        node = yaml.compose(text, LOADER)
+        content = {} if node is None else LOADER("").construct_document(node)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1
         raise UserError(f"{path}:{line}: not YAML: {getattr(error, 'problem', None) or error}") from None
-    finally:
-        loader.dispose()
     lines: dict[Keys, int] = {}
     if node is not None:
         _collect_lines(node, (), lines, path, ())
@@ -87,7 +98,7 @@ def _collect_lines(
     node: yaml.Node, keys: Keys, lines: dict[Keys, int], path: Path, above: tuple[yaml.Node, ...]
 ) -> None:
     if any(node is outer for outer in above):
-        raise UserError(f"{path}:{node.start_mark.line + 1}: {_dotted(keys)}: this alias contains itself")
+        raise UserError(f"{path}:{node.start_mark.line + 1}: {dotted(keys)}: this alias contains itself")
     lines.setdefault(keys, node.start_mark.line + 1)
     inside = (*above, node)
     if isinstance(node, yaml.SequenceNode):
@@ -97,54 +108,50 @@ def _collect_lines(
         for key, value in node.value:
             inner = (*keys, key.value)
             if inner in lines:
-                raise UserError(f"{path}:{key.start_mark.line + 1}: {_dotted(inner)}: this key is said twice")
+                raise UserError(f"{path}:{key.start_mark.line + 1}: {dotted(inner)}: this key is said twice")
             lines[inner] = key.start_mark.line + 1
             _collect_lines(value, inner, lines, path, inside)
 
 
-def flatten(content: Mapping[str, Any], document: Document, keys: Keys = (), prefix: str = "") -> dict[str, Leaf]:
+def flatten(content: Mapping[str, Any], document: Document, keys: Keys = (), prefix: str = "") -> Layer:
     """Turn nested settings into {"regularizer.tau": Leaf}; dotted keys may be mixed with nesting."""
-    leaves: dict[str, Leaf] = {}
+    layer: Layer = {}
     for key, value in content.items():
         inner, name = (*keys, str(key)), f"{prefix}{key}"
-        found = (
-            flatten(value, document, inner, f"{name}.")
-            if isinstance(value, Mapping)
-            else {name: Leaf(value, document.where(inner))}
-        )
-        for dotted, leaf in found.items():
-            if dotted in leaves:
-                raise UserError(f"{leaf.where}: '{dotted}' is said twice, also at {leaves[dotted].where}")
-            leaves[dotted] = leaf
-    return leaves
+        nested = isinstance(value, Mapping)
+        leaves = flatten(value, document, inner, f"{name}.") if nested else {name: Leaf(value, document.where(inner))}
+        for twice in filter(layer.__contains__, leaves):
+            raise UserError(f"{leaves[twice].where}: '{twice}' is said twice, also at {layer[twice].where}")
+        layer |= leaves
+    return layer
 
 
-def nest(leaves: Mapping[str, Leaf]) -> dict[str, Any]:
+def nest(leaves: Layer) -> dict[str, Any]:
     """Turn flat settings back into nested mappings.
 
     Raises:
         UserError: one key is given both a value and keys below it.
     """
     content: dict[str, Any] = {}
-    for dotted, leaf in leaves.items():
-        *parents, last = _parts(dotted)
+    for name, leaf in leaves.items():
+        *parents, last = _parts(name)
         inner = content
         for parent in parents:
             inner = inner.setdefault(parent, {})
             if not isinstance(inner, dict):
-                raise UserError(f"{leaf.where}: '{dotted}' lies below '{parent}', which has a value of its own")
+                raise UserError(f"{leaf.where}: '{name}' lies below '{parent}', which has a value of its own")
         if isinstance(inner.get(last), dict):
-            raise UserError(f"{leaf.where}: '{dotted}' needs keys below it, found {leaf.value!r}")
+            raise UserError(f"{leaf.where}: '{name}' needs keys below it, found {leaf.value!r}")
         inner[last] = leaf.value
     return content
 
 
 @cache
-def _parts(dotted: str) -> tuple[str, ...]:
-    return tuple(dotted.split("."))
+def _parts(name: str) -> tuple[str, ...]:
+    return tuple(name.split("."))
 
 
-def parse_overrides(overrides: Sequence[str]) -> dict[str, Leaf]:
+def parse_overrides(overrides: Sequence[str]) -> Layer:
     """Parse `--set key=value` words; the value is YAML.
 
     Raises:
@@ -162,47 +169,37 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, Leaf]:
     return leaves
 
 
-def validate(model: type[M], leaves: Mapping[str, Leaf], fallback: str) -> M:
-    """Validate flat settings; each mistake becomes one line that says where it was written.
+def validate(model: type[M], content: Any, where: Callable[[Keys], str]) -> M:
+    """Validate nested settings; each mistake becomes one line, which begins with where it was written.
 
     Raises:
         UserError: one line for each mistake, with the nearest legal word.
     """
     try:
-        return model.model_validate(nest(leaves))
+        return model.model_validate(content)
     except ValidationError as error:
-        mistakes = _mistakes(model, error)
-        lines = [_sentence(model, e, where_written(_dotted(e["loc"]), leaves, fallback)) for e in mistakes]
+        lines = [f"{where(e['loc'])}: {dotted(e['loc'])}: {_message(model, e)}" for e in _mistakes(model, error)]
     raise UserError("\n".join(dict.fromkeys(lines)))
 
 
-def validate_document(model: type[M], document: Document) -> M:
-    """Validate a whole file against its model.
+def validate_layers(model: type[M], leaves: Layer, fallback: str) -> M:
+    """Validate merged settings; `fallback` is where a mistake lies that no setting stands behind.
 
     Raises:
         UserError: as `validate`.
     """
-    try:
-        return model.model_validate(document.content)
-    except ValidationError as error:
-        lines = [_sentence(model, e, document.where(tuple(e["loc"]))) for e in _mistakes(model, error)]
-    raise UserError("\n".join(dict.fromkeys(lines)))
+    return validate(model, nest(leaves), lambda keys: where_written(dotted(keys), leaves, fallback))
 
 
-def where_written(dotted: str, leaves: Mapping[str, Leaf], fallback: str) -> str:
+def where_written(name: str, leaves: Layer, fallback: str) -> str:
     """Return where a setting was written, or the first below it, or the nearest above it."""
-    below = next((leaf.where for name, leaf in leaves.items() if name.startswith(f"{dotted}.")), None)
-    if below:
-        return below
-    parts = dotted.split(".")
-    for length in range(len(parts), 0, -1):
-        leaf = leaves.get(".".join(parts[:length]))
-        if leaf:
-            return leaf.where
-    return fallback
+    below = [leaf for key, leaf in leaves.items() if key.startswith(f"{name}.")]
+    above = [leaves[key] for key in accumulate(name.split("."), "{}.{}".format) if key in leaves]
+    return next((leaf.where for leaf in (*below, *reversed(above))), fallback)
 
 
-def _dotted(loc: Keys) -> str:
+def dotted(loc: Keys) -> str:
+    """Return a key as people write it after --set: "regularizer.tau"."""
     return ".".join(str(part) for part in loc if part != "[key]")
 
 
@@ -218,17 +215,16 @@ def _mistakes(model: type[BaseModel], error: ValidationError) -> list[Any]:
     return [e for e in errors if e["loc"] not in around and not (e["type"] == "missing" and e["loc"] in meant)]
 
 
-def _sentence(model: type[BaseModel], error: Any, where: str) -> str:
-    loc, found, key = error["loc"], error["input"], f"{where}: {_dotted(error['loc'])}"
-    if error["type"] == "extra_forbidden":
-        return f"{key}: unknown key '{loc[-1]}'{nearest(str(loc[-1]), legal_keys(model, loc[:-1]))}"
-    if error["type"] == "missing":
-        return f"{key}: this key is needed and nothing sets it"
-    if error["type"] == "literal_error":
+def _message(model: type[BaseModel], error: Any) -> str:
+    kind, loc, value = error["type"], error["loc"], error["input"]
+    if kind == "extra_forbidden":
+        return f"unknown key '{loc[-1]}'{nearest(str(loc[-1]), legal_keys(model, loc[:-1]))}"
+    if kind == "missing":
+        return "this key is needed and nothing sets it"
+    if kind == "literal_error":
         legal = [word.strip(" '") for word in error["ctx"]["expected"].replace(" or ", ", ").split(", ")]
-        return f"{key}: '{found}' is not legal{nearest(str(found), legal)}"
-    expected = EXPECTED.get(error["type"]) or error["msg"].removeprefix("Value error, ")
-    return f"{key}: {expected}, found {found!r}"
+        return f"'{value}' is not legal{nearest(str(value), legal)}"
+    return f"{EXPECTED.get(kind) or error['msg'].removeprefix('Value error, ')}, found {value!r}"
 
 
 def legal_keys(model: Any, loc: Keys) -> list[str]:

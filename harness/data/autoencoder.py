@@ -4,7 +4,6 @@ A folder is recognised by its files, and known by their sha256. What reads it is
 """
 
 import importlib.util
-import json
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness.data.latents import Convention
 from harness.errors import UserError
-from harness.files import sha256_of
+from harness.files import read_json, sha256_of
 
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 PARTS = ("encoder", "decoder")
@@ -34,11 +34,11 @@ class AutoencoderFiles:
     """An autoencoder's files, not yet read."""
 
     kind: str
-    files: tuple[Path, ...]
+    paths: tuple[Path, ...]
 
     def sha256(self) -> str:
         """Return the sha256 of the files' bytes, one after the other."""
-        return sha256_of(*self.files)
+        return sha256_of(*self.paths)
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Autoencoder:
 
     encode: Callable[[Tensor], Tensor]  # pixels (B, 3, H, W) → moments (B, 2C or C, H/f, W/f)
     decode: Callable[[Tensor], Tensor]  # latents (B, C, H/f, W/f) → pixels (B, 3, H, W)
-    moments: str  # "mean,logvar", or "mean" where the encoder is deterministic
+    moments: Convention
     scale: float  # latents × scale is what a diffusion model sees
 
 
@@ -57,76 +57,71 @@ def find(folder: Path) -> AutoencoderFiles:
     Raises:
         UserError: none that is known, or the package that reads it is not installed.
     """
-    found = _find(folder)
-    package = PACKAGES[found.kind]
+    files = _find(folder)
+    package = PACKAGES[files.kind]
     if importlib.util.find_spec(package) is None:
         raise UserError(f"{folder}: reading this autoencoder needs {package}: pip install -e '.[encode]'")
-    return found
+    return files
 
 
 def _find(folder: Path) -> AutoencoderFiles:
     config = folder / "config.json"
     if config.is_file():
-        kind, weights = _config(config).get("_class_name"), [folder / n for n in WEIGHTS if (folder / n).is_file()]
+        content, weights = read_json(config), [folder / name for name in WEIGHTS if (folder / name).is_file()]
+        kind = content.get("_class_name") if isinstance(content, dict) else None
         if kind not in ("AutoencoderKL", "AutoencoderTiny") or not weights:
             files = weights[0].name if weights else "no weights"
-            raise UserError(f"{folder}: _class_name '{kind}' with {files} is not known; an autoencoder is {LEGAL}")
+            raise UserError(f"{config}: _class_name '{kind}' with {files} is not known; an autoencoder is {LEGAL}")
         return AutoencoderFiles(kind, (config, weights[0]))
-    pair = [sorted(folder.glob(f"*_{part}.pth")) for part in PARTS]
-    if all(len(files) == 1 for files in pair):
-        return AutoencoderFiles("TAE", (pair[0][0], pair[1][0]))
+    encoders, decoders = (sorted(folder.glob(f"*_{part}.pth")) for part in PARTS)
+    if len(encoders) == len(decoders) == 1:
+        return AutoencoderFiles("TAE", (*encoders, *decoders))
     if all((folder / name).is_file() for name in ONNX):
         return AutoencoderFiles("VAElight", tuple(folder / name for name in ONNX))
     raise UserError(f"{folder}: no autoencoder that is known; legal: {LEGAL}")
 
 
-def load(found: AutoencoderFiles, device: torch.device) -> Autoencoder:
-    """Read an autoencoder.
+def load(files: AutoencoderFiles) -> Autoencoder:
+    """Read an autoencoder, onto a GPU where there is one.
 
     Raises:
         UserError: its files are damaged, do not belong together, or need a shift besides a scale.
     """
     try:
-        if found.kind == "VAElight":
-            return _vaelight(found)
-        model = _tae(found) if found.kind == "TAE" else _diffusers(found)
+        if files.kind == "VAElight":
+            return _vaelight(files)
+        model = _tae(files) if files.kind == "TAE" else _diffusers(files)
     except UserError:
         raise
     except Exception as error:  # four libraries read these files, and fail in as many ways
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"{found.files[-1]}: cannot be read as {found.kind}: {reason}; fetch it again") from None
-    return _of_diffusers(model.to(device).eval().requires_grad_(False), found, device)
+        raise UserError(f"{files.paths[-1]}: cannot be read as {files.kind}: {reason}; fetch it again") from None
+    return _of_diffusers(model, files)
 
 
-def _of_diffusers(model: Any, found: AutoencoderFiles, device: torch.device) -> Autoencoder:
+def _of_diffusers(model: Any, files: AutoencoderFiles) -> Autoencoder:
     if model.config.get("shift_factor"):
         shift = model.config.shift_factor
-        raise UserError(f"{found.files[0]}: shift_factor {shift} is not supported; legal: autoencoders without one")
+        raise UserError(f"{files.paths[0]}: shift_factor {shift} is not supported; legal: autoencoders without one")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device).eval().requires_grad_(False)
+    has_posterior = files.kind == "AutoencoderKL"
 
     def encode(x: Tensor) -> Tensor:
         code = model.encode(x.to(device))
-        return code.latent_dist.parameters if found.kind == "AutoencoderKL" else code.latents
+        return code.latent_dist.parameters if has_posterior else code.latents
 
     def decode(z: Tensor) -> Tensor:
         return model.decode(z.to(device)).sample
 
-    moments = "mean,logvar" if found.kind == "AutoencoderKL" else "mean"
-    return Autoencoder(encode, decode, moments, float(model.config.scaling_factor))
+    return Autoencoder(encode, decode, "mean,logvar" if has_posterior else "mean", float(model.config.scaling_factor))
 
 
-def _config(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as JSON: {error}") from None
-    return content if isinstance(content, dict) else {}
-
-
-def _diffusers(found: AutoencoderFiles) -> nn.Module:
+def _diffusers(files: AutoencoderFiles) -> nn.Module:
     import diffusers
 
-    config, weights = found.files
-    model, report = getattr(diffusers, found.kind).from_pretrained(
+    config, weights = files.paths
+    model, report = getattr(diffusers, files.kind).from_pretrained(
         config.parent,
         local_files_only=True,
         low_cpu_mem_usage=False,
@@ -140,14 +135,14 @@ def _diffusers(found: AutoencoderFiles) -> nn.Module:
     return cast(nn.Module, model)
 
 
-def _tae(found: AutoencoderFiles) -> nn.Module:
+def _tae(files: AutoencoderFiles) -> nn.Module:
     """Put the two files of TAESD and its relatives into diffusers' AutoencoderTiny; TAEF2 has blocks with pooling.
 
     Layer i of the encoder's file is layer i there; the decoder's file counts the clamp, which is no layer there.
     """
     from diffusers import AutoencoderTiny
 
-    parts = {part: _tensors(path) for part, path in zip(PARTS, found.files, strict=True)}
+    parts = {part: _tensors(path) for part, path in zip(PARTS, files.paths, strict=True)}
     model = cast(nn.Module, AutoencoderTiny(latent_channels=parts["decoder"]["1.weight"].shape[1]))
     renamed: dict[str, Tensor] = {}
     for part, tensors in parts.items():
@@ -188,13 +183,13 @@ class PooledBlock(nn.Module):
         return self.fuse(self.conv(x) + self.skip(x))
 
 
-def _vaelight(found: AutoencoderFiles) -> Autoencoder:
+def _vaelight(files: AutoencoderFiles) -> Autoencoder:
     """Read VAElight: a small encoder to Stable Diffusion's latents, and a decoder to an image and three finer bands."""
     from onnxruntime import InferenceSession, SessionOptions
 
     options = SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    encoder, decoder = (InferenceSession(path, options, ["CPUExecutionProvider"]) for path in found.files)
+    encoder, decoder = (InferenceSession(path, options, ["CPUExecutionProvider"]) for path in files.paths)
 
     def encode(x: Tensor) -> Tensor:
         return torch.from_numpy(encoder.run(None, {"input": x.cpu().numpy()})[0])

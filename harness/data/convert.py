@@ -4,24 +4,29 @@ To convert changed raw files again, delete that folder.
 """
 
 import hashlib
-import json
-import shutil
-import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from pydantic import BaseModel
 
 from harness.data.cache import own_file
 from harness.data.raw_files import Arrays, read_cifar10, read_digits, read_fashion_mnist
 from harness.errors import UserError
+from harness.files import make_folder
 
 READERS: dict[str, Callable[[Path], dict[str, Arrays]]] = {
     "digits": read_digits,
     "fashion-mnist": read_fashion_mnist,
     "cifar10": read_cifar10,
 }
+
+
+class ConvertedMeta(BaseModel):
+    """meta.json of converted arrays."""
+
+    classes: int
+    content: dict[str, str]  # split → `content_hash` of its images and labels
 
 
 def convert(name: str, root: Path) -> Path:
@@ -34,17 +39,12 @@ def convert(name: str, root: Path) -> Path:
     if folder.is_dir():
         return folder
     splits = READERS[name](root)
-    temporary = folder.with_name(f"{name}.{uuid.uuid4().hex}")
     try:
-        temporary.mkdir(parents=True)
-        _write_arrays(temporary, splits)
-        _publish(temporary, folder)
+        make_folder(folder, lambda temporary: _write_arrays(temporary, splits))
     except OSError as error:
         raise UserError(
             f"data set {name}: cannot write {folder}: {error.strerror}; choose another data folder"
         ) from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 
@@ -54,28 +54,18 @@ def _write_arrays(folder: Path, splits: dict[str, Arrays]) -> None:
         np.save(folder / f"{split}-labels.npy", labels)
     content = {split: content_hash(*arrays) for split, arrays in splits.items()}
     classes = int(max(labels.max() for _, labels in splits.values())) + 1
-    (folder / "meta.json").write_text(json.dumps({"classes": classes, "content": content}, indent=1))
+    (folder / "meta.json").write_text(ConvertedMeta(classes=classes, content=content).model_dump_json(indent=1))
 
 
-def _publish(temporary: Path, folder: Path) -> None:
-    """Rename a finished folder into place, unless another process was first."""
-    try:
-        temporary.rename(folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
-
-
-def read_meta(folder: Path) -> dict[str, Any]:
-    """Return what `convert` wrote beside the arrays: classes, and by split the sha256 of its content.
+def read_meta(folder: Path) -> ConvertedMeta:
+    """Return what `convert` wrote beside the arrays.
 
     Raises:
         UserError: missing or damaged.
     """
     path = folder / "meta.json"
     with own_file(path, folder):
-        meta = json.loads(path.read_text())
-        return {"classes": int(meta["classes"]), "content": dict(meta["content"])}
+        return ConvertedMeta.model_validate_json(path.read_bytes())
 
 
 def content_hash(*arrays: np.ndarray) -> str:

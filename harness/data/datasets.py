@@ -5,7 +5,6 @@ import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,8 +12,8 @@ from torch import Tensor
 
 from harness.data.cache import own_file
 from harness.data.convert import READERS, convert, read_meta
+from harness.data.latents import FILES, FLIPPED, IMAGES, LABELS, Convention, LatentMeta, open_latents, read_latent_meta
 from harness.data.pixels import flipped_where, from_uint8
-from harness.data.raw_files import LATENT_FILES, open_latents, read_latent_meta
 from harness.errors import UserError
 
 
@@ -91,7 +90,7 @@ class LatentDataset(Dataset):
     moments: np.ndarray  # float16 or float32 (N, 2C or C, H, W), memory-mapped: mean, then log-variance or σ or nothing
     flipped: np.ndarray | None  # the same of the flipped images
     scale: float
-    convention: str  # one of `MOMENTS`
+    convention: Convention
     photos: ImageDataset | None = None  # the images behind the latents, where they were kept
 
     @property
@@ -148,21 +147,17 @@ def load_images(name: str, split: str, root: Path, flip: bool = False) -> ImageD
         return _latent_images(name, split, root, flip)
     folder = convert(name, root)
     meta = read_meta(folder)
-    if split not in meta["content"]:
-        raise UserError(f"data set {name}: no split '{split}'; legal: {', '.join(meta['content'])}")
-    with own_file(folder / f"{split}-images.npy", folder):
-        images = np.load(folder / f"{split}-images.npy", mmap_mode="r")
-    with own_file(folder / f"{split}-labels.npy", folder):
-        labels = np.load(folder / f"{split}-labels.npy")
-    return ImageDataset(name, split, labels, meta["classes"], meta["content"][split], images, flip)
+    if split not in meta.content:
+        raise UserError(f"data set {name}: no split '{split}'; legal: {', '.join(meta.content)}")
+    images, labels = (_map(folder / f"{split}-{kind}.npy", folder) for kind in ("images", "labels"))
+    return ImageDataset(name, split, labels, meta.classes, meta.content[split], images, flip)
 
 
-def _latent_meta(name: str, split: str, folder: Path) -> dict[str, Any]:
+def _latent_meta(name: str, split: str, folder: Path) -> LatentMeta:
     if not (folder / "meta.json").is_file():
-        known = ", ".join(READERS)
         raise UserError(
-            f"data set {name}: not one of {known}, and {folder} lacks {LATENT_FILES} (packed latents); make them with: "
-            f"harness encode PHOTOS {name} --autoencoder FOLDER"
+            f"data set {name}: not one of {', '.join(READERS)}, and {folder} lacks {FILES} (packed latents); make them "
+            f"with: harness encode PHOTOS {name} --autoencoder FOLDER"
         )
     if split != "train":
         raise UserError(f"data set {name}: packed latents have no split '{split}'; legal: train")
@@ -173,30 +168,40 @@ def _latent_images(name: str, split: str, root: Path, flip: bool) -> ImageDatase
     """Return the images uint8 (N, 3, H, W) beside packed latents, in the same order."""
     folder = root / name
     meta = _latent_meta(name, split, folder)
-    if "images_sha256" not in meta or not (folder / "images.npy").is_file():
+    if not meta.images_sha256 or not (folder / IMAGES).is_file():
         raise UserError(
-            f"data set {name}: images are needed here, and {folder} has no images.npy; encode it again with "
-            "--keep-images"
+            f"data set {name}: images are needed here, and {folder} has no {IMAGES}; encode it again with --keep-images"
         )
-    with own_file(folder / "images.npy", folder):
-        images = np.load(folder / "images.npy", mmap_mode="r")
-    with own_file(folder / "labels.npy", folder):
-        labels = np.load(folder / "labels.npy").astype(np.int64)
-    return ImageDataset(name, split, labels, int(meta["classes"]), meta["images_sha256"], images, flip)
+    images, labels = _map(folder / IMAGES, folder), _map(folder / LABELS, folder).astype(np.int64)
+    return ImageDataset(name, split, labels, meta.classes, meta.images_sha256, images, flip)
 
 
 def _load_latents(name: str, split: str, root: Path, flip: bool) -> LatentDataset:
     folder = root / name
     meta = _latent_meta(name, split, folder)
-    arrays = open_latents(folder, meta["moments"])
-    if flip and len(arrays) < 3:
+    moments, labels, *flipped = open_latents(folder, meta.moments)
+    if flip and not flipped:
         raise UserError(
-            f"data set {name}: flips need {folder}/moments_flip.npy; encode the flipped images, or set flip: false"
+            f"data set {name}: flips need {folder / FLIPPED}; encode the flipped images, or set flip: false"
         )
-    moments, labels, flipped = arrays[0], arrays[1].astype(np.int64), arrays[2] if flip else None
-    classes, scale = int(meta["classes"]), float(meta["scale"])
-    photos = _latent_images(name, split, root, flip) if "images_sha256" in meta else None
-    return LatentDataset(name, split, labels, classes, meta["sha256"], moments, flipped, scale, meta["moments"], photos)
+    return LatentDataset(
+        name,
+        split,
+        labels.astype(np.int64),
+        meta.classes,
+        meta.sha256,
+        moments,
+        flipped[0] if flip else None,
+        meta.scale,
+        meta.moments,
+        _latent_images(name, split, root, flip) if meta.images_sha256 else None,
+    )
+
+
+def _map(path: Path, remove: Path) -> np.ndarray:
+    """Map an array that this package wrote; without `remove` it is made again."""
+    with own_file(path, remove):
+        return np.load(path, mmap_mode="r")
 
 
 @functools.lru_cache(maxsize=2)

@@ -3,20 +3,17 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from harness.data import autoencoder
-from harness.data.autoencoder import Autoencoder, AutoencoderFiles
+from harness.data.autoencoder import Autoencoder
 from harness.data.convert import READERS
+from harness.data.latents import AUTOENCODER, Maker, read_latent_meta
 from harness.data.pixels import to_uint8
-from harness.data.raw_files import read_latent_meta
 from harness.errors import UserError
-
-FOLDER = "autoencoder"  # of a packed folder: the autoencoder that made its latents
 
 
 @dataclass(frozen=True)
@@ -43,12 +40,13 @@ def decoder(dataset: str, root: Path) -> Callable[[Tensor], np.ndarray]:
     """
     if dataset in READERS:
         return to_uint8
-    found, meta = _found(dataset, root)
-    if found.sha256() != meta["autoencoder"]["sha256"]:
-        folder = root / dataset
-        raise UserError(f"{folder / FOLDER}: its sha256 is not the one in {folder}/meta.json; encode {dataset} again")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return Decoder(autoencoder.load(found, device), float(meta["scale"]))
+    folder = root / dataset
+    files = autoencoder.find(folder / AUTOENCODER)
+    if files.sha256() != _maker(dataset, root).sha256:
+        raise UserError(
+            f"{folder / AUTOENCODER}: its sha256 is not the one in {folder}/meta.json; encode {dataset} again"
+        )
+    return Decoder(autoencoder.load(files), read_latent_meta(folder).scale)
 
 
 def autoencoder_identity(dataset: str, root: Path) -> str:
@@ -57,7 +55,7 @@ def autoencoder_identity(dataset: str, root: Path) -> str:
     Raises:
         UserError: the packed folder names no autoencoder.
     """
-    return "" if dataset in READERS else str(_found(dataset, root)[1]["autoencoder"]["sha256"])[:12]
+    return "" if dataset in READERS else _maker(dataset, root).sha256[:12]
 
 
 def check_decoder(dataset: str, root: Path) -> None:
@@ -66,15 +64,15 @@ def check_decoder(dataset: str, root: Path) -> None:
     Raises:
         UserError: the packed folder holds no autoencoder, or the package that reads it is not installed.
     """
-    if dataset not in READERS:
-        _found(dataset, root)
+    if autoencoder_identity(dataset, root):
+        autoencoder.find(root / dataset / AUTOENCODER)
 
 
-def _found(dataset: str, root: Path) -> tuple[AutoencoderFiles, dict[str, Any]]:
+def _maker(dataset: str, root: Path) -> Maker:
     folder = root / dataset
-    meta = read_latent_meta(folder)
-    if "autoencoder" not in meta:
+    maker = read_latent_meta(folder).autoencoder
+    if maker is None:
         raise UserError(
             f"{folder / 'meta.json'}: no 'autoencoder', and so samples cannot be decoded; make it with: harness encode"
         )
-    return autoencoder.find(folder / FOLDER), meta
+    return maker

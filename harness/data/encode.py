@@ -7,6 +7,7 @@ it the folder is no data set.
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from harness.data import autoencoder
 from harness.data.autoencoder import Autoencoder, AutoencoderFiles
 from harness.data.cache import folder_lock
 from harness.data.convert import READERS, content_hash
-from harness.data.decode import FOLDER
+from harness.data.latents import AUTOENCODER, FLIPPED, IMAGES, LABELS, MOMENTS
 from harness.data.photos import Crops, Photos, collate, open_photos
 from harness.data.pixels import from_uint8
 from harness.errors import UserError
@@ -28,10 +29,58 @@ from harness.files import nearest_existing, read_json, write_json
 
 BATCH = 32  # images through the encoder at once; not an option, as the last bits of the latents depend on it
 SHARD = 1024  # images between two notes of progress; a multiple of BATCH
-IMAGES = "images.npy"
 
-Tell = Callable[[int, int], None]  # images done, and in all
+OnProgress = Callable[[int, int], None]  # images done, and in all
 Shapes = dict[str, tuple[np.dtype[Any], tuple[int, ...]]]  # file → type and shape of its array
+Memmaps = dict[str, np.memmap]
+
+
+def encode(
+    source: Path,
+    name: str,
+    weights: Path,
+    root: Path,
+    size: int,
+    keep_images: bool,
+    workers: int,
+    on_progress: OnProgress,
+    shard: int = SHARD,
+    batch: int = BATCH,
+) -> str:
+    """Pack the latents of the photos in `source` as data set `name`; returns a sentence that says what was made.
+
+    Args:
+        source: photos in a layout that `open_photos` knows.
+        name: of the data set, a folder in `root`.
+        weights: folder of the autoencoder; its files are copied into the packed folder.
+        root: folder of the data sets.
+        size: side of the centre crop.
+        keep_images: whether to keep the crops too, which measuring needs.
+        workers: processes that read and crop; none of the bytes depends on their number.
+        on_progress: called with the images done, and in all.
+        shard: images between two notes of progress.
+        batch: images through the encoder at once.
+
+    Raises:
+        UserError: photos or autoencoder cannot be read, the disk is too small, another process is at it, or the folder
+            holds something else.
+    """
+    if name in READERS or not name.replace("-", "").replace("_", "").isalnum():
+        raise UserError(f"NAME {name}: letters, digits, - and _ are legal, and not the names {', '.join(READERS)}")
+    files, folder = autoencoder.find(weights), root / name
+    photos = open_photos(source, folder / ".arrow")
+    encoding = Encoding(photos, files, autoencoder.load(files), folder, size, keep_images, batch)
+    meta = read_json(folder / "meta.json")
+    if isinstance(meta, dict):
+        encoding.check_same(meta, "latents")
+        shutil.rmtree(folder / ".arrow", ignore_errors=True)
+        return f"{name}: {len(photos):,} latents are in {folder} already"
+    encoding.check_disk()
+    try:
+        with folder_lock(folder / ".lock", timeout=0):
+            return encoding.run(workers, shard, on_progress)
+    except Timeout:
+        raise UserError(f"{folder}: another process is encoding into it; wait for it, or choose another name") from None
 
 
 @dataclass(frozen=True)
@@ -39,19 +88,21 @@ class Encoding:
     """What is made of what: photos, their autoencoder, and where the arrays go."""
 
     photos: Photos
-    found: AutoencoderFiles
+    files: AutoencoderFiles
     coder: Autoencoder
     folder: Path
     size: int
     keep_images: bool
+    batch: int
 
     @property
     def note(self) -> Path:
         """The file that says how far an unfinished encoding is."""
         return self.folder / "encoding.json"
 
+    @cached_property
     def recipe(self) -> dict[str, Any]:
-        """Return all that the bytes depend on, beside the photos' own."""
+        """All that the bytes depend on, beside the photos' own."""
         return {
             "count": len(self.photos),
             "listing": self.photos.listing(),
@@ -61,16 +112,12 @@ class Encoding:
             "images": self.keep_images,
             "moments": self.coder.moments,
             "scale": self.coder.scale,
-            "autoencoder": {"kind": self.found.kind, "sha256": self.found.sha256()},
+            "autoencoder": {"kind": self.files.kind, "sha256": self.files.sha256()},
         }
 
-    def moments(self, x: Tensor) -> np.ndarray:
-        """Return the moments of bytes (B, 3, size, size), float32."""
-        with torch.inference_mode():
-            return self.coder.encode(from_uint8(x)).float().cpu().numpy()
-
+    @cached_property
     def shapes(self) -> Shapes:
-        """Return type and shape of every large array.
+        """Type and shape of every large array.
 
         Raises:
             UserError: latents of this size would not decode to it.
@@ -82,143 +129,105 @@ class Encoding:
                 f"--size {self.size}: its latents, {one[-1]} wide, decode to another; choose a multiple of 8"
             )
         float32, uint8 = np.dtype(np.float32), np.dtype(np.uint8)
-        moments = {name: (float32, (N, *one)) for name in ("moments.npy", "moments_flip.npy")}
+        moments = {name: (float32, (N, *one)) for name in (MOMENTS, FLIPPED)}
         return moments | ({IMAGES: (uint8, (N, *pixels))} if self.keep_images else {})
 
+    def moments(self, x: Tensor) -> np.ndarray:
+        """Return the moments of bytes (B, 3, size, size), float32."""
+        with torch.inference_mode():
+            return self.coder.encode(from_uint8(x)).float().cpu().numpy()
 
-def encode(
-    source: Path,
-    name: str,
-    weights: Path,
-    root: Path,
-    size: int,
-    keep_images: bool,
-    workers: int,
-    tell: Tell,
-    shard: int = SHARD,
-) -> str:
-    """Pack the latents of the photos in `source` as data set `name`; returns a sentence that says what was made.
+    def check_same(self, record: dict[str, Any], what: str) -> None:
+        """Refuse to go on with what was made by another recipe.
 
-    Args:
-        source: photos in a layout that `open_photos` knows.
-        weights: folder of the autoencoder; its files are copied into the packed folder.
-        root: folder of the data sets.
-        size: side of the centre crop.
-        keep_images: whether to keep the crops too, which measuring needs.
-        workers: processes that read and crop; none of the bytes depends on their number.
-        shard: images between two notes of progress.
+        Raises:
+            UserError: naming the folder.
+        """
+        if any(record.get(key) != value for key, value in self.recipe.items()):
+            raise UserError(
+                f"{self.folder}: holds {what} of other photos or settings; remove it, or choose another name"
+            )
 
-    Raises:
-        UserError: photos or autoencoder cannot be read, the disk is too small, another process is at it, or the folder
-            holds something else.
-    """
-    if name in READERS or not name.replace("-", "").replace("_", "").isalnum():
-        raise UserError(f"NAME {name}: letters, digits, - and _ are legal, and not the names {', '.join(READERS)}")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    found, folder = autoencoder.find(weights), root / name
-    photos = open_photos(source, folder / ".arrow")
-    encoding = Encoding(photos, found, autoencoder.load(found, device), folder, size, keep_images)
-    recipe, meta = encoding.recipe(), read_json(folder / "meta.json")
-    if isinstance(meta, dict):
-        if {key: meta.get(key) for key in recipe} != recipe:
-            raise UserError(f"{folder}: holds latents of other photos or settings; remove it, or choose another name")
-        shutil.rmtree(folder / ".arrow", ignore_errors=True)
-        return f"{name}: {len(photos):,} latents are in {folder} already"
-    shapes = encoding.shapes()
-    _check_disk(encoding, shapes, _done(encoding, recipe))
-    try:
-        with folder_lock(folder / ".lock", timeout=0):
-            done = _done(encoding, recipe)  # again: the lock may have been another's until now
-            _start(encoding, recipe, shapes, done)
-            arrays = {name: np.lib.format.open_memmap(folder / name, mode="r+") for name in shapes}
-            _advance(encoding, recipe, arrays, done, workers, shard, tell)
-            return _finish(encoding, recipe, arrays)
-    except Timeout:
-        message = "another process is encoding into it; wait for it, or choose another name"
-        raise UserError(f"{folder}: {message}") from None
+    def done(self) -> int:
+        """Return how many photos an interrupted encoding has finished.
 
+        Raises:
+            UserError: it is of other photos or settings.
+        """
+        note = read_json(self.note)
+        if note is None:
+            return 0
+        self.check_same(note["recipe"], "the beginning of an encoding")
+        return int(note["done"])
 
-def _done(encoding: Encoding, recipe: dict[str, Any]) -> int:
-    """Return how many photos an interrupted encoding has finished."""
-    note = read_json(encoding.note)
-    if note is None:
-        return 0
-    if note.get("recipe") != recipe:
-        raise UserError(
-            f"{encoding.folder}: holds the beginning of an encoding of other photos or settings; remove it, or "
-            "choose another name"
-        )
-    return int(note["done"])
+    def check_disk(self) -> None:
+        """Refuse to begin where the arrays would not fit.
 
+        Raises:
+            UserError: how much is needed, and how much there is.
+        """
+        total = sum(dtype.itemsize * int(np.prod(shape)) for dtype, shape in self.shapes.values())
+        need = total * (len(self.photos) - self.done()) // len(self.photos)
+        free = shutil.disk_usage(nearest_existing(self.folder)).free
+        if free < need:
+            raise UserError(f"{self.folder}: {need / 1e9:,.1f} GB are needed, {free / 1e9:,.1f} GB are free there")
 
-def _check_disk(encoding: Encoding, shapes: Shapes, done: int) -> None:
-    need = sum(dtype.itemsize * int(np.prod(shape)) for dtype, shape in shapes.values())
-    need = need * (len(encoding.photos) - done) // len(encoding.photos)
-    free = shutil.disk_usage(nearest_existing(encoding.folder)).free
-    if free < need:
-        raise UserError(f"{encoding.folder}: {need / 1e9:,.1f} GB are needed, {free / 1e9:,.1f} GB are free there")
+    def run(self, workers: int, shard: int, on_progress: OnProgress) -> str:
+        """Encode what is left, and make the folder a data set; only for the holder of the folder's lock."""
+        done = self.done()  # asked again: the lock may have been another's until now
+        if not done:
+            self._lay_out()
+        arrays: Memmaps = {name: np.lib.format.open_memmap(self.folder / name, mode="r+") for name in self.shapes}
+        self._fill(arrays, done, workers, shard, on_progress)
+        return self._finish(arrays)
 
+    def _lay_out(self) -> None:
+        shutil.rmtree(self.folder / AUTOENCODER, ignore_errors=True)
+        (self.folder / AUTOENCODER).mkdir()
+        for path in self.files.paths:
+            shutil.copyfile(path, self.folder / AUTOENCODER / path.name)
+        np.save(self.folder / LABELS, self.photos.labels)
+        for name, (dtype, shape) in self.shapes.items():
+            np.lib.format.open_memmap(self.folder / name, mode="w+", dtype=dtype, shape=shape)
+        write_json(self.note, {"recipe": self.recipe, "done": 0})
 
-def _start(encoding: Encoding, recipe: dict[str, Any], shapes: Shapes, done: int) -> None:
-    """Lay out the folder, unless there is an encoding to go on with."""
-    if done:
-        return
-    shutil.rmtree(encoding.folder / FOLDER, ignore_errors=True)
-    (encoding.folder / FOLDER).mkdir()
-    for path in encoding.found.files:
-        shutil.copyfile(path, encoding.folder / FOLDER / path.name)
-    np.save(encoding.folder / "labels.npy", encoding.photos.labels)
-    for name, (dtype, shape) in shapes.items():
-        np.lib.format.open_memmap(encoding.folder / name, mode="w+", dtype=dtype, shape=shape)
-    write_json(encoding.note, {"recipe": recipe, "done": 0})
+    def _fill(self, arrays: Memmaps, done: int, workers: int, shard: int, on_progress: OnProgress) -> None:
+        """Encode from photo `done` to the last."""
+        total = len(self.photos)
+        on_progress(done, total)
+        for x in self._batches(done, workers):
+            rows = slice(done, done + len(x))
+            arrays[MOMENTS][rows] = self.moments(x)
+            arrays[FLIPPED][rows] = self.moments(x.flip(-1))  # a flipped latent is not the latent of the flipped photo
+            if self.keep_images:
+                arrays[IMAGES][rows] = x.numpy()
+            done = rows.stop
+            if done % shard == 0 or done == total:
+                for array in arrays.values():
+                    array.flush()
+                write_json(self.note, {"recipe": self.recipe, "done": done})
+            on_progress(done, total)
 
+    def _batches(self, start: int, workers: int) -> Iterator[Tensor]:
+        """Yield the crops from photo `start` on, uint8 (B, 3, size, size), always cut at multiples of the batch."""
+        crops = Subset(Crops(self.photos, self.size), range(start, len(self.photos)))
+        for batch in DataLoader(crops, self.batch, num_workers=workers, collate_fn=collate):
+            if isinstance(batch, str):
+                raise UserError(batch)
+            yield batch
 
-def _advance(
-    encoding: Encoding,
-    recipe: dict[str, Any],
-    arrays: dict[str, np.memmap],
-    done: int,
-    workers: int,
-    shard: int,
-    tell: Tell,
-) -> None:
-    """Encode from photo `done` to the last."""
-    total, start = len(encoding.photos), done
-    tell(start, total)
-    for x in _batches(encoding, start, workers):
-        stop = start + len(x)
-        arrays["moments.npy"][start:stop] = encoding.moments(x)
-        # A flipped latent is not the latent of the flipped photo.
-        arrays["moments_flip.npy"][start:stop] = encoding.moments(x.flip(-1))
-        if IMAGES in arrays:
-            arrays[IMAGES][start:stop] = x.numpy()
-        start = stop
-        if start % shard == 0 or start == total:
-            for array in arrays.values():
-                array.flush()
-            write_json(encoding.note, {"recipe": recipe, "done": start})
-        tell(start, total)
+    def _finish(self, arrays: Memmaps) -> str:
+        """Take the checksums, and make the folder a data set."""
+        import PIL
 
-
-def _batches(encoding: Encoding, start: int, workers: int) -> Iterator[Tensor]:
-    """Yield the crops from photo `start` on, uint8 (B, 3, size, size), always cut at multiples of the batch."""
-    crops = Subset(Crops(encoding.photos, encoding.size), range(start, len(encoding.photos)))
-    for batch in DataLoader(crops, BATCH, num_workers=workers, collate_fn=collate):
-        if isinstance(batch, str):
-            raise UserError(batch)
-        yield batch
-
-
-def _finish(encoding: Encoding, recipe: dict[str, Any], arrays: dict[str, np.memmap]) -> str:
-    """Take the checksums, and make the folder a data set."""
-    import PIL
-
-    folder, labels = encoding.folder, encoding.photos.labels
-    content = content_hash(arrays["moments.npy"], labels, arrays["moments_flip.npy"])
-    sums = {"sha256": content} | ({"images_sha256": content_hash(arrays[IMAGES], labels)} if IMAGES in arrays else {})
-    made_with = {"torch": torch.__version__, "pillow": PIL.__version__}
-    write_json(folder / "meta.json", recipe | sums | {"versions": made_with})
-    encoding.note.unlink()
-    shutil.rmtree(folder / ".arrow", ignore_errors=True)
-    size = sum(array.nbytes for array in arrays.values())
-    return f"{folder.name}: {len(labels):,} photos in {recipe['classes']} classes, {size / 1e9:,.2f} GB in {folder}"
+        labels, meta = self.photos.labels, dict(self.recipe)
+        meta["sha256"] = content_hash(arrays[MOMENTS], labels, arrays[FLIPPED])
+        if self.keep_images:
+            meta["images_sha256"] = content_hash(arrays[IMAGES], labels)
+        meta["versions"] = {"torch": torch.__version__, "pillow": PIL.__version__}
+        write_json(self.folder / "meta.json", meta)
+        self.note.unlink()
+        shutil.rmtree(self.folder / ".arrow", ignore_errors=True)
+        size = sum(array.nbytes for array in arrays.values()) / 1e9
+        classes = len(self.photos.classes)
+        return f"{self.folder.name}: {len(labels):,} photos in {classes} classes, {size:,.2f} GB in {self.folder}"

@@ -5,14 +5,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from harness.data.convert import content_hash, convert, read_meta
-from harness.data.raw_files import (
-    LATENT_FILES,
-    find_cifar10,
-    find_fashion_mnist,
-    open_latents,
-    read_bytes,
-    read_latent_meta,
-)
+from harness.data.latents import FILES, IMAGES, MOMENTS, open_latents, read_latent_meta
+from harness.data.raw_files import find_cifar10, find_fashion_mnist, read_bytes
 from harness.errors import UserError
 
 # sha256 of the IDX files inside the four published archives; the wrapping .gz differs from copy to copy.
@@ -84,14 +78,14 @@ def check_latents(name: str, root: Path) -> str:
     if not (folder / "meta.json").is_file():
         raise UserError(
             f"{name}: photos must be encoded first, run: harness encode PHOTOS {name} --autoencoder FOLDER "
-            f"[--keep-images]; {folder} needs {LATENT_FILES}"
+            f"[--keep-images]; {folder} needs {FILES}"
         )
     meta = read_latent_meta(folder)
-    arrays = open_latents(folder, meta["moments"])
-    _check_sum(folder / "moments.npy", content_hash(*arrays), meta["sha256"])
-    if "images_sha256" in meta:
+    arrays = open_latents(folder, meta.moments)
+    _check_sum(folder / MOMENTS, content_hash(*arrays), meta.sha256)
+    if meta.images_sha256:
         images = load_images(name, "train", root)
-        _check_sum(folder / "images.npy", content_hash(images.images, images.labels), meta["images_sha256"])
+        _check_sum(folder / IMAGES, content_hash(images.images, images.labels), meta.images_sha256)
     return f"{name}: {len(arrays[0]):,} packed latents in {folder}, sha256 as in meta.json"
 
 
@@ -123,5 +117,5 @@ def _check_sum(path: Path, actual: str, expected: str) -> None:
 
 def _converted(name: str, root: Path) -> str:
     folder = convert(name, root)
-    sums = ", ".join(f"{split} {sha256[:12]}" for split, sha256 in read_meta(folder)["content"].items())
+    sums = ", ".join(f"{split} {sha256[:12]}" for split, sha256 in read_meta(folder).content.items())
     return f"arrays in {folder} ({sums})"

@@ -105,14 +105,14 @@ def _folder_photos(source: Path) -> FolderPhotos:
     from torchvision.datasets import ImageFolder
 
     try:
-        found = ImageFolder(str(source))
+        images = ImageFolder(str(source))
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{source}: {reason.rstrip('.')}; photos are {LAYOUTS}") from None
-    if set(found.classes) <= SPLITS:
-        raise UserError(f"{source}: splits, not classes: {', '.join(found.classes)}; name the folder of one split")
-    files = tuple(Path(path).relative_to(source).as_posix() for path, _ in found.samples)
-    return FolderPhotos(np.array(found.targets, np.int64), tuple(found.classes), source, files)
+    if set(images.classes) <= SPLITS:
+        raise UserError(f"{source}: splits, not classes: {', '.join(images.classes)}; name the folder of one split")
+    files = tuple(Path(path).relative_to(source).as_posix() for path, _ in images.samples)
+    return FolderPhotos(np.array(images.targets, np.int64), tuple(images.classes), source, files)
 
 
 def _hub_photos(rows: Any, source: Path) -> HubPhotos:
@@ -128,13 +128,13 @@ def _hub_photos(rows: Any, source: Path) -> HubPhotos:
 
 
 def _column(rows: Any, kind: type, source: Path) -> str:
-    found = [name for name, feature in rows.features.items() if isinstance(feature, kind)]
-    if len(found) != 1:
+    columns = [name for name, feature in rows.features.items() if isinstance(feature, kind)]
+    if len(columns) != 1:
         raise UserError(
-            f"{source}: one column of type {kind.__name__} is expected, found {len(found)} among "
+            f"{source}: one column of type {kind.__name__} is expected, found {len(columns)} among "
             f"{', '.join(rows.features)}; cast or remove columns with the datasets package"
         )
-    return found[0]
+    return columns[0]
 
 
 def centre_crop(image: Image.Image, size: int) -> np.ndarray:

@@ -1,7 +1,6 @@
-"""Raw data sets as people keep them: digits, IDX files, CIFAR-10 batches, packed latents."""
+"""Raw data sets as people keep them: digits, IDX files, CIFAR-10 batches."""
 
 import gzip
-import json
 import math
 import pickle
 import struct
@@ -20,8 +19,6 @@ IDX_FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
-LATENT_FILES = "moments.npy (N, 2C or C, H, W), labels.npy (N,) and meta.json"
-MOMENTS = ("mean,logvar", "mean,std", "mean")  # of the encoder's posterior; "mean" where it has no variance
 CIFAR_BATCHES = {"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test": ("test_batch",)}
 
 
@@ -166,42 +163,3 @@ class ArrayUnpickler(pickle.Unpickler):
         if f"{module}.{name}" not in self.legal:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which a batch of images has no use for")
         return self.legal[f"{module}.{name}"]
-
-
-def open_latents(folder: Path, convention: str) -> list[np.ndarray]:
-    """Map moments, labels and, where they are, the moments of the flipped images; `sha256` is their `content_hash`.
-
-    `convention` is one of `MOMENTS`.
-
-    Raises:
-        UserError: an array is missing or does not fit the others.
-    """
-    names = ["moments.npy", "labels.npy"] + ["moments_flip.npy"] * (folder / "moments_flip.npy").is_file()
-    try:
-        arrays = [np.load(folder / name, mmap_mode="r") for name in names]
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{folder}: packed latents need {LATENT_FILES}: {error}") from None
-    moments, labels = arrays[:2]
-    odd = moments.ndim != 4 or (convention != "mean" and moments.shape[1] % 2)
-    if odd or labels.shape != moments.shape[:1] or {a.shape for a in arrays[2:]} - {moments.shape}:
-        raise UserError(f"{folder}: arrays of shapes {[a.shape for a in arrays]}; packed latents are {LATENT_FILES}")
-    return arrays
-
-
-def read_latent_meta(folder: Path) -> dict[str, Any]:
-    """Return the meta.json of packed latents: scale, moments (one of `MOMENTS`), classes, sha256.
-
-    Raises:
-        UserError: not JSON, a key is missing, or an unknown convention.
-    """
-    path = folder / "meta.json"
-    try:
-        meta = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as JSON: {error}") from None
-    missing = {"scale", "moments", "classes", "sha256"} - set(meta)
-    if missing:
-        raise UserError(f"{path}: lacks {', '.join(sorted(missing))}")
-    if meta["moments"] not in MOMENTS:
-        raise UserError(f"{path}: moments is '{meta['moments']}'; legal: {', '.join(map(repr, MOMENTS))}")
-    return dict(meta)

@@ -4,6 +4,7 @@ Every process draws for the whole global batch and keeps its slice. All of it is
 thread can make the next batch while this one is learnt from, and change nothing.
 """
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -13,8 +14,9 @@ from torch import Tensor
 from harness.config.spec import TrainSpec
 from harness.data.datasets import Dataset, positions
 from harness.engine.distributed import World
-from harness.method.objective import Draws, Objective, draw
+from harness.method.objective import Objective, draw
 from harness.method.randomness import generator
+from harness.method.terms import Draws
 
 
 @dataclass(frozen=True)
@@ -26,47 +28,45 @@ class Batch:
     draws: Draws
     images: Tensor | None = None  # uint8, for the frozen encoder where there is one
 
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        """Return the same batch, each tensor changed in the same way: brought to a device, or into pinned memory."""
+        images = None if self.images is None else change(self.images)
+        return Batch(change(self.x), change(self.y), self.draws.map(change), images)
+
     def to(self, device: torch.device) -> "Batch":
         """Return the same batch on a device; from pinned memory the copies wait for nothing."""
-        x, y = (tensor.to(device, non_blocking=True) for tensor in (self.x, self.y))
-        images = None if self.images is None else self.images.to(device, non_blocking=True)
-        return Batch(x, y, self.draws.to(device), images)
-
-    def pinned(self) -> "Batch":
-        """Return the same batch in memory that a GPU reads by itself."""
-        images = None if self.images is None else self.images.pin_memory()
-        return Batch(self.x.pin_memory(), self.y.pin_memory(), self.draws.pinned(), images)
+        return self.map(lambda tensor: tensor.to(device, non_blocking=True))
 
 
 class Batches:
     """The batches of a training, one step ahead."""
 
-    def __init__(self, spec: TrainSpec, objective: Objective, world: World, micro_batch: int | None) -> None:
-        self.spec, self.process, self.regularizer = spec, objective.process, objective.regularizer
+    def __init__(
+        self, spec: TrainSpec, dataset: Dataset, objective: Objective, world: World, micro_batch: int | None
+    ) -> None:
+        self.spec, self.dataset, self.objective = spec, dataset, objective
         share = world.share(spec.batch)
         size = micro_batch or len(share)
         self.parts = [slice(start, start + size) for start in range(share.start, share.stop, size)]
         self.thread = ThreadPoolExecutor(1)
-        self.ahead: tuple[Dataset, int, Future[list[Batch]]] | None = None
+        self.ahead: dict[int, Future[list[Batch]]] = {}
 
-    def get(self, dataset: Dataset, step: int) -> list[Batch]:
+    def get(self, step: int) -> list[Batch]:
         """Return the micro-batches of step `step` on the CPU, and begin to make those of the next."""
-        if self.ahead and self.ahead[0] is dataset and self.ahead[1] == step:
-            batches = self.ahead[2].result()
-        else:
-            batches = self._make(dataset, step)
-        self.ahead = dataset, step + 1, self.thread.submit(self._make, dataset, step + 1)
+        batches = self.ahead[step].result() if step in self.ahead else self._make(step)
+        self.ahead = {step + 1: self.thread.submit(self._make, step + 1)}
         return batches
 
-    def _make(self, dataset: Dataset, step: int) -> list[Batch]:
-        spec, size = self.spec, self.spec.batch
+    def _make(self, step: int) -> list[Batch]:
+        spec, dataset, size = self.spec, self.dataset, self.spec.batch
         indices = positions(spec.seed, step, size, len(dataset))
         augmentation = dataset.draw(size, generator(spec.seed, "augmentation", step))
         shape = (size, *dataset.shape)
-        draws = draw(self.process, self.regularizer, shape, spec.label_drop, spec.seed, step)
+        process, terms = self.objective.process, self.objective.active(step)
+        draws = draw(process, terms, shape, spec.label_drop, spec.seed, step)
         batches = []
         for part in self.parts:
             mine = indices[part], tuple(drawn[part] for drawn in augmentation)
-            images = dataset.images_for(*mine) if spec.alignment else None
+            images = dataset.images_for(*mine) if any(term.needs_features for term in terms) else None
             batches.append(Batch(*dataset.batch(*mine), draws.slice(part.start, part.stop), images))
-        return [batch.pinned() for batch in batches] if torch.cuda.is_available() else batches
+        return [batch.map(Tensor.pin_memory) for batch in batches] if torch.cuda.is_available() else batches

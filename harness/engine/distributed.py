@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from harness.process_group import Place, place_from_submitit, place_from_torchrun
+from harness.process_group import ProcessPlace, place_from_submitit, place_from_torchrun, take_gpu
 
 T = TypeVar("T")
 # The others wait for the first process while it measures, and that takes as long as it takes. A process that dies ends
@@ -42,25 +42,27 @@ class World:
         """Return what `choose` says in the leading process; in the others it is not called."""
         if self.size == 1:
             return choose()
-        said: list[T | None] = [choose() if self.leads else None]
-        dist.broadcast_object_list(said, src=0, device=torch.device("cpu"))
-        return said[0]  # type: ignore[return-value]
+        decision: list[T | None] = [choose() if self.leads else None]
+        dist.broadcast_object_list(decision, src=0, device=torch.device("cpu"))
+        return decision[0]  # type: ignore[return-value]
 
     def any(self, here: bool) -> bool:
         """Tell, in all processes, whether it is so in one of them."""
         if self.size == 1:
             return here
-        said = torch.tensor(int(here))  # on the CPU: the GPU's queue is not waited for
-        dist.all_reduce(said, dist.ReduceOp.MAX)
-        return bool(said)
+        anywhere = torch.tensor(int(here))  # on the CPU: the GPU's queue is not waited for
+        dist.all_reduce(anywhere, dist.ReduceOp.MAX)
+        return bool(anywhere)
 
-    def mean(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the means of scalars over the processes, the same in each; all must have the same names."""
-        if self.size == 1 or not terms:
-            return terms
-        values = torch.stack([terms[name].float() for name in sorted(terms)])
-        dist.all_reduce(values)
-        return dict(zip(sorted(terms), values / self.size, strict=True))
+    def mean(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the means of tensors over the processes, the same in each; all must have the same names and shapes."""
+        if self.size == 1 or not tensors:
+            return tensors
+        names = sorted(tensors)
+        total = torch.cat([tensors[name].float().flatten() for name in names])
+        dist.all_reduce(total)
+        means = (total / self.size).split([tensors[name].numel() for name in names])
+        return {name: mean.view_as(tensors[name]) for name, mean in zip(names, means, strict=True)}
 
     def all_gather(self, part: T) -> list[T]:
         """Return what every process has, in the order of ranks, in all of them."""
@@ -87,7 +89,7 @@ def device() -> torch.device:
 
 
 @contextmanager
-def joined(place: Place | None = None) -> Iterator[World]:
+def joined(place: ProcessPlace | None = None) -> Iterator[World]:
     """Join the processes that share a run and leave them at the end; where this one has joined before, stay.
 
     place: where the launcher did not say it in the environment.
@@ -96,14 +98,14 @@ def joined(place: Place | None = None) -> Iterator[World]:
         yield World(dist.get_rank(), dist.get_world_size())
         return
     place = place or place_from_torchrun() or place_from_submitit()
-    if torch.cuda.is_available() and place:
-        torch.cuda.set_device(place.local % torch.cuda.device_count())  # SLURM may show each process its own GPU only
-    if not place or place.size == 1:
+    if place:
+        take_gpu(place)
+    if not place or place.world_size == 1:
         yield ALONE
         return
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
-        init_method=place.rendezvous, rank=place.rank, world_size=place.size, timeout=PATIENCE,
+        init_method=place.init_method, rank=place.rank, world_size=place.world_size, timeout=PATIENCE,
     )  # fmt: skip
-    yield World(place.rank, place.size)
+    yield World(place.rank, place.world_size)
     dist.destroy_process_group()  # not after a failure: the others may be waiting for it, and this process ends

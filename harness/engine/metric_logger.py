@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,24 +13,23 @@ from torch import Tensor
 from harness.engine.distributed import ALONE, World
 from harness.errors import Diverged
 from harness.files import read_jsonl, write_bytes
-from harness.method.losses import floor
-from harness.method.objective import Regularizer
+from harness.method.terms import Term
 
 
 @dataclass
-class Window:
-    """Loss terms since the last line of the log, summed on the device so that a step waits for nothing."""
+class MetricAverager:
+    """A step's losses since the last line of the log, summed on the device so that a step waits for nothing."""
 
-    floor: float | None
+    terms: Sequence[Term] = ()
     sums: dict[str, Tensor] = field(default_factory=dict)
     steps: int = 0
     start: float = field(default_factory=time.perf_counter)
 
-    def add(self, terms: dict[str, Tensor]) -> None:
-        """Add one step's terms."""
+    def add(self, losses: dict[str, Tensor]) -> None:
+        """Add one step's losses."""
         self.steps += 1
-        for name, term in terms.items():
-            self.sums[name] = self.sums[name] + term if name in self.sums else term.clone()
+        for name, loss in losses.items():
+            self.sums[name] = self.sums[name] + loss if name in self.sums else loss.clone()
 
     def state(self, world: World = ALONE) -> dict[str, Tensor]:
         """Return what a training that stops between two lines of the log needs to write the same next line.
@@ -56,23 +56,17 @@ class Window:
         """Return the log's line: means over the window and over the processes, which must all ask for it.
 
         Raises:
-            Diverged: a term, or the gradient, is not finite.
+            Diverged: a loss, or the gradient, is not finite.
         """
         means = {name: float(total) / self.steps for name, total in world.mean(self.sums).items()}
         wrong = [name for name, value in (means | {"gradient_norm": gradient_norm}).items() if not math.isfinite(value)]
         if wrong:
             raise Diverged(f"{', '.join(wrong)} not finite between steps {step - self.steps + 1} and {step}")
-        if "regularizer" in means and self.floor is not None:
-            means["above_floor"] = means["regularizer"] - self.floor
+        for term in self.terms:
+            if term.name in means and term.floor is not None:
+                means[f"{term.prefix}above_floor"] = means[term.name] - term.floor
         speed = self.steps * batch / (time.perf_counter() - self.start)
         return {"step": step, **means, "gradient_norm": gradient_norm, "images_per_second": round(speed, 1)}
-
-
-def floor_of(regularizer: Regularizer | None) -> float | None:
-    """Return the smallest value the regulariser can take; only the dispersive form's is known in closed form."""
-    if regularizer is None or regularizer.kind != "dispersive":
-        return None
-    return floor(regularizer.potential, regularizer.group)
 
 
 def append(log: Path, line: dict[str, float]) -> None:

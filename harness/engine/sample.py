@@ -13,21 +13,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from harness.checkpoint_files import weights_path
 from harness.config.settings import SamplerSettings
-from harness.config.spec import EvalSpec, Process, TrainSpec, eval_id
+from harness.config.spec import TILE, EvalSpec, Process, TrainSpec, eval_id
 from harness.data.pixels import to_uint8
+from harness.engine import distributed
 from harness.engine.distributed import ALONE, World
-from harness.engine.distributed import device as own_device
-from harness.engine.sample_cache import Drawn, Kept
-from harness.engine.train import Attend
-from harness.method import consistency, ddpm, flow, imm, meanflow, shortcut
+from harness.engine.sample_cache import SampleFile
+from harness.engine.train import OnStep, Progress
 from harness.method.backbone import DiT
-from harness.method.guidance import CountedNet, Interval, guided
+from harness.method.guidance import CountedNet, GuidanceInterval, guided
+from harness.method.processes import consistency, ddpm, flow, imm, meanflow, shortcut
 from harness.method.randomness import generator
 from harness.networks.build import build_net
-from harness.networks.checkpoint import load_weights, weights_path
+from harness.networks.checkpoint import load_weights
 
-TILE = 64
 Decode = Callable[[Tensor], np.ndarray]  # samples (N, C, H, W) → images uint8 (N, C, H, W)
 SAMPLE: dict[Process, Callable[..., Tensor]] = {
     "flow": flow.sample,
@@ -66,79 +66,79 @@ def draw_samples(
     train: TrainSpec,
     spec: EvalSpec,
     folder: Path,
-    beat: Callable[[int], None],
+    on_progress: Progress,
     world: World = ALONE,
     decode: Decode = to_uint8,
-    attend: Attend = lambda save: None,
+    on_step: OnStep = lambda save: None,
 ) -> Samples | None:
-    """Draw the images of a measurement from the weights kept in `folder`; `beat(n)` is called after n images.
+    """Draw the images of a measurement from the weights kept in `folder`; `on_progress(n)` is called after n images.
 
-    They are kept there as well, so that who is stopped goes on; `kept.forget` removes them when they are measured.
-    `decode` turns samples into bytes. `attend(save)` is called before every evaluation of the network: who must end
-    soon calls `save` before. All processes of the world must call this; the leading one gets the images, the others
-    None.
+    They are kept there as well, so that who is stopped goes on; `sample_cache.remove_samples` removes them when they
+    are measured. `decode` turns samples into bytes. `on_step(save)` is called before every evaluation of the network:
+    who must end soon calls `save` before. All processes of the world must call this; the leading one gets the images,
+    the others None.
 
     Raises:
         OSError: there is no room for them.
     """
-    net = build_net(train)
+    net = build_net(train).to(distributed.device())
     net.load_state_dict(load_weights(folder, spec.step, "ema" if spec.evaluation.weights == "ema" else "model"))
-    images = range(spec.first_image, spec.first_image + spec.evaluation.samples)
-    kept = Kept(folder, eval_id(train, spec), weights_path(folder, spec.step))
-    return sample(net, train, spec, images, own_device(), beat, world, decode, kept, attend)
+    cache = SampleFile(folder, eval_id(train, spec), weights_path(folder, spec.step))
+    return sample(net, train, spec, on_progress, cache, world, decode, on_step)
 
 
 def sample(
     net: DiT,
     train: TrainSpec,
     spec: EvalSpec,
-    images: range,
-    device: torch.device,
-    beat: Callable[[int], None],
+    on_progress: Progress,
+    cache: SampleFile,
     world: World = ALONE,
     decode: Decode = to_uint8,
-    drawn: Drawn | None = None,
-    attend: Attend = lambda save: None,
+    on_step: OnStep = lambda save: None,
 ) -> Samples | None:
-    """Draw some images of a measurement from a network; as `draw_samples`. The processes take tiles in turn.
+    """Draw the images of a measurement from a network; as `draw_samples`. The processes take tiles in turn.
 
-    drawn: what the images are added to, behind those that it has already; by default they stay in memory.
+    cache: what the images are added to, behind those that it has already.
     """
-    counted, drawn = CountedNet(net.to(device).eval()), drawn or Drawn()
+    counted = CountedNet(net.eval())
+    images = range(spec.first_image, spec.first_image + spec.evaluation.samples)
     tiles = range(images.start // TILE, (images.stop - 1) // TILE + 1)
-    left = tiles[world.decide(drawn.begin) // TILE :]
-    save = drawn.save if world.leads else lambda: None
-    with net.register_forward_pre_hook(lambda *_: attend(save)):  # a tile may take longer than a signal gives
+    left = tiles[world.decide(cache.begin) // TILE :]
+    save = cache.save if world.leads else lambda: None
+    device = next(net.parameters()).device
+    with net.register_forward_pre_hook(lambda *_: on_step(save)):  # a tile may take longer than a signal gives
         for count, first in enumerate(left[:: world.size], 1):
             mine = min(first + world.rank, tiles[-1])  # of the last round, some processes draw what another draws too
             parts = world.gather(torch.from_numpy(decode(_draw_tile(counted, train, spec, mine, device))))
             if world.leads:
                 nfe = round(counted.evaluations_per_image(count * TILE))
-                drawn.add([tile.numpy() for tile in parts[: tiles.stop - first]], nfe)
-            beat(min((first + world.size) * TILE, images.stop) - images.start)
-    attend(save)
+                cache.add([tile.numpy() for tile in parts[: tiles.stop - first]], nfe)
+            on_progress(min((first + world.size) * TILE, images.stop) - images.start)
+    on_step(save)
     if not world.leads:
         return None
     labels = labels_of(images, train.data.classes, spec.evaluation.labels)
-    pixels = drawn.images(images.start % TILE, len(images))
-    return Samples(pixels, labels, drawn.nfe, device.type, drawn.earlier)
+    pixels = cache.images(images.start % TILE, len(images))
+    return Samples(pixels, labels, cache.record.nfe, device.type, cache.record.seconds)
 
 
 def _draw_tile(counted: CountedNet, train: TrainSpec, spec: EvalSpec, tile: int, device: torch.device) -> Tensor:
     """Draw samples 64 · tile … 64 · tile + 63, (64, C, H, W)."""
     data, settings, images = train.data, spec.sampler, range(tile * TILE, (tile + 1) * TILE)
-    guide = guided(counted, settings.guidance, settings.guidance_channels, data.classes, _interval(train, settings))
+    interval = _guidance_interval(train, settings)
+    guide = guided(counted, settings.guidance, settings.guidance_channels, data.classes, interval)
     y = torch.from_numpy(labels_of(images, data.classes, spec.evaluation.labels)).to(device)
     noises = Noises(images, (data.channels, data.size, data.size), device)
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
         return SAMPLE[train.process](guide, noises.next(), y, settings.method, settings.intervals, noises.next)
 
 
-def _interval(train: TrainSpec, settings: SamplerSettings) -> Interval | None:
+def _guidance_interval(train: TrainSpec, settings: SamplerSettings) -> GuidanceInterval | None:
     """The noise levels at which there is guidance; None where that is everywhere."""
     if settings.guidance_from is None and settings.guidance_to is None:
         return None
-    return Interval(NOISE_LEVEL[train.process], settings.guidance_from, settings.guidance_to)
+    return GuidanceInterval(NOISE_LEVEL[train.process], settings.guidance_from, settings.guidance_to)
 
 
 class Noises:

@@ -21,32 +21,8 @@ SECONDS = 10.0  # of drawing that a kill may cost; what is drawn in less is not 
 BLOCK = 1 << 24
 
 
-class Drawn:
-    """Images that come tile by tile, in memory."""
-
-    def __init__(self) -> None:
-        self.nfe, self.earlier = 0, 0.0  # of each image; seconds that earlier attempts have drawn for
-        self.tiles: list[np.ndarray] = []
-
-    def begin(self) -> int:
-        """Return how many images earlier attempts have left."""
-        return 0
-
-    def add(self, tiles: list[np.ndarray], nfe: int) -> None:
-        """Add the next images, uint8 (n, C, H, W) each; `nfe`: what each image took."""
-        self.tiles += tiles
-        self.nfe = nfe
-
-    def save(self) -> None:
-        """Make sure that another attempt finds what is there."""
-
-    def images(self, first: int, count: int) -> np.ndarray:
-        """Return `count` of the images from the first one on, uint8 (count, C, H, W); nothing can be added after."""
-        return np.concatenate(self.tiles)[first : first + count]
-
-
 @dataclass(frozen=True)
-class Record:
+class SampleRecord:
     """What is known of the pixels of `images` images; `checksum` is zlib's crc32 of them, `weights` that of the file
     of the weights: its time would change with a move to another disk."""
 
@@ -63,14 +39,13 @@ class Record:
         return self.images * int(np.prod(self.shape))
 
 
-class Kept(Drawn):
+class SampleFile:
     """Images that are kept in `folder` under a measurement's name, and belong to the file of their weights."""
 
     def __init__(self, folder: Path, name: str, weights: Path) -> None:
-        super().__init__()
-        self.folder, self.name = folder, name
-        self.pixels, self.record = _paths(folder, name)
-        self.weights, self.held = weights, Record(0)
+        self.folder, self.name, self.weights = folder, name, weights
+        self.pixels_path, self.record_path = _paths(folder, name)
+        self.record = SampleRecord(0)  # its seconds are those of earlier attempts
         self.file: BinaryIO | None = None
         self.started = self.saved = time.monotonic()
 
@@ -80,40 +55,38 @@ class Kept(Drawn):
         Raises:
             OSError: the folder cannot be written.
         """
-        fresh = Record(_checksum(self.weights, self.weights.stat().st_size))
-        found = self._found(fresh.weights)
-        self.held = found or fresh
-        if found:
-            self.nfe, self.earlier = found.nfe, found.seconds
-        else:
-            forget(self.folder, self.name)
-        self.file = self.pixels.open("r+b" if found else "wb")
-        self.file.seek(self.held.size)
-        return self.held.images
+        weights = _checksum(self.weights, self.weights.stat().st_size)
+        self.record = self._read(weights) or SampleRecord(weights)
+        if not self.record.images:
+            remove_samples(self.folder, self.name)
+        self.file = self.pixels_path.open("r+b" if self.record.images else "wb")
+        self.file.seek(self.record.size)
+        return self.record.images
 
-    def _found(self, weights: int) -> Record | None:
-        said = read_json(self.record)
+    def _read(self, weights: int) -> SampleRecord | None:
+        """Read the record, if it and the pixels are whole and of these weights."""
+        content = read_json(self.record_path)
         try:
-            record = Record(**said | {"shape": tuple(said["shape"])})
-            right = record.weights == weights and _checksum(self.pixels, record.size) == record.checksum
+            record = SampleRecord(**content | {"shape": tuple(content["shape"])})
+            whole = record.weights == weights and _checksum(self.pixels_path, record.size) == record.checksum
         except (OSError, TypeError, KeyError):
             return None
-        return record if right and record.images else None
+        return record if whole and record.images else None
 
     def add(self, tiles: list[np.ndarray], nfe: int) -> None:
-        """Write the next images; every few seconds, save.
+        """Write the next images, uint8 (n, C, H, W) each; every few seconds, save. nfe: what each image took.
 
         Raises:
             OSError: there is no room for them.
         """
         assert self.file
-        images, checksum = self.held.images, self.held.checksum
+        record = self.record
         for tile in map(np.ascontiguousarray, tiles):
-            assert self.held.shape in ((), tile.shape[1:]), tile.shape
+            assert record.shape in ((), tile.shape[1:]), tile.shape
             self.file.write(tile.data)
-            images, checksum = images + len(tile), zlib.crc32(tile.data, checksum)
-        self.nfe = nfe
-        self.held = replace(self.held, images=images, shape=tiles[0].shape[1:], checksum=checksum, nfe=nfe)
+            images, checksum = record.images + len(tile), zlib.crc32(tile.data, record.checksum)
+            record = replace(record, images=images, shape=tile.shape[1:], checksum=checksum, nfe=nfe)
+        self.record = record
         if time.monotonic() - self.saved > SECONDS:
             self.save()
 
@@ -127,23 +100,25 @@ class Kept(Drawn):
         self.file.flush()
         os.fsync(self.file.fileno())
         self.saved = time.monotonic()
-        write_json(self.record, asdict(replace(self.held, seconds=self.earlier + self.saved - self.started)))
+        seconds = self.record.seconds + self.saved - self.started
+        write_json(self.record_path, asdict(replace(self.record, seconds=seconds)))
 
     def images(self, first: int, count: int) -> np.ndarray:
-        """Return images as `Drawn.images`, mapped from the file."""
+        """Return `count` of the images from the first one on, uint8 (count, C, H, W), mapped from the file; nothing can
+        be added after."""
         assert self.file
         self.file.close()
-        C, H, W = self.held.shape
-        return np.memmap(self.pixels, np.uint8, "r", offset=first * C * H * W, shape=(count, C, H, W))
+        C, H, W = self.record.shape
+        return np.memmap(self.pixels_path, np.uint8, "r", offset=first * C * H * W, shape=(count, C, H, W))
 
 
-def kept_images(folder: Path) -> dict[str, int]:
+def saved_images(folder: Path) -> dict[str, int]:
     """Return how many images are kept in a folder, by the names of their records."""
     records = {path.name: read_json(path) for path in folder.glob("samples-*.json")}
     return {name: record.get("images", 0) for name, record in records.items() if isinstance(record, dict)}
 
 
-def forget(folder: Path, name: str) -> None:
+def remove_samples(folder: Path, name: str) -> None:
     """Remove a measurement's kept images, the record first."""
     for path in reversed(_paths(folder, name)):
         path.unlink(missing_ok=True)

@@ -8,46 +8,50 @@ give the mean of their gradients: the mean over the regulariser's groups, as the
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from harness.checkpoint_files import latest_step, weights_path
 from harness.config.settings import Resources
 from harness.config.spec import TrainSpec
 from harness.data.datasets import Dataset
 from harness.engine.batches import Batch, Batches
 from harness.engine.distributed import ALONE, World, device
-from harness.engine.metric_logger import Window, append, cut, floor_of
-from harness.engine.regularizer_health import Health
-from harness.method.objective import LearnsFromAverage, Objective
+from harness.engine.metric_logger import MetricAverager, append, cut
+from harness.engine.term_health import TermHealth
+from harness.method.objective import Objective
+from harness.method.processes.process import LearnsFromAverage
+from harness.method.terms import Term
 from harness.networks import checkpoint
 from harness.networks.build import build_objective, equip_blocks
-from harness.networks.encoder import Encoder
+from harness.networks.encoder import FrozenEncoder
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
-DEFAULT = Resources()
-Attend = Callable[[Callable[[], None]], None]
+Progress = Callable[[int], None]  # called with the steps or images that there are
+OnStep = Callable[[Callable[[], None]], None]  # called with what saves a checkpoint
 
 
-class Trainee:
-    """Everything that a training step changes: network, EMA, AdamW's moments and, with REPA, the projector; equal in
-    every process. The encoder is frozen, and no part of what is stored."""
+class Trainer:
+    """Everything that a training step changes: network, EMA, the terms' own parameters and AdamW's moments, and what
+    the log has not got yet; equal in every process. The encoder is frozen, and no part of what is stored."""
 
     def __init__(
         self,
         spec: TrainSpec,
+        dataset: Dataset,
         device: torch.device,
-        resources: Resources = DEFAULT,
+        resources: Resources | None = None,
         world: World = ALONE,
-        encoder: Encoder | None = None,
+        encoder: FrozenEncoder | None = None,
     ) -> None:
-        self.spec = spec
-        self.device = device
+        self.spec, self.device, self.world, self.resources = spec, device, world, resources or Resources()
         self.encoder = encoder.to(device) if encoder else None
         self.objective: Objective = build_objective(spec, encoder.width if encoder else None).to(device)
         self.net = self.objective.net
@@ -55,66 +59,73 @@ class Trainee:
         self.ema.n_averaged.fill_(1)  # the average starts at the initial weights, as in the public DiT code
         if isinstance(self.objective.process, LearnsFromAverage):
             self.objective.process = self.objective.process.with_average(self.ema.module)
-        rates = spec.optimizer
-        self.optimizer = torch.optim.AdamW(
-            self._trained().values(),
-            lr=rates.learning_rate,
-            betas=(rates.beta1, rates.beta2),
-            weight_decay=rates.weight_decay,
-            fused=True,
-        )
-        self.batches = Batches(spec, self.objective, world, resources.micro_batch)
-        equip_blocks(self.net, resources)
-        self.health = Health(self.objective, world, self._autocast)
+        named = self.objective.named_parameters()
+        self.trained = {name.removeprefix("net."): p for name, p in named if p.requires_grad}
+        self.optimizer = self._make_optimizer()
+        self.batches = Batches(spec, dataset, self.objective, world, self.resources.micro_batch)
+        equip_blocks(self.net, self.resources)
+        self.health = TermHealth(self.objective, world, self._autocast)
+        self.averager = MetricAverager(self.objective.terms)
         self.module: Objective | DistributedDataParallel = self.objective
-        if world.size > 1:
-            self.module = DistributedDataParallel(self.objective)
+        self.learning: list[Term] | None = None  # terms that `module` exchanges the gradients of
 
-    def step(self, dataset: Dataset, step: int, look: bool = False) -> dict[str, Tensor]:
-        """Take training step `step` (counted from 0) and return its loss terms, detached: of this process's samples.
+    def _make_optimizer(self) -> torch.optim.AdamW:
+        modules, adamw = [(self.net, {}), *((term, term.rates) for term in self.objective.terms)], self.spec.optimizer
+        groups = [{"params": [p for p in module.parameters() if p.requires_grad], **own} for module, own in modules]
+        betas = (adamw.beta1, adamw.beta2)
+        return torch.optim.AdamW(groups, adamw.learning_rate, betas, weight_decay=adamw.weight_decay, fused=True)
 
-        look: into the regulariser's health as well.
+    def step(self, step: int, look: bool = False) -> dict[str, Tensor]:
+        """Take training step `step` (counted from 0) and return its losses, detached: of this process's samples.
+
+        look: into the health of the terms as well.
         """
-        batches = self.batches.get(dataset, step)
+        self._learn_from(self.objective.active(step))
+        batches = self.batches.get(step)
         if look:
-            self.health.look([batch.to(self.device) for batch in batches], first=step == 0)
+            self.health.look([self.objective.view(**self._inputs(batch)) for batch in batches])
         self.optimizer.zero_grad()
         *others, last = batches
-        with self._no_exchange() if others else nullcontext():
+        with self.module.no_sync() if isinstance(self.module, DistributedDataParallel) else nullcontext():
             parts = [self._backward(batch, len(batches)) for batch in others]
-        parts.append(self._backward(last, len(batches)))
+        parts.append(self._backward(last, len(batches)))  # which exchanges the sum of all micro-batches' gradients
         self.optimizer.step()
         self.ema.update_parameters(self.net)
         return {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
 
-    def _backward(self, batch: Batch, parts: int) -> dict[str, Tensor]:
-        """Add one of `parts` micro-batches' share of the gradient, and return its loss terms, detached."""
+    def _learn_from(self, terms: list[Term]) -> None:
+        """Exchange gradients of the network and of these terms; a term that has stopped is waited for by no process."""
+        if terms == self.learning:
+            return
+        for term in self.objective.terms:
+            if term not in terms:
+                term.requires_grad_(False)
+        self.learning, self.module = terms, self.objective
+        if self.world.size > 1:
+            self.module = DistributedDataParallel(self.objective)
+
+    def _inputs(self, batch: Batch) -> dict[str, Any]:
+        """The arguments of the objective, on the device."""
         batch = batch.to(self.device)
         with self._autocast():
-            features = self.encoder(batch.images) if self.encoder else None
-            terms: dict[str, Tensor] = self.module(batch.x, batch.y, batch.draws, features)
-        (terms["loss"] / parts).backward()
-        return {name: term.detach() for name, term in terms.items()}
+            features = self.encoder(batch.images) if self.encoder and batch.images is not None else None
+        return {"x": batch.x, "y": batch.y, "draws": batch.draws, "features": features, "average": self.ema.module}
+
+    def _backward(self, batch: Batch, parts: int) -> dict[str, Tensor]:
+        """Add one of `parts` micro-batches' share of the gradient, and return its losses, detached."""
+        inputs = self._inputs(batch)
+        with self._autocast():
+            losses: dict[str, Tensor] = self.module(**inputs)
+        (losses["loss"] / parts).backward()
+        return {name: loss.detach() for name, loss in losses.items()}
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.precision == "bf16")
-
-    def _no_exchange(self) -> AbstractContextManager[None]:
-        """Gradients stay in their process: only the last micro-batch's backward pass exchanges the sum of them all."""
-        return self.module.no_sync() if isinstance(self.module, DistributedDataParallel) else nullcontext()
 
     def gradient_norm(self) -> float:
         """Return the ℓ2 norm of the last step's gradient."""
         gradients = [p.grad for p in self.objective.parameters() if p.grad is not None]
         return float(torch.nn.utils.get_total_norm(gradients))
-
-    def _trained(self) -> dict[str, nn.Parameter]:
-        """All that AdamW updates: the network's parameters by their own names, then "alignment.projector. …"."""
-        named = self.objective.named_parameters()
-        return {name.removeprefix("net."): p for name, p in named if p.requires_grad}
-
-    def _projector(self) -> dict[str, Tensor]:
-        return {name: t for name, t in self.objective.state_dict().items() if name.startswith("alignment.")}
 
     def weights(self) -> dict[str, Tensor]:
         """Return network and EMA under the names of `checkpoint.load_weights`."""
@@ -127,31 +138,72 @@ class Trainee:
         self.ema.module.load_state_dict(checkpoint.load_weights(folder, 0, "ema"))
 
     def state(self) -> dict[str, Tensor]:
-        """Return all that a resumed training needs beside its step."""
-        names = list(self._trained())
-        moments = self.optimizer.state_dict()["state"]
-        return (
-            self.weights() | self._projector() | {f"{m}.{names[i]}": s[m] for i, s in moments.items() for m in MOMENTS}
-        )
+        """Return all that a resumed training needs beside its step; the terms' parameters begin with their names."""
+        own = {name: t for name, t in self.objective.state_dict().items() if not name.startswith("net.")}
+        adamw = {name: self.optimizer.state[p] for name, p in self.trained.items() if p in self.optimizer.state}
+        return self.weights() | own | {f"{m}.{name}": state[m] for name, state in adamw.items() for m in MOMENTS}
 
     def restore(self, tensors: dict[str, Tensor], step: int) -> None:
         """Take back what `state` gave."""
+        terms = ((term.name, term) for term in self.objective.terms)
+        for kind, module in (("model", self.net), ("ema", self.ema.module), *terms):
+            module.load_state_dict(checkpoint.part(tensors, kind))
+        for name, p in self.trained.items():
+            moments = {m: tensors[f"{m}.{name}"].to(p) for m in MOMENTS if f"{m}.{name}" in tensors}
+            if moments:  # a parameter that has not been trained yet has none
+                self.optimizer.state[p] = {"step": torch.tensor(float(step), device=p.device), **moments}
 
-        def part(kind: str) -> dict[str, Tensor]:
-            return {name.removeprefix(f"{kind}."): t for name, t in tensors.items() if name.startswith(f"{kind}.")}
+    def train_to(
+        self, steps: set[int], weights: Path, states: Path, log: Path, on_progress: Progress, on_step: OnStep
+    ) -> None:
+        """Train from the checkpoint in `states` to the last of `steps`, and keep the weights of each in `weights`."""
+        step, last, leads = self._resume(states, log), max(steps), self.world.leads
+        if self.spec.weights and step == 0:
+            self.begin(weights)
+        if step in steps and leads:
+            checkpoint.save_weights(weights, step, self.weights())
+        saved = time.monotonic()
+        while step < last:
+            logs = step + 1 in steps or (step + 1) % self.resources.log_every == 0 or self._term_ends(step)
+            self.averager.add(self.step(step, look=logs or step == 0))
+            step += 1
+            on_progress(step)
+            if logs:
+                self._log(log, step)
+                if leads and step in steps:
+                    checkpoint.save_weights(weights, step, self.weights())
+                if leads and (step == last or time.monotonic() - saved > 60 * self.resources.checkpoint_minutes):
+                    checkpoint.save_state(states, step, self.state())
+                    saved = time.monotonic()
+            on_step(partial(self._save, states, step))
 
-        self.net.load_state_dict(part("model"))
-        if self.objective.alignment:
-            self.objective.alignment.load_state_dict(part("alignment"))
-        self.ema.module.load_state_dict(part("ema"))
-        names = list(self._trained())
-        moments = {m: part(m) for m in MOMENTS}
-        content = self.optimizer.state_dict()
-        content["state"] = {
-            i: {"step": torch.tensor(float(step)), **{m: moments[m][name] for m in MOMENTS}}
-            for i, name in enumerate(names)
-        }
-        self.optimizer.load_state_dict(content)
+    def _term_ends(self, step: int) -> bool:
+        """Tell whether a term takes part in this step and not in the next: a line of the log is of like steps."""
+        return self.objective.active(step) != self.objective.active(step + 1)
+
+    def _log(self, log: Path, step: int) -> None:
+        """Add the line of a step to the log; all processes must call this."""
+        line = self.averager.line(step, self.spec.batch, self.gradient_norm(), self.world) | self.health.line()
+        self.averager = MetricAverager(self.objective.terms)
+        if self.world.leads:
+            append(log, line)
+
+    def _save(self, folder: Path, step: int) -> None:
+        """Write a checkpoint between two lines of the log; all processes must call this."""
+        unlogged = self.averager.state(self.world)
+        if self.world.leads:
+            checkpoint.save_state(folder, step, self.state() | unlogged)
+
+    def _resume(self, folder: Path, log: Path) -> int:
+        """Restore the latest state, in all processes, and cut the log to it."""
+        step = self.world.decide(lambda: latest_step(folder))
+        if step:
+            tensors = checkpoint.load_state(folder)
+            self.restore(tensors, step)
+            self.averager.restore(tensors, self.device, self.world)
+        if self.world.leads:
+            cut(log, step)
+        return step
 
 
 def train(
@@ -161,46 +213,42 @@ def train(
     log: Path,
     keep: Collection[int],
     resources: Resources,
-    beat: Callable[[int], None],
+    on_progress: Progress,
     world: World = ALONE,
-    encoder: Encoder | None = None,
-    attend: Attend = lambda save: None,
+    encoder: FrozenEncoder | None = None,
+    on_step: OnStep = lambda save: None,
 ) -> None:
     """Train until the last step of `keep`, and keep the weights of each of them in `folder`.
 
     Goes on from the folder's checkpoint where there is one; weights that are kept already are not made again. Steps
     that lie before the checkpoint are trained for in a folder of their own, so that nothing stored is lost.
     A spec that begins from imported weights finds them kept as those of step 0.
-    `beat(step)` is called after every step. All processes of the world must call this; the leading one writes.
-    `attend(save)` is called after every step: who must end the training soon calls `save` before, in all processes.
+    `on_progress(step)` is called after every step. All processes of the world must call this; the leading one writes.
+    `on_step(save)` is called after every step: who must end the training soon calls `save` before, in all processes.
     `encoder`: the frozen one that the spec aligns with.
 
     Raises:
         Diverged: a loss or gradient is not finite, in all processes; the checkpoint before it stays.
-        UserError: the regulariser has no gradient at the first step.
+        UserError: a term of the loss has no gradient at the first step.
     """
     aside = folder / "behind"
 
-    def look() -> tuple[set[int], set[int]]:
-        """Return the steps that are wanted before and after the checkpoint."""
-        wanted = {step for step in keep if not checkpoint.weights_path(folder, step).is_file()}
-        behind = {step for step in wanted if step < checkpoint.latest_step(folder)}
-        if behind and checkpoint.latest_step(aside) > min(behind):
+    def missing() -> tuple[set[int], set[int]]:
+        """Return the steps whose weights are missing, before and after the checkpoint."""
+        steps = {step for step in keep if not weights_path(folder, step).is_file()}
+        behind = {step for step in steps if step < latest_step(folder)}
+        if behind and latest_step(aside) > min(behind):
             shutil.rmtree(aside)  # left by a job that was killed, and too far on for this one
-        return behind, wanted - behind
+        return behind, steps - behind
 
-    behind, ahead = world.decide(look)
-    course = partial(
-        _advance, spec, dataset, folder,
-        resources=resources, beat=beat, world=world, encoder=encoder, attend=attend,
-    )  # fmt: skip
+    behind, ahead = world.decide(missing)
     with matmul_precision(spec.matmul):
-        if behind:
-            course(aside, aside / "train.jsonl", behind)
-            if world.leads:
+        for steps, states, lines in ((behind, aside, aside / "train.jsonl"), (ahead, folder, log)):
+            if steps:
+                trainer = Trainer(spec, dataset, device(), resources, world, encoder)
+                trainer.train_to(steps, folder, states, lines, on_progress, on_step)
+            if steps and states == aside and world.leads:
                 shutil.rmtree(aside)
-        if ahead:
-            course(folder, log, ahead)
 
 
 @contextmanager
@@ -212,62 +260,3 @@ def matmul_precision(name: str) -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
-
-
-def _advance(
-    spec: TrainSpec,
-    dataset: Dataset,
-    kept: Path,
-    state: Path,
-    log: Path,
-    wanted: Collection[int],
-    resources: Resources,
-    beat: Callable[[int], None],
-    world: World,
-    encoder: Encoder | None,
-    attend: Attend,
-) -> None:
-    """Train from the checkpoint in `state` to the last of the wanted steps, and keep their weights in `kept`."""
-    trainee = Trainee(spec, device(), resources, world, encoder)
-    window = Window(floor_of(trainee.objective.regularizer))
-    step, last = _resume(trainee, state, log, window, world), max(wanted)
-    if spec.weights and step == 0:
-        trainee.begin(kept)
-    if step in wanted and world.leads:
-        checkpoint.save_weights(kept, step, trainee.weights())
-    saved = time.monotonic()
-    while step < last:
-        told = step + 1 in wanted or (step + 1) % resources.log_every == 0
-        window.add(trainee.step(dataset, step, look=told or step == 0))
-        step += 1
-        beat(step)
-        if told:
-            line = window.line(step, spec.batch, trainee.gradient_norm(), world) | trainee.health.line()
-            window = Window(floor_of(trainee.objective.regularizer))
-            if world.leads:
-                append(log, line)
-                if step in wanted:
-                    checkpoint.save_weights(kept, step, trainee.weights())
-                if step == last or time.monotonic() - saved > 60 * resources.checkpoint_minutes:
-                    checkpoint.save_state(state, step, trainee.state())
-                    saved = time.monotonic()
-        attend(partial(_save, state, step, trainee, window, world))
-
-
-def _save(folder: Path, step: int, trainee: Trainee, window: Window, world: World) -> None:
-    """Write a checkpoint between two lines of the log; all processes must call this."""
-    unsaid = window.state(world)
-    if world.leads:
-        checkpoint.save_state(folder, step, trainee.state() | unsaid)
-
-
-def _resume(trainee: Trainee, folder: Path, log: Path, window: Window, world: World) -> int:
-    """Restore the latest state, in all processes, and cut the log to it."""
-    step = world.decide(lambda: checkpoint.latest_step(folder))
-    if step:
-        tensors = checkpoint.load_state(folder)
-        trainee.restore(tensors, step)
-        window.restore(tensors, trainee.device, world)
-    if world.leads:
-        cut(log, step)
-    return step

@@ -4,22 +4,9 @@ import errno
 import os
 from collections.abc import Mapping, Sequence
 from subprocess import CalledProcessError, TimeoutExpired
-from typing import Any, Literal
 
 from harness.errors import Diverged, UserError
-
-FailureClass = Literal[
-    "out of memory",
-    "time limit",
-    "preempted",
-    "node",
-    "disk full",
-    "diverged",
-    "bad data",
-    "bug",
-    "cancelled",
-    "killed",
-]
+from harness.store.records import FailureClass
 
 # What a retry may mend.
 CAUSES = ("out of memory", "time limit", "preempted", "node", "disk full", "killed", "bad data", "bug")
@@ -79,12 +66,6 @@ def class_of(error: BaseException) -> FailureClass:
 
 def _is_requeue(error: BaseException) -> bool:
     return isinstance(error, CalledProcessError | TimeoutExpired) and list(error.cmd)[:2] == ["scontrol", "requeue"]
-
-
-def class_stored(error: Mapping[str, Any]) -> FailureClass:
-    """Return the class of a stored failure; those of before there were classes are diverged, or bugs."""
-    said = error.get("class")
-    return "bug" if said in (None, "error") else said
 
 
 def remedy(kind: FailureClass, study: str, again: Sequence[str] = ()) -> str:

@@ -7,9 +7,9 @@ job, the two halves of the house meet; what needs torch is imported when it runs
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from filelock import Timeout
 
@@ -18,19 +18,16 @@ from harness.config.grid import Run
 from harness.config.settings import Resources
 from harness.config.spec import EvalSpec, TrainSpec, canonical, eval_id, train_id
 from harness.errors import Diverged
-from harness.files import read_json, remove_temporaries, write_json
-from harness.jobs import thumbnails
-from harness.jobs.lock import alone
-from harness.jobs.recording import record_failure, recorded
+from harness.files import remove_temporaries
+from harness.jobs.recording import record_attempt, record_failure, record_model_facts, run_lock
 from harness.jobs.tracking import tracked
-from harness.process_group import hide_gpus, under_slurm
-from harness.slurm.client import await_controller
-from harness.slurm.gain import fruitless, holdings
+from harness.process_group import hide_gpus, keep_freed_memory
+from harness.store.records import LOG, Failure, MeasurementFile, Thumbnails, measurement_paths
 from harness.store.store import Store
 
 if TYPE_CHECKING:
     from harness.engine.distributed import World
-    from harness.networks.encoder import Encoder
+    from harness.networks.encoder import FrozenEncoder
 
 Say = Callable[[str, int], None]  # what is being done, and the training's step
 
@@ -45,10 +42,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Job:
-    """What one training's folder should hold in the end.
-
-    reached: what it held when SLURM was last asked to queue the job again; None where that has not been.
-    """
+    """What one training's folder should hold in the end."""
 
     store: Store
     data: Path
@@ -57,7 +51,6 @@ class Job:
     resources: Resources
     threads: int
     weights: Path = Path("weights")
-    reached: frozenset[str] | None = None
 
     @property
     def train_id(self) -> str:
@@ -74,16 +67,21 @@ class Job:
         measured = self.store.measured
         return tuple(e for e in self.evaluations if not measured(self.train_id, eval_id(self.train, e)))
 
+    def missing_ids(self) -> set[str]:
+        """Return the identities of the measurements that the folder lacks."""
+        return {eval_id(self.train, e) for e in self.missing()}
+
     def diverged(self) -> bool:
         """Tell whether the training diverged before: it would again."""
-        error = read_json(self.store.run_folder(self.train_id) / "error.json")
-        return isinstance(error, dict) and error.get("class") == "diverged"
+        failure = Failure.read(self.store.run_folder(self.train_id))
+        return failure is not None and failure.kind == "diverged"
 
-    def __call__(self) -> Outcome:
+    def __call__(self, cancelled: Callable[[], bool] = lambda: False) -> Outcome:
         """Make what is missing, together with the processes that share the run; all of them must call this.
 
-        A failure is stored in the run's folder and returned. Among several processes it is raised then, because only
-        the end of this process can end the others' waiting for it.
+        cancelled: asked in the leading process, whether nothing is to be made any more. A failure is stored in the
+        run's folder and returned. Among several processes it is raised then, because only the end of this process can
+        end the others' waiting for it.
         """
         if not self.resources.gpus:
             hide_gpus()
@@ -93,9 +91,9 @@ class Job:
             try:
                 if not world.decide(self.missing):
                     return Outcome("done", "nothing was missing")
-                if world.decide(self.cancelled):
+                if world.decide(cancelled):
                     return Outcome("skipped", "cancelled")
-                with alone(self.store.scratch_folder(self.train_id), world):
+                with run_lock(self.store.scratch_folder(self.train_id), world):
                     return self._work(world)
             except Timeout:
                 return Outcome("skipped", "another job is at work on this training")
@@ -104,30 +102,6 @@ class Job:
                 if world.size > 1 and outcome.state == "failed":  # what diverges does so in all of them
                     raise
                 return outcome
-
-    def checkpoint(self, *_: Any) -> Any:
-        """Tell submitit what to queue again after a preemption or a time limit: the same job, unless cancelled.
-
-        Raises:
-            UncompletedJobError: nothing was gained (`gain.fruitless`); a failure of the class "time limit".
-        """
-        from submitit.core.utils import UncompletedJobError
-        from submitit.helpers import DelayedSubmission
-
-        await_controller()  # submitit asks it only once
-        if self.cancelled():
-            return None
-        now = holdings(self.store.run_folder(self.train_id), self.store.scratch_folder(self.train_id))
-        if fruitless(self.reached, now, self.resources.hours):
-            raise UncompletedJobError("nothing was gained since the job was last queued again, so it is not once more")
-        return DelayedSubmission(replace(self, reached=now))
-
-    def cancelled(self) -> bool:
-        """Tell whether `harness cancel` has ended the job of SLURM's that this is."""
-        from harness.slurm.submission import read_submission
-
-        record = read_submission(self.store, self.train_id)
-        return under_slurm() and record is not None and record.cancelled
 
     def fail(self, error: BaseException) -> Outcome:
         """Store a failure where the collector finds it; on a full disk it is only told."""
@@ -141,32 +115,30 @@ class Job:
     def _work(self, world: "World") -> Outcome:
         import torch
 
-        from harness.jobs.allocator import keep_freed_memory
-
         torch.set_num_threads(self.threads)
         keep_freed_memory()
         if world.leads:
             folder = self.store.run_folder(self.train_id)
             self._tidy()
             trackers = tracked(self.resources.tracking, folder, self.store.scratch / self.store.study, self.train)
-            with recorded(folder, self.train, self.steps, self.threads, world.size) as heart, trackers:
-                self._make(world, heart.set)
+            with record_attempt(folder, self.train, self.steps, self.threads, world.size) as heartbeat, trackers:
+                self._make(world, heartbeat.set)
         else:
             self._make(world, lambda phase, step: None)
         return Outcome("done")
 
     def _tidy(self) -> None:
         """Remove what a killed job has left and nobody needs."""
-        from harness.engine.sample_cache import forget
+        from harness.engine.sample_cache import remove_samples
 
         scratch = self.store.scratch_folder(self.train_id)
         remove_temporaries(scratch)
-        for path in self.store.run_folder(self.train_id).glob("evals/*.json"):
-            forget(scratch, path.stem)
+        for path in measurement_paths(self.store.run_folder(self.train_id)):
+            remove_samples(scratch, path.stem)
 
     def _make(self, world: "World", say: Say) -> None:
         """Train and measure; of a training that diverges, measure what it was good for before."""
-        from harness.networks.checkpoint import weights_path
+        from harness.checkpoint_files import weights_path
 
         diverged: Diverged | None = None
         try:
@@ -184,7 +156,7 @@ class Job:
     def _train(self, world: "World", say: Say) -> None:
         from harness.data.datasets import load
         from harness.engine.train import train
-        from harness.jobs.preemption import Notice
+        from harness.jobs.preemption import PreemptionHandler
         from harness.networks.published_weights import place
 
         scratch = self.store.scratch_folder(self.train_id)
@@ -192,24 +164,23 @@ class Job:
             world.decide(lambda: place(self.train, self.weights, scratch))
         steps = {e.step for e in world.decide(self.missing)}
         dataset = load(self.train.data.name, "train", self.data, self.train.data.flip)
-        log, encoder = self.store.run_folder(self.train_id) / "train.jsonl", self._encoder(steps, world)
-        with Notice(world) as notice:
+        log, encoder = self.store.run_folder(self.train_id) / LOG, self._encoder(steps, world)
+        with PreemptionHandler(world) as preemption:
             train(
                 self.train, dataset, scratch, log, steps, self.resources, lambda step: say("training", step), world,
-                encoder, notice.attend,
+                encoder, preemption.on_step,
             )  # fmt: skip
 
-    def _encoder(self, steps: Collection[int], world: "World") -> "Encoder | None":
+    def _encoder(self, steps: Collection[int], world: "World") -> "FrozenEncoder | None":
         """Return the frozen encoder that the training still needs, and record what only torch can tell of the run."""
-        from harness.jobs.model_facts import record_facts
-        from harness.networks.checkpoint import weights_path
+        from harness.checkpoint_files import weights_path
         from harness.networks.encoder import load_encoder
 
         scratch = self.store.scratch_folder(self.train_id)
         untrained = world.decide(lambda: any(not weights_path(scratch, step).is_file() for step in steps))
         encoder = load_encoder(self.train, self.data, self.store.scratch / ".cache") if untrained else None
         if world.leads and (untrained or not self.train.alignment):  # one that is only measured keeps its record
-            record_facts(self.store.run_folder(self.train_id), self.train, encoder)
+            record_model_facts(self.store.run_folder(self.train_id), self.train, encoder)
         return encoder
 
     def _evaluate(self, spec: EvalSpec, world: "World", say: Say) -> None:
@@ -217,18 +188,18 @@ class Job:
         from harness.data.datasets import load_images
         from harness.data.decode import decoder
         from harness.engine.sample import draw_samples
-        from harness.engine.sample_cache import forget
-        from harness.jobs.measuring import measure_samples, save_pictures
-        from harness.jobs.preemption import Notice
+        from harness.engine.sample_cache import remove_samples
+        from harness.jobs.measuring import COLUMNS, ROWS, measure_samples, save_pictures
+        from harness.jobs.preemption import PreemptionHandler
 
         identity = eval_id(self.train, spec)
         path = self.store.eval_path(self.train_id, identity)
         start = time.perf_counter()
         scratch = self.store.scratch_folder(self.train_id)
-        with Notice(world) as notice:
+        with PreemptionHandler(world) as preemption:
             samples = draw_samples(
                 self.train, spec, scratch, lambda n: say(f"sampling, {n:,} images drawn", self.steps), world,
-                decoder(self.train.data.name, self.data), notice.attend,
+                decoder(self.train.data.name, self.data), preemption.on_step,
             )  # fmt: skip
         if samples is None:
             return
@@ -241,16 +212,16 @@ class Job:
             "sample": round(samples.earlier + sampled - start, 2),
             "measure": round(time.perf_counter() - sampled, 2),
         }
-        write_json(path, {
-            "train_id": self.train_id,
-            "eval_id": identity,
-            "spec": spec.model_dump(mode="json", by_alias=True, exclude_none=True),
+        MeasurementFile(
+            train_id=self.train_id,
+            eval_id=identity,
+            spec=spec.model_dump(mode="json", by_alias=True, exclude_none=True),
             **measured,
-            "nfe": samples.nfe,
-            "seconds": seconds,
-            "thumbnails": {"rows": thumbnails.ROWS, "columns": thumbnails.COLUMNS},
-        })  # fmt: skip
-        forget(scratch, identity)
+            nfe=samples.nfe,
+            seconds=seconds,
+            thumbnails=Thumbnails(rows=ROWS, columns=COLUMNS),
+        ).write(path)
+        remove_samples(scratch, identity)
 
 
 def _state(error: BaseException) -> Literal["failed", "diverged"]:

@@ -1,50 +1,123 @@
-"""What a job tells of itself in its run's folder: what is trained, where and with what, and how it ended."""
+"""What a job writes into its run's folder: what is trained, where and with what, signs of life, and how it ended."""
 
+import os
+import platform
+import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+from filelock import Timeout
 
 from harness.config.spec import TrainSpec
 from harness.errors import Diverged, UserError
-from harness.files import read_json, remove_temporaries, write_json
+from harness.files import locked, remove_temporaries
 from harness.jobs.failures import class_of
-from harness.jobs.heart import Heart
+from harness.jobs.provenance import provenance
+from harness.process_group import under_slurm
+from harness.store.records import (
+    HEARTBEAT_SECONDS,
+    Attempt,
+    EncoderRecord,
+    Environment,
+    Failure,
+    Heartbeat,
+    ModelFacts,
+    utc,
+    write_spec,
+)
+from harness.store.study import last_sign
 
+if TYPE_CHECKING:
+    from harness.engine.distributed import World
+    from harness.networks.encoder import FrozenEncoder
+
+LOCK_SECONDS = 600
 SHORT = 2000  # characters of a traceback: with the rest of the file they fit into one block of a disk
 
 
 @contextmanager
-def recorded(folder: Path, train: TrainSpec, steps: int, threads: int, processes: int) -> Iterator[Heart]:
+def run_lock(folder: Path, world: "World") -> Iterator[None]:
+    """Lock a training's folder for the processes that share it. A process that is killed lets go of it.
+
+    Under SLURM wait for it: on a node that is given up a process may live on until the node is back.
+
+    Raises:
+        Timeout: another job has locked it; in all processes.
+        UserError: the filesystem cannot lock.
+    """
+    with ExitStack() as locks:
+        if not world.decide(lambda: _lock(folder, locks)):
+            raise Timeout(str(folder / "lock"))
+        yield
+
+
+def _lock(folder: Path, locks: ExitStack) -> bool:
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        locks.enter_context(locked(folder / "lock", LOCK_SECONDS if under_slurm() else 0))
+    except Timeout:
+        return False
+    return True
+
+
+@contextmanager
+def record_attempt(
+    folder: Path, train: TrainSpec, steps: int, threads: int, processes: int
+) -> Iterator["HeartbeatThread"]:
     """Record a job in its run's folder while it works, `processes` together with `threads` each, towards `steps`."""
-    from harness.jobs.provenance import now, provenance
-
     remove_temporaries(folder)
-    environment = read_json(folder / "env.json") or {"attempts": []}
-    attempts: list[dict[str, Any]] = environment["attempts"]
-    _close_last(attempts, folder)
-    (folder / "error.json").unlink(missing_ok=True)
-    write_json(folder / "spec.json", train.model_dump(mode="json", by_alias=True, exclude_none=True))
-    attempts.append({"attempt": len(attempts) + 1, **provenance(folder, threads, processes)})
-    write_json(folder / "env.json", environment)
-    with Heart(folder / "heartbeat.json", steps) as heart:
-        yield heart
-    attempts[-1]["end"] = now()
-    write_json(folder / "env.json", environment)
+    earlier = (Environment.read(folder) or Environment()).attempts
+    if earlier and not earlier[-1].end and (sign := last_sign(folder)) and sign.time is not None:
+        earlier[-1] = earlier[-1].model_copy(update={"last_sign": utc(sign.time)})  # it is about to be overwritten
+    (folder / Failure.FILE).unlink(missing_ok=True)
+    write_spec(folder, train)
+    attempt = Attempt.model_validate({"attempt": len(earlier) + 1} | provenance(folder, threads, processes))
+    Environment(attempts=[*earlier, attempt]).write(folder)
+    with HeartbeatThread(folder, steps) as heartbeat:
+        yield heartbeat
+    ended = attempt.model_copy(update={"end": utc(time.time())})
+    Environment(attempts=[*earlier, ended]).write(folder)
 
 
-def _close_last(attempts: list[dict[str, Any]], folder: Path) -> None:
-    """Note when the attempt before was last alive, where it did not end: its signs are about to be overwritten."""
-    if not attempts or attempts[-1].get("end"):
-        return
-    for name in ("heartbeat.json", "error.json"):
-        sign = read_json(folder / name)
-        if isinstance(sign, dict) and isinstance(sign.get("time"), int | float):
-            attempts[-1]["last_sign"] = datetime.fromtimestamp(sign["time"], UTC).isoformat(timespec="seconds")
-            return
+class HeartbeatThread:
+    """A sign of life in the run's own folder, true from any host, written by a thread of its own."""
+
+    def __init__(self, folder: Path, total: int) -> None:
+        self.folder, self.total, self.phase, self.step = folder, total, "starting", 0
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self._beat, daemon=True)
+
+    def __enter__(self) -> "HeartbeatThread":
+        self._write()
+        self.thread.start()
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        """Stop. After a failure the last sign stays until the failure is stored: it says at which step that was."""
+        self.stopped.set()
+        self.thread.join()
+        if kind is None:
+            (self.folder / Heartbeat.FILE).unlink(missing_ok=True)
+        else:
+            self._write()
+
+    def set(self, phase: str, step: int) -> None:
+        """Say what is being done; the next sign tells it."""
+        self.phase, self.step = phase, step
+
+    def _beat(self) -> None:
+        while not self.stopped.wait(HEARTBEAT_SECONDS):
+            with suppress(OSError):  # a full disk may have room again for the next sign
+                self._write()
+
+    def _write(self) -> None:
+        Heartbeat(
+            phase=self.phase, step=self.step, total=self.total, time=time.time(), host=platform.node(), pid=os.getpid()
+        ).write(self.folder)
 
 
 def record_failure(folder: Path, error: BaseException) -> str:
@@ -53,21 +126,52 @@ def record_failure(folder: Path, error: BaseException) -> str:
     Raises:
         OSError: it cannot be stored, not even in the room that the last sign of life took on a disk that is full.
     """
-    sign = folder / "heartbeat.json"
-    beat = read_json(sign)
+    sign = Heartbeat.read(folder)
     message = str(error) if isinstance(error, UserError | Diverged) else f"{type(error).__name__}: {error}"
-    trace = "".join(traceback.format_exception(error))
-    content = {
-        "class": class_of(error),
-        "message": message,
-        "traceback": trace,
-        "step": beat.get("step") if isinstance(beat, dict) else None,
-        "time": time.time(),
-    }
+    failure = Failure(
+        kind=class_of(error),
+        message=message,
+        traceback="".join(traceback.format_exception(error)),
+        step=sign.step if sign else None,
+        time=time.time(),
+    )
     try:
-        write_json(folder / "error.json", content)
+        failure.write(folder)
     except OSError:
-        sign.unlink(missing_ok=True)
-        write_json(folder / "error.json", content | {"traceback": trace[-SHORT:]})
-    sign.unlink(missing_ok=True)
+        (folder / Heartbeat.FILE).unlink(missing_ok=True)
+        failure.model_copy(update={"traceback": failure.traceback[-SHORT:]}).write(folder)
+    (folder / Heartbeat.FILE).unlink(missing_ok=True)
     return message
+
+
+def record_model_facts(folder: Path, train: TrainSpec, encoder: "FrozenEncoder | None") -> None:
+    """Write the numbers of parameters and, where there is an alignment, which encoder it was.
+
+    Raises:
+        UserError: the training began with other weights of the encoder; half of each would be neither.
+    """
+    facts, earlier = model_facts(train, encoder), ModelFacts.read(folder)
+    began = earlier.encoder.sha256 if earlier and earlier.encoder else None
+    if encoder and began and began != encoder.record["sha256"]:
+        raise UserError(
+            f"{folder / ModelFacts.FILE}: this training began with encoder weights of sha256 {began[:12]}, and now "
+            f"finds {encoder.record['sha256'][:12]}; bring the first back, or remove the run's folders to begin anew"
+        )
+    if facts != earlier:
+        facts.write(folder)
+
+
+def model_facts(train: TrainSpec, encoder: "FrozenEncoder | None") -> ModelFacts:
+    """Count what the sampled network, the projector and the encoder hold; the network's positions are not learned."""
+    import torch
+
+    from harness.networks.build import build_net, build_terms
+
+    with torch.device("meta"):  # counted without being made
+        net = build_net(train)
+        terms = build_terms(train, encoder.width) if encoder else []
+    return ModelFacts(
+        parameters=sum(p.numel() for p in net.parameters() if p.requires_grad),
+        projector_parameters=sum(p.numel() for term in terms for p in term.parameters()) if encoder else None,
+        encoder=EncoderRecord.model_validate(encoder.record) if encoder else None,
+    )

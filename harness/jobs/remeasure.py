@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import Timeout
-from pydantic import ValidationError
 
+from harness.checkpoint_files import weights_path
 from harness.config.spec import EvalSpec, TrainSpec, eval_id, train_id
 from harness.errors import UserError
-from harness.files import locked, read_json, write_json
+from harness.files import locked
 from harness.metric_definitions import MEASURED, base, with_features
-from harness.store.store import IDENTITY, Store
+from harness.store.records import Environment, MeasurementFile, measurement_paths, read_spec
+from harness.store.store import Store
 
 if TYPE_CHECKING:
     from harness.engine.sample import Samples
@@ -30,57 +31,30 @@ class Stored:
     train: TrainSpec
     spec: EvalSpec
     path: Path
-    record: dict[str, Any]
+    record: MeasurementFile
 
 
-def measurements(store: Store) -> list[Path]:
-    """Return the files of a study's measurements.
-
-    Raises:
-        UserError: there is no such study.
-    """
-    if not store.root.is_dir():
-        raise UserError(f"{store.root}: no study here")
-    return sorted(path for path in store.root.glob("*/evals/*.json") if IDENTITY.fullmatch(path.parts[-3]))
-
-
-def read(path: Path) -> Stored | None:
-    """Read a measurement; None where it, or what it is of, is not what its place says."""
-    try:
-        record, said = read_json(path), read_json(path.parents[1] / "spec.json")
-        train = TrainSpec.model_validate({"regularizer": None, **said})  # what is None is not written
-        found = Stored(train, EvalSpec.model_validate(record["spec"]), path, record)
-    except (ValidationError, TypeError, KeyError):
-        return None
-    return found if (train_id(train), eval_id(train, found.spec)) == (path.parts[-3], path.stem) else None
-
-
-def lacking(record: dict[str, Any], other: Other | None) -> list[str]:
-    """Return the metrics that a measurement neither has nor says to be unavailable."""
-    told = {*record["metrics"], *record.get("unavailable", ())}
-    bases = {base(name) for name in told}
-    wanted = [with_features("fid", other[0])] if other else []
-    return [name for name in MEASURED if name not in bases] + [name for name in wanted if name not in told]
-
-
-def renew(store: Store, data: Path, other: Other | None, tell: Callable[[str], None]) -> tuple[int, int]:
+def remeasure(store: Store, data: Path, other: Other | None, tell: Callable[[str], None]) -> tuple[int, int]:
     """Measure again what lacks a metric; return how many were renewed, and how many had to be left as they were.
 
     Several processes may do this at once: they take different trainings.
 
     Raises:
-        UserError: there is no such study, or the other features cannot be had.
+        UserError: there is no such study, the other features cannot be had, or a newer harness has measured.
     """
     if other:
         from harness.measure.extractors.timm_models import load_timm
 
         load_timm(*other)
-    todo = {path: found for path in measurements(store) if not (found := read(path)) or lacking(found.record, other)}
+    if not store.root.is_dir():
+        raise UserError(f"{store.root}: no study here")
+    measurements = {path: _read(path) for folder in store.run_folders() for path in measurement_paths(folder)}
+    todo = {path: m for path, m in measurements.items() if m is None or missing_metrics(m.record, other)}
     done = left = 0
-    for i, (path, found) in enumerate(todo.items(), 1):
+    for i, (path, measurement) in enumerate(todo.items(), 1):
         name, start = f"{i}/{len(todo)} {path.parts[-3]}/{path.stem}", time.perf_counter()
         try:
-            added = _renew(store, data, found, other)
+            added = _remeasure(store, data, measurement, other)
         except UserError as error:
             tell(f"{name}: left as it was: {error}")
             left += 1
@@ -92,7 +66,25 @@ def renew(store: Store, data: Path, other: Other | None, tell: Callable[[str], N
     return done, left
 
 
-def _renew(store: Store, data: Path, found: Stored | None, other: Other | None) -> int:
+def _read(path: Path) -> Stored | None:
+    """Read a measurement; None where it, or what it is of, is not what its place says."""
+    record, train = MeasurementFile.read(path), read_spec(path.parents[1])
+    spec = record.evaluation if record else None
+    if record is None or train is None or spec is None:
+        return None
+    own_place = (train_id(train), eval_id(train, spec)) == (path.parts[-3], path.stem)
+    return Stored(train, spec, path, record) if own_place else None
+
+
+def missing_metrics(record: MeasurementFile, other: Other | None) -> list[str]:
+    """Return the metrics that a measurement neither has nor says to be unavailable."""
+    names = {*record.metrics, *record.unavailable}
+    bases = {base(name) for name in names}
+    own = [name for name in MEASURED if name not in bases]
+    return own + [name for name in ([with_features("fid", other[0])] if other else []) if name not in names]
+
+
+def _remeasure(store: Store, data: Path, measurement: Stored | None, other: Other | None) -> int:
     """Measure again and write; return how many numbers came to those that were there.
 
     Raises:
@@ -100,83 +92,84 @@ def _renew(store: Store, data: Path, found: Stored | None, other: Other | None) 
         Timeout: another process is at this training.
     """
     from harness.data.datasets import load_images
-    from harness.engine.sample_cache import forget
+    from harness.engine.sample_cache import remove_samples
     from harness.jobs.measuring import save_pictures
-    from harness.networks.checkpoint import weights_path
 
-    if found is None:
+    if measurement is None:
         raise UserError("its file or its training's spec.json is broken, or lies in the wrong folder")
-    train, scratch = found.train, store.scratch_folder(train_id(found.train))
-    if not weights_path(scratch, found.spec.step).is_file():
-        raise UserError(f"its weights of step {found.spec.step} are not in {scratch}")
+    train, spec, path = measurement.train, measurement.spec, measurement.path
+    scratch = store.scratch_folder(train_id(train))
+    if not weights_path(scratch, spec.step).is_file():
+        raise UserError(f"its weights of step {spec.step} are not in {scratch}")
     with locked(scratch / "lock", timeout=0):
-        record = read_json(found.path)
-        if not lacking(record, other):  # another process did it while this one was elsewhere
+        record = MeasurementFile.load(path) or measurement.record
+        if not missing_metrics(record, other):  # another process did it while this one was elsewhere
             return 0
-        samples = _draw(found, scratch, data)
+        samples = _draw(measurement, scratch, data)
         try:
-            new = merged(record, _measure(samples, found, data, store.cache, other))
+            measured = _measure(samples, measurement, data, store.cache, other)
+            new = merged(record, measured)
         except UserError:
-            forget(scratch, found.path.stem)
+            remove_samples(scratch, path.stem)
             raise
-        real = load_images(train.data.name, found.spec.evaluation.reference, data).images
-        save_pictures(found.path, samples, real, new)
-        write_json(found.path, new)
-        forget(scratch, found.path.stem)
-    return len(new["metrics"]) - len(record["metrics"])
+        real = load_images(train.data.name, spec.evaluation.reference, data).images
+        save_pictures(path, samples, real, measured)
+        new.write(path)
+        remove_samples(scratch, path.stem)
+    return len(new.metrics) - len(record.metrics)
 
 
-def _draw(found: Stored, scratch: Path, data: Path) -> "Samples":
+def _draw(measurement: Stored, scratch: Path, data: Path) -> "Samples":
     """Draw a measurement's images again, with as many threads as then: another number changes the last bits."""
     import torch
 
     from harness.data.decode import decoder
     from harness.engine.sample import draw_samples
 
-    environment = read_json(found.path.parents[1] / "env.json")
-    torch.set_num_threads(environment["attempts"][-1]["threads"] if environment else 1)
-    train = found.train
-    samples = draw_samples(train, found.spec, scratch, lambda n: None, decode=decoder(train.data.name, data))
+    environment, train = Environment.read(measurement.path.parents[1]), measurement.train
+    torch.set_num_threads(environment.last.threads if environment and environment.last else 1)
+    decode = decoder(train.data.name, data)
+    samples = draw_samples(train, measurement.spec, scratch, lambda n: None, decode=decode)
     assert samples is not None  # of one process alone
     return samples
 
 
-def _measure(samples: "Samples", found: Stored, data: Path, cache: Path, other: Other | None) -> dict[str, Any]:
+def _measure(samples: "Samples", measurement: Stored, data: Path, cache: Path, other: Other | None) -> dict[str, Any]:
     from harness.jobs.measuring import measure_samples
 
-    said = found.spec.evaluation
-    measured = measure_samples(samples, found.train, said, data, cache)
+    evaluation = measurement.spec.evaluation
+    measured = measure_samples(samples, measurement.train, evaluation, data, cache)
     if other:
-        more = measure_samples(samples, found.train, said, data, cache, other)
+        more = measure_samples(samples, measurement.train, evaluation, data, cache, other)
         measured["metrics"] |= more["metrics"]
         measured["unavailable"] |= more["unavailable"]
         measured["others"] = {other[0]: {"protocol": more["protocol"], "details": more["details"]}}
     return measured
 
 
-def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+def merged(old: MeasurementFile, new: dict[str, Any]) -> MeasurementFile:
     """Return a stored measurement with what a new one of the same images adds; its own numbers stay to the last digit.
 
     Raises:
         UserError: the new one does not say the same of what both measure, or was made with other features.
     """
-    before, now = old["protocol"], new["protocol"]
-    if changed := [key for key in before.keys() & now.keys() - {"torch_fidelity"} if now[key] != before[key]]:
-        raise UserError("; ".join(f"{key} was {before[key]}, and is {now[key]}" for key in sorted(changed)))
-    if apart := told_apart(old["metrics"], new["metrics"]):
+    before, after = old.protocol.model_dump(exclude_unset=True), new["protocol"]
+    if changed := [key for key in before.keys() & after.keys() - {"torch_fidelity"} if after[key] != before[key]]:
+        raise UserError("; ".join(f"{key} was {before[key]}, and is {after[key]}" for key in sorted(changed)))
+    if apart := differing(old.metrics, new["metrics"]):
         words = "; ".join(f"{name} was {a:.8g}, and is {b:.8g}" for name, (a, b) in apart.items())
         raise UserError(f"{words}: these are other images")
-    others = old.get("others", {}) | new.get("others", {})
-    return {
-        **old,
-        "metrics": new["metrics"] | old["metrics"],
-        "unavailable": old.get("unavailable", {}) | new["unavailable"],
+    changes = {
+        "metrics": new["metrics"] | old.metrics,
+        "unavailable": old.unavailable | new["unavailable"],
         "details": new["details"],
-        **({"others": others} if others else {}),
     }
+    if others := old.others | new.get("others", {}):
+        changes["others"] = others
+    return old.model_copy(update=changes)
 
 
-def told_apart(old: dict[str, float], new: dict[str, float]) -> dict[str, tuple[float, float]]:
+def differing(old: dict[str, float], new: dict[str, float]) -> dict[str, tuple[float, float]]:
     """Return the metrics of both that differ by more than rounding."""
     both = {name: (value, new[name]) for name, value in old.items() if name in new}
     return {name: (a, b) for name, (a, b) in both.items() if abs(a - b) > ABSOLUTE + RELATIVE * abs(a)}

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from harness.config.settings import Tracker as TrackerName
 from harness.config.spec import TrainSpec
 from harness.errors import UserError
-from harness.files import read_json
+from harness.store.records import LOG, Measurement, measurement_paths
 
 SECONDS = 5.0
 
@@ -78,8 +78,14 @@ class WeightsAndBiases:
 
     def close(self, results: Mapping[str, float]) -> None:
         """Put the results into the run's summary."""
+        import wandb
+
         self.run.summary.update(dict(results))
         self.run.finish()
+        try:
+            wandb.teardown()  # finish() leaves the run's file to W&B's service; it is whole when the service has ended
+        except SystemExit as error:  # as W&B reports a service that failed; the training did not
+            raise RuntimeError(f"the service of W&B ended with {error.code}") from None
 
 
 TRACKERS: dict[TrackerName, tuple[str, Callable[[Path, str, TrainSpec], Tracker]]] = {
@@ -107,7 +113,7 @@ def tracked(names: Sequence[TrackerName], run: Path, scratch: Path, train: Train
     if not trackers:
         yield
         return
-    told, stopped = Told(run / "train.jsonl", trackers), threading.Event()
+    told, stopped = Told(run / LOG, trackers), threading.Event()
     thread = threading.Thread(target=_follow, args=(told, stopped), daemon=True)
     thread.start()
     try:
@@ -171,11 +177,11 @@ def _log(step: int, numbers: Mapping[str, float], tracker: Tracker) -> None:
 
 def results(run: Path) -> dict[str, float]:
     """Return every number that was measured of a run: "<eval_id>/<metric>"."""
-    found: dict[str, float] = {}
-    for path in sorted((run / "evals").glob("*.json")):
-        content: Any = read_json(path)
-        metrics = content.get("metrics") if isinstance(content, dict) else None
-        for name, value in (metrics or {}).items():
-            if isinstance(value, int | float):
-                found[f"{path.stem}/{name}"] = float(value)
-    return found
+    measurements = {path.stem: Measurement.read(path) for path in measurement_paths(run)}
+    return {
+        f"{eval_id}/{name}": float(value)
+        for eval_id, measurement in measurements.items()
+        if measurement
+        for name, value in measurement.metrics.items()
+        if isinstance(value, int | float)
+    }

@@ -31,9 +31,9 @@ from harness.measure.metrics.representation import (
     probe_accuracy,
     spread,
 )
-from harness.method import consistency, ddpm, imm, shortcut
 from harness.method.backbone import DiT
 from harness.method.objective import Process
+from harness.method.processes import consistency, ddpm, imm, shortcut
 from harness.method.randomness import generator
 from harness.networks.build import build_net, build_process
 from harness.networks.checkpoint import load_weights

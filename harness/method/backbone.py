@@ -12,6 +12,7 @@ import torch
 from timm.layers import Attention, Mlp, PatchEmbed
 from torch import Tensor, nn
 
+from harness.method.processes.process import Tapped
 from harness.method.randomness import generator
 
 
@@ -51,12 +52,10 @@ class DiT(nn.Module):
         self.y_embedder = LabelEmbedder(num_classes, hidden_size)
         positions = sincos_positions(hidden_size, self.grid_size)
         self.pos_embed = nn.Parameter(positions[None], requires_grad=False)  # (1, T, D)
-        self.blocks = nn.ModuleList(Block(hidden_size, num_heads, mlp_ratio) for _ in range(depth))
+        self.blocks = nn.ModuleList(DiTBlock(hidden_size, num_heads, mlp_ratio) for _ in range(depth))
         self.final_layer = FinalLayer(hidden_size, patch_size**2 * self.out_channels)
 
-    def forward(
-        self, x: Tensor, times: tuple[Tensor, ...], y: Tensor, taps: Sequence[int] = ()
-    ) -> tuple[Tensor, list[Tensor]]:
+    def forward(self, x: Tensor, times: tuple[Tensor, ...], y: Tensor, taps: Sequence[int] = ()) -> Tapped:
         """x (N, C, H, W), times one or two of (N,), y (N,) → the head's raw output (N, C or 2C, H, W), [h (N, T, D) …].
 
         taps: numbers of the blocks whose outputs to return, in that order; 1 is the first block, depth the last.
@@ -67,6 +66,10 @@ class DiT(nn.Module):
     def features(self, x: Tensor, times: tuple[Tensor, ...], y: Tensor, taps: Sequence[int]) -> list[Tensor]:
         """The tapped block outputs of `forward`, computed up to the last of them only: [h (N, T, D) …]."""
         return self._run_blocks(x, times, y, taps, max(taps))[2]
+
+    def times(self, t: Tensor) -> tuple[Tensor, ...]:
+        """A process's times (N,) or (N, K) as the network is given them: one or two of (N,)."""
+        return t.view(len(t), -1).unbind(1)[: self.num_times]
 
     def _run_blocks(
         self, x: Tensor, times: tuple[Tensor, ...], y: Tensor, taps: Sequence[int], last: int
@@ -113,7 +116,7 @@ class DiT(nn.Module):
         return self
 
 
-class Block(nn.Module):
+class DiTBlock(nn.Module):
     """A transformer block whose norms are modulated by the conditioning (adaLN-zero)."""
 
     def __init__(self, hidden_size: int, num_heads: int, mlp_ratio: float) -> None:

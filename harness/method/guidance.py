@@ -1,34 +1,22 @@
-"""Wrappers around a network that are networks again: classifier-free guidance, and the count of evaluations.
-
-A network is any callable (x, times, y, taps) → (output, [h …]), as `backbone.DiT.forward`.
-"""
+"""Wrappers around a network that are networks again: classifier-free guidance, and the count of evaluations."""
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-
-class Network(Protocol):
-    """x (N, C, H, W), times of (N,), y (N,), taps → output (N, C or more, H, W), block outputs [(N, T, D) …]."""
-
-    def __call__(
-        self, x: Tensor, times: tuple[Tensor, ...], y: Tensor, taps: Sequence[int] = ()
-    ) -> tuple[Tensor, list[Tensor]]:
-        """(output, tapped block outputs)."""
-        ...
+from harness.method.processes.process import Denoiser, Tapped
 
 
 @dataclass(frozen=True)
-class Interval:
+class GuidanceInterval:
     """Noise levels at which there is guidance: above < σ ≤ up_to (Kynkäänniemi et al. 2024); None is no bound.
 
     σ is the noise's standard deviation per unit of the image's, as in theirs: (1 − t)/t at SiT's time t,
     √((1 − ᾱ_t)/ᾱ_t) at DiT's. So one interval means the same images in both families, whatever their times. An
-    interval told in times of a linear path is converted: REPA's t ≤ 0.7, where t = 1 is noise, is σ ≤ 0.7/0.3. Every
+    interval in times of a linear path is converted: REPA's t ≤ 0.7, where t = 1 is noise, is σ ≤ 0.7/0.3. Every
     evaluation is judged by its own time (REPA judges both of a Heun step by the first).
     noise_level: the process's own, times (N,) → σ (N,).
     """
@@ -44,7 +32,9 @@ class Interval:
         return (sigma > low) & (sigma <= high)
 
 
-def guided(net: Network, scale: float, channels: str, null_label: int, interval: Interval | None = None) -> Network:
+def guided(
+    net: Denoiser, scale: float, channels: str, null_label: int, interval: GuidanceInterval | None = None
+) -> Denoiser:
     """Classifier-free guidance (Ho & Salimans 2022): out = null + scale · (conditional − null), in one longer batch.
 
     channels: "three" guides the first three channels only, as the public DiT and SiT code does for its latents of four;
@@ -56,9 +46,7 @@ def guided(net: Network, scale: float, channels: str, null_label: int, interval:
     if scale == 1:
         return net
 
-    def guided_net(
-        x: Tensor, times: tuple[Tensor, ...], y: Tensor, taps: Sequence[int] = ()
-    ) -> tuple[Tensor, list[Tensor]]:
+    def guided_net(x: Tensor, times: tuple[Tensor, ...], y: Tensor, taps: Sequence[int] = ()) -> Tapped:
         n, c = x.shape[:2]
         assert channels == "all" or c >= 3, f"three-channel guidance of {c} channel(s)"
         inside = slice(None) if interval is None else interval(times[0])
@@ -80,13 +68,11 @@ class CountedNet:
     `images` is the number of images evaluated so far.
     """
 
-    def __init__(self, net: Network) -> None:
+    def __init__(self, net: Denoiser) -> None:
         self.net = net
         self.images = 0
 
-    def __call__(
-        self, x: Tensor, times: tuple[Tensor, ...], y: Tensor, taps: Sequence[int] = ()
-    ) -> tuple[Tensor, list[Tensor]]:
+    def __call__(self, x: Tensor, times: tuple[Tensor, ...], y: Tensor, taps: Sequence[int] = ()) -> Tapped:
         """The network's own answer; adds N to `images`."""
         self.images += len(x)
         return self.net(x, times, y, taps)

@@ -16,6 +16,7 @@ Letters: N samples in a group, D features (a flattened block output, tokens × c
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +25,8 @@ from torch import Tensor
 from harness.method.distances import ROUNDINGS, distances, full_precision, gram, squared_distances
 
 NORMALIZATIONS = ("standardized", "centered")
+NO_PUSH = 1e-3  # of the weight that each pair would have were all at one distance
+Distance = Callable[[Tensor, Tensor | None], Tensor]  # of all pairs of one view or two: (..., N, D) → (..., N, N)
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,31 @@ def floor(potential: Potential, group: int) -> float | None:
     return None if lowest is None else lowest(potential, group)
 
 
+@torch.no_grad()
+def pair_health(z: Tensor, z_plus: Tensor | None, potential: Potential) -> dict[str, Tensor]:
+    """ "saturated_pairs" and "pair_evenness", scalars, of groups (..., N, D); a loss without pairs has neither.
+
+    saturated_pairs: share of the pairs i ≠ j that are pushed no more. Hinge: beyond the margin. InfoNCE: of a weight
+    (the softmax of −D/τ, over all i and j of one view, over j of two) below a thousandth of that of equal distances.
+    pair_evenness, InfoNCE only: exp of the entropy of the weights of pairs i ≠ j, over the number of those pairs: 1
+    where all are alike, as where τ is too large to tell near from far.
+    """
+    distance = TABLE_1[potential.loss].distance
+    if distance is None:
+        return {}
+    with full_precision(z.device.type):
+        pairs = distance(z.float(), None if z_plus is None else z_plus.float())  # (..., N, N)
+        logits = -pairs / potential.tau
+    different = ~torch.eye(pairs.shape[-1], dtype=torch.bool, device=z.device)  # i ≠ j
+    if potential.loss == "hinge":
+        return {"saturated_pairs": (pairs >= potential.epsilon)[..., different].float().mean()}
+    rivals = logits.flatten(-2) if z_plus is None else logits
+    weights = (rivals.softmax(-1) * rivals.shape[-1]).view_as(logits)[..., different]  # 1 for equal distances
+    shares = logits[..., different].softmax(-1)  # (..., N(N − 1))
+    evenness = torch.special.entr(shares).sum(-1).exp() / shares.shape[-1]
+    return {"saturated_pairs": (weights < NO_PUSH).float().mean(), "pair_evenness": evenness.mean()}
+
+
 def _at_least_float32(z: Tensor) -> Tensor:
     assert z.shape[-2] >= 2, f"a group needs two samples, found {tuple(z.shape)}"
     return z.to(torch.promote_types(z.dtype, torch.float32))
@@ -97,8 +125,8 @@ def _attract_l2(z: Tensor, z_plus: Tensor, potential: Potential) -> Tensor:
     return (z - z_plus).square().mean((-2, -1)) / potential.tau
 
 
-def _repel_l2(z: Tensor, z_plus: Tensor | None, potential: Potential) -> Tensor:
-    return _repel_infonce(squared_distances(z, z_plus) / z.shape[-1], z_plus is None, potential)
+def _distance_l2(z: Tensor, z_plus: Tensor | None) -> Tensor:
+    return squared_distances(z, z_plus) / z.shape[-1]
 
 
 def _attract_cosine(z: Tensor, z_plus: Tensor, potential: Potential) -> Tensor:
@@ -106,15 +134,15 @@ def _attract_cosine(z: Tensor, z_plus: Tensor, potential: Potential) -> Tensor:
     return -F.cosine_similarity(z, z_plus, dim=-1).mean(-1) / potential.tau
 
 
-def _repel_cosine(z: Tensor, z_plus: Tensor | None, potential: Potential) -> Tensor:
+def _distance_cosine(z: Tensor, z_plus: Tensor | None) -> Tensor:
     """As −cos = ‖u_i − u_j‖² / 2 − 1 of unit vectors u: more exact than the product where all cosines are near 1."""
     unit_plus = None if z_plus is None else F.normalize(z_plus, dim=-1)
-    return _repel_infonce(squared_distances(F.normalize(z, dim=-1), unit_plus) / 2 - 1, z_plus is None, potential)
+    return squared_distances(F.normalize(z, dim=-1), unit_plus) / 2 - 1
 
 
-def _repel_infonce(distance: Tensor, one_view: bool, potential: Potential) -> Tensor:
-    logits = -distance / potential.tau  # (..., N, N)
-    if one_view:
+def _repel_infonce(distance: Distance, z: Tensor, z_plus: Tensor | None, potential: Potential) -> Tensor:
+    logits = -distance(z, z_plus) / potential.tau  # (..., N, N)
+    if z_plus is None:
         return logits.logsumexp((-2, -1)) - 2 * math.log(logits.shape[-1])
     return logits.logsumexp(-1).mean(-1)
 
@@ -135,13 +163,17 @@ def _lowest_cosine(potential: Potential, group: int) -> float:
 # Dispersive: E_{i,j}[max(0, ε − D(z_i, z_j))²], where the zero diagonal is worth ε²/N.
 
 
+def _distance_hinge(z: Tensor, z_plus: Tensor | None) -> Tensor:
+    return distances(z, z_plus) / math.sqrt(z.shape[-1])
+
+
 def _attract_hinge(z: Tensor, z_plus: Tensor, potential: Potential) -> Tensor:
     return (z - z_plus).square().mean((-2, -1))
 
 
 def _repel_hinge(z: Tensor, z_plus: Tensor | None, potential: Potential) -> Tensor:
-    n, d = z.shape[-2:]
-    below = (potential.epsilon - distances(z, z_plus) / math.sqrt(d)).clamp(min=0).square()
+    n = z.shape[-2]
+    below = (potential.epsilon - _distance_hinge(z, z_plus)).clamp(min=0).square()
     if z_plus is None:
         return below.mean((-2, -1))
     return (below.sum((-2, -1)) - _diagonal(below).sum(-1)) / (n * (n - 1))
@@ -196,16 +228,22 @@ def _lowest_covariance(potential: Potential, group: int) -> float:
 
 @dataclass(frozen=True)
 class Loss:
-    """A row of Table 1: what pulls two views together, what pushes samples apart, and how low the second can get."""
+    """A row of Table 1: what pulls two views together, what pushes samples apart, and how low the second can get.
+
+    distance: D of the pairs that are pushed apart, (..., N, N); None where there are no pairs.
+    """
 
     attract: Callable[[Tensor, Tensor, Potential], Tensor]
     repel: Callable[[Tensor, Tensor | None, Potential], Tensor]
     lowest: Callable[[Potential, int], float] | None = None
+    distance: Distance | None = None
 
 
 TABLE_1: dict[str, Loss] = {
-    "infonce-l2": Loss(_attract_l2, _repel_l2, _lowest_l2),
-    "infonce-cosine": Loss(_attract_cosine, _repel_cosine, _lowest_cosine),
-    "hinge": Loss(_attract_hinge, _repel_hinge, _lowest_hinge),
+    "infonce-l2": Loss(_attract_l2, partial(_repel_infonce, _distance_l2), _lowest_l2, _distance_l2),
+    "infonce-cosine": Loss(
+        _attract_cosine, partial(_repel_infonce, _distance_cosine), _lowest_cosine, _distance_cosine
+    ),
+    "hinge": Loss(_attract_hinge, _repel_hinge, _lowest_hinge, _distance_hinge),
     "covariance": Loss(_attract_covariance, _repel_covariance, _lowest_covariance),
 }

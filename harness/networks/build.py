@@ -7,23 +7,22 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from harness.config.settings import Resources
+from harness.config.spec import TWO_TIMES, TrainSpec
 from harness.config.spec import Process as ProcessName
-from harness.config.spec import Regularizer, TrainSpec
-from harness.method import consistency, ddpm, flow, imm
-from harness.method.alignment import Alignment
 from harness.method.backbone import DiT
-from harness.method.consistency import ConsistencyTraining
-from harness.method.imm import InductiveMomentMatching
 from harness.method.losses import Potential
-from harness.method.meanflow import MeanFlow
-from harness.method.objective import Objective, Process
-from harness.method.objective import Regularizer as MethodRegularizer
-from harness.method.shortcut import Shortcut
+from harness.method.objective import Objective
+from harness.method.processes import consistency, ddpm, flow, imm
+from harness.method.processes.consistency import ConsistencyTraining
+from harness.method.processes.imm import InductiveMomentMatching
+from harness.method.processes.meanflow import MeanFlow
+from harness.method.processes.process import Process
+from harness.method.processes.shortcut import Shortcut
+from harness.method.terms import AlignmentTerm, ContrastiveTerm, DispersiveTerm, Term
 
 # Torch's own, at the first derivative that MeanFlow takes: it would stand between the lines of a run's progress.
 warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
 
-TWO_TIMES: tuple[ProcessName, ...] = ("meanflow", "shortcut", "imm")
 TIME_SCALES: dict[ProcessName, float] = {"imm": imm.TIME_SCALE, "consistency": consistency.TIME_SCALE}
 
 
@@ -61,35 +60,32 @@ def build_objective(spec: TrainSpec, features: int | None = None) -> Objective:
 
     features: width of the frozen encoder's features, where the spec aligns with one.
     """
-    net = build_net(spec)
-    net.initialise(spec.seed)
-    alignment = build_alignment(spec, features)
-    if alignment:
-        alignment.initialise(spec.seed)
-    return Objective(net, build_process(spec), _regularizer(spec.regularizer), spec.data.classes, alignment)
+    net = build_net(spec).initialise(spec.seed)
+    terms = [term.initialise(spec.seed) for term in build_terms(spec, features)]
+    return Objective(net, build_process(spec), terms, spec.data.classes)
 
 
-def build_alignment(spec: TrainSpec, features: int | None) -> Alignment | None:
-    """Return the projector of a spec, its weights not yet drawn; None without an alignment."""
-    said = spec.alignment
-    if said is None:
+def build_terms(spec: TrainSpec, features: int | None = None) -> list[Term]:
+    """Return the terms of a spec's loss beside the denoising one, their weights not yet drawn."""
+    return [term for term in (_regularizer(spec), _alignment(spec, features)) if term]
+
+
+def _regularizer(spec: TrainSpec) -> Term | None:
+    reg = spec.regularizer
+    if reg is None:
+        return None
+    common = (Potential(reg.loss, **reg.constants), reg.lambda_, reg.blocks, reg.group)
+    if reg.kind == "dispersive":
+        return DispersiveTerm(*common, stop=reg.stop)
+    return ContrastiveTerm(*common, reg.gap, reg.stop)
+
+
+def _alignment(spec: TrainSpec, features: int | None) -> Term | None:
+    repa = spec.alignment
+    if repa is None:
         return None
     assert features is not None, "an alignment needs its encoder"
-    return Alignment(spec.model.width, said.hidden, features, said.block, said.coefficient)
-
-
-def _regularizer(spec: Regularizer | None) -> MethodRegularizer | None:
-    if spec is None:
-        return None
-    return MethodRegularizer(
-        kind=spec.kind,
-        potential=Potential(spec.loss, **spec.constants),
-        weight=spec.lambda_,
-        blocks=spec.blocks,
-        group=spec.group,
-        noise=spec.noise or "independent",
-        gap=spec.gap or 0.0,
-    )
+    return AlignmentTerm(spec.model.width, repa.hidden, features, repa.block, repa.coefficient, repa.stop)
 
 
 def equip_blocks(net: DiT, resources: Resources) -> None:

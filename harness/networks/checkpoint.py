@@ -1,8 +1,4 @@
-"""Checkpoints: safetensors for the numbers, JSON for the rest, never a pickle.
-
-`state-<step>.safetensors` is all that a resumed training needs; `latest.json` names the one that counts, and is written
-last. `weights-<step>.safetensors` keeps network and EMA of a step that somebody wants to measure.
-"""
+"""Checkpoints: safetensors for the numbers, JSON for the rest, never a pickle; `checkpoint_files` names them."""
 
 from pathlib import Path
 
@@ -10,8 +6,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from harness.checkpoint_files import STATE, latest_step, state_path, weights_path, write_latest
 from harness.errors import UserError
-from harness.files import read_json, replace, write_json
+from harness.files import replace
 
 
 def save_state(folder: Path, step: int, tensors: dict[str, Tensor]) -> None:
@@ -19,18 +16,12 @@ def save_state(folder: Path, step: int, tensors: dict[str, Tensor]) -> None:
 
     Later ones stay: they are another writer's, of a job that was given up and lives on unseen.
     """
-    name = f"state-{step:08d}.safetensors"
-    _save(folder / name, tensors)
-    write_json(folder / "latest.json", {"step": step, "file": name})
-    for old in folder.glob("state-*.safetensors"):
-        if old.name < name:
+    path = state_path(folder, step)
+    _save(path, tensors)
+    write_latest(folder, step)
+    for old in folder.glob(f"{STATE}*.safetensors"):
+        if old.name < path.name:
             old.unlink(missing_ok=True)
-
-
-def latest_step(folder: Path) -> int:
-    """Return the step of the state that `load_state` would give; 0 where there is none."""
-    latest = read_json(folder / "latest.json")
-    return latest["step"] if latest and (folder / latest["file"]).is_file() else 0
 
 
 def load_state(folder: Path) -> dict[str, Tensor]:
@@ -39,12 +30,7 @@ def load_state(folder: Path) -> dict[str, Tensor]:
     Raises:
         UserError: its file is damaged.
     """
-    return _load(folder / read_json(folder / "latest.json")["file"])
-
-
-def weights_path(folder: Path, step: int) -> Path:
-    """Return where the weights of a step are kept."""
-    return folder / f"weights-{step:08d}.safetensors"
+    return _load(state_path(folder, latest_step(folder)))
 
 
 def save_weights(folder: Path, step: int, tensors: dict[str, Tensor]) -> None:
@@ -58,8 +44,12 @@ def load_weights(folder: Path, step: int, which: str) -> dict[str, Tensor]:
     Raises:
         UserError: their file is damaged.
     """
-    tensors = _load(weights_path(folder, step))
-    return {name.removeprefix(f"{which}."): t for name, t in tensors.items() if name.startswith(f"{which}.")}
+    return part(_load(weights_path(folder, step)), which)
+
+
+def part(tensors: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
+    """Return the tensors of a kind, "model", "ema" or a term of the loss, under their own names."""
+    return {name.removeprefix(f"{kind}."): t for name, t in tensors.items() if name.startswith(f"{kind}.")}
 
 
 def _load(path: Path) -> dict[str, Tensor]:

@@ -1,15 +1,13 @@
 """A DiT as a folder of diffusers' `DiTTransformer2DModel`: config.json and safetensors, written without diffusers."""
 
 import json
-import shutil
-import uuid
 from pathlib import Path
 
 from safetensors.torch import save_file
 
 from harness.config.imported_weights import Architecture
 from harness.errors import UserError
-from harness.files import TEMPORARY
+from harness.files import make_folder
 from harness.networks.public_layouts import Tensors
 
 # Our names → diffusers' names, outside the blocks and inside one.
@@ -35,50 +33,45 @@ FREQUENCIES_NOTE = (
 )
 
 
-def export_diffusers(state: Tensors, network: Architecture, out: Path) -> None:
+def export_diffusers(state: Tensors, architecture: Architecture, out: Path) -> None:
     """Write the state of a DiT's network as a folder that `DiTTransformer2DModel.from_pretrained` loads.
 
     Raises:
         UserError: the model is no DiT, or `out` exists.
     """
-    if network.process != "ddpm":
+    if architecture.process != "ddpm":
         raise UserError(
             f"--format diffusers: its DiTTransformer2DModel is given times 0 to 999 and predicts noise; nothing in its "
-            f"config could say that this {network.process} model is not so: export it as --format public"
+            f"config could say that this {architecture.process} model is not so: export it as --format public"
         )
     if out.exists():
         raise UserError(f"{out}: exists already; choose another name")
-    temporary = out.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
-    temporary.mkdir(parents=True)
-    try:
-        save_file(
-            diffusers_names(state, network.model.depth),
-            temporary / "diffusion_pytorch_model.safetensors",
-            {"format": "pt"},
-        )
-        (temporary / "config.json").write_text(json.dumps(config(network), indent=2) + "\n", encoding="utf-8")
-        temporary.rename(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+
+    def fill(folder: Path) -> None:
+        tensors = diffusers_names(state, architecture.model.depth)
+        save_file(tensors, folder / "diffusion_pytorch_model.safetensors", {"format": "pt"})
+        (folder / "config.json").write_text(json.dumps(config(architecture), indent=2) + "\n", encoding="utf-8")
+
+    make_folder(out, fill)
 
 
-def config(network: Architecture) -> dict[str, object]:
+def config(architecture: Architecture) -> dict[str, object]:
     """Return config.json. diffusers' own default of norm_eps is 1e-5, the public code's is 1e-6."""
     return {
         "_class_name": "DiTTransformer2DModel",
         "activation_fn": "gelu-approximate",
         "attention_bias": True,
-        "attention_head_dim": network.model.width // network.model.heads,
-        "in_channels": network.channels,
+        "attention_head_dim": architecture.model.width // architecture.model.heads,
+        "in_channels": architecture.channels,
         "norm_elementwise_affine": False,
         "norm_eps": 1e-6,
         "norm_type": "ada_norm_zero",
-        "num_attention_heads": network.model.heads,
-        "num_embeds_ada_norm": network.classes,
-        "num_layers": network.model.depth,
-        "out_channels": 2 * network.channels,
-        "patch_size": network.model.patch,
-        "sample_size": network.size,
+        "num_attention_heads": architecture.model.heads,
+        "num_embeds_ada_norm": architecture.classes,
+        "num_layers": architecture.model.depth,
+        "out_channels": 2 * architecture.channels,
+        "patch_size": architecture.model.patch,
+        "sample_size": architecture.size,
     }
 
 
@@ -87,14 +80,13 @@ def diffusers_names(state: Tensors, depth: int) -> Tensors:
     named: Tensors = {}
     for ending in ("weight", "bias"):
         named |= {f"{theirs}.{ending}": state[f"{ours}.{ending}"] for ours, theirs in OUTSIDE.items()}
-    for number in range(depth):
-        block = f"transformer_blocks.{number}"
-        for ending in ("weight", "bias"):
+        for number in range(depth):
+            ours_block, theirs_block = f"blocks.{number}", f"transformer_blocks.{number}"
             for ours, theirs in INSIDE.items():
-                named[f"{block}.{theirs}.{ending}"] = state[f"blocks.{number}.{ours}.{ending}"]
-            thirds = state[f"blocks.{number}.attn.qkv.{ending}"].chunk(3)
-            named |= {f"{block}.attn1.to_{letter}.{ending}": t for letter, t in zip("qkv", thirds, strict=True)}
+                named[f"{theirs_block}.{theirs}.{ending}"] = state[f"{ours_block}.{ours}.{ending}"]
+            for letter, third in zip("qkv", state[f"{ours_block}.attn.qkv.{ending}"].chunk(3), strict=True):
+                named[f"{theirs_block}.attn1.to_{letter}.{ending}"] = third
             for ours, theirs in CONDITIONING.items():
                 if f"{ours}.{ending}" in state:
-                    named[f"{block}.norm1.emb.{theirs}.{ending}"] = state[f"{ours}.{ending}"]
+                    named[f"{theirs_block}.norm1.emb.{theirs}.{ending}"] = state[f"{ours}.{ending}"]
     return {name: tensor.clone() for name, tensor in named.items()}

@@ -27,32 +27,28 @@ from harness.networks.supervised import VisionTransformerRecipe, trained
 # What timm raises where weights are another model's, damaged, or not to be had.
 UNLOADABLE = (OSError, RuntimeError, ValueError, KeyError, SafetensorError, pickle.UnpicklingError, EOFError)
 FOLDER = "encoders"  # of the data folder: files of weights, known by their sha256
+Floats = Sequence[float]  # of each channel
+Record = dict[str, Any]
 
 
-class Encoder(nn.Module):
+class FrozenEncoder(nn.Module):
     """Images to features on the network's grid of tokens; frozen. `record` says which encoder it is, for facts.json.
 
     side: height and width of the images it is given. mean, std: of each channel, on pixels in [0, 1]. interpolation:
     how images are resized. grid: tokens of the network in a row. `width` is E, that of its features.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
-        self,
-        network: nn.Module,
-        side: int,
-        mean: Sequence[float],
-        std: Sequence[float],
-        interpolation: str,
-        grid: int,
-        record: dict[str, Any],
+        self, network: nn.Module, side: int, mean: Floats, std: Floats, interpolation: str, grid: int, record: Record
     ) -> None:
         super().__init__()
         self.network = network.eval().requires_grad_(False)
         self.side, self.interpolation, self.grid, self.record = side, interpolation, grid, record
-        self.mean: Tensor
-        self.std: Tensor
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+        for name, values in (("mean", mean), ("std", std)):
+            self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1))
         self.width: int = self(torch.zeros(1, len(mean), side, side, dtype=torch.uint8)).shape[-1]
 
     @torch.no_grad()
@@ -63,48 +59,48 @@ class Encoder(nn.Module):
         """
         x = (images.float() / 255 - self.mean) / self.std  # one grey channel becomes three where the encoder has three
         x = F.interpolate(x, (self.side, self.side), mode=self.interpolation, align_corners=False)
-        (z,) = self.network.forward_intermediates(  # type: ignore[operator]
-            x, indices=1, norm=True, output_fmt="NCHW", intermediates_only=True
-        )
-        size = (self.grid, self.grid)
-        z = F.interpolate(z.float(), size, mode="bilinear", align_corners=False, antialias=True)  # (N, E, g, g)
+        last_layer = {"indices": 1, "norm": True, "output_fmt": "NCHW", "intermediates_only": True}
+        (z,) = self.network.forward_intermediates(x, **last_layer)  # type: ignore[operator]
+        grid = (self.grid, self.grid)
+        z = F.interpolate(z.float(), grid, mode="bilinear", align_corners=False, antialias=True)  # (N, E, g, g)
         return z.flatten(2).transpose(1, 2)
 
 
-def load_encoder(spec: TrainSpec, data: Path, cache: Path) -> Encoder | None:
+def load_encoder(spec: TrainSpec, data: Path, cache: Path) -> FrozenEncoder | None:
     """Return the encoder of a spec, from `cache` or trained into it where it is our own; None without alignment.
 
     Raises:
         UserError: timm has no such model, its weights cannot be had, or our own has no images to learn from.
     """
-    said = spec.alignment
-    if said is None:
+    alignment, grid = spec.alignment, spec.data.size // spec.model.patch
+    if alignment is None:
         return None
-    grid = spec.data.size // spec.model.patch
-    return _own(said.own, spec.data.name, grid, data, cache) if said.own else _public(said, grid, data)
+    if alignment.own:
+        return _own(alignment.own, spec.data.name, grid, data, cache)
+    return _public(alignment, grid, data)
 
 
-def check_encoder(said: Alignment, dataset: Dataset, data: Path) -> None:
+def check_encoder(alignment: Alignment, dataset: Dataset, data: Path) -> None:
     """Refuse, before the training, an alignment whose encoder or images are missing.
 
     Raises:
         UserError: as `load_encoder`, but for published weights, which are asked for when they are used.
     """
     dataset.images_for(np.array([0]), dataset.draw(1, torch.Generator()))
-    if said.own:
+    own, name = alignment.own, alignment.encoder
+    if own:
         load_images(dataset.name, "test", data)
-        if not said.own.architecture.startswith(("vit_", "test_vit")) or not timm.is_model(said.own.architecture):
-            raise UserError(f"alignment.own.architecture: timm has no VisionTransformer '{said.own.architecture}'")
-        return
-    if not timm.is_model(said.encoder.partition(".")[0]):
-        raise UserError(f"alignment.encoder: timm {timm.__version__} has no model '{said.encoder}'")
-    if said.weights == "published" and not timm.is_model_pretrained(said.encoder):
-        raise UserError(f"alignment.encoder: no weights of '{said.encoder}' are published; say alignment.weights")
-    if said.weights != "published":
-        weights_file(said, data)
+        if not own.architecture.startswith(("vit_", "test_vit")) or not timm.is_model(own.architecture):
+            raise UserError(f"alignment.own.architecture: timm has no VisionTransformer '{own.architecture}'")
+    elif not timm.is_model(name.partition(".")[0]):
+        raise UserError(f"alignment.encoder: timm {timm.__version__} has no model '{name}'")
+    elif alignment.weights != "published":
+        weights_file(alignment, data)
+    elif not timm.is_model_pretrained(name):
+        raise UserError(f"alignment.encoder: no weights of '{name}' are published; say alignment.weights")
 
 
-def _own(own: OwnEncoder, name: str, grid: int, data: Path, cache: Path) -> Encoder:
+def _own(own: OwnEncoder, name: str, grid: int, data: Path, cache: Path) -> FrozenEncoder:
     train, test = (load_images(name, split, data) for split in ("train", "test"))
     recipe = VisionTransformerRecipe(**own.model_dump())
     made = trained("encoder", recipe, train, test, cache)
@@ -118,47 +114,47 @@ def _own(own: OwnEncoder, name: str, grid: int, data: Path, cache: Path) -> Enco
         "images_seen": recipe.steps * recipe.batch,
     }
     halves = (0.5,) * train.shape[0]  # [−1, 1], as it was trained
-    return Encoder(made.network, own.side, halves, halves, "bilinear", grid, record)
+    return FrozenEncoder(made.network, own.side, halves, halves, "bilinear", grid, record)
 
 
-def _public(said: Alignment, grid: int, data: Path) -> Encoder:
+def _public(alignment: Alignment, grid: int, data: Path) -> FrozenEncoder:
     """Make a model of timm with its weights, by name or from a file; images are prepared as its configuration says."""
-    published = said.weights == "published"
-    path = None if published else weights_file(said, data)
-    network = _create(said, path)
+    published = alignment.weights == "published"
+    path = None if published else weights_file(alignment, data)
+    network = _create(alignment, path)
     if not hasattr(network, "forward_intermediates"):
-        raise UserError(f"alignment.encoder: '{said.encoder}' gives no features of patches")
+        raise UserError(f"alignment.encoder: '{alignment.encoder}' gives no features of patches")
     record = {
-        "name": said.encoder,
+        "name": alignment.encoder,
         "parameters": parameters(network),
-        "sha256": tensors_sha256(network) if published else said.weights,
+        "sha256": tensors_sha256(network) if published else alignment.weights,
         "published": published,
     }
     cfg = network.pretrained_cfg
-    side = said.side or cfg["input_size"][-1]
-    return Encoder(network, side, cfg["mean"], cfg["std"], cfg["interpolation"], grid, record)
+    side = alignment.side or cfg["input_size"][-1]
+    return FrozenEncoder(network, side, cfg["mean"], cfg["std"], cfg["interpolation"], grid, record)
 
 
-def _create(said: Alignment, path: Path | None) -> Any:
+def _create(alignment: Alignment, path: Path | None) -> Any:
     """Load all of the model strictly, then drop its last layer; a ViT resamples its positions to another side."""
+    name, side, cfg = alignment.encoder, alignment.side, timm.get_pretrained_cfg(alignment.encoder)
     overlay = {"file": str(path), "custom_load": False} if path else None
-    cfg = timm.get_pretrained_cfg(said.encoder)
-    options: dict[str, Any] = {"img_size": said.side} if said.side and cfg and cfg.fixed_input_size else {}
+    options: dict[str, Any] = {"img_size": side} if side and cfg and cfg.fixed_input_size else {}
     try:
-        network: Any = timm.create_model(said.encoder, pretrained=True, pretrained_cfg_overlay=overlay, **options)
+        network: Any = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
     except UNLOADABLE as error:
         reason = " ".join(str(error).split())[:200]
         if path:
-            raise UserError(f"{path}: not weights of {said.encoder}: {reason}") from None
+            raise UserError(f"{path}: not weights of {name}: {reason}") from None
         raise UserError(
-            f"alignment.encoder: timm cannot get the weights of '{said.encoder}': {reason}; without network, put them "
-            f"into <data>/{FOLDER}/ and set alignment.weights to the file's sha256"
+            f"alignment.encoder: timm cannot get the weights of '{name}': {reason}; without network, put them into "
+            f"<data>/{FOLDER}/ and set alignment.weights to the file's sha256"
         ) from None
     network.reset_classifier(0)
     return network
 
 
-def weights_file(said: Alignment, data: Path) -> Path:
+def weights_file(alignment: Alignment, data: Path) -> Path:
     """Return the file in `<data>/encoders/` whose sha256 is the spec's.
 
     Raises:
@@ -166,10 +162,10 @@ def weights_file(said: Alignment, data: Path) -> Path:
     """
     files = sorted(path for path in (data / FOLDER).glob("*") if path.is_file())
     for path in files:
-        if sha256_of(path) == said.weights:
+        if sha256_of(path) == alignment.weights:
             return path
-    held = ", ".join(path.name for path in files) or "nothing"
-    raise UserError(f"alignment.weights: no file of sha256 {said.weights} in {data / FOLDER} (it holds {held})")
+    names = ", ".join(path.name for path in files) or "nothing"
+    raise UserError(f"alignment.weights: no file of sha256 {alignment.weights} in {data / FOLDER} (it holds {names})")
 
 
 def parameters(network: nn.Module) -> int:

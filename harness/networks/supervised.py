@@ -61,7 +61,7 @@ class VisionTransformerRecipe(Recipe):
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedNetwork:
     """A trained network; `record` is its .json: recipe, test accuracy, sha256 of the weights, versions."""
 
     network: nn.Module
@@ -69,7 +69,7 @@ class Trained:
     record: dict[str, Any]
 
 
-def trained(kind: str, recipe: Recipe, train: ImageDataset, test: ImageDataset, cache: Path) -> Trained:
+def trained(kind: str, recipe: Recipe, train: ImageDataset, test: ImageDataset, cache: Path) -> TrainedNetwork:
     """Return the network of a recipe and a data set, training it if the cache does not hold it.
 
     kind: what the network is for, the first word of its file's name.
@@ -101,7 +101,7 @@ def _make(recipe: Recipe, train: ImageDataset, test: ImageDataset, record_path: 
     write_json(record_path, {"accuracy": accuracy(network, recipe, test), "weights": weights, **made_of})
 
 
-def _read(recipe: Recipe, train: ImageDataset, record_path: Path) -> Trained:
+def _read(recipe: Recipe, train: ImageDataset, record_path: Path) -> TrainedNetwork:
     from safetensors.torch import load_file
 
     network, path = build(recipe, train), record_path.with_suffix(".safetensors")
@@ -112,7 +112,7 @@ def _read(recipe: Recipe, train: ImageDataset, record_path: Path) -> Trained:
         if sha256_of(path) != weights:
             raise ValueError(f"its sha256 is not the one in {record_path.name}")
         network.load_state_dict(load_file(path))
-    return Trained(network.eval().requires_grad_(False), recipe.side, record)
+    return TrainedNetwork(network.eval().requires_grad_(False), recipe.side, record)
 
 
 def build(recipe: Recipe, dataset: ImageDataset) -> nn.Module:

@@ -3,10 +3,10 @@
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from harness.checkpoint_files import latest_step
 from harness.config.grid import Run
-from harness.config.spec import EvalSpec, TrainSpec
+from harness.config.spec import TILE, EvalSpec, TrainSpec
 from harness.errors import UserError
-from harness.files import read_json
 from harness.planning import flops
 from harness.planning.throughput import (
     Arithmetic,
@@ -18,7 +18,6 @@ from harness.planning.throughput import (
 )
 from harness.store.store import Store
 
-TILE = 64  # images that are drawn together, and always whole
 FLOAT = 4  # bytes
 
 
@@ -51,7 +50,7 @@ class Prices:
         self.assumed: set[tuple[Arithmetic, bool]] = set()
         self.step = {name: self._step(run) for name, run in self.trainings.items()}
         self.measurement = {run.eval_id: self._measurement(run) for run in runs}
-        self.begun = {name: _latest_step(store, name) for name in self.trainings}
+        self.begun = {name: latest_step(store.scratch_folder(name)) for name in self.trainings}
         self.done = {run.eval_id for run in runs if store.measured(run.train_id, run.eval_id)}
 
     def cost(self, runs: Iterable[Run], left: bool = False) -> Cost:
@@ -132,12 +131,6 @@ def refuse_beyond(limit: float, prices: Prices, runs: Sequence[Run]) -> None:
             f"--max-gpu-hours {limit:g}: about {hours:,.1f} {prices.unit}-hours are left to do; "
             f"'harness plan … --fit {limit:g}' proposes the rows that fit"
         )
-
-
-def _latest_step(store: Store, train_id: str) -> int:
-    """Return the step of a training's checkpoint; 0 where there is none."""
-    latest = read_json(store.scratch_folder(train_id) / "latest.json")
-    return int(latest["step"]) if isinstance(latest, dict) else 0
 
 
 def _drawn(evaluation: EvalSpec) -> int:

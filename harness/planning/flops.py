@@ -9,10 +9,9 @@ Letters: T tokens, D width, P patch size, C channels; of one image unless said o
 from dataclasses import dataclass, replace
 
 from harness.config.settings import SamplerSettings
-from harness.config.spec import Alignment, Process, Regularizer, TrainSpec
+from harness.config.spec import TWO_TIMES, Alignment, Process, Regularizer, TrainSpec
 
 FREQUENCIES = 256  # numbers that a time is turned into before its MLP
-TWO_TIMES: tuple[Process, ...] = ("meanflow", "shortcut", "imm")
 WORTH_HALVING = 64  # rows from which a symmetric product is made as three quarters of itself
 
 

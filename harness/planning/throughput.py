@@ -6,13 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
-
 from harness.config.spec import EvalSpec, Model, Process, TrainSpec
-from harness.files import read_json
 from harness.planning import flops
-from harness.store.attempts import devices, last_speeds, on_gpu, read_attempts
-from harness.store.store import IDENTITY, Store
+from harness.store.records import LOG, Environment, MeasurementFile, measurement_paths, read_spec
+from harness.store.store import Store
+from harness.store.training_log import last_speeds
 
 Arithmetic = Literal["bf16", "tf32", "fp32"]
 Shape = tuple[Process, Model, int, int, Arithmetic]
@@ -85,28 +83,20 @@ def measured(store: Store, gpus: bool) -> Measured:
     training: dict[Shape, list[float]] = {}
     sampling: dict[Shape, list[float]] = {}
     names: dict[str, None] = {}
-    for folder in sorted(store.root.glob("*")):
-        attempts = read_attempts(folder) if IDENTITY.fullmatch(folder.name) else []
-        train = _spec(folder) if attempts and on_gpu(attempts[-1]) == gpus else None
-        if train is None:
+    for folder in store.run_folders():
+        environment = Environment.read(folder)
+        attempt = environment.last if environment else None
+        train = read_spec(folder) if attempt and attempt.on_gpu == gpus else None
+        if attempt is None or train is None:
             continue
-        count = devices(attempts[-1])
-        rates = last_speeds(folder / "train.jsonl")[1:]  # the first line tells of the start
+        rates = last_speeds(folder / LOG)[1:]  # the first line tells of the start
         if rates:
-            speed = statistics.median(rates) * flops.training(train) / count
+            speed = statistics.median(rates) * flops.training(train) / attempt.devices
             training.setdefault(shape(train, training_arithmetic(train)), []).append(speed)
-            names[str(attempts[-1].get("device"))] = None
+            names[attempt.device] = None
         for arithmetic, speed in _sampling(folder, train):
-            sampling.setdefault(shape(train, arithmetic), []).append(speed / count)
+            sampling.setdefault(shape(train, arithmetic), []).append(speed / attempt.devices)
     return Measured(_medians(training), _medians(sampling), tuple(names))
-
-
-def _spec(folder: Path) -> TrainSpec | None:
-    content = read_json(folder / "spec.json")
-    try:  # what is None is not in the file, and the baseline's regulariser is
-        return TrainSpec.model_validate({"regularizer": None} | content) if isinstance(content, dict) else None
-    except ValidationError:
-        return None
 
 
 def _medians(speeds: dict[Shape, list[float]]) -> dict[Shape, float]:
@@ -115,12 +105,9 @@ def _medians(speeds: dict[Shape, list[float]]) -> dict[Shape, float]:
 
 def _sampling(folder: Path, train: TrainSpec) -> Iterator[tuple[Arithmetic, float]]:
     """Yield the FLOP/s of each measurement's sampling."""
-    for path in (folder / "evals").glob("*.json"):
-        content = read_json(path)
-        try:
-            arithmetic: Arithmetic = "bf16" if content["spec"]["sampler"]["precision"] == "bf16" else "fp32"
-            images, seconds = content["protocol"]["generated"], content["seconds"]["sample"]
-            if seconds > 0:
-                yield arithmetic, images * content["nfe"] * flops.network(train).forward / seconds
-        except (KeyError, TypeError):
-            continue
+    for measurement in map(MeasurementFile.read, measurement_paths(folder)):
+        seconds = measurement.seconds.get("sample", 0.0) if measurement else 0.0
+        if measurement and measurement.evaluation and seconds > 0:
+            images = measurement.protocol.generated
+            speed = images * measurement.nfe * flops.network(train).forward / seconds
+            yield sampling_arithmetic(measurement.evaluation), speed

@@ -16,13 +16,14 @@ from pathlib import Path
 from harness.config import imported_weights as imported
 from harness.errors import UserError
 from harness.files import TEMPORARY, replace
-from harness.planning.plan import study_tables
 from harness.report.rendering.page import make_report
 from harness.report.rendering.study_summary import portable
+from harness.store.records import Heartbeat
 from harness.store.store import Store
+from harness.store.study import study_tables
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can say
-LEFT_OUT = ("heartbeat.json",)
+LEFT_OUT = (Heartbeat.FILE,)
 LARGEST = 4 << 30  # bytes, unpacked
 
 
@@ -120,8 +121,8 @@ def _entry(name: str) -> zipfile.ZipInfo:
 def _records(store: Store) -> dict[str, bytes]:
     """Return the records of the study's grids, with the grids where the archive has them."""
     return {
-        f"results/{store.study}/grids/{Path(record['grid']).stem}.json": json.dumps(
-            record | {"grid": portable(Path(record["grid"])).as_posix()}, indent=1, ensure_ascii=False
+        f"results/{store.study}/grids/{Path(record.grid).stem}.json": json.dumps(
+            record.content | {"grid": portable(Path(record.grid)).as_posix()}, indent=1, ensure_ascii=False
         ).encode()
         for record in store.grids()
     }
@@ -131,8 +132,8 @@ def _grid_files(store: Store) -> dict[str, Path]:
     """Return the study's grids with their scales and presets by their names in the archive."""
     files: dict[str, Path] = {}
     for record in store.grids():
-        grid = Path(record["grid"])
-        beside = [grid, grid.parent / "scales" / f"{record['scale']}.yaml", *(grid.parent / "presets").glob("*.yaml")]
+        grid = Path(record.grid)
+        beside = [grid, grid.parent / "scales" / f"{record.scale}.yaml", *(grid.parent / "presets").glob("*.yaml")]
         for path in beside:
             name = (portable(grid).parent / path.relative_to(grid.parent)).as_posix()
             held = files.setdefault(name, path)

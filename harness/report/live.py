@@ -12,11 +12,11 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from harness.files import gc_paused, write_bytes
-from harness.planning.plan import study_tables
-from harness.report.progress import Progress, progress
 from harness.report.rendering.html import render, script_of
 from harness.report.rendering.page import write_files
+from harness.store.records import Failure, Heartbeat, measurement_paths
 from harness.store.store import Store
+from harness.store.study import Progress, progress, study_tables
 
 LOOPBACK = "127.0.0.1"
 HEADERS = {
@@ -43,7 +43,7 @@ class Watched:
             self.tables = study_tables(self.store)
             values = write_files(self.store, self.tables, self.target)
             write_bytes(self.target / "index.html", render(values).encode())
-            live = values | {"live": True} | script_of("theme.js", "runs.js", "live.js")
+            live = values | {"live": self.version + 1} | script_of("theme.js", "runs.js", "live.js")
             self.page = render(live).encode()
             self.fingerprint, self.version = fingerprint, self.version + 1
         self.progress = progress(self.store, self.tables)
@@ -61,8 +61,8 @@ def _files(root: Path) -> list[tuple[str, ...]]:
     for folder in sorted(root.iterdir()):
         if folder.is_dir():
             inside = {path.name for path in folder.iterdir()}
-            evaluated = sorted(p.name for p in (folder / "evals").glob("*.json")) if "evals" in inside else []
-            found.append((folder.name, *sorted(inside & {"error.json", "heartbeat.json"}), *evaluated))
+            evaluated = [path.name for path in measurement_paths(folder)] if "evals" in inside else []
+            found.append((folder.name, *sorted(inside & {Failure.FILE, Heartbeat.FILE}), *evaluated))
     return found
 
 

@@ -1,58 +1,44 @@
 """The folder is the database: where things live, and status derived from which files exist.
 
 results/<study>/grids/<table>.json        which grid file, scale and overrides belong to the study
-results/<study>/<train_id>/spec.json      what is trained
-                           env.json       where and with what it ran, attempt by attempt
-                           train.jsonl    the training log
-                           heartbeat.json present while a job is at work
-                           error.json     present after a failure
-                           evals/<eval_id>.json (+ .png)   what was measured; its presence means done
-                           probe-<step>.json   what its representations are like, where that was measured
-scratch/<study>/<train_id>/               checkpoints: large, and not committed
+results/<study>/<train_id>/               the small files of a training (`records`): spec, attempts, log, measurements
+scratch/<study>/<train_id>/               its checkpoints: large, and not committed
 """
 
 import os
-import platform
 import re
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from harness.errors import UserError
-from harness.files import read_json, write_json
+from harness.store.records import DamagedRecord, Failure, GridRecord, Heartbeat, Measurement, NewerRecord, Record
 
 State = Literal["done", "running", "interrupted", "failed", "diverged", "unreadable", "not run"]
-HEARTBEAT_SECONDS = 5.0
-HEARTBEAT_STALE_SECONDS = 60.0
 IDENTITY = re.compile(r"[0-9a-f]{12}")
 
 
 @dataclass(frozen=True)
-class Status:
-    """What is known of one run from its folder alone."""
+class RunStatus:
+    """What is known of one run from its folder alone; phase, step and total are those of a job that is at work.
+
+    measurement: what was measured, where `Store.result` was asked.
+    """
 
     state: State
     reason: str = ""
+    phase: str = ""
     step: int | None = None
     total: int | None = None
-    phase: str = ""
+    measurement: Measurement | None = None
 
-
-def beating(beat: dict[str, Any]) -> bool:
-    """Tell a live heartbeat from one that a killed process left: by its age, and on this host by its process too."""
-    if time.time() - beat["time"] > HEARTBEAT_STALE_SECONDS:
-        return False
-    if beat["host"] != platform.node():
-        return True
-    try:
-        os.kill(beat["pid"], 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    @property
+    def words(self) -> str:
+        """What a job is doing, or why the run is not done, in one line."""
+        if self.state == "running":
+            return f"{self.phase}, step {self.step} of {self.total}"
+        return " ".join(self.reason.split())
 
 
 @dataclass(frozen=True)
@@ -86,6 +72,10 @@ class Store:
         assert IDENTITY.fullmatch(train_id), train_id
         return self.root / train_id
 
+    def run_folders(self) -> list[Path]:
+        """Return the folders of all trainings, by their identity."""
+        return sorted(folder for folder in self.root.glob("*") if IDENTITY.fullmatch(folder.name))
+
     def scratch_folder(self, train_id: str) -> Path:
         """Return a training's folder of large files."""
         assert IDENTITY.fullmatch(train_id), train_id
@@ -101,31 +91,40 @@ class Store:
         return self.run_folder(train_id) / f"probe-{step}.json"
 
     def measured(self, train_id: str, eval_id: str) -> bool:
-        """Tell whether a measurement is done: its file is there and whole."""
-        return isinstance(read_json(self.eval_path(train_id, eval_id)), dict)
+        """Tell whether a measurement is done: its file is there and whole.
 
-    def status(self, train_id: str, eval_id: str) -> Status:
-        """Derive a run's status from which files exist."""
+        Raises:
+            NewerRecord: a newer harness has measured it.
+        """
+        return Record.read(self.eval_path(train_id, eval_id)) is not None
+
+    def status(self, train_id: str, eval_id: str) -> RunStatus:
+        """Derive a run's status from which files exist; a file that cannot be read is a state, and never raised."""
+        path = self.eval_path(train_id, eval_id)
         try:
-            if self.measured(train_id, eval_id):
-                return Status("done")
-            if self.eval_path(train_id, eval_id).is_file():
-                return Status("unreadable", f"evals/{eval_id}.json is broken; the next run measures again")
-            return self._unfinished(self.run_folder(train_id))
+            return RunStatus("done") if Record.load(path) else _unfinished(self.run_folder(train_id))
+        except DamagedRecord as error:
+            remedy = "the next run measures again" if path.is_file() else "delete it"
+            return RunStatus("unreadable", f"{error}; {remedy}")
+        except NewerRecord as error:
+            return RunStatus("unreadable", str(error))
         except OSError as error:
-            return Status("unreadable", f"{Path(str(error.filename)).name}: {error.strerror}")
-        except (KeyError, TypeError, AttributeError):
-            return Status("unreadable", "heartbeat.json or error.json is broken; delete it")
+            return RunStatus("unreadable", f"{Path(str(error.filename)).name}: {error.strerror}")
 
-    def _unfinished(self, folder: Path) -> Status:
-        beat, error = read_json(folder / "heartbeat.json"), read_json(folder / "error.json")
-        if beat and beating(beat):
-            return Status("running", "", beat["step"], beat["total"], beat["phase"])
-        if error:
-            return Status("diverged" if error["class"] == "diverged" else "failed", error["message"])
-        if beat:
-            return Status("interrupted", f"last sign at step {beat['step']}; the next run goes on from its checkpoint")
-        return Status("not run")
+    def result(self, train_id: str, eval_id: str) -> RunStatus:
+        """Return a run's status with what was measured; a file that holds something else is a state as well."""
+        path = self.eval_path(train_id, eval_id)
+        try:
+            measurement = Measurement.load(path)
+        except (UserError, OSError) as error:
+            status = self.status(train_id, eval_id)
+            return RunStatus("unreadable", str(error)) if status.state == "done" else status
+        if measurement is None:
+            return self.status(train_id, eval_id)
+        if (measurement.train_id, measurement.eval_id) != (train_id, eval_id):
+            whose = f"{measurement.eval_id} of {measurement.train_id}"
+            return RunStatus("unreadable", f"evals/{eval_id}.json holds another measurement: {whose}")
+        return RunStatus("done", measurement=measurement)
 
     def check_grid(self, table: str, grid: Path, scale: str, overrides: list[str]) -> None:
         """Refuse what would make the study's report forget runs: another scale, or the same table from other words.
@@ -133,53 +132,64 @@ class Store:
         Raises:
             UserError: the study holds something else under this name. Other seeds are welcome.
         """
-        for path in sorted((self.root / "grids").glob("*.json")):
-            held = _read_record(path)
-            if held["scale"] != scale:
-                raise UserError(f"--study {self.study}: its runs are at scale {held['scale']}; choose another name")
-            if path.stem == table and _words(held) != _words(_record(grid, scale, overrides)):
-                said = " ".join(f"--set {word}" for word in held["set"]) or "no --set"
-                raise UserError(f"--study {self.study}: holds {held['grid']} with {said}; choose another name")
+        new = _grid_record(grid, scale, overrides).without_seeds()
+        for path in self._grid_paths():
+            record = _read_grid(path)
+            if record.scale != scale:
+                raise UserError(f"--study {self.study}: its runs are at scale {record.scale}; choose another name")
+            if path.stem == table and record.without_seeds() != new:
+                words = " ".join(f"--set {word}" for word in record.overrides) or "no --set"
+                raise UserError(f"--study {self.study}: holds {record.grid} with {words}; choose another name")
 
     def record_grid(self, table: str, grid: Path, scale: str, overrides: list[str]) -> None:
         """Remember that a grid belongs to this study, so that the report can be made from the study alone.
 
         What was recorded of the table before is forgotten, its seeds too.
         """
-        path, content = self.root / "grids" / f"{table}.json", _record(grid, scale, overrides)
-        if read_json(path) != content:
-            write_json(path, content)
+        path, record = self.root / "grids" / f"{table}.json", _grid_record(grid, scale, overrides)
+        if GridRecord.read(path) != record:
+            record.write(path)
 
-    def recorded_grid(self, table: str) -> dict[str, Any] | None:
+    def recorded_grid(self, table: str) -> GridRecord | None:
         """Return what `record_grid` stored of a table; None where it stored nothing."""
         path = self.root / "grids" / f"{table}.json"
-        return _read_record(path) if path.is_file() else None
+        return _read_grid(path) if path.is_file() else None
 
-    def grids(self) -> Iterator[dict[str, Any]]:
+    def grids(self) -> Iterator[GridRecord]:
         """Yield what `record_grid` stored, by table name.
 
         Raises:
             UserError: there is no such study, or a record of it is damaged.
         """
-        files = sorted((self.root / "grids").glob("*.json"))
-        if not files:
+        paths = self._grid_paths()
+        if not paths:
             raise UserError(
                 f"{self.root}: no study here; 'harness run GRID --scale SCALE --study {self.study}' makes one"
             )
-        yield from map(_read_record, files)
+        yield from map(_read_grid, paths)
+
+    def _grid_paths(self) -> list[Path]:
+        return sorted((self.root / "grids").glob("*.json"))
 
 
-def _record(grid: Path, scale: str, overrides: list[str]) -> dict[str, Any]:
+def _unfinished(folder: Path) -> RunStatus:
+    heartbeat, failure = Heartbeat.load(folder), Failure.load(folder)
+    if heartbeat and heartbeat.alive:
+        return RunStatus("running", "", heartbeat.phase, heartbeat.step, heartbeat.total)
+    if failure:
+        return RunStatus("diverged" if failure.kind == "diverged" else "failed", failure.message)
+    if heartbeat:
+        return RunStatus("interrupted", f"last sign at step {heartbeat.step}; the next run goes on from its checkpoint")
+    return RunStatus("not run")
+
+
+def _grid_record(grid: Path, scale: str, overrides: list[str]) -> GridRecord:
     """Return what a study remembers of a grid; its path is relative, so that the study can move with its project."""
-    return {"grid": Path(os.path.relpath(grid)).as_posix(), "scale": scale, "set": overrides}
+    return GridRecord(grid=Path(os.path.relpath(grid)).as_posix(), scale=scale, overrides=overrides)
 
 
-def _read_record(path: Path) -> dict[str, Any]:
-    content = read_json(path)
-    if not isinstance(content, dict) or not content.keys() >= {"grid", "scale", "set"}:
+def _read_grid(path: Path) -> GridRecord:
+    record = GridRecord.read(path)
+    if record is None:
         raise UserError(f"{path}: not a record of a grid; delete it, and 'harness run' writes it again")
-    return content
-
-
-def _words(record: dict[str, Any]) -> dict[str, Any]:
-    return record | {"set": sorted(word for word in record["set"] if not word.startswith("seeds="))}
+    return record

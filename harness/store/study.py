@@ -1,36 +1,106 @@
-"""How each training of a study stands, from its own files alone: true from any host, and when its submitter is gone."""
+"""The trainings of a study: which there are, how each stands, and how far all of them are together.
 
-from collections.abc import Sequence
+All of it from the study's own files, so it is true from any host, and when its submitter is gone.
+"""
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from harness.config.grid import Run, Table
-from harness.files import read_json
-from harness.planning.plan import Training, trainings
-from harness.store.attempts import hours_spent, last_speeds, on_gpu, read_attempts
-from harness.store.store import State, Status, Store
+from harness.config.grid import Cell, Run, Table, load_table
+from harness.errors import UserError
+from harness.store.records import LOG, Environment, Failure, Heartbeat
+from harness.store.store import RunStatus, State, Store
+from harness.store.training_log import last_speeds
+
+
+def study_tables(store: Store) -> list[Table]:
+    """Expand a study's grids again, in the order of the report.
+
+    Raises:
+        UserError: there is no such study, or one of its grid files is not here.
+    """
+    tables = []
+    for record in store.grids():
+        if not Path(record.grid).is_file():
+            raise UserError(f"{store.root}: its grid {record.grid} is not here; stand in the project's folder")
+        tables.append(load_table(Path(record.grid), record.scale, record.overrides))
+    return sorted(tables, key=_place)
+
+
+def _place(table: Table) -> tuple[int, str, str]:
+    """Sort key: tables of the paper by their number, then its figures, then tables of our own."""
+    title = table.file.table
+    return (0 if title[:1].isdigit() else 1 if title.startswith("figure ") else 2, title.zfill(16), table.name)
+
+
+def runs_by_training(runs: Iterable[Run]) -> dict[str, list[Run]]:
+    """Gather runs by their training, each measurement once, in their order."""
+    found: dict[str, dict[str, Run]] = {}
+    for run in runs:
+        found.setdefault(run.train_id, {})[run.eval_id] = run
+    return {train_id: list(measured.values()) for train_id, measured in found.items()}
 
 
 @dataclass(frozen=True)
-class Standing:
-    """One training. epoch: in the paper's epochs, of so many. seconds_left: until the last training step; None where
-    that is not known. hours: spent, of GPUs or else of cores."""
+class Training:
+    """One training, however many cells and tables want it: its longest length, and how often it is measured."""
 
     train_id: str
     model: str
     words: str
     seed: int
     tables: tuple[str, ...]
+    steps: int
+    measurements: int
+
+
+def trainings(tables: Sequence[Table]) -> list[Training]:
+    """Return each distinct training once, in the words of the first table that wants it, in the order of the report."""
+    uses: dict[str, list[tuple[Table, Cell, Run]]] = {}
+    for table in sorted(tables, key=_place):
+        for cell in table.cells:
+            for run in cell.runs:
+                uses.setdefault(run.train_id, []).append((table, cell, run))
+    changing = {table.name: {axis for axis in table.file.axes if _changes_training(table, axis)} for table in tables}
+    return [_training(found, changing) for found in uses.values()]
+
+
+def _training(uses: Sequence[tuple[Table, Cell, Run]], changing: Mapping[str, set[str]]) -> Training:
+    table, _, run = uses[0]
+    longest = max((cell for other, cell, _ in uses if other is table), key=lambda cell: cell.settings.epochs)
+    return Training(
+        train_id=run.train_id,
+        model=", ".join(dict.fromkeys(cell.settings.model for _, cell, _ in uses)),
+        words="; ".join(f"{axis}: {label}" for axis, label in longest.at if axis in changing[table.name]),
+        seed=run.seed,
+        tables=tuple(dict.fromkeys(table.name for table, _, _ in uses)),
+        steps=max(run.evaluation.step for _, _, run in uses),
+        measurements=len({run.eval_id for _, _, run in uses}),
+    )
+
+
+def _changes_training(table: Table, axis: str) -> bool:
+    """Tell whether an axis says anything beside how long is trained and how is measured."""
+    keys = {key.partition(".")[0] for settings in table.file.axes[axis].values() for key in settings}
+    return bool(keys - {"epochs", "sampler", "evaluation", "resources"})
+
+
+@dataclass(frozen=True)
+class TrainingStatus(Training):
+    """How a training stands by its own files. epoch: in the paper's epochs, of so many. measured: measurements that are
+    done. seconds_left: until the last training step; None where that is not known. hours: spent, of GPUs or else of
+    cores."""
+
     state: State
     reason: str
     phase: str
     step: int
-    steps: int
     epoch: float
     epochs: float
     measured: int
-    measurements: int
     images_per_second: float | None
     seconds_left: float | None
     hours: float
@@ -38,43 +108,92 @@ class Standing:
     attempts: int
 
 
-def standings(tables: Sequence[Table], store: Store) -> list[Standing]:
+def training_statuses(tables: Sequence[Table], store: Store) -> list[TrainingStatus]:
     """Return how each distinct training of some tables stands, in the order of the report."""
-    runs: dict[str, dict[str, Run]] = {}
-    epoch: dict[str, int] = {}
-    for table in tables:
-        for run in table.runs:
-            runs.setdefault(run.train_id, {})[run.eval_id] = run
-            epoch[run.train_id] = table.scale.steps_per_epoch
-    return [_standing(store, t, runs[t.train_id], epoch[t.train_id]) for t in trainings(tables)]
+    runs = runs_by_training(run for table in tables for run in table.runs)
+    epoch = {run.train_id: table.scale.steps_per_epoch for table in tables for run in table.runs}
+    return [_status(store, t, runs[t.train_id], epoch[t.train_id]) for t in trainings(tables)]
 
 
-def _standing(store: Store, training: Training, runs: dict[str, Run], epoch: int) -> Standing:
-    folder, run = store.run_folder(training.train_id), next(iter(runs.values()))
-    states = {eval_id: store.status(training.train_id, eval_id) for eval_id in runs}
-    status = next((status for status in states.values() if status.state != "done"), Status("done"))
-    done, attempts = status.state == "done", read_attempts(folder)
-    sign = {} if done else _sign(folder)
-    step = training.steps if done else int(sign.get("step") or 0)
-    speeds = last_speeds(folder / "train.jsonl") if status.state == "running" else []
+def _status(store: Store, training: Training, runs: Sequence[Run], steps_per_epoch: int) -> TrainingStatus:
+    folder, run = store.run_folder(training.train_id), runs[0]
+    statuses = [store.status(run.train_id, run.eval_id) for run in runs]
+    status = next((status for status in statuses if status.state != "done"), RunStatus("done"))
+    environment = Environment.read(folder) or Environment()
+    sign = None if status.state == "done" else last_sign(folder)
+    step = training.steps if status.state == "done" else sign.step or 0 if sign else 0
+    speeds = last_speeds(folder / LOG) if status.state == "running" else []
     speed = speeds[-1] if speeds else None
-    left = (training.steps - step) * run.train.batch / speed if speed else None
-    return Standing(
-        training.train_id, training.model, training.words, training.seed, training.tables,
-        status.state, status.reason, status.phase, step, training.steps, step / epoch, training.steps / epoch,
-        sum(status.state == "done" for status in states.values()), len(runs), speed, left,
-        hours_spent(attempts, sign.get("time")), "GPU" if _uses_gpus(attempts, run) else "core", len(attempts),
-    )  # fmt: skip
+    on_gpu = environment.last.on_gpu if environment.last else run.resources.gpus > 0
+    return TrainingStatus(
+        **vars(training),
+        state=status.state,
+        reason=status.reason,
+        phase=status.phase,
+        step=step,
+        epoch=step / steps_per_epoch,
+        epochs=training.steps / steps_per_epoch,
+        measured=sum(status.state == "done" for status in statuses),
+        images_per_second=speed,
+        seconds_left=(training.steps - step) * run.train.batch / speed if speed else None,
+        hours=environment.hours(sign.time if sign else None),
+        unit="GPU" if on_gpu else "core",
+        attempts=len(environment.attempts),
+    )
 
 
-def _sign(folder: Path) -> dict[str, Any]:
+def last_sign(folder: Path) -> Heartbeat | Failure | None:
     """Return the last sign of life of a training that did not end well: its heartbeat, or what its failure left."""
-    for name in ("heartbeat.json", "error.json"):
-        sign = read_json(folder / name)
-        if isinstance(sign, dict):
-            return sign
-    return {}
+    return Heartbeat.read(folder) or Failure.read(folder)
 
 
-def _uses_gpus(attempts: Sequence[Any], run: Run) -> bool:
-    return on_gpu(attempts[-1]) if attempts else run.resources.gpus > 0
+@dataclass(frozen=True)
+class Progress:
+    """Steps done of those asked for, and measurements by state. What failed or diverged counts as ended."""
+
+    steps: int
+    all_steps: int
+    states: dict[str, int]
+
+    @property
+    def share(self) -> float:
+        """Steps done of those asked for, from 0 to 1."""
+        return self.steps / self.all_steps if self.all_steps else 1.0
+
+    def seconds_left(self, before: "Progress", seconds: float) -> float | None:
+        """Return the seconds left at the pace since `before`, `seconds` ago; None where nothing has moved."""
+        moved = self.steps - before.steps
+        return (self.all_steps - self.steps) * seconds / moved if moved > 0 and seconds > 0 else None
+
+    def words(self, left: float | None) -> str:
+        """Return "12 of 26 measurements done, 1 running, about 3 min left"."""
+        total, states = sum(self.states.values()), dict(self.states)
+        parts = [f"{states.pop('done', 0):,} of {total:,} measurement{'' if total == 1 else 's'} done"]
+        parts += [f"{count:,} {state}" for state, count in sorted(states.items())]
+        if self.steps < self.all_steps:
+            parts.append("time left not known yet" if left is None else f"about {duration(left)} left")
+        return ", ".join(parts)
+
+
+def progress(store: Store, tables: Sequence[Table]) -> Progress:
+    """Read how far the runs of the tables are, each training and each measurement once."""
+    states: Counter[str] = Counter()
+    steps = all_steps = 0
+    for runs in runs_by_training(run for table in tables for run in table.runs).values():
+        statuses = [store.status(run.train_id, run.eval_id) for run in runs]
+        states.update(status.state for status in statuses)
+        longest = max(run.evaluation.step for run in runs) + 1  # measuring counts as one more
+        all_steps += longest
+        ended = all(status.state in ("done", "failed", "diverged") for status in statuses)
+        steps += longest if ended else max(min(status.step or 0, longest - 1) for status in statuses)
+    return Progress(steps, all_steps, dict(states))
+
+
+def duration(seconds: float) -> str:
+    """Return a time in its two largest units: "2 d 4 h", "3 h 12 min", "5 min 2 s"."""
+    units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+    whole = round(seconds)
+    for (name, size), (smaller, small) in itertools.pairwise(units):
+        if whole >= size:
+            return f"{whole // size} {name} {whole % size // small} {smaller}"
+    return f"{whole} s"

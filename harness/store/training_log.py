@@ -2,19 +2,20 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.files import read_json
+from harness.files import read_jsonl
+from harness.store.records import LOG, Environment
 from harness.store.store import Store
 
 Series = tuple[tuple[int, float], ...]
 NUMBER = (int, float)
 HEALTH = ("gradient_share", "saturated_pairs")
 KEYS = ("denoising", "regularizer", "loss", "images_per_second", "above_floor", "gradient_norm", *HEALTH)
+TAIL = 8192  # bytes of a log: dozens of its lines, of a log that may have a hundred thousand
 
 
 @dataclass(frozen=True)
@@ -43,50 +44,52 @@ class Logs:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.read: dict[str, Log] = {}
-        self.environments: dict[str, Any] = {}
+        self.logs: dict[str, Log] = {}
+        self.environments: dict[str, Environment | None] = {}
 
     def of(self, train_id: str) -> Log:
         """Return a training's log; one without series where there is none."""
-        if train_id not in self.read:
-            self.read[train_id] = read_log(self.store.run_folder(train_id) / "train.jsonl")
-        return self.read[train_id]
+        if train_id not in self.logs:
+            self.logs[train_id] = read_log(self.store.run_folder(train_id) / LOG)
+        return self.logs[train_id]
 
-    def environment(self, train_id: str) -> Any:
-        """Return what a training's `env.json` holds; None where there is none or it is not JSON.
+    def environment(self, train_id: str) -> Environment | None:
+        """Return where a training ran; None where that is missing.
 
         Raises:
-            OSError: it cannot be read.
+            DamagedRecord, NewerRecord, OSError: as `Record.load`.
         """
         if train_id not in self.environments:
-            self.environments[train_id] = read_json(self.store.run_folder(train_id) / "env.json")
+            self.environments[train_id] = Environment.load(self.store.run_folder(train_id))
         return self.environments[train_id]
 
 
 def read_log(path: Path) -> Log:
-    """Read a log by step; of a step that was done twice the last counts, and a torn line is left out."""
+    """Read a log; one without series where it cannot be read."""
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = read_jsonl(path)
     except OSError:
         lines = []
-    found: dict[int, Mapping[str, Any]] = {}
-    for record in _records(lines):
-        if isinstance(record, dict) and isinstance(record.get("step"), int):
-            found[record["step"]] = record
-    logged = sorted(found.items())
-    return Log({key: _series(logged, key) for key in KEYS})
+    return Log({key: _series(lines, key) for key in KEYS})
 
 
-def _records(lines: Sequence[str]) -> Iterator[Any]:
-    """Yield what the lines hold; all at once, which is twice as fast, unless one of them is torn."""
-    try:
-        yield from json.loads(f"[{','.join(lines)}]")
-    except ValueError:
-        for line in lines:
-            with suppress(ValueError):
-                yield json.loads(line)
-
-
-def _series(logged: list[tuple[int, Mapping[str, Any]]], key: str) -> Series:
-    values = [(step, record.get(key)) for step, record in logged]
+def _series(lines: list[dict[str, Any]], key: str) -> Series:
+    values = [(line["step"], line.get(key)) for line in lines]
     return tuple((step, float(v)) for step, v in values if isinstance(v, NUMBER) and math.isfinite(v))
+
+
+def last_speeds(path: Path) -> list[float]:
+    """Return the images per second of the last whole lines of a log, in their order."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - TAIL))
+            lines = file.read().splitlines()
+    except OSError:
+        return []
+    speeds = []
+    for line in lines:
+        try:
+            speeds.append(float(json.loads(line)["images_per_second"]))
+        except (ValueError, KeyError, TypeError):  # the first one is cut, the last one perhaps not whole
+            continue
+    return speeds

@@ -7,7 +7,7 @@ from support.places import ROOT
 
 from harness.cli import cli
 from harness.config.key_reference import MODELS, keys, markdown
-from harness.config.settings import RegularizerSettings
+from harness.config.settings import RegularizerSettings, Settings
 
 DOCS = ROOT / "docs"
 
@@ -22,14 +22,14 @@ def test_every_key_says_what_it_means():
 
 
 def test_limits_are_those_that_are_enforced():
-    said = {key.name: key for key in keys(MODELS["settings"])}
-    assert said["regularizer.group"].legal == "a whole number ≥ 2"
-    assert said["regularizer.gap"].legal == "a number > 0 and ≤ 1"
+    by_name = {key.name: key for key in keys(Settings)}
+    assert by_name["regularizer.group"].legal == "a whole number ≥ 2"
+    assert by_name["regularizer.gap"].legal == "a number > 0 and ≤ 1"
     for wrong in ({"group": 1}, {"gap": 0}, {"gap": 1.5}):
         with pytest.raises(ValidationError):
             RegularizerSettings(**wrong)
     RegularizerSettings(group=2, gap=1)
-    assert said["regularizer.tau"].default == str(RegularizerSettings().tau)
+    assert by_name["regularizer.tau"].default == str(RegularizerSettings().tau)
 
 
 def test_command_lists_by_beginning_and_names_the_nearest():

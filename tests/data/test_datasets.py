@@ -308,7 +308,7 @@ def test_conversion_survives_a_rival_and_a_crash(tmp_path: Path, monkeypatch: py
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(convert, "_publish", crash)
+        patched.setattr(np, "save", crash)
         with pytest.raises(KeyboardInterrupt):
             load("digits", "train", tmp_path)
     assert list((tmp_path / ".converted").iterdir()) == []

@@ -60,24 +60,17 @@ def photos(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(autouse=True)
-def small_batches(monkeypatch):
-    monkeypatch.setattr(encode, "BATCH", 4)
-
-
 def pack(
     photos, vae_folder, root, name="photos", keep_images=True, workers=0, tell=lambda done, total: None, size=SIZE
 ):
-    return encode.encode(photos, name, vae_folder, root, size, keep_images, workers, tell, shard=4)
+    return encode.encode(photos, name, vae_folder, root, size, keep_images, workers, tell, shard=4, batch=4)
 
 
 @pytest.fixture(scope="session")
 def packed(kl, photos, tmp_path_factory):
     """Return a root whose `photos/` holds the packed latents; not to be written to."""
     root = tmp_path_factory.mktemp("data")
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(encode, "BATCH", 4)
-        pack(photos, kl[0], root)
+    pack(photos, kl[0], root)
     return root
 
 
@@ -352,7 +345,7 @@ def test_vaelight_sums_its_bands(tmp_path, monkeypatch):
     for name in autoencoder.ONNX:
         (tmp_path / name).write_bytes(b"")
     monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
-    coder = autoencoder.load(autoencoder.find(tmp_path), torch.device("cpu"))
+    coder = autoencoder.load(autoencoder.find(tmp_path))
     z = coder.encode(torch.full((2, 3, 32, 32), 0.5))
     assert (z.shape, coder.scale, coder.moments) == ((2, 4, 4, 4), 0.18215, "mean")
     torch.testing.assert_close(coder.decode(z), torch.full((2, 3, 32, 32), 0.5 * 15))
@@ -361,7 +354,7 @@ def test_vaelight_sums_its_bands(tmp_path, monkeypatch):
 def test_folders_that_are_no_autoencoder_are_refused(kl, tiny, tmp_path, monkeypatch):
     def refused(folder, words):
         with pytest.raises(UserError, match=words) as raised:
-            autoencoder.load(autoencoder.find(folder), torch.device("cpu"))
+            autoencoder.load(autoencoder.find(folder))
         assert "\n" not in str(raised.value)
 
     def edited(name, **changes):

@@ -21,29 +21,27 @@ import torch.distributed as dist
 from safetensors.torch import load_file
 from support import specs
 from support.places import GRIDS
-from support.specs import OWN
-from support.trainings import CPU, Calm, end, make_dataset, make_encoder, nothing, start
+from support.specs import OWN, make_eval
+from support.trainings import CPU, Calm, end, make_dataset, make_encoder, nothing, sample, start
 from torch import Tensor
 
+from harness.checkpoint_files import latest_step, weights_path
 from harness.config.cluster_profile import SlurmProfile
 from harness.config.grid import load_table
 from harness.config.settings import (
-    EvaluationSettings,
     Optimizer,
     Resources,
-    SamplerSettings,
 )
-from harness.config.spec import Alignment, EvalSpec, Model, Regularizer, TrainSpec
+from harness.config.spec import Alignment, Model, Regularizer, TrainSpec
 from harness.engine.batches import Batches
 from harness.engine.distributed import ALONE, World, joined
-from harness.engine.sample import Samples, sample
-from harness.engine.train import Trainee, train
+from harness.engine.sample import Samples
+from harness.engine.train import Trainer, train
 from harness.errors import UserError
 from harness.files import read_jsonl
 from harness.method.randomness import generator
-from harness.networks import checkpoint
 from harness.networks.build import build_net, build_objective
-from harness.process_group import Place, meeting_at, place_from_submitit, place_from_torchrun
+from harness.process_group import ProcessPlace, file_url, place_from_submitit, place_from_torchrun
 
 STEPS = 8
 DATASET = make_dataset(50)
@@ -87,14 +85,12 @@ def draw(process: str, images: range, world: World = ALONE) -> Samples | None:
     net = build_net(spec).initialise(0)
     for name, weight in net.named_parameters():
         weight.data += 0.05 * torch.randn(weight.shape, generator=generator(0, name, 0))
-    sampler = SamplerSettings(method=SAMPLERS[process], intervals=3)
-    evaluation = EvalSpec(step=0, sampler=sampler, evaluation=EvaluationSettings(samples=64), first_image=0)
-    chosen = Calm(net) if process == "ddpm" else net
-    return sample(chosen, spec, evaluation, images, CPU, nothing, world)
+    evaluation = make_eval(images.start, len(images), method=SAMPLERS[process], intervals=3)
+    return sample(Calm(net) if process == "ddpm" else net, spec, evaluation, nothing, world)
 
 
 def kept(folder: Path) -> dict[str, Tensor]:
-    return load_file(checkpoint.weights_path(folder, STEPS))
+    return load_file(weights_path(folder, STEPS))
 
 
 def log(folder: Path) -> list[dict[str, float]]:
@@ -184,9 +180,11 @@ def test_shares_are_the_whole_batch_and_prepared_ahead_they_are_the_same():
     objective = build_objective(spec)
 
     def drawn(world: World, micro_batch: int | None, steps: list[int]) -> list[Tensor]:
-        batches = Batches(spec, objective, world, micro_batch)
-        parts = [part for step in steps for part in batches.get(dataset, step)]
-        tensors = [(b.x, b.y, b.draws.t, b.draws.noise, b.draws.dropped, b.draws.noise_plus) for b in parts]
+        batches = Batches(spec, dataset, objective, world, micro_batch)
+        parts = [part for step in steps for part in batches.get(step)]
+        tensors = [
+            (b.x, b.y, b.draws.t, b.draws.noise, b.draws.dropped, b.draws.own["regularizer"]["noise"]) for b in parts
+        ]
         return [torch.cat(column) for column in zip(*tensors, strict=True)]
 
     whole = drawn(ALONE, None, [7])
@@ -233,7 +231,7 @@ def test_two_processes_that_stop_between_two_lines_of_the_log_write_the_same_nex
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     assert end(start(2, whole, train_and_stop, whole, False)) == [0, 0]
     assert end(start(2, stopped, train_and_stop, stopped, True)) == [0, 0]
-    assert checkpoint.latest_step(stopped) == 6
+    assert latest_step(stopped) == 6
     assert end(start(2, stopped, train_and_stop, stopped, False)) == [0, 0]
     assert all(torch.equal(weight, kept(whole)[name]) for name, weight in kept(stopped).items())
     assert [line["step"] for line in log(whole)] == [4, 8]
@@ -246,17 +244,17 @@ class Stopped(Exception):
 
 def train_and_stop(folder: Path, stop: bool, world: World) -> None:
     """Train with a line at every fourth step, and stop after the sixth, where asked."""
-    attended = []
+    saves = []
 
-    def attend(save: Callable[[], None]) -> None:
-        attended.append(save)
-        if stop and len(attended) == 6:
+    def on_step(save: Callable[[], None]) -> None:
+        saves.append(save)
+        if stop and len(saves) == 6:
             save()
             raise Stopped
 
     spec, seldom = make_spec("flow", "dispersive"), Resources(log_every=4)
     with suppress(Stopped):
-        train(spec, DATASET, folder, folder / "log", {STEPS}, seldom, nothing, world, attend=attend)
+        train(spec, DATASET, folder, folder / "log", {STEPS}, seldom, nothing, world, on_step=on_step)
 
 
 def train_dispersive(folder: Path, world: World) -> None:
@@ -272,19 +270,20 @@ def train_dispersive(folder: Path, world: World) -> None:
 
 @pytest.mark.parametrize("process", ["flow", "ddpm"])
 def test_blocks_computed_again_give_the_same_gradient(process: str):
-    trainees = [
-        Trainee(make_spec(process, "contrastive"), CPU, Resources(checkpoint_blocks=again)) for again in (False, True)
+    trainers = [
+        Trainer(make_spec(process, "contrastive"), DATASET, CPU, Resources(checkpoint_blocks=again))
+        for again in (False, True)
     ]
     counts = [0, 0]
 
     def count(which: int) -> None:
         counts[which] += 1
 
-    for which, trainee in enumerate(trainees):
-        trainee.net.blocks[0].mlp.register_forward_hook(lambda *_, which=which: count(which))
+    for which, trainer in enumerate(trainers):
+        trainer.net.blocks[0].mlp.register_forward_hook(lambda *_, which=which: count(which))
         for step in range(3):
-            trainee.step(DATASET, step)
-    plain, again = (trainee.state() for trainee in trainees)
+            trainer.step(step)
+    plain, again = (trainer.state() for trainer in trainers)
     assert all(torch.equal(plain[name], again[name]) for name in plain)
     assert counts == [6, 12]  # two views, and each once more on the way back
 
@@ -293,9 +292,9 @@ def test_blocks_computed_again_give_the_same_gradient(process: str):
 def test_compiled_blocks_give_the_same_gradient_under_the_jvp_too():
     """One block, because compiling takes a minute; MeanFlow's passes without the JVP are flow matching's."""
     spec = make_spec("meanflow", "dispersive").model_copy(update={"model": Model(depth=1, width=16, heads=2, patch=4)})
-    plain, compiled = (Trainee(spec, CPU, Resources(compile=compiled)) for compiled in (False, True))
+    plain, compiled = (Trainer(spec, DATASET, CPU, Resources(compile=compiled)) for compiled in (False, True))
     for step in range(2):
-        terms, terms2 = plain.step(DATASET, step), compiled.step(make_dataset(50), step)
+        terms, terms2 = plain.step(step), compiled.step(step)
         assert float(terms["loss"]) == pytest.approx(float(terms2["loss"]), abs=1e-5)
     for weight, weight2 in zip(plain.net.parameters(), compiled.net.parameters(), strict=True):
         if weight.grad is not None:
@@ -308,7 +307,7 @@ def test_compiled_blocks_give_the_same_gradient_under_the_jvp_too():
 
 def test_processes_meet_in_a_folder_whose_name_has_a_space(tmp_path):
     (tmp_path / "a folder").mkdir()
-    meeting = meeting_at(tmp_path / "a folder" / "rendezvous")
+    meeting = file_url(tmp_path / "a folder" / "rendezvous")
     dist.init_process_group("gloo", init_method=meeting, rank=0, world_size=1, timeout=timedelta(seconds=9))
     dist.destroy_process_group()
 
@@ -324,12 +323,12 @@ def test_a_process_knows_its_place(monkeypatch, tmp_path):
     monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
     monkeypatch.setenv("SUBMITIT_FOLDER", str(tmp_path / "a folder" / "%j"))
     monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
-    assert place_from_submitit() == Place(3, 4, 1, f"file://{tmp_path}/a folder/7/rendezvous-7-2")
+    assert place_from_submitit() == ProcessPlace(3, 4, 1, f"file://{tmp_path}/a folder/7/rendezvous-7-2")
     for name, value in {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "2", "MASTER_ADDR": "a"}.items():
         monkeypatch.setenv(name, value)
     assert place_from_torchrun() is None
     monkeypatch.setenv("MASTER_PORT", "1")
-    assert place_from_torchrun() == Place(5, 8, 2, "env://")
+    assert place_from_torchrun() == ProcessPlace(5, 8, 2, "env://")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from support.specs import PROCESSES, make_spec
-from support.trainings import make_dataset, make_trainee, nothing
+from support.trainings import make_dataset, make_trainer, nothing
 from torch import Tensor
 
 from harness.config.settings import Resources
@@ -17,8 +17,7 @@ from harness.data.datasets import ImageDataset
 from harness.engine.train import train
 from harness.errors import UserError
 from harness.files import read_jsonl
-from harness.method.losses import Potential
-from harness.method.pairs import pair_terms
+from harness.method.losses import Potential, pair_health
 from harness.method.randomness import generator
 from harness.networks import checkpoint
 
@@ -58,7 +57,7 @@ def test_infonce_pairs_against_loops(loss: str, tau: float, two: bool):
     def distance(a, b) -> float:
         return -(a @ b) / np.linalg.norm(a) / np.linalg.norm(b) if cosine else ((a - b) ** 2).mean()
 
-    told = pair_terms(z, z_plus if two else None, Potential(loss, tau=tau))
+    told = pair_health(z, z_plus if two else None, Potential(loss, tau=tau))
     a, b = z.double().numpy(), (z_plus if two else z).double().numpy()
     weights = loop_weights(a, b, distance, tau, not two)
     between = np.array([weights[i, j] for i, j in permutations(range(7), 2)])
@@ -72,7 +71,7 @@ def test_infonce_pairs_against_loops(loss: str, tau: float, two: bool):
 
 def test_the_ends_of_the_temperature():
     z, _ = views(3, 6, 10)
-    hot, cold = (pair_terms(z, None, Potential("infonce-l2", tau=tau)) for tau in (1e4, 1e-3))
+    hot, cold = (pair_health(z, None, Potential("infonce-l2", tau=tau)) for tau in (1e4, 1e-3))
     assert (float(hot["saturated_pairs"]), float(cold["saturated_pairs"])) == (0, 1)
     assert float(hot["pair_evenness"]) == pytest.approx(1, abs=1e-3)
     assert float(cold["pair_evenness"]) < 0.1
@@ -82,10 +81,10 @@ def test_hinge_pairs_are_counted_beyond_the_margin():
     z, _ = views(2, 6, 5)
     apart = [math.sqrt(float((g[i] - g[j]).square().mean())) for g in z for i, j in permutations(range(6), 2)]
     margin = float(np.median(apart)) + 0.01
-    told = pair_terms(z, None, Potential("hinge", epsilon=margin))
+    told = pair_health(z, None, Potential("hinge", epsilon=margin))
     assert told.keys() == {"saturated_pairs"}
     assert float(told["saturated_pairs"]) == pytest.approx(np.mean(np.array(apart) >= margin))
-    assert pair_terms(z, None, Potential("covariance")) == {}
+    assert pair_health(z, None, Potential("covariance")) == {}
 
 
 # In training.
@@ -112,21 +111,21 @@ def test_looking_changes_no_bit(dataset, tmp_path: Path, process: str, arm: Regu
 @pytest.mark.parametrize("process", PROCESSES)
 @pytest.mark.parametrize("kind", ["dispersive", "contrastive"])
 def test_the_share_is_of_the_gradients_that_the_loss_has(dataset, process: str, kind: str):
-    trainee = make_trainee(make_spec(process, regularizer=regularizer(kind, tau=0.5, blocks=(1, 2))))
-    objective, parameters = trainee.objective, list(trainee.net.blocks.parameters())
-    (batch,) = trainee.batches.get(dataset, 0)
+    trainer = make_trainer(make_spec(process, regularizer=regularizer(kind, tau=0.5, blocks=(1, 2))), dataset)
+    objective, parameters = trainer.objective, list(trainer.net.blocks.parameters())
+    (batch,) = trainer.batches.get(0)
 
     def gradient() -> Tensor:
         loss = objective(batch.x, batch.y, batch.draws)["loss"]
         return torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters)])
 
-    whole, kept = gradient(), objective.regularizer
-    objective.regularizer = None
+    whole, terms = gradient(), objective.terms
+    objective.terms = ()
     rest = gradient()
-    objective.regularizer = kept
+    objective.terms = terms
     ours = (whole - rest).norm()
-    trainee.step(dataset, 0, look=True)
-    assert trainee.health.line()["gradient_share"] == pytest.approx(float(ours / (ours + rest.norm())), rel=2e-3)
+    trainer.step(0, look=True)
+    assert trainer.health.line()["gradient_share"] == pytest.approx(float(ours / (ours + rest.norm())), rel=2e-3)
 
 
 @pytest.mark.parametrize(

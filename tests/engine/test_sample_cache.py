@@ -23,21 +23,22 @@ from support.places import GRIDS
 from support.specs import make_spec
 from support.trainings import end, nothing, start
 
+from harness.checkpoint_files import weights_path
 from harness.config.grid import load_table
 from harness.config.settings import EvaluationSettings, SamplerSettings
 from harness.config.spec import EvalSpec, Model, TrainSpec, eval_id
 from harness.engine import sample_cache as kept
 from harness.engine.distributed import ALONE, World
 from harness.engine.sample import Samples, _draw_tile, draw_samples
-from harness.engine.sample_cache import Kept, kept_images
+from harness.engine.sample_cache import SampleFile, saved_images
 from harness.files import write_json
 from harness.jobs.failures import class_of
 from harness.jobs.job import Job, jobs_for
-from harness.jobs.preemption import Notice
+from harness.jobs.preemption import PreemptionHandler
 from harness.method.guidance import CountedNet
 from harness.networks import checkpoint
 from harness.networks.build import build_net
-from harness.slurm import gain
+from harness.slurm.task import SlurmTask
 from harness.store.store import Store
 
 SPEC = make_spec(model=Model(depth=1, width=16, heads=2, patch=4))
@@ -59,8 +60,8 @@ def keep_weights(folder: Path, seed: int = 0) -> None:
     checkpoint.save_weights(folder, 7, {f"ema.{name}": t for name, t in tensors.items()})
 
 
-def draw(folder: Path, attend: Callable[..., None] = nothing, world: World = ALONE) -> Samples | None:
-    return draw_samples(SPEC, EVALUATION, folder, nothing, world, attend=attend)
+def draw(folder: Path, on_step: Callable[..., None] = nothing, world: World = ALONE) -> Samples | None:
+    return draw_samples(SPEC, EVALUATION, folder, nothing, world, on_step=on_step)
 
 
 class Evaluations:
@@ -112,7 +113,7 @@ def stop_at(folder: Path, evaluation: int) -> int:
     """Draw until before an evaluation, and return how many images are kept then."""
     with pytest.raises(Stopped):
         draw(folder, Evaluations(evaluation))
-    (count,) = kept_images(folder).values()
+    (count,) = saved_images(folder).values()
     return count
 
 
@@ -128,7 +129,7 @@ def test_what_is_stopped_again_and_again_draws_the_same_and_no_tile_twice(whole,
 @pytest.mark.slow
 def test_another_number_of_processes_goes_on(whole, here):
     assert 0 not in end(start(2, here, hear_a_signal, here))
-    assert kept_images(here) == {f"samples-{NAME}.json": 128}
+    assert saved_images(here) == {f"samples-{NAME}.json": 128}
     assert stop_at(here, 7) == 192
     assert end(start(2, here, draw_rest, here)) == [0, 0]  # of the last round one draws what is not wanted
     assert (here / f"samples-{NAME}.bin").stat().st_size == 6 * 64 * 64
@@ -146,15 +147,15 @@ def hear_a_signal(folder: Path, world: World) -> None:
     signal.signal(signal.SIGUSR2, stop)
     signal.signal(signal.SIGTERM, stop)
 
-    def attend(save: Callable[[], None]) -> None:
+    def on_step(save: Callable[[], None]) -> None:
         nonlocal evaluations
         evaluations += 1
         if evaluations == 9 and not world.leads:
             os.kill(os.getpid(), signal.SIGUSR2)
-        notice.attend(save)
+        notice.on_step(save)
 
-    with Notice(world) as notice:
-        draw(folder, attend, world)
+    with PreemptionHandler(world) as notice:
+        draw(folder, on_step, world)
 
 
 def draw_rest(folder: Path, world: World) -> None:
@@ -169,24 +170,24 @@ def test_a_signal_keeps_what_is_drawn_and_is_then_handed_on(whole, here, monkeyp
     heard: list[dict[str, int]] = []
 
     def hear(*_: object) -> None:
-        heard.append(kept_images(here))
+        heard.append(saved_images(here))
         raise Stopped
 
     monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
     evaluations = 0
 
-    def attend(save: Callable[[], None]) -> None:
+    def on_step(save: Callable[[], None]) -> None:
         nonlocal evaluations
         evaluations += 1
         if evaluations == 16:
             os.kill(os.getpid(), signal.SIGUSR2)
-        notice.attend(save)
+        notice.on_step(save)
 
     with restored():
         signal.signal(signal.SIGUSR2, hear)
         signal.signal(signal.SIGTERM, hear)
-        with pytest.raises(Stopped), Notice(ALONE) as notice:
-            draw(here, attend)
+        with pytest.raises(Stopped), PreemptionHandler(ALONE) as notice:
+            draw(here, on_step)
         assert signal.getsignal(signal.SIGUSR2) is hear
     assert heard == [{f"samples-{NAME}.json": 128}]
     assert evaluations == 16
@@ -194,10 +195,10 @@ def test_a_signal_keeps_what_is_drawn_and_is_then_handed_on(whole, here, monkeyp
 
 
 def test_what_took_long_is_kept_without_a_signal_and_its_time_is_counted(whole, here, monkeypatch):
-    assert not kept_images(here.with_name("whole"))  # that was drawn in no time
+    assert not saved_images(here.with_name("whole"))  # that was drawn in no time
 
     def kill(_: Callable[[], None]) -> None:
-        if sum(kept_images(here).values()) == 128:
+        if sum(saved_images(here).values()) == 128:
             raise Stopped
 
     monkeypatch.setattr(kept, "SECONDS", 0.0)
@@ -249,13 +250,13 @@ def test_what_is_damaged_or_of_other_weights_is_drawn_anew(whole, here, damage):
 
 
 def test_a_full_disk_is_told_as_such(here, whole):
-    drawn = Kept(here, NAME, checkpoint.weights_path(here, 7))
+    drawn = SampleFile(here, NAME, weights_path(here, 7))
     assert drawn.begin() == 0
     with Path("/dev/full").open("wb") as drawn.file, pytest.raises(OSError, match="No space left") as full:  # noqa: PT012
         drawn.add([np.ones((64, 3, 64, 64), np.uint8)], 6)
         drawn.save()
     assert class_of(full.value) == "disk full"
-    assert not kept_images(here)
+    assert not saved_images(here)
 
 
 # The job around it.
@@ -275,7 +276,7 @@ def test_a_job_that_fails_in_measuring_measures_what_it_had_drawn(job, tmp_path,
     with monkeypatch.context() as broken:
         broken.setattr(import_module("harness.jobs.measuring"), "measure_samples", fail)
         assert job().state == "failed"
-    assert len(kept_images(job.store.scratch_folder(job.train_id))) == 1
+    assert len(saved_images(job.store.scratch_folder(job.train_id))) == 1
     monkeypatch.setattr(import_module("harness.engine.sample"), "_draw_tile", fail)
     assert job().state == "done"
     assert not list(job.store.scratch.rglob("samples-*"))
@@ -306,8 +307,9 @@ def test_submitit_queues_a_job_that_has_drawn_more_and_ends_one_that_has_not(job
     monkeypatch.setattr(SlurmJobEnvironment, "_requeue", lambda _, countdown: queued.append(countdown))
     for name, value in (("SUBMITIT_EXECUTOR", "slurm"), ("SUBMITIT_FOLDER", str(tmp_path)), ("SLURM_JOB_ID", "7")):
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(gain, "BEGAN", gain.BEGAN - 3600 * job.resources.hours)
-    delayed, paths = DelayedSubmission(replace(job, evaluations=(evaluation,))), JobEnvironment().paths
+    long_ago = time.monotonic() - 3600 * job.resources.hours
+    task, paths = SlurmTask(replace(job, evaluations=(evaluation,))), JobEnvironment().paths
+    delayed = DelayedSubmission(replace(task, began=long_ago))
     delayed.set_timeout(60, 9)
     for tile, ends, images in ((2, True, 128), (2, False, 128), (3, True, 192)):
         monkeypatch.setattr(import_module("harness.engine.sample"), "_draw_tile", partial(signalled, tile))
@@ -321,26 +323,26 @@ def test_submitit_queues_a_job_that_has_drawn_more_and_ends_one_that_has_not(job
                 error = json.loads((job.store.run_folder(job.train_id) / "error.json").read_text())
                 assert error["class"] == "time limit"
                 assert "nothing was gained" in error["message"]
-        assert list(kept_images(job.store.scratch_folder(job.train_id)).values()) == [images]
+        assert list(saved_images(job.store.scratch_folder(job.train_id)).values()) == [images]
         delayed = DelayedSubmission.load(paths.submitted_pickle)
+        delayed.function = replace(delayed.function, began=long_ago)
     assert queued == [9, 9]
 
 
-def test_a_job_that_gains_nothing_in_its_hours_is_not_queued_again(job, monkeypatch):
+def test_a_job_that_gains_nothing_in_its_hours_is_not_queued_again(job):
     scratch = job.store.scratch_folder(job.train_id)
     scratch.mkdir(parents=True)
     long_ago, just_now = time.monotonic() - 3600 * job.resources.hours, time.monotonic()
-    monkeypatch.setattr(gain, "BEGAN", long_ago)
-    del job.__dict__["reached"]  # as in a pickle of before there was one
-    again = pickle.loads(pickle.dumps(job)).checkpoint().function
-    assert (again.train, again.evaluations, again.reached) == (job.train, job.evaluations, frozenset())
+    task = pickle.loads(pickle.dumps(replace(SlurmTask(job), began=long_ago)))
+    assert task.began >= just_now  # when this process was handed it
+    again = replace(task.checkpoint().function, began=long_ago)
+    assert (again.job, again.reached) == (job, frozenset())
     (scratch / "samples-0.json").write_text('{"images": 0}')
     with pytest.raises(UncompletedJobError, match="nothing was gained") as ended:
         again.checkpoint()
     assert class_of(ended.value) == "time limit"
-    monkeypatch.setattr(gain, "BEGAN", just_now)
-    assert again.checkpoint().function == again  # it was preempted before it could gain anything
-    monkeypatch.setattr(gain, "BEGAN", long_ago)
+    preempted = replace(again, began=just_now)
+    assert preempted.checkpoint().function == again  # before it could gain anything
     for gained in (
         lambda: (scratch / "state-00000005.safetensors").touch(),
         lambda: (scratch / "samples-0.json").write_text('{"images": 64}'),

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 from support.places import GRIDS
-from support.specs import DISPERSIVE, PROCESSES, make_eval, make_spec
-from support.trainings import CPU, Calm, make_dataset, make_trainee, nothing, stir, stirred
+from support.specs import DISPERSIVE, PROCESSES, make_eval, make_spec, only
+from support.trainings import CPU, Calm, make_dataset, make_trainer, nothing, sample, stir, stirred
 from torch import Tensor, nn
 
+from harness.checkpoint_files import latest_step, weights_path
 from harness.config.grid import load_table
 from harness.config.resolve import SAMPLERS
 from harness.config.settings import (
@@ -23,18 +24,19 @@ from harness.config.settings import (
 from harness.config.spec import EvalSpec, Model, TrainSpec
 from harness.data.datasets import ImageDataset, positions
 from harness.engine.distributed import ALONE
-from harness.engine.metric_logger import Window
-from harness.engine.sample import draw_samples, labels_of, sample, to_uint8
-from harness.engine.train import Trainee, train
+from harness.engine.metric_logger import MetricAverager
+from harness.engine.sample import draw_samples, labels_of, to_uint8
+from harness.engine.train import Trainer, train
 from harness.errors import Diverged, UserError
 from harness.files import read_jsonl
-from harness.method import ddpm, flow, meanflow
 from harness.method.backbone import DiT
-from harness.method.consistency import ConsistencyTraining
-from harness.method.imm import InductiveMomentMatching
-from harness.method.losses import floor
+from harness.method.losses import Potential, floor
+from harness.method.processes import ddpm, flow, meanflow
+from harness.method.processes.consistency import ConsistencyTraining
+from harness.method.processes.imm import InductiveMomentMatching
+from harness.method.processes.shortcut import Shortcut
 from harness.method.randomness import generator
-from harness.method.shortcut import Shortcut
+from harness.method.terms import ContrastiveTerm, DispersiveTerm
 from harness.networks import checkpoint
 from harness.networks.build import build_objective
 
@@ -60,23 +62,22 @@ def test_every_loss_and_arm_is_built_as_its_cell_says():
     blocks = [f"regularizer.{name}" for name in ("blocks=[2,4]", "group=8", "lambda=0.21", "tau=0.37", "epsilon=1.3")]
     others = [f"regularizer.{name}" for name in ("offdiagonal=0.6", "normalization=centered", "gap=0.02")]
     cells = load_table(GRIDS / "table2.yaml", "smoke", blocks + others).cells
-    built = [(cell.settings.regularizer, build_objective(cell.runs[0].train).regularizer) for cell in cells]
-    assert built[0][1] is None
+    built = [(cell.settings.regularizer, build_objective(cell.runs[0].train).terms) for cell in cells]
+    assert built[0][1] == ()
     assert len(built) == 1 + 4 * 3
-    for said, found in built[1:]:
-        assert found is not None
-        assert (found.kind, found.potential.loss) == (said.kind, said.loss)
-        assert (found.weight, found.blocks, found.group) == (0.21, (2, 4), 8)
-        if said.loss.startswith("infonce"):
-            assert found.potential.tau == 0.37
-        if said.loss == "hinge":
-            assert found.potential.epsilon == 1.3
-        if said.loss == "covariance":
-            assert found.potential.normalization == "centered"
-        if said.kind == "contrastive":
-            assert found.noise == said.noise
-            assert said.noise == "independent" or found.gap == 0.02
-            assert said.loss != "covariance" or found.potential.offdiagonal == 0.6
+    for settings, (term,) in built[1:]:
+        assert type(term) is {"dispersive": DispersiveTerm, "contrastive": ContrastiveTerm}[settings.kind]
+        assert term.potential.loss == settings.loss
+        assert (term.lambda_, term.blocks, term.group) == (0.21, (2, 4), 8)
+        if settings.loss.startswith("infonce"):
+            assert term.potential.tau == 0.37
+        if settings.loss == "hinge":
+            assert term.potential.epsilon == 1.3
+        if settings.loss == "covariance":
+            assert term.potential.normalization == "centered"
+        if settings.kind == "contrastive":
+            assert term.gap == {"independent": None, "restricted": 0.02}[settings.noise]
+            assert settings.loss != "covariance" or term.potential.offdiagonal == 0.6
 
 
 @pytest.mark.parametrize(
@@ -144,8 +145,8 @@ def flow_terms(net: DiT, dataset: ImageDataset, spec: TrainSpec, step: int) -> T
 
 def test_a_step_is_adamw_on_the_loss_and_ema_on_the_weights(dataset: ImageDataset):
     """Against both written out in float64: w ← (1 − ηλ) w − η m̂/(√v̂ + 1e-8), e ← d e + (1 − d) w."""
-    trainee = make_trainee(make_spec("flow"))
-    spec, net = trainee.spec, trainee.net
+    trainer = make_trainer(make_spec("flow"), dataset)
+    spec, net = trainer.spec, trainer.net
     weights = {name: p for name, p in net.named_parameters() if p.requires_grad}
     w = {name: p.detach().double() for name, p in weights.items()}
     e, first, second = dict(w), dict.fromkeys(w, torch.zeros(())), dict.fromkeys(w, torch.zeros(()))
@@ -153,10 +154,10 @@ def test_a_step_is_adamw_on_the_loss_and_ema_on_the_weights(dataset: ImageDatase
     for step in range(4):
         loss = flow_terms(net, dataset, spec, step)
         gradients = dict(zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True))
-        terms = trainee.step(dataset, step)
+        terms = trainer.step(step)
         torch.testing.assert_close(terms["denoising"], loss.detach())
         norm = math.sqrt(sum(float(g.double().square().sum()) for g in gradients.values()))
-        assert trainee.gradient_norm() == pytest.approx(norm, rel=1e-4)
+        assert trainer.gradient_norm() == pytest.approx(norm, rel=1e-4)
         for name, gradient in gradients.items():
             g = gradient.double()
             first[name] = 0.8 * first[name] + 0.2 * g
@@ -170,7 +171,7 @@ def test_a_step_is_adamw_on_the_loss_and_ema_on_the_weights(dataset: ImageDatase
             w[name] = weights[name].detach().double()
             e[name] = 0.8 * e[name] + 0.2 * w[name]
     assert np.mean(compared) > 0.8
-    averages = dict(trainee.ema.module.named_parameters())
+    averages = dict(trainer.ema.module.named_parameters())
     for name in weights:
         torch.testing.assert_close(averages[name].double(), e[name], rtol=1e-5, atol=1e-6)
     assert torch.equal(net.pos_embed, frozen)
@@ -181,27 +182,27 @@ def test_a_step_is_adamw_on_the_loss_and_ema_on_the_weights(dataset: ImageDatase
 def test_precision_is_what_the_network_computes_in(
     dataset: ImageDataset, process: str, precision: str, dtype: torch.dtype
 ):
-    trainee = make_trainee(make_spec(process, precision=precision, regularizer=DISPERSIVE))
-    seen = seen_dtypes(trainee.net)
-    terms = trainee.step(dataset, 0)
+    trainer = make_trainer(make_spec(process, precision=precision, regularizer=DISPERSIVE), dataset)
+    seen = seen_dtypes(trainer.net)
+    terms = trainer.step(0)
     assert seen == {dtype}
     assert terms["loss"].dtype == torch.float32
-    assert {t.dtype for t in trainee.state().values()} == {torch.float32}
+    assert {t.dtype for t in trainer.state().values()} == {torch.float32}
     method = SAMPLERS[process][-1 if process == "ddpm" else 0]
-    net = stirred(trainee.spec)
+    net = stirred(trainer.spec)
     seen = seen_dtypes(net)
-    sample(net, trainee.spec, make_eval(0, 4, method=method, intervals=2, precision=precision), range(4), CPU, nothing)
+    sample(net, trainer.spec, make_eval(0, 4, method=method, intervals=2, precision=precision), nothing)
     assert seen == {dtype}
 
 
 def test_the_targets_of_a_shortcut_model_come_from_the_ema(dataset: ImageDataset):
-    trainee = make_trainee(make_spec("shortcut"))
-    assert trainee.objective.process.average is trainee.ema.module
-    assert all(name.startswith("net.") for name in trainee.objective.state_dict())  # no weights but the network's
-    loss = trainee.step(dataset, 0)["loss"]
-    other = make_trainee(make_spec("shortcut"))
+    trainer = make_trainer(make_spec("shortcut"), dataset)
+    assert trainer.objective.process.average is trainer.ema.module
+    assert all(name.startswith("net.") for name in trainer.objective.state_dict())  # no weights but the network's
+    loss = trainer.step(0)["loss"]
+    other = make_trainer(make_spec("shortcut"), dataset)
     stir(other.ema.module, seed=1)
-    assert other.step(dataset, 0)["loss"] != loss
+    assert other.step(0)["loss"] != loss
 
 
 def test_a_writer_that_is_behind_erases_no_later_state(tmp_path: Path):
@@ -209,27 +210,27 @@ def test_a_writer_that_is_behind_erases_no_later_state(tmp_path: Path):
     for step, left in ((300, [300]), (100, [100, 300]), (200, [200, 300]), (400, [400])):
         checkpoint.save_state(tmp_path, step, tensors)
         assert sorted(path.name for path in tmp_path.glob("state-*")) == [f"state-{n:08}.safetensors" for n in left]
-        assert checkpoint.latest_step(tmp_path) == step
+        assert latest_step(tmp_path) == step
 
 
 @pytest.mark.parametrize("process", PROCESSES)
 def test_a_restored_training_goes_on_bit_for_bit(dataset: ImageDataset, tmp_path: Path, process: str):
     spec = make_spec(process, regularizer=DISPERSIVE)
-    whole, begun, resumed = (Trainee(spec, CPU) for _ in range(3))
+    whole, begun, resumed = (Trainer(spec, dataset, CPU) for _ in range(3))
     for step in range(4):
-        whole.step(dataset, step)
+        whole.step(step)
     for step in range(2):
-        begun.step(dataset, step)
+        begun.step(step)
     stir(resumed.net)
     for step in (1, 2):
         checkpoint.save_state(tmp_path, step, begun.state())
     assert [path.name for path in tmp_path.glob("state-*")] == ["state-00000002.safetensors"]
-    assert checkpoint.latest_step(tmp_path) == 2
+    assert latest_step(tmp_path) == 2
     resumed.restore(checkpoint.load_state(tmp_path), 2)
     same = {name: torch.equal(tensor, begun.state()[name]) for name, tensor in resumed.state().items()}
     assert all(same.values())
     for step in (2, 3):
-        resumed.step(dataset, step)
+        resumed.step(step)
     ours, theirs = resumed.state(), whole.state()
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
@@ -248,7 +249,7 @@ def test_weights_that_are_wanted_later_are_those_that_would_have_been_kept(datas
     assert beats == [1, 2, 3, 4, 5]
     log = read_jsonl(tmp_path / "at once" / "train.jsonl")
     assert [line["step"] for line in log] == [1, 2, 3, 4, 5]
-    least = floor(build_objective(spec).regularizer.potential, 4)
+    least = floor(build_objective(spec).terms[0].potential, 4)
     assert all(line["above_floor"] == pytest.approx(line["regularizer"] - least) for line in log)
     for keep in ({4}, {0, 1, 3}, {5}):
         run(tmp_path / "little by little", keep)
@@ -278,17 +279,18 @@ def test_matmul_precision_is_the_specs_while_training_and_then_what_it_was(datas
 
 
 def test_a_line_of_the_log_is_the_mean_of_its_steps():
-    window = Window(floor=-1.5)
+    term = DispersiveTerm(Potential("hinge", epsilon=2.0), 0.5, (1,), group=8)  # its floor is ε²/N
+    averager = MetricAverager([term])
     for loss, regularizer in ((1.0, -1.0), (2.0, -0.5), (6.0, 0.0)):
-        window.add({"loss": torch.tensor(loss), "regularizer": torch.tensor(regularizer)})
-    line = window.line(30, 8, 0.25)
+        averager.add({"loss": torch.tensor(loss), "regularizer": torch.tensor(regularizer)})
+    line = averager.line(30, 8, 0.25)
     assert line.pop("images_per_second") > 0
-    assert line == {"step": 30, "loss": 3.0, "regularizer": -0.5, "above_floor": 1.0, "gradient_norm": 0.25}
+    assert line == {"step": 30, "loss": 3.0, "regularizer": -0.5, "above_floor": -1.0, "gradient_norm": 0.25}
     with pytest.raises(Diverged, match="gradient_norm not finite between steps 28 and 30"):
-        window.line(30, 8, math.inf)
-    window.add({"loss": torch.tensor(math.nan), "regularizer": torch.tensor(0.0)})
+        averager.line(30, 8, math.inf)
+    averager.add({"loss": torch.tensor(math.nan), "regularizer": torch.tensor(0.0)})
     with pytest.raises(Diverged, match=r"^loss not finite between steps 28 and 31"):
-        window.line(31, 8, 0.25)
+        averager.line(31, 8, 0.25)
 
 
 # Sampling.
@@ -323,7 +325,7 @@ def test_image_i_comes_from_seed_i_whichever_images_are_drawn(process: str, meth
     assert len(np.unique(expected)) > 50
     sizes: set[int] = set()
     net.register_forward_pre_hook(lambda _, inputs: sizes.add(len(inputs[0])))
-    whole = sample(net, spec, evaluation, range(45, 85), CPU, beats.append)
+    whole = sample(net, spec, only(evaluation, range(45, 85)), beats.append)
     assert beats == [19, 40]  # up to the end of tile 0, and to the end
     wrong = np.abs(whole.images.astype(float) - expected)
     assert whole.images.shape == (40, 1, 8, 8)
@@ -332,7 +334,7 @@ def test_image_i_comes_from_seed_i_whichever_images_are_drawn(process: str, meth
     for cut in (7, 32):
         for first in range(45, 85, cut):
             images = range(first, min(first + cut, 85))
-            drawn = sample(net, spec, evaluation, images, CPU, nothing)
+            drawn = sample(net, spec, only(evaluation, images), nothing)
             np.testing.assert_array_equal(drawn.images, whole.images[first - 45 : images.stop - 45])
             assert (drawn.nfe, drawn.device) == (nfe, "cpu")
             assert drawn.labels.tolist() == [i % 10 for i in images]
@@ -344,7 +346,7 @@ def test_guidance_is_that_of_a_loop_with_the_null_label(channels: str, guided: i
     spec = make_spec("flow", data=Data(name="made up", channels=4, size=8, classes=10, flip=False))
     net, count = stirred(spec), 6
     evaluation = make_eval(2, count, method="euler", intervals=4, guidance=2.5, guidance_channels=channels)
-    drawn = sample(net, spec, evaluation, range(2, 2 + count), CPU, nothing)
+    drawn = sample(net, spec, evaluation, nothing)
     x = torch.stack([torch.randn(4, 8, 8, generator=generator(0, "sample", 2 + i)) for i in range(count)])
     y = torch.from_numpy(labels_of(range(2, 2 + count), 10, "random"))
     assert drawn.labels.tolist() == y.tolist()
@@ -372,7 +374,7 @@ def test_guidance_in_an_interval_is_that_of_the_spec(
     net = Calm(stirred(spec)) if process == "ddpm" else stirred(spec)
     how = {"method": method, "intervals": intervals}
     drawn = [
-        sample(net, spec, make_eval(0, 6, **how, **guidance, guidance_channels="all"), range(6), CPU, nothing)
+        sample(net, spec, make_eval(0, 6, **how, **guidance, guidance_channels="all"), nothing)
         for guidance in (
             {"guidance": 2.5, "guidance_to": highest}, {"guidance": 2.5, "guidance_from": highest},
             {"guidance": 2.5, "guidance_from": 0.001, "guidance_to": 1e6}, {"guidance": 2.5}, {"guidance": 1.0},
@@ -385,17 +387,17 @@ def test_guidance_in_an_interval_is_that_of_the_spec(
 
 
 def test_the_measured_weights_are_those_of_the_ema(dataset: ImageDataset, tmp_path: Path):
-    trainee = make_trainee(make_spec("flow"))
+    trainer = make_trainer(make_spec("flow"), dataset)
     for step in range(3):
-        trainee.step(dataset, step)
-    checkpoint.save_weights(tmp_path, 3, trainee.weights())
-    checkpoint.save_weights(tmp_path, 2, Trainee(trainee.spec, CPU).weights())
+        trainer.step(step)
+    checkpoint.save_weights(tmp_path, 3, trainer.weights())
+    checkpoint.save_weights(tmp_path, 2, Trainer(trainer.spec, dataset, CPU).weights())
     drawn = {}
-    for weights, net in (("ema", trainee.ema.module), ("raw", trainee.net)):
+    for weights, net in (("ema", trainer.ema.module), ("raw", trainer.net)):
         evaluation = make_eval(0, 4, weights=weights, method="euler", intervals=2)
-        drawn[weights] = draw_samples(trainee.spec, evaluation, tmp_path, nothing, ALONE).images
+        drawn[weights] = draw_samples(trainer.spec, evaluation, tmp_path, nothing, ALONE).images
         assert isinstance(net, DiT)
-        expected = sample(net, trainee.spec, evaluation, range(4), CPU, nothing).images
+        expected = sample(net, trainer.spec, evaluation, nothing).images
         np.testing.assert_allclose(drawn[weights].astype(float), expected, atol=1)
     assert np.abs(drawn["ema"].astype(float) - drawn["raw"]).max() > 3
 
@@ -424,7 +426,7 @@ def test_a_checkpoint_that_was_cut_is_named(tmp_path, length):
     checkpoint.save_weights(tmp_path, 3, {"model.w": torch.zeros(1000)})
     for path, load in (
         (tmp_path / "state-00000003.safetensors", lambda: checkpoint.load_state(tmp_path)),
-        (checkpoint.weights_path(tmp_path, 3), lambda: checkpoint.load_weights(tmp_path, 3, "model")),
+        (weights_path(tmp_path, 3), lambda: checkpoint.load_weights(tmp_path, 3, "model")),
     ):
         path.write_bytes(path.read_bytes()[:length])
         with pytest.raises(UserError, match=rf"{path.name}: damaged .*; delete it, and the training makes it again"):

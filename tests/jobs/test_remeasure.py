@@ -13,8 +13,9 @@ from harness import cli
 from harness.config.grid import load_table
 from harness.errors import UserError
 from harness.jobs.job import jobs_for
-from harness.jobs.remeasure import lacking, renew, told_apart
+from harness.jobs.remeasure import differing, missing_metrics, remeasure
 from harness.metric_definitions import MEASURED, base
+from harness.store.records import MeasurementFile
 from harness.store.store import Store
 
 
@@ -47,7 +48,7 @@ def files(store: Store) -> dict[Path, bytes]:
 def test_what_is_lacking_comes_and_the_rest_stays(study, tmp_path):
     store, before = study
     old, said = files(store), []
-    assert renew(store, tmp_path, None, said.append) == (2, 0)
+    assert remeasure(store, tmp_path, None, said.append) == (2, 0)
     new = files(store)
     added = {path.name for path in new.keys() - old.keys()}
     assert added == {f"{path.stem}-nearest.png" for path in before}
@@ -60,8 +61,8 @@ def test_what_is_lacking_comes_and_the_rest_stays(study, tmp_path):
         assert {key: record[key] for key in kept if key != "metrics"} == {
             key: kept[key] for key in kept if key != "metrics"
         }
-        assert not lacking(record, None)
-    assert renew(store, tmp_path, None, said.append) == (0, 0)
+        assert missing_metrics(MeasurementFile.read(path), None) == []
+    assert remeasure(store, tmp_path, None, said.append) == (0, 0)
     assert len(said) == 2
 
 
@@ -73,26 +74,26 @@ def test_other_images_and_lost_weights_are_left_as_they_were(study, tmp_path):
     moved.write_text(json.dumps(record))
     next(store.scratch.glob(f"study/*/weights-{before[lost]['spec']['step']:08d}.safetensors")).unlink()
     old, said = files(store), []
-    assert renew(store, tmp_path, None, said.append) == (0, 2)
+    assert remeasure(store, tmp_path, None, said.append) == (0, 2)
     assert files(store) == old
     words = "\n".join(said)
     assert f"{moved.stem}: left as it was: fid was {record['metrics']['fid']:.8g}, and is " in words
     assert f"{lost.stem}: left as it was: its weights of step" in words
     moved.write_text("{}")
-    assert renew(store, tmp_path, None, said.append) == (0, 2)
+    assert remeasure(store, tmp_path, None, said.append) == (0, 2)
     assert "its file or its training's spec.json is broken" in "\n".join(said)
 
 
 def test_rounding_is_no_change():
     old = {"fid": 1.5, "kid": 1e-4, "recall": 0.8460471630096436}
-    assert told_apart(old, {"fid": 1.5 + 1e-6, "kid": 1e-4 + 5e-7, "recall": 0.846047156726768, "new": 3.0}) == {}
-    assert told_apart(old, {"fid": 1.5001, "kid": 1.1e-4}) == {"fid": (1.5, 1.5001), "kid": (1e-4, 1.1e-4)}
+    assert differing(old, {"fid": 1.5 + 1e-6, "kid": 1e-4 + 5e-7, "recall": 0.846047156726768, "new": 3.0}) == {}
+    assert differing(old, {"fid": 1.5001, "kid": 1.1e-4}) == {"fid": (1.5, 1.5001), "kid": (1e-4, 1.1e-4)}
 
 
 def test_what_cannot_be_measured_is_one_line(study, tmp_path, monkeypatch, capsys):
     store, _ = study
     with pytest.raises(UserError, match="no study here"):
-        renew(Store(tmp_path / "nowhere", store.scratch, "study"), tmp_path, None, print)
+        remeasure(Store(tmp_path / "nowhere", store.scratch, "study"), tmp_path, None, print)
     words = ["harness", "measure-study", "study", "--results", store.results, "--scratch", store.scratch]
     monkeypatch.setattr("sys.argv", [*map(str, words), "--features", "vit_nano"])
     with pytest.raises(SystemExit):
@@ -106,7 +107,7 @@ def test_another_network_is_measured_with_beside_the_own(study, tmp_path):
     store, before = study
     torch.save(timm.create_model("test_vit").state_dict(), tmp_path / "vit.pth")
     other = ("test_vit", tmp_path / "vit.pth")
-    assert renew(store, tmp_path, other, print) == (2, 0)
+    assert remeasure(store, tmp_path, other, print) == (2, 0)
     for path in before:
         record = json.loads(path.read_text())
         assert record["metrics"]["fd:test_vit"] > 0
@@ -114,4 +115,4 @@ def test_another_network_is_measured_with_beside_the_own(study, tmp_path):
         assert wanted <= record["metrics"].keys()
         assert record["others"]["test_vit"]["protocol"]["features"].startswith("test_vit-")
         assert record["protocol"]["features"].startswith("classifier-")
-    assert renew(store, tmp_path, other, print) == (0, 0)
+    assert remeasure(store, tmp_path, other, print) == (0, 0)

@@ -14,28 +14,28 @@ from support.places import GRIDS
 from support.specs import DISPERSIVE, OWN, make_spec
 from support.trainings import CPU, make_encoder
 
+from harness.checkpoint_files import weights_path
 from harness.config.grid import load_table
 from harness.config.resolve import SettingError, resolve
 from harness.config.settings import MeanFlowSettings, Optimizer, Resources
-from harness.config.spec import Alignment as AlignmentSpec
-from harness.config.spec import Model, TrainSpec, train_id
+from harness.config.spec import Alignment, Model, TrainSpec, train_id
 from harness.data.datasets import ImageDataset, LatentDataset, load, load_images
-from harness.engine.train import Trainee, train
+from harness.engine.train import Trainer, train
 from harness.errors import UserError
 from harness.files import read_json, read_jsonl, write_json
 from harness.jobs.job import Job
-from harness.jobs.model_facts import facts_of, record_facts
 from harness.jobs.preflight import check
-from harness.method import flow
-from harness.method.alignment import Alignment
+from harness.jobs.recording import model_facts, record_model_facts
+from harness.method.processes import flow
 from harness.method.randomness import generator
+from harness.method.terms import AlignmentTerm
 from harness.networks import checkpoint
 from harness.networks.build import build_objective
-from harness.networks.encoder import Encoder, check_encoder, load_encoder, parameters
+from harness.networks.encoder import FrozenEncoder, check_encoder, load_encoder, parameters
 from harness.networks.supervised import resize
 from harness.store.store import Store
 
-REPA = AlignmentSpec(loss="cosine", coefficient=0.5, block=2, hidden=24, encoder="own-vit", own=OWN)
+REPA = Alignment(loss="cosine", coefficient=0.5, block=2, hidden=24, encoder="own-vit", own=OWN)
 SPEC = make_spec(
     model=Model(depth=3, width=16, heads=2, patch=4),
     alignment=REPA,
@@ -58,15 +58,15 @@ def dataset() -> ImageDataset:
 
 
 @pytest.fixture(scope="module")
-def encoder(dataset: ImageDataset) -> Encoder:
-    return make_encoder(dataset, name="own-vit", sha256="ab")
+def encoder(dataset: ImageDataset) -> FrozenEncoder:
+    return make_encoder(dataset, name="own-vit", parameters=1, sha256="ab")
 
 
 # The loss.
 
 
 def test_the_loss_is_that_of_a_loop_in_float64():
-    module = Alignment(width=6, hidden=9, features=5, block=1, coefficient=0.5).initialise(0)
+    module = AlignmentTerm(width=6, hidden=9, features=5, block=1, lambda_=0.5).initialise(0)
     g = torch.Generator().manual_seed(0)
     for weight in module.parameters():
         weight.data += 0.3 * torch.randn(weight.shape, generator=g)  # biases too
@@ -81,14 +81,14 @@ def test_the_loss_is_that_of_a_loop_in_float64():
                 z = z / (1 + np.exp(-z)) if layer < 2 else z  # SiLU
             y = target[n, t].double().numpy()
             cosines.append(sum(z * y) / math.sqrt(sum(z**2)) / math.sqrt(sum(y**2)))
-    found = module(h, target).item()
+    found = module.loss(h, target).item()
     assert found == pytest.approx(-sum(cosines) / 12, rel=1e-5)
-    assert module(h, 7 * target).item() == pytest.approx(found, rel=1e-6)
+    assert module.loss(h, 7 * target).item() == pytest.approx(found, rel=1e-6)
 
 
-def stir(trainee: Trainee) -> None:
+def stir(trainer: Trainer) -> None:
     """Move the modulations away from zero, which makes every block the identity."""
-    for name, weight in trainee.net.named_parameters():
+    for name, weight in trainer.net.named_parameters():
         if "adaLN" in name:
             weight.data.normal_(std=0.1, generator=generator(0, name, 0))
 
@@ -105,25 +105,25 @@ class OnlyAlignment:
 
 
 def test_it_teaches_the_network_up_to_its_block_and_the_projector_but_not_the_encoder(dataset, encoder):
-    trainee = Trainee(SPEC, CPU, encoder=encoder)
-    stir(trainee)
+    trainer = Trainer(SPEC, dataset, CPU, encoder=encoder)
+    stir(trainer)
     before = {name: t.clone() for name, t in encoder.state_dict().items()}
-    trainee.objective.process = OnlyAlignment()
-    terms = trainee.step(dataset, 0)
+    trainer.objective.process = OnlyAlignment()
+    terms = trainer.step(0)
     assert float(terms["loss"]) == pytest.approx(0.5 * float(terms["alignment"]))
-    taught = {n.split(".")[0] + n.split(".")[1] for n, p in trainee.net.named_parameters() if p.grad is not None}
+    taught = {n.split(".")[0] + n.split(".")[1] for n, p in trainer.net.named_parameters() if p.grad is not None}
     assert {"blocks0", "blocks1", "x_embedderproj"} <= taught
     assert not {"blocks2", "final_layerlinear"} & taught
-    assert all(p.grad.abs().max() > 0 for p in trainee.objective.alignment.projector.parameters())
+    assert all(p.grad.abs().max() > 0 for p in trainer.objective.alignment.projector.parameters())
     assert all(not p.requires_grad and p.grad is None for p in encoder.parameters())
     assert all(torch.equal(t, before[name]) for name, t in encoder.state_dict().items())
 
 
 def test_it_draws_from_a_stream_of_its_own(dataset, encoder):
     """The arms of a seed begin with equal weights and see equal noise, so that their first denoising loss is equal."""
-    alone, repa = Trainee(ALONE, CPU), Trainee(SPEC, CPU, encoder=encoder)
+    alone, repa = Trainer(ALONE, dataset, CPU), Trainer(SPEC, dataset, CPU, encoder=encoder)
     assert all(torch.equal(a, b) for a, b in zip(alone.net.parameters(), repa.net.parameters(), strict=True))
-    assert torch.equal(alone.step(dataset, 0)["denoising"], repa.step(dataset, 0)["denoising"])
+    assert torch.equal(alone.step(0)["denoising"], repa.step(0)["denoising"])
     first = build_objective(SPEC, 64).alignment.projector[0].weight
     other = build_objective(SPEC.model_copy(update={"seed": 4}), 64).alignment.projector[0].weight
     assert torch.equal(first, build_objective(BOTH, 64).alignment.projector[0].weight)
@@ -132,9 +132,9 @@ def test_it_draws_from_a_stream_of_its_own(dataset, encoder):
 
 
 def test_micro_batches_are_aligned_with_their_own_images(dataset, encoder):
-    whole, parts = (Trainee(BOTH, CPU, Resources(micro_batch=size), encoder=encoder) for size in (None, 4))
+    whole, parts = (Trainer(BOTH, dataset, CPU, Resources(micro_batch=size), encoder=encoder) for size in (None, 4))
     for step in range(2):
-        expected, found = whole.step(dataset, step), parts.step(dataset, step)
+        expected, found = whole.step(step), parts.step(step)
         torch.testing.assert_close(found, expected)
     torch.testing.assert_close(parts.state(), whole.state(), atol=1e-5, rtol=1e-4)
 
@@ -145,9 +145,9 @@ def test_beside_a_regulariser_each_term_is_what_it_is_alone(dataset, encoder, pr
     arms, terms = {"repa": SPEC, "both": BOTH, "dispersive": BOTH.model_copy(update={"alignment": None})}, {}
     for name, arm in arms.items():
         spec = arm.model_copy(update=changes)
-        trainee = Trainee(spec, CPU, encoder=encoder if spec.alignment else None)
-        stir(trainee)
-        terms[name] = trainee.step(dataset, 0)
+        trainer = Trainer(spec, dataset, CPU, encoder=encoder if spec.alignment else None)
+        stir(trainer)
+        terms[name] = trainer.step(0)
     both = terms["both"]
     assert torch.equal(both["alignment"], terms["repa"]["alignment"])
     assert torch.equal(both["regularizer"], terms["dispersive"]["regularizer"])
@@ -156,10 +156,10 @@ def test_beside_a_regulariser_each_term_is_what_it_is_alone(dataset, encoder, pr
 
 
 def test_the_encoder_sees_the_clean_image_that_the_network_gets(dataset, encoder):
-    seen, trainee = {}, Trainee(SPEC, CPU, encoder=encoder)
-    trainee.objective.register_forward_pre_hook(lambda _, given: seen.update(x=given[0]))
+    seen, trainer = {}, Trainer(SPEC, dataset, CPU, encoder=encoder)
+    trainer.objective.register_forward_pre_hook(lambda _, args, inputs: seen.update(x=inputs["x"]), with_kwargs=True)
     with encoder.register_forward_pre_hook(lambda _, given: seen.update(images=given[0])):
-        trainee.step(dataset, 0)
+        trainer.step(0)
     assert torch.equal(seen["images"].float() / 127.5 - 1, seen["x"])
 
 
@@ -182,7 +182,7 @@ def test_a_resumed_training_cannot_be_told_from_one_that_never_stopped(dataset, 
     projector = {name for name in once if name.startswith("alignment.projector.")}
     assert len(projector) == 6
     assert {f"exp_avg.{name}" for name in projector} < once.keys()
-    kept = load_file(checkpoint.weights_path(tmp_path / "once", 4))
+    kept = load_file(weights_path(tmp_path / "once", 4))
     assert not any("alignment" in name for name in kept)  # sampling needs no projector
 
 
@@ -197,7 +197,7 @@ def test_features_are_the_patch_tokens_of_the_normalised_image():
     x = (images.double() / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
     tokens = network.eval().forward_features(x.float())
     assert tokens.shape == (3, 1 + 16, 64)
-    exact = Encoder(network, 32, mean, std, "bicubic", 4, {})
+    exact = FrozenEncoder(network, 32, mean, std, "bicubic", 4, {})
     assert exact.width == 64
     torch.testing.assert_close(exact(images), tokens[:, 1:], atol=1e-5, rtol=1e-5)
     grey = images[:, :1]
@@ -213,7 +213,7 @@ def test_another_grid_is_resampled_where_it_lies():
             return [torch.cat((across, across.transpose(2, 3)), dim=1)]
 
     def features(grid: int) -> torch.Tensor:
-        return Encoder(Ramp(), 8, (0.5,), (0.5,), "bilinear", grid, {})(torch.zeros(1, 1, 8, 8))
+        return FrozenEncoder(Ramp(), 8, (0.5,), (0.5,), "bilinear", grid, {})(torch.zeros(1, 1, 8, 8))
 
     assert features(2).shape == (1, 4, 2)
     column, row = features(2)[0].T
@@ -237,13 +237,13 @@ def test_our_own_encoder_is_made_once_and_sees_what_it_learned_from(tmp_path):
     assert record["parameters"] == parameters(first.network)
     # The mean of its tokens is what it was trained to name the digit from.
     named = first.network(resize(images, 16))
-    whole = Encoder(first.network, 16, (0.5,), (0.5,), "bilinear", 4, {})(images)
+    whole = FrozenEncoder(first.network, 16, (0.5,), (0.5,), "bilinear", 4, {})(images)
     torch.testing.assert_close(first.network.head(whole.mean(1)), named)
     check_encoder(spec.alignment, load("digits", "train", tmp_path / "data"), tmp_path / "data")
 
 
 def public(weights: str = "published", encoder: str = "test_vit.r160_in1k", side: int | None = None) -> TrainSpec:
-    said = AlignmentSpec(loss="cosine", coefficient=0.5, block=1, hidden=8, encoder=encoder, weights=weights, side=side)
+    said = Alignment(loss="cosine", coefficient=0.5, block=1, hidden=8, encoder=encoder, weights=weights, side=side)
     return SPEC.model_copy(update={"alignment": said})
 
 
@@ -262,7 +262,9 @@ def test_weights_of_a_file_are_found_by_their_content(file_of_weights, tmp_path)
     encoder = load_encoder(public(sha256), tmp_path, tmp_path)
     assert (encoder.side, encoder.interpolation) == (160, network.pretrained_cfg["interpolation"])
     images = torch.from_numpy(made_up_images(2, 3, 160))
-    reference = Encoder(network, 160, network.pretrained_cfg["mean"], network.pretrained_cfg["std"], "bicubic", 2, {})
+    reference = FrozenEncoder(
+        network, 160, network.pretrained_cfg["mean"], network.pretrained_cfg["std"], "bicubic", 2, {}
+    )
     torch.testing.assert_close(encoder(images), reference(images))
     small = load_encoder(public(sha256, side=32), tmp_path, tmp_path)
     assert small.network.patch_embed.grid_size == (2, 2)
@@ -341,7 +343,7 @@ def test_repa_shares_nothing_and_the_others_are_table_fives():
     baseline, repa, dispersive = run()
     assert baseline.train.alignment is None
     assert dispersive.train.alignment is None
-    assert repa.train.alignment == AlignmentSpec(
+    assert repa.train.alignment == Alignment(
         loss="cosine", coefficient=0.5, block=8, hidden=2048, encoder="vit_base_patch14_dinov2.lvd142m",
         weights="published", side=224,
     )  # fmt: skip
@@ -386,25 +388,25 @@ def test_parameters_are_those_published():
     """SiT-XL/2 has 675M, MeanFlow-XL/2 676M; DINOv2's ViT-B 86M, and REPA's projector for it 8M."""
     xl = run()[1].train
     mean_flow = load_table(GRIDS / "table7a.yaml", "imagenet256").runs[-1].train
-    assert round(facts_of(xl.model_copy(update={"alignment": None}), None)["parameters"] / 1e6) == 675
-    assert round(facts_of(mean_flow, None)["parameters"] / 1e6) == 676
+    assert round(model_facts(xl.model_copy(update={"alignment": None}), None).parameters / 1e6) == 675
+    assert round(model_facts(mean_flow, None).parameters / 1e6) == 676
     with torch.device("meta"):
         vit = timm.create_model("vit_base_patch14_dinov2.lvd142m", img_size=224)
     assert round(parameters(vit) / 1e6) == 86
 
     class OfThatWidth:
-        width, record = 768, {"sha256": ""}
+        width, record = 768, {"name": "wide", "parameters": 1, "sha256": ""}
 
     layers = [(1152, 2048), (2048, 2048), (2048, 768)]
-    assert facts_of(xl, OfThatWidth())["projector_parameters"] == sum((a + 1) * b for a, b in layers)
+    assert model_facts(xl, OfThatWidth()).projector_parameters == sum((a + 1) * b for a, b in layers)
 
 
 def test_a_training_cannot_go_on_with_another_encoder(tmp_path, encoder, monkeypatch):
-    record_facts(tmp_path, SPEC, encoder)
-    record_facts(tmp_path, SPEC, encoder)
+    record_model_facts(tmp_path, SPEC, encoder)
+    record_model_facts(tmp_path, SPEC, encoder)
     monkeypatch.setattr(encoder, "record", encoder.record | {"sha256": "cd"})
     with pytest.raises(UserError, match="this training began with encoder weights of sha256 ab, and now finds cd"):
-        record_facts(tmp_path, SPEC, encoder)
+        record_model_facts(tmp_path, SPEC, encoder)
     assert read_json(tmp_path / "facts.json")["encoder"]["sha256"] == "ab"
 
 

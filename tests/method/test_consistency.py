@@ -7,9 +7,9 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from harness.method.consistency import ConsistencyTraining, denoise, sample
 from harness.method.guidance import CountedNet
 from harness.method.objective import draw
+from harness.method.processes.consistency import ConsistencyTraining, denoise, sample
 
 MEAN, DEVIATION = 0.7, 0.4
 PROCESS = ConsistencyTraining(steps=800)
@@ -134,7 +134,7 @@ def test_the_curriculum_doubles_the_levels():
         assert levels[0].item() == pytest.approx(0.002)
         assert levels[-1].item() == pytest.approx(80)
         assert levels.pow(1 / 7).diff().std() < 1e-12
-    early, late = (draw(PROCESS, None, (512, 1, 1, 1), 0.0, seed=0, step=step).t for step in (0, 799))
+    early, late = (draw(PROCESS, (), (512, 1, 1, 1), 0.0, seed=0, step=step).t for step in (0, 799))
     assert len(early.unique()) <= 11 < len(late.unique())
     assert ((late[:, 0] - late[:, 1]).max() < (early[:, 0] - early[:, 1]).min()).item()
 

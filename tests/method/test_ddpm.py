@@ -7,8 +7,8 @@ from safetensors.torch import load_file
 from support.backbones import NULL, build, with_weights
 from support.places import GOLDEN as GOLDEN_FOLDER
 
-from harness.method import ddpm
 from harness.method.guidance import CountedNet, guided
+from harness.method.processes import ddpm
 
 GOLDEN = load_file(GOLDEN_FOLDER / "dit_given.safetensors")
 X, Y, T, NOISE = (GOLDEN[f"ddpm.{name}"] for name in ("x_start", "y", "t", "noise"))

@@ -7,9 +7,9 @@ import torch
 from support.backbones import NULL, given
 from support.backbones import SIT as GOLDEN
 
-from harness.method import flow
 from harness.method.guidance import CountedNet, guided
 from harness.method.losses import Potential, disperse
+from harness.method.processes import flow
 
 Z, Y = GOLDEN["ode.z"], GOLDEN["ode.y"]
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from support.backbones import NULL, given
 
-from harness.method import ddpm, flow
-from harness.method.guidance import CountedNet, Interval, guided
+from harness.method.guidance import CountedNet, GuidanceInterval, guided
+from harness.method.processes import ddpm, flow
 
 N = 3
 ZERO, Y = torch.zeros(N, 4, 1, 1, dtype=torch.float64), torch.zeros(N, dtype=torch.long)
@@ -20,7 +20,7 @@ def step_net(x, times, y, taps=()):
 def test_without_bounds_it_is_plain_guidance_bit_for_bit():
     net, x = given("sit"), torch.randn(N, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     t, y = torch.tensor([0.0, 0.4, 1.0]), torch.arange(N)
-    plain, everywhere = (guided(net, 1.7, "three", NULL, i) for i in (None, Interval(flow.noise_level)))
+    plain, everywhere = (guided(net, 1.7, "three", NULL, i) for i in (None, GuidanceInterval(flow.noise_level)))
     out, (h,) = plain(x, (t,), y, (2,))
     again, (h_again,) = everywhere(x, (t,), y, (2,))
     assert torch.equal(out, again)
@@ -32,7 +32,7 @@ def test_images_inside_are_guided_and_images_outside_are_not():
     """Each by its own time; σ = 3, 1 and 1/3, of which only 1 is above 1/3 and up to 1."""
     net, x = given("sit"), torch.randn(N, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     t, y, counted = torch.tensor([0.25, 0.5, 0.75]), torch.arange(N), CountedNet(given("sit"))
-    out, _ = guided(counted, 1.7, "three", NULL, Interval(flow.noise_level, 1 / 3, 1.0))(x, (t,), y)
+    out, _ = guided(counted, 1.7, "three", NULL, GuidanceInterval(flow.noise_level, 1 / 3, 1.0))(x, (t,), y)
     conditional, null = (net(x, (t,), labels)[0] for labels in (y, torch.full_like(y, NULL)))
     expected = conditional.clone()
     expected[1, :3] = null[1, :3] + 1.7 * (conditional[1, :3] - null[1, :3])
@@ -46,7 +46,7 @@ def test_an_interval_of_sit_counts_its_steps(above, up_to):
     n, scale, counted = 20, 3.0, CountedNet(step_net)
     low, high = above or 0.0, up_to or np.inf
     inside = sum(low < (np.inf if k == 0 else (n - k) / k) <= high for k in range(n))
-    net = guided(counted, scale, "all", NULL, Interval(flow.noise_level, above, up_to))
+    net = guided(counted, scale, "all", NULL, GuidanceInterval(flow.noise_level, above, up_to))
     x = flow.sample(net, ZERO, Y, "euler", n)
     torch.testing.assert_close(x, torch.full_like(x, 1 + (scale - 1) * inside / n))
     assert counted.evaluations_per_image(N) == n + inside
@@ -56,7 +56,9 @@ def test_an_interval_of_sit_counts_its_steps(above, up_to):
 def test_heun_judges_each_evaluation_by_its_own_time():
     """Four intervals, t = 0, ¼ | ¼, ½ | ½, ¾ | ¾, 1: σ ≤ 1 holds from t = ½ on, for five of the eight."""
     counted = CountedNet(step_net)
-    x = flow.sample(guided(counted, 3.0, "all", NULL, Interval(flow.noise_level, None, 1.0)), ZERO, Y, "heun", 4)
+    x = flow.sample(
+        guided(counted, 3.0, "all", NULL, GuidanceInterval(flow.noise_level, None, 1.0)), ZERO, Y, "heun", 4
+    )
     torch.testing.assert_close(x, torch.full_like(x, 1 + 2 * 5 / 8))
     assert counted.evaluations_per_image(N) == 8 + 5
 
@@ -65,7 +67,7 @@ def test_heun_judges_each_evaluation_by_its_own_time():
 def test_an_interval_of_dit_is_in_the_same_units(above, up_to):
     """DDIM against a loop in float64 that takes σ = √((1 − ᾱ)/ᾱ) from the betas themselves."""
     steps, scale, counted = 10, 3.0, CountedNet(lambda x, *a: (torch.cat((step_net(x, *a)[0],) * 2, dim=1), []))
-    net = guided(counted, scale, "all", NULL, Interval(ddpm.noise_level, above, up_to))
+    net = guided(counted, scale, "all", NULL, GuidanceInterval(ddpm.noise_level, above, up_to))
     x = ddpm.sample(net, ZERO, Y, "ddim", steps)
     alphas_cumprod = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))[ddpm.spaced_timesteps(steps)]
     expected, inside = 0.0, 0

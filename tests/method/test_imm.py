@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from harness.method import imm
 from harness.method.guidance import CountedNet, guided
+from harness.method.processes import imm
 
 MEAN, DEVIATION = 0.7, 0.4
 PROCESS = imm.InductiveMomentMatching()

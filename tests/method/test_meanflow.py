@@ -6,15 +6,15 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import load_file
-from support.backbones import CONTRASTIVE, DISPERSIVE, NULL, RESTRICTED, SHAPE, batch, build, with_weights
+from support.backbones import ARMS, DISPERSIVE, NULL, RESTRICTED, SHAPE, batch, build, with_weights
 from support.places import GOLDEN as GOLDEN_FOLDER
 
-from harness.method import flow
 from harness.method.backbone import DiT
 from harness.method.guidance import CountedNet
 from harness.method.losses import disperse
-from harness.method.meanflow import MeanFlow, sample, velocity_and_derivative
 from harness.method.objective import Objective, draw
+from harness.method.processes import flow
+from harness.method.processes.meanflow import MeanFlow, sample, velocity_and_derivative
 
 GOLDEN = load_file(GOLDEN_FOLDER / "mf_given.safetensors")
 X, Z, E, Y = GOLDEN["mf.x"], GOLDEN["mf.z"], GOLDEN["mf.e"], GOLDEN["mf.y"].long()
@@ -185,21 +185,21 @@ def test_times_are_the_official_draws():
 
 
 def test_dropped_labels_have_r_equal_to_t():
-    d = draw(PLAIN, None, (4001, 1, 1, 1), 0.1, seed=0, step=0)
-    plain = draw(flow, None, (4001, 1, 1, 1), 0.1, seed=0, step=0).dropped
+    d = draw(PLAIN, (), (4001, 1, 1, 1), 0.1, seed=0, step=0)
+    plain = draw(flow, (), (4001, 1, 1, 1), 0.1, seed=0, step=0).dropped
     assert d.dropped.sum() == plain.sum()
     assert plain[d.t[:, 1] > 0].float().mean().item() == pytest.approx(0.1, abs=0.03)
     assert d.dropped[d.t[:, 1] > 0].float().mean() < 0.002  # all four were drawn: one in 10,000
-    everything = draw(PLAIN, None, (7, 1, 1, 1), 1.0, seed=0, step=0)
+    everything = draw(PLAIN, (), (7, 1, 1, 1), 1.0, seed=0, step=0)
     assert everything.dropped.all()
     assert len(everything.dropped) == 7
 
 
-@pytest.mark.parametrize("regularizer", [None, DISPERSIVE, CONTRASTIVE, RESTRICTED])
-def test_two_ranks_are_one(regularizer):
+@pytest.mark.parametrize("arm", ARMS)
+def test_two_ranks_are_one(arm):
     """Slices of the draws give, averaged, the loss and the gradient of the whole batch."""
-    (x, y), d = batch(), draw(GUIDED, regularizer, SHAPE, 0.5, 0, 5)
-    whole = Objective(given(), GUIDED, regularizer, NULL)
+    (x, y), d = batch(), draw(GUIDED, arm, SHAPE, 0.5, 0, 5)
+    whole = Objective(given(), GUIDED, arm, NULL)
     parts = copy.deepcopy(whole)
     whole(x, y, d)["loss"].backward()
     for a, b in ((0, 4), (4, 8)):
@@ -209,11 +209,11 @@ def test_two_ranks_are_one(regularizer):
             torch.testing.assert_close(two.grad, one.grad, rtol=1e-4, atol=1e-4 * one.grad.abs().max().item())
 
 
-@pytest.mark.parametrize("regularizer", [None, DISPERSIVE])
-def test_the_log_tells_the_squared_error_that_the_loss_hides(regularizer):
+@pytest.mark.parametrize("arm", ARMS[:2])
+def test_the_log_tells_the_squared_error_that_the_loss_hides(arm):
     """The loss is about 1 whatever the network does; beside it stands the error itself, averaged over C H W."""
-    (x, y), d = batch(), draw(GUIDED, regularizer, SHAPE, 0.0, 0, 5)
-    terms = Objective(given(), GUIDED, regularizer, NULL)(x, y, d)
+    (x, y), d = batch(), draw(GUIDED, arm, SHAPE, 0.0, 0, 5)
+    terms = Objective(given(), GUIDED, arm, NULL)(x, y, d)
     loss = GUIDED.loss(given(), x, y, d.t, d.noise)[0].mean()
     error = replace(GUIDED, power=0).loss(given(), x, y, d.t, d.noise)[0].mean() / x[0].numel()
     torch.testing.assert_close(terms["denoising"], loss.detach(), rtol=1e-6, atol=0)
@@ -224,14 +224,16 @@ def test_the_log_tells_the_squared_error_that_the_loss_hides(regularizer):
 
 
 def test_second_view_of_a_contrastive_run_has_both_times():
-    (x, y), d = batch(), draw(PLAIN, RESTRICTED, SHAPE, 0.0, 0, 5)
-    moved = d.t_plus - d.t
-    assert (d.t_plus[:, 0] >= d.t_plus[:, 1]).all()
-    assert (d.t_plus[:, 1] >= 0).all()
+    (x, y), d = batch(), draw(PLAIN, [RESTRICTED], SHAPE, 0.0, 0, 5)
+    second = d.own["regularizer"]
+    moved = second["t"] - d.t
+    assert (second["t"][:, 0] >= second["t"][:, 1]).all()
+    assert (second["t"][:, 1] >= 0).all()
     assert 0 < moved.abs().max() <= RESTRICTED.gap + 1e-6
-    net, terms = given(), Objective(given(), PLAIN, RESTRICTED, NULL)(x, y, d)
-    changed = replace(d, t_plus=torch.stack((d.t_plus[:, 0], d.t_plus[:, 1] * 0.5), dim=1))
-    assert not torch.equal(Objective(net, PLAIN, RESTRICTED, NULL)(x, y, changed)["regularizer"], terms["regularizer"])
+    objective = Objective(given(), PLAIN, [RESTRICTED], NULL)
+    t = torch.stack((second["t"][:, 0], second["t"][:, 1] * 0.5), dim=1)
+    changed = replace(d, own={"regularizer": second | {"t": t}})
+    assert not torch.equal(objective(x, y, changed)["regularizer"], objective(x, y, d)["regularizer"])
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -6,7 +6,7 @@ import torch
 
 from harness.method.guidance import CountedNet
 from harness.method.objective import draw
-from harness.method.shortcut import Shortcut, sample
+from harness.method.processes.shortcut import Shortcut, sample
 
 MEAN, DEVIATION = 0.7, 0.4
 NULL = 10
@@ -116,6 +116,6 @@ def test_times_are_multiples_of_the_step_and_one_in_four_is_larger_than_the_smal
 
 
 def test_labels_of_larger_steps_are_kept():
-    d = draw(Shortcut(NULL), None, (4000, 1, 1, 1), 0.1, seed=0, step=0)
+    d = draw(Shortcut(NULL), (), (4000, 1, 1, 1), 0.1, seed=0, step=0)
     assert 0.08 < d.dropped.float().mean() < 0.12
     assert d.dropped[d.t[:, 1] < 7].float().mean() < 0.002  # all four were drawn

@@ -12,7 +12,8 @@ import pytest
 from support.places import ROOT
 from support.synthetic_study import new_store, table_of, write_measurement
 
-from harness.commands.costs import assume
+from harness.checkpoint_files import state_path, write_latest
+from harness.commands.plan_run_submit import assume
 from harness.errors import UserError
 from harness.files import write_json
 from harness.planning import flops
@@ -60,7 +61,8 @@ def test_what_is_done_is_not_paid_again(tmp_path):
     table, store = table_of("table5", "imagenet256"), new_store(tmp_path)
     baseline = [run for run in table.runs if run.train_id == table.runs[0].train_id]
     whole = Prices(table.runs, store, EVERY).cost(baseline)
-    write_json(store.scratch_folder(baseline[0].train_id) / "latest.json", {"step": 4_000_000, "file": "x"})
+    write_latest(store.scratch_folder(baseline[0].train_id), 4_000_000)
+    state_path(store.scratch_folder(baseline[0].train_id), 4_000_000).touch()
     for run in baseline:
         if run.evaluation.step < 7_000_000:
             write_measurement(store, run, 3.0)

@@ -6,24 +6,28 @@ import pytest
 import timm
 import torch
 from support.places import GRIDS
+from support.trainings import CPU, make_dataset
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness.config.grid import load_scale, model_specs
+from harness.checkpoint_files import weights_path
+from harness.config.grid import model_specs
+from harness.config.grid_file import read_scale
 from harness.config.settings import EvaluationSettings, MeanFlowSettings, OwnEncoder, SamplerSettings, ShortcutSettings
 from harness.config.spec import Alignment, Consistency, EvalSpec, Regularizer
 from harness.engine.sample import draw_samples
-from harness.engine.train import Trainee
-from harness.method.meanflow import velocity_and_derivative
-from harness.method.objective import Draws, draw
+from harness.engine.train import Trainer
+from harness.method.objective import draw
+from harness.method.processes.meanflow import velocity_and_derivative
+from harness.method.terms import Draws
 from harness.networks.build import build_net, build_objective
-from harness.networks.checkpoint import save_state, save_weights, weights_path
+from harness.networks.checkpoint import save_state, save_weights
 from harness.planning import flops
 from harness.planning.cost import checkpoint_bytes
 
 SCALES = GRIDS / "scales"
-PAPER = model_specs(load_scale("imagenet256", SCALES), ["SiT", "DiT", "MF"])
-TINY = model_specs(load_scale("smoke", SCALES), ["SiT", "DiT", "MF", "Shortcut", "IMM"])
+PAPER = model_specs(read_scale("imagenet256", SCALES), ["SiT", "DiT", "MF"])
+TINY = model_specs(read_scale("smoke", SCALES), ["SiT", "DiT", "MF", "Shortcut", "IMM"])
 LOSSES = {"infonce-l2": {"tau": 0.5}, "infonce-cosine": {"tau": 0.5}, "hinge": {"epsilon": 1.0},
           "covariance": {"normalization": "standardized"}}  # fmt: skip
 
@@ -83,7 +87,7 @@ def step(spec, draws=None, features=None):
     if spec.process == "shortcut":
         objective.process = objective.process.with_average(objective.net)
     n, shape = spec.batch, (spec.batch, spec.data.channels, spec.data.size, spec.data.size)
-    draws = draws or draw(objective.process, objective.regularizer, shape, 0.0, 0, 0)
+    draws = draws or draw(objective.process, objective.terms, shape, 0.0, 0, 0)
     x, y = torch.zeros(shape), torch.arange(n) % spec.data.classes
     return counted(lambda: objective(x, y, draws, features)["loss"].backward()) / n
 
@@ -110,7 +114,7 @@ def test_guided_shortcut_targets_cost_what_is_expected_of_them():
     )
     k = torch.cat([torch.arange(7), torch.full((21,), 7)]).float()
     shape = (28, spec.data.channels, spec.data.size, spec.data.size)
-    draws = Draws(torch.stack([torch.zeros(28), k], 1), torch.zeros(shape), torch.zeros(28, dtype=torch.bool))
+    draws = Draws(torch.stack([torch.zeros(28), k], 1), torch.zeros(shape), torch.zeros(28, dtype=torch.bool), step=0)
     assert flops.training(spec) == pytest.approx(step(spec, draws), rel=1e-12)
 
 
@@ -161,8 +165,8 @@ def test_an_alignment_is_its_projector_and_its_encoder():
 )  # fmt: skip
 def test_evaluations_and_bytes_are_those_that_a_job_counts(tmp_path, model, sampler):
     spec = TINY[model]
-    trainee = Trainee(spec, torch.device("cpu"))
-    save_weights(tmp_path, 0, trainee.weights())
+    trainer = Trainer(spec, make_dataset(), CPU)
+    save_weights(tmp_path, 0, trainer.weights())
     said = SamplerSettings(intervals=4, guidance_channels="all", **sampler)
     measured = EvaluationSettings(samples=64, labels="balanced", features="classifier", reference="train")
     evaluation = EvalSpec(step=0, sampler=said, evaluation=measured, first_image=0)
@@ -175,12 +179,12 @@ def test_evaluations_and_bytes_are_those_that_a_job_counts(tmp_path, model, samp
     total, nfe = counted(call), flops.evaluations(spec.process, said)
     assert samples.nfe == nfe
     assert total == flops.network(spec).forward * nfe * 64
-    for parameter in trainee.net.parameters():
+    for parameter in trainer.net.parameters():
         parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
-    trainee.optimizer.step()
-    save_state(tmp_path, 1, trainee.state())
+    trainer.optimizer.step()
+    save_state(tmp_path, 1, trainer.state())
     stored = sum(path.stat().st_size for path in tmp_path.glob("*.safetensors"))
-    headers = 200 * 4 * len(list(trainee.net.state_dict()))
+    headers = 200 * 4 * len(list(trainer.net.state_dict()))
     assert 0 <= stored - checkpoint_bytes(spec, [0]) < headers
     assert weights_path(tmp_path, 0).is_file()
 

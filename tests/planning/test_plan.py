@@ -12,8 +12,9 @@ from support.places import ROOT
 from harness.config.grid import load_table
 from harness.config.grid_file import Scale
 from harness.errors import UserError
-from harness.planning.plan import plan, summary, trainings
+from harness.planning.plan import plan, summary
 from harness.store.store import Store
+from harness.store.study import trainings
 
 NAMES = ("convergence", "figure4", "table2", "table3", "table4", "table5", "table6", "table7a", "table7b")
 

@@ -16,7 +16,7 @@ from support import synthetic_study as synthetic
 from support.places import ROOT
 
 from harness.report.live import Watched, inside, serve
-from harness.report.progress import Progress, duration, progress
+from harness.store.study import Progress, duration, progress
 
 
 def harness(folder: Path, *words: str) -> subprocess.Popen[str]:
@@ -123,8 +123,8 @@ def test_progress_counts_steps_and_says_what_is_left(tmp_path: Path) -> None:
     left = found.seconds_left(before, 10.0)
     assert left == pytest.approx((found.all_steps - found.steps) / 10)
     assert found.seconds_left(found, 10.0) is None
-    assert found.words(125.0) == "1 of 12 measurements done, 10 not run, 1 running, about 2 min left"
-    assert [duration(seconds) for seconds in (40, 200, 7500)] == ["40 s", "3 min", "2 h 05 min"]
+    assert found.words(125.0) == "1 of 12 measurements done, 10 not run, 1 running, about 2 min 5 s left"
+    assert [duration(seconds) for seconds in (40, 200, 7500)] == ["40 s", "3 min 20 s", "2 h 5 min"]
 
 
 @pytest.mark.slow
@@ -173,6 +173,38 @@ def test_the_open_page_gains_results_while_a_grid_runs(browser: Any, tmp_path: P
         for process in (watching, running):
             process.terminate()
             process.wait(20)
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+def test_results_move_nothing_that_begins_a_fraction_above_the_window(
+    browser: Any, served: tuple[Any, Any, str]
+) -> None:
+    """Layout has fractions of pixels, scroll positions have none; and the next section begins in the window too."""
+    store, table, address = served
+    for run in table.runs[1:-1]:
+        store.eval_path(run.train_id, run.eval_id).unlink()
+    wait_until(lambda: b"1 of 12 measurements done" in ask(address, "/progress.json")[1])
+    metrics = {"width": 1100, "height": 2000, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        browser.get(address)
+        wait_until(lambda: "1 of 12" in browser.find_element("id", "live").text)
+        place = "return document.getElementById('table-table3').getBoundingClientRect().top"
+        browser.execute_script(
+            "const section = document.getElementById('table-table3');"
+            "section.style.marginTop = `${40.4 - section.getBoundingClientRect().top % 1}px`;"
+            "document.querySelector('main').style.paddingBottom = '3000px';"
+            "scrollTo({top: Math.ceil(section.getBoundingClientRect().top), behavior: 'instant'});"
+        )
+        top = browser.execute_script(place)
+        assert -1 < top < 0
+        for run in table.runs[1:]:
+            synthetic.write_measurement(store, run, 3.21)
+        wait_until(lambda: browser.execute_script(DONE) == 12)
+        assert browser.execute_script(place) == pytest.approx(top, abs=1)
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 DONE = "return document.querySelectorAll('#all-runs tbody tr[data-state=done]').length"

@@ -11,7 +11,7 @@ from harness.config.grid_file import FactName
 from harness.errors import UserError
 from harness.files import write_json
 from harness.report.analysis.pivot import Pivot, pivot
-from harness.report.reading.collect import collect, protocol_columns
+from harness.report.reading.collect import collect
 from harness.report.reading.run_facts import in_short
 from harness.report.rendering.page import make_report
 from harness.store.store import Store
@@ -50,8 +50,8 @@ def test_table_six_states_what_each_run_used(store: Store) -> None:
     table = synthetic.table_of("table6")
     for label, encoder in (("SiT-XL/2", None), ("REPA", OWN), ("Dispersive", None)):
         write_facts(store, synthetic.cell_of(table, label), encoder)
-    frame = collect(store, [table])
-    found = pivot(table, frame)
+    results = collect(store, [table])
+    found = pivot(table, results)
     assert stated(found, "SiT-XL/2") == stated(found, "Dispersive") == ["none", "none", "none"]
     assert stated(found, "REPA") == [
         "35.5 epochs on digits, with labels", "321K (253K encoder, 68K projector)", "none"
@@ -61,7 +61,7 @@ def test_table_six_states_what_each_run_used(store: Store) -> None:
         "The output of block 3 of 10 is aligned with a ViT of 253K parameters that learned the labels of digits for "
         "35.5 epochs (99.2% test accuracy)."
     )
-    assert not any("fact" in column for column in protocol_columns(frame))
+    assert not any("fact" in key for result in results for key in result.protocol)
     assert not found.mixes
     page = make_report(store, [table], store.root / "report").read_text()
     for words in (
@@ -158,7 +158,7 @@ paper:
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        ("facts: [parameters]", r"x.yaml:1\d: paper.0.facts: 'NFE' is no column of this table; add it to facts"),
+        ("facts: [parameters]", r"x.yaml:1\d: paper.0.facts.NFE: 'NFE' is no column of this table; add it to facts"),
         ("facts: [NFE]\ncolumns: b", r"x.yaml:5: facts: they belong to rows; a table with columns has no place"),
         ("facts: [nfe]", "x.yaml:5: facts.0: 'nfe' is not legal; legal: NFE, external data, extra parameters"),
     ],

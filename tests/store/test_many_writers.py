@@ -9,6 +9,7 @@ from support.synthetic_study import new_store, table_of, write_measurement
 from harness.config.grid import Run
 from harness.files import write_json
 from harness.report.reading.collect import collect
+from harness.report.reading.tidy import tidy_table
 from harness.store.store import Store
 
 WRITERS = 20
@@ -41,7 +42,7 @@ def test_twenty_writers_and_a_collector_never_meet(tmp_path, seconds):
         writer.start()
     ours, reads, seen = {run.eval_id for runs in shares for run in runs}, 0, set()
     while any(writer.is_alive() for writer in writers):
-        frame = collect(store, [table])
+        frame = tidy_table(collect(store, [table]))
         mine = frame[frame.eval_id.isin(ours) & (frame.metric == "fid")]
         assert set(mine.state) == {"done"}, mine[mine.state != "done"]
         assert len(mine) == len(ours)

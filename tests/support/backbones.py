@@ -1,7 +1,5 @@
 """Small transformers with the public code's weights or with weights of their own, and what they are trained on."""
 
-from dataclasses import replace
-
 import torch
 from safetensors.torch import load_file
 from support.places import GOLDEN
@@ -9,15 +7,24 @@ from torch import Tensor
 
 from harness.method.backbone import DiT
 from harness.method.losses import Potential
-from harness.method.objective import Regularizer
 from harness.method.randomness import generator
+from harness.method.terms import ContrastiveTerm, DispersiveTerm
 
 NULL = 10  # the label that stands for no label
 SHAPE = (8, 4, 8, 8)
-DISPERSIVE = Regularizer("dispersive", Potential("infonce-l2"), weight=0.5, blocks=(1,), group=4)
-CONTRASTIVE = replace(DISPERSIVE, kind="contrastive")
-RESTRICTED = replace(CONTRASTIVE, noise="restricted", gap=0.1)
 SIT = load_file(GOLDEN / "disp_given.safetensors")
+
+
+def dispersive(blocks: tuple[int, ...] = (1,), group: int = 4) -> DispersiveTerm:
+    return DispersiveTerm(Potential("infonce-l2"), 0.5, blocks, group)
+
+
+def contrastive(blocks: tuple[int, ...] = (1,), group: int = 4, gap: float | None = None) -> ContrastiveTerm:
+    return ContrastiveTerm(Potential("infonce-l2"), 0.5, blocks, group, gap)
+
+
+DISPERSIVE, CONTRASTIVE, RESTRICTED = dispersive(), contrastive(), contrastive(gap=0.1)
+ARMS = [(), (DISPERSIVE,), (CONTRASTIVE,), (RESTRICTED,)]
 
 
 def build(**options) -> DiT:

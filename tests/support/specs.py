@@ -39,5 +39,12 @@ def make_spec(process: str = "flow", **changes) -> TrainSpec:
 
 
 def make_eval(first: int, count: int, labels: str = "random", weights: str = "ema", step: int = 3, **sampler):
-    evaluation = EvaluationSettings(samples=count, labels=labels, weights=weights)
-    return EvalSpec(step=step, sampler=SamplerSettings(**sampler), evaluation=evaluation, first_image=first)
+    evaluation = EvaluationSettings(labels=labels, weights=weights)
+    whole = EvalSpec(step=step, sampler=SamplerSettings(**sampler), evaluation=evaluation, first_image=first)
+    return only(whole, range(first, first + count))
+
+
+def only(spec: EvalSpec, images: range) -> EvalSpec:
+    """Return the same measurement of these images, which may be fewer than a study may ask for."""
+    evaluation = spec.evaluation.model_copy(update={"samples": len(images)})
+    return spec.model_copy(update={"evaluation": evaluation, "first_image": images.start})

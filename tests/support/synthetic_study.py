@@ -12,7 +12,7 @@ from support.places import GRIDS
 
 from harness.config.grid import Cell, Run, Table, load_table
 from harness.files import write_bytes, write_json
-from harness.report.analysis.pivot import Pivot, pivot
+from harness.report.analysis.pivot import Pivot, PivotCell, pivot
 from harness.report.reading.collect import collect
 from harness.store.store import Store
 
@@ -115,3 +115,15 @@ def full_study(store: Store, tables: list[Table], pictures: Any = noise_picture)
 def write_text(path: Path, content: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+
+
+def pivot_cell(laid_out: Pivot, *labels: str) -> PivotCell:
+    return next(c for c in laid_out.cells if tuple(label for _, label in c.source.at) == labels)
+
+
+def write_values(store: Store, table: Table, values: dict[str, dict[int, float]]) -> None:
+    """Write FIDs of Table 3 by block and seed."""
+    for label, by_seed in values.items():
+        for run in cell_of(table, label).runs:
+            if run.seed in by_seed:
+                write_measurement(store, run, by_seed[run.seed])

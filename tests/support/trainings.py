@@ -11,16 +11,18 @@ import torch
 from support.specs import OWN
 from torch import Tensor, nn
 
-from harness.config.spec import TrainSpec
+from harness.config.spec import EvalSpec, TrainSpec
 from harness.data.datasets import ImageDataset
-from harness.engine.distributed import joined
-from harness.engine.train import Trainee
+from harness.engine import sample as sampling
+from harness.engine.distributed import ALONE, World, joined
+from harness.engine.sample_cache import SampleRecord
+from harness.engine.train import Trainer
 from harness.method.backbone import DiT
 from harness.method.randomness import generator
 from harness.networks.build import build_net
-from harness.networks.encoder import Encoder
+from harness.networks.encoder import FrozenEncoder
 from harness.networks.supervised import VisionTransformerRecipe, build
-from harness.process_group import Place
+from harness.process_group import ProcessPlace
 
 CPU = torch.device("cpu")
 
@@ -35,11 +37,11 @@ def make_dataset(count: int = 20) -> ImageDataset:
     return ImageDataset("made up", "train", rng.integers(0, 10, count), 10, "", images, flip=True)
 
 
-def make_encoder(dataset: ImageDataset, **record: str) -> Encoder:
+def make_encoder(dataset: ImageDataset, **record: object) -> FrozenEncoder:
     """Return an encoder that has learned nothing, the same in every process."""
     torch.manual_seed(0)
     network = build(VisionTransformerRecipe(**OWN.model_dump()), dataset)
-    return Encoder(network, OWN.side, (0.5,), (0.5,), "bilinear", grid=2, record=record)
+    return FrozenEncoder(network, OWN.side, (0.5,), (0.5,), "bilinear", grid=2, record=record)
 
 
 def stir(net: nn.Module, seed: int = 0) -> None:
@@ -55,11 +57,35 @@ def stirred(spec: TrainSpec, seed: int = 0) -> DiT:
     return net
 
 
-def make_trainee(spec: TrainSpec) -> Trainee:
-    trainee = Trainee(spec, CPU)
-    stir(trainee.net)
-    trainee.ema.module.load_state_dict(trainee.net.state_dict())
-    return trainee
+def make_trainer(spec: TrainSpec, dataset: ImageDataset) -> Trainer:
+    trainer = Trainer(spec, dataset, CPU)
+    stir(trainer.net)
+    trainer.ema.module.load_state_dict(trainer.net.state_dict())
+    return trainer
+
+
+class SamplesInMemory:
+    """What sampling adds its images to, as a `SampleFile`, but in memory."""
+
+    def __init__(self) -> None:
+        self.record, self.tiles = SampleRecord(0), []
+
+    def begin(self) -> int:
+        return 0
+
+    def save(self) -> None:
+        pass
+
+    def add(self, tiles: list[np.ndarray], nfe: int) -> None:
+        self.record, self.tiles = SampleRecord(0, nfe=nfe), self.tiles + tiles
+
+    def images(self, first: int, count: int) -> np.ndarray:
+        return np.concatenate(self.tiles)[first : first + count]
+
+
+def sample(net: nn.Module, train: TrainSpec, spec: EvalSpec, on_progress=nothing, world: World = ALONE):
+    """Draw the images of a measurement from a network, into memory."""
+    return sampling.sample(net, train, spec, on_progress, SamplesInMemory(), world)
 
 
 class Calm(nn.Module):
@@ -74,7 +100,7 @@ class Calm(nn.Module):
         return torch.cat((x + 0.003 * out[:, :1], out[:, 1:]), dim=1), h
 
 
-def member(place: Place, act: Callable[..., None], arguments: tuple[object, ...]) -> None:
+def member(place: ProcessPlace, act: Callable[..., None], arguments: tuple[object, ...]) -> None:
     torch.set_num_threads(1)
     with joined(place) as world:
         act(*arguments, world)
@@ -86,7 +112,7 @@ def start(size: int, folder: Path, act: Callable[..., None], *arguments: object)
     meeting = (folder / f"rendezvous-{len(list(folder.glob('rendezvous-*')))}").absolute().as_uri()
     forkserver = multiprocessing.get_context("forkserver")
     forkserver.set_forkserver_preload(["harness.engine.train", "harness.engine.sample"])  # torch is imported once
-    places = [Place(rank, size, rank, meeting) for rank in range(size)]
+    places = [ProcessPlace(rank, size, rank, meeting) for rank in range(size)]
     processes: list[BaseProcess] = [forkserver.Process(target=member, args=(place, act, arguments)) for place in places]
     for process in processes:
         process.start()

@@ -9,7 +9,7 @@ from harness.data.datasets import ImageDataset
 from harness.errors import UserError
 from harness.measure.extractors.inception import Outputs
 from harness.measure.metrics.diversity import perceptual
-from harness.networks.supervised import Recipe, Trained, resize, trained
+from harness.networks.supervised import Recipe, TrainedNetwork, resize, trained
 
 RECIPES = {
     "digits": Recipe(side=16, steps=200, batch=64, shift=0.1, mirror=False),
@@ -19,7 +19,7 @@ RECIPES = {
 
 
 @dataclass(frozen=True)
-class Classifier(Trained):
+class Classifier(TrainedNetwork):
     """A network whose features are compared."""
 
     def outputs(self, images: Tensor) -> Outputs:

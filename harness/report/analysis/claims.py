@@ -2,115 +2,37 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 from harness.config.grid import Table
-from harness.config.grid_file import At
 from harness.config.settings import RegularizerSettings
-from harness.report.analysis.pivot import Pivot, PivotCell
+from harness.report.analysis.pivot import Pivot, PivotCell, Verdict
+from harness.report.analysis.statistics import Change
 from harness.report.analysis.text import (
+    MEANINGS,
     STATES,
     count,
     counted,
-    is_better,
     listed,
-    no_change_reason,
     number,
     percent_change,
     share,
     signed_percent,
 )
 
-Verdict = Literal[
-    "same sign",
-    "contradicts",
-    "zero within interval",
-    "with one seed",
-    "protocol differs",
-    "without value",
-    "unpublished",
-]
-VERDICTS: Mapping[Verdict, str] = {
-    "same sign": "our change has the sign of the paper’s, and its 95% interval excludes zero",
-    "contradicts": "our change has the opposite sign, and its 95% interval excludes zero",
-    "zero within interval": "the 95% interval of our change contains zero, and so says neither",
-    "with one seed": "there is one change alone, and so nothing to tell it from chance",
-    "protocol differs": "the cell or its baseline was not measured as the other was, and they are not compared",
-    "without value": "the cell or its baseline has not been run, or gave no value",
-    "unpublished": "no source of the paper’s change is known to us, and there is nothing to hold ours against",
-}
-SILENT: Mapping[Verdict, str] = {
-    "zero within interval": "whose interval contains zero",
-    "with one seed": "with one seed",
-    "protocol differs": "measured otherwise",
-    "without value": "without a value",
-}
+VERDICTS: Mapping[Verdict, str] = MEANINGS["verdicts"]
+SILENT: Mapping[Verdict, str] = MEANINGS["verdicts that say neither"]
 PAPER = ("1", "2", "3", "4", "figure 4", "5", "6", "7a", "7b")  # what the paper has; Table 1 holds formulas alone
 
 
-@dataclass(frozen=True)
-class Claim:
-    """One cell that has a baseline: our change and the paper's in words, and what the two together say."""
-
-    cell: PivotCell
-    verdict: Verdict
-    ours: str
-    paper: str
-
-
-@dataclass(frozen=True)
-class TableClaims:
-    """The claims of one table."""
-
-    name: str
-    claims: tuple[Claim, ...]
-
-    def count(self, verdict: Verdict) -> int:
-        """Return how many cells have a verdict."""
-        return sum(claim.verdict == verdict for claim in self.claims)
-
-
-def table_claims(pivot: Pivot) -> TableClaims:
-    """Judge every cell that has a baseline; a scale without meaning has no claims."""
-    judged = [cell for cell in pivot.cells if pivot.table.baseline(cell.source)]
-    claims = tuple(_claim(pivot, cell) for cell in judged) if pivot.table.scale.meaningful else ()
-    return TableClaims(pivot.table.name, claims)
-
-
-def verdicts_by_place(pivot: Pivot) -> dict[At, Verdict]:
-    """Return the verdict of each judged cell by its place."""
-    return {claim.cell.source.at: claim.verdict for claim in table_claims(pivot).claims}
+def judged(pivots: Sequence[Pivot]) -> list[PivotCell]:
+    """Return the cells that have a verdict."""
+    return [cell for pivot in pivots for cell in pivot.cells if cell.verdict]
 
 
 def verdicts_used(pivots: Sequence[Pivot]) -> list[Verdict]:
     """Return the verdicts that some cell has, in order."""
-    found = {claim.verdict for pivot in pivots for claim in table_claims(pivot).claims}
-    return [verdict for verdict in VERDICTS if verdict in found]
-
-
-def _claim(pivot: Pivot, cell: PivotCell) -> Claim:
-    ours = percent_change(cell.change) if cell.change else ""
-    paper = signed_percent(cell.paper.percent, 2) if cell.paper and cell.paper.percent is not None else ""
-    return Claim(cell, _verdict(pivot, cell), ours, paper)
-
-
-def _verdict(pivot: Pivot, cell: PivotCell) -> Verdict:
-    if cell.paper is None or not cell.paper.percent:
-        return "unpublished"
-    if cell.change is None:
-        otherwise = cell.mixed or no_change_reason(pivot, cell) == "the baseline was measured otherwise"
-        return "protocol differs" if otherwise or _baseline_mixed(pivot, cell) else "without value"
-    if cell.change.p is None:
-        return "with one seed"
-    if not cell.change.beyond:
-        return "zero within interval"
-    return "same sign" if cell.change.percent * cell.paper.percent > 0 else "contradicts"
-
-
-def _baseline_mixed(pivot: Pivot, cell: PivotCell) -> bool:
-    baseline = pivot.table.baseline(cell.source)
-    return any(other.mixed for other in pivot.cells if other.source is baseline)
+    used = {cell.verdict for cell in judged(pivots)}
+    return [verdict for verdict in VERDICTS if verdict in used]
 
 
 def summary_sentences(pivots: Sequence[Pivot]) -> list[str]:
@@ -118,11 +40,10 @@ def summary_sentences(pivots: Sequence[Pivot]) -> list[str]:
     meaningful = [pivot for pivot in pivots if pivot.table.scale.meaningful]
     if not meaningful:
         return ["Numbers at this scale mean nothing, so nothing is said of the paper’s claims."]
-    claims = [claim for pivot in meaningful for claim in table_claims(pivot).claims]
     return [
         *_default_loss(meaningful),
         *_main_claim(meaningful),
-        *_held(claims),
+        *_verdict_sentences(judged(meaningful)),
         *_runs_missing(pivots),
         *_tables_missing([pivot.table for pivot in pivots]),
     ]
@@ -130,17 +51,21 @@ def summary_sentences(pivots: Sequence[Pivot]) -> list[str]:
 
 def _main_claim(pivots: Sequence[Pivot]) -> Iterable[str]:
     """Say whether the dispersive loss is better than the baseline here too; what tables share is counted once."""
-    claims = []
-    for pivot, claim in ((one, claim) for one in pivots for claim in table_claims(one).claims):
-        paper, regularizer = claim.cell.paper, claim.cell.source.settings.regularizer
-        dispersive = regularizer.loss != "none" and regularizer.kind == "dispersive"
-        if dispersive and paper and paper.percent and is_better(pivot, paper.percent):
-            claims.append(claim)
-    if not claims:
+    cells = [
+        cell
+        for pivot in pivots
+        for cell in judged([pivot])
+        if cell.source.settings.regularizer.loss != "none"
+        and cell.source.settings.regularizer.kind == "dispersive"
+        and cell.paper
+        and cell.paper.percent
+        and pivot.improves(cell.paper.percent)
+    ]
+    if not cells:
         return
-    different = arms(claims)
-    found, whole = Counter(claim.verdict for claim in different), len(different)
-    better, worse = found["same sign"], found["contradicts"]
+    different = arms(cells)
+    verdicts, whole = Counter(cell.verdict for cell in different), len(different)
+    better, worse = verdicts["same sign"], verdicts["contradicts"]
     yield (
         f"The paper claims that a dispersive loss improves on the baseline, and we know its numbers for "
         f"{counted(whole, 'arm')} of this study. Here the 95% interval of the change is on the better side of zero in "
@@ -148,14 +73,14 @@ def _main_claim(pivots: Sequence[Pivot]) -> Iterable[str]:
     )
 
 
-def arms(claims: Sequence[Claim]) -> list[Claim]:
-    """Return one claim of each arm, from the table with most of its seeds: the others hold some of the same runs."""
-    kept: list[tuple[frozenset[str], Claim]] = []
-    runs = [(frozenset(run.eval_id for run in claim.cell.runs), claim) for claim in claims]
-    for own, claim in sorted(runs, key=lambda one: -len(one[0])):
-        if not any(own <= others for others, _ in kept):
-            kept.append((own, claim))
-    return [claim for _, claim in kept]
+def arms(cells: Sequence[PivotCell]) -> list[PivotCell]:
+    """Return one cell of each arm, from the table with most of its seeds: the others hold some of the same runs."""
+    distinct: list[tuple[frozenset[str], PivotCell]] = []
+    runs = [(frozenset(run.eval_id for run in cell.runs), cell) for cell in cells]
+    for own, cell in sorted(runs, key=lambda entry: -len(entry[0])):
+        if not any(own <= larger for larger, _ in distinct):
+            distinct.append((own, cell))
+    return [cell for _, cell in distinct]
 
 
 def _default_loss(pivots: Sequence[Pivot]) -> Iterable[str]:
@@ -169,9 +94,9 @@ def _default_loss(pivots: Sequence[Pivot]) -> Iterable[str]:
     ]
     if not found:
         return
-    pivot, cell, change = max(found, key=lambda one: len(one[2].seeds))
+    pivot, cell, change = max(found, key=lambda entry: len(entry[2].seeds))
     base = next(other for other in pivot.cells if other.source is pivot.table.baseline(cell.source))
-    before, after = (number(one.mean, pivot.metric.decimals) for one in (base, cell))
+    before, after = (number(shown.mean, pivot.metric.decimals) for shown in (base, cell))
     theirs = cell.paper.percent if cell.paper else None
     paper = f"; in the paper it moves by {signed_percent(theirs, 2)}" if theirs is not None else ""
     yield (
@@ -181,31 +106,30 @@ def _default_loss(pivots: Sequence[Pivot]) -> Iterable[str]:
     )
 
 
-def _held(judged: Sequence[Claim]) -> Iterable[str]:
-    claims = [claim for claim in judged if claim.verdict != "unpublished"]
-    if not claims:
+def _verdict_sentences(cells: Sequence[PivotCell]) -> Iterable[str]:
+    published = [cell for cell in cells if cell.verdict != "unpublished"]
+    if not published:
         yield "The paper’s change is known to us in no cell of these tables."
         return
-    verdicts = Counter(claim.verdict for claim in claims)
-    whole, different = len(claims), len(arms(claims))
+    verdicts = Counter(cell.verdict for cell in published)
+    whole, different = len(published), len(arms(published))
     shared = f", which hold {counted(different, 'different arm')}" if different < whole else ""
     yield (
         f"Of all losses, the paper’s change is known to us in {counted(whole, 'cell')} of these tables{shared}. Here "
         f"ours has the same sign, its 95% interval excluding zero, in {share(verdicts['same sign'], whole)}, and the "
         f"opposite sign in {share(verdicts['contradicts'], whole)}."
     )
-    yield from _surviving(claims)
-    if said := [f"{verdicts[verdict]} {words}" for verdict, words in SILENT.items() if verdicts[verdict]]:
-        yield f"The others say neither: {listed(said)}."
+    yield from _surviving([cell.change for cell in published if cell.verdict in ("same sign", "contradicts")])
+    if others := [f"{verdicts[verdict]} {words}" for verdict, words in SILENT.items() if verdicts[verdict]]:
+        yield f"The others say neither: {listed(others)}."
 
 
-def _surviving(claims: Sequence[Claim]) -> Iterable[str]:
-    """Of the claims beyond chance alone, how many still are beside the others of their table."""
-    beyond = [claim for claim in claims if claim.verdict in ("same sign", "contradicts")]
+def _surviving(beyond: Sequence[Change | None]) -> Iterable[str]:
+    """Of the changes beyond chance alone, how many still are beside the others of their table."""
     if beyond:
-        kept = sum(claim.cell.change.survives for claim in beyond if claim.cell.change)
-        survive = "survives" if kept == 1 else "survive"
-        yield f"Of these, {share(kept, len(beyond))} {survive} Holm’s correction over the cells of its table."
+        count = sum(change.survives for change in beyond if change)
+        survive = "survives" if count == 1 else "survive"
+        yield f"Of these, {share(count, len(beyond))} {survive} Holm’s correction over the cells of its table."
 
 
 def _runs_missing(pivots: Sequence[Pivot]) -> Iterable[str]:
@@ -214,8 +138,8 @@ def _runs_missing(pivots: Sequence[Pivot]) -> Iterable[str]:
     if not states:
         yield f"None of the {counted(len(runs), 'measurement')} is missing."
         return
-    said = listed([f"{count:,} {state}" for state, count in states.most_common()])
-    yield f"Of {counted(len(runs), 'measurement')}, {sum(states.values()):,} give no value: {said}."
+    by_state = listed([f"{count:,} {state}" for state, count in states.most_common()])
+    yield f"Of {counted(len(runs), 'measurement')}, {sum(states.values()):,} give no value: {by_state}."
     assert states.keys() <= STATES.keys(), states
 
 

@@ -1,19 +1,37 @@
 """Which cheap early measurement ranks the arms as the final metric does, so that a user can stop the others."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from harness.report.analysis.arms import LEAST_ARMS, Family, Values, families, logged_values, of_fewer_images
-from harness.report.analysis.pivot import Pivot
+from harness.metric_definitions import definition_of
+from harness.report.analysis.arms import Arm, ArmGroup, arm_groups
+from harness.report.analysis.pivot import Pivot, RunState
 from harness.report.analysis.statistics import Interval, kendall, mean_interval, spearman
-from harness.report.analysis.text import listed
-from harness.report.reading.collect import metric_named
+from harness.report.analysis.text import counted, listed
+from harness.store.records import MeasurementFile
 from harness.store.store import Store
 from harness.store.training_log import Logs
 
-SHARES = (0.125, 0.25, 0.5, 1.0)  # of the training
+SHARES = {0.125: "an eighth", 0.25: "a quarter", 0.5: "half", 1.0: "all"}  # of the training
+LOGGED = {
+    "denoising": "denoising loss",
+    "above_floor": "regulariser above its floor",
+    "gradient_norm": "norm of the gradient",
+}
+LEAST_ARMS = 4
+Values = Mapping[int, float]  # by seed
+
+
+@dataclass(frozen=True)
+class Contest:
+    """The arms of a group at the longest training that at least four of them have."""
+
+    title: str
+    steps: int
+    arms: tuple[Arm, ...]
 
 
 @dataclass(frozen=True)
@@ -34,8 +52,8 @@ class Ranking:
 
 
 @dataclass(frozen=True)
-class Pruning:
-    """The rankings of one family, and what follows."""
+class EarlyRanking:
+    """The rankings of one group of arms, and what follows."""
 
     title: str
     metric: str
@@ -43,84 +61,116 @@ class Pruning:
     sentences: tuple[str, ...]
 
 
-def pruning(store: Store, pivots: Sequence[Pivot], logs: Logs) -> list[Pruning]:
-    """Rank the arms of every family of at least four by what was known of them early."""
-    found = []
+def early_rankings(store: Store, pivots: Sequence[Pivot], logs: Logs) -> list[EarlyRanking]:
+    """Rank the arms of every group of at least four by what was known of them early."""
+    shown = []
     for metric in dict.fromkeys(pivot.metric.title for pivot in pivots if pivot.metric.direction == "lower"):
-        same = [pivot for pivot in pivots if pivot.metric.title == metric]
-        for family in families([p for p in same if p.table.scale.meaningful and not p.mixes]):
-            rankings = tuple(_rankings(store, logs, family, metric))
+        same = [p for p in pivots if p.metric.title == metric and p.table.scale.meaningful and not p.mixes]
+        for contest in contests(arm_groups(same)):
+            rankings = tuple(_rankings(store, logs, contest, metric))
             enough = tuple(ranking for ranking in rankings if ranking.arms >= LEAST_ARMS)
             if any(ranking.share < 1 for ranking in enough):
-                found.append(Pruning(family.title, metric, enough, tuple(_sentences(rankings, metric))))
+                shown.append(EarlyRanking(contest.title, metric, enough, tuple(_sentences(rankings, metric))))
+    return shown
+
+
+def contests(groups: Iterable[ArmGroup]) -> list[Contest]:
+    """Return the arms of each group at the longest training that at least four of them have, where there is one."""
+    found = []
+    for group in groups:
+        for steps in sorted({step for arm in group.arms for step in arm.measured}, reverse=True):
+            arms = tuple(arm for arm in group.arms if steps in arm.measured)
+            if len(arms) >= LEAST_ARMS:
+                title = f"{group.model}, {counted(steps, 'step')}, {counted(len(arms), 'arm')}"
+                found.append(Contest(title, steps, arms))
+                break
     return found
 
 
-def _rankings(store: Store, logs: Logs, family: Family, metric: str) -> Iterator[Ranking]:
+def _rankings(store: Store, logs: Logs, contest: Contest, metric: str) -> Iterator[Ranking]:
     """Yield how each measurement ranks, the earliest first; last what one seed's own final value can do."""
     for share in SHARES:
-        step = int(share * family.steps)
-        for words, early in logged_values(logs, family, step):
-            yield from _ranking(words, share, family, early)
-        yield from _ranking(metric, share, family, [arm.values.get(step, {}) for arm in family.arms])
-    if metric == metric_named("fid").title:
-        count, early = of_fewer_images(store, family)
-        yield from _ranking(f"{metric} of {count:,} images", 1.0, family, early)
+        step = int(share * contest.steps)
+        for key, words in LOGGED.items():
+            yield from _ranking(words, share, contest, [_logged(logs, arm, key, step) for arm in contest.arms])
+        yield from _ranking(metric, share, contest, [arm.values(step) for arm in contest.arms])
+    if metric == definition_of("fid").title:
+        count, early = _of_fewer_images(store, contest)
+        yield from _ranking(f"{metric} of {count:,} images", 1.0, contest, early)
 
 
-def _ranking(name: str, share: float, family: Family, early: Sequence[Values]) -> Iterable[Ranking]:
+def _logged(logs: Logs, arm: Arm, key: str, step: int) -> Values:
+    """The last value of each log up to a step, by seed; a log without the number gives none."""
+    series = {seed: logs.of(train_id).of(key) for seed, train_id in arm.trainings.items()}
+    counts = {seed: bisect_right(values, step, key=lambda logged: logged[0]) for seed, values in series.items()}
+    return {seed: series[seed][count - 1][1] for seed, count in counts.items() if count}
+
+
+def _of_fewer_images(store: Store, contest: Contest) -> tuple[int, list[Values]]:
+    """Return the smallest number of images for which measurements hold FID, and FID of so many by arm and seed."""
+    by_count = [
+        {seed: _fid_by_count(store, run) for seed, run in arm.measured[contest.steps].items()} for arm in contest.arms
+    ]
+    count = min((count for arm in by_count for fids in arm.values() for count in fids), default=0)
+    return count, [{seed: fids[count] for seed, fids in arm.items() if count in fids} for arm in by_count]
+
+
+def _fid_by_count(store: Store, run: RunState) -> dict[int, float]:
+    """FID by number of images; empty where the measurement holds none."""
+    measurement = MeasurementFile.read(store.eval_path(run.train_id, run.eval_id))
+    return measurement.fid_by_count if measurement else {}
+
+
+def _ranking(name: str, share: float, contest: Contest, early: Sequence[Values]) -> Iterable[Ranking]:
     """Return the ranking of a measurement, nothing where it knows fewer than two arms."""
-    final = [fmean(arm.values[family.steps].values()) for arm in family.arms]
+    final = [fmean(arm.values(contest.steps).values()) for arm in contest.arms]
     taus, rhos, kept, arms = [], [], 0, 0
     for seed in sorted({seed for values in early for seed in values}):
-        known = [index for index, values in enumerate(early) if seed in values]
-        pairs = [early[index][seed] for index in known], [final[index] for index in known]
-        tau = kendall(*pairs) if len(known) > 1 else math.nan
+        pairs = [(values[seed], end) for values, end in zip(early, final, strict=True) if seed in values]
+        tau = kendall(*zip(*pairs, strict=True)) if len(pairs) > 1 else math.nan
         if math.isnan(tau):
             continue
         taus.append(tau)
-        rhos.append(spearman(*pairs))
-        kept += _keeps_best(*pairs)
-        arms = max(arms, len(known))
+        rhos.append(spearman(*zip(*pairs, strict=True)))
+        kept += _keeps_best(pairs)
+        arms = max(arms, len(pairs))
     if not taus:
         return ()
     return (Ranking(name, share, arms, fmean(taus), mean_interval(taus), fmean(rhos), kept, len(taus)),)
 
 
-def _keeps_best(early: Sequence[float], final: Sequence[float]) -> bool:
+def _keeps_best(pairs: Sequence[tuple[float, float]]) -> bool:
     """Tell whether the arm with the best final mean is among the better half by the early measurement."""
-    best = min(range(len(final)), key=lambda index: final[index])
-    return sum(value < early[best] for value in early) < len(early) / 2
+    early, _ = min(pairs, key=lambda pair: pair[1])
+    return sum(other < early for other, _ in pairs) < len(pairs) / 2
 
 
 def _sentences(rankings: Sequence[Ranking], metric: str) -> Iterator[str]:
     early = [ranking for ranking in rankings if ranking.share < 1 and ranking.arms >= LEAST_ARMS]
-    told = [ranking for ranking in early if ranking.interval and ranking.interval.low > 0]
-    if told:
-        best = max(told, key=lambda ranking: ranking.tau)
+    sure = [ranking for ranking in early if ranking.interval and ranking.interval.low > 0]
+    if sure:
+        best = max(sure, key=lambda ranking: ranking.tau)
         yield f"Before the end, {_named(best)} ranks the arms best: Kendall’s τ {best.tau:.2f}."
     else:
         yield "No early measurement ranks the arms better than chance, as far as these seeds can tell."
-    safe = [ranking for ranking in told if ranking.kept == ranking.seeds]
+    safe = [ranking for ranking in sure if ranking.kept == ranking.seeds]
     if safe:
         yield f"The earliest that kept the best arm in its better half with every seed is {_named(safe[0])}."
     else:
         yield "None kept the best arm in its better half with every seed: nothing here is safe to prune by."
-    pairs = [ranking for ranking in rankings if ranking.arms < LEAST_ARMS and ranking.name == metric]
-    if pairs:
-        arms = max(ranking.arms for ranking in pairs)
-        said = listed([share_words(ranking.share) for ranking in pairs])
-        yield f"{metric} of early checkpoints ({said}) is stored for {arms} arms only, and says little."
+    few = [ranking for ranking in rankings if ranking.arms < LEAST_ARMS and ranking.name == metric]
+    if few:
+        arms = max(ranking.arms for ranking in few)
+        lengths = listed([_share_words(ranking.share) for ranking in few])
+        yield f"{metric} of early checkpoints ({lengths}) is stored for {arms} arms only, and says little."
     ceiling = next((ranking for ranking in rankings if ranking.share == 1 and ranking.name == metric), None)
     if ceiling:
         yield f"For comparison, the final {metric} of one seed has τ {ceiling.tau:.2f} with the mean over seeds."
 
 
 def _named(ranking: Ranking) -> str:
-    return f"the {ranking.name} after {share_words(ranking.share)}"
+    return f"the {ranking.name} after {_share_words(ranking.share)}"
 
 
-def share_words(share: float) -> str:
-    """Return "a quarter of the training"."""
-    words = {0.125: "an eighth", 0.25: "a quarter", 0.5: "half"}
-    return f"{words[share]} of the training" if share in words else "all of the training"
+def _share_words(share: float) -> str:
+    return f"{SHARES[share]} of the training"

@@ -4,10 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from statistics import median
 
-from harness.report.analysis.changes import change_between
-from harness.report.analysis.labels import is_number
 from harness.report.analysis.pivot import Pivot, PivotCell
-from harness.report.analysis.text import count, counted, is_better, listed, number, share, signed_percent
+from harness.report.analysis.statistics import change_between
+from harness.report.analysis.text import count, counted, is_number, listed, number, share, signed_percent
 
 
 def findings(pivot: Pivot) -> list[str]:
@@ -25,13 +24,12 @@ def findings(pivot: Pivot) -> list[str]:
 
 def _ordered(pivot: Pivot) -> list[str]:
     """Of a table without a baseline, the cells by their means."""
-    sign = -1 if pivot.metric.direction == "higher" else 1
-    known = sorted((cell for cell in pivot.cells if cell.ours), key=lambda cell: sign * cell.mean)
-    if len(known) < 2 or not pivot.metric.direction:
+    ranked = pivot.ranked(pivot.cells)
+    if len(ranked) < 2 or not pivot.metric.direction:
         return []
-    said = listed([f"“{cell.name}” ({number(cell.mean, pivot.metric.decimals)})" for cell in known])
+    means = listed([f"“{cell.name}” ({number(cell.mean, pivot.metric.decimals)})" for cell in ranked])
     alike = "" if len(pivot.protocols) < 2 else "; they are sampled or measured differently, as the letters say"
-    return [f"From the best mean to the worst: {said}{alike}."]
+    return [f"From the best mean to the worst: {means}{alike}."]
 
 
 def _left_out(pivot: Pivot) -> list[str]:
@@ -48,7 +46,7 @@ def _against_baseline(pivot: Pivot, changed: Sequence[PivotCell]) -> list[str]:
     groups = {label: cells for label, cells in groups.items() if cells} or {"": list(changed)}
     parts = []
     for label, cells in groups.items():
-        better = sum(is_better(pivot, cell.change.percent) for cell in cells if cell.change)
+        better = sum(pivot.improves(cell.change.percent) for cell in cells if cell.change)
         noun = "cell" if len(cells) == 1 else "cells"
         parts.append(f"{share(better, len(cells))} {f'under “{label}”' if label else noun}")
     return [f"A better mean than our baseline’s: {'; '.join(parts)}."]
@@ -73,8 +71,7 @@ def _columns(pivot: Pivot) -> list[str]:
         if len(rivals) < 2 or len({cell.letters for cell in rivals}) > 1:
             continue
         contests += 1
-        sign = -1 if pivot.metric.direction == "higher" else 1
-        first, second, *_ = sorted(rivals, key=lambda cell: sign * (cell.change.percent if cell.change else 0))
+        first, second, *_ = sorted(rivals, key=lambda cell: pivot.badness(cell.change.percent if cell.change else 0))
         wins[first.column] += 1
         between = change_between(first.values, second.values)
         told_apart += between is not None and between.beyond
@@ -102,11 +99,10 @@ def _beyond_chance(changed: Sequence[PivotCell]) -> list[str]:
 def _pairing(widths: Sequence[float]) -> list[str]:
     if not widths:
         return []
-    middle = median(widths)
-    said = f"{middle:.2f} times as wide as"
+    times = f"{median(widths):.2f} times as wide as"
     if len(widths) == 1:
-        return [f"Comparing each seed with itself makes it {said} between unrelated runs."]
-    return [f"Comparing each seed with itself makes these intervals {said} between unrelated runs (median)."]
+        return [f"Comparing each seed with itself makes it {times} between unrelated runs."]
+    return [f"Comparing each seed with itself makes these intervals {times} between unrelated runs (median)."]
 
 
 def _signs(changed: Sequence[PivotCell]) -> list[str]:

@@ -2,29 +2,30 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Literal
 
-from harness.report.analysis.changes import Change, change_between
+import numpy as np
+
+from harness.metric_definitions import definition_of
 from harness.report.analysis.pivot import Pivot, PivotCell
-from harness.report.analysis.statistics import Interval, mean_interval
-from harness.report.analysis.text import anchor, number, percent_change, slug
-from harness.report.figures.plots import Panel, Point, Series, panels_picture, point
-from harness.report.figures.table_figure import Picture
-from harness.report.reading.collect import metric_named
+from harness.report.analysis.statistics import Interval, change_between, mean_interval
+from harness.report.analysis.text import interval_words, number, percent_change, signed
 
 LEAST_SCALES = 3
 DIVERSITY = ("recall", "coverage")
-SHOWN = ("recall", "coverage", "precision", "density")
 Sign = Literal[-1, 0, 1]
 
 
 @dataclass(frozen=True)
-class Arm:
+class SweptArm:
     """One arm's cells by guidance scale, the smallest first."""
 
     label: str
     cells: Mapping[float, PivotCell]
+
+    def values(self, scale: float, metric: str) -> dict[int, float]:
+        """Return a metric at a guidance scale, by seed."""
+        return {run.seed: run.metrics[metric] for run in self.cells[scale].runs if metric in run.metrics}
 
 
 @dataclass(frozen=True)
@@ -43,39 +44,35 @@ class Effect:
 
     def words(self, decimals: int) -> str:
         """Return "−0.021 [−0.040, −0.002]"."""
-        said = [f"{value:+.{decimals}f}".replace("-", "−") for value in (self.mean, *self._ends())]
-        return f"{said[0]} [{said[1]},\u00a0{said[2]}]" if self.interval else said[0]
-
-    def _ends(self) -> tuple[float, ...]:
-        return (self.interval.low, self.interval.high) if self.interval else ()
+        mean = signed(self.mean, decimals)
+        return f"{mean} {interval_words(self.interval, decimals)}" if self.interval else mean
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What the guidance scales of one baseline and its arms show."""
+    """One baseline that was drawn at several guidance scales, its arms, and what they show.
 
-    heading: str
-    anchor: str
+    `name` is unique in the study: of its table, and where that has several baselines by their place.
+    """
+
+    pivot: Pivot
+    name: str
+    base: SweptArm
+    arms: tuple[SweptArm, ...]
     sentences: tuple[str, ...]
-    picture: Picture
 
 
 def sweeps(pivots: Sequence[Pivot]) -> list[Sweep]:
     """Return a sweep for each baseline that was drawn at three guidance scales or more, with its arms."""
     return [
-        Sweep(
-            pivot.table.name_in_words,
-            anchor(pivot.table.name),
-            tuple(_sentences(pivot, base, arms)),
-            _picture(pivot, base, arms, f"{slug(pivot.table.name)}-sweep-{place}"),
-        )
+        Sweep(pivot, f"{pivot.table.name}-sweep-{place}", base, tuple(arms), tuple(_sentences(pivot, base, arms)))
         for pivot in pivots
         if pivot.table.scale.meaningful and not pivot.mixes
         for place, (base, arms) in enumerate(swept(pivot), 1)
     ]
 
 
-def swept(pivot: Pivot) -> Iterator[tuple[Arm, list[Arm]]]:
+def swept(pivot: Pivot) -> Iterator[tuple[SweptArm, list[SweptArm]]]:
     """Yield each baseline with its arms; all that lack three scales with a value are left out."""
     groups: dict[tuple[tuple[str, str], ...], dict[float, PivotCell]] = {}
     of_baseline: dict[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]] = {}
@@ -97,18 +94,17 @@ def _guidance_axes(pivot: Pivot) -> set[str]:
     return {axis for axis, labels in axes if all("sampler.guidance" in settings for settings in labels.values())}
 
 
-def _arm(cells: Mapping[float, PivotCell]) -> Arm:
+def _arm(cells: Mapping[float, PivotCell]) -> SweptArm:
     first = next(iter(cells.values()))
-    return Arm(first.column or first.row, cells)
+    return SweptArm(first.column or first.row, cells)
 
 
-def best_scale(pivot: Pivot, arm: Arm) -> float:
+def best_scale(pivot: Pivot, arm: SweptArm) -> float:
     """Return the guidance scale with the best mean."""
-    pick = max if pivot.metric.direction == "higher" else min
-    return pick(arm.cells, key=lambda scale: arm.cells[scale].mean)
+    return min(arm.cells, key=lambda scale: pivot.badness(arm.cells[scale].mean))
 
 
-def _sentences(pivot: Pivot, base: Arm, arms: Sequence[Arm]) -> Iterator[str]:
+def _sentences(pivot: Pivot, base: SweptArm, arms: Sequence[SweptArm]) -> Iterator[str]:
     for arm in (base, *arms):
         scale = best_scale(pivot, arm)
         edge = ", the end of the sweep: the best may lie beyond" if scale == max(arm.cells) else ""
@@ -119,7 +115,7 @@ def _sentences(pivot: Pivot, base: Arm, arms: Sequence[Arm]) -> Iterator[str]:
         yield from _diversity_sentences(pivot, base, arm)
 
 
-def _gain_sentences(pivot: Pivot, base: Arm, arm: Arm) -> Iterator[str]:
+def _gain_sentences(pivot: Pivot, base: SweptArm, arm: SweptArm) -> Iterator[str]:
     own = arm.cells[best_scale(pivot, arm)], base.cells[best_scale(pivot, base)]
     if change := change_between(own[0].values, own[1].values):
         yield (
@@ -136,57 +132,59 @@ def _gain_sentences(pivot: Pivot, base: Arm, arm: Arm) -> Iterator[str]:
         )
 
 
-def _spending(pivot: Pivot, base: Arm, arm: Arm) -> float:
+def _spending(pivot: Pivot, base: SweptArm, arm: SweptArm) -> float:
     """The scale at which guidance is compared with none: the baseline's best, or the largest where that is none."""
     common = [scale for scale in base.cells if scale in arm.cells]
     best = best_scale(pivot, base)
     return best if best in common and best > min(common) else max(common)
 
 
-def _moved(base: Arm, arm: Arm, low: float, high: float) -> Effect | None:
+def _moved(base: SweptArm, arm: SweptArm, low: float, high: float) -> Effect | None:
     """How the change in percent differs between two scales.
 
     Each change is a ratio of means, as everywhere; a seed's part in it is its residual, which leaves the mean as it is.
     """
-    values = [cells[scale].values for scale in (low, high) for cells in (arm.cells, base.cells)]
-    seeds = [seed for seed in values[0] if all(seed in other for other in values)]
-    ours_low, base_low, ours_high, base_high = ([found[seed] for seed in seeds] for found in values)
-    if not seeds or not fmean(base_low) or not fmean(base_high):
+    values = _aligned([cells[scale].values for scale in (low, high) for cells in (arm.cells, base.cells)])
+    ours_low, base_low, ours_high, base_high = values
+    if not values.size or not base_low.mean() or not base_high.mean():
         return None
-    parts = zip(_ratios(ours_high, base_high), _ratios(ours_low, base_low), strict=True)
-    return _effect([100 * (high - low) for high, low in parts])
+    return _effect(100 * (_ratios(ours_high, base_high) - _ratios(ours_low, base_low)))
 
 
-def _ratios(ours: Sequence[float], base: Sequence[float]) -> list[float]:
+def _ratios(ours: np.ndarray, base: np.ndarray) -> np.ndarray:
     """Return the ratio of two means with each seed's residual added."""
-    below = fmean(base)
-    ratio = fmean(ours) / below
-    return [ratio + (one - ratio * other) / below for one, other in zip(ours, base, strict=True)]
+    ratio = ours.mean() / base.mean()
+    return ratio + (ours - ratio * base) / base.mean()
 
 
-def _effect(differences: Sequence[float]) -> Effect:
-    return Effect(sum(differences) / len(differences), mean_interval(differences))
+def _aligned(values: Sequence[Mapping[int, float]]) -> np.ndarray:
+    """Return values by seed as rows that have the seeds of all of them."""
+    seeds = [seed for seed in values[0] if all(seed in others for others in values)]
+    return np.array([[by_seed[seed] for seed in seeds] for by_seed in values])
 
 
-def _diversity_sentences(pivot: Pivot, base: Arm, arm: Arm) -> Iterator[str]:
+def _effect(differences: np.ndarray) -> Effect:
+    return Effect(float(differences.mean()), mean_interval(differences))
+
+
+def _diversity_sentences(pivot: Pivot, base: SweptArm, arm: SweptArm) -> Iterator[str]:
     """Compare no guidance with the strongest, where it spends most; and say what it does where the baseline is best."""
     low, high = min(arm.cells), max(scale for scale in base.cells if scale in arm.cells)
     best = _spending(pivot, base, arm)
     for metric in DIVERSITY:
-        values = [_measured(cells[scale], metric) for scale in (low, high) for cells in (arm.cells, base.cells)]
-        seeds = [seed for seed in values[0] if all(seed in other for other in values)]
-        if not seeds:
+        corners = [each.values(scale, metric) for scale in (low, high) for each in (arm, base)]
+        values = _aligned(corners)
+        if not values.size:
             yield f"{metric.capitalize()} is not stored for both arms at {low:g} and {high:g}: nothing is said of it."
             continue
         ours_low, base_low, ours_high, base_high = values
-        dispersion = _effect([ours_low[s] - base_low[s] for s in seeds])
-        guidance = _effect([base_high[s] - base_low[s] for s in seeds])
-        beside = _effect([ours_high[s] - ours_low[s] - base_high[s] + base_low[s] for s in seeds])
-        decimals = metric_named(metric).decimals
-        at_best = _measured(base.cells[best], metric)
+        dispersion, guidance = _effect(ours_low - base_low), _effect(base_high - base_low)
+        beside = _effect(ours_high - ours_low - base_high + base_low)
+        decimals = definition_of(metric).decimals
+        *_, at_best = _aligned([*corners, base.values(best, metric)])
         between = ""
-        if low < best < high and all(seed in at_best for seed in seeds):
-            moved = _effect([at_best[s] - base_low[s] for s in seeds])
+        if low < best < high and at_best.shape == base_low.shape:
+            moved = _effect(at_best - base_low)
             between = f" (at {best:g}, where the baseline is best, by {moved.words(decimals)})"
         yield (
             f"{metric.capitalize()}: the loss alone moves it by {dispersion.words(decimals)}; guidance {high:g} alone "
@@ -210,40 +208,3 @@ def verdict(metric: str, dispersion: Effect, guidance: Effect, beside: Effect) -
     if beside.sign < 0:
         return f"Both cost {metric}, and together more than the sum of the two."
     return f"Both cost {metric}; these seeds neither show that they spend the same diversity nor exclude it."
-
-
-def _measured(cell: PivotCell, metric: str) -> dict[int, float]:
-    return {run.seed: run.metrics[metric] for run in cell.runs if metric in run.metrics}
-
-
-def _picture(pivot: Pivot, base: Arm, arms: Sequence[Arm], name: str) -> Picture:
-    across = "guidance scale"
-    lines = [(None, base), *enumerate(arms)]
-    title, wanted = pivot.metric.title, pivot.table.file.value
-    panels = [Panel(title, across, tuple(_series(arm, wanted, index) for index, arm in lines))]
-    changed = [Series("", index, _changes(arm)) for index, arm in enumerate(arms)]
-    panels.append(Panel(f"change of {title}, %", across, tuple(s for s in changed if s.points), 0.0))
-    for metric in SHOWN:
-        series = tuple(_series(arm, metric, index) for index, arm in lines)
-        if metric != wanted and all(line.points for line in series):
-            panels.append(Panel(metric_named(metric).title, across, series))
-    return panels_picture("guidance", name, _alt(pivot, base, arms), [p for p in panels if p.series], 2)
-
-
-def _series(arm: Arm, metric: str, index: int | None) -> Series:
-    values = {scale: list(_measured(cell, metric).values()) for scale, cell in arm.cells.items()}
-    return Series(arm.label, index, tuple(point(scale, found) for scale, found in values.items() if found))
-
-
-def _changes(arm: Arm) -> tuple[Point, ...]:
-    found: dict[float, Change] = {scale: cell.change for scale, cell in arm.cells.items() if cell.change}
-    return tuple(Point(scale, c.percent, c.interval, (c.percent,)) for scale, c in found.items())
-
-
-def _alt(pivot: Pivot, base: Arm, arms: Sequence[Arm]) -> str:
-    parts = []
-    for arm in (base, *arms):
-        means = (f"{number(cell.mean, pivot.metric.decimals)} at {scale:g}" for scale, cell in arm.cells.items())
-        said = ", ".join(means)
-        parts.append(f"{arm.label}: {said}")
-    return f"{pivot.metric.title} by guidance scale. {'; '.join(parts)}."

@@ -1,23 +1,28 @@
-"""Tables as pivots of the tidy frame: ours ± spread, change against our baseline, the paper's value and its change."""
+"""Tables as pivots of results: ours ± spread, change against our baseline, the paper's value, its change, a verdict."""
 
-import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Any
+from typing import Literal
 
 from harness.config.grid import Cell, Table
-from harness.config.grid_file import place_words
-from harness.report.analysis.changes import Change, change_between
-from harness.report.analysis.labels import cell_name, row_label
-from harness.report.analysis.statistics import holm
-from harness.report.reading.collect import Metric, metric_named, protocol_columns
+from harness.config.grid_file import At
+from harness.metric_definitions import Definition, definition_of
+from harness.report.analysis.statistics import Change, change_between, holm
+from harness.report.reading.collect import RunResult
 from harness.report.reading.protocol import Protocol, mixes
-from harness.report.reading.run_facts import ENCODER, Fact, stated
+from harness.report.reading.run_facts import Fact, stated
 
-if TYPE_CHECKING:
-    import pandas as pd
+Verdict = Literal[
+    "same sign",
+    "contradicts",
+    "zero within interval",
+    "with one seed",
+    "protocol differs",
+    "without value",
+    "unpublished",
+]  # what our change and the paper's say together; `claims.VERDICTS` has their meanings
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,11 @@ class RunState:
 
 @dataclass(frozen=True)
 class PivotCell:
-    """One cell of a printed table. `ours` is None where nothing is measured or its seeds mix protocols."""
+    """One cell of a printed table.
+
+    `ours` is None where nothing is measured or its seeds mix protocols. `no_change` says why a measured cell has no
+    change, "" where it has one or needs none. A cell has a verdict where it has a baseline, at a scale with a meaning.
+    """
 
     source: Cell
     row: str
@@ -70,6 +79,8 @@ class PivotCell:
     paper: PaperNumber | None
     facts: tuple[Fact, ...] = ()
     change: Change | None = None
+    no_change: str = ""
+    verdict: Verdict | None = None
     is_baseline: bool = False
     is_best: bool = False
 
@@ -114,7 +125,7 @@ class Pivot:
     """A table laid out as the paper's. `protocols` are by letter, in the order of how many values each has."""
 
     table: Table
-    metric: Metric
+    metric: Definition
     columns: tuple[str, ...]
     rows: tuple[PivotRow, ...]
     asides: tuple[PivotCell, ...]
@@ -133,78 +144,118 @@ class Pivot:
         """True where numbers were measured differently though the table does not ask for it."""
         return mixes(self.table, list(self.protocols.values()))
 
+    @property
+    def row_heading(self) -> str:
+        """What the labels of rows are made of: the row axis, and the axes that are neither row nor column."""
+        shown = (self.table.file.rows, self.table.file.columns)
+        axes = dict.fromkeys(axis for cell in self.table.cells for axis, _ in cell.at)
+        return " · ".join([self.table.file.rows, *(axis for axis in axes if axis not in shown)])
 
-def pivot(table: Table, frame: "pd.DataFrame") -> Pivot:
-    """Lay out one table of the frame that `collect` made."""
-    mine = frame[(frame["table"] == table.name) & (frame["metric"] == table.file.value)]
-    records: list[dict[str, Any]] = mine.to_dict("records")  # type: ignore[assignment]
-    protocols = _protocols(records, protocol_columns(frame))
-    _attach_metrics(records, frame[frame["table"] == table.name])
-    by_cell: dict[str, list[dict[str, Any]]] = {}
-    for record in records:
-        by_cell.setdefault(record["cell"], []).append(record)
-    metric = metric_named(table.file.value)
-    cells = _compared(table, [_cell(table, cell, by_cell[place_words(cell.at)], protocols) for cell in table.cells])
+    def improves(self, percent: float) -> bool:
+        """Tell whether a change is for the better."""
+        return percent < 0 if self.metric.direction == "lower" else percent > 0
+
+    def ranked(self, cells: Iterable[PivotCell]) -> list[PivotCell]:
+        """Return cells that have a mean, the best first."""
+        return sorted((cell for cell in cells if cell.ours), key=lambda cell: self.badness(cell.mean))
+
+    def badness(self, value: float) -> float:
+        """Return a key that sorts better values first; of a metric without direction, lower ones."""
+        return -value if self.metric.direction == "higher" else value
+
+
+def pivot(table: Table, results: Sequence[RunResult]) -> Pivot:
+    """Lay out one table of the results that `collect` read."""
+    own = [result for result in results if result.table.name == table.name]
+    protocols, letters = _protocols(own)
+    by_place: dict[At, list[RunResult]] = {}
+    for result in own:
+        by_place.setdefault(result.cell.at, []).append(result)
+    metric = definition_of(table.file.value)
+    cells = _compared(table, [_cell(table, cell, by_place[cell.at], letters) for cell in table.cells])
     rivals = len(protocols) < 2 or any(cell.is_baseline for cell in cells)  # else a best among few would pass for all's
     cells = _best_marked(cells, metric) if table.scale.meaningful and rivals else cells
     columns, rows = _laid_out(table, [cell for cell in cells if not cell.source.aside])
-    notes = sorted({record["features_note"] for record in records} - {""})
-    letters = {letter: protocol for protocol, letter in protocols.items()}
-    asides = tuple(cell for cell in cells if cell.source.aside)
-    encoders = tuple(sorted({record.get(ENCODER, "") for record in records} - {""}))
-    return Pivot(table, metric, columns, rows, asides, tuple(cells), letters, tuple(notes), encoders)
+    measurements = [result.status.measurement for result in own if result.status.measurement]
+    return Pivot(
+        table=table,
+        metric=metric,
+        columns=columns,
+        rows=rows,
+        asides=tuple(cell for cell in cells if cell.source.aside),
+        cells=tuple(cells),
+        protocols=protocols,
+        features_notes=tuple(sorted({measurement.protocol.features_note for measurement in measurements} - {""})),
+        encoders=tuple(sorted({result.facts.encoder for result in own} - {""})),
+    )
 
 
-def _protocols(records: Sequence[dict[str, Any]], columns: Sequence[str]) -> dict[Protocol, str]:
-    """Name each protocol of the measured values by a letter, the most used first."""
-    for record in records:
-        record["_protocol"] = tuple((name, str(record[name])) for name in columns)
-    counted = Counter(record["_protocol"] for record in records if not math.isnan(record["value"]))
-    return {protocol: _letter(index) for index, (protocol, _) in enumerate(counted.most_common())}
-
-
-def _attach_metrics(records: Sequence[dict[str, Any]], frame: "pd.DataFrame") -> None:
-    """Give each record all numbers of its measurement."""
-    found: dict[str, dict[str, float]] = {}
-    for identity, metric, value in frame[["eval_id", "metric", "value"]].itertuples(index=False):
-        if not math.isnan(value):
-            found.setdefault(identity, {})[metric] = value
-    for record in records:
-        record["_metrics"] = found.get(record["eval_id"], {})
+def _protocols(results: Sequence[RunResult]) -> tuple[dict[str, Protocol], dict[str, str]]:
+    """Name each protocol of measured values by a letter, the most used first; and return the letter of each eval_id."""
+    measured = [result for result in results if result.shown.value is not None]
+    keys = dict.fromkeys(key for result in measured for key in result.protocol)
+    protocols = [tuple((key, result.protocol.get(key, "")) for key in keys) for result in measured]
+    letters = {protocol: _letter(index) for index, (protocol, _) in enumerate(Counter(protocols).most_common())}
+    of_runs = {result.run.eval_id: letters[protocol] for result, protocol in zip(measured, protocols, strict=True)}
+    return {letter: dict(protocol) for protocol, letter in letters.items()}, of_runs
 
 
 def _letter(index: int) -> str:
     return chr(ord("a") + index) if index < 26 else f"p{index + 1}"
 
 
-def _run_state(record: dict[str, Any], protocols: Mapping[Protocol, str]) -> RunState:
-    value = None if math.isnan(record["value"]) else float(record["value"])
+def _run_state(result: RunResult, letters: Mapping[str, str]) -> RunState:
+    shown = result.shown
     return RunState(
-        seed=int(record["seed"]),
-        train_id=record["train_id"],
-        eval_id=record["eval_id"],
-        state=record["state"],
-        reason=record["reason"],
-        value=value,
-        protocol="" if value is None else protocols[record["_protocol"]],
-        metrics=record["_metrics"],
+        seed=result.run.seed,
+        train_id=result.run.train_id,
+        eval_id=result.run.eval_id,
+        state=shown.state,
+        reason=shown.reason,
+        value=shown.value,
+        protocol=letters.get(result.run.eval_id, ""),
+        metrics=result.numbers,
     )
 
 
-def _cell(table: Table, cell: Cell, records: Sequence[dict[str, Any]], protocols: Mapping[Protocol, str]) -> PivotCell:
-    runs = tuple(_run_state(record, protocols) for record in records)
-    known = [run for run in runs if run.value is not None]
-    alike = len({run.protocol for run in known}) == 1
+def _cell(table: Table, cell: Cell, results: Sequence[RunResult], letters: Mapping[str, str]) -> PivotCell:
+    runs = tuple(_run_state(result, letters) for result in results)
+    values = {run.seed: run.value for run in runs if run.value is not None}
+    alike = len({run.protocol for run in runs if run.value is not None}) == 1
     return PivotCell(
         source=cell,
-        row=row_label(table, cell),
+        row=_row_label(table, cell),
         column=cell.label(table.file.columns),
         name=cell_name(cell),
         runs=runs,
-        ours=_estimate({run.seed: run.value for run in known if run.value is not None}) if alike else None,
+        ours=_estimate(values) if alike else None,
         paper=_paper(table, cell),
-        facts=stated(table.file.facts, records, table.paper(cell)),
+        facts=stated(table.file.facts, {result.run.seed: result.facts for result in results}, table.paper(cell)),
     )
+
+
+def cell_name(cell: Cell) -> str:
+    """Return a short name for a cell: its labels, with the axis before one that says nothing alone ("λ 0.5").
+
+    "none" is left out beside other labels, and is the name of a cell that has no other.
+    """
+    labels = [(axis, _label(axis, label)) for axis, label in cell.at if label != "none"]
+    alone = [label[:1].isdigit() or label == "all" for _, label in labels]
+    return (
+        " · ".join(f"{axis} {label}" if bare else label for (axis, label), bare in zip(labels, alone, strict=True))
+        or "none"
+    )
+
+
+def _label(axis: str, label: str) -> str:
+    """ "without" says what it is without; every other label stands for itself."""
+    return f"without {axis}" if label == "without" else label
+
+
+def _row_label(table: Table, cell: Cell) -> str:
+    """Return the label on the row axis, followed by those of axes that are neither row nor column."""
+    further = [_label(axis, label) for axis, label in cell.at if axis not in (table.file.rows, table.file.columns)]
+    return " · ".join([cell.label(table.file.rows), *further])
 
 
 def _estimate(values: Mapping[int, float]) -> Estimate:
@@ -223,18 +274,44 @@ def _paper(table: Table, cell: Cell) -> PaperNumber | None:
 
 
 def _compared(table: Table, cells: Sequence[PivotCell]) -> list[PivotCell]:
-    """Fill in the changes; values of different protocols are not compared."""
+    """Fill in the changes and verdicts; values of different protocols are not compared."""
     by_place = {cell.source.at: cell for cell in cells}
-    baselines = {cell.source.at: table.baseline(cell.source) for cell in cells}
-    serving = {baseline.at for baseline in baselines.values() if baseline}
+    sources = {cell.source.at: table.baseline(cell.source) for cell in cells}
+    serving = {source.at for source in sources.values() if source}
     compared = []
     for cell in cells:
-        baseline = baselines[cell.source.at]
-        other = by_place[baseline.at] if baseline else None
-        alike = other is not None and cell.ours is not None and other.letters == cell.letters
-        change = change_between(cell.values, other.values) if other and alike else None
-        compared.append(replace(cell, change=change, is_baseline=cell.source.at in serving))
+        source = sources[cell.source.at]
+        changed = _against(cell, by_place[source.at], table.scale.meaningful) if source else cell
+        compared.append(replace(changed, is_baseline=cell.source.at in serving))
     return _with_holm(compared)
+
+
+def _against(cell: PivotCell, baseline: PivotCell, meaningful: bool) -> PivotCell:
+    """Compare a cell with its baseline, and the change with the paper's."""
+    alike = cell.ours is not None and baseline.letters == cell.letters
+    change = change_between(cell.values, baseline.values) if alike else None
+    reason = "" if change or not cell.ours else _no_change(cell, baseline)
+    verdict = _verdict(cell, baseline, change) if meaningful else None
+    return replace(cell, change=change, no_change=reason, verdict=verdict)
+
+
+def _no_change(cell: PivotCell, baseline: PivotCell) -> str:
+    if baseline.ours is None:
+        return "the baseline has no value"
+    return "the baseline was measured otherwise" if baseline.letters != cell.letters else "the baseline is zero"
+
+
+def _verdict(cell: PivotCell, baseline: PivotCell, change: Change | None) -> Verdict:
+    if cell.paper is None or not cell.paper.percent:
+        return "unpublished"
+    if change is None:
+        both = cell.ours is not None and baseline.ours is not None and cell.letters != baseline.letters
+        return "protocol differs" if both or cell.mixed or baseline.mixed else "without value"
+    if change.p is None:
+        return "with one seed"
+    if not change.beyond:
+        return "zero within interval"
+    return "same sign" if change.percent * cell.paper.percent > 0 else "contradicts"
 
 
 def _with_holm(cells: Sequence[PivotCell]) -> list[PivotCell]:
@@ -250,7 +327,7 @@ def _measurements(cell: PivotCell) -> str:
     return " ".join(run.eval_id for run in cell.runs)
 
 
-def _best_marked(cells: Sequence[PivotCell], metric: Metric) -> list[PivotCell]:
+def _best_marked(cells: Sequence[PivotCell], metric: Definition) -> list[PivotCell]:
     """Mark the best mean among those measured alike, where at least two are."""
     alike: dict[tuple[str, ...], list[float]] = {}
     for cell in cells:

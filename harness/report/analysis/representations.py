@@ -8,60 +8,21 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist, fmean
-from typing import Any
-
-import pandas as pd
-from pydantic import BaseModel, ValidationError
+from statistics import fmean
 
 from harness.config.grid import Cell, Run
-from harness.config.spec import canonical
-from harness.report.analysis.pivot import Pivot
+from harness.report.analysis.arms import arm_groups, arm_key
+from harness.report.analysis.pivot import Pivot, PivotCell
+from harness.report.analysis.statistics import spearman, spearman_interval
+from harness.report.analysis.text import MEANINGS
+from harness.store.records import Probe
 from harness.store.store import Store
 
 METRIC = "fid"
 FEWEST_ARMS = 5  # below, an interval of a rank correlation says nothing
-CONFIDENCE = 0.95
 
 
-class Block(BaseModel):
-    """One block at one noise level; block 0 is the noisy image itself."""
-
-    block: int
-    probe_accuracy: float
-    effective_rank: float
-    norm: float
-    distance: float
-    uniformity: float
-    alignment: float
-    cka: float | None = None
-    cknna: float | None = None
-
-
-class Level(BaseModel):
-    """All blocks at one noise level."""
-
-    noise: float
-    blocks: list[Block]
-
-
-class Probe(BaseModel):
-    """The part of `probe-<step>.json` that is read."""
-
-    protocol: dict[str, Any]
-    levels: list[Level]
-
-
-MEASURES = {
-    "distance": ("pairwise distance", "mean ‖zᵢ − zⱼ‖/√D of flattened block outputs: the dispersion itself"),
-    "norm": ("norm", "mean ‖z‖/√D of flattened block outputs"),
-    "uniformity": ("uniformity", "log E exp(−2‖uᵢ − uⱼ‖²) of unit vectors (Wang and Isola 2020); lower is more spread"),
-    "alignment": ("alignment", "E‖u − u⁺‖² of one image under two noises (ibid.); lower is steadier"),
-    "effective_rank": ("effective rank", "exp of the entropy of singular values (Roy and Vetterli 2007)"),
-    "probe_accuracy": ("linear-probe accuracy", "logistic regression on the mean of tokens, held-out images"),
-    "cka": ("CKA", "linear CKA with the reference encoder (Kornblith et al. 2019)"),
-    "cknna": ("CKNNA", "its nearest-neighbour form (Huh et al. 2024)"),
-}
+MEASURES: Mapping[str, Sequence[str]] = MEANINGS["measures of representations"]  # → title, definition
 
 
 @dataclass(frozen=True)
@@ -74,7 +35,7 @@ class Probed:
 
 
 @dataclass(frozen=True)
-class Arm:
+class ProbedArm:
     """One regulariser, or none, with all its seeds; `tables` says how many tables have it."""
 
     name: str
@@ -115,52 +76,34 @@ class Correlation:
         return self.low > 0 or self.high < 0
 
 
-def arms(store: Store, pivots: Sequence[Pivot]) -> list[Arm]:
+def probed_arms(store: Store, pivots: Sequence[Pivot]) -> list[ProbedArm]:
     """Return the arms of the largest set that can be compared and has probes; the baseline first, where it is there."""
-    sets: dict[str, dict[str, list[tuple[Pivot, str, Cell, Probed]]]] = {}
-    for pivot, name, cell, probed in _probed(store, pivots):
-        train = probed.run.train
-        alike = sets.setdefault(_alike(probed), {})
-        alike.setdefault(canonical(train.regularizer) if train.regularizer else "", []).append(
-            (pivot, name, cell, probed)
-        )
-    chosen = max(sets.values(), key=len, default={})
-    return [_arm(chosen[key]) for key in sorted(chosen, key=bool)]
+    sets: dict[tuple[int, int, str], dict[str, list[tuple[PivotCell, Probed]]]] = {}
+    for place, group in enumerate(arm_groups([pivot for pivot in pivots if pivot.table.file.value == METRIC])):
+        for cell in (cell for arm in group.arms for cell in arm.cells):
+            for probed in _probed(store, cell):
+                alike = sets.setdefault((place, probed.run.evaluation.step, str(probed.probe.protocol)), {})
+                alike.setdefault(arm_key(probed.run), []).append((cell, probed))
+    largest = max(sets.values(), key=len, default={})
+    return [_probed_arm(largest[key]) for key in sorted(largest, key=bool)]
 
 
-def _probed(store: Store, pivots: Sequence[Pivot]) -> Iterator[tuple[Pivot, str, Cell, Probed]]:
-    for pivot in (p for p in pivots if p.table.file.value == METRIC):
-        for cell in pivot.cells:
-            runs = {run.eval_id: run for run in cell.source.runs}
-            for state in cell.runs:
-                run = runs[state.eval_id]
-                probe = _read(store, run)
-                if probe and state.value is not None:
-                    yield pivot, cell.name, cell.source, Probed(run, state.value, probe)
+def _probed(store: Store, cell: PivotCell) -> Iterator[Probed]:
+    runs = {run.eval_id: run for run in cell.source.runs}
+    for state in cell.runs:
+        run = runs[state.eval_id]
+        probe = Probe.read(store.probe_path(run.train_id, run.evaluation.step))
+        if probe and state.value is not None:
+            yield Probed(run, state.value, probe)
 
 
-def _read(store: Store, run: Run) -> Probe | None:
-    """Return the probe of a run's checkpoint; None where there is none that can be read."""
-    try:
-        return Probe.model_validate_json(store.probe_path(run.train_id, run.evaluation.step).read_bytes())
-    except (OSError, ValidationError):
-        return None
+def _probed_arm(entries: Sequence[tuple[PivotCell, Probed]]) -> ProbedArm:
+    first, _ = entries[0]
+    seeds = {probed.run.seed: probed for _, probed in entries}
+    return ProbedArm(first.name, first.source, dict(sorted(seeds.items())), len({p.run.table for _, p in entries}))
 
 
-def _alike(probed: Probed) -> str:
-    """All that must agree for two runs to be compared: everything but the regulariser and the seed."""
-    train = probed.run.train.model_copy(update={"regularizer": None, "seed": 0})
-    evaluation = probed.run.evaluation.model_copy(update={"first_image": 0})
-    return f"{canonical(train)} {canonical(evaluation)} {probed.probe.protocol}"
-
-
-def _arm(found: Sequence[tuple[Pivot, str, Cell, Probed]]) -> Arm:
-    _, name, cell, _ = found[0]
-    seeds = {probed.run.seed: probed for _, _, _, probed in found}
-    return Arm(name, cell, dict(sorted(seeds.items())), len({pivot.table.name for pivot, *_ in found}))
-
-
-def baseline_and_default(arms: Sequence[Arm]) -> tuple[Arm, Arm] | None:
+def baseline_and_default(arms: Sequence[ProbedArm]) -> tuple[ProbedArm, ProbedArm] | None:
     """Return the arm without the loss, and the dispersive one that most tables have; None where one is missing."""
     plain = [arm for arm in arms if arm.cell.runs[0].train.regularizer is None]
     regularizers = [(arm, arm.cell.runs[0].train.regularizer) for arm in arms]
@@ -168,37 +111,25 @@ def baseline_and_default(arms: Sequence[Arm]) -> tuple[Arm, Arm] | None:
     return (plain[0], max(dispersive, key=lambda arm: arm.tables)) if plain and dispersive else None
 
 
-def correlations(arms: Sequence[Arm]) -> list[Correlation]:
+def correlations(arms: Sequence[ProbedArm]) -> list[Correlation]:
     """Return the rank correlation of each measure with FID over the arms, each the mean of its seeds."""
     if len(arms) < FEWEST_ARMS:
         return []
-    values, found = [arm.value for arm in arms], []
+    values, ranked = [arm.value for arm in arms], []
     for measure in MEASURES:
         means = [mean for arm in arms if (mean := arm.mean(measure)) is not None]
-        rho = spearman(means, values) if len(means) == len(arms) else None
-        found += [] if rho is None else [Correlation(measure, rho, *interval(rho, len(arms)), len(arms))]
-    return found
+        rho = spearman(means, values) if len(means) == len(arms) else math.nan
+        if not math.isnan(rho):
+            interval = spearman_interval(rho, len(arms))
+            ranked.append(Correlation(measure, rho, interval.low, interval.high, len(arms)))
+    return ranked
 
 
-def spearman(x: Sequence[float], y: Sequence[float]) -> float | None:
-    """Spearman's ρ, ties sharing their mean rank; None where one of the two is constant."""
-    rho = pd.Series(x, dtype=float).rank().corr(pd.Series(y, dtype=float).rank())
-    return None if math.isnan(rho) else max(-1.0, min(1.0, float(rho)))
-
-
-def interval(rho: float, n: int) -> tuple[float, float]:
-    """The interval of ρ over n independent pairs: Fisher's z of variance (1 + ρ²/2)/(n − 3) (Bonett & Wright 2000)."""
-    assert n > 3, n
-    if abs(rho) == 1:
-        return rho, rho
-    z, half = math.atanh(rho), NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * math.sqrt((1 + rho**2 / 2) / (n - 3))
-    return math.tanh(z - half), math.tanh(z + half)
-
-
-def repeatability(arms: Sequence[Arm]) -> float | None:
+def repeatability(arms: Sequence[ProbedArm]) -> float | None:
     """Rank correlation of FID between two seeds of the same arms: how much of the arms' order is not noise."""
-    first, second, *_ = [*(seed for seed, _ in Counter(s for arm in arms for s in arm.seeds).most_common(2)), -1, -1]
-    both = [arm.seeds for arm in arms if first in arm.seeds and second in arm.seeds]
-    if len(both) < FEWEST_ARMS:
+    seeds = Counter(seed for arm in arms for seed in arm.seeds).most_common(2)
+    both = [arm.seeds for arm in arms if all(seed in arm.seeds for seed, _ in seeds)]
+    if len(seeds) < 2 or len(both) < FEWEST_ARMS:
         return None
-    return spearman([seeds[first].value for seeds in both], [seeds[second].value for seeds in both])
+    rho = spearman(*([by_seed[seed].value for by_seed in both] for seed, _ in seeds))
+    return None if math.isnan(rho) else rho

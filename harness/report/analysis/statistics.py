@@ -1,19 +1,20 @@
-"""Intervals and tests for a handful of seeds: Student's t, Welch, sign flips, Holm, rank correlation.
+"""Changes between arms of a handful of seeds: their intervals and tests, Holm's correction, rank correlations.
 
 A percentile bootstrap of five pairs covers far less than it says; Student's t is exact where differences are normal.
+scipy is imported where it is used, because it takes longer than everything else that a plan needs.
 """
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
+from statistics import NormalDist
 
 import numpy as np
 
 LEVEL, ALPHA = 0.95, 0.05
 FLIPPED = 16  # seeds, whose 65,536 choices of signs take a moment; a t-test of more needs no second opinion
-NODES, WEIGHTS = np.polynomial.legendre.leggauss(80)
 
 
 @dataclass(frozen=True)
@@ -30,134 +31,118 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """One arm against another: the ratio of their means less one, in percent, and what tells it from chance.
+class Change:
+    """Change of one arm against another: the ratio of their means less one, in percent of the baseline's mean.
 
-    `p` is of Student's t, the change over its standard error, and below 0.05 where the interval excludes zero; `flip_p`
-    is of the sign-flip test, for pairs alone. `narrowing` is the width of the paired interval in terms of the one that
-    takes the same values for unrelated. With one seed there is the change alone.
+    Where both have a seed, only seeds of both are compared, each with itself (`paired`), and `spread` is the sample
+    standard deviation of those differences in percent; otherwise the two means are compared, by Welch's degrees of
+    freedom. `p` is of Student's t, the change over its standard error, and below 0.05 where the interval (in percent)
+    excludes zero; `flip_p` is of the sign-flip test, for pairs alone; `adjusted` is Holm's p beside the other changes
+    of the table. `narrowing` is the width of the paired interval in terms of the one that takes the same values for
+    unrelated. With one seed there is the change alone.
     """
 
     percent: float
-    interval: Interval | None
-    p: float | None
-    flip_p: float | None
-    narrowing: float | None
+    spread: float | None
+    seeds: tuple[int, ...]
+    paired: bool
+    interval: Interval | None = None
+    p: float | None = None
+    flip_p: float | None = None
+    narrowing: float | None = None
+    adjusted: float | None = None
+
+    @property
+    def beyond(self) -> bool:
+        """True where its interval excludes zero."""
+        return self.p is not None and self.p < ALPHA
+
+    @property
+    def survives(self) -> bool:
+        """True where it holds beside all other changes of its table."""
+        return self.adjusted is not None and self.adjusted < ALPHA
 
 
-def student_tail(t: float, degrees: float) -> float:
-    """P(|T| ≥ |t|) of Student's t with `degrees` ≥ 1 degrees of freedom, which need not be whole.
+def change_between(ours: Mapping[int, float], base: Mapping[int, float]) -> Change | None:
+    """Return the change of values by seed against others; None where a baseline of zero leaves it without meaning.
 
-    With t = √ν cot φ it is 2 Γ((ν+1)/2) / (√π Γ(ν/2)) ∫ sin^(ν−1) φ dφ from 0 to atan(√ν/|t|); φ ∝ u⁴ keeps the
-    integrand smooth for every ν, and Gauss-Legendre then gives ten digits.
+    To first order the error of the ratio r = ȳ/x̄ is that of the mean of y − r·x, divided by x̄.
     """
-    if math.isinf(t):
-        return 0.0
-    end = math.atan2(math.sqrt(degrees), abs(t))
-    u = (NODES + 1) / 2
-    values = np.sin(end * u**4) ** (degrees - 1) * 4 * u**3
-    return min(1.0, float(_gammas(degrees) * end * (WEIGHTS @ values)))
+    common = tuple(seed for seed in ours if seed in base)
+    y = np.array([ours[seed] for seed in common or ours])
+    x = np.array([base[seed] for seed in common or base])
+    mean = float(x.mean())
+    if mean == 0:
+        return None
+    change = Change(100 * (float(y.mean()) - mean) / mean, None, common or tuple(ours), bool(common))
+    if min(len(y), len(x)) < 2:
+        return change
+    scaled = x * (y.mean() / mean)
+    unrelated = math.hypot(_standard_error(y), _standard_error(scaled)), welch_degrees(y, scaled)
+    if not common:
+        return _tested(change, mean, *unrelated)
+    paired = _standard_error(y - scaled), len(y) - 1
+    widths = [t_quantile(degrees) * error for error, degrees in (paired, unrelated)]
+    return replace(
+        _tested(change, mean, *paired),
+        spread=float(np.std(100 * (y - x) / mean, ddof=1)),
+        flip_p=sign_flip_p(y - x),
+        narrowing=widths[0] / widths[1] if all(widths) else None,
+    )
 
 
-def _gammas(degrees: float) -> float:
-    """Γ((ν+1)/2) / (√π Γ(ν/2))."""
-    return math.exp(math.lgamma((degrees + 1) / 2) - math.lgamma(degrees / 2)) / math.sqrt(math.pi)
+def _tested(change: Change, mean: float, error: float, degrees: float) -> Change:
+    """Add the interval of a change whose numerator has a standard error, and the p of its being zero."""
+    from scipy import stats
+
+    error = 100 * abs(error / mean)
+    t = math.inf if change.percent and not error else abs(change.percent) / (error or 1.0)
+    half = t_quantile(degrees) * error
+    interval = Interval(change.percent - half, change.percent + half)
+    return replace(change, interval=interval, p=2 * float(stats.t.sf(t, degrees)))
 
 
 @cache
-def student_quantile(degrees: float) -> float:
-    """Return the t for which P(|T| ≤ t) = `LEVEL`, by Newton's method: the tail is convex, and no step overshoots."""
-    t, step = 1.0, 1.0
-    while step > 1e-12 * t:
-        density = _gammas(degrees) / math.sqrt(degrees) * (1 + t * t / degrees) ** (-(degrees + 1) / 2)
-        step = (student_tail(t, degrees) - ALPHA) / (2 * density)
-        t += step
-    return t
+def t_quantile(degrees: float) -> float:
+    """Return the t for which P(|T| ≤ t) = `LEVEL` of Student's t; the degrees of freedom need not be whole."""
+    from scipy import stats
+
+    return float(stats.t.ppf((1 + LEVEL) / 2, degrees))
 
 
-def mean_interval(values: Sequence[float]) -> Interval | None:
+def mean_interval(values: Sequence[float] | np.ndarray) -> Interval | None:
     """Return mean ± t·s/√n; None with one value."""
     if len(values) < 2:
         return None
-    half = student_quantile(len(values) - 1) * _error(values)
-    return _around(float(np.mean(values)), half)
+    mean, half = float(np.mean(values)), t_quantile(len(values) - 1) * _standard_error(values)
+    return Interval(mean - half, mean + half)
 
 
-def _error(values: Sequence[float]) -> float:
+def _standard_error(values: Sequence[float] | np.ndarray) -> float:
     """Standard error of a mean."""
     return float(np.std(values, ddof=1)) / math.sqrt(len(values))
 
 
-def welch_degrees(first: Sequence[float], second: Sequence[float]) -> float:
-    """Return Welch and Satterthwaite's degrees of freedom for the difference of two means (Biometrika 34, 1947)."""
-    shares = [(_error(values) ** 2, len(values) - 1) for values in (first, second)]
+def welch_degrees(first: np.ndarray, second: np.ndarray) -> float:
+    """Return Welch and Satterthwaite's degrees of freedom for the difference of two means (Biometrika 34, 1947).
+
+    Arms without any spread have those of both means, where scipy's `ttest_ind` has none.
+    """
+    shares = [(_standard_error(values) ** 2, len(values) - 1) for values in (first, second)]
     below = sum(variance**2 / degrees for variance, degrees in shares)
     return sum(variance for variance, _ in shares) ** 2 / below if below else float(sum(d for _, d in shares))
 
 
-def paired(ours: Sequence[float], base: Sequence[float]) -> Comparison:
-    """Compare values of the same seeds, in the same order; the baseline's mean is not zero."""
-    percent, scaled = _scaled(ours, base)
-    if len(ours) < 2:
-        return Comparison(percent, None, None, None, None)
-    error, degrees = _error([a - b for a, b in zip(ours, scaled, strict=True)]), len(ours) - 1
-    half, alone = student_quantile(degrees) * error, student_quantile(welch_degrees(ours, scaled)) * _both(ours, scaled)
-    interval, p = _tested(percent, error / float(np.mean(base)), degrees)
-    flip_p = sign_flip_p([a - b for a, b in zip(ours, base, strict=True)])
-    return Comparison(percent, interval, p, flip_p, half / alone if half and alone else None)
+def sign_flip_p(differences: np.ndarray) -> float | None:
+    """Share of all 2ⁿ choices of signs whose mean is as far from zero as the observed one; None above `FLIPPED`.
 
-
-def unpaired(ours: Sequence[float], base: Sequence[float]) -> Comparison:
-    """Compare values of different seeds, by Welch's degrees of freedom; the baseline's mean is not zero."""
-    percent, scaled = _scaled(ours, base)
-    if min(len(ours), len(base)) < 2:
-        return Comparison(percent, None, None, None, None)
-    interval, p = _tested(percent, _both(ours, scaled) / float(np.mean(base)), welch_degrees(ours, scaled))
-    return Comparison(percent, interval, p, None, None)
-
-
-def _scaled(ours: Sequence[float], base: Sequence[float]) -> tuple[float, list[float]]:
-    """Return the change of the mean in percent, and the baseline's values brought to our mean.
-
-    To first order the error of the ratio ȳ/x̄ is that of the mean of y − (ȳ/x̄)·x, divided by x̄.
+    It is scipy's exact `permutation_test` of one sample, which takes a second for 16 differences.
     """
-    above, below = float(np.mean(ours)), float(np.mean(base))
-    return 100 * (above - below) / below, [above / below * value for value in base]
-
-
-def _both(first: Sequence[float], second: Sequence[float]) -> float:
-    """Standard error of the difference of two unrelated means."""
-    return math.hypot(_error(first), _error(second))
-
-
-def _tested(percent: float, error: float, degrees: float) -> tuple[Interval, float]:
-    """Return the interval of a change in percent whose ratio has a standard error, and the p of its being zero."""
-    error = 100 * abs(error)
-    return _around(percent, student_quantile(degrees) * error), student_tail(_standing(percent, error), degrees)
-
-
-def _around(middle: float, half: float) -> Interval:
-    return Interval(middle - half, middle + half)
-
-
-def _standing(value: float, error: float) -> float:
-    """How many standard errors a value is from zero."""
-    if error == 0:
-        return math.inf if value else 0.0
-    return value / error
-
-
-def sign_flip_p(differences: Sequence[float]) -> float | None:
-    """Share of all 2ⁿ choices of signs whose mean is as far from zero as the one found; None above `FLIPPED`."""
     if len(differences) > FLIPPED:
         return None
-    found = abs(math.fsum(differences)) * (1 - 1e-12)
-    sums = [abs(math.fsum(s * d for s, d in zip(signs, differences, strict=True))) for signs in _signs(differences)]
-    return sum(value >= found for value in sums) / len(sums)
-
-
-def _signs(differences: Sequence[float]) -> list[tuple[int, ...]]:
-    return list(itertools.product((1, -1), repeat=len(differences)))
+    signs = np.array(list(itertools.product((1, -1), repeat=len(differences))))
+    observed = abs(float(np.sum(differences))) * (1 - 1e-12)
+    return float(np.mean(np.abs(signs @ differences) >= observed))
 
 
 def smallest_flip_p(count: int) -> float:
@@ -165,32 +150,34 @@ def smallest_flip_p(count: int) -> float:
     return 2.0 ** (1 - count)
 
 
-def holm(found: Mapping[str, float]) -> dict[str, float]:
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     """Return Holm's adjusted p by name (Scand. J. Stat. 6, 1979): what is below α holds beside all the others."""
     adjusted, largest = {}, 0.0
-    for place, (name, p) in enumerate(sorted(found.items(), key=lambda item: item[1])):
-        largest = max(largest, min(1.0, (len(found) - place) * p))
+    for place, (name, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
+        largest = max(largest, min(1.0, (len(p_values) - place) * p))
         adjusted[name] = largest
     return adjusted
 
 
 def kendall(first: Sequence[float], second: Sequence[float]) -> float:
     """Kendall's τ_b; nan where one side is all ties."""
-    signs = [np.sign(np.subtract.outer(values, values)) for values in (first, second)]
-    return _correlation(signs[0].ravel(), signs[1].ravel())
+    from scipy import stats
+
+    return float(stats.kendalltau(first, second).statistic)
 
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> float:
     """Spearman's ρ: the correlation of ranks, ties sharing their mean rank; nan where one side is all ties."""
-    ranks = [_ranks(values) for values in (first, second)]
-    return _correlation(*(values - values.mean() for values in ranks))
+    from scipy import stats
+
+    constant = len(set(first)) == 1 or len(set(second)) == 1  # of which scipy would warn
+    return math.nan if constant else float(stats.spearmanr(first, second).statistic)
 
 
-def _ranks(values: Iterable[float]) -> np.ndarray:
-    array = np.asarray(list(values))
-    return (array[:, None] > array).sum(1) + (array[:, None] == array).sum(1) / 2
-
-
-def _correlation(first: np.ndarray, second: np.ndarray) -> float:
-    scale = math.sqrt(float(first @ first) * float(second @ second))
-    return float(first @ second) / scale if scale else math.nan
+def spearman_interval(rho: float, n: int) -> Interval:
+    """The interval of ρ over n independent pairs: Fisher's z of variance (1 + ρ²/2)/(n − 3) (Bonett & Wright 2000)."""
+    assert n > 3, n
+    if abs(rho) == 1:
+        return Interval(rho, rho)
+    half = NormalDist().inv_cdf((1 + LEVEL) / 2) * math.sqrt((1 + rho**2 / 2) / (n - 3))
+    return Interval(math.tanh(math.atanh(rho) - half), math.tanh(math.atanh(rho) + half))

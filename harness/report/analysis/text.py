@@ -2,26 +2,29 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-from harness.report.analysis.changes import Change
+import yaml
+
 from harness.report.analysis.pivot import Estimate, Pivot, PivotCell
-from harness.report.analysis.statistics import Interval
+from harness.report.analysis.statistics import Change, Interval
 
 NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
-STATES = {
-    "not run": "no job has begun this run",
-    "running": "a job is at work on it now",
-    "interrupted": "its job ended before it was done; the next one goes on from the last checkpoint",
-    "failed": "it stopped with an error",
-    "diverged": "its loss was no longer finite, and it was stopped",
-    "unreadable": "its files are there and cannot be read as they should",
-}
+# What the states of runs, the verdicts and the measures of representations mean, as legends and sentences say it.
+MEANINGS: Any = yaml.safe_load((Path(__file__).parents[1] / "templates" / "meanings.yaml").read_text(encoding="utf-8"))
+STATES: Mapping[str, str] = MEANINGS["states"]
 
 
 def number(value: float, decimals: int) -> str:
     """Return a number with a true minus sign."""
     return f"{value:.{decimals}f}".replace("-", "−")
+
+
+def signed(value: float, decimals: int) -> str:
+    """Return a number with its sign, "+0.4" or "−0.4"."""
+    return f"{value:+.{decimals}f}".replace("-", "−")
 
 
 def estimate(value: Estimate, decimals: int) -> str:
@@ -32,28 +35,29 @@ def estimate(value: Estimate, decimals: int) -> str:
 
 def signed_percent(value: float, decimals: int = 1, spread: float | None = None) -> str:
     """Return "−11.4 %", or "−11.4 ± 2.1 %"."""
-    digits = f"{value:+.{decimals}f}".replace("-", "−")
-    if float(f"{value:.{decimals}f}") == 0:
-        digits = number(0, decimals)
+    digits = number(0, decimals) if float(f"{value:.{decimals}f}") == 0 else signed(value, decimals)
     spread_words = "" if spread is None else f"\u00a0±\u00a0{number(spread, decimals)}"
     return f"{digits}{spread_words}\u202f%"  # no line breaks inside, and a narrow space before the sign
 
 
 def percent_change(change: Change) -> str:
     """Return "−11.4 % [−14.0, −8.8]*": the star says that it survives Holm's correction, no brackets that n is one."""
-    said = signed_percent(change.percent)
-    return f"{said} {interval_words(change.interval)}{'*' * change.survives}" if change.interval else said
+    percent = signed_percent(change.percent)
+    return f"{percent} {interval_words(change.interval)}{'*' * change.survives}" if change.interval else percent
 
 
-def interval_words(interval: Interval) -> str:
-    """Return "[−14.0, −8.8]", without a break inside; "[−68, +62]" where decimals would say nothing."""
-    decimals = 0 if interval.high - interval.low >= 20 and min(abs(interval.low), abs(interval.high)) >= 1 else 1
-    low, high = (f"{value:+.{decimals}f}".replace("-", "−") for value in (interval.low, interval.high))
-    return f"[{low},\u00a0{high}]"
+def interval_words(interval: Interval, decimals: int | None = None) -> str:
+    """Return "[−14.0, −8.8]", without a break inside; by default "[−68, +62]" where decimals would say nothing."""
+    if decimals is None:
+        wide = interval.high - interval.low >= 20 and min(abs(interval.low), abs(interval.high)) >= 1
+        decimals = 0 if wide else 1
+    return f"[{signed(interval.low, decimals)},\u00a0{signed(interval.high, decimals)}]"
 
 
-def p_words(p: float) -> str:
-    """Return "0.031", or "< 0.001"."""
+def p_words(p: float | None) -> str:
+    """Return "0.031", or "< 0.001"; "" where there is none."""
+    if p is None:
+        return ""
     return f"{p:.3f}" if p >= 0.001 else "<\u00a00.001"
 
 
@@ -92,16 +96,11 @@ def slug(name: str) -> str:
     return re.sub(r"\W+", "-", name)
 
 
-def is_better(pivot: Pivot, percent: float) -> bool:
-    """Tell whether a change is for the better."""
-    return percent < 0 if pivot.metric.direction == "lower" else percent > 0
-
-
 def better_or_worse(pivot: Pivot, percent: float) -> str:
     """Return "better" or "worse"; "same" for a change that prints as zero and for a metric without direction."""
     if round(percent, 1) == 0 or not pivot.metric.direction:
         return "same"
-    return "better" if is_better(pivot, percent) else "worse"
+    return "better" if pivot.improves(percent) else "worse"
 
 
 def standing(pivot: Pivot, change: Change) -> str:
@@ -136,17 +135,6 @@ def change_note(cell: PivotCell, change: Change) -> str:
     if cell.ours and len(change.seeds) < len(cell.ours.seeds):
         return f"over {seed_words([str(seed) for seed in change.seeds])} alone"
     return ""
-
-
-def no_change_reason(pivot: Pivot, cell: PivotCell) -> str:
-    """Say why a measured cell has no change; "" where it needs none."""
-    baseline = pivot.table.baseline(cell.source)
-    if baseline is None or cell.change or not cell.ours:
-        return ""
-    other = next(other for other in pivot.cells if other.source is baseline)
-    if other.ours is None:
-        return "the baseline has no value"
-    return "the baseline was measured otherwise" if other.letters != cell.letters else "the baseline is zero"
 
 
 def state_words(cell: PivotCell) -> str:
@@ -189,3 +177,12 @@ def length_sentence(pivot: Pivot) -> str:
     """Say which of the table's lengths are stood in for; "" where none is."""
     said = pivot.table.stand_ins
     return f"Here {said}." if said else ""
+
+
+def is_number(text: str) -> bool:
+    """Tell whether a text is a number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -8,36 +8,37 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from harness.report.analysis.representations import Arm, Level
+from harness.report.analysis.representations import ProbedArm
 from harness.report.analysis.text import number
 from harness.report.figures.table_figure import ARMS, INK, MUTED, WIDTH, Picture, painted, plain_axes
+from harness.store.records import ProbedLevel
 
 PANELS = {"norm": "norm", "probe_accuracy": "probe accuracy"}
 HEIGHT, TOP, BOTTOM, LEFT, GAP = 1.35, 0.62, 0.42, 0.55, 0.16  # inches
 STYLES: tuple[dict[str, Any], ...] = ({"color": INK, "marker": "o"}, {"color": ARMS[0], "marker": "s"})
 
 
-def profile_picture(plain: Arm, dispersive: Arm) -> Picture:
+def profile_picture(plain: ProbedArm, dispersive: ProbedArm) -> Picture:
     """Return norm and probe accuracy by block, a column for each noise level, without the loss and with it."""
     arms = (plain, dispersive)
     alt = " ".join(_alt(arm, name) for arm, name in zip(arms, ("Without the loss", "With it"), strict=True))
     return painted("profile", "representations", alt, lambda: _drawn(arms))
 
 
-def curve(arm: Arm, noise: int, measure: str) -> list[float]:
+def curve(arm: ProbedArm, noise: int, measure: str) -> list[float]:
     """Return a measure of each block at the noise level of that number, the mean over seeds; block 0 comes first."""
     return [fmean(values) for values in zip(*_seeds(arm, noise, measure), strict=True)]
 
 
-def _levels(arm: Arm) -> Sequence[Level]:
+def _levels(arm: ProbedArm) -> Sequence[ProbedLevel]:
     return next(iter(arm.seeds.values())).probe.levels
 
 
-def _seeds(arm: Arm, noise: int, measure: str) -> list[list[float]]:
+def _seeds(arm: ProbedArm, noise: int, measure: str) -> list[list[float]]:
     return [[getattr(b, measure) for b in seed.probe.levels[noise].blocks] for seed in arm.seeds.values()]
 
 
-def _drawn(arms: Sequence[Arm]) -> Figure:
+def _drawn(arms: Sequence[ProbedArm]) -> Figure:
     levels = _levels(arms[0])
     height = TOP + len(PANELS) * (HEIGHT + GAP) + BOTTOM
     figure = Figure(figsize=(WIDTH, height))
@@ -59,7 +60,7 @@ def _drawn(arms: Sequence[Arm]) -> Figure:
     return figure
 
 
-def _panel(axes: Axes, arms: Sequence[Arm], noise: int, measure: str) -> None:
+def _panel(axes: Axes, arms: Sequence[ProbedArm], noise: int, measure: str) -> None:
     for arm, name, style in zip(arms, ("without the loss", "with the loss"), STYLES, strict=True):
         values = curve(arm, noise, measure)[1:]
         blocks = range(1, len(values) + 1)
@@ -78,7 +79,7 @@ def _panel(axes: Axes, arms: Sequence[Arm], noise: int, measure: str) -> None:
     plain_axes(axes)
 
 
-def _alt(arm: Arm, name: str) -> str:
+def _alt(arm: ProbedArm, name: str) -> str:
     said = []
     for index, level in enumerate(_levels(arm)):
         for measure, title in PANELS.items():

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from harness.report.analysis.labels import row_label
 from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.text import signed_percent, slug
 from harness.report.figures.table_figure import ARMS, INK, MARKERS, WIDTH, Picture, drawn, painted, plain_axes
@@ -47,7 +46,7 @@ def lines(pivot: Pivot) -> list[Line]:
 def _label(pivot: Pivot, cell: PivotCell) -> str:
     model = cell.source.settings.model
     arms = {other.column for other in pivot.cells if other.change}
-    row = row_label(pivot.table, cell.source).replace(model, model.partition("-")[0])
+    row = cell.row.replace(model, model.partition("-")[0])
     return f"{row} · {cell.column}" if len(arms) > 1 else row
 
 

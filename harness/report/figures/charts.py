@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from harness.report.analysis.labels import is_number
 from harness.report.analysis.pivot import Pivot, PivotCell
+from harness.report.analysis.text import is_number
 from harness.report.figures.table_figure import ARMS, INK, MARKERS, WIDTH, Picture, painted, plain_axes
 
 HEIGHT, LINE, LEFT, RIGHT, BOTTOM, BETWEEN = 2.3, 0.165, 0.6, 0.1, 0.42, 0.6  # inches

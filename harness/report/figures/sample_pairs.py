@@ -10,11 +10,10 @@ from PIL import Image, ImageChops, ImageStat
 
 from harness.config.grid import Run
 from harness.report.analysis.pivot import Pivot, PivotCell
-from harness.report.analysis.text import listed
+from harness.report.analysis.text import listed, state_words
 from harness.report.figures.charts import Chart
 from harness.report.figures.table_figure import drawn
-from harness.report.reading.collect import read_outcome
-from harness.report.reading.samples import Sheet, data_uri, image_uri, read_strip
+from harness.report.reading.samples import Sheet, Strip, data_uri, image_uri, read_strip
 from harness.store.store import Store
 
 PAIRS = 6
@@ -37,6 +36,14 @@ class Pairs:
             ("Changed most", order[:PAIRS]),
             ("Changed least", order[::-1][:PAIRS]),
         ]
+
+
+@dataclass(frozen=True)
+class Strips:
+    """Strips of one training seed, the baseline first."""
+
+    seed: int
+    strips: tuple[Strip, ...]
 
 
 def pair_chart(store: Store, pivot: Pivot) -> Chart | None:
@@ -82,7 +89,7 @@ def _same_noise(one: Run, other: Run) -> bool:
 
 
 def _sheet(store: Store, run: Run, name: str) -> Sheet | None:
-    return read_strip(store, run, read_outcome(store, run).measurement, name).sheet
+    return read_strip(store, run, store.result(run.train_id, run.eval_id).measurement, name).sheet
 
 
 def _tiles(sheet: Sheet) -> tuple[Image.Image, ...]:
@@ -134,3 +141,32 @@ def _side_by_side(found: Sequence[tuple[Image.Image, Image.Image]]) -> Image.Ima
         sheet.paste(left, (start, 0))
         sheet.paste(right, (start + width + inner, 0))
     return sheet
+
+
+def sample_strips(store: Store, pivot: Pivot) -> Strips | None:
+    """Return baseline and dispersive arms of a table that compares losses, at the first seed with all of them or most.
+
+    None where the table does not compare losses or nothing has been drawn.
+    """
+    arms = [cell for cell in pivot.cells if cell.is_baseline or cell.source.settings.regularizer.kind == "dispersive"]
+    losses = {cell.source.settings.regularizer.loss for cell in arms} - {"none"}
+    if len(losses) < 2:
+        return None
+    arms.sort(key=lambda cell: not cell.is_baseline)
+    best: Strips | None = None
+    for seed in pivot.table.seeds:
+        drawn = Strips(seed, tuple(_strip(store, cell, seed) for cell in arms))
+        if best is None or _kept(drawn) > _kept(best):
+            best = drawn
+        if _kept(best) == len(arms):
+            break
+    return best if best and _kept(best) else None
+
+
+def _kept(strips: Strips) -> int:
+    return sum(strip.sheet is not None for strip in strips.strips)
+
+
+def _strip(store: Store, cell: PivotCell, seed: int) -> Strip:
+    run = next(run for run in cell.source.runs if run.seed == seed)
+    return read_strip(store, run, store.result(run.train_id, run.eval_id).measurement, cell.name, state_words(cell))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.text import number, slug
@@ -14,7 +14,6 @@ from harness.store.training_log import Logs
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-GPUS = ("NVIDIA", "Tesla", "AMD Instinct", "AMD Radeon")
 SHORT = 0.5  # hours; what is shorter is said in minutes
 
 
@@ -88,20 +87,9 @@ def cell_hours(cell: PivotCell, logs: Logs) -> tuple[float, str] | None:
 
 def _hours(logs: Logs, batch: int, step: int, train_id: str) -> tuple[float, str] | None:
     hours = logs.of(train_id).hours(batch, step)
-    devices = _devices(logs.environment(train_id))
-    return (hours * devices[0], devices[1]) if hours and devices else None
-
-
-def _devices(content: Any) -> tuple[int, str] | None:
-    """Return how many processors the last attempt had, and "GPU" or "core"; None where it is not known."""
-    try:
-        last: Mapping[str, object] = content["attempts"][-1]
-        processes, threads, device = last.get("processes", 1), last["threads"], str(last["device"])
-    except (KeyError, IndexError, TypeError, AttributeError):
-        return None
-    if not isinstance(processes, int) or not isinstance(threads, int):
-        return None
-    return (processes, "GPU") if device.startswith(GPUS) else (processes * threads, "core")
+    environment = logs.environment(train_id)
+    attempt = environment.last if environment else None
+    return (hours * attempt.devices, attempt.unit) if hours and attempt else None
 
 
 def _listed(plane: Plane) -> str:

@@ -20,9 +20,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from harness.files import write_bytes
-from harness.report.analysis.labels import is_number
 from harness.report.analysis.pivot import Pivot, PivotCell
-from harness.report.analysis.text import estimate, number, signed_percent, slug, state_words
+from harness.report.analysis.text import estimate, is_number, number, signed_percent, slug, state_words
 from harness.report.figures.svg import DRAWN, PRINTED, VARIABLES, inline_svg, standalone, standalone_pdf
 
 WIDTH, LABELS, RIGHT = 5.0, 1.3, 0.12  # inches; narrow, so that the letters are still legible on a phone

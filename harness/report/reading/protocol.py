@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.config.grid import Run, Table
+from harness.config.settings import SamplerSettings
+from harness.config.spec import TrainSpec
 
-Protocol = tuple[tuple[str, str], ...]
+Protocol = Mapping[str, str]  # key → its value in words, "" for none
 # Known before anything is measured; the file of a measurement adds its own words (features, reference, …).
 GUIDANCE_COLUMNS = ("guidance", "guidance_channels", "guidance_interval")
 SAMPLING_COLUMNS = ("sampler", "intervals", *GUIDANCE_COLUMNS, "sampling_precision", "target_guidance")
@@ -28,6 +30,40 @@ ASKED_BY = {
 }
 
 
+def sampling_protocol(run: Run) -> dict[str, Any]:
+    """Return how a run's samples are drawn and labelled, and with which of its weights."""
+    sampler, evaluation = run.evaluation.sampler, run.evaluation.evaluation
+    return {
+        "sampler": sampler.method,
+        "intervals": sampler.intervals,
+        "guidance": sampler.guidance,
+        "guidance_channels": sampler.guidance_channels,
+        "guidance_interval": _guidance_interval(sampler),
+        "sampling_precision": sampler.precision,
+        "target_guidance": _target_guidance(run.train),
+        "labels": evaluation.labels,
+        "weights": evaluation.weights,
+    }
+
+
+def _guidance_interval(sampler: SamplerSettings) -> str:
+    """The noise levels at which there is guidance; "" where that is everywhere."""
+    low = "" if sampler.guidance_from is None else f"{sampler.guidance_from:g} < "
+    high = "" if sampler.guidance_to is None else f" ≤ {sampler.guidance_to:g}"
+    return f"{low}σ{high}" if low or high else ""
+
+
+def _target_guidance(train: TrainSpec) -> str:
+    """The guidance that MeanFlow or a shortcut model has in its training target; "" where there is none."""
+    meanflow, shortcut = train.meanflow, train.shortcut
+    if shortcut and shortcut.guidance != 1:
+        return f"{shortcut.guidance:g}"
+    if meanflow is None or (meanflow.omega, meanflow.kappa) == (1, 0):
+        return ""
+    times = "" if (meanflow.start, meanflow.end) == (0, 1) else f", t from {meanflow.start:g} to {meanflow.end:g}"
+    return f"ω = {meanflow.omega:g}, κ = {meanflow.kappa:g}{times}"
+
+
 def training_protocol(run: Run) -> dict[str, str]:
     """Return how a run was trained, as far as two numbers must share it to be compared; "" where it does not apply."""
     train = run.train
@@ -41,8 +77,8 @@ def training_protocol(run: Run) -> dict[str, str]:
 
 def differing_keys(protocols: Iterable[Protocol]) -> list[str]:
     """Return what differs between protocols."""
-    contents = [dict(protocol) for protocol in protocols]
-    return [key for key in (contents[0] if contents else {}) if len({said[key] for said in contents}) > 1]
+    first, *others = [*protocols] or [{}]
+    return [key for key, value in first.items() if any(other[key] != value for other in others)]
 
 
 def mixes(table: Table, protocols: Sequence[Protocol]) -> bool:
@@ -52,8 +88,8 @@ def mixes(table: Table, protocols: Sequence[Protocol]) -> bool:
     its labels set.
     """
     evaluations: dict[tuple[str, ...], set[str]] = {}
-    for said in map(dict, protocols):
-        evaluations.setdefault(tuple(said[key] for key in SAMPLING_COLUMNS), set()).add(said["nfe"])
+    for protocol in protocols:
+        evaluations.setdefault(tuple(protocol[key] for key in SAMPLING_COLUMNS), set()).add(protocol["nfe"])
     unasked = set(differing_keys(protocols)) - {*SAMPLING_COLUMNS, "nfe"} - asked(table)
     return bool(unasked) or any(len(counts) > 1 for counts in evaluations.values())
 

@@ -1,4 +1,4 @@
-"""Samples: the thumbnails that the store keeps, as pictures that stand inside a page, and strips of them by arm."""
+"""Samples: the thumbnails that the store keeps, as pictures that stand inside a page."""
 
 import base64
 import io
@@ -8,9 +8,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from harness.config.grid import Run
-from harness.report.analysis.pivot import Pivot, PivotCell
-from harness.report.analysis.text import state_words
-from harness.report.reading.collect import Measurement, read_outcome
+from harness.store.records import Measurement
 from harness.store.store import Store
 
 SMOOTH_FROM = 400  # pixels; wider thumbnails are shown as pictures, narrower ones as enlarged pixels
@@ -56,14 +54,6 @@ class Strip:
     missing: str = ""
 
 
-@dataclass(frozen=True)
-class Strips:
-    """Strips of one training seed, the baseline first."""
-
-    seed: int
-    strips: tuple[Strip, ...]
-
-
 def image_uri(image: Image.Image) -> str:
     """Return a picture as the address of a WebP that looks like it."""
     buffer = io.BytesIO()
@@ -93,32 +83,3 @@ def read_strip(store: Store, run: Run, measurement: Measurement | None, name: st
         return none
     except UNREADABLE:
         return Strip(name, None, "the picture of its samples is unreadable")
-
-
-def sample_strips(store: Store, pivot: Pivot) -> Strips | None:
-    """Return baseline and dispersive arms of a table that compares losses, at the first seed with all of them or most.
-
-    None where the table does not compare losses or nothing has been drawn.
-    """
-    arms = [cell for cell in pivot.cells if cell.is_baseline or cell.source.settings.regularizer.kind == "dispersive"]
-    losses = {cell.source.settings.regularizer.loss for cell in arms} - {"none"}
-    if len(losses) < 2:
-        return None
-    arms.sort(key=lambda cell: not cell.is_baseline)
-    best: Strips | None = None
-    for seed in pivot.table.seeds:
-        drawn = Strips(seed, tuple(_strip(store, cell, seed) for cell in arms))
-        if best is None or _kept(drawn) > _kept(best):
-            best = drawn
-        if _kept(best) == len(arms):
-            break
-    return best if best and _kept(best) else None
-
-
-def _kept(strips: Strips) -> int:
-    return sum(strip.sheet is not None for strip in strips.strips)
-
-
-def _strip(store: Store, cell: PivotCell, seed: int) -> Strip:
-    run = next(run for run in cell.source.runs if run.seed == seed)
-    return read_strip(store, run, read_outcome(store, run).measurement, cell.name, state_words(cell))

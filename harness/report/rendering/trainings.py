@@ -9,62 +9,34 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from harness.config.grid import Run
 from harness.config.spec import EvalSpec
-from harness.files import read_json, write_bytes
+from harness.errors import UserError
+from harness.files import write_bytes
+from harness.metric_definitions import definition_of
 from harness.report.analysis.pivot import Pivot, PivotCell, RunState
-from harness.report.analysis.text import anchor, number
+from harness.report.analysis.text import number
 from harness.report.figures.run_curves import Curve, curves
-from harness.report.reading.collect import Measurement, Outcome, Outcomes, metric_named
+from harness.report.reading.collect import RunStatuses
 from harness.report.reading.samples import Strip, read_strip
 from harness.report.rendering.html import render, script_of
+from harness.report.rendering.sheet import runs_anchor
 from harness.report.rendering.study_summary import command
-from harness.store.store import Store
+from harness.store.records import Attempt, Failure, Measurement
+from harness.store.store import RunStatus, Store
 from harness.store.training_log import Logs
 
 IN_PAGE, A_PAGE = 3_000_000, 1_500_000  # bytes of descriptions: at most in the report itself, and about on a page
 
 
-class Attempt(BaseModel):
-    """One attempt of `env.json`, the part that is shown."""
-
-    start: str
-    end: str | None = None
-    commit: str | None = None
-    dirty: bool | None = None
-    host: str
-    device: str
-    versions: dict[str, str | None] = {}
-
-    @property
-    def words(self) -> str:
-        """Return when, where and with what it ran, in one line."""
-        changed = " with uncommitted changes" if self.dirty else ""
-        versions = ", ".join(f"{name} {version}" for name, version in self.versions.items() if version)
-        until = f" to {self.end}" if self.end else ""
-        return f"{self.start}{until}, {self.device} of {self.host}; commit {self.commit}{changed}; {versions}"
-
-
-class Environment(BaseModel):
-    """`env.json` of a run."""
-
-    attempts: list[Attempt]
-
-
-class Failure(BaseModel):
-    """`error.json` of a run, the part that is shown."""
-
-    traceback: str = ""
-
-
 @dataclass(frozen=True)
 class Use:
-    """Where a training's number stands: in words, the cell's place in the index, and the number or the state."""
+    """Where a training's number stands: in words, the place of its cell's runs, and the number or the state."""
 
     words: str
-    behind: str
+    link: str
     value: str
 
 
@@ -105,7 +77,7 @@ class Training:
         return pictures + words + drawn + len(self.spec) + len(self.traceback) + 100 * len(self.uses) + 1000
 
 
-def trainings(outcomes: Outcomes, pivots: Sequence[Pivot], logs: Logs) -> list[Training]:
+def trainings(statuses: RunStatuses, pivots: Sequence[Pivot], logs: Logs) -> list[Training]:
     """Describe each training once, with every measurement of it and every cell that shows a number of it."""
     asked: dict[str, tuple[int, dict[str, Run]]] = {}
     for place, pivot in enumerate(pivots):
@@ -116,20 +88,20 @@ def trainings(outcomes: Outcomes, pivots: Sequence[Pivot], logs: Logs) -> list[T
     for pivot, cell, state in all_runs(pivots):
         said = f"{pivot.table.name_in_words}, {cell.name}"
         value = f"{pivot.metric.title} {run_value(pivot, state)}" if state.value is not None else state.state
-        uses.setdefault(state.train_id, []).append(Use(said, behind(pivot, cell), value))
+        uses.setdefault(state.train_id, []).append(Use(said, runs_anchor(pivot, cell), value))
         if state.train_id not in states or state.value is None:
             states[state.train_id] = state
-    made_by = cache(lambda place, seed: command(outcomes.store, pivots[place].table, seed))
+    made_by = cache(lambda place, seed: command(statuses.store, pivots[place].table, seed))
     return [
-        _training(outcomes, made_by(place, next(iter(runs.values())).seed), runs, states[name], uses[name], logs)
+        _training(statuses, made_by(place, next(iter(runs.values())).seed), runs, states[name], uses[name], logs)
         for name, (place, runs) in asked.items()
     ]
 
 
 def _training(
-    outcomes: Outcomes, made_by: str, runs: Mapping[str, Run], state: RunState, uses: Sequence[Use], logs: Logs
+    statuses: RunStatuses, made_by: str, runs: Mapping[str, Run], state: RunState, uses: Sequence[Use], logs: Logs
 ) -> Training:
-    store, run = outcomes.store, next(iter(runs.values()))
+    store, run = statuses.store, next(iter(runs.values()))
     measured = sorted(runs.values(), key=lambda one: one.evaluation.step)
     return Training(
         train_id=run.train_id,
@@ -141,7 +113,7 @@ def _training(
         spec=_as_json(run.train),
         provenance=_provenance(logs, run),
         curves=curves(logs.of(run.train_id), run.train_id),
-        measurements=tuple(_measured(store, one, outcomes.of(one)) for one in measured),
+        measurements=tuple(_measured(store, one, statuses.of(one)) for one in measured),
         uses=tuple(uses),
     )
 
@@ -157,13 +129,13 @@ def _evaluation_json(spec: EvalSpec) -> str:
     return _as_json(spec)
 
 
-def _measured(store: Store, run: Run, outcome: Outcome) -> Measured:
-    found = outcome.measurement
+def _measured(store: Store, run: Run, status: RunStatus) -> Measured:
+    found = status.measurement
     name = f"measurement {run.eval_id} after {run.evaluation.step:,} steps"
     return Measured(
         eval_id=run.eval_id,
         step=run.evaluation.step,
-        state=outcome.state,
+        state=status.state,
         numbers=_numbers(found) if found else (),
         spec=_evaluation_json(run.evaluation),
         strip=read_strip(store, run, found, name),
@@ -172,7 +144,7 @@ def _measured(store: Store, run: Run, outcome: Outcome) -> Measured:
 
 def _numbers(found: Measurement) -> tuple[tuple[str, str], ...]:
     """Return every number of a measurement and then its protocol, each as (what, words)."""
-    metrics = [(metric_named(name), value) for name, value in found.metrics.items()]
+    metrics = [(definition_of(name), value) for name, value in found.metrics.items()]
     said = [(metric.title, _words(value, metric.decimals)) for metric, value in metrics]
     protocol = {**found.protocol.model_dump(), "network evaluations": found.nfe}
     return (
@@ -186,21 +158,25 @@ def _words(value: object, decimals: int) -> str:
 
 
 def _traceback(store: Store, run: Run) -> str:
-    try:
-        return Failure.model_validate(read_json(store.run_folder(run.train_id) / "error.json") or {}).traceback
-    except (OSError, ValidationError):
-        return ""
+    failure = Failure.read(store.run_folder(run.train_id))
+    return failure.traceback if failure else ""
 
 
 def _provenance(logs: Logs, run: Run) -> tuple[str, ...]:
     """Return a line for each attempt; a file that cannot be read is told in its place."""
     try:
-        content = logs.environment(run.train_id)
-        if content is None:
-            return ()
-        return tuple(attempt.words for attempt in Environment.model_validate(content).attempts)
-    except (OSError, ValidationError):
+        environment = logs.environment(run.train_id)
+    except (OSError, UserError):
         return ("env.json is unreadable",)
+    return tuple(_attempt_words(attempt) for attempt in environment.attempts) if environment else ()
+
+
+def _attempt_words(attempt: Attempt) -> str:
+    """Return when, where and with what an attempt ran, in one line."""
+    changed = " with uncommitted changes" if attempt.dirty else ""
+    versions = ", ".join(f"{name} {version}" for name, version in attempt.versions.items() if version)
+    until = f" to {attempt.end}" if attempt.end else ""
+    return f"{attempt.start}{until}, {attempt.device} of {attempt.host}; commit {attempt.commit}{changed}; {versions}"
 
 
 @dataclass(frozen=True)
@@ -209,7 +185,7 @@ class IndexedRun:
 
     table: str
     cell: str
-    behind: str
+    link: str
     first: bool
     seed: int
     train_id: str
@@ -218,17 +194,11 @@ class IndexedRun:
     value: str
 
 
-def behind(pivot: Pivot, cell: PivotCell) -> str:
-    """Return the name that a cell's runs have in links within the page."""
-    place = next(index for index, other in enumerate(pivot.cells) if other.source is cell.source)
-    return f"runs-{anchor(pivot.table.name)}-{place}"
-
-
-def index(pivots: Sequence[Pivot]) -> list[IndexedRun]:
+def run_index(pivots: Sequence[Pivot]) -> list[IndexedRun]:
     """List every run of the study, by table, cell and seed."""
     return [
         IndexedRun(
-            pivot.table.name_in_words, cell.name, behind(pivot, cell), run is cell.runs[0], run.seed, run.train_id,
+            pivot.table.name_in_words, cell.name, runs_anchor(pivot, cell), run is cell.runs[0], run.seed, run.train_id,
             run.eval_id, run.state, run_value(pivot, run),
         )
         for pivot, cell, run in all_runs(pivots)

@@ -1,0 +1,38 @@
+"""Names of a training's checkpoints: for the code that writes them, and for all that asks without torch what is there.
+
+`state-<step>.safetensors` is all that a resumed training needs; `latest.json` names the one that counts, and is written
+last. `weights-<step>.safetensors` keeps network and EMA of a step that somebody wants to measure.
+"""
+
+from pathlib import Path
+
+from harness.files import read_json, write_json
+
+LATEST = "latest.json"
+WEIGHTS, STATE = "weights-", "state-"
+
+
+def weights_path(folder: Path, step: int) -> Path:
+    """Return where the weights of a step are kept."""
+    return folder / f"{WEIGHTS}{step:08d}.safetensors"
+
+
+def state_path(folder: Path, step: int) -> Path:
+    """Return where the state of a step is kept."""
+    return folder / f"{STATE}{step:08d}.safetensors"
+
+
+def kept_weights(folder: Path) -> dict[int, Path]:
+    """Return the weights that are kept, by their step."""
+    return {int(path.stem.removeprefix(WEIGHTS)): path for path in sorted(folder.glob(f"{WEIGHTS}*.safetensors"))}
+
+
+def write_latest(folder: Path, step: int) -> None:
+    """Make the state of a step the one that counts."""
+    write_json(folder / LATEST, {"step": step, "file": state_path(folder, step).name})
+
+
+def latest_step(folder: Path) -> int:
+    """Return the step of the state that counts; 0 where there is none."""
+    latest = read_json(folder / LATEST)
+    return int(latest["step"]) if isinstance(latest, dict) and (folder / latest["file"]).is_file() else 0

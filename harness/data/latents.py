@@ -1,0 +1,60 @@
+"""Packed latents: what lies in their folder `<root>/<name>/`, and what its meta.json says. No torch here."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel
+
+from harness.errors import UserError
+from harness.files import read_model
+
+FILES = "moments.npy (N, 2C or C, H, W), labels.npy (N,) and meta.json"
+MOMENTS, FLIPPED, IMAGES, LABELS = "moments.npy", "moments_flip.npy", "images.npy", "labels.npy"
+AUTOENCODER = "autoencoder"  # folder of the autoencoder that made the latents
+Convention = Literal["mean,logvar", "mean,std", "mean"]  # of the posterior; "mean" where it has no variance
+
+
+class Maker(BaseModel):
+    """The autoencoder that made latents."""
+
+    kind: str
+    sha256: str
+
+
+class LatentMeta(BaseModel):
+    """meta.json, as far as it is read again. Written last: without it the folder is no data set."""
+
+    scale: float  # latents × scale is what a diffusion model sees
+    moments: Convention
+    classes: int
+    sha256: str  # `content_hash` of the arrays of `open_latents`
+    images_sha256: str | None = None  # of images and labels; None where the images were not kept
+    autoencoder: Maker | None = None
+
+
+def read_latent_meta(folder: Path) -> LatentMeta:
+    """Read meta.json.
+
+    Raises:
+        UserError: not JSON, a key is missing, or an unknown convention.
+    """
+    return read_model(folder / "meta.json", LatentMeta, f"packed latents are {FILES}")
+
+
+def open_latents(folder: Path, convention: Convention) -> list[np.ndarray]:
+    """Map moments, labels and, where they are, the moments of the flipped images.
+
+    Raises:
+        UserError: an array is missing or does not fit the others.
+    """
+    names = [MOMENTS, LABELS] + [FLIPPED] * (folder / FLIPPED).is_file()
+    try:
+        arrays = [np.load(folder / name, mmap_mode="r") for name in names]
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{folder}: packed latents need {FILES}: {error}") from None
+    moments, labels = arrays[:2]
+    odd = moments.ndim != 4 or (convention != "mean" and moments.shape[1] % 2)
+    if odd or labels.shape != moments.shape[:1] or {a.shape for a in arrays[2:]} - {moments.shape}:
+        raise UserError(f"{folder}: arrays of shapes {[a.shape for a in arrays]}; packed latents are {FILES}")
+    return arrays

@@ -1,0 +1,96 @@
+"""The health of a loss's terms while they train: how hard each pulls beside the rest of the loss, and on which pairs.
+
+It is looked into at the first step and at those that the log has a line for, by a pass of its own through the tapped
+blocks: what is trained does not change by a bit, and other steps cost nothing.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from harness.engine.distributed import World
+from harness.errors import UserError
+from harness.method.objective import Objective
+from harness.method.terms import DispersiveTerm, StepView, Term
+
+REMEDIES = {
+    "infonce-l2": "all distances are far beyond τ; raise regularizer.tau ({0.tau:g} now)",
+    "infonce-cosine": "τ is far below all differences of cosines; raise regularizer.tau ({0.tau:g} now)",
+    "hinge": "all distances are beyond the margin; raise regularizer.epsilon ({0.epsilon:g} now)",
+}
+
+
+class TermHealth:
+    """Looks into one training's terms; all processes of the world must look at the same steps.
+
+    precision: the context in which a training step computes.
+    """
+
+    def __init__(self, objective: Objective, world: World, precision: Callable[[], torch.autocast]) -> None:
+        self.objective, self.world, self.precision = objective, world, precision
+        self.terms: list[Term] = []  # that took part in the step that was looked into
+        self.pulls: dict[str, Tensor] = {}  # the gradient of λ_k L_k in the blocks that the term taps
+        self.health: dict[str, Tensor] = {}  # further scalars, by their keys in the log
+
+    def look(self, views: Sequence[StepView]) -> None:
+        """Take the gradient of each λ_k L_k in its tapped blocks, before the step of these micro-batches.
+
+        Raises:
+            UserError: at the first step one of them is zero, in all processes.
+        """
+        step = views[0].draws.step
+        self.terms = self.objective.active(step)
+        parts = [self._look(view) for view in views]
+        self.pulls, self.health = (
+            self.world.mean({name: torch.stack([part[name] for part in side]).mean(0) for name in side[0]})
+            for side in zip(*parts, strict=True)
+        )
+        for term in self.terms:
+            if step == 0 and not self.pulls[term.name].any():
+                raise UserError(f"{term.name}: its gradient is zero at the first step: {self._remedy(term)}")
+
+    def _look(self, view: StepView) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        taps, step = self.objective.taps(view.draws.step), view.draws.step
+        with self.precision():
+            h = view.outputs(view.net, view.draws.t, view.draws.noise, taps) if taps else []
+            view = replace(view, h=dict(zip(taps, h, strict=True)))
+            examined = [(term, *term.examine(view)) for term in self.terms]
+        pulls: dict[str, Tensor] = {}
+        scalars: dict[str, Tensor] = {}
+        for term, value, health in examined:
+            pull = torch.autograd.grad(term.coefficient(step) * value, self._parameters(term), retain_graph=True)
+            pulls[term.name] = _flat(pull)
+            scalars |= {term.prefix + name: scalar for name, scalar in health.items()}
+        return pulls, scalars
+
+    def _parameters(self, term: Term) -> list[Tensor]:
+        return [p for number in term.blocks for p in self.objective.net.blocks[number - 1].parameters()]
+
+    def _remedy(self, term: Term) -> str:
+        if not isinstance(term, DispersiveTerm):
+            return f"its loss does not depend on block {term.blocks}; choose another"
+        remedy = REMEDIES.get(term.potential.loss)
+        if remedy and float(self.health["saturated_pairs"]) == 1:
+            return remedy.format(term.potential)
+        return "the features do not vary within a group; choose other regularizer.blocks"
+
+    def line(self) -> dict[str, float]:
+        """Return what the log says of the step that was looked into, once its gradient is there.
+
+        gradient_share: the norm of the gradient of λ_k L_k over the sum of it and that of the rest of the loss, both in
+        the weights of the tapped blocks: r/(1 + r) of their ratio r, which has no bound where the rest has no gradient
+        yet; 0.5 where both pull alike.
+        """
+        shares = {f"{term.prefix}gradient_share": self._share(term) for term in self.terms}
+        return shares | {name: float(scalar) for name, scalar in self.health.items()}
+
+    def _share(self, term: Term) -> float:
+        pull, gradients = self.pulls[term.name], [p.grad for p in self._parameters(term) if p.grad is not None]
+        ours, rest = float(pull.norm()), float((_flat(gradients) - pull).norm())
+        return ours / (ours + rest) if ours else 0.0
+
+
+def _flat(gradients: Sequence[Tensor]) -> Tensor:
+    return torch.cat([gradient.flatten() for gradient in gradients])

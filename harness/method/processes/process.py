@@ -1,0 +1,89 @@
+"""What a generative process is, what it may have beside that, and how all of them call a network."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+Tapped = tuple[Tensor, list[Tensor]]  # what was computed, and the tapped block outputs [h (N, T, D) …]
+StepNoise = Callable[[int], Tensor]  # the noise of a sampler's step, shaped as the images
+
+
+class Denoiser(Protocol):
+    """A network as processes call it: `backbone.DiT`, the same under guidance, or a closed form."""
+
+    def __call__(self, x: Tensor, times: tuple[Tensor, ...], y: Tensor, taps: Sequence[int] = ()) -> Tapped:
+        """x (N, C, H, W), times one or two of (N,), y (N,) → output (N, C or more, H, W), tapped block outputs."""
+        ...
+
+
+class Process(Protocol):
+    """A generative process, such as the module `flow`.
+
+    Its times t are (N,), or (N, K): a network of one or two times is given the first columns. A dropped label is the
+    null label; a process that must know which were dropped is told that label when it is made.
+    """
+
+    def draw_times(self, n: int, generator: torch.Generator) -> Tensor:
+        """Times for n samples, (N,) or (N, K)."""
+        ...
+
+    def nearby_times(self, t: Tensor, gap: float, generator: torch.Generator) -> Tensor:
+        """Times of a second view under restricted noise: no further from t than `gap` of the way from data to noise."""
+        ...
+
+    def interpolate(self, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """Noisy images x_t, what the network is given."""
+        ...
+
+    def loss(self, net: Denoiser, x: Tensor, y: Tensor, t: Tensor, noise: Tensor, taps: Sequence[int] = ()) -> Tapped:
+        """Denoising loss per sample, (N,), and the tapped block outputs."""
+        ...
+
+
+@runtime_checkable
+class PlacesDrops(Protocol):
+    """What a process may have beside `Process`: a say in which samples lose their labels."""
+
+    def place_drops(self, dropped: Tensor) -> Tensor:
+        """(N,) bool, drawn independently → (N,) bool, as many of them, moved to where the process has them."""
+        ...
+
+
+@runtime_checkable
+class WeighsErrors(Protocol):
+    """What a process has beside `Process` where its loss hides how large the error is: the two halves of it."""
+
+    def squared_error(
+        self, net: Denoiser, x: Tensor, y: Tensor, t: Tensor, noise: Tensor, taps: Sequence[int] = ()
+    ) -> Tapped:
+        """Squared error per sample, summed over C H W, (N,), and the tapped block outputs."""
+        ...
+
+    def weigh(self, error: Tensor) -> Tensor:
+        """(N,) squared errors → (N,) the process's loss."""
+        ...
+
+
+@runtime_checkable
+class FollowsCurriculum(Protocol):
+    """What a process may have beside `Process`: times whose law changes as training goes on."""
+
+    def at_step(self, step: int) -> Process:
+        """The process as it draws times at a training step, counted from 0."""
+        ...
+
+
+@runtime_checkable
+class LearnsFromAverage(Protocol):
+    """What a process may have beside `Process`: targets that come from the moving average of the network."""
+
+    def with_average(self, average: Denoiser) -> Process:
+        """The same process, with the network that makes its targets."""
+        ...
+
+
+def column(numbers: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """One number for each image, (N,) → (N, 1, 1, 1), to be multiplied with (N, C, H, W); in that precision, if any."""
+    return numbers.to(dtype or numbers.dtype)[:, None, None, None]

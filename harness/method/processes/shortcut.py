@@ -1,0 +1,110 @@
+"""Shortcut models (Frans et al. 2024): a network that is told how far to step, from noise to data in 1 to 128 steps.
+
+t = 0 is noise and t = 1 data, x_t = (1 − t) noise + t x. A step of size d goes to x_t + d s(x_t, t, d). The smallest
+one follows the flow's velocity; each larger one is learnt as two of half its size, by the averaged network (eq. 5).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from harness.method.processes import flow
+from harness.method.processes.meanflow import MeanFlow
+from harness.method.processes.process import Denoiser, Tapped, column
+
+LEVELS = 7  # the smallest step is 2⁻⁷: 128 denoising steps in all (the paper's hyperparameters)
+PERIOD = 4  # one sample in four learns from two half steps, the others from data (section 3.2)
+LIMIT = (
+    4.0  # the official code clips the middle point and the target to ±4 (targets_shortcut.py); the paper does not say
+)
+
+
+@dataclass(frozen=True)
+class Shortcut:
+    """The process; its times are (N, 2): t and k, for a step of size d = 2⁻ᵏ.
+
+    The network embeds k and not d, as the official code does; k = 7 is the flow itself (the paper's d = 0). guidance:
+    classifier-free guidance inside the targets made of two smallest steps; larger steps learn it from them. average:
+    the network that makes the targets, by `with_average`.
+    """
+
+    null_label: int
+    guidance: float = 1.0
+    average: Denoiser | None = None
+
+    def with_average(self, average: Denoiser) -> "Shortcut":
+        """The same process, its targets made by this network: the moving average of the one that learns."""
+        return replace(self, average=average)
+
+    @staticmethod
+    def draw_times(n: int, generator: torch.Generator) -> Tensor:
+        """(t, k), (N, 2): k = 7 for three in four, else uniform on 0 … 6; t a multiple of d, uniform on [0, 1).
+
+        The official code has the samples of two half steps at the front of the batch, as many of each size; here they
+        are every fourth, so that every rank, micro-batch and group of the regulariser has its quarter.
+        """
+        k = torch.randint(LEVELS, (n,), generator=generator)
+        steps = 2.0 ** torch.where(torch.arange(n) % PERIOD == PERIOD - 1, k, LEVELS)
+        t = (torch.rand(n, generator=generator) * steps).floor() / steps
+        return torch.stack((t, steps.log2()), dim=1)
+
+    @staticmethod
+    def nearby_times(t: Tensor, gap: float, generator: torch.Generator) -> Tensor:
+        """t moved by gap · u, u uniform on [−1, 1), as far as the step stays in [0, 1]; k is kept: (N, 2) → (N, 2)."""
+        now, k = t.unbind(1)
+        moved = now + gap * (2 * torch.rand(len(t), generator=generator) - 1)
+        return torch.stack((moved.clamp(min=0).minimum(1 - 2.0**-k), k), dim=1)
+
+    # As in MeanFlow, the official code drops no label of the samples that learn from the network itself.
+    place_drops = staticmethod(MeanFlow.place_drops)
+
+    @staticmethod
+    def interpolate(x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """x_t = t x + (1 − t) noise: (N, C, H, W), (N, 2), (N, C, H, W) → (N, C, H, W)."""
+        return flow.interpolate(x, t[:, 0], noise)
+
+    def loss(self, net: Denoiser, x: Tensor, y: Tensor, t: Tensor, noise: Tensor, taps: Sequence[int] = ()) -> Tapped:
+        """‖s(x_t, t, d) − s_target‖² averaged over C H W: per sample (N,), and the tapped block outputs.
+
+        s_target is x − noise at k = 7, and two half steps of the averaged network elsewhere (algorithm 1).
+        """
+        x_t, target = self.interpolate(x, t, noise), x - noise
+        s, h = net(x_t, t.unbind(1), y, taps)
+        larger = (t[:, 1] < LEVELS).nonzero().squeeze(1)
+        target[larger] = self.two_half_steps(x_t[larger], t[larger], y[larger])
+        return (s - target).square().flatten(1).mean(1), h
+
+    @torch.no_grad()
+    def two_half_steps(self, x_t: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        """The mean of s(x_t, t, d/2) and s(x_{t+d/2}, t + d/2, d/2), what one step of size d is to do (eq. 5)."""
+        now, k = t.unbind(1)
+        half = 2.0 ** -(k + 1)
+        first = self._step(x_t, now, k + 1, y)
+        middle = (x_t + column(half) * first).clamp(-LIMIT, LIMIT)
+        second = self._step(middle, now + half, k + 1, y)
+        return ((first + second) / 2).clamp(-LIMIT, LIMIT)
+
+    def _step(self, x_t: Tensor, t: Tensor, k: Tensor, y: Tensor) -> Tensor:
+        """The averaged network's s, guided where the step is a smallest one; in the precision of x_t."""
+        assert self.average is not None, "the targets come from an averaged network: with_average"
+        s = self.average(x_t, (t, k), y)[0].to(x_t.dtype)
+        smallest = (k == LEVELS).nonzero().squeeze(1)
+        if self.guidance == 1 or not len(smallest):
+            return s
+        null_labels = torch.full_like(y[smallest], self.null_label)
+        null = self.average(x_t[smallest], (t[smallest], k[smallest]), null_labels)[0].to(s.dtype)
+        return s.index_copy(0, smallest, null + self.guidance * (s[smallest] - null))
+
+
+@torch.no_grad()
+def sample(net: Denoiser, noise: Tensor, y: Tensor, steps: int) -> Tensor:
+    """Go from noise (N, C, H, W) at t = 0 to samples at t = 1 in 1, 2, 4 … 128 equal steps: one evaluation each."""
+    k = steps.bit_length() - 1
+    assert steps == 2**k <= 2**LEVELS, f"{steps} steps of a network that knows 1, 2, 4 … {2**LEVELS}"
+    x = noise
+    for i in range(steps):
+        s, _ = net(x, (x.new_full((len(x),), i / steps), x.new_full((len(x),), k)), y)
+        x = x + s.to(x.dtype) / steps
+    return x

@@ -1,0 +1,211 @@
+"""The terms of L = L_diff + Σ_k λ_k L_k: what each may ask for, and the two kinds that there are.
+
+A term says which blocks it taps, what it draws, what parameters it brings and when it stops. What it may see of a
+training step is a `StepView`: the clean images or latents, their labels with and without the drops, times and noise,
+the tapped outputs of the very pass that the denoising loss is taken of, the frozen encoder's features where there is an
+encoder, the network that learns and its moving average, and the process, which makes noisy images at any other times.
+
+So a term can compare two blocks of one pass, or take the images themselves as targets; it can send the images once more
+through the network or, without gradient, through its average, at times that it has drawn; and it can train modules of
+its own, at rates of its own. What it draws comes from streams of its own, so that one term more changes nothing for the
+others: all arms of a seed see the same times, noise and dropped labels.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from harness.method.backbone import DiT
+from harness.method.losses import Potential, contrast, disperse, floor, pair_health
+from harness.method.processes.process import Process
+from harness.method.randomness import generator
+
+Blocks = tuple[int, ...]  # their numbers, 1 for the first
+Step = int | None  # of the training; None is never
+Views = list[tuple[Tensor, Tensor | None]]  # a view (N/group, group, T·D) and the second one, block by block
+
+
+@dataclass(frozen=True)
+class Draws:
+    """All that one training step draws for its N samples."""
+
+    t: Tensor  # (N,) or (N, K)
+    noise: Tensor  # (N, C, H, W)
+    dropped: Tensor  # (N,) bool: labels replaced by the null label
+    step: int  # counted from 0
+    own: dict[str, dict[str, Tensor]] = field(default_factory=dict)  # of each term, by its name; all (N, …)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Draws":
+        """The same draws, each changed in the same way: cut, or brought to a device."""
+        own = {term: {name: change(value) for name, value in drawn.items()} for term, drawn in self.own.items()}
+        return Draws(change(self.t), change(self.noise), change(self.dropped), self.step, own)
+
+    def slice(self, start: int, stop: int) -> "Draws":
+        """The draws of samples start … stop − 1: a rank's or a micro-batch's share."""
+        return self.map(lambda value: value[start:stop])
+
+
+@dataclass(frozen=True)
+class StepView:
+    """What a term may see of a training step's N samples."""
+
+    net: DiT  # the network that learns
+    process: Process
+    x: Tensor  # (N, C, H, W), clean
+    labels: Tensor  # (N,)
+    y: Tensor  # (N,), the labels with some dropped, as the network is given them
+    draws: Draws
+    features: Tensor | None = None  # (N, T, E) of the frozen encoder, where there is one
+    average: DiT | None = None  # the moving average of the network
+    h: dict[int, Tensor] = field(default_factory=dict)  # (N, T, D) for each tapped block, by its number
+
+    def outputs(self, net: DiT, t: Tensor, noise: Tensor, blocks: Sequence[int]) -> list[Tensor]:
+        """Block outputs [(N, T, D) …] of a network at times and noise of one's own, up to the last of these blocks."""
+        return net.features(self.process.interpolate(self.x, t, noise), net.times(t), self.y, blocks)
+
+
+class Term(nn.Module):
+    """λ_k L_k; `forward(view)` is L_k, a scalar, before λ.
+
+    name: its key in the log and the first part of its parameters' names in checkpoints. blocks: those it taps. lambda_:
+    λ. stop: the first training step without it; None is never. Its parameters are trained as the network's are but not
+    averaged, and are needed in training only.
+    """
+
+    floor: float | None = None  # the smallest value of L_k, where it is known
+    needs_features = False  # of the frozen encoder
+
+    def __init__(self, name: str, blocks: Blocks, lambda_: float, stop: Step = None) -> None:
+        super().__init__()
+        self.name, self.blocks, self.lambda_, self.stop = name, blocks, lambda_, stop
+        self.prefix = f"{name}."  # of its further keys in the log
+        self.rates: dict[str, Any] = {}  # AdamW's for its parameters, where they are not the training's
+
+    def coefficient(self, step: int) -> float:
+        """λ at a training step; where it is 0 the term is neither drawn for nor computed."""
+        return self.lambda_ if self.stop is None or step < self.stop else 0.0
+
+    def draw(self, draws: Draws, process: Process, seed: int) -> dict[str, Tensor]:
+        """What it draws for the whole global batch, each (N, …), each from a stream at (seed, purpose, draws.step)."""
+        return {}
+
+    def initialise(self, seed: int) -> Self:
+        """Draw its parameters, from a stream of its own. Returns the term itself."""
+        return self
+
+    def examine(self, view: StepView) -> tuple[Tensor, dict[str, Tensor]]:
+        """L_k, and further scalars that tell whether it is well."""
+        return self(view), {}
+
+
+class DispersiveTerm(Term):
+    """L_reg of one view of the images: the paper's Dispersive Loss.
+
+    The value of several blocks is their mean (our reading). group: pairs are formed inside contiguous blocks of this
+    many samples (the paper's local batch).
+    """
+
+    def __init__(self, potential: Potential, lambda_: float, blocks: Blocks, group: int, stop: Step = None) -> None:
+        super().__init__("regularizer", blocks, lambda_, stop)
+        assert blocks, "a regulariser acts on at least one block"
+        assert group >= 2, group
+        self.potential, self.group = potential, group
+        self.prefix = ""  # keys of all stored logs
+        self.floor = floor(potential, group)
+
+    def forward(self, view: StepView) -> Tensor:
+        """The mean over tapped blocks."""
+        return self.loss(self.views(view))
+
+    def views(self, view: StepView) -> Views:
+        """The groups of each tapped block."""
+        return [(self.grouped(view.h[block]), None) for block in self.blocks]
+
+    def grouped(self, h: Tensor) -> Tensor:
+        """(N, T, D) → (N/group, group, T·D)."""
+        assert len(h) % self.group == 0, f"{len(h)} samples are no multiple of the group of {self.group}"
+        return h.reshape(-1, self.group, h[0].numel())
+
+    def loss(self, views: Views) -> Tensor:
+        """The mean over blocks of the dispersive loss of one view, or of the contrastive one of two."""
+        values = [
+            disperse(z, self.potential) if z_plus is None else contrast(z, z_plus, self.potential)
+            for z, z_plus in views
+        ]
+        return torch.stack(values).mean()
+
+    def examine(self, view: StepView) -> tuple[Tensor, dict[str, Tensor]]:
+        """L_reg, and which pairs it still pushes apart (`losses.pair_health`), the mean over blocks."""
+        views = self.views(view)
+        health = [pair_health(z, z_plus, self.potential) for z, z_plus in views]
+        return self.loss(views), {name: torch.stack([block[name] for block in health]).mean() for name in health[0]}
+
+
+class ContrastiveTerm(DispersiveTerm):
+    """L_reg of two views of the same images; the second has a noise and a time of its own.
+
+    The denoising loss is taken on the first view only, and the second one is computed no further than the last tapped
+    block (our reading: the paper does not say). gap: None draws t⁺ as t (the paper's independent noise), a number by
+    the process's `nearby_times`, uniform within it (restricted noise); ε⁺ is independent of ε in both.
+    """
+
+    def __init__(
+        self, potential: Potential, lambda_: float, blocks: Blocks, group: int, gap: float | None, stop: Step = None
+    ) -> None:
+        super().__init__(potential, lambda_, blocks, group, stop)
+        self.gap, self.floor = gap, None
+
+    def draw(self, draws: Draws, process: Process, seed: int) -> dict[str, Tensor]:
+        """ "t" and "noise" of the second view."""
+        times = generator(seed, "times of the second view", draws.step)
+        noise = torch.randn(draws.noise.shape, generator=generator(seed, "noise of the second view", draws.step))
+        if self.gap is None:
+            return {"t": process.draw_times(len(draws.t), times), "noise": noise}
+        return {"t": process.nearby_times(draws.t, self.gap, times), "noise": noise}
+
+    def views(self, view: StepView) -> Views:
+        """The groups of each tapped block, those of the second view beside them."""
+        second = view.outputs(view.net, **view.draws.own[self.name], blocks=self.blocks)
+        pairs = zip(self.blocks, second, strict=True)
+        return [(self.grouped(view.h[block]), self.grouped(h_plus)) for block, h_plus in pairs]
+
+
+class AlignmentTerm(Term):
+    """REPA (Yu et al. 2024, arXiv 2410.06940): a block's tokens, projected, point where a frozen encoder's features do.
+
+    The encoder sees the clean image and the network the noisy one; only network and projector learn. width: D of the
+    network. hidden: width of the projector's two hidden layers. features: E of the encoder.
+    """
+
+    needs_features = True
+
+    def __init__(self, width: int, hidden: int, features: int, block: int, lambda_: float, stop: Step = None) -> None:
+        super().__init__("alignment", (block,), lambda_, stop)
+        self.projector = nn.Sequential(
+            nn.Linear(width, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, features)
+        )
+
+    def forward(self, view: StepView) -> Tensor:
+        """Minus the mean cosine similarity of all tokens, in [−1, 1] (Yu et al., eq. 8)."""
+        assert view.features is not None, "an alignment needs its encoder"
+        return self.loss(view.h[self.blocks[0]], view.features)
+
+    def loss(self, h: Tensor, target: Tensor) -> Tensor:
+        """Block outputs h (N, T, D), features (N, T, E) → scalar."""
+        z = self.projector(h)
+        assert z.shape == target.shape, (z.shape, target.shape)
+        return -F.cosine_similarity(z.float(), target.float(), dim=-1).mean()
+
+    def initialise(self, seed: int) -> Self:
+        """As REPA's code does: xavier-uniform with zero bias."""
+        g = generator(seed, "projector", 0)
+        for weight in self.projector.parameters():
+            if weight.dim() == 1:
+                nn.init.zeros_(weight)
+            else:
+                nn.init.xavier_uniform_(weight, generator=g)
+        return self

@@ -1,0 +1,81 @@
+"""A study's results as one tidy table: a row for each table × cell × seed × metric."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from harness.config.grid_file import place_words
+from harness.metric_definitions import definition_of
+from harness.report.reading.collect import RunResult
+from harness.report.reading.protocol import SAMPLING_COLUMNS, TRAINING_COLUMNS, sampling_protocol, training_protocol
+
+OWN_COLUMNS = ("metric", "value", "direction", "state", "reason")  # of a row; a run's rows share all others
+COLUMNS = (
+    "table", "cell", "row", "column", "aside", "model", "epochs", "step", "seed", "train_id", "eval_id",
+    "state", "reason", "metric", "value", "direction", "protocol", "features_note",
+    *SAMPLING_COLUMNS, "labels", "weights", *TRAINING_COLUMNS,
+    "nfe", "features", "generated", "reference", "reference_count",
+)  # fmt: skip
+
+
+def tidy_table(results: Sequence[RunResult]) -> pd.DataFrame:
+    """Return a row for each result × metric; what the rows of a run share is looked at once and then repeated."""
+    records = [_shared(result) for result in results]
+    names = [*COLUMNS, *sorted({key for record in records for key in record} - set(COLUMNS))]
+    shared = {name: [record.get(name) for record in records] for name in names if name not in OWN_COLUMNS}
+    rows = [index for index, result in enumerate(results) for _ in result.metrics]
+    frame = pd.DataFrame({name: _column(values) for name, values in shared.items()}).take(rows).reset_index(drop=True)
+    metrics = [(name, metric) for result in results for name, metric in result.metrics.items()]
+    frame["metric"] = [name for name, _ in metrics]
+    frame["value"] = [math.nan if metric.value is None else metric.value for _, metric in metrics]
+    frame["direction"] = [definition_of(name).direction for name, _ in metrics]
+    frame["state"] = [metric.state for _, metric in metrics]
+    frame["reason"] = [metric.reason for _, metric in metrics]
+    return frame[names]
+
+
+def _shared(result: RunResult) -> dict[str, Any]:
+    table, cell, run = result.table, result.cell, result.run
+    measurement = result.status.measurement
+    facts = {f"fact: {name}": value for name, value in result.facts.words.items()}
+    return {
+        "table": table.name,
+        "cell": place_words(cell.at),
+        "row": cell.label(table.file.rows),
+        "column": cell.label(table.file.columns),
+        "aside": cell.aside,
+        "model": cell.settings.model,
+        "epochs": cell.settings.epochs,
+        "step": run.evaluation.step,
+        "seed": run.seed,
+        "train_id": run.train_id,
+        "eval_id": run.eval_id,
+        "protocol": _in_short(result.protocol) if measurement else "",
+        "features_note": measurement.protocol.features_note if measurement else "",
+        **sampling_protocol(run),
+        **training_protocol(run),
+        **result.measured_with,
+        **facts,
+        **({"fact: encoder": result.facts.encoder} if facts else {}),
+    }
+
+
+def _in_short(protocol: Mapping[str, str]) -> str:
+    guidance = float(protocol["guidance"])
+    drawn = "" if guidance == 1 else f" · guidance {guidance:g} {protocol['guidance_channels']}"
+    drawn += f" at {protocol['guidance_interval']}" if protocol["guidance_interval"] else ""
+    drawn += f" · target guidance {protocol['target_guidance']}" if protocol["target_guidance"] else ""
+    against = f"{protocol['generated']} against {protocol['reference_count']} {protocol['reference']}"
+    return f"{protocol['features']} · {against} · {protocol['sampler']} NFE {protocol['nfe']}{drawn}"
+
+
+def _column(values: list[Any]) -> Any:
+    """Whole numbers stay whole beside missing ones, and missing words are empty."""
+    present = [value for value in values if value is not None]
+    if all(isinstance(value, str) for value in present):
+        return ["" if value is None else value for value in values]
+    if all(type(value) is int for value in present):
+        return pd.array(values, dtype="Int64")
+    return values

@@ -1,0 +1,395 @@
+"""The files of a run: one model for each, by which it is written and read, here and nowhere else.
+
+    spec.json          `write_spec`, `read_spec`: what is trained
+    env.json           `Environment`: where and with what it ran, attempt by attempt
+    train.jsonl        `training_log`: a line of numbers every so many steps
+    heartbeat.json     `Heartbeat`: present while a job is at work
+    error.json         `Failure`: present after a failure
+    facts.json         `ModelFacts`: what only torch can know of the networks
+    evals/<id>.json    `Measurement`, and `MeasurementFile` for all that is in it
+    probe-<step>.json  `Probe`: what a checkpoint's representations are like
+
+and of a study
+
+    grids/<table>.json `GridRecord`: which grid file, scale and overrides belong to it
+
+Each JSON file says its `schema_version`; one that does not is of before the first version, whose fields it shares. What
+an older file lacks has the default that its model names: what was true when it was written. A file of a newer version
+is refused, because its words may mean something else. A line of the log has numbers by name and no version; a name that
+is missing was not logged.
+"""
+
+import os
+import platform
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from harness.config.spec import EvalSpec, TrainSpec
+from harness.errors import UserError
+from harness.files import write_json
+
+SCHEMA_VERSION = 1
+LOG = "train.jsonl"
+HEARTBEAT_SECONDS = 5.0
+HEARTBEAT_STALE_SECONDS = 60.0
+GPU_NAMES = ("NVIDIA", "Tesla", "AMD Instinct", "AMD Radeon")  # as torch names them; processors are others
+
+FailureClass = Literal[
+    "out of memory", "time limit", "preempted", "node", "disk full", "diverged", "bad data", "bug", "cancelled",
+    "killed",
+]  # fmt: skip
+Scalar = str | int | float | bool | None
+
+
+class DamagedRecord(UserError):
+    """A file of a run that is not whole, or does not hold what it should."""
+
+
+class NewerRecord(UserError):
+    """A file of a run that a newer harness has written."""
+
+
+class Record(BaseModel):
+    """A JSON file of a run. place: its run's folder, or the file itself where a run has several of the kind."""
+
+    FILE: ClassVar[str] = ""
+    model_config = ConfigDict(frozen=True, validate_by_name=True)
+
+    schema_version: int = Field(default=SCHEMA_VERSION, le=SCHEMA_VERSION)
+
+    @classmethod
+    def load(cls, place: Path) -> Self | None:
+        """Return what a file holds; None where it is missing.
+
+        Raises:
+            DamagedRecord: it is not such a file.
+            NewerRecord: a newer harness has written it.
+            OSError: it cannot be read.
+        """
+        path = place / cls.FILE
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except ValidationError as error:
+            raise _refusal(f"{path.parent.name}/{path.name}", error) from None
+
+    @classmethod
+    def read(cls, place: Path) -> Self | None:
+        """Return what a file holds; None where it is missing or damaged.
+
+        Raises:
+            NewerRecord, OSError: as `load`.
+        """
+        try:
+            return cls.load(place)
+        except DamagedRecord:
+            return None
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What is written: the version, and the fields that were given."""
+        return {"schema_version": SCHEMA_VERSION} | self.model_dump(by_alias=True, exclude_unset=True)
+
+    def write(self, place: Path) -> None:
+        """Write the file."""
+        write_json(place / self.FILE, self.content)
+
+
+def _refusal(name: str, error: ValidationError) -> UserError:
+    """Say in one line what is wrong with a file; its version first, which may explain all else."""
+    first, *others = error.errors()
+    if newer := [e["input"] for e in (first, *others) if e["type"] == "less_than_equal"]:
+        return NewerRecord(f"{name}: schema version {newer[0]} is of a newer harness; this one reads {SCHEMA_VERSION}")
+    if first["type"] == "json_invalid":
+        return DamagedRecord(f"{name} is broken")
+    where = ".".join(map(str, first["loc"]))
+    return DamagedRecord(f"{name}: {where}{': ' if where else ''}{first['msg']}")
+
+
+class SpecFile(Record):
+    """`spec.json`: the fields of a `TrainSpec` that are not None."""
+
+    FILE = "spec.json"
+    model_config = ConfigDict(extra="allow")
+
+
+def write_spec(folder: Path, train: TrainSpec) -> None:
+    """Write what is trained in a folder."""
+    SpecFile.model_validate(train.model_dump(mode="json", by_alias=True, exclude_none=True)).write(folder)
+
+
+def read_spec(folder: Path) -> TrainSpec | None:
+    """Return what is trained in a folder; None where that is missing or damaged.
+
+    Raises:
+        NewerRecord, OSError: as `Record.load`.
+    """
+    file = SpecFile.read(folder)
+    try:  # the baseline's regulariser is None, and has no default
+        return TrainSpec.model_validate({"regularizer": None, **(file.model_extra or {})}) if file else None
+    except ValidationError:
+        return None
+
+
+class GridRecord(Record):
+    """`grids/<table>.json` of a study: which grid file, scale and overrides belong to it."""
+
+    grid: str
+    scale: str
+    overrides: list[str] = Field(alias="set")
+
+    def without_seeds(self) -> Self:
+        """Return the record of which more seeds of the same runs have the same."""
+        words = sorted(word for word in self.overrides if not word.startswith("seeds="))
+        return self.model_copy(update={"overrides": words})
+
+
+class Attempt(BaseModel):
+    """One attempt at a training. Before they were recorded, there was one process of one thread."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    attempt: int = 1
+    start: str = ""
+    end: str | None = None
+    last_sign: str | None = None  # of one that was killed, where an attempt came after it
+    commit: str | None = None
+    dirty: bool | None = None
+    diff: str | None = None  # the file beside env.json that holds the uncommitted changes
+    host: str = ""
+    device: str = ""
+    gpus: int | None = None
+    driver: str | None = None
+    cuda: str | None = None
+    threads: int = 1
+    processes: int = 1
+    versions: dict[str, str | None] = {}
+    slurm_job_id: str | None = None
+    slurm: dict[str, str] | None = None
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether it was on GPUs; where their number was not recorded yet, by the device's name."""
+        return self.device.startswith(GPU_NAMES) if self.gpus is None else self.gpus > 0
+
+    @property
+    def unit(self) -> str:
+        """What its devices are: "GPU" or "core"."""
+        return "GPU" if self.on_gpu else "core"
+
+    @property
+    def devices(self) -> int:
+        """How many GPUs it used, one for each process, or else how many cores: the processes' threads."""
+        return self.processes if self.on_gpu else self.processes * self.threads
+
+    def hours(self, last_sign: float | None = None) -> float:
+        """Return its device-hours, until `last_sign`, in seconds since 1970, where it did not end; 0 where the end is
+        not known."""
+        end = self.end or self.last_sign
+        if end is None and last_sign is not None:
+            end = utc(last_sign)
+        try:
+            seconds = (datetime.fromisoformat(end or "") - datetime.fromisoformat(self.start)).total_seconds()
+        except (ValueError, TypeError):  # TypeError: one of the two without a zone
+            return 0.0
+        return max(0.0, seconds) / 3600 * self.devices
+
+
+class Environment(Record):
+    """`env.json`."""
+
+    FILE = "env.json"
+    model_config = ConfigDict(extra="allow")
+
+    attempts: list[Attempt] = []
+
+    @property
+    def last(self) -> Attempt | None:
+        """The last attempt."""
+        return self.attempts[-1] if self.attempts else None
+
+    def hours(self, last_sign: float | None) -> float:
+        """Return the device-hours of all attempts; last_sign: of the last one, where it did not end."""
+        return sum(attempt.hours(last_sign if attempt is self.last else None) for attempt in self.attempts)
+
+
+def utc(seconds: float) -> str:
+    """Return a time, in seconds since 1970, as it is recorded: in UTC and to the second."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+class Heartbeat(Record):
+    """`heartbeat.json`: a sign of life. step of `total` is that of the training; time: in seconds since 1970."""
+
+    FILE = "heartbeat.json"
+
+    phase: str
+    step: int
+    total: int
+    time: float
+    host: str
+    pid: int
+
+    @property
+    def alive(self) -> bool:
+        """Whether the writer lives, and was not killed: by its age, and on this host by its process too."""
+        if time.time() - self.time > HEARTBEAT_STALE_SECONDS:
+            return False
+        if self.host != platform.node():
+            return True
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+        return True
+
+
+class Failure(Record):
+    """`error.json`. Before there were classes, what did not diverge was called "error": a bug. step: of the training;
+    time: in seconds since 1970."""
+
+    FILE = "error.json"
+
+    kind: FailureClass = Field(default="bug", alias="class")
+    message: str = ""
+    traceback: str = ""
+    step: int | None = None
+    time: float | None = None
+
+    @field_validator("kind", mode="before")
+    @classmethod
+    def _of_before_classes(cls, kind: Any) -> Any:
+        return "bug" if kind in (None, "error") else kind
+
+
+class EncoderRecord(BaseModel):
+    """The frozen encoder of a run; of our own ViT, also what it learned from."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+    parameters: int
+    sha256: str
+    published: bool = False
+    accuracy: float = 0.0
+    data: str = ""
+    images: int = 1
+    images_seen: int = 0
+
+
+class ModelFacts(Record):
+    """`facts.json`: parameters of the sampled network, of the projector, and the encoder of an alignment."""
+
+    FILE = "facts.json"
+
+    parameters: int
+    projector_parameters: int | None = None
+    encoder: EncoderRecord | None = None
+
+
+class Thumbnails(BaseModel):
+    """How many tiles the picture beside a measurement holds."""
+
+    rows: int
+    columns: int
+
+
+class MeasurementProtocol(BaseModel):
+    """What a number was measured with; further keys are compared as well."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Scalar]
+
+    features: str
+    features_note: str = ""
+    generated: int
+    reference: str
+    reference_count: int
+
+
+class Measurement(Record):
+    """The part of `evals/<eval_id>.json` that tables show; nfe: network evaluations of an image."""
+
+    train_id: str
+    eval_id: str
+    metrics: dict[str, Any]
+    unavailable: dict[str, str] = {}
+    protocol: MeasurementProtocol
+    nfe: int
+    thumbnails: Thumbnails | None = None
+
+    @property
+    def measured_with(self) -> dict[str, Scalar]:
+        """The network evaluations of an image and the protocol, without the note on the features."""
+        return {"nfe": self.nfe, **self.protocol.model_dump(exclude={"features_note"})}
+
+
+class MeasurementFile(Measurement):
+    """All of `evals/<eval_id>.json`. others: by the name of other features, protocol and details of theirs. seconds:
+    of sampling and of measuring."""
+
+    model_config = ConfigDict(extra="allow")
+
+    spec: dict[str, Any] = {}
+    details: dict[str, Any] = {}
+    others: dict[str, Any] = {}
+    seconds: dict[str, float] = {}
+
+    @property
+    def evaluation(self) -> EvalSpec | None:
+        """What was asked for; None where it is not a legal specification."""
+        try:
+            return EvalSpec.model_validate(self.spec)
+        except ValidationError:
+            return None
+
+    @property
+    def fid_by_count(self) -> dict[int, float]:
+        """FID of the first so many images; none where that was not kept."""
+        return {int(count): value for count, value in self.details.get("fid_by_count", {}).items()}
+
+
+class ProbedBlock(BaseModel):
+    """One block at one noise level; block 0 is the noisy image itself."""
+
+    model_config = ConfigDict(extra="allow")
+
+    block: int
+    probe_accuracy: float
+    effective_rank: float
+    norm: float
+    distance: float
+    uniformity: float
+    alignment: float
+    cka: float | None = None
+    cknna: float | None = None
+
+
+class ProbedLevel(BaseModel):
+    """All blocks at one noise level."""
+
+    model_config = ConfigDict(extra="allow")
+
+    noise: float
+    blocks: list[ProbedBlock]
+
+
+class Probe(Record):
+    """`probe-<step>.json`."""
+
+    train_id: str = ""
+    step: int = 0
+    protocol: dict[str, Any]
+    levels: list[ProbedLevel]
+
+
+def measurement_paths(folder: Path) -> list[Path]:
+    """Return the files of a run's measurements, by name."""
+    return sorted((folder / "evals").glob("*.json"))

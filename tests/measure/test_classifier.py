@@ -1,0 +1,103 @@
+"""The classifiers that stand for Inception: trained once, damage told, the same on any machine."""
+
+import dataclasses
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from harness.data.datasets import ImageDataset
+from harness.errors import UserError
+from harness.measure.extractors.classifier import RECIPES, classifier
+from harness.networks import supervised
+from harness.networks.supervised import augment, build, fit, resize
+
+
+def test_classifier_is_trained_once(
+    digits: tuple[ImageDataset, ImageDataset], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, test = digits
+    first = classifier(train, test, cache)
+    monkeypatch.setattr(supervised, "fit", lambda *_: pytest.fail("trained again"))
+    again = classifier(train, test, cache)
+    images = torch.from_numpy(np.array(test.images[:7]))
+    assert torch.equal(first.features(images), again.features(images))
+    assert first.features(images).shape == (7, 96)
+    assert not again.network.training
+    other = dataclasses.replace(train, content="of other images")
+    with pytest.raises(pytest.fail.Exception, match="trained again"):
+        classifier(other, test, cache)
+    with pytest.raises(UserError, match="no recipe for data set faces; legal: digits"):
+        classifier(dataclasses.replace(train, name="faces"), test, cache)
+
+
+def flip_a_bit(content: bytes) -> bytes:
+    return content[:-1] + bytes([content[-1] ^ 1])
+
+
+@pytest.mark.parametrize(
+    ("suffix", "damage", "reason"),
+    [
+        (".json", lambda content: content[:40], "Unterminated|Expecting|Invalid"),
+        (".json", lambda _: b"{}", "weights"),
+        (".json", lambda _: b"[]", "list indices"),
+        (".safetensors", lambda content: content[:-40], "sha256"),
+        (".safetensors", flip_a_bit, "sha256"),
+        (".safetensors", None, "No such file"),
+    ],
+)
+def test_a_damaged_classifier_is_one_line_that_says_what_to_delete(
+    digits: tuple[ImageDataset, ImageDataset],
+    cache: Path,
+    tmp_path: Path,
+    suffix: str,
+    damage: Callable[[bytes], bytes] | None,
+    reason: str,
+) -> None:
+    classifier(*digits, cache)
+    shutil.copytree(cache, tmp_path / "cache")
+    record = next((tmp_path / "cache").glob("classifier-digits-*.json"))
+    path = record.with_suffix(suffix)
+    if damage is None:
+        path.unlink()
+    else:
+        path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(
+        UserError, match=rf"^{path}: damaged \(.*({reason}).*\); delete {record}, and it is made again$"
+    ):
+        classifier(*digits, tmp_path / "cache")
+
+
+def test_training_depends_on_neither_threads_nor_the_state_of_torch(digits: tuple[ImageDataset, ImageDataset]) -> None:
+    recipe, threads = dataclasses.replace(RECIPES["digits"], steps=3), torch.get_num_threads()
+    runs = []
+    for seed, count in ((1, 1), (2, 2)):
+        torch.set_num_threads(count)
+        torch.manual_seed(seed)
+        state = torch.get_rng_state()
+        runs.append(fit(recipe, digits[0]).state_dict())
+        assert torch.get_num_threads() == count
+        assert torch.equal(torch.get_rng_state(), state)
+    torch.set_num_threads(threads)
+    assert all(torch.equal(runs[0][name], runs[1][name]) for name in runs[0])
+
+
+def test_training_and_test_images_are_resized_alike(digits: tuple[ImageDataset, ImageDataset]) -> None:
+    images = torch.from_numpy(np.array(digits[0].images[:5]))
+    still = dataclasses.replace(RECIPES["digits"], shift=0, mirror=False)
+    torch.testing.assert_close(augment(images, still), resize(images, still.side))
+    mirrored = augment(images, dataclasses.replace(still, mirror=True))
+    upright = resize(images, still.side)
+    flips = [torch.allclose(m, u.flip(-1), atol=1e-5) for m, u in zip(mirrored, upright, strict=True)]
+    assert all(f or torch.allclose(m, u, atol=1e-5) for f, m, u in zip(flips, mirrored, upright, strict=True))
+
+
+def test_classifiers_fit_their_images(digits: tuple[ImageDataset, ImageDataset]) -> None:
+    for name, recipe in RECIPES.items():
+        C, side = (3, 32) if name == "cifar10" else (1, 28)
+        stand_in = dataclasses.replace(digits[0], images=np.zeros((2, C, side, side), np.uint8))
+        out = build(recipe, stand_in).eval()(resize(torch.from_numpy(stand_in.images), recipe.side))
+        assert out.shape == (2, 10)
