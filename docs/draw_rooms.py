@@ -21,13 +21,13 @@ sys.path.insert(0, str(ROOT / "tests"))
 from support.imports import arrows, circles, imports, sources, within  # noqa: E402
 
 PICTURE = ROOT / "docs" / "pictures" / "rooms.svg"
-GROUND = "errors, files, …"
+GROUND = "ground"
 COLUMNS = {
     "report": 0, "report.rendering": 0, "report.figures": 0, "report.analysis": 0, "report.reading": 0,
     "cli": 1, "commands": 1, "planning": 1, "store": 1, "config": 1, GROUND: 1,
     "slurm": 2, "jobs": 2, "measure": 2, "engine": 2, "networks": 2, "data": 2, "method": 3,
 }  # fmt: skip
-WIDTH, HEIGHT = 2.9, 0.62  # of a box
+WIDTH, HEIGHT = 2.9, 0.68  # of a box
 APART = 3.7  # from column to column; from level to level it is 1
 COMPUTES, PLAIN = "#fde8d0", "#e4ecf7"
 

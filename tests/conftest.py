@@ -15,7 +15,7 @@ CHROMIUM_FLAGS = (
 
 
 def pytest_addoption(parser):
-    parser.addoption("--repeat", type=int, default=1, help="run each test so often: what waits must not fail once in ten")
+    parser.addoption("--repeat", type=int, default=1, help="run each test that often")
 
 
 def pytest_configure(config):
