@@ -2,6 +2,7 @@
 
 import json
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -9,7 +10,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 import pytest
-from support.places import ROOT
+from support.places import GRIDS, ROOT
 from support.synthetic_study import new_store, table_of, write_error, write_heartbeat, write_measurement
 
 from harness.commands.console import status_summary, status_table
@@ -17,7 +18,7 @@ from harness.commands.status_retry_cancel import watch_status
 from harness.files import read_json, write_json
 from harness.jobs.recording import record_attempt, record_failure
 from harness.store.records import Environment
-from harness.store.study import duration, training_statuses
+from harness.store.study import duration, study_tables, training_statuses
 
 START = "2026-11-21T05:00:00+00:00"
 
@@ -184,3 +185,13 @@ def test_watching_ends_when_all_is_done(study, monkeypatch, capsys):
 def test_durations():
     told = {0: "0 s", 62: "1 min 2 s", 3599.6: "1 h 0 min", 90_000: "1 d 1 h"}
     assert {seconds: duration(seconds) for seconds in told} == told
+
+
+def test_tables_come_before_figures_and_both_before_our_own(tmp_path):
+    shutil.copytree(GRIDS, tmp_path / "grids")
+    ours = tmp_path / "grids" / "convergence.yaml"
+    ours.write_text(ours.read_text(encoding="utf-8").replace("table: convergence", "table: early"), encoding="utf-8")
+    store = new_store(tmp_path)
+    for name in ("convergence", "figure4", "table7a", "table2"):
+        store.record_grid(name, tmp_path / "grids" / f"{name}.yaml", "smoke", [])
+    assert [table.name for table in study_tables(store)] == ["table2", "table7a", "figure4", "convergence"]
