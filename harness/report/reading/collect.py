@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 from harness.config.grid import Cell, Run, Table
 from harness.report.reading.protocol import Protocol, sampling_protocol
@@ -86,13 +86,11 @@ class RunStatuses:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.statuses: dict[str, RunStatus] = {}
+        self._result = cache(store.result)
 
     def of(self, run: Run) -> RunStatus:
         """Return how a run stands, with its measurement where that is done."""
-        if run.eval_id not in self.statuses:
-            self.statuses[run.eval_id] = self.store.result(run.train_id, run.eval_id)
-        return self.statuses[run.eval_id]
+        return self._result(run.train_id, run.eval_id)
 
 
 def _metric_value(measurement: Measurement, name: str) -> MetricValue:
