@@ -1,7 +1,6 @@
 """Which cheap early measurement ranks the arms as the final metric does, so that a user can stop the others."""
 
 import math
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -105,8 +104,8 @@ def _rankings(store: Store, logs: Logs, contest: Contest, metric: str) -> Iterat
 def _logged(logs: Logs, arm: Arm, key: str, step: int) -> Values:
     """The last value of each log up to a step, by seed; a log without the number gives none."""
     series = {seed: logs.of(train_id).of(key) for seed, train_id in arm.trainings.items()}
-    counts = {seed: bisect_right(values, step, key=lambda logged: logged[0]) for seed, values in series.items()}
-    return {seed: series[seed][count - 1][1] for seed, count in counts.items() if count}
+    known = {seed: [value for at, value in values if at <= step] for seed, values in series.items()}
+    return {seed: values[-1] for seed, values in known.items() if values}
 
 
 def _of_fewer_images(store: Store, contest: Contest) -> tuple[int, list[Values]]:

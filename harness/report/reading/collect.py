@@ -66,19 +66,14 @@ class RunResult:
 
 def collect(store: Store, tables: Sequence[Table], statuses: "RunStatuses | None" = None) -> list[RunResult]:
     """Return one record for each table × cell × seed, in that order; what cannot be read says so in its state."""
-    statuses = statuses or RunStatuses(store)
-    return [
-        RunResult(table, cell, run, statuses.of(run), _facts(store, table, run, statuses.of(run)))
-        for table in tables
-        for cell in table.cells
-        for run in cell.runs
-    ]
-
-
-def _facts(store: Store, table: Table, run: Run, status: RunStatus) -> RunFacts:
-    if status.measurement is None or not table.file.facts:
-        return RunFacts({}, "")
-    return run_facts(table.file.facts, run, store.run_folder(run.train_id), status.measurement.nfe)
+    statuses, results = statuses or RunStatuses(store), []
+    for table in tables:
+        for cell in table.cells:
+            for run in cell.runs:
+                status = statuses.of(run)
+                facts = run_facts(store, table.file.facts, run, status.measurement)
+                results.append(RunResult(table, cell, run, status, facts))
+    return results
 
 
 class RunStatuses:
