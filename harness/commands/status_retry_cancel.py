@@ -108,7 +108,7 @@ def _jobs(store: Store, overrides: Sequence[str] = (), layer: "Layer | None" = N
     from harness.jobs.job import jobs_for
 
     tables = [
-        load_table(Path(grid["grid"]), grid["scale"], [*grid["set"], *overrides], layer) for grid in store.grids()
+        load_table(Path(record.grid), record.scale, [*record.overrides, *overrides], layer) for record in store.grids()
     ]
     return jobs_for((run for table in tables for run in table.runs), store, data)
 
@@ -194,7 +194,7 @@ def retry(context: click.Context, study: str, failed: bool, only: str | None, ov
         return
     check(todo)
     cluster = cluster.model_copy(update={"exclude": (*cluster.exclude, *_failed_nodes(todo))})
-    send(cluster, todo, store, {Path(grid["grid"]).parent for grid in store.grids()})
+    send(cluster, todo, store, {Path(record.grid).parent for record in store.grids()})
 
 
 def _failed_nodes(jobs: Sequence["Job"]) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.errors import UserError, closest
 from harness.files import read_json
-from harness.store.records import SPEC, Environment, Failure, MeasurementFile, measurement_paths
+from harness.store.records import Environment, Failure, MeasurementFile, SpecFile, measurement_paths
 from harness.store.store import IDENTITY, Store
 from harness.store.submissions import output_path, read_submission
 
@@ -22,7 +22,7 @@ def find_run(results: Path, scratch: Path, train_id: str) -> Store:
     """
     studies = [path.parent for path in results.glob(f"*/{train_id}") if IDENTITY.fullmatch(train_id)]
     if not studies:
-        near = closest(train_id, {path.parent.name for path in results.glob(f"*/*/{SPEC}")})
+        near = closest(train_id, {path.parent.name for path in results.glob(f"*/*/{SpecFile.FILE}")})
         hint = f"; did you mean '{near}'?" if near else "; 'harness status STUDY' names them"
         raise UserError(f"{train_id}: no training of this name in {results}{hint}")
     latest = max(studies, key=lambda root: (root / train_id).stat().st_mtime)
@@ -68,7 +68,7 @@ def describe(store: Store, train_id: str) -> str:
     """Return everything that is known of a training, and the command that makes what it lacks."""
     folder, scratch = store.run_folder(train_id), store.scratch_folder(train_id)
     parts = [f"{train_id} in study {store.study}"]
-    for name in (SPEC, Environment.FILE, Failure.FILE):
+    for name in (SpecFile.FILE, Environment.FILE, Failure.FILE):
         content = read_json(folder / name)
         if content is not None:
             parts.append(f"{name}\n{json.dumps(content, indent=1, ensure_ascii=False)}")
@@ -93,8 +93,8 @@ def grid_options(store: Store, train_id: str, without: str | None = None) -> Ite
     """
     from harness.config.grid import load_table
 
-    for grid in store.grids():
-        table = load_table(Path(grid["grid"]), grid["scale"], grid["set"])
+    for record in store.grids():
+        table = load_table(Path(record.grid), record.scale, record.overrides)
         if any(run.train_id == train_id for run in table.runs):
-            overrides = [f"--set={word}" for word in grid["set"] if word.partition("=")[0] != without]
-            yield shlex.join([grid["grid"], "--scale", grid["scale"], *overrides])
+            overrides = [f"--set={word}" for word in record.overrides if word.partition("=")[0] != without]
+            yield shlex.join([record.grid, "--scale", record.scale, *overrides])

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.config.grid import CONFIDENCE, SOURCES, Table
+from harness.config.grid import Table
+from harness.config.grid_file import CONFIDENCE, SOURCES
 from harness.files import gc_paused, write_bytes, write_json
 from harness.report.analysis.claims import VERDICTS
 from harness.report.analysis.early_ranking import early_rankings

@@ -3,8 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from harness.config.grid import CONFIDENCE, SOURCES
-from harness.config.grid_file import PaperFact
+from harness.config.grid_file import CONFIDENCE, SOURCES, PaperFact
 from harness.report.analysis import text
 from harness.report.analysis.pivot import PaperNumber, Pivot, PivotCell, PivotRow
 from harness.report.analysis.table_result import TableResult
