@@ -18,12 +18,12 @@ from training_step import Precision, random_data, spec
 from harness.config.settings import Resources
 from harness.engine.distributed import device, joined
 from harness.engine.train import Trainer
-from harness.process_group import Place
+from harness.process_group import ProcessPlace
 
 KINDS = {"1 process × 1 thread": (1, 1), "2 processes × 1 thread": (2, 1), "1 process × 2 threads": (1, 2)}
 
 
-def serve(pipe: Connection, place: Place, threads: int, batch: int, precision: Precision) -> None:
+def serve(pipe: Connection, place: ProcessPlace, threads: int, batch: int, precision: Precision) -> None:
     """Take the training step that is asked for, and tell how long it took."""
     torch.set_num_threads(threads)
     data = random_data(batch)
@@ -40,7 +40,7 @@ def team(folder: Path, size: int, threads: int, batch: int, precision: Precision
     spawn, pipes = multiprocessing.get_context("spawn"), []
     for rank in range(size):
         pipe, other = spawn.Pipe()
-        place = Place(rank, size, rank, (folder / f"{size}-{threads}").as_uri())
+        place = ProcessPlace(rank, size, rank, (folder / f"{size}-{threads}").as_uri())
         spawn.Process(target=serve, args=(other, place, threads, batch, precision), daemon=True).start()
         pipes.append(pipe)
     return pipes

@@ -1,4 +1,4 @@
-"""Which of several processes that share a run this one is, as whoever started it tells, and what it may use."""
+"""Which of several processes that share a run this one is, as whoever started it tells; its GPU, and its memory."""
 
 import os
 from dataclasses import dataclass
@@ -11,21 +11,46 @@ LARGEST_KEPT = 1 << 30  # bytes
 
 
 @dataclass(frozen=True)
-class Place:
-    """A process among those that share a run; `local` counts them on one machine. rendezvous: a URL of torch's."""
+class ProcessPlace:
+    """A process among those that share a run, in the words of `torch.distributed.init_process_group`.
+
+    local_rank: counts the processes of one machine, of several runs there may be at once: each has a GPU of its own.
+    """
 
     rank: int
-    size: int
-    local: int
-    rendezvous: str
+    world_size: int
+    local_rank: int
+    init_method: str
 
 
-def place_from_torchrun() -> Place | None:
+def place_from_torchrun() -> ProcessPlace | None:
     """Return this process's place where torchrun, or a launcher that speaks as it does, started it; None elsewhere."""
     if not {*TORCHRUN, "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
         return None
-    rank, size, local = (int(os.environ[name]) for name in TORCHRUN)
-    return Place(rank, size, local, "env://")
+    rank, world_size, local_rank = (int(os.environ[name]) for name in TORCHRUN)
+    return ProcessPlace(rank, world_size, local_rank, "env://")
+
+
+def place_from_submitit() -> ProcessPlace | None:
+    """Return this process's place in a SLURM job of submitit's; None elsewhere."""
+    if not under_slurm():
+        return None
+    from submitit import JobEnvironment
+
+    job = JobEnvironment()
+    # A file beside the job's logs, which all its nodes see: no port to choose, and no name of a node to look up.
+    attempt = os.environ.get("SLURM_RESTART_COUNT", "0")
+    rendezvous = job.paths.folder / f"rendezvous-{job.job_id}-{attempt}"
+    return ProcessPlace(job.global_rank, job.num_tasks, job.local_rank, file_url(rendezvous))
+
+
+def places_on_this_machine(folder: Path, world_size: int, slot: int = 0) -> list[ProcessPlace]:
+    """Return the places of processes that meet in a folder of their own.
+
+    slot: which of several such groups on this machine it is, all of one size.
+    """
+    init_method = file_url(folder / "rendezvous")
+    return [ProcessPlace(rank, world_size, slot * world_size + rank, init_method) for rank in range(world_size)]
 
 
 def under_slurm() -> bool:
@@ -34,6 +59,11 @@ def under_slurm() -> bool:
     SLURM's own variables do not count: a shell on a node has them too, and what is started there is alone.
     """
     return os.environ.get("SUBMITIT_EXECUTOR") == "slurm"
+
+
+def file_url(path: Path) -> str:
+    """Return the URL by which processes meet at a file; torch takes it as it is, also where there is a space in it."""
+    return f"file://{path.absolute()}"
 
 
 def hide_gpus() -> None:
@@ -57,19 +87,9 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT)) and bool(mallopt(M_TRIM_THRESHOLD, -1))
 
 
-def meeting_at(path: Path) -> str:
-    """Return the URL by which processes meet at a file; torch takes it as it is, also where there is a space in it."""
-    return f"file://{path.absolute()}"
+def take_gpu(place: ProcessPlace) -> None:
+    """Choose this process's GPU among those that it sees, for all that it computes; SLURM may show it its own only."""
+    import torch
 
-
-def place_from_submitit() -> Place | None:
-    """Return this process's place in a SLURM job of submitit's; None elsewhere."""
-    if not under_slurm():
-        return None
-    from submitit import JobEnvironment
-
-    job = JobEnvironment()
-    # A file beside the job's logs, which all its nodes see: no port to choose, and no name of a node to look up.
-    attempt = os.environ.get("SLURM_RESTART_COUNT", "0")
-    meeting = job.paths.folder / f"rendezvous-{job.job_id}-{attempt}"
-    return Place(job.global_rank, job.num_tasks, job.local_rank, meeting_at(meeting))
+    if torch.cuda.is_available():
+        torch.cuda.set_device(place.local_rank % torch.cuda.device_count())

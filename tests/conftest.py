@@ -75,7 +75,7 @@ def study(needs, tmp_path):
     """A folder to work in and a study's name that SLURM has not heard yet; what is left of its jobs is ended."""
     from support.real_slurm import ROOT, queued_jobs, wait_for
 
-    from harness.slurm.client import cancel
+    from harness.slurm.client import scancel
 
     needs("sbatch", "sinfo")
     if subprocess.run(["sinfo", "-h"], capture_output=True).returncode != 0:
@@ -84,5 +84,5 @@ def study(needs, tmp_path):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     name = f"t{uuid.uuid4().hex[:8]}"
     yield name
-    cancel({job.id.partition("_")[0] for job in queued_jobs(name)})
+    scancel({job.id.partition("_")[0] for job in queued_jobs(name)})
     wait_for(lambda: not queued_jobs(name))

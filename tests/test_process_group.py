@@ -1,7 +1,7 @@
 """Which of several processes one is."""
 
 from harness.engine.distributed import ALONE, joined
-from harness.process_group import Place, place_from_submitit, place_from_torchrun
+from harness.process_group import ProcessPlace, place_from_submitit, place_from_torchrun
 
 
 def test_a_process_knows_its_place(monkeypatch, tmp_path):
@@ -15,9 +15,9 @@ def test_a_process_knows_its_place(monkeypatch, tmp_path):
     monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
     monkeypatch.setenv("SUBMITIT_FOLDER", str(tmp_path / "a folder" / "%j"))
     monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
-    assert place_from_submitit() == Place(3, 4, 1, f"file://{tmp_path}/a folder/7/rendezvous-7-2")
+    assert place_from_submitit() == ProcessPlace(3, 4, 1, f"file://{tmp_path}/a folder/7/rendezvous-7-2")
     for name, value in {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "2", "MASTER_ADDR": "a"}.items():
         monkeypatch.setenv(name, value)
     assert place_from_torchrun() is None
     monkeypatch.setenv("MASTER_PORT", "1")
-    assert place_from_torchrun() == Place(5, 8, 2, "env://")
+    assert place_from_torchrun() == ProcessPlace(5, 8, 2, "env://")

@@ -1,44 +1,43 @@
-"""Plans on the terminal."""
+"""What a person sees on the terminal: plans, prices, how trainings stand, keys, and the bar while a grid runs."""
 
+import json
 import sys
+import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table as Grid
 from rich.text import Text
 
+from harness.config.grid import Table
 from harness.config.key_reference import Key
+from harness.jobs.job import Job, Outcome
+from harness.planning.budget import Fit, Row
+from harness.planning.cost import Prices
 from harness.planning.plan import Planned, summary
-from harness.store.study import Training
+from harness.store.records import Heartbeat
+from harness.store.store import State
+from harness.store.study import Training, TrainingStatus, duration
 
 MANY = 200  # rows: more than a screen holds
 RUN_HEADINGS = ("cell", "seed", "model", "steps", "training", "measurement", "why", "shared with")
 TRAINING_HEADINGS = ("training", "model", "seed", "steps", "measured", "in the words of its first table", "tables")
-
-
-def print_plan(planned: Sequence[Planned]) -> None:
-    """Print every run, table by table, and how many there are in each state."""
-    screen = console()
-    for name in dict.fromkeys(p.table.name for p in planned):
-        mine = [p for p in planned if p.table.name == name]
-        screen.print(grid(summary(mine), RUN_HEADINGS, [_run_row(p) for p in mine]), "")
-    states = Counter(p.status.state for p in planned)
-    screen.print(", ".join(f"{count} {state}" for state, count in states.items()))
-
-
-def print_keys(keys: Mapping[str, Sequence[Key]]) -> None:
-    """Print the keys of files under the title of each kind of file."""
-    for title, rows in keys.items():
-        cells = [(key.name, key.legal, key.default or "needed", key.meaning) for key in rows]
-        console().print(grid(title, ("key", "legal", "default", "meaning"), cells), "")
-
-
-def print_trainings(trainings: Sequence[Training]) -> None:
-    """Print each distinct training once, with the tables that share it."""
-    rows = [_training_row(training) for training in trainings]
-    console().print("", grid(f"{len(trainings)} distinct trainings", TRAINING_HEADINGS, rows))
+COST_HEADINGS = ("", "trainings", "training", "sampling", "measuring", "hours", "left to do", "checkpoints")
+ROW_HEADINGS = ("table", "row")
+STATUS_HEADINGS = (
+    "training", "what", "seed", "state", "progress", "epoch", "step", "images/s", "left", "hours", "reason",
+)  # fmt: skip
+# By urgency.
+COLOURS: dict[State, str] = {
+    "running": "cyan", "failed": "red", "diverged": "red", "unreadable": "red", "interrupted": "yellow",
+    "not run": "dim", "done": "green",
+}  # fmt: skip
+URGENCY = tuple(COLOURS)
+BAR = 10
 
 
 def console() -> Console:
@@ -65,14 +64,188 @@ def _plain_columns(title: str, lines: Sequence[Sequence[str]]) -> Text:
     return Text("\n".join([title, *padded]), no_wrap=True, overflow="ignore")
 
 
+# Plans.
+
+
+def print_plan(planned: Sequence[Planned]) -> None:
+    """Print every run, table by table, and how many there are in each state."""
+    screen = console()
+    for name in dict.fromkeys(p.table.name for p in planned):
+        mine = [p for p in planned if p.table.name == name]
+        screen.print(grid(summary(mine), RUN_HEADINGS, [_run_row(p) for p in mine]), "")
+    states = Counter(p.status.state for p in planned)
+    screen.print(", ".join(f"{count} {state}" for state, count in states.items()))
+
+
 def _run_row(p: Planned) -> list[str]:
     cell = p.table.cell(p.run.at)
     return [
-        " · ".join(label for _, label in p.run.at), str(p.run.seed), cell.settings.model if cell else "",
-        f"{p.run.evaluation.step:,}", p.run.train_id, p.run.eval_id, p.why, ", ".join(p.shared_with),
+        _in_words(p.run.at), str(p.run.seed), cell.settings.model if cell else "", f"{p.run.evaluation.step:,}",
+        p.run.train_id, p.run.eval_id, p.why, ", ".join(p.shared_with),
     ]  # fmt: skip
 
 
-def _training_row(t: Training) -> list[str]:
-    measured = f"{t.measurements} ×"
-    return [t.train_id, t.model, str(t.seed), f"{t.steps:,}", measured, t.words, ", ".join(t.tables)]
+def _in_words(at: Sequence[tuple[str, str]]) -> str:
+    return " · ".join(label for _, label in at)
+
+
+def print_trainings(trainings: Sequence[Training]) -> None:
+    """Print each distinct training once, with the tables that share it."""
+    rows = [
+        [t.train_id, t.model, str(t.seed), f"{t.steps:,}", f"{t.measurements} ×", t.words, ", ".join(t.tables)]
+        for t in trainings
+    ]
+    console().print("", grid(f"{len(trainings)} distinct trainings", TRAINING_HEADINGS, rows))
+
+
+def print_keys(keys: Mapping[str, Sequence[Key]]) -> None:
+    """Print the keys of files under the title of each kind of file."""
+    for title, rows in keys.items():
+        cells = [(key.name, key.legal, key.default or "needed", key.meaning) for key in rows]
+        console().print(grid(title, ("key", "legal", "default", "meaning"), cells), "")
+
+
+# Prices.
+
+
+def print_cost(tables: Sequence[Table], prices: Prices, price: float | None) -> None:
+    """Print what each table and all of them cost; price: of one device-hour, in whatever currency."""
+    lines = [_cost_row(table.name, [table], prices) for table in tables]
+    if len(tables) > 1:
+        lines.append(_cost_row("all, each training once", tables, prices))
+    console().print(grid(f"Cost in {prices.unit}-hours", COST_HEADINGS, lines), "")
+    left = prices.cost((run for table in tables for run in table.runs), left=True).hours
+    money = f"; at {price:g} an hour, what is left costs {left * price:,.0f}" if price else ""
+    console().print(f"{prices.words}{money}")
+
+
+def _cost_row(name: str, tables: Sequence[Table], prices: Prices) -> list[str]:
+    runs = [run for table in tables for run in table.runs]
+    whole, left = prices.cost(runs), prices.cost(runs, left=True)
+    hours = (whole.training, whole.sampling, whole.measuring, whole.hours, left.hours)
+    trainings = len({run.train_id for run in runs})
+    return [name, str(trainings), *map(hours_in_words, hours), f"{whole.bytes / 1e9:,.1f} GB"]
+
+
+def hours_in_words(hours: float) -> str:
+    """Return hours with about three digits: "5,230", "12.3", "0.041"."""
+    if hours >= 100:
+        return f"{hours:,.0f}"
+    return f"{hours:.1f}" if hours >= 1 else f"{hours:.2g}"
+
+
+def print_fit(fit: Fit, prices: Prices, budget: float) -> None:
+    """Print which rows a budget buys, and which it leaves out."""
+    screen, count = console(), len(fit.chosen) + len(fit.left_out)
+    spent = f"{hours_in_words(fit.hours)} of {budget:g} {prices.unit}-hours"
+    screen.print(f"\n{len(fit.chosen)} of {count} rows fit: {spent}", _rows(fit.chosen), sep="\n")
+    if fit.left_out:
+        screen.print(f"\n{len(fit.left_out)} rows are left out", _rows(fit.left_out), sep="\n")
+    screen.print(
+        "\nThe rule: always the row next that costs least beyond what is bought, with its baseline and all seeds."
+    )
+
+
+def _rows(rows: Sequence[Row]) -> Grid | Text:
+    return grid("", ROW_HEADINGS, [[row.table.name, _in_words(row.cell.at)] for row in rows])
+
+
+# How trainings stand.
+
+
+def status_table(study: str, statuses: Sequence[TrainingStatus], most: int | None = None) -> Grid | Text:
+    """Return all trainings, or as many as `most`: the running ones first, then what needs somebody, then the rest."""
+    shown = statuses
+    if most is not None and len(statuses) > most:
+        shown = sorted(statuses, key=lambda s: URGENCY.index(s.state))[:most]
+    return grid(f"{study}: {status_summary(statuses)}", STATUS_HEADINGS, [_status_row(s) for s in shown])
+
+
+def status_summary(statuses: Sequence[TrainingStatus]) -> str:
+    """Return how many trainings and measurements are in which state, and what was spent."""
+    states = Counter(s.state for s in statuses)
+    spent: dict[str, float] = {}
+    for s in statuses:
+        spent[s.unit] = spent.get(s.unit, 0.0) + s.hours
+    parts = [f"{states[state]} {state}" for state in URGENCY if states[state]]
+    parts += [f"{sum(s.measured for s in statuses)} of {sum(s.measurements for s in statuses)} measurements"]
+    return ", ".join(parts + [f"{hours_in_words(hours)} {unit}-hours spent" for unit, hours in spent.items()])
+
+
+def status_json(study: str, statuses: Sequence[TrainingStatus]) -> str:
+    """Return everything that is known of every training."""
+    return json.dumps({"study": study, "trainings": [asdict(s) for s in statuses]}, indent=1, ensure_ascii=False)
+
+
+def _status_row(s: TrainingStatus) -> list[str | Text]:
+    speed = "" if s.images_per_second is None else f"{s.images_per_second:,.0f}"
+    left = "" if s.seconds_left is None else duration(s.seconds_left)
+    full = int((s.step / s.steps if s.steps else 1.0) * BAR)
+    bar = f"{'█' * full}{'░' * (BAR - full)} {s.measured}/{s.measurements}"
+    reason = s.phase if s.state == "running" else s.reason
+    return [
+        s.train_id, f"{s.model} {s.words}", str(s.seed), Text(s.state, COLOURS[s.state]), bar,
+        f"{s.epoch:,.3g}/{s.epochs:,.3g}", f"{s.step:,}/{s.steps:,}", speed, left,
+        hours_in_words(s.hours) if s.hours else "", " ".join(reason.split()),
+    ]  # fmt: skip
+
+
+# While a grid runs.
+
+
+class ProgressBar:
+    """A bar over training steps, fed by the jobs' own heartbeats, below a line for each job that has ended."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self.total, self.ended, self.steps_ended = len(jobs), 0, 0
+        self.running: dict[str, Job] = {}
+        self.lock, self.stopped = threading.Lock(), threading.Event()
+        self.console = Console(highlight=False, soft_wrap=True)
+        self.bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=self.console,
+        )  # fmt: skip
+        self.task: TaskID = self.bar.add_task(f"0/{self.total} trainings", total=sum(job.steps + 1 for job in jobs))
+        self.poll = threading.Thread(target=self._poll, daemon=True)
+
+    def __enter__(self) -> "ProgressBar":
+        self.bar.start()
+        self.poll.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stopped.set()
+        self.poll.join()
+        self._draw()
+        self.bar.stop()
+
+    def on_change(self, job: Job, outcome: Outcome | None) -> None:
+        """Hear that a job has started (None) or how it ended."""
+        with self.lock:
+            if outcome is None:
+                self.running[job.train_id] = job
+                return
+            self.running.pop(job.train_id, None)
+            self.ended += 1
+            self.steps_ended += job.steps + 1
+        end = f"{outcome.state}: {outcome.message}" if outcome.message else outcome.state
+        what = f"{job.train_id} {_arm_in_words(job)}, seed {job.train.seed}"
+        self.console.print(f"{self.ended}/{self.total} {what}: {end}")
+
+    def _poll(self) -> None:
+        while not self.stopped.wait(0.5):
+            self._draw()
+
+    def _draw(self) -> None:
+        with self.lock:
+            jobs, done = list(self.running.values()), self.steps_ended
+        heartbeats = [Heartbeat.read(job.store.run_folder(job.train_id)) for job in jobs]
+        steps = done + sum(heartbeat.step for heartbeat in heartbeats if heartbeat)
+        self.bar.update(self.task, completed=steps, description=f"{self.ended}/{self.total} trainings")
+
+
+def _arm_in_words(job: Job) -> str:
+    regularizer, alignment = job.train.regularizer, job.train.alignment
+    words = (regularizer.kind, regularizer.loss, regularizer.noise) if regularizer else ()
+    aligned = f"aligned with {alignment.encoder}" if alignment else ""
+    return " + ".join(filter(None, (" ".join(filter(None, words)), aligned))) or "baseline"

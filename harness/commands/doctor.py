@@ -1,20 +1,20 @@
 """`harness doctor`."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from harness.commands.options import data_option, results_option, scratch_option
-from harness.commands.status_retry_cancel import profile_option
+from harness.commands.options import FILE, data_option, profile_option, results_option, scratch_option
 from harness.errors import UserError
 
 if TYPE_CHECKING:
-    from harness.slurm.examination import Finding
+    from harness.slurm.diagnostics import Finding
 
 
 @click.command()
-@click.argument("grids", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("grids", nargs=-1, type=FILE)
 @click.option("--scale", help="Name of a file in the grids' scales/ folder; needed with GRIDS.")
 @click.option("--wait", default=300.0, show_default=True, help="Seconds to wait for the job on the nodes.")
 @results_option
@@ -41,23 +41,20 @@ def doctor(grids: tuple[Path, ...], scale: str | None, wait: float, results: Pat
 
     if bool(grids) != bool(scale):
         raise UserError("doctor: GRIDS and --scale belong together")
-    said, layer = load_slurm_profile(profile)
+    slurm, layer = load_slurm_profile(profile)
     runs = [run for path in grids for run in load_table(path, str(scale), (), layer).runs]
-    jobs = jobs_for(runs, Store(results.absolute(), scratch.absolute(), "doctor"), data.absolute())
-    cluster = Cluster(said, results.absolute(), scratch.absolute(), tuple(jobs))
-    wrong = 0
-
-    def tell(finding: "Finding") -> None:
-        """Print a finding, and count it where something is wrong."""
-        nonlocal wrong
-        wrong += not finding.right
-        click.echo(f"{'✓' if finding.right else '✗'} {finding.what}: {finding.words}")
-
-    for finding in examine_here(cluster):
-        tell(finding)
-    if wrong:
+    store = Store(results, scratch, "doctor").absolute()
+    cluster = Cluster(slurm, store.results, store.scratch, tuple(jobs_for(runs, store, data.absolute())))
+    if wrong := _print(examine_here(cluster)):
         raise UserError(f"doctor: {wrong} wrong; mend them first, for the rest needs a job on the nodes")
-    for finding in examine_nodes(cluster, {path.parent for path in grids}, wait):
-        tell(finding)
-    if wrong:
+    if _print(examine_nodes(cluster, {path.parent for path in grids}, wait)):
         raise SystemExit(1)
+
+
+def _print(findings: Iterable["Finding"]) -> int:
+    """Print findings as they come, and return how many are of something wrong."""
+    wrong = 0
+    for finding in findings:
+        wrong += not finding.well
+        click.echo(f"{'✓' if finding.well else '✗'} {finding.subject}: {finding.message}")
+    return wrong

@@ -1,7 +1,7 @@
 """The commands that take grid files: what would run, run it here, or send it to a cluster."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
@@ -9,17 +9,27 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.commands.costs import check_limit, fit_option, gpu_option, limit_option, price_option, utilisation_option
-from harness.commands.options import data_option, results_option, scratch_option, words_of
-from harness.commands.status_retry_cancel import dry_run_option, only_option, profile_option
-from harness.errors import UserError
+from harness.commands.options import (
+    FILE,
+    HOURS,
+    data_option,
+    limit_option,
+    profile_option,
+    results_option,
+    scratch_option,
+    study_options,
+)
+from harness.errors import UserError, nearest
 from harness.store.records import Failure
 from harness.store.store import Store
 
 if TYPE_CHECKING:
+    from harness.config.cluster_profile import Profile, SlurmProfile
     from harness.config.grid import Table
     from harness.config.yaml_document import Layer
     from harness.jobs.job import Job
+    from harness.planning.cost import Prices
+    from harness.planning.throughput import Assumption
 
 
 @dataclass(frozen=True)
@@ -51,29 +61,31 @@ def requested(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that say which runs, and pass them to it as one Request."""
 
     @wraps(command)
-    def asked(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tuple[str, ...], results: Path,
-              scratch: Path, **others: Any) -> None:  # fmt: skip
-        command(Request(grids, scale, overrides, Store(results, scratch, study or scale)), **others)
+    def with_request(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tuple[str, ...], results: Path,
+                     scratch: Path, **options: Any) -> None:  # fmt: skip
+        command(Request(grids, scale, overrides, Store(results, scratch, study or scale)), **options)
 
     for option in reversed((
-        click.argument("grids", nargs=-1, required=True, type=click.Path(path_type=Path)),
+        click.argument("grids", nargs=-1, required=True, type=FILE),
         click.option("--scale", required=True, help="Name of a file in the grids' scales/ folder."),
         click.option("--study", help="Name of the study's folder; by default the scale's name."),
         click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
                      help="Override a setting; over table, scale and row. Repeatable."),
         results_option, scratch_option,
     )):  # fmt: skip
-        asked = option(asked)
-    return asked
+        with_request = option(with_request)
+    return with_request
 
 
 @click.command()
 @requested
-@gpu_option
-@utilisation_option
-@price_option
+@click.option("--gpu", default="H200", show_default=True,
+              help="GPU whose speed is assumed where no earlier run has measured one.")  # fmt: skip
+@click.option("--utilisation", type=click.FloatRange(0, 1, min_open=True),
+              help="Share of its peak that is assumed; else 0.3 in bf16, 0.6 in fp32.")  # fmt: skip
+@click.option("--gpu-hour-price", "price", type=HOURS, help="Price of a GPU-hour, in any currency.")
 @limit_option
-@fit_option
+@click.option("--fit", "budget", type=HOURS, help="Propose the rows that fit in so many GPU-hours.")
 def plan(request: Request, gpu: str, utilisation: float | None, price: float | None, limit: float | None,
          budget: float | None) -> None:  # fmt: skip
     """List every run of GRIDS: why it would run, that it is done, or which other table shares it; then what it costs.
@@ -84,8 +96,8 @@ def plan(request: Request, gpu: str, utilisation: float | None, price: float | N
     harness plan grids/table2.yaml --scale digits
     harness plan grids/*.yaml --scale imagenet256 --gpu A100 --fit 500
     """
-    from harness.commands.console import print_plan, print_trainings
-    from harness.commands.costs import assume, show_cost
+    from harness.commands.console import print_cost, print_fit, print_plan, print_trainings
+    from harness.planning.budget import fit
     from harness.planning.plan import plan as make_plan
     from harness.store.study import trainings
 
@@ -94,7 +106,37 @@ def plan(request: Request, gpu: str, utilisation: float | None, price: float | N
     print_plan(make_plan(tables, request.store))
     if len(tables) > 1:
         print_trainings(trainings(tables))
-    show_cost(tables, request.store, assumption, price, limit, budget)
+    prices = _prices(tables, request.store, assumption)
+    print_cost(tables, prices, price)
+    if budget is not None:
+        print_fit(fit(tables, prices, budget), prices, budget)
+    if limit is not None:
+        _check_limit(limit, tables, prices)
+
+
+def assume(gpu: str, utilisation: float | None = None) -> "Assumption":
+    """Return what is assumed of a GPU.
+
+    Raises:
+        UserError: nothing is known of it.
+    """
+    from harness.planning.throughput import GPUS, Assumption
+
+    if gpu not in GPUS:
+        raise UserError(f"--gpu {gpu}: its peak is not known here{nearest(gpu, GPUS)}")
+    return Assumption(gpu, utilisation)
+
+
+def _prices(tables: Sequence["Table"], store: Store, assumption: "Assumption") -> "Prices":
+    from harness.planning.cost import Prices
+
+    return Prices([run for table in tables for run in table.runs], store, assumption)
+
+
+def _check_limit(limit: float, tables: Sequence["Table"], prices: "Prices") -> None:
+    from harness.planning.cost import refuse_beyond
+
+    refuse_beyond(limit, prices, [run for table in tables for run in table.runs])
 
 
 @click.command()
@@ -119,7 +161,7 @@ def run(request: Request, data: Path, jobs: int) -> None:
         follow()
         return
     tables = request.tables()
-    todo = _prepare(request, tables, data, 1 if jobs > 1 else None, place.size if place else None)
+    todo = _prepare(request, tables, data, 1 if jobs > 1 else None, place.world_size if place else None)
     if not todo:
         click.echo(f"{request.store.root}: everything is done already.")
         if place:
@@ -132,9 +174,10 @@ def run(request: Request, data: Path, jobs: int) -> None:
 @requested
 @data_option
 @profile_option
-@only_option
+@click.option("--only", type=click.Choice(["eval"]),
+              help="eval: only measure what is trained already, as jobs of one process.")  # fmt: skip
 @limit_option
-@dry_run_option
+@click.option("--dry-run", is_flag=True, help="Print the sbatch files; send and write nothing.")
 def submit(request: Request, data: Path, profile: str | None, only: str | None, limit: float | None,
            dry_run: bool) -> None:  # fmt: skip
     """Send GRIDS to a cluster's queue, one array for each set of equal resources; the nodes must see the folders.
@@ -147,38 +190,53 @@ def submit(request: Request, data: Path, profile: str | None, only: str | None, 
     harness submit grids/table*.yaml --scale cifar10 --profile ours
     harness submit grids/table5.yaml --scale cifar10 --profile ours --only eval
     """
-    from harness.commands.status_retry_cancel import send, show_texts
     from harness.config.cluster_profile import LocalProfile, SlurmProfile, load_profile
     from harness.jobs.job import jobs_for
-    from harness.slurm.measurements import measurements
-    from harness.slurm.submission import check_slurm, write_sent
+    from harness.slurm.submission import check_slurm, measurement_jobs
+    from harness.store.submissions import write_sent
 
-    said, layer = load_profile(profile) if profile else (SlurmProfile(), {})
+    cluster, layer = load_profile(profile) if profile else (SlurmProfile(), {})
     store, data = request.store.absolute(), data.absolute()
+    request = replace(request, store=store)
     tables = request.tables(layer)
     if limit is not None:
-        check_limit(tables, store, limit)
+        _check_limit(limit, tables, _prices(tables, store, assume("H200")))
     jobs = jobs_for((run for table in tables for run in table.runs), store, data)
-    places = {path.parent for path in request.grids}
+    folders = {path.parent for path in request.grids}
     missing = [job for job in jobs if job.missing()]
-    show = show_texts(said, measurements(missing) if only else missing, store, places)
+    missing = measurement_jobs(missing) if only else missing
+    if isinstance(cluster, SlurmProfile):
+        for job in missing:
+            cluster.check(job.resources)
     if dry_run:
-        click.echo("\n".join(show))
+        click.echo(_dry_run(cluster, missing, store, folders))
         return
-    if isinstance(said, SlurmProfile):
+    if isinstance(cluster, SlurmProfile):
         check_slurm()
-    threads = 1 if isinstance(said, LocalProfile) and said.jobs > 1 else None
-    todo = _prepare(replace(request, store=store), tables, data, threads)
-    todo = measurements(todo) if only else todo
+    threads = 1 if isinstance(cluster, LocalProfile) and cluster.jobs > 1 else None
+    todo = _prepare(request, tables, data, threads)
+    todo = measurement_jobs(todo) if only else todo
     if not todo:
         click.echo(
             f"{store.root}: {'nothing that is trained lacks a measurement' if only else 'everything is done already'}."
         )
-    elif isinstance(said, LocalProfile):
-        _run_here(todo, store, said.jobs)
+    elif isinstance(cluster, LocalProfile):
+        _run_here(todo, store, cluster.jobs)
     else:
         write_sent(store, profile, data)
-        send(said, todo, store, places)
+        send(cluster, todo, store, folders)
+
+
+def _dry_run(profile: "Profile", jobs: Sequence["Job"], store: Store, grids: Collection[Path]) -> str:
+    """Return what a submission would send, for a person to read."""
+    from harness.config.cluster_profile import LocalProfile
+    from harness.slurm.submission import sbatch_texts
+
+    if not jobs:
+        return f"{store.root}: everything is done already."
+    if isinstance(profile, LocalProfile):
+        return f"{len(jobs)} trainings on this machine, {profile.jobs} at once"
+    return "\n".join(sbatch_texts(jobs, profile, grids))
 
 
 def _prepare(request: Request, tables: Sequence["Table"], data: Path, threads: int | None = None,
@@ -188,9 +246,9 @@ def _prepare(request: Request, tables: Sequence["Table"], data: Path, threads: i
     from harness.jobs.job import jobs_for
     from harness.jobs.preflight import check
 
-    store, said = request.store, (request.scale, list(request.overrides))
+    store = request.store
     for path, table in zip(request.grids, tables, strict=True):
-        store.check_grid(table.name, path, *said)
+        store.check_grid(table.name, path, request.scale, list(request.overrides))
     check_writable("--results", store.results)
     check_writable("--scratch", store.scratch)
     runs = [run for table in tables for run in table.runs]
@@ -201,12 +259,21 @@ def _prepare(request: Request, tables: Sequence["Table"], data: Path, threads: i
     return todo
 
 
+def _would_run(jobs: list["Job"]) -> list["Job"]:
+    """Leave out what diverged before, and say so: the same seed would diverge again."""
+    for job in jobs:
+        if job.diverged():
+            error = job.store.run_folder(job.train_id) / Failure.FILE
+            click.echo(f"{job.train_id} diverged before and is left out; delete {error} to try it again", err=True)
+    return [job for job in jobs if not job.diverged()]
+
+
 def _with_seeds_of_before(request: Request, grid: Path, table: "Table") -> list[str]:
     """Return what is to be recorded of a grid's overrides: seeds that the study has already stay beside new ones."""
     from harness.config.grid import load_table
 
-    words, held = list(request.overrides), request.store.recorded_grid(table.name)
-    before = load_table(grid, held["scale"], held["set"]).seeds if held and held["set"] != words else ()
+    words, record = list(request.overrides), request.store.recorded_grid(table.name)
+    before = load_table(grid, record.scale, record.overrides).seeds if record and record.overrides != words else ()
     if set(before) <= set(table.seeds):
         return words
     seeds = sorted({*before, *table.seeds})
@@ -216,27 +283,48 @@ def _with_seeds_of_before(request: Request, grid: Path, table: "Table") -> list[
 
 def _run_here(todo: list["Job"], store: Store, jobs: int, lead_others: bool = False) -> None:
     """Run on this machine, and exit with 1 where something is not done in the end."""
-    from harness.commands.progress_bar import Watch
-    from harness.jobs.local_pool import lead, needs_workers, run_inline, run_pool
+    from harness.commands.console import ProgressBar
+    from harness.jobs.local_pool import LocalPool, lead, needs_workers, run_inline
 
-    with Watch(todo) as watch:
+    with ProgressBar(todo) as bar:
         if lead_others:
-            lead(todo, watch.tell)
+            lead(todo, bar.on_change)
         elif jobs > 1 or needs_workers(todo):
-            run_pool(todo, jobs, watch.tell)
+            LocalPool(todo, jobs, bar.on_change).run()
         else:
-            run_inline(todo, watch.tell)
+            run_inline(todo, bar.on_change)
     left = sum(bool(job.missing()) for job in todo)
     if left:
-        told = f"the reasons: harness status {words_of(store)}"
-        click.echo(f"{left} of {len(todo)} trainings are not done; {told}", err=True)
+        reasons = f"the reasons: harness status {study_options(store)}"
+        click.echo(f"{left} of {len(todo)} trainings are not done; {reasons}", err=True)
         sys.exit(1)
 
 
-def _would_run(jobs: list["Job"]) -> list["Job"]:
-    """Leave out what diverged before, and say so: the same seed would diverge again."""
-    for job in jobs:
-        if job.diverged():
-            error = job.store.run_folder(job.train_id) / Failure.FILE
-            click.echo(f"{job.train_id} diverged before and is left out; delete {error} to try it again", err=True)
-    return [job for job in jobs if not job.diverged()]
+def send(profile: "SlurmProfile", todo: Sequence["Job"], store: Store, grids: Collection[Path]) -> None:
+    """Send the jobs to SLURM, and say what became of them; `grids`: the folders of their grid files."""
+    from harness.slurm.submission import submit as submit_jobs
+
+    sent = submit_jobs(todo, profile, grids)
+    if sent.queued:
+        click.echo(f"{len(sent.queued)} trainings are in the queue already and were left there")
+    if sent.with_less:
+        click.echo(
+            f"{len(sent.with_less)} of these were sent before some of their measurements were asked for; "
+            "give the same command again when they are done", err=True,
+        )  # fmt: skip
+    if sent.ids:
+        others = {job.train_id for job in (*sent.queued, *sent.later)}
+        bound = _bound(profile, [job for job in todo if job.train_id not in others])
+        arrays = f"{len(sent.arrays)} array(s): {', '.join(sent.arrays)}"
+        click.echo(f"Submitted {len(sent.ids)} trainings as {arrays}{bound}")
+    if sent.later:
+        click.echo(f"{len(sent.later)} more when there is room (max_submitted): the same command sends them")
+    click.echo(f"Watch them with: harness status {study_options(store)}")
+
+
+def _bound(profile: "SlurmProfile", jobs: Sequence["Job"]) -> str:
+    """Say what jobs cost, if they ran to their time limits; nothing where they ask for no GPU."""
+    hours = sum(job.resources.hours * job.resources.gpus * job.resources.nodes for job in jobs)
+    price = profile.gpu_hour_price
+    priced = f", at {price:g} each {hours * price:,.0f}" if price else ""
+    return f"; their time limits allow {hours:,.1f} GPU-hours{priced}" if hours else ""

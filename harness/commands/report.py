@@ -1,4 +1,4 @@
-"""`harness bundle`, and what `harness report` does: a study's page, written once or watched, or two side by side."""
+"""`harness report`, `harness collect` and `harness bundle`: what is made of a study's results."""
 
 from pathlib import Path
 
@@ -12,31 +12,54 @@ from harness.store.store import Store
 BUNDLE = ".zip"
 
 
-def make_reports(
-    study: str | None,
-    compared: tuple[str, str] | None,
-    port: int | None,
-    pdf: bool,
-    results: Path,
-    scratch: Path,
-    reports: Path,
-) -> None:
-    """Write the report of a study or of a bundle, or the comparison of two studies, and say where it is.
+@click.command()
+@click.argument("study")
+@results_option
+@scratch_option
+@reports_option
+def collect(study: str, results: Path, scratch: Path, reports: Path) -> None:
+    """Write STUDY's results as one tidy CSV (and Parquet where pyarrow is installed).
 
-    port: serve the study's report there while it runs, 0 for a free one; None writes it once. pdf: figures as PDF too.
+    \b
+    harness collect digits
+    """
+    from harness.report.rendering.data_files import collect_study
 
-    Raises:
-        UserError: neither or both are asked for, or what `report`, `report_bundle` and `compare` refuse.
+    store = Store(results, scratch, study)
+    check_writable("--reports", reports)
+    click.echo(collect_study(store, reports))
+
+
+@click.command()
+@click.argument("study", required=False)
+@click.option("--compare", "compared", nargs=2, metavar="A B", help="Set two studies side by side instead.")
+@click.option("--watch", is_flag=True, help="Serve it on this machine's loopback, and take in results as they arrive.")
+@click.option("--pdf", is_flag=True, help="Write each figure as PDF too, beside its SVG.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port for --watch; by default a free one.")
+@results_option
+@scratch_option
+@reports_option
+def report(study: str | None, compared: tuple[str, str] | None, watch: bool, pdf: bool, port: int, results: Path,
+           scratch: Path, reports: Path) -> None:  # fmt: skip
+    """Write STUDY's report: the paper's tables with our numbers beside the paper's. STUDY may be a bundle, STUDY.zip.
+
+    Beside the page lie its tables as LaTeX, Markdown and CSV, its figures as SVG, all that it says as report.json, and
+    summary.md.
+
+    \b
+    harness report digits --pdf
+    harness report digits --watch
+    harness report --compare digits demo
     """
     if (study is None) == (compared is None):
         found = "both" if study else "neither"
         raise UserError(f"harness report: STUDY or --compare A B is expected, found {found}; name one of the two")
     check_writable("--reports", reports)
-    if pdf and (compared or port is not None):
+    if pdf and (compared or watch):
         raise UserError(
             "harness report --pdf: it goes with a report that is written once; leave out --watch or --compare"
         )
-    if port is not None:
+    if watch:
         _watch(study, port, results, scratch, reports)
         return
     if study is not None and study.endswith(BUNDLE):
@@ -44,9 +67,9 @@ def make_reports(
 
         path = report_bundle(Path(study), reports, pdf)
     elif study is not None:
-        from harness.report.rendering.page import report
+        from harness.report.rendering.page import report as write_report
 
-        path = report(Store(results, scratch, study), reports, pdf)
+        path = write_report(Store(results, scratch, study), reports, pdf)
     else:
         assert compared
         path = _compare(Store(results, scratch, compared[0]), Store(results, scratch, compared[1]), reports)
@@ -68,6 +91,17 @@ def _watch(study: str | None, port: int, results: Path, scratch: Path, reports: 
         click.echo(f"Report: {(reports / study / 'index.html').absolute().as_uri()}")
     except OSError as error:
         raise UserError(f"--port {port}: {error.strerror}; leave it out for a free one") from None
+
+
+def _compare(first: Store, second: Store, reports: Path) -> Path:
+    """Compare two studies, list what differs in the terminal, and return the path of the page."""
+    from harness.report.comparison import compare, counts, differing, write_comparison
+
+    tables = compare(first, second)
+    for table, cell in differing(tables):
+        click.echo(f"{table.heading}: {cell.cell}: {cell.first} → {cell.second} ({cell.change_words})")
+    click.echo(", ".join(f"{count} {verdict}" for verdict, count in counts(tables).items()))
+    return write_comparison(first, second, tables, reports / f"{first.study}-and-{second.study}")
 
 
 @click.command()
@@ -92,14 +126,3 @@ def bundle(study: str, output: Path | None, results: Path, scratch: Path, report
     check_writable("--reports", reports)
     check_writable("--output", path.parent)
     click.echo(pack(store, reports, path))
-
-
-def _compare(first: Store, second: Store, reports: Path) -> Path:
-    """Compare two studies, list what differs in the terminal, and return the path of the page."""
-    from harness.report.comparison import compare, counts, differing, write_comparison
-
-    tables = compare(first, second)
-    for table, cell in differing(tables):
-        click.echo(f"{table.heading}: {cell.cell}: {cell.first} → {cell.second} ({cell.change_words})")
-    click.echo(", ".join(f"{count} {verdict}" for verdict, count in counts(tables).items()))
-    return write_comparison(first, second, tables, reports / f"{first.study}-and-{second.study}")

@@ -1,109 +1,114 @@
-"""What the command line does with a cluster."""
+"""The commands that take a study that was begun: how its trainings stand, why some failed, their end, and again."""
 
-from collections.abc import Collection, Sequence
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
 
-from harness.commands.options import data_option, results_option, scratch_option, words_of
+from harness.commands.options import data_option, profile_option, results_option, scratch_option, study_options
 from harness.errors import UserError
-from harness.jobs.failures import CAUSES
+from harness.jobs.failures import CAUSES, remedy
+from harness.store.records import HEARTBEAT_SECONDS
+from harness.store.store import Store
 
 if TYPE_CHECKING:
-    from harness.config.cluster_profile import Profile, SlurmProfile
     from harness.config.yaml_document import Layer
     from harness.jobs.job import Job
-    from harness.store.store import Store
-
-profile_option = click.option("--profile", envvar="HARNESS_PROFILE",
-                              help="Name of a file in clusters/; without it, SLURM with its own defaults.")  # fmt: skip
-only_option = click.option("--only", type=click.Choice(["eval"]),
-                           help="eval: only measure what is trained already, as jobs of one process.")  # fmt: skip
-dry_run_option = click.option("--dry-run", is_flag=True, help="Print the sbatch files; send and write nothing.")
+    from harness.slurm.status import SlurmStatus
 
 
-def show_texts(profile: "Profile", jobs: Sequence["Job"], store: "Store", grids: Collection[Path]) -> list[str]:
-    """Return what a submission would send, for a person to read; refuses what the profile's cluster cannot give."""
-    from harness.config.cluster_profile import LocalProfile
-    from harness.slurm.submission import texts
+@click.command()
+@click.argument("study")
+@results_option
+@scratch_option
+@click.option("--watch", is_flag=True, help="Show it again every few seconds, until all is done.")
+@click.option("--json", "as_json", is_flag=True, help="Everything that is known, as JSON.")
+def status(study: str, results: Path, scratch: Path, watch: bool, as_json: bool) -> None:
+    """Say how each training of STUDY stands, from its folders alone, whichever machine it runs on.
 
-    if not jobs:
-        return [f"{store.root}: everything is done already."]
-    if isinstance(profile, LocalProfile):
-        return [f"{len(jobs)} trainings on this machine, {profile.jobs} at once"]
-    return list(texts(jobs, profile, grids))
+    \b
+    harness status digits
+    harness status digits --watch
+    """
+    from harness.commands.console import console, status_json, status_table
+    from harness.store.study import study_tables, training_statuses
 
-
-def send(profile: "SlurmProfile", todo: Sequence["Job"], store: "Store", grids: Collection[Path]) -> None:
-    """Send the jobs to SLURM, and say what became of them; `grids`: the folders of their grid files."""
-    from harness.slurm.submission import submit
-
-    sent = submit(todo, profile, grids)
-    if sent.known:
-        click.echo(f"{len(sent.known)} trainings are in the queue already and were left there")
-    if sent.without:
-        click.echo(
-            f"{len(sent.without)} of these were sent before some of their measurements were asked for; "
-            "give the same command again when they are done", err=True,
-        )  # fmt: skip
-    if sent.ids:
-        count = len(sent.arrays)
-        bound = _bound(profile, {job.train_id for job in (*sent.known, *sent.later)}, todo)
-        click.echo(f"Submitted {len(sent.ids)} trainings as {count} array(s): {', '.join(sent.arrays)}{bound}")
-    if sent.later:
-        click.echo(f"{len(sent.later)} more when there is room (max_submitted): the same command sends them")
-    click.echo(f"Watch them with: harness status {words_of(store)}")
+    store = Store(results, scratch, study)
+    tables = study_tables(store)
+    if as_json:
+        click.echo(status_json(study, training_statuses(tables, store)))
+        return
+    if watch:
+        watch_status(store)
+    else:
+        console().print(status_table(study, training_statuses(tables, store)))
+    _print_slurm(store)
 
 
-def _bound(profile: "SlurmProfile", others: Collection[str], jobs: Sequence["Job"]) -> str:
-    """Say what all jobs but `others` cost, if they ran to their time limits; nothing where they ask for no GPU."""
-    asked = [job.resources for job in jobs if job.train_id not in others]
-    hours, price = sum(r.hours * r.gpus * r.nodes for r in asked), profile.gpu_hour_price
-    priced = f", at {price:g} each {hours * price:,.0f}" if price else ""
-    return f"; their time limits allow {hours:,.1f} GPU-hours{priced}" if hours else ""
+def watch_status(store: Store, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Show how every training of a study stands, again and again, until all are done or the user stops it."""
+    from rich.live import Live
+
+    from harness.commands.console import console, status_table
+    from harness.store.study import study_tables, training_statuses
+
+    tables, screen = study_tables(store), console()
+    with Live(console=screen, auto_refresh=False) as live:
+        while True:
+            trainings = training_statuses(tables, store)
+            live.update(status_table(store.study, trainings, most=max(1, screen.height - 4)), refresh=True)
+            if all(training.state == "done" for training in trainings):
+                return
+            sleep(HEARTBEAT_SECONDS)
 
 
-def print_conditions(store: "Store") -> None:
+def _print_slurm(store: Store) -> None:
     """Print which trainings of a study wait in SLURM's queue, and why others failed and what mends them."""
-    from dataclasses import replace
-
-    from harness.jobs.failures import remedy
-    from harness.slurm.logs import grid_words
-    from harness.slurm.status import conditions, held_for_no_grid
+    from harness.slurm.status import queued_for_no_grid, slurm_status
 
     jobs = _jobs(store)
-    found = conditions(jobs)
-    waiting = [condition.slurm_job or "" for condition in found if condition.state == "queued"]
-    if waiting:
-        click.echo(f"{len(waiting)} trainings in SLURM's queue: {', '.join(waiting[:8])}{' …' * (len(waiting) > 8)}")
-    if others := held_for_no_grid(store, {job.train_id for job in jobs}):
+    statuses = slurm_status(jobs)
+    queued = [status.slurm_job or "" for status in statuses if status.state == "queued"]
+    if queued:
+        click.echo(f"{len(queued)} trainings in SLURM's queue: {', '.join(queued[:8])}{' …' * (len(queued) > 8)}")
+    if others := queued_for_no_grid(store, {job.train_id for job in jobs}):
         click.echo(f"{others} jobs in SLURM's queue are of trainings that no grid of this study wants any more")
-    kinds: dict[str, None] = {}
-    if held := [condition for condition in found if condition.state == "held"]:
-        click.echo(f"{len(held)} trainings are held in SLURM's queue: {held[0].message}")
-        kinds[f"scontrol release {','.join(condition.slurm_job or '' for condition in held)}"] = None
-    for condition in found:
-        if condition.kind:
-            job = f", SLURM job {condition.slurm_job}" if condition.slurm_job else ""
-            click.echo(f"{condition.job.train_id} failed: {condition.kind}{job}: {condition.message}")
-            verb, other = "submit" if condition.slurm_job else "run", words_of(replace(store, study=f"{store.study}-2"))
-            grids = grid_words(store, condition.job.train_id) if condition.kind == "diverged" else ()
-            again = [f"harness {verb} {words} --study {other}" for words in grids]
-            kinds[remedy(condition.kind, words_of(store), again)] = None
-    for words in kinds:
+    remedies: dict[str, None] = {}
+    if on_hold := [status for status in statuses if status.state == "held"]:
+        click.echo(f"{len(on_hold)} trainings are held in SLURM's queue: {on_hold[0].message}")
+        remedies[f"scontrol release {','.join(status.slurm_job or '' for status in on_hold)}"] = None
+    for status in statuses:
+        if status.failure:
+            job = f", SLURM job {status.slurm_job}" if status.slurm_job else ""
+            click.echo(f"{status.job.train_id} failed: {status.failure}{job}: {status.message}")
+            remedies[remedy(status.failure, study_options(store), _slower(store, status))] = None
+    for words in remedies:
         click.echo(f"→ {words}")
 
 
-def _jobs(store: "Store", overrides: Sequence[str] = (), layer: "Layer | None" = None,
+def _slower(store: Store, status: "SlurmStatus") -> list[str]:
+    """Return the commands that make a training which diverged in a study of its own, but for its learning rate."""
+    from harness.slurm.logs import grid_options
+
+    if status.failure != "diverged":
+        return []
+    verb, other = "submit" if status.slurm_job else "run", study_options(replace(store, study=f"{store.study}-2"))
+    grids = grid_options(store, status.job.train_id, without="optimizer.learning_rate")
+    return [f"harness {verb} {words} --study {other}" for words in grids]
+
+
+def _jobs(store: Store, overrides: Sequence[str] = (), layer: "Layer | None" = None,
           data: Path = Path("data")) -> list["Job"]:  # fmt: skip
     """Return the jobs of a study's grids, with further `--set` words of what the cluster is asked."""
     from harness.config.grid import load_table
     from harness.jobs.job import jobs_for
 
     tables = [
-        load_table(Path(grid["grid"]), grid["scale"], [*grid["set"], *overrides], layer) for grid in store.grids()
+        load_table(Path(record.grid), record.scale, [*record.overrides, *overrides], layer) for record in store.grids()
     ]
     return jobs_for((run for table in tables for run in table.runs), store, data)
 
@@ -121,28 +126,24 @@ def cancel(study: str, results: Path, scratch: Path, yes: bool) -> None:
     \b
     harness cancel digits
     """
-    from dataclasses import replace
-
-    from harness.slurm.client import cancel as end
-    from harness.slurm.client import queued
-    from harness.slurm.submission import submissions, write_submission
-    from harness.store.store import Store
+    from harness.slurm.client import scancel, unfinished_jobs
+    from harness.store.submissions import submissions, write_submission
 
     store = Store(results, scratch, study)
     records = submissions(store)
     if not records:
         next(store.grids())  # a study that there is not is refused
-    held = {job.place: job for job in queued()}
-    found = {id: (record, job) for id, record in records.items() if (job := held.get(record.place))}
-    if not found:
+    queue = {job.place: job for job in unfinished_jobs()}
+    mine = {id: record for id, record in records.items() if record.place in queue}
+    if not mine:
         click.echo(f"{store.root}: SLURM holds none of its jobs.")
         return
     if not yes:
-        click.confirm(f"End {len(found)} jobs of {study}?", abort=True)
-    for id, (record, _) in found.items():  # before they end: what is queued again in between must know it
+        click.confirm(f"End {len(mine)} jobs of {study}?", abort=True)
+    for id, record in mine.items():  # before they end: what is queued again in between must know it
         write_submission(store, id, replace(record, cancelled=True))
-    end({job.id for _, job in found.values()})
-    click.echo(f"Ended {len(found)} jobs. Bring them back with: harness retry {words_of(store)} --only cancelled")
+    scancel({queue[record.place].id for record in mine.values()})
+    click.echo(f"Ended {len(mine)} jobs. Bring them back with: harness retry {study_options(store)} --only cancelled")
 
 
 @click.command()
@@ -167,11 +168,12 @@ def retry(context: click.Context, study: str, failed: bool, only: str | None, ov
     harness retry digits --failed
     harness retry digits --only 'out of memory' --set resources.memory_gb=64 --profile ours
     """
+    from harness.commands.plan_run_submit import send
     from harness.config.cluster_profile import load_slurm_profile
     from harness.jobs.preflight import check
-    from harness.slurm.status import conditions
-    from harness.slurm.submission import check_slurm, read_sent
-    from harness.store.store import Store
+    from harness.slurm.status import slurm_status
+    from harness.slurm.submission import check_slurm
+    from harness.store.submissions import read_sent
 
     if failed == bool(only):
         raise UserError("retry: say either --failed or --only CLASS")
@@ -181,24 +183,24 @@ def retry(context: click.Context, study: str, failed: bool, only: str | None, ov
     check_slurm()
     store = Store(results, scratch, study).absolute()
     sent = read_sent(store)
-    said, layer = load_slurm_profile(profile or sent.get("profile"))
+    cluster, layer = load_slurm_profile(profile or sent.get("profile"))
     if context.get_parameter_source("data") is ParameterSource.DEFAULT:
         data = Path(sent.get("data", data))
-    wanted = {only} if only else set(CAUSES)
-    todo = [c.job for c in conditions(_jobs(store, overrides, layer, data.absolute())) if c.kind in wanted]
+    classes = {only} if only else set(CAUSES)
+    statuses = slurm_status(_jobs(store, overrides, layer, data.absolute()))
+    todo = [status.job for status in statuses if status.failure in classes]
     if not todo:
         click.echo(f"{store.root}: no training failed so.")
         return
     check(todo)
-    nodes = _failed_nodes(todo)
-    said = said.model_copy(update={"exclude": (*said.exclude, *nodes)})
-    send(said, todo, store, {Path(grid["grid"]).parent for grid in store.grids()})
+    cluster = cluster.model_copy(update={"exclude": (*cluster.exclude, *_failed_nodes(todo))})
+    send(cluster, todo, store, {Path(record.grid).parent for record in store.grids()})
 
 
 def _failed_nodes(jobs: Sequence["Job"]) -> list[str]:
     """Return the nodes that failed under earlier jobs of some trainings, and tell of them."""
     from harness.slurm.client import failed_nodes
-    from harness.slurm.submission import read_submission
+    from harness.store.submissions import read_submission
 
     records = [read_submission(job.store, job.train_id) for job in jobs]
     try:
@@ -226,7 +228,6 @@ def logs(name: str, failed: bool, follow: bool, lines: int, results: Path, scrat
     harness logs --failed digits
     """
     from harness.slurm.logs import failures, find_run, follow_file, log_of
-    from harness.store.store import Store
 
     if failed:
         click.echo("\n\n".join(failures(Store(results, scratch, name), lines)) or "Nothing failed.")

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from harness.process_group import Place, place_from_submitit, place_from_torchrun
+from harness.process_group import ProcessPlace, place_from_submitit, place_from_torchrun, take_gpu
 
 T = TypeVar("T")
 # The others wait for the first process while it measures, and that takes as long as it takes. A process that dies ends
@@ -89,7 +89,7 @@ def device() -> torch.device:
 
 
 @contextmanager
-def joined(place: Place | None = None) -> Iterator[World]:
+def joined(place: ProcessPlace | None = None) -> Iterator[World]:
     """Join the processes that share a run and leave them at the end; where this one has joined before, stay.
 
     place: where the launcher did not say it in the environment.
@@ -98,14 +98,14 @@ def joined(place: Place | None = None) -> Iterator[World]:
         yield World(dist.get_rank(), dist.get_world_size())
         return
     place = place or place_from_torchrun() or place_from_submitit()
-    if torch.cuda.is_available() and place:
-        torch.cuda.set_device(place.local % torch.cuda.device_count())  # SLURM may show each process its own GPU only
-    if not place or place.size == 1:
+    if place:
+        take_gpu(place)
+    if not place or place.world_size == 1:
         yield ALONE
         return
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
-        init_method=place.rendezvous, rank=place.rank, world_size=place.size, timeout=PATIENCE,
+        init_method=place.init_method, rank=place.rank, world_size=place.world_size, timeout=PATIENCE,
     )  # fmt: skip
-    yield World(place.rank, place.size)
+    yield World(place.rank, place.world_size)
     dist.destroy_process_group()  # not after a failure: the others may be waiting for it, and this process ends

@@ -7,9 +7,9 @@ job, the two halves of the house meet; what needs torch is imported when it runs
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from filelock import Timeout
 
@@ -21,9 +21,7 @@ from harness.errors import Diverged
 from harness.files import remove_temporaries
 from harness.jobs.recording import record_attempt, record_failure, record_model_facts, run_lock
 from harness.jobs.tracking import tracked
-from harness.process_group import hide_gpus, keep_freed_memory, under_slurm
-from harness.slurm.client import await_controller
-from harness.slurm.gain import fruitless, holdings
+from harness.process_group import hide_gpus, keep_freed_memory
 from harness.store.records import LOG, Failure, MeasurementFile, Thumbnails, measurement_paths
 from harness.store.store import Store
 
@@ -44,10 +42,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Job:
-    """What one training's folder should hold in the end.
-
-    reached: what it held when SLURM was last asked to queue the job again; None where that has not been.
-    """
+    """What one training's folder should hold in the end."""
 
     store: Store
     data: Path
@@ -56,7 +51,6 @@ class Job:
     resources: Resources
     threads: int
     weights: Path = Path("weights")
-    reached: frozenset[str] | None = None
 
     @property
     def train_id(self) -> str:
@@ -73,16 +67,21 @@ class Job:
         measured = self.store.measured
         return tuple(e for e in self.evaluations if not measured(self.train_id, eval_id(self.train, e)))
 
+    def missing_ids(self) -> set[str]:
+        """Return the identities of the measurements that the folder lacks."""
+        return {eval_id(self.train, e) for e in self.missing()}
+
     def diverged(self) -> bool:
         """Tell whether the training diverged before: it would again."""
         failure = Failure.read(self.store.run_folder(self.train_id))
         return failure is not None and failure.kind == "diverged"
 
-    def __call__(self) -> Outcome:
+    def __call__(self, cancelled: Callable[[], bool] = lambda: False) -> Outcome:
         """Make what is missing, together with the processes that share the run; all of them must call this.
 
-        A failure is stored in the run's folder and returned. Among several processes it is raised then, because only
-        the end of this process can end the others' waiting for it.
+        cancelled: asked in the leading process, whether nothing is to be made any more. A failure is stored in the
+        run's folder and returned. Among several processes it is raised then, because only the end of this process can
+        end the others' waiting for it.
         """
         if not self.resources.gpus:
             hide_gpus()
@@ -92,7 +91,7 @@ class Job:
             try:
                 if not world.decide(self.missing):
                     return Outcome("done", "nothing was missing")
-                if world.decide(self.cancelled):
+                if world.decide(cancelled):
                     return Outcome("skipped", "cancelled")
                 with run_lock(self.store.scratch_folder(self.train_id), world):
                     return self._work(world)
@@ -103,30 +102,6 @@ class Job:
                 if world.size > 1 and outcome.state == "failed":  # what diverges does so in all of them
                     raise
                 return outcome
-
-    def checkpoint(self, *_: Any) -> Any:
-        """Tell submitit what to queue again after a preemption or a time limit: the same job, unless cancelled.
-
-        Raises:
-            UncompletedJobError: nothing was gained (`gain.fruitless`); a failure of the class "time limit".
-        """
-        from submitit.core.utils import UncompletedJobError
-        from submitit.helpers import DelayedSubmission
-
-        await_controller()  # submitit asks it only once
-        if self.cancelled():
-            return None
-        now = holdings(self.store.run_folder(self.train_id), self.store.scratch_folder(self.train_id))
-        if fruitless(self.reached, now, self.resources.hours):
-            raise UncompletedJobError("nothing was gained since the job was last queued again, so it is not once more")
-        return DelayedSubmission(replace(self, reached=now))
-
-    def cancelled(self) -> bool:
-        """Tell whether `harness cancel` has ended the job of SLURM's that this is."""
-        from harness.slurm.submission import read_submission
-
-        record = read_submission(self.store, self.train_id)
-        return under_slurm() and record is not None and record.cancelled
 
     def fail(self, error: BaseException) -> Outcome:
         """Store a failure where the collector finds it; on a full disk it is only told."""
@@ -181,7 +156,7 @@ class Job:
     def _train(self, world: "World", say: Say) -> None:
         from harness.data.datasets import load
         from harness.engine.train import train
-        from harness.jobs.preemption import Notice
+        from harness.jobs.preemption import PreemptionHandler
         from harness.networks.published_weights import place
 
         scratch = self.store.scratch_folder(self.train_id)
@@ -190,10 +165,10 @@ class Job:
         steps = {e.step for e in world.decide(self.missing)}
         dataset = load(self.train.data.name, "train", self.data, self.train.data.flip)
         log, encoder = self.store.run_folder(self.train_id) / LOG, self._encoder(steps, world)
-        with Notice(world) as notice:
+        with PreemptionHandler(world) as preemption:
             train(
                 self.train, dataset, scratch, log, steps, self.resources, lambda step: say("training", step), world,
-                encoder, notice.attend,
+                encoder, preemption.on_step,
             )  # fmt: skip
 
     def _encoder(self, steps: Collection[int], world: "World") -> "FrozenEncoder | None":
@@ -215,16 +190,16 @@ class Job:
         from harness.engine.sample import draw_samples
         from harness.engine.sample_cache import remove_samples
         from harness.jobs.measuring import COLUMNS, ROWS, measure_samples, save_pictures
-        from harness.jobs.preemption import Notice
+        from harness.jobs.preemption import PreemptionHandler
 
         identity = eval_id(self.train, spec)
         path = self.store.eval_path(self.train_id, identity)
         start = time.perf_counter()
         scratch = self.store.scratch_folder(self.train_id)
-        with Notice(world) as notice:
+        with PreemptionHandler(world) as preemption:
             samples = draw_samples(
                 self.train, spec, scratch, lambda n: say(f"sampling, {n:,} images drawn", self.steps), world,
-                decoder(self.train.data.name, self.data), notice.attend,
+                decoder(self.train.data.name, self.data), preemption.on_step,
             )  # fmt: skip
         if samples is None:
             return

@@ -1,14 +1,21 @@
-"""Who runs the jobs on this machine: this process, torchrun's, or a pool. SLURM runs the same (`submission.py`)."""
+"""Who runs the jobs on this machine: this process, torchrun's, or a pool of workers. SLURM runs the same jobs."""
 
+import multiprocessing
 import os
+import signal
+import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
 
+from harness.config.settings import Resources
 from harness.jobs.job import Job, Outcome
-from harness.jobs.worker import Worker, WorkerError
+from harness.process_group import ProcessPlace, hide_gpus, places_on_this_machine
 
-Told = Callable[[Job, Outcome | None], None]
+OnChange = Callable[[Job, Outcome | None], None]  # hears of each job's start (None) and end
 
 
 def needs_workers(jobs: Sequence[Job]) -> bool:
@@ -16,21 +23,21 @@ def needs_workers(jobs: Sequence[Job]) -> bool:
     return any(job.resources.team > 1 for job in jobs) or len({job.resources.gpus > 0 for job in jobs}) > 1
 
 
-def run_inline(jobs: Sequence[Job], tell: Told) -> None:
-    """Run the jobs one after the other in this process; `tell` hears of each start (None) and end."""
+def run_inline(jobs: Sequence[Job], on_change: OnChange) -> None:
+    """Run the jobs one after the other in this process."""
     for job in jobs:
-        tell(job, None)
-        tell(job, job())
+        on_change(job, None)
+        on_change(job, job())
 
 
-def lead(jobs: Sequence[Job], tell: Told) -> None:
+def lead(jobs: Sequence[Job], on_change: OnChange) -> None:
     """Run the jobs as the leading process of torchrun's; the others `follow`."""
     from harness.engine.distributed import joined
 
     with joined() as world:
         for job in jobs:
             world.decide(lambda job=job: job)  # type: ignore[misc]
-            run_inline([job], tell)
+            run_inline([job], on_change)
         world.decide(lambda: None)
 
 
@@ -39,54 +46,174 @@ def follow() -> None:
     from harness.engine.distributed import joined
 
     with joined() as world:
-        while job := world.decide(_nothing):
+        while job := world.decide(_no_job):
             job()
 
 
-def _nothing() -> Job | None:
+def _no_job() -> Job | None:
     return None
 
 
-def run_pool(jobs: Sequence[Job], workers: int, tell: Told) -> None:
-    """Run as many jobs at once as there are `workers`, each in as many processes as it asks for on one machine.
+class LocalPool:
+    """Runs as many jobs at once as there are `workers`, each in as many processes as it asks for on one machine.
 
     A worker that dies (killed, out of memory) fails the one run it was at, and the next run gets a fresh one. When this
-    process is interrupted or ends, its workers end with it. `tell` is called from several threads.
+    process is interrupted or ends, its workers end with it. `on_change` is called from several threads.
     """
-    queue, stopping = deque(jobs), threading.Event()
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the workers as they start
-    slots = [
-        threading.Thread(target=_slot, args=(slot, queue, stopping, tell), daemon=True)
-        for slot in range(min(workers, len(jobs)))
-    ]
-    for slot in slots:
-        slot.start()
-    try:
-        for slot in slots:
-            while slot.is_alive():
-                slot.join(0.2)  # in short steps, so that Ctrl-C is heard
-    finally:
-        stopping.set()
 
+    def __init__(self, jobs: Sequence[Job], workers: int, on_change: OnChange) -> None:
+        self.queue, self.on_change, self.stopping = deque(jobs), on_change, threading.Event()
+        self.slots = min(workers, len(jobs))
 
-def _slot(slot: int, queue: deque[Job], stopping: threading.Event, tell: Told) -> None:
-    worker: Worker | None = None
-    while queue:
+    def run(self) -> None:
+        """Run all jobs, or until this process is interrupted."""
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the workers as they start
+        threads = [threading.Thread(target=self._fill, args=(slot,), daemon=True) for slot in range(self.slots)]
+        for thread in threads:
+            thread.start()
         try:
-            job = queue.popleft()
-        except IndexError:
-            break
-        if worker and not worker.fits(job):
+            for thread in threads:
+                while thread.is_alive():
+                    thread.join(0.2)  # in short steps, so that Ctrl-C is heard
+        finally:
+            self.stopping.set()
+
+    def _fill(self, slot: int) -> None:
+        """Keep a slot busy until the queue is empty."""
+        worker: Worker | None = None
+        while self.queue:
+            try:
+                job = self.queue.popleft()
+            except IndexError:
+                break
+            if worker and not worker.fits(job):
+                worker.end()
+                worker = None
+            worker = worker or Worker(job.resources, slot)
+            self.on_change(job, None)
+            try:
+                outcome = worker.do(job)
+            except WorkerError as error:
+                if self.stopping.is_set():  # the worker was ended with us: the run is interrupted, and has not failed
+                    return
+                outcome = job.fail(error)
+            self.on_change(job, outcome)
+        if worker:
             worker.end()
-            worker = None
-        worker = worker or Worker(job.resources, slot)
-        tell(job, None)
+
+
+class WorkerError(RuntimeError):
+    """A process of a worker died, or failed at its part of a run that others share."""
+
+
+class Worker:
+    """Processes of this machine that do one job after the other together, as many as `resources` say.
+
+    multiprocessing ends them when this process ends. slot: which of several workers on this machine it is.
+    """
+
+    def __init__(self, resources: Resources, slot: int = 0) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        self.size, self.on_gpu, self.usable = resources.team, resources.gpus > 0, True
+        self.folder = tempfile.TemporaryDirectory(prefix="harness-", ignore_cleanup_errors=True)
+        self.pipes, self.processes = [], []
+        for place in places_on_this_machine(Path(self.folder.name), self.size, slot):
+            pipe, other = spawn.Pipe()
+            process = spawn.Process(target=_serve, args=(other, os.getpid(), place, self.on_gpu))
+            process.daemon = True
+            process.start()
+            other.close()
+            self.pipes.append(pipe)
+            self.processes.append(process)
+
+    def fits(self, job: Job) -> bool:
+        """Tell whether it can do this job: it is whole, has as many processes as asked, and sees GPUs or not."""
+        return self.usable and (self.size, self.on_gpu) == (job.resources.team, job.resources.gpus > 0)
+
+    def do(self, job: Job) -> Outcome:
+        """Have a job done by all processes together, and return the outcome that the leading one tells.
+
+        Raises:
+            WorkerError: a process died, or failed beside others; the worker is ended.
+        """
         try:
-            outcome = worker.do(job)
-        except WorkerError as error:
-            if stopping.is_set():  # the worker was ended with us: the run is interrupted, and has not failed
+            return self._do(job)
+        except WorkerError:
+            self.kill()
+            raise
+
+    def _do(self, job: Job) -> Outcome:
+        for rank, pipe in enumerate(self.pipes):
+            try:
+                pipe.send(job)
+            except OSError:
+                raise self._died(rank) from None
+        leading, silent = Outcome("failed"), list(range(self.size))
+        while silent:
+            ready = wait([self.pipes[rank] for rank in silent])
+            for rank in [rank for rank in silent if self.pipes[rank] in ready]:
+                outcome = self._receive(rank)
+                silent.remove(rank)
+                leading = outcome if rank == 0 else leading
+                if outcome.state == "failed" and self.size > 1:  # it has ended, and the others would wait for it
+                    self.kill()
+                    if rank == 0:
+                        return outcome
+                    raise WorkerError(f"process {rank} of 0 to {self.size - 1}: {outcome.message}")
+        return leading
+
+    def _receive(self, rank: int) -> Outcome:
+        try:
+            outcome: Outcome = self.pipes[rank].recv()
+        except (EOFError, OSError):
+            raise self._died(rank) from None
+        return outcome
+
+    def _died(self, rank: int) -> WorkerError:
+        which = f" {rank} of 0 to {self.size - 1}" if self.size > 1 else ""
+        return WorkerError(f"the worker process{which} died: killed, or out of memory")
+
+    def end(self) -> None:
+        """Let the processes end, now that there is nothing more to do."""
+        for pipe in self.pipes:
+            pipe.close()
+        for process in self.processes:
+            process.join(timeout=60)
+        self.kill()
+
+    def kill(self) -> None:
+        """End the processes at once; the worker can do no more."""
+        self.usable = False
+        for process in self.processes:
+            process.kill()
+            process.join()
+        self.folder.cleanup()
+
+
+def _serve(pipe: Connection, parent: int, place: ProcessPlace, on_gpu: bool) -> None:
+    """Do what comes through the pipe, in a process of a worker."""
+    from harness.engine.distributed import joined
+
+    if not on_gpu:
+        hide_gpus()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to hear
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    with joined(place):
+        while True:
+            try:
+                job: Job = pipe.recv()
+            except EOFError:
                 return
-            outcome = job.fail(error)
-        tell(job, outcome)
-    if worker:
-        worker.end()
+            try:
+                outcome = job()
+            except Exception as error:
+                pipe.send(Outcome("failed", f"{type(error).__name__}: {error}"))
+                raise
+            pipe.send(outcome)
+
+
+def _end_with(parent: int) -> None:
+    """End when the process that started this one was killed, for then nobody would ever stop it."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Handler = Callable[[int, FrameType | None], Any]
 
 
-class Notice:
+class PreemptionHandler:
     """Listens while a job trains or draws; the signals' own handlers act as soon as the checkpoint is written.
 
     At other times there is nothing to save, and submitit's handlers hear the signals as ever. Of several processes all
@@ -30,7 +30,7 @@ class Notice:
         self.asked: int | None = None
         self.before: dict[int, Handler] = {}
 
-    def __enter__(self) -> "Notice":
+    def __enter__(self) -> "PreemptionHandler":
         if under_slurm():
             for number in (signal.SIGUSR2, signal.SIGTERM):
                 before = signal.signal(number, self._hear)
@@ -44,7 +44,7 @@ class Notice:
         if kind is None:  # it came after the last
             self._hand_on()
 
-    def attend(self, save: Callable[[], None]) -> None:
+    def on_step(self, save: Callable[[], None]) -> None:
         """Between two steps or evaluations, in all processes: where a signal has come to one, save, and hand it on."""
         if self.before and self.world.any(self.asked is not None):
             save()

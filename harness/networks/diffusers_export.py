@@ -80,14 +80,13 @@ def diffusers_names(state: Tensors, depth: int) -> Tensors:
     named: Tensors = {}
     for ending in ("weight", "bias"):
         named |= {f"{theirs}.{ending}": state[f"{ours}.{ending}"] for ours, theirs in OUTSIDE.items()}
-    for number in range(depth):
-        block = f"transformer_blocks.{number}"
-        for ending in ("weight", "bias"):
+        for number in range(depth):
+            ours_block, theirs_block = f"blocks.{number}", f"transformer_blocks.{number}"
             for ours, theirs in INSIDE.items():
-                named[f"{block}.{theirs}.{ending}"] = state[f"blocks.{number}.{ours}.{ending}"]
-            thirds = state[f"blocks.{number}.attn.qkv.{ending}"].chunk(3)
-            named |= {f"{block}.attn1.to_{letter}.{ending}": t for letter, t in zip("qkv", thirds, strict=True)}
+                named[f"{theirs_block}.{theirs}.{ending}"] = state[f"{ours_block}.{ours}.{ending}"]
+            for letter, third in zip("qkv", state[f"{ours_block}.attn.qkv.{ending}"].chunk(3), strict=True):
+                named[f"{theirs_block}.attn1.to_{letter}.{ending}"] = third
             for ours, theirs in CONDITIONING.items():
                 if f"{ours}.{ending}" in state:
-                    named[f"{block}.norm1.emb.{theirs}.{ending}"] = state[f"{ours}.{ending}"]
+                    named[f"{theirs_block}.norm1.emb.{theirs}.{ending}"] = state[f"{ours}.{ending}"]
     return {name: tensor.clone() for name, tensor in named.items()}

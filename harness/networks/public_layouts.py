@@ -79,16 +79,18 @@ def _split(content: Any, path: Path) -> Mapping[Part, Any]:
     if not isinstance(content, Mapping) or not content:
         raise UserError(f"{path}: names and tensors are expected, found {type(content).__name__}")
     if all(isinstance(value, Tensor) for value in content.values()):
-        flat: Parts = {}
-        for part in PARTS:
-            mine = {name.removeprefix(f"{part}."): t for name, t in content.items() if name.startswith(f"{part}.")}
-            flat |= {part: mine} if mine else {}
-        return flat if sum(map(len, flat.values())) == len(content) else {"raw": dict(content)}
+        flat: Parts = {part: _below(content, f"{part}.") for part in PARTS}
+        whole = sum(map(len, flat.values())) == len(content)
+        return {part: tensors for part, tensors in flat.items() if tensors} if whole else {"raw": dict(content)}
     nested: dict[Part, Any] = {part: content[part] for part in PARTS if part in content}
     if not nested:
         keys = ", ".join(map(str, list(content)[:8]))
         raise UserError(f"{path}: weights are expected at the top or under {', '.join(PARTS)}; its keys are {keys}")
     return nested
+
+
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> Tensors:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _plain_names(tensors: Any, where: str) -> Tensors:
@@ -107,21 +109,21 @@ def _plain_names(tensors: Any, where: str) -> Tensors:
 
 def differences(tensors: Tensors, spec: TrainSpec) -> list[str]:
     """Say which tensors are missing, extra or misshapen for the network of a spec; [] where it can be loaded."""
-    network = architecture_of(spec)
-    expected = _expected(tensors, spec, network)
-    found = {name: tuple(t.shape) if t.is_floating_point() else t.dtype for name, t in tensors.items()}
+    architecture = architecture_of(spec)
+    expected = _expected(tensors, spec, architecture)
+    actual = {name: tuple(t.shape) if t.is_floating_point() else t.dtype for name, t in tensors.items()}
     return [
-        f"{name}: expected {expected.get(name, 'no such tensor')}, found {found.get(name, 'none')}"
-        for name in [*expected, *(found.keys() - expected.keys())]
-        if expected.get(name) != found.get(name)
-    ] or _wrong_positions(tensors, network)
+        f"{name}: expected {expected.get(name, 'no such tensor')}, found {actual.get(name, 'none')}"
+        for name in [*expected, *(actual.keys() - expected.keys())]
+        if expected.get(name) != actual.get(name)
+    ] or _wrong_positions(tensors, architecture)
 
 
-def _expected(tensors: Tensors, spec: TrainSpec, network: Architecture) -> dict[str, tuple[int, ...]]:
+def _expected(tensors: Tensors, spec: TrainSpec, architecture: Architecture) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the public layout that the file is in."""
     with torch.device("meta"):
         own = {name: tuple(t.shape) for name, t in build_net(spec).state_dict().items()}
-    if _has_sigma(tensors, network):
+    if _has_sigma(tensors, architecture):
         own |= {name: (2 * own[name][0], *own[name][1:]) for name in HEAD}
     if spec.process == "meanflow":
         own = {_port_name(name) if _is_port(tensors) else name: shape for name, shape in own.items()}
@@ -130,10 +132,10 @@ def _expected(tensors: Tensors, spec: TrainSpec, network: Architecture) -> dict[
     return own
 
 
-def _has_sigma(tensors: Tensors, network: Architecture) -> bool:
+def _has_sigma(tensors: Tensors, architecture: Architecture) -> bool:
     """Whether a flow's head has the 2C channels of which the second half is never used."""
-    rows = network.model.patch**2 * network.channels
-    return network.process == "flow" and HEAD[1] in tensors and tensors[HEAD[1]].shape == (2 * rows,)
+    rows = architecture.model.patch**2 * architecture.channels
+    return architecture.process == "flow" and HEAD[1] in tensors and tensors[HEAD[1]].shape == (2 * rows,)
 
 
 def _is_port(tensors: Tensors) -> bool:
@@ -144,41 +146,40 @@ def _port_name(name: str) -> str:
     return name.replace(OURS, PORT, 1) if name.startswith(OURS) else name
 
 
-def _wrong_positions(tensors: Tensors, network: Architecture) -> list[str]:
+def _wrong_positions(tensors: Tensors, architecture: Architecture) -> list[str]:
     """The position table is fixed: one that is not ours belongs to another network."""
     if POSITIONS not in tensors:
         return []
     table = tensors[POSITIONS]
-    ours = _positions(network)
-    off = float((table.double() - ours.double()).abs().max())
+    off = float((table.double() - _positions(architecture).double()).abs().max())
     return [] if off <= max(1e-6, torch.finfo(table.dtype).eps) else [f"{POSITIONS}: off the fixed sines by {off:.2g}"]
 
 
-def remarks(tensors: Tensors, network: Architecture) -> tuple[str, ...]:
+def remarks(tensors: Tensors, architecture: Architecture) -> tuple[str, ...]:
     """Say how a file's layout differs from the network's own."""
-    said = []
-    if _has_sigma(tensors, network):
-        said.append("learned sigma: the second half of the head is kept for export and not used")
+    lines = []
+    if _has_sigma(tensors, architecture):
+        lines.append("learned sigma: the second half of the head is kept for export and not used")
     if POSITIONS not in tensors:
-        said.append("no position table: the fixed one is used")
+        lines.append("no position table: the fixed one is used")
     if _is_port(tensors):
-        said.append(
+        lines.append(
             "r_embedder: as in zhuyu-cs/MeanFlow, whose latents are standardised channel by channel, not × 0.18215"
         )
     if any(t.dtype != torch.float32 for t in tensors.values()):
-        said.append("not all float32: loaded as float32, kept for export as found")
-    return tuple(said)
+        lines.append("not all float32: loaded as float32, kept for export as found")
+    return tuple(lines)
 
 
-def to_network(tensors: Tensors, network: Architecture) -> Tensors:
+def to_network(tensors: Tensors, architecture: Architecture) -> Tensors:
     """Weights of a public layout → the state of the network: float32, our names, a head without sigma."""
     state = {name.replace(PORT, OURS, 1) if name.startswith(PORT) else name: t.float() for name, t in tensors.items()}
-    if _has_sigma(tensors, network):
-        c = network.channels
+    if _has_sigma(tensors, architecture):
+        c = architecture.channels
         state |= {name: state[name].unflatten(0, (-1, 2 * c))[:, :c].flatten(0, 1) for name in HEAD}  # rows: P, P, 2C
-    return {POSITIONS: _positions(network)} | state
+    return {POSITIONS: _positions(architecture)} | state
 
 
-def _positions(network: Architecture) -> Tensor:
+def _positions(architecture: Architecture) -> Tensor:
     """The fixed table, (1, T, D)."""
-    return sincos_positions(network.model.width, network.size // network.model.patch)[None]
+    return sincos_positions(architecture.model.width, architecture.size // architecture.model.patch)[None]

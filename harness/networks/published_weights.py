@@ -8,18 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from harness.checkpoint_files import weights_path
-from harness.config.imported_weights import (
-    Architecture,
-    Imported,
-    Origin,
-    architecture_of,
-    check_name,
-    describe,
-    description_path,
-    find,
-    names,
-    tensors_path,
-)
+from harness.config import imported_weights as imported
+from harness.config.imported_weights import Architecture, Imported, Origin, Part, architecture_of
 from harness.config.spec import TrainSpec
 from harness.errors import UserError
 from harness.files import replace, sha256_of, write_json
@@ -34,24 +24,24 @@ def import_file(path: Path, name: str, candidates: Mapping[str, TrainSpec], root
     Raises:
         UserError: not a checkpoint; a tensor missing, extra or misshapen; several models fit; the name is taken.
     """
-    check_name(name)
+    imported.check_name(name)
     parts = read_parts(path)
     label = _which(path, parts, candidates)
-    network, digest = architecture_of(candidates[label]), content_hash(parts)
-    if name in names(root) and describe(root, name).sha256 != digest:
+    architecture, digest = architecture_of(candidates[label]), content_hash(parts)
+    if name in imported.names(root) and imported.describe(root, name).sha256 != digest:
         raise UserError(f"--name {name}: {root} holds other weights under this name; choose another, or delete them")
-    held = Imported(
+    description = Imported(
         name=name,
         label=label,
-        network=network,
+        network=architecture,
         parts=tuple(parts),
-        remarks=remarks(next(iter(parts.values())), network),
+        remarks=remarks(next(iter(parts.values())), architecture),
         sha256=digest,
         origin=Origin(file=path.name, sha256=sha256_of(path)),
     )
-    _save(parts, tensors_path(root, name))
-    write_json(description_path(root, name), held.model_dump(mode="json"))
-    return held
+    _save(parts, imported.tensors_path(root, name))
+    write_json(imported.description_path(root, name), description.model_dump(mode="json"))
+    return description
 
 
 def _which(path: Path, parts: Parts, candidates: Mapping[str, TrainSpec]) -> str:
@@ -70,10 +60,8 @@ def _which(path: Path, parts: Parts, candidates: Mapping[str, TrainSpec]) -> str
 
 def _first_difference(parts: Parts, spec: TrainSpec) -> str | None:
     for part, tensors in parts.items():
-        wrong = differences(tensors, spec)
-        if wrong:
-            more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-            return f"{part}: {wrong[0]}{more}"
+        if wrong := differences(tensors, spec):
+            return f"{part}: {wrong[0]}" + (f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else "")
     return None
 
 
@@ -101,25 +89,24 @@ def _save(parts: Parts, path: Path) -> None:
     replace(path, lambda temporary: save_file(own, temporary))
 
 
-def place(spec: TrainSpec, root: Path, kept: Path) -> None:
-    """Keep the weights that a spec begins from as those of step 0 in `kept`, a training's folder.
+def place(spec: TrainSpec, root: Path, folder: Path) -> None:
+    """Keep the weights that a spec begins from as those of step 0 in a training's folder.
 
-    Architecture and EMA get their own where the file had both, and else the same.
+    Network and EMA get their own where the file had both, and else the same.
 
     Raises:
         UserError: the weights are not in `root`, or are no longer those that the spec names.
     """
     assert spec.weights is not None
-    if weights_path(kept, 0).is_file():
+    if weights_path(folder, 0).is_file():
         return
-    held, path = find(root, spec.weights)
-    parts = read_parts(path)
+    description, path = imported.find(root, spec.weights)
+    parts, architecture = read_parts(path), architecture_of(spec)
     if content_hash(parts) != spec.weights:
-        raise UserError(f"{path}: not the tensors that {held.name}.json names; import the file again")
-    trained = next(parts[part] for part in ("model", "raw", "state_dict", "ema") if part in parts)
-    network = architecture_of(spec)
-    states: Parts = {"model": to_network(trained, network), "ema": to_network(_averaged(parts), network)}
-    _save(states, weights_path(kept, 0))
+        raise UserError(f"{path}: not the tensors that {description.name}.json names; import the file again")
+    trained = _first_of(parts, "model", "raw", "state_dict", "ema")
+    states: Parts = {"model": to_network(trained, architecture), "ema": to_network(_averaged(parts), architecture)}
+    _save(states, weights_path(folder, 0))
 
 
 def export(source: Path, out: Path) -> None:
@@ -144,10 +131,14 @@ def _torch_save(content: object, path: Path) -> None:
         torch.save(content, file)
 
 
-def averaged_state(source: Path, network: Architecture) -> Tensors:
+def averaged_state(source: Path, architecture: Architecture) -> Tensors:
     """Return the state of the network from kept weights: the EMA's where there is one."""
-    return to_network(_averaged(read_parts(source)), network)
+    return to_network(_averaged(read_parts(source)), architecture)
 
 
 def _averaged(parts: Parts) -> Tensors:
-    return next(parts[part] for part in ("ema", "raw", "state_dict", "model") if part in parts)
+    return _first_of(parts, "ema", "raw", "state_dict", "model")
+
+
+def _first_of(parts: Parts, *order: Part) -> Tensors:
+    return next(parts[part] for part in order if part in parts)

@@ -1,13 +1,15 @@
-"""What SLURM holds of our jobs, asked of squeue, scontrol and sacct."""
+"""What SLURM knows of our jobs, asked of its own programs; and what a job is not to know of our shell."""
 
+import os
 import re
 import subprocess
 import time
-from collections.abc import Collection, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from harness.errors import UserError
+from harness.process_group import TORCHRUN
 
 DEFAULT_ARRAY_LIMIT = 1001  # MaxArraySize where slurm.conf does not say it
 RESTART = 60.0  # seconds for which a controller that is started again may be away
@@ -15,15 +17,17 @@ AWAY = ("Unable to contact slurm controller", "Socket timed out on send/recv ope
 AT_WORK = {"idle", "mix", "alloc", "comp", "plnd", "resv"}  # sinfo's words for the states of nodes
 AT_WORK_TOO = "-~#"  # sinfo's marks of nodes that are planned for, or powered when a job comes
 # squeue remembers a job for some minutes after its end (MinJobAge).
-ENDED = {
+END_STATES = {
     "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED",
     "TIMEOUT",
 }  # fmt: skip
+NEEDED_TO_ASK = ("SLURM_CONF", "SLURM_JWT")  # how SLURM is reached, which is no property of a job
+LEAKING = ("SLURM_", "SBATCH_", "SRUN_", "SUBMITIT_", "PMI_", "PMIX_")
 
 
 @dataclass(frozen=True)
-class Queued:
-    """A job that SLURM has: id is 12 or 12_3, state is SLURM's word (PENDING, RUNNING, COMPLETING, …).
+class SlurmJob:
+    """A job as squeue tells of it: id is 12 or 12_3, state is SLURM's word (PENDING, RUNNING, COMPLETING, …).
 
     reason: why it waits, in SLURM's words.
     """
@@ -39,17 +43,17 @@ class Queued:
         return self.name, int(self.id.partition("_")[2]) if "_" in self.id else None
 
     @property
-    def held(self) -> bool:
+    def is_held(self) -> bool:
         """Tell whether it waits until somebody releases it, as SLURM has it where a node could not start it."""
         return self.state == "PENDING" and "held" in self.reason.lower()
 
     @property
-    def ended(self) -> bool:
+    def has_ended(self) -> bool:
         """Tell whether it is over."""
-        return self.state in ENDED
+        return self.state in END_STATES
 
 
-def listed(patience: float = 0) -> list[Queued]:
+def squeue(patience: float = 0) -> list[SlurmJob]:
     """Return this user's jobs, each element of an array by itself, and those that ended in the last minutes.
 
     patience: see `ask`.
@@ -58,18 +62,17 @@ def listed(patience: float = 0) -> list[Queued]:
         UserError: SLURM does not answer.
     """
     words = ("squeue", "--me", "--noheader", "--array", "--states=all", "--format=%i|%T|%r|%j")
-    said = ask(*words, patience=patience)
-    rows = [line.split("|", 3) for line in said.splitlines()]
-    return [Queued(id, name, state, reason) for id, state, reason, name in rows]
+    rows = [line.split("|", 3) for line in ask(*words, patience=patience).splitlines()]
+    return [SlurmJob(id, name, state, reason) for id, state, reason, name in rows]
 
 
-def queued() -> list[Queued]:
+def unfinished_jobs() -> list[SlurmJob]:
     """Return this user's jobs that wait, run or are ending, as who acts on them must know; a restart is waited for.
 
     Raises:
         UserError: SLURM does not answer.
     """
-    return [job for job in listed(RESTART) if not job.ended]
+    return [job for job in squeue(RESTART) if not job.has_ended]
 
 
 def array_limit() -> int:
@@ -78,18 +81,17 @@ def array_limit() -> int:
     Raises:
         UserError: SLURM does not answer.
     """
-    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", ask("scontrol", "show", "config"), re.MULTILINE)
-    return int(found.group(1)) if found else DEFAULT_ARRAY_LIMIT
+    limit = re.search(r"^MaxArraySize\s*=\s*(\d+)", ask("scontrol", "show", "config"), re.MULTILINE)
+    return int(limit.group(1)) if limit else DEFAULT_ARRAY_LIMIT
 
 
-def ends(ids: Collection[str]) -> dict[str, str]:
+def end_states(ids: Collection[str]) -> dict[str, str]:
     """Return how jobs ended by SLURM's accounting, id → state; without those it does not know.
 
     Raises:
         UserError: accounting does not answer.
     """
-    states = {id: state for id, state, _ in _accounts(ids)}
-    return {id: states[id] for id in ids if id in states}
+    return {id: state for id, state, _ in _sacct(ids) if id in ids}
 
 
 def failed_nodes(ids: Collection[str]) -> list[str]:
@@ -101,32 +103,32 @@ def failed_nodes(ids: Collection[str]) -> list[str]:
     Raises:
         UserError: SLURM or its accounting does not answer.
     """
-    lists = {nodes for id, state, nodes in _accounts(ids, "--duplicates") if id in ids and state == "NODE_FAIL"}
+    lists = {nodes for id, state, nodes in _sacct(ids, "--duplicates") if id in ids and state == "NODE_FAIL"}
     if not lists:
         return []
-    told = [line.split() for line in ask("sinfo", "--noheader", "--Node", "--format=%N %t").splitlines()]
-    working = {name for name, state in told if state.rstrip(AT_WORK_TOO) in AT_WORK}
-    found: set[str] = set()
+    states = [line.split() for line in ask("sinfo", "--noheader", "--Node", "--format=%N %t").splitlines()]
+    working = {name for name, state in states if state.rstrip(AT_WORK_TOO) in AT_WORK}
+    failed: set[str] = set()
     for nodes in lists:
         names = set(ask("scontrol", "show", "hostnames", nodes).split())
-        found |= names - working or names
-    if not working - found:
-        found = found - working if working else set()
-    return sorted(found)
+        failed |= names - working or names
+    if not working - failed:
+        failed = failed - working if working else set()
+    return sorted(failed)
 
 
-def _accounts(ids: Collection[str], *flags: str) -> list[tuple[str, str, str]]:
+def _sacct(ids: Collection[str], *flags: str) -> list[tuple[str, str, str]]:
     """Return what accounting knows of jobs: id, state and nodes."""
     if not ids:
         return []
     arrays = ",".join(sorted({id.partition("_")[0] for id in ids}))
     columns = "--format=JobID,State,NodeList"
-    said = ask("sacct", "--noheader", "--allocations", "--parsable2", *flags, columns, f"--jobs={arrays}")
-    rows = [line.split("|", 2) for line in said.splitlines()]
+    output = ask("sacct", "--noheader", "--allocations", "--parsable2", *flags, columns, f"--jobs={arrays}")
+    rows = [line.split("|", 2) for line in output.splitlines()]
     return [(id, state.partition(" ")[0], nodes) for id, state, nodes in rows]  # "CANCELLED by 0"
 
 
-def cancel(ids: Collection[str]) -> None:
+def scancel(ids: Collection[str]) -> None:
     """Ask SLURM to end jobs.
 
     Raises:
@@ -158,8 +160,8 @@ def await_controller() -> None:
         ask("squeue", "--me", "--noheader", patience=RESTART)
 
 
-def _away(said: str) -> bool:
-    return any(words in said for words in AWAY)
+def _away(message: str) -> bool:
+    return any(words in message for words in AWAY)
 
 
 def _run(words: Sequence[str]) -> subprocess.CompletedProcess[str]:
@@ -169,3 +171,22 @@ def _run(words: Sequence[str]) -> subprocess.CompletedProcess[str]:
         raise UserError(f"no SLURM here ('{words[0]}' is not on PATH); 'harness run' runs a grid locally") from None
     except subprocess.TimeoutExpired:
         raise UserError(f"SLURM does not answer ({words[0]}, for 120 s); try again") from None
+
+
+@contextmanager
+def own_environment() -> Iterator[None]:
+    """Hide from sbatch, which hands its environment to the job, what describes the calling shell's own job.
+
+    SBATCH_… would overrule the profile, and a shell inside an allocation has the SLURM_… of that.
+    """
+    leaked = {
+        name: value
+        for name, value in os.environ.items()
+        if (name.startswith(LEAKING) and name not in NEEDED_TO_ASK) or name in (*TORCHRUN, "MASTER_ADDR", "MASTER_PORT")
+    }
+    for name in leaked:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(leaked)

@@ -1,22 +1,48 @@
-"""`harness doctor`: is this cluster ready? First what can be asked here, then what only a job on its nodes can tell."""
+"""`harness doctor`: is this cluster ready? First what can be asked here, then what only a job on its nodes can tell.
 
+That job is of the very kind that trainings are.
+"""
+
+import platform
 import re
 import time
 import uuid
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.config.cluster_profile import Partition, SlurmProfile
 from harness.config.settings import Resources
 from harness.errors import UserError, nearest
-from harness.files import check_writable, read_json
+from harness.files import check_writable, read_json, write_json
 from harness.jobs.job import Job
-from harness.slurm.client import array_limit, ask, cancel, queued
-from harness.slurm.environment import own_environment
-from harness.slurm.examination import Examination, Finding, look
+from harness.jobs.preflight import check
+from harness.slurm.client import array_limit, ask, own_environment, scancel, unfinished_jobs
 from harness.slurm.snapshot import snapshot
+
+if TYPE_CHECKING:
+    from harness.engine.distributed import World
+
+RENAMES = 200
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was examined; message: what was found, and where it is not well what to do."""
+
+    subject: str
+    well: bool
+    message: str
+
+
+def examine(subject: str, check: Callable[[], str]) -> Finding:
+    """Examine one thing; what the check raises is what is wrong with it."""
+    try:
+        return Finding(subject, True, check())
+    except (UserError, OSError, RuntimeError, AssertionError) as error:
+        return Finding(subject, False, str(error).strip() or type(error).__name__)
 
 
 @dataclass(frozen=True)
@@ -31,22 +57,24 @@ class Cluster:
     @property
     def resources(self) -> Resources:
         """What the examining job asks for: as the trainings do, on two nodes where the profile has them."""
-        asked = self.jobs[0].resources if self.jobs else self.profile.resources
+        resources = self.jobs[0].resources if self.jobs else self.profile.resources
         most = max((p.nodes or 2 for p in self.profile.partitions.values()), default=2)
-        hours = min(asked.hours, max(0.1, (self.profile.signal_seconds + 120) / 3600))
-        return asked.model_copy(update={"nodes": min(2, most), "hours": hours})
+        hours = min(resources.hours, max(0.1, (self.profile.signal_seconds + 120) / 3600))
+        return resources.model_copy(update={"nodes": min(2, most), "hours": hours})
 
 
 def examine_here(cluster: Cluster) -> Iterator[Finding]:
     """Yield what can be told without a job."""
-    yield look("SLURM", lambda: " ".join(ask("scontrol", "ping").split()))
-    yield look("largest array", lambda: f"{array_limit()}")
-    yield look("accounting", lambda: ask("sacct", "--noheader", "--allocations", "--format=JobID") and "it answers")
+    yield examine("SLURM", lambda: " ".join(ask("scontrol", "ping").split()))
+    yield examine("largest array", lambda: f"{array_limit()}")
+    accounting = ("sacct", "--noheader", "--allocations", "--format=JobID")
+    yield examine("accounting", lambda: ask(*accounting) and "it answers")
     for name, promised in cluster.profile.partitions.items():
-        yield look(f"partition {name}", partial(_compare, name, promised))
-    yield look("what a training asks", lambda: f"fits {cluster.profile.partition(cluster.resources) or 'the default'}")
+        yield examine(f"partition {name}", partial(compare_partition, name, promised))
+    fitting = partial(cluster.profile.partition, cluster.resources)
+    yield examine("what a training asks", lambda: f"fits {fitting() or 'the default'}")
     for flag, folder in (("--results", cluster.results), ("--scratch", cluster.scratch)):
-        yield look(flag, partial(_write, flag, folder))
+        yield examine(flag, partial(_write, flag, folder))
 
 
 def _write(flag: str, folder: Path) -> str:
@@ -54,7 +82,7 @@ def _write(flag: str, folder: Path) -> str:
     return f"{folder} can be written"
 
 
-def _compare(name: str, promised: Partition) -> str:
+def compare_partition(name: str, promised: Partition) -> str:
     """Compare what a profile promises of a partition with what SLURM says of it.
 
     Raises:
@@ -67,18 +95,18 @@ def _compare(name: str, promised: Partition) -> str:
         raise UserError(f"SLURM has no such partition{nearest(name, {row['R'] for row in rows})}")
     if all(row["a"] != "up" for row in mine):
         raise UserError(f"it is {mine[0]['a']}")
-    has = {
+    limits = {
         "hours": _hours(mine[0]["l"]),
         "nodes": sum(int(row["D"]) for row in mine),
         "cpus": max(int(row["c"].strip("+")) for row in mine),
         "memory_gb": max(int(row["m"].strip("+")) for row in mine) / 1000,  # SLURM's G is 1024 MB; be generous
         "gpus": max(_gpus(row["G"]) for row in mine),
     }
-    for what, value in has.items():
-        said = getattr(promised, what)
-        if said is not None and said > value:
-            raise UserError(f"the profile says {what}: {said:g}, SLURM says {value:g}")
-    return ", ".join(f"{what} {value:g}" for what, value in has.items())
+    for key, limit in limits.items():
+        promise = getattr(promised, key)
+        if promise is not None and promise > limit:
+            raise UserError(f"the profile says {key}: {promise:g}, SLURM says {limit:g}")
+    return ", ".join(f"{key} {limit:g}" for key, limit in limits.items())
 
 
 def _hours(limit: str) -> float:
@@ -103,32 +131,124 @@ def examine_nodes(cluster: Cluster, grids: Collection[Path], seconds: float) -> 
     """
     from submitit import SlurmExecutor
 
-    logs = cluster.scratch / "doctor"
+    folder = cluster.scratch / "doctor"
     token = f"doctor-{uuid.uuid4().hex[:12]}"
-    code = snapshot(grids, logs)
+    code = snapshot(grids, folder)
     parameters = cluster.profile.parameters(cluster.resources, token, 1)
     parameters["setup"] = [*parameters["setup"], code.setup]
     code.take()
-    examination = Examination(logs / token, cluster.resources.gpus, cluster.jobs)
-    executor = SlurmExecutor(folder=logs / "%j")
+    examination = NodeExamination(folder / token, cluster.resources.gpus, cluster.jobs)
+    executor = SlurmExecutor(folder=folder / "%j")
     executor.update_parameters(**parameters)
     with own_environment():
         job = executor.submit(examination)
-    log = logs / str(job.job_id) / f"{job.job_id}_0_log.out"
+    log = folder / str(job.job_id) / f"{job.job_id}_0_log.out"
     start = time.monotonic()
     while not examination.path.is_file():
-        gone = all(held.name != token for held in queued())
+        gone = all(other.name != token for other in unfinished_jobs())
         if gone and not examination.path.is_file():
             raise UserError(f"the job {job.job_id} ended without an answer; its last words in {log}: {_last(log)}")
         if time.monotonic() - start > seconds:
-            cancel([str(job.job_id)])
+            scancel([str(job.job_id)])
             raise UserError(f"the job {job.job_id} gave no answer in {seconds:g} s; raise --wait, or see {log}")
         time.sleep(1)
-    found = read_json(examination.path)
-    nodes = Finding("nodes", True, ", ".join(found["hosts"]))
-    return [nodes, *(Finding(**finding) for finding in found["findings"])]
+    answer = read_json(examination.path)
+    return [Finding("nodes", True, ", ".join(answer["hosts"])), *(Finding(**f) for f in answer["findings"])]
 
 
 def _last(log: Path) -> str:
     lines = log.read_text(errors="replace").split("\n") if log.is_file() else []
     return next((line for line in reversed(lines) if line.strip()), "nothing")
+
+
+@dataclass(frozen=True)
+class NodeExamination:
+    """Runs on all nodes of a job, one task on each or several, and leaves its findings in `folder`."""
+
+    folder: Path
+    gpus: int
+    jobs: tuple[Job, ...]
+
+    @property
+    def path(self) -> Path:
+        """Where the findings are when all is examined."""
+        return self.folder / "findings.json"
+
+    def __call__(self) -> None:
+        """Examine; all processes must call this."""
+        from harness.engine.distributed import joined
+
+        with joined() as world:
+            here = [examine("GPUs", self._see_gpus), examine("data and weights", self._find_ingredients)]
+            hosts = world.all_gather(platform.node())
+            parts = world.all_gather([f"{f.message} (on {platform.node()})" for f in here if not f.well])
+            together = [
+                examine("all-reduce", lambda: _reduce(world)),
+                examine("shared folder", lambda: _rename(world, self.folder)),
+            ]
+            wrong = [Finding("a node", False, message) for part in parts for message in part]
+            if world.leads:
+                findings = [*together, *(f for f in here if f.well), *wrong]
+                write_json(self.path, {"hosts": hosts, "findings": [asdict(finding) for finding in findings]})
+
+    def _see_gpus(self) -> str:
+        import torch
+
+        seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if self.gpus and not seen:
+            raise UserError(f"{self.gpus} asked for and none seen: look at gpus_by in the profile, and at the driver")
+        return f"{seen} seen, {self.gpus} asked for"
+
+    def _find_ingredients(self) -> str:
+        check(self.jobs)
+        return f"what {len(self.jobs)} trainings need is here" if self.jobs else "no grid was named: nothing to find"
+
+
+def _reduce(world: "World") -> str:
+    """Add up ones over all processes, as the gradients are."""
+    import torch
+
+    from harness.engine.distributed import device
+
+    start = time.perf_counter()
+    total = world.mean({"one": torch.ones((), device=device()) * world.size})["one"]
+    assert float(total) == world.size, f"the sum over {world.size} processes came out as {float(total)}"
+    return f"{world.size} processes, {1000 * (time.perf_counter() - start):.0f} ms"
+
+
+def _rename(world: "World", folder: Path) -> str:
+    """Replace a file again and again in the leading process, while the others read it: never missing, never torn.
+
+    Raises:
+        UserError: it was.
+    """
+    path = folder / "renamed.json"
+    if world.leads:
+        write_json(path, [uuid.uuid4().hex] * 1000)
+    seen_after = _wait_for(path)
+    world.all_gather(None)  # all see it
+    torn = 0
+    for _ in range(RENAMES):
+        if world.leads:
+            write_json(path, [uuid.uuid4().hex] * 1000)
+        else:
+            content = read_json(path)
+            torn += content is None or len(set(content)) != 1
+    wrong, latest = sum(world.all_gather(torn)), max(world.all_gather(seen_after))
+    if wrong:
+        raise UserError(f"{folder}: {wrong} reads of a file that was being replaced found it missing or torn")
+    return f"{RENAMES} files replaced under their readers, a new one seen after {latest:.2f} s"
+
+
+def _wait_for(path: Path, seconds: float = 60) -> float:
+    """Return after how many seconds a file is there.
+
+    Raises:
+        UserError: it does not appear.
+    """
+    start = time.monotonic()
+    while not path.is_file():
+        if time.monotonic() - start > seconds:
+            raise UserError(f"{path.parent}: what one node writes another does not see; choose a shared --scratch")
+        time.sleep(0.01)
+    return time.monotonic() - start

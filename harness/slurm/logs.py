@@ -9,9 +9,9 @@ from pathlib import Path
 
 from harness.errors import UserError, closest
 from harness.files import read_json
-from harness.slurm.submission import logs_of, read_submission
-from harness.store.records import SPEC, Environment, Failure, MeasurementFile, measurement_paths
+from harness.store.records import Environment, Failure, MeasurementFile, SpecFile, measurement_paths
 from harness.store.store import IDENTITY, Store
+from harness.store.submissions import output_path, read_submission
 
 
 def find_run(results: Path, scratch: Path, train_id: str) -> Store:
@@ -20,12 +20,12 @@ def find_run(results: Path, scratch: Path, train_id: str) -> Store:
     Raises:
         UserError: none does.
     """
-    found = [path.parent for path in results.glob(f"*/{train_id}") if IDENTITY.fullmatch(train_id)]
-    if not found:
-        near = closest(train_id, {path.parent.name for path in results.glob(f"*/*/{SPEC}")})
+    studies = [path.parent for path in results.glob(f"*/{train_id}") if IDENTITY.fullmatch(train_id)]
+    if not studies:
+        near = closest(train_id, {path.parent.name for path in results.glob(f"*/*/{SpecFile.FILE}")})
         hint = f"; did you mean '{near}'?" if near else "; 'harness status STUDY' names them"
         raise UserError(f"{train_id}: no training of this name in {results}{hint}")
-    latest = max(found, key=lambda root: (root / train_id).stat().st_mtime)
+    latest = max(studies, key=lambda root: (root / train_id).stat().st_mtime)
     return Store(results, scratch, latest.name)
 
 
@@ -35,11 +35,11 @@ def log_of(store: Store, train_id: str) -> Path:
     Raises:
         UserError: it was not sent to SLURM, or has written nothing yet.
     """
-    record = read_submission(store, train_id)
-    job = record.job if record else None
+    submission = read_submission(store, train_id)
+    job = submission.job if submission else None
     if job is None:
         raise UserError(f"{train_id}: no job of SLURM's made this training; 'harness show {train_id}' tells the rest")
-    path = logs_of(store) / job / f"{job}_0_log.out"
+    path = output_path(store, job)
     if not path.is_file():
         raise UserError(f"{train_id}: its job {job} has written nothing yet ({path})")
     return path
@@ -56,19 +56,19 @@ def follow_file(path: Path, lines: int, follow: bool) -> Iterator[str]:
 
 def failures(store: Store, lines: int) -> list[str]:
     """Return the last lines of every failure of a study, under the name of its training."""
-    found = []
+    texts = []
     for path in sorted(store.root.glob(f"*/{Failure.FILE}")):
         if failure := Failure.read(path.parent):
             text = failure.traceback or failure.message
-            found.append("\n".join([f"{path.parent.name}: {failure.kind}", *text.splitlines()[-lines:]]))
-    return found
+            texts.append("\n".join([f"{path.parent.name}: {failure.kind}", *text.splitlines()[-lines:]]))
+    return texts
 
 
 def describe(store: Store, train_id: str) -> str:
     """Return everything that is known of a training, and the command that makes what it lacks."""
     folder, scratch = store.run_folder(train_id), store.scratch_folder(train_id)
     parts = [f"{train_id} in study {store.study}"]
-    for name in (SPEC, Environment.FILE, Failure.FILE):
+    for name in (SpecFile.FILE, Environment.FILE, Failure.FILE):
         content = read_json(folder / name)
         if content is not None:
             parts.append(f"{name}\n{json.dumps(content, indent=1, ensure_ascii=False)}")
@@ -81,17 +81,20 @@ def describe(store: Store, train_id: str) -> str:
             parts.append(f"{path.name}\ndamaged; delete it, and 'harness run' measures again")
     files = [path for root in (folder, scratch) for path in sorted(root.rglob("*")) if path.is_file()]
     parts.append("files\n" + "\n".join(f"{path.stat().st_size:>12,} {path}" for path in files))
-    commands = [f"harness run {words} --study {store.study}" for words in grid_words(store, train_id, but=())]
+    commands = [f"harness run {words} --study {store.study}" for words in grid_options(store, train_id)]
     parts.append("command\n" + "\n".join(commands))
     return "\n\n".join(parts)
 
 
-def grid_words(store: Store, train_id: str, but: tuple[str, ...] = ("optimizer.learning_rate=",)) -> Iterator[str]:
-    """Yield what a command is told of each grid that wants a training: file, scale and overrides `but` some."""
+def grid_options(store: Store, train_id: str, without: str | None = None) -> Iterator[str]:
+    """Yield the words by which a command takes each grid that wants a training: file, scale and overrides.
+
+    without: the key of a setting whose overrides are left out.
+    """
     from harness.config.grid import load_table
 
-    for grid in store.grids():
-        table = load_table(Path(grid["grid"]), grid["scale"], grid["set"])
+    for record in store.grids():
+        table = load_table(Path(record.grid), record.scale, record.overrides)
         if any(run.train_id == train_id for run in table.runs):
-            said = [f"--set={word}" for word in grid["set"] if not word.startswith(but)]
-            yield shlex.join([grid["grid"], "--scale", grid["scale"], *said])
+            overrides = [f"--set={word}" for word in record.overrides if word.partition("=")[0] != without]
+            yield shlex.join([record.grid, "--scale", record.scale, *overrides])

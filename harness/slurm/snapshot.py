@@ -49,18 +49,18 @@ class Snapshot:
                 raise
 
 
-def snapshot(grids: Collection[Path], logs: Path) -> Snapshot:
-    """Name the code as it is now; `grids`: the folders of the grid files that are sent."""
-    folders = sorted({folder.resolve() for folder in (*grids, Path("clusters"))})
-    found = [(PACKAGE, path) for path in sorted(PACKAGE.rglob("*")) if "__pycache__" not in path.parts]
-    found += [(folder, path) for folder in folders for where in GRID_FILES for path in sorted(folder.glob(where))]
+def snapshot(grids: Collection[Path], folder: Path) -> Snapshot:
+    """Name the code as it is now, in a folder of snapshots; `grids`: the folders of the grid files that are sent."""
+    sources = [(PACKAGE, path) for path in sorted(PACKAGE.rglob("*")) if "__pycache__" not in path.parts]
+    for grid in sorted({grid.resolve() for grid in (*grids, Path("clusters"))}):
+        sources += [(grid, path) for pattern in GRID_FILES for path in sorted(grid.glob(pattern))]
     files = {
-        f"{folder.name}/{path.relative_to(folder).as_posix()}": path
-        for folder, path in found
+        f"{root.name}/{path.relative_to(root).as_posix()}": path
+        for root, path in sources
         if path.is_file() and not path.name.startswith(".")
     }
     digest = hashlib.sha256()
     for name, path in files.items():
         digest.update(f"{name}\0{path.stat().st_size}\0".encode())
         digest.update(path.read_bytes())
-    return Snapshot(logs.absolute() / f"code-{digest.hexdigest()[:12]}", files)
+    return Snapshot(folder.absolute() / f"code-{digest.hexdigest()[:12]}", files)

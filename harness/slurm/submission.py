@@ -1,82 +1,26 @@
-"""Sending jobs to SLURM, each once: what was sent is recorded beside the checkpoints, before it is sent.
-
-scratch/<study>/<train_id>/submission.json   which job of SLURM's makes this training
-scratch/<study>/slurm/sent.json              the profile and the data folder of the last `harness submit`
-scratch/<study>/slurm/                       submitit's files, the jobs' output (<job>/<job>_0_log.out), and their code
-"""
+"""Sending jobs to SLURM, each once: what is sent is recorded (`store.submissions`) before it is sent."""
 
 import itertools
 import shutil
 import sys
 import time
 import uuid
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from harness.config.cluster_profile import SlurmProfile
 from harness.config.spec import eval_id
 from harness.errors import UserError
-from harness.files import locked, read_json, write_json
+from harness.files import locked
 from harness.jobs.job import Job
-from harness.slurm.client import DEFAULT_ARRAY_LIMIT, Queued, array_limit, cancel, queued
-from harness.slurm.environment import own_environment
+from harness.slurm.client import DEFAULT_ARRAY_LIMIT, SlurmJob, array_limit, own_environment, scancel, unfinished_jobs
 from harness.slurm.snapshot import Snapshot, snapshot
-from harness.store.store import IDENTITY, Store
+from harness.slurm.task import SlurmTask
+from harness.store.submissions import Submission, read_submission, slurm_folder, write_submission
 
 ATTEMPTS = 100  # how often a job may reach its time limit and go on in the queue
-SENT = "sent.json"
-
-
-@dataclass(frozen=True)
-class Submission:
-    """One training's record. token: the name of its job, chosen before SLURM gave it an id."""
-
-    token: str
-    index: int | None
-    evaluations: tuple[str, ...]
-    time: float
-    job: str | None = None
-    cancelled: bool = False
-
-    @property
-    def place(self) -> tuple[str, int | None]:
-        """Where SLURM's queue has its job, also where nobody lived to write down its id."""
-        return self.token, self.index
-
-
-def record_path(store: Store, train_id: str) -> Path:
-    """Return where a training's submission is recorded."""
-    return store.scratch_folder(train_id) / "submission.json"
-
-
-def read_submission(store: Store, train_id: str) -> Submission | None:
-    """Return a training's last submission; None where there is none."""
-    held = read_json(record_path(store, train_id))
-    return Submission(**held | {"evaluations": tuple(held["evaluations"])}) if isinstance(held, dict) else None
-
-
-def write_submission(store: Store, train_id: str, submission: Submission) -> None:
-    """Record a submission."""
-    write_json(record_path(store, train_id), asdict(submission))
-
-
-def submissions(store: Store) -> dict[str, Submission]:
-    """Return the last submission of every training of a study, also of those that no grid of it wants any more."""
-    ids = sorted(path.parent.name for path in (store.scratch / store.study).glob("*/submission.json"))
-    return {id: record for id in ids if IDENTITY.fullmatch(id) and (record := read_submission(store, id))}
-
-
-def write_sent(store: Store, profile: str | None, data: Path) -> None:
-    """Remember what a submission was told, for a retry of it."""
-    write_json(logs_of(store) / SENT, {"profile": profile, "data": str(data)})
-
-
-def read_sent(store: Store) -> dict[str, Any]:
-    """Return what the last submission of a study was told; nothing where none was sent."""
-    sent = read_json(logs_of(store) / SENT)
-    return sent if isinstance(sent, dict) else {}
 
 
 @dataclass(frozen=True)
@@ -87,20 +31,41 @@ class Array:
     jobs: tuple[Job, ...]
     parameters: dict[str, Any]
 
+    def record(self, submissions: Iterable[Submission | None]) -> None:
+        """Write each job's submission, or remove its record."""
+        for job, submission in zip(self.jobs, submissions, strict=True):
+            write_submission(job.store, job.train_id, submission)
+
 
 @dataclass
 class Sent:
-    """What a submission came to. without: known with less to measure; later: what the queue has no room for."""
+    """What a submission came to: SLURM's ids of what it sent, and the jobs that it did not send.
+
+    queued: SLURM has them already; with_less: some of these, with fewer measurements; later: the queue has no room.
+    """
 
     ids: list[str] = field(default_factory=list)
-    known: list[Job] = field(default_factory=list)
-    without: list[Job] = field(default_factory=list)
+    queued: list[Job] = field(default_factory=list)
+    with_less: list[Job] = field(default_factory=list)
     later: list[Job] = field(default_factory=list)
 
     @property
     def arrays(self) -> list[str]:
         """SLURM's ids of the arrays."""
         return list(dict.fromkeys(id.partition("_")[0] for id in self.ids))
+
+
+def measurement_jobs(jobs: Iterable[Job]) -> list[Job]:
+    """Return what of the jobs needs no training, its weights being kept, as cheap jobs of one process each."""
+    from harness.checkpoint_files import weights_path
+
+    ready = []
+    for job in jobs:
+        folder = job.store.scratch_folder(job.train_id)
+        alone = {"nodes": 1, "processes": 1, "gpus": min(job.resources.gpus, 1)}
+        if trained := tuple(e for e in job.missing() if weights_path(folder, e.step).is_file()):
+            ready.append(replace(job, evaluations=trained, resources=job.resources.model_copy(update=alone)))
+    return ready
 
 
 def arrays_of(jobs: Sequence[Job], profile: SlurmProfile, limit: int, code: Snapshot) -> list[Array]:
@@ -122,21 +87,20 @@ def arrays_of(jobs: Sequence[Job], profile: SlurmProfile, limit: int, code: Snap
     return arrays
 
 
-def logs_of(store: Store) -> Path:
-    """Return the folder of a study's jobs in SLURM."""
-    return store.scratch / store.study / "slurm"
+def sbatch_texts(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path]) -> Iterator[str]:
+    """Yield the sbatch files that `submit` would send; nothing is asked of SLURM, nor written.
 
-
-def texts(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path]) -> Iterator[str]:
-    """Yield the sbatch files that `submit` would send; nothing is asked of SLURM, nor written."""
+    Raises:
+        UserError: the profile's cluster cannot give what a job asks.
+    """
     from submitit.slurm.slurm import _make_sbatch_string
 
-    logs = logs_of(jobs[0].store)
+    folder = slurm_folder(jobs[0].store)
     limit = DEFAULT_ARRAY_LIMIT if profile.array_limit == "auto" else profile.array_limit
-    command = f"{sys.executable} -u -m submitit.core._submit {logs / '%j'}"
-    for array in arrays_of(jobs, profile, limit, snapshot(grids, logs)):
+    command = f"{sys.executable} -u -m submitit.core._submit {folder / '%j'}"
+    for array in arrays_of(jobs, profile, limit, snapshot(grids, folder)):
         count = len(array.jobs) if len(array.jobs) > 1 else None
-        yield _make_sbatch_string(command=command, folder=logs / "%j", map_count=count, **array.parameters)
+        yield _make_sbatch_string(command=command, folder=folder / "%j", map_count=count, **array.parameters)
 
 
 def check_slurm() -> None:
@@ -156,21 +120,21 @@ def submit(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path]) 
         UserError: there is no SLURM here, or it refused an array; those before it are sent, recorded and told.
     """
     check_slurm()
-    logs = logs_of(jobs[0].store)
-    logs.mkdir(parents=True, exist_ok=True)
-    with locked(logs / "lock"):  # a second terminal waits, and then finds the first one's jobs
-        held = queued()
-        sent, todo = _known(jobs, held)
+    folder = slurm_folder(jobs[0].store)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / "lock"):  # a second terminal waits, and then finds the first one's jobs
+        queue = unfinished_jobs()
+        sent, todo = _compare(jobs, queue)
         if profile.max_submitted is not None:
-            room = max(0, profile.max_submitted - len(held))
+            room = max(0, profile.max_submitted - len(queue))
             todo, sent.later = todo[:room], todo[room:]
         limit = array_limit() if profile.array_limit == "auto" else profile.array_limit
-        code = snapshot(grids, logs)
+        code = snapshot(grids, folder)
         arrays = arrays_of(todo, profile, limit, code)
         code.take()
         for number, array in enumerate(arrays, 1):
             try:
-                sent.ids += _send(array, logs)
+                sent.ids += _send(array, folder)
             except UserError as error:
                 left = len(todo) - len(sent.ids)
                 raise UserError(
@@ -181,65 +145,53 @@ def submit(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path]) 
     return sent
 
 
-def _known(jobs: Sequence[Job], held: Collection[Queued]) -> tuple[Sent, list[Job]]:
-    """Tell the jobs that SLURM holds from those that are to be sent; note those that it holds with less to measure."""
-    sent, todo, places = Sent(), [], {job.place: job for job in held}
+def _compare(jobs: Sequence[Job], queue: Collection[SlurmJob]) -> tuple[Sent, list[Job]]:
+    """Tell the jobs that SLURM has from those that are to be sent; note those that it has with less to measure."""
+    sent, todo, places = Sent(), [], {job.place: job for job in queue}
     for job in jobs:
-        if not job.missing():  # it ended since somebody looked, and before SLURM was asked
+        missing = job.missing_ids()
+        if not missing:  # it ended since somebody looked, and before SLURM was asked
             continue
         submission = read_submission(job.store, job.train_id)
-        found = places.get(submission.place) if submission else None
-        if submission is None or found is None:
+        queued = places.get(submission.place) if submission else None
+        if submission is None or queued is None:
             todo.append(job)
             continue
         if submission.job is None:  # nobody lived to write it down
-            write_submission(job.store, job.train_id, replace(submission, job=found.id))
-        sent.known.append(job)
-        if not {eval_id(job.train, e) for e in job.missing()} <= set(submission.evaluations):
-            sent.without.append(job)
+            write_submission(job.store, job.train_id, replace(submission, job=queued.id))
+        sent.queued.append(job)
+        if not missing <= set(submission.evaluations):
+            sent.with_less.append(job)
     return sent, todo
 
 
-def _send(array: Array, logs: Path) -> list[str]:
-    """Record an array's jobs under its token, send it, and record the ids that SLURM gave them."""
+def _send(array: Array, folder: Path) -> list[str]:
+    """Record an array's jobs under its token, send it, and record the ids that SLURM gave them.
+
+    Where sbatch refuses, the records are restored, and the array is ended where SLURM took it all the same: that
+    happens when the controller's answer is lost on the way, and such jobs would wait for files that nobody wrote.
+    """
     from submitit import SlurmExecutor
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-    before = [read_json(record_path(job.store, job.train_id)) for job in array.jobs]
-    records = [
-        Submission(
-            array.token,
-            index if len(array.jobs) > 1 else None,
-            tuple(eval_id(job.train, e) for e in job.evaluations),
-            time.time(),
-        )
-        for index, job in enumerate(array.jobs)
-    ]
-    for job, record in zip(array.jobs, records, strict=True):
-        write_submission(job.store, job.train_id, record)
-    executor = SlurmExecutor(folder=logs / "%j", max_num_timeout=ATTEMPTS)
+    before = [read_submission(job.store, job.train_id) for job in array.jobs]
+    submissions = [_submission(array, index) for index in range(len(array.jobs))]
+    array.record(submissions)
+    executor = SlurmExecutor(folder=folder / "%j", max_num_timeout=ATTEMPTS)
     executor.update_parameters(**array.parameters)
     try:
         with own_environment(), executor.batch():
-            sent = [executor.submit(job) for job in array.jobs]
+            sent = [executor.submit(SlurmTask(job)) for job in array.jobs]
     except (FailedJobError, FailedSubmissionError) as error:
-        _take_back(array, before)
+        scancel({job.id.partition("_")[0] for job in unfinished_jobs() if job.name == array.token})
+        array.record(before)
         raise UserError(str(error).strip().splitlines()[-1]) from None
     ids = [str(job.job_id) for job in sent]
-    for job, record, id in zip(array.jobs, records, ids, strict=True):
-        write_submission(job.store, job.train_id, replace(record, job=id))
+    array.record(replace(submission, job=id) for submission, id in zip(submissions, ids, strict=True))
     return ids
 
 
-def _take_back(array: Array, before: Sequence[Any]) -> None:
-    """Restore the records of an array that sbatch refused, and end it where SLURM took it all the same.
-
-    That happens when the controller's answer is lost on the way; such jobs would wait for files that nobody wrote.
-    """
-    cancel({job.id.partition("_")[0] for job in queued() if job.name == array.token})
-    for job, held in zip(array.jobs, before, strict=True):
-        path = record_path(job.store, job.train_id)
-        if held is None:
-            path.unlink(missing_ok=True)
-        else:
-            write_json(path, held)
+def _submission(array: Array, index: int) -> Submission:
+    job = array.jobs[index]
+    evaluations = tuple(eval_id(job.train, e) for e in job.evaluations)
+    return Submission(array.token, index if len(array.jobs) > 1 else None, evaluations, time.time())

@@ -12,7 +12,7 @@ from pathlib import Path
 from support.real_slurm import CLUSTER, at_once, queued_jobs, records, slurm, wait_for
 
 from harness.files import read_json, read_jsonl
-from harness.slurm.client import Queued
+from harness.slurm.client import SlurmJob
 from harness.store.records import Heartbeat
 
 STUDY = "chaos"
@@ -35,15 +35,15 @@ class Chaos:
         """Let what is in the queue wait, so that the grid is not done before everything was done to it."""
         quietly("scontrol", "hold", ",".join(job.id for job in queued_jobs(STUDY) if job.state == "PENDING"))
 
-    def jobs(self) -> list[Queued]:
+    def jobs(self) -> list[SlurmJob]:
         """Return what SLURM holds of the grid, some of it running or about to."""
         jobs = queued_jobs(STUDY)
         tend(jobs, AT_ONCE)
         return jobs
 
-    def victim(self) -> Queued:
+    def victim(self) -> SlurmJob:
         """Return a job that is at work on its training, once there is one."""
-        working: list[Queued] = []
+        working: list[SlurmJob] = []
 
         def look() -> bool:
             jobs = self.jobs()
@@ -55,7 +55,7 @@ class Chaos:
         time.sleep(self.random.random())  # not always in the first moment of its work
         return self.random.choice(sorted(working, key=lambda job: job.id))
 
-    def training(self, job: Queued) -> str | None:
+    def training(self, job: SlurmJob) -> str | None:
         """Return the training that a job is at work on, with its step; None where it is not, or not yet."""
         for name, record in records(self.folder, STUDY).items():
             if (record["token"], record["index"]) == job.place:
@@ -66,7 +66,7 @@ class Chaos:
                 return f"{name}, step {step}" if heartbeat and heartbeat.alive else None
         return None
 
-    def until_hit(self, words: str, disturb: Callable[[Queued], None], kind: str) -> None:
+    def until_hit(self, words: str, disturb: Callable[[SlurmJob], None], kind: str) -> None:
         """Disturb a job at work, and others, until SLURM's accounting calls what became of one `kind`; say which."""
         for _ in range(20):
             job = self.victim()
@@ -95,7 +95,7 @@ class Chaos:
     def node_down(self) -> None:
         """Drain a node on which something runs, and take it down."""
 
-        def down(job: Queued) -> None:
+        def down(job: SlurmJob) -> None:
             node = node_of(job)
             steps = steps_on(node)
             for state in ("DRAIN", "DOWN"):
@@ -112,7 +112,7 @@ class Chaos:
         after its job, and slurmctld 22.05 crashes of that just when it starts the job anew (build_job_info_resp).
         """
 
-        def kill(job: Queued) -> None:
+        def kill(job: SlurmJob) -> None:
             node = node_of(job)
             daemon, steps = (DAEMONS / f"slurmd-{node}.pid").read_text().strip(), alive(steps_on(node))
             quietly("kill", "-9", daemon, *steps, *sruns_on(node))
@@ -126,7 +126,7 @@ class Chaos:
         """A job in the higher partition wants both nodes."""
         words = ("sbatch", "--parsable", "-p", "gpu", "-N2", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 2")
 
-        def send(_: Queued) -> None:
+        def send(_: SlurmJob) -> None:
             other = slurm(*words)
             wait_for(lambda: not slurm("squeue", "-h", "-t", "PD,R,CG", "-j", other), 300)
 
@@ -181,7 +181,7 @@ def ended_since(before: Counter[tuple[str, str]], kind: str) -> list[str]:
     return sorted(id for id, state in (ended() - before).elements() if state == kind)
 
 
-def tend(jobs: list[Queued], running: int) -> None:
+def tend(jobs: list[SlurmJob], running: int) -> None:
     """Do what an operator does: release jobs until so many are free to run, and take nodes that wait for a word back.
 
     A controller that crashed may have forgotten the last jobs that it started. It starts them again, the node has them
@@ -189,7 +189,7 @@ def tend(jobs: list[Queued], running: int) -> None:
     """
     for node in slurm("sinfo", "-h", "-N", "-p", "gpu", "-t", "drained,down", "-o", "%N").split():
         slurm(str(CLUSTER), "node-on", node)
-    waiting, free = [job.id for job in jobs if job.held], [job for job in jobs if not job.held]
+    waiting, free = [job.id for job in jobs if job.is_held], [job for job in jobs if not job.is_held]
     for id in waiting[: max(0, running - len(free))]:
         quietly("scontrol", "release", id)
     at_once([job.id for job in free if job.reason == "BeginTime"])
@@ -200,7 +200,7 @@ def controller() -> str:
     return subprocess.run(["pgrep", "-o", "-x", "slurmctld"], capture_output=True, text=True).stdout.strip()
 
 
-def node_of(job: Queued) -> str:
+def node_of(job: SlurmJob) -> str:
     return slurm("squeue", "-h", "-j", job.id, "-o", "%N") or "n1"
 
 

@@ -37,20 +37,12 @@ from harness.engine.train import Trainer, train
 from harness.files import read_jsonl
 from harness.method.randomness import generator
 from harness.networks.build import build_net, build_objective
-from harness.process_group import meeting_at
+from harness.process_group import file_url
 
 STEPS = 8
-
-
 DATASET = make_dataset(50)
-
-
 EVERY_STEP = Resources(log_every=1)
-
-
 CAUTIOUS = Resources(log_every=1, checkpoint_minutes=1e-6)
-
-
 SAMPLERS = {"flow": "heun", "ddpm": "ancestral", "meanflow": "average-velocity"}
 
 
@@ -315,7 +307,7 @@ def test_compiled_blocks_give_the_same_gradient_under_the_jvp_too():
 
 def test_processes_meet_in_a_folder_whose_name_has_a_space(tmp_path):
     (tmp_path / "a folder").mkdir()
-    meeting = meeting_at(tmp_path / "a folder" / "rendezvous")
+    meeting = file_url(tmp_path / "a folder" / "rendezvous")
     dist.init_process_group("gloo", init_method=meeting, rank=0, world_size=1, timeout=timedelta(seconds=9))
     dist.destroy_process_group()
 

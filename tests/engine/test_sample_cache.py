@@ -34,11 +34,11 @@ from harness.engine.sample_cache import SampleFile, saved_images
 from harness.files import write_json
 from harness.jobs.failures import class_of
 from harness.jobs.job import Job, jobs_for
-from harness.jobs.preemption import Notice
+from harness.jobs.preemption import PreemptionHandler
 from harness.method.guidance import CountedNet
 from harness.networks import checkpoint
 from harness.networks.build import build_net
-from harness.slurm import gain
+from harness.slurm.task import SlurmTask
 from harness.store.store import Store
 
 SPEC = make_spec(model=Model(depth=1, width=16, heads=2, patch=4))
@@ -152,9 +152,9 @@ def hear_a_signal(folder: Path, world: World) -> None:
         evaluations += 1
         if evaluations == 9 and not world.leads:
             os.kill(os.getpid(), signal.SIGUSR2)
-        notice.attend(save)
+        notice.on_step(save)
 
-    with Notice(world) as notice:
+    with PreemptionHandler(world) as notice:
         draw(folder, on_step, world)
 
 
@@ -181,12 +181,12 @@ def test_a_signal_keeps_what_is_drawn_and_is_then_handed_on(whole, here, monkeyp
         evaluations += 1
         if evaluations == 16:
             os.kill(os.getpid(), signal.SIGUSR2)
-        notice.attend(save)
+        notice.on_step(save)
 
     with restored():
         signal.signal(signal.SIGUSR2, hear)
         signal.signal(signal.SIGTERM, hear)
-        with pytest.raises(Stopped), Notice(ALONE) as notice:
+        with pytest.raises(Stopped), PreemptionHandler(ALONE) as notice:
             draw(here, on_step)
         assert signal.getsignal(signal.SIGUSR2) is hear
     assert heard == [{f"samples-{NAME}.json": 128}]
@@ -307,8 +307,9 @@ def test_submitit_queues_a_job_that_has_drawn_more_and_ends_one_that_has_not(job
     monkeypatch.setattr(SlurmJobEnvironment, "_requeue", lambda _, countdown: queued.append(countdown))
     for name, value in (("SUBMITIT_EXECUTOR", "slurm"), ("SUBMITIT_FOLDER", str(tmp_path)), ("SLURM_JOB_ID", "7")):
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(gain, "BEGAN", gain.BEGAN - 3600 * job.resources.hours)
-    delayed, paths = DelayedSubmission(replace(job, evaluations=(evaluation,))), JobEnvironment().paths
+    long_ago = time.monotonic() - 3600 * job.resources.hours
+    task, paths = SlurmTask(replace(job, evaluations=(evaluation,))), JobEnvironment().paths
+    delayed = DelayedSubmission(replace(task, began=long_ago))
     delayed.set_timeout(60, 9)
     for tile, ends, images in ((2, True, 128), (2, False, 128), (3, True, 192)):
         monkeypatch.setattr(import_module("harness.engine.sample"), "_draw_tile", partial(signalled, tile))
@@ -324,24 +325,24 @@ def test_submitit_queues_a_job_that_has_drawn_more_and_ends_one_that_has_not(job
                 assert "nothing was gained" in error["message"]
         assert list(saved_images(job.store.scratch_folder(job.train_id)).values()) == [images]
         delayed = DelayedSubmission.load(paths.submitted_pickle)
+        delayed.function = replace(delayed.function, began=long_ago)
     assert queued == [9, 9]
 
 
-def test_a_job_that_gains_nothing_in_its_hours_is_not_queued_again(job, monkeypatch):
+def test_a_job_that_gains_nothing_in_its_hours_is_not_queued_again(job):
     scratch = job.store.scratch_folder(job.train_id)
     scratch.mkdir(parents=True)
     long_ago, just_now = time.monotonic() - 3600 * job.resources.hours, time.monotonic()
-    monkeypatch.setattr(gain, "BEGAN", long_ago)
-    del job.__dict__["reached"]  # as in a pickle of before there was one
-    again = pickle.loads(pickle.dumps(job)).checkpoint().function
-    assert (again.train, again.evaluations, again.reached) == (job.train, job.evaluations, frozenset())
+    task = pickle.loads(pickle.dumps(replace(SlurmTask(job), began=long_ago)))
+    assert task.began >= just_now  # when this process was handed it
+    again = replace(task.checkpoint().function, began=long_ago)
+    assert (again.job, again.reached) == (job, frozenset())
     (scratch / "samples-0.json").write_text('{"images": 0}')
     with pytest.raises(UncompletedJobError, match="nothing was gained") as ended:
         again.checkpoint()
     assert class_of(ended.value) == "time limit"
-    monkeypatch.setattr(gain, "BEGAN", just_now)
-    assert again.checkpoint().function == again  # it was preempted before it could gain anything
-    monkeypatch.setattr(gain, "BEGAN", long_ago)
+    preempted = replace(again, began=just_now)
+    assert preempted.checkpoint().function == again  # before it could gain anything
     for gained in (
         lambda: (scratch / "state-00000005.safetensors").touch(),
         lambda: (scratch / "samples-0.json").write_text('{"images": 64}'),

@@ -24,12 +24,11 @@ from harness.engine.distributed import ALONE, joined
 from harness.errors import UserError
 from harness.files import read_json, read_jsonl
 from harness.jobs import job as job_module
-from harness.jobs import worker as worker_module
+from harness.jobs import local_pool
 from harness.jobs.job import jobs_for
-from harness.jobs.local_pool import needs_workers, run_pool
+from harness.jobs.local_pool import LocalPool, Worker, WorkerError, needs_workers
 from harness.jobs.recording import run_lock
-from harness.jobs.worker import Worker, WorkerError
-from harness.process_group import VISIBLE, Place
+from harness.process_group import VISIBLE, ProcessPlace
 from harness.store.store import Store
 
 
@@ -220,7 +219,7 @@ def test_a_worker_that_dies_fails_one_run_only(tmp_path, data, scratch):
         elif outcome is not None:
             outcomes[job.train_id] = outcome
 
-    run_pool(jobs, 1, tell)
+    LocalPool(jobs, 1, tell).run()
     assert outcomes[jobs[0].train_id].state == "failed"
     assert "worker process died" in outcomes[jobs[0].train_id].message
     assert outcomes[jobs[1].train_id].state == "done"
@@ -234,7 +233,7 @@ def test_processes_that_share_a_run_end_together(tmp_path, data, scratch):
     taken = bad.store.run_folder(bad.train_id) / "train.jsonl"
     taken.mkdir(parents=True)
     outcomes = {}
-    run_pool([wild, bad, good], 1, lambda job, outcome: outcomes.update({job.train_id: outcome}))
+    LocalPool([wild, bad, good], 1, lambda job, outcome: outcomes.update({job.train_id: outcome})).run()
     assert [outcomes[job.train_id].state for job in (wild, bad, good)] == ["diverged", "failed", "done"]
     assert "train.jsonl" in read_json(bad.store.run_folder(bad.train_id) / "error.json")["traceback"]
     taken.rmdir()
@@ -263,16 +262,16 @@ class Recorded:
 
 def test_each_process_of_a_pool_has_a_gpu_of_its_own(monkeypatch):
     told, chosen = [], []
-    monkeypatch.setattr(worker_module.multiprocessing, "get_context", lambda _: Recorded(told))
+    monkeypatch.setattr(local_pool.multiprocessing, "get_context", lambda _: Recorded(told))
     for slot in (0, 1):
         Worker(Resources(gpus=2), slot)
-    assert [(place.rank, place.local) for place, _ in told] == [(0, 0), (1, 1), (0, 2), (1, 3)]
+    assert [(place.rank, place.local_rank) for place, _ in told] == [(0, 0), (1, 1), (0, 2), (1, 3)]
     assert all(on_gpu for _, on_gpu in told)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
     for place, _ in told:
-        with joined(Place(0, 1, place.local, "")):
+        with joined(ProcessPlace(0, 1, place.local_rank, "")):
             pass
     assert chosen == [0, 1, 2, 0]
 
@@ -284,7 +283,7 @@ def test_without_gpus_asked_for_none_is_seen(tmp_path, data, monkeypatch):
         job = make_jobs(tmp_path, data, f"resources.gpus={gpus}")[0]
         assert job().state == "done"
         assert os.environ[VISIBLE] == seen
-    monkeypatch.setattr(worker_module.multiprocessing, "get_context", lambda _: Recorded([]))
+    monkeypatch.setattr(local_pool.multiprocessing, "get_context", lambda _: Recorded([]))
     assert [Worker(Resources(gpus=gpus)).fits(job) for gpus in (0, 1)] == [True, False]
     other = make_jobs(tmp_path, data, "resources.gpus=1")
     assert (needs_workers([job]), needs_workers(other), needs_workers([job, *other])) == (False, False, True)

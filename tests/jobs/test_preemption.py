@@ -14,7 +14,7 @@ from harness.config.settings import Resources
 from harness.engine.distributed import ALONE, World
 from harness.engine.train import train
 from harness.files import read_jsonl
-from harness.jobs.preemption import Notice
+from harness.jobs.preemption import PreemptionHandler
 from harness.networks import checkpoint
 
 SPEC = make_spec()
@@ -63,12 +63,12 @@ def test_a_training_that_is_told_to_end_goes_on_with_the_same_weights_and_the_sa
 @pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGTERM])
 def test_a_signal_is_handed_on_when_the_checkpoint_is_written(heard, number):
     written: list[int] = []
-    with Notice(ALONE) as notice:
-        notice.attend(partial(written.append, 0))
+    with PreemptionHandler(ALONE) as handler:
+        handler.on_step(partial(written.append, 0))
         os.kill(os.getpid(), number)
         assert (written, heard) == ([], [])
-        notice.attend(partial(written.append, 1))
-        notice.attend(partial(written.append, 2))
+        handler.on_step(partial(written.append, 1))
+        handler.on_step(partial(written.append, 2))
         assert (written, heard) == ([1], [number])
         os.kill(os.getpid(), number)
     assert heard == [number, number]  # after the last step there is nothing to write
@@ -77,10 +77,10 @@ def test_a_signal_is_handed_on_when_the_checkpoint_is_written(heard, number):
 
 
 def test_the_word_that_ends_the_job_is_not_forgotten_for_another(heard):
-    with Notice(ALONE) as notice:
+    with PreemptionHandler(ALONE) as handler:
         os.kill(os.getpid(), signal.SIGUSR2)
         os.kill(os.getpid(), signal.SIGTERM)
-        notice.attend(lambda: None)
+        handler.on_step(lambda: None)
     assert heard == [signal.SIGUSR2]
 
 
@@ -90,14 +90,14 @@ def test_a_signal_to_another_process_saves_here_too(heard):
             return True
 
     saved: list[int] = []
-    with Notice(Other(0, 2)) as notice:
-        notice.attend(partial(saved.append, 1))
+    with PreemptionHandler(Other(0, 2)) as handler:
+        handler.on_step(partial(saved.append, 1))
     assert (saved, heard) == ([1], [])
 
 
 def test_only_a_job_of_slurms_listens(heard, monkeypatch):
     os.kill(os.getpid(), signal.SIGUSR2)
     monkeypatch.delenv("SUBMITIT_EXECUTOR")
-    with Notice(ALONE):
+    with PreemptionHandler(ALONE):
         os.kill(os.getpid(), signal.SIGUSR2)
         assert len(heard) == 2

@@ -25,7 +25,7 @@ from harness.measure.reference import of_statistics
 from harness.measure.user_files import MeasureRequest as Request
 from harness.measure.user_files import measure_files
 from harness.metric_definitions import MEASURED, base
-from harness.process_group import Place
+from harness.process_group import ProcessPlace
 
 rng = np.random.default_rng(0)
 
@@ -127,7 +127,7 @@ def test_the_batch_size_changes_nothing(project, call, batch):
 def _worker(rank: int, folder: str) -> None:
     os.chdir(folder)
     files.extractor = stand_in
-    with joined(Place(rank, 2, rank, (Path(folder) / "meeting").as_uri())) as world:
+    with joined(ProcessPlace(rank, 2, rank, (Path(folder) / "meeting").as_uri())) as world:
         result, _ = measure_files(request("samples.npz", "two"), world)
         said = world.decide(lambda: f"rank {rank} decides")
         Path(f"rank{rank}.json").write_text(json.dumps(result | {"said": said}))

@@ -20,8 +20,6 @@ from harness.method.losses import TABLE_1, Potential, contrast, disperse, floor,
 from harness.method.randomness import generator
 
 GOLDEN = load_file(GOLDEN_FOLDER / "disp_given.safetensors")
-
-
 POTENTIALS = [
     Potential("infonce-l2", tau=0.7),
     Potential("infonce-cosine", tau=0.3),
@@ -29,8 +27,6 @@ POTENTIALS = [
     Potential("covariance", offdiagonal=0.3),
     Potential("covariance", offdiagonal=2.0, normalization="centered"),
 ]
-
-
 each = pytest.mark.parametrize("potential", POTENTIALS, ids=lambda p: f"{p.loss}-{p.normalization}")
 
 

@@ -23,15 +23,11 @@ PROCESSES = {
     "imm": InductiveMomentMatching(k=5),
     "consistency": ConsistencyTraining(steps=80),
 }
-
-
 SAMPLE = {
     "shortcut": lambda net, noise, y: shortcut.sample(net, noise, y, 1),
     "imm": lambda net, noise, y: imm.sample(net, noise, y, 1),
     "consistency": consistency.sample,
 }
-
-
 by_name = pytest.mark.parametrize("name", PROCESSES)
 
 

@@ -13,7 +13,7 @@ from support.places import ROOT
 from support.synthetic_study import new_store, table_of, write_measurement
 
 from harness.checkpoint_files import state_path, write_latest
-from harness.commands.costs import assume
+from harness.commands.plan_run_submit import assume
 from harness.errors import UserError
 from harness.files import write_json
 from harness.planning import flops

@@ -14,26 +14,27 @@ from support.places import GRIDS
 from support.synthetic_study import full_study, new_store, table_of
 
 from harness.cli import cli
-from harness.commands.options import words_of
+from harness.commands.options import study_options
 from harness.config.grid import load_table
 from harness.config.spec import eval_id
 from harness.errors import Diverged, UserError
 from harness.files import read_json, write_json
 from harness.jobs.failures import CAUSES, ENDS, class_of, remedy
-from harness.jobs.job import jobs_for
+from harness.jobs.job import Outcome, jobs_for
+from harness.jobs.local_pool import WorkerError
 from harness.jobs.recording import HeartbeatThread
-from harness.jobs.worker import WorkerError
-from harness.slurm.client import Queued
+from harness.slurm.client import SlurmJob
 from harness.slurm.logs import describe, failures
-from harness.slurm.status import Answer, _condition
-from harness.slurm.submission import Submission, write_submission
+from harness.slurm.status import Answer, status_of
+from harness.slurm.task import SlurmTask
 from harness.store.store import Store
+from harness.store.submissions import Submission, write_submission
 
 GRID = GRIDS / "table2.yaml"
 
 
 def holding(*words: str) -> Answer:
-    job = Queued(*words)
+    job = SlurmJob(*words)
     return Answer({job.place: job})
 
 
@@ -61,8 +62,8 @@ def job(tmp_path):
 def test_what_a_run_raised_has_its_class(job, error, kind):
     assert class_of(error) == kind
     job.fail(error)
-    condition = _condition(job, None, Answer())
-    assert (condition.state, condition.kind) == ("failed", kind)
+    condition = status_of(job, None, Answer())
+    assert (condition.state, condition.failure) == ("failed", kind)
     assert failures(job.store, 3)[0].startswith(f"{job.train_id}: {kind}\n")
     assert kind == "diverged" or kind in CAUSES
 
@@ -76,43 +77,43 @@ def test_the_cpus_allocator_is_out_of_memory():
 @pytest.mark.parametrize(("end", "kind"), [*ENDS.items(), ("COMPLETED", None)])
 def test_what_left_no_word_has_the_class_that_slurm_tells(job, end, kind):
     record = Submission("study-0", 3, (), 0.0, "7_3")
-    condition = _condition(job, record, Answer(ends={"7_3": end}))
-    assert condition.kind == kind
+    condition = status_of(job, record, Answer(ends={"7_3": end}))
+    assert condition.failure == kind
     assert kind is None or remedy(kind, "study").startswith(("harness retry study --only", "the same seed"))
 
 
 def test_a_job_in_the_queue_is_no_failure_whatever_came_before(job):
     job.fail(ZeroDivisionError())
     record = Submission("study-0", 3, (), 0.0)
-    assert _condition(job, record, holding("7_3", "study-0", "PENDING")).state == "queued"
-    assert _condition(job, record, holding("7_3", "study-0", "RUNNING")).state == "starting"
-    stuck = _condition(job, record, holding("7_3", "study-0", "PENDING", "launch failed requeued held"))
+    assert status_of(job, record, holding("7_3", "study-0", "PENDING")).state == "queued"
+    assert status_of(job, record, holding("7_3", "study-0", "RUNNING")).state == "starting"
+    stuck = status_of(job, record, holding("7_3", "study-0", "PENDING", "launch failed requeued held"))
     assert (stuck.state, stuck.message) == ("held", "launch failed requeued held")
-    assert _condition(job, record, holding("7_3", "study-0", "PENDING", "Resources")).state == "queued"
-    assert _condition(job, record, holding("7_4", "study-0", "PENDING")).kind == "bug"
-    assert _condition(job, record, holding("7_3", "study-1", "PENDING")).kind == "bug"
+    assert status_of(job, record, holding("7_3", "study-0", "PENDING", "Resources")).state == "queued"
+    assert status_of(job, record, holding("7_4", "study-0", "PENDING")).failure == "bug"
+    assert status_of(job, record, holding("7_3", "study-1", "PENDING")).failure == "bug"
 
 
 def test_a_failure_of_before_the_last_submission_is_not_the_reason(job):
     job.fail(ZeroDivisionError())
     record = Submission("study-0", 3, (), time.time() + 1, "7_3")
-    assert _condition(job, record, Answer(ends={"7_3": "TIMEOUT"})).kind == "time limit"
+    assert status_of(job, record, Answer(ends={"7_3": "TIMEOUT"})).failure == "time limit"
 
 
 def test_a_job_that_slurm_forgot_or_that_ended_with_nothing_is_told_so(job):
     sent = Submission("study-0", 3, tuple(eval_id(job.train, e) for e in job.evaluations), 0.0, "7_3")
-    assert _condition(job, sent, Answer()).message == "nothing tells of its end"
-    assert _condition(job, sent, Answer(ends={"7_3": "COMPLETED"})).message.startswith("it ended without its results")
-    assert _condition(job, sent, Answer(silent=True)).state == "unknown"
-    assert _condition(job, None, Answer(silent=True)).state == "waiting for a command"
+    assert status_of(job, sent, Answer()).message == "nothing tells of its end"
+    assert status_of(job, sent, Answer(ends={"7_3": "COMPLETED"})).message.startswith("it ended without its results")
+    assert status_of(job, sent, Answer(silent=True)).state == "unknown"
+    assert status_of(job, None, Answer(silent=True)).state == "waiting for a command"
 
 
 def test_a_beat_is_believed_unless_slurm_has_queued_the_job_again(job):
     sent = Submission("study-0", 3, (), 0.0, "7_3")
     with HeartbeatThread(job.store.run_folder(job.train_id), 5):
-        assert _condition(job, sent, Answer(silent=True)).state == "running"
-        assert _condition(job, sent, holding("7_3", "study-0", "RUNNING")).state == "running"
-        assert _condition(job, sent, holding("7_3", "study-0", "PENDING")).state == "queued"
+        assert status_of(job, sent, Answer(silent=True)).state == "running"
+        assert status_of(job, sent, holding("7_3", "study-0", "RUNNING")).state == "running"
+        assert status_of(job, sent, holding("7_3", "study-0", "PENDING")).state == "queued"
 
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
@@ -131,8 +132,8 @@ def test_on_a_full_disk_a_failure_takes_the_room_of_the_last_sign_of_life(job, m
     full = OSError(errno.ENOSPC, "No space left on device")
     full.__cause__ = ValueError("long " * 2000)
     job.fail(full)
-    condition = _condition(job, None, Answer())
-    assert (condition.state, condition.kind) == ("failed", "disk full")
+    condition = status_of(job, None, Answer())
+    assert (condition.state, condition.failure) == ("failed", "disk full")
     assert read_json(sign.with_name("error.json"))["step"] == 7
 
 
@@ -150,19 +151,18 @@ def test_a_full_disk_that_nothing_can_be_written_to_is_told_by_the_jobs_output(j
     output.parent.mkdir(parents=True)
     output.write_text("")
     ends = Answer(ends={"7_3": "COMPLETED"})
-    assert _condition(job, sent, ends).kind == "killed"
+    assert status_of(job, sent, ends).failure == "killed"
     output.write_text(capfd.readouterr().err)
-    assert _condition(job, sent, ends).kind == "disk full"
-    assert _condition(job, sent, Answer(ends={"7_3": "FAILED"})).kind == "disk full"
-    assert _condition(job, sent, Answer(ends={"7_3": "TIMEOUT"})).kind == "time limit"
+    assert status_of(job, sent, ends).failure == "disk full"
+    assert status_of(job, sent, Answer(ends={"7_3": "FAILED"})).failure == "disk full"
+    assert status_of(job, sent, Answer(ends={"7_3": "TIMEOUT"})).failure == "time limit"
 
 
-def test_a_cancelled_job_does_nothing_under_slurm_and_is_not_queued_again(job, monkeypatch):
+def test_a_cancelled_job_does_nothing_under_slurm_and_is_not_queued_again(job):
     write_submission(job.store, job.train_id, Submission("study-0", None, (), 0.0, "7", cancelled=True))
-    assert not job.cancelled()  # `harness run` is not SLURM's
-    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
-    assert job.cancelled()
-    assert job.checkpoint() is None
+    task = SlurmTask(job)
+    assert task() == Outcome("skipped", "cancelled")
+    assert task.checkpoint() is None
 
 
 def test_advice_names_the_folders_that_were_given_and_the_grid_of_what_diverged(tmp_path, monkeypatch):
@@ -179,7 +179,7 @@ def test_advice_names_the_folders_that_were_given_and_the_grid_of_what_diverged(
         "--study study-2 --results 'else where' --set optimizer.learning_rate=…\n"
     ) in told
     monkeypatch.setenv("HARNESS_RESULTS", "else where")
-    assert words_of(Store(Path("else where"), tmp_path / "scratch", "study")) == "study"
+    assert study_options(Store(Path("else where"), tmp_path / "scratch", "study")) == "study"
 
 
 @pytest.mark.parametrize(

@@ -12,19 +12,19 @@ from click.testing import CliRunner
 from support.places import ROOT
 
 from harness.cli import cli
-from harness.commands import status_retry_cancel as cluster_commands
+from harness.commands import plan_run_submit
 from harness.config.cluster_profile import Partition, SlurmProfile
 from harness.config.grid import load_table
 from harness.errors import UserError
 from harness.jobs.job import jobs_for
 from harness.slurm import diagnostics as doctor
 from harness.slurm import submission
-from harness.slurm.client import Queued, failed_nodes, listed, queued
-from harness.slurm.environment import own_environment
-from harness.slurm.measurements import measurements
+from harness.slurm.client import SlurmJob, failed_nodes, own_environment, squeue, unfinished_jobs
 from harness.slurm.snapshot import snapshot
-from harness.slurm.submission import Submission, read_submission, submit, write_submission
+from harness.slurm.submission import measurement_jobs, submit
+from harness.slurm.task import SlurmTask
 from harness.store.store import Store
+from harness.store.submissions import Submission, read_submission, write_submission
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_a_copy_of_the_code_is_what_a_job_imports_wherever_it_starts(tmp_path, m
     assert [path.name for path in (tmp_path / "logs").iterdir()] == [code.folder.name]
     program = tmp_path / "program.py"
     program.write_text(
-        "import sys, pathlib, harness\nfrom harness.launch.provenance import source\n"
+        "import sys, pathlib, harness\nfrom harness.jobs.provenance import source\n"
         "print(harness.__file__, source(pathlib.Path(sys.argv[1])))\n"
     )
     command = f"{code.setup}; {sys.executable} {program} {tmp_path}"
@@ -73,12 +73,12 @@ def test_a_grid_beside_ones_work_is_copied_alone_and_into_the_copy(tmp_path, mon
 
 def test_no_more_is_sent_than_the_queue_may_hold_and_a_lost_id_is_found(jobs, monkeypatch):
     write_submission(jobs[0].store, jobs[0].train_id, Submission("study-0", 3, (), 0.0))  # nobody knows its id
-    held = [Queued("7_3", "study-0", "PENDING"), Queued("8", "another", "RUNNING")]
-    monkeypatch.setattr(submission, "queued", lambda: held)
+    held = [SlurmJob("7_3", "study-0", "PENDING"), SlurmJob("8", "another", "RUNNING")]
+    monkeypatch.setattr(submission, "unfinished_jobs", lambda: held)
     monkeypatch.setattr(submission, "check_slurm", lambda: None)
     monkeypatch.setattr(submission, "_send", lambda array, _: [f"9_{i}" for i in range(len(array.jobs))])
     sent = submit(jobs, SlurmProfile(max_submitted=7, array_limit=3), [])
-    assert (len(sent.known), len(sent.ids), len(sent.later)) == (1, 5, 7)
+    assert (len(sent.queued), len(sent.ids), len(sent.later)) == (1, 5, 7)
     assert read_submission(jobs[0].store, jobs[0].train_id).job == "7_3"
 
 
@@ -134,7 +134,7 @@ def test_a_retry_remembers_what_submit_was_told(tmp_path, monkeypatch):
         (tmp_path / "clusters" / f"{name}.yaml").write_text(f"executor: slurm\naccount: {name}\n")
     monkeypatch.chdir(tmp_path)
     seen = []
-    monkeypatch.setattr(cluster_commands, "send", lambda profile, todo, *_: seen.append((profile.account, todo[0])))
+    monkeypatch.setattr(plan_run_submit, "send", lambda profile, todo, *_: seen.append((profile.account, todo[0])))
     monkeypatch.setattr(submission, "check_slurm", lambda: None)
 
     def call(*words: str) -> tuple[str, Path]:
@@ -161,33 +161,34 @@ LATE = "slurm_load_jobs error: Socket timed out on send/recv operation"
 
 @pytest.mark.parametrize("words", [AWAY, LATE])
 def test_who_acts_waits_for_a_controller_that_is_restarted_and_who_looks_does_not(tmp_path, monkeypatch, jobs, words):
-    squeue = tmp_path / "squeue"
-    squeue.write_text(
+    program = tmp_path / "squeue"
+    program.write_text(
         "#!/bin/sh\n"
         "if [ -e back ]; then echo '7_3|RUNNING|None|study-0'; exit; fi\n"
         f"touch back; echo '{words}' >&2; exit 1\n"
     )
-    squeue.chmod(0o755)
+    program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.chdir(tmp_path)
-    assert queued() == [Queued("7_3", "study-0", "RUNNING", "None")]
+    assert unfinished_jobs() == [SlurmJob("7_3", "study-0", "RUNNING", "None")]
     Path("back").unlink()
     with pytest.raises(UserError, match="SLURM does not answer"):
-        listed()
+        squeue()
     Path("back").unlink()
-    assert jobs[0].checkpoint().function.train_id == jobs[0].train_id  # before submitit asks SLURM to queue it again
+    again = SlurmTask(jobs[0]).checkpoint().function  # before submitit asks SLURM to queue it again
+    assert again == SlurmTask(jobs[0], frozenset())
     assert Path("back").exists()
-    squeue.write_text("#!/bin/sh\necho 'something else' >&2; exit 1\n")
-    jobs[0].checkpoint()  # what cannot be waited for does not stop it
+    program.write_text("#!/bin/sh\necho 'something else' >&2; exit 1\n")
+    SlurmTask(jobs[0]).checkpoint()  # what cannot be waited for does not stop it
 
 
 def test_only_what_is_trained_is_measured_by_one_process(jobs):
-    assert measurements(jobs) == []
+    assert measurement_jobs(jobs) == []
     shared = replace(jobs[0], resources=jobs[0].resources.model_copy(update={"nodes": 2, "gpus": 4}))
     folder = shared.store.scratch_folder(shared.train_id)
     folder.mkdir(parents=True)
     (folder / f"weights-{shared.steps:08d}.safetensors").touch()
-    (found,) = measurements([shared, *jobs[1:]])
+    (found,) = measurement_jobs([shared, *jobs[1:]])
     assert (found.resources.nodes, found.resources.team, found.resources.gpus) == (1, 1, 1)
     assert found.evaluations == shared.evaluations
 
@@ -205,14 +206,13 @@ def test_the_calling_shells_own_job_is_hidden_from_sbatch(monkeypatch):
 def test_the_doctor_reads_what_slurm_says_of_partitions(monkeypatch):
     said = "gpu|up|1-12:30:00|4|64+|512000|gpu:a100:4(S:0-1)\nold|down|infinite|1|8|16000|(null)\n"
     monkeypatch.setattr(doctor, "ask", lambda *_: said)
-    assert (
-        doctor._compare("gpu", Partition(hours=36.5, gpus=4)) == "hours 36.5, nodes 4, cpus 64, memory_gb 512, gpus 4"
-    )
+    has = "hours 36.5, nodes 4, cpus 64, memory_gb 512, gpus 4"
+    assert doctor.compare_partition("gpu", Partition(hours=36.5, gpus=4)) == has
     for name, promised, words in (
         ("gpu", Partition(gpus=8), "the profile says gpus: 8, SLURM says 4"),
         ("old", Partition(), "it is down"),
         ("gpus", Partition(), "SLURM has no such partition; did you mean 'gpu'?"),
     ):
         with pytest.raises(UserError) as caught:
-            doctor._compare(name, promised)
+            doctor.compare_partition(name, promised)
         assert words in str(caught.value)

@@ -22,7 +22,7 @@ from harness.method.randomness import generator
 from harness.networks.build import build_net
 from harness.networks.encoder import FrozenEncoder
 from harness.networks.supervised import VisionTransformerRecipe, build
-from harness.process_group import Place
+from harness.process_group import ProcessPlace
 
 CPU = torch.device("cpu")
 
@@ -104,7 +104,7 @@ class Calm(nn.Module):
         return torch.cat((x + 0.003 * out[:, :1], out[:, 1:]), dim=1), h
 
 
-def member(place: Place, act: Callable[..., None], arguments: tuple[object, ...]) -> None:
+def member(place: ProcessPlace, act: Callable[..., None], arguments: tuple[object, ...]) -> None:
     torch.set_num_threads(1)
     with joined(place) as world:
         act(*arguments, world)
@@ -116,7 +116,7 @@ def start(size: int, folder: Path, act: Callable[..., None], *arguments: object)
     meeting = (folder / f"rendezvous-{len(list(folder.glob('rendezvous-*')))}").absolute().as_uri()
     forkserver = multiprocessing.get_context("forkserver")
     forkserver.set_forkserver_preload(["harness.engine.train", "harness.engine.sample"])  # torch is imported once
-    places = [Place(rank, size, rank, meeting) for rank in range(size)]
+    places = [ProcessPlace(rank, size, rank, meeting) for rank in range(size)]
     processes: list[BaseProcess] = [forkserver.Process(target=member, args=(place, act, arguments)) for place in places]
     for process in processes:
         process.start()

@@ -1,0 +1,29 @@
+"""`harness keys`: what may stand in the files that people write."""
+
+import click
+
+from harness.errors import UserError, nearest
+
+
+@click.command()
+@click.argument("start", default="")
+@click.option("--markdown", is_flag=True, help="Print the page of documentation that lists them all.")
+def keys(start: str, markdown: bool) -> None:
+    """List the keys of grid files, scale files and settings that begin with START, with what may stand there.
+
+    \b
+    harness keys sampler
+    harness keys regularizer.tau
+    """
+    from harness.commands.console import print_keys
+    from harness.config import key_reference
+
+    if markdown:
+        click.echo(key_reference.markdown(), nl=False)
+        return
+    sections = {title: key_reference.keys(model) for title, model in key_reference.MODELS.items()}
+    matching = {title: [key for key in rows if key.name.startswith(start)] for title, rows in sections.items()}
+    if not any(matching.values()):
+        names = [key.name for rows in sections.values() for key in rows]
+        raise UserError(f"keys: none begins with '{start}'{nearest(start, names)}")
+    print_keys({title: rows for title, rows in matching.items() if rows})

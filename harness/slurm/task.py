@@ -1,0 +1,75 @@
+"""A job as submitit runs it under SLURM: not once it is cancelled, and queued again as long as it gains something."""
+
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from harness.jobs.job import Job, Outcome
+from harness.slurm.client import await_controller
+from harness.store.records import measurement_paths
+from harness.store.submissions import read_submission
+
+SHARE = 0.5  # of its hours
+
+
+@dataclass(frozen=True)
+class SlurmTask:
+    """submitit's callable.
+
+    reached: what the training's folders held when SLURM was last asked to queue it again; None where that has not been.
+    began: when this process was handed it, by the clock of `time.monotonic`.
+    """
+
+    job: Job
+    reached: frozenset[str] | None = None
+    began: float = field(default_factory=time.monotonic, compare=False)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Note the moment: each of SLURM's jobs is a process of its own, which unpickles its task at once."""
+        self.__dict__.update(state, began=time.monotonic())
+
+    def __call__(self) -> Outcome:
+        """Do the job, in all processes that share it."""
+        return self.job(self.cancelled)
+
+    def checkpoint(self, *_: Any) -> Any:
+        """Tell submitit what to queue again after a preemption or a time limit: the same task, unless cancelled.
+
+        Raises:
+            UncompletedJobError: it made no progress; a failure of the class "time limit".
+        """
+        from submitit.core.utils import UncompletedJobError
+        from submitit.helpers import DelayedSubmission
+
+        await_controller()  # submitit asks it only once
+        if self.cancelled():
+            return None
+        store, train_id = self.job.store, self.job.train_id
+        reached = artefacts(store.run_folder(train_id), store.scratch_folder(train_id))
+        if self.made_no_progress(reached):
+            raise UncompletedJobError("nothing was gained since the job was last queued again, so it is not once more")
+        return DelayedSubmission(replace(self, reached=reached))
+
+    def cancelled(self) -> bool:
+        """Tell whether `harness cancel` has ended the job of SLURM's that this is."""
+        submission = read_submission(self.job.store, self.job.train_id)
+        return submission is not None and submission.cancelled
+
+    def made_no_progress(self, reached: frozenset[str]) -> bool:
+        """Tell whether this attempt gained nothing and had half of its hours to do so: the next would gain as little.
+
+        One that was ended sooner was preempted, which says nothing of what the next will have; nor does the first, with
+        nothing before it.
+        """
+        seconds = time.monotonic() - self.began
+        return self.reached == reached and seconds > 3600 * self.job.resources.hours * SHARE
+
+
+def artefacts(folder: Path, scratch: Path) -> frozenset[str]:
+    """Return what a training's two folders hold: states and weights, images that are kept, measurements."""
+    from harness.engine.sample_cache import saved_images
+
+    tensors = {str(path.relative_to(scratch)) for path in scratch.rglob("*.safetensors")}
+    images = {f"{name}: {count}" for name, count in saved_images(scratch).items() if count}
+    return frozenset(tensors | images | {path.name for path in measurement_paths(folder)})
