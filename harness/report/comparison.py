@@ -14,9 +14,9 @@ from harness.report.analysis.statistics import Change, change_between
 from harness.report.analysis.text import MEANINGS, estimate, percent_change
 from harness.report.reading.collect import collect
 from harness.report.reading.protocol import Protocol
+from harness.report.rendering.captions import heading
 from harness.report.rendering.data_files import change_record, shown_as_text
 from harness.report.rendering.html import render
-from harness.report.rendering.study_summary import heading
 from harness.store.store import Store
 from harness.store.study import study_tables
 

@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.config.grid import Table
 from harness.report.analysis.pivot import Pivot, PivotCell
-from harness.report.analysis.text import counted, listed
+from harness.report.analysis.text import counted, length_sentence, listed, seeds_sentence
 from harness.report.reading.protocol import SAMPLING_COLUMNS, Trained, differing_keys, trained
 
 SAMPLERS = {  # name, and what it counts
@@ -22,6 +23,18 @@ SAMPLERS = {  # name, and what it counts
 WEIGHTS = {"ema": "averaged (EMA) weights", "raw": "weights as trained"}
 TRAINING = {"training_precision": "precision", "betas": "AdamW’s β", "ema": "EMA", "group": "pairs among groups of"}
 PROTOCOL_NAMES = {"nfe": "network evaluations", "generated": "images", "sampling_precision": "precision of sampling"}
+
+
+def heading(table: Table) -> str:
+    """Return "Table 2. Title", "Figure 4. Title", or the title alone where the table has no number of the paper."""
+    name, title = table.name_in_words, table.file.title
+    return title if name == title else f"{name}. {title}"
+
+
+def caption(pivot: Pivot) -> str:
+    """Say how a table's numbers were measured, over how many seeds, and what stands for the paper's lengths."""
+    sentences = (protocol_sentence(pivot), seeds_sentence(pivot), length_sentence(pivot), taps_sentence(pivot))
+    return " ".join(filter(None, sentences))
 
 
 def protocol_sentence(pivot: Pivot) -> str:
