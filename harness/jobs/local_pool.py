@@ -12,10 +12,11 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from harness.config.settings import Resources
-from harness.jobs.job import Job, Outcome
+from harness.jobs.job import Job
 from harness.process_group import ProcessPlace, hide_gpus, places_on_this_machine
+from harness.store.store import RunStatus
 
-OnChange = Callable[[Job, Outcome | None], None]  # hears of each job's start (None) and end
+OnChange = Callable[[Job, RunStatus | None], None]  # hears of each job's start (None) and end
 
 
 def needs_workers(jobs: Sequence[Job]) -> bool:
@@ -130,7 +131,7 @@ class Worker:
         """Tell whether it can do this job: it is whole, has as many processes as asked, and sees GPUs or not."""
         return self.usable and (self.size, self.on_gpu) == (job.resources.team, job.resources.gpus > 0)
 
-    def do(self, job: Job) -> Outcome:
+    def do(self, job: Job) -> RunStatus:
         """Have a job done by all processes together, and return the outcome that the leading one tells.
 
         Raises:
@@ -142,13 +143,13 @@ class Worker:
             self.kill()
             raise
 
-    def _do(self, job: Job) -> Outcome:
+    def _do(self, job: Job) -> RunStatus:
         for rank, pipe in enumerate(self.pipes):
             try:
                 pipe.send(job)
             except OSError:
                 raise self._died(rank) from None
-        leading, silent = Outcome("failed"), list(range(self.size))
+        leading, silent = RunStatus("failed"), list(range(self.size))
         while silent:
             ready = wait([self.pipes[rank] for rank in silent])
             for rank in [rank for rank in silent if self.pipes[rank] in ready]:
@@ -159,12 +160,12 @@ class Worker:
                     self.kill()
                     if rank == 0:
                         return outcome
-                    raise WorkerError(f"process {rank} of 0 to {self.size - 1}: {outcome.message}")
+                    raise WorkerError(f"process {rank} of 0 to {self.size - 1}: {outcome.reason}")
         return leading
 
-    def _receive(self, rank: int) -> Outcome:
+    def _receive(self, rank: int) -> RunStatus:
         try:
-            outcome: Outcome = self.pipes[rank].recv()
+            outcome: RunStatus = self.pipes[rank].recv()
         except (EOFError, OSError):
             raise self._died(rank) from None
         return outcome
@@ -207,7 +208,7 @@ def _serve(pipe: Connection, parent: int, place: ProcessPlace, on_gpu: bool) -> 
             try:
                 outcome = job()
             except Exception as error:
-                pipe.send(Outcome("failed", f"{type(error).__name__}: {error}"))
+                pipe.send(RunStatus("failed", f"{type(error).__name__}: {error}"))
                 raise
             pipe.send(outcome)
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from harness.config.spec import eval_id
 from harness.errors import UserError
-from harness.jobs.failures import ENDS, TOLD
+from harness.jobs.failures import ENDS, SIGNS_IN_OUTPUT
 from harness.jobs.job import Job
 from harness.slurm.client import SlurmJob, end_states, squeue
 from harness.slurm.logs import log_of
@@ -126,4 +126,4 @@ def _class_in_output(job: Job) -> FailureClass:
             tail = file.read().decode(errors="replace")
     except (UserError, OSError):
         return "killed"
-    return next((failure for words, failure in TOLD.items() if words in tail), "killed")
+    return next((failure for words, failure in SIGNS_IN_OUTPUT.items() if words in tail), "killed")

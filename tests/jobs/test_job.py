@@ -83,7 +83,7 @@ def test_measured_once_and_never_again(tmp_path, data, scratch):
     assert content[20]["metrics"]["fid"] < content[0]["metrics"]["fid"]
     assert not (folder / "heartbeat.json").exists()
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
-    assert job().message == "nothing was missing"
+    assert job().reason == "nothing was missing"
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == before
     lost = results[0].read_text()
     results[0].unlink()
@@ -221,7 +221,7 @@ def test_a_worker_that_dies_fails_one_run_only(tmp_path, data, scratch):
 
     LocalPool(jobs, 1, tell).run()
     assert outcomes[jobs[0].train_id].state == "failed"
-    assert "worker process died" in outcomes[jobs[0].train_id].message
+    assert "worker process died" in outcomes[jobs[0].train_id].reason
     assert outcomes[jobs[1].train_id].state == "done"
 
 

@@ -20,14 +20,14 @@ from harness.config.spec import eval_id
 from harness.errors import Diverged, UserError
 from harness.files import read_json, write_json
 from harness.jobs.failures import CAUSES, ENDS, class_of, remedy
-from harness.jobs.job import Outcome, jobs_for
+from harness.jobs.job import jobs_for
 from harness.jobs.local_pool import WorkerError
 from harness.jobs.recording import HeartbeatThread
 from harness.slurm.client import SlurmJob
 from harness.slurm.logs import describe, failures
 from harness.slurm.status import Answer, status_of
 from harness.slurm.task import SlurmTask
-from harness.store.store import Store
+from harness.store.store import RunStatus, Store
 from harness.store.submissions import Submission, write_submission
 
 GRID = GRIDS / "table2.yaml"
@@ -144,7 +144,7 @@ def test_a_full_disk_that_nothing_can_be_written_to_is_told_by_the_jobs_output(j
     monkeypatch.setattr("harness.store.records.write_json", refuse)
     outcome = job.fail(FULL)
     assert outcome.state == "failed"
-    assert "could not be stored" in outcome.message
+    assert "could not be stored" in outcome.reason
     sent = Submission("study-0", 3, tuple(eval_id(job.train, e) for e in job.evaluations), 0.0, "7_3")
     write_submission(job.store, job.train_id, sent)
     output = job.store.scratch / "study" / "slurm" / "7_3" / "7_3_0_log.out"
@@ -161,7 +161,7 @@ def test_a_full_disk_that_nothing_can_be_written_to_is_told_by_the_jobs_output(j
 def test_a_cancelled_job_does_nothing_under_slurm_and_is_not_queued_again(job):
     write_submission(job.store, job.train_id, Submission("study-0", None, (), 0.0, "7", cancelled=True))
     task = SlurmTask(job)
-    assert task() == Outcome("skipped", "cancelled")
+    assert task() == RunStatus("skipped", "cancelled")
     assert task.checkpoint() is None
 
 
