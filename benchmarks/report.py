@@ -66,12 +66,12 @@ def timed(work: Callable[[], object]) -> str:
 def many(source: Store, names: Sequence[str] | None) -> Any:
     """Return a function of how many measurements are wanted, which expands the study's tables to as many seeds."""
     known = [table for table in study_tables(source) if not names or table.name in names]
-    records = {Path(record["grid"]).stem: record for record in source.grids()}
+    records = {Path(record.grid).stem: record for record in source.grids()}
 
     def expand(seeds: int) -> list[Table]:
         said = f"seeds={list(range(seeds))}"
         return [
-            load_table(Path(records[t.name]["grid"]), t.scale.scale, [*_without_seeds(records[t.name]["set"]), said])
+            load_table(Path(records[t.name].grid), t.scale.scale, [*records[t.name].without_seeds().overrides, said])
             for t in known
         ]
 
@@ -80,10 +80,6 @@ def many(source: Store, names: Sequence[str] | None) -> Any:
         return expand(-(-runs // of_one))
 
     return at_least
-
-
-def _without_seeds(overrides: Sequence[str]) -> list[str]:
-    return [word for word in overrides if not word.startswith("seeds=")]
 
 
 def copied(source: Store, store: Store, tables: Sequence[Table]) -> int:

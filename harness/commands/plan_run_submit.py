@@ -259,8 +259,8 @@ def _with_seeds_of_before(request: Request, grid: Path, table: "Table") -> list[
     """Return what is to be recorded of a grid's overrides: seeds that the study has already stay beside new ones."""
     from harness.config.grid import load_table
 
-    words, recorded = list(request.overrides), request.store.recorded_grid(table.name)
-    before = load_table(grid, recorded["scale"], recorded["set"]).seeds if recorded and recorded["set"] != words else ()
+    words, record = list(request.overrides), request.store.recorded_grid(table.name)
+    before = load_table(grid, record.scale, record.overrides).seeds if record and record.overrides != words else ()
     if set(before) <= set(table.seeds):
         return words
     seeds = sorted({*before, *table.seeds})

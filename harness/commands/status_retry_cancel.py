@@ -15,7 +15,7 @@ from harness.commands import options
 from harness.errors import UserError, closest
 from harness.files import read_json
 from harness.jobs.failures import CAUSES, remedy
-from harness.store.records import HEARTBEAT_SECONDS, SPEC, Environment, Failure, MeasurementFile, measurement_paths
+from harness.store.records import HEARTBEAT_SECONDS, Environment, Failure, MeasurementFile, SpecFile, measurement_paths
 from harness.store.store import IDENTITY, Store
 
 if TYPE_CHECKING:
@@ -114,11 +114,11 @@ def _grid_words(store: Store, train_id: str, without: str | None = None) -> Iter
     """
     from harness.config.grid import load_table
 
-    for grid in store.grids():
-        table = load_table(Path(grid["grid"]), grid["scale"], grid["set"])
+    for record in store.grids():
+        table = load_table(Path(record.grid), record.scale, record.overrides)
         if any(run.train_id == train_id for run in table.runs):
-            overrides = [f"--set={word}" for word in grid["set"] if word.partition("=")[0] != without]
-            yield shlex.join([grid["grid"], "--scale", grid["scale"], *overrides])
+            overrides = [f"--set={word}" for word in record.overrides if word.partition("=")[0] != without]
+            yield shlex.join([record.grid, "--scale", record.scale, *overrides])
 
 
 @click.command()
@@ -199,7 +199,7 @@ def retry(context: click.Context, store: Store, failed: bool, only: str | None, 
         return
     check(todo)
     cluster = cluster.model_copy(update={"exclude": (*cluster.exclude, *_failed_nodes(todo))})
-    send(cluster, todo, store, {Path(grid["grid"]).parent for grid in store.grids()})
+    send(cluster, todo, store, {Path(record.grid).parent for record in store.grids()})
 
 
 def _failed_nodes(jobs: Sequence["Job"]) -> list[str]:
@@ -273,7 +273,7 @@ def _find_run(results: Path, scratch: Path, train_id: str) -> Store:
     """
     studies = [path.parent for path in results.glob(f"*/{train_id}") if IDENTITY.fullmatch(train_id)]
     if not studies:
-        near = closest(train_id, {path.parent.name for path in results.glob(f"*/*/{SPEC}")})
+        near = closest(train_id, {path.parent.name for path in results.glob(f"*/*/{SpecFile.FILE}")})
         hint = f"; did you mean '{near}'?" if near else "; 'harness status STUDY' names them"
         raise UserError(f"{train_id}: no training of this name in {results}{hint}")
     latest = max(studies, key=lambda root: (root / train_id).stat().st_mtime)
@@ -284,7 +284,7 @@ def describe(store: Store, train_id: str) -> str:
     """Return everything that is known of a training, and the command that makes what it lacks."""
     folder, scratch = store.run_folder(train_id), store.scratch_folder(train_id)
     parts = [f"{train_id} in study {store.study}"]
-    for name in (SPEC, Environment.FILE, Failure.FILE):
+    for name in (SpecFile.FILE, Environment.FILE, Failure.FILE):
         content = read_json(folder / name)
         if content is not None:
             parts.append(f"{name}\n{json.dumps(content, indent=1, ensure_ascii=False)}")

@@ -11,24 +11,23 @@ from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from pathlib import Path
 
-from harness.config.grid_file import CONFIDENCE as CONFIDENCE  # what a reader of tables needs besides
-from harness.config.grid_file import SOURCES as SOURCES
-from harness.config.grid_file import At, GridFile, PaperValue, Scale, place_words, read_grid
+from harness.config.grid_file import (
+    At,
+    GridFile,
+    PaperValue,
+    Scale,
+    ScaleLayers,
+    place_words,
+    read_grid,
+    read_preset,
+    read_scale,
+)
 from harness.config.resolve import SettingError, resolve, with_seed
 from harness.config.setting_types import read_seeds
 from harness.config.settings import Family, Resources, Settings
 from harness.config.spec import EvalSpec, TrainSpec, eval_id_of, train_id
-from harness.config.yaml_document import (
-    Layer,
-    Leaf,
-    flatten,
-    parse_overrides,
-    read_document,
-    read_validated,
-    validate_layers,
-    where_written,
-)
-from harness.errors import UserError, nearest
+from harness.config.yaml_document import Layer, Leaf, parse_overrides, validate_layers, where_written
+from harness.errors import UserError
 from harness.files import gc_paused
 
 
@@ -81,10 +80,10 @@ class Table:
     @property
     def name_in_words(self) -> str:
         """Return "Table 2", "Figure 4", or the title where the paper has no such table."""
-        said = self.file.table
+        number = self.file.table
         if not self.is_paper:
             return self.file.title
-        return f"Table {said}" if said[:1].isdigit() else said.capitalize()
+        return f"Table {number}" if number[:1].isdigit() else number.capitalize()
 
     @property
     def is_paper(self) -> bool:
@@ -137,32 +136,6 @@ class Table:
         return self._published.get(cell.at)
 
 
-@dataclass(frozen=True)
-class ScaleLayers:
-    """A scale, and its two layers of settings: those of every run, and over them those of the run's family."""
-
-    scale: Scale
-    settings: Layer
-    families: dict[str, Layer]
-
-
-def load_scale(name: str, folder: Path) -> ScaleLayers:
-    """Read `folder/<name>.yaml`.
-
-    Raises:
-        UserError: no such scale, or a mistake in it.
-    """
-    path = folder / f"{name}.yaml"
-    if not path.is_file():
-        raise UserError(f"--scale {name}: no such scale{nearest(name, [p.stem for p in folder.glob('*.yaml')])}")
-    file, document = read_validated(Scale, path)
-    if file.scale != name:
-        raise UserError(f"{document.where(('scale',))}: scale: '{file.scale}' is not the name of the file, '{name}'")
-    settings = flatten(file.settings, document, ("settings",))
-    families = {str(name): flatten(part, document, ("families", name)) for name, part in file.families.items()}
-    return ScaleLayers(file, settings, families)
-
-
 @gc_paused()
 def load_table(path: Path, scale: str, overrides: Sequence[str] = (), cluster: Layer | None = None) -> Table:
     """Expand a grid file at a scale; `cluster`: the lowest layer of settings, from a cluster's profile.
@@ -172,26 +145,20 @@ def load_table(path: Path, scale: str, overrides: Sequence[str] = (), cluster: L
     Raises:
         UserError: a mistake in the grid, the scale, a preset or an override; file, line, key and nearest legal word.
     """
-    file, document = read_grid(path)
-    chosen = load_scale(scale, path.parent / "scales")
-    preset = cache(partial(_preset, path.parent / "presets"))
+    grid = read_grid(path)
+    chosen = read_scale(scale, path.parent / "scales")
+    preset = cache(partial(read_preset, folder=path.parent / "presets"))
     commanded = parse_overrides(overrides)
-    seeds = _seeds(commanded.pop("seeds", None), chosen.scale, file)
-    table_layer = flatten(file.base, document, ("base",))
-    labels = {
-        (axis, label): flatten(settings, document, ("axes", axis, label))
-        for axis, values in file.axes.items()
-        for label, settings in values.items()
-    }
+    seeds = _seeds(commanded.pop("seeds", None), chosen.scale, grid.file)
     cells = []
-    for vary in file.vary:
-        for at in file.places(vary):
-            row = _row(at, labels)
+    for vary in grid.file.vary:
+        for at in grid.file.places(vary):
+            row = _row(at, grid.labels)
             _refuse_lying_labels(row, commanded, at)
-            layers = (cluster or {}) | _layers(preset, table_layer, chosen, row, commanded)
-            cells.append(_cell(path.stem, document.where(("base",)), layers, at, vary.aside, chosen.scale, seeds))
+            layers = (cluster or {}) | _layers(preset, grid.base, chosen, row, commanded)
+            cells.append(_cell(path.stem, grid.where, layers, at, vary.aside, chosen.scale, seeds))
     _refuse_changed_places(path, chosen.scale, {cell.settings.epochs for cell in cells})
-    return Table(path.stem, file, chosen.scale, tuple(cells), seeds)
+    return Table(path.stem, grid.file, chosen.scale, tuple(cells), seeds)
 
 
 def model_specs(chosen: ScaleLayers, families: Sequence[Family]) -> dict[str, TrainSpec]:
@@ -199,8 +166,9 @@ def model_specs(chosen: ScaleLayers, families: Sequence[Family]) -> dict[str, Tr
     specs, where = {}, f"scale {chosen.scale.scale}"
     for family, size, patch in itertools.product(families, chosen.scale.ladder, chosen.scale.patches):
         model = f"{family}-{size}/{patch}"
-        said = {"model": Leaf(model, where), "epochs": Leaf(0, where)}
-        settings = validate_layers(Settings, chosen.settings | chosen.families.get(family, {}) | said, where)
+        layers = chosen.settings | chosen.families.get(family, {})
+        layers |= {"model": Leaf(model, where), "epochs": Leaf(0, where)}
+        settings = validate_layers(Settings, layers, where)
         with suppress(SettingError):  # a patch that does not divide the image
             specs[model] = resolve(settings, chosen.scale, 0).train
     return specs
@@ -218,10 +186,10 @@ def _seeds(commanded: Leaf | None, scale: Scale, file: GridFile) -> tuple[int, .
 def _row(at: At, labels: dict[tuple[str, str], Layer]) -> Layer:
     layer: Layer = {}
     for place in at:
-        found = labels[place]
-        for key in found.keys() & layer.keys():
-            raise UserError(f"{found[key].where}: {key}: set by two axes of one row, also at {layer[key].where}")
-        layer |= found
+        settings = labels[place]
+        for key in settings.keys() & layer.keys():
+            raise UserError(f"{settings[key].where}: {key}: set by two axes of one row, also at {layer[key].where}")
+        layer |= settings
     return layer
 
 
@@ -246,22 +214,12 @@ def _refuse_changed_places(path: Path, scale: Scale, lengths: set[int]) -> None:
             )
 
 
-def _layers(
-    preset: Callable[[str, str], Layer], table: Layer, scale: ScaleLayers, row: Layer, commanded: Layer
-) -> Layer:
+def _layers(preset: Callable[[Leaf], Layer], table: Layer, scale: ScaleLayers, row: Layer, commanded: Layer) -> Layer:
     """Merge the layers of one row: preset < table < scale < the scale's family < row < command line."""
     merged = table | scale.settings | row | commanded
     family = str(merged["model"].value).partition("-")[0] if "model" in merged else ""
-    lowest = preset(str(merged["preset"].value), merged["preset"].where) if "preset" in merged else {}
+    lowest = preset(merged["preset"]) if "preset" in merged else {}
     return lowest | table | scale.settings | scale.families.get(family, {}) | row | commanded
-
-
-def _preset(folder: Path, name: str, where: str) -> Layer:
-    legal = [p.stem for p in folder.glob("*.yaml")]
-    if name not in legal:
-        raise UserError(f"{where}: preset: no preset '{name}'{nearest(name, legal)}")
-    document = read_document(folder / f"{name}.yaml")
-    return flatten(document.content, document)
 
 
 def _cell(table: str, base: str, merged: Layer, at: At, aside: bool, scale: Scale, seeds: tuple[int, ...]) -> Cell:

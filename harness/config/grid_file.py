@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -9,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from harness.config.setting_types import Count, Frozen, Real, Seeds, in_order
 from harness.config.settings import Family
-from harness.config.yaml_document import Document, Keys, dotted, read_validated
+from harness.config.yaml_document import Keys, Layer, Leaf, dotted, flatten, read_document, read_validated
 from harness.errors import UserError, nearest
 
 At = tuple[tuple[str, str], ...]
@@ -155,7 +156,26 @@ class Scale(Frozen):
         return self.epochs.get(epochs, epochs) * self.steps_per_epoch
 
 
-def read_grid(path: Path) -> tuple[GridFile, Document]:
+@dataclass(frozen=True)
+class GridLayers:
+    """A grid file, and its layers of settings: of the table, and of each (axis, label); `where`: the line of `base`."""
+
+    file: GridFile
+    base: Layer
+    labels: dict[tuple[str, str], Layer]
+    where: str
+
+
+@dataclass(frozen=True)
+class ScaleLayers:
+    """A scale, and its two layers of settings: those of every run, and over them those of the run's family."""
+
+    scale: Scale
+    settings: Layer
+    families: dict[str, Layer]
+
+
+def read_grid(path: Path) -> GridLayers:
     """Read a grid file.
 
     Raises:
@@ -164,7 +184,41 @@ def read_grid(path: Path) -> tuple[GridFile, Document]:
     file, document = read_validated(GridFile, path)
     for keys, mistake in itertools.chain(_wrong_names(file), _wrong_places(file)):
         raise UserError(f"{document.where(keys)}: {dotted(keys)}: {mistake}")
-    return file, document
+    labels = {
+        (axis, label): flatten(settings, document, ("axes", axis, label))
+        for axis, values in file.axes.items()
+        for label, settings in values.items()
+    }
+    return GridLayers(file, flatten(file.base, document, ("base",)), labels, document.where(("base",)))
+
+
+def read_scale(name: str, folder: Path) -> ScaleLayers:
+    """Read `folder/<name>.yaml`.
+
+    Raises:
+        UserError: no such scale, or a mistake in it.
+    """
+    path = folder / f"{name}.yaml"
+    if not path.is_file():
+        raise UserError(f"--scale {name}: no such scale{nearest(name, [p.stem for p in folder.glob('*.yaml')])}")
+    file, document = read_validated(Scale, path)
+    if file.scale != name:
+        raise UserError(f"{document.where(('scale',))}: scale: '{file.scale}' is not the name of the file, '{name}'")
+    families = {str(name): flatten(part, document, ("families", name)) for name, part in file.families.items()}
+    return ScaleLayers(file, flatten(file.settings, document, ("settings",)), families)
+
+
+def read_preset(preset: Leaf, folder: Path) -> Layer:
+    """Read the file in `folder` that a setting names.
+
+    Raises:
+        UserError: there is none, or a mistake in it.
+    """
+    legal = [path.stem for path in folder.glob("*.yaml")]
+    if preset.value not in legal:
+        raise UserError(f"{preset.where}: preset: no preset '{preset.value}'{nearest(str(preset.value), legal)}")
+    document = read_document(folder / f"{preset.value}.yaml")
+    return flatten(document.content, document)
 
 
 def place_words(at: At) -> str:

@@ -39,6 +39,8 @@ INTERVALS: dict[Process, tuple[Collection[int], str]] = {
     "shortcut": ([2**k for k in range(8)], "Shortcut is sampled in 1, 2, 4, 8, 16, 32, 64 or 128 steps"),
     "consistency": ([1], "iCT is sampled in 1 step"),
 }
+AS_SAID = ("data", "optimizer", "batch", "label_drop", "ema", "precision", "matmul")  # the spec has these unchanged
+OF_ONE_PROCESS = ("meanflow", "shortcut", "imm")  # and each of these if it is the process
 PARTICLES = 4  # samples that share their times in IMM
 
 
@@ -70,21 +72,13 @@ def resolve(settings: Settings, scale: Scale, seed: int) -> Resolved:
         raise SettingError("batch", f"IMM forms groups of {PARTICLES}, which do not divide {settings.batch}")
     train = TrainSpec(
         process=process,
-        data=settings.data,
         model=model,
         regularizer=resolve_regularizer(settings, scale, model.depth, process),
         alignment=resolve_alignment(settings, scale, model.depth),
-        meanflow=settings.meanflow if process == "meanflow" else None,
-        shortcut=settings.shortcut if process == "shortcut" else None,
-        imm=settings.imm if process == "imm" else None,
         consistency=resolve_consistency(settings, scale) if process == "consistency" else None,
-        optimizer=settings.optimizer,
-        batch=settings.batch,
-        label_drop=settings.label_drop,
-        ema=settings.ema,
-        precision=settings.precision,
-        matmul=settings.matmul,
         seed=seed,
+        **{name: getattr(settings, name) for name in AS_SAID},
+        **{name: getattr(settings, name) for name in OF_ONE_PROCESS if name == process},
     )
     train = resolve_weights(settings, train)
     check_resources(train, settings.resources)
@@ -174,15 +168,14 @@ def resolve_weights(settings: Settings, train: TrainSpec) -> TrainSpec:
     if settings.weights is None:
         return train
     try:
-        held = imported.describe(imported.folder(), settings.weights)
+        weights = imported.describe(imported.folder(), settings.weights)
     except UserError as error:
         raise SettingError("weights", str(error)) from None
-    wanted = imported.architecture_of(train)
-    if held.network != wanted:
-        raise SettingError(
-            "weights", f"'{held.name}' is {held.label} ({held.network}), {settings.model} here is {wanted}"
-        )
-    return train.model_copy(update={"weights": held.sha256})
+    here = imported.architecture_of(train)
+    if weights.network != here:
+        message = f"'{weights.name}' is {weights.label} ({weights.network}), {settings.model} here is {here}"
+        raise SettingError("weights", message)
+    return train.model_copy(update={"weights": weights.sha256})
 
 
 def resolve_blocks(blocks: BlockWord | tuple[BlockWord, ...], depth: int) -> tuple[int, ...]:
@@ -217,17 +210,13 @@ def resolve_regularizer(settings: Settings, scale: Scale, depth: int, process: P
         raise SettingError("regularizer.group", f"groups of {chosen.group} do not divide the batch of {settings.batch}")
     if process == "imm" and chosen.group % PARTICLES:
         raise SettingError("regularizer.group", f"IMM's own groups of {PARTICLES} do not divide {chosen.group}")
-    contrastive = chosen.kind == "contrastive"
+    names = {"kind", "loss", "lambda_", "group", *constants_of(chosen.loss, chosen.kind)}
+    if chosen.kind == "contrastive":
+        names |= {"noise", "gap"} if chosen.noise == "restricted" else {"noise"}
     return Regularizer(
-        kind=chosen.kind,
-        loss=chosen.loss,
-        **{"lambda": chosen.lambda_},
+        **chosen.model_dump(include=names, by_alias=True),
         blocks=resolve_blocks(chosen.blocks, depth),
-        group=chosen.group,
-        noise=chosen.noise if contrastive else None,
-        gap=chosen.gap if contrastive and chosen.noise == "restricted" else None,
         stop=scale.steps(chosen.stop) if chosen.stop else None,
-        **{name: getattr(chosen, name) for name in constants_of(chosen.loss, chosen.kind)},
     )
 
 
@@ -255,17 +244,9 @@ def resolve_alignment(settings: Settings, scale: Scale, depth: int) -> Alignment
         raise SettingError("alignment.own", f"encoder {OWN_ENCODER} needs a recipe: side, patch, steps, batch, …")
     if own and chosen.own and chosen.own.side % chosen.own.patch:
         raise SettingError("alignment.own.patch", f"{chosen.own.patch} does not divide the side of {chosen.own.side}")
-    return Alignment(
-        loss=chosen.loss,
-        coefficient=chosen.coefficient,
-        block=block,
-        hidden=chosen.hidden,
-        encoder=chosen.encoder,
-        weights=None if own else chosen.weights,
-        side=None if own else chosen.side,
-        own=chosen.own if own else None,
-        stop=scale.steps(chosen.stop) if chosen.stop else None,
-    )
+    stop = scale.steps(chosen.stop) if chosen.stop else None
+    unused = {"weights", "side"} if own else {"own"}
+    return Alignment(**chosen.model_dump(exclude={"block", "stop", *unused}), block=block, stop=stop)
 
 
 def resolve_sampler(settings: Settings, process: Process) -> SamplerSettings:
@@ -284,9 +265,9 @@ def resolve_sampler(settings: Settings, process: Process) -> SamplerSettings:
         raise SettingError("sampler.intervals", INTERVALS[process][1])
     if low is not None and high is not None and high <= low:
         raise SettingError("sampler.guidance_to", f"no noise level is above {low:g} and up to {high:g}")
-    if sampler.guidance == 1.0:
-        everywhere = {"guidance_from": None, "guidance_to": None}
-        return sampler.model_copy(update={"guidance_channels": "all", **everywhere})
-    if settings.data.channels <= 3:
-        return sampler.model_copy(update={"guidance_channels": "all"})
-    return sampler
+    update: dict[str, object] = {}
+    if sampler.guidance == 1:
+        update = {"guidance_channels": "all", "guidance_from": None, "guidance_to": None}
+    elif settings.data.channels <= 3:
+        update = {"guidance_channels": "all"}
+    return sampler.model_copy(update=update)

@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import time
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from harness.files import read_json, write_bytes
 from harness.store.records import utc
 
+PACKAGE = Path(__file__).parents[1]
 SOURCE = "source.json"  # in a submission's copy of the code: what `source` says of where it was taken
 PACKAGES = ("torch", "torchvision", "timm", "torch-fidelity", "numpy", "safetensors", "scikit-learn", "submitit")
 # What SLURM says of a job that its id alone does not.
@@ -39,24 +41,21 @@ def provenance(folder: Path, threads: int, processes: int) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+        with suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return versions
 
 
-def source(folder: Path) -> dict[str, Any]:
+def source(folder: Path, package: Path = PACKAGE) -> dict[str, Any]:
     """Return commit, whether tracked files differ from it, and the file of `folder` that says how, named by its
     content; unknown outside a git checkout. In a submission's copy of the code they are those of where it was taken."""
-    package = Path(__file__).parents[1]
-    kept = read_json(package / SOURCE)
-    if isinstance(kept, dict):
-        if kept["diff"]:
-            write_bytes(folder / kept["diff"], (package / kept["diff"]).read_bytes())
-        return kept
+    origin = read_json(package / SOURCE)
+    if isinstance(origin, dict):
+        if origin["diff"]:
+            write_bytes(folder / origin["diff"], (package / origin["diff"]).read_bytes())
+        return origin
     if _git(package, "ls-files", "--error-unmatch", "cli.py") is None:  # the checkout around us is somebody else's
         return {"commit": None, "dirty": None, "diff": None}
     commit, diff = _git(package, "rev-parse", "HEAD"), _git(package, "diff", "--binary", "HEAD", "--", ".")

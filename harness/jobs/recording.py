@@ -157,7 +157,7 @@ def record_model_facts(folder: Path, train: TrainSpec, encoder: "FrozenEncoder |
             f"{folder / ModelFacts.FILE}: this training began with encoder weights of sha256 {began[:12]}, and now "
             f"finds {encoder.record['sha256'][:12]}; bring the first back, or remove the run's folders to begin anew"
         )
-    if earlier is None or earlier != facts.model_copy(update={"schema_version": earlier.schema_version}):
+    if facts != earlier:
         facts.write(folder)
 
 

@@ -78,8 +78,14 @@ class WeightsAndBiases:
 
     def close(self, results: Mapping[str, float]) -> None:
         """Put the results into the run's summary."""
+        import wandb
+
         self.run.summary.update(dict(results))
         self.run.finish()
+        try:
+            wandb.teardown()  # finish() leaves the run's file to W&B's service; it is whole when the service has ended
+        except SystemExit as error:  # as W&B reports a service that failed; the training did not
+            raise RuntimeError(f"the service of W&B ended with {error.code}") from None
 
 
 TRACKERS: dict[TrackerName, tuple[str, Callable[[Path, str, TrainSpec], Tracker]]] = {

@@ -121,8 +121,8 @@ def _entry(name: str) -> zipfile.ZipInfo:
 def _records(store: Store) -> dict[str, bytes]:
     """Return the records of the study's grids, with the grids where the archive has them."""
     return {
-        f"results/{store.study}/grids/{Path(record['grid']).stem}.json": json.dumps(
-            record | {"grid": portable(Path(record["grid"])).as_posix()}, indent=1, ensure_ascii=False
+        f"results/{store.study}/grids/{Path(record.grid).stem}.json": json.dumps(
+            record.content | {"grid": portable(Path(record.grid)).as_posix()}, indent=1, ensure_ascii=False
         ).encode()
         for record in store.grids()
     }
@@ -132,8 +132,8 @@ def _grid_files(store: Store) -> dict[str, Path]:
     """Return the study's grids with their scales and presets by their names in the archive."""
     files: dict[str, Path] = {}
     for record in store.grids():
-        grid = Path(record["grid"])
-        beside = [grid, grid.parent / "scales" / f"{record['scale']}.yaml", *(grid.parent / "presets").glob("*.yaml")]
+        grid = Path(record.grid)
+        beside = [grid, grid.parent / "scales" / f"{record.scale}.yaml", *(grid.parent / "presets").glob("*.yaml")]
         for path in beside:
             name = (portable(grid).parent / path.relative_to(grid.parent)).as_posix()
             held = files.setdefault(name, path)

@@ -11,7 +11,7 @@ from typing import Literal
 from harness.files import write_bytes
 from harness.report.analysis.pivot import Pivot, PivotCell, pivot
 from harness.report.analysis.statistics import Change, change_between
-from harness.report.analysis.text import estimate, percent_change
+from harness.report.analysis.text import MEANINGS, estimate, percent_change
 from harness.report.reading.collect import collect
 from harness.report.reading.protocol import Protocol
 from harness.report.rendering.data_files import change_record, shown_as_text
@@ -20,18 +20,11 @@ from harness.report.rendering.study_summary import heading
 from harness.store.store import Store
 from harness.store.study import study_tables
 
-Verdict = Literal[
+DifferenceVerdict = Literal[
     "differs", "zero within interval", "too few seeds", "equal", "protocol differs", "without value", "only in one"
 ]
-VERDICTS: Mapping[Verdict, str] = {
-    "differs": "the 95% interval of the difference excludes zero",
-    "zero within interval": "the 95% interval of the difference contains zero, and so says neither",
-    "too few seeds": "the values differ, and fewer than two common seeds leave nothing to tell that from chance",
-    "equal": "every common seed has the same value in both",
-    "protocol differs": "the two were not measured alike, and are not compared",
-    "without value": "one of the two has no value",
-    "only in one": "the other study has no such cell",
-}
+Side = tuple[Pivot, PivotCell]  # a cell in its table of one of the two studies
+VERDICTS: Mapping[DifferenceVerdict, str] = MEANINGS["verdicts of a comparison"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +35,7 @@ class Difference:
     first: str
     second: str
     change: Change | None
-    verdict: Verdict
+    verdict: DifferenceVerdict
 
     @property
     def change_words(self) -> str:
@@ -79,46 +72,43 @@ def _pivots(store: Store) -> dict[str, Pivot]:
 def _table(first: Pivot | None, second: Pivot | None) -> TableDifference:
     shown = first or second
     assert shown
-    cells = [{cell.source.at: cell for cell in side.cells} if side else {} for side in (first, second)]
-    places = dict.fromkeys((*cells[0], *cells[1]))
-    found = tuple(_difference(first, second, cells[0].get(at), cells[1].get(at)) for at in places)
-    return TableDifference(shown.table.name, heading(shown.table), shown.metric.title, found)
+    sides = [{cell.source.at: (side, cell) for cell in side.cells} if side else {} for side in (first, second)]
+    places = dict.fromkeys((*sides[0], *sides[1]))
+    cells = tuple(_difference(sides[0].get(at), sides[1].get(at)) for at in places)
+    return TableDifference(shown.table.name, heading(shown.table), shown.metric.title, cells)
 
 
-def _difference(
-    first: Pivot | None, second: Pivot | None, one: PivotCell | None, other: PivotCell | None
-) -> Difference:
-    named = one or other
+def _difference(first: Side | None, second: Side | None) -> Difference:
+    named = first or second
     assert named
-    words = (_value(first, one), _value(second, other))
-    if first is None or second is None or one is None or other is None:
-        return Difference(named.name, *words, None, "only in one")
-    if one.mixed or other.mixed:
-        return Difference(named.name, *words, None, "protocol differs")
-    if one.ours is None or other.ours is None:
-        return Difference(named.name, *words, None, "without value")
-    if first.table.file.value != second.table.file.value or _protocol(first, one) != _protocol(second, other):
-        return Difference(named.name, *words, None, "protocol differs")
-    change = change_between(other.values, one.values)
-    return Difference(named.name, *words, change, _verdict(one, other, change))
+    change, verdict = _compared(first, second) if first and second else (None, "only in one")
+    return Difference(named[1].name, _value(first), _value(second), change, verdict)
 
 
-def _value(side: Pivot | None, cell: PivotCell | None) -> str:
-    return estimate(cell.ours, side.metric.decimals) if side and cell and cell.ours else ""
+def _value(side: Side | None) -> str:
+    return estimate(side[1].ours, side[0].metric.decimals) if side and side[1].ours else ""
 
 
-def _protocol(side: Pivot, cell: PivotCell) -> Protocol:
-    """What a cell was measured with, without the keys that only other measurements of its study have."""
-    return {key: value for key, value in side.protocols[cell.letters[0]].items() if value}
-
-
-def _verdict(one: PivotCell, other: PivotCell, change: Change | None) -> Verdict:
-    common = one.values.keys() & other.values.keys()
-    if common and all(one.values[seed] == other.values[seed] for seed in common):
-        return "equal"
+def _compared(first: Side, second: Side) -> tuple[Change | None, DifferenceVerdict]:
+    (pivot, cell), (other_pivot, other) = first, second
+    if cell.mixed or other.mixed:
+        return None, "protocol differs"
+    if cell.ours is None or other.ours is None:
+        return None, "without value"
+    if pivot.table.file.value != other_pivot.table.file.value or _protocol(first) != _protocol(second):
+        return None, "protocol differs"
+    change, common = change_between(other.values, cell.values), cell.values.keys() & other.values.keys()
+    if common and all(cell.values[seed] == other.values[seed] for seed in common):
+        return change, "equal"
     if change is None or change.p is None:
-        return "too few seeds"
-    return "differs" if change.beyond else "zero within interval"
+        return change, "too few seeds"
+    return change, "differs" if change.beyond else "zero within interval"
+
+
+def _protocol(side: Side) -> Protocol:
+    """What a cell was measured with, without the keys that only other measurements of its study have."""
+    pivot, cell = side
+    return {key: value for key, value in pivot.protocols[cell.letters[0]].items() if value}
 
 
 def differing(tables: Sequence[TableDifference]) -> Iterator[tuple[TableDifference, Difference]]:
@@ -126,10 +116,10 @@ def differing(tables: Sequence[TableDifference]) -> Iterator[tuple[TableDifferen
     yield from ((table, cell) for table in tables for cell in table.cells if cell.verdict == "differs")
 
 
-def counts(tables: Sequence[TableDifference]) -> dict[Verdict, int]:
+def counts(tables: Sequence[TableDifference]) -> dict[DifferenceVerdict, int]:
     """Return how many cells have each verdict, those that none has left out."""
-    found = Counter(cell.verdict for table in tables for cell in table.cells)
-    return {verdict: found[verdict] for verdict in VERDICTS if found[verdict]}
+    verdicts = Counter(cell.verdict for table in tables for cell in table.cells)
+    return {verdict: verdicts[verdict] for verdict in VERDICTS if verdicts[verdict]}
 
 
 def write_comparison(first: Store, second: Store, tables: Sequence[TableDifference], target: Path) -> Path:

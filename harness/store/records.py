@@ -9,10 +9,14 @@
     evals/<id>.json    `Measurement`, and `MeasurementFile` for all that is in it
     probe-<step>.json  `Probe`: what a checkpoint's representations are like
 
-Each JSON file says its `schema_version`; one without it is older than the first version. What an older file lacks has
-the default that its model names, which is what was true when it was written. A file of a newer version is refused: its
-numbers may mean something else. A line of the log has numbers by name and no version; a name that is missing was not
-logged.
+and of a study
+
+    grids/<table>.json `GridRecord`: which grid file, scale and overrides belong to it
+
+Each JSON file says its `schema_version`; one that does not is of before the first version, whose fields it shares. What
+an older file lacks has the default that its model names: what was true when it was written. A file of a newer version
+is refused, because its words may mean something else. A line of the log has numbers by name and no version; a name that
+is missing was not logged.
 """
 
 import os
@@ -26,10 +30,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from harness.config.spec import EvalSpec, TrainSpec
 from harness.errors import UserError
-from harness.files import read_json, write_json
+from harness.files import write_json
 
 SCHEMA_VERSION = 1
-SPEC, LOG = "spec.json", "train.jsonl"
+LOG = "train.jsonl"
 HEARTBEAT_SECONDS = 5.0
 HEARTBEAT_STALE_SECONDS = 60.0
 GPU_NAMES = ("NVIDIA", "Tesla", "AMD Instinct", "AMD Radeon")  # as torch names them; processors are others
@@ -55,7 +59,7 @@ class Record(BaseModel):
     FILE: ClassVar[str] = ""
     model_config = ConfigDict(frozen=True, validate_by_name=True)
 
-    schema_version: int = 0
+    schema_version: int = Field(default=SCHEMA_VERSION, le=SCHEMA_VERSION)
 
     @classmethod
     def load(cls, place: Path) -> Self | None:
@@ -68,16 +72,11 @@ class Record(BaseModel):
         """
         path = place / cls.FILE
         try:
-            content = path.read_bytes()
+            return cls.model_validate_json(path.read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             return None
-        try:
-            record = cls.model_validate_json(content)
         except ValidationError as error:
-            _refuse_newer(path, read_json(path))
-            raise DamagedRecord(f"{_short(path)}{_what(error)}") from None
-        _refuse_newer(path, {"schema_version": record.schema_version})
-        return record
+            raise _refusal(f"{path.parent.name}/{path.name}", error) from None
 
     @classmethod
     def read(cls, place: Path) -> Self | None:
@@ -91,37 +90,37 @@ class Record(BaseModel):
         except DamagedRecord:
             return None
 
+    @property
+    def content(self) -> dict[str, Any]:
+        """What is written: the version, and the fields that were given."""
+        return {"schema_version": SCHEMA_VERSION} | self.model_dump(by_alias=True, exclude_unset=True)
+
     def write(self, place: Path) -> None:
-        """Write the file, with the fields that were given."""
-        content = self.model_dump(by_alias=True, exclude_unset=True, exclude={"schema_version"})
-        write_json(place / self.FILE, {"schema_version": SCHEMA_VERSION} | content)
+        """Write the file."""
+        write_json(place / self.FILE, self.content)
 
 
-def _refuse_newer(path: Path, content: Any) -> None:
-    version = content.get("schema_version", 0) if isinstance(content, dict) else 0
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise NewerRecord(
-            f"{_short(path)} has schema version {version}, and this harness reads {SCHEMA_VERSION}: a newer one has "
-            "written it, and can read it"
-        )
-
-
-def _short(path: Path) -> str:
-    return f"{path.parent.name}/{path.name}"
-
-
-def _what(error: ValidationError) -> str:
-    first = error.errors()[0]
+def _refusal(name: str, error: ValidationError) -> UserError:
+    """Say in one line what is wrong with a file; its version first, which may explain all else."""
+    first, *others = error.errors()
+    if newer := [e["input"] for e in (first, *others) if e["type"] == "less_than_equal"]:
+        return NewerRecord(f"{name}: schema version {newer[0]} is of a newer harness; this one reads {SCHEMA_VERSION}")
     if first["type"] == "json_invalid":
-        return " is broken"
+        return DamagedRecord(f"{name} is broken")
     where = ".".join(map(str, first["loc"]))
-    return f": {where}{': ' if where else ''}{first['msg']}"
+    return DamagedRecord(f"{name}: {where}{': ' if where else ''}{first['msg']}")
+
+
+class SpecFile(Record):
+    """`spec.json`: the fields of a `TrainSpec` that are not None."""
+
+    FILE = "spec.json"
+    model_config = ConfigDict(extra="allow")
 
 
 def write_spec(folder: Path, train: TrainSpec) -> None:
-    """Write what is trained in a folder; what is None is left out."""
-    content = train.model_dump(mode="json", by_alias=True, exclude_none=True)
-    write_json(folder / SPEC, {"schema_version": SCHEMA_VERSION} | content)
+    """Write what is trained in a folder."""
+    SpecFile.model_validate(train.model_dump(mode="json", by_alias=True, exclude_none=True)).write(folder)
 
 
 def read_spec(folder: Path) -> TrainSpec | None:
@@ -130,13 +129,24 @@ def read_spec(folder: Path) -> TrainSpec | None:
     Raises:
         NewerRecord, OSError: as `Record.load`.
     """
-    content = read_json(folder / SPEC)
-    _refuse_newer(folder / SPEC, content)
-    try:
-        without_version = {key: value for key, value in content.items() if key != "schema_version"}
-        return TrainSpec.model_validate({"regularizer": None} | without_version)
-    except (AttributeError, ValidationError):
+    file = SpecFile.read(folder)
+    try:  # the baseline's regulariser is None, and has no default
+        return TrainSpec.model_validate({"regularizer": None, **(file.model_extra or {})}) if file else None
+    except ValidationError:
         return None
+
+
+class GridRecord(Record):
+    """`grids/<table>.json` of a study: which grid file, scale and overrides belong to it."""
+
+    grid: str
+    scale: str
+    overrides: list[str] = Field(alias="set")
+
+    def without_seeds(self) -> Self:
+        """Return the record of which more seeds of the same runs have the same."""
+        words = sorted(word for word in self.overrides if not word.startswith("seeds="))
+        return self.model_copy(update={"overrides": words})
 
 
 class Attempt(BaseModel):

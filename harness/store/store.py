@@ -10,11 +10,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from harness.errors import UserError
-from harness.files import read_json, write_json
-from harness.store.records import DamagedRecord, Failure, Heartbeat, Measurement, NewerRecord, Record
+from harness.store.records import DamagedRecord, Failure, GridRecord, Heartbeat, Measurement, NewerRecord, Record
 
 State = Literal["done", "running", "interrupted", "failed", "diverged", "unreadable", "not run"]
 IDENTITY = re.compile(r"[0-9a-f]{12}")
@@ -133,40 +132,44 @@ class Store:
         Raises:
             UserError: the study holds something else under this name. Other seeds are welcome.
         """
-        for path in sorted((self.root / "grids").glob("*.json")):
-            held = _read_record(path)
-            if held["scale"] != scale:
-                raise UserError(f"--study {self.study}: its runs are at scale {held['scale']}; choose another name")
-            if path.stem == table and _words(held) != _words(_record(grid, scale, overrides)):
-                said = " ".join(f"--set {word}" for word in held["set"]) or "no --set"
-                raise UserError(f"--study {self.study}: holds {held['grid']} with {said}; choose another name")
+        new = _grid_record(grid, scale, overrides).without_seeds()
+        for path in self._grid_paths():
+            record = _read_grid(path)
+            if record.scale != scale:
+                raise UserError(f"--study {self.study}: its runs are at scale {record.scale}; choose another name")
+            if path.stem == table and record.without_seeds() != new:
+                words = " ".join(f"--set {word}" for word in record.overrides) or "no --set"
+                raise UserError(f"--study {self.study}: holds {record.grid} with {words}; choose another name")
 
     def record_grid(self, table: str, grid: Path, scale: str, overrides: list[str]) -> None:
         """Remember that a grid belongs to this study, so that the report can be made from the study alone.
 
         What was recorded of the table before is forgotten, its seeds too.
         """
-        path, content = self.root / "grids" / f"{table}.json", _record(grid, scale, overrides)
-        if read_json(path) != content:
-            write_json(path, content)
+        path, record = self.root / "grids" / f"{table}.json", _grid_record(grid, scale, overrides)
+        if GridRecord.read(path) != record:
+            record.write(path)
 
-    def recorded_grid(self, table: str) -> dict[str, Any] | None:
+    def recorded_grid(self, table: str) -> GridRecord | None:
         """Return what `record_grid` stored of a table; None where it stored nothing."""
         path = self.root / "grids" / f"{table}.json"
-        return _read_record(path) if path.is_file() else None
+        return _read_grid(path) if path.is_file() else None
 
-    def grids(self) -> Iterator[dict[str, Any]]:
+    def grids(self) -> Iterator[GridRecord]:
         """Yield what `record_grid` stored, by table name.
 
         Raises:
             UserError: there is no such study, or a record of it is damaged.
         """
-        files = sorted((self.root / "grids").glob("*.json"))
-        if not files:
+        paths = self._grid_paths()
+        if not paths:
             raise UserError(
                 f"{self.root}: no study here; 'harness run GRID --scale SCALE --study {self.study}' makes one"
             )
-        yield from map(_read_record, files)
+        yield from map(_read_grid, paths)
+
+    def _grid_paths(self) -> list[Path]:
+        return sorted((self.root / "grids").glob("*.json"))
 
 
 def _unfinished(folder: Path) -> RunStatus:
@@ -180,17 +183,13 @@ def _unfinished(folder: Path) -> RunStatus:
     return RunStatus("not run")
 
 
-def _record(grid: Path, scale: str, overrides: list[str]) -> dict[str, Any]:
+def _grid_record(grid: Path, scale: str, overrides: list[str]) -> GridRecord:
     """Return what a study remembers of a grid; its path is relative, so that the study can move with its project."""
-    return {"grid": Path(os.path.relpath(grid)).as_posix(), "scale": scale, "set": overrides}
+    return GridRecord(grid=Path(os.path.relpath(grid)).as_posix(), scale=scale, overrides=overrides)
 
 
-def _read_record(path: Path) -> dict[str, Any]:
-    content = read_json(path)
-    if not isinstance(content, dict) or not content.keys() >= {"grid", "scale", "set"}:
+def _read_grid(path: Path) -> GridRecord:
+    record = GridRecord.read(path)
+    if record is None:
         raise UserError(f"{path}: not a record of a grid; delete it, and 'harness run' writes it again")
-    return content
-
-
-def _words(record: dict[str, Any]) -> dict[str, Any]:
-    return record | {"set": sorted(word for word in record["set"] if not word.startswith("seeds="))}
+    return record

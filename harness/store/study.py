@@ -24,10 +24,10 @@ def study_tables(store: Store, overrides: Sequence[str] = (), layer: Layer | Non
         UserError: there is no such study, or one of its grid files is not here.
     """
     tables = []
-    for grid in store.grids():
-        if not Path(grid["grid"]).is_file():
-            raise UserError(f"{store.root}: its grid {grid['grid']} is not here; stand in the project's folder")
-        tables.append(load_table(Path(grid["grid"]), grid["scale"], [*grid["set"], *overrides], layer))
+    for record in store.grids():
+        if not Path(record.grid).is_file():
+            raise UserError(f"{store.root}: its grid {record.grid} is not here; stand in the project's folder")
+        tables.append(load_table(Path(record.grid), record.scale, [*record.overrides, *overrides], layer))
     return sorted(tables, key=_place)
 
 

@@ -1,6 +1,7 @@
 """The command line as a person meets it: plans at once, mistakes in one line with exit code 2, and nothing written."""
 
 import errno
+import os
 import re
 import shlex
 import shutil
@@ -41,6 +42,15 @@ def harness(monkeypatch, capsys):
         return code, out.out, out.err
 
     return call
+
+
+@pytest.fixture
+def with_srun(tmp_path_factory, monkeypatch):
+    """Put a program called srun on PATH: what is refused before SLURM is asked does not depend on the machine."""
+    srun = tmp_path_factory.mktemp("bin") / "srun"
+    srun.write_text("#!/bin/sh\nexit 1\n")
+    srun.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{srun.parent}:{os.environ['PATH']}")
 
 
 def files(folder: Path) -> list[str]:
@@ -85,7 +95,7 @@ def test_plan_says_which_table_shares_a_run(project, harness):
         (["data", "get", "digitz"], "did you mean 'digits'?"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_one_line_and_writes_nothing(project, harness, words, told):
+def test_a_mistake_is_one_line_and_writes_nothing(project, harness, with_srun, words, told):
     (project / "taken").write_text("")
     before = files(project)
     code, _, err = harness(*words)

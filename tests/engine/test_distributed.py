@@ -11,13 +11,11 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 from safetensors.torch import load_file
 from support import specs
 from support.places import GRIDS
@@ -34,14 +32,13 @@ from harness.config.settings import (
 )
 from harness.config.spec import Alignment, Model, Regularizer, TrainSpec
 from harness.engine.batches import Batches
-from harness.engine.distributed import ALONE, World, joined
+from harness.engine.distributed import ALONE, World
 from harness.engine.sample import Samples
 from harness.engine.train import Trainer, train
 from harness.errors import UserError
 from harness.files import read_jsonl
 from harness.method.randomness import generator
 from harness.networks.build import build_net, build_objective
-from harness.process_group import ProcessPlace, file_url, place_from_submitit, place_from_torchrun
 
 STEPS = 8
 DATASET = make_dataset(50)
@@ -303,32 +300,6 @@ def test_compiled_blocks_give_the_same_gradient_under_the_jvp_too():
 
 
 # Who shares it.
-
-
-def test_processes_meet_in_a_folder_whose_name_has_a_space(tmp_path):
-    (tmp_path / "a folder").mkdir()
-    meeting = file_url(tmp_path / "a folder" / "rendezvous")
-    dist.init_process_group("gloo", init_method=meeting, rank=0, world_size=1, timeout=timedelta(seconds=9))
-    dist.destroy_process_group()
-
-
-def test_a_process_knows_its_place(monkeypatch, tmp_path):
-    slurm = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_PROCID": "3", "SLURM_LOCALID": "1",
-             "SLURM_STEP_NUM_TASKS": "4", "SLURM_JOB_NUM_NODES": "2"}  # fmt: skip
-    for name, value in slurm.items():
-        monkeypatch.setenv(name, value)
-    assert (place_from_torchrun(), place_from_submitit()) == (None, None)  # a shell on a node
-    with joined() as world:
-        assert world == ALONE
-    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
-    monkeypatch.setenv("SUBMITIT_FOLDER", str(tmp_path / "a folder" / "%j"))
-    monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
-    assert place_from_submitit() == ProcessPlace(3, 4, 1, f"file://{tmp_path}/a folder/7/rendezvous-7-2")
-    for name, value in {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "2", "MASTER_ADDR": "a"}.items():
-        monkeypatch.setenv(name, value)
-    assert place_from_torchrun() is None
-    monkeypatch.setenv("MASTER_PORT", "1")
-    assert place_from_torchrun() == ProcessPlace(5, 8, 2, "env://")
 
 
 @pytest.mark.parametrize(

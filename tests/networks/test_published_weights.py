@@ -18,7 +18,8 @@ from support.places import GRIDS
 
 from harness.cli import cli
 from harness.config import imported_weights as imported
-from harness.config.grid import load_scale, load_table, model_specs
+from harness.config.grid import load_table, model_specs
+from harness.config.grid_file import read_scale
 from harness.config.spec import train_id
 from harness.errors import UserError
 from harness.files import read_json, read_jsonl
@@ -51,7 +52,7 @@ def golden(file, head):
 def specs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scales")
     (folder / "golden.yaml").write_text(yaml.safe_dump(SCALE))
-    return model_specs(load_scale("golden", folder), ("SiT", "DiT", "MF"))
+    return model_specs(read_scale("golden", folder), ("SiT", "DiT", "MF"))
 
 
 def other(state):
@@ -427,7 +428,7 @@ def parameters(family, size, patch):
 
 
 def test_parameter_counts_are_the_published_ones():
-    specs = model_specs(load_scale("imagenet256", GRIDS / "scales"), ("SiT", "DiT", "MF"))
+    specs = model_specs(read_scale("imagenet256", GRIDS / "scales"), ("SiT", "DiT", "MF"))
     assert len(specs) == 3 * 4 * 3
     counts = {}
     for name, spec in specs.items():

@@ -11,7 +11,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness.checkpoint_files import weights_path
-from harness.config.grid import load_scale, model_specs
+from harness.config.grid import model_specs
+from harness.config.grid_file import read_scale
 from harness.config.settings import EvaluationSettings, MeanFlowSettings, OwnEncoder, SamplerSettings, ShortcutSettings
 from harness.config.spec import Alignment, Consistency, EvalSpec, Regularizer
 from harness.engine.sample import draw_samples
@@ -25,8 +26,8 @@ from harness.planning import flops
 from harness.planning.cost import checkpoint_bytes
 
 SCALES = GRIDS / "scales"
-PAPER = model_specs(load_scale("imagenet256", SCALES), ["SiT", "DiT", "MF"])
-TINY = model_specs(load_scale("smoke", SCALES), ["SiT", "DiT", "MF", "Shortcut", "IMM"])
+PAPER = model_specs(read_scale("imagenet256", SCALES), ["SiT", "DiT", "MF"])
+TINY = model_specs(read_scale("smoke", SCALES), ["SiT", "DiT", "MF", "Shortcut", "IMM"])
 LOSSES = {"infonce-l2": {"tau": 0.5}, "infonce-cosine": {"tau": 0.5}, "hinge": {"epsilon": 1.0},
           "covariance": {"normalization": "standardized"}}  # fmt: skip
 

@@ -1,11 +1,13 @@
 """What holds of the paper, cell by cell."""
 
 from pathlib import Path
+from typing import get_args
 
 from support import synthetic_study as synthetic
 from support.synthetic_study import pivot_of, pivots_of
 
-from harness.report.analysis.claims import VERDICTS, summary_sentences
+from harness.report.analysis.claims import SILENT, VERDICTS, summary_sentences
+from harness.report.analysis.pivot import Verdict
 from harness.report.analysis.table_result import TableResult
 from harness.report.rendering.data_files import summary
 
@@ -74,3 +76,8 @@ def test_a_scale_without_meaning_claims_nothing(tmp_path: Path) -> None:
     assert result.judged == result.tested == []
     assert "mean nothing" in summary_sentences([laid_out])[0]
     assert not any(verdict in summary("study", [result]) for verdict in VERDICTS)
+
+
+def test_every_verdict_has_its_meaning() -> None:
+    assert set(VERDICTS) == set(get_args(Verdict))
+    assert set(SILENT) < set(VERDICTS)

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 import pytest
@@ -12,7 +13,7 @@ from support import synthetic_study as synthetic
 from harness.cli import cli
 from harness.config.grid import Table
 from harness.errors import UserError
-from harness.report.comparison import compare, counts, differing
+from harness.report.comparison import VERDICTS, DifferenceVerdict, compare, counts, differing
 from harness.store.store import Store
 
 
@@ -73,3 +74,7 @@ def test_a_comparison_says_what_it_cannot_compare(tmp_path: Path, monkeypatch: p
 def test_a_report_is_of_one_study_or_compares_two(words: list[str]) -> None:
     with pytest.raises(UserError, match="STUDY or --compare A B is expected"):
         CliRunner().invoke(cli, ["report", *words], catch_exceptions=False)
+
+
+def test_every_verdict_of_a_comparison_has_its_meaning() -> None:
+    assert set(VERDICTS) == set(get_args(DifferenceVerdict))

@@ -175,6 +175,38 @@ def test_the_open_page_gains_results_while_a_grid_runs(browser: Any, tmp_path: P
             process.wait(20)
 
 
+@pytest.mark.slow
+@pytest.mark.integration
+def test_results_move_nothing_that_begins_a_fraction_above_the_window(
+    browser: Any, served: tuple[Any, Any, str]
+) -> None:
+    """Layout has fractions of pixels, scroll positions have none; and the next section begins in the window too."""
+    store, table, address = served
+    for run in table.runs[1:-1]:
+        store.eval_path(run.train_id, run.eval_id).unlink()
+    wait_until(lambda: b"1 of 12 measurements done" in ask(address, "/progress.json")[1])
+    metrics = {"width": 1100, "height": 2000, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        browser.get(address)
+        wait_until(lambda: "1 of 12" in browser.find_element("id", "live").text)
+        place = "return document.getElementById('table-table3').getBoundingClientRect().top"
+        browser.execute_script(
+            "const section = document.getElementById('table-table3');"
+            "section.style.marginTop = `${40.4 - section.getBoundingClientRect().top % 1}px`;"
+            "document.querySelector('main').style.paddingBottom = '3000px';"
+            "scrollTo({top: Math.ceil(section.getBoundingClientRect().top), behavior: 'instant'});"
+        )
+        top = browser.execute_script(place)
+        assert -1 < top < 0
+        for run in table.runs[1:]:
+            synthetic.write_measurement(store, run, 3.21)
+        wait_until(lambda: browser.execute_script(DONE) == 12)
+        assert browser.execute_script(place) == pytest.approx(top, abs=1)
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 DONE = "return document.querySelectorAll('#all-runs tbody tr[data-state=done]').length"
 
 

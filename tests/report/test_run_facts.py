@@ -158,7 +158,7 @@ paper:
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        ("facts: [parameters]", r"x.yaml:1\d: paper.0.facts: 'NFE' is no column of this table; add it to facts"),
+        ("facts: [parameters]", r"x.yaml:1\d: paper.0.facts.NFE: 'NFE' is no column of this table; add it to facts"),
         ("facts: [NFE]\ncolumns: b", r"x.yaml:5: facts: they belong to rows; a table with columns has no place"),
         ("facts: [nfe]", "x.yaml:5: facts.0: 'nfe' is not legal; legal: NFE, external data, extra parameters"),
     ],

@@ -15,16 +15,6 @@ class Arm:
 
     cells: tuple[PivotCell, ...]
 
-    @property
-    def name(self) -> str:
-        """What its first cell is called."""
-        return self.cells[0].name
-
-    @property
-    def run(self) -> Run:
-        """A run of it; the others have other seeds and lengths."""
-        return self.cells[0].source.runs[0]
-
     @cached_property
     def measured(self) -> Mapping[int, Mapping[int, RunState]]:
         """Its runs that have a value, by step and seed."""
@@ -55,20 +45,15 @@ class ArmGroup:
 
 def arm_groups(pivots: Sequence[Pivot]) -> list[ArmGroup]:
     """Return the groups of the cells of tables that show one metric, arms and groups in the order of the tables."""
-    groups: dict[tuple[str, str], dict[str, list[PivotCell]]] = {}
-    for cell in (cell for pivot in pivots for cell in pivot.cells if any(run.value is not None for run in cell.runs)):
+    groups: dict[tuple[str, ...], dict[str, list[PivotCell]]] = {}
+    for cell in (cell for pivot in pivots for cell in pivot.cells if cell.values):
         run = cell.source.runs[0]
         groups.setdefault(_common(run), {}).setdefault(arm_key(run), []).append(cell)
-    return [
-        ArmGroup(
-            next(cells for cells in arms.values())[0].source.settings.model,
-            tuple(Arm(tuple(cells)) for cells in arms.values()),
-        )
-        for arms in groups.values()
-    ]
+    grouped = [[Arm(tuple(cells)) for cells in arms.values()] for arms in groups.values()]
+    return [ArmGroup(arms[0].cells[0].source.settings.model, tuple(arms)) for arms in grouped]
 
 
-def _common(run: Run) -> tuple[str, str]:
+def _common(run: Run) -> tuple[str, ...]:
     """What all arms of a group share: the training without regulariser and seed, the measurement without its step."""
     train = run.train.model_copy(update={"regularizer": None, "seed": 0})
     return canonical(train), canonical(run.evaluation.model_copy(update={"step": 0, "first_image": 0}))

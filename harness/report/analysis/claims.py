@@ -7,23 +7,20 @@ from harness.config.grid import Table
 from harness.config.settings import RegularizerSettings
 from harness.report.analysis.pivot import Pivot, PivotCell, Verdict
 from harness.report.analysis.statistics import Change
-from harness.report.analysis.text import STATES, count, counted, listed, number, percent_change, share, signed_percent
+from harness.report.analysis.text import (
+    MEANINGS,
+    STATES,
+    count,
+    counted,
+    listed,
+    number,
+    percent_change,
+    share,
+    signed_percent,
+)
 
-VERDICTS: Mapping[Verdict, str] = {
-    "same sign": "our change has the sign of the paper’s, and its 95% interval excludes zero",
-    "contradicts": "our change has the opposite sign, and its 95% interval excludes zero",
-    "zero within interval": "the 95% interval of our change contains zero, and so says neither",
-    "with one seed": "there is one change alone, and so nothing to tell it from chance",
-    "protocol differs": "the cell or its baseline was not measured as the other was, and they are not compared",
-    "without value": "the cell or its baseline has not been run, or gave no value",
-    "unpublished": "no source of the paper’s change is known to us, and there is nothing to hold ours against",
-}
-SILENT: Mapping[Verdict, str] = {
-    "zero within interval": "whose interval contains zero",
-    "with one seed": "with one seed",
-    "protocol differs": "measured otherwise",
-    "without value": "without a value",
-}
+VERDICTS: Mapping[Verdict, str] = MEANINGS["verdicts"]
+SILENT: Mapping[Verdict, str] = MEANINGS["verdicts that say neither"]
 PAPER = ("1", "2", "3", "4", "figure 4", "5", "6", "7a", "7b")  # what the paper has; Table 1 holds formulas alone
 
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Literal
+
+import numpy as np
 
 from harness.metric_definitions import definition_of
 from harness.report.analysis.pivot import Pivot, PivotCell
@@ -143,24 +144,27 @@ def _moved(base: SweptArm, arm: SweptArm, low: float, high: float) -> Effect | N
 
     Each change is a ratio of means, as everywhere; a seed's part in it is its residual, which leaves the mean as it is.
     """
-    values = [cells[scale].values for scale in (low, high) for cells in (arm.cells, base.cells)]
-    seeds = _common(values)
-    ours_low, base_low, ours_high, base_high = ([by_seed[seed] for seed in seeds] for by_seed in values)
-    if not seeds or not fmean(base_low) or not fmean(base_high):
+    values = _aligned([cells[scale].values for scale in (low, high) for cells in (arm.cells, base.cells)])
+    ours_low, base_low, ours_high, base_high = values
+    if not values.size or not base_low.mean() or not base_high.mean():
         return None
-    parts = zip(_ratios(ours_high, base_high), _ratios(ours_low, base_low), strict=True)
-    return _effect([100 * (high - low) for high, low in parts])
+    return _effect(100 * (_ratios(ours_high, base_high) - _ratios(ours_low, base_low)))
 
 
-def _ratios(ours: Sequence[float], base: Sequence[float]) -> list[float]:
+def _ratios(ours: np.ndarray, base: np.ndarray) -> np.ndarray:
     """Return the ratio of two means with each seed's residual added."""
-    below = fmean(base)
-    ratio = fmean(ours) / below
-    return [ratio + (y - ratio * x) / below for y, x in zip(ours, base, strict=True)]
+    ratio = ours.mean() / base.mean()
+    return ratio + (ours - ratio * base) / base.mean()
 
 
-def _effect(differences: Sequence[float]) -> Effect:
-    return Effect(sum(differences) / len(differences), mean_interval(differences))
+def _aligned(values: Sequence[Mapping[int, float]]) -> np.ndarray:
+    """Return values by seed as rows that have the seeds of all of them."""
+    seeds = [seed for seed in values[0] if all(seed in others for others in values)]
+    return np.array([[by_seed[seed] for seed in seeds] for by_seed in values])
+
+
+def _effect(differences: np.ndarray) -> Effect:
+    return Effect(float(differences.mean()), mean_interval(differences))
 
 
 def _diversity_sentences(pivot: Pivot, base: SweptArm, arm: SweptArm) -> Iterator[str]:
@@ -168,31 +172,25 @@ def _diversity_sentences(pivot: Pivot, base: SweptArm, arm: SweptArm) -> Iterato
     low, high = min(arm.cells), max(scale for scale in base.cells if scale in arm.cells)
     best = _spending(pivot, base, arm)
     for metric in DIVERSITY:
-        values = [swept_arm.values(scale, metric) for scale in (low, high) for swept_arm in (arm, base)]
-        seeds = _common(values)
-        if not seeds:
+        corners = [each.values(scale, metric) for scale in (low, high) for each in (arm, base)]
+        values = _aligned(corners)
+        if not values.size:
             yield f"{metric.capitalize()} is not stored for both arms at {low:g} and {high:g}: nothing is said of it."
             continue
         ours_low, base_low, ours_high, base_high = values
-        dispersion = _effect([ours_low[s] - base_low[s] for s in seeds])
-        guidance = _effect([base_high[s] - base_low[s] for s in seeds])
-        beside = _effect([ours_high[s] - ours_low[s] - base_high[s] + base_low[s] for s in seeds])
+        dispersion, guidance = _effect(ours_low - base_low), _effect(base_high - base_low)
+        beside = _effect(ours_high - ours_low - base_high + base_low)
         decimals = definition_of(metric).decimals
-        at_best = base.values(best, metric)
+        *_, at_best = _aligned([*corners, base.values(best, metric)])
         between = ""
-        if low < best < high and all(seed in at_best for seed in seeds):
-            moved = _effect([at_best[s] - base_low[s] for s in seeds])
+        if low < best < high and at_best.shape == base_low.shape:
+            moved = _effect(at_best - base_low)
             between = f" (at {best:g}, where the baseline is best, by {moved.words(decimals)})"
         yield (
             f"{metric.capitalize()}: the loss alone moves it by {dispersion.words(decimals)}; guidance {high:g} alone "
             f"by {guidance.words(decimals)}{between}; what guidance does differs between the arms by "
             f"{beside.words(decimals)}. {verdict(metric, dispersion, guidance, beside)}"
         )
-
-
-def _common(values: Sequence[Mapping[int, float]]) -> list[int]:
-    """The seeds that all of them have."""
-    return [seed for seed in values[0] if all(seed in other for other in values)]
 
 
 def verdict(metric: str, dispersion: Effect, guidance: Effect, beside: Effect) -> str:

@@ -14,6 +14,7 @@ from harness.config.grid import Cell, Run
 from harness.report.analysis.arms import arm_groups, arm_key
 from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.statistics import spearman, spearman_interval
+from harness.report.analysis.text import MEANINGS
 from harness.store.records import Probe
 from harness.store.store import Store
 
@@ -21,16 +22,7 @@ METRIC = "fid"
 FEWEST_ARMS = 5  # below, an interval of a rank correlation says nothing
 
 
-MEASURES = {
-    "distance": ("pairwise distance", "mean ‖zᵢ − zⱼ‖/√D of flattened block outputs: the dispersion itself"),
-    "norm": ("norm", "mean ‖z‖/√D of flattened block outputs"),
-    "uniformity": ("uniformity", "log E exp(−2‖uᵢ − uⱼ‖²) of unit vectors (Wang and Isola 2020); lower is more spread"),
-    "alignment": ("alignment", "E‖u − u⁺‖² of one image under two noises (ibid.); lower is steadier"),
-    "effective_rank": ("effective rank", "exp of the entropy of singular values (Roy and Vetterli 2007)"),
-    "probe_accuracy": ("linear-probe accuracy", "logistic regression on the mean of tokens, held-out images"),
-    "cka": ("CKA", "linear CKA with the reference encoder (Kornblith et al. 2019)"),
-    "cknna": ("CKNNA", "its nearest-neighbour form (Huh et al. 2024)"),
-}
+MEASURES: Mapping[str, Sequence[str]] = MEANINGS["measures of representations"]  # → title, definition
 
 
 @dataclass(frozen=True)

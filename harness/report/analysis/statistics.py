@@ -7,7 +7,7 @@ scipy is imported where it is used, because it takes longer than everything else
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from statistics import NormalDist
 
@@ -64,52 +64,42 @@ class Change:
 
 
 def change_between(ours: Mapping[int, float], base: Mapping[int, float]) -> Change | None:
-    """Return the change of values by seed against others; None where a baseline of zero leaves it without meaning."""
-    common = tuple(seed for seed in ours if seed in base)
-    y = np.array([ours[seed] for seed in common or ours])
-    x = np.array([base[seed] for seed in common or base])
-    if x.mean() == 0:
-        return None
-    return _paired(y, x, common) if common else _unpaired(y, x, tuple(ours))
-
-
-def _paired(y: np.ndarray, x: np.ndarray, seeds: tuple[int, ...]) -> Change:
-    """Compare values of the same seeds.
+    """Return the change of values by seed against others; None where a baseline of zero leaves it without meaning.
 
     To first order the error of the ratio r = ȳ/x̄ is that of the mean of y − r·x, divided by x̄.
     """
-    percent, scaled = _percent(y, x), x * (y.mean() / x.mean())
-    if len(y) < 2:
-        return Change(percent, None, seeds, True)
-    error, degrees = _standard_error(y - scaled), len(y) - 1
-    spread = float(np.std(100 * (y - x) / x.mean(), ddof=1))
-    interval, p = _tested(percent, error / x.mean(), degrees)
-    paired, unrelated = t_quantile(degrees) * error, t_quantile(welch_degrees(y, scaled)) * _joint_error(y, scaled)
-    narrowing = paired / unrelated if paired and unrelated else None
-    return Change(percent, spread, seeds, True, interval, p, sign_flip_p(y - x), narrowing)
-
-
-def _unpaired(y: np.ndarray, x: np.ndarray, seeds: tuple[int, ...]) -> Change:
-    """Compare values of different seeds, as `_paired` with errors that are unrelated."""
-    percent, scaled = _percent(y, x), x * (y.mean() / x.mean())
+    common = tuple(seed for seed in ours if seed in base)
+    y = np.array([ours[seed] for seed in common or ours])
+    x = np.array([base[seed] for seed in common or base])
+    mean = float(x.mean())
+    if mean == 0:
+        return None
+    change = Change(100 * (float(y.mean()) - mean) / mean, None, common or tuple(ours), bool(common))
     if min(len(y), len(x)) < 2:
-        return Change(percent, None, seeds, False)
-    interval, p = _tested(percent, _joint_error(y, scaled) / x.mean(), welch_degrees(y, scaled))
-    return Change(percent, None, seeds, False, interval, p)
+        return change
+    scaled = x * (y.mean() / mean)
+    unrelated = math.hypot(_standard_error(y), _standard_error(scaled)), welch_degrees(y, scaled)
+    if not common:
+        return _tested(change, mean, *unrelated)
+    paired = _standard_error(y - scaled), len(y) - 1
+    widths = [t_quantile(degrees) * error for error, degrees in (paired, unrelated)]
+    return replace(
+        _tested(change, mean, *paired),
+        spread=float(np.std(100 * (y - x) / mean, ddof=1)),
+        flip_p=sign_flip_p(y - x),
+        narrowing=widths[0] / widths[1] if all(widths) else None,
+    )
 
 
-def _percent(y: np.ndarray, x: np.ndarray) -> float:
-    return float(100 * (y.mean() - x.mean()) / x.mean())
-
-
-def _tested(percent: float, error: float, degrees: float) -> tuple[Interval, float]:
-    """Return the interval of a change in percent whose ratio has a standard error, and the p of its being zero."""
+def _tested(change: Change, mean: float, error: float, degrees: float) -> Change:
+    """Add the interval of a change whose numerator has a standard error, and the p of its being zero."""
     from scipy import stats
 
-    error = 100 * abs(float(error))
-    t = math.inf if percent and not error else abs(percent) / (error or 1.0)
+    error = 100 * abs(error / mean)
+    t = math.inf if change.percent and not error else abs(change.percent) / (error or 1.0)
     half = t_quantile(degrees) * error
-    return Interval(percent - half, percent + half), 2 * float(stats.t.sf(t, degrees))
+    interval = Interval(change.percent - half, change.percent + half)
+    return replace(change, interval=interval, p=2 * float(stats.t.sf(t, degrees)))
 
 
 @cache
@@ -120,7 +110,7 @@ def t_quantile(degrees: float) -> float:
     return float(stats.t.ppf((1 + LEVEL) / 2, degrees))
 
 
-def mean_interval(values: Sequence[float]) -> Interval | None:
+def mean_interval(values: Sequence[float] | np.ndarray) -> Interval | None:
     """Return mean ± t·s/√n; None with one value."""
     if len(values) < 2:
         return None
@@ -131,11 +121,6 @@ def mean_interval(values: Sequence[float]) -> Interval | None:
 def _standard_error(values: Sequence[float] | np.ndarray) -> float:
     """Standard error of a mean."""
     return float(np.std(values, ddof=1)) / math.sqrt(len(values))
-
-
-def _joint_error(first: np.ndarray, second: np.ndarray) -> float:
-    """Standard error of the difference of two unrelated means."""
-    return math.hypot(_standard_error(first), _standard_error(second))
 
 
 def welch_degrees(first: np.ndarray, second: np.ndarray) -> float:

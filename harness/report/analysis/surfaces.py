@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
-from harness.config.setting_types import BlockWord
 from harness.config.settings import RegularizerSettings
 from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.statistics import ALPHA, change_between, holm
@@ -13,7 +13,6 @@ from harness.report.analysis.text import listed, number, percent_change, share
 PLATEAU = 0.01  # of the best
 LEAST_SETTINGS = 3
 KNOBS = {"lambda_": "λ", "tau": "τ", "blocks": "block"}
-Setting = float | BlockWord | tuple[BlockWord, ...]
 
 
 @dataclass(frozen=True)
@@ -58,10 +57,9 @@ def _without_knobs(regularizer: RegularizerSettings) -> RegularizerSettings:
     return regularizer.model_copy(update={knob: getattr(default, knob) for knob in KNOBS})
 
 
-def setting(cell: PivotCell, knob: str) -> Setting:
-    """Return a cell's λ, τ or block."""
-    value: Setting = getattr(cell.source.settings.regularizer, knob)
-    return value
+def setting(cell: PivotCell, knob: str) -> Any:
+    """Return a cell's λ or τ, a number, or its block, a word or several."""
+    return getattr(cell.source.settings.regularizer, knob)
 
 
 def plateau(pivot: Pivot, cells: Sequence[PivotCell]) -> list[PivotCell]:
@@ -74,17 +72,11 @@ def edge_warning(pivot: Pivot, cells: Sequence[PivotCell], knobs: Sequence[str])
     """Say which of λ and τ is best at an end of the grid; "" where none is. The block has no beyond."""
     best, ends = pivot.ranked(cells)[0], []
     for knob in (knob for knob in knobs if knob != "blocks"):
-        values = sorted({_number(cell, knob) for cell in cells})
-        if _number(best, knob) in (values[0], values[-1]) and len(values) > 1:
-            end = "smallest" if _number(best, knob) == values[0] else "largest"
-            ends.append(f"{KNOBS[knob]} = {_number(best, knob):g}, the {end} tried")
+        values, value = [setting(cell, knob) for cell in cells], setting(best, knob)
+        if min(values) < max(values) and value in (min(values), max(values)):
+            end = "smallest" if value == min(values) else "largest"
+            ends.append(f"{KNOBS[knob]} = {value:g}, the {end} tried")
     return f"The best lies on the edge of the grid ({listed(ends)}): a better one may lie beyond." if ends else ""
-
-
-def _number(cell: PivotCell, knob: str) -> float:
-    value = setting(cell, knob)
-    assert isinstance(value, int | float)
-    return float(value)
 
 
 def _sentences(pivot: Pivot, cells: Sequence[PivotCell], knobs: Sequence[str]) -> Iterator[str]:
@@ -118,7 +110,7 @@ def _moves(pivot: Pivot, cells: Sequence[PivotCell], knobs: Sequence[str]) -> It
 
 
 def _range(cells: Sequence[PivotCell], knob: str) -> float:
-    groups: dict[Setting, list[float]] = {}
+    groups: dict[Any, list[float]] = {}
     for cell in cells:
         groups.setdefault(setting(cell, knob), []).append(cell.mean)
     means = [fmean(values) for values in groups.values()]

@@ -2,20 +2,19 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
 
 from harness.report.analysis.pivot import Estimate, Pivot, PivotCell
 from harness.report.analysis.statistics import Change, Interval
 
 NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
-STATES = {
-    "not run": "no job has begun this run",
-    "running": "a job is at work on it now",
-    "interrupted": "its job ended before it was done; the next one goes on from the last checkpoint",
-    "failed": "it stopped with an error",
-    "diverged": "its loss was no longer finite, and it was stopped",
-    "unreadable": "its files are there and cannot be read as they should",
-}
+# What the states of runs, the verdicts and the measures of representations mean, as legends and sentences say it.
+MEANINGS: Any = yaml.safe_load((Path(__file__).parents[1] / "templates" / "meanings.yaml").read_text(encoding="utf-8"))
+STATES: Mapping[str, str] = MEANINGS["states"]
 
 
 def number(value: float, decimals: int) -> str:

@@ -1,12 +1,13 @@
 """Sweeps over settings: metrics by guidance scale, and a metric along λ, τ or the block."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from harness.metric_definitions import definition_of
 from harness.report.analysis.guidance_sweep import Sweep, SweptArm
 from harness.report.analysis.pivot import PivotCell
 from harness.report.analysis.statistics import mean_interval
-from harness.report.analysis.surfaces import KNOBS, Setting, Surface, setting
+from harness.report.analysis.surfaces import KNOBS, Surface, setting
 from harness.report.analysis.text import number, slug
 from harness.report.figures.plots import Panel, Point, Series, panels_picture, point
 from harness.report.figures.table_figure import Picture
@@ -67,7 +68,7 @@ def surface_picture(surface: Surface) -> Picture:
     return panels_picture("surface", f"{slug(pivot.table.name)}-surface", _surface_alt(surface), [panel], 1)
 
 
-def _point(places: Sequence[Setting], cell: PivotCell, knob: str, aside: float) -> Point:
+def _point(places: Sequence[Any], cell: PivotCell, knob: str, aside: float) -> Point:
     return point(places.index(setting(cell, knob)) + aside, list(cell.values.values()))
 
 

@@ -1,8 +1,11 @@
 """Columns of facts: what a run used besides its training data, computed from what the run left and never typed in."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+
+import yaml
 
 from harness.config.grid import Run
 from harness.config.grid_file import FactName, PaperFact, PaperValue
@@ -28,32 +31,24 @@ class Fact:
     paper: PaperFact | None
 
 
-@dataclass(frozen=True)
-class Published:
-    """What is published of the weights that timm files under a tag."""
-
-    pretraining: str
-    images: str
-    data: str  # our data set of the same images, "" where there is none
-    source: str
-
-
-# Of REPA's encoders, those that timm has. For how many epochs each was trained we have no source that we could check.
-PUBLISHED = {
-    "lvd142m": Published(
-        "self-supervised; the smaller models distilled from a ViT-g of 1.1B parameters",
-        "142M images (LVD-142M)", "", "DINOv2, arXiv 2304.07193",
-    ),
-    "dino": Published("self-supervised", "1.28M images (ImageNet-1k)", "imagenet256", "DINO, arXiv 2104.14294"),
-    "mae": Published("masked autoencoder", "1.28M images (ImageNet-1k)", "imagenet256", "MAE, arXiv 2111.06377"),
-    "openai": Published("with captions", "400M image-text pairs", "", "CLIP, arXiv 2103.00020"),
-}  # fmt: skip
-
-
 def run_facts(names: Sequence[FactName], run: Run, folder: Path, nfe: int) -> RunFacts:
-    """Return the facts of a measured run in words, and which encoder it had."""
+    """Return the facts of a measured run in words, and which encoder it had; nfe: evaluations that were counted."""
     record = ModelFacts.read(folder)
-    return RunFacts({name: FACTS[name](run, record, nfe) for name in names}, _encoder_sentence(run, record))
+    return RunFacts({name: _fact(name, run, record, nfe) for name in names}, _encoder_sentence(run, record))
+
+
+def _fact(name: FactName, run: Run, record: ModelFacts | None, nfe: int) -> str:
+    if name == "parameters":  # of the network that is sampled
+        return in_short(record.parameters) if record else UNRECORDED
+    if name == "steps":
+        return f"{run.evaluation.sampler.intervals:,}"
+    if name == "NFE":
+        return f"{nfe:,}"
+    if run.train.alignment is None:
+        return "none"
+    if record is None or record.encoder is None:
+        return UNRECORDED
+    return ENCODER_FACTS[name](run, record, record.encoder)
 
 
 def in_short(count: int) -> str:
@@ -64,66 +59,47 @@ def in_short(count: int) -> str:
     return str(count)
 
 
-def _pretraining(run: Run, file: ModelFacts | None, nfe: int) -> str:
-    if run.train.alignment is None:
-        return "none"
-    if file is None or file.encoder is None:
-        return UNRECORDED
-    if file.encoder.name == OWN_ENCODER:
-        return f"{_epochs(file.encoder)} on {file.encoder.data}, with labels"
-    known = _published(file.encoder)
-    return f"{known.pretraining}; epochs {UNKNOWN}" if known else UNKNOWN
+def _pretraining(run: Run, record: ModelFacts, encoder: EncoderRecord) -> str:
+    if encoder.name == OWN_ENCODER:
+        return f"{_epochs(encoder)} on {encoder.data}, with labels"
+    published = _published(encoder)
+    return f"{published['pretraining']}; epochs {UNKNOWN}" if published else UNKNOWN
 
 
-def _extra_parameters(run: Run, file: ModelFacts | None, nfe: int) -> str:
+def _extra_parameters(run: Run, record: ModelFacts, encoder: EncoderRecord) -> str:
     """Parameters that only the training needs."""
-    if run.train.alignment is None:
-        return "none"
-    if file is None or file.encoder is None or file.projector_parameters is None:
+    if record.projector_parameters is None:
         return UNRECORDED
-    encoder, projector = file.encoder.parameters, file.projector_parameters
-    return f"{in_short(encoder + projector)} ({in_short(encoder)} encoder, {in_short(projector)} projector)"
+    own, projector = encoder.parameters, record.projector_parameters
+    return f"{in_short(own + projector)} ({in_short(own)} encoder, {in_short(projector)} projector)"
 
 
-def _external_data(run: Run, file: ModelFacts | None, nfe: int) -> str:
+def _external_data(run: Run, record: ModelFacts, encoder: EncoderRecord) -> str:
     """Images that the encoder saw and that are not the data set's own."""
-    if run.train.alignment is None:
+    published = _published(encoder)
+    if run.train.data.name in (encoder.data, published.get("data")):
         return "none"
-    if file is None or file.encoder is None:
-        return UNRECORDED
-    known, data = _published(file.encoder), run.train.data.name
-    if data in (file.encoder.data, known.data if known else ""):
-        return "none"
-    return known.images if known else UNKNOWN
+    return published.get("images", UNKNOWN)
 
 
-def _parameters(run: Run, file: ModelFacts | None, nfe: int) -> str:
-    """Parameters of the network that is sampled."""
-    return in_short(file.parameters) if file else UNRECORDED
-
-
-def _steps(run: Run, file: ModelFacts | None, nfe: int) -> str:
-    return f"{run.evaluation.sampler.intervals:,}"
-
-
-def _nfe(run: Run, file: ModelFacts | None, nfe: int) -> str:
-    """Network evaluations of an image, as the sampler counted them."""
-    return f"{nfe:,}"
-
-
-FACTS: Mapping[FactName, Callable[[Run, ModelFacts | None, int], str]] = {
+ENCODER_FACTS = {
     "pre-training": _pretraining,
     "extra parameters": _extra_parameters,
     "external data": _external_data,
-    "parameters": _parameters,
-    "steps": _steps,
-    "NFE": _nfe,
 }
 
 
-def _published(encoder: EncoderRecord) -> Published | None:
+def _published(encoder: EncoderRecord) -> Mapping[str, str]:
     """What is known of published weights by their tag; of those in somebody's file nothing is."""
-    return PUBLISHED.get(encoder.name.rpartition(".")[2]) if encoder.published else None
+    return _all_published().get(encoder.name.rpartition(".")[2], {}) if encoder.published else {}
+
+
+@cache
+def _all_published() -> dict[str, dict[str, str]]:
+    """What `published_encoders.yaml` says of each tag of timm: pretraining, images, data and source."""
+    path = Path(__file__).parents[1] / "templates" / "published_encoders.yaml"
+    content: dict[str, dict[str, str]] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return content
 
 
 def _epochs(encoder: EncoderRecord) -> str:
@@ -131,12 +107,12 @@ def _epochs(encoder: EncoderRecord) -> str:
     return f"{count} epoch{'' if count == '1' else 's'}"
 
 
-def _encoder_sentence(run: Run, file: ModelFacts | None) -> str:
+def _encoder_sentence(run: Run, record: ModelFacts | None) -> str:
     """Say what a run was aligned with; "" without an alignment."""
-    if run.train.alignment is None or file is None or file.encoder is None:
+    if run.train.alignment is None or record is None or record.encoder is None:
         return ""
-    encoder, depth = file.encoder, run.train.model.depth
-    block = f"The output of block {run.train.alignment.block} of {depth} is aligned with"
+    encoder = record.encoder
+    block = f"The output of block {run.train.alignment.block} of {run.train.model.depth} is aligned with"
     size = f"{in_short(encoder.parameters)} parameters"
     if encoder.name == OWN_ENCODER:
         return (
@@ -144,9 +120,9 @@ def _encoder_sentence(run: Run, file: ModelFacts | None) -> str:
             f"({100 * encoder.accuracy:.1f}% test accuracy). It is another network than the one whose features are "
             f"measured, because to align with the metric’s own features would flatter REPA."
         )
-    known = _published(encoder)
-    source = f"; what is said of its training is from {known.source}" if known else ""
-    return f"{block} {encoder.name} of timm, {size}, weights of sha256 {encoder.sha256[:12]}{source}."
+    source = _published(encoder).get("source")
+    of_training = f"; what is said of its training is from {source}" if source else ""
+    return f"{block} {encoder.name} of timm, {size}, weights of sha256 {encoder.sha256[:12]}{of_training}."
 
 
 def stated(names: Sequence[FactName], by_seed: Mapping[int, RunFacts], paper: PaperValue | None) -> tuple[Fact, ...]:

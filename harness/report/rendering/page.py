@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.config.grid import CONFIDENCE, SOURCES, Table
+from harness.config.grid import Table
+from harness.config.grid_file import CONFIDENCE, SOURCES
 from harness.files import gc_paused, write_bytes, write_json
 from harness.report.analysis import claims
 from harness.report.analysis import text as words

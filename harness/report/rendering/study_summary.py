@@ -2,17 +2,15 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from harness.config.grid import Table
 from harness.config.grid_file import Scale
 from harness.config.resolve import PROCESSES
 from harness.config.settings import Data
 from harness.config.spec import Model, Process, TrainSpec
-from harness.files import read_json
 from harness.report.analysis.pivot import Pivot
 from harness.report.analysis.text import counted, is_number, listed
 from harness.report.rendering.captions import guidance_words, steps_words
@@ -141,11 +139,10 @@ def _runs_words(pivots: Sequence[Pivot]) -> str:
 
 def command(store: Store, table: Table, seed: int | None = None) -> str:
     """The command that makes the runs of a table, or those of one seed."""
-    found = read_json(store.root / "grids" / f"{table.name}.json")
-    recorded: Mapping[str, Any] = found if isinstance(found, dict) else {}
-    grid = Path(recorded.get("grid", f"grids/{table.name}.yaml"))
+    record = store.recorded_grid(table.name)
+    grid, recorded = (Path(record.grid), record.overrides) if record else (Path(f"grids/{table.name}.yaml"), [])
     words = ["harness", "run", portable(grid).as_posix(), "--scale", table.scale.scale, "--study", store.study]
-    overrides = [word for word in recorded.get("set", []) if seed is None or not word.startswith("seeds=")]
+    overrides = [word for word in recorded if seed is None or not word.startswith("seeds=")]
     for override in overrides if seed is None else (*overrides, f"seeds={seed}"):
         words += ["--set", override]
     return shlex.join(words)

@@ -3,7 +3,7 @@
   const bar = document.querySelector("#live progress");
   const words = document.querySelector("#live span");
   const sections = page => new Map([...page.querySelectorAll("main > section[id], main > p.alarm")].map((s, i) => [s.id || `alarm-${i}`, s]));
-  let version = null, shown = null;
+  let version = Number(document.getElementById("live").dataset.version), shown = new Map();
 
   const named = details => `${details.parentElement.closest("[id]").id} ${details.firstElementChild.textContent}`;
   const opened = section => new Set([...section.querySelectorAll("details[open]")].map(named));
@@ -20,19 +20,40 @@
     if (before.direction === "descending") button().click();
   };
 
-  // What keeps its place is the section that begins in the window, else the one that fills it. The browser's own
-  // anchoring is off: it would move the page a frame later, on top of what is done here.
+  // What keeps its place is the block at the top of the window: in the page that comes it is the one of the same kind
+  // and number in its section, else the section. Scroll positions are whole pixels and layout is not: a block that was
+  // scrolled to may begin a fraction above the window, and what rounding leaves is made good the next time. The
+  // browser's own anchoring is off: it would move the page a frame later, on top of what is done here.
   document.documentElement.style.overflowAnchor = "none";
+  const BLOCKS = "h2, h3, h4, p, dt, dd, tr, figure, summary";
+  const blocks = section => [...section.querySelectorAll(BLOCKS)].filter(block => block.checkVisibility());
+  const alike = (section, block) => blocks(section).filter(other => other.localName === block.localName);
+  let residue = 0;
   const inPlace = change => {
-    const parts = [...document.querySelectorAll("main > section")];
-    const top = section => section.getBoundingClientRect().top;
-    const begins = parts.find(section => top(section) >= 0 && top(section) < innerHeight);
-    const anchor = begins ?? parts.find(section => section.getBoundingClientRect().bottom > 0);
-    const place = anchor && top(anchor);
+    const box = element => element.getBoundingClientRect();
+    const section = [...document.querySelectorAll("main > section")].find(part => box(part).bottom > 1);
+    const block = section && blocks(section).find(part => box(part).bottom > 1);
+    const anchor = block ?? section;
+    const place = anchor && box(anchor).top - residue;
+    const number = block && alike(section, block).indexOf(block);
     change();
-    const now = anchor && top(document.getElementById(anchor.id) ?? anchor);
-    if (anchor && now !== place) scrollBy({ top: now - place, behavior: "instant" });
+    if (!anchor) return;
+    const after = document.getElementById(section.id) ?? section;
+    const counterpart = (block && alike(after, block)[number]) ?? after;
+    const shift = () => box(counterpart).top - place;
+    if (shift()) scrollBy({ top: shift(), behavior: "instant" });
+    residue = Math.abs(shift()) < 1 ? shift() : 0; // more is left where the page ends
   };
+
+  // A scroll that is under way is let finish: the browser would cut it short, and add what it still owes to any place
+  // that is set meanwhile.
+  let scrolling = false;
+  addEventListener("scroll", () => { scrolling = "onscrollend" in window; });
+  addEventListener("scrollend", () => { scrolling = false; });
+  const still = () => scrolling && new Promise(resolve => {
+    addEventListener("scrollend", resolve, { once: true });
+    setTimeout(resolve, 3000); // a reader who never rests still sees results
+  });
 
   const renew = fresh => {
     const focused = document.activeElement?.id;
@@ -66,10 +87,12 @@
     try {
       const said = await (await fetch("/progress.json", { cache: "no-store" })).json();
       bar.value = said.share;
+      await still();
       if (words.textContent !== said.words) inPlace(() => { words.textContent = said.words; });
       if (said.version !== version) {
         const fresh = await fetched();
-        if (shown) inPlace(() => renew(fresh));
+        await still();
+        inPlace(() => renew(fresh));
         remember(fresh);
         version = said.version;
       }

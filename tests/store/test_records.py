@@ -1,0 +1,189 @@
+"""Each file of a run has one schema: what is committed is read by it, older files by its rules, newer ones never."""
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+from support.places import ROOT
+from support.synthetic_study import new_store, table_of
+
+from harness.config.spec import canonical, eval_id, train_id
+from harness.errors import UserError
+from harness.files import read_json, write_json
+from harness.store.records import (
+    SCHEMA_VERSION,
+    DamagedRecord,
+    EncoderRecord,
+    Environment,
+    Failure,
+    GridRecord,
+    Heartbeat,
+    MeasurementFile,
+    ModelFacts,
+    NewerRecord,
+    Probe,
+    SpecFile,
+    measurement_paths,
+    read_spec,
+    write_spec,
+)
+
+FOLDERS = sorted((ROOT / "results" / "digits").glob("[0-9a-f]*/"))
+HEARTBEAT = {"phase": "training", "step": 7, "total": 9, "time": 0.0, "host": "elsewhere", "pid": 1}
+FACTS = {"parameters": 12, "projector_parameters": None, "encoder": None}
+PROTOCOL = {"features": "f", "generated": 10, "reference": "r", "reference_count": 20}
+MEASUREMENT = {"train_id": "0" * 12, "eval_id": "1" * 12, "metrics": {"fid": 1.5}, "protocol": PROTOCOL, "nfe": 2}
+WHOLE = {
+    SpecFile: {"process": "flow"},
+    Environment: {"attempts": [{"start": "2026-11-21T05:00:00+00:00", "host": "h", "device": "Some CPU"}]},
+    Heartbeat: HEARTBEAT,
+    Failure: {"class": "bug", "message": "no", "traceback": "", "step": None, "time": 0.0},
+    ModelFacts: FACTS,
+    MeasurementFile: MEASUREMENT,
+    Probe: {"protocol": {"encoder": None}, "levels": [{"noise": 0.1, "blocks": []}]},
+    GridRecord: {"grid": "grids/table2.yaml", "scale": "digits", "set": []},
+}
+
+
+def place_of(kind, folder):
+    return folder if kind.FILE else folder / "record.json"
+
+
+def write(kind, folder, content):
+    write_json(place_of(kind, folder) / kind.FILE, content)
+    return place_of(kind, folder)
+
+
+def stored(kind, folder):
+    """Return the files of a committed run that a model reads, with what it reads of them."""
+    if kind in (MeasurementFile, Probe):
+        paths = measurement_paths(folder) if kind is MeasurementFile else folder.glob("probe-*.json")
+        return {path: kind.load(path) for path in paths}
+    path = folder / kind.FILE
+    return {path: kind.load(folder)} if path.is_file() else {}
+
+
+@pytest.mark.parametrize("kind", [SpecFile, Environment, ModelFacts, MeasurementFile, Probe])
+def test_every_committed_file_is_read_and_written_with_all_that_it_holds(kind, tmp_path):
+    files = {path: record for folder in FOLDERS for path, record in stored(kind, folder).items()}
+    assert len(files) >= 100
+    for path, record in files.items():
+        record.write(place_of(kind, tmp_path))
+        written = read_json(place_of(kind, tmp_path) / kind.FILE)
+        assert written == {"schema_version": SCHEMA_VERSION} | read_json(path), path
+
+
+def test_committed_specs_are_those_of_their_places():
+    for folder in FOLDERS:
+        train = read_spec(folder)
+        assert train_id(train) == folder.name
+        for path in measurement_paths(folder):
+            assert eval_id(train, MeasurementFile.load(path).evaluation) == path.stem
+
+
+def test_committed_grids_are_read():
+    for path in (ROOT / "results" / "digits" / "grids").glob("*.json"):
+        record = GridRecord.load(path)
+        assert record.grid.endswith(f"{path.stem}.yaml")
+        assert record.content == {"schema_version": SCHEMA_VERSION} | read_json(path)
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_a_file_says_its_version_and_a_newer_one_is_refused_in_one_line(kind, tmp_path):
+    place = write(kind, tmp_path, WHOLE[kind])
+    record = kind.load(place)
+    record.write(place)
+    assert read_json(place / kind.FILE) == {"schema_version": SCHEMA_VERSION} | WHOLE[kind]
+    assert kind.load(place) == record  # of before there were versions, and of the first: the same
+    for content in (WHOLE[kind], {}):  # whatever else it holds
+        write(kind, tmp_path, content | {"schema_version": SCHEMA_VERSION + 1})
+        for read in (kind.load, kind.read):
+            with pytest.raises(NewerRecord, match=r"json: schema version 2 is of a newer harness; this one reads 1$"):
+                read(place)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in WHOLE if kind is not SpecFile])
+@pytest.mark.parametrize("torn", ['{"attem', "[]", '{"attempts": 3, "time": "late", "class": [], "grid": 1}'])
+def test_a_file_that_is_torn_or_holds_something_else_is_damaged(kind, torn, tmp_path):
+    place = place_of(kind, tmp_path)
+    assert kind.load(place) is None
+    (place / kind.FILE).write_text(torn)
+    assert kind.read(place) is None
+    with pytest.raises(DamagedRecord, match=r"^\S+/\S+\.json(: | is broken$)") as refused:
+        kind.load(place)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_spec_is_what_was_written_also_where_its_fields_are_none(tmp_path):
+    for run in (*table_of("table2").runs, *table_of("table7a").runs):
+        write_spec(tmp_path, run.train)
+        assert read_spec(tmp_path) == run.train
+        assert canonical(read_spec(tmp_path)) == canonical(run.train)
+    (tmp_path / SpecFile.FILE).write_text('{"process": "flow"}')
+    assert read_spec(tmp_path) is read_spec(tmp_path / "nowhere") is None
+
+
+def test_a_measurement_of_a_newer_harness_is_neither_shown_nor_measured_again(tmp_path):
+    store, run = new_store(tmp_path), table_of("table2").runs[0]
+    path = store.eval_path(run.train_id, run.eval_id)
+    write_json(path, {"schema_version": SCHEMA_VERSION + 1})
+    for status in (store.status(run.train_id, run.eval_id), store.result(run.train_id, run.eval_id)):
+        assert status.state == "unreadable"
+        assert status.reason == f"evals/{path.name}: schema version 2 is of a newer harness; this one reads 1"
+    with pytest.raises(UserError, match="of a newer harness"):
+        store.measured(run.train_id, run.eval_id)
+
+
+# What older files lack.
+
+
+def environment(*attempts):
+    return Environment.model_validate_json(json.dumps({"attempts": attempts}))
+
+
+@pytest.mark.parametrize(
+    ("attempt", "devices", "unit"),
+    [
+        ({"device": "Intel(R) Xeon(R) Processor", "threads": 4}, 4, "core"),
+        ({"device": "AMD EPYC 9454", "threads": 4, "processes": 2}, 8, "core"),
+        ({"device": "NVIDIA H100", "threads": 4, "processes": 2}, 2, "GPU"),
+        ({"device": "Tesla V100-SXM2", "threads": 4}, 1, "GPU"),
+        ({"device": "AMD Instinct MI300X", "threads": 4}, 1, "GPU"),
+        ({"device": "NVIDIA H100", "threads": 4, "processes": 2, "gpus": 0}, 8, "core"),
+        ({"device": "Some Accelerator", "threads": 4, "processes": 2, "gpus": 2}, 2, "GPU"),
+    ],
+)
+def test_devices_are_counted_by_what_was_recorded_and_else_by_their_name(attempt, devices, unit):
+    last = environment({}, attempt).last
+    assert (last.devices, last.unit) == (devices, unit)
+
+
+def test_failures_of_before_their_classes_are_bugs_or_divergence(tmp_path):
+    for content, kind in (({"class": "error"}, "bug"), ({}, "bug"), ({"class": "diverged"}, "diverged")):
+        assert Failure.load(write(Failure, tmp_path, content | {"message": "m"})).kind == kind
+
+
+def test_an_encoder_that_says_no_more_is_our_own_of_before():
+    record = EncoderRecord(name="own-vit", parameters=1, sha256="ab")
+    assert (record.published, record.images_seen, record.images) == (False, 0, 1)
+
+
+START = "2026-11-21T05:00:00+00:00"
+
+
+def at(hour, minute=0):
+    return datetime(2026, 11, 21, hour, minute, tzinfo=UTC)
+
+
+def hours_spent(*attempts, last_sign=None):
+    return environment(*attempts).hours(last_sign)
+
+
+def test_hours_of_attempts_by_hand():
+    ended = {"start": START, "end": at(6).isoformat(), "device": "Intel", "threads": 2}  # before `processes` was kept
+    killed = {"start": START, "end": None, "last_sign": at(5, 30).isoformat(), "device": "NVIDIA A100", "processes": 4}
+    unknown = {"start": START, "end": None, "device": "Intel", "threads": 1}
+    assert hours_spent(ended) == 2.0
+    assert hours_spent(ended, killed) == 2.0 + 2.0
+    assert hours_spent(unknown, ended) == 2.0
+    assert hours_spent(ended, unknown, last_sign=at(5, 15).timestamp()) == 2.25
