@@ -275,3 +275,14 @@ def test_a_yaml_tag_cannot_run_code(grids):
     edit(grids / "table2.yaml", "rows: loss", "rows: !!python/object/apply:os.getcwd []")
     with pytest.raises(UserError, match="not YAML"):
         load_table(grids / "table2.yaml", "smoke")
+
+
+def test_a_row_of_ours_is_not_said_to_be_the_papers(grids):
+    grid = grids / "table3.yaml"
+    text = grid.read_text(encoding="utf-8")
+    grid.write_text(f"{text}\nours: {{block: [all]}}\n", encoding="utf-8")
+    table = load_table(grid, "digits")
+    assert [table.is_ours(cell) for cell in table.cells] == [False] * 5 + [True]
+    grid.write_text(f"{text}\nours: {{block: [al]}}\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"ours\.block: .*did you mean 'all'"):
+        load_table(grid, "digits")

@@ -1,5 +1,6 @@
 """Data: what is read is what the files say; batches are functions of position; refusals are one line."""
 
+import dataclasses
 import gzip
 import io
 import json
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.trainings import make_dataset
 
 from harness.commands.get_data import get_by_name
 from harness.data import convert
@@ -315,3 +317,11 @@ def test_conversion_survives_a_rival_and_a_crash(tmp_path: Path, monkeypatch: py
     monkeypatch.setitem(convert.READERS, "digits", rival)
     assert len(load("digits", "train", tmp_path)) == 1442
     assert [folder.name for folder in (tmp_path / ".converted").iterdir()] == ["digits"]
+
+
+def test_flips_are_those_of_the_pixels():
+    dataset = make_dataset()
+    flips = dataset.draw(8, torch.Generator().manual_seed(0))
+    x, _ = dataset.batch(np.arange(8), flips)
+    still = dataclasses.replace(dataset, flip=False).batch(np.arange(8), ())[0]
+    assert torch.equal(x, torch.where(flips[0][:, None, None, None], still.flip(-1), still))

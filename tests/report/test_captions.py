@@ -4,13 +4,27 @@ import shutil
 from pathlib import Path
 
 from support import synthetic_study as synthetic
+from support.html_page import Page
+from support.synthetic_study import pivot_cell, pivot_of, write_values
 
 from harness.config.grid import Table, load_table
 from harness.report.analysis.pivot import Pivot, pivot
+from harness.report.analysis.statistics import Change
+from harness.report.analysis.table_result import TableResult
+from harness.report.figures.table_figure import drawn
 from harness.report.reading.collect import collect
-from harness.report.rendering.captions import mixed_sentences, planned_sentences, protocol_sentence, untold_sentences
+from harness.report.rendering.captions import (
+    better_or_worse,
+    mixed_sentences,
+    one_run_sentences,
+    planned_sentences,
+    protocol_sentence,
+    tap_note,
+    taps_sentence,
+    untold_sentences,
+)
 from harness.report.rendering.page import make_report
-from harness.report.rendering.sheet import sheet
+from harness.report.rendering.sheet import table_layout
 
 
 def grids_with(folder: Path, name: str, *replaced: tuple[str, str]) -> Path:
@@ -59,7 +73,7 @@ def test_trainings_that_differ_unasked_are_said_under_the_table(tmp_path: Path) 
     (said,) = untold_sentences(laid_out)
     assert said.startswith("Not all were trained alike, though no label says so: EMA 0.9 in “DiT-S/2")
     assert "; 0.98 in “SiT-S/2" in said
-    assert said in sheet(laid_out).footnotes
+    assert said in table_layout(TableResult(laid_out)).footnotes
     assert "EMA 0.9 and 0.98" in protocol_sentence(laid_out)
     assert said in make_report(store, [table], tmp_path / "page").read_text(encoding="utf-8")
 
@@ -96,4 +110,119 @@ def test_the_same_difference_that_no_label_asks_for_is_a_mixture(tmp_path: Path)
     assert mixed_sentences(laid_out) == [
         "a: images 1000, autoencoder not said (10 values)",
         "b: images 500, autoencoder abcdef012345 (2 values)",
+    ]
+
+
+def test_protocols_are_never_mixed_silently(tmp_path: Path) -> None:
+    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
+    write_values(store, table, {"none": {0: 5.0, 1: 5.0}, "all": {0: 4.0, 1: 4.0}, "1 of 12": {0: 4.0, 1: 4.0}})
+    other = {"features": "classifier-digits-ffffffffffff", "generated": 500}
+    synthetic.write_measurement(store, synthetic.cell_of(table, "all").runs[0], 0.1, other)
+    for run in synthetic.cell_of(table, "12 of 12").runs:
+        synthetic.write_measurement(store, run, 0.2, other)
+    laid_out = pivot_of(store, table)
+    inside, whole = pivot_cell(laid_out, "all"), pivot_cell(laid_out, "12 of 12")
+    assert inside.mixed
+    assert inside.ours is None
+    assert inside.change is None
+    assert whole.ours
+    assert whole.change is None
+    assert not whole.is_best
+    assert mixed_sentences(laid_out) == [
+        "a: features classifier-digits-1a2b3c4d5e6f, images 1000 (5 values)",
+        "b: features classifier-digits-ffffffffffff, images 500 (3 values)",
+    ]
+    page = Page(make_report(store, [table], tmp_path / "page").read_text(encoding="utf-8"))
+    assert "This table mixes protocols." in page.text
+    assert "the baseline was measured otherwise" in page.text
+    assert "other protocol" in page.text
+
+
+def test_sampling_is_said_in_the_words_of_its_process(tmp_path: Path) -> None:
+    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table7a")
+    synthetic.full_study(store, [table])
+    laid_out = pivot_of(store, table)
+    one_step = "MeanFlow sampler, 1 step, one network evaluation an image in fp32, guidance"
+    assert planned_sentences(laid_out) == [
+        ("a", f"{one_step} ω = 1, κ = 0.5 in the training target"),
+        ("b", f"{one_step} ω = 0.2, κ = 0.92, t from 0 to 0.75 in the training target"),
+    ]
+    assert not laid_out.mixes
+    assert mixed_sentences(laid_out) == []
+
+
+def test_a_figure_s_four_ways_of_sampling_are_no_mixture(tmp_path: Path) -> None:
+    store, table = synthetic.new_store(tmp_path), synthetic.table_of("figure4")
+    synthetic.full_study(store, [table])
+    laid_out = pivot_of(store, table)
+    assert [sentence.partition(" an image")[0] for _, sentence in planned_sentences(laid_out)] == [
+        "DDPM ancestral sampler, 25 steps, 25 network evaluations",
+        "DDPM ancestral sampler, 25 steps, 50 network evaluations",
+        "Heun ODE sampler, 12 intervals, 24 network evaluations",
+        "Heun ODE sampler, 12 intervals, 48 network evaluations",
+    ]
+    assert all(cell.change or cell.is_baseline for cell in laid_out.cells)
+    assert all(drawn(laid_out, cell) for cell in laid_out.cells)
+    assert mixed_sentences(laid_out) == []
+    page = Page(make_report(store, [table], tmp_path / "page").read_text(encoding="utf-8"))
+    assert "Figure 4. DiT and SiT from S to XL" in page.text
+    assert "model · guidance" in page.text
+    assert "SiT-XL/2 · without guidance" in page.text
+    path = store.eval_path(table.runs[0].train_id, table.runs[0].eval_id)
+    path.write_text(path.read_text(encoding="utf-8").replace('"nfe": 25', '"nfe": 26'), encoding="utf-8")
+    assert pivot_of(store, table).mixes
+
+
+def test_cells_say_which_block_was_tapped_and_which_are_one_training(tmp_path: Path) -> None:
+    for scale, notes, shared in (
+        ("digits", ["", "= block 1 of 6", "= block 2 of 6", "= block 4 of 6", "= block 6 of 6", "= all 6 blocks"], []),
+        (
+            "smoke",
+            ["", "= block 1 of 4", "= block 1 of 4", "= block 3 of 4", "= block 4 of 4", "= all 4 blocks"],
+            ["“block 1 of 12” and “block 3 of 12 (default)” are the same run at this scale, and so one number."],
+        ),
+    ):
+        store, table = synthetic.new_store(tmp_path / scale), synthetic.table_of("table3", scale)
+        laid_out = pivot_of(store, table)
+        assert [tap_note(laid_out, cell) for cell in laid_out.cells] == notes
+        assert one_run_sentences(laid_out) == shared
+        page = Page(make_report(store, [table], tmp_path / scale).read_text(encoding="utf-8"))
+        assert all(sentence in page.text for sentence in [*notes, *shared])
+
+
+def test_where_all_cells_tap_one_block_the_caption_says_it(tmp_path: Path) -> None:
+    def sentence(name: str) -> str:
+        return taps_sentence(pivot_of(synthetic.new_store(tmp_path), synthetic.table_of(name)))
+
+    assert sentence("table2") == "The regulariser acts on the output of block 2 of 6."
+    assert sentence("table3") == ""
+    assert sentence("table7a") == (
+        "The regulariser acts on the output of block 2 of 6 (MF-B/4, MF-B/2) and block 3 of 10 (MF-XL/2)."
+    )
+
+
+def test_the_noise_levels_of_guidance_are_said(tmp_path: Path) -> None:
+    store = synthetic.new_store(tmp_path)
+    for bounds, said in (
+        (["guidance_from=0.2", "guidance_to=2"], "0.2 < σ ≤ 2"),
+        (["guidance_to=2"], "σ ≤ 2"),
+        (["guidance_from=0.2"], "0.2 < σ"),
+    ):
+        table = synthetic.table_of("figure4", "smoke", *[f"sampler.{bound}" for bound in bounds])
+        synthetic.full_study(store, [table])
+        laid_out = pivot_of(store, table)
+        ways = [sentence.rpartition(", ")[2] for _, sentence in planned_sentences(laid_out)]
+        assert ways == ["no guidance", f"guidance 1.5 on all channels at {said}"] * 2
+        assert not laid_out.mixes
+
+
+def test_what_prints_as_zero_has_no_colour(tmp_path: Path) -> None:
+    laid_out = pivot_of(synthetic.new_store(tmp_path), synthetic.table_of("table3"))
+    percents = (-0.06, -0.04, 0.0, 0.04, 0.06)
+    assert [better_or_worse(laid_out, Change(p, None, (0,), paired=False)) for p in percents] == [
+        "better",
+        "same",
+        "same",
+        "same",
+        "worse",
     ]

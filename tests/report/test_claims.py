@@ -9,7 +9,9 @@ from support.synthetic_study import pivot_of, pivots_of
 from harness.report.analysis.claims import SILENT, VERDICTS, summary_sentences
 from harness.report.analysis.pivot import Verdict
 from harness.report.analysis.table_result import TableResult
-from harness.report.rendering.data_files import summary
+from harness.report.rendering.data_files import markdown_summary
+from harness.report.rendering.sheet import table_layout
+from harness.report.rendering.study_summary import study_summary
 
 
 def test_each_claim_is_judged_by_its_sign_and_interval(tmp_path: Path) -> None:
@@ -75,7 +77,8 @@ def test_a_scale_without_meaning_claims_nothing(tmp_path: Path) -> None:
     result = TableResult(laid_out)
     assert result.judged == result.tested == []
     assert "mean nothing" in summary_sentences([laid_out])[0]
-    assert not any(verdict in summary("study", [result]) for verdict in VERDICTS)
+    summary = markdown_summary(study_summary("study", [laid_out]), [table_layout(result)])
+    assert not any(verdict in summary for verdict in VERDICTS)
 
 
 def test_every_verdict_has_its_meaning() -> None:

@@ -1,22 +1,33 @@
 """The pictures beneath the tables: what they draw against numbers worked out by hand."""
 
+import base64
+import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from PIL import Image
 from support import synthetic_study as synthetic
-from support.synthetic_study import pivot_of
+from support.printed_tables import NAMES
+from support.synthetic_study import pivot_of, write_values
 
 from harness.config.grid import Run
+from harness.report.figures.by_size import lines
 from harness.report.figures.lengths import courses, length_chart
 from harness.report.figures.loss_curves import chosen, loss_chart
-from harness.report.figures.sample_pairs import best_arm, pair_chart, pairs
+from harness.report.figures.run_curves import curves
+from harness.report.figures.sample_pairs import best_arm, pair_chart, pairs, sample_strips
 from harness.report.figures.scatters import cost, precision_recall, scatter_chart
+from harness.report.figures.svg import DRAWN
+from harness.report.figures.table_figure import our_look, picture, value_axis
 from harness.report.reading.samples import Sheet, read_strip
+from harness.report.rendering.sheet import TableLayout
 from harness.store.store import Store
-from harness.store.training_log import Log, Logs
+from harness.store.training_log import Log, Logs, read_log
 
 
 def write_log(store: Store, run: Run, speed: float, denoising: float = 1.0) -> None:
@@ -153,3 +164,96 @@ def test_pairs_show_the_best_arm_and_say_so(tmp_path: Path) -> None:
     assert shown.images.count("<img") == 3
     assert "left without the loss, right with block all" in shown.images
     assert "(block all, seed 0)" in shown.caption
+
+
+def _tile_colours(svg: str) -> set[str]:
+    return set(re.findall(r'<path[^>]*style="fill: (#[0-9a-f]{6})', svg))
+
+
+def test_tiny_changes_are_pale_in_the_heat_map(tmp_path: Path) -> None:
+    """The lightness of the strongest tile, where the largest change is 0.01 % and where it is 20 %."""
+    darkest = []
+    for step in (0.0001, 0.2):
+        store, table = synthetic.new_store(tmp_path / str(step)), synthetic.table_of("table4")
+        for index, cell in enumerate(table.cells):
+            for run in cell.runs:
+                synthetic.write_measurement(store, run, 5.0 if cell.aside else 5.0 * (1 - step * (index % 2)))
+        drawing = picture(pivot_of(store, table))
+        assert drawing
+        assert drawing.kind == "heat"
+        darkest.append(min(sum(bytes.fromhex(colour[1:])) for colour in _tile_colours(drawing.svg)) / 765)
+    assert darkest[0] > 0.95
+    assert darkest[1] < 0.6
+
+
+@pytest.mark.parametrize("values", [(45.4966, 45.4994), (4.0, 4.7), (0.0010, 0.0012), (30.0, 95.0), (5.0, 5.0)])
+def test_ticks_of_a_narrow_range_are_few_different_and_true(tmp_path: Path, values: tuple[float, float]) -> None:
+    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3", "smoke")
+    write_values(store, table, {"none": {0: values[0]}, "all": {0: values[1]}})
+    axes = Figure().add_subplot()
+    with our_look(DRAWN):
+        value_axis(axes, pivot_of(store, table))
+    low, high = axes.get_xlim()
+    ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
+    labels = axes.xaxis.get_major_formatter().format_ticks(ticks)
+    assert 2 <= len(ticks) <= 6
+    assert [float(label) for label in labels] == pytest.approx(ticks, rel=1e-9)
+    assert max(map(len, labels)) <= 7
+    assert high - low >= 0.0199 * values[1]
+
+
+def test_the_heat_map_s_axis_names_stand_upright(tmp_path: Path) -> None:
+    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table4")
+    synthetic.full_study(store, [table])
+    drawing = picture(pivot_of(store, table))
+    assert drawing
+    assert re.search(r"<text[^>]*>λ</text>", drawing.svg)
+    assert "rotate(-90" not in drawing.svg
+
+
+def test_strips_are_of_one_seed_and_say_what_is_missing(tmp_path: Path) -> None:
+    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table2")
+    synthetic.full_study(store, [table])
+    hinge = synthetic.cell_of(table, "Hinge", "dispersive").runs
+    for run in hinge:
+        picture = store.eval_path(run.train_id, run.eval_id).with_suffix(".png")
+        picture.write_bytes(picture.read_bytes()[:-300])
+    found = sample_strips(store, pivot_of(store, table))
+    assert found
+    names = [strip.name for strip in found.strips]
+    losses = ("InfoNCE, ℓ2", "InfoNCE, cosine", "Hinge", "Covariance")
+    assert names == ["baseline", *(f"{loss} · dispersive" for loss in losses)]
+    sheets = [strip.sheet for strip in found.strips]
+    assert [bool(sheet) for sheet in sheets] == [True, True, True, False, True]
+    assert found.strips[3].missing == "the picture of its samples is unreadable"
+    first = sheets[0]
+    assert first
+    assert first.alt == "20 samples of baseline, seed 0, in 2 rows of 10"
+    assert (first.width, first.height, first.pixelated) == (80, 16, True)
+    with Image.open(io.BytesIO(base64.b64decode(first.uri.partition(",")[2]))) as image:
+        assert image.tobytes() == synthetic.noise_picture(0).tobytes()
+
+
+def test_gains_are_ordered_by_size_for_each_family(full_layouts: list[TableLayout]) -> None:
+    full = [layout.result.pivot for layout in full_layouts]
+    found = {line.label: [cell.source.settings.model for cell in line.cells] for line in lines(full[-1])}
+    sizes = ("S", "B", "L", "XL")
+    assert found == {
+        f"{family} · {guidance}": [f"{family}-{size}/2" for size in sizes]
+        for family in ("DiT", "SiT")
+        for guidance in ("without guidance", "CFG 1.5")
+    }
+    assert [lines(laid_out) for laid_out in full[:-1]] == [[]] * (len(NAMES) - 1)
+
+
+def test_curves_outlive_torn_lines_and_repeated_steps(tmp_path: Path) -> None:
+    log = tmp_path / "train.jsonl"
+    records = [{"step": step, "denoising": 9.0 - step, "loss": 9.0 - step} for step in (1, 2, 3, 2)]
+    records.append({"step": 4, "denoising": "nan", "loss": float("nan")})
+    log.write_text("".join(f"{json.dumps(record)}\n" for record in records) + '{"step": 5, "den', encoding="utf-8")
+    (curve,) = curves(read_log(log), "abc")
+    assert curve.points == "0.0,0.0 140.0,45.0 280.0,90.0"
+    assert (curve.low, curve.high, curve.last) == ("6", "8", "3")
+    assert curves(read_log(tmp_path / "none.jsonl"), "abc") == ()
+    log.write_text("".join(f'{{"step": {step}, "gradient_share": 0.{step}}}\n' for step in (1, 2)), encoding="utf-8")
+    assert [curve.title for curve in curves(read_log(log), "abc")] == ["regulariser’s share of the gradient"]

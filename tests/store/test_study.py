@@ -1,15 +1,17 @@
 """How a training stands follows from its own files, whichever machine wrote them."""
 
 import json
+import shutil
 import time
 from datetime import UTC, datetime
 
 import pytest
+from support.places import GRIDS
 from support.synthetic_study import new_store, table_of, write_error, write_heartbeat, write_measurement
 
 from harness.commands.console import status_summary
 from harness.files import write_json
-from harness.store.study import duration, training_statuses
+from harness.store.study import duration, study_tables, training_statuses
 
 
 def attempts(store, run, *found):
@@ -65,3 +67,13 @@ def test_measurements_and_failures_are_counted(study):
 def test_durations():
     words = {0: "0 s", 62: "1 min 2 s", 3599.6: "1 h 0 min", 90_000: "1 d 1 h"}
     assert {seconds: duration(seconds) for seconds in words} == words
+
+
+def test_tables_come_before_figures_and_both_before_our_own(tmp_path):
+    shutil.copytree(GRIDS, tmp_path / "grids")
+    ours = tmp_path / "grids" / "convergence.yaml"
+    ours.write_text(ours.read_text(encoding="utf-8").replace("table: convergence", "table: early"), encoding="utf-8")
+    store = new_store(tmp_path)
+    for name in ("convergence", "figure4", "table7a", "table2"):
+        store.record_grid(name, tmp_path / "grids" / f"{name}.yaml", "smoke", [])
+    assert [table.name for table in study_tables(store)] == ["table2", "table7a", "figure4", "convergence"]

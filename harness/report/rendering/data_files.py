@@ -3,10 +3,8 @@
 CSV is safe to open in a spreadsheet: a text that would be run as a formula is shown as text.
 """
 
-import csv
 import importlib.util
-import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -15,19 +13,18 @@ from typing import Any
 import pandas as pd
 
 from harness.files import gc_paused, replace, write_bytes, write_json
-from harness.report.analysis.claims import summary_sentences, verdicts_used
-from harness.report.analysis.pivot import Pivot, PivotCell, Verdict
+from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.statistics import Change
 from harness.report.analysis.table_result import TableResult
-from harness.report.analysis.text import is_number, listed, missing_list, state_words
+from harness.report.analysis.text import is_number, listed, state_words
 from harness.report.reading.collect import collect
+from harness.report.reading.run_facts import Fact
 from harness.report.reading.tidy import tidy_table
 from harness.report.rendering.html import TEMPLATES
 from harness.report.rendering.latex import latex_document, latex_table
 from harness.report.rendering.markdown import escaped, markdown_table, plain_table
-from harness.report.rendering.our_choices import fixed_choices, setting_choices
-from harness.report.rendering.sheet import sheet
-from harness.report.rendering.study_summary import facts, heading, scales
+from harness.report.rendering.sheet import TableLayout
+from harness.report.rendering.study_summary import StudySummary
 from harness.store.store import Store
 from harness.store.study import study_tables
 
@@ -74,42 +71,49 @@ def write_results(frame: pd.DataFrame, path: Path, parquet: bool = False) -> Non
         replace(path.with_suffix(".parquet"), partial(frame.to_parquet, index=False))
 
 
-def study_record(study: str, results: Sequence[TableResult]) -> dict[str, Any]:
+def write_tables(summary: StudySummary, layouts: Sequence[TableLayout], target: Path) -> None:
+    """Write `tables/<table>.tex`, `.md` and `.csv`, `tables/all.tex`, `report.json` and `summary.md` in `target`."""
+    names = [layout.result.pivot.table.name for layout in layouts]
+    texts = {"summary.md": markdown_summary(summary, layouts), "tables/all.tex": latex_document(["table1", *names])}
+    for name, layout in zip(names, layouts, strict=True):
+        texts[f"tables/{name}.tex"] = latex_table(layout)
+        texts[f"tables/{name}.md"] = markdown_table(layout)
+        texts[f"tables/{name}.csv"] = table_csv(layout)
+    for suffix in ("tex", "md"):
+        texts[f"tables/table1.{suffix}"] = (TEMPLATES / f"objectives.{suffix}").read_text(encoding="utf-8")
+    for name, text in texts.items():
+        write_bytes(target / name, text.encode())
+    write_json(target / "report.json", study_record(summary, layouts))
+
+
+def study_record(summary: StudySummary, layouts: Sequence[TableLayout]) -> dict[str, Any]:
     """Return everything that the report of a study says, as JSON holds it."""
-    pivots = [result.pivot for result in results]
-    runs = [run for pivot in pivots for run in pivot.table.runs]
     return {
-        "study": study,
-        "scales": [{"name": s.scale, "title": s.title, "meaningful": s.meaningful} for s in scales_of(pivots)],
-        "summary": summary_sentences(pivots),
-        "facts": {fact.term: fact.words for fact in facts(pivots)},
-        "tables": [table_record(result) for result in results],
-        "readings": [asdict(choice) for choice in setting_choices(runs)],
-        "fixed_readings": [asdict(choice) for choice in fixed_choices(runs)],
+        "study": summary.study,
+        "scales": [{"name": s.scale, "title": s.title, "meaningful": s.meaningful} for s in summary.scales],
+        "summary": summary.sentences,
+        "facts": {line.term: line.words for line in summary.lines},
+        "tables": [table_record(layout) for layout in layouts],
+        "readings": [asdict(choice) for choice in summary.setting_choices],
+        "fixed_readings": [asdict(choice) for choice in summary.fixed_choices],
     }
 
 
-def scales_of(pivots: Sequence[Pivot]) -> Sequence[Any]:
-    """Return the scales of the tables."""
-    return scales([pivot.table for pivot in pivots])
-
-
-def table_record(result: TableResult) -> dict[str, Any]:
+def table_record(layout: TableLayout) -> dict[str, Any]:
     """Return one table with its cells, their runs, and what is said beneath it."""
-    pivot = result.pivot
-    words = sheet(pivot)
+    pivot = layout.result.pivot
     return {
         "name": pivot.table.name,
-        "heading": heading(pivot.table),
+        "heading": layout.heading,
         "question": pivot.table.file.question,
         "metric": pivot.table.file.value,
         "direction": pivot.metric.direction,
-        "caption": words.caption,
-        "footnotes": list(words.footnotes),
-        "findings": result.findings,
+        "caption": layout.caption,
+        "footnotes": layout.footnotes,
+        "findings": layout.result.findings,
         "paper_says": pivot.table.file.paper_text,
         "protocols": {letter: dict(protocol) for letter, protocol in pivot.protocols.items()},
-        "missing": [f"{state}: {sentence}" for state, sentence in missing_list(pivot)],
+        "missing": [f"{state}: {sentence}" for state, sentence in layout.missing],
         "cells": [_cell_record(pivot, cell) for cell in pivot.cells],
     }
 
@@ -127,26 +131,24 @@ def _cell_record(pivot: Pivot, cell: PivotCell) -> dict[str, Any]:
         "change": asdict(cell.change) if cell.change else None,
         "paper": asdict(cell.paper) if cell.paper else None,
         "verdict": cell.verdict,
-        "facts": {name: _fact_record(fact) for name, fact in zip(pivot.table.file.facts, cell.facts, strict=True)},
-        "runs": [{**vars(run)} for run in cell.runs],
+        "facts": {
+            name: {"ours": fact.words, "paper": fact.paper.model_dump(mode="json") if fact.paper else None}
+            for name, fact in _facts(pivot, cell)
+        },
+        "runs": [vars(run) for run in cell.runs],
     }
 
 
-def _fact_record(fact: Any) -> dict[str, Any]:
-    return {"ours": fact.words, "paper": fact.paper.model_dump(mode="json") if fact.paper else None}
+def _facts(pivot: Pivot, cell: PivotCell) -> Iterator[tuple[str, Fact]]:
+    return zip(pivot.table.file.facts, cell.facts, strict=True)
 
 
-def table_csv(pivot: Pivot) -> str:
+def table_csv(layout: TableLayout) -> str:
     """Return one table as CSV: a row for each cell, numbers in full precision, empty where there is none."""
-    records = [_flat(pivot, cell) for cell in pivot.cells]
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, list(records[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: shown_as_text(value) for name, value in record.items()} for record in records)
-    return buffer.getvalue()
+    return csv_of(pd.DataFrame([_flat(layout.result.pivot, cell) for cell in layout.result.pivot.cells]))
 
 
-def _flat(pivot: Pivot, cell: PivotCell) -> Mapping[str, Any]:
+def _flat(pivot: Pivot, cell: PivotCell) -> dict[str, Any]:
     ours, paper = cell.ours, cell.paper
     place = dict(cell.source.at)
     axes = [axis for axis in pivot.table.file.axes if any(axis in dict(other.source.at) for other in pivot.cells)]
@@ -170,6 +172,12 @@ def _flat(pivot: Pivot, cell: PivotCell) -> Mapping[str, Any]:
     }
 
 
+def _flat_facts(pivot: Pivot, cell: PivotCell) -> Iterator[tuple[str, str]]:
+    for name, fact in _facts(pivot, cell):
+        yield name, fact.words
+        yield f"paper: {name}", fact.paper.says if fact.paper else ""
+
+
 def change_record(change: Change | None) -> dict[str, Any]:
     """Return a change as columns of a CSV file; their names where there is none."""
     interval = change.interval if change else None
@@ -187,50 +195,23 @@ def change_record(change: Change | None) -> dict[str, Any]:
     }
 
 
-def _flat_facts(pivot: Pivot, cell: PivotCell) -> Iterator[tuple[str, str]]:
-    for name, fact in zip(pivot.table.file.facts, cell.facts, strict=True):
-        yield name, fact.words
-        yield f"paper: {name}", fact.paper.says if fact.paper else ""
-
-
-def write_takeaway(study: str, results: Sequence[TableResult], target: Path) -> None:
-    """Write `tables/<table>.tex`, `.md` and `.csv`, `tables/all.tex`, `report.json` and `summary.md` in `target`."""
-    folder, pivots = target / "tables", [result.pivot for result in results]
-    for pivot in pivots:
-        words, title, name = sheet(pivot), heading(pivot.table), pivot.table.name
-        _write(folder / f"{name}.tex", latex_table(words, pivot))
-        _write(folder / f"{name}.md", markdown_table(words, title))
-        _write(folder / f"{name}.csv", table_csv(pivot))
-    for suffix in (".tex", ".md"):
-        _write(folder / f"table1{suffix}", (TEMPLATES / f"objectives{suffix}").read_text(encoding="utf-8"))
-    _write(folder / "all.tex", latex_document(["table1", *(pivot.table.name for pivot in pivots)]))
-    write_json(target / "report.json", study_record(study, results))
-    _write(target / "summary.md", summary(study, results))
-
-
-def _write(path: Path, text: str) -> None:
-    write_bytes(path, text.encode())
-
-
-def summary(study: str, results: Sequence[TableResult]) -> str:
+def markdown_summary(summary: StudySummary, layouts: Sequence[TableLayout]) -> str:
     """Return the report in short as GitHub-flavoured Markdown, as a CI job shows it."""
-    pivots = [result.pivot for result in results]
-    title = listed([scale.title for scale in scales_of(pivots)])
-    notes = [scale.note for scale in scales_of(pivots) if scale.note]
-    lines = [f"# Dispersive Loss: study {escaped(study)}", ""]
+    title = listed([scale.title for scale in summary.scales])
+    notes = [scale.note for scale in summary.scales if scale.note]
+    lines = [f"# Dispersive Loss: study {escaped(summary.study)}", ""]
     lines += [escaped(" ".join([f"{title[:1].upper()}{title[1:]}.", *notes])), ""]
-    lines += [f"- {escaped(sentence)}" for sentence in summary_sentences(pivots)]
-    if used := verdicts_used(pivots):
-        lines += ["", *plain_table(["table", *used], [_counts(result, used) for result in results])]
-    lines += [""]
-    parts = [markdown_table(sheet(pivot), heading(pivot.table)) + _missing(pivot) for pivot in pivots]
-    return "\n".join(["\n".join(lines), *parts])
+    lines += [f"- {escaped(sentence)}" for sentence in summary.sentences]
+    if summary.verdicts:
+        counts = [_counts(layout.result, summary) for layout in layouts]
+        lines += ["", *plain_table(["table", *summary.verdicts], counts)]
+    for layout in layouts:
+        lines += ["", markdown_table(layout).rstrip("\n")]
+        missing = [f"- {escaped(f'{state}: {sentence}')}" for state, sentence in layout.missing]
+        lines += ["", "Missing:", "", *missing] if missing else []
+    return "\n".join(lines) + "\n"
 
 
-def _counts(result: TableResult, verdicts: Sequence[Verdict]) -> list[str]:
-    return [escaped(result.pivot.table.name_in_words), *(str(result.count(verdict)) for verdict in verdicts)]
-
-
-def _missing(pivot: Pivot) -> str:
-    found = [f"- {escaped(f'{state}: {sentence}')}" for state, sentence in missing_list(pivot)]
-    return "\n".join(["", "Missing:", "", *found, ""]) if found else ""
+def _counts(result: TableResult, summary: StudySummary) -> list[str]:
+    """How many cells of a table have each verdict of its study."""
+    return [escaped(result.pivot.table.name_in_words), *(str(result.count(verdict)) for verdict in summary.verdicts)]

@@ -5,12 +5,18 @@ import hashlib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from jinja2 import Environment
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from harness.report.analysis import text
+from harness.report.rendering.sheet import runs_anchor
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
+WORDS = (
+    text.anchor, text.counted, text.interval_words, text.listed, text.number, text.p_words, text.percent_change,
+    text.signed_percent,
+)  # fmt: skip
 
 
 def render(values: Mapping[str, Any], template: str = "page.html.j2") -> str:
@@ -19,10 +25,8 @@ def render(values: Mapping[str, Any], template: str = "page.html.j2") -> str:
 
 
 @cache
-def _environment() -> "Environment":
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    return Environment(
+def _environment() -> Environment:
+    environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         auto_reload=False,
@@ -31,6 +35,9 @@ def _environment() -> "Environment":
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    for words in (*WORDS, runs_anchor):
+        environment.filters[words.__name__] = words
+    return environment
 
 
 def script_of(*names: str) -> dict[str, str]:

@@ -3,28 +3,18 @@
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 
-from harness.report.analysis.pivot import Pivot
-from harness.report.rendering.sheet import LayoutCell, LayoutRow, TableLayout
+from pylatexenc.latexencode import unicode_to_latex
 
-SPECIAL = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
-    "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": "$<$", ">": "$>$", "|": "$|$", '"': "''",
+from harness.report.rendering.sheet import LayoutCell, LayoutRow, TableLayout, plain
+
+# Of what pylatexenc knows, that which a TeX without further fonts and packages can set.
+PLAIN_TEX = re.compile("[ -~\u00a0-\u00ffΑ-ΡΣ-ω–—‘’“”…₀-₉→−√∞∈‖ℓ≠≤≥](?<![«¸»ÐÞðþ])")
+OWN = {
+    "|": "$|$", "`": r"\textasciigrave{}", "\u202f": r"\,",
     "[": "{[}", "]": "{]}", "*": "{*}",  # which a row's end would take for its own
-    "`": r"\textasciigrave{}",
-    "\u00a0": "~", "\u202f": r"\,", "−": "$-$", "±": r"$\pm$", "×": r"$\times$", "·": r"$\cdot$", "≤": r"$\leq$",
-    "≥": r"$\geq$", "≠": r"$\neq$", "→": r"$\to$", "…": r"\ldots{}", "–": r"\textendash{}", "—": r"\textemdash{}",
-    "‖": r"$\|$", "‘": "`", "’": "'", "“": "``", "”": "''", "ℓ": r"$\ell$", "√": r"$\surd$", "∞": r"$\infty$",
-    "∈": r"$\in$",
 }  # fmt: skip
-GREEK = {
-    "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "varepsilon", "ζ": "zeta", "η": "eta", "θ": "theta",
-    "κ": "kappa", "λ": "lambda", "μ": "mu", "ν": "nu", "ξ": "xi", "π": "pi", "ρ": "rho", "σ": "sigma", "τ": "tau",
-    "φ": "varphi", "χ": "chi", "ψ": "psi", "ω": "omega", "Γ": "Gamma", "Δ": "Delta", "Θ": "Theta", "Λ": "Lambda",
-    "Σ": "Sigma", "Φ": "Phi", "Ψ": "Psi", "Ω": "Omega",
-}  # fmt: skip
-SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
-LATIN = re.compile(r"[À-ÏÑ-ÖØ-Ýß-ïñ-öø-ýÿ]")  # those that the old Computer Modern can put together
 
 PREAMBLE = r"""\documentclass[a4paper,landscape]{article}
 \usepackage[utf8]{inputenc}
@@ -39,47 +29,43 @@ def escaped(text: str) -> str:
     return re.sub("-(?=-)", "-{}", "".join(map(_character, text)))  # two hyphens would become a dash
 
 
+@cache
 def _character(character: str) -> str:
-    if character in SPECIAL:
-        return SPECIAL[character]
-    if character in GREEK:
-        return rf"$\{GREEK[character]}$"
-    if "₀" <= character <= "₉":
-        return f"$_{character.translate(SUBSCRIPTS)}$"
-    if character.isspace() or unicodedata.category(character) == "Cc":
+    if character in OWN:
+        return OWN[character]
+    if character in "\t\n\r" or unicodedata.category(character) == "Cc":
         return " "
-    if character.isascii() or LATIN.fullmatch(character):
-        return character
+    if PLAIN_TEX.fullmatch(character):
+        return unicode_to_latex(character)
     return rf"\texttt{{U+{ord(character):04X}}}"
 
 
-def latex_table(laid_out: TableLayout, pivot: Pivot) -> str:
+def latex_table(layout: TableLayout) -> str:
     """Return one table as a `table` environment with the paper's own number; it needs array and booktabs."""
-    width = len(laid_out.columns)
-    breaks = bool(pivot.table.file.facts)
+    width = len(layout.columns)
+    breaks = bool(layout.result.pivot.table.file.facts)
     columns = r">{\raggedright\arraybackslash}p{27mm}" * width if breaks else "l" * width
     stack = _wrapping if breaks else _stacked
-    inside = [_row(row, width, stack) for row in laid_out.rows if not row.aside]
-    asides = [_row(row, width, stack) for row in laid_out.rows if row.aside]
+    body, foot = ([_row(row, width, stack) for row in rows] for rows in (layout.body, layout.foot))
     lines = [
-        r"\begin{table}[p]", r"\centering\small", *_caption(pivot, laid_out.caption),
+        r"\begin{table}[p]", r"\centering\small", *_caption(layout),
         rf"\begin{{tabular}}{{@{{}}l{columns}@{{}}}}",
-        r"\toprule", *_head(laid_out), r"\midrule", *inside, *([r"\midrule", *asides] if asides else ()),
-        r"\bottomrule", r"\end{tabular}", *_beneath(laid_out.footnotes), r"\end{table}",
+        r"\toprule", *_head(layout), r"\midrule", *body, *([r"\midrule", *foot] if foot else ()),
+        r"\bottomrule", r"\end{tabular}", *_beneath(layout.footnotes), r"\end{table}",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 
-def _caption(pivot: Pivot, words: str) -> Iterable[str]:
+def _caption(layout: TableLayout) -> Iterable[str]:
     """The caption under the paper's number; a table that the paper does not have goes without one."""
-    name, title = pivot.table.name_in_words, pivot.table.file.title
-    said = rf"\textbf{{{escaped(title)}.}} {escaped(words)}"
-    if name == title:
-        yield rf"{{\raggedright {said}\par\medskip}}"
+    table = layout.result.pivot.table
+    caption = rf"\textbf{{{escaped(table.file.title)}.}} {escaped(layout.caption)}"
+    if table.name_in_words == table.file.title:
+        yield rf"{{\raggedright {caption}\par\medskip}}"
         return
-    kind, _, number = name.partition(" ")
-    yield rf"\renewcommand{{\tablename}}{{{escaped(kind)}}}\renewcommand{{\thetable}}{{{escaped(number)}}}"
-    yield rf"\caption{{{said}}}"
+    kind, _, number = map(escaped, table.name_in_words.partition(" "))
+    yield rf"\renewcommand{{\tablename}}{{{kind}}}\renewcommand{{\thetable}}{{{number}}}"
+    yield rf"\caption{{{caption}}}"
 
 
 def latex_document(names: Sequence[str]) -> str:
@@ -88,45 +74,44 @@ def latex_document(names: Sequence[str]) -> str:
     return f"{PREAMBLE}\\begin{{document}}\n{inputs}\\end{{document}}\n"
 
 
-def _head(laid_out: TableLayout) -> Iterable[str]:
-    width = len(laid_out.columns)
-    if laid_out.over:
-        yield rf" & \multicolumn{{{width}}}{{l}}{{{escaped(laid_out.over)}}} \\ \cmidrule(l){{2-{width + 1}}}"
-    yield " & ".join(map(_heading, (laid_out.corner, *laid_out.columns))) + r" \\"
+def _head(layout: TableLayout) -> Iterable[str]:
+    width = len(layout.columns)
+    if layout.over:
+        yield rf" & \multicolumn{{{width}}}{{l}}{{{escaped(layout.over)}}} \\ \cmidrule(l){{2-{width + 1}}}"
+    yield " & ".join(map(_heading, (layout.corner, *layout.columns))) + r" \\"
 
 
 def _heading(text: str) -> str:
     return rf"\textbf{{{escaped(text)}}}" if text else ""
 
 
-def _row(row: LayoutRow, width: int, stack: Callable[[LayoutCell], str]) -> str:
-    cells = [stack(cell) for cell in row.cells]
+def _row(row: LayoutRow, width: int, stack: Callable[[Sequence[str]], str]) -> str:
+    cells = [_lines(cell) for cell in row.cells]
+    label = escaped(plain(row.label))
     if row.across:
-        words = r" \quad ".join(_line(row.cells[0], index) for index in range(len(row.cells[0].lines)))
-        cells = [rf"\multicolumn{{{width}}}{{l}}{{{words}}}"]
-    tall = not row.across and any(len(cell.lines) > 1 for cell in row.cells)
-    return " & ".join([escaped(row.label), *cells]) + (r" \\ \addlinespace[1pt]" if tall else r" \\")
+        words = r" \quad ".join(cells[0])
+        return rf"{label} & \multicolumn{{{width}}}{{l}}{{{words}}} \\"
+    tall = any(len(lines) > 1 for lines in cells)
+    return " & ".join([label, *map(stack, cells)]) + (r" \\ \addlinespace[1pt]" if tall else r" \\")
 
 
-def _stacked(cell: LayoutCell) -> str:
+def _lines(cell: LayoutCell) -> list[str]:
+    """The first line bold where it is the best, the others small."""
+    first, *others = [escaped(plain(line)) for line in cell.lines.values()] or [""]
+    value = rf"\textbf{{{first}}}" if cell.kind == "best" else first
+    return [value, *(rf"{{\footnotesize {words}}}" for words in others)]
+
+
+def _stacked(lines: Sequence[str]) -> str:
     """The value with its change beside it, and the paper's beneath."""
-    lines = [_line(cell, index) for index in range(len(cell.lines))]
     if len(lines) < 2:
-        return "".join(lines)
-    beside = rf"{r'~ '.join(lines[:-1])} \\ {lines[-1]}"
-    return rf"\begin{{tabular}}[t]{{@{{}}l@{{}}}}{beside}\end{{tabular}}"
+        return lines[0]
+    return rf"\begin{{tabular}}[t]{{@{{}}l@{{}}}}{'~ '.join(lines[:-1])} \\ {lines[-1]}\end{{tabular}}"
 
 
-def _wrapping(cell: LayoutCell) -> str:
+def _wrapping(lines: Sequence[str]) -> str:
     """Lines one after the other, in a column that breaks them."""
-    return r" \newline ".join(_line(cell, index) for index in range(len(cell.lines)))
-
-
-def _line(cell: LayoutCell, index: int) -> str:
-    words = escaped(cell.lines[index])
-    if index:
-        return rf"{{\footnotesize {words}}}"
-    return rf"\textbf{{{words}}}" if cell.best else words
+    return r" \newline ".join(lines)
 
 
 def _beneath(footnotes: Sequence[str]) -> Iterable[str]:

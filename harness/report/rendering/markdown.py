@@ -2,48 +2,34 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from html import escape
 
-from harness.report.rendering.sheet import LayoutCell, LayoutRow, TableLayout
+from harness.report.rendering.sheet import LayoutCell, TableLayout, plain
 
 PUNCTUATION = re.compile(r"([\\`*_\[\]|~$]|^[#+=-](?=\s|$))")
-ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 
 def escaped(text: str) -> str:
     """Return text on one line that Markdown shows as it is."""
-    flat = " ".join(text.split(None)) if "\n" in text or "\r" in text else text
-    marked = PUNCTUATION.sub(r"\\\1", flat)
-    return "".join(ENTITIES.get(character, character) for character in marked)
+    flat = " ".join(text.split()) if "\n" in text or "\r" in text else text
+    return escape(PUNCTUATION.sub(r"\\\1", flat), quote=False)
 
 
-def markdown_table(laid_out: TableLayout, heading: str, level: int = 2) -> str:
+def markdown_table(layout: TableLayout) -> str:
     """Return a table beneath its heading, with its caption and footnotes after it."""
-    lines = [f"{'#' * level} {escaped(heading)}", "", *_rows(laid_out), "", escaped(laid_out.caption)]
-    for note in laid_out.footnotes:
-        lines += ["", escaped(note)]
-    return "\n".join(lines) + "\n"
+    width = len(layout.columns)
+    head = [escaped(words) for words in (layout.corner, *layout.columns)]
+    rows = [[escaped(plain(row.label)), *map(_printed, row.cells)] for row in (*layout.body, *layout.foot)]
+    filled = [row + [""] * (1 + width - len(row)) for row in rows]  # what goes across stands in the first column
+    beneath = [line for note in (layout.caption, *layout.footnotes) for line in ("", escaped(note))]
+    return "\n".join([f"## {escaped(layout.heading)}", "", *plain_table(head, filled), *beneath]) + "\n"
 
 
 def plain_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Return the lines of a table from cells that are escaped already."""
-    return [_joined(head), _joined(["---"] * len(head)), *map(_joined, rows)]
-
-
-def _rows(laid_out: TableLayout) -> list[str]:
-    head = [laid_out.corner, *laid_out.columns]
-    rows = [[escaped(row.label), *_cells(row, len(laid_out.columns))] for row in laid_out.rows]
-    return plain_table([escaped(word) for word in head], rows)
-
-
-def _cells(row: LayoutRow, width: int) -> list[str]:
-    cells = [_printed(cell) for cell in row.cells]
-    return cells + [""] * (width - len(cells))  # what goes across stands in the first column
+    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
 
 
 def _printed(cell: LayoutCell) -> str:
-    lines = [escaped(line) for line in cell.lines]
-    return "<br>".join([f"**{lines[0]}**" if cell.best else lines[0], *lines[1:]]) if lines else ""
-
-
-def _joined(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    lines = [escaped(plain(line)) for line in cell.lines.values()]
+    return "<br>".join([f"**{lines[0]}**" if cell.kind == "best" else lines[0], *lines[1:]]) if lines else ""

@@ -1,11 +1,9 @@
-"""What the page says beyond its tables: representations, guidance, response surfaces, early ranking, more pictures."""
+"""The sections of the page: each table with its pictures, and what is said beyond the tables."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from harness.report.analysis.early_ranking import early_rankings
-from harness.report.analysis.guidance_sweep import sweeps
 from harness.report.analysis.pivot import Pivot
 from harness.report.analysis.representations import (
     MEASURES,
@@ -17,75 +15,99 @@ from harness.report.analysis.representations import (
     probed_arms,
     repeatability,
 )
-from harness.report.analysis.surfaces import surfaces
 from harness.report.analysis.text import count, counted, listed, number
 from harness.report.figures.block_profile import curve, profile_picture
+from harness.report.figures.by_size import gain_picture
 from harness.report.figures.charts import Chart
+from harness.report.figures.lengths import length_chart
 from harness.report.figures.loss_curves import loss_chart
-from harness.report.figures.sample_pairs import pair_chart
+from harness.report.figures.sample_pairs import Strips, pair_chart, sample_strips
 from harness.report.figures.scatters import scatter_chart
-from harness.report.figures.sweeps import guidance_picture, surface_picture
-from harness.report.figures.table_figure import Picture
-from harness.report.rendering import captions as protocols
+from harness.report.figures.table_figure import Picture, picture
+from harness.report.rendering.sheet import TableLayout
+from harness.report.rendering.study_summary import command
 from harness.store.store import Store
 from harness.store.training_log import Logs
 
 
-def analyses(store: Store, pivots: Sequence[Pivot], logs: Logs) -> dict[str, Any]:
-    """Return what the templates of these parts print, and the modules whose words they use."""
-    return {
-        "protocols": protocols,
-        "guidance": [(sweep, guidance_picture(sweep)) for sweep in sweeps(pivots)],
-        "surfaces": [(surface, surface_picture(surface)) for surface in surfaces(pivots)],
-        "pruning": early_rankings(store, pivots, logs),
-    }
-
-
-def more_pictures(store: Store, pivot: Pivot, logs: Logs) -> list[Chart]:
-    """Return what a table can show besides: losses, precision and recall, cost, and pairs of samples."""
-    if not pivot.table.scale.meaningful:
-        return []
-    found = [loss_chart(pivot, logs), scatter_chart(pivot, logs), pair_chart(store, pivot)]
-    return [one for one in found if one]
-
-
 @dataclass(frozen=True)
-class CorrelationRow:
-    """A correlation as it is printed."""
+class TableSection:
+    """A table with its pictures; `more` and `samples` stay folded until asked for."""
 
-    title: str
-    rho: str
-    interval: str
-    definition: str
-
-
-@dataclass(frozen=True)
-class Section:
-    """All that the page says of representations."""
-
-    findings: tuple[str, ...]
+    layout: TableLayout
+    command: str
     picture: Picture | None
-    profile_caption: str
-    correlations: tuple[CorrelationRow, ...]
-    table_caption: str
-    protocol: str
-    record: dict[str, Any]  # all of it as data
+    gain: Picture | None
+    lengths: Chart | None
+    more: list[Chart]
+    samples: Strips | None
+
+    @property
+    def pictures(self) -> list[Picture]:
+        """Every figure of it."""
+        charts = [chart.picture for chart in (self.lengths, *self.more) if chart]
+        return [figure for figure in (self.picture, self.gain, *charts) if figure]
 
 
-def representations(store: Store, pivots: Sequence[Pivot]) -> Section | None:
+def table_section(store: Store, layout: TableLayout, logs: Logs) -> TableSection:
+    """Gather what the page prints of one table."""
+    pivot = layout.result.pivot
+    charts = [loss_chart(pivot, logs), scatter_chart(pivot, logs), pair_chart(store, pivot)]
+    return TableSection(
+        layout=layout,
+        command=command(store, pivot.table),
+        picture=picture(pivot),
+        gain=gain_picture(pivot),
+        lengths=length_chart(pivot),
+        more=[chart for chart in charts if chart] if pivot.table.scale.meaningful else [],
+        samples=sample_strips(store, pivot),
+    )
+
+
+@dataclass(frozen=True)
+class RepresentationSection:
+    """What the page says of representations: with and without the loss, and what goes with FID over all arms."""
+
+    findings: list[str]
+    arms: Sequence[ProbedArm]
+    pair: tuple[ProbedArm, ProbedArm] | None
+    picture: Picture | None
+    correlations: list[tuple[str, str, str, str]]  # title, correlation, interval, definition
+    protocol: Mapping[str, Any]
+    record: Mapping[str, Any]  # all of it as data
+
+    @property
+    def runs(self) -> int:
+        """How many trainings were probed."""
+        return sum(len(arm.seeds) for arm in self.arms)
+
+    @property
+    def network(self) -> str:
+        """What all arms share: the network and its training's length."""
+        cell = self.arms[0].cell
+        return f"{cell.settings.model}, {cell.runs[0].evaluation.step:,} steps"
+
+    @property
+    def flattered(self) -> bool:
+        """True where CKA and CKNNA compare with the very network whose features make FID."""
+        own = self.arms[0].cell.runs[0].evaluation.evaluation.features == "classifier"
+        return own and self.protocol["encoder"].startswith("classifier-")
+
+
+def representations(store: Store, pivots: Sequence[Pivot]) -> RepresentationSection | None:
     """Return the section; None for a study without probes, or at a scale whose numbers mean nothing."""
-    found = probed_arms(store, [pivot for pivot in pivots if pivot.table.scale.meaningful])
-    if not found:
+    arms = probed_arms(store, [pivot for pivot in pivots if pivot.table.scale.meaningful])
+    if not arms:
         return None
-    pair, ranked = baseline_and_default(found), correlations(found)
-    return Section(
-        findings=(*(_compared(*pair) if pair else ()), *_explained(ranked), *_noise(found, ranked)),
+    pair, ranked = baseline_and_default(arms), correlations(arms)
+    return RepresentationSection(
+        findings=[*(_compared(*pair) if pair else ()), *_explained(ranked), *_noise(arms, ranked)],
+        arms=arms,
+        pair=pair,
         picture=profile_picture(*pair) if pair else None,
-        profile_caption=_profile_caption(*pair) if pair else "",
-        correlations=tuple(_row(correlation) for correlation in ranked),
-        table_caption=_table_caption(found),
-        protocol=_protocol(found[0]),
-        record={"correlations": [asdict(c) for c in ranked], "arms": [_arm_record(arm) for arm in found]},
+        correlations=[(MEASURES[c.measure][0], _rho(c.rho), _interval(c), MEASURES[c.measure][1]) for c in ranked],
+        protocol=next(iter(arms[0].seeds.values())).probe.protocol,
+        record={"correlations": [asdict(c) for c in ranked], "arms": [_arm_record(arm) for arm in arms]},
     )
 
 
@@ -121,16 +143,17 @@ def _explained(ranked: Sequence[Correlation]) -> list[str]:
     if not ranked:
         return ["There are too few arms to tell whether any measure goes with FID."]
     by_name = {correlation.measure: correlation for correlation in ranked}
-    said = [f"{_verdict(by_name['distance'])}: {_words(by_name['distance'])}."] if "distance" in by_name else []
+    sentences = [f"{_verdict(by_name['distance'])}: {_words(by_name['distance'])}."] if "distance" in by_name else []
     if "uniformity" in by_name:
-        said.append(f"Uniformity, in which the size of features does not count, has {_words(by_name['uniformity'])}.")
+        correlation = _words(by_name["uniformity"])
+        sentences.append(f"Uniformity, in which the size of features does not count, has {correlation}.")
     others = [correlation for correlation in ranked if correlation.measure not in ("distance", "uniformity")]
     names = listed([f"{MEASURES[c.measure][0]} ({_rho(c.rho)})" for c in others if c.sure]) or "none"
-    said.append(
+    sentences.append(
         f"Of the {count(len(others))} other measures, the interval leaves out zero for {names}; by chance alone it "
         "would for one in twenty."
     )
-    return said
+    return sentences
 
 
 def _verdict(dispersion: Correlation) -> str:
@@ -146,8 +169,8 @@ def _words(correlation: Correlation) -> str:
     return f"rank correlation {_rho(correlation.rho)}, 95\u202f% interval {_interval(correlation)}"
 
 
-def _noise(found: Sequence[ProbedArm], ranked: Sequence[Correlation]) -> list[str]:
-    repeated = repeatability(found)
+def _noise(arms: Sequence[ProbedArm], ranked: Sequence[Correlation]) -> list[str]:
+    repeated = repeatability(arms)
     if repeated is None or not ranked:
         return []
     return [
@@ -156,54 +179,9 @@ def _noise(found: Sequence[ProbedArm], ranked: Sequence[Correlation]) -> list[st
     ]
 
 
-def _row(correlation: Correlation) -> CorrelationRow:
-    title, definition = MEASURES[correlation.measure]
-    return CorrelationRow(title, _rho(correlation.rho), _interval(correlation), definition)
-
-
 def _rho(value: float) -> str:
     return number(value, 2)
 
 
 def _interval(correlation: Correlation) -> str:
     return f"{_rho(correlation.low)} to {_rho(correlation.high)}"
-
-
-def _profile_caption(plain: ProbedArm, dispersive: ProbedArm) -> str:
-    return (
-        "Above, the root mean square of each block’s features (the paper’s Figure 3 has their norm); below, the share "
-        "of held-out images whose label a linear layer tells from their mean over tokens, and as a dashed line from "
-        f"pixels. {_network(plain)}; thin lines are seeds, thick ones their mean. With the loss: “{dispersive.name}”, "
-        "on the block of the dotted line."
-    )
-
-
-def _table_caption(found: Sequence[ProbedArm]) -> str:
-    runs = sum(len(arm.seeds) for arm in found)
-    return (
-        f"Spearman’s rank correlation over {counted(len(found), 'arm')} ({counted(runs, 'run')}) that differ in "
-        f"nothing but the regulariser: {_network(found[0])}. Each arm is the mean of its seeds, each measure the mean "
-        "over blocks and noise levels; positive means that FID is higher, and so worse, where the measure is."
-    )
-
-
-def _network(arm: ProbedArm) -> str:
-    step = arm.cell.runs[0].evaluation.step
-    return f"{arm.cell.settings.model}, {step:,} steps"
-
-
-def _flattering(arm: ProbedArm, encoder: str) -> str:
-    """Say where CKA and CKNNA compare with the very network whose features make FID."""
-    measured = arm.cell.runs[0].evaluation.evaluation.features == "classifier" and encoder.startswith("classifier-")
-    return ", which is also the network of FID’s features: they are close for that alone" if measured else ""
-
-
-def _protocol(arm: ProbedArm) -> str:
-    said: dict[str, Any] = next(iter(arm.seeds.values())).probe.protocol
-    noise = listed([f"{share:g}" for share in said["noise"]])
-    return (
-        f"Made by harness probe: EMA weights, null label, noise levels {noise} (shares of the way from image to "
-        f"noise); the linear layer is fitted on {said['fit']}, and everything is measured on {said['held_out']}; "
-        f"reference encoder {said['encoder']}{_flattering(arm, said['encoder'])}. Intervals: Bonett and Wright (2000), "
-        "arms taken as independent."
-    )

@@ -1,164 +1,228 @@
-"""Tables as plain words, laid out as the page prints them: what LaTeX and Markdown have in common."""
+"""The layout of a table, the only one: its cells as lines of words, which HTML, LaTeX and Markdown print."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from harness.report.analysis.pivot import Pivot, PivotCell, PivotRow
-from harness.report.analysis.text import (
-    change_note,
-    estimate,
-    length_sentence,
-    note_mark,
-    notes,
-    number,
-    percent_change,
-    seeds_sentence,
-    signed_percent,
-    state_words,
-    unpublished_words,
-)
+from harness.config.grid_file import CONFIDENCE, SOURCES, PaperFact
+from harness.report.analysis import text
+from harness.report.analysis.pivot import PaperNumber, Pivot, PivotCell, PivotRow
+from harness.report.analysis.table_result import TableResult
 from harness.report.reading.run_facts import Fact
-from harness.report.rendering.captions import (
-    mixed_sentences,
-    one_run_sentences,
-    planned_sentences,
-    protocol_sentence,
-    tap_note,
-    taps_sentence,
-    untold_sentences,
-)
+from harness.report.rendering import captions
+
+
+@dataclass(frozen=True)
+class Span:
+    """Words of one kind, which is their class in HTML; `title` is what a pointer shows there.
+
+    `plain` is how LaTeX and Markdown print them, with what divides them from the words before; by default a space.
+    """
+
+    text: str
+    kind: str = ""
+    title: str = ""
+    plain: str | None = None
+
+
+Line = tuple[Span, ...]
+
+
+def plain(line: Line) -> str:
+    """Return a line without markup."""
+    return "".join(f" {span.text}" if span.plain is None else span.plain for span in line).strip(" ;")
 
 
 @dataclass(frozen=True)
 class LayoutCell:
-    """One printed cell: its lines, the first of them bold where it is the best."""
+    """A printed cell: its lines by what each says, "best" or "fact" as its kind, and where its value leads to."""
 
-    lines: tuple[str, ...]
-    best: bool = False
+    lines: Mapping[str, Line] = field(default_factory=dict)
+    kind: str = ""
+    link: str = ""
 
 
 @dataclass(frozen=True)
 class LayoutRow:
-    """A row: its label and a printed cell for each column; one cell alone goes `across` all of them."""
+    """A row: its label and a cell for each column; one cell alone goes `across` all of them."""
 
-    label: str
-    cells: tuple[LayoutCell, ...]
+    label: Line
+    cells: Sequence[LayoutCell]
     across: bool = False
-    aside: bool = False
 
 
 @dataclass(frozen=True)
 class TableLayout:
-    """A table in words. `over` stands above all value columns, "" where there is nothing to say."""
+    """A table in words. `over` stands above all value columns, "" where there is nothing to say; `foot` is set apart.
 
+    `mixed` says what its numbers do not share though they should; `notes` stand beneath it; `missing` has the state of
+    each run that gives no value, and why.
+    """
+
+    result: TableResult
+    heading: str
     corner: str
-    columns: tuple[str, ...]
+    columns: Sequence[str]
     over: str
-    rows: tuple[LayoutRow, ...]
+    body: Sequence[LayoutRow]
+    foot: Sequence[LayoutRow]
     caption: str
-    footnotes: tuple[str, ...]
+    mixed: Sequence[str]
+    notes: Sequence[Line]
+    missing: Sequence[tuple[str, str]]
+
+    @property
+    def footnotes(self) -> list[str]:
+        """All that stands beneath the table where nothing stands above it."""
+        alarm = "This table mixes protocols; only numbers with the same letter can be compared."
+        return [*([alarm, *self.mixed] if self.mixed else ()), *map(plain, self.notes)]
 
 
-def sheet(pivot: Pivot) -> TableLayout:
-    """Lay a table out in words."""
-    wide = len(pivot.columns) > 1
-    beside = ("change", "paper", "its change") if pivot.baselines else ("paper",)
-    single = (*pivot.table.file.facts, pivot.metric.title, *beside)
-    caption = (protocol_sentence(pivot), seeds_sentence(pivot), length_sentence(pivot), taps_sentence(pivot))
+def table_layout(result: TableResult) -> TableLayout:
+    """Lay a table out: by rows and columns, or where there are no columns with all that is known of a cell in a row."""
+    pivot, file = result.pivot, result.pivot.table.file
+    if len(pivot.columns) > 1:
+        columns, over = pivot.columns, file.columns or ""
+        body = [_matrix_row(pivot, row) for row in pivot.rows]
+        foot = [_across(pivot, cell.name, cell) for cell in pivot.asides]
+    else:
+        beside = ("change", "paper", "its change") if pivot.baselines else ("paper",)
+        columns, over = (*file.facts, "ours", *beside), ""
+        inside = [cell for row in pivot.rows for cell in row.cells if cell]
+        body, foot = ([_column_row(pivot, cell, cells) for cell in cells] for cells in (inside, pivot.asides))
     return TableLayout(
+        result=result,
+        heading=captions.heading(pivot.table),
         corner=pivot.row_heading,
-        columns=pivot.columns if wide else single,
-        over=(pivot.table.file.columns or "") if wide else "",
-        rows=tuple(_matrix(pivot) if wide else _column(pivot)),
-        caption=" ".join(filter(None, caption)),
-        footnotes=tuple(_footnotes(pivot)),
+        columns=columns,
+        over=over,
+        body=body,
+        foot=foot,
+        caption=captions.caption(pivot),
+        mixed=captions.mixed_sentences(pivot),
+        notes=list(_notes(pivot)),
+        missing=captions.missing_list(pivot),
     )
 
 
-def _matrix(pivot: Pivot) -> Iterator[LayoutRow]:
-    for row in pivot.rows:
-        yield _matrix_row(pivot, row)
-    for cell in pivot.asides:
-        yield LayoutRow(cell.name, (_stacked(pivot, cell),), across=True, aside=True)
+def runs_anchor(pivot: Pivot, cell: PivotCell) -> str:
+    """Return the name that a cell's runs have in links within the page."""
+    place = next(index for index, other in enumerate(pivot.cells) if other.source is cell.source)
+    return f"runs-{text.anchor(pivot.table.name)}-{place}"
 
 
 def _matrix_row(pivot: Pivot, row: PivotRow) -> LayoutRow:
     if row.across:
-        return LayoutRow(row.label, (_stacked(pivot, row.across),), across=True)
-    return LayoutRow(row.label, tuple(_stacked(pivot, cell) if cell else LayoutCell(()) for cell in row.cells))
+        return _across(pivot, row.label, row.across)
+    return LayoutRow((Span(row.label),), [_stacked(pivot, cell) if cell else LayoutCell() for cell in row.cells])
 
 
-def _column(pivot: Pivot) -> Iterator[LayoutRow]:
-    inside = [cell for row in pivot.rows for cell in row.cells if cell]
-    for cell in (*inside, *pivot.asides):
-        aside = cell in pivot.asides
-        many = len(pivot.asides if aside else inside) > 1
-        label = " ".join(filter(None, (cell.row if many else cell.name, tap_note(pivot, cell))))
-        value = LayoutCell((value_words(pivot, cell),), cell.is_best)
-        paper = paper_words(pivot, cell)
-        single = (change_words(pivot, cell), paper, paper_change_words(cell)) if pivot.baselines else (paper,)
-        facts = tuple(LayoutCell(tuple(_fact_lines(cell, fact))) for fact in cell.facts)
-        yield LayoutRow(label, (*facts, value, *(LayoutCell((words,)) for words in single)), aside=aside)
-
-
-def _fact_lines(cell: PivotCell, fact: Fact) -> Iterator[str]:
-    yield fact.words or cell.missing[0].state
-    if fact.paper:
-        yield f"paper: {fact.paper.says} ({fact.paper.confidence}, {fact.paper.source})"
+def _across(pivot: Pivot, label: str, cell: PivotCell) -> LayoutRow:
+    return LayoutRow((Span(label),), [_stacked(pivot, cell)], across=True)
 
 
 def _stacked(pivot: Pivot, cell: PivotCell) -> LayoutCell:
-    value = " ".join(filter(None, (value_words(pivot, cell), tap_note(pivot, cell))))
-    whose = "paper " if cell.paper or not pivot.table.is_ours(cell.source) else ""
-    paper = f"{whose}{paper_words(pivot, cell, paper_change_words(cell))}"
-    return LayoutCell(tuple(filter(None, (value, change_words(pivot, cell), paper))), cell.is_best)
+    """All that is known of a cell, line by line."""
+    whose = [Span("paper", "whose")] if cell.paper or not pivot.table.is_ours(cell.source) else []
+    lines = {
+        "value": (*_value(pivot, cell), *_tap(pivot, cell)),
+        "change": (*_change(pivot, cell),),
+        "paper": (*whose, *_paper(pivot, cell, _paper_change(cell))),
+    }
+    kept = {kind: line for kind, line in lines.items() if line}
+    return LayoutCell(kept, "best" if cell.is_best else "", runs_anchor(pivot, cell))
 
 
-def value_words(pivot: Pivot, cell: PivotCell) -> str:
-    """Return "4.21 ± 0.12 (a)", with the states of the runs that give no value."""
-    parts = []
+def _column_row(pivot: Pivot, cell: PivotCell, among: Sequence[PivotCell]) -> LayoutRow:
+    """A row for a cell, with a column for each thing that is known of it; alone, it has its whole name."""
+    label = (Span(cell.row if len(among) > 1 else cell.name), *_tap(pivot, cell))
+    value = LayoutCell({"value": (*_value(pivot, cell),)}, "best" if cell.is_best else "", runs_anchor(pivot, cell))
+    change, paper, its_change = _change(pivot, cell), _paper(pivot, cell), [Span(_paper_change(cell), "number")]
+    beside = (change, paper, its_change) if pivot.baselines else (paper,)
+    return LayoutRow(label, [*(_fact(cell, fact) for fact in cell.facts), value, *map(_cell, beside)])
+
+
+def _cell(spans: Iterable[Span]) -> LayoutCell:
+    return LayoutCell({"": tuple(spans)})
+
+
+def _fact(cell: PivotCell, fact: Fact) -> LayoutCell:
+    lines: dict[str, Line] = {"": (Span(fact.words) if fact.words else Span(cell.missing[0].state, "state"),)}
+    if fact.paper:
+        lines["paper"] = (Span("paper", "whose", plain="paper:"), Span(fact.paper.says), _source(fact.paper))
+    return LayoutCell(lines, "fact")
+
+
+def _tap(pivot: Pivot, cell: PivotCell) -> Iterator[Span]:
+    """The blocks that a cell's regulariser taps, where the cells of a table differ in them."""
+    if note := captions.tap_note(pivot, cell):
+        yield Span(note, "aside")
+
+
+def _value(pivot: Pivot, cell: PivotCell) -> Iterator[Span]:
+    """Our value with its letter, or the values that mix protocols, and the states of the runs that give none."""
+    decimals = pivot.metric.decimals
     if cell.ours:
-        letter = f" ({cell.letters[0]})" if len(pivot.protocols) > 1 else ""
-        parts.append(estimate(cell.ours, pivot.metric.decimals) + letter)
+        yield Span(text.estimate(cell.ours, decimals), "ours")
+        if len(pivot.protocols) > 1:
+            yield _letter(cell.letters[0])
+        if cell.is_best:
+            yield Span("best", "tag", plain="")
         if len(cell.ours.seeds) == 1 < len(pivot.table.seeds):
-            parts.append("one seed")
+            yield Span("one seed", "aside", plain="; one seed")
     elif cell.mixed:
-        known = [run for run in cell.runs if run.value is not None]
-        each = ", ".join(f"{number(run.value or 0.0, pivot.metric.decimals)} ({run.protocol})" for run in known)
-        parts.append(f"mixed protocols: {each}")
-    return "; ".join(filter(None, (*parts, state_words(cell))))
+        yield Span("mixed protocols", "state")
+        for run in cell.runs:
+            if run.value is not None:
+                value = text.number(run.value, decimals)
+                yield from (Span(value, "aside", plain=f"; {value}"), _letter(run.protocol))
+    if cell.missing:
+        states = text.state_words(cell)
+        yield Span(states, "state", cell.missing[0].reason, f"; {states}")
 
 
-def change_words(pivot: Pivot, cell: PivotCell) -> str:
-    """Return "−11.4 ± 2.1 %", "our baseline", or why there is no change."""
-    if cell.change is None:
-        return "our baseline" if cell.is_baseline else cell.no_change
-    said = percent_change(cell.change)
-    note = change_note(cell, cell.change)
-    return f"{said} ({note})" if note else said
+def _letter(letter: str) -> Span:
+    return Span(letter, "letter", plain=f" ({letter})")
 
 
-def paper_words(pivot: Pivot, cell: PivotCell, change: str = "") -> str:
-    """Return the paper's value with our confidence in it and its source: "32.35 (H)", "15.95 (M, secondary)"."""
+def _change(pivot: Pivot, cell: PivotCell) -> Iterator[Span]:
+    """The change against our baseline, or why there is none."""
+    if cell.change:
+        yield Span(text.percent_change(cell.change), captions.better_or_worse(pivot, cell.change))
+        if note := captions.change_note(cell, cell.change):
+            yield Span(note, "aside", plain=f" ({note})")
+    elif reason := "our baseline" if cell.is_baseline else cell.no_change:
+        yield Span(reason, "aside")
+
+
+def _paper(pivot: Pivot, cell: PivotCell, change: str = "") -> Iterator[Span]:
+    """The paper's value, its change, and our confidence in it with its source: "32.35 (H)", "15.95 (M, secondary)"."""
     if cell.paper is None:
-        return unpublished_words(pivot, cell)
-    source = "" if cell.paper.source == "paper" else f", {cell.paper.source}"
-    mark = note_mark(pivot, cell)
-    said = f"({cell.paper.confidence}{source}{f'; note {mark}' if mark else ''})"
-    return " ".join(filter(None, (number(cell.paper.value, pivot.metric.decimals), change, said)))
+        yield Span(captions.unpublished_words(pivot, cell), "unpublished")
+        return
+    yield Span(text.number(cell.paper.value, pivot.metric.decimals), "number")
+    if change:
+        yield Span(change, "number")
+    mark = captions.note_mark(pivot, cell)
+    yield _source(cell.paper, f"; note {mark}" if mark else "")
+    if mark:
+        yield Span(mark, "letter", plain="")
 
 
-def paper_change_words(cell: PivotCell) -> str:
-    """Return the paper's own change, "" where it is not known."""
-    return "" if cell.paper is None or cell.paper.percent is None else signed_percent(cell.paper.percent, 2)
+def _paper_change(cell: PivotCell) -> str:
+    """The paper's own change, "" where it is not known."""
+    return "" if cell.paper is None or cell.paper.percent is None else text.signed_percent(cell.paper.percent, 2)
 
 
-def _footnotes(pivot: Pivot) -> Iterator[str]:
-    if mixed := mixed_sentences(pivot):
-        yield "This table mixes protocols; only numbers with the same letter can be compared."
-        yield from mixed
-    yield from (f"({letter}) {sentence}" for letter, sentence in planned_sentences(pivot))
-    yield from untold_sentences(pivot)
-    yield from pivot.encoders
-    yield from one_run_sentences(pivot)
-    yield from (f"Note {index}: {note}" for index, note in enumerate(notes(pivot), start=1))
+def _source(paper: PaperNumber | PaperFact, further: str = "") -> Span:
+    words = paper.confidence if paper.source == "paper" else f"{paper.confidence}, {paper.source}"
+    title = f"{CONFIDENCE[paper.confidence]} confidence; source: {SOURCES[paper.source]}"
+    return Span(words, "source", title, f" ({words}{further})")
+
+
+def _notes(pivot: Pivot) -> Iterator[Line]:
+    for letter, sentence in captions.planned_sentences(pivot):
+        yield Span(letter, "mark", plain=f"({letter})"), Span(sentence)
+    for sentence in (*captions.untold_sentences(pivot), *pivot.encoders, *captions.one_run_sentences(pivot)):
+        yield (Span(sentence),)
+    for index, note in enumerate(captions.notes(pivot), start=1):
+        yield Span(str(index), "mark", plain=f"Note {index}:"), Span(note)

@@ -11,9 +11,11 @@ from harness.config.grid_file import Scale
 from harness.config.resolve import PROCESSES
 from harness.config.settings import Data
 from harness.config.spec import Model, Process, TrainSpec
-from harness.report.analysis.pivot import Pivot
+from harness.report.analysis.claims import summary_sentences, verdicts_used
+from harness.report.analysis.pivot import Pivot, Verdict
 from harness.report.analysis.text import counted, is_number, listed
 from harness.report.rendering.captions import guidance_words, steps_words
+from harness.report.rendering.our_choices import FixedChoice, SettingChoice, fixed_choices, setting_choices
 from harness.store.store import Store
 
 PROCESS_WORDS: dict[Process, str] = {
@@ -39,22 +41,38 @@ class StudyLine:
         return "; ".join(self.lines)
 
 
-def scales(tables: Iterable[Table]) -> list[Scale]:
-    """Return the different scales of a study's tables, in order."""
-    return list({table.scale.scale: table.scale for table in tables}.values())
+@dataclass(frozen=True)
+class StudySummary:
+    """A study in short: what holds of the paper, what was run, and which choices of ours its trainings depend on."""
+
+    study: str
+    scales: tuple[Scale, ...]
+    sentences: list[str]
+    verdicts: list[Verdict]  # those that some cell has
+    lines: tuple[StudyLine, ...]
+    setting_choices: list[SettingChoice]
+    fixed_choices: list[FixedChoice]
 
 
-def heading(table: Table) -> str:
-    """Return "Table 2. Title", "Figure 4. Title", or the title alone where the table has no number of the paper."""
-    name, title = table.name_in_words, table.file.title
-    return title if name == title else f"{name}. {title}"
+def study_summary(study: str, pivots: Sequence[Pivot]) -> StudySummary:
+    """Sum up a study from its tables."""
+    runs = [run for pivot in pivots for run in pivot.table.runs]
+    return StudySummary(
+        study=study,
+        scales=_scales(pivots),
+        sentences=summary_sentences(pivots),
+        verdicts=verdicts_used(pivots),
+        lines=study_lines(pivots),
+        setting_choices=setting_choices(runs),
+        fixed_choices=fixed_choices(runs),
+    )
 
 
-def facts(pivots: Sequence[Pivot]) -> list[StudyLine]:
+def study_lines(pivots: Sequence[Pivot]) -> tuple[StudyLine, ...]:
     """Say what was run, each line from the specs and measurements of the study's own runs."""
     runs = [run for pivot in pivots for run in pivot.table.runs]
     notes = sorted({note for pivot in pivots for note in pivot.features_notes})
-    said = [
+    return (
         _line("Data", (_data_words(run.train.data) for run in runs)),
         _line("Networks", _network_words(pivots)),
         _line("Processes", (_process_words(run.train) for run in runs)),
@@ -64,8 +82,11 @@ def facts(pivots: Sequence[Pivot]) -> list[StudyLine]:
         _line("Sampling", _sampling_words(pivots), "Nothing has been drawn yet."),
         _line("Features", notes, "Nothing has been measured yet."),
         _line("Runs", [_runs_words(pivots)]),
-    ]
-    return said
+    )
+
+
+def _scales(pivots: Iterable[Pivot]) -> tuple[Scale, ...]:
+    return tuple({pivot.table.scale.scale: pivot.table.scale for pivot in pivots}.values())
 
 
 def _line(term: str, lines: Iterable[str], otherwise: str = "") -> StudyLine:
@@ -110,7 +131,7 @@ def _training_words(train: TrainSpec) -> str:
 
 def _length_words(pivots: Sequence[Pivot]) -> Iterable[str]:
     """Say for each scale how many steps stand for the paper's epochs."""
-    for scale in scales([pivot.table for pivot in pivots]):
+    for scale in _scales(pivots):
         cells = [c for pivot in pivots if pivot.table.scale.scale == scale.scale for c in pivot.table.cells]
         epochs = sorted({cell.settings.epochs for cell in cells})
         of_paper = listed([f"{number:,}" for number in epochs])

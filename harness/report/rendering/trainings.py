@@ -17,11 +17,12 @@ from harness.errors import UserError
 from harness.files import write_bytes
 from harness.metric_definitions import definition_of
 from harness.report.analysis.pivot import Pivot, PivotCell, RunState
-from harness.report.analysis.text import anchor, number
+from harness.report.analysis.text import number
 from harness.report.figures.run_curves import Curve, curves
 from harness.report.reading.collect import RunStatuses
 from harness.report.reading.samples import Strip, read_strip
 from harness.report.rendering.html import render, script_of
+from harness.report.rendering.sheet import runs_anchor
 from harness.report.rendering.study_summary import command
 from harness.store.records import Attempt, Failure, Measurement
 from harness.store.store import RunStatus, Store
@@ -32,10 +33,10 @@ IN_PAGE, A_PAGE = 3_000_000, 1_500_000  # bytes of descriptions: at most in the 
 
 @dataclass(frozen=True)
 class Use:
-    """Where a training's number stands: in words, the cell's place in the index, and the number or the state."""
+    """Where a training's number stands: in words, the place of its cell's runs, and the number or the state."""
 
     words: str
-    behind: str
+    link: str
     value: str
 
 
@@ -87,7 +88,7 @@ def trainings(statuses: RunStatuses, pivots: Sequence[Pivot], logs: Logs) -> lis
     for pivot, cell, state in all_runs(pivots):
         said = f"{pivot.table.name_in_words}, {cell.name}"
         value = f"{pivot.metric.title} {run_value(pivot, state)}" if state.value is not None else state.state
-        uses.setdefault(state.train_id, []).append(Use(said, behind(pivot, cell), value))
+        uses.setdefault(state.train_id, []).append(Use(said, runs_anchor(pivot, cell), value))
         if state.train_id not in states or state.value is None:
             states[state.train_id] = state
     made_by = cache(lambda place, seed: command(statuses.store, pivots[place].table, seed))
@@ -184,7 +185,7 @@ class IndexedRun:
 
     table: str
     cell: str
-    behind: str
+    link: str
     first: bool
     seed: int
     train_id: str
@@ -193,17 +194,11 @@ class IndexedRun:
     value: str
 
 
-def behind(pivot: Pivot, cell: PivotCell) -> str:
-    """Return the name that a cell's runs have in links within the page."""
-    place = next(index for index, other in enumerate(pivot.cells) if other.source is cell.source)
-    return f"runs-{anchor(pivot.table.name)}-{place}"
-
-
-def index(pivots: Sequence[Pivot]) -> list[IndexedRun]:
+def run_index(pivots: Sequence[Pivot]) -> list[IndexedRun]:
     """List every run of the study, by table, cell and seed."""
     return [
         IndexedRun(
-            pivot.table.name_in_words, cell.name, behind(pivot, cell), run is cell.runs[0], run.seed, run.train_id,
+            pivot.table.name_in_words, cell.name, runs_anchor(pivot, cell), run is cell.runs[0], run.seed, run.train_id,
             run.eval_id, run.state, run_value(pivot, run),
         )
         for pivot, cell, run in all_runs(pivots)

@@ -1,4 +1,4 @@
-"""From kept weights to the report's section on representations: the command, the correlations, the words."""
+"""`harness probe`: a kept checkpoint is probed once, and again where it would be measured otherwise."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from safetensors.torch import save_file
-from support.probed_study import probed_study
 from support.synthetic_study import new_store, table_of, write_measurement
 
 from harness.cli import cli
@@ -14,47 +13,7 @@ from harness.errors import UserError
 from harness.measure import representation_probe as probe
 from harness.networks.build import build_objective
 from harness.networks.checkpoint import weights_path
-from harness.report.analysis.representations import probed_arms, repeatability
-from harness.report.rendering.page import make_report
-from harness.report.rendering.sections import representations
 from harness.store.store import Store
-
-# The section.
-
-
-@pytest.mark.parametrize(("sign", "words"), [(-1, "better, where representations are further apart"),
-                                             (1, "worse, where representations are further apart")])  # fmt: skip
-def test_what_is_found_is_said(tmp_path, sign, words):
-    store, pivots = probed_study(tmp_path, lambda fid: 10 + sign * fid)
-    section = representations(store, pivots)
-    rows = {row.title: row for row in section.correlations}
-    assert rows["pairwise distance"].rho == ("1.00" if sign > 0 else "−1.00")
-    assert "norm" not in rows  # the same for all arms: it has no order
-    said = " ".join(section.findings)
-    assert words in said
-    assert "features are 1.0 times as large" in said
-    assert repeatability(probed_arms(store, pivots)) == pytest.approx(1)
-    assert "digits/test" in section.protocol
-
-
-def test_the_page_shows_it_where_there_is_something_to_show(tmp_path):
-    store, pivots = probed_study(tmp_path, lambda fid: fid)
-    tables = [p.table for p in pivots]
-    pages = [make_report(store, tables, tmp_path / name).read_text() for name in ("one", "two")]
-    assert pages[0] == pages[1]
-    assert 'id="representations"' in pages[0]
-    assert "figure-representations" in pages[0]
-    record = json.loads((tmp_path / "one" / "representations.json").read_text())
-    first, arms_ = record["correlations"][0], record["arms"]
-    assert (first["measure"], first["arms"]) == ("distance", len(arms_))
-    assert [first[key] for key in ("rho", "low", "high")] == pytest.approx([1, 1, 1])
-    assert arms_[0]["fid"] == pytest.approx(5.0)
-    for path in store.root.glob("*/probe-*.json"):
-        path.unlink()
-    assert 'id="representations"' not in make_report(store, tables, tmp_path / "three").read_text()
-
-
-# The command.
 
 
 @pytest.fixture
