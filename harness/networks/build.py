@@ -7,8 +7,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from harness.config.settings import Resources
-from harness.config.spec import TWO_TIMES, TrainSpec
-from harness.config.spec import Process as ProcessName
+from harness.config.spec import TWO_TIMES, ProcessName, TrainSpec
 from harness.method.backbone import DiT
 from harness.method.losses import Potential
 from harness.method.objective import Objective
