@@ -1,11 +1,13 @@
 """Data sets: batches are functions of position; refusals are one line."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from support.raw_data import seeded, write_latents
+from support.trainings import make_dataset
 
 from harness.commands.get_data import get_by_name
 from harness.data.datasets import Dataset, load, positions
@@ -91,3 +93,11 @@ def test_missing_dataset_is_one_line_and_writes_nothing(tmp_path: Path, name: st
         load(name, "train", tmp_path)
     assert "\n" not in str(raised.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_flips_are_those_of_the_pixels():
+    dataset = make_dataset()
+    flips = dataset.draw(8, torch.Generator().manual_seed(0))
+    x, _ = dataset.batch(np.arange(8), flips)
+    still = dataclasses.replace(dataset, flip=False).batch(np.arange(8), ())[0]
+    assert torch.equal(x, torch.where(flips[0][:, None, None, None], still.flip(-1), still))
