@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.commands.options import FOLDER, results_option, scratch_option
+from harness.commands import options
+from harness.commands.options import FILE
 from harness.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from harness.config.settings import Family
 
 PUBLISHED: tuple["Family", ...] = ("SiT", "DiT", "MF")  # families whose checkpoints are published
-FILE = click.Path(path_type=Path)
 
 
 @click.group()
@@ -26,7 +26,8 @@ def weights() -> None:
 @click.option("--name", required=True, help="What `--set weights=NAME` will call them.")
 @click.option("--model", help="Model of the file, for example SiT-XL/2; by default the only one that its shapes fit.")
 @click.option("--scale", default="imagenet256", show_default=True, help="Scale that says what model names stand for.")
-@click.option("--scales", type=FOLDER, default="grids/scales", show_default=True, help="Folder of the scale files.")
+@click.option("--scales", type=options.FOLDER, default="grids/scales", show_default=True,
+              help="Folder of the scale files.")  # fmt: skip
 def import_(file: Path, name: str, model: str | None, scale: str, scales: Path) -> None:
     """Check FILE, a checkpoint of the public DiT, SiT, DispLoss or MeanFlow code, and keep its weights.
 
@@ -54,8 +55,8 @@ def import_(file: Path, name: str, model: str | None, scale: str, scales: Path) 
 @click.option("--format", "layout", type=click.Choice(["public", "diffusers"]), default="public", show_default=True,
               help="A checkpoint of the public code, or a DiTTransformer2DModel folder of the EMA.")  # fmt: skip
 @click.option("--step", type=click.IntRange(min=0), help="Step of a run; by default the last one kept.")
-@results_option
-@scratch_option
+@options.results
+@options.scratch
 def export(source: str, out: Path, layout: str, step: int | None, results: Path, scratch: Path) -> None:
     """Write SOURCE, a name of imported weights or STUDY/TRAINING, as OUT.
 
