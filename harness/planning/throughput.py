@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from harness.config.spec import EvalSpec, Model, Process, TrainSpec
+from harness.config.spec import EvalSpec, Model, ProcessName, TrainSpec
 from harness.errors import UserError, nearest
 from harness.planning import flops
 from harness.store.records import LOG, Attempt, Environment, MeasurementFile, measurement_paths, read_spec
@@ -15,7 +15,7 @@ from harness.store.store import Store
 from harness.store.training_log import last_speeds
 
 Arithmetic = Literal["bf16", "tf32", "fp32"]
-Shape = tuple[Process, Model, int, int, Arithmetic]
+Shape = tuple[ProcessName, Model, int, int, Arithmetic]
 
 # Peak FLOP/s without sparsity, from NVIDIA's data sheets (the SXM modules where there are several).
 GPUS: dict[str, dict[Arithmetic, float]] = {
