@@ -47,14 +47,13 @@ def varied(cells: Sequence[PivotCell]) -> list[str]:
     """Return which of λ, τ and the block differ between cells; empty where something else does too."""
     if len(cells) < LEAST_SETTINGS:
         return []
-    all_settings = [cell.source.settings for cell in cells]
-    bare = {each.model_copy(update={"regularizer": _without_knobs(each.regularizer)}) for each in all_settings}
+    bare = {cell.source.settings.model_copy(update={"regularizer": _with_default_knobs(cell)}) for cell in cells}
     return [knob for knob in KNOBS if len({setting(cell, knob) for cell in cells}) > 1] if len(bare) == 1 else []
 
 
-def _without_knobs(regularizer: RegularizerSettings) -> RegularizerSettings:
+def _with_default_knobs(cell: PivotCell) -> RegularizerSettings:
     default = RegularizerSettings()
-    return regularizer.model_copy(update={knob: getattr(default, knob) for knob in KNOBS})
+    return cell.source.settings.regularizer.model_copy(update={knob: getattr(default, knob) for knob in KNOBS})
 
 
 def setting(cell: PivotCell, knob: str) -> Any:
@@ -81,19 +80,17 @@ def edge_warning(pivot: Pivot, cells: Sequence[PivotCell], knobs: Sequence[str])
 
 def _sentences(pivot: Pivot, cells: Sequence[PivotCell], knobs: Sequence[str]) -> Iterator[str]:
     best, flat = pivot.ranked(cells)[0], plateau(pivot, cells)
-    others = [f"“{cell.name}”" for cell in flat if cell is not best]
+    near = [f"“{cell.name}”" for cell in flat if cell is not best]
     mean = f"{pivot.metric.title} {number(best.mean, pivot.metric.decimals)}"
-    beside = (
-        f"within 1% of it {'is' if len(others) == 1 else 'are'} {listed(others)}" if others else "none is within 1%"
-    )
+    beside = f"within 1% of it {'is' if len(near) == 1 else 'are'} {listed(near)}" if near else "none is within 1%"
     yield f"Best is “{best.name}” ({mean}); {beside}."
     yield from _lead(best, [cell for cell in cells if cell is not best])
     yield from _moves(pivot, cells, knobs)
     yield from _rule(pivot, cells, best, flat)
 
 
-def _lead(best: PivotCell, others: Sequence[PivotCell]) -> Iterator[str]:
-    changes = {cell.name: change_between(cell.values, best.values) for cell in others}
+def _lead(best: PivotCell, rivals: Sequence[PivotCell]) -> Iterator[str]:
+    changes = {cell.name: change_between(cell.values, best.values) for cell in rivals}
     p_values = holm({name: change.p for name, change in changes.items() if change and change.p is not None})
     if p_values:
         beaten = share(sum(p < ALPHA for p in p_values.values()), len(p_values))
@@ -123,7 +120,7 @@ def _rule(pivot: Pivot, cells: Sequence[PivotCell], best: PivotCell, flat: Seque
         costs = f"“{best.name}” costs least ({percent_change(best.change)})"
         yield f"No setting is better than the baseline beyond its interval. Rule of thumb: leave it out; {costs}."
         return
-    default = next((cell for cell in cells if _is_default(cell)), None)
+    default = next((cell for cell in cells if cell.source.settings.regularizer == _with_default_knobs(cell)), None)
     change = change_between(default.values, best.values) if default else None
     if default is None or change is None:
         yield f"Rule of thumb: take “{best.name}”."
@@ -133,8 +130,3 @@ def _rule(pivot: Pivot, cells: Sequence[PivotCell], best: PivotCell, flat: Seque
         yield f"Rule of thumb: keep the paper’s setting, “{default.name}” ({percent_change(change)} from the best)."
     else:
         yield f"Rule of thumb: take “{best.name}”; the paper’s setting is {percent_change(change)} from it."
-
-
-def _is_default(cell: PivotCell) -> bool:
-    default = RegularizerSettings()
-    return all(setting(cell, knob) == getattr(default, knob) for knob in KNOBS)
