@@ -16,7 +16,7 @@ from rich.text import Text
 from harness.config.grid import Table
 from harness.config.key_reference import Key
 from harness.jobs.job import Job, Outcome
-from harness.planning.budget import Fit, Row
+from harness.planning.budget import Row, Selection
 from harness.planning.cost import Prices
 from harness.planning.plan import Planned, summary
 from harness.store.records import Heartbeat
@@ -134,13 +134,13 @@ def hours_in_words(hours: float) -> str:
     return f"{hours:.1f}" if hours >= 1 else f"{hours:.2g}"
 
 
-def print_fit(fit: Fit, prices: Prices, budget: float) -> None:
+def print_selection(selection: Selection, prices: Prices, budget: float) -> None:
     """Print which rows a budget buys, and which it leaves out."""
-    screen, count = console(), len(fit.chosen) + len(fit.left_out)
-    spent = f"{hours_in_words(fit.hours)} of {budget:g} {prices.unit}-hours"
-    screen.print(f"\n{len(fit.chosen)} of {count} rows fit: {spent}", _rows(fit.chosen), sep="\n")
-    if fit.left_out:
-        screen.print(f"\n{len(fit.left_out)} rows are left out", _rows(fit.left_out), sep="\n")
+    screen, count = console(), len(selection.chosen) + len(selection.left_out)
+    spent = f"{hours_in_words(selection.hours)} of {budget:g} {prices.unit}-hours"
+    screen.print(f"\n{len(selection.chosen)} of {count} rows fit: {spent}", _rows(selection.chosen), sep="\n")
+    if selection.left_out:
+        screen.print(f"\n{len(selection.left_out)} rows are left out", _rows(selection.left_out), sep="\n")
     screen.print(
         "\nThe rule: always the row next that costs least beyond what is bought, with its baseline and all seeds."
     )

@@ -96,8 +96,8 @@ def plan(request: Request, gpu: str, utilisation: float | None, price: float | N
     harness plan grids/table2.yaml --scale digits
     harness plan grids/*.yaml --scale imagenet256 --gpu A100 --fit 500
     """
-    from harness.commands.console import print_cost, print_fit, print_plan, print_trainings
-    from harness.planning.budget import fit
+    from harness.commands.console import print_cost, print_plan, print_selection, print_trainings
+    from harness.planning.budget import select_rows
     from harness.planning.plan import plan as make_plan
     from harness.store.study import trainings
 
@@ -109,7 +109,7 @@ def plan(request: Request, gpu: str, utilisation: float | None, price: float | N
     prices = _prices(tables, request.store, assumption)
     print_cost(tables, prices, price)
     if budget is not None:
-        print_fit(fit(tables, prices, budget), prices, budget)
+        print_selection(select_rows(tables, prices, budget), prices, budget)
     if limit is not None:
         _check_limit(limit, tables, prices)
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -13,7 +12,6 @@ from harness.report.analysis.text import interval_words, number, percent_change,
 
 LEAST_SCALES = 3
 DIVERSITY = ("recall", "coverage")
-Sign = Literal[-1, 0, 1]
 
 
 @dataclass(frozen=True)
@@ -36,11 +34,9 @@ class Effect:
     interval: Interval | None
 
     @property
-    def sign(self) -> Sign:
+    def sign(self) -> int:
         """−1, 0 or 1."""
-        if self.interval is None or not self.interval.excludes_zero:
-            return 0
-        return 1 if self.mean > 0 else -1
+        return self.interval.sign if self.interval else 0
 
     def words(self, decimals: int) -> str:
         """Return "−0.021 [−0.040, −0.002]"."""

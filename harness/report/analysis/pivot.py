@@ -244,11 +244,8 @@ def cell_name(cell: Cell) -> str:
     "none" is left out beside other labels, and is the name of a cell that has no other.
     """
     labels = [(axis, _label(axis, label)) for axis, label in cell.at if label != "none"]
-    alone = [label[:1].isdigit() or label == "all" for _, label in labels]
-    return (
-        " · ".join(f"{axis} {label}" if bare else label for (axis, label), bare in zip(labels, alone, strict=True))
-        or "none"
-    )
+    names = [f"{axis} {label}" if label[:1].isdigit() or label == "all" else label for axis, label in labels]
+    return " · ".join(names) or "none"
 
 
 def _label(axis: str, label: str) -> str:

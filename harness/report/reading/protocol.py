@@ -1,10 +1,9 @@
 """The protocol of every number: what it was drawn, measured and trained with, and what a table varies on purpose."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from harness.config.grid import Run, Table
+from harness.config.grid import Cell, Run, Table
 from harness.config.settings import SamplerSettings
 from harness.config.spec import TrainSpec
 
@@ -109,22 +108,11 @@ def _keys(settings: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{key}"
 
 
-@dataclass(frozen=True)
-class Trained:
-    """One word of the protocol of training: its values in a table, and the names of the cells that have each."""
-
-    word: str
-    cells: Mapping[str, tuple[str, ...]]
-    asked: bool
-
-
-def trained(table: Table, names: Sequence[str]) -> list[Trained]:
-    """Return how a table's cells were trained, word by word; names: of its cells, in their order."""
-    found = []
-    for word in TRAINING_COLUMNS:
-        cells: dict[str, list[str]] = {}
-        for cell, name in zip(table.cells, names, strict=True):
-            if value := training_protocol(cell.runs[0])[word]:
-                cells.setdefault(value, []).append(name)
-        found.append(Trained(word, {value: tuple(whose) for value, whose in cells.items()}, word in asked(table)))
-    return found
+def training_values(table: Table) -> dict[str, dict[str, list[Cell]]]:
+    """Return the values of each key of the training protocol in a table, and the cells that have each."""
+    values: dict[str, dict[str, list[Cell]]] = {key: {} for key in TRAINING_COLUMNS}
+    for cell in table.cells:
+        for key, value in training_protocol(cell.runs[0]).items():
+            if value:
+                values[key].setdefault(value, []).append(cell)
+    return values
