@@ -145,7 +145,7 @@ class Pivot:
         return mixes(self.table, list(self.protocols.values()))
 
     def shows(self, cell: PivotCell) -> bool:
-        """Tell whether figures show a cell: of a table that mixes protocols unasked, only those of the most used one."""
+        """Tell whether figures show a cell: of a table that mixes protocols unasked, those of the most used one."""
         return cell.ours is not None and (not self.mixes or cell.letters[0] == next(iter(self.protocols)))
 
     @property

@@ -11,7 +11,7 @@ from harness.report.analysis.representations import ProbedArm
 from harness.report.analysis.text import number
 from harness.report.figures.panels import Line, Panel, add_legend, draw_panel
 from harness.report.figures.picture import Picture, painted
-from harness.report.figures.style import ARM_COLOURS, MARKERS, MUTED, WIDTH, ArmStyle
+from harness.report.figures.style import ARM_COLOURS, INK, MARKERS, MUTED, WIDTH, ArmStyle
 from harness.store.records import ProbedLevel
 
 PANELS = {"norm": "norm", "probe_accuracy": "probe accuracy"}
@@ -50,16 +50,25 @@ def _drawn(arms: Sequence[ProbedArm], styles: Sequence[ArmStyle]) -> Figure:
     grid = figure.subplots(len(PANELS), len(levels), sharex=True, sharey="row", squeeze=False)
     sides = {"left": LEFT / WIDTH, "right": 1 - 0.12 / WIDTH, "top": 1 - TOP / height, "bottom": BOTTOM / height}
     figure.subplots_adjust(**sides, wspace=0.12, hspace=0.2)
-    for row, (measure, title) in zip(grid, PANELS.items(), strict=True):
-        for index, (axes, level) in enumerate(zip(row, levels, strict=True)):
-            top, bottom, first = row is grid[0], row is grid[-1], index == 0
-            lines = [line for arm, style in zip(arms, styles, strict=True) for line in _lines(arm, style, index, measure)]
-            pixels = curve(arms[0], index, measure)[0] if measure == "probe_accuracy" else None
-            heading = f"noise {level.noise:g}" if top else ""
-            draw_panel(axes, Panel("block" if bottom else "", title if first else "", lines, heading, at=pixels))
+    for row, measure in zip(grid, PANELS, strict=True):
+        panels = [_panel(arms, styles, noise, measure) for noise in range(len(levels))]
+        largest = max(y for panel in panels for line in panel.lines for y in line.y)
+        for axes, panel in zip(row, panels, strict=True):
+            draw_panel(axes, panel)
             _mark_blocks(axes, arms[1])
+        row[0].set(ylabel=PANELS[measure], ylim=(0, 1.1 * largest))
+    for axes, level in zip(grid[0], levels, strict=True):
+        axes.set_title(f"noise {level.noise:g}", fontsize=8, color=INK)
+    for axes in grid[-1]:
+        axes.set_xlabel("block")
     add_legend(figure)
     return figure
+
+
+def _panel(arms: Sequence[ProbedArm], styles: Sequence[ArmStyle], noise: int, measure: str) -> Panel:
+    lines = [line for arm, style in zip(arms, styles, strict=True) for line in _lines(arm, style, noise, measure)]
+    pixels = curve(arms[0], noise, measure)[0] if measure == "probe_accuracy" else None
+    return Panel("", "", lines, at=pixels)
 
 
 def _lines(arm: ProbedArm, style: ArmStyle, noise: int, measure: str) -> list[Line]:
@@ -71,12 +80,11 @@ def _lines(arm: ProbedArm, style: ArmStyle, noise: int, measure: str) -> list[Li
 
 
 def _mark_blocks(axes: Axes, dispersive: ProbedArm) -> None:
-    """Mark the blocks that the loss is on, and count from zero."""
+    """Mark the blocks that the loss is on."""
     regularizer = dispersive.cell.runs[0].train.regularizer
     assert regularizer
     for block in regularizer.blocks:
         axes.axvline(block, color=MUTED, linewidth=0.6, linestyle=(0, (1, 2)))
-    axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
 
 

@@ -94,7 +94,9 @@ def loss_chart(pivot: Pivot, logs: Logs, styles: ArmStyles) -> Chart | None:
     by_name = styles.of({cell.name: [cell] for cell in arms})
 
     def draw() -> Figure:
-        panels = [Panel("step", "denoising loss", [_loss_line(by_name[cell.name], denoising[cell.name]) for cell in arms])]
+        panels = [
+            Panel("step", "denoising loss", [_loss_line(by_name[cell.name], denoising[cell.name]) for cell in arms])
+        ]
         if regularizer:
             lines = [_loss_line(by_name[name], series) for name, series in regularizer.items()]
             panels.append(Panel("step", "regulariser", lines))

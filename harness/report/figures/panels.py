@@ -13,6 +13,7 @@ from harness.report.analysis.statistics import mean_interval
 from harness.report.figures.style import INK, LINE, REFERENCE_LINE, WIDTH, ArmStyle, logarithmic, style_axes
 
 HEIGHT, ABOVE, BELOW, LEFT, RIGHT = 1.5, 0.24, 0.42, 0.6, 0.1  # inches: of a panel, and what is around it
+LEGEND: dict[str, Any] = {"frameon": False, "labelcolor": INK, "borderaxespad": 0.2, "borderpad": 0}
 Bar = tuple[float, float]
 
 
@@ -77,8 +78,8 @@ def add_legend(figure: Figure) -> None:
     """Write the names of what the panels show above them, each once."""
     found = [axes.get_legend_handles_labels() for axes in figure.axes]
     once = {label: handle for handles, labels in found for label, handle in zip(labels, handles, strict=True)}
-    place = {"loc": "upper left", "bbox_to_anchor": ((LEFT - 0.05) / WIDTH, 1)}
-    figure.legend(once.values(), once.keys(), **place, frameon=False, labelcolor=INK, borderaxespad=0.2, borderpad=0)
+    place = (LEFT - 0.05) / WIDTH, 1.0
+    figure.legend(once.values(), once.keys(), loc="upper left", bbox_to_anchor=place, **LEGEND)
 
 
 def draw_panel(axes: Axes, panel: Panel) -> None:
@@ -88,7 +89,11 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
     if panel.log:
         logarithmic(axes, "y")
     else:
-        values = [*panel.also, *(y for line in panel.lines for y in line.y), *([panel.at] if panel.at is not None else [])]
+        values = [
+            *panel.also,
+            *(y for line in panel.lines for y in line.y),
+            *([panel.at] if panel.at is not None else []),
+        ]
         low, high = min(values), max(values)
         room = 0.1 * (high - low) or 0.05 * abs(high) or 1.0
         axes.set_ylim(low - room, high + room)
@@ -106,8 +111,8 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
 
 def _draw_line(axes: Axes, line: Line) -> None:
     style = line.style
-    look = {"color": style.colour, "marker": style.marker, "markersize": 4.5, "linewidth": 1.2, "label": style.label}
-    axes.plot(line.x, line.y, **(look | line.look))
+    look: dict[str, Any] = {"color": style.colour, "marker": style.marker, "label": style.label}
+    axes.plot(line.x, line.y, **({"markersize": 4.5, "linewidth": 1.2} | look | dict(line.look)))
     barred = [(x, *bar) for x, bar in zip(line.x, line.bars, strict=False) if bar]
     if barred:
         places, lows, highs = zip(*barred, strict=True)

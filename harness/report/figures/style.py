@@ -45,7 +45,9 @@ class ArmStyles:
         An arm is known by its regulariser, or by its label where a figure tells apart what has one regulariser, and
         where a label stands for several.
         """
-        keys = {label: "|".join(sorted({arm_key(cell.source.runs[0]) for cell in cells})) for label, cells in arms.items()}
+        keys = {
+            label: "|".join(sorted({arm_key(cell.source.runs[0]) for cell in cells})) for label, cells in arms.items()
+        }
         alike = Counter(keys.values())
         return {
             label: ArmStyle(label)

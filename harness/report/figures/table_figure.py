@@ -136,7 +136,7 @@ def _band_label(axes: Axes, label: str, y: float) -> None:
 
 def _draw_cell(axes: Axes, pivot: Pivot, cell: PivotCell, style: ArmStyle, y: float) -> None:
     if cell.ours is None or not pivot.shows(cell):
-        place = {"transform": axes.get_yaxis_transform(), "va": "center", "bbox": CLEAR}
+        place: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center", "bbox": CLEAR}
         axes.text(0.01, y, _words(pivot, cell), color=MUTED, style="italic", **place)
         return
     mean, spread, seeds = cell.ours.mean, cell.ours.spread or 0.0, list(cell.values.values())
