@@ -1,27 +1,25 @@
 """What a person sees on the terminal: plans, prices, how trainings stand, keys, and the bar while a grid runs."""
 
-import json
 import sys
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table as Grid
 from rich.text import Text
 
-from harness.config.grid import Table
+from harness.config.grid import Run, Table
 from harness.config.key_reference import Key
 from harness.jobs.job import Job, Outcome
 from harness.planning.budget import Row, Selection
 from harness.planning.cost import Prices
-from harness.planning.plan import Planned, summary
+from harness.planning.plan import Planned, plan, summary
 from harness.store.records import Heartbeat
-from harness.store.store import State
-from harness.store.study import Training, TrainingStatus, duration
+from harness.store.store import State, Store
+from harness.store.study import TrainingStatus, duration, trainings
 
 MANY = 200  # rows: more than a screen holds
 RUN_HEADINGS = ("cell", "seed", "model", "steps", "training", "measurement", "why", "shared with")
@@ -67,14 +65,21 @@ def _plain_columns(title: str, lines: Sequence[Sequence[str]]) -> Text:
 # Plans.
 
 
-def print_plan(planned: Sequence[Planned]) -> None:
-    """Print every run, table by table, and how many there are in each state."""
-    screen = console()
+def print_plan(tables: Sequence[Table], store: Store) -> None:
+    """Print every run, table by table, how many there are in each state, and the trainings that several tables want."""
+    screen, planned = console(), plan(tables, store)
     for name in dict.fromkeys(p.table.name for p in planned):
         mine = [p for p in planned if p.table.name == name]
         screen.print(grid(summary(mine), RUN_HEADINGS, [_run_row(p) for p in mine]), "")
     states = Counter(p.status.state for p in planned)
     screen.print(", ".join(f"{count} {state}" for state, count in states.items()))
+    if len(tables) > 1:
+        distinct = trainings(tables)
+        rows = [
+            [t.train_id, t.model, str(t.seed), f"{t.steps:,}", f"{t.measurements} ×", t.words, ", ".join(t.tables)]
+            for t in distinct
+        ]
+        screen.print("", grid(f"{len(distinct)} distinct trainings", TRAINING_HEADINGS, rows))
 
 
 def _run_row(p: Planned) -> list[str]:
@@ -89,15 +94,6 @@ def _in_words(at: Sequence[tuple[str, str]]) -> str:
     return " · ".join(label for _, label in at)
 
 
-def print_trainings(trainings: Sequence[Training]) -> None:
-    """Print each distinct training once, with the tables that share it."""
-    rows = [
-        [t.train_id, t.model, str(t.seed), f"{t.steps:,}", f"{t.measurements} ×", t.words, ", ".join(t.tables)]
-        for t in trainings
-    ]
-    console().print("", grid(f"{len(trainings)} distinct trainings", TRAINING_HEADINGS, rows))
-
-
 def print_keys(keys: Mapping[str, Sequence[Key]]) -> None:
     """Print the keys of files under the title of each kind of file."""
     for title, rows in keys.items():
@@ -110,17 +106,16 @@ def print_keys(keys: Mapping[str, Sequence[Key]]) -> None:
 
 def print_cost(tables: Sequence[Table], prices: Prices, price: float | None) -> None:
     """Print what each table and all of them cost; price: of one device-hour, in whatever currency."""
-    lines = [_cost_row(table.name, [table], prices) for table in tables]
+    lines = [_cost_row(table.name, table.runs, prices) for table in tables]
     if len(tables) > 1:
-        lines.append(_cost_row("all, each training once", tables, prices))
+        lines.append(_cost_row("all, each training once", prices.runs, prices))
     console().print(grid(f"Cost in {prices.unit}-hours", COST_HEADINGS, lines), "")
-    left = prices.cost((run for table in tables for run in table.runs), left=True).hours
+    left = prices.cost(prices.runs, left=True).hours
     money = f"; at {price:g} an hour, what is left costs {left * price:,.0f}" if price else ""
     console().print(f"{prices.words}{money}")
 
 
-def _cost_row(name: str, tables: Sequence[Table], prices: Prices) -> list[str]:
-    runs = [run for table in tables for run in table.runs]
+def _cost_row(name: str, runs: Sequence[Run], prices: Prices) -> list[str]:
     whole, left = prices.cost(runs), prices.cost(runs, left=True)
     hours = (whole.training, whole.sampling, whole.measuring, whole.hours, left.hours)
     trainings = len({run.train_id for run in runs})
@@ -172,11 +167,6 @@ def status_summary(statuses: Sequence[TrainingStatus]) -> str:
     return ", ".join(parts + [f"{hours_in_words(hours)} {unit}-hours spent" for unit, hours in spent.items()])
 
 
-def status_json(study: str, statuses: Sequence[TrainingStatus]) -> str:
-    """Return everything that is known of every training."""
-    return json.dumps({"study": study, "trainings": [asdict(s) for s in statuses]}, indent=1, ensure_ascii=False)
-
-
 def _status_row(s: TrainingStatus) -> list[str | Text]:
     speed = "" if s.images_per_second is None else f"{s.images_per_second:,.0f}"
     left = "" if s.seconds_left is None else duration(s.seconds_left)
@@ -193,55 +183,42 @@ def _status_row(s: TrainingStatus) -> list[str | Text]:
 # While a grid runs.
 
 
-class ProgressBar:
+class ProgressBar(Progress):
     """A bar over training steps, fed by the jobs' own heartbeats, below a line for each job that has ended."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self.total, self.ended, self.steps_ended = len(jobs), 0, 0
-        self.running: dict[str, Job] = {}
-        self.lock, self.stopped = threading.Lock(), threading.Event()
-        self.console = Console(highlight=False, soft_wrap=True)
-        self.bar = Progress(
+        self.at_work: dict[str, Job] = {}
+        self.lock = threading.Lock()
+        super().__init__(
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
-            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=self.console,
+            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+            console=Console(highlight=False, soft_wrap=True), refresh_per_second=2,
         )  # fmt: skip
-        self.task: TaskID = self.bar.add_task(f"0/{self.total} trainings", total=sum(job.steps + 1 for job in jobs))
-        self.poll = threading.Thread(target=self._poll, daemon=True)
+        self.add_task("", total=sum(job.steps + 1 for job in jobs))
 
-    def __enter__(self) -> "ProgressBar":
-        self.bar.start()
-        self.poll.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stopped.set()
-        self.poll.join()
-        self._draw()
-        self.bar.stop()
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Look how far the jobs are, and draw that."""
+        with self.lock:
+            jobs, steps, ended = list(self.at_work.values()), self.steps_ended, f"{self.ended}/{self.total} trainings"
+        heartbeats = [Heartbeat.read(job.folder) for job in jobs]
+        steps += sum(heartbeat.step for heartbeat in heartbeats if heartbeat)
+        for bar in self.task_ids:
+            self.update(bar, completed=steps, description=ended)
+        yield from super().get_renderables()
 
     def on_change(self, job: Job, outcome: Outcome | None) -> None:
         """Hear that a job has started (None) or how it ended."""
         with self.lock:
             if outcome is None:
-                self.running[job.train_id] = job
+                self.at_work[job.train_id] = job
                 return
-            self.running.pop(job.train_id, None)
+            self.at_work.pop(job.train_id, None)
             self.ended += 1
             self.steps_ended += job.steps + 1
         end = f"{outcome.state}: {outcome.message}" if outcome.message else outcome.state
         what = f"{job.train_id} {_arm_in_words(job)}, seed {job.train.seed}"
         self.console.print(f"{self.ended}/{self.total} {what}: {end}")
-
-    def _poll(self) -> None:
-        while not self.stopped.wait(0.5):
-            self._draw()
-
-    def _draw(self) -> None:
-        with self.lock:
-            jobs, done = list(self.running.values()), self.steps_ended
-        heartbeats = [Heartbeat.read(job.store.run_folder(job.train_id)) for job in jobs]
-        steps = done + sum(heartbeat.step for heartbeat in heartbeats if heartbeat)
-        self.bar.update(self.task, completed=steps, description=f"{self.ended}/{self.total} trainings")
 
 
 def _arm_in_words(job: Job) -> str:

@@ -105,8 +105,8 @@ class Table:
         lengths = sorted({cell.settings.epochs for cell in self.cells} & self.scale.epochs.keys())
         if not lengths:
             return ""
-        first, *others = lengths
-        further = "".join(f", {self.scale.steps(paper):,} for {paper:,}" for paper in others)
+        first, *rest = lengths
+        further = "".join(f", {self.scale.steps(paper):,} for {paper:,}" for paper in rest)
         return f"{self.scale.steps(first):,} steps stand for the paper’s {first:,} epochs{further}"
 
     @cached_property
@@ -134,6 +134,11 @@ class Table:
     def paper(self, cell: Cell) -> PaperValue | None:
         """Return the paper's number for a cell; None where it is not available to us."""
         return self._published.get(cell.at)
+
+
+def all_runs(tables: Sequence[Table]) -> list[Run]:
+    """Return the runs of tables, table by table; one that several want is there several times."""
+    return [run for table in tables for run in table.runs]
 
 
 class CommandedSeeds(Frozen):

@@ -9,15 +9,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.config.grid import Cell, Run, Table, load_table
+from harness.config.grid import Cell, Run, Table, all_runs, load_table
+from harness.config.yaml_document import Layer
 from harness.errors import UserError
 from harness.store.records import LOG, Environment, Failure, Heartbeat
 from harness.store.store import RunStatus, State, Store
 from harness.store.training_log import last_speeds
 
 
-def study_tables(store: Store) -> list[Table]:
-    """Expand a study's grids again, in the order of the report.
+def study_tables(store: Store, overrides: Sequence[str] = (), layer: Layer | None = None) -> list[Table]:
+    """Expand a study's grids again, in the order of the report; overrides and layer: as in `load_table`.
 
     Raises:
         UserError: there is no such study, or one of its grid files is not here.
@@ -26,7 +27,7 @@ def study_tables(store: Store) -> list[Table]:
     for record in store.grids():
         if not Path(record.grid).is_file():
             raise UserError(f"{store.root}: its grid {record.grid} is not here; stand in the project's folder")
-        tables.append(load_table(Path(record.grid), record.scale, record.overrides))
+        tables.append(load_table(Path(record.grid), record.scale, [*record.overrides, *overrides], layer))
     return sorted(tables, key=_place)
 
 
@@ -40,7 +41,7 @@ def runs_by_training(runs: Iterable[Run]) -> dict[str, list[Run]]:
     """Gather runs by their training, each measurement once, in their order."""
     found: dict[str, dict[str, Run]] = {}
     for run in runs:
-        found.setdefault(run.train_id, {})[run.eval_id] = run
+        found.setdefault(run.train_id, {}).setdefault(run.eval_id, run)
     return {train_id: list(measured.values()) for train_id, measured in found.items()}
 
 
@@ -110,7 +111,7 @@ class TrainingStatus(Training):
 
 def training_statuses(tables: Sequence[Table], store: Store) -> list[TrainingStatus]:
     """Return how each distinct training of some tables stands, in the order of the report."""
-    runs = runs_by_training(run for table in tables for run in table.runs)
+    runs = runs_by_training(all_runs(tables))
     epoch = {run.train_id: table.scale.steps_per_epoch for table in tables for run in table.runs}
     return [_status(store, t, runs[t.train_id], epoch[t.train_id]) for t in trainings(tables)]
 
@@ -179,7 +180,7 @@ def progress(store: Store, tables: Sequence[Table]) -> Progress:
     """Read how far the runs of the tables are, each training and each measurement once."""
     states: Counter[str] = Counter()
     steps = all_steps = 0
-    for runs in runs_by_training(run for table in tables for run in table.runs).values():
+    for runs in runs_by_training(all_runs(tables)).values():
         statuses = [store.status(run.train_id, run.eval_id) for run in runs]
         states.update(status.state for status in statuses)
         longest = max(run.evaluation.step for run in runs) + 1  # measuring counts as one more
