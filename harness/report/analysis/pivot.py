@@ -91,6 +91,11 @@ class PivotCell:
         return self.ours.mean
 
     @property
+    def step(self) -> int:
+        """The step of training after which it is measured."""
+        return self.source.runs[0].evaluation.step
+
+    @property
     def values(self) -> dict[int, float]:
         """Its values by seed."""
         return {run.seed: run.value for run in self.runs if run.value is not None}

@@ -31,7 +31,7 @@ def length_chart(pivot: Pivot) -> Chart | None:
     title = f"{pivot.metric.title} over training"
     said = [
         f"{course.label}: "
-        + ", ".join(f"{estimate(c.ours, pivot.metric.decimals)} at {_step(c):,}" for c in course.cells if c.ours)
+        + ", ".join(f"{estimate(c.ours, pivot.metric.decimals)} at {c.step:,}" for c in course.cells if c.ours)
         for course in found
     ]
     alt = f"{title}, by step. {'; '.join(said)}."
@@ -45,8 +45,8 @@ def courses(pivot: Pivot) -> list[Course]:
     for cell in pivot.cells:
         if cell.ours and drawn(pivot, cell):
             groups.setdefault((*cell.letters, *(run.train_id for run in cell.runs)), []).append(cell)
-    ordered = [sorted(cells, key=_step) for cells in groups.values()]
-    return [_course(cells) for cells in ordered if len({_step(cell) for cell in cells}) >= LEAST_LENGTHS]
+    ordered = [sorted(cells, key=lambda cell: cell.step) for cells in groups.values()]
+    return [_course(cells) for cells in ordered if len({cell.step for cell in cells}) >= LEAST_LENGTHS]
 
 
 def _course(cells: Sequence[PivotCell]) -> Course:
@@ -56,16 +56,12 @@ def _course(cells: Sequence[PivotCell]) -> Course:
     return Course(" · ".join(labels) or ("baseline" if is_baseline else "without loss"), is_baseline, tuple(cells))
 
 
-def _step(cell: PivotCell) -> int:
-    return cell.source.runs[0].evaluation.step
-
-
 def _drawn(pivot: Pivot, found: Sequence[Course]) -> Figure:
     figure, (axes,) = panels([("step", pivot.metric.title)], len(found))
     arms = iter(range(len(found)))
     for course in found:
         index = None if course.is_baseline else next(arms)
-        known = [(_step(cell), cell.ours) for cell in course.cells if cell.ours]
+        known = [(cell.step, cell.ours) for cell in course.cells if cell.ours]
         axes.errorbar(
             [step for step, _ in known], [ours.mean for _, ours in known], [ours.spread or 0.0 for _, ours in known],
             color=INK if index is None else ARMS[index % len(ARMS)],
