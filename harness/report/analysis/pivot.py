@@ -91,11 +91,6 @@ class PivotCell:
         return self.ours.mean
 
     @property
-    def step(self) -> int:
-        """The step of training after which it is measured."""
-        return self.source.runs[0].evaluation.step
-
-    @property
     def values(self) -> dict[int, float]:
         """Its values by seed."""
         return {run.seed: run.value for run in self.runs if run.value is not None}
@@ -148,6 +143,10 @@ class Pivot:
     def mixes(self) -> bool:
         """True where numbers were measured differently though the table does not ask for it."""
         return mixes(self.table, list(self.protocols.values()))
+
+    def shows(self, cell: PivotCell) -> bool:
+        """Tell whether figures show a cell: of a table that mixes protocols unasked, those of the most used one."""
+        return cell.ours is not None and (not self.mixes or cell.letters[0] == next(iter(self.protocols)))
 
     @property
     def row_heading(self) -> str:
