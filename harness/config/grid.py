@@ -105,8 +105,8 @@ class Table:
         lengths = sorted({cell.settings.epochs for cell in self.cells} & self.scale.epochs.keys())
         if not lengths:
             return ""
-        first, *others = lengths
-        further = "".join(f", {self.scale.steps(paper):,} for {paper:,}" for paper in others)
+        first, *rest = lengths
+        further = "".join(f", {self.scale.steps(paper):,} for {paper:,}" for paper in rest)
         return f"{self.scale.steps(first):,} steps stand for the paper’s {first:,} epochs{further}"
 
     @cached_property

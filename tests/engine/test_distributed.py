@@ -10,13 +10,11 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 from safetensors.torch import load_file
 from support import specs
 from support.places import GRIDS
@@ -37,7 +35,6 @@ from harness.engine.train import Trainer, train
 from harness.files import read_jsonl
 from harness.method.randomness import generator
 from harness.networks.build import build_net, build_objective
-from harness.process_group import file_url
 
 STEPS = 8
 DATASET = make_dataset(50)
@@ -300,16 +297,6 @@ def test_compiled_blocks_give_the_same_gradient_under_the_jvp_too():
         if weight.grad is not None:
             torch.testing.assert_close(weight.grad, weight2.grad, rtol=1e-4, atol=1e-6)
     assert compiled.weights().keys() == plain.weights().keys()
-
-
-# Who shares it.
-
-
-def test_processes_meet_in_a_folder_whose_name_has_a_space(tmp_path):
-    (tmp_path / "a folder").mkdir()
-    meeting = file_url(tmp_path / "a folder" / "rendezvous")
-    dist.init_process_group("gloo", init_method=meeting, rank=0, world_size=1, timeout=timedelta(seconds=9))
-    dist.destroy_process_group()
 
 
 # From the command line.

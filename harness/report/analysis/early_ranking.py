@@ -38,7 +38,7 @@ class Contest:
 class Ranking:
     """How well a measurement of one seed ranks the arms by their final means; τ and ρ are means over seeds.
 
-    `kept` says with how many of `seeds` the best arm is in the better half of the measurement.
+    `hits` says with how many of `seeds` the best arm is in the better half of the measurement.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Ranking:
     tau: float
     interval: Interval | None
     rho: float
-    kept: int
+    hits: int
     seeds: int
 
     @property
@@ -104,8 +104,8 @@ def _rankings(store: Store, logs: Logs, contest: Contest, metric: str) -> Iterat
 def _logged(logs: Logs, arm: Arm, key: str, step: int) -> Values:
     """The last value of each log up to a step, by seed; a log without the number gives none."""
     series = {seed: logs.of(train_id).of(key) for seed, train_id in arm.trainings.items()}
-    known = {seed: [value for at, value in values if at <= step] for seed, values in series.items()}
-    return {seed: values[-1] for seed, values in known.items() if values}
+    logged = {seed: [value for at, value in values if at <= step] for seed, values in series.items()}
+    return {seed: values[-1] for seed, values in logged.items() if values}
 
 
 def _of_fewer_images(store: Store, contest: Contest) -> tuple[int, list[Values]]:
@@ -122,7 +122,7 @@ def _of_fewer_images(store: Store, contest: Contest) -> tuple[int, list[Values]]
 def _ranking(name: str, share: float, contest: Contest, early: Sequence[Values]) -> Iterable[Ranking]:
     """Return the ranking of a measurement, nothing where it knows fewer than two arms."""
     final = [fmean(arm.values(contest.steps).values()) for arm in contest.arms]
-    taus, rhos, kept, arms = [], [], 0, 0
+    taus, rhos, hits, arms = [], [], 0, 0
     for seed in sorted({seed for values in early for seed in values}):
         pairs = [(values[seed], end) for values, end in zip(early, final, strict=True) if seed in values]
         tau = kendall(*zip(*pairs, strict=True)) if len(pairs) > 1 else math.nan
@@ -130,11 +130,11 @@ def _ranking(name: str, share: float, contest: Contest, early: Sequence[Values])
             continue
         taus.append(tau)
         rhos.append(spearman(*zip(*pairs, strict=True)))
-        kept += _keeps_best(pairs)
+        hits += _keeps_best(pairs)
         arms = max(arms, len(pairs))
     if not taus:
         return ()
-    return (Ranking(name, share, arms, fmean(taus), mean_interval(taus), fmean(rhos), kept, len(taus)),)
+    return (Ranking(name, share, arms, fmean(taus), mean_interval(taus), fmean(rhos), hits, len(taus)),)
 
 
 def _keeps_best(pairs: Sequence[tuple[float, float]]) -> bool:
@@ -151,7 +151,7 @@ def _sentences(rankings: Sequence[Ranking], metric: str) -> Iterator[str]:
         yield f"Before the end, the {best.name} after {best.length} ranks the arms best: Kendall’s τ {best.tau:.2f}."
     else:
         yield "No early measurement ranks the arms better than chance, as far as these seeds can tell."
-    safe = [ranking for ranking in sure if ranking.kept == ranking.seeds]
+    safe = [ranking for ranking in sure if ranking.hits == ranking.seeds]
     if safe:
         first = safe[0]
         yield (

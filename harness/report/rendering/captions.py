@@ -8,7 +8,7 @@ from harness.config.grid import Table
 from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.statistics import Change
 from harness.report.analysis.text import STATES, counted, listed, seed_words
-from harness.report.reading.protocol import SAMPLING_COLUMNS, asked, differing_keys, training_values
+from harness.report.reading.protocol import SAMPLING_COLUMNS, differing_keys, training_values, varied_keys
 
 SAMPLERS = {  # name, and what it counts
     "euler": ("Euler ODE", "interval"),
@@ -96,7 +96,7 @@ def untold_sentences(pivot: Pivot) -> list[str]:
     names = {cell.source.at: cell.name for cell in pivot.cells}
     lines = []
     for key, values in training_values(pivot.table).items():
-        if len(values) > 1 and key not in asked(pivot.table):
+        if len(values) > 1 and key not in varied_keys(pivot.table):
             whose = {value: listed(_quoted([names[cell.at] for cell in cells])) for value, cells in values.items()}
             parts = "; ".join(f"{value} in {cells}" for value, cells in whose.items())
             lines.append(f"Not all were trained alike, though no label says so: {TRAINING[key]} {parts}.")
