@@ -115,22 +115,28 @@ def inside(folder: Path, path: str) -> Path | None:
     return file if file.is_relative_to(root) and file.is_file() else None
 
 
-def serve(store: Store, target: Path, port: int, on_ready: Callable[[str], object], every: float = 1.0) -> None:
-    """Serve the report of a study on this machine's loopback until interrupted; port 0 takes a free one.
+def serve(
+    store: Store,
+    target: Path,
+    port: int,
+    on_ready: Callable[[str], object],
+    every: float = 1.0,
+    stop: threading.Event | None = None,
+) -> None:
+    """Serve the report of a study on this machine's loopback until stopped or interrupted; port 0 takes a free one.
 
     Raises:
         UserError: there is no such study.
         OSError: the port is taken.
     """
-    watched = Watched(store, target)
+    watched, stop = Watched(store, target), stop or threading.Event()
     watched.refresh()
     with ThreadingHTTPServer((LOOPBACK, port), partial(Handler, watched)) as server:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
         on_ready(f"http://{LOOPBACK}:{server.server_address[1]}/")
         try:
-            while True:
-                time.sleep(every)
+            while not stop.wait(every):
                 watched.refresh()
         finally:
             server.shutdown()
