@@ -13,7 +13,7 @@ from typing import Literal
 from pydantic import Field
 
 from harness.config.setting_types import Frozen
-from harness.config.spec import Model, Process, TrainSpec
+from harness.config.spec import Model, ProcessName, TrainSpec
 from harness.errors import UserError, nearest
 from harness.files import read_model
 
@@ -23,7 +23,7 @@ Part = Literal["raw", "ema", "model", "state_dict"]
 class Architecture(Frozen):
     """What a file of weights must fit: the process decides the head and the number of times."""
 
-    process: Process
+    process: ProcessName
     model: Model
     channels: int
     size: int

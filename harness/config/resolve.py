@@ -10,10 +10,10 @@ from harness.config import imported_weights as imported
 from harness.config.grid_file import Patch, Scale, Size
 from harness.config.setting_types import BlockWord
 from harness.config.settings import OWN_ENCODER, Family, Resources, SamplerSettings, Settings, constants_of
-from harness.config.spec import Alignment, Consistency, EvalSpec, Model, Process, Regularizer, TrainSpec
+from harness.config.spec import Alignment, Consistency, EvalSpec, Model, ProcessName, Regularizer, TrainSpec
 from harness.errors import UserError
 
-PROCESSES: dict[Family, Process] = {
+PROCESSES: dict[Family, ProcessName] = {
     "SiT": "flow",
     "DiT": "ddpm",
     "MF": "meanflow",
@@ -21,7 +21,7 @@ PROCESSES: dict[Family, Process] = {
     "IMM": "imm",
     "iCT": "consistency",
 }
-SAMPLERS: dict[Process, tuple[str, ...]] = {
+SAMPLERS: dict[ProcessName, tuple[str, ...]] = {
     "flow": ("euler", "heun", "euler-maruyama"),
     "ddpm": ("ancestral", "ddim"),
     "meanflow": ("average-velocity",),
@@ -29,12 +29,12 @@ SAMPLERS: dict[Process, tuple[str, ...]] = {
     "imm": ("pushforward",),
     "consistency": ("one-step",),
 }
-WITHOUT_GUIDANCE: dict[Process, str] = {
+WITHOUT_GUIDANCE: dict[ProcessName, str] = {
     "meanflow": "MF has its guidance in the training target: meanflow.omega, kappa, start and end",
     "shortcut": "Shortcut has its guidance in the training target: shortcut.guidance",
     "consistency": "iCT is sampled without guidance",
 }
-INTERVALS: dict[Process, tuple[Collection[int], str]] = {
+INTERVALS: dict[ProcessName, tuple[Collection[int], str]] = {
     "ddpm": (range(2, 1001), "DiT is sampled in 2 to 1000 steps"),
     "shortcut": ([2**k for k in range(8)], "Shortcut is sampled in 1, 2, 4, 8, 16, 32, 64 or 128 steps"),
     "consistency": ([1], "iCT is sampled in 1 step"),
@@ -67,7 +67,8 @@ def resolve(settings: Settings, scale: Scale, seed: int) -> Resolved:
     Raises:
         SettingError: a setting that is impossible beside the others (block deeper than the network, …).
     """
-    model, process = resolve_model(settings, scale), PROCESSES[family(settings.model)]
+    family, size, patch = parse_model(settings.model)
+    model, process = resolve_model(settings, scale, size, patch), PROCESSES[family]
     if process == "imm" and settings.batch % PARTICLES:
         raise SettingError("batch", f"IMM forms groups of {PARTICLES}, which do not divide {settings.batch}")
     train = TrainSpec(
@@ -129,33 +130,26 @@ def check_resources(train: TrainSpec, resources: Resources, processes: int | Non
         )
 
 
-def family(model: str) -> Family:
-    """Return the family of a model name such as SiT-B/2.
+def parse_model(model: str) -> tuple[Family, Size, Patch]:
+    """Return the parts of a model's name such as SiT-B/2.
 
     Raises:
         SettingError: the name is not family-size/patch.
     """
-    return _parts(model)[0]
-
-
-def _parts(model: str) -> tuple[Family, Size, Patch]:
     families = get_args(Family)
     match = re.fullmatch(rf"({'|'.join(families)})-(S|B|L|XL)/(2|4|8)", model)
     if not match:
         legal = f"{{{','.join(families)}}}-{{S,B,L,XL}}/{{2,4,8}}"
         raise SettingError("model", f"unknown model '{model}'; legal: {legal}")
-    name, size, patch = match.groups()
-    return cast(Family, name), cast(Size, size), cast(Patch, patch)
+    return cast(tuple[Family, Size, Patch], match.groups())
 
 
-def resolve_model(settings: Settings, scale: Scale) -> Model:
-    """Look a model name up in the scale's ladder and check that its numbers fit together."""
-    _, size, patch = _parts(settings.model)
+def resolve_model(settings: Settings, scale: Scale, size: Size, patch: Patch) -> Model:
+    """Look a model up in the scale's ladder and check that its numbers fit together."""
     if size not in scale.ladder or patch not in scale.patches:
         sizes, patches = ", ".join(scale.ladder), ", ".join(scale.patches)
         raise SettingError("model", f"scale {scale.scale} has sizes {sizes} and patches {patches}, not {size}/{patch}")
-    rung = scale.ladder[size]
-    model = Model(**rung.model_dump(), patch=scale.patches[patch])
+    model = Model(**scale.ladder[size].model_dump(), patch=scale.patches[patch])
     if settings.data.size % model.patch:
         raise SettingError("model", f"patch {model.patch} does not divide the image size {settings.data.size}")
     if model.width % (2 * model.heads):
@@ -201,7 +195,7 @@ def _block_numbers(word: BlockWord, depth: int) -> range | tuple[int]:
     return (math.ceil(part * depth / whole),)
 
 
-def resolve_regularizer(settings: Settings, scale: Scale, depth: int, process: Process) -> Regularizer | None:
+def resolve_regularizer(settings: Settings, scale: Scale, depth: int, process: ProcessName) -> Regularizer | None:
     """Keep exactly the fields that the chosen loss and kind use."""
     chosen = settings.regularizer
     if chosen.loss == "none":
@@ -249,7 +243,7 @@ def resolve_alignment(settings: Settings, scale: Scale, depth: int) -> Alignment
     return Alignment(**chosen.model_dump(exclude={"block", "stop", *unused}), block=block, stop=stop)
 
 
-def resolve_sampler(settings: Settings, process: Process) -> SamplerSettings:
+def resolve_sampler(settings: Settings, process: ProcessName) -> SamplerSettings:
     """Without guidance, or where there are no more than three channels, the guided channels are simply all.
 
     Without guidance there is no interval of it either.

@@ -9,7 +9,7 @@ Letters: T tokens, D width, P patch size, C channels; of one image unless said o
 from dataclasses import dataclass, replace
 
 from harness.config.settings import SamplerSettings
-from harness.config.spec import TWO_TIMES, Alignment, Process, Regularizer, TrainSpec
+from harness.config.spec import TWO_TIMES, Alignment, ProcessName, Regularizer, TrainSpec
 
 FREQUENCIES = 256  # numbers that a time is turned into before its MLP
 WORTH_HALVING = 64  # rows from which a symmetric product is made as three quarters of itself
@@ -183,7 +183,7 @@ def alignment(spec: TrainSpec) -> int:
     return trained + frozen.forward(spec.data.channels if spec.alignment.own else 3)
 
 
-def evaluations(process: Process, sampler: SamplerSettings) -> int:
+def evaluations(process: ProcessName, sampler: SamplerSettings) -> int:
     """Return NFE, the network evaluations of one image; guidance doubles them (where it is kept to an interval of noise
     levels, this is the most that it can be)."""
     n = sampler.intervals

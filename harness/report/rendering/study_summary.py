@@ -10,7 +10,7 @@ from harness.config.grid import Table
 from harness.config.grid_file import Scale
 from harness.config.resolve import PROCESSES
 from harness.config.settings import Data
-from harness.config.spec import Model, Process, TrainSpec
+from harness.config.spec import Model, ProcessName, TrainSpec
 from harness.report.analysis.claims import summary_sentences, verdicts_used
 from harness.report.analysis.pivot import Pivot, Verdict
 from harness.report.analysis.text import counted, is_number, listed
@@ -18,7 +18,7 @@ from harness.report.rendering.captions import guidance_words, steps_words
 from harness.report.rendering.our_choices import FixedChoice, SettingChoice, fixed_choices, setting_choices
 from harness.store.store import Store
 
-PROCESS_WORDS: dict[Process, str] = {
+PROCESS_WORDS: dict[ProcessName, str] = {
     "flow": "flow matching on straight paths; the network predicts the velocity",
     "ddpm": "DDPM of 1,000 steps; the network predicts the noise and the variance",
     "meanflow": "MeanFlow; the network is given two times and predicts the average velocity between them",
