@@ -21,7 +21,7 @@ from harness.report.rendering.html import render, script_of
 from harness.report.rendering.sections import representations, table_section
 from harness.report.rendering.sheet import table_layout
 from harness.report.rendering.study_summary import study_summary
-from harness.report.rendering.trainings import paginate, run_index, trainings
+from harness.report.rendering.trainings import paginate, training_articles
 from harness.store.store import Store
 from harness.store.study import study_tables
 from harness.store.training_log import Logs
@@ -51,7 +51,7 @@ def write_files(store: Store, tables: Sequence[Table], target: Path, pdf: bool =
     layouts = [table_layout(table_result(table, results)) for table in tables]
     pivots = [layout.result.pivot for layout in layouts]
     summary = study_summary(store.study, pivots)
-    pages = paginate(store.study, trainings(statuses, pivots, logs))
+    pages = paginate(store.study, training_articles(statuses, pivots, logs))
     write_results(tidy_table(results), target / "results.csv")
     write_tables(summary, layouts, target)
     pages.write(target)
@@ -62,8 +62,9 @@ def write_files(store: Store, tables: Sequence[Table], target: Path, pdf: bool =
         "surfaces": [(surface, surface_picture(surface)) for surface in surfaces(pivots)],
         "rankings": early_rankings(store, pivots, logs),
         "representations": representations(store, pivots),
-        "index": run_index(pivots),
-        "articles": list(pages.articles()),
+        "pivots": pivots,
+        "runs": [run for pivot in pivots for cell in pivot.cells for run in cell.runs],
+        "articles": pages.articles(),
         "places": pages.places,
         "states": STATES,
         "verdicts": VERDICTS,
