@@ -4,6 +4,8 @@ VENV ?= .venv
 REPORT_VENV ?= .venv-report
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 STUDY ?= digits
+# Tests that share a file, the cluster or the browser run one after another; tests/conftest.py says which.
+PYTEST = -m pytest --numprocesses $(JOBS) --maxprocesses 8 --dist loadgroup --no-loadscope-reorder
 PIP = -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: demo test quick lint docs screenshots report clean
@@ -14,20 +16,21 @@ demo: $(VENV)/ready
 	$(VENV)/bin/harness report demo
 
 test: $(VENV)/ready-test
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python $(PYTEST)
 
 quick: $(VENV)/ready-test
-	$(VENV)/bin/python -m pytest -m "not slow and not integration"
+	$(VENV)/bin/python $(PYTEST) -m "not slow and not integration and not long"
 
 lint: $(VENV)/ready-test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-# The pages that are made from the code: the grid format and the metrics.
+# What is made from the code: the pages of the grid format and of the metrics, and the picture of the rooms.
 docs: $(REPORT_VENV)/ready
 	$(REPORT_VENV)/bin/harness keys --markdown > docs/grid-format.md
 	$(REPORT_VENV)/bin/python -m harness.metric_definitions > docs/metrics.md
+	$(REPORT_VENV)/bin/python docs/draw_rooms.py
 
 # The pictures of the committed report in docs/pictures; needs Debian's chromium and chromium-driver.
 screenshots: $(VENV)/ready-test

@@ -20,8 +20,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from harness.config.settings import Data, MeanFlowSettings, Optimizer, Resources
 from harness.config.spec import Model, Regularizer, TrainSpec
 from harness.data.datasets import ImageDataset
-from harness.engine.train import Trainer, matmul_precision
+from harness.engine.train import Trainer
 from harness.method.objective import draw
+from harness.method.precision import matmul_precision
 from harness.networks.build import build_objective
 from harness.process_group import keep_freed_memory
 

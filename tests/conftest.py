@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import uuid
+from collections import Counter
 
 import pytest
 
@@ -13,9 +14,41 @@ CHROMIUM_FLAGS = (
 )  # fmt: skip
 
 
+def pytest_addoption(parser):
+    parser.addoption("--repeat", type=int, default=1, help="run each test that often")
+
+
 def pytest_configure(config):
-    """One thread: the tests share two cores, and small networks gain nothing from more."""
+    """One thread: small networks gain nothing from more, and there may be as many processes of tests as cores."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_generate_tests(metafunc):
+    if metafunc.config.option.repeat > 1:
+        metafunc.fixturenames.append("repetition")
+        metafunc.parametrize("repetition", range(metafunc.config.option.repeat), indirect=True)
+
+
+@pytest.fixture
+def repetition(request):
+    """Return how often a test has run before."""
+    return request.param
+
+
+def pytest_collection_modifyitems(items):
+    """Say which tests share a process, where there are several, and begin with those that take long.
+
+    Tests of a file share its fixtures; those of the cluster its two nodes; those of the browser the browser.
+    """
+    slow = Counter(group_of(item) for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[group_of(item)])
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group_of(item)))
+
+
+def group_of(item):
+    shared = [name for name in ("study", "browser") if name in item.fixturenames]
+    return shared[0] if shared else item.path.stem
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -58,7 +91,12 @@ def browser(needs, tmp_path_factory):
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory):
     """Return a folder in which the digits' classifier is trained once for all tests that run jobs."""
-    return tmp_path_factory.mktemp("cache")
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # beside the folders of the other processes
+        folder = folder.parent
+    folder = folder / "cache"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture

@@ -1,22 +1,20 @@
 """What a person sees on the terminal: plans, prices, how trainings stand, keys, and the bar while a grid runs."""
 
-import json
 import sys
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table as Grid
 from rich.text import Text
 
 from harness.config.grid import Table
 from harness.config.key_reference import Key
 from harness.jobs.job import Job, Outcome
-from harness.planning.budget import Fit, Row
+from harness.planning.budget import Row, Selection
 from harness.planning.cost import Prices
 from harness.planning.plan import Planned, summary
 from harness.store.records import Heartbeat
@@ -134,13 +132,13 @@ def hours_in_words(hours: float) -> str:
     return f"{hours:.1f}" if hours >= 1 else f"{hours:.2g}"
 
 
-def print_fit(fit: Fit, prices: Prices, budget: float) -> None:
+def print_selection(selection: Selection, prices: Prices, budget: float) -> None:
     """Print which rows a budget buys, and which it leaves out."""
-    screen, count = console(), len(fit.chosen) + len(fit.left_out)
-    spent = f"{hours_in_words(fit.hours)} of {budget:g} {prices.unit}-hours"
-    screen.print(f"\n{len(fit.chosen)} of {count} rows fit: {spent}", _rows(fit.chosen), sep="\n")
-    if fit.left_out:
-        screen.print(f"\n{len(fit.left_out)} rows are left out", _rows(fit.left_out), sep="\n")
+    screen, count = console(), len(selection.chosen) + len(selection.left_out)
+    spent = f"{hours_in_words(selection.hours)} of {budget:g} {prices.unit}-hours"
+    screen.print(f"\n{len(selection.chosen)} of {count} rows fit: {spent}", _rows(selection.chosen), sep="\n")
+    if selection.left_out:
+        screen.print(f"\n{len(selection.left_out)} rows are left out", _rows(selection.left_out), sep="\n")
     screen.print(
         "\nThe rule: always the row next that costs least beyond what is bought, with its baseline and all seeds."
     )
@@ -172,11 +170,6 @@ def status_summary(statuses: Sequence[TrainingStatus]) -> str:
     return ", ".join(parts + [f"{hours_in_words(hours)} {unit}-hours spent" for unit, hours in spent.items()])
 
 
-def status_json(study: str, statuses: Sequence[TrainingStatus]) -> str:
-    """Return everything that is known of every training."""
-    return json.dumps({"study": study, "trainings": [asdict(s) for s in statuses]}, indent=1, ensure_ascii=False)
-
-
 def _status_row(s: TrainingStatus) -> list[str | Text]:
     speed = "" if s.images_per_second is None else f"{s.images_per_second:,.0f}"
     left = "" if s.seconds_left is None else duration(s.seconds_left)
@@ -193,55 +186,42 @@ def _status_row(s: TrainingStatus) -> list[str | Text]:
 # While a grid runs.
 
 
-class ProgressBar:
+class ProgressBar(Progress):
     """A bar over training steps, fed by the jobs' own heartbeats, below a line for each job that has ended."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self.total, self.ended, self.steps_ended = len(jobs), 0, 0
-        self.running: dict[str, Job] = {}
-        self.lock, self.stopped = threading.Lock(), threading.Event()
-        self.console = Console(highlight=False, soft_wrap=True)
-        self.bar = Progress(
+        self.at_work: dict[str, Job] = {}
+        self.lock = threading.Lock()
+        super().__init__(
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
-            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=self.console,
+            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+            console=Console(highlight=False, soft_wrap=True), refresh_per_second=2,
         )  # fmt: skip
-        self.task: TaskID = self.bar.add_task(f"0/{self.total} trainings", total=sum(job.steps + 1 for job in jobs))
-        self.poll = threading.Thread(target=self._poll, daemon=True)
+        self.add_task("", total=sum(job.steps + 1 for job in jobs))
 
-    def __enter__(self) -> "ProgressBar":
-        self.bar.start()
-        self.poll.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stopped.set()
-        self.poll.join()
-        self._draw()
-        self.bar.stop()
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Look how far the jobs are, and draw that."""
+        with self.lock:
+            jobs, steps, ended = list(self.at_work.values()), self.steps_ended, f"{self.ended}/{self.total} trainings"
+        heartbeats = [Heartbeat.read(job.folder) for job in jobs]
+        steps += sum(heartbeat.step for heartbeat in heartbeats if heartbeat)
+        for bar in self.task_ids:
+            self.update(bar, completed=steps, description=ended)
+        yield from super().get_renderables()
 
     def on_change(self, job: Job, outcome: Outcome | None) -> None:
         """Hear that a job has started (None) or how it ended."""
         with self.lock:
             if outcome is None:
-                self.running[job.train_id] = job
+                self.at_work[job.train_id] = job
                 return
-            self.running.pop(job.train_id, None)
+            self.at_work.pop(job.train_id, None)
             self.ended += 1
             self.steps_ended += job.steps + 1
         end = f"{outcome.state}: {outcome.message}" if outcome.message else outcome.state
         what = f"{job.train_id} {_arm_in_words(job)}, seed {job.train.seed}"
         self.console.print(f"{self.ended}/{self.total} {what}: {end}")
-
-    def _poll(self) -> None:
-        while not self.stopped.wait(0.5):
-            self._draw()
-
-    def _draw(self) -> None:
-        with self.lock:
-            jobs, done = list(self.running.values()), self.steps_ended
-        heartbeats = [Heartbeat.read(job.store.run_folder(job.train_id)) for job in jobs]
-        steps = done + sum(heartbeat.step for heartbeat in heartbeats if heartbeat)
-        self.bar.update(self.task, completed=steps, description=f"{self.ended}/{self.total} trainings")
 
 
 def _arm_in_words(job: Job) -> str:

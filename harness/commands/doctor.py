@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.commands.options import FILE, data_option, profile_option, results_option, scratch_option
+from harness.commands import options
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("grids", nargs=-1, type=FILE)
+@click.argument("grids", nargs=-1, type=options.FILE)
 @click.option("--scale", help="Name of a file in the grids' scales/ folder; needed with GRIDS.")
 @click.option("--wait", default=300.0, show_default=True, help="Seconds to wait for the job on the nodes.")
-@results_option
-@scratch_option
-@data_option
-@profile_option
+@options.results
+@options.scratch
+@options.data
+@options.profile
 def doctor(grids: tuple[Path, ...], scale: str | None, wait: float, results: Path, scratch: Path, data: Path,
            profile: str | None) -> None:  # fmt: skip
     """Examine a SLURM cluster before the first job: exits with 1 where something is wrong.

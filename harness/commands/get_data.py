@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from harness.commands.options import data_option
+from harness.commands import options
 from harness.errors import UserError, nearest
 
 
@@ -17,7 +17,7 @@ def data() -> None:
 
 @data.command()
 @click.argument("name")
-@data_option
+@options.data
 def get(name: str, data: Path) -> None:
     """Fetch data set NAME where that is possible, check it, and say what to do where it is not.
 
@@ -58,15 +58,15 @@ def _get_inception(root: Path) -> str:
 
 
 @click.command()
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source", type=options.FILE)
 @click.argument("name")
-@click.option("--autoencoder", type=click.Path(path_type=Path), required=True,
+@click.option("--autoencoder", type=options.FILE, required=True,
               help="Its folder: diffusers' format, TAESD's two .pth files, or VAElight's two .onnx files.")  # fmt: skip
 @click.option("--size", default=256, show_default=True, type=click.IntRange(min=8), help="Side of the centre crop.")
 @click.option("--keep-images", is_flag=True, help="Keep the crops too: measuring needs them.")
 @click.option("--workers", default=4, show_default=True, type=click.IntRange(min=0),
               help="Processes that read and crop.")  # fmt: skip
-@data_option
+@options.data
 def encode(source: Path, name: str, autoencoder: Path, size: int, keep_images: bool, workers: int,
            data: Path) -> None:  # fmt: skip
     """Pack the latents of the photos in SOURCE, and of their mirror images, as data set NAME.

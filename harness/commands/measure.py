@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.commands.options import data_option, results_option, scratch_option
+from harness.commands import options
+from harness.commands.options import FILE
+from harness.store.store import Store
 
 if TYPE_CHECKING:
     from harness.measure.user_files import MeasureRequest
-
-FILE = click.Path(path_type=Path)
 
 
 @click.command()
@@ -28,8 +28,8 @@ FILE = click.Path(path_type=Path)
               help="Say how far each number would move with other samples; 20 times the metrics' work.")  # fmt: skip
 @click.option("--batch", default=64, show_default=True, type=click.IntRange(min=1), help="Images at once.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="By default the GPU where there is one.")
-@data_option
-@scratch_option
+@options.data
+@options.scratch
 def measure(samples: Path, reference: str, features: str, weights: Path | None, out: Path | None,
             statistics: Path | None, nearest: Path | None, intervals: bool, batch: int, device: str | None, data: Path,
             scratch: Path) -> None:  # fmt: skip
@@ -69,14 +69,11 @@ def measure(samples: Path, reference: str, features: str, weights: Path | None, 
 
 
 @click.command()
-@click.argument("study")
 @click.option("--features", help="A model of timm: measure with its features as well, beside the study's own.")
 @click.option("--weights", type=FILE, help="File of that model's weights; by default timm's.")
-@results_option
-@scratch_option
-@data_option
-def measure_study(study: str, features: str | None, weights: Path | None, results: Path, scratch: Path,
-                  data: Path) -> None:  # fmt: skip
+@options.study
+@options.data
+def measure_study(store: Store, features: str | None, weights: Path | None, data: Path) -> None:
     """Add to STUDY's measurements the metrics that they lack; no run is trained, and no number that is there changes.
 
     The same images are drawn again from the weights in --scratch and measured. Where what is known already does not
@@ -86,11 +83,10 @@ def measure_study(study: str, features: str | None, weights: Path | None, result
     harness measure-study digits
     """
     from harness.jobs.remeasure import remeasure
-    from harness.store.store import Store
 
     other = (features, weights) if features else None
-    done, left = remeasure(Store(results, scratch, study), data, other, click.echo)
-    click.echo(f"{results / study}: {done} measurements renewed, {left} left as they were")
+    done, left = remeasure(store, data, other, click.echo)
+    click.echo(f"{store.root}: {done} measurements renewed, {left} left as they were")
     if left:
         sys.exit(1)
 

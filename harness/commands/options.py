@@ -1,32 +1,43 @@
-"""Options that several commands have."""
+"""Arguments and options that several commands have."""
 
 import os
 import shlex
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
-if TYPE_CHECKING:
-    from harness.store.store import Store
+from harness.store.store import Store
 
 FILE = click.Path(path_type=Path)
 FOLDER = click.Path(path_type=Path, file_okay=False)
 HOURS = click.FloatRange(min=0)
-results_option = click.option("--results", type=FOLDER, default="results", show_default=True, envvar="HARNESS_RESULTS",
-                              help="Folder of what is measured: small, and can be committed.")  # fmt: skip
-scratch_option = click.option("--scratch", type=FOLDER, default="scratch", show_default=True, envvar="HARNESS_SCRATCH",
-                              help="Folder for checkpoints and caches: large, and not committed.")  # fmt: skip
-data_option = click.option("--data", type=FOLDER, default="data", show_default=True, envvar="HARNESS_DATA",
-                           help="Folder of the data sets.")  # fmt: skip
-reports_option = click.option("--reports", type=FOLDER, default="reports", show_default=True, envvar="HARNESS_REPORTS",
-                              help="Folder of the reports: small, and can be committed.")  # fmt: skip
-profile_option = click.option("--profile", envvar="HARNESS_PROFILE",
-                              help="Name of a file in clusters/; without it, SLURM with its own defaults.")  # fmt: skip
-limit_option = click.option("--max-gpu-hours", "limit", type=HOURS, help="Refuse what needs more than this.")
+results = click.option("--results", type=FOLDER, default="results", show_default=True, envvar="HARNESS_RESULTS",
+                       help="Folder of what is measured: small, and can be committed.")  # fmt: skip
+scratch = click.option("--scratch", type=FOLDER, default="scratch", show_default=True, envvar="HARNESS_SCRATCH",
+                       help="Folder for checkpoints and caches: large, and not committed.")  # fmt: skip
+data = click.option("--data", type=FOLDER, default="data", show_default=True, envvar="HARNESS_DATA",
+                    help="Folder of the data sets.")  # fmt: skip
+reports = click.option("--reports", type=FOLDER, default="reports", show_default=True, envvar="HARNESS_REPORTS",
+                       help="Folder of the reports: small, and can be committed.")  # fmt: skip
+profile = click.option("--profile", envvar="HARNESS_PROFILE",
+                       help="Name of a file in clusters/; without it, SLURM with its own defaults.")  # fmt: skip
+gpu_hours = click.option("--max-gpu-hours", "limit", type=HOURS, help="Refuse what needs more than this.")
 
 
-def study_options(store: "Store") -> str:
+def study(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the argument STUDY and the options of its folders, and pass them to it as one Store."""
+
+    @wraps(command)
+    def with_store(study: str, results: Path, scratch: Path, **others: Any) -> None:
+        command(store=Store(results, scratch, study), **others)
+
+    return click.argument("study")(results(scratch(with_store)))
+
+
+def words_for(store: Store) -> str:
     """Return a study as a command is told of it: its name, and its folders where a command would not find them."""
     words = [store.study]
     for name, folder in {"results": store.results, "scratch": store.scratch}.items():

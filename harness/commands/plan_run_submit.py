@@ -9,16 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.commands.options import (
-    FILE,
-    HOURS,
-    data_option,
-    limit_option,
-    profile_option,
-    results_option,
-    scratch_option,
-    study_options,
-)
+from harness.commands import options
 from harness.errors import UserError, nearest
 from harness.store.records import Failure
 from harness.store.store import Store
@@ -62,16 +53,16 @@ def requested(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def with_request(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tuple[str, ...], results: Path,
-                     scratch: Path, **options: Any) -> None:  # fmt: skip
-        command(Request(grids, scale, overrides, Store(results, scratch, study or scale)), **options)
+                     scratch: Path, **others: Any) -> None:  # fmt: skip
+        command(Request(grids, scale, overrides, Store(results, scratch, study or scale)), **others)
 
     for option in reversed((
-        click.argument("grids", nargs=-1, required=True, type=FILE),
+        click.argument("grids", nargs=-1, required=True, type=options.FILE),
         click.option("--scale", required=True, help="Name of a file in the grids' scales/ folder."),
         click.option("--study", help="Name of the study's folder; by default the scale's name."),
         click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
                      help="Override a setting; over table, scale and row. Repeatable."),
-        results_option, scratch_option,
+        options.results, options.scratch,
     )):  # fmt: skip
         with_request = option(with_request)
     return with_request
@@ -83,9 +74,9 @@ def requested(command: Callable[..., None]) -> Callable[..., None]:
               help="GPU whose speed is assumed where no earlier run has measured one.")  # fmt: skip
 @click.option("--utilisation", type=click.FloatRange(0, 1, min_open=True),
               help="Share of its peak that is assumed; else 0.3 in bf16, 0.6 in fp32.")  # fmt: skip
-@click.option("--gpu-hour-price", "price", type=HOURS, help="Price of a GPU-hour, in any currency.")
-@limit_option
-@click.option("--fit", "budget", type=HOURS, help="Propose the rows that fit in so many GPU-hours.")
+@click.option("--gpu-hour-price", "price", type=options.HOURS, help="Price of a GPU-hour, in any currency.")
+@options.gpu_hours
+@click.option("--fit", "budget", type=options.HOURS, help="Propose the rows that fit in so many GPU-hours.")
 def plan(request: Request, gpu: str, utilisation: float | None, price: float | None, limit: float | None,
          budget: float | None) -> None:  # fmt: skip
     """List every run of GRIDS: why it would run, that it is done, or which other table shares it; then what it costs.
@@ -96,8 +87,8 @@ def plan(request: Request, gpu: str, utilisation: float | None, price: float | N
     harness plan grids/table2.yaml --scale digits
     harness plan grids/*.yaml --scale imagenet256 --gpu A100 --fit 500
     """
-    from harness.commands.console import print_cost, print_fit, print_plan, print_trainings
-    from harness.planning.budget import fit
+    from harness.commands.console import print_cost, print_plan, print_selection, print_trainings
+    from harness.planning.budget import select_rows
     from harness.planning.plan import plan as make_plan
     from harness.store.study import trainings
 
@@ -109,7 +100,7 @@ def plan(request: Request, gpu: str, utilisation: float | None, price: float | N
     prices = _prices(tables, request.store, assumption)
     print_cost(tables, prices, price)
     if budget is not None:
-        print_fit(fit(tables, prices, budget), prices, budget)
+        print_selection(select_rows(tables, prices, budget), prices, budget)
     if limit is not None:
         _check_limit(limit, tables, prices)
 
@@ -141,10 +132,10 @@ def _check_limit(limit: float, tables: Sequence["Table"], prices: "Prices") -> N
 
 @click.command()
 @requested
-@data_option
-@click.option("--jobs", default=1, show_default=True, type=click.IntRange(min=1),
+@options.data
+@click.option("--jobs", "workers", default=1, show_default=True, type=click.IntRange(min=1),
               help="Trainings to run at once, one thread each.")  # fmt: skip
-def run(request: Request, data: Path, jobs: int) -> None:
+def run(request: Request, data: Path, workers: int) -> None:
     """Run GRIDS on this machine; what is done already is not done again, and what was killed goes on.
 
     \b
@@ -155,28 +146,29 @@ def run(request: Request, data: Path, jobs: int) -> None:
     from harness.process_group import place_from_torchrun
 
     place = place_from_torchrun()
-    if place and jobs > 1:
-        raise UserError(f"--jobs {jobs}: torchrun's processes share one training at a time; leave this out")
+    if place and workers > 1:
+        raise UserError(f"--jobs {workers}: torchrun's processes share one training at a time; leave this out")
     if place and place.rank > 0:
         follow()
         return
     tables = request.tables()
-    todo = _prepare(request, tables, data, 1 if jobs > 1 else None, place.world_size if place else None)
+    todo = _lacking(request, tables, data, 1 if workers > 1 else None)
+    _record(request, tables, todo, place.world_size if place else None)
     if not todo:
         click.echo(f"{request.store.root}: everything is done already.")
         if place:
             lead([], lambda *_: None)  # for the others wait to be told
         return
-    _run_here(todo, request.store, jobs, place is not None)
+    _run_here(todo, request.store, workers, place is not None)
 
 
 @click.command()
 @requested
-@data_option
-@profile_option
+@options.data
+@options.profile
 @click.option("--only", type=click.Choice(["eval"]),
               help="eval: only measure what is trained already, as jobs of one process.")  # fmt: skip
-@limit_option
+@options.gpu_hours
 @click.option("--dry-run", is_flag=True, help="Print the sbatch files; send and write nothing.")
 def submit(request: Request, data: Path, profile: str | None, only: str | None, limit: float | None,
            dry_run: bool) -> None:  # fmt: skip
@@ -191,35 +183,30 @@ def submit(request: Request, data: Path, profile: str | None, only: str | None, 
     harness submit grids/table5.yaml --scale cifar10 --profile ours --only eval
     """
     from harness.config.cluster_profile import LocalProfile, SlurmProfile, load_profile
-    from harness.jobs.job import jobs_for
     from harness.slurm.submission import check_slurm, measurement_jobs
     from harness.store.submissions import write_sent
 
     cluster, layer = load_profile(profile) if profile else (SlurmProfile(), {})
     store, data = request.store.absolute(), data.absolute()
-    request = replace(request, store=store)
+    request, folders = replace(request, store=store), {path.parent for path in request.grids}
     tables = request.tables(layer)
     if limit is not None:
         _check_limit(limit, tables, _prices(tables, store, assume("H200")))
-    jobs = jobs_for((run for table in tables for run in table.runs), store, data)
-    folders = {path.parent for path in request.grids}
-    missing = [job for job in jobs if job.missing()]
-    missing = measurement_jobs(missing) if only else missing
+    threads = 1 if isinstance(cluster, LocalProfile) and cluster.jobs > 1 else None
+    todo = _lacking(request, tables, data, threads)
+    todo = measurement_jobs(todo) if only else todo
     if isinstance(cluster, SlurmProfile):
-        for job in missing:
+        for job in todo:
             cluster.check(job.resources)
     if dry_run:
-        click.echo(_dry_run(cluster, missing, store, folders))
+        click.echo(_dry_run(cluster, todo, store, folders))
         return
     if isinstance(cluster, SlurmProfile):
         check_slurm()
-    threads = 1 if isinstance(cluster, LocalProfile) and cluster.jobs > 1 else None
-    todo = _prepare(request, tables, data, threads)
-    todo = measurement_jobs(todo) if only else todo
+    _record(request, tables, todo)
     if not todo:
-        click.echo(
-            f"{store.root}: {'nothing that is trained lacks a measurement' if only else 'everything is done already'}."
-        )
+        nothing = "nothing that is trained lacks a measurement" if only else "everything is done already"
+        click.echo(f"{store.root}: {nothing}.")
     elif isinstance(cluster, LocalProfile):
         _run_here(todo, store, cluster.jobs)
     else:
@@ -239,11 +226,23 @@ def _dry_run(profile: "Profile", jobs: Sequence["Job"], store: Store, grids: Col
     return "\n".join(sbatch_texts(jobs, profile, grids))
 
 
-def _prepare(request: Request, tables: Sequence["Table"], data: Path, threads: int | None = None,
-             processes: int | None = None) -> list["Job"]:  # fmt: skip
-    """Check everything that can be checked before anything runs or is written; return the jobs that lack something."""
-    from harness.files import check_writable
+def _lacking(request: Request, tables: Sequence["Table"], data: Path, threads: int | None) -> list["Job"]:
+    """Return the jobs that lack something; without what diverged before, for the same seed would diverge again."""
     from harness.jobs.job import jobs_for
+
+    todo = []
+    for job in jobs_for((run for table in tables for run in table.runs), request.store, data, threads):
+        if job.missing() and job.diverged():
+            again = f"delete {job.folder / Failure.FILE} to try it again"
+            click.echo(f"{job.train_id} diverged before and is left out; {again}", err=True)
+        elif job.missing():
+            todo.append(job)
+    return todo
+
+
+def _record(request: Request, tables: Sequence["Table"], jobs: Sequence["Job"], processes: int | None = None) -> None:
+    """Check everything that can be checked before anything runs or is written; then take the grids into the study."""
+    from harness.files import check_writable
     from harness.jobs.preflight import check
 
     store = request.store
@@ -251,21 +250,9 @@ def _prepare(request: Request, tables: Sequence["Table"], data: Path, threads: i
         store.check_grid(table.name, path, request.scale, list(request.overrides))
     check_writable("--results", store.results)
     check_writable("--scratch", store.scratch)
-    runs = [run for table in tables for run in table.runs]
-    todo = _would_run([job for job in jobs_for(runs, store, data, threads) if job.missing()])
-    check(todo, processes)
+    check(jobs, processes)
     for path, table in zip(request.grids, tables, strict=True):
         store.record_grid(table.name, path, request.scale, _with_seeds_of_before(request, path, table))
-    return todo
-
-
-def _would_run(jobs: list["Job"]) -> list["Job"]:
-    """Leave out what diverged before, and say so: the same seed would diverge again."""
-    for job in jobs:
-        if job.diverged():
-            error = job.store.run_folder(job.train_id) / Failure.FILE
-            click.echo(f"{job.train_id} diverged before and is left out; delete {error} to try it again", err=True)
-    return [job for job in jobs if not job.diverged()]
 
 
 def _with_seeds_of_before(request: Request, grid: Path, table: "Table") -> list[str]:
@@ -281,7 +268,7 @@ def _with_seeds_of_before(request: Request, grid: Path, table: "Table") -> list[
     return [word for word in words if not word.startswith("seeds=")] + [f"seeds={seeds}".replace(" ", "")]
 
 
-def _run_here(todo: list["Job"], store: Store, jobs: int, lead_others: bool = False) -> None:
+def _run_here(todo: Sequence["Job"], store: Store, workers: int, lead_others: bool = False) -> None:
     """Run on this machine, and exit with 1 where something is not done in the end."""
     from harness.commands.console import ProgressBar
     from harness.jobs.local_pool import LocalPool, lead, needs_workers, run_inline
@@ -289,13 +276,13 @@ def _run_here(todo: list["Job"], store: Store, jobs: int, lead_others: bool = Fa
     with ProgressBar(todo) as bar:
         if lead_others:
             lead(todo, bar.on_change)
-        elif jobs > 1 or needs_workers(todo):
-            LocalPool(todo, jobs, bar.on_change).run()
+        elif workers > 1 or needs_workers(todo):
+            LocalPool(todo, workers, bar.on_change).run()
         else:
             run_inline(todo, bar.on_change)
     left = sum(bool(job.missing()) for job in todo)
     if left:
-        reasons = f"the reasons: harness status {study_options(store)}"
+        reasons = f"the reasons: harness status {options.words_for(store)}"
         click.echo(f"{left} of {len(todo)} trainings are not done; {reasons}", err=True)
         sys.exit(1)
 
@@ -319,7 +306,7 @@ def send(profile: "SlurmProfile", todo: Sequence["Job"], store: Store, grids: Co
         click.echo(f"Submitted {len(sent.ids)} trainings as {arrays}{bound}")
     if sent.later:
         click.echo(f"{len(sent.later)} more when there is room (max_submitted): the same command sends them")
-    click.echo(f"Watch them with: harness status {study_options(store)}")
+    click.echo(f"Watch them with: harness status {options.words_for(store)}")
 
 
 def _bound(profile: "SlurmProfile", jobs: Sequence["Job"]) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.commands.options import data_option, results_option, scratch_option
+from harness.commands import options
 from harness.config.spec import TrainSpec
 from harness.errors import UserError
 from harness.store.records import Probe
@@ -31,12 +31,10 @@ class Checkpoint:
 
 
 @click.command()
-@click.argument("study")
 @click.option("--only", metavar="RUN", help="One training: the first letters of its folder's name.")
-@results_option
-@scratch_option
-@data_option
-def probe(study: str, only: str | None, results: Path, scratch: Path, data: Path) -> None:
+@options.study
+@options.data
+def probe(store: Store, only: str | None, data: Path) -> None:
     """Measure the representations of STUDY's networks: what each block knows of an image, and how it is spread.
 
     Nothing is trained. Each checkpoint that a measurement of the study was made of is probed once, and what was probed
@@ -49,14 +47,14 @@ def probe(study: str, only: str | None, results: Path, scratch: Path, data: Path
     from harness.measure.representation_probe import probe as probe_weights
     from harness.measure.representation_probe import protocol
 
-    store, where = Store(results, scratch, study), device()
+    where = device()
     selected = list(checkpoints(store, only))
     benches: dict[tuple[str, str], Bench] = {}
     done = 0
     for checkpoint in _shown(selected):
         key = checkpoint.train.data.name, checkpoint.features
         if key not in benches:
-            benches[key] = _bench(*key, data, scratch, where)
+            benches[key] = _bench(*key, data, store.cache, where)
         path = store.probe_path(checkpoint.train_id, checkpoint.step)
         earlier = Probe.read(path)
         if earlier and earlier.protocol == protocol(benches[key]):
@@ -94,10 +92,10 @@ def checkpoints(store: Store, only: str | None) -> Iterator[Checkpoint]:
         yield Checkpoint(train_id, run.train, step, run.evaluation.evaluation.features)
 
 
-def _bench(name: str, features: str, data: Path, scratch: Path, where: "torch.device") -> "Bench":
+def _bench(name: str, features: str, data: Path, cache: Path, where: "torch.device") -> "Bench":
     from harness.measure.representation_probe import bench
 
-    return bench(name, features, data, scratch / ".cache", where)
+    return bench(name, features, data, cache, where)
 
 
 def _shown(selected: list[Checkpoint]) -> Iterator[Checkpoint]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from harness.commands.options import reports_option, results_option, scratch_option
+from harness.commands import options
 from harness.errors import UserError
 from harness.files import check_writable
 from harness.store.store import Store
@@ -13,11 +13,9 @@ BUNDLE = ".zip"
 
 
 @click.command()
-@click.argument("study")
-@results_option
-@scratch_option
-@reports_option
-def collect(study: str, results: Path, scratch: Path, reports: Path) -> None:
+@options.study
+@options.reports
+def collect(store: Store, reports: Path) -> None:
     """Write STUDY's results as one tidy CSV (and Parquet where pyarrow is installed).
 
     \b
@@ -25,7 +23,6 @@ def collect(study: str, results: Path, scratch: Path, reports: Path) -> None:
     """
     from harness.report.rendering.data_files import collect_study
 
-    store = Store(results, scratch, study)
     check_writable("--reports", reports)
     click.echo(collect_study(store, reports))
 
@@ -36,9 +33,9 @@ def collect(study: str, results: Path, scratch: Path, reports: Path) -> None:
 @click.option("--watch", is_flag=True, help="Serve it on this machine's loopback, and take in results as they arrive.")
 @click.option("--pdf", is_flag=True, help="Write each figure as PDF too, beside its SVG.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port for --watch; by default a free one.")
-@results_option
-@scratch_option
-@reports_option
+@options.results
+@options.scratch
+@options.reports
 def report(study: str | None, compared: tuple[str, str] | None, watch: bool, pdf: bool, port: int, results: Path,
            scratch: Path, reports: Path) -> None:  # fmt: skip
     """Write STUDY's report: the paper's tables with our numbers beside the paper's. STUDY may be a bundle, STUDY.zip.
@@ -105,12 +102,10 @@ def _compare(first: Store, second: Store, reports: Path) -> Path:
 
 
 @click.command()
-@click.argument("study")
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="By default STUDY.zip, here.")
-@results_option
-@scratch_option
-@reports_option
-def bundle(study: str, output: Path | None, results: Path, scratch: Path, reports: Path) -> None:
+@options.study
+@options.reports
+def bundle(store: Store, output: Path | None, reports: Path) -> None:
     """Pack STUDY into one archive: grids, results, thumbnails and the report. `harness report STUDY.zip` opens it.
 
     \b
@@ -118,7 +113,7 @@ def bundle(study: str, output: Path | None, results: Path, scratch: Path, report
     """
     from harness.report.bundle import bundle as pack
 
-    store, path = Store(results, scratch, study), output or Path(f"{study}{BUNDLE}")
+    path = output or Path(f"{store.study}{BUNDLE}")
     if path.suffix != BUNDLE:
         raise UserError(
             f"--output {path}: a name that ends in {BUNDLE} is expected, as 'harness report' knows it by that"

@@ -1,52 +1,53 @@
 """The commands that take a study that was begun: how its trainings stand, why some failed, their end, and again."""
 
+import json
+import shlex
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
 
-from harness.commands.options import data_option, profile_option, results_option, scratch_option, study_options
-from harness.errors import UserError
+from harness.commands import options
+from harness.errors import UserError, closest
+from harness.files import read_json
 from harness.jobs.failures import CAUSES, remedy
-from harness.store.records import HEARTBEAT_SECONDS
-from harness.store.store import Store
+from harness.store.records import HEARTBEAT_SECONDS, Environment, Failure, MeasurementFile, SpecFile, measurement_paths
+from harness.store.store import IDENTITY, Store
 
 if TYPE_CHECKING:
-    from harness.config.yaml_document import Layer
     from harness.jobs.job import Job
-    from harness.slurm.status import SlurmStatus
+    from harness.slurm.status import SlurmStatus, StudyStatus
 
 
 @click.command()
-@click.argument("study")
-@results_option
-@scratch_option
+@options.study
 @click.option("--watch", is_flag=True, help="Show it again every few seconds, until all is done.")
 @click.option("--json", "as_json", is_flag=True, help="Everything that is known, as JSON.")
-def status(study: str, results: Path, scratch: Path, watch: bool, as_json: bool) -> None:
+def status(store: Store, watch: bool, as_json: bool) -> None:
     """Say how each training of STUDY stands, from its folders alone, whichever machine it runs on.
 
     \b
     harness status digits
     harness status digits --watch
     """
-    from harness.commands.console import console, status_json, status_table
-    from harness.store.study import study_tables, training_statuses
+    from harness.commands.console import console, status_table
+    from harness.slurm.status import slurm_status
+    from harness.store.study import study_tables
 
-    store = Store(results, scratch, study)
     tables = study_tables(store)
-    if as_json:
-        click.echo(status_json(study, training_statuses(tables, store)))
-        return
     if watch:
         watch_status(store)
-    else:
-        console().print(status_table(study, training_statuses(tables, store)))
-    _print_slurm(store)
+    study = slurm_status(tables, store)
+    if as_json:
+        click.echo(_in_json(store.study, study))
+        return
+    if not watch:
+        console().print(status_table(store.study, [status.training for status in study.trainings]))
+    _print_slurm(store, study)
 
 
 def watch_status(store: Store, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -66,59 +67,64 @@ def watch_status(store: Store, sleep: Callable[[float], None] = time.sleep) -> N
             sleep(HEARTBEAT_SECONDS)
 
 
-def _print_slurm(store: Store) -> None:
-    """Print which trainings of a study wait in SLURM's queue, and why others failed and what mends them."""
-    from harness.slurm.status import queued_for_no_grid, slurm_status
+def _in_json(name: str, study: "StudyStatus") -> str:
+    """Return everything that is known of every training."""
+    trainings = [
+        asdict(s.training) | {"slurm": {"state": s.state, "job": s.slurm_job, "class": s.failure, "message": s.message}}
+        for s in study.trainings
+    ]
+    return json.dumps({"study": name, "trainings": trainings}, indent=1, ensure_ascii=False)
 
-    jobs = _jobs(store)
-    statuses = slurm_status(jobs)
-    queued = [status.slurm_job or "" for status in statuses if status.state == "queued"]
+
+def _print_slurm(store: Store, study: "StudyStatus") -> None:
+    """Print which trainings of a study wait in SLURM's queue, and why others failed and what mends them."""
+    jobs = {state: [s.slurm_job or "" for s in study.trainings if s.state == state] for state in ("queued", "held")}
+    queued, on_hold = jobs["queued"], jobs["held"]
     if queued:
         click.echo(f"{len(queued)} trainings in SLURM's queue: {', '.join(queued[:8])}{' …' * (len(queued) > 8)}")
-    if others := queued_for_no_grid(store, {job.train_id for job in jobs}):
-        click.echo(f"{others} jobs in SLURM's queue are of trainings that no grid of this study wants any more")
+    if study.strays:
+        click.echo(f"{study.strays} jobs in SLURM's queue are of trainings that no grid of this study wants any more")
     remedies: dict[str, None] = {}
-    if on_hold := [status for status in statuses if status.state == "held"]:
-        click.echo(f"{len(on_hold)} trainings are held in SLURM's queue: {on_hold[0].message}")
-        remedies[f"scontrol release {','.join(status.slurm_job or '' for status in on_hold)}"] = None
-    for status in statuses:
-        if status.failure:
-            job = f", SLURM job {status.slurm_job}" if status.slurm_job else ""
-            click.echo(f"{status.job.train_id} failed: {status.failure}{job}: {status.message}")
-            remedies[remedy(status.failure, study_options(store), _slower(store, status))] = None
+    if on_hold:
+        reason = next(s.message for s in study.trainings if s.state == "held")
+        click.echo(f"{len(on_hold)} trainings are held in SLURM's queue: {reason}")
+        remedies[f"scontrol release {','.join(on_hold)}"] = None
+    for s in study.trainings:
+        if s.failure:
+            job = f", SLURM job {s.slurm_job}" if s.slurm_job else ""
+            click.echo(f"{s.job.train_id} failed: {s.failure}{job}: {s.message}")
+            remedies[remedy(s.failure, options.words_for(store), _slower(store, s))] = None
     for words in remedies:
         click.echo(f"→ {words}")
 
 
 def _slower(store: Store, status: "SlurmStatus") -> list[str]:
     """Return the commands that make a training which diverged in a study of its own, but for its learning rate."""
-    from harness.slurm.logs import grid_options
-
     if status.failure != "diverged":
         return []
-    verb, other = "submit" if status.slurm_job else "run", study_options(replace(store, study=f"{store.study}-2"))
-    grids = grid_options(store, status.job.train_id, without="optimizer.learning_rate")
+    verb, other = "submit" if status.slurm_job else "run", options.words_for(replace(store, study=f"{store.study}-2"))
+    grids = _grid_words(store, status.job.train_id, without="optimizer.learning_rate")
     return [f"harness {verb} {words} --study {other}" for words in grids]
 
 
-def _jobs(store: Store, overrides: Sequence[str] = (), layer: "Layer | None" = None,
-          data: Path = Path("data")) -> list["Job"]:  # fmt: skip
-    """Return the jobs of a study's grids, with further `--set` words of what the cluster is asked."""
-    from harness.config.grid import load_table
-    from harness.jobs.job import jobs_for
+def _grid_words(store: Store, train_id: str, without: str | None = None) -> Iterator[str]:
+    """Yield what a command is told of each grid that wants a training: its file, scale and overrides.
 
-    tables = [
-        load_table(Path(record.grid), record.scale, [*record.overrides, *overrides], layer) for record in store.grids()
-    ]
-    return jobs_for((run for table in tables for run in table.runs), store, data)
+    without: the key of a setting whose overrides are left out.
+    """
+    from harness.config.grid import load_table
+
+    for record in store.grids():
+        table = load_table(Path(record.grid), record.scale, record.overrides)
+        if any(run.train_id == train_id for run in table.runs):
+            overrides = [f"--set={word}" for word in record.overrides if word.partition("=")[0] != without]
+            yield shlex.join([record.grid, "--scale", record.scale, *overrides])
 
 
 @click.command()
-@click.argument("study")
-@results_option
-@scratch_option
+@options.study
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def cancel(study: str, results: Path, scratch: Path, yes: bool) -> None:
+def cancel(store: Store, yes: bool) -> None:
     """End STUDY's jobs in SLURM, after a question; they do not rise again. What is stored stays.
 
     These are all that were sent for it, also for rows and seeds that its grids do not have any more.
@@ -129,7 +135,6 @@ def cancel(study: str, results: Path, scratch: Path, yes: bool) -> None:
     from harness.slurm.client import scancel, unfinished_jobs
     from harness.store.submissions import submissions, write_submission
 
-    store = Store(results, scratch, study)
     records = submissions(store)
     if not records:
         next(store.grids())  # a study that there is not is refused
@@ -139,26 +144,25 @@ def cancel(study: str, results: Path, scratch: Path, yes: bool) -> None:
         click.echo(f"{store.root}: SLURM holds none of its jobs.")
         return
     if not yes:
-        click.confirm(f"End {len(mine)} jobs of {study}?", abort=True)
+        click.confirm(f"End {len(mine)} jobs of {store.study}?", abort=True)
     for id, record in mine.items():  # before they end: what is queued again in between must know it
         write_submission(store, id, replace(record, cancelled=True))
     scancel({queue[record.place].id for record in mine.values()})
-    click.echo(f"Ended {len(mine)} jobs. Bring them back with: harness retry {study_options(store)} --only cancelled")
+    again = f"harness retry {options.words_for(store)} --only cancelled"
+    click.echo(f"Ended {len(mine)} jobs. Bring them back with: {again}")
 
 
 @click.command()
-@click.argument("study")
 @click.option("--failed", is_flag=True, help="All that failed, but what diverged or was cancelled.")
 @click.option("--only", type=click.Choice([*CAUSES, "cancelled"]), help="Only failures of this class.")
 @click.option("--set", "overrides", multiple=True, metavar="resources.KEY=VALUE",
               help="What to ask of the cluster this time. Repeatable.")  # fmt: skip
-@results_option
-@scratch_option
-@data_option
-@profile_option
+@options.study
+@options.data
+@options.profile
 @click.pass_context
-def retry(context: click.Context, study: str, failed: bool, only: str | None, overrides: tuple[str, ...],
-          results: Path, scratch: Path, data: Path, profile: str | None) -> None:  # fmt: skip
+def retry(context: click.Context, store: Store, failed: bool, only: str | None, overrides: tuple[str, ...], data: Path,
+          profile: str | None) -> None:  # fmt: skip
     """Send the failed trainings of STUDY to SLURM again; they go on from their checkpoints.
 
     `harness status STUDY` tells why each failed, and the command that mends it. Nodes that failed are left out.
@@ -173,6 +177,7 @@ def retry(context: click.Context, study: str, failed: bool, only: str | None, ov
     from harness.jobs.preflight import check
     from harness.slurm.status import slurm_status
     from harness.slurm.submission import check_slurm
+    from harness.store.study import study_tables
     from harness.store.submissions import read_sent
 
     if failed == bool(only):
@@ -181,14 +186,14 @@ def retry(context: click.Context, study: str, failed: bool, only: str | None, ov
         if not word.startswith("resources."):
             raise UserError(f"--set {word}: a retry may change resources.… only; anything else is another run")
     check_slurm()
-    store = Store(results, scratch, study).absolute()
+    store = store.absolute()
     sent = read_sent(store)
     cluster, layer = load_slurm_profile(profile or sent.get("profile"))
     if context.get_parameter_source("data") is ParameterSource.DEFAULT:
         data = Path(sent.get("data", data))
     classes = {only} if only else set(CAUSES)
-    statuses = slurm_status(_jobs(store, overrides, layer, data.absolute()))
-    todo = [status.job for status in statuses if status.failure in classes]
+    study = slurm_status(study_tables(store, overrides, layer), store, data.absolute())
+    todo = [status.job for status in study.trainings if status.failure in classes]
     if not todo:
         click.echo(f"{store.root}: no training failed so.")
         return
@@ -218,8 +223,8 @@ def _failed_nodes(jobs: Sequence["Job"]) -> list[str]:
 @click.option("--failed", is_flag=True, help="The last lines of each failure of the study NAME.")
 @click.option("-f", "--follow", is_flag=True, help="Go on printing what is written.")
 @click.option("--lines", default=30, show_default=True, type=click.IntRange(min=1))
-@results_option
-@scratch_option
+@options.results
+@options.scratch
 def logs(name: str, failed: bool, follow: bool, lines: int, results: Path, scratch: Path) -> None:
     """Print the end of what the job of RUN wrote (a training, as `harness status` names it), or STUDY's failures.
 
@@ -227,26 +232,71 @@ def logs(name: str, failed: bool, follow: bool, lines: int, results: Path, scrat
     harness logs 1a2b3c4d5e6f -f
     harness logs --failed digits
     """
-    from harness.slurm.logs import failures, find_run, follow_file, log_of
+    from harness.slurm.logs import follow_file, log_of
 
     if failed:
         click.echo("\n\n".join(failures(Store(results, scratch, name), lines)) or "Nothing failed.")
         return
-    path = log_of(find_run(results, scratch, name), name)
+    path = log_of(_find_run(results, scratch, name), name)
     for line in follow_file(path, lines, follow):
         click.echo(line, nl=False)
 
 
+def failures(store: Store, lines: int) -> list[str]:
+    """Return the last lines of every failure of a study, under the name of its training."""
+    from harness.slurm.status import slurm_status
+    from harness.store.study import study_tables
+
+    failed = [s for s in slurm_status(study_tables(store), store).trainings if s.failure and s.failure != "cancelled"]
+    texts = [(s.output or s.message).splitlines()[-lines:] for s in failed]
+    return ["\n".join([f"{s.job.train_id}: {s.failure}", *text]) for s, text in zip(failed, texts, strict=True)]
+
+
 @click.command()
 @click.argument("run")
-@results_option
-@scratch_option
+@options.results
+@options.scratch
 def show(run: str, results: Path, scratch: Path) -> None:
     """Print what is known of a training: spec, provenance, metrics, files, and the command that makes it.
 
     \b
     harness show 1a2b3c4d5e6f
     """
-    from harness.slurm.logs import describe, find_run
+    click.echo(describe(_find_run(results, scratch, run), run))
 
-    click.echo(describe(find_run(results, scratch, run), run))
+
+def _find_run(results: Path, scratch: Path, train_id: str) -> Store:
+    """Return the study that holds a training, the one written to last where several do.
+
+    Raises:
+        UserError: none does.
+    """
+    studies = [path.parent for path in results.glob(f"*/{train_id}") if IDENTITY.fullmatch(train_id)]
+    if not studies:
+        near = closest(train_id, {path.parent.name for path in results.glob(f"*/*/{SpecFile.FILE}")})
+        hint = f"; did you mean '{near}'?" if near else "; 'harness status STUDY' names them"
+        raise UserError(f"{train_id}: no training of this name in {results}{hint}")
+    latest = max(studies, key=lambda root: (root / train_id).stat().st_mtime)
+    return Store(results, scratch, latest.name)
+
+
+def describe(store: Store, train_id: str) -> str:
+    """Return everything that is known of a training, and the command that makes what it lacks."""
+    folder, scratch = store.run_folder(train_id), store.scratch_folder(train_id)
+    parts = [f"{train_id} in study {store.study}"]
+    for name in (SpecFile.FILE, Environment.FILE, Failure.FILE):
+        content = read_json(folder / name)
+        if content is not None:
+            parts.append(f"{name}\n{json.dumps(content, indent=1, ensure_ascii=False)}")
+    for path in measurement_paths(folder):
+        measurement = MeasurementFile.read(path)
+        if measurement and measurement.evaluation:
+            step = measurement.evaluation.step
+            parts.append(f"{path.name}, step {step}\n{json.dumps(measurement.metrics, indent=1)}")
+        else:
+            parts.append(f"{path.name}\ndamaged; delete it, and 'harness run' measures again")
+    files = [path for root in (folder, scratch) for path in sorted(root.rglob("*")) if path.is_file()]
+    parts.append("files\n" + "\n".join(f"{path.stat().st_size:>12,} {path}" for path in files))
+    commands = [f"harness run {words} --study {store.study}" for words in _grid_words(store, train_id)]
+    parts.append("command\n" + "\n".join(commands))
+    return "\n\n".join(parts)

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.commands.options import FOLDER, results_option, scratch_option
+from harness.commands import options
+from harness.commands.options import FILE
 from harness.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from harness.config.settings import Family
 
 PUBLISHED: tuple["Family", ...] = ("SiT", "DiT", "MF")  # families whose checkpoints are published
-FILE = click.Path(path_type=Path)
 
 
 @click.group()
@@ -26,7 +26,8 @@ def weights() -> None:
 @click.option("--name", required=True, help="What `--set weights=NAME` will call them.")
 @click.option("--model", help="Model of the file, for example SiT-XL/2; by default the only one that its shapes fit.")
 @click.option("--scale", default="imagenet256", show_default=True, help="Scale that says what model names stand for.")
-@click.option("--scales", type=FOLDER, default="grids/scales", show_default=True, help="Folder of the scale files.")
+@click.option("--scales", type=options.FOLDER, default="grids/scales", show_default=True,
+              help="Folder of the scale files.")  # fmt: skip
 def import_(file: Path, name: str, model: str | None, scale: str, scales: Path) -> None:
     """Check FILE, a checkpoint of the public DiT, SiT, DispLoss or MeanFlow code, and keep its weights.
 
@@ -42,9 +43,9 @@ def import_(file: Path, name: str, model: str | None, scale: str, scales: Path) 
         raise UserError(f"--model {model}: not a model of scale {scale}{nearest(model, specs)}")
     from harness.networks.published_weights import import_file
 
-    held = import_file(file, name, {model: specs[model]} if model else specs, folder())
-    click.echo(f"{held.name}: {held.label} ({held.network}), {' and '.join(held.parts)}, sha256 {held.sha256[:12]}…")
-    for remark in held.remarks:
+    weights = import_file(file, name, {model: specs[model]} if model else specs, folder())
+    click.echo(f"{name}: {weights.label} ({weights.network}), {weights.contents}")
+    for remark in weights.remarks:
         click.echo(f"  {remark}")
 
 
@@ -54,8 +55,8 @@ def import_(file: Path, name: str, model: str | None, scale: str, scales: Path) 
 @click.option("--format", "layout", type=click.Choice(["public", "diffusers"]), default="public", show_default=True,
               help="A checkpoint of the public code, or a DiTTransformer2DModel folder of the EMA.")  # fmt: skip
 @click.option("--step", type=click.IntRange(min=0), help="Step of a run; by default the last one kept.")
-@results_option
-@scratch_option
+@options.results
+@options.scratch
 def export(source: str, out: Path, layout: str, step: int | None, results: Path, scratch: Path) -> None:
     """Write SOURCE, a name of imported weights or STUDY/TRAINING, as OUT.
 
@@ -63,14 +64,14 @@ def export(source: str, out: Path, layout: str, step: int | None, results: Path,
     harness weights export sit-xl SiT-XL-2.pt
     harness weights export digits/1a2b3c4d5e6f ours.pt
     """
-    from harness.networks import published_weights as engine
+    from harness.networks import published_weights
     from harness.networks.diffusers_export import FREQUENCIES_NOTE, export_diffusers
 
     path, network = _run(source, step, results, scratch) if "/" in source else _named(source)
     if layout == "public":
-        engine.export(path, out)
+        published_weights.export(path, out)
     else:
-        export_diffusers(engine.averaged_state(path, network), network, out)
+        export_diffusers(published_weights.averaged_state(path, network), network, out)
         click.echo(FREQUENCIES_NOTE)
     click.echo(f"Wrote {out}")
 
@@ -85,18 +86,16 @@ def list_() -> None:
     from harness.config.imported_weights import describe, folder, names
 
     for name in names(folder()):
-        held = describe(folder(), name)
-        click.echo(
-            f"{name}: {held.label}, {' and '.join(held.parts)}, sha256 {held.sha256[:12]}…, from {held.origin.file}"
-        )
+        weights = describe(folder(), name)
+        click.echo(f"{name}: {weights.label}, {weights.contents}, from {weights.origin.file}")
 
 
 def _named(name: str) -> tuple[Path, "Architecture"]:
     """File and network of imported weights."""
     from harness.config.imported_weights import describe, find, folder
 
-    held = describe(folder(), name)
-    return find(folder(), held.sha256)[1], held.network
+    weights, path = find(folder(), describe(folder(), name).sha256)
+    return path, weights.network
 
 
 def _run(source: str, step: int | None, results: Path, scratch: Path) -> tuple[Path, "Architecture"]:
@@ -110,9 +109,10 @@ def _run(source: str, step: int | None, results: Path, scratch: Path) -> tuple[P
     store = Store(results, scratch, study)
     if not IDENTITY.fullmatch(identity):
         raise UserError(f"{source}: STUDY/TRAINING is expected, the training as 'harness plan' names it")
-    spec, steps = read_spec(store.run_folder(identity)), kept_weights(store.scratch_folder(identity))
-    if spec is None or not steps or (step is not None and step not in steps):
-        found = f"steps {', '.join(map(str, steps))}" if steps else "nothing"
-        asked = "" if step is None else f" --step {step}"
-        raise UserError(f"{source}{asked}: {store.scratch_folder(identity)} keeps the weights of {found}")
-    return steps[max(steps) if step is None else step], architecture_of(spec)
+    spec, paths = read_spec(store.run_folder(identity)), kept_weights(store.scratch_folder(identity))
+    chosen = max(paths, default=-1) if step is None else step
+    if spec is None or chosen not in paths:
+        steps = f"steps {', '.join(map(str, paths))}" if paths else "nothing"
+        option = "" if step is None else f" --step {step}"
+        raise UserError(f"{source}{option}: {store.scratch_folder(identity)} keeps the weights of {steps}")
+    return paths[chosen], architecture_of(spec)

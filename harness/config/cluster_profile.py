@@ -34,17 +34,11 @@ class Partition(Frozen):
 
     def refusal(self, resources: Resources) -> str | None:
         """Return the first limit that a run's resources do not meet, in words; None where they fit."""
-        asked = {
-            "hours": resources.hours,
-            "nodes": resources.nodes,
-            "gpus": resources.gpus,
-            "cpus": resources.cpus * resources.team,
-            "memory_gb": resources.memory_gb * resources.team,
-        }
-        for name, wanted in asked.items():
-            limit = getattr(self, name)
-            if limit is not None and wanted > limit:
-                return f"{wanted:g} {name} asked for, at most {limit:g}"
+        per_process = {"cpus", "memory_gb"}  # and the limit is the node's
+        for name, limit in self.model_dump(exclude_none=True).items():
+            request = getattr(resources, name) * (resources.team if name in per_process else 1)
+            if request > limit:
+                return f"{request:g} {name} asked for, at most {limit:g}"
         return None
 
 
@@ -104,13 +98,13 @@ class SlurmProfile(Frozen):
         Raises:
             UserError: none fits, or the one that is asked for is not one of this cluster's.
         """
-        asked = resources.partition.split(",") if resources.partition else []
         if not self.partitions:
             return resources.partition
-        for name in asked:
+        names = resources.partition.split(",") if resources.partition else list(self.partitions)
+        for name in names:
             if name not in self.partitions:
                 raise UserError(f"resources.partition: no partition '{name}'{nearest(name, self.partitions)}")
-        refusals = {name: self.partitions[name].refusal(resources) for name in asked or self.partitions}
+        refusals = {name: self.partitions[name].refusal(resources) for name in names}
         fitting = [name for name, refusal in refusals.items() if refusal is None]
         if not fitting:
             reasons = "; ".join(f"{name}: {refusal}" for name, refusal in refusals.items())
@@ -124,7 +118,7 @@ class SlurmProfile(Frozen):
             UserError: as `check`.
         """
         self.check(resources)
-        said: dict[str, str | None] = {
+        options: dict[str, str | None] = {
             "partition": self.partition(resources),
             "account": self.account,
             "qos": self.qos,
@@ -132,8 +126,7 @@ class SlurmProfile(Frozen):
             "exclude": ",".join(self.exclude) or None,
             self.gpus_by: self._gpus(resources) if resources.gpus else None,
         }
-        said_too = (OFFLINE if self.offline else {}) | self.environment
-        variables = [f"export {key}={shlex.quote(value)}" for key, value in said_too.items()]
+        variables = (OFFLINE if self.offline else {}) | self.environment
         return {
             "job_name": name,
             "time": minutes(resources),
@@ -148,8 +141,8 @@ class SlurmProfile(Frozen):
             "array_parallelism": min(count, self.array_throttle or count),
             "stderr_to_stdout": True,
             "additional_parameters": {"requeue": True},  # also where the cluster's JobRequeue is 0
-            "setup": [*self.setup, *variables],
-            **{key: value for key, value in said.items() if value is not None},
+            "setup": [*self.setup, *(f"export {key}={shlex.quote(value)}" for key, value in variables.items())],
+            **{key: value for key, value in options.items() if value is not None},
         }
 
     def _gpus(self, resources: Resources) -> str:
@@ -181,8 +174,7 @@ def load_profile(name: str, folder: Path = FOLDER) -> tuple[Profile, Layer]:
         where = document.where(("executor",))
         raise UserError(f"{where}: executor: slurm or local is expected, found {executor!r}; it is never guessed")
     profile = validate(KINDS[executor], document.content, document.where)
-    said = {"resources": document.content.get("resources", {})}
-    return profile, flatten(said, document)
+    return profile, flatten({"resources": document.content.get("resources", {})}, document)
 
 
 def load_slurm_profile(name: str | None) -> tuple[SlurmProfile, Layer]:

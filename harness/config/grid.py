@@ -23,7 +23,7 @@ from harness.config.grid_file import (
     read_scale,
 )
 from harness.config.resolve import SettingError, resolve, with_seed
-from harness.config.setting_types import read_seeds
+from harness.config.setting_types import Frozen, Seeds
 from harness.config.settings import Family, Resources, Settings
 from harness.config.spec import EvalSpec, TrainSpec, eval_id_of, train_id
 from harness.config.yaml_document import Layer, Leaf, parse_overrides, validate_layers, where_written
@@ -105,8 +105,8 @@ class Table:
         lengths = sorted({cell.settings.epochs for cell in self.cells} & self.scale.epochs.keys())
         if not lengths:
             return ""
-        first, *others = lengths
-        further = "".join(f", {self.scale.steps(paper):,} for {paper:,}" for paper in others)
+        first, *rest = lengths
+        further = "".join(f", {self.scale.steps(paper):,} for {paper:,}" for paper in rest)
         return f"{self.scale.steps(first):,} steps stand for the paper’s {first:,} epochs{further}"
 
     @cached_property
@@ -134,6 +134,12 @@ class Table:
     def paper(self, cell: Cell) -> PaperValue | None:
         """Return the paper's number for a cell; None where it is not available to us."""
         return self._published.get(cell.at)
+
+
+class CommandedSeeds(Frozen):
+    """What the command line says of seeds: it is no setting of a run."""
+
+    seeds: Seeds
 
 
 @gc_paused()
@@ -177,10 +183,7 @@ def model_specs(chosen: ScaleLayers, families: Sequence[Family]) -> dict[str, Tr
 def _seeds(commanded: Leaf | None, scale: Scale, file: GridFile) -> tuple[int, ...]:
     if commanded is None:
         return scale.seeds or file.seeds
-    try:
-        return read_seeds(commanded.value)
-    except ValueError as error:
-        raise UserError(f"{commanded.where}: seeds: {error}, found {commanded.value!r}") from None
+    return validate_layers(CommandedSeeds, {"seeds": commanded}, commanded.where).seeds
 
 
 def _row(at: At, labels: dict[tuple[str, str], Layer]) -> Layer:

@@ -13,7 +13,7 @@ from typing import Literal
 from pydantic import Field
 
 from harness.config.setting_types import Frozen
-from harness.config.spec import Model, Process, TrainSpec
+from harness.config.spec import Model, ProcessName, TrainSpec
 from harness.errors import UserError, nearest
 from harness.files import read_model
 
@@ -23,7 +23,7 @@ Part = Literal["raw", "ema", "model", "state_dict"]
 class Architecture(Frozen):
     """What a file of weights must fit: the process decides the head and the number of times."""
 
-    process: Process
+    process: ProcessName
     model: Model
     channels: int
     size: int
@@ -52,6 +52,11 @@ class Imported(Frozen):
     remarks: tuple[str, ...] = Field(description="how the file's layout differs from the network's own")
     sha256: str = Field(description="of names, types and bytes of the tensors: the identity of the weights")
     origin: Origin
+
+    @property
+    def contents(self) -> str:
+        """What the file held, in words: "ema and model, sha256 0123456789ab…"."""
+        return f"{' and '.join(self.parts)}, sha256 {self.sha256[:12]}…"
 
 
 def architecture_of(spec: TrainSpec) -> Architecture:
@@ -99,8 +104,8 @@ def describe(root: Path, name: str) -> Imported:
         UserError: there are none of this name, or their JSON is not one of ours.
     """
     if name not in names(root):
-        known = nearest(name, names(root)) if names(root) else ""
-        raise UserError(f"no weights '{name}' in {root}{known}; 'harness weights import FILE --name {name}' makes them")
+        near = nearest(name, names(root))
+        raise UserError(f"no weights '{name}' in {root}{near}; 'harness weights import FILE --name {name}' makes them")
     return read_model(description_path(root, name), Imported, "import the file again")
 
 
@@ -110,9 +115,10 @@ def find(root: Path, sha256: str) -> tuple[Imported, Path]:
     Raises:
         UserError: nothing here has this identity, or its tensors are not here.
     """
-    held = [found for name in names(root) if (found := describe(root, name)).sha256 == sha256]
-    present = [found for found in held if tensors_path(root, found.name).is_file()]
-    if not present:
-        what = f"{tensors_path(root, held[0].name)} is not here" if held else f"no weights {sha256[:12]}… in {root}"
-        raise UserError(f"{what}; import the file again, or say with HARNESS_WEIGHTS where they are")
-    return present[0], tensors_path(root, present[0].name)
+    same = [model for name in names(root) if (model := describe(root, name)).sha256 == sha256]
+    paths = [tensors_path(root, model.name) for model in same]
+    for model, path in zip(same, paths, strict=True):
+        if path.is_file():
+            return model, path
+    what = f"{paths[0]} is not here" if paths else f"no weights {sha256[:12]}… in {root}"
+    raise UserError(f"{what}; import the file again, or say with HARNESS_WEIGHTS where they are")

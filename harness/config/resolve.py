@@ -10,10 +10,10 @@ from harness.config import imported_weights as imported
 from harness.config.grid_file import Patch, Scale, Size
 from harness.config.setting_types import BlockWord
 from harness.config.settings import OWN_ENCODER, Family, Resources, SamplerSettings, Settings, constants_of
-from harness.config.spec import Alignment, Consistency, EvalSpec, Model, Process, Regularizer, TrainSpec
+from harness.config.spec import Alignment, Consistency, EvalSpec, Model, ProcessName, Regularizer, TrainSpec
 from harness.errors import UserError
 
-PROCESSES: dict[Family, Process] = {
+PROCESSES: dict[Family, ProcessName] = {
     "SiT": "flow",
     "DiT": "ddpm",
     "MF": "meanflow",
@@ -21,7 +21,7 @@ PROCESSES: dict[Family, Process] = {
     "IMM": "imm",
     "iCT": "consistency",
 }
-SAMPLERS: dict[Process, tuple[str, ...]] = {
+SAMPLERS: dict[ProcessName, tuple[str, ...]] = {
     "flow": ("euler", "heun", "euler-maruyama"),
     "ddpm": ("ancestral", "ddim"),
     "meanflow": ("average-velocity",),
@@ -29,12 +29,12 @@ SAMPLERS: dict[Process, tuple[str, ...]] = {
     "imm": ("pushforward",),
     "consistency": ("one-step",),
 }
-WITHOUT_GUIDANCE: dict[Process, str] = {
+WITHOUT_GUIDANCE: dict[ProcessName, str] = {
     "meanflow": "MF has its guidance in the training target: meanflow.omega, kappa, start and end",
     "shortcut": "Shortcut has its guidance in the training target: shortcut.guidance",
     "consistency": "iCT is sampled without guidance",
 }
-INTERVALS: dict[Process, tuple[Collection[int], str]] = {
+INTERVALS: dict[ProcessName, tuple[Collection[int], str]] = {
     "ddpm": (range(2, 1001), "DiT is sampled in 2 to 1000 steps"),
     "shortcut": ([2**k for k in range(8)], "Shortcut is sampled in 1, 2, 4, 8, 16, 32, 64 or 128 steps"),
     "consistency": ([1], "iCT is sampled in 1 step"),
@@ -201,7 +201,7 @@ def _block_numbers(word: BlockWord, depth: int) -> range | tuple[int]:
     return (math.ceil(part * depth / whole),)
 
 
-def resolve_regularizer(settings: Settings, scale: Scale, depth: int, process: Process) -> Regularizer | None:
+def resolve_regularizer(settings: Settings, scale: Scale, depth: int, process: ProcessName) -> Regularizer | None:
     """Keep exactly the fields that the chosen loss and kind use."""
     chosen = settings.regularizer
     if chosen.loss == "none":
@@ -249,7 +249,7 @@ def resolve_alignment(settings: Settings, scale: Scale, depth: int) -> Alignment
     return Alignment(**chosen.model_dump(exclude={"block", "stop", *unused}), block=block, stop=stop)
 
 
-def resolve_sampler(settings: Settings, process: Process) -> SamplerSettings:
+def resolve_sampler(settings: Settings, process: ProcessName) -> SamplerSettings:
     """Without guidance, or where there are no more than three channels, the guided channels are simply all.
 
     Without guidance there is no interval of it either.

@@ -58,11 +58,11 @@ def read_seeds(value: Any) -> tuple[int, ...]:
     Raises:
         ValueError: an empty list, a seed said twice, or anything but whole numbers from 0.
     """
-    found = tuple(value) if isinstance(value, list | tuple) else (value,)
-    whole = all(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in found)
-    if not found or not whole or len(set(found)) < len(found):
+    seeds = tuple(value) if isinstance(value, list | tuple) else (value,)
+    whole = all(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in seeds)
+    if not seeds or not whole or len(set(seeds)) < len(seeds):
         raise ValueError("different whole numbers are expected, for example [0, 1, 2]")
-    return found
+    return seeds
 
 
 def in_order(lengths: dict[int, int]) -> dict[int, int]:

@@ -25,8 +25,8 @@ from harness.config.settings import (
     constants_of,
 )
 
-Process = Literal["flow", "ddpm", "meanflow", "shortcut", "imm", "consistency"]
-TWO_TIMES: tuple[Process, ...] = ("meanflow", "shortcut", "imm")  # whose networks take a second time
+ProcessName = Literal["flow", "ddpm", "meanflow", "shortcut", "imm", "consistency"]
+TWO_TIMES: tuple[ProcessName, ...] = ("meanflow", "shortcut", "imm")  # whose networks take a second time
 TILE = 64  # images that are drawn together, and always whole: image i is the same whatever is drawn beside it
 
 
@@ -96,7 +96,7 @@ class Alignment(Frozen):
 class TrainSpec(Frozen):
     """One training. The horizon is not part of it: the rate is constant, so epoch 80 of 800 *is* the 80-epoch run."""
 
-    process: Process
+    process: ProcessName
     data: Data
     model: Model
     regularizer: Regularizer | None

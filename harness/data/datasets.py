@@ -184,18 +184,9 @@ def _load_latents(name: str, split: str, root: Path, flip: bool) -> LatentDatase
         raise UserError(
             f"data set {name}: flips need {folder / FLIPPED}; encode the flipped images, or set flip: false"
         )
-    return LatentDataset(
-        name,
-        split,
-        labels.astype(np.int64),
-        meta.classes,
-        meta.sha256,
-        moments,
-        flipped[0] if flip else None,
-        meta.scale,
-        meta.moments,
-        _latent_images(name, split, root, flip) if meta.images_sha256 else None,
-    )
+    y, mirrored = labels.astype(np.int64), flipped[0] if flip else None
+    photos = _latent_images(name, split, root, flip) if meta.images_sha256 else None
+    return LatentDataset(name, split, y, meta.classes, meta.sha256, moments, mirrored, meta.scale, meta.moments, photos)
 
 
 def _map(path: Path, remove: Path) -> np.ndarray:

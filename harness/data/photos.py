@@ -3,8 +3,9 @@
 import hashlib
 import importlib.util
 import io
-from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,59 +22,21 @@ LAYOUTS = "a folder of images for each class, a data set of Hugging Face's save_
 
 
 @dataclass(frozen=True)
-class Photos(ABC):
+class Photos:
     """Photos with labels, in an order that is always the same."""
 
     labels: np.ndarray  # int64 (N,)
     classes: tuple[str, ...]
+    names: Sequence[str]  # what people call each photo: its path in the folder, or its row
+    open: Callable[[int], Image.Image]  # its pixels perhaps not read yet; what is no image raises as Pillow does
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    @abstractmethod
-    def name(self, index: int) -> str:
-        """Return what people call a photo."""
-
-    @abstractmethod
-    def open(self, index: int) -> Image.Image:
-        """Return a photo, its pixels perhaps not read yet. A file that is no image raises as Pillow does."""
-
     def listing(self) -> str:
         """Return the sha256 of all names and labels: two sources that differ in it are not the same."""
-        lines = (f"{self.name(i)} {label}\n" for i, label in enumerate(self.labels))
+        lines = (f"{name} {label}\n" for name, label in zip(self.names, self.labels, strict=True))
         return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-@dataclass(frozen=True)
-class FolderPhotos(Photos):
-    """Files in a folder for each class; the classes in the order of their names, as in ImageNet."""
-
-    folder: Path
-    files: tuple[str, ...]
-
-    def name(self, index: int) -> str:
-        """Return the file's path inside the folder."""
-        return self.files[index]
-
-    def open(self, index: int) -> Image.Image:
-        """Return a photo."""
-        return Image.open(self.folder / self.files[index])
-
-
-@dataclass(frozen=True)
-class HubPhotos(Photos):
-    """Rows of a Hugging Face data set with an image and a class label."""
-
-    rows: Any  # datasets.Dataset of one column "image", not decoded
-
-    def name(self, index: int) -> str:
-        """Return the row's number."""
-        return f"row {index}"
-
-    def open(self, index: int) -> Image.Image:
-        """Return a photo, from the row's bytes, or from the file that it names."""
-        image = self.rows[index]["image"]
-        return Image.open(image["path"] if image["bytes"] is None else io.BytesIO(image["bytes"]))
 
 
 def open_photos(source: Path, cache: Path) -> Photos:
@@ -101,7 +64,7 @@ def open_photos(source: Path, cache: Path) -> Photos:
     return _hub_photos(datasets.load_from_disk(source), source)
 
 
-def _folder_photos(source: Path) -> FolderPhotos:
+def _folder_photos(source: Path) -> Photos:
     from torchvision.datasets import ImageFolder
 
     try:
@@ -111,20 +74,29 @@ def _folder_photos(source: Path) -> FolderPhotos:
         raise UserError(f"{source}: {reason.rstrip('.')}; photos are {LAYOUTS}") from None
     if set(images.classes) <= SPLITS:
         raise UserError(f"{source}: splits, not classes: {', '.join(images.classes)}; name the folder of one split")
-    files = tuple(Path(path).relative_to(source).as_posix() for path, _ in images.samples)
-    return FolderPhotos(np.array(images.targets, np.int64), tuple(images.classes), source, files)
+    names = [Path(path).relative_to(source).as_posix() for path, _ in images.samples]
+    return Photos(np.array(images.targets, np.int64), tuple(images.classes), names, partial(_open_file, source, names))
 
 
-def _hub_photos(rows: Any, source: Path) -> HubPhotos:
+def _open_file(folder: Path, names: Sequence[str], index: int) -> Image.Image:
+    return Image.open(folder / names[index])
+
+
+def _hub_photos(rows: Any, source: Path) -> Photos:
     import datasets
 
-    columns = {kind: _column(rows, kind, source) for kind in (datasets.Image, datasets.ClassLabel)}
-    image, label = columns.values()
-    labels, names = np.array(rows[label][:], np.int64), tuple(rows.features[label].names)
+    image, label = (_column(rows, kind, source) for kind in (datasets.Image, datasets.ClassLabel))
+    labels, classes = np.array(rows[label][:], np.int64), tuple(rows.features[label].names)
     if len(labels) == 0 or labels.min() < 0:
         raise UserError(f"{source}: no rows, or rows whose {label} is hidden (−1); encode a split with labels")
-    images = rows.select_columns([image]).rename_column(image, "image")
-    return HubPhotos(labels, names, images.cast_column("image", datasets.Image(decode=False)))
+    images = rows.select_columns([image]).cast_column(image, datasets.Image(decode=False))
+    return Photos(labels, classes, [f"row {i}" for i in range(len(labels))], partial(_open_row, images, image))
+
+
+def _open_row(rows: Any, column: str, index: int) -> Image.Image:
+    """Open a photo from the row's bytes, or from the file that it names."""
+    image = rows[index][column]
+    return Image.open(image["path"] if image["bytes"] is None else io.BytesIO(image["bytes"]))
 
 
 def _column(rows: Any, kind: type, source: Path) -> str:
@@ -170,8 +142,8 @@ class Crops(Dataset[Tensor | str]):
         except Exception as error:  # Pillow's readers fail in many ways
             reason = " ".join(str(error).split()) or type(error).__name__
             return (
-                f"{self.photos.name(index)}: cannot be read ({reason}); replace it and give the same command again, or "
-                "remove both it and the folder of the unfinished latents"
+                f"{self.photos.names[index]}: cannot be read ({reason}); replace it and give the same command again, "
+                "or remove both it and the folder of the unfinished latents"
             )
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from harness.checkpoint_files import weights_path
 from harness.config.settings import SamplerSettings
-from harness.config.spec import TILE, EvalSpec, Process, TrainSpec, eval_id
+from harness.config.spec import TILE, EvalSpec, ProcessName, TrainSpec, eval_id
 from harness.data.pixels import to_uint8
 from harness.engine import distributed
 from harness.engine.distributed import ALONE, World
@@ -29,7 +29,7 @@ from harness.networks.build import build_net
 from harness.networks.checkpoint import load_weights
 
 Decode = Callable[[Tensor], np.ndarray]  # samples (N, C, H, W) → images uint8 (N, C, H, W)
-SAMPLE: dict[Process, Callable[..., Tensor]] = {
+SAMPLE: dict[ProcessName, Callable[..., Tensor]] = {
     "flow": flow.sample,
     "ddpm": ddpm.sample,
     "meanflow": lambda net, noise, y, method, intervals, step_noise: meanflow.sample(net, noise, y, intervals),
@@ -37,7 +37,7 @@ SAMPLE: dict[Process, Callable[..., Tensor]] = {
     "imm": lambda net, noise, y, method, intervals, step_noise: imm.sample(net, noise, y, intervals),
     "consistency": lambda net, noise, y, method, intervals, step_noise: consistency.sample(net, noise, y),
 }
-NOISE_LEVEL: dict[Process, Callable[[Tensor], Tensor]] = {
+NOISE_LEVEL: dict[ProcessName, Callable[[Tensor], Tensor]] = {
     "flow": flow.noise_level,
     "ddpm": ddpm.noise_level,
     "imm": imm.noise_level,

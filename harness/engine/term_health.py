@@ -60,8 +60,9 @@ class TermHealth:
         pulls: dict[str, Tensor] = {}
         scalars: dict[str, Tensor] = {}
         for term, value, health in examined:
-            pull = torch.autograd.grad(term.coefficient(step) * value, self._parameters(term), retain_graph=True)
-            pulls[term.name] = _flat(pull)
+            loss, parameters = term.coefficient(step) * value, self._parameters(term)
+            # A tapped block may be a mere reference: it has no gradient of this term.
+            pulls[term.name] = _flat(torch.autograd.grad(loss, parameters, retain_graph=True, materialize_grads=True))
             scalars |= {term.prefix + name: scalar for name, scalar in health.items()}
         return pulls, scalars
 

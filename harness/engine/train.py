@@ -7,8 +7,8 @@ give the mean of their gradients: the mean over the regulariser's groups, as the
 
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Collection
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from harness.engine.distributed import ALONE, World, device
 from harness.engine.metric_logger import MetricAverager, append, cut
 from harness.engine.term_health import TermHealth
 from harness.method.objective import Objective
+from harness.method.precision import matmul_precision
 from harness.method.processes.process import LearnsFromAverage
 from harness.method.terms import Term
 from harness.networks import checkpoint
@@ -249,14 +250,3 @@ def train(
                 trainer.train_to(steps, folder, states, lines, on_progress, on_step)
             if steps and states == aside and world.leads:
                 shutil.rmtree(aside)
-
-
-@contextmanager
-def matmul_precision(name: str) -> Iterator[None]:
-    """Set torch's precision of float32 matrix products, and put back what was: measuring has its own."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(name)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)

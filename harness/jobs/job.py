@@ -13,17 +13,21 @@ from typing import TYPE_CHECKING, Literal
 
 from filelock import Timeout
 
+from harness.checkpoint_files import weights_path
 from harness.config import imported_weights as imported
 from harness.config.grid import Run
 from harness.config.settings import Resources
 from harness.config.spec import EvalSpec, TrainSpec, canonical, eval_id, train_id
 from harness.errors import Diverged
 from harness.files import remove_temporaries
+from harness.jobs.measuring import COLUMNS, ROWS, measure_samples, save_pictures
+from harness.jobs.preemption import PreemptionHandler
 from harness.jobs.recording import record_attempt, record_failure, record_model_facts, run_lock
 from harness.jobs.tracking import tracked
 from harness.process_group import hide_gpus, keep_freed_memory
 from harness.store.records import LOG, Failure, MeasurementFile, Thumbnails, measurement_paths
 from harness.store.store import Store
+from harness.store.study import runs_by_training
 
 if TYPE_CHECKING:
     from harness.engine.distributed import World
@@ -58,6 +62,16 @@ class Job:
         return train_id(self.train)
 
     @property
+    def folder(self) -> Path:
+        """The training's folder of small files."""
+        return self.store.run_folder(self.train_id)
+
+    @property
+    def scratch(self) -> Path:
+        """The training's folder of large files."""
+        return self.store.scratch_folder(self.train_id)
+
+    @property
     def steps(self) -> int:
         """Training steps that the measurements need."""
         return max(e.step for e in self.evaluations)
@@ -67,13 +81,17 @@ class Job:
         measured = self.store.measured
         return tuple(e for e in self.evaluations if not measured(self.train_id, eval_id(self.train, e)))
 
+    def ready(self) -> tuple[EvalSpec, ...]:
+        """Return the missing measurements that need no training: the weights are kept."""
+        return tuple(e for e in self.missing() if weights_path(self.scratch, e.step).is_file())
+
     def missing_ids(self) -> set[str]:
         """Return the identities of the measurements that the folder lacks."""
         return {eval_id(self.train, e) for e in self.missing()}
 
     def diverged(self) -> bool:
         """Tell whether the training diverged before: it would again."""
-        failure = Failure.read(self.store.run_folder(self.train_id))
+        failure = Failure.read(self.folder)
         return failure is not None and failure.kind == "diverged"
 
     def __call__(self, cancelled: Callable[[], bool] = lambda: False) -> Outcome:
@@ -93,7 +111,7 @@ class Job:
                     return Outcome("done", "nothing was missing")
                 if world.decide(cancelled):
                     return Outcome("skipped", "cancelled")
-                with run_lock(self.store.scratch_folder(self.train_id), world):
+                with run_lock(self.scratch, world):
                     return self._work(world)
             except Timeout:
                 return Outcome("skipped", "another job is at work on this training")
@@ -106,7 +124,7 @@ class Job:
     def fail(self, error: BaseException) -> Outcome:
         """Store a failure where the collector finds it; on a full disk it is only told."""
         try:
-            message = record_failure(self.store.run_folder(self.train_id), error)
+            message = record_failure(self.folder, error)
         except OSError as unwritten:
             traceback.print_exception(error)  # the job's output may have room elsewhere
             message = f"{error}; this could not be stored: {unwritten}"
@@ -118,10 +136,9 @@ class Job:
         torch.set_num_threads(self.threads)
         keep_freed_memory()
         if world.leads:
-            folder = self.store.run_folder(self.train_id)
             self._tidy()
-            trackers = tracked(self.resources.tracking, folder, self.store.scratch / self.store.study, self.train)
-            with record_attempt(folder, self.train, self.steps, self.threads, world.size) as heartbeat, trackers:
+            trackers = tracked(self.resources.tracking, self.folder, self.scratch.parent, self.train)
+            with record_attempt(self.folder, self.train, self.steps, self.threads, world.size) as heartbeat, trackers:
                 self._make(world, heartbeat.set)
         else:
             self._make(world, lambda phase, step: None)
@@ -131,24 +148,18 @@ class Job:
         """Remove what a killed job has left and nobody needs."""
         from harness.engine.sample_cache import remove_samples
 
-        scratch = self.store.scratch_folder(self.train_id)
-        remove_temporaries(scratch)
-        for path in measurement_paths(self.store.run_folder(self.train_id)):
-            remove_samples(scratch, path.stem)
+        remove_temporaries(self.scratch)
+        for path in measurement_paths(self.folder):
+            remove_samples(self.scratch, path.stem)
 
     def _make(self, world: "World", say: Say) -> None:
         """Train and measure; of a training that diverges, measure what it was good for before."""
-        from harness.checkpoint_files import weights_path
-
         diverged: Diverged | None = None
         try:
             self._train(world, say)
         except Diverged as error:
             diverged = error
-        scratch = self.store.scratch_folder(self.train_id)
-        for evaluation in world.decide(
-            lambda: tuple(e for e in self.missing() if weights_path(scratch, e.step).is_file())
-        ):
+        for evaluation in world.decide(self.ready):
             self._evaluate(evaluation, world, say)
         if diverged:
             raise diverged
@@ -156,31 +167,27 @@ class Job:
     def _train(self, world: "World", say: Say) -> None:
         from harness.data.datasets import load
         from harness.engine.train import train
-        from harness.jobs.preemption import PreemptionHandler
         from harness.networks.published_weights import place
 
-        scratch = self.store.scratch_folder(self.train_id)
         if self.train.weights:
-            world.decide(lambda: place(self.train, self.weights, scratch))
+            world.decide(lambda: place(self.train, self.weights, self.scratch))
         steps = {e.step for e in world.decide(self.missing)}
         dataset = load(self.train.data.name, "train", self.data, self.train.data.flip)
-        log, encoder = self.store.run_folder(self.train_id) / LOG, self._encoder(steps, world)
+        log, encoder = self.folder / LOG, self._encoder(steps, world)
         with PreemptionHandler(world) as preemption:
             train(
-                self.train, dataset, scratch, log, steps, self.resources, lambda step: say("training", step), world,
-                encoder, preemption.on_step,
+                self.train, dataset, self.scratch, log, steps, self.resources, lambda step: say("training", step),
+                world, encoder, preemption.on_step,
             )  # fmt: skip
 
     def _encoder(self, steps: Collection[int], world: "World") -> "FrozenEncoder | None":
         """Return the frozen encoder that the training still needs, and record what only torch can tell of the run."""
-        from harness.checkpoint_files import weights_path
         from harness.networks.encoder import load_encoder
 
-        scratch = self.store.scratch_folder(self.train_id)
-        untrained = world.decide(lambda: any(not weights_path(scratch, step).is_file() for step in steps))
-        encoder = load_encoder(self.train, self.data, self.store.scratch / ".cache") if untrained else None
+        untrained = world.decide(lambda: any(not weights_path(self.scratch, step).is_file() for step in steps))
+        encoder = load_encoder(self.train, self.data, self.store.cache) if untrained else None
         if world.leads and (untrained or not self.train.alignment):  # one that is only measured keeps its record
-            record_model_facts(self.store.run_folder(self.train_id), self.train, encoder)
+            record_model_facts(self.folder, self.train, encoder)
         return encoder
 
     def _evaluate(self, spec: EvalSpec, world: "World", say: Say) -> None:
@@ -189,16 +196,13 @@ class Job:
         from harness.data.decode import decoder
         from harness.engine.sample import draw_samples
         from harness.engine.sample_cache import remove_samples
-        from harness.jobs.measuring import COLUMNS, ROWS, measure_samples, save_pictures
-        from harness.jobs.preemption import PreemptionHandler
 
         identity = eval_id(self.train, spec)
         path = self.store.eval_path(self.train_id, identity)
         start = time.perf_counter()
-        scratch = self.store.scratch_folder(self.train_id)
         with PreemptionHandler(world) as preemption:
             samples = draw_samples(
-                self.train, spec, scratch, lambda n: say(f"sampling, {n:,} images drawn", self.steps), world,
+                self.train, spec, self.scratch, lambda n: say(f"sampling, {n:,} images drawn", self.steps), world,
                 decoder(self.train.data.name, self.data), preemption.on_step,
             )  # fmt: skip
         if samples is None:
@@ -221,7 +225,7 @@ class Job:
             seconds=seconds,
             thumbnails=Thumbnails(rows=ROWS, columns=COLUMNS),
         ).write(path)
-        remove_samples(scratch, identity)
+        remove_samples(self.scratch, identity)
 
 
 def _state(error: BaseException) -> Literal["failed", "diverged"]:
@@ -230,14 +234,9 @@ def _state(error: BaseException) -> Literal["failed", "diverged"]:
 
 def jobs_for(runs: Iterable[Run], store: Store, data: Path, threads: int | None = None) -> list[Job]:
     """Gather runs into jobs, one for each training with all the measurements that any table wants of it."""
-    by_training: dict[str, list[Run]] = {}
-    for run in runs:
-        by_training.setdefault(run.train_id, []).append(run)
-    jobs = []
-    for wanted in by_training.values():
-        first = wanted[0]
-        evaluations = {run.eval_id: run.evaluation for run in wanted}
-        ordered = tuple(sorted(evaluations.values(), key=lambda e: (e.step, canonical(e))))
-        threads_here, weights = threads or first.resources.cpus, imported.folder().absolute()
-        jobs.append(Job(store, data, first.train, ordered, first.resources, threads_here, weights))
+    jobs, weights = [], imported.folder().absolute()
+    for first, *others in runs_by_training(runs).values():
+        evaluations = sorted((run.evaluation for run in (first, *others)), key=lambda e: (e.step, canonical(e)))
+        resources = first.resources
+        jobs.append(Job(store, data, first.train, tuple(evaluations), resources, threads or resources.cpus, weights))
     return jobs

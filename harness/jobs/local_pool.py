@@ -5,7 +5,6 @@ import os
 import signal
 import tempfile
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
@@ -109,7 +108,7 @@ class WorkerError(RuntimeError):
 class Worker:
     """Processes of this machine that do one job after the other together, as many as `resources` say.
 
-    multiprocessing ends them when this process ends. slot: which of several workers on this machine it is.
+    slot: which of several workers on this machine it is.
     """
 
     def __init__(self, resources: Resources, slot: int = 0) -> None:
@@ -119,8 +118,7 @@ class Worker:
         self.pipes, self.processes = [], []
         for place in places_on_this_machine(Path(self.folder.name), self.size, slot):
             pipe, other = spawn.Pipe()
-            process = spawn.Process(target=_serve, args=(other, os.getpid(), place, self.on_gpu))
-            process.daemon = True
+            process = spawn.Process(target=_serve, args=(other, place, self.on_gpu), daemon=True)
             process.start()
             other.close()
             self.pipes.append(pipe)
@@ -136,42 +134,28 @@ class Worker:
         Raises:
             WorkerError: a process died, or failed beside others; the worker is ended.
         """
+        outcomes: dict[int, Outcome] = {}
         try:
-            return self._do(job)
-        except WorkerError:
-            self.kill()
-            raise
-
-    def _do(self, job: Job) -> Outcome:
-        for rank, pipe in enumerate(self.pipes):
-            try:
-                pipe.send(job)
-            except OSError:
-                raise self._died(rank) from None
-        leading, silent = Outcome("failed"), list(range(self.size))
-        while silent:
-            ready = wait([self.pipes[rank] for rank in silent])
-            for rank in [rank for rank in silent if self.pipes[rank] in ready]:
-                outcome = self._receive(rank)
-                silent.remove(rank)
-                leading = outcome if rank == 0 else leading
-                if outcome.state == "failed" and self.size > 1:  # it has ended, and the others would wait for it
-                    self.kill()
-                    if rank == 0:
-                        return outcome
-                    raise WorkerError(f"process {rank} of 0 to {self.size - 1}: {outcome.message}")
-        return leading
-
-    def _receive(self, rank: int) -> Outcome:
-        try:
-            outcome: Outcome = self.pipes[rank].recv()
+            for rank in range(self.size):
+                self.pipes[rank].send(job)
+            while silent := [pipe for rank, pipe in enumerate(self.pipes) if rank not in outcomes]:
+                ready = wait(silent)
+                for rank in [rank for rank, pipe in enumerate(self.pipes) if pipe in ready]:
+                    outcomes[rank] = self.pipes[rank].recv()
+                    if outcomes[rank].state == "failed" and self.size > 1:  # the others would wait for it
+                        return self._end_after(rank, outcomes[rank])
         except (EOFError, OSError):
-            raise self._died(rank) from None
-        return outcome
+            self.kill()
+            which = f" {rank} of 0 to {self.size - 1}" if self.size > 1 else ""
+            raise WorkerError(f"the worker process{which} died: killed, or out of memory") from None
+        return outcomes[0]
 
-    def _died(self, rank: int) -> WorkerError:
-        which = f" {rank} of 0 to {self.size - 1}" if self.size > 1 else ""
-        return WorkerError(f"the worker process{which} died: killed, or out of memory")
+    def _end_after(self, rank: int, outcome: Outcome) -> Outcome:
+        """End, for one of several processes has failed and ended; return what the leading one tells of itself."""
+        self.kill()
+        if rank:
+            raise WorkerError(f"process {rank} of 0 to {self.size - 1}: {outcome.message}")
+        return outcome
 
     def end(self) -> None:
         """Let the processes end, now that there is nothing more to do."""
@@ -190,14 +174,14 @@ class Worker:
         self.folder.cleanup()
 
 
-def _serve(pipe: Connection, parent: int, place: ProcessPlace, on_gpu: bool) -> None:
+def _serve(pipe: Connection, place: ProcessPlace, on_gpu: bool) -> None:
     """Do what comes through the pipe, in a process of a worker."""
     from harness.engine.distributed import joined
 
     if not on_gpu:
         hide_gpus()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to hear
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     with joined(place):
         while True:
             try:
@@ -212,8 +196,9 @@ def _serve(pipe: Connection, parent: int, place: ProcessPlace, on_gpu: bool) -> 
             pipe.send(outcome)
 
 
-def _end_with(parent: int) -> None:
+def _end_with_parent() -> None:
     """End when the process that started this one was killed, for then nobody would ever stop it."""
-    while os.getppid() == parent:
-        time.sleep(1)
+    parent = multiprocessing.parent_process()
+    assert parent
+    parent.join()
     os._exit(1)

@@ -29,8 +29,8 @@ def check(jobs: Sequence[Job], processes: int | None = None) -> None:
     alike = {(j.data, j.weights, j.train.data, j.train.weights, j.train.alignment): j for j in jobs}
     for job in alike.values():
         _check_ingredients(job)
-    for wanted in {(j.data, j.train.data.name, e.evaluation) for j in jobs for e in j.evaluations}:
-        _check_measurement(*wanted)
+    for data, name, settings in {(j.data, j.train.data.name, e.evaluation) for j in jobs for e in j.evaluations}:
+        _check_measurement(data, name, settings)
 
 
 def _check_ingredients(job: Job) -> None:
@@ -41,20 +41,20 @@ def _check_ingredients(job: Job) -> None:
 
     if job.train.weights:
         imported.find(job.weights, job.train.weights)
-    said = job.train.data
-    dataset = load(said.name, "train", job.data, said.flip)
-    found, expected = (*dataset.shape, dataset.classes), (said.channels, said.size, said.size, said.classes)
-    if found != expected:
+    data = job.train.data
+    dataset = load(data.name, "train", job.data, data.flip)
+    shape, expected = dataset.shape, (data.channels, data.size, data.size)
+    if (shape, dataset.classes) != (expected, data.classes):
         raise UserError(
-            f"data set {said.name}: its files in {job.data} hold images of {found[:3]} in {found[3]} classes, "
-            f"the scale says {expected[:3]} in {expected[3]}"
+            f"data set {data.name}: its files in {job.data} hold images of {shape} in {dataset.classes} classes, "
+            f"the scale says {expected} in {data.classes}"
         )
-    check_decoder(said.name, job.data)
+    check_decoder(data.name, job.data)
     if job.train.alignment:
         check_encoder(job.train.alignment, dataset, job.data)
 
 
-def _check_measurement(data: Path, name: str, said: EvaluationSettings) -> None:
+def _check_measurement(data: Path, name: str, settings: EvaluationSettings) -> None:
     from harness.measure.evaluate import check_measurable
 
-    check_measurable(name, said.reference, said.features, data)
+    check_measurable(name, settings.reference, settings.features, data)

@@ -18,17 +18,8 @@ from harness.files import locked, remove_temporaries
 from harness.jobs.failures import class_of
 from harness.jobs.provenance import provenance
 from harness.process_group import under_slurm
-from harness.store.records import (
-    HEARTBEAT_SECONDS,
-    Attempt,
-    EncoderRecord,
-    Environment,
-    Failure,
-    Heartbeat,
-    ModelFacts,
-    utc,
-    write_spec,
-)
+from harness.store import records
+from harness.store.records import Environment, Failure, Heartbeat, ModelFacts
 from harness.store.study import last_sign
 
 if TYPE_CHECKING:
@@ -72,14 +63,16 @@ def record_attempt(
     remove_temporaries(folder)
     earlier = (Environment.read(folder) or Environment()).attempts
     if earlier and not earlier[-1].end and (sign := last_sign(folder)) and sign.time is not None:
-        earlier[-1] = earlier[-1].model_copy(update={"last_sign": utc(sign.time)})  # it is about to be overwritten
+        earlier[-1] = earlier[-1].model_copy(
+            update={"last_sign": records.utc(sign.time)}
+        )  # it is about to be overwritten
     (folder / Failure.FILE).unlink(missing_ok=True)
-    write_spec(folder, train)
-    attempt = Attempt.model_validate({"attempt": len(earlier) + 1} | provenance(folder, threads, processes))
+    records.write_spec(folder, train)
+    attempt = records.Attempt.model_validate({"attempt": len(earlier) + 1} | provenance(folder, threads, processes))
     Environment(attempts=[*earlier, attempt]).write(folder)
     with HeartbeatThread(folder, steps) as heartbeat:
         yield heartbeat
-    ended = attempt.model_copy(update={"end": utc(time.time())})
+    ended = attempt.model_copy(update={"end": records.utc(time.time())})
     Environment(attempts=[*earlier, ended]).write(folder)
 
 
@@ -110,7 +103,7 @@ class HeartbeatThread:
         self.phase, self.step = phase, step
 
     def _beat(self) -> None:
-        while not self.stopped.wait(HEARTBEAT_SECONDS):
+        while not self.stopped.wait(records.HEARTBEAT_SECONDS):
             with suppress(OSError):  # a full disk may have room again for the next sign
                 self._write()
 
@@ -173,5 +166,5 @@ def model_facts(train: TrainSpec, encoder: "FrozenEncoder | None") -> ModelFacts
     return ModelFacts(
         parameters=sum(p.numel() for p in net.parameters() if p.requires_grad),
         projector_parameters=sum(p.numel() for term in terms for p in term.parameters()) if encoder else None,
-        encoder=EncoderRecord.model_validate(encoder.record) if encoder else None,
+        encoder=records.EncoderRecord.model_validate(encoder.record) if encoder else None,
     )

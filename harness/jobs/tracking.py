@@ -5,19 +5,19 @@ follows train.jsonl; what is measured is told in the end.
 """
 
 import importlib.util
-import json
 import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from operator import methodcaller
 from pathlib import Path
 from typing import Protocol
 
 from harness.config.settings import Tracker as TrackerName
 from harness.config.spec import TrainSpec
 from harness.errors import UserError
+from harness.files import read_jsonl
 from harness.store.records import LOG, Measurement, measurement_paths
 
 SECONDS = 5.0
@@ -113,66 +113,49 @@ def tracked(names: Sequence[TrackerName], run: Path, scratch: Path, train: Train
     if not trackers:
         yield
         return
-    told, stopped = Told(run / LOG, trackers), threading.Event()
-    thread = threading.Thread(target=_follow, args=(told, stopped), daemon=True)
+    feed, stopped = LogFeed(run / LOG, trackers), threading.Event()
+    thread = threading.Thread(target=feed.follow, args=(stopped,), daemon=True)
     thread.start()
     try:
         yield
     finally:
         stopped.set()
         thread.join()
-        told.more()
-        told.each(lambda tracker: tracker.close(results(run)))
+        feed.call(methodcaller("close", results(run)))
 
 
-def _follow(told: "Told", stopped: threading.Event) -> None:
-    while not stopped.wait(SECONDS):
-        told.more()
-
-
-class Told:
-    """How far trackers have been told a log. A step is told once, also where a resumed training writes it again."""
+class LogFeed:
+    """Brings a log to trackers. A step is told once, also where a resumed training writes it again."""
 
     def __init__(self, log: Path, trackers: Sequence[Tracker]) -> None:
-        self.log, self.trackers, self.offset, self.step = log, list(trackers), 0, -1
+        self.log, self.trackers, self.step = log, list(trackers), -1
 
-    def more(self) -> None:
-        """Tell what is new: whole lines only."""
-        for line in self._lines():
-            try:
-                content = json.loads(line)
-                step = int(content.pop("step"))
-            except (ValueError, KeyError, TypeError, AttributeError):
-                continue
+    def follow(self, stopped: threading.Event) -> None:
+        """Tell what is new, again and again until the log has ended."""
+        while not stopped.wait(SECONDS):
+            self.update()
+        self.update()
+
+    def update(self) -> None:
+        """Tell what is new."""
+        try:
+            lines = read_jsonl(self.log)
+        except OSError:  # a tracker is not worth a run
+            return
+        for line in lines:
+            step = line.pop("step")
             if step > self.step:
                 self.step = step
-                self.each(partial(_log, step, content))
+                self.call(methodcaller("log", step, line))
 
-    def each(self, tell: Callable[[Tracker], None]) -> None:
-        """Tell every tracker; one that fails is left out from then on, and the run goes on without it."""
+    def call(self, method: Callable[[Tracker], object]) -> None:
+        """Call every tracker; one that fails is left out from then on, and the run goes on without it."""
         for tracker in list(self.trackers):
             try:
-                tell(tracker)
+                method(tracker)
             except Exception as error:
                 self.trackers.remove(tracker)
                 print(f"{type(tracker).__name__} is told no more: {error}", file=sys.stderr)
-
-    def _lines(self) -> list[bytes]:
-        try:
-            with self.log.open("rb") as file:
-                if os.fstat(file.fileno()).st_size < self.offset:  # cut to a checkpoint
-                    self.offset = 0
-                file.seek(self.offset)
-                new = file.read()
-        except OSError:
-            return []
-        whole = new[: new.rfind(b"\n") + 1]
-        self.offset += len(whole)
-        return whole.splitlines()
-
-
-def _log(step: int, numbers: Mapping[str, float], tracker: Tracker) -> None:
-    tracker.log(step, numbers)
 
 
 def results(run: Path) -> dict[str, float]:

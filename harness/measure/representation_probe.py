@@ -14,8 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.config.spec import Process as ProcessName
-from harness.config.spec import TrainSpec
+from harness.config.spec import ProcessName, TrainSpec
 from harness.data.convert import READERS
 from harness.data.datasets import Dataset, load, permutation
 from harness.errors import UserError
@@ -32,8 +31,8 @@ from harness.measure.metrics.representation import (
     spread,
 )
 from harness.method.backbone import DiT
-from harness.method.objective import Process
 from harness.method.processes import consistency, ddpm, imm, shortcut
+from harness.method.processes.process import Process
 from harness.method.randomness import generator
 from harness.networks.build import build_net, build_process
 from harness.networks.checkpoint import load_weights

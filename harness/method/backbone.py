@@ -35,7 +35,6 @@ class DiT(nn.Module):
         num_heads: int,
         num_classes: int,
         learn_sigma: bool = False,
-        mlp_ratio: float = 4.0,
         second_time: bool = False,
         time_scale: float = 1.0,
     ) -> None:
@@ -52,7 +51,7 @@ class DiT(nn.Module):
         self.y_embedder = LabelEmbedder(num_classes, hidden_size)
         positions = sincos_positions(hidden_size, self.grid_size)
         self.pos_embed = nn.Parameter(positions[None], requires_grad=False)  # (1, T, D)
-        self.blocks = nn.ModuleList(DiTBlock(hidden_size, num_heads, mlp_ratio) for _ in range(depth))
+        self.blocks = nn.ModuleList(DiTBlock(hidden_size, num_heads) for _ in range(depth))
         self.final_layer = FinalLayer(hidden_size, patch_size**2 * self.out_channels)
 
     def forward(self, x: Tensor, times: tuple[Tensor, ...], y: Tensor, taps: Sequence[int] = ()) -> Tapped:
@@ -87,11 +86,8 @@ class DiT(nn.Module):
 
     def _embed_times(self, times: tuple[Tensor, ...]) -> Tensor:
         """One of (N,), or two where there is a second embedder → (N, D)."""
-        if self.h_embedder is None:
-            (t,) = times
-            return self.t_embedder(self.time_scale * t)
-        t, span = times
-        return self.t_embedder(self.time_scale * t) + self.h_embedder(self.time_scale * span)
+        c: Tensor = self.t_embedder(self.time_scale * times[0])
+        return c if self.h_embedder is None else c + self.h_embedder(self.time_scale * times[1])
 
     def _unpatchify(self, x: Tensor) -> Tensor:
         """(N, T, P·P·C) → (N, C, H, W)."""
@@ -119,13 +115,13 @@ class DiT(nn.Module):
 class DiTBlock(nn.Module):
     """A transformer block whose norms are modulated by the conditioning (adaLN-zero)."""
 
-    def __init__(self, hidden_size: int, num_heads: int, mlp_ratio: float) -> None:
+    def __init__(self, hidden_size: int, num_heads: int) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
         self.attn = Attention(hidden_size, num_heads=num_heads, qkv_bias=True)
         self.norm2 = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
         gelu = cast(type[nn.Module], partial(nn.GELU, approximate="tanh"))
-        self.mlp = Mlp(hidden_size, int(hidden_size * mlp_ratio), act_layer=gelu)
+        self.mlp = Mlp(hidden_size, 4 * hidden_size, act_layer=gelu)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, 6 * hidden_size))
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
@@ -189,7 +185,6 @@ def sincos_positions(width: int, grid_size: int) -> Tensor:
     assert width % 4 == 0, width
     omega = 10_000.0 ** -(torch.arange(width // 4, dtype=torch.float64) / (width // 4))
     angles = torch.arange(grid_size, dtype=torch.float64)[:, None] * omega
-    one = torch.cat((angles.sin(), angles.cos()), dim=-1)  # (grid_size, D/2)
-    columns = one[None].expand(grid_size, -1, -1)
-    rows = one[:, None].expand(-1, grid_size, -1)
+    along = torch.cat((angles.sin(), angles.cos()), dim=-1)  # (grid_size, D/2)
+    columns, rows = along[None].expand(grid_size, -1, -1), along[:, None].expand(-1, grid_size, -1)
     return torch.cat((columns, rows), dim=-1).flatten(0, 1).float()

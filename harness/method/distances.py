@@ -5,12 +5,13 @@ mean shared by all rows would otherwise drown the differences that a distance is
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from harness.method.precision import full_precision
 
 # A squared distance below this many units of rounding of ‖z_i‖² + ‖z_j‖² cannot be told from zero in a Gram matrix.
 ROUNDINGS = 16
@@ -19,24 +20,6 @@ STRETCH = 4_096
 # The mean of so many rows removes what all rows share as well as the mean of all, and costs no pass over the batch.
 ENOUGH_ROWS = 8
 WORTH_HALVING = 64  # rows; below this, two small products cost more than the work they save
-
-
-@contextmanager
-def full_precision(device_type: str) -> Iterator[None]:
-    """Matrix products of float32 in float32: no autocast, no TF32, no bf16 whatever the network around is allowed."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.autocast(device_type, enabled=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
-def _inner_products(a: Tensor, b: Tensor) -> Tensor:
-    stretches = zip(a.split(STRETCH, -1), b.split(STRETCH, -1), strict=True)
-    with full_precision(a.device.type):
-        return torch.stack([left @ right.mT for left, right in stretches]).sum(0)
 
 
 def _centred_stretches(z: Tensor, offset: Tensor) -> Iterator[Tensor]:
@@ -84,7 +67,9 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
         ctx.save_for_backward(a, b)
-        return _inner_products(a, b)
+        stretches = zip(a.split(STRETCH, -1), b.split(STRETCH, -1), strict=True)
+        with full_precision(a.device.type):
+            return torch.stack([left @ right.mT for left, right in stretches]).sum(0)
 
     @staticmethod
     @once_differentiable

@@ -22,7 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.method.distances import ROUNDINGS, distances, full_precision, gram, squared_distances
+from harness.method.distances import ROUNDINGS, distances, gram, squared_distances
+from harness.method.precision import full_precision
 
 NORMALIZATIONS = ("standardized", "centered")
 NO_PUSH = 1e-3  # of the weight that each pair would have were all at one distance

@@ -7,8 +7,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from harness.config.settings import Resources
-from harness.config.spec import TWO_TIMES, TrainSpec
-from harness.config.spec import Process as ProcessName
+from harness.config.spec import TWO_TIMES, ProcessName, TrainSpec
 from harness.method.backbone import DiT
 from harness.method.losses import Potential
 from harness.method.objective import Objective
@@ -67,25 +66,15 @@ def build_objective(spec: TrainSpec, features: int | None = None) -> Objective:
 
 def build_terms(spec: TrainSpec, features: int | None = None) -> list[Term]:
     """Return the terms of a spec's loss beside the denoising one, their weights not yet drawn."""
-    return [term for term in (_regularizer(spec), _alignment(spec, features)) if term]
-
-
-def _regularizer(spec: TrainSpec) -> Term | None:
-    reg = spec.regularizer
-    if reg is None:
-        return None
-    common = (Potential(reg.loss, **reg.constants), reg.lambda_, reg.blocks, reg.group)
-    if reg.kind == "dispersive":
-        return DispersiveTerm(*common, stop=reg.stop)
-    return ContrastiveTerm(*common, reg.gap, reg.stop)
-
-
-def _alignment(spec: TrainSpec, features: int | None) -> Term | None:
-    repa = spec.alignment
-    if repa is None:
-        return None
-    assert features is not None, "an alignment needs its encoder"
-    return AlignmentTerm(spec.model.width, repa.hidden, features, repa.block, repa.coefficient, repa.stop)
+    terms: list[Term] = []
+    if reg := spec.regularizer:
+        common = (Potential(reg.loss, **reg.constants), reg.lambda_, reg.blocks, reg.group)
+        one_view = reg.kind == "dispersive"
+        terms.append(DispersiveTerm(*common, reg.stop) if one_view else ContrastiveTerm(*common, reg.gap, reg.stop))
+    if repa := spec.alignment:
+        assert features is not None, "an alignment needs its encoder"
+        terms.append(AlignmentTerm(spec.model.width, repa.hidden, features, repa.block, repa.coefficient, repa.stop))
+    return terms
 
 
 def equip_blocks(net: DiT, resources: Resources) -> None:

@@ -77,18 +77,15 @@ def trained(kind: str, recipe: Recipe, train: ImageDataset, test: ImageDataset, 
     Raises:
         UserError: a cache that is damaged or cannot be written.
     """
-    made_of = _ingredients(recipe, train, test)
+    import timm
+
+    content = {"train": train.content, "test": test.content}
+    versions = {"timm": timm.__version__, "torch": torch.__version__}
+    made_of = {"recipe": asdict(recipe), "content": content, **versions}
     name = f"{kind}-{train.name}-{hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:12]}"
     record_path = cache / f"{name}.json"  # written last: where it is, the weights are
     make_once(record_path, lambda: _make(recipe, train, test, record_path, made_of))
     return _read(recipe, train, record_path)
-
-
-def _ingredients(recipe: Recipe, train: ImageDataset, test: ImageDataset) -> dict[str, Any]:
-    import timm
-
-    content = {"train": train.content, "test": test.content}
-    return {"recipe": asdict(recipe), "content": content, "timm": timm.__version__, "torch": torch.__version__}
 
 
 def _make(recipe: Recipe, train: ImageDataset, test: ImageDataset, record_path: Path, made_of: dict[str, Any]) -> None:

@@ -5,12 +5,13 @@ compared to it, and one that nothing is compared to answers by itself. The rule:
 beyond what is bought already, as long as it fits. It is a rule, not an optimum.
 """
 
-import heapq
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from harness.config.grid import Cell, Run, Table
 from harness.planning.cost import Prices
+from harness.store.study import runs_by_training
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Fit:
+class Selection:
     """Rows in the order they were chosen, rows that did not fit, and what the chosen ones cost together."""
 
     chosen: tuple[Row, ...]
@@ -32,7 +33,7 @@ class Fit:
 
 
 @dataclass
-class Basket:
+class Purchase:
     """What is bought already: of each training how many steps, and which measurements."""
 
     prices: Prices
@@ -41,24 +42,19 @@ class Basket:
 
     def price(self, row: Row) -> float:
         """Return the hours that a row costs beyond what is bought."""
-        prices, total, last = self.prices, 0.0, dict[str, int]()
-        for run in {run.eval_id: run for run in row.runs}.values():
-            if run.eval_id in self.measurements or run.eval_id in prices.done:
-                continue
-            total += sum(prices.measurement[run.eval_id])
-            last[run.train_id] = max(run.evaluation.step, last.get(run.train_id, 0))
-        for train_id, step in last.items():
+        prices, total = self.prices, 0.0
+        unpaid = (run for run in row.runs if run.eval_id not in self.measurements and run.eval_id not in prices.done)
+        for train_id, runs in runs_by_training(unpaid).items():
             have = max(self.steps.get(train_id, 0), prices.begun[train_id])
-            total += max(0, step - have) * prices.step[train_id]
+            total += max(0, max(run.evaluation.step for run in runs) - have) * prices.step[train_id]
+            total += sum(sum(prices.measurement[run.eval_id]) for run in runs)
         return total
 
-    def add(self, row: Row) -> set[str]:
-        """Buy a row; return the trainings of which something new was bought."""
-        new = [run for run in row.runs if run.eval_id not in self.measurements]
-        for run in new:
+    def add(self, row: Row) -> None:
+        """Buy a row."""
+        for run in row.runs:
             self.measurements.add(run.eval_id)
             self.steps[run.train_id] = max(run.evaluation.step, self.steps.get(run.train_id, 0))
-        return {run.train_id for run in new}
 
 
 def rows(tables: Sequence[Table]) -> Iterator[Row]:
@@ -72,28 +68,22 @@ def rows(tables: Sequence[Table]) -> Iterator[Row]:
                 yield Row(table, cell, (*(baseline.runs if baseline else ()), *cell.runs))
 
 
-def fit(tables: Sequence[Table], prices: Prices, budget: float) -> Fit:
+def select_rows(tables: Sequence[Table], prices: Prices, budget: float) -> Selection:
     """Choose rows within a budget of device-hours; what is done already costs nothing."""
-    candidates, basket = list(rows(tables)), Basket(prices)
-    sharing: dict[str, set[int]] = {}
+    candidates, purchase = list(rows(tables)), Purchase(prices)
+    sharing = defaultdict[str, set[int]](set)  # which rows have a training
     for index, row in enumerate(candidates):
         for run in row.runs:
-            sharing.setdefault(run.train_id, set()).add(index)
-    extra = [basket.price(row) for row in candidates]
-    heap = [(hours, index) for index, hours in enumerate(extra)]
-    heapq.heapify(heap)
-    chosen: dict[int, None] = {}
-    spent = 0.0
-    while heap:
-        hours, index = heapq.heappop(heap)
-        if index in chosen or hours != extra[index]:  # bought, or cheaper by now and further up
-            continue
-        if spent + hours > budget:
+            sharing[run.train_id].add(index)
+    hours = {index: purchase.price(row) for index, row in enumerate(candidates)}  # of those not chosen yet
+    chosen, spent = list[int](), 0.0
+    while hours:
+        index = min(hours, key=hours.__getitem__)
+        if spent + hours[index] > budget:
             break
-        chosen[index], spent = None, spent + hours
-        changed = basket.add(candidates[index])
-        for other in set[int]().union(*(sharing[train_id] for train_id in changed)) - chosen.keys():
-            extra[other] = basket.price(candidates[other])
-            heapq.heappush(heap, (extra[other], other))
-    left = tuple(row for index, row in enumerate(candidates) if index not in chosen)
-    return Fit(tuple(candidates[index] for index in chosen), left, spent)
+        spent += hours.pop(index)
+        chosen.append(index)
+        purchase.add(candidates[index])
+        for other in set().union(*(sharing[run.train_id] for run in candidates[index].runs)) & hours.keys():
+            hours[other] = purchase.price(candidates[other])
+    return Selection(tuple(candidates[index] for index in chosen), tuple(candidates[index] for index in hours), spent)

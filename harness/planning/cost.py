@@ -11,12 +11,12 @@ from harness.planning import flops
 from harness.planning.throughput import (
     Arithmetic,
     Assumption,
-    measured,
+    measured_speeds,
     sampling_arithmetic,
-    shape,
     training_arithmetic,
 )
 from harness.store.store import Store
+from harness.store.study import runs_by_training
 
 FLOAT = 4  # bytes
 
@@ -46,7 +46,7 @@ class Prices:
         self.assumption, self.trainings = assumption, {run.train_id: run for run in runs}
         on_gpu = {run.resources.gpus > 0 for run in runs}
         self.unit = "device" if len(on_gpu) > 1 else "GPU" if True in on_gpu else "core"
-        self.known = {kind: measured(store, kind) for kind in on_gpu}
+        self.speeds = measured_speeds(store)
         self.assumed: set[tuple[Arithmetic, bool]] = set()
         self.step = {name: self._step(run) for name, run in self.trainings.items()}
         self.measurement = {run.eval_id: self._measurement(run) for run in runs}
@@ -55,57 +55,53 @@ class Prices:
 
     def cost(self, runs: Iterable[Run], left: bool = False) -> Cost:
         """Return what runs cost together; left: only what is not done yet."""
-        wanted: dict[str, dict[str, Run]] = {}
-        for run in runs:
-            if not (left and run.eval_id in self.done):
-                wanted.setdefault(run.train_id, {})[run.eval_id] = run
         training, size, measurements = 0.0, 0, []
-        for name, evaluations in wanted.items():
-            steps = {run.evaluation.step for run in evaluations.values()}
-            begun = self.begun[name] if left else 0
-            training += self.step[name] * max(0, max(steps) - begun)
+        for name, same in runs_by_training(run for run in runs if not (left and run.eval_id in self.done)).items():
+            steps = {run.evaluation.step for run in same}
+            training += self.step[name] * max(0, max(steps) - (self.begun[name] if left else 0))
             size += checkpoint_bytes(self.trainings[name].train, steps)
-            measurements += [self.measurement[identity] for identity in evaluations]
+            measurements += [self.measurement[run.eval_id] for run in same]
         sampling, measuring = (sum(hours) for hours in zip(*measurements, strict=True)) if measurements else (0.0, 0.0)
         return Cost(training, sampling, measuring, size)
 
     def _step(self, run: Run) -> float:
         """Hours of one training step."""
-        arithmetic, on_gpu = training_arithmetic(run.train), run.resources.gpus > 0
-        speed = self._known(run) or self._assume(arithmetic, on_gpu)
-        return run.train.batch * flops.training(run.train) / speed / 3600
+        train = run.train
+        speed = self._training_speed(run) or self._assume(training_arithmetic(train), run)
+        return train.batch * flops.training(train) / speed / 3600
 
     def _measurement(self, run: Run) -> tuple[float, float]:
         """Hours of drawing the images, and of measuring them."""
-        arithmetic, on_gpu = sampling_arithmetic(run.evaluation), run.resources.gpus > 0
-        found = self.known[on_gpu].sampling.get(shape(run.train, arithmetic))
-        speed = found or self._assume(arithmetic, on_gpu)
-        nfe = flops.evaluations(run.train.process, run.evaluation.sampler)
-        drawn = flops.network(run.train).forward * nfe * _drawn(run.evaluation) / speed
-        said = run.evaluation.evaluation
-        measured = said.samples * flops.measuring(run.train, said.features) / self.assumption.speed("fp32", on_gpu)
-        return drawn / 3600, measured / 3600
+        train, settings = run.train, run.evaluation.evaluation
+        known = self.speeds[run.resources.gpus > 0].of_sampling(train, run.evaluation)
+        speed = known or self._assume(sampling_arithmetic(run.evaluation), run)
+        passes = flops.evaluations(train.process, run.evaluation.sampler) * _drawn(run.evaluation)
+        measuring = settings.samples * flops.measuring(train, settings.features)
+        measured = measuring / self.assumption.speed("fp32", run.resources.gpus > 0)
+        return flops.network(train).forward * passes / speed / 3600, measured / 3600
 
     @property
     def words(self) -> str:
         """Say which speeds the prices rest on, and what is not in them."""
         runs = self.trainings.values()
-        known = sum(self._known(run) is not None for run in runs)
-        devices = ", ".join(dict.fromkeys(device for found in self.known.values() for device in found.devices))
-        parts = [f"{known} trainings by the images/s of earlier runs on {devices}"] if known else []
+        measured = [run for run in runs if self._training_speed(run)]
+        kinds = {run.resources.gpus > 0 for run in runs}
+        devices = ", ".join(dict.fromkeys(device for on_gpu in kinds for device in self.speeds[on_gpu].devices))
+        parts = [f"{len(measured)} trainings by the images/s of earlier runs on {devices}"] if measured else []
         if self.assumed:
             words = [self.assumption.words_for(kind, on_gpu) for kind, on_gpu in sorted(self.assumed)]
-            parts.append(f"{'the rest' if known else 'all'} by assumption: {', '.join(dict.fromkeys(words))}")
-        strange = {a.encoder for run in runs if (a := run.train.alignment) and flops.encoder(a) is None}
-        parts += [f"without {name}, an encoder whose operations are not known here" for name in sorted(strange)]
+            parts.append(f"{'the rest' if measured else 'all'} by assumption: {', '.join(dict.fromkeys(words))}")
+        aligned = [run.train.alignment for run in runs if run.train.alignment]
+        strange = sorted({term.encoder for term in aligned if flops.encoder(term) is None})
+        parts += [f"without {name}, an encoder whose operations are not known here" for name in strange]
         return "Priced " + "; ".join(parts)
 
-    def _known(self, run: Run) -> float | None:
+    def _training_speed(self, run: Run) -> float | None:
         """FLOP/s of a device in earlier trainings of the same shape."""
-        measured = self.known[run.resources.gpus > 0].training
-        return measured.get(shape(run.train, training_arithmetic(run.train)))
+        return self.speeds[run.resources.gpus > 0].of_training(run.train)
 
-    def _assume(self, arithmetic: Arithmetic, on_gpu: bool) -> float:
+    def _assume(self, arithmetic: Arithmetic, run: Run) -> float:
+        on_gpu = run.resources.gpus > 0
         self.assumed.add((arithmetic, on_gpu))
         return self.assumption.speed(arithmetic, on_gpu)
 

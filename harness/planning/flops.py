@@ -9,7 +9,7 @@ Letters: T tokens, D width, P patch size, C channels; of one image unless said o
 from dataclasses import dataclass, replace
 
 from harness.config.settings import SamplerSettings
-from harness.config.spec import TWO_TIMES, Alignment, Process, Regularizer, TrainSpec
+from harness.config.spec import TWO_TIMES, Alignment, ProcessName, Regularizer, TrainSpec
 
 FREQUENCIES = 256  # numbers that a time is turned into before its MLP
 WORTH_HALVING = 64  # rows from which a symmetric product is made as three quarters of itself
@@ -87,23 +87,20 @@ def _plain(spec: TrainSpec) -> float:
 
 def _with_constant_target(spec: TrainSpec) -> float:
     """One more pass makes what is learnt from, without a gradient."""
-    one = network(spec)
-    return one.trained + one.forward
+    return network(spec).trained + network(spec).forward
 
 
 def _meanflow(spec: TrainSpec) -> float:
     """A quarter of the samples goes through the JVP; guidance takes a pass without label, and one with it for them."""
-    one, said = network(spec), spec.meanflow
-    total = one.trained + one.tangent / 4
-    guided = said is not None and (said.omega, said.kappa) != (1, 0)
-    return total + (one.forward * 5 / 4 if guided else 0)
+    forward, settings = network(spec), spec.meanflow
+    guided = settings is not None and (settings.omega, settings.kappa) != (1, 0)
+    return forward.trained + forward.tangent / 4 + (forward.forward * 5 / 4 if guided else 0)
 
 
 def _shortcut(spec: TrainSpec) -> float:
     """A quarter learns from two half steps; where these are the smallest, for one in seven, they are guided."""
-    one, said = network(spec), spec.shortcut
-    guided = said is not None and said.guidance != 1
-    return one.trained + one.forward * 2 / 4 * (1 + (1 / 7 if guided else 0))
+    guided = spec.shortcut is not None and spec.shortcut.guidance != 1
+    return network(spec).trained + network(spec).forward * 2 / 4 * (1 + (1 / 7 if guided else 0))
 
 
 PROCESSES = {
@@ -116,17 +113,17 @@ PROCESSES = {
 }
 
 
-def regularizer(spec: TrainSpec, said: Regularizer) -> float:
+def regularizer(spec: TrainSpec, term: Regularizer) -> float:
     """Return the operations of the loss on block outputs and, where it is contrastive, of the second view."""
-    n, features = said.group, tokens(spec) * spec.model.width
+    n, features = term.group, tokens(spec) * spec.model.width
     product = 2 * n * n * features  # all pairs of a group
     half = n // 2
     symmetric = 2 * (half * n + (n - half) ** 2) * features if half >= WORTH_HALVING else product
-    if said.kind == "dispersive":
-        return len(said.blocks) * (symmetric + product) / n
-    view = blocks_up_to(spec, max(said.blocks)).trained
-    pairs = 2 * (symmetric + product) if said.loss == "covariance" else 3 * product
-    return view + len(said.blocks) * pairs / n
+    if term.kind == "dispersive":
+        return len(term.blocks) * (symmetric + product) / n
+    view = blocks_up_to(spec, max(term.blocks)).trained
+    pairs = 2 * (symmetric + product) if term.loss == "covariance" else 3 * product
+    return view + len(term.blocks) * pairs / n
 
 
 @dataclass(frozen=True)
@@ -159,42 +156,44 @@ ENCODERS = {
 }
 
 
-def encoder(said: Alignment) -> Encoder | None:
+def encoder(term: Alignment) -> Encoder | None:
     """Return the shape of a frozen encoder; None where it is none of `ENCODERS`."""
-    shape = ENCODERS.get(said.own.architecture if said.own else said.encoder.partition(".")[0])
-    if shape is None:
-        return None
-    if said.own:
-        return replace(shape, side=said.own.side, patch=said.own.patch, prefix=0)
-    return replace(shape, side=said.side or shape.side)
+    shape = ENCODERS.get(term.own.architecture if term.own else term.encoder.partition(".")[0])
+    if shape and term.own:
+        return replace(shape, side=term.own.side, patch=term.own.patch, prefix=0)
+    return replace(shape, side=term.side or shape.side) if shape else None
+
+
+def projector(spec: TrainSpec) -> list[tuple[int, int]]:
+    """Return the widths before and after each layer of the projector; none without an alignment whose encoder is
+    known."""
+    frozen = encoder(spec.alignment) if spec.alignment else None
+    if spec.alignment is None or frozen is None:
+        return []
+    hidden = spec.alignment.hidden
+    return [(spec.model.width, hidden), (hidden, hidden), (hidden, frozen.width)]
 
 
 def alignment(spec: TrainSpec) -> int:
     """Return the operations of the projector, trained, and of the frozen encoder; 0 where that is not known."""
-    said = spec.alignment
-    frozen = encoder(said) if said else None
-    if said is None or frozen is None:
+    frozen = encoder(spec.alignment) if spec.alignment else None
+    if spec.alignment is None or frozen is None:
         return 0
-    t, d = tokens(spec), spec.model.width
-    projector = 2 * t * (d * said.hidden + said.hidden**2 + said.hidden * frozen.width)
-    return 3 * projector + frozen.forward(spec.data.channels if said.own else 3)
+    trained = 3 * sum(2 * tokens(spec) * before * after for before, after in projector(spec))
+    return trained + frozen.forward(spec.data.channels if spec.alignment.own else 3)
 
 
-def evaluations(process: Process, said: SamplerSettings) -> int:
+def evaluations(process: ProcessName, sampler: SamplerSettings) -> int:
     """Return NFE, the network evaluations of one image; guidance doubles them (where it is kept to an interval of noise
     levels, this is the most that it can be)."""
-    if process == "flow":
-        once = {"euler": said.intervals, "heun": 2 * said.intervals, "euler-maruyama": said.intervals + 1}[said.method]
-    else:
-        once = said.intervals
-    return once * (1 if said.guidance == 1 else 2)
+    n = sampler.intervals
+    once = {"euler": n, "heun": 2 * n, "euler-maruyama": n + 1}[sampler.method] if process == "flow" else n
+    return once * (1 if sampler.guidance == 1 else 2)
 
 
 INCEPTION = 11_430_000_000  # operations of FID's Inception-v3 on one image, which it has resized to 299 × 299
-DECODER_PIXEL, DECODER_PAIR = (
-    605_507_616,
-    4 * 512,
-)  # of the SD VAE's, by pixel of a latent, and by pair in its attention
+DECODER_PIXEL = 605_507_616  # of the SD VAE's decoder, by pixel of a latent
+DECODER_PAIR = 4 * 512  # by pair of pixels, in its attention
 
 
 def measuring(spec: TrainSpec, features: str) -> int:
@@ -218,9 +217,4 @@ def parameters(spec: TrainSpec) -> int:
 
 def projector_parameters(spec: TrainSpec) -> int:
     """Return the number of parameters of the projector; 0 without an alignment, and where `encoder` knows nothing."""
-    said = spec.alignment
-    frozen = encoder(said) if said else None
-    if said is None or frozen is None:
-        return 0
-    hidden = said.hidden
-    return (spec.model.width + 1) * hidden + (hidden + 1) * hidden + (hidden + 1) * frozen.width
+    return sum((before + 1) * after for before, after in projector(spec))

@@ -1,19 +1,20 @@
 """How fast a device works through operations: as earlier runs of a study measured it, else as is assumed."""
 
 import statistics
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from harness.config.spec import EvalSpec, Model, Process, TrainSpec
+from harness.config.spec import EvalSpec, Model, ProcessName, TrainSpec
 from harness.planning import flops
-from harness.store.records import LOG, Environment, MeasurementFile, measurement_paths, read_spec
+from harness.store.records import LOG, Attempt, Environment, MeasurementFile, measurement_paths, read_spec
 from harness.store.store import Store
 from harness.store.training_log import last_speeds
 
 Arithmetic = Literal["bf16", "tf32", "fp32"]
-Shape = tuple[Process, Model, int, int, Arithmetic]
+Shape = tuple[ProcessName, Model, int, int, Arithmetic]
 
 # Peak FLOP/s without sparsity, from NVIDIA's data sheets (the SXM modules where there are several).
 GPUS: dict[str, dict[Arithmetic, float]] = {
@@ -49,15 +50,6 @@ class Assumption:
         return f"{share:.0%} of the {self.gpu}'s {peak / 1e12:g} TFLOP/s in {arithmetic}"
 
 
-@dataclass(frozen=True)
-class Measured:
-    """FLOP/s of one device in earlier runs, by the network's shape, and the devices' names."""
-
-    training: dict[Shape, float] = field(default_factory=dict)
-    sampling: dict[Shape, float] = field(default_factory=dict)
-    devices: tuple[str, ...] = ()
-
-
 def training_arithmetic(train: TrainSpec) -> Arithmetic:
     """Return in which numbers a training's products are made."""
     if train.precision == "bf16":
@@ -75,39 +67,45 @@ def shape(train: TrainSpec, arithmetic: Arithmetic) -> Shape:
     return train.process, train.model, train.data.channels, train.data.size, arithmetic
 
 
-def measured(store: Store, gpus: bool) -> Measured:
-    """Return what the runs of a study tell: the median of each log's last lines, and the samplers' times.
+@dataclass(frozen=True)
+class Speeds:
+    """FLOP/s of one device in earlier runs, by the network's shape, and the devices' names."""
 
-    gpus: whether runs on GPUs, or those on processors, are asked.
-    """
-    training: dict[Shape, list[float]] = {}
-    sampling: dict[Shape, list[float]] = {}
-    names: dict[str, None] = {}
-    for folder in store.run_folders():
-        environment = Environment.read(folder)
-        attempt = environment.last if environment else None
-        train = read_spec(folder) if attempt and attempt.on_gpu == gpus else None
-        if attempt is None or train is None:
-            continue
-        rates = last_speeds(folder / LOG)[1:]  # the first line tells of the start
-        if rates:
+    training: dict[Shape, list[float]] = field(default_factory=lambda: defaultdict(list))
+    sampling: dict[Shape, list[float]] = field(default_factory=lambda: defaultdict(list))
+    devices: dict[str, None] = field(default_factory=dict)
+
+    def of_training(self, train: TrainSpec) -> float | None:
+        """Return the median speed of trainings of the same shape; None where there was none."""
+        return _median(self.training.get(shape(train, training_arithmetic(train))))
+
+    def of_sampling(self, train: TrainSpec, evaluation: EvalSpec) -> float | None:
+        """Return the median speed of sampling from networks of the same shape; None where there was none."""
+        return _median(self.sampling.get(shape(train, sampling_arithmetic(evaluation))))
+
+    def add(self, folder: Path, train: TrainSpec, attempt: Attempt) -> None:
+        """Add what a run tells: the median of its log's last lines, and the times of its samplers."""
+        if rates := last_speeds(folder / LOG)[1:]:  # the first line tells of the start
             speed = statistics.median(rates) * flops.training(train) / attempt.devices
-            training.setdefault(shape(train, training_arithmetic(train)), []).append(speed)
-            names[attempt.device] = None
-        for arithmetic, speed in _sampling(folder, train):
-            sampling.setdefault(shape(train, arithmetic), []).append(speed / attempt.devices)
-    return Measured(_medians(training), _medians(sampling), tuple(names))
+            self.training[shape(train, training_arithmetic(train))].append(speed)
+            self.devices[attempt.device] = None
+        for measurement in map(MeasurementFile.read, measurement_paths(folder)):
+            seconds = measurement.seconds.get("sample", 0.0) if measurement else 0.0
+            if measurement and measurement.evaluation and seconds > 0:
+                passes = measurement.protocol.generated * measurement.nfe
+                speed = passes * flops.network(train).forward / seconds / attempt.devices
+                self.sampling[shape(train, sampling_arithmetic(measurement.evaluation))].append(speed)
 
 
-def _medians(speeds: dict[Shape, list[float]]) -> dict[Shape, float]:
-    return {key: statistics.median(found) for key, found in speeds.items()}
+def _median(speeds: Sequence[float] | None) -> float | None:
+    return statistics.median(speeds) if speeds else None
 
 
-def _sampling(folder: Path, train: TrainSpec) -> Iterator[tuple[Arithmetic, float]]:
-    """Yield the FLOP/s of each measurement's sampling."""
-    for measurement in map(MeasurementFile.read, measurement_paths(folder)):
-        seconds = measurement.seconds.get("sample", 0.0) if measurement else 0.0
-        if measurement and measurement.evaluation and seconds > 0:
-            images = measurement.protocol.generated
-            speed = images * measurement.nfe * flops.network(train).forward / seconds
-            yield sampling_arithmetic(measurement.evaluation), speed
+def measured_speeds(store: Store) -> dict[bool, Speeds]:
+    """Return what the runs of a study tell of GPUs (True) and of processors (False)."""
+    speeds = {True: Speeds(), False: Speeds()}
+    for folder in store.run_folders():
+        environment, train = Environment.read(folder), read_spec(folder)
+        if environment and environment.last and train:
+            speeds[environment.last.on_gpu].add(folder, train, environment.last)
+    return speeds

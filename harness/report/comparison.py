@@ -1,12 +1,12 @@
 """Two studies side by side: the same cells of the same tables, each seed against itself."""
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+import pandas as pd
 
 from harness.files import write_bytes
 from harness.report.analysis.pivot import Pivot, PivotCell, pivot
@@ -15,7 +15,7 @@ from harness.report.analysis.text import MEANINGS, estimate, percent_change
 from harness.report.reading.collect import collect
 from harness.report.reading.protocol import Protocol
 from harness.report.rendering.captions import heading
-from harness.report.rendering.data_files import change_record, shown_as_text
+from harness.report.rendering.data_files import change_record, csv_of
 from harness.report.rendering.html import render
 from harness.store.store import Store
 from harness.store.study import study_tables
@@ -135,12 +135,11 @@ def write_comparison(first: Store, second: Store, tables: Sequence[TableDifferen
 
 
 def _csv(tables: Sequence[TableDifference]) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["table", "cell", "first", "second", *change_record(None), "verdict"])
-    for table in tables:
-        for cell in table.cells:
-            numbers = change_record(cell.change).values()
-            row = [table.name, cell.cell, cell.first, cell.second, *numbers, cell.verdict]
-            writer.writerow(map(shown_as_text, row))
-    return buffer.getvalue()
+    rows = [
+        {"table": table.name, "cell": cell.cell, "first": cell.first, "second": cell.second}
+        | change_record(cell.change)
+        | {"verdict": cell.verdict}
+        for table in tables
+        for cell in table.cells
+    ]
+    return csv_of(pd.DataFrame(rows))

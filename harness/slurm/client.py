@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from harness.errors import UserError
+from harness.jobs.failures import ENDS
 from harness.process_group import TORCHRUN
 
 DEFAULT_ARRAY_LIMIT = 1001  # MaxArraySize where slurm.conf does not say it
@@ -17,10 +18,7 @@ AWAY = ("Unable to contact slurm controller", "Socket timed out on send/recv ope
 AT_WORK = {"idle", "mix", "alloc", "comp", "plnd", "resv"}  # sinfo's words for the states of nodes
 AT_WORK_TOO = "-~#"  # sinfo's marks of nodes that are planned for, or powered when a job comes
 # squeue remembers a job for some minutes after its end (MinJobAge).
-END_STATES = {
-    "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED",
-    "TIMEOUT",
-}  # fmt: skip
+END_STATES = {*ENDS, "COMPLETED", "REVOKED"}
 NEEDED_TO_ASK = ("SLURM_CONF", "SLURM_JWT")  # how SLURM is reached, which is no property of a job
 LEAKING = ("SLURM_", "SBATCH_", "SRUN_", "SUBMITIT_", "PMI_", "PMIX_")
 

@@ -8,12 +8,11 @@ scratch/<study>/slurm/code-<hash of its content>/   the package, and the YAML fi
 import hashlib
 import shlex
 import shutil
-import uuid
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.files import write_json
+from harness.files import make_folder, write_json
 from harness.jobs.provenance import SOURCE, source
 
 PACKAGE = Path(__file__).parents[1]
@@ -34,19 +33,14 @@ class Snapshot:
 
     def take(self) -> None:
         """Copy the files, where that was not done before."""
-        if self.folder.exists():
-            return
-        temporary = self.folder.with_name(f".{self.folder.name}-{uuid.uuid4().hex}")
+        if not self.folder.exists():
+            make_folder(self.folder, self._copy)
+
+    def _copy(self, folder: Path) -> None:
         for name, path in self.files.items():
-            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, temporary / name)
-        write_json(temporary / PACKAGE.name / SOURCE, source(temporary / PACKAGE.name))
-        try:
-            temporary.rename(self.folder)
-        except OSError:  # another terminal was faster
-            shutil.rmtree(temporary)
-            if not self.folder.exists():
-                raise
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, folder / name)
+        write_json(folder / PACKAGE.name / SOURCE, source(folder / PACKAGE.name))
 
 
 def snapshot(grids: Collection[Path], folder: Path) -> Snapshot:

@@ -1,6 +1,5 @@
 """Sending jobs to SLURM, each once: what is sent is recorded (`store.submissions`) before it is sent."""
 
-import itertools
 import shutil
 import sys
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.cluster_profile import SlurmProfile
+from harness.config.settings import Resources
 from harness.config.spec import eval_id
 from harness.errors import UserError
 from harness.files import locked
@@ -57,15 +57,12 @@ class Sent:
 
 def measurement_jobs(jobs: Iterable[Job]) -> list[Job]:
     """Return what of the jobs needs no training, its weights being kept, as cheap jobs of one process each."""
-    from harness.checkpoint_files import weights_path
-
-    ready = []
+    measuring = []
     for job in jobs:
-        folder = job.store.scratch_folder(job.train_id)
         alone = {"nodes": 1, "processes": 1, "gpus": min(job.resources.gpus, 1)}
-        if trained := tuple(e for e in job.missing() if weights_path(folder, e.step).is_file()):
-            ready.append(replace(job, evaluations=trained, resources=job.resources.model_copy(update=alone)))
-    return ready
+        if ready := job.ready():
+            measuring.append(replace(job, evaluations=ready, resources=job.resources.model_copy(update=alone)))
+    return measuring
 
 
 def arrays_of(jobs: Sequence[Job], profile: SlurmProfile, limit: int, code: Snapshot) -> list[Array]:
@@ -74,12 +71,13 @@ def arrays_of(jobs: Sequence[Job], profile: SlurmProfile, limit: int, code: Snap
     Raises:
         UserError: the profile's cluster cannot give what a job asks.
     """
-    by_resources = sorted(jobs, key=lambda job: job.resources.model_dump_json())
+    by_resources: dict[Resources, list[Job]] = {}
+    for job in jobs:
+        by_resources.setdefault(job.resources, []).append(job)
     arrays = []
-    for resources, group in itertools.groupby(by_resources, key=lambda job: job.resources):
-        alike = tuple(group)
+    for resources, alike in by_resources.items():
         for first in range(0, len(alike), limit):
-            part = alike[first : first + limit]
+            part = tuple(alike[first : first + limit])
             token = f"{part[0].store.study}-{uuid.uuid4().hex[:12]}"
             parameters = profile.parameters(resources, token, len(part))
             parameters["setup"] = [*parameters["setup"], code.setup]

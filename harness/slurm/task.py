@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from harness.jobs.job import Job, Outcome
@@ -45,8 +44,7 @@ class SlurmTask:
         await_controller()  # submitit asks it only once
         if self.cancelled():
             return None
-        store, train_id = self.job.store, self.job.train_id
-        reached = artefacts(store.run_folder(train_id), store.scratch_folder(train_id))
+        reached = artefacts(self.job)
         if self.made_no_progress(reached):
             raise UncompletedJobError("nothing was gained since the job was last queued again, so it is not once more")
         return DelayedSubmission(replace(self, reached=reached))
@@ -66,10 +64,10 @@ class SlurmTask:
         return self.reached == reached and seconds > 3600 * self.job.resources.hours * SHARE
 
 
-def artefacts(folder: Path, scratch: Path) -> frozenset[str]:
-    """Return what a training's two folders hold: states and weights, images that are kept, measurements."""
+def artefacts(job: Job) -> frozenset[str]:
+    """Return what a job's two folders hold: states and weights, images that are kept, measurements."""
     from harness.engine.sample_cache import saved_images
 
-    tensors = {str(path.relative_to(scratch)) for path in scratch.rglob("*.safetensors")}
-    images = {f"{name}: {count}" for name, count in saved_images(scratch).items() if count}
-    return frozenset(tensors | images | {path.name for path in measurement_paths(folder)})
+    tensors = {str(path.relative_to(job.scratch)) for path in job.scratch.rglob("*.safetensors")}
+    images = {f"{name}: {count}" for name, count in saved_images(job.scratch).items() if count}
+    return frozenset(tensors | images | {path.name for path in measurement_paths(job.folder)})

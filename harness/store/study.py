@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.config.grid import Cell, Run, Table, load_table
+from harness.config.yaml_document import Layer
 from harness.errors import UserError
 from harness.store.records import LOG, Environment, Failure, Heartbeat
 from harness.store.store import RunStatus, State, Store
 from harness.store.training_log import last_speeds
 
 
-def study_tables(store: Store) -> list[Table]:
-    """Expand a study's grids again, in the order of the report.
+def study_tables(store: Store, overrides: Sequence[str] = (), layer: Layer | None = None) -> list[Table]:
+    """Expand a study's grids again, in the order of the report; overrides and layer: as in `load_table`.
 
     Raises:
         UserError: there is no such study, or one of its grid files is not here.
@@ -26,7 +27,7 @@ def study_tables(store: Store) -> list[Table]:
     for record in store.grids():
         if not Path(record.grid).is_file():
             raise UserError(f"{store.root}: its grid {record.grid} is not here; stand in the project's folder")
-        tables.append(load_table(Path(record.grid), record.scale, record.overrides))
+        tables.append(load_table(Path(record.grid), record.scale, [*record.overrides, *overrides], layer))
     return sorted(tables, key=_place)
 
 
@@ -40,7 +41,7 @@ def runs_by_training(runs: Iterable[Run]) -> dict[str, list[Run]]:
     """Gather runs by their training, each measurement once, in their order."""
     found: dict[str, dict[str, Run]] = {}
     for run in runs:
-        found.setdefault(run.train_id, {})[run.eval_id] = run
+        found.setdefault(run.train_id, {}).setdefault(run.eval_id, run)
     return {train_id: list(measured.values()) for train_id, measured in found.items()}
 
 

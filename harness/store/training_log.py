@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,24 +45,20 @@ class Logs:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.logs: dict[str, Log] = {}
-        self.environments: dict[str, Environment | None] = {}
+        self.of = cache(self._log)
+        self.environment = cache(self._environment)
 
-    def of(self, train_id: str) -> Log:
+    def _log(self, train_id: str) -> Log:
         """Return a training's log; one without series where there is none."""
-        if train_id not in self.logs:
-            self.logs[train_id] = read_log(self.store.run_folder(train_id) / LOG)
-        return self.logs[train_id]
+        return read_log(self.store.run_folder(train_id) / LOG)
 
-    def environment(self, train_id: str) -> Environment | None:
+    def _environment(self, train_id: str) -> Environment | None:
         """Return where a training ran; None where that is missing.
 
         Raises:
             DamagedRecord, NewerRecord, OSError: as `Record.load`.
         """
-        if train_id not in self.environments:
-            self.environments[train_id] = Environment.load(self.store.run_folder(train_id))
-        return self.environments[train_id]
+        return Environment.load(self.store.run_folder(train_id))
 
 
 def read_log(path: Path) -> Log:

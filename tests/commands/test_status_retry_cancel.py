@@ -1,49 +1,63 @@
-"""`harness status` in words, again and again, and as JSON."""
+"""What is told of a study that was begun, what ends its jobs, and which of them a retry takes."""
 
 import json
-import sys
+import shutil
+from pathlib import Path
 
 import pytest
-from support.places import ROOT
-from support.synthetic_study import new_store, table_of, write_error, write_measurement
+from click.testing import CliRunner
+from submitit.core.utils import DelayedSubmission
+from support.jobs import jobs_of
+from support.places import GRIDS, ROOT
+from support.programs import answer, write_program
+from support.real_slurm import write_grid
+from support.synthetic_study import full_study, new_store, table_of, write_error, write_measurement
 
-from harness import cli
-from harness.commands.console import status_table
-from harness.commands.status_retry_cancel import watch_status
-from harness.store.study import training_statuses
+from harness.cli import cli
+from harness.commands.options import words_for
+from harness.commands.status_retry_cancel import describe, failures, watch_status
+from harness.errors import Diverged, UserError
+from harness.store.store import Store
+from harness.store.submissions import Submission, output_path, read_submission, write_submission
+
+
+def call(*words: str) -> str:
+    return CliRunner().invoke(cli, words, catch_exceptions=False).output
+
+
+def options(store: Store) -> tuple[str, ...]:
+    return store.study, "--results", str(store.results), "--scratch", str(store.scratch)
 
 
 @pytest.fixture
-def study(tmp_path):
-    table, store = table_of("table5", "digits", "seeds=[0]"), new_store(tmp_path)
+def study(tmp_path, monkeypatch):
+    """Table 3 at digits, seed 0, none of it begun, as seen from the project's folder."""
+    monkeypatch.chdir(ROOT)
+    table, store = table_of("table3", "digits", "seeds=[0]"), new_store(tmp_path)
+    store.record_grid("table3", GRIDS / "table3.yaml", "digits", ["seeds=[0]"])
     return table, store, table.cells[0].runs[0]
 
 
-def test_the_command_in_words_and_as_json(study, monkeypatch, capsys):
+def test_the_status_in_words_and_as_json(study, tmp_path, monkeypatch):
     table, store, run = study
-    root = ROOT
-    monkeypatch.chdir(root)
-    store.record_grid("table5", root / "grids" / "table5.yaml", "digits", ["seeds=[0]"])
+    other = next(r for r in table.runs if r.train_id != run.train_id)
     write_error(store, run, "diverged", "loss not finite")
-    words = ["status", store.study, "--results", str(store.results), "--scratch", str(store.scratch)]
-    monkeypatch.setattr(sys, "argv", ["harness", *words])
-    cli.main()
-    out = capsys.readouterr().out
-    assert "1 diverged" in out
-    assert "not run" in out
-    assert "loss not finite" in " ".join(out.split())
-    monkeypatch.setattr(sys, "argv", ["harness", *words, "--json"])
-    cli.main()
-    content = json.loads(capsys.readouterr().out)
+    answer(tmp_path, monkeypatch, squeue="7_3|PENDING|Resources|study-0")
+    write_submission(store, other.train_id, Submission("study-0", 3, (), 0.0))
+    told = call("status", *options(store))
+    assert "1 diverged" in told
+    assert "not run" in told
+    assert "loss not finite" in " ".join(told.split())
+    assert "1 trainings in SLURM's queue: 7_3\n" in told
+    content = json.loads(call("status", *options(store), "--json"))
     assert {t["train_id"] for t in content["trainings"]} == {r.train_id for r in table.runs}
     assert {t["state"] for t in content["trainings"]} == {"diverged", "not run"}
+    slurm = {t["train_id"]: (t["slurm"]["state"], t["slurm"]["job"]) for t in content["trainings"]}
+    assert (slurm[run.train_id], slurm[other.train_id]) == (("failed", None), ("queued", "7_3"))
 
 
-def test_watching_ends_when_all_is_done(study, monkeypatch):
+def test_watching_ends_when_all_is_done(study):
     table, store, _ = study
-    root = ROOT
-    monkeypatch.chdir(root)
-    store.record_grid("table5", root / "grids" / "table5.yaml", "digits", ["seeds=[0]"])
     naps = []
 
     def nap(seconds):
@@ -53,5 +67,106 @@ def test_watching_ends_when_all_is_done(study, monkeypatch):
 
     watch_status(store, nap)
     assert len(naps) == 1
-    few = status_table("s", training_statuses([table], store), most=1)
-    assert few.row_count == 1
+
+
+EXCEEDED = "slurmstepd: error: Exceeded job memory limit"
+
+
+def test_the_last_lines_of_failures_are_those_that_the_status_tells_of(study, tmp_path, monkeypatch):
+    table, store, run = study
+    ended, cancelled = [r.train_id for r in table.runs if r.train_id != run.train_id][:2]
+    write_error(store, run, "bug", "KeyError: nothing")
+    answer(tmp_path, monkeypatch, squeue="7_3|FAILED|None|study-0", sacct="")
+    write_submission(store, ended, Submission("study-0", 3, (), 0.0, "7_3"))
+    write_submission(store, cancelled, Submission("study-0", 4, (), 0.0, "7_4", cancelled=True))
+    output_path(store, "7_3").parent.mkdir(parents=True)
+    output_path(store, "7_3").write_text(f"first\n{EXCEEDED}\nKilled\n")
+    told = {f"{run.train_id}: bug\nKeyError: nothing", f"{ended}: out of memory\n{EXCEEDED}\nKilled"}
+    assert set(failures(store, 2)) == told
+
+
+def test_advice_names_the_folders_that_were_given_and_the_grid_of_what_diverged(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("grids", "clusters"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    words = ["run", "grids/convergence.yaml", "--scale", "smoke", "--study", "study", "--results", "else where"]
+    monkeypatch.setattr("harness.jobs.local_pool.run_inline", lambda jobs, _: [job.fail(Diverged("x")) for job in jobs])
+    told = call(*words, "--set", "optimizer.learning_rate=9", "--set", "batch=16")
+    assert "2 of 2 trainings are not done; the reasons: harness status study --results 'else where'\n" in told
+    told = call("status", "study", "--results", "else where")
+    assert (
+        "in a study of its own, with less: harness run grids/convergence.yaml --scale smoke --set=batch=16 "
+        "--study study-2 --results 'else where' --set optimizer.learning_rate=…\n"
+    ) in told
+    monkeypatch.setenv("HARNESS_RESULTS", "else where")
+    assert words_for(Store(Path("else where"), tmp_path / "scratch", "study")) == "study"
+
+
+def test_what_was_sent_is_cancelled_whatever_the_grids_say_now(tmp_path, monkeypatch):
+    job = jobs_of(tmp_path, "table2")[0]
+    store = job.store
+    answer(tmp_path, monkeypatch, squeue="7_3|RUNNING|None|study-0\n8|PENDING|None|other")
+    write_program(tmp_path, "scancel", f"echo $* >> {tmp_path}/ended")
+    with pytest.raises(UserError, match="no study here"):
+        call("cancel", *options(store), "--yes")
+    write_submission(store, job.train_id, Submission("study-0", 3, (), 0.0, "7_3"))
+    shutil.copytree(job.scratch, job.scratch.with_name("a copy of it"))
+    store.record_grid("table5", GRIDS / "table5.yaml", "smoke", [])  # which does not have it
+    told = call("status", *options(store))
+    assert "1 jobs in SLURM's queue are of trainings that no grid of this study wants any more" in told
+    assert "Ended 1 jobs" in call("cancel", *options(store), "--yes")
+    assert read_submission(store, job.train_id).cancelled
+    assert (tmp_path / "ended").read_text() == "7_3\n"
+
+
+SENT = 7
+
+
+def test_a_retry_remembers_what_submit_was_told(tmp_path, monkeypatch):
+    shutil.copytree(GRIDS, tmp_path / "grids")
+    (tmp_path / "clusters").mkdir()
+    for name in ("ours", "theirs"):
+        (tmp_path / "clusters" / f"{name}.yaml").write_text(f"executor: slurm\naccount: {name}\narray_limit: 9\n")
+    monkeypatch.chdir(tmp_path)
+    answer(tmp_path, monkeypatch, srun="", squeue="", sacct="")
+    write_program(tmp_path, "sbatch", f"sed -n s/#SBATCH.--account=//p $1 >> {tmp_path}/accounts", f"echo job {SENT}")
+
+    def sent(*words: str) -> tuple[str, Path]:
+        call(*words)
+        job = DelayedSubmission.load(tmp_path / f"scratch/smoke/slurm/{SENT}/{SENT}_submitted.pkl").function.job
+        job.fail(ZeroDivisionError())
+        return (tmp_path / "accounts").read_text().split()[-1], job.data
+
+    data, retry = tmp_path / "elsewhere", ("retry", "smoke", "--failed")
+    submit = ("submit", write_grid(tmp_path, "alone", 0.2), "--scale", "smoke")
+    assert sent(*submit, "--profile", "ours", "--data", "elsewhere") == ("ours", data)
+    assert sent(*retry) == ("ours", data)
+    assert sent(*retry, "--profile", "theirs", "--data", "data") == ("theirs", tmp_path / "data")
+    monkeypatch.setenv("HARNESS_DATA", "third")
+    assert sent(*retry) == ("ours", tmp_path / "third")
+    with pytest.raises(UserError, match=r"resources\.processes"):
+        call(*retry, "--set", "resources.processes=7")
+    assert len((tmp_path / "accounts").read_text().split()) == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "say either --failed or --only"),
+        (("--failed", "--only", "bug"), "say either --failed or --only"),
+        (("--failed", "--set", "batch=2"), "--set batch=2: a retry may change resources"),
+    ],
+)
+def test_a_retry_that_says_too_little_or_too_much_is_refused(words, message):
+    with pytest.raises(UserError, match=message):
+        call("retry", "study", *words)
+
+
+def test_a_damaged_measurement_is_shown_as_such(tmp_path):
+    store, table = new_store(tmp_path), table_of("table3")
+    full_study(store, [table])
+    run = table.runs[0]
+    store.eval_path(run.train_id, run.eval_id).write_text('{"spec": {"st', encoding="utf-8")
+    text = describe(store, run.train_id)
+    assert f"{run.eval_id}.json\ndamaged; delete it" in text
+    assert f"--study {store.study}" in text.split("command\n")[1]

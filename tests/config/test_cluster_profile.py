@@ -74,12 +74,12 @@ def test_a_dry_run_prints_every_field_without_slurm_and_writes_nothing(tmp_path)
 def test_the_profile_is_the_lowest_layer_of_resources(tmp_path):
     _, layer = load_profile("ours", write(tmp_path, EVERY_FIELD))
 
-    def found(*overrides: str) -> Resources:
+    def resources(*overrides: str) -> Resources:
         return load_table(ROOT / "grids" / "table2.yaml", "smoke", overrides, layer).runs[0].resources
 
-    assert found().checkpoint_minutes == 3  # the scale does not say it
-    assert found().gpus == 0  # the scale says it
-    assert found("resources.gpus=1").gpus == 1
+    assert resources().checkpoint_minutes == 3  # the scale does not say it
+    assert resources().gpus == 0  # the scale says it
+    assert resources("resources.gpus=1").gpus == 1
     plain = load_table(ROOT / "grids" / "table2.yaml", "smoke").runs
     assert [run.train_id for run in plain] == [
         run.train_id for run in load_table(ROOT / "grids" / "table2.yaml", "smoke", (), layer).runs
@@ -87,7 +87,7 @@ def test_the_profile_is_the_lowest_layer_of_resources(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("executor: slurm\nacount: x", "ours.yaml:2: acount: unknown key 'acount'; did you mean 'account'?"),
         ("executor: slurm\npartitions:\n  a: {hors: 2}", "ours.yaml:3: partitions.a.hors: unknown key 'hors'; did you"),
@@ -99,17 +99,17 @@ def test_the_profile_is_the_lowest_layer_of_resources(tmp_path):
         ("executor: local\naccount: x", "ours.yaml:2: account: unknown key 'account'"),
     ],
 )
-def test_a_mistake_in_a_profile_is_told_by_its_line(tmp_path, text, said):
+def test_a_mistake_in_a_profile_is_told_by_its_line(tmp_path, text, message):
     with pytest.raises(UserError) as caught:
         load_profile("ours", write(tmp_path, text))
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 LIMITED = SlurmProfile(partitions={"short": {"hours": 4, "gpus": 1, "memory_gb": 16}, "long": {"hours": 48, "gpus": 2}})
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("resources", "message"),
     [
         ({"hours": 50}, r"no partition meets them (short: 50 hours asked for, at most 4; long: 50 hours"),
         ({"gpus": 4}, "long: 4 gpus asked for, at most 2"),
@@ -118,14 +118,14 @@ LIMITED = SlurmProfile(partitions={"short": {"hours": 4, "gpus": 1, "memory_gb":
         ({"hours": 0.05}, "180 s is too short for signal_seconds: 120"),
     ],
 )
-def test_what_the_cluster_cannot_give_is_refused(asked, said):
+def test_what_the_cluster_cannot_give_is_refused(resources, message):
     with pytest.raises(UserError) as caught:
-        LIMITED.check(Resources(**asked))
-    assert said in str(caught.value)
+        LIMITED.check(Resources(**resources))
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("asked", "expected"),
+    ("resources", "expected"),
     [
         ({"hours": 2, "gpus": 1}, "short,long"),
         ({"hours": 5}, "long"),
@@ -133,8 +133,8 @@ def test_what_the_cluster_cannot_give_is_refused(asked, said):
         ({"hours": 2, "partition": "short"}, "short"),
     ],
 )
-def test_a_job_goes_to_all_partitions_that_it_fits(asked, expected):
-    assert LIMITED.partition(Resources(**asked)) == expected
+def test_a_job_goes_to_all_partitions_that_it_fits(resources, expected):
+    assert LIMITED.partition(Resources(**resources)) == expected
 
 
 @pytest.mark.parametrize(

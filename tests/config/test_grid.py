@@ -1,32 +1,19 @@
-"""Grid files: expansion, precedence, and mistakes told with file, line, key and the nearest legal word."""
+"""Grids expanded: every table at every scale, precedence of layers, and the command line."""
 
-import shutil
 import time
-from pathlib import Path
 
 import pytest
 import yaml
+from support.edits import edit
 from support.places import GRIDS
 
 from harness.config.grid import load_table
 from harness.errors import UserError
 
 SCALES = sorted(p.stem for p in (GRIDS / "scales").glob("*.yaml"))
+
+
 TABLES = sorted(p.stem for p in GRIDS.glob("*.yaml"))
-
-
-@pytest.fixture
-def grids(tmp_path):
-    shutil.copytree(GRIDS, tmp_path / "grids")
-    return tmp_path / "grids"
-
-
-def edit(path: Path, old: str, new: str) -> int:
-    """Replace a text once and return the line where it stood."""
-    text = path.read_text()
-    assert text.count(old) >= 1, old
-    path.write_text(text.replace(old, new, 1))
-    return text[: text.index(old)].count("\n") + 1
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -82,28 +69,6 @@ def test_a_family_has_its_own_sampler():
     assert {run.evaluation.sampler.intervals for run in rows} == {10}
 
 
-@pytest.mark.parametrize(
-    ("overrides", "words"),
-    [
-        (["model=DiT-B/2", "sampler.method=heun"], "cannot be sampled by heun; legal: ancestral, ddim"),
-        (["model=MF-B/2", "sampler.guidance=1.5"], "guidance in the training target"),
-        (["model=MF-B/2", "sampler.guidance_to=2"], "meanflow.omega, kappa, start and end"),
-        (["sampler.guidance=1.5", "sampler.guidance_from=2", "sampler.guidance_to=2"], "above 2 and up to 2"),
-        (["model=Shortcut-B/2", "sampler.guidance=1.5"], "guidance in the training target"),
-        (["model=Shortcut-B/2", "sampler.intervals=3"], "1, 2, 4, 8, 16, 32, 64 or 128 steps"),
-        (["model=IMM-B/2", "batch=30"], "groups of 4"),
-        (["model=IMM-B/2", "batch=12", "regularizer.group=6"], "groups of 4"),
-        (["model=iCT-B/2"], "length of its curriculum"),
-        (["model=iCT-B/2", "consistency.epochs=1", "consistency.finest=10000"], "8 steps are too few for a curriculum"),
-        (["model=iCT-B/2", "consistency.epochs=80", "sampler.intervals=2"], "in 1 step"),
-        (["model=iCT-B/2", "consistency.epochs=80", "sampler.guidance=1.5"], "without guidance"),
-    ],
-)
-def test_what_a_family_cannot_do_is_refused(overrides, words):
-    with pytest.raises(UserError, match=words):
-        load_table(GRIDS / "table2.yaml", "digits", overrides)
-
-
 def test_the_meanflow_rows_of_table_7b_are_trainings_of_table_7a():
     systems, gains = (load_table(GRIDS / f"table{name}.yaml", "imagenet256") for name in ("7b", "7a"))
     shared = {run.eval_id for run in systems.runs if run.train.process == "meanflow"}
@@ -113,88 +78,10 @@ def test_the_meanflow_rows_of_table_7b_are_trainings_of_table_7a():
     assert systems.runs[0].train.consistency.steps == 240 * 5000
 
 
-def test_a_scale_says_families_it_knows(grids):
-    line = edit(grids / "scales" / "smoke.yaml", "  MF: {", "  FM: {")
-    with pytest.raises(
-        UserError,
-        match=rf"smoke\.yaml:{line}: families\.FM: 'FM' is not legal; legal: DiT, IMM, MF, Shortcut, SiT, iCT$",
-    ):
-        load_table(grids / "table2.yaml", "smoke")
-
-
-def test_a_scale_has_the_name_of_its_file(grids):
-    (grids / "scales" / "smoke.yaml").rename(grids / "scales" / "tiny.yaml")
-    with pytest.raises(UserError, match=r"tiny\.yaml:1: scale: 'smoke' is not the name of the file, 'tiny'$"):
-        load_table(grids / "table2.yaml", "tiny")
-
-
 def test_presets():
     official = load_table(GRIDS / "table3.yaml", "imagenet256", ["preset=official-pytorch"]).runs[2].train
     assert (official.regularizer.lambda_, official.regularizer.tau, official.regularizer.group) == (0.25, 1.0, 32)
     assert official.optimizer.beta2 == 0.999
-
-
-def test_zip(grids):
-    old = '  - product: {λ: ["0.25", "0.5", "1.0"], τ: ["0.25", "0.5", "1.0", "2.0"]}'
-    edit(grids / "table4.yaml", old, '  - zip: {λ: ["0.25", "0.5"], τ: ["1.0", "0.5"]}')
-    cells = load_table(grids / "table4.yaml", "smoke").cells
-    assert [cell.at for cell in cells[:2]] == [(("λ", "0.25"), ("τ", "1.0")), (("λ", "0.5"), ("τ", "0.5"))]
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "words"),
-    [
-        ("  epochs: 80", "  epochs: 80\n  regularizer: {tua: 1.0}", ["regularizer.tua", "did you mean 'tau'?"]),
-        ("  epochs: 80", "  epochs: eighty", ["epochs", "integer", "'eighty'"]),
-        ("  model: SiT-B/2", "  model: SiT-H/2", ["model", "{SiT,DiT,MF,Shortcut,IMM,iCT}-{S,B,L,XL}"]),
-        ("rows: loss", "rows: los", ["did you mean 'loss'?"]),
-        ("baseline: {loss: none", "baseline: {loss: nil", ["no label 'nil'"]),
-        ("    Hinge: {regularizer.loss: hinge}", "    Hinge: {regularizer.loss: hingy}", ["did you mean 'hinge'?"]),
-        ("title:", "titel:", ["unknown key 'titel'", "did you mean 'title'?"]),
-        ("confidence: H}", "confidence: Z}", ["confidence", "'Z'"]),
-        ("  preset: paper", "  preset: papre", ["did you mean 'paper'?"]),
-        ("    baseline: {}", "    baseline: {}\n    baseline: {}", ["said twice"]),
-        ("rows: loss", "rows: [loss", ["not YAML"]),
-        ("    Hinge: {regularizer.loss: hinge}", "    Hinge: 3", ["axes.loss.Hinge", "keys and values", "found 3"]),
-        ("    baseline: {}", "    baseline: {}\n    true: {}", ["axes.arm.", "word or a number", "found True"]),
-        ("  arm:\n    baseline", "  none: {}\n  arm:\n    baseline", ["axes.none", "at least one", "found {}"]),
-        ("  - row: {loss: none, arm: baseline}", "  - row: {arm: baseline}", ["vary.0.row", "missing: loss"]),
-        ("  - row: {loss: none, arm: baseline}", "  - row: {los: none}", ["vary.0.row", "did you mean 'loss'?"]),
-        ("  - row:", "  - rwo:", ["vary.0.rwo", "did you mean 'row'?"]),
-        ("  - row: {loss: none, arm: baseline}", "  - aside: true", ["exactly one of product, zip and row"]),
-        ("  - row: {loss: none,", "  - row: {loss: Hingy,", ["vary.0.row.loss", "did you mean 'Hinge'?"]),
-        ("  - product:", "  - row: {arm: baseline, loss: none}\n  - product:", ["two cells at loss = none, arm"]),
-        ("Hinge, Covariance]", "Hinge, Hinge]", ["two cells at loss = Hinge"]),
-        ("  - row: {loss: none, arm: baseline}", "  - zip: {loss: [none, Hinge], arm: [baseline]}", ["length"]),
-        ("  - row: {loss: none, arm: baseline}", "  - zip: {loss: [none], arm: []}", ["vary.0.zip.", "at least one"]),
-        ("baseline: {loss: none, arm: baseline}", "baseline: {loss: none}", ["no cell at", "the baseline of"]),
-        ("  - {at: {loss: none, arm: baseline}", "  - {at: {loss: none}", ["paper.0.at", "missing: arm"]),
-        ("  - {at: {loss: none, arm: baseline}", "  - {at: {loss: none, arm: dispersive}", ["paper.0: no cell"]),
-        ('arm: "contrastive, restricted noise"}, value: 35.87', "arm: dispersive}, value: 1", ["paper.12: two values"]),
-        ("  - row: {loss: none, arm: baseline}", "  - product: {}", ["vary.0.product", "missing: loss, arm"]),
-        ("arm: dispersive}, value: 35.82", "arm: dispersive}, value: .nan", ["paper.12.value", "finite"]),
-        ("base:", "seeds: [true]\nbase:", ["seeds: different whole numbers", "found [True]"]),
-        ("base:", "seeds: &a [*a]\nbase:", ["seeds.0", "contains itself"]),
-    ],
-)
-def test_a_mistake_in_a_grid_is_told_with_its_line(grids, old, new, words):
-    line = edit(grids / "table2.yaml", old, new)
-    with pytest.raises(UserError) as error:
-        load_table(grids / "table2.yaml", "imagenet256")
-    text = str(error.value)
-    where, _, _ = text.partition(": ")
-    assert where.startswith(f"{grids}/table2.yaml:")
-    assert abs(int(where.rsplit(":", 1)[1]) - line) <= 1
-    assert all(word in text for word in words), text
-    assert "\n" not in text
-
-
-def test_an_empty_product_is_refused(grids):
-    edit(grids / "table3.yaml", "block: [none, 1 of 12, 3 of 12 (default), 7 of 12, 12 of 12, all]", "block: []")
-    with pytest.raises(
-        UserError, match=r"table3\.yaml:26: vary\.0\.product\.block: at least one is needed, found \[\]$"
-    ):
-        load_table(grids / "table3.yaml", "smoke")
 
 
 def test_a_cell_is_found_however_its_row_is_written(grids):
@@ -262,19 +149,6 @@ def test_a_mistake_on_the_command_line(override, words):
     assert str(error.value).startswith(f"--set {override}: ")
     assert words in str(error.value)
     assert "\n" not in str(error.value)
-
-
-def test_unknown_scale_and_file():
-    with pytest.raises(UserError, match="did you mean 'digits'"):
-        load_table(GRIDS / "table2.yaml", "digit")
-    with pytest.raises(UserError, match=r"table22\.yaml: cannot be read: .*did you mean 'table2\.yaml'"):
-        load_table(GRIDS / "table22.yaml", "digits")
-
-
-def test_a_yaml_tag_cannot_run_code(grids):
-    edit(grids / "table2.yaml", "rows: loss", "rows: !!python/object/apply:os.getcwd []")
-    with pytest.raises(UserError, match="not YAML"):
-        load_table(grids / "table2.yaml", "smoke")
 
 
 def test_a_row_of_ours_is_not_said_to_be_the_papers(grids):

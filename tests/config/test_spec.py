@@ -5,9 +5,6 @@ from pydantic import ValidationError
 from support.places import GRIDS
 
 from harness.config.grid import load_table
-from harness.config.grid_file import Scale
-from harness.config.resolve import SettingError, resolve_blocks
-from harness.config.settings import EvaluationSettings, Optimizer, RegularizerSettings, Resources
 from harness.config.spec import TrainSpec, canonical, eval_id, train_id
 
 
@@ -33,9 +30,9 @@ def test_longer_training_is_the_same_training():
 
 
 def test_resources_are_not_hashed():
-    asked = run(overrides=["resources.cpus=3", "resources.log_every=7"])
-    assert asked.resources == run().resources.model_copy(update={"cpus": 3, "log_every": 7}) != run().resources
-    assert (asked.train_id, asked.eval_id) == (run().train_id, run().eval_id)
+    changed = run(overrides=["resources.cpus=3", "resources.log_every=7"])
+    assert changed.resources == run().resources.model_copy(update={"cpus": 3, "log_every": 7}) != run().resources
+    assert (changed.train_id, changed.eval_id) == (run().train_id, run().eval_id)
 
 
 def test_every_method_field_is_hashed():
@@ -71,59 +68,6 @@ def test_eval_id_depends_on_the_training():
     a, b = run(index=0), run(index=1)
     assert a.evaluation == b.evaluation
     assert eval_id(a.train, a.evaluation) != eval_id(b.train, b.evaluation)
-
-
-@pytest.mark.parametrize(
-    ("words", "depth", "numbers"),
-    [
-        ("3/12", 12, (3,)), ("3/12", 24, (6,)), ("3/12", 28, (7,)), ("3/12", 8, (2,)), ("1/12", 8, (1,)),
-        ("last", 12, (12,)), ("all", 4, (1, 2, 3, 4)), (5, 12, (5,)), ((1, "last"), 12, (1, 12)),
-    ],
-)  # fmt: skip
-def test_block_words(words, depth, numbers):
-    assert resolve_blocks(words, depth) == numbers
-
-
-@pytest.mark.parametrize("words", [13, "13/12", (1, 99)])
-def test_impossible_blocks(words):
-    with pytest.raises(SettingError, match="no block"):
-        resolve_blocks(words, 12)
-
-
-@pytest.mark.parametrize(
-    "words", [0, -1, 2.5, True, None, "quarter", "0/12", "3/0", "1.5", [], [3, 0], [[3]], {"k": 3}]
-)
-def test_a_wrong_block_is_one_mistake_with_its_own_words(words):
-    with pytest.raises(ValidationError) as error:
-        RegularizerSettings(blocks=words)
-    assert [mistake["loc"] for mistake in error.value.errors()] == [("blocks",)]
-    assert "k/n (that share of the depth), last, all" in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("model", "field", "value"),
-    [
-        (Optimizer, "learning_rate", True),
-        (Optimizer, "beta1", False),
-        (Optimizer, "weight_decay", float("inf")),
-        (Optimizer, "learning_rate", float("nan")),
-        (Resources, "cpus", True),
-        (Resources, "hours", float("inf")),
-        (EvaluationSettings, "samples", True),
-        (EvaluationSettings, "samples", 3),
-    ],
-)
-def test_what_is_no_usable_number_is_refused(model, field, value):
-    with pytest.raises(ValidationError, match=field):
-        model(**{field: value})
-
-
-@pytest.mark.parametrize("seeds", [[], [True], [0, 0], [0.0], [-1], "0", [[0]]])
-def test_seeds_are_different_whole_numbers(seeds):
-    rest = {"scale": "s", "title": "t", "ladder": {}, "patches": {}, "steps_per_epoch": 1}
-    assert Scale(**rest, seeds=[2, 0]).seeds == (2, 0)
-    with pytest.raises(ValidationError, match="different whole numbers"):
-        Scale(**rest, seeds=seeds)
 
 
 def test_specs_are_frozen():

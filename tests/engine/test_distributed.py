@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -11,13 +10,11 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 from safetensors.torch import load_file
 from support import specs
 from support.places import GRIDS
@@ -26,57 +23,56 @@ from support.trainings import CPU, Calm, end, make_dataset, make_encoder, nothin
 from torch import Tensor
 
 from harness.checkpoint_files import latest_step, weights_path
-from harness.config.cluster_profile import SlurmProfile
-from harness.config.grid import load_table
 from harness.config.settings import (
     Optimizer,
     Resources,
 )
 from harness.config.spec import Alignment, Model, Regularizer, TrainSpec
 from harness.engine.batches import Batches
-from harness.engine.distributed import ALONE, World, joined
+from harness.engine.distributed import ALONE, World
 from harness.engine.sample import Samples
 from harness.engine.train import Trainer, train
-from harness.errors import UserError
 from harness.files import read_jsonl
 from harness.method.randomness import generator
 from harness.networks.build import build_net, build_objective
-from harness.process_group import ProcessPlace, file_url, place_from_submitit, place_from_torchrun
 
 STEPS = 8
 DATASET = make_dataset(50)
 EVERY_STEP = Resources(log_every=1)
 CAUTIOUS = Resources(log_every=1, checkpoint_minutes=1e-6)
 SAMPLERS = {"flow": "heun", "ddpm": "ancestral", "meanflow": "average-velocity"}
-ARMS: dict[str, Regularizer | None] = {
-    "baseline": None,
-    **{
-        kind: Regularizer(kind=kind, loss="infonce-l2", lambda_=0.5, blocks=(1,), group=4, tau=0.5, noise=noise)
-        for kind, noise in (("dispersive", None), ("contrastive", "independent"))
-    },
+
+
+def regularizer(kind: str, noise: str | None = None, stop: int | None = None) -> Regularizer:
+    return Regularizer(kind=kind, loss="infonce-l2", lambda_=0.5, blocks=(1,), group=4, tau=0.5, noise=noise, stop=stop)
+
+
+def alignment(stop: int | None = None) -> Alignment:
+    return Alignment(loss="cosine", coefficient=0.5, block=1, hidden=24, encoder="own-vit", own=OWN, stop=stop)
+
+
+ALIGNED, STOPPING = "dispersive and aligned", "dispersive until step 7 and aligned until step 5"
+ARMS = {
+    "baseline": {},
+    "dispersive": {"regularizer": regularizer("dispersive")},
+    "contrastive": {"regularizer": regularizer("contrastive", "independent")},
+    ALIGNED: {"regularizer": regularizer("dispersive"), "alignment": alignment()},
+    STOPPING: {"regularizer": regularizer("dispersive", stop=7), "alignment": alignment(stop=5)},
 }
-ALIGNED = "dispersive and aligned"
-ARMS[ALIGNED] = ARMS["dispersive"]
 RUNS = [(process, arm) for process in SAMPLERS for arm in ("baseline", "dispersive", "contrastive")]
-RUNS += [("flow", ALIGNED), ("shortcut", "dispersive"), ("imm", "contrastive"), ("consistency", "dispersive")]
+RUNS += [("flow", ALIGNED), ("flow", STOPPING), ("meanflow", STOPPING)]
+KILLED = [*((process, "dispersive") for process in SAMPLERS), ("flow", STOPPING)]
+RUNS += [("shortcut", "dispersive"), ("imm", "contrastive"), ("consistency", "dispersive")]
 
 
 def make_spec(process: str, arm: str) -> TrainSpec:
-    aligned = Alignment(loss="cosine", coefficient=0.5, block=1, hidden=24, encoder="own-vit", own=OWN)
-    return specs.make_spec(
-        process,
-        regularizer=ARMS[arm],
-        alignment=aligned if arm == ALIGNED else None,
-        optimizer=Optimizer(learning_rate=1e-4),
-        batch=16,
-        label_drop=0.3,
-    )
+    return specs.make_spec(process, **ARMS[arm], optimizer=Optimizer(learning_rate=1e-4), batch=16, label_drop=0.3)
 
 
 def train_all(folder: Path, resources: Resources, world: World = ALONE, steps: int = STEPS) -> None:
     for process, arm in RUNS:
         here = folder / process / arm
-        encoder = make_encoder(DATASET) if arm == ALIGNED else None
+        encoder = make_encoder(DATASET) if "alignment" in ARMS[arm] else None
         train(make_spec(process, arm), DATASET, here, here / "log", {steps}, resources, nothing, world, encoder)
 
 
@@ -203,11 +199,11 @@ def test_shares_are_the_whole_batch_and_prepared_ahead_they_are_the_same():
 def test_one_killed_process_ends_both_and_the_run_goes_on_bit_for_bit(tmp_path):
     """kill −9 at random steps of every family, now one of two processes, now both."""
     whole, killed, chance = tmp_path / "whole", tmp_path / "killed", random.Random(0)
-    assert end(start(2, whole, train_dispersive, whole)) == [0, 0]
-    for process in SAMPLERS:
-        progress = killed / process / "dispersive" / "log"
+    assert end(start(2, whole, train_to_be_killed, whole)) == [0, 0]
+    for process, arm in KILLED:
+        progress = killed / process / arm / "log"
         for victims, aim in (((chance.randrange(2),), chance.randrange(1, 12)), ((0, 1), chance.randrange(12, 24))):
-            team = start(2, killed, train_dispersive, killed)
+            team = start(2, killed, train_to_be_killed, killed)
             while all(member.is_alive() for member in team) and len(read_jsonl(progress)) < aim:
                 time.sleep(0.002)
             assert all(member.is_alive() for member in team), "the run ended before it could be killed"
@@ -217,9 +213,9 @@ def test_one_killed_process_ends_both_and_the_run_goes_on_bit_for_bit(tmp_path):
             assert [codes[rank] for rank in victims] == [-signal.SIGKILL] * len(victims)
             assert None not in codes
             assert 0 not in codes
-    assert end(start(2, killed, train_dispersive, killed)) == [0, 0]
-    for process in SAMPLERS:
-        ours, theirs = killed / process / "dispersive", whole / process / "dispersive"
+    assert end(start(2, killed, train_to_be_killed, killed)) == [0, 0]
+    for process, arm in KILLED:
+        ours, theirs = killed / process / arm, whole / process / arm
         weights = kept(theirs)
         assert all(torch.equal(weight, weights[name]) for name, weight in kept(ours).items())
         assert log(ours) == log(theirs)
@@ -257,12 +253,13 @@ def train_and_stop(folder: Path, stop: bool, world: World) -> None:
         train(spec, DATASET, folder, folder / "log", {STEPS}, seldom, nothing, world, on_step=on_step)
 
 
-def train_dispersive(folder: Path, world: World) -> None:
+def train_to_be_killed(folder: Path, world: World) -> None:
     """Train long enough to be killed on the way, with a checkpoint at every step."""
-    for process in SAMPLERS:
-        here = folder / process / "dispersive"
-        keep = {STEPS, 30}
-        train(make_spec(process, "dispersive"), DATASET, here, here / "log", keep, CAUTIOUS, nothing, world)
+    for process, arm in KILLED:
+        here = folder / process / arm
+        encoder = make_encoder(DATASET) if "alignment" in ARMS[arm] else None
+        spec = make_spec(process, arm)
+        train(spec, DATASET, here, here / "log", {STEPS, 30}, CAUTIOUS, nothing, world, encoder)
 
 
 # Blocks.
@@ -300,65 +297,6 @@ def test_compiled_blocks_give_the_same_gradient_under_the_jvp_too():
         if weight.grad is not None:
             torch.testing.assert_close(weight.grad, weight2.grad, rtol=1e-4, atol=1e-6)
     assert compiled.weights().keys() == plain.weights().keys()
-
-
-# Who shares it.
-
-
-def test_processes_meet_in_a_folder_whose_name_has_a_space(tmp_path):
-    (tmp_path / "a folder").mkdir()
-    meeting = file_url(tmp_path / "a folder" / "rendezvous")
-    dist.init_process_group("gloo", init_method=meeting, rank=0, world_size=1, timeout=timedelta(seconds=9))
-    dist.destroy_process_group()
-
-
-def test_a_process_knows_its_place(monkeypatch, tmp_path):
-    slurm = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_PROCID": "3", "SLURM_LOCALID": "1",
-             "SLURM_STEP_NUM_TASKS": "4", "SLURM_JOB_NUM_NODES": "2"}  # fmt: skip
-    for name, value in slurm.items():
-        monkeypatch.setenv(name, value)
-    assert (place_from_torchrun(), place_from_submitit()) == (None, None)  # a shell on a node
-    with joined() as world:
-        assert world == ALONE
-    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
-    monkeypatch.setenv("SUBMITIT_FOLDER", str(tmp_path / "a folder" / "%j"))
-    monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
-    assert place_from_submitit() == ProcessPlace(3, 4, 1, f"file://{tmp_path}/a folder/7/rendezvous-7-2")
-    for name, value in {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "2", "MASTER_ADDR": "a"}.items():
-        monkeypatch.setenv(name, value)
-    assert place_from_torchrun() is None
-    monkeypatch.setenv("MASTER_PORT", "1")
-    assert place_from_torchrun() == ProcessPlace(5, 8, 2, "env://")
-
-
-@pytest.mark.parametrize(
-    ("settings", "told"),
-    [
-        (["resources.processes=3"], "resources.processes: 3 processes cannot share a batch of 32 evenly"),
-        (["resources.gpus=2", "resources.nodes=2"], "4 processes cannot share a batch of 32 evenly in whole groups"),
-        (["resources.gpus=1", "resources.processes=2"], "resources.processes: 2 processes need as many GPUs, not 1"),
-        (["resources.micro_batch=5"], "resources.micro_batch: 5 must divide a process's share of 32 samples"),
-        (["resources.micro_batch=8"], "resources.micro_batch: 8 must divide a process's share of 32 samples and be a"),
-        (["resources.processes=2", "resources.micro_batch=32"], "resources.micro_batch: 32 must divide a process's"),
-        (["resources.checkpoint_blocks=true"], "resources.checkpoint_blocks: "),
-    ],
-)
-def test_what_cannot_be_shared_is_refused_by_the_plan(settings: list[str], told: str):
-    table = "table7a" if "checkpoint" in told else "table2"
-    with pytest.raises(UserError, match=re.escape(told)):
-        load_table(GRIDS / f"{table}.yaml", "smoke", settings)
-
-
-def test_sharing_is_not_hashed_and_slurm_is_asked_for_it():
-    plain = load_table(GRIDS / "table2.yaml", "smoke").runs
-    settings = ["resources.nodes=2", "resources.gpus=1", "resources.cpus=3", "resources.micro_batch=16"]
-    shared = load_table(GRIDS / "table2.yaml", "smoke", settings).runs
-    assert [run.eval_id for run in plain] == [run.eval_id for run in shared]
-    asked = SlurmProfile().parameters(shared[0].resources, "name", 1)
-    assert (asked["nodes"], asked["ntasks_per_node"], asked["gpus_per_node"], asked["cpus_per_task"]) == (2, 1, "1", 3)
-    two = SlurmProfile().parameters(Resources(processes=2, memory_gb=3), "name", 1)
-    assert (two["ntasks_per_node"], two["mem"]) == (2, "6GB")
-    assert "gpus_per_node" not in two
 
 
 # From the command line.

@@ -2,43 +2,34 @@
 
 import json
 import os
-import pickle
 import shutil
 import signal
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from submitit import JobEnvironment
-from submitit.core.utils import DelayedSubmission, UncompletedJobError
-from submitit.slurm.slurm import SlurmJobEnvironment
 from support.places import GRIDS
+from support.signals import restored_handlers
 from support.specs import make_spec
 from support.trainings import end, nothing, start
 
 from harness.checkpoint_files import weights_path
 from harness.config.grid import load_table
 from harness.config.settings import EvaluationSettings, SamplerSettings
-from harness.config.spec import EvalSpec, Model, TrainSpec, eval_id
+from harness.config.spec import EvalSpec, Model, eval_id
 from harness.engine import sample_cache as kept
 from harness.engine.distributed import ALONE, World
-from harness.engine.sample import Samples, _draw_tile, draw_samples
+from harness.engine.sample import Samples, draw_samples
 from harness.engine.sample_cache import SampleFile, saved_images
-from harness.files import write_json
 from harness.jobs.failures import class_of
 from harness.jobs.job import Job, jobs_for
 from harness.jobs.preemption import PreemptionHandler
-from harness.method.guidance import CountedNet
 from harness.networks import checkpoint
 from harness.networks.build import build_net
-from harness.slurm.task import SlurmTask
 from harness.store.store import Store
 
 SPEC = make_spec(model=Model(depth=1, width=16, heads=2, patch=4))
@@ -75,18 +66,6 @@ class Evaluations:
             save()
             raise Stopped
         self.count += 1
-
-
-@contextmanager
-def restored() -> Iterator[None]:
-    """Put back the handlers of all signals that submitit listens to."""
-    numbers = (signal.SIGUSR2, signal.SIGTERM, signal.SIGCONT)
-    before = [signal.getsignal(number) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
 
 
 @pytest.fixture
@@ -183,7 +162,7 @@ def test_a_signal_keeps_what_is_drawn_and_is_then_handed_on(whole, here, monkeyp
             os.kill(os.getpid(), signal.SIGUSR2)
         notice.on_step(save)
 
-    with restored():
+    with restored_handlers():
         signal.signal(signal.SIGUSR2, hear)
         signal.signal(signal.SIGTERM, hear)
         with pytest.raises(Stopped), PreemptionHandler(ALONE) as notice:
@@ -274,7 +253,7 @@ def test_a_job_that_fails_in_measuring_measures_what_it_had_drawn(job, tmp_path,
     assert whole().state == "done"
     monkeypatch.setattr(kept, "SECONDS", 0.0)
     with monkeypatch.context() as broken:
-        broken.setattr(import_module("harness.jobs.measuring"), "measure_samples", fail)
+        broken.setattr(import_module("harness.jobs.job"), "measure_samples", fail)
         assert job().state == "failed"
     assert len(saved_images(job.store.scratch_folder(job.train_id))) == 1
     monkeypatch.setattr(import_module("harness.engine.sample"), "_draw_tile", fail)
@@ -290,66 +269,3 @@ def test_a_job_that_fails_in_measuring_measures_what_it_had_drawn(job, tmp_path,
 
 def fail(*_: object) -> None:
     raise KeyError("nothing")
-
-
-def signalled(when: int, counted: CountedNet, train: TrainSpec, spec: EvalSpec, tile: int, device: torch.device):
-    if tile == when:
-        os.kill(os.getpid(), signal.SIGUSR2)
-    return _draw_tile(counted, train, spec, tile, device)
-
-
-@pytest.mark.slow
-def test_submitit_queues_a_job_that_has_drawn_more_and_ends_one_that_has_not(job, tmp_path, monkeypatch, scratch):
-    """Only SLURM is left out: submitit's own handler hears a signal that comes while the job draws."""
-    first = job.evaluations[0]
-    evaluation = first.model_copy(update={"evaluation": first.evaluation.model_copy(update={"samples": 250})})
-    queued: list[int] = []
-    monkeypatch.setattr(SlurmJobEnvironment, "_requeue", lambda _, countdown: queued.append(countdown))
-    for name, value in (("SUBMITIT_EXECUTOR", "slurm"), ("SUBMITIT_FOLDER", str(tmp_path)), ("SLURM_JOB_ID", "7")):
-        monkeypatch.setenv(name, value)
-    long_ago = time.monotonic() - 3600 * job.resources.hours
-    task, paths = SlurmTask(replace(job, evaluations=(evaluation,))), JobEnvironment().paths
-    delayed = DelayedSubmission(replace(task, began=long_ago))
-    delayed.set_timeout(60, 9)
-    for tile, ends, images in ((2, True, 128), (2, False, 128), (3, True, 192)):
-        monkeypatch.setattr(import_module("harness.engine.sample"), "_draw_tile", partial(signalled, tile))
-        with restored():
-            JobEnvironment()._handle_signals(paths, delayed)
-            if ends:
-                with pytest.raises(SystemExit):
-                    delayed.function()
-            else:
-                assert delayed.function().state == "failed"
-                error = json.loads((job.store.run_folder(job.train_id) / "error.json").read_text())
-                assert error["class"] == "time limit"
-                assert "nothing was gained" in error["message"]
-        assert list(saved_images(job.store.scratch_folder(job.train_id)).values()) == [images]
-        delayed = DelayedSubmission.load(paths.submitted_pickle)
-        delayed.function = replace(delayed.function, began=long_ago)
-    assert queued == [9, 9]
-
-
-def test_a_job_that_gains_nothing_in_its_hours_is_not_queued_again(job):
-    scratch = job.store.scratch_folder(job.train_id)
-    scratch.mkdir(parents=True)
-    long_ago, just_now = time.monotonic() - 3600 * job.resources.hours, time.monotonic()
-    task = pickle.loads(pickle.dumps(replace(SlurmTask(job), began=long_ago)))
-    assert task.began >= just_now  # when this process was handed it
-    again = replace(task.checkpoint().function, began=long_ago)
-    assert (again.job, again.reached) == (job, frozenset())
-    (scratch / "samples-0.json").write_text('{"images": 0}')
-    with pytest.raises(UncompletedJobError, match="nothing was gained") as ended:
-        again.checkpoint()
-    assert class_of(ended.value) == "time limit"
-    preempted = replace(again, began=just_now)
-    assert preempted.checkpoint().function == again  # before it could gain anything
-    for gained in (
-        lambda: (scratch / "state-00000005.safetensors").touch(),
-        lambda: (scratch / "samples-0.json").write_text('{"images": 64}'),
-        lambda: (scratch / "samples-0.json").write_text('{"images": 128}'),
-        lambda: write_json(job.store.eval_path(job.train_id, "0" * 12), {}),
-    ):
-        gained()
-        again = again.checkpoint().function
-        with pytest.raises(UncompletedJobError):
-            again.checkpoint()

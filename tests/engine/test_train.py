@@ -1,46 +1,40 @@
-"""The engine: what is built is what the spec says, what is trained is AdamW and its EMA, image i comes from seed i."""
+"""Training: AdamW and its EMA, terms that add up and stop, and a resume that cannot be told from no stop."""
 
 import math
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from support.places import GRIDS
-from support.specs import DISPERSIVE, PROCESSES, make_eval, make_spec, only
-from support.trainings import CPU, Calm, make_dataset, make_trainer, nothing, sample, stir, stirred
-from torch import Tensor, nn
+from safetensors.torch import load_file
+from support.backbones import moved
+from support.specs import DISPERSIVE, PROCESSES, REPA, aligned_spec, make_eval, make_spec
+from support.terms import Adversarial, AlignedWithTheAverage, BlockAlignedWithALaterOne
+from support.trainings import CPU, make_dataset, make_encoder, make_trainer, nothing, sample, stir, stirred
+from torch import Tensor
 
 from harness.checkpoint_files import latest_step, weights_path
-from harness.config.grid import load_table
 from harness.config.resolve import SAMPLERS
 from harness.config.settings import (
-    Data,
     MeanFlowSettings,
-    Optimizer,
     Resources,
 )
-from harness.config.spec import EvalSpec, Model, TrainSpec
+from harness.config.spec import TrainSpec
 from harness.data.datasets import ImageDataset, positions
-from harness.engine.distributed import ALONE
-from harness.engine.metric_logger import MetricAverager
-from harness.engine.sample import draw_samples, labels_of, to_uint8
 from harness.engine.train import Trainer, train
-from harness.errors import Diverged, UserError
+from harness.errors import Diverged
 from harness.files import read_jsonl
 from harness.method.backbone import DiT
-from harness.method.losses import Potential, floor
-from harness.method.processes import ddpm, flow, meanflow
-from harness.method.processes.consistency import ConsistencyTraining
-from harness.method.processes.imm import InductiveMomentMatching
-from harness.method.processes.shortcut import Shortcut
+from harness.method.losses import floor
+from harness.method.objective import Objective
+from harness.method.processes import flow
 from harness.method.randomness import generator
-from harness.method.terms import ContrastiveTerm, DispersiveTerm
 from harness.networks import checkpoint
 from harness.networks.build import build_objective
+from harness.networks.encoder import FrozenEncoder
 
 NEVER = Resources(log_every=2, checkpoint_minutes=1e9)
+ALIGNED, UNALIGNED, BOTH = aligned_spec(), aligned_spec(alignment=None), aligned_spec(regularizer=DISPERSIVE)
 
 
 @pytest.fixture(scope="module")
@@ -48,81 +42,16 @@ def dataset() -> ImageDataset:
     return make_dataset()
 
 
+@pytest.fixture(scope="module")
+def encoder(dataset: ImageDataset) -> FrozenEncoder:
+    return make_encoder(dataset)
+
+
 def seen_dtypes(net: DiT) -> set[torch.dtype]:
     """Dtypes that the first linear layer will put out from now on."""
     seen: set[torch.dtype] = set()
     net.blocks[0].mlp.fc1.register_forward_hook(lambda *io: seen.add(io[2].dtype))  # type: ignore[union-attr]
     return seen
-
-
-# What is built.
-
-
-def test_every_loss_and_arm_is_built_as_its_cell_says():
-    blocks = [f"regularizer.{name}" for name in ("blocks=[2,4]", "group=8", "lambda=0.21", "tau=0.37", "epsilon=1.3")]
-    others = [f"regularizer.{name}" for name in ("offdiagonal=0.6", "normalization=centered", "gap=0.02")]
-    cells = load_table(GRIDS / "table2.yaml", "smoke", blocks + others).cells
-    built = [(cell.settings.regularizer, build_objective(cell.runs[0].train).terms) for cell in cells]
-    assert built[0][1] == ()
-    assert len(built) == 1 + 4 * 3
-    for settings, (term,) in built[1:]:
-        assert type(term) is {"dispersive": DispersiveTerm, "contrastive": ContrastiveTerm}[settings.kind]
-        assert term.potential.loss == settings.loss
-        assert (term.lambda_, term.blocks, term.group) == (0.21, (2, 4), 8)
-        if settings.loss.startswith("infonce"):
-            assert term.potential.tau == 0.37
-        if settings.loss == "hinge":
-            assert term.potential.epsilon == 1.3
-        if settings.loss == "covariance":
-            assert term.potential.normalization == "centered"
-        if settings.kind == "contrastive":
-            assert term.gap == {"independent": None, "restricted": 0.02}[settings.noise]
-            assert settings.loss != "covariance" or term.potential.offdiagonal == 0.6
-
-
-@pytest.mark.parametrize(
-    ("process", "channels", "embedders", "time_scale"),
-    [
-        ("flow", 3, 1, 1),
-        ("ddpm", 6, 1, 1),
-        ("meanflow", 3, 2, 1),
-        ("shortcut", 3, 2, 1),
-        ("imm", 3, 2, 1000),
-        ("consistency", 3, 1, 250),
-    ],
-)
-def test_networks_and_processes_are_those_of_the_spec(process: str, channels: int, embedders: int, time_scale: float):
-    guidance = MeanFlowSettings(omega=0.3, kappa=0.6, start=0.1, end=0.7, power=0.5)
-    spec = make_spec(
-        process,
-        data=Data(name="made up", channels=3, size=12, classes=7, flip=False),
-        model=Model(depth=3, width=24, heads=3, patch=2),
-        meanflow=guidance if process == "meanflow" else None,
-    )
-    objective = build_objective(spec)
-    net = objective.net
-    assert net.y_embedder.embedding_table.weight.shape == (8, 24)
-    assert (len(net.blocks), net.blocks[0].attn.num_heads, net.pos_embed.shape) == (3, 3, (1, 36, 24))
-    assert objective.num_classes == 7
-    times = (torch.rand(2),) * embedders
-    assert net(torch.zeros(2, 3, 12, 12), times, torch.tensor([6, 7]))[0].shape == (2, channels, 12, 12)
-    assert (net.num_times, net.time_scale) == (embedders, time_scale)
-    expected = {
-        "flow": flow,
-        "ddpm": ddpm,
-        "meanflow": meanflow.MeanFlow(7, 0.3, 0.6, 0.1, 0.7, 0.5),
-        "shortcut": Shortcut(7, 1.5),
-        "imm": InductiveMomentMatching(5),
-        "consistency": ConsistencyTraining(16, 40),
-    }
-    assert objective.process == expected[process]
-
-
-def test_all_arms_of_a_seed_begin_with_equal_weights():
-    arms = [{}, {"regularizer": DISPERSIVE}, {"optimizer": Optimizer()}, {"seed": 4}]
-    base, *same, other = (build_objective(make_spec("flow", **arm)).net.x_embedder.proj.weight for arm in arms)
-    assert all(torch.equal(base, weight) for weight in same)
-    assert not torch.equal(base, other)
 
 
 # Training.
@@ -205,14 +134,6 @@ def test_the_targets_of_a_shortcut_model_come_from_the_ema(dataset: ImageDataset
     assert other.step(0)["loss"] != loss
 
 
-def test_a_writer_that_is_behind_erases_no_later_state(tmp_path: Path):
-    tensors = {"a": torch.zeros(1)}
-    for step, left in ((300, [300]), (100, [100, 300]), (200, [200, 300]), (400, [400])):
-        checkpoint.save_state(tmp_path, step, tensors)
-        assert sorted(path.name for path in tmp_path.glob("state-*")) == [f"state-{n:08}.safetensors" for n in left]
-        assert latest_step(tmp_path) == step
-
-
 @pytest.mark.parametrize("process", PROCESSES)
 def test_a_restored_training_goes_on_bit_for_bit(dataset: ImageDataset, tmp_path: Path, process: str):
     spec = make_spec(process, regularizer=DISPERSIVE)
@@ -278,156 +199,176 @@ def test_matmul_precision_is_the_specs_while_training_and_then_what_it_was(datas
     assert torch.get_float32_matmul_precision() == before
 
 
-def test_a_line_of_the_log_is_the_mean_of_its_steps():
-    term = DispersiveTerm(Potential("hinge", epsilon=2.0), 0.5, (1,), group=8)  # its floor is ε²/N
-    averager = MetricAverager([term])
-    for loss, regularizer in ((1.0, -1.0), (2.0, -0.5), (6.0, 0.0)):
-        averager.add({"loss": torch.tensor(loss), "regularizer": torch.tensor(regularizer)})
-    line = averager.line(30, 8, 0.25)
-    assert line.pop("images_per_second") > 0
-    assert line == {"step": 30, "loss": 3.0, "regularizer": -0.5, "above_floor": -1.0, "gradient_norm": 0.25}
-    with pytest.raises(Diverged, match="gradient_norm not finite between steps 28 and 30"):
-        averager.line(30, 8, math.inf)
-    averager.add({"loss": torch.tensor(math.nan), "regularizer": torch.tensor(0.0)})
-    with pytest.raises(Diverged, match=r"^loss not finite between steps 28 and 31"):
-        averager.line(31, 8, 0.25)
+# Terms.
 
 
-# Sampling.
+class OnlyAlignment:
+    """Flow matching's taps with no denoising loss: what is learned is learned from the alignment."""
+
+    draw_times = staticmethod(flow.draw_times)
+    interpolate = staticmethod(flow.interpolate)
+
+    def loss(self, net, x, y, t, noise, taps=()):
+        per_sample, h = flow.loss(net, x, y, t, noise, taps)
+        return 0 * per_sample.detach(), h
 
 
-def one_by_one(net: nn.Module, spec: TrainSpec, evaluation: EvalSpec, images: range) -> np.ndarray:
-    """Each image alone, from a generator of its own that goes on from its first noise to the noise of its steps."""
-    found, settings = [], evaluation.sampler
-    for image in images:
-        stream = generator(0, "sample", image)
-        shape = (1, spec.data.channels, spec.data.size, spec.data.size)
-        noise, y = torch.randn(shape, generator=stream), torch.tensor([image % spec.data.classes])
-        if spec.process == "meanflow":
-            x = meanflow.sample(net, noise, y, settings.intervals)
-        else:
-            process = {"flow": flow, "ddpm": ddpm}[spec.process]
-            again = partial(torch.randn, shape, generator=stream)
-            x = process.sample(net, noise, y, settings.method, settings.intervals, lambda _, again=again: again())
-        found.append(np.floor(np.clip(127.5 * x.double().numpy() + 128, 0, 255))[0])
-    return np.stack(found)
+def test_an_alignment_teaches_the_network_up_to_its_block_and_the_projector_but_not_the_encoder(dataset, encoder):
+    trainer = Trainer(ALIGNED, dataset, CPU, encoder=encoder)
+    moved(trainer.net)
+    before = {name: t.clone() for name, t in encoder.state_dict().items()}
+    trainer.objective.process = OnlyAlignment()
+    terms = trainer.step(0)
+    assert float(terms["loss"]) == pytest.approx(0.5 * float(terms["alignment"]))
+    taught = {n.split(".")[0] + n.split(".")[1] for n, p in trainer.net.named_parameters() if p.grad is not None}
+    assert {"blocks0", "blocks1", "x_embedderproj"} <= taught
+    assert not {"blocks2", "final_layerlinear"} & taught
+    assert all(p.grad.abs().max() > 0 for p in trainer.objective.alignment.projector.parameters())
+    assert all(not p.requires_grad and p.grad is None for p in encoder.parameters())
+    assert all(torch.equal(t, before[name]) for name, t in encoder.state_dict().items())
 
 
-@pytest.mark.parametrize(
-    ("process", "method", "nfe"),
-    [("flow", "heun", 6), ("flow", "euler-maruyama", 4), ("ddpm", "ancestral", 3), ("meanflow", "average-velocity", 3)],
-)
-def test_image_i_comes_from_seed_i_whichever_images_are_drawn(process: str, method: str, nfe: int):
-    spec = make_spec(process)
-    net = Calm(stirred(spec)) if process == "ddpm" else stirred(spec)
-    evaluation, beats = make_eval(0, 4, "balanced", method=method, intervals=3), []
-    expected = one_by_one(net, spec, evaluation, range(45, 85))
-    assert len(np.unique(expected)) > 50
-    sizes: set[int] = set()
-    net.register_forward_pre_hook(lambda _, inputs: sizes.add(len(inputs[0])))
-    whole = sample(net, spec, only(evaluation, range(45, 85)), beats.append)
-    assert beats == [19, 40]  # up to the end of tile 0, and to the end
-    wrong = np.abs(whole.images.astype(float) - expected)
-    assert whole.images.shape == (40, 1, 8, 8)
-    assert wrong.max() <= 1  # alone, in a product of another size, a rare pixel is rounded to the other side
-    assert (wrong > 0).mean() < 0.002
-    for cut in (7, 32):
-        for first in range(45, 85, cut):
-            images = range(first, min(first + cut, 85))
-            drawn = sample(net, spec, only(evaluation, images), nothing)
-            np.testing.assert_array_equal(drawn.images, whole.images[first - 45 : images.stop - 45])
-            assert (drawn.nfe, drawn.device) == (nfe, "cpu")
-            assert drawn.labels.tolist() == [i % 10 for i in images]
-    assert sizes == {64}  # whatever is wanted, for the last bits of a matrix product depend on its size
+def test_an_alignment_draws_from_a_stream_of_its_own(dataset, encoder):
+    """The arms of a seed begin with equal weights and see equal noise, so that their first denoising loss is equal."""
+    alone, repa = Trainer(UNALIGNED, dataset, CPU), Trainer(ALIGNED, dataset, CPU, encoder=encoder)
+    assert all(torch.equal(a, b) for a, b in zip(alone.net.parameters(), repa.net.parameters(), strict=True))
+    assert torch.equal(alone.step(0)["denoising"], repa.step(0)["denoising"])
+    first = build_objective(ALIGNED, 64).alignment.projector[0].weight
+    other = build_objective(ALIGNED.model_copy(update={"seed": 4}), 64).alignment.projector[0].weight
+    assert torch.equal(first, build_objective(BOTH, 64).alignment.projector[0].weight)
+    assert not torch.equal(first, other)
+    assert first.abs().max() <= math.sqrt(6 / (16 + 24))  # xavier's bound
 
 
-@pytest.mark.parametrize(("channels", "guided"), [("three", 3), ("all", 4)])
-def test_guidance_is_that_of_a_loop_with_the_null_label(channels: str, guided: int):
-    spec = make_spec("flow", data=Data(name="made up", channels=4, size=8, classes=10, flip=False))
-    net, count = stirred(spec), 6
-    evaluation = make_eval(2, count, method="euler", intervals=4, guidance=2.5, guidance_channels=channels)
-    drawn = sample(net, spec, evaluation, nothing)
-    x = torch.stack([torch.randn(4, 8, 8, generator=generator(0, "sample", 2 + i)) for i in range(count)])
-    y = torch.from_numpy(labels_of(range(2, 2 + count), 10, "random"))
-    assert drawn.labels.tolist() == y.tolist()
-    with torch.no_grad():
-        for k in range(4):
-            t = torch.full((count,), k / 4)
-            with_label, without = net(x, (t,), y)[0], net(x, (t,), torch.full((count,), 10))[0]
-            v = with_label.clone()
-            v[:, :guided] = without[:, :guided] + 2.5 * (with_label - without)[:, :guided]
-            x = x + v / 4
-    wrong = np.abs(drawn.images.astype(float) - np.floor(np.clip(127.5 * x.numpy() + 128, 0, 255)))
-    assert wrong.max() <= 1
-    assert (wrong > 0).mean() < 0.002
-    assert drawn.nfe == 8
+def test_micro_batches_are_aligned_with_their_own_images(dataset, encoder):
+    whole, parts = (Trainer(BOTH, dataset, CPU, Resources(micro_batch=size), encoder=encoder) for size in (None, 4))
+    for step in range(2):
+        expected = whole.step(step)
+        torch.testing.assert_close(parts.step(step), expected)
+    torch.testing.assert_close(parts.state(), whole.state(), atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("process", "method", "intervals", "highest", "nfe"),
-    [("flow", "euler", 4, 1.0, 4 + 2), ("ddpm", "ddim", 3, 10.0, 3 + 2)],  # σ: ∞, 3, 1, 1/3; 157, 3.4, 0.01
-)
-def test_guidance_in_an_interval_is_that_of_the_spec(
-    process: str, method: str, intervals: int, highest: float, nfe: int
-):
-    spec = make_spec(process)
-    net = Calm(stirred(spec)) if process == "ddpm" else stirred(spec)
-    how = {"method": method, "intervals": intervals}
-    drawn = [
-        sample(net, spec, make_eval(0, 6, **how, **guidance, guidance_channels="all"), nothing)
-        for guidance in (
-            {"guidance": 2.5, "guidance_to": highest}, {"guidance": 2.5, "guidance_from": highest},
-            {"guidance": 2.5, "guidance_from": 0.001, "guidance_to": 1e6}, {"guidance": 2.5}, {"guidance": 1.0},
-        )
-    ]  # fmt: skip
-    assert [d.nfe for d in drawn[3:]] == [2 * intervals, intervals]
-    assert [d.nfe for d in drawn[:2]] == [nfe, 3 * intervals - nfe]
-    assert drawn[2].nfe == 2 * intervals - (process == "flow")  # t = 0 has infinite noise
-    assert len({d.images.tobytes() for d in (drawn[0], drawn[1], *drawn[3:])}) == 4
+@pytest.mark.parametrize("process", ["flow", "ddpm", "meanflow"])
+def test_beside_a_regulariser_each_term_is_what_it_is_alone(dataset, encoder, process):
+    changes = {"process": process, "meanflow": MeanFlowSettings() if process == "meanflow" else None}
+    arms, terms = {"repa": ALIGNED, "both": BOTH, "dispersive": BOTH.model_copy(update={"alignment": None})}, {}
+    for name, arm in arms.items():
+        spec = arm.model_copy(update=changes)
+        trainer = Trainer(spec, dataset, CPU, encoder=encoder if spec.alignment else None)
+        moved(trainer.net)
+        terms[name] = trainer.step(0)
+    both = terms["both"]
+    assert torch.equal(both["alignment"], terms["repa"]["alignment"])
+    assert torch.equal(both["regularizer"], terms["dispersive"]["regularizer"])
+    expected = both["denoising"] + 0.5 * both["regularizer"] + 0.5 * both["alignment"]
+    torch.testing.assert_close(both["loss"], expected)
 
 
-def test_the_measured_weights_are_those_of_the_ema(dataset: ImageDataset, tmp_path: Path):
-    trainer = make_trainer(make_spec("flow"), dataset)
-    for step in range(3):
-        trainer.step(step)
-    checkpoint.save_weights(tmp_path, 3, trainer.weights())
-    checkpoint.save_weights(tmp_path, 2, Trainer(trainer.spec, dataset, CPU).weights())
-    drawn = {}
-    for weights, net in (("ema", trainer.ema.module), ("raw", trainer.net)):
-        evaluation = make_eval(0, 4, weights=weights, method="euler", intervals=2)
-        drawn[weights] = draw_samples(trainer.spec, evaluation, tmp_path, nothing, ALONE).images
-        assert isinstance(net, DiT)
-        expected = sample(net, trainer.spec, evaluation, nothing).images
-        np.testing.assert_allclose(drawn[weights].astype(float), expected, atol=1)
-    assert np.abs(drawn["ema"].astype(float) - drawn["raw"]).max() > 3
+def test_the_encoder_sees_the_clean_image_that_the_network_gets(dataset, encoder):
+    seen, trainer = {}, Trainer(ALIGNED, dataset, CPU, encoder=encoder)
+    trainer.objective.register_forward_pre_hook(lambda _, args, inputs: seen.update(x=inputs["x"]), with_kwargs=True)
+    with encoder.register_forward_pre_hook(lambda _, given: seen.update(images=given[0])):
+        trainer.step(0)
+    assert torch.equal(seen["images"].float() / 127.5 - 1, seen["x"])
 
 
-def test_bytes_are_clamped_and_truncated():
-    x = torch.tensor([-9.0, -1.0, -0.997, -0.5, -1e-3, 0.0, 1 / 255, 0.0078, 0.5, 0.996, 0.997, 1.0, 9.0])
-    assert to_uint8(x).tolist() == [0, 0, 0, 64, 127, 128, 128, 128, 191, 254, 255, 255, 255]
-    assert to_uint8(x.bfloat16())[[0, 3, 5, 8, 12]].tolist() == [0, 64, 128, 191, 255]
+@pytest.mark.parametrize("process", ["flow", "ddpm", "meanflow"])
+def test_the_gradients_of_the_terms_add_up(dataset, encoder, process):
+    """The gradient of a combination is that of the denoising loss and of λ_k L_k, each as it is alone."""
+    arms = {"both": (DISPERSIVE, REPA), "none": (None, None), "dispersive": (DISPERSIVE, None), "repa": (None, REPA)}
+    gradients = {}
+    for name, (regularizer, alignment) in arms.items():
+        spec = aligned_spec(process, regularizer=regularizer, alignment=alignment)
+        trainer = Trainer(spec, dataset, CPU, encoder=encoder if alignment else None)
+        moved(trainer.net)
+        trainer.step(0)
+        trained = [p for p in trainer.net.parameters() if p.requires_grad]
+        gradients[name] = torch.cat([p.grad.flatten() for p in trained])
+    expected = gradients["dispersive"] + gradients["repa"] - gradients["none"]
+    torch.testing.assert_close(gradients["both"], expected, atol=1e-6, rtol=1e-4)
 
 
-def test_labels_are_functions_of_the_image():
-    assert labels_of(range(7, 12), 3, "balanced").tolist() == [1, 2, 0, 1, 2]
-    many = labels_of(range(100, 3100), 10, "random")
-    assert many.dtype == np.int64
-    np.testing.assert_array_equal(labels_of(range(1100, 1150), 10, "random"), many[1000:1050])
-    counts = np.bincount(many, minlength=10)
-    assert len(counts) == 10
-    assert ((counts - 300) ** 2 / 300).sum() < 33  # chi-square with 9 degrees of freedom: once in 10,000
-    pairs = np.bincount(many[:-1] * 10 + many[1:], minlength=100)
-    assert ((pairs - 30) ** 2 / 30).sum() < 170  # neighbours know nothing of each other: likewise, with 99
+def advance(spec: TrainSpec, dataset, encoder, folder: Path, steps: set[int], log_every: int = 1):
+    """Train to the last of these steps, and return the state that the training stops in."""
+    resources = Resources(log_every=log_every, checkpoint_minutes=1e9)
+    train(spec, dataset, folder, folder / "log", steps, resources, nothing, encoder=encoder)
+    return checkpoint.load_state(folder)
 
 
-@pytest.mark.parametrize("length", [0, 4, 500])
-def test_a_checkpoint_that_was_cut_is_named(tmp_path, length):
-    checkpoint.save_state(tmp_path, 3, {"model.w": torch.zeros(1000)})
-    checkpoint.save_weights(tmp_path, 3, {"model.w": torch.zeros(1000)})
-    for path, load in (
-        (tmp_path / "state-00000003.safetensors", lambda: checkpoint.load_state(tmp_path)),
-        (weights_path(tmp_path, 3), lambda: checkpoint.load_weights(tmp_path, 3, "model")),
-    ):
-        path.write_bytes(path.read_bytes()[:length])
-        with pytest.raises(UserError, match=rf"{path.name}: damaged .*; delete it, and the training makes it again"):
-            load()
+@pytest.mark.parametrize("stop", [None, 1, 2, 3])
+def test_a_resumed_combination_cannot_be_told_from_one_that_never_stopped(dataset, encoder, tmp_path, stop):
+    """Also where a term is left out before, at, or after the step that the training is resumed at."""
+    spec = BOTH.model_copy(update={"alignment": REPA.model_copy(update={"stop": stop})})
+    advance(spec, dataset, encoder, tmp_path / "twice", {2})
+    twice = advance(spec, dataset, encoder, tmp_path / "twice", {4})
+    once = advance(spec, dataset, encoder, tmp_path / "once", {4})
+    assert once.keys() == twice.keys()
+    assert all(torch.equal(once[name], twice[name]) for name in once)
+    projector = {name for name in once if name.startswith("alignment.projector.")}
+    assert len(projector) == 6
+    assert {f"exp_avg.{name}" for name in projector} < once.keys()
+    weights = load_file(weights_path(tmp_path / "once", 4))
+    assert not any("alignment" in name for name in weights)  # sampling needs no projector
+    logs = [read_jsonl(tmp_path / name / "log") for name in ("once", "twice")]
+    for line in (*logs[0], *logs[1]):
+        line.pop("images_per_second")
+    assert logs[0] == logs[1]
+
+
+def test_a_term_that_has_stopped_costs_nothing_and_leaves_the_rest_as_it_is(dataset, encoder, tmp_path):
+    """From then on the training is that without the term, from the same state; the log has a line at the stop."""
+    stopping = BOTH.model_copy(update={
+        "alignment": REPA.model_copy(update={"stop": 3}), "regularizer": DISPERSIVE.model_copy(update={"stop": 5}),
+    })  # fmt: skip
+    images: list[int] = []
+    with encoder.register_forward_pre_hook(lambda _, inputs: images.append(len(inputs[0]))):
+        early = advance(stopping, dataset, encoder, tmp_path, {4}, log_every=100)
+        late = advance(stopping, dataset, encoder, tmp_path, {8}, log_every=100)
+    assert sum(images) == (3 + 2) * 8  # three steps, and two looks into the health of the terms
+    assert all(torch.equal(late[name], early[name]) for name in late if "projector" in name)  # it rests
+    log = read_jsonl(tmp_path / "log")
+    assert [line["step"] for line in log] == [3, 4, 5, 8]
+    for key, last in (("alignment", 3), ("alignment.gradient_share", 3), ("regularizer", 5), ("gradient_share", 5)):
+        assert [line["step"] for line in log if key in line] == [step for step in (3, 4, 5, 8) if step <= last]
+    trainers = Trainer(UNALIGNED, dataset, CPU), Trainer(stopping, dataset, CPU, encoder=encoder)
+    for trainer in trainers:
+        trainer.restore(checkpoint.load_state(tmp_path), 8)
+    for step in (8, 9):
+        losses = [trainer.step(step) for trainer in trainers]
+        assert losses[0].keys() == losses[1].keys() == {"loss", "denoising"}
+        assert torch.equal(losses[0]["loss"], losses[1]["loss"])
+
+
+def test_any_other_term_is_trained_at_rates_of_its_own_and_resumed(dataset, tmp_path, monkeypatch):
+    """One from the averaged network, one with an adversary, one with a reference block, beside a dispersive one."""
+
+    def with_others(spec, features=None):
+        built = build_objective(spec, features)
+        others = [AlignedWithTheAverage(width=16), Adversarial(width=16, tokens=4), BlockAlignedWithALaterOne()]
+        return Objective(built.net, built.process, [*built.terms, *others], built.num_classes)
+
+    monkeypatch.setattr("harness.engine.train.build_objective", with_others)
+    torch.manual_seed(0)
+    whole = Trainer(BOTH.model_copy(update={"alignment": None}), dataset, CPU)
+    torch.manual_seed(0)
+    begun, resumed = (Trainer(whole.spec, dataset, CPU) for _ in range(2))
+    begun.objective.load_state_dict(whole.objective.state_dict())
+    critic = whole.objective.adversary.critic
+    before = critic.weight.clone()
+    losses = whole.step(0, look=True)
+    assert losses.keys() == {"loss", "denoising", "regularizer", "self-alignment", "adversary", "layersync"}
+    shares = {"gradient_share", "self-alignment.gradient_share", "adversary.gradient_share", "layersync.gradient_share"}
+    assert whole.health.line().keys() == shares | {"saturated_pairs", "pair_evenness"}
+    assert float((critic.weight - before).detach().abs().max()) == pytest.approx(
+        2e-4, rel=0.1
+    )  # AdamW's first step is its rate
+    assert (whole.objective.get_submodule("self-alignment").head.bias.grad != 0).any()
+    begun.step(0)
+    checkpoint.save_state(tmp_path, 1, begun.state())
+    resumed.restore(checkpoint.load_state(tmp_path), 1)
+    for step in (1, 2):
+        assert torch.equal(whole.step(step)["loss"], resumed.step(step)["loss"])
+    ours, theirs = resumed.state(), whole.state()
+    assert ours.keys() == theirs.keys()
+    assert {"adversary.critic.weight", "exp_avg.adversary.critic.weight", "self-alignment.head.bias"} < ours.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)

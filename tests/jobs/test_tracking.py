@@ -8,7 +8,7 @@ from support.synthetic_study import new_store, table_of, write_measurement
 
 from harness.config.settings import Resources
 from harness.errors import UserError
-from harness.jobs.tracking import Told, check_trackers, tracked
+from harness.jobs.tracking import LogFeed, check_trackers, tracked
 
 
 def lines(*steps):
@@ -28,17 +28,17 @@ class Heard:
 
 def test_a_step_is_told_once_whole_and_in_order(tmp_path):
     log, heard = tmp_path / "train.jsonl", Heard()
-    told = Told(log, [heard])
-    told.more()
+    feed = LogFeed(log, [heard])
+    feed.update()
     log.write_text(lines(1, 2) + '{"step": 3, "lo')
-    told.more()
+    feed.update()
     assert heard.steps == [(1, 1.0), (2, 0.5)]
     log.write_text(lines(1, 2, 3))
-    told.more()
+    feed.update()
     log.write_text(lines(1))  # a job that goes on cuts the log to its checkpoint, and writes the same again
-    told.more()
+    feed.update()
     log.write_text(lines(1, 2, 3, 4))
-    told.more()
+    feed.update()
     assert heard.steps == [(step, 1 / step) for step in (1, 2, 3, 4)]
 
 
@@ -46,7 +46,7 @@ def test_a_tracker_that_fails_stops_nobody(tmp_path, capsys):
     log, heard, broken = tmp_path / "train.jsonl", Heard(), Heard()
     broken.log = lambda step, numbers: 1 / 0
     log.write_text(lines(1, 2))
-    Told(log, [broken, heard]).more()
+    LogFeed(log, [broken, heard]).update()
     assert [step for step, _ in heard.steps] == [1, 2]
     assert capsys.readouterr().err.count("is told no more") == 1
 

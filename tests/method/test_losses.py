@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from support.places import GOLDEN as GOLDEN_FOLDER
+from torch import Tensor
 
 from harness.method.distances import distances, gram
-from harness.method.losses import TABLE_1, Potential, contrast, disperse, floor
+from harness.method.losses import TABLE_1, Potential, contrast, disperse, floor, pair_health
+from harness.method.randomness import generator
 
 GOLDEN = load_file(GOLDEN_FOLDER / "disp_given.safetensors")
 POTENTIALS = [
@@ -301,3 +304,56 @@ def test_covariance_of_196608_features_fits_in_two_gibibytes():
     """D × D would be 144 GiB; the peak of the process counts everything."""
     done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
     assert float(done.stdout) < 2
+
+
+# Which pairs are pushed apart.
+
+
+def two_views(*shape: int) -> tuple[Tensor, Tensor]:
+    z = torch.randn(2, *shape, generator=generator(0, "views", 0))
+    return z[0], z[1]
+
+
+def loop_weights(z: np.ndarray, other: np.ndarray, distance, tau: float, one_view: bool) -> np.ndarray:
+    """exp(−D/τ) over the sum that the loss's logarithm is taken of, times the number of its terms."""
+    kernel = np.array([[math.exp(-distance(a, b) / tau) for b in other] for a in z])
+    return kernel / (kernel.mean() if one_view else kernel.mean(1, keepdims=True))
+
+
+@pytest.mark.parametrize("two", [False, True])
+@pytest.mark.parametrize(("loss", "tau"), [("infonce-l2", 0.2), ("infonce-cosine", 0.07)])
+def test_infonce_pairs_against_loops(loss: str, tau: float, two: bool):
+    z, z_plus = two_views(7, 3)
+    cosine = loss == "infonce-cosine"
+
+    def distance(a, b) -> float:
+        return -(a @ b) / np.linalg.norm(a) / np.linalg.norm(b) if cosine else ((a - b) ** 2).mean()
+
+    health = pair_health(z, z_plus if two else None, Potential(loss, tau=tau))
+    a, b = z.double().numpy(), (z_plus if two else z).double().numpy()
+    weights = loop_weights(a, b, distance, tau, not two)
+    between = np.array([weights[i, j] for i, j in permutations(range(7), 2)])
+    assert 0 < float(health["saturated_pairs"]) < 1
+    assert float(health["saturated_pairs"]) == pytest.approx(np.mean(between < 1e-3))
+    kernel = np.array([math.exp(-distance(a[i], b[j]) / tau) for i, j in permutations(range(7), 2)])
+    shares = kernel / kernel.sum()
+    entropy = -sum(share * math.log(share) for share in shares if share)
+    assert float(health["pair_evenness"]) == pytest.approx(math.exp(entropy) / 42, rel=1e-4)
+
+
+def test_the_ends_of_the_temperature():
+    z, _ = two_views(3, 6, 10)
+    hot, cold = (pair_health(z, None, Potential("infonce-l2", tau=tau)) for tau in (1e4, 1e-3))
+    assert (float(hot["saturated_pairs"]), float(cold["saturated_pairs"])) == (0, 1)
+    assert float(hot["pair_evenness"]) == pytest.approx(1, abs=1e-3)
+    assert float(cold["pair_evenness"]) < 0.1
+
+
+def test_hinge_pairs_are_counted_beyond_the_margin():
+    z, _ = two_views(2, 6, 5)
+    apart = [math.sqrt(float((g[i] - g[j]).square().mean())) for g in z for i, j in permutations(range(6), 2)]
+    margin = float(np.median(apart)) + 0.01
+    health = pair_health(z, None, Potential("hinge", epsilon=margin))
+    assert health.keys() == {"saturated_pairs"}
+    assert float(health["saturated_pairs"]) == pytest.approx(np.mean(np.array(apart) >= margin))
+    assert pair_health(z, None, Potential("covariance")) == {}

@@ -9,10 +9,12 @@ from support.synthetic_study import pivot_cell, pivot_of, write_values
 
 from harness.config.grid import Table, load_table
 from harness.report.analysis.pivot import Pivot, pivot
+from harness.report.analysis.statistics import Change
 from harness.report.analysis.table_result import TableResult
 from harness.report.figures.table_figure import drawn
 from harness.report.reading.collect import collect
 from harness.report.rendering.captions import (
+    better_or_worse,
     mixed_sentences,
     one_run_sentences,
     planned_sentences,
@@ -212,3 +214,15 @@ def test_the_noise_levels_of_guidance_are_said(tmp_path: Path) -> None:
         ways = [sentence.rpartition(", ")[2] for _, sentence in planned_sentences(laid_out)]
         assert ways == ["no guidance", f"guidance 1.5 on all channels at {said}"] * 2
         assert not laid_out.mixes
+
+
+def test_what_prints_as_zero_has_no_colour(tmp_path: Path) -> None:
+    laid_out = pivot_of(synthetic.new_store(tmp_path), synthetic.table_of("table3"))
+    percents = (-0.06, -0.04, 0.0, 0.04, 0.06)
+    assert [better_or_worse(laid_out, Change(p, None, (0,), paired=False)) for p in percents] == [
+        "better",
+        "same",
+        "same",
+        "same",
+        "worse",
+    ]

@@ -29,8 +29,8 @@ def test_each_claim_is_judged_by_its_sign_and_interval(tmp_path: Path) -> None:
             if run.seed in by_seed:
                 synthetic.write_measurement(store, run, by_seed[run.seed])
     laid_out = pivot_of(store, table)
-    found = {cell.row: cell.verdict for cell in laid_out.cells if cell.verdict}
-    assert found == {
+    verdicts = {cell.row: cell.verdict for cell in laid_out.cells if cell.verdict}
+    assert verdicts == {
         "1 of 12": "same sign",
         "3 of 12 (default)": "contradicts",
         "7 of 12": "zero within interval",
@@ -49,8 +49,8 @@ def test_each_claim_is_judged_by_its_sign_and_interval(tmp_path: Path) -> None:
     )
     assert sentences[2].endswith("excluding zero, in one of five, and the opposite sign in one of five.")
     assert sentences[3] == "Of these, one of two survives Holm’s correction over the cells of its table."
-    said = "1 whose interval contains zero, 1 with one seed and 1 without a value"
-    assert sentences[4] == f"The others say neither: {said}."
+    silent = "1 whose interval contains zero, 1 with one seed and 1 without a value"
+    assert sentences[4] == f"The others say neither: {silent}."
     assert sentences[5] == "Of 12 measurements, 3 give no value: 3 not run."
     assert sentences[6].startswith("Not in this study: Table 2, Table 4, Figure 4, Table 5")
     fewer = pivots_of(store, [synthetic.table_of("table3", "digits", "seeds=[0]")])[0]

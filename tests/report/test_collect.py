@@ -32,10 +32,10 @@ def test_every_state_is_shown_with_its_own_words(tmp_path: Path) -> None:
     synthetic.write_heartbeat(store, runs[4], time=0.0)
     synthetic.write_text(store.eval_path(runs[5].train_id, runs[5].eval_id), '{"train_id": "')
     laid_out = pivot_of(store, table)
-    found = [state_words(pivot_cell(laid_out, loss, "dispersive")) for loss in losses]
-    assert found == ["not run, failed", "diverged, running", "interrupted, unreadable", "seed 0 not run"]
+    states = [state_words(pivot_cell(laid_out, loss, "dispersive")) for loss in losses]
+    assert states == ["not run, failed", "diverged, running", "interrupted, unreadable", "seed 0 not run"]
     page = Page(make_report(store, [table], tmp_path / "page").read_text(encoding="utf-8"))
-    for words in [*found, "CUDA out of memory", "the loss was nan at step 300", "training, step 400 of 1200"]:
+    for words in [*states, "CUDA out of memory", "the loss was nan at step 300", "training, step 400 of 1200"]:
         assert words in page.text
     assert f"evals/{runs[5].eval_id}.json is broken" in page.text
     assert "26 measurements: 19 done, 2 not run" in page.text

@@ -34,14 +34,14 @@ def test_a_comparison_finds_the_shifted_arm_and_no_other(tmp_path: Path, monkeyp
     monkeypatch.chdir(synthetic.GRIDS.parent)
     first, second, table = shifted_copy(tmp_path)
     tables = compare(first, second)
-    (found,) = [cell for _, cell in differing(tables)]
-    assert found.cell == "Hinge · dispersive"
-    assert found.change
-    assert found.change.percent == pytest.approx(10, abs=1e-6)
+    (difference,) = [cell for _, cell in differing(tables)]
+    assert difference.cell == "Hinge · dispersive"
+    assert difference.change
+    assert difference.change.percent == pytest.approx(10, abs=1e-6)
     assert counts(tables) == {"differs": 1, "equal": len(table.cells) - 1}
     words = ["report", "--compare", "first", "second", "--results", str(first.results), "--reports", str(tmp_path)]
-    said = CliRunner().invoke(cli, words, catch_exceptions=False).output
-    assert said.count("Table 2.") == 1
+    output = CliRunner().invoke(cli, words, catch_exceptions=False).output
+    assert output.count("Table 2.") == 1
     frame = pd.read_csv(tmp_path / "first-and-second" / "differences.csv")
     assert frame["cell"][frame["verdict"] == "differs"].tolist() == ["Hinge · dispersive"]
     assert "Hinge · dispersive" in (tmp_path / "first-and-second" / "index.html").read_text(encoding="utf-8")
@@ -61,8 +61,8 @@ def test_a_comparison_says_what_it_cannot_compare(tmp_path: Path, monkeypatch: p
     second.eval_path(lone.runs[1].train_id, lone.runs[1].eval_id).unlink()
     more = synthetic.table_of("table3")
     second.record_grid(more.name, Path("grids/table3.yaml"), "digits", [])
-    found = {cell.cell: cell.verdict for cell in compare(first, second)[0].cells if cell.verdict != "equal"}
-    assert found == {
+    verdicts = {cell.cell: cell.verdict for cell in compare(first, second)[0].cells if cell.verdict != "equal"}
+    assert verdicts == {
         "Hinge · dispersive": "without value",
         "Covariance · dispersive": "protocol differs",
         "InfoNCE, ℓ2 · dispersive": "too few seeds",

@@ -27,18 +27,18 @@ def with_logs(folder: Path, sign: int) -> tuple[Store, list[Table]]:
     return store, [table]
 
 
-@pytest.mark.parametrize(("sign", "tau", "kept"), [(1, 1.0, 3), (-1, -1.0, 0)])
-def test_an_early_loss_that_orders_the_arms_is_found(tmp_path: Path, sign: int, tau: float, kept: int) -> None:
+@pytest.mark.parametrize(("sign", "tau", "hits"), [(1, 1.0, 3), (-1, -1.0, 0)])
+def test_an_early_loss_that_orders_the_arms_is_found(tmp_path: Path, sign: int, tau: float, hits: int) -> None:
     store, tables = with_logs(tmp_path, sign)
     pivots = [pivot_of(store, table) for table in tables]
     (contest,) = contests(arm_groups(pivots))
     assert (contest.steps, len(contest.arms)) == (640, 13)
-    (found,) = early_rankings(store, pivots, Logs(store))
-    first = found.rankings[0]
-    assert (first.name, first.share, first.arms, first.kept, first.seeds) == ("denoising loss", 0.125, 13, kept, 3)
+    (ranking,) = early_rankings(store, pivots, Logs(store))
+    first = ranking.rankings[0]
+    assert (first.name, first.share, first.arms, first.hits, first.seeds) == ("denoising loss", 0.125, 13, hits, 3)
     assert (first.tau, first.rho) == (pytest.approx(tau), pytest.approx(tau))
-    safe = "with every seed is the denoising loss after an eighth of the training" in " ".join(found.sentences)
-    assert safe == (kept == 3)
+    safe = "with every seed is the denoising loss after an eighth of the training" in " ".join(ranking.sentences)
+    assert safe == (hits == 3)
 
 
 def test_fid_of_fewer_images_is_ranked_where_measurements_kept_it(tmp_path: Path) -> None:
@@ -48,9 +48,9 @@ def test_fid_of_fewer_images_is_ranked_where_measurements_kept_it(tmp_path: Path
         content = json.loads(path.read_text(encoding="utf-8"))
         by_count = {"500": -content["metrics"]["fid"], "1000": content["metrics"]["fid"]}
         path.write_text(json.dumps(content | {"details": {"fid_by_count": by_count}}), encoding="utf-8")
-    (found,) = early_rankings(store, [pivot_of(store, tables[0])], Logs(store))
-    assert found.rankings[-1].name == "FID of 500 images"
-    assert found.rankings[-1].tau == pytest.approx(-1.0)
+    (ranking,) = early_rankings(store, [pivot_of(store, tables[0])], Logs(store))
+    assert ranking.rankings[-1].name == "FID of 500 images"
+    assert ranking.rankings[-1].tau == pytest.approx(-1.0)
 
 
 def test_trainings_of_another_kind_are_another_group(tmp_path: Path) -> None:

@@ -25,10 +25,10 @@ def test_whose_diversity_is_spent_follows_the_numbers(
     tmp_path: Path, loss_costs: float, shared: float, words: str
 ) -> None:
     (sweep,) = sweeps([pivot_of(*guided(tmp_path, loss_costs, shared))])
-    said = " ".join(sweep.sentences)
-    assert words in said
-    assert said.count("is best at guidance 2 ") == 2
-    assert "Coverage is not stored for both arms at 1 and 4" in said
+    sentences = " ".join(sweep.sentences)
+    assert words in sentences
+    assert sentences.count("is best at guidance 2 ") == 2
+    assert "Coverage is not stored for both arms at 1 and 4" in sentences
 
 
 def test_the_gain_is_compared_without_guidance_and_at_the_best_scale(tmp_path: Path) -> None:

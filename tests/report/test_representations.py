@@ -26,10 +26,10 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(rho):
 
 def test_arms_are_runs_that_differ_in_the_regulariser_alone(tmp_path):
     store, pivots = probed_study(tmp_path, lambda fid: fid)
-    found = probed_arms(store, pivots)
+    arms = probed_arms(store, pivots)
     trainings = {run.train.model_copy(update={"seed": 0}) for p in pivots for c in p.cells for run in c.source.runs}
-    assert len(found) == len(trainings)  # the runs that both tables share are one arm
-    plain, dispersive = baseline_and_default(found)
+    assert len(arms) == len(trainings)  # the runs that both tables share are one arm
+    plain, dispersive = baseline_and_default(arms)
     assert plain.cell.settings.regularizer.loss == "none"
     assert (dispersive.name, dispersive.tables) == ("InfoNCE, ℓ2 · dispersive", 2)
     assert plain.mean("norm") == pytest.approx(3.0)  # blocks 1 and 2 of 2 · block

@@ -35,8 +35,8 @@ def write_facts(store: Store, cell: Cell, encoder: dict[str, object] | None, pro
         write_json(store.run_folder(run.train_id) / "facts.json", content)
 
 
-def stated(found: Pivot, label: str) -> list[str]:
-    return [fact.words for cell in found.cells if cell.row == label for fact in cell.facts]
+def stated(laid_out: Pivot, label: str) -> list[str]:
+    return [fact.words for cell in laid_out.cells if cell.row == label for fact in cell.facts]
 
 
 def table_with(facts: list[FactName], name: str = "table6", scale: str = "digits") -> Table:
@@ -51,18 +51,18 @@ def test_table_six_states_what_each_run_used(store: Store) -> None:
     for label, encoder in (("SiT-XL/2", None), ("REPA", OWN), ("Dispersive", None)):
         write_facts(store, synthetic.cell_of(table, label), encoder)
     results = collect(store, [table])
-    found = pivot(table, results)
-    assert stated(found, "SiT-XL/2") == stated(found, "Dispersive") == ["none", "none", "none"]
-    assert stated(found, "REPA") == [
+    laid_out = pivot(table, results)
+    assert stated(laid_out, "SiT-XL/2") == stated(laid_out, "Dispersive") == ["none", "none", "none"]
+    assert stated(laid_out, "REPA") == [
         "35.5 epochs on digits, with labels", "321K (253K encoder, 68K projector)", "none"
     ]  # fmt: skip
-    (sentence,) = found.encoders
+    (sentence,) = laid_out.encoders
     assert sentence.startswith(
         "The output of block 3 of 10 is aligned with a ViT of 253K parameters that learned the labels of digits for "
         "35.5 epochs (99.2% test accuracy)."
     )
     assert not any("fact" in key for result in results for key in result.protocol)
-    assert not found.mixes
+    assert not laid_out.mixes
     page = make_report(store, [table], store.root / "report").read_text()
     for words in (
         '<th scope="col">pre-training</th><th scope="col">extra parameters</th><th scope="col">external data</th>',
@@ -90,8 +90,8 @@ def test_external_data_are_the_encoders_and_not_the_data_sets_own(
 ) -> None:
     table = synthetic.table_of("table6", "cifar10" if data == "cifar10" else data)
     write_facts(store, synthetic.cell_of(table, "REPA"), encoder, 8_131_328)
-    said, extra, images = stated(pivot(table, collect(store, [table])), "REPA")
-    assert pretraining in said
+    pretraining_words, extra, images = stated(pivot(table, collect(store, [table])), "REPA")
+    assert pretraining in pretraining_words
     assert images == external
     if encoder["parameters"] == DINO["parameters"]:
         assert extra == "93.9M (85.7M encoder, 8.13M projector)"
@@ -106,13 +106,13 @@ def test_seeds_that_disagree_say_so_and_what_is_missing_is_missing(store: Store)
         {"parameters": 1, "projector_parameters": 68_000, "encoder": OWN | {"images_seen": 1442}},
     )
     synthetic.write_measurement(store, baseline.runs[0], 4.0)
-    found = pivot(table, collect(store, [table]))
-    assert stated(found, "REPA")[0] == (
+    laid_out = pivot(table, collect(store, [table]))
+    assert stated(laid_out, "REPA")[0] == (
         "35.5 epochs on digits, with labels (seed 0); 1 epoch on digits, with labels (seed 1)"
     )
-    assert len(found.encoders) == 2
-    assert stated(found, "SiT-XL/2") == ["none", "none", "none"]
-    assert stated(found, "Dispersive") == ["", "", ""]
+    assert len(laid_out.encoders) == 2
+    assert stated(laid_out, "SiT-XL/2") == ["none", "none", "none"]
+    assert stated(laid_out, "Dispersive") == ["", "", ""]
     assert (
         '<td class="fact"><span class="state">not run</span>'
         in make_report(store, [table], store.root / "report").read_text()
@@ -125,8 +125,8 @@ def test_seeds_that_disagree_say_so_and_what_is_missing_is_missing(store: Store)
 def test_parameters_steps_and_evaluations_are_those_of_sampling(store: Store) -> None:
     table = table_with(["parameters", "steps", "NFE"])
     write_facts(store, synthetic.cell_of(table, "Dispersive"), None)
-    found = pivot(table, collect(store, [table]))
-    assert stated(found, "Dispersive") == ["675M", "12", "24"]  # guidance doubles the evaluations of 12 steps
+    laid_out = pivot(table, collect(store, [table]))
+    assert stated(laid_out, "Dispersive") == ["675M", "12", "24"]  # guidance doubles the evaluations of 12 steps
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Intervals and tests for few seeds, against scipy, by hand, and on synthetic runs whose truth is known."""
 
 import math
+import subprocess
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -51,20 +53,20 @@ def test_student_s_t_lies_within_the_quantile_as_often_as_it_says(degrees: float
 def test_intervals_and_tests_are_those_of_scipy() -> None:
     """The ratio's standard error, by its derivatives, and Student's t; where the ratio is 1 it is the paired t-test."""
     ours, base = np.array(OURS), np.array(BASE)
-    found, ratio = paired(OURS, BASE), ours.mean() / base.mean()
+    change, ratio = paired(OURS, BASE), ours.mean() / base.mean()
     gradient = np.array([1 / base.mean(), -ours.mean() / base.mean() ** 2])
     errors = {
         4: np.sqrt(gradient @ np.cov(ours, base) @ gradient / 5),
         welch_degrees(ours, ratio * base): np.sqrt(gradient**2 @ [ours.var(ddof=1) / 5, base.var(ddof=1) / 5]),
     }
     widths = []
-    for comparison, (degrees, error) in zip((found, unpaired(OURS, BASE)), errors.items(), strict=True):
+    for comparison, (degrees, error) in zip((change, unpaired(OURS, BASE)), errors.items(), strict=True):
         assert comparison.interval
         ends = 100 * np.array(stats.t.interval(0.95, degrees, ratio - 1, error))
         assert (comparison.interval.low, comparison.interval.high) == pytest.approx(tuple(ends))
         assert comparison.p == pytest.approx(2 * stats.t.sf((1 - ratio) / error, degrees))
         widths.append(ends[1] - ends[0])
-    assert found.narrowing == pytest.approx(widths[0] / widths[1])
+    assert change.narrowing == pytest.approx(widths[0] / widths[1])
     level = list(base - base.mean() + ours.mean() + 1e-9)
     assert paired(OURS, level).p == pytest.approx(stats.ttest_rel(OURS, level).pvalue)
     assert unpaired(OURS, level).p == pytest.approx(stats.ttest_ind(OURS, level, equal_var=False).pvalue)
@@ -84,8 +86,8 @@ def test_sign_flips_are_counted_whole() -> None:
 
 def test_holm_is_that_of_hand_computation() -> None:
     """The smallest of four is taken four times, the next thrice; none falls below the one before it."""
-    found = holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005})
-    assert found == pytest.approx({"d": 0.02, "a": 0.03, "c": 0.06, "b": 0.06})
+    adjusted = holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005})
+    assert adjusted == pytest.approx({"d": 0.02, "a": 0.03, "c": 0.06, "b": 0.06})
     assert holm({"a": 0.9, "b": 0.8}) == {"a": 1.0, "b": 1.0}
 
 
@@ -151,10 +153,15 @@ def test_pairing_narrows_the_interval_of_arms_that_share_their_noise() -> None:
 
 
 def test_changes_that_cannot_be_tested_say_nothing() -> None:
-    one = change_between({0: 4.0}, {0: 5.0})
-    assert one
-    assert (one.percent, one.interval, one.p, one.beyond) == (-20.0, None, None, False)
+    change = change_between({0: 4.0}, {0: 5.0})
+    assert change
+    assert (change.percent, change.interval, change.p, change.beyond) == (-20.0, None, None, False)
     assert change_between({0: 4.0}, {0: 0.0}) is None
     same = change_between({0: 5.0, 1: 6.0}, {0: 5.0, 1: 6.0})
     assert same
     assert (same.percent, same.p, same.beyond) == (0.0, pytest.approx(1.0), False)
+
+
+def test_scipy_is_loaded_by_a_test_and_not_by_the_module() -> None:
+    code = "import harness.cli, harness.report.rendering.page, sys; print('scipy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"

@@ -38,5 +38,5 @@ def test_only_tables_of_the_loss_s_own_settings_are_surfaces(tmp_path: Path) -> 
     store, names = synthetic.new_store(tmp_path), ("table2", "table3", "table4", "figure4")
     tables = [synthetic.table_of(name) for name in names]
     synthetic.full_study(store, tables)
-    found = [varied(settings_of(pivot_of(store, table))) for table in tables]
-    assert found == [[], ["blocks"], ["lambda_", "tau"], []]
+    knobs = [varied(settings_of(pivot_of(store, table))) for table in tables]
+    assert knobs == [[], ["blocks"], ["lambda_", "tau"], []]

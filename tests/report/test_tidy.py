@@ -17,9 +17,9 @@ def test_every_row_of_the_tidy_table_holds_the_training_s_protocol(tmp_path: Pat
     store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
     synthetic.full_study(store, [table])
     frame = tidy_table(collect(store, [table]))
-    found = frame[frame["metric"] == "fid"].drop_duplicates("cell").set_index("row")[list(TRAINING_COLUMNS)]
-    assert found.loc["none"].tolist() == ["fp32", "(0.9, 0.95)", "0.98", ""]
-    assert found.loc["all"].tolist() == ["fp32", "(0.9, 0.95)", "0.98", "16"]
+    protocols = frame[frame["metric"] == "fid"].drop_duplicates("cell").set_index("row")[list(TRAINING_COLUMNS)]
+    assert protocols.loc["none"].tolist() == ["fp32", "(0.9, 0.95)", "0.98", ""]
+    assert protocols.loc["all"].tolist() == ["fp32", "(0.9, 0.95)", "0.98", "16"]
 
 
 def test_collect_gives_a_row_for_every_metric_and_for_every_run_that_is_not_done(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A study whose runs have probes with known numbers."""
+"""A study whose runs have probes with values numbers."""
 
 from pathlib import Path
 
@@ -17,11 +17,11 @@ PROTOCOL = {"fit": "9 of digits/train", "held_out": "7 of digits/test", "encoder
 
 def write_probe(store: Store, run, distance: float, **blocks: float) -> None:
     """A probe whose measures grow by the block, of a network of two blocks; block 0 must not count."""
-    known = dict.fromkeys(MEASURES, 0.5) | {"distance": distance, "norm": 2.0} | blocks
+    values = dict.fromkeys(MEASURES, 0.5) | {"distance": distance, "norm": 2.0} | blocks
     levels = [
         {
             "noise": noise,
-            "blocks": [{"block": k} | {name: value * k for name, value in known.items()} for k in range(3)],
+            "blocks": [{"block": k} | {name: value * k for name, value in values.items()} for k in range(3)],
         }
         for noise in PROTOCOL["noise"]
     ]

@@ -10,12 +10,13 @@ from harness.config.settings import (
     SamplerSettings,
     ShortcutSettings,
 )
-from harness.config.spec import Consistency, EvalSpec, Model, Regularizer, TrainSpec
+from harness.config.spec import Alignment, Consistency, EvalSpec, Model, Regularizer, TrainSpec
 
 PROCESSES = ["flow", "ddpm", "meanflow", "shortcut", "imm", "consistency"]
 DATA = Data(name="made up", channels=1, size=8, classes=10, flip=True)
 DISPERSIVE = Regularizer(kind="dispersive", loss="infonce-l2", lambda_=0.5, blocks=(1,), group=4, tau=0.5)
 OWN = OwnEncoder(side=16, patch=4, steps=2, batch=8, shift=0.1, mirror=False)
+REPA = Alignment(loss="cosine", coefficient=0.5, block=2, hidden=24, encoder="own-vit", own=OWN)
 
 
 def make_spec(process: str = "flow", **changes) -> TrainSpec:
@@ -36,6 +37,12 @@ def make_spec(process: str = "flow", **changes) -> TrainSpec:
         "seed": 3,
     }
     return TrainSpec(process=process, **(settings | changes))
+
+
+def aligned_spec(process: str = "flow", **changes) -> TrainSpec:
+    """Return the spec of a network of three blocks, the second of which is aligned."""
+    settings = {"model": Model(depth=3, width=16, heads=2, patch=4), "alignment": REPA, "label_drop": 0.1, "ema": 0.9}
+    return make_spec(process, **(settings | {"optimizer": Optimizer(learning_rate=0.01)} | changes))
 
 
 def make_eval(first: int, count: int, labels: str = "random", weights: str = "ema", step: int = 3, **sampler):

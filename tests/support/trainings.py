@@ -31,6 +31,10 @@ def nothing(_: object) -> None:
     """Report no progress."""
 
 
+def made_up_images(count: int = 20, channels: int = 1, size: int = 8) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, channels, size, size), np.uint8)
+
+
 def make_dataset(count: int = 20) -> ImageDataset:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (count, 1, 8, 8), np.uint8)

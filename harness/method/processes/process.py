@@ -15,7 +15,6 @@ class Denoiser(Protocol):
 
     def __call__(self, x: Tensor, times: tuple[Tensor, ...], y: Tensor, taps: Sequence[int] = ()) -> Tapped:
         """x (N, C, H, W), times one or two of (N,), y (N,) → output (N, C or more, H, W), tapped block outputs."""
-        ...
 
 
 class Process(Protocol):
@@ -27,19 +26,15 @@ class Process(Protocol):
 
     def draw_times(self, n: int, generator: torch.Generator) -> Tensor:
         """Times for n samples, (N,) or (N, K)."""
-        ...
 
     def nearby_times(self, t: Tensor, gap: float, generator: torch.Generator) -> Tensor:
         """Times of a second view under restricted noise: no further from t than `gap` of the way from data to noise."""
-        ...
 
     def interpolate(self, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """Noisy images x_t, what the network is given."""
-        ...
 
     def loss(self, net: Denoiser, x: Tensor, y: Tensor, t: Tensor, noise: Tensor, taps: Sequence[int] = ()) -> Tapped:
         """Denoising loss per sample, (N,), and the tapped block outputs."""
-        ...
 
 
 @runtime_checkable
@@ -48,7 +43,6 @@ class PlacesDrops(Protocol):
 
     def place_drops(self, dropped: Tensor) -> Tensor:
         """(N,) bool, drawn independently → (N,) bool, as many of them, moved to where the process has them."""
-        ...
 
 
 @runtime_checkable
@@ -59,11 +53,9 @@ class WeighsErrors(Protocol):
         self, net: Denoiser, x: Tensor, y: Tensor, t: Tensor, noise: Tensor, taps: Sequence[int] = ()
     ) -> Tapped:
         """Squared error per sample, summed over C H W, (N,), and the tapped block outputs."""
-        ...
 
     def weigh(self, error: Tensor) -> Tensor:
         """(N,) squared errors → (N,) the process's loss."""
-        ...
 
 
 @runtime_checkable
@@ -72,7 +64,6 @@ class FollowsCurriculum(Protocol):
 
     def at_step(self, step: int) -> Process:
         """The process as it draws times at a training step, counted from 0."""
-        ...
 
 
 @runtime_checkable
@@ -81,7 +72,6 @@ class LearnsFromAverage(Protocol):
 
     def with_average(self, average: Denoiser) -> Process:
         """The same process, with the network that makes its targets."""
-        ...
 
 
 def column(numbers: Tensor, dtype: torch.dtype | None = None) -> Tensor:

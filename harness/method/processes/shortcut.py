@@ -16,9 +16,7 @@ from harness.method.processes.process import Denoiser, Tapped, column
 
 LEVELS = 7  # the smallest step is 2⁻⁷: 128 denoising steps in all (the paper's hyperparameters)
 PERIOD = 4  # one sample in four learns from two half steps, the others from data (section 3.2)
-LIMIT = (
-    4.0  # the official code clips the middle point and the target to ±4 (targets_shortcut.py); the paper does not say
-)
+LIMIT = 4.0  # the official code clips the middle point and the target to it (targets_shortcut.py); not in the paper
 
 
 @dataclass(frozen=True)

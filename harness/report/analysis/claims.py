@@ -5,22 +5,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from harness.config.grid import Table
 from harness.config.settings import RegularizerSettings
+from harness.report.analysis import text
 from harness.report.analysis.pivot import Pivot, PivotCell, Verdict
 from harness.report.analysis.statistics import Change
-from harness.report.analysis.text import (
-    MEANINGS,
-    STATES,
-    count,
-    counted,
-    listed,
-    number,
-    percent_change,
-    share,
-    signed_percent,
-)
 
-VERDICTS: Mapping[Verdict, str] = MEANINGS["verdicts"]
-SILENT: Mapping[Verdict, str] = MEANINGS["verdicts that say neither"]
+VERDICTS: Mapping[Verdict, str] = text.MEANINGS["verdicts"]
+SILENT: Mapping[Verdict, str] = text.MEANINGS["verdicts that say neither"]
 PAPER = ("1", "2", "3", "4", "figure 4", "5", "6", "7a", "7b")  # what the paper has; Table 1 holds formulas alone
 
 
@@ -68,8 +58,9 @@ def _main_claim(pivots: Sequence[Pivot]) -> Iterable[str]:
     better, worse = verdicts["same sign"], verdicts["contradicts"]
     yield (
         f"The paper claims that a dispersive loss improves on the baseline, and we know its numbers for "
-        f"{counted(whole, 'arm')} of this study. Here the 95% interval of the change is on the better side of zero in "
-        f"{count(better)}, on the worse side in {count(worse)}, and on neither in {count(whole - better - worse)}."
+        f"{text.counted(whole, 'arm')} of this study. Here the 95% interval of the change is on the better side of "
+        f"zero in {text.count(better)}, on the worse side in {text.count(worse)}, and on neither in "
+        f"{text.count(whole - better - worse)}."
     )
 
 
@@ -86,23 +77,23 @@ def arms(cells: Sequence[PivotCell]) -> list[PivotCell]:
 def _default_loss(pivots: Sequence[Pivot]) -> Iterable[str]:
     """Say what the paper's own choice does to the metric, where it has most seeds."""
     default = RegularizerSettings(loss="infonce-l2")
-    found = [
+    changes = [
         (pivot, cell, cell.change)
         for pivot in pivots
         for cell in pivot.cells
         if cell.change and cell.source.settings.regularizer == default
     ]
-    if not found:
+    if not changes:
         return
-    pivot, cell, change = max(found, key=lambda entry: len(entry[2].seeds))
+    pivot, cell, change = max(changes, key=lambda entry: len(entry[2].seeds))
     base = next(other for other in pivot.cells if other.source is pivot.table.baseline(cell.source))
-    before, after = (number(shown.mean, pivot.metric.decimals) for shown in (base, cell))
+    before, after = (text.number(shown.mean, pivot.metric.decimals) for shown in (base, cell))
     theirs = cell.paper.percent if cell.paper else None
-    paper = f"; in the paper it moves by {signed_percent(theirs, 2)}" if theirs is not None else ""
+    paper = f"; in the paper it moves by {text.signed_percent(theirs, 2)}" if theirs is not None else ""
     yield (
         f"With the paper’s default loss (InfoNCE-ℓ2, its block, λ and τ) {pivot.metric.title} of "
-        f"{cell.source.settings.model} goes from {before} to {after}, {percent_change(change)} over "
-        f"{counted(len(change.seeds), 'seed')}{paper}."
+        f"{cell.source.settings.model} goes from {before} to {after}, {text.percent_change(change)} over "
+        f"{text.counted(len(change.seeds), 'seed')}{paper}."
     )
 
 
@@ -113,38 +104,39 @@ def _verdict_sentences(cells: Sequence[PivotCell]) -> Iterable[str]:
         return
     verdicts = Counter(cell.verdict for cell in published)
     whole, different = len(published), len(arms(published))
-    shared = f", which hold {counted(different, 'different arm')}" if different < whole else ""
+    shared = f", which hold {text.counted(different, 'different arm')}" if different < whole else ""
     yield (
-        f"Of all losses, the paper’s change is known to us in {counted(whole, 'cell')} of these tables{shared}. Here "
-        f"ours has the same sign, its 95% interval excluding zero, in {share(verdicts['same sign'], whole)}, and the "
-        f"opposite sign in {share(verdicts['contradicts'], whole)}."
+        f"Of all losses, the paper’s change is known to us in {text.counted(whole, 'cell')} of these tables{shared}. "
+        f"Here ours has the same sign, its 95% interval excluding zero, in "
+        f"{text.share(verdicts['same sign'], whole)}, and the opposite sign in "
+        f"{text.share(verdicts['contradicts'], whole)}."
     )
     yield from _surviving([cell.change for cell in published if cell.verdict in ("same sign", "contradicts")])
-    if others := [f"{verdicts[verdict]} {words}" for verdict, words in SILENT.items() if verdicts[verdict]]:
-        yield f"The others say neither: {listed(others)}."
+    if silent := [f"{verdicts[verdict]} {words}" for verdict, words in SILENT.items() if verdicts[verdict]]:
+        yield f"The others say neither: {text.listed(silent)}."
 
 
 def _surviving(beyond: Sequence[Change | None]) -> Iterable[str]:
     """Of the changes beyond chance alone, how many still are beside the others of their table."""
     if beyond:
-        count = sum(change.survives for change in beyond if change)
-        survive = "survives" if count == 1 else "survive"
-        yield f"Of these, {share(count, len(beyond))} {survive} Holm’s correction over the cells of its table."
+        surviving = sum(change.survives for change in beyond if change)
+        survive = "survives" if surviving == 1 else "survive"
+        yield f"Of these, {text.share(surviving, len(beyond))} {survive} Holm’s correction over the cells of its table."
 
 
 def _runs_missing(pivots: Sequence[Pivot]) -> Iterable[str]:
     runs = {run.eval_id: run for pivot in pivots for cell in pivot.cells for run in cell.runs}
     states = Counter(run.state for run in runs.values() if run.value is None)
     if not states:
-        yield f"None of the {counted(len(runs), 'measurement')} is missing."
+        yield f"None of the {text.counted(len(runs), 'measurement')} is missing."
         return
-    by_state = listed([f"{count:,} {state}" for state, count in states.most_common()])
-    yield f"Of {counted(len(runs), 'measurement')}, {sum(states.values()):,} give no value: {by_state}."
-    assert states.keys() <= STATES.keys(), states
+    by_state = text.listed([f"{count:,} {state}" for state, count in states.most_common()])
+    yield f"Of {text.counted(len(runs), 'measurement')}, {sum(states.values()):,} give no value: {by_state}."
+    assert states.keys() <= text.STATES.keys(), states
 
 
 def _tables_missing(tables: Iterable[Table]) -> Iterable[str]:
     here = {"1", *(table.file.table for table in tables)}
     absent = [f"Table {name}" if name[0].isdigit() else name.capitalize() for name in PAPER if name not in here]
     if absent:
-        yield f"Not in this study: {listed(absent)}."
+        yield f"Not in this study: {text.listed(absent)}."

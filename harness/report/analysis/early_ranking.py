@@ -1,14 +1,14 @@
 """Which cheap early measurement ranks the arms as the final metric does, so that a user can stop the others."""
 
 import math
-from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 from harness.metric_definitions import definition_of
 from harness.report.analysis.arms import Arm, ArmGroup, arm_groups
-from harness.report.analysis.pivot import Pivot, RunState
+from harness.report.analysis.pivot import Pivot
 from harness.report.analysis.statistics import Interval, kendall, mean_interval, spearman
 from harness.report.analysis.text import counted, listed
 from harness.store.records import MeasurementFile
@@ -38,7 +38,7 @@ class Contest:
 class Ranking:
     """How well a measurement of one seed ranks the arms by their final means; τ and ρ are means over seeds.
 
-    `kept` says with how many of `seeds` the best arm is in the better half of the measurement.
+    `hits` says with how many of `seeds` the best arm is in the better half of the measurement.
     """
 
     name: str
@@ -47,8 +47,13 @@ class Ranking:
     tau: float
     interval: Interval | None
     rho: float
-    kept: int
+    hits: int
     seeds: int
+
+    @property
+    def length(self) -> str:
+        """Return "a quarter of the training"."""
+        return f"{SHARES[self.share]} of the training"
 
 
 @dataclass(frozen=True)
@@ -74,17 +79,14 @@ def early_rankings(store: Store, pivots: Sequence[Pivot], logs: Logs) -> list[Ea
     return shown
 
 
-def contests(groups: Iterable[ArmGroup]) -> list[Contest]:
-    """Return the arms of each group at the longest training that at least four of them have, where there is one."""
-    found = []
+def contests(groups: Iterable[ArmGroup]) -> Iterator[Contest]:
+    """Yield the arms of each group at the longest training that at least four of them have, where there is one."""
     for group in groups:
-        for steps in sorted({step for arm in group.arms for step in arm.measured}, reverse=True):
+        arms_at = Counter(step for arm in group.arms for step in arm.measured)
+        steps = max((step for step, arms in arms_at.items() if arms >= LEAST_ARMS), default=None)
+        if steps is not None:
             arms = tuple(arm for arm in group.arms if steps in arm.measured)
-            if len(arms) >= LEAST_ARMS:
-                title = f"{group.model}, {counted(steps, 'step')}, {counted(len(arms), 'arm')}"
-                found.append(Contest(title, steps, arms))
-                break
-    return found
+            yield Contest(f"{group.model}, {counted(steps, 'step')}, {counted(len(arms), 'arm')}", steps, arms)
 
 
 def _rankings(store: Store, logs: Logs, contest: Contest, metric: str) -> Iterator[Ranking]:
@@ -102,29 +104,25 @@ def _rankings(store: Store, logs: Logs, contest: Contest, metric: str) -> Iterat
 def _logged(logs: Logs, arm: Arm, key: str, step: int) -> Values:
     """The last value of each log up to a step, by seed; a log without the number gives none."""
     series = {seed: logs.of(train_id).of(key) for seed, train_id in arm.trainings.items()}
-    counts = {seed: bisect_right(values, step, key=lambda logged: logged[0]) for seed, values in series.items()}
-    return {seed: series[seed][count - 1][1] for seed, count in counts.items() if count}
+    logged = {seed: [value for at, value in values if at <= step] for seed, values in series.items()}
+    return {seed: values[-1] for seed, values in logged.items() if values}
 
 
 def _of_fewer_images(store: Store, contest: Contest) -> tuple[int, list[Values]]:
     """Return the smallest number of images for which measurements hold FID, and FID of so many by arm and seed."""
-    by_count = [
-        {seed: _fid_by_count(store, run) for seed, run in arm.measured[contest.steps].items()} for arm in contest.arms
-    ]
+    by_count: list[dict[int, dict[int, float]]] = []
+    for arm in contest.arms:
+        runs = arm.measured[contest.steps].items()
+        files = {seed: MeasurementFile.read(store.eval_path(run.train_id, run.eval_id)) for seed, run in runs}
+        by_count.append({seed: file.fid_by_count for seed, file in files.items() if file})
     count = min((count for arm in by_count for fids in arm.values() for count in fids), default=0)
     return count, [{seed: fids[count] for seed, fids in arm.items() if count in fids} for arm in by_count]
-
-
-def _fid_by_count(store: Store, run: RunState) -> dict[int, float]:
-    """FID by number of images; empty where the measurement holds none."""
-    measurement = MeasurementFile.read(store.eval_path(run.train_id, run.eval_id))
-    return measurement.fid_by_count if measurement else {}
 
 
 def _ranking(name: str, share: float, contest: Contest, early: Sequence[Values]) -> Iterable[Ranking]:
     """Return the ranking of a measurement, nothing where it knows fewer than two arms."""
     final = [fmean(arm.values(contest.steps).values()) for arm in contest.arms]
-    taus, rhos, kept, arms = [], [], 0, 0
+    taus, rhos, hits, arms = [], [], 0, 0
     for seed in sorted({seed for values in early for seed in values}):
         pairs = [(values[seed], end) for values, end in zip(early, final, strict=True) if seed in values]
         tau = kendall(*zip(*pairs, strict=True)) if len(pairs) > 1 else math.nan
@@ -132,11 +130,11 @@ def _ranking(name: str, share: float, contest: Contest, early: Sequence[Values])
             continue
         taus.append(tau)
         rhos.append(spearman(*zip(*pairs, strict=True)))
-        kept += _keeps_best(pairs)
+        hits += _keeps_best(pairs)
         arms = max(arms, len(pairs))
     if not taus:
         return ()
-    return (Ranking(name, share, arms, fmean(taus), mean_interval(taus), fmean(rhos), kept, len(taus)),)
+    return (Ranking(name, share, arms, fmean(taus), mean_interval(taus), fmean(rhos), hits, len(taus)),)
 
 
 def _keeps_best(pairs: Sequence[tuple[float, float]]) -> bool:
@@ -150,27 +148,23 @@ def _sentences(rankings: Sequence[Ranking], metric: str) -> Iterator[str]:
     sure = [ranking for ranking in early if ranking.interval and ranking.interval.low > 0]
     if sure:
         best = max(sure, key=lambda ranking: ranking.tau)
-        yield f"Before the end, {_named(best)} ranks the arms best: Kendall’s τ {best.tau:.2f}."
+        yield f"Before the end, the {best.name} after {best.length} ranks the arms best: Kendall’s τ {best.tau:.2f}."
     else:
         yield "No early measurement ranks the arms better than chance, as far as these seeds can tell."
-    safe = [ranking for ranking in sure if ranking.kept == ranking.seeds]
+    safe = [ranking for ranking in sure if ranking.hits == ranking.seeds]
     if safe:
-        yield f"The earliest that kept the best arm in its better half with every seed is {_named(safe[0])}."
+        first = safe[0]
+        yield (
+            f"The earliest that kept the best arm in its better half with every seed is the {first.name} after "
+            f"{first.length}."
+        )
     else:
         yield "None kept the best arm in its better half with every seed: nothing here is safe to prune by."
     few = [ranking for ranking in rankings if ranking.arms < LEAST_ARMS and ranking.name == metric]
     if few:
         arms = max(ranking.arms for ranking in few)
-        lengths = listed([_share_words(ranking.share) for ranking in few])
+        lengths = listed([ranking.length for ranking in few])
         yield f"{metric} of early checkpoints ({lengths}) is stored for {arms} arms only, and says little."
     ceiling = next((ranking for ranking in rankings if ranking.share == 1 and ranking.name == metric), None)
     if ceiling:
         yield f"For comparison, the final {metric} of one seed has τ {ceiling.tau:.2f} with the mean over seeds."
-
-
-def _named(ranking: Ranking) -> str:
-    return f"the {ranking.name} after {_share_words(ranking.share)}"
-
-
-def _share_words(share: float) -> str:
-    return f"{SHARES[share]} of the training"

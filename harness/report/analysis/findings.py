@@ -86,14 +86,14 @@ def _columns(pivot: Pivot) -> list[str]:
 
 def _beyond_chance(changed: Sequence[PivotCell]) -> list[str]:
     """How many changes are told from chance, alone and beside the others, and what pairing the seeds is worth."""
-    known = [cell.change for cell in changed if cell.change and cell.change.p is not None]
-    if not known:
+    tested = [cell.change for cell in changed if cell.change and cell.change.p is not None]
+    if not tested:
         return ["With one seed, nothing tells these changes from chance."]
-    beyond, survives = sum(change.beyond for change in known), sum(change.survives for change in known)
-    sentence = f"The 95% interval of the change excludes zero in {share(beyond, len(known))}"
-    if beyond and len(known) > 1:
-        sentence += f", and after Holm’s correction over the table in {share(survives, len(known))}"
-    return [f"{sentence}.", *_pairing([change.narrowing for change in known if change.narrowing is not None])]
+    beyond, survives = sum(change.beyond for change in tested), sum(change.survives for change in tested)
+    sentence = f"The 95% interval of the change excludes zero in {share(beyond, len(tested))}"
+    if beyond and len(tested) > 1:
+        sentence += f", and after Holm’s correction over the table in {share(survives, len(tested))}"
+    return [f"{sentence}.", *_pairing([change.narrowing for change in tested if change.narrowing is not None])]
 
 
 def _pairing(widths: Sequence[float]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -13,7 +12,6 @@ from harness.report.analysis.text import interval_words, number, percent_change,
 
 LEAST_SCALES = 3
 DIVERSITY = ("recall", "coverage")
-Sign = Literal[-1, 0, 1]
 
 
 @dataclass(frozen=True)
@@ -36,11 +34,9 @@ class Effect:
     interval: Interval | None
 
     @property
-    def sign(self) -> Sign:
+    def sign(self) -> int:
         """−1, 0 or 1."""
-        if self.interval is None or not self.interval.excludes_zero:
-            return 0
-        return 1 if self.mean > 0 else -1
+        return self.interval.sign if self.interval else 0
 
     def words(self, decimals: int) -> str:
         """Return "−0.021 [−0.040, −0.002]"."""
@@ -84,9 +80,9 @@ def swept(pivot: Pivot) -> Iterator[tuple[SweptArm, list[SweptArm]]]:
         of_baseline[place] = tuple((axis, label) for axis, label in baseline.at if axis not in axes)
     whole = {place: cells for place, cells in groups.items() if len(cells) >= LEAST_SCALES}
     for place, cells in whole.items():
-        others = [other for other in whole if other != place and of_baseline[other] == place]
-        if others:
-            yield _arm(cells), [_arm(whole[other]) for other in others]
+        arms = [_arm(whole[other]) for other in whole if other != place and of_baseline[other] == place]
+        if arms:
+            yield _arm(cells), arms
 
 
 def _guidance_axes(pivot: Pivot) -> set[str]:
@@ -159,7 +155,7 @@ def _ratios(ours: np.ndarray, base: np.ndarray) -> np.ndarray:
 
 def _aligned(values: Sequence[Mapping[int, float]]) -> np.ndarray:
     """Return values by seed as rows that have the seeds of all of them."""
-    seeds = [seed for seed in values[0] if all(seed in others for others in values)]
+    seeds = [seed for seed in values[0] if all(seed in by_seed for by_seed in values)]
     return np.array([[by_seed[seed] for seed in seeds] for by_seed in values])
 
 

@@ -240,11 +240,8 @@ def cell_name(cell: Cell) -> str:
     "none" is left out beside other labels, and is the name of a cell that has no other.
     """
     labels = [(axis, _label(axis, label)) for axis, label in cell.at if label != "none"]
-    alone = [label[:1].isdigit() or label == "all" for _, label in labels]
-    return (
-        " · ".join(f"{axis} {label}" if bare else label for (axis, label), bare in zip(labels, alone, strict=True))
-        or "none"
-    )
+    names = [f"{axis} {label}" if label[:1].isdigit() or label == "all" else label for axis, label in labels]
+    return " · ".join(names) or "none"
 
 
 def _label(axis: str, label: str) -> str:
@@ -341,15 +338,15 @@ def _best_marked(cells: Sequence[PivotCell], metric: Definition) -> list[PivotCe
 def _laid_out(table: Table, cells: Sequence[PivotCell]) -> tuple[tuple[str, ...], tuple[PivotRow, ...]]:
     """Make rows and columns; a cell alone in its row and in its column goes across, as the paper prints a baseline."""
     order, columns = table.labels(table.file.rows), table.labels(table.file.columns)
-    lone = [cell for cell in cells if len(columns) > 1 and _is_lone(cell, cells)]
-    across = {cell.row: cell for cell in lone}
-    kept = tuple(label for label in columns if label not in {cell.column for cell in lone})
-    inside = {(cell.row, cell.column): cell for cell in cells}
-    assert len(inside) == len(cells), "two cells at one row and column"
+    across = {cell.row: cell for cell in cells if len(columns) > 1 and _is_lone(cell, cells)}
+    inside = tuple(label for label in columns if label not in {cell.column for cell in across.values()})
+    at = {(cell.row, cell.column): cell for cell in cells}
+    assert len(at) == len(cells), "two cells at one row and column"
     in_order = sorted(cells, key=lambda cell: order.index(cell.source.label(table.file.rows)))
-    return kept, tuple(
-        PivotRow(row, (), across[row]) if row in across else PivotRow(row, tuple(inside.get((row, c)) for c in kept))
-        for row in dict.fromkeys(cell.row for cell in in_order)
+    rows = dict.fromkeys(cell.row for cell in in_order)
+    return inside, tuple(
+        PivotRow(row, () if row in across else tuple(at.get((row, column)) for column in inside), across.get(row))
+        for row in rows
     )
 
 

@@ -13,7 +13,7 @@ from statistics import fmean
 from harness.config.grid import Cell, Run
 from harness.report.analysis.arms import arm_groups, arm_key
 from harness.report.analysis.pivot import Pivot, PivotCell
-from harness.report.analysis.statistics import spearman, spearman_interval
+from harness.report.analysis.statistics import Interval, spearman, spearman_interval
 from harness.report.analysis.text import MEANINGS
 from harness.store.records import Probe
 from harness.store.store import Store
@@ -73,7 +73,7 @@ class Correlation:
     @property
     def sure(self) -> bool:
         """Tell whether the interval leaves out zero."""
-        return self.low > 0 or self.high < 0
+        return Interval(self.low, self.high).sign != 0
 
 
 def probed_arms(store: Store, pivots: Sequence[Pivot]) -> list[ProbedArm]:

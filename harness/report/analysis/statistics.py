@@ -25,9 +25,9 @@ class Interval:
     high: float
 
     @property
-    def excludes_zero(self) -> bool:
-        """True where zero lies outside."""
-        return self.low > 0 or self.high < 0
+    def sign(self) -> int:
+        """−1, 0 where zero lies inside, or 1."""
+        return (self.low > 0) - (self.high < 0)
 
 
 @dataclass(frozen=True)

@@ -81,19 +81,17 @@ def edge_warning(pivot: Pivot, cells: Sequence[PivotCell], knobs: Sequence[str])
 
 def _sentences(pivot: Pivot, cells: Sequence[PivotCell], knobs: Sequence[str]) -> Iterator[str]:
     best, flat = pivot.ranked(cells)[0], plateau(pivot, cells)
-    others = [f"“{cell.name}”" for cell in flat if cell is not best]
+    near = [f"“{cell.name}”" for cell in flat if cell is not best]
     mean = f"{pivot.metric.title} {number(best.mean, pivot.metric.decimals)}"
-    beside = (
-        f"within 1% of it {'is' if len(others) == 1 else 'are'} {listed(others)}" if others else "none is within 1%"
-    )
+    beside = f"within 1% of it {'is' if len(near) == 1 else 'are'} {listed(near)}" if near else "none is within 1%"
     yield f"Best is “{best.name}” ({mean}); {beside}."
     yield from _lead(best, [cell for cell in cells if cell is not best])
     yield from _moves(pivot, cells, knobs)
     yield from _rule(pivot, cells, best, flat)
 
 
-def _lead(best: PivotCell, others: Sequence[PivotCell]) -> Iterator[str]:
-    changes = {cell.name: change_between(cell.values, best.values) for cell in others}
+def _lead(best: PivotCell, rivals: Sequence[PivotCell]) -> Iterator[str]:
+    changes = {cell.name: change_between(cell.values, best.values) for cell in rivals}
     p_values = holm({name: change.p for name, change in changes.items() if change and change.p is not None})
     if p_values:
         beaten = share(sum(p < ALPHA for p in p_values.values()), len(p_values))

@@ -4,12 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from harness.config.grid import Table
+from harness.report.analysis.claims import judged
 from harness.report.analysis.findings import findings
-from harness.report.analysis.pivot import Pivot, PivotCell, Verdict, pivot
+from harness.report.analysis.pivot import Pivot, PivotCell, Verdict
 from harness.report.analysis.statistics import Change, smallest_flip_p
 from harness.report.analysis.text import counted, listed, p_words
-from harness.report.reading.collect import RunResult
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class TableResult:
     @cached_property
     def judged(self) -> list[PivotCell]:
         """The cells that have a verdict; none at a scale without a meaning."""
-        return [cell for cell in self.pivot.cells if cell.verdict]
+        return judged([self.pivot])
 
     def count(self, verdict: Verdict) -> int:
         """Return how many cells have a verdict."""
@@ -42,11 +41,6 @@ class TableResult:
     def test_sentences(self) -> list[str]:
         """What must be said of the tests of its changes."""
         return list(_test_sentences([cell.change for cell in self.tested if cell.change]))
-
-
-def table_result(table: Table, results: Sequence[RunResult]) -> TableResult:
-    """Lay out one table of the results that `collect` read."""
-    return TableResult(pivot(table, results))
 
 
 def _test_sentences(changes: Sequence[Change]) -> Iterator[str]:

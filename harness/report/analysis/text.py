@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from harness.report.analysis.pivot import Estimate, Pivot, PivotCell
+from harness.report.analysis.pivot import Estimate, PivotCell
 from harness.report.analysis.statistics import Change, Interval
 
 NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
@@ -96,45 +96,9 @@ def slug(name: str) -> str:
     return re.sub(r"\W+", "-", name)
 
 
-def better_or_worse(pivot: Pivot, percent: float) -> str:
-    """Return "better" or "worse"; "same" for a change that prints as zero and for a metric without direction."""
-    if round(percent, 1) == 0 or not pivot.metric.direction:
-        return "same"
-    return "better" if pivot.improves(percent) else "worse"
-
-
-def standing(pivot: Pivot, change: Change) -> str:
-    """Return "better" or "worse" for a change that is told from chance, or is of one seed; "same" for any other."""
-    return better_or_worse(pivot, change.percent) if change.beyond or change.p is None else "same"
-
-
-def unpublished_words(pivot: Pivot, cell: PivotCell) -> str:
-    """Say why there is no number of the paper beside a cell."""
-    return "not in the paper" if pivot.table.is_ours(cell.source) else "not available to us"
-
-
-def notes(pivot: Pivot) -> list[str]:
-    """Return the different notes on the paper's numbers of a table, in order."""
-    return list(dict.fromkeys(cell.paper.note for cell in pivot.cells if cell.paper and cell.paper.note))
-
-
-def note_mark(pivot: Pivot, cell: PivotCell) -> str:
-    """Return the number of the note on a cell's paper value; "" where there is none."""
-    return str(notes(pivot).index(cell.paper.note) + 1) if cell.paper and cell.paper.note else ""
-
-
 def seed_words(seeds: Sequence[str]) -> str:
     """Return "seed 0", "seeds 0 and 1"."""
     return f"seed{'s' if len(seeds) > 1 else ''} {listed(seeds)}"
-
-
-def change_note(cell: PivotCell, change: Change) -> str:
-    """Say what is unusual about a change; "" where all its seeds were compared with their own baseline."""
-    if not change.paired:
-        return "means of different seeds"
-    if cell.ours and len(change.seeds) < len(cell.ours.seeds):
-        return f"over {seed_words([str(seed) for seed in change.seeds])} alone"
-    return ""
 
 
 def state_words(cell: PivotCell) -> str:
@@ -144,39 +108,6 @@ def state_words(cell: PivotCell) -> str:
         return ", ".join(states)
     by_state = {state: [str(run.seed) for run in cell.missing if run.state == state] for state in states}
     return "; ".join(f"{seed_words(seeds)} {state}" for state, seeds in by_state.items())
-
-
-def missing_list(pivot: Pivot) -> list[tuple[str, str]]:
-    """Return (state, sentence) for every run that gives no value; runs of one state and reason share a sentence."""
-    groups: dict[tuple[str, str], dict[str, list[str]]] = {}
-    for cell in pivot.cells:
-        for run in cell.missing:
-            groups.setdefault((run.state, run.reason), {}).setdefault(cell.name, []).append(str(run.seed))
-    total = sum(len(cell.runs) for cell in pivot.cells)
-    lines = []
-    for (state, reason), cells in groups.items():
-        runs = sum(map(len, cells.values()))
-        places = "; ".join(f"{name} ({seed_words(seeds)})" for name, seeds in cells.items())
-        whose = f"all {counted(runs, 'run')} of this table" if runs == total else places
-        lines.append((state, f"{whose}: {reason or STATES[state]}"))
-    return lines
-
-
-def seeds_sentence(pivot: Pivot) -> str:
-    """Say over how many seeds the means are taken."""
-    seeds = pivot.table.seeds
-    if len(seeds) == 1:
-        return "One seed, and so no spread."
-    return (
-        f"Mean ± sample standard deviation over n = {len(seeds)} seeds, where no other number is given; in brackets "
-        "the 95% interval of a change, and * where it survives Holm’s correction."
-    )
-
-
-def length_sentence(pivot: Pivot) -> str:
-    """Say which of the table's lengths are stood in for; "" where none is."""
-    said = pivot.table.stand_ins
-    return f"Here {said}." if said else ""
 
 
 def is_number(text: str) -> bool:

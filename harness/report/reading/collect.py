@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 from harness.config.grid import Cell, Run, Table
 from harness.report.reading.protocol import Protocol, sampling_protocol
@@ -66,19 +66,14 @@ class RunResult:
 
 def collect(store: Store, tables: Sequence[Table], statuses: "RunStatuses | None" = None) -> list[RunResult]:
     """Return one record for each table × cell × seed, in that order; what cannot be read says so in its state."""
-    statuses = statuses or RunStatuses(store)
-    return [
-        RunResult(table, cell, run, statuses.of(run), _facts(store, table, run, statuses.of(run)))
-        for table in tables
-        for cell in table.cells
-        for run in cell.runs
-    ]
-
-
-def _facts(store: Store, table: Table, run: Run, status: RunStatus) -> RunFacts:
-    if status.measurement is None or not table.file.facts:
-        return RunFacts({}, "")
-    return run_facts(table.file.facts, run, store.run_folder(run.train_id), status.measurement.nfe)
+    statuses, results = statuses or RunStatuses(store), []
+    for table in tables:
+        for cell in table.cells:
+            for run in cell.runs:
+                status = statuses.of(run)
+                facts = run_facts(store, table.file.facts, run, status.measurement)
+                results.append(RunResult(table, cell, run, status, facts))
+    return results
 
 
 class RunStatuses:
@@ -86,13 +81,11 @@ class RunStatuses:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.statuses: dict[str, RunStatus] = {}
+        self._result = cache(store.result)
 
     def of(self, run: Run) -> RunStatus:
         """Return how a run stands, with its measurement where that is done."""
-        if run.eval_id not in self.statuses:
-            self.statuses[run.eval_id] = self.store.result(run.train_id, run.eval_id)
-        return self.statuses[run.eval_id]
+        return self._result(run.train_id, run.eval_id)
 
 
 def _metric_value(measurement: Measurement, name: str) -> MetricValue:

@@ -1,10 +1,9 @@
 """The protocol of every number: what it was drawn, measured and trained with, and what a table varies on purpose."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from harness.config.grid import Run, Table
+from harness.config.grid import Cell, Run, Table
 from harness.config.settings import SamplerSettings
 from harness.config.spec import TrainSpec
 
@@ -14,7 +13,7 @@ GUIDANCE_COLUMNS = ("guidance", "guidance_channels", "guidance_interval")
 SAMPLING_COLUMNS = ("sampler", "intervals", *GUIDANCE_COLUMNS, "sampling_precision", "target_guidance")
 TRAINING_COLUMNS = ("training_precision", "betas", "ema", "group")
 # Which settings a label must name for a difference to be meant. How images are drawn may follow from the model too.
-ASKED_BY = {
+SET_BY = {
     "generated": ("evaluation.samples",),
     "kid_subset_size": ("evaluation.samples",),
     "labels": ("evaluation.labels",),
@@ -77,8 +76,8 @@ def training_protocol(run: Run) -> dict[str, str]:
 
 def differing_keys(protocols: Iterable[Protocol]) -> list[str]:
     """Return what differs between protocols."""
-    first, *others = [*protocols] or [{}]
-    return [key for key, value in first.items() if any(other[key] != value for other in others)]
+    first, *further = [*protocols] or [{}]
+    return [key for key, value in first.items() if any(protocol[key] != value for protocol in further)]
 
 
 def mixes(table: Table, protocols: Sequence[Protocol]) -> bool:
@@ -90,14 +89,14 @@ def mixes(table: Table, protocols: Sequence[Protocol]) -> bool:
     evaluations: dict[tuple[str, ...], set[str]] = {}
     for protocol in protocols:
         evaluations.setdefault(tuple(protocol[key] for key in SAMPLING_COLUMNS), set()).add(protocol["nfe"])
-    unasked = set(differing_keys(protocols)) - {*SAMPLING_COLUMNS, "nfe"} - asked(table)
+    unasked = set(differing_keys(protocols)) - {*SAMPLING_COLUMNS, "nfe"} - varied_keys(table)
     return bool(unasked) or any(len(counts) > 1 for counts in evaluations.values())
 
 
-def asked(table: Table) -> set[str]:
-    """Return the words of the protocol that some label of a table sets."""
+def varied_keys(table: Table) -> set[str]:
+    """Return the keys of the protocol that some label of a table sets."""
     named = {key for labels in table.file.axes.values() for settings in labels.values() for key in _keys(settings)}
-    return {word for word, keys in ASKED_BY.items() if named & set(keys)}
+    return {key for key, settings in SET_BY.items() if named & set(settings)}
 
 
 def _keys(settings: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
@@ -109,22 +108,11 @@ def _keys(settings: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{key}"
 
 
-@dataclass(frozen=True)
-class Trained:
-    """One word of the protocol of training: its values in a table, and the names of the cells that have each."""
-
-    word: str
-    cells: Mapping[str, tuple[str, ...]]
-    asked: bool
-
-
-def trained(table: Table, names: Sequence[str]) -> list[Trained]:
-    """Return how a table's cells were trained, word by word; names: of its cells, in their order."""
-    found = []
-    for word in TRAINING_COLUMNS:
-        cells: dict[str, list[str]] = {}
-        for cell, name in zip(table.cells, names, strict=True):
-            if value := training_protocol(cell.runs[0])[word]:
-                cells.setdefault(value, []).append(name)
-        found.append(Trained(word, {value: tuple(whose) for value, whose in cells.items()}, word in asked(table)))
-    return found
+def training_values(table: Table) -> dict[str, dict[str, list[Cell]]]:
+    """Return the values of each key of the training protocol in a table, and the cells that have each."""
+    values: dict[str, dict[str, list[Cell]]] = {key: {} for key in TRAINING_COLUMNS}
+    for cell in table.cells:
+        for key, value in training_protocol(cell.runs[0]).items():
+            if value:
+                values[key].setdefault(value, []).append(cell)
+    return values

@@ -10,7 +10,8 @@ import yaml
 from harness.config.grid import Run
 from harness.config.grid_file import FactName, PaperFact, PaperValue
 from harness.config.settings import OWN_ENCODER
-from harness.store.records import EncoderRecord, ModelFacts
+from harness.store.records import EncoderRecord, Measurement, ModelFacts
+from harness.store.store import Store
 
 UNKNOWN, UNRECORDED = "not known to us", "not recorded"
 
@@ -31,10 +32,13 @@ class Fact:
     paper: PaperFact | None
 
 
-def run_facts(names: Sequence[FactName], run: Run, folder: Path, nfe: int) -> RunFacts:
-    """Return the facts of a measured run in words, and which encoder it had; nfe: evaluations that were counted."""
-    record = ModelFacts.read(folder)
-    return RunFacts({name: _fact(name, run, record, nfe) for name in names}, _encoder_sentence(run, record))
+def run_facts(store: Store, names: Sequence[FactName], run: Run, measurement: Measurement | None) -> RunFacts:
+    """Return the facts of a run in words, and which encoder it had; none where nothing is measured or asked for."""
+    if measurement is None or not names:
+        return RunFacts({}, "")
+    record = ModelFacts.read(store.run_folder(run.train_id))
+    facts = {name: _fact(name, run, record, measurement.nfe) for name in names}
+    return RunFacts(facts, _encoder_sentence(run, record))
 
 
 def _fact(name: FactName, run: Run, record: ModelFacts | None, nfe: int) -> str:

@@ -8,8 +8,9 @@ import yaml
 
 from harness.config.grid import Table
 from harness.report.analysis.pivot import Pivot, PivotCell
-from harness.report.analysis.text import counted, length_sentence, listed, seeds_sentence
-from harness.report.reading.protocol import SAMPLING_COLUMNS, Protocol, differing_keys, trained
+from harness.report.analysis.statistics import Change
+from harness.report.analysis.text import STATES, counted, listed, seed_words
+from harness.report.reading.protocol import SAMPLING_COLUMNS, Protocol, differing_keys, training_values, varied_keys
 from harness.report.rendering import TEMPLATES
 
 WORDS: dict[str, dict[str, Any]] = yaml.safe_load((TEMPLATES / "words.yaml").read_text(encoding="utf-8"))
@@ -23,8 +24,20 @@ def heading(table: Table) -> str:
 
 def caption(pivot: Pivot) -> str:
     """Say how a table's numbers were measured, over how many seeds, and what stands for the paper's lengths."""
-    sentences = (protocol_sentence(pivot), seeds_sentence(pivot), length_sentence(pivot), taps_sentence(pivot))
+    lengths = f"Here {pivot.table.stand_ins}." if pivot.table.stand_ins else ""
+    sentences = (protocol_sentence(pivot), seeds_sentence(pivot), lengths, taps_sentence(pivot))
     return " ".join(filter(None, sentences))
+
+
+def seeds_sentence(pivot: Pivot) -> str:
+    """Say over how many seeds the means are taken."""
+    seeds = pivot.table.seeds
+    if len(seeds) == 1:
+        return "One seed, and so no spread."
+    return (
+        f"Mean ± sample standard deviation over n = {len(seeds)} seeds, where no other number is given; in brackets "
+        "the 95% interval of a change, and * where it survives Holm’s correction."
+    )
 
 
 def protocol_sentence(pivot: Pivot) -> str:
@@ -57,19 +70,21 @@ def _measured_apart(pivot: Pivot) -> list[str]:
 
 def trained_words(pivot: Pivot) -> str:
     """Say how the networks of a table were trained, all values of each word of it."""
-    values = {row.word: listed(list(row.cells)) for row in trained(pivot.table, [cell.name for cell in pivot.cells])}
-    parts = [f"{WORDS['training'][word]} {value}" for word, value in values.items() if value]
+    words = WORDS["training"]
+    parts = [f"{words[key]} {listed(list(values))}" for key, values in training_values(pivot.table).items() if values]
     return f"trained with {', '.join(parts)}"
 
 
 def untold_sentences(pivot: Pivot) -> list[str]:
     """Say what differs in the training of a table's cells though no label says so; else empty."""
+    names = {cell.source.at: cell.name for cell in pivot.cells}
     sentences = []
-    for row in trained(pivot.table, [cell.name for cell in pivot.cells]):
-        if len(row.cells) > 1 and not row.asked:
-            values = "; ".join(f"{value} in {_quoted(names)}" for value, names in row.cells.items())
-            word = WORDS["training"][row.word]
-            sentences.append(f"Not all were trained alike, though no label says so: {word} {values}.")
+    for key, values in training_values(pivot.table).items():
+        if len(values) > 1 and key not in varied_keys(pivot.table):
+            whose = {value: _quoted([names[cell.at] for cell in cells]) for value, cells in values.items()}
+            parts = "; ".join(f"{value} in {cells}" for value, cells in whose.items())
+            word = WORDS["training"][key]
+            sentences.append(f"Not all were trained alike, though no label says so: {word} {parts}.")
     return sentences
 
 
@@ -173,3 +188,54 @@ def one_run_sentences(pivot: Pivot) -> list[str]:
 def _asks_for_blocks(pivot: Pivot) -> bool:
     settings = [cell.source.settings.regularizer for cell in pivot.cells]
     return len({regularizer.blocks for regularizer in settings if regularizer.loss != "none"}) > 1
+
+
+def better_or_worse(pivot: Pivot, change: Change) -> str:
+    """Return "better" or "worse" for a change that is told from chance, or is of one seed; "same" for any other.
+
+    A change that prints as zero, or is of a metric without direction, is "same" too.
+    """
+    chance = change.p is not None and not change.beyond
+    if chance or round(change.percent, 1) == 0 or not pivot.metric.direction:
+        return "same"
+    return "better" if pivot.improves(change.percent) else "worse"
+
+
+def change_note(cell: PivotCell, change: Change) -> str:
+    """Say what is unusual about a change; "" where all its seeds were compared with their own baseline."""
+    if not change.paired:
+        return "means of different seeds"
+    if cell.ours and len(change.seeds) < len(cell.ours.seeds):
+        return f"over {seed_words([str(seed) for seed in change.seeds])} alone"
+    return ""
+
+
+def unpublished_words(pivot: Pivot, cell: PivotCell) -> str:
+    """Say why there is no number of the paper beside a cell."""
+    return "not in the paper" if pivot.table.is_ours(cell.source) else "not available to us"
+
+
+def notes(pivot: Pivot) -> list[str]:
+    """Return the different notes on the paper's numbers of a table, in order."""
+    return list(dict.fromkeys(cell.paper.note for cell in pivot.cells if cell.paper and cell.paper.note))
+
+
+def note_mark(pivot: Pivot, cell: PivotCell) -> str:
+    """Return the number of the note on a cell's paper value; "" where there is none."""
+    return str(notes(pivot).index(cell.paper.note) + 1) if cell.paper and cell.paper.note else ""
+
+
+def missing_list(pivot: Pivot) -> list[tuple[str, str]]:
+    """Return (state, sentence) for every run that gives no value; runs of one state and reason share a sentence."""
+    groups: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for cell in pivot.cells:
+        for run in cell.missing:
+            groups.setdefault((run.state, run.reason), {}).setdefault(cell.name, []).append(str(run.seed))
+    total = sum(len(cell.runs) for cell in pivot.cells)
+    lines = []
+    for (state, reason), cells in groups.items():
+        runs = sum(map(len, cells.values()))
+        places = "; ".join(f"{name} ({seed_words(seeds)})" for name, seeds in cells.items())
+        whose = f"all {counted(runs, 'run')} of this table" if runs == total else places
+        lines.append((state, f"{whose}: {reason or STATES[state]}"))
+    return lines

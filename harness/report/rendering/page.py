@@ -10,8 +10,9 @@ from harness.files import gc_paused, write_bytes, write_json
 from harness.report.analysis.claims import VERDICTS
 from harness.report.analysis.early_ranking import early_rankings
 from harness.report.analysis.guidance_sweep import sweeps
+from harness.report.analysis.pivot import pivot
 from harness.report.analysis.surfaces import surfaces
-from harness.report.analysis.table_result import table_result
+from harness.report.analysis.table_result import TableResult
 from harness.report.analysis.text import STATES
 from harness.report.figures.sweeps import guidance_picture, surface_picture
 from harness.report.reading.collect import RunStatuses, collect
@@ -48,7 +49,7 @@ def write_files(store: Store, tables: Sequence[Table], target: Path, pdf: bool =
     """Write everything that stands beside the page, and return everything that the page's template prints."""
     statuses, logs = RunStatuses(store), Logs(store)
     results = collect(store, tables, statuses)
-    layouts = [table_layout(table_result(table, results)) for table in tables]
+    layouts = [table_layout(TableResult(pivot(table, results))) for table in tables]
     pivots = [layout.result.pivot for layout in layouts]
     summary = study_summary(store.study, pivots)
     pages = paginate(store.study, training_articles(statuses, pivots, logs))

@@ -105,7 +105,7 @@ def table_layout(result: TableResult) -> TableLayout:
         caption=captions.caption(pivot),
         mixed=captions.mixed_sentences(pivot),
         notes=list(_notes(pivot)),
-        missing=text.missing_list(pivot),
+        missing=captions.missing_list(pivot),
     )
 
 
@@ -198,8 +198,8 @@ def _letter(letter: str) -> Span:
 def _change(pivot: Pivot, cell: PivotCell) -> Iterator[Span]:
     """The change against our baseline, or why there is none."""
     if cell.change:
-        yield Span(text.percent_change(cell.change), text.standing(pivot, cell.change))
-        if note := text.change_note(cell, cell.change):
+        yield Span(text.percent_change(cell.change), captions.better_or_worse(pivot, cell.change))
+        if note := captions.change_note(cell, cell.change):
             yield Span(note, "aside", plain=f" ({note})")
     elif reason := "our baseline" if cell.is_baseline else cell.no_change:
         yield Span(reason, "aside")
@@ -208,12 +208,12 @@ def _change(pivot: Pivot, cell: PivotCell) -> Iterator[Span]:
 def _paper(pivot: Pivot, cell: PivotCell, change: str = "") -> Iterator[Span]:
     """The paper's value, its change, and our confidence in it with its source: "32.35 (H)", "15.95 (M, secondary)"."""
     if cell.paper is None:
-        yield Span(text.unpublished_words(pivot, cell), "unpublished")
+        yield Span(captions.unpublished_words(pivot, cell), "unpublished")
         return
     yield Span(text.number(cell.paper.value, pivot.metric.decimals), "number")
     if change:
         yield Span(change, "number")
-    mark = text.note_mark(pivot, cell)
+    mark = captions.note_mark(pivot, cell)
     yield _source(cell.paper, f"; note {mark}" if mark else "")
     if mark:
         yield Span(mark, "letter", plain="")
@@ -235,5 +235,5 @@ def _notes(pivot: Pivot) -> Iterator[Line]:
         yield Span(letter, "mark", plain=f"({letter})"), Span(sentence)
     for sentence in (*captions.untold_sentences(pivot), *pivot.encoders, *captions.one_run_sentences(pivot)):
         yield (Span(sentence),)
-    for index, note in enumerate(text.notes(pivot), start=1):
+    for index, note in enumerate(captions.notes(pivot), start=1):
         yield Span(str(index), "mark", plain=f"Note {index}:"), Span(note)

@@ -8,9 +8,7 @@ import torch
 from support.backbones import ARMS, NULL, SHAPE, batch, build, moved
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from harness.config import resolve
 from harness.config.spec import TWO_TIMES
-from harness.engine import sample
 from harness.method.backbone import DiT
 from harness.method.objective import Objective, draw
 from harness.method.processes import consistency, imm, shortcut
@@ -142,12 +140,3 @@ def test_a_short_training_learns_to_draw_in_one_step(name):
         optimizer.step()
         ema.update_parameters(net)
     assert energy_distance(SAMPLE[name](ema.module, noise, y), truth) < before / 4
-
-
-def test_what_plans_know_without_torch_is_what_the_processes_say():
-    assert resolve.PARTICLES == imm.PARTICLES
-    assert max(resolve.INTERVALS["shortcut"][0]) == 2**shortcut.LEVELS
-    assert resolve.SAMPLERS.keys() == sample.SAMPLE.keys() == set(resolve.PROCESSES.values())
-    assert resolve.WITHOUT_GUIDANCE.keys() == sample.SAMPLE.keys() - sample.NOISE_LEVEL.keys()
-    doublings = (1280 // consistency.FIRST).bit_length()  # iCT's parts, of which a plan says how many steps they need
-    assert ConsistencyTraining(steps=doublings).at_step(doublings - 1).intervals == 1280

@@ -1,0 +1,151 @@
+"""From the paper's words to specs: what an alignment becomes, what is hashed of it, and what is refused."""
+
+import re
+
+import pytest
+from support.places import GRIDS
+from support.specs import OWN, REPA, aligned_spec
+
+from harness.config.cluster_profile import SlurmProfile
+from harness.config.grid import load_table
+from harness.config.resolve import SettingError, resolve, resolve_blocks
+from harness.config.settings import Resources
+from harness.config.spec import Alignment, TrainSpec, canonical, train_id
+from harness.errors import UserError
+
+
+def run(*overrides: str):
+    return load_table(GRIDS / "table6.yaml", "imagenet256", overrides).runs
+
+
+def test_repa_shares_nothing_and_the_others_are_table_fives():
+    baseline, repa, dispersive = run()
+    assert baseline.train.alignment is None
+    assert dispersive.train.alignment is None
+    assert repa.train.alignment == Alignment(
+        loss="cosine", coefficient=0.5, block=8, hidden=2048, encoder="vit_base_patch14_dinov2.lvd142m",
+        weights="published", side=224,
+    )  # fmt: skip
+    assert len({r.train_id for r in (baseline, repa, dispersive)}) == 3
+    assert repa.train.model_copy(update={"alignment": None}) == baseline.train
+
+
+def test_all_that_makes_the_alignment_is_hashed():
+    def identity(**changes) -> str:
+        return train_id(aligned_spec(alignment=REPA.model_copy(update=changes)))
+
+    file = {"encoder": "vit_base_patch16_224", "own": None}
+    ids = [identity(), identity(coefficient=0.4), identity(block=1), identity(hidden=25),
+           identity(**file, weights="published"), identity(**file, weights="0" * 64),
+           identity(**file, weights="published", side=96),
+           *(identity(own=OWN.model_copy(update=change))
+             for change in ({"steps": 3}, {"patch": 8}, {"architecture": "test_vit2"}, {"seed": 1}))]  # fmt: skip
+    assert len({*ids, train_id(aligned_spec(alignment=None))}) == len(ids) + 1
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        ({"block": 6}, "alignment.block"),
+        ({"own": None}, "alignment.own"),
+        ({"own": OWN.model_copy(update={"patch": 5})}, "alignment.own.patch"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(words, key):
+    table = load_table(GRIDS / "table6.yaml", "smoke")
+    settings = table.cells[1].settings
+    wrong = settings.model_copy(update={"alignment": settings.alignment.model_copy(update=words)})
+    with pytest.raises(SettingError) as error:
+        resolve(wrong, table.scale, 0)
+    assert error.value.key == key
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (["resources.processes=3"], "resources.processes: 3 processes cannot share a batch of 32 evenly"),
+        (["resources.gpus=2", "resources.nodes=2"], "4 processes cannot share a batch of 32 evenly in whole groups"),
+        (["resources.gpus=1", "resources.processes=2"], "resources.processes: 2 processes need as many GPUs, not 1"),
+        (["resources.micro_batch=5"], "resources.micro_batch: 5 must divide a process's share of 32 samples"),
+        (["resources.micro_batch=8"], "resources.micro_batch: 8 must divide a process's share of 32 samples and be a"),
+        (["resources.processes=2", "resources.micro_batch=32"], "resources.micro_batch: 32 must divide a process's"),
+        (["resources.checkpoint_blocks=true"], "resources.checkpoint_blocks: "),
+    ],
+)
+def test_what_cannot_be_shared_is_refused_by_the_plan(settings: list[str], told: str):
+    table = "table7a" if "checkpoint" in told else "table2"
+    with pytest.raises(UserError, match=re.escape(told)):
+        load_table(GRIDS / f"{table}.yaml", "smoke", settings)
+
+
+def test_sharing_is_not_hashed_and_slurm_is_asked_for_it():
+    plain = load_table(GRIDS / "table2.yaml", "smoke").runs
+    settings = ["resources.nodes=2", "resources.gpus=1", "resources.cpus=3", "resources.micro_batch=16"]
+    shared = load_table(GRIDS / "table2.yaml", "smoke", settings).runs
+    assert [run.eval_id for run in plain] == [run.eval_id for run in shared]
+    asked = SlurmProfile().parameters(shared[0].resources, "name", 1)
+    assert (asked["nodes"], asked["ntasks_per_node"], asked["gpus_per_node"], asked["cpus_per_task"]) == (2, 1, "1", 3)
+    two = SlurmProfile().parameters(Resources(processes=2, memory_gb=3), "name", 1)
+    assert (two["ntasks_per_node"], two["mem"]) == (2, "6GB")
+    assert "gpus_per_node" not in two
+
+
+def test_a_term_stops_after_the_papers_epochs_and_that_is_hashed():
+    table = load_table(GRIDS / "table6.yaml", "smoke")
+    settings, epoch = table.cells[1].settings, table.scale.steps_per_epoch
+
+    def train(regularizer_stop: int | None, alignment_stop: int | None) -> TrainSpec:
+        regularizer = settings.regularizer.model_copy(update={"loss": "infonce-l2", "stop": regularizer_stop})
+        alignment = settings.alignment.model_copy(update={"stop": alignment_stop})
+        changed = settings.model_copy(update={"regularizer": regularizer, "alignment": alignment})
+        return resolve(changed, table.scale, 0).train
+
+    plain, stopping = train(None, None), train(2, 3)
+    assert (plain.regularizer.stop, plain.alignment.stop) == (None, None)
+    assert '"stop"' not in canonical(plain)
+    assert (stopping.regularizer.stop, stopping.alignment.stop) == (2 * epoch, 3 * epoch)
+    assert len({train_id(train(*stops)) for stops in ((None, None), (2, 3), (2, None), (None, 3))}) == 4
+    regularizer, alignment = (getattr(stopping, name) for name in ("regularizer", "alignment"))
+    never = {"regularizer": regularizer.model_copy(update={"stop": None})}
+    assert stopping.model_copy(update=never | {"alignment": alignment.model_copy(update={"stop": None})}) == plain
+    with pytest.raises(UserError, match=r"alignment\.stop"):
+        load_table(GRIDS / "table6.yaml", "smoke", ["alignment.stop=0"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["model=DiT-B/2", "sampler.method=heun"], "cannot be sampled by heun; legal: ancestral, ddim"),
+        (["model=MF-B/2", "sampler.guidance=1.5"], "guidance in the training target"),
+        (["model=MF-B/2", "sampler.guidance_to=2"], "meanflow.omega, kappa, start and end"),
+        (["sampler.guidance=1.5", "sampler.guidance_from=2", "sampler.guidance_to=2"], "above 2 and up to 2"),
+        (["model=Shortcut-B/2", "sampler.guidance=1.5"], "guidance in the training target"),
+        (["model=Shortcut-B/2", "sampler.intervals=3"], "1, 2, 4, 8, 16, 32, 64 or 128 steps"),
+        (["model=IMM-B/2", "batch=30"], "groups of 4"),
+        (["model=IMM-B/2", "batch=12", "regularizer.group=6"], "groups of 4"),
+        (["model=iCT-B/2"], "length of its curriculum"),
+        (["model=iCT-B/2", "consistency.epochs=1", "consistency.finest=10000"], "8 steps are too few for a curriculum"),
+        (["model=iCT-B/2", "consistency.epochs=80", "sampler.intervals=2"], "in 1 step"),
+        (["model=iCT-B/2", "consistency.epochs=80", "sampler.guidance=1.5"], "without guidance"),
+    ],
+)
+def test_what_a_family_cannot_do_is_refused(overrides, words):
+    with pytest.raises(UserError, match=words):
+        load_table(GRIDS / "table2.yaml", "digits", overrides)
+
+
+@pytest.mark.parametrize(
+    ("words", "depth", "numbers"),
+    [
+        ("3/12", 12, (3,)), ("3/12", 24, (6,)), ("3/12", 28, (7,)), ("3/12", 8, (2,)), ("1/12", 8, (1,)),
+        ("last", 12, (12,)), ("all", 4, (1, 2, 3, 4)), (5, 12, (5,)), ((1, "last"), 12, (1, 12)),
+    ],
+)  # fmt: skip
+def test_block_words(words, depth, numbers):
+    assert resolve_blocks(words, depth) == numbers
+
+
+@pytest.mark.parametrize("words", [13, "13/12", (1, 99)])
+def test_impossible_blocks(words):
+    with pytest.raises(SettingError, match="no block"):
+        resolve_blocks(words, 12)

@@ -1,0 +1,43 @@
+"""What a single setting may be."""
+
+import pytest
+from pydantic import ValidationError
+
+from harness.config.grid_file import Scale
+from harness.config.settings import EvaluationSettings, Optimizer, RegularizerSettings, Resources
+
+
+@pytest.mark.parametrize(
+    "words", [0, -1, 2.5, True, None, "quarter", "0/12", "3/0", "1.5", [], [3, 0], [[3]], {"k": 3}]
+)
+def test_a_wrong_block_is_one_mistake_with_its_own_words(words):
+    with pytest.raises(ValidationError) as error:
+        RegularizerSettings(blocks=words)
+    assert [mistake["loc"] for mistake in error.value.errors()] == [("blocks",)]
+    assert "k/n (that share of the depth), last, all" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "field", "value"),
+    [
+        (Optimizer, "learning_rate", True),
+        (Optimizer, "beta1", False),
+        (Optimizer, "weight_decay", float("inf")),
+        (Optimizer, "learning_rate", float("nan")),
+        (Resources, "cpus", True),
+        (Resources, "hours", float("inf")),
+        (EvaluationSettings, "samples", True),
+        (EvaluationSettings, "samples", 3),
+    ],
+)
+def test_what_is_no_usable_number_is_refused(model, field, value):
+    with pytest.raises(ValidationError, match=field):
+        model(**{field: value})
+
+
+@pytest.mark.parametrize("seeds", [[], [True], [0, 0], [0.0], [-1], "0", [[0]]])
+def test_seeds_are_different_whole_numbers(seeds):
+    rest = {"scale": "s", "title": "t", "ladder": {}, "patches": {}, "steps_per_epoch": 1}
+    assert Scale(**rest, seeds=[2, 0]).seeds == (2, 0)
+    with pytest.raises(ValidationError, match="different whole numbers"):
+        Scale(**rest, seeds=seeds)

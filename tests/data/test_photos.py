@@ -1,0 +1,83 @@
+"""Photos: cropped as ADM does, and read from every layout that people keep them in."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.photos import adm, pack, packed_arrays
+
+from harness.data.photos import centre_crop
+from harness.errors import UserError
+
+rng = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("shape", [(300, 201), (64, 64), (129, 65), (70, 41), (20, 33), (512, 128)])
+def test_the_crop_is_adms(shape):
+    image = Image.fromarray(rng.integers(0, 256, (*shape[::-1], 3), np.uint8))
+    np.testing.assert_array_equal(centre_crop(image, 32), adm(image, 32))
+    grey = image.convert("L")
+    np.testing.assert_array_equal(centre_crop(grey, 32), adm(grey.convert("RGB"), 32))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_photo_is_named_in_one_line_and_can_be_replaced(kl, photos, packed, tmp_path, workers):
+    mine = shutil.copytree(photos, tmp_path / "mine")
+    whole = (mine / "b" / "07.png").read_bytes()
+    (mine / "b" / "07.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"^b/07\.png: cannot be read \(.*\); replace it") as raised:
+        pack(mine, kl[0], tmp_path, workers=workers)
+    assert "\n" not in str(raised.value)
+    (mine / "b" / "07.png").write_bytes(whole)
+    pack(mine, kl[0], tmp_path)
+    assert packed_arrays(tmp_path / "photos") == packed_arrays(packed / "photos")
+
+
+@pytest.mark.parametrize("layout", ["saved", "parquet"])
+def test_hugging_face_data_sets_give_the_same_arrays(kl, photos, packed, tmp_path, layout):
+    import datasets
+
+    files = sorted(photos.rglob("*.png"))
+    features = datasets.Features(picture=datasets.Image(), kind=datasets.ClassLabel(names=["a", "b", "c"]))
+    columns = {"picture": list(map(str, files)), "kind": [path.parent.name for path in files]}
+    rows = datasets.Dataset.from_dict(columns, features=features)
+    if layout == "saved":
+        rows.save_to_disk(tmp_path / "hub")
+    else:
+        (tmp_path / "hub").mkdir()
+        for i in range(2):
+            rows.select(range(6 * i, 6 * i + 6)).to_parquet(tmp_path / "hub" / f"train-0000{i}-of-00002.parquet")
+        rows.to_parquet(tmp_path / "hub" / "validation-00000-of-00001.parquet")
+    pack(tmp_path / "hub", kl[0], tmp_path / "data", workers=1)
+    for name in ("moments", "moments_flip", "labels", "images"):
+        ours, same = (np.load(root / "photos" / f"{name}.npy") for root in (tmp_path / "data", packed))
+        np.testing.assert_array_equal(ours, same)
+    assert not (tmp_path / "data" / "photos" / ".arrow").exists()
+    meta = json.loads((tmp_path / "data" / "photos" / "meta.json").read_text())
+    assert meta["sha256"] == json.loads((packed / "photos" / "meta.json").read_text())["sha256"]
+
+
+def test_layouts_that_would_mislead_are_refused(kl, photos, tmp_path):
+    import datasets
+
+    for split in ("train", "val"):
+        shutil.copytree(photos, tmp_path / "imagenet" / split)
+    rows = datasets.Dataset.from_dict({"text": ["a"]})
+    datasets.DatasetDict(train=rows, test=rows).save_to_disk(tmp_path / "dictionary")
+    for folder, words in {
+        "imagenet": "splits, not classes: train, val; name the folder of one split",
+        "dictionary": "several splits of a data set; name the folder of one: test, train",
+        "dictionary/train": "one column of type Image is expected, found 0 among text",
+        "nowhere": "no such folder; photos are",
+        "imagenet/train/a": "Couldn't find any class folder",
+    }.items():
+        with pytest.raises(UserError, match=re.escape(words)):
+            pack(tmp_path / folder, kl[0], tmp_path / "data")
+    with pytest.raises(UserError, match="NAME digits"):
+        pack(photos, kl[0], tmp_path / "data", "digits")
+    with pytest.raises(UserError, match="--size 33: its latents, 16 wide, decode to another"):
+        pack(photos, kl[0], tmp_path / "data", size=33)
+    assert not (tmp_path / "data").exists()

@@ -1,0 +1,84 @@
+"""Raw files: what is read is what they say; a pickle may name nothing but arrays."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.raw_data import write_cifar10, write_fashion_mnist
+
+from harness.commands.get_data import get_by_name
+from harness.data.convert import content_hash
+from harness.data.datasets import load
+from harness.errors import UserError
+
+
+def test_digits_are_scikit_learns(digits: Path) -> None:
+    from sklearn.datasets import load_digits
+
+    theirs = load_digits()
+    test = np.zeros(1797, bool)
+    seen = [0] * 10
+    for i, y in enumerate(theirs.target):
+        test[i] = seen[y] % 5 == 4
+        seen[y] += 1
+    for split, chosen in (("train", ~test), ("test", test)):
+        ours = load("digits", split, digits)
+        assert ours.shape == (1, 8, 8)
+        assert ours.classes == 10
+        assert isinstance(ours.images, np.memmap)
+        np.testing.assert_array_equal(np.round(ours.images[:, 0] * (16 / 255)), theirs.images[chosen])
+        np.testing.assert_array_equal(ours.labels, theirs.target[chosen])
+        assert ours.content == content_hash(ours.images, ours.labels)
+        counts = np.bincount(ours.labels)
+        assert counts.max() - counts.min() <= len(ours) // 100
+
+
+@pytest.mark.parametrize("folder", ["fashion-mnist", "FashionMNIST/raw"])
+def test_idx_files(tmp_path: Path, folder: str) -> None:
+    arrays = write_fashion_mnist(tmp_path / folder)
+    for split, images in arrays.items():
+        ours = load("fashion-mnist", split, tmp_path)
+        np.testing.assert_array_equal(ours.images, images[:, None])
+        assert ours.labels.tolist() == [i % 10 for i in range(len(images))]
+    with pytest.raises(UserError, match=r"train-images-idx3-ubyte: checksum .* fetch it again"):
+        get_by_name("fashion-mnist", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("length", "words"),
+    [(12, r"4 values where its header says \(5,\)"), (6, "not an IDX file"), (1, "not an IDX file")],
+)
+def test_truncated_idx_is_refused(tmp_path: Path, length: int, words: str) -> None:
+    write_fashion_mnist(tmp_path / "fashion-mnist")
+    path = tmp_path / "fashion-mnist" / "t10k-labels-idx1-ubyte"
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(UserError, match=f"t10k-labels-idx1-ubyte: {words}"):
+        load("fashion-mnist", "train", tmp_path)
+    assert not (tmp_path / ".converted").exists()
+
+
+@pytest.mark.parametrize("layout", ["py", "bin"])
+def test_cifar10_batches(tmp_path: Path, layout: str) -> None:
+    images = write_cifar10(tmp_path, layout)
+    train, test = (load("cifar10", split, tmp_path) for split in ("train", "test"))
+    np.testing.assert_array_equal(train.images, images[:5].reshape(10, 3, 32, 32))
+    np.testing.assert_array_equal(test.images, images[5])
+    assert train.labels.tolist() == [3, 9] * 5
+
+
+class Trap:
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return Path.touch, (self.target,)
+
+
+def test_malicious_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
+    write_cifar10(tmp_path, "py")
+    trap = pickle.dumps(Trap(tmp_path / "owned"))
+    (tmp_path / "cifar-10-batches-py" / "data_batch_3").write_bytes(trap)
+    with pytest.raises(UserError, match=r"data_batch_3: not a CIFAR-10 batch: it asks for (builtins|pathlib)"):
+        load("cifar10", "train", tmp_path)
+    assert not (tmp_path / "owned").exists()

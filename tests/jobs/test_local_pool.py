@@ -1,0 +1,87 @@
+"""Jobs on this machine: each worker's end is its own run's only, and its processes end together."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+from support.jobs import jobs_of
+
+from harness.config.settings import Resources
+from harness.files import read_json
+from harness.jobs import local_pool
+from harness.jobs.local_pool import LocalPool, Worker, WorkerError, needs_workers
+
+
+def make_jobs(folder, *overrides):
+    return jobs_of(folder, "convergence", "seeds=[0]", *overrides)
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_fails_one_run_only(tmp_path, scratch):
+    jobs = make_jobs(tmp_path)
+    outcomes = {}
+
+    def tell(job, outcome):
+        if outcome is None and job is jobs[0]:
+            killer = multiprocessing.Process(target=_kill_when_beating, args=(job,))
+            killer.start()
+        elif outcome is not None:
+            outcomes[job.train_id] = outcome
+
+    LocalPool(jobs, 1, tell).run()
+    assert outcomes[jobs[0].train_id].state == "failed"
+    assert "worker process died" in outcomes[jobs[0].train_id].message
+    assert outcomes[jobs[1].train_id].state == "done"
+
+
+@pytest.mark.slow
+def test_processes_that_share_a_run_end_together(tmp_path, scratch):
+    """One that diverges does so in both; the leading one fails, and tells why; the other one dies."""
+    bad, good = make_jobs(tmp_path, "resources.processes=2")
+    wild = make_jobs(tmp_path, "resources.processes=2", "optimizer.learning_rate=1.0e+30")[0]
+    taken = bad.folder / "train.jsonl"
+    taken.mkdir(parents=True)
+    outcomes = {}
+    LocalPool([wild, bad, good], 1, lambda job, outcome: outcomes.update({job.train_id: outcome})).run()
+    assert [outcomes[job.train_id].state for job in (wild, bad, good)] == ["diverged", "failed", "done"]
+    assert "train.jsonl" in read_json(bad.folder / "error.json")["traceback"]
+    taken.rmdir()
+    worker = Worker(Resources(processes=2))
+    killer = threading.Thread(target=_kill_when_beating, args=(bad, worker.processes[1].pid))
+    killer.start()
+    with contextlib.suppress(WorkerError):  # that it died, unless the other one is heard first
+        assert worker.do(bad).state == "failed"
+    killer.join()
+    assert not any(process.is_alive() for process in worker.processes)
+    assert not worker.fits(bad)
+
+
+class NeverStarted:
+    """In the place of multiprocessing: processes that are never started."""
+
+    Pipe = staticmethod(multiprocessing.Pipe)
+
+    def Process(self, **_):
+        return SimpleNamespace(start=lambda: None)
+
+
+def test_a_worker_fits_jobs_that_see_gpus_as_it_does(tmp_path, monkeypatch):
+    monkeypatch.setattr(local_pool.multiprocessing, "get_context", lambda _: NeverStarted())
+    (without, *_), (with_gpu, *_) = (make_jobs(tmp_path, f"resources.gpus={gpus}") for gpus in (0, 1))
+    assert [Worker(Resources(gpus=gpus)).fits(without) for gpus in (0, 1)] == [True, False]
+    assert [needs_workers(jobs) for jobs in ([without], [with_gpu], [without, with_gpu])] == [False, False, True]
+
+
+def _kill_when_beating(job, pid=None):
+    path = job.folder / "heartbeat.json"
+    for _ in range(3000):
+        beat = read_json(path)
+        if beat:
+            os.kill(pid or beat["pid"], signal.SIGKILL)
+            return
+        time.sleep(0.02)

@@ -1,0 +1,63 @@
+"""What SLURM is asked, who waits for its controller, and what it is not told of the calling shell."""
+
+import os
+from pathlib import Path
+
+import pytest
+from support.jobs import jobs_of
+from support.programs import answer, write_program
+
+from harness.errors import UserError
+from harness.slurm.client import SlurmJob, failed_nodes, own_environment, squeue, unfinished_jobs
+from harness.slurm.task import SlurmTask
+
+AWAY = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
+LATE = "slurm_load_jobs error: Socket timed out on send/recv operation"
+
+
+@pytest.mark.parametrize("words", [AWAY, LATE])
+def test_who_acts_waits_for_a_controller_that_is_restarted_and_who_looks_does_not(tmp_path, monkeypatch, words):
+    back = "if [ -e back ]; then echo '7_3|RUNNING|None|study-0'; exit; fi"
+    write_program(tmp_path, "squeue", back, f"touch back; echo '{words}' >&2; exit 1")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.chdir(tmp_path)
+    assert unfinished_jobs() == [SlurmJob("7_3", "study-0", "RUNNING", "None")]
+    Path("back").unlink()
+    with pytest.raises(UserError, match="SLURM does not answer"):
+        squeue()
+    Path("back").unlink()
+    task = SlurmTask(jobs_of(tmp_path, "table2")[0])
+    assert task.checkpoint().function == SlurmTask(task.job, frozenset())  # before submitit asks SLURM to queue it
+    assert Path("back").exists()
+    write_program(tmp_path, "squeue", "echo 'something else' >&2; exit 1")
+    task.checkpoint()  # what cannot be waited for does not stop it
+
+
+@pytest.mark.parametrize(
+    ("accounts", "states", "out"),
+    [
+        (["7|NODE_FAIL|n1"], {"n1": "down*"}, ["n1"]),
+        (["7|NODE_FAIL|n1"], {"n1": "idle"}, ["n1"]),  # it works again, and may fail again
+        (["7|NODE_FAIL|n1,n2"], {"n1": "drng"}, ["n1"]),
+        (["7|NODE_FAIL|n1,n2"], {"n1": "mix-"}, ["n1", "n2"]),
+        (["7|NODE_FAIL|n1", "8|NODE_FAIL|n2", "7|RUNNING|n3"], {}, ["n1", "n2"]),
+        (["7|NODE_FAIL|n1", "8|NODE_FAIL|n2", "8|NODE_FAIL|n3"], {"n3": "down"}, ["n3"]),  # after a power cut
+        (["7|NODE_FAIL|n1", "7|NODE_FAIL|n1"], {"n2": "down", "n3": "drain"}, []),  # no other works
+        (["7|NODE_FAIL|n1,n2,n3"], {"n1": "down", "n2": "down", "n3": "down"}, []),
+        (["9|NODE_FAIL|n1"], {"n1": "down"}, []),  # another's
+    ],
+)
+def test_nodes_that_failed_are_left_out_while_others_work(tmp_path, monkeypatch, accounts, states, out):
+    nodes = [f"{name} {states.get(name, 'alloc')}" for name in ("n1", "n2", "n3")]
+    answer(tmp_path, monkeypatch, sacct="\n".join(accounts), sinfo="\n".join(nodes))
+    write_program(tmp_path, "scontrol", "echo $3 | tr , '\\n'")
+    assert failed_nodes(["7", "8"]) == out
+
+
+def test_the_calling_shells_own_job_is_hidden_from_sbatch(monkeypatch):
+    for name in ("SLURM_JOB_ID", "SBATCH_PARTITION", "RANK", "SLURM_CONF"):
+        monkeypatch.setenv(name, "x")
+    with own_environment():
+        assert {"SLURM_JOB_ID", "SBATCH_PARTITION", "RANK"}.isdisjoint(os.environ)
+        assert os.environ["SLURM_CONF"] == "x"
+    assert os.environ["SLURM_JOB_ID"] == "x"

@@ -1,0 +1,101 @@
+"""A task of SLURM's does nothing once it was cancelled, and is queued again only while it gains something."""
+
+import os
+import pickle
+import signal
+import time
+from dataclasses import replace
+from functools import partial
+from importlib import import_module
+
+import pytest
+import torch
+from submitit import JobEnvironment
+from submitit.core.utils import DelayedSubmission, UncompletedJobError
+from submitit.slurm.slurm import SlurmJobEnvironment
+from support.jobs import jobs_of
+from support.signals import restored_handlers
+
+from harness.config.spec import EvalSpec, TrainSpec
+from harness.engine.sample import _draw_tile
+from harness.engine.sample_cache import saved_images
+from harness.files import read_json, write_json
+from harness.jobs.failures import class_of
+from harness.jobs.job import Job, Outcome
+from harness.method.guidance import CountedNet
+from harness.slurm.task import SlurmTask
+from harness.store.submissions import Submission, write_submission
+
+
+@pytest.fixture
+def job(tmp_path) -> Job:
+    return jobs_of(tmp_path, "convergence", "seeds=[0]")[0]
+
+
+def test_a_cancelled_job_does_nothing_and_is_not_queued_again(job):
+    write_submission(job.store, job.train_id, Submission("study-0", None, (), 0.0, "7", cancelled=True))
+    task = SlurmTask(job)
+    assert task() == Outcome("skipped", "cancelled")
+    assert task.checkpoint() is None
+
+
+def signalled(when: int, counted: CountedNet, train: TrainSpec, spec: EvalSpec, tile: int, device: torch.device):
+    if tile == when:
+        os.kill(os.getpid(), signal.SIGUSR2)
+    return _draw_tile(counted, train, spec, tile, device)
+
+
+@pytest.mark.slow
+def test_submitit_queues_a_job_that_has_drawn_more_and_ends_one_that_has_not(job, tmp_path, monkeypatch, scratch):
+    """Only SLURM is left out: submitit's own handler hears a signal that comes while the job draws."""
+    first = job.evaluations[0]
+    evaluation = first.model_copy(update={"evaluation": first.evaluation.model_copy(update={"samples": 250})})
+    queued: list[int] = []
+    monkeypatch.setattr(SlurmJobEnvironment, "_requeue", lambda _, countdown: queued.append(countdown))
+    for name, value in (("SUBMITIT_EXECUTOR", "slurm"), ("SUBMITIT_FOLDER", str(tmp_path)), ("SLURM_JOB_ID", "7")):
+        monkeypatch.setenv(name, value)
+    long_ago = time.monotonic() - 3600 * job.resources.hours
+    task, paths = SlurmTask(replace(job, evaluations=(evaluation,))), JobEnvironment().paths
+    delayed = DelayedSubmission(replace(task, began=long_ago))
+    delayed.set_timeout(60, 9)
+    for tile, ends, images in ((2, True, 128), (2, False, 128), (3, True, 192)):
+        monkeypatch.setattr(import_module("harness.engine.sample"), "_draw_tile", partial(signalled, tile))
+        with restored_handlers():
+            JobEnvironment()._handle_signals(paths, delayed)
+            if ends:
+                with pytest.raises(SystemExit):
+                    delayed.function()
+            else:
+                assert delayed.function().state == "failed"
+                error = read_json(job.folder / "error.json")
+                assert error["class"] == "time limit"
+                assert "nothing was gained" in error["message"]
+        assert list(saved_images(job.scratch).values()) == [images]
+        delayed = DelayedSubmission.load(paths.submitted_pickle)
+        delayed.function = replace(delayed.function, began=long_ago)
+    assert queued == [9, 9]
+
+
+def test_a_job_that_gains_nothing_in_its_hours_is_not_queued_again(job):
+    job.scratch.mkdir(parents=True)
+    long_ago, just_now = time.monotonic() - 3600 * job.resources.hours, time.monotonic()
+    task = pickle.loads(pickle.dumps(replace(SlurmTask(job), began=long_ago)))
+    assert task.began >= just_now  # when this process was handed it
+    again = replace(task.checkpoint().function, began=long_ago)
+    assert (again.job, again.reached) == (job, frozenset())
+    (job.scratch / "samples-0.json").write_text('{"images": 0}')
+    with pytest.raises(UncompletedJobError, match="nothing was gained") as ended:
+        again.checkpoint()
+    assert class_of(ended.value) == "time limit"
+    preempted = replace(again, began=just_now)
+    assert preempted.checkpoint().function == again  # before it could gain anything
+    for gained in (
+        lambda: (job.scratch / "state-00000005.safetensors").touch(),
+        lambda: (job.scratch / "samples-0.json").write_text('{"images": 64}'),
+        lambda: (job.scratch / "samples-0.json").write_text('{"images": 128}'),
+        lambda: write_json(job.store.eval_path(job.train_id, "0" * 12), {}),
+    ):
+        gained()
+        again = again.checkpoint().function
+        with pytest.raises(UncompletedJobError):
+            again.checkpoint()

@@ -1,0 +1,32 @@
+"""Jobs of shipped grids at the smallest scale, in folders of a test's own."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from support.places import GRIDS
+
+from harness.config.grid import load_table
+from harness.jobs.job import Job, jobs_for
+from harness.store.store import Store
+
+
+def store_in(folder: Path) -> Store:
+    return Store(folder / "results", folder / "scratch", "study")
+
+
+def jobs_of(folder: Path, table: str, *overrides: str, data: Path | None = None) -> list[Job]:
+    """Return the jobs of a table's trainings; data: the folder of the data sets, else one in `folder`."""
+    runs = load_table(GRIDS / f"{table}.yaml", "smoke", overrides).runs
+    return jobs_for(runs, store_in(folder), data or folder / "data")
+
+
+@dataclass(frozen=True)
+class TrainingOnly(Job):
+    """A job that trains, and leaves out what it should measure."""
+
+    def _evaluate(self, *_: object) -> None:
+        pass
+
+
+def without_measuring(job: Job) -> TrainingOnly:
+    return TrainingOnly(**vars(job))
