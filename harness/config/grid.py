@@ -136,6 +136,11 @@ class Table:
         return self._published.get(cell.at)
 
 
+def all_runs(tables: Sequence[Table]) -> list[Run]:
+    """Return the runs of tables, table by table; one that several want is there several times."""
+    return [run for table in tables for run in table.runs]
+
+
 class CommandedSeeds(Frozen):
     """What the command line says of seeds: it is no setting of a run."""
 

@@ -80,7 +80,7 @@ class LocalPool:
     def _fill(self, slot: int) -> None:
         """Keep a slot busy until the queue is empty."""
         worker: Worker | None = None
-        while self.queue:
+        while True:
             try:
                 job = self.queue.popleft()
             except IndexError:

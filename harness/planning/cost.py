@@ -43,7 +43,7 @@ class Prices:
     """
 
     def __init__(self, runs: Sequence[Run], store: Store, assumption: Assumption) -> None:
-        self.assumption, self.trainings = assumption, {run.train_id: run for run in runs}
+        self.runs, self.assumption, self.trainings = runs, assumption, {run.train_id: run for run in runs}
         on_gpu = {run.resources.gpus > 0 for run in runs}
         self.unit = "device" if len(on_gpu) > 1 else "GPU" if True in on_gpu else "core"
         self.speeds = measured_speeds(store)
@@ -63,6 +63,19 @@ class Prices:
             measurements += [self.measurement[run.eval_id] for run in same]
         sampling, measuring = (sum(hours) for hours in zip(*measurements, strict=True)) if measurements else (0.0, 0.0)
         return Cost(training, sampling, measuring, size)
+
+    def refuse_beyond(self, limit: float) -> None:
+        """Refuse the runs where more than `limit` device-hours are left to do, each training counted once.
+
+        Raises:
+            UserError: there are more.
+        """
+        hours = self.cost(self.runs, left=True).hours
+        if hours > limit:
+            raise UserError(
+                f"--max-gpu-hours {limit:g}: about {hours:,.1f} {self.unit}-hours are left to do; "
+                f"'harness plan … --fit {limit:g}' proposes the rows that fit"
+            )
 
     def _step(self, run: Run) -> float:
         """Hours of one training step."""
@@ -113,20 +126,6 @@ def checkpoint_bytes(train: TrainSpec, steps: Collection[int]) -> int:
     projector = flops.projector_parameters(train)
     moments = 2 * (flops.parameters(train) + projector)
     return FLOAT * (2 * network + projector + moments + 2 * network * len(steps))
-
-
-def refuse_beyond(limit: float, prices: Prices, runs: Sequence[Run]) -> None:
-    """Refuse runs of which more than `limit` device-hours are left to do, each training counted once.
-
-    Raises:
-        UserError: they are.
-    """
-    hours = prices.cost(runs, left=True).hours
-    if hours > limit:
-        raise UserError(
-            f"--max-gpu-hours {limit:g}: about {hours:,.1f} {prices.unit}-hours are left to do; "
-            f"'harness plan … --fit {limit:g}' proposes the rows that fit"
-        )
 
 
 def _drawn(evaluation: EvalSpec) -> int:

@@ -13,8 +13,8 @@ from harness.report.analysis.text import counted, listed
 from harness.report.rendering import TEMPLATES
 
 Condition = Callable[[TrainSpec], bool]
-# id, subject, sentence, and the name of a condition as `when`
-CHOICES: list[dict[str, str]] = yaml.safe_load((TEMPLATES / "our_choices.yaml").read_text(encoding="utf-8"))
+# settings: why each is open; fixed: id, subject, sentence, and the name of a condition as `when`
+CHOICES: dict[str, Any] = yaml.safe_load((TEMPLATES / "our_choices.yaml").read_text(encoding="utf-8"))
 
 
 def _where(holds: Callable[[Regularizer], bool]) -> Condition:
@@ -66,12 +66,12 @@ def setting_choices(runs: Iterable[Run]) -> list[SettingChoice]:
     trainings = {run.train_id: run.train.regularizer for run in runs if run.train.regularizer}.values()
     choices = []
     for name, field in RegularizerSettings.model_fields.items():
-        extra: Mapping[str, Any] = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
         used = [value for spec in trainings if (value := getattr(spec, name, None)) is not None]
-        if "reading" in extra and used:
+        if used and name in CHOICES["settings"]:
             values = listed([str(value) for value in sorted(set(used))])
             key, depending = f"regularizer.{field.alias or name}", counted(len(used), "training")
-            choices.append(SettingChoice(extra["reading"], key, field.description or "", values, depending))
+            sentence = CHOICES["settings"][name]
+            choices.append(SettingChoice(sentence, key, field.description or "", values, depending))
     return choices
 
 
@@ -79,7 +79,7 @@ def fixed_choices(runs: Collection[Run]) -> list[FixedChoice]:
     """Return every choice of ours that is no setting and on which some run depends."""
     trainings = {run.train_id: run.train for run in runs}.values()
     choices = []
-    for stated in CHOICES:
+    for stated in CHOICES["fixed"]:
         depending = [train for train in trainings if CONDITIONS[stated["when"]](train)]
         if depending:
             sentence = stated["sentence"] + _own_constants(stated["when"], depending)

@@ -16,7 +16,7 @@ from harness.files import write_bytes
 from harness.metric_definitions import definition_of
 from harness.report.analysis.pivot import Pivot, PivotCell, RunState
 from harness.report.analysis.text import number
-from harness.report.figures.run_curves import Curve, curves
+from harness.report.figures.over_training import Curve, run_curves
 from harness.report.reading.collect import RunStatuses
 from harness.report.reading.samples import Strip, read_strip
 from harness.report.rendering.html import render, script_of
@@ -90,7 +90,7 @@ def _training(statuses: RunStatuses, shown: Sequence[Shown], made_by: str, logs:
         command=made_by,
         spec=_as_json(first.train),
         provenance=_provenance(logs, first),
-        curves=curves(logs.of(first.train_id), first.train_id),
+        curves=run_curves(logs.of(first.train_id), first.train_id),
         measurements=tuple(_measured(statuses, run) for run in sorted(runs.values(), key=lambda r: r.evaluation.step)),
         uses=tuple(_use(*use) for use in shown),
     )
