@@ -17,8 +17,7 @@ from harness.config.settings import (
 from harness.config.spec import EvalSpec, TrainSpec
 from harness.data.datasets import ImageDataset
 from harness.engine import sample as sampling
-from harness.engine.distributed import ALONE
-from harness.engine.sample import draw_samples, labels_of
+from harness.engine.sample import Sampler, labels_of
 from harness.engine.train import Trainer
 from harness.method.backbone import DiT
 from harness.method.processes import consistency, ddpm, flow, imm, meanflow, shortcut
@@ -131,7 +130,7 @@ def test_the_measured_weights_are_those_of_the_ema(dataset: ImageDataset, tmp_pa
     drawn = {}
     for weights, net in (("ema", trainer.ema.module), ("raw", trainer.net)):
         evaluation = make_eval(0, 4, weights=weights, method="euler", intervals=2)
-        drawn[weights] = draw_samples(trainer.spec, evaluation, tmp_path, nothing, ALONE).images
+        drawn[weights] = Sampler(trainer.spec, evaluation).draw(tmp_path).images
         assert isinstance(net, DiT)
         expected = sample(net, trainer.spec, evaluation, nothing).images
         np.testing.assert_allclose(drawn[weights].astype(float), expected, atol=1)

@@ -23,7 +23,7 @@ from harness.config.settings import EvaluationSettings, SamplerSettings
 from harness.config.spec import EvalSpec, Model, eval_id
 from harness.engine import sample_cache as kept
 from harness.engine.distributed import ALONE, World
-from harness.engine.sample import Samples, draw_samples
+from harness.engine.sample import Sampler, Samples
 from harness.engine.sample_cache import SampleFile, saved_images
 from harness.jobs.failures import class_of
 from harness.jobs.job import Job, jobs_for
@@ -52,7 +52,7 @@ def keep_weights(folder: Path, seed: int = 0) -> None:
 
 
 def draw(folder: Path, on_step: Callable[..., None] = nothing, world: World = ALONE) -> Samples | None:
-    return draw_samples(SPEC, EVALUATION, folder, nothing, world, on_step=on_step)
+    return Sampler(SPEC, EVALUATION, world, on_step=on_step).draw(folder)
 
 
 class Evaluations:
