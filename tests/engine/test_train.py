@@ -175,7 +175,7 @@ def test_weights_that_are_wanted_later_are_those_that_would_have_been_kept(datas
     for keep in ({4}, {0, 1, 3}, {5}):
         run(tmp_path / "little by little", keep)
     for step in (0, 1, 3, 4, 5):
-        once, later = (kept(tmp_path / folder, step) for folder in ("at once", "little by little"))
+        once, later = (weights(tmp_path / folder, step) for folder in ("at once", "little by little"))
         assert all(torch.equal(once[name], later[name]) for name in once)
     for which in ("model", "ema"):
         begun = checkpoint.load_weights(tmp_path / "at once", 0, which)
