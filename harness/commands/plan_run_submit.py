@@ -51,8 +51,8 @@ def requested(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def with_request(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tuple[str, ...], results: Path,
-                     scratch: Path, **others: Any) -> None:  # fmt: skip
-        command(Request(grids, scale, overrides, Store(results, scratch, study or scale)), **others)
+                     scratch: Path, **arguments: Any) -> None:  # fmt: skip
+        command(Request(grids, scale, overrides, Store(results, scratch, study or scale)), **arguments)
 
     for option in reversed((
         click.argument("grids", nargs=-1, required=True, type=options.FILE),

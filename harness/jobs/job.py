@@ -235,8 +235,8 @@ def _state(error: BaseException) -> Literal["failed", "diverged"]:
 def jobs_for(runs: Iterable[Run], store: Store, data: Path, threads: int | None = None) -> list[Job]:
     """Gather runs into jobs, one for each training with all the measurements that any table wants of it."""
     jobs, weights = [], imported.folder().absolute()
-    for first, *others in runs_by_training(runs).values():
-        evaluations = sorted((run.evaluation for run in (first, *others)), key=lambda e: (e.step, canonical(e)))
-        resources = first.resources
+    for same in runs_by_training(runs).values():
+        evaluations = sorted((run.evaluation for run in same), key=lambda e: (e.step, canonical(e)))
+        first, resources = same[0], same[0].resources
         jobs.append(Job(store, data, first.train, tuple(evaluations), resources, threads or resources.cpus, weights))
     return jobs
