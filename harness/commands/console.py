@@ -13,12 +13,12 @@ from rich.text import Text
 
 from harness.config.grid import Run, Table
 from harness.config.key_reference import Key
-from harness.jobs.job import Job, Outcome
+from harness.jobs.job import Job
 from harness.planning.budget import Row, Selection
 from harness.planning.cost import Prices
 from harness.planning.plan import Planned, plan, summary
 from harness.store.records import Heartbeat
-from harness.store.store import State, Store
+from harness.store.store import RunStatus, State, Store
 from harness.store.study import TrainingStatus, duration, trainings
 
 MANY = 200  # rows: more than a screen holds
@@ -207,7 +207,7 @@ class ProgressBar(Progress):
             self.update(bar, completed=steps, description=ended)
         yield from super().get_renderables()
 
-    def on_change(self, job: Job, outcome: Outcome | None) -> None:
+    def on_change(self, job: Job, outcome: RunStatus | None) -> None:
         """Hear that a job has started (None) or how it ended."""
         with self.lock:
             if outcome is None:
@@ -216,7 +216,7 @@ class ProgressBar(Progress):
             self.at_work.pop(job.train_id, None)
             self.ended += 1
             self.steps_ended += job.steps + 1
-        end = f"{outcome.state}: {outcome.message}" if outcome.message else outcome.state
+        end = f"{outcome.state}: {outcome.reason}" if outcome.reason else outcome.state
         what = f"{job.train_id} {_arm_in_words(job)}, seed {job.train.seed}"
         self.console.print(f"{self.ended}/{self.total} {what}: {end}")
 

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 
 from harness.config.setting_types import Count, Frozen, Positive, Whole
 from harness.config.settings import Resources
-from harness.config.yaml_document import Layer, flatten, read_document, validate
+from harness.config.yaml_document import Layer, flatten, named_file, read_document, validate
 from harness.errors import UserError, nearest
 
 FOLDER = Path("clusters")
@@ -166,10 +166,7 @@ def load_profile(name: str, folder: Path = FOLDER) -> tuple[Profile, Layer]:
     Raises:
         UserError: no such profile, or a mistake in it; file, line, key and nearest legal word.
     """
-    path = folder / f"{name}.yaml"
-    if not path.is_file():
-        raise UserError(f"--profile {name}: no file {path}{nearest(name, [p.stem for p in folder.glob('*.yaml')])}")
-    document = read_document(path)
+    document = read_document(named_file(folder, name, f"--profile {name}: no file {folder / name}.yaml"))
     executor = document.content.get("executor")
     if executor not in KINDS:
         where = document.where(("executor",))

@@ -4,22 +4,15 @@ To convert changed raw files again, delete that folder.
 """
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel
 
 from harness.data.cache import own_file
-from harness.data.raw_files import Arrays, read_cifar10, read_digits, read_fashion_mnist
+from harness.data.raw_files import READERS, Arrays
 from harness.errors import UserError
 from harness.files import make_folder
-
-READERS: dict[str, Callable[[Path], dict[str, Arrays]]] = {
-    "digits": read_digits,
-    "fashion-mnist": read_fashion_mnist,
-    "cifar10": read_cifar10,
-}
 
 
 class ConvertedMeta(BaseModel):

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from harness.data.cache import own_file
-from harness.data.convert import READERS, convert, read_meta
+from harness.data.convert import convert, read_meta
 from harness.data.latents import FILES, FLIPPED, IMAGES, LABELS, Convention, LatentMeta, open_latents, read_latent_meta
 from harness.data.pixels import flipped_where, from_uint8
+from harness.data.raw_files import READERS
 from harness.errors import UserError
 
 

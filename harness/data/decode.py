@@ -10,9 +10,9 @@ from torch import Tensor
 
 from harness.data import autoencoder
 from harness.data.autoencoder import Autoencoder
-from harness.data.convert import READERS
 from harness.data.latents import AUTOENCODER, Maker, read_latent_meta
 from harness.data.pixels import to_uint8
+from harness.data.raw_files import READERS
 from harness.errors import UserError
 
 

@@ -5,6 +5,7 @@ import math
 import pickle
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -163,3 +164,11 @@ class ArrayUnpickler(pickle.Unpickler):
         if f"{module}.{name}" not in self.legal:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which a batch of images has no use for")
         return self.legal[f"{module}.{name}"]
+
+
+# Name of a data set → what reads its splits from a folder of data sets.
+READERS: dict[str, Callable[[Path], dict[str, Arrays]]] = {
+    "digits": read_digits,
+    "fashion-mnist": read_fashion_mnist,
+    "cifar10": read_cifar10,
+}

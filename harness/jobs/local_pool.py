@@ -11,10 +11,11 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from harness.config.settings import Resources
-from harness.jobs.job import Job, Outcome
+from harness.jobs.job import Job
 from harness.process_group import ProcessPlace, hide_gpus, places_on_this_machine
+from harness.store.store import RunStatus
 
-OnChange = Callable[[Job, Outcome | None], None]  # hears of each job's start (None) and end
+OnChange = Callable[[Job, RunStatus | None], None]  # hears of each job's start (None) and end
 
 
 def needs_workers(jobs: Sequence[Job]) -> bool:
@@ -128,13 +129,13 @@ class Worker:
         """Tell whether it can do this job: it is whole, has as many processes as asked, and sees GPUs or not."""
         return self.usable and (self.size, self.on_gpu) == (job.resources.team, job.resources.gpus > 0)
 
-    def do(self, job: Job) -> Outcome:
+    def do(self, job: Job) -> RunStatus:
         """Have a job done by all processes together, and return the outcome that the leading one tells.
 
         Raises:
             WorkerError: a process died, or failed beside others; the worker is ended.
         """
-        outcomes: dict[int, Outcome] = {}
+        outcomes: dict[int, RunStatus] = {}
         try:
             for rank in range(self.size):
                 self.pipes[rank].send(job)
@@ -150,11 +151,11 @@ class Worker:
             raise WorkerError(f"the worker process{which} died: killed, or out of memory") from None
         return outcomes[0]
 
-    def _end_after(self, rank: int, outcome: Outcome) -> Outcome:
+    def _end_after(self, rank: int, outcome: RunStatus) -> RunStatus:
         """End, for one of several processes has failed and ended; return what the leading one tells of itself."""
         self.kill()
         if rank:
-            raise WorkerError(f"process {rank} of 0 to {self.size - 1}: {outcome.message}")
+            raise WorkerError(f"process {rank} of 0 to {self.size - 1}: {outcome.reason}")
         return outcome
 
     def end(self) -> None:
@@ -191,7 +192,7 @@ def _serve(pipe: Connection, place: ProcessPlace, on_gpu: bool) -> None:
             try:
                 outcome = job()
             except Exception as error:
-                pipe.send(Outcome("failed", f"{type(error).__name__}: {error}"))
+                pipe.send(RunStatus("failed", f"{type(error).__name__}: {error}"))
                 raise
             pipe.send(outcome)
 

@@ -135,9 +135,11 @@ def test_the_open_page_gains_results_while_a_grid_runs(browser: Any, tmp_path: P
     grid = ("run", "grids/table3.yaml", "--scale", "smoke", "--study", "watched", "--set", "seeds=[0,1]")
     running = harness(tmp_path, *grid)
     record = tmp_path / "results/watched/grids/table3.json"
-    wait_until(record.is_file)
-    watching = harness(tmp_path, "report", "watched", "--watch")
+    processes = [running]
     try:
+        wait_until(record.is_file, 240)  # it loads torch first, beside whatever else the cores do
+        watching = harness(tmp_path, "report", "watched", "--watch")
+        processes.append(watching)
         assert watching.stdout
         address = watching.stdout.readline().split()[3]
         browser.get_log("browser")
@@ -170,7 +172,7 @@ def test_the_open_page_gains_results_while_a_grid_runs(browser: Any, tmp_path: P
         assert browser.get_log("browser") == []
         assert running.wait(60) == 0
     finally:
-        for process in (watching, running):
+        for process in reversed(processes):
             process.terminate()
             process.wait(20)
 

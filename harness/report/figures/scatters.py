@@ -3,18 +3,21 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.text import number, slug
-from harness.report.figures.charts import Chart, chart, legend, panels, signs
-from harness.report.figures.table_figure import INK, drawn
+from harness.report.figures.panels import Line, Panel, panels_figure
+from harness.report.figures.picture import Chart, painted
+from harness.report.figures.style import ArmStyle, ArmStyles, cell_styles
 from harness.store.training_log import Logs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHORT = 0.5  # hours; what is shorter is said in minutes
+MARK = {"linestyle": "none", "markersize": 5.5}
+RING = {"linestyle": "none", "markersize": 11, "fillstyle": "none", "markeredgewidth": 0.8}
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Plane:
     points: Mapping[str, tuple[float, float]]
 
 
-def scatter_chart(pivot: Pivot, logs: Logs) -> Chart | None:
+def scatter_chart(pivot: Pivot, logs: Logs, styles: ArmStyles) -> Chart | None:
     """Return what is known of each cell's precision and recall, and of its cost; None with fewer than two cells."""
     found = {
         "Precision and recall": precision_recall(pivot),
@@ -45,8 +48,9 @@ def scatter_chart(pivot: Pivot, logs: Logs) -> Chart | None:
         "on the machine slows a run, so they are rough."
     )
     caption = f"Means over seeds; the axes do not begin at zero.{ringed}{timed if len(found) == len(planes) else ''}"
-    shown = list(planes.values())
-    return chart(title, f"{slug(pivot.table.name)}-planes", alt, caption, lambda: _drawn(pivot, shown))
+    by_cell, shown = cell_styles(pivot, styles), list(planes.values())
+    name = f"{slug(pivot.table.name)}-planes"
+    return Chart(title, caption, painted("chart", name, alt, lambda: _drawn(pivot, shown, by_cell)))
 
 
 def precision_recall(pivot: Pivot) -> Plane:
@@ -55,14 +59,14 @@ def precision_recall(pivot: Pivot) -> Plane:
     for cell in pivot.cells:
         both = [(run.metrics.get("recall"), run.metrics.get("precision")) for run in cell.runs]
         known = [(x, y) for x, y in both if x is not None and y is not None]
-        if known and drawn(pivot, cell):
+        if known and pivot.shows(cell):
             points[cell.name] = fmean(x for x, _ in known), fmean(y for _, y in known)
     return Plane("recall", "precision", (3, 3), points)
 
 
 def cost(pivot: Pivot, logs: Logs) -> Plane:
     """Return the cells whose training was timed, on devices of one kind; else none."""
-    timed = {c.name: (cell_hours(c, logs), c.ours.mean) for c in pivot.cells if c.ours and drawn(pivot, c)}
+    timed = {c.name: (cell_hours(c, logs), c.ours.mean) for c in pivot.cells if c.ours and pivot.shows(c)}
     known = {name: (*hours, mean) for name, (hours, mean) in timed.items() if hours}
     kinds = {kind for _, kind, _ in known.values()}
     kind = kinds.pop() if len(kinds) == 1 else ""
@@ -98,16 +102,15 @@ def _listed(plane: Plane) -> str:
     return f"{plane.x[:1].upper()}{plane.x[1:]} and {plane.y} of each cell: {'; '.join(points)}"
 
 
-def _drawn(pivot: Pivot, planes: Sequence[Plane]) -> "Figure":
-    cells = [cell for cell in pivot.cells if any(cell.name in plane.points for plane in planes)]
-    known = signs(pivot, cells)
-    figure, panes = panels([(plane.x, plane.y) for plane in planes], len({sign.label for sign in known.values()}))
-    for axes, plane in zip(panes, planes, strict=True):
-        for cell in cells:
-            if cell.name in plane.points:
-                (x, y), sign = plane.points[cell.name], known[cell.name]
-                axes.plot([x], [y], ls="none", markersize=5.5, label=sign.label, marker=sign.marker, color=sign.colour)
-                if cell.is_best:
-                    axes.plot([x], [y], marker="o", markersize=11, fillstyle="none", color=INK, markeredgewidth=0.8)
-    legend(figure, panes)
-    return figure
+def _drawn(pivot: Pivot, planes: Sequence[Plane], styles: Mapping[str, ArmStyle]) -> "Figure":
+    panels = []
+    for plane in planes:
+        shown = [cell for cell in pivot.cells if cell.name in plane.points]
+        marks = [_mark(styles[cell.name], plane.points[cell.name], MARK) for cell in shown]
+        rings = [_mark(ArmStyle(""), plane.points[cell.name], RING) for cell in shown if cell.is_best]
+        panels.append(Panel(plane.x, plane.y, [*marks, *rings]))
+    return panels_figure(panels, len(panels), height=2.3)
+
+
+def _mark(style: ArmStyle, place: tuple[float, float], look: Mapping[str, Any]) -> Line:
+    return Line(style, place[:1], place[1:], look=look)

@@ -61,9 +61,12 @@ class FixedChoice:
 
 
 @cache
-def stated_choices() -> list[dict[str, str]]:
-    """Return what `our_choices.yaml` states: id, subject, sentence, and the name of a condition as `when`."""
-    choices: list[dict[str, str]] = yaml.safe_load((TEMPLATES / "our_choices.yaml").read_text(encoding="utf-8"))
+def stated_choices() -> dict[str, Any]:
+    """Return what `our_choices.yaml` states.
+
+    settings: why each is open. fixed: id, subject, sentence, and the name of a condition as `when`.
+    """
+    choices: dict[str, Any] = yaml.safe_load((TEMPLATES / "our_choices.yaml").read_text(encoding="utf-8"))
     return choices
 
 
@@ -72,12 +75,12 @@ def setting_choices(runs: Iterable[Run]) -> list[SettingChoice]:
     trainings = {run.train_id: run.train.regularizer for run in runs if run.train.regularizer}.values()
     choices = []
     for name, field in RegularizerSettings.model_fields.items():
-        extra: Mapping[str, Any] = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
         used = [value for spec in trainings if (value := getattr(spec, name, None)) is not None]
-        if "reading" in extra and used:
+        if used and name in stated_choices()["settings"]:
             values = listed([str(value) for value in sorted(set(used))])
             key, depending = f"regularizer.{field.alias or name}", counted(len(used), "training")
-            choices.append(SettingChoice(extra["reading"], key, field.description or "", values, depending))
+            sentence = stated_choices()["settings"][name]
+            choices.append(SettingChoice(sentence, key, field.description or "", values, depending))
     return choices
 
 
@@ -85,7 +88,7 @@ def fixed_choices(runs: Collection[Run]) -> list[FixedChoice]:
     """Return every choice of ours that is no setting and on which some run depends."""
     trainings = {run.train_id: run.train for run in runs}.values()
     choices = []
-    for stated in stated_choices():
+    for stated in stated_choices()["fixed"]:
         depending = [train for train in trainings if CONDITIONS[stated["when"]](train)]
         if depending:
             sentence = stated["sentence"] + _own_constants(stated["when"], depending)

@@ -14,6 +14,7 @@ from harness.report.analysis.pivot import pivot
 from harness.report.analysis.surfaces import surfaces
 from harness.report.analysis.table_result import TableResult
 from harness.report.analysis.text import STATES
+from harness.report.figures.style import ArmStyles
 from harness.report.figures.sweeps import guidance_picture, surface_picture
 from harness.report.reading.collect import RunStatuses, collect
 from harness.report.reading.tidy import tidy_table
@@ -52,15 +53,16 @@ def write_files(store: Store, tables: Sequence[Table], target: Path, pdf: bool =
     layouts = [table_layout(TableResult(pivot(table, results))) for table in tables]
     pivots = [layout.result.pivot for layout in layouts]
     summary = study_summary(store.study, pivots)
+    styles = ArmStyles()
     pages = paginate(store.study, trainings(statuses, pivots, logs))
     write_results(tidy_table(results), target / "results.csv")
     write_tables(summary, layouts, target)
     pages.write(target)
     values = {
         "summary": summary,
-        "tables": [table_section(store, layout, logs) for layout in layouts],
-        "guidance": [(sweep, guidance_picture(sweep)) for sweep in sweeps(pivots)],
-        "surfaces": [(surface, surface_picture(surface)) for surface in surfaces(pivots)],
+        "tables": [table_section(store, layout, logs, styles) for layout in layouts],
+        "guidance": [(sweep, guidance_picture(sweep, styles)) for sweep in sweeps(pivots)],
+        "surfaces": [(surface, surface_picture(surface, styles)) for surface in surfaces(pivots)],
         "rankings": early_rankings(store, pivots, logs),
         "representations": representations(store, pivots),
         "index": run_index(pivots),

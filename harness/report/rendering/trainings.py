@@ -18,7 +18,7 @@ from harness.files import write_bytes
 from harness.metric_definitions import definition_of
 from harness.report.analysis.pivot import Pivot, PivotCell, RunState
 from harness.report.analysis.text import number
-from harness.report.figures.run_curves import Curve, curves
+from harness.report.figures.over_training import Curve, run_curves
 from harness.report.reading.collect import RunStatuses
 from harness.report.reading.samples import Strip, read_strip
 from harness.report.rendering.html import render, script_of
@@ -112,7 +112,7 @@ def _training(
         command=made_by,
         spec=_as_json(run.train),
         provenance=_provenance(logs, run),
-        curves=curves(logs.of(run.train_id), run.train_id),
+        curves=run_curves(logs.of(run.train_id), run.train_id),
         measurements=tuple(_measured(store, one, statuses.of(one)) for one in measured),
         uses=tuple(uses),
     )
