@@ -184,7 +184,6 @@ class Job:
 
     def _evaluate(self, spec: EvalSpec, world: "World", say: Say) -> None:
         """Sample, in all processes, and measure, in the leading one."""
-        from harness.data.datasets import load_images
         from harness.data.decode import decoder
         from harness.engine.sample import draw_samples
         from harness.engine.sample_cache import remove_samples
@@ -202,8 +201,7 @@ class Job:
         sampled = time.perf_counter()
         say("measuring", self.steps)
         measured = measure_samples(samples, self.train, spec.evaluation, self.data, self.store.cache)
-        real = load_images(self.train.data.name, spec.evaluation.reference, self.data).images
-        save_pictures(path, samples, real, measured)
+        save_pictures(path, samples, measured, self.train.data.name, spec.evaluation.reference, self.data)
         seconds = {
             "sample": round(samples.earlier + sampled - start, 2),
             "measure": round(time.perf_counter() - sampled, 2),

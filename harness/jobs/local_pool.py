@@ -20,7 +20,7 @@ OnChange = Callable[[Job, RunStatus | None], None]  # hears of each job's start 
 
 def needs_workers(jobs: Sequence[Job]) -> bool:
     """Tell whether this process cannot do the jobs itself: some are for several processes, or only some for a GPU."""
-    return any(job.resources.team > 1 for job in jobs) or len({job.resources.gpus > 0 for job in jobs}) > 1
+    return any(job.resources.team > 1 for job in jobs) or len({job.resources.on_gpu for job in jobs}) > 1
 
 
 def run_inline(jobs: Sequence[Job], on_change: OnChange) -> None:
@@ -114,7 +114,7 @@ class Worker:
 
     def __init__(self, resources: Resources, slot: int = 0) -> None:
         spawn = multiprocessing.get_context("spawn")
-        self.size, self.on_gpu, self.usable = resources.team, resources.gpus > 0, True
+        self.size, self.on_gpu, self.usable = resources.team, resources.on_gpu, True
         self.folder = tempfile.TemporaryDirectory(prefix="harness-", ignore_cleanup_errors=True)
         self.pipes, self.processes = [], []
         for place in places_on_this_machine(Path(self.folder.name), self.size, slot):
@@ -127,7 +127,7 @@ class Worker:
 
     def fits(self, job: Job) -> bool:
         """Tell whether it can do this job: it is whole, has as many processes as asked, and sees GPUs or not."""
-        return self.usable and (self.size, self.on_gpu) == (job.resources.team, job.resources.gpus > 0)
+        return self.usable and (self.size, self.on_gpu) == (job.resources.team, job.resources.on_gpu)
 
     def do(self, job: Job) -> RunStatus:
         """Have a job done by all processes together, and return the outcome that the leading one tells.

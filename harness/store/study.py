@@ -125,7 +125,7 @@ def _status(store: Store, training: Training, runs: Sequence[Run], steps_per_epo
     step = training.steps if status.state == "done" else sign.step or 0 if sign else 0
     speeds = last_speeds(folder / LOG) if status.state == "running" else []
     speed = speeds[-1] if speeds else None
-    on_gpu = environment.last.on_gpu if environment.last else run.resources.gpus > 0
+    on_gpu = environment.last.on_gpu if environment.last else run.resources.on_gpu
     return TrainingStatus(
         **vars(training),
         state=status.state,

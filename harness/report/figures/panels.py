@@ -50,10 +50,10 @@ class Panel:
 
 def averaged(style: ArmStyle, values: Mapping[float, Sequence[float]], **look: Any) -> Line:
     """Return the line of means with their intervals, of values by x."""
-    known = {x: each for x, each in values.items() if each}
-    intervals = [mean_interval(each) for each in known.values()]
+    measured = {x: each for x, each in values.items() if each}
+    intervals = [mean_interval(each) for each in measured.values()]
     bars = [(interval.low, interval.high) if interval else None for interval in intervals]
-    return Line(style, list(known), [math.fsum(each) / len(each) for each in known.values()], bars, look)
+    return Line(style, list(measured), [math.fsum(each) / len(each) for each in measured.values()], bars, look)
 
 
 def panels_figure(panels: Sequence[Panel], columns: int, height: float = HEIGHT) -> Figure:
@@ -76,8 +76,8 @@ def panels_figure(panels: Sequence[Panel], columns: int, height: float = HEIGHT)
 
 def add_legend(figure: Figure) -> None:
     """Write the names of what the panels show above them, each once."""
-    found = [axes.get_legend_handles_labels() for axes in figure.axes]
-    once = {label: handle for handles, labels in found for label, handle in zip(labels, handles, strict=True)}
+    entries = [axes.get_legend_handles_labels() for axes in figure.axes]
+    once = {label: handle for handles, labels in entries for label, handle in zip(labels, handles, strict=True)}
     place = (LEFT - 0.05) / WIDTH, 1.0
     figure.legend(once.values(), once.keys(), loc="upper left", bbox_to_anchor=place, **LEGEND)
 

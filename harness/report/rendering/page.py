@@ -23,7 +23,7 @@ from harness.report.rendering.html import render, script_of
 from harness.report.rendering.sections import representations, table_section
 from harness.report.rendering.sheet import table_layout
 from harness.report.rendering.study_summary import study_summary
-from harness.report.rendering.trainings import paginate, run_index, trainings
+from harness.report.rendering.trainings import paginate, training_articles
 from harness.store.store import Store
 from harness.store.study import study_tables
 from harness.store.training_log import Logs
@@ -54,7 +54,7 @@ def write_files(store: Store, tables: Sequence[Table], target: Path, pdf: bool =
     pivots = [layout.result.pivot for layout in layouts]
     summary = study_summary(store.study, pivots)
     styles = ArmStyles()
-    pages = paginate(store.study, trainings(statuses, pivots, logs))
+    pages = paginate(store.study, training_articles(statuses, pivots, logs))
     write_results(tidy_table(results), target / "results.csv")
     write_tables(summary, layouts, target)
     pages.write(target)
@@ -65,8 +65,9 @@ def write_files(store: Store, tables: Sequence[Table], target: Path, pdf: bool =
         "surfaces": [(surface, surface_picture(surface, styles)) for surface in surfaces(pivots)],
         "rankings": early_rankings(store, pivots, logs),
         "representations": representations(store, pivots),
-        "index": run_index(pivots),
-        "articles": list(pages.articles()),
+        "pivots": pivots,
+        "runs": [run for pivot in pivots for cell in pivot.cells for run in cell.runs],
+        "articles": pages.articles(),
         "places": pages.places,
         "states": STATES,
         "verdicts": VERDICTS,
