@@ -19,6 +19,7 @@ from typing import Any
 from harness.config.grid import Run, Table, load_table
 from harness.files import read_json
 from harness.report.reading.collect import collect
+from harness.report.reading.tidy import tidy_table
 from harness.report.rendering.page import make_report
 from harness.store.store import Store
 from harness.store.study import study_tables
@@ -45,7 +46,7 @@ def main() -> None:
         tables = many(source, arguments.tables)(arguments.runs)
         written = copied(source, store, tables)
         print(f"{written} measurements of {len({run.train_id for t in tables for run in t.runs})} trainings")
-        print(f"collect: {timed(lambda: collect(store, tables))}")
+        print(f"collect: {timed(lambda: tidy_table(collect(store, tables)))}")
         page = Path(folder) / "report" / "index.html"
         print(f"collect and report: {timed(lambda: make_report(store, tables, page.parent))}")
         others = [path.stat().st_size for path in (page.parent / "runs").glob("*.html")]

@@ -15,6 +15,11 @@ class Diverged(Exception):
     """A training loss that is not finite: the run stops and is stored as `diverged`."""
 
 
+def one_line(error: BaseException, length: int = 200) -> str:
+    """Return what an exception says, in one line of at most `length` characters; its type where it says nothing."""
+    return " ".join(str(error).split())[:length] or type(error).__name__
+
+
 def closest(word: str, legal: Iterable[str]) -> str | None:
     """Return the legal word that is spelt most like `word`; None where none is near."""
     return next(iter(difflib.get_close_matches(word, sorted(legal), n=1, cutoff=0.55)), None)

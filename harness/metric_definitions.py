@@ -139,10 +139,10 @@ def definition_of(name: str) -> Definition:
 
     An unknown metric is its own title, has no direction and four decimals.
     """
-    known, (_, _, features) = DEFINITIONS.get(base(name)), name.partition(":")
-    if known is None:
+    definition, (_, _, features) = DEFINITIONS.get(base(name)), name.partition(":")
+    if definition is None:
         return Definition(name, "", 4, "", "")
-    return replace(known, title=f"{known.title} ({features})") if features else known
+    return replace(definition, title=f"{definition.title} ({features})") if features else definition
 
 
 def markdown() -> str:

@@ -174,7 +174,7 @@ def with_line(module: str, line: str) -> dict[str, str]:
         ("harness.errors", "def f():\n    from .commands import options"),
         ("harness.report.analysis.pivot", "from ...measure.metrics.kernel import fid"),
         ("harness.report.analysis.pivot", "from ..rendering import page"),
-        ("harness.report.figures.svg", "from ..rendering.page import report"),
+        ("harness.report.figures.picture", "from ..rendering.page import report"),
         ("harness.report.reading.collect", "def f():\n    from ..figures import svg"),
         ("harness.report", "from ..measure.metrics import kernel"),
         ("harness.report.comparison", "from ..jobs.job import Job"),

@@ -64,5 +64,5 @@ def test_each_process_on_a_machine_has_a_gpu_of_its_own(tmp_path, monkeypatch):
 def test_without_gpus_asked_for_none_is_seen(tmp_path, monkeypatch, gpus, seen):
     monkeypatch.setenv(VISIBLE, "0,1")
     job = replace(jobs_of(tmp_path, "convergence", f"resources.gpus={gpus}")[0], evaluations=())
-    assert job().message == "nothing was missing"
+    assert job().reason == "nothing was missing"
     assert os.environ[VISIBLE] == seen

@@ -11,15 +11,15 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table as Grid
 from rich.text import Text
 
-from harness.config.grid import Table
+from harness.config.grid import Run, Table
 from harness.config.key_reference import Key
-from harness.jobs.job import Job, Outcome
+from harness.jobs.job import Job
 from harness.planning.budget import Row, Selection
 from harness.planning.cost import Prices
-from harness.planning.plan import Planned, summary
+from harness.planning.plan import Planned, plan, summary
 from harness.store.records import Heartbeat
-from harness.store.store import State
-from harness.store.study import Training, TrainingStatus, duration
+from harness.store.store import RunStatus, State, Store
+from harness.store.study import TrainingStatus, duration, trainings
 
 MANY = 200  # rows: more than a screen holds
 RUN_HEADINGS = ("cell", "seed", "model", "steps", "training", "measurement", "why", "shared with")
@@ -65,14 +65,21 @@ def _plain_columns(title: str, lines: Sequence[Sequence[str]]) -> Text:
 # Plans.
 
 
-def print_plan(planned: Sequence[Planned]) -> None:
-    """Print every run, table by table, and how many there are in each state."""
-    screen = console()
+def print_plan(tables: Sequence[Table], store: Store) -> None:
+    """Print every run, table by table, how many there are in each state, and the trainings that several tables want."""
+    screen, planned = console(), plan(tables, store)
     for name in dict.fromkeys(p.table.name for p in planned):
         mine = [p for p in planned if p.table.name == name]
         screen.print(grid(summary(mine), RUN_HEADINGS, [_run_row(p) for p in mine]), "")
     states = Counter(p.status.state for p in planned)
     screen.print(", ".join(f"{count} {state}" for state, count in states.items()))
+    if len(tables) > 1:
+        distinct = trainings(tables)
+        rows = [
+            [t.train_id, t.model, str(t.seed), f"{t.steps:,}", f"{t.measurements} ×", t.words, ", ".join(t.tables)]
+            for t in distinct
+        ]
+        screen.print("", grid(f"{len(distinct)} distinct trainings", TRAINING_HEADINGS, rows))
 
 
 def _run_row(p: Planned) -> list[str]:
@@ -87,15 +94,6 @@ def _in_words(at: Sequence[tuple[str, str]]) -> str:
     return " · ".join(label for _, label in at)
 
 
-def print_trainings(trainings: Sequence[Training]) -> None:
-    """Print each distinct training once, with the tables that share it."""
-    rows = [
-        [t.train_id, t.model, str(t.seed), f"{t.steps:,}", f"{t.measurements} ×", t.words, ", ".join(t.tables)]
-        for t in trainings
-    ]
-    console().print("", grid(f"{len(trainings)} distinct trainings", TRAINING_HEADINGS, rows))
-
-
 def print_keys(keys: Mapping[str, Sequence[Key]]) -> None:
     """Print the keys of files under the title of each kind of file."""
     for title, rows in keys.items():
@@ -108,17 +106,16 @@ def print_keys(keys: Mapping[str, Sequence[Key]]) -> None:
 
 def print_cost(tables: Sequence[Table], prices: Prices, price: float | None) -> None:
     """Print what each table and all of them cost; price: of one device-hour, in whatever currency."""
-    lines = [_cost_row(table.name, [table], prices) for table in tables]
+    lines = [_cost_row(table.name, table.runs, prices) for table in tables]
     if len(tables) > 1:
-        lines.append(_cost_row("all, each training once", tables, prices))
+        lines.append(_cost_row("all, each training once", prices.runs, prices))
     console().print(grid(f"Cost in {prices.unit}-hours", COST_HEADINGS, lines), "")
-    left = prices.cost((run for table in tables for run in table.runs), left=True).hours
+    left = prices.cost(prices.runs, left=True).hours
     money = f"; at {price:g} an hour, what is left costs {left * price:,.0f}" if price else ""
     console().print(f"{prices.words}{money}")
 
 
-def _cost_row(name: str, tables: Sequence[Table], prices: Prices) -> list[str]:
-    runs = [run for table in tables for run in table.runs]
+def _cost_row(name: str, runs: Sequence[Run], prices: Prices) -> list[str]:
     whole, left = prices.cost(runs), prices.cost(runs, left=True)
     hours = (whole.training, whole.sampling, whole.measuring, whole.hours, left.hours)
     trainings = len({run.train_id for run in runs})
@@ -210,7 +207,7 @@ class ProgressBar(Progress):
             self.update(bar, completed=steps, description=ended)
         yield from super().get_renderables()
 
-    def on_change(self, job: Job, outcome: Outcome | None) -> None:
+    def on_change(self, job: Job, outcome: RunStatus | None) -> None:
         """Hear that a job has started (None) or how it ended."""
         with self.lock:
             if outcome is None:
@@ -219,7 +216,7 @@ class ProgressBar(Progress):
             self.at_work.pop(job.train_id, None)
             self.ended += 1
             self.steps_ended += job.steps + 1
-        end = f"{outcome.state}: {outcome.message}" if outcome.message else outcome.state
+        end = f"{outcome.state}: {outcome.reason}" if outcome.reason else outcome.state
         what = f"{job.train_id} {_arm_in_words(job)}, seed {job.train.seed}"
         self.console.print(f"{self.ended}/{self.total} {what}: {end}")
 

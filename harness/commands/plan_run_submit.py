@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.commands import options
-from harness.errors import UserError, nearest
+from harness.errors import UserError
 from harness.store.records import Failure
 from harness.store.store import Store
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from harness.config.grid import Table
     from harness.config.yaml_document import Layer
     from harness.jobs.job import Job
-    from harness.planning.cost import Prices
-    from harness.planning.throughput import Assumption
 
 
 @dataclass(frozen=True)
@@ -53,8 +51,8 @@ def requested(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def with_request(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tuple[str, ...], results: Path,
-                     scratch: Path, **others: Any) -> None:  # fmt: skip
-        command(Request(grids, scale, overrides, Store(results, scratch, study or scale)), **others)
+                     scratch: Path, **arguments: Any) -> None:  # fmt: skip
+        command(Request(grids, scale, overrides, Store(results, scratch, study or scale)), **arguments)
 
     for option in reversed((
         click.argument("grids", nargs=-1, required=True, type=options.FILE),
@@ -87,47 +85,21 @@ def plan(request: Request, gpu: str, utilisation: float | None, price: float | N
     harness plan grids/table2.yaml --scale digits
     harness plan grids/*.yaml --scale imagenet256 --gpu A100 --fit 500
     """
-    from harness.commands.console import print_cost, print_plan, print_selection, print_trainings
+    from harness.commands.console import print_cost, print_plan, print_selection
+    from harness.config.grid import all_runs
     from harness.planning.budget import select_rows
-    from harness.planning.plan import plan as make_plan
-    from harness.store.study import trainings
+    from harness.planning.cost import Prices
+    from harness.planning.throughput import Assumption
 
-    assumption = assume(gpu, utilisation)
+    assumption = Assumption(gpu, utilisation)
     tables = request.tables()
-    print_plan(make_plan(tables, request.store))
-    if len(tables) > 1:
-        print_trainings(trainings(tables))
-    prices = _prices(tables, request.store, assumption)
+    print_plan(tables, request.store)
+    prices = Prices(all_runs(tables), request.store, assumption)
     print_cost(tables, prices, price)
     if budget is not None:
         print_selection(select_rows(tables, prices, budget), prices, budget)
     if limit is not None:
-        _check_limit(limit, tables, prices)
-
-
-def assume(gpu: str, utilisation: float | None = None) -> "Assumption":
-    """Return what is assumed of a GPU.
-
-    Raises:
-        UserError: nothing is known of it.
-    """
-    from harness.planning.throughput import GPUS, Assumption
-
-    if gpu not in GPUS:
-        raise UserError(f"--gpu {gpu}: its peak is not known here{nearest(gpu, GPUS)}")
-    return Assumption(gpu, utilisation)
-
-
-def _prices(tables: Sequence["Table"], store: Store, assumption: "Assumption") -> "Prices":
-    from harness.planning.cost import Prices
-
-    return Prices([run for table in tables for run in table.runs], store, assumption)
-
-
-def _check_limit(limit: float, tables: Sequence["Table"], prices: "Prices") -> None:
-    from harness.planning.cost import refuse_beyond
-
-    refuse_beyond(limit, prices, [run for table in tables for run in table.runs])
+        prices.refuse_beyond(limit)
 
 
 @click.command()
@@ -183,6 +155,9 @@ def submit(request: Request, data: Path, profile: str | None, only: str | None, 
     harness submit grids/table5.yaml --scale cifar10 --profile ours --only eval
     """
     from harness.config.cluster_profile import LocalProfile, SlurmProfile, load_profile
+    from harness.config.grid import all_runs
+    from harness.planning.cost import Prices
+    from harness.planning.throughput import Assumption
     from harness.slurm.submission import check_slurm, measurement_jobs
     from harness.store.submissions import write_sent
 
@@ -191,7 +166,7 @@ def submit(request: Request, data: Path, profile: str | None, only: str | None, 
     request, folders = replace(request, store=store), {path.parent for path in request.grids}
     tables = request.tables(layer)
     if limit is not None:
-        _check_limit(limit, tables, _prices(tables, store, assume("H200")))
+        Prices(all_runs(tables), store, Assumption()).refuse_beyond(limit)
     threads = 1 if isinstance(cluster, LocalProfile) and cluster.jobs > 1 else None
     todo = _lacking(request, tables, data, threads)
     todo = measurement_jobs(todo) if only else todo
@@ -201,9 +176,7 @@ def submit(request: Request, data: Path, profile: str | None, only: str | None, 
     if dry_run:
         click.echo(_dry_run(cluster, todo, store, folders))
         return
-    if isinstance(cluster, SlurmProfile):
-        check_slurm()
-    _record(request, tables, todo)
+    _record(request, tables, todo, check_machine=check_slurm if isinstance(cluster, SlurmProfile) else None)
     if not todo:
         nothing = "nothing that is trained lacks a measurement" if only else "everything is done already"
         click.echo(f"{store.root}: {nothing}.")
@@ -228,10 +201,11 @@ def _dry_run(profile: "Profile", jobs: Sequence["Job"], store: Store, grids: Col
 
 def _lacking(request: Request, tables: Sequence["Table"], data: Path, threads: int | None) -> list["Job"]:
     """Return the jobs that lack something; without what diverged before, for the same seed would diverge again."""
+    from harness.config.grid import all_runs
     from harness.jobs.job import jobs_for
 
     todo = []
-    for job in jobs_for((run for table in tables for run in table.runs), request.store, data, threads):
+    for job in jobs_for(all_runs(tables), request.store, data, threads):
         if job.missing() and job.diverged():
             again = f"delete {job.folder / Failure.FILE} to try it again"
             click.echo(f"{job.train_id} diverged before and is left out; {again}", err=True)
@@ -240,16 +214,24 @@ def _lacking(request: Request, tables: Sequence["Table"], data: Path, threads: i
     return todo
 
 
-def _record(request: Request, tables: Sequence["Table"], jobs: Sequence["Job"], processes: int | None = None) -> None:
-    """Check everything that can be checked before anything runs or is written; then take the grids into the study."""
+def _record(request: Request, tables: Sequence["Table"], jobs: Sequence["Job"], processes: int | None = None,
+            check_machine: Callable[[], None] | None = None) -> None:  # fmt: skip
+    """Check everything that can be checked before anything runs or is written; then take the grids into the study.
+
+    check_machine: refuses a machine that cannot do it; asked after what would be a mistake on any machine, and before
+    data sets are converted.
+    """
     from harness.files import check_writable
-    from harness.jobs.preflight import check
+    from harness.jobs.preflight import check, check_unconverted
 
     store = request.store
     for path, table in zip(request.grids, tables, strict=True):
         store.check_grid(table.name, path, request.scale, list(request.overrides))
     check_writable("--results", store.results)
     check_writable("--scratch", store.scratch)
+    if check_machine:
+        check_unconverted(jobs, processes)
+        check_machine()
     check(jobs, processes)
     for path, table in zip(request.grids, tables, strict=True):
         store.record_grid(table.name, path, request.scale, _with_seeds_of_before(request, path, table))

@@ -77,10 +77,11 @@ def checkpoints(store: Store, only: str | None) -> Iterator[Checkpoint]:
         UserError: there is none, or no such study.
     """
     from harness.checkpoint_files import weights_path
+    from harness.config.grid import all_runs
     from harness.store.study import study_tables
 
     measured: dict[tuple[str, int], Run] = {}
-    for run in (run for table in study_tables(store) for run in table.runs):
+    for run in all_runs(study_tables(store)):
         if run.train_id.startswith(only or "") and store.measured(run.train_id, run.eval_id):
             measured.setdefault((run.train_id, run.evaluation.step), run)
     checkpointed = [key for key in measured if weights_path(store.scratch_folder(key[0]), key[1]).is_file()]

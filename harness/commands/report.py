@@ -49,8 +49,8 @@ def report(study: str | None, compared: tuple[str, str] | None, watch: bool, pdf
     harness report --compare digits demo
     """
     if (study is None) == (compared is None):
-        found = "both" if study else "neither"
-        raise UserError(f"harness report: STUDY or --compare A B is expected, found {found}; name one of the two")
+        given = "both" if study else "neither"
+        raise UserError(f"harness report: STUDY or --compare A B is expected, found {given}; name one of the two")
     check_writable("--reports", reports)
     if pdf and (compared or watch):
         raise UserError(

@@ -78,23 +78,22 @@ def _in_json(name: str, study: "StudyStatus") -> str:
 
 def _print_slurm(store: Store, study: "StudyStatus") -> None:
     """Print which trainings of a study wait in SLURM's queue, and why others failed and what mends them."""
-    jobs = {state: [s.slurm_job or "" for s in study.trainings if s.state == state] for state in ("queued", "held")}
-    queued, on_hold = jobs["queued"], jobs["held"]
+    queued = [s.slurm_job or "" for s in study.trainings if s.state == "queued"]
+    on_hold = [s for s in study.trainings if s.state == "held"]
+    remedies = []
     if queued:
         click.echo(f"{len(queued)} trainings in SLURM's queue: {', '.join(queued[:8])}{' …' * (len(queued) > 8)}")
     if study.strays:
         click.echo(f"{study.strays} jobs in SLURM's queue are of trainings that no grid of this study wants any more")
-    remedies: dict[str, None] = {}
     if on_hold:
-        reason = next(s.message for s in study.trainings if s.state == "held")
-        click.echo(f"{len(on_hold)} trainings are held in SLURM's queue: {reason}")
-        remedies[f"scontrol release {','.join(on_hold)}"] = None
+        click.echo(f"{len(on_hold)} trainings are held in SLURM's queue: {on_hold[0].message}")
+        remedies.append(f"scontrol release {','.join(s.slurm_job or '' for s in on_hold)}")
     for s in study.trainings:
         if s.failure:
             job = f", SLURM job {s.slurm_job}" if s.slurm_job else ""
             click.echo(f"{s.job.train_id} failed: {s.failure}{job}: {s.message}")
-            remedies[remedy(s.failure, options.words_for(store), _slower(store, s))] = None
-    for words in remedies:
+            remedies.append(remedy(s.failure, options.words_for(store), _slower(store, s)))
+    for words in dict.fromkeys(remedies):
         click.echo(f"→ {words}")
 
 

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 
 from harness.config.setting_types import Count, Frozen, Positive, Whole
 from harness.config.settings import Resources
-from harness.config.yaml_document import Layer, flatten, read_document, validate
+from harness.config.yaml_document import Layer, flatten, named_file, read_document, validate
 from harness.errors import UserError, nearest
 
 FOLDER = Path("clusters")
@@ -111,8 +111,8 @@ class SlurmProfile(Frozen):
             raise UserError(f"resources: no partition meets them ({reasons})")
         return ",".join(fitting)
 
-    def parameters(self, resources: Resources, name: str, count: int) -> dict[str, Any]:
-        """Return what submitit is to write into the sbatch file of an array of `count` jobs.
+    def parameters(self, resources: Resources, name: str, count: int, *setup: str) -> dict[str, Any]:
+        """Return what submitit is to write into the sbatch file of an array of `count` jobs; setup: more of its shell.
 
         Raises:
             UserError: as `check`.
@@ -127,6 +127,7 @@ class SlurmProfile(Frozen):
             self.gpus_by: self._gpus(resources) if resources.gpus else None,
         }
         variables = (OFFLINE if self.offline else {}) | self.environment
+        exports = [f"export {key}={shlex.quote(value)}" for key, value in variables.items()]
         return {
             "job_name": name,
             "time": minutes(resources),
@@ -141,7 +142,7 @@ class SlurmProfile(Frozen):
             "array_parallelism": min(count, self.array_throttle or count),
             "stderr_to_stdout": True,
             "additional_parameters": {"requeue": True},  # also where the cluster's JobRequeue is 0
-            "setup": [*self.setup, *(f"export {key}={shlex.quote(value)}" for key, value in variables.items())],
+            "setup": [*self.setup, *exports, *setup],
             **{key: value for key, value in options.items() if value is not None},
         }
 
@@ -165,10 +166,7 @@ def load_profile(name: str, folder: Path = FOLDER) -> tuple[Profile, Layer]:
     Raises:
         UserError: no such profile, or a mistake in it; file, line, key and nearest legal word.
     """
-    path = folder / f"{name}.yaml"
-    if not path.is_file():
-        raise UserError(f"--profile {name}: no file {path}{nearest(name, [p.stem for p in folder.glob('*.yaml')])}")
-    document = read_document(path)
+    document = read_document(named_file(folder, name, f"--profile {name}: no file {folder / name}.yaml"))
     executor = document.content.get("executor")
     if executor not in KINDS:
         where = document.where(("executor",))

@@ -1,7 +1,7 @@
 """From a grid file and a scale to cells and runs.
 
-Settings come in layers, each over the one before: preset < table < scale < the scale's family < row <
-command line.
+Settings come in layers, each over the one before: cluster's profile < preset < table < scale < the scale's family <
+row < command line.
 """
 
 import itertools
@@ -136,6 +136,11 @@ class Table:
         return self._published.get(cell.at)
 
 
+def all_runs(tables: Sequence[Table]) -> list[Run]:
+    """Return the runs of tables, table by table; one that several want is there several times."""
+    return [run for table in tables for run in table.runs]
+
+
 class CommandedSeeds(Frozen):
     """What the command line says of seeds: it is no setting of a run."""
 
@@ -161,7 +166,7 @@ def load_table(path: Path, scale: str, overrides: Sequence[str] = (), cluster: L
         for at in grid.file.places(vary):
             row = _row(at, grid.labels)
             _refuse_lying_labels(row, commanded, at)
-            layers = (cluster or {}) | _layers(preset, grid.base, chosen, row, commanded)
+            layers = _layers(cluster or {}, preset, grid.base, chosen, row, commanded)
             cells.append(_cell(path.stem, grid.where, layers, at, vary.aside, chosen.scale, seeds))
     _refuse_changed_places(path, chosen.scale, {cell.settings.epochs for cell in cells})
     return Table(path.stem, grid.file, chosen.scale, tuple(cells), seeds)
@@ -217,12 +222,14 @@ def _refuse_changed_places(path: Path, scale: Scale, lengths: set[int]) -> None:
             )
 
 
-def _layers(preset: Callable[[Leaf], Layer], table: Layer, scale: ScaleLayers, row: Layer, commanded: Layer) -> Layer:
-    """Merge the layers of one row: preset < table < scale < the scale's family < row < command line."""
+def _layers(
+    cluster: Layer, preset: Callable[[Leaf], Layer], table: Layer, scale: ScaleLayers, row: Layer, commanded: Layer
+) -> Layer:
+    """Merge the layers of a row; which preset and which family of the scale are among them, the others say."""
     merged = table | scale.settings | row | commanded
     family = str(merged["model"].value).partition("-")[0] if "model" in merged else ""
-    lowest = preset(merged["preset"]) if "preset" in merged else {}
-    return lowest | table | scale.settings | scale.families.get(family, {}) | row | commanded
+    presets = preset(merged["preset"]) if "preset" in merged else {}
+    return cluster | presets | table | scale.settings | scale.families.get(family, {}) | row | commanded
 
 
 def _cell(table: str, base: str, merged: Layer, at: At, aside: bool, scale: Scale, seeds: tuple[int, ...]) -> Cell:

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from harness.config.setting_types import Count, Frozen, Real, Seeds, in_order
 from harness.config.settings import Family
-from harness.config.yaml_document import Keys, Layer, Leaf, dotted, flatten, read_document, read_validated
+from harness.config.yaml_document import Keys, Layer, Leaf, dotted, flatten, named_file, read_document, read_validated
 from harness.errors import UserError, nearest
 
 At = tuple[tuple[str, str], ...]
@@ -198,10 +198,7 @@ def read_scale(name: str, folder: Path) -> ScaleLayers:
     Raises:
         UserError: no such scale, or a mistake in it.
     """
-    path = folder / f"{name}.yaml"
-    if not path.is_file():
-        raise UserError(f"--scale {name}: no such scale{nearest(name, [p.stem for p in folder.glob('*.yaml')])}")
-    file, document = read_validated(Scale, path)
+    file, document = read_validated(Scale, named_file(folder, name, f"--scale {name}: no such scale"))
     if file.scale != name:
         raise UserError(f"{document.where(('scale',))}: scale: '{file.scale}' is not the name of the file, '{name}'")
     families = {str(name): flatten(part, document, ("families", name)) for name, part in file.families.items()}
@@ -214,10 +211,8 @@ def read_preset(preset: Leaf, folder: Path) -> Layer:
     Raises:
         UserError: there is none, or a mistake in it.
     """
-    legal = [path.stem for path in folder.glob("*.yaml")]
-    if preset.value not in legal:
-        raise UserError(f"{preset.where}: preset: no preset '{preset.value}'{nearest(str(preset.value), legal)}")
-    document = read_document(folder / f"{preset.value}.yaml")
+    name = str(preset.value)
+    document = read_document(named_file(folder, name, f"{preset.where}: preset: no preset '{name}'"))
     return flatten(document.content, document)
 
 

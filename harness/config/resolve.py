@@ -67,7 +67,8 @@ def resolve(settings: Settings, scale: Scale, seed: int) -> Resolved:
     Raises:
         SettingError: a setting that is impossible beside the others (block deeper than the network, …).
     """
-    model, process = resolve_model(settings, scale), PROCESSES[family(settings.model)]
+    family, size, patch = parse_model(settings.model)
+    model, process = resolve_model(settings, scale, size, patch), PROCESSES[family]
     if process == "imm" and settings.batch % PARTICLES:
         raise SettingError("batch", f"IMM forms groups of {PARTICLES}, which do not divide {settings.batch}")
     train = TrainSpec(
@@ -129,33 +130,26 @@ def check_resources(train: TrainSpec, resources: Resources, processes: int | Non
         )
 
 
-def family(model: str) -> Family:
-    """Return the family of a model name such as SiT-B/2.
+def parse_model(model: str) -> tuple[Family, Size, Patch]:
+    """Return the parts of a model's name such as SiT-B/2.
 
     Raises:
         SettingError: the name is not family-size/patch.
     """
-    return _parts(model)[0]
-
-
-def _parts(model: str) -> tuple[Family, Size, Patch]:
     families = get_args(Family)
     match = re.fullmatch(rf"({'|'.join(families)})-(S|B|L|XL)/(2|4|8)", model)
     if not match:
         legal = f"{{{','.join(families)}}}-{{S,B,L,XL}}/{{2,4,8}}"
         raise SettingError("model", f"unknown model '{model}'; legal: {legal}")
-    name, size, patch = match.groups()
-    return cast(Family, name), cast(Size, size), cast(Patch, patch)
+    return cast(tuple[Family, Size, Patch], match.groups())
 
 
-def resolve_model(settings: Settings, scale: Scale) -> Model:
-    """Look a model name up in the scale's ladder and check that its numbers fit together."""
-    _, size, patch = _parts(settings.model)
+def resolve_model(settings: Settings, scale: Scale, size: Size, patch: Patch) -> Model:
+    """Look a model up in the scale's ladder and check that its numbers fit together."""
     if size not in scale.ladder or patch not in scale.patches:
         sizes, patches = ", ".join(scale.ladder), ", ".join(scale.patches)
         raise SettingError("model", f"scale {scale.scale} has sizes {sizes} and patches {patches}, not {size}/{patch}")
-    rung = scale.ladder[size]
-    model = Model(**rung.model_dump(), patch=scale.patches[patch])
+    model = Model(**scale.ladder[size].model_dump(), patch=scale.patches[patch])
     if settings.data.size % model.patch:
         raise SettingError("model", f"patch {model.patch} does not divide the image size {settings.data.size}")
     if model.width % (2 * model.heads):

@@ -72,24 +72,16 @@ class RegularizerSettings(Frozen):
         "independent", description="second view of a contrastive run: its own time, or one close to the first view's"
     )
     gap: Annotated[Real, Field(gt=0, le=1)] = Field(
-        0.005,
-        description="largest |t⁺ − t| between the two views under restricted noise",
-        json_schema_extra={"reading": "The paper's restricted-noise gap is known to us from memory only."},
+        0.005, description="largest |t⁺ − t| between the two views under restricted noise"
     )
     epsilon: Positive = Field(
-        1.0,
-        description="margin ε of the hinge, whose distance is the root mean square of z_i − z_j over its features",
-        json_schema_extra={"reading": "The paper's hinge margin ε is not known to us."},
+        1.0, description="margin ε of the hinge, whose distance is the root mean square of z_i − z_j over its features"
     )
     offdiagonal: Positive = Field(
-        1.0,
-        description="weight w of the off-diagonal terms of the contrastive covariance loss, both terms being means",
-        json_schema_extra={"reading": "The paper's covariance weight w is not known to us."},
+        1.0, description="weight w of the off-diagonal terms of the contrastive covariance loss, both terms being means"
     )
     normalization: Literal["standardized", "centered"] = Field(
-        "standardized",
-        description="what is done to each feature over the group before its covariance is taken",
-        json_schema_extra={"reading": "How the paper normalises Cov is not known to us."},
+        "standardized", description="what is done to each feature over the group before its covariance is taken"
     )
     stop: Count | None = Field(None, description="the paper's epochs after which it is left out; by default it stays")
 
@@ -134,8 +126,7 @@ class AlignmentSettings(Frozen):
         description="frozen encoder: a model of timm with its weights' tag, or own-vit, trained as alignment.own says",
     )
     weights: Annotated[str, Field(pattern="^(published|[0-9a-f]{64})$")] = Field(
-        "published",
-        description="published: timm's weights of that name; or the sha256 of a file in <data>/encoders/",
+        "published", description="published: timm's weights of that name; or the sha256 of a file in <data>/encoders/"
     )
     side: Count | None = Field(None, description="side in pixels of the images the encoder sees; by default its own")
     own: OwnEncoder | None = Field(None, description="how own-vit is made and trained")
@@ -241,6 +232,11 @@ class Resources(Frozen):
     log_every: Count = Field(100, description="training steps between two lines of the log")
     checkpoint_minutes: Positive = Field(10.0, description="minutes between checkpoints: what a kill may cost")
     tracking: tuple[Tracker, ...] = Field((), description="who hears a run's numbers: tensorboard, wandb (offline)")
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether it is for GPUs, and not for processors."""
+        return self.gpus > 0
 
     @property
     def team(self) -> int:

@@ -53,6 +53,18 @@ class Document:
         return f"{self.path}:{self.lines.get(keys, 1)}"
 
 
+def named_file(folder: Path, name: str, message: str) -> Path:
+    """Return the YAML file of a name in a folder.
+
+    Raises:
+        UserError: there is none: the message, and the nearest name.
+    """
+    names = [path.stem for path in folder.glob("*.yaml")]
+    if name not in names:
+        raise UserError(f"{message}{nearest(name, names)}")
+    return folder / f"{name}.yaml"
+
+
 def read_validated(model: type[M], path: Path) -> tuple[M, Document]:
     """Read a YAML file and validate it.
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.data.latents import Convention
-from harness.errors import UserError
+from harness.errors import UserError, one_line
 from harness.files import read_json, sha256_of
 
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
@@ -94,8 +94,9 @@ def load(files: AutoencoderFiles) -> Autoencoder:
     except UserError:
         raise
     except Exception as error:  # four libraries read these files, and fail in as many ways
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"{files.paths[-1]}: cannot be read as {files.kind}: {reason}; fetch it again") from None
+        raise UserError(
+            f"{files.paths[-1]}: cannot be read as {files.kind}: {one_line(error)}; fetch it again"
+        ) from None
     return _of_diffusers(model, files)
 
 
@@ -161,7 +162,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     try:
         return dict(torch.load(path, map_location="cpu", weights_only=True))
     except (pickle.UnpicklingError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: not a file of tensors: {' '.join(str(error).split())[:100]}") from None
+        raise UserError(f"{path}: not a file of tensors: {one_line(error)}") from None
 
 
 class PooledBlock(nn.Module):

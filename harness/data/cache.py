@@ -7,7 +7,7 @@ from zipfile import BadZipFile
 
 from filelock import Timeout
 
-from harness.errors import UserError
+from harness.errors import UserError, one_line
 from harness.files import locked
 
 
@@ -53,5 +53,4 @@ def own_file(path: Path, remove: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
-        reason = " ".join(str(error).split())[:100] or type(error).__name__
-        raise UserError(f"{path}: damaged ({reason}); delete {remove}, and it is made again") from None
+        raise UserError(f"{path}: damaged ({one_line(error)}); delete {remove}, and it is made again") from None

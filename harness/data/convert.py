@@ -4,22 +4,15 @@ To convert changed raw files again, delete that folder.
 """
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel
 
 from harness.data.cache import own_file
-from harness.data.raw_files import Arrays, read_cifar10, read_digits, read_fashion_mnist
+from harness.data.raw_files import FOLDERS, READERS, Arrays
 from harness.errors import UserError
 from harness.files import make_folder
-
-READERS: dict[str, Callable[[Path], dict[str, Arrays]]] = {
-    "digits": read_digits,
-    "fashion-mnist": read_fashion_mnist,
-    "cifar10": read_cifar10,
-}
 
 
 class ConvertedMeta(BaseModel):
@@ -46,6 +39,16 @@ def convert(name: str, root: Path) -> Path:
             f"data set {name}: cannot write {folder}: {error.strerror}; choose another data folder"
         ) from None
     return folder
+
+
+def check_raw(name: str, root: Path) -> None:
+    """Look for a data set's raw files where it is not converted yet; nothing is read or written.
+
+    Raises:
+        UserError: they are missing.
+    """
+    if name in FOLDERS and not (root / ".converted" / name).is_dir():
+        FOLDERS[name](root)
 
 
 def _write_arrays(folder: Path, splits: dict[str, Arrays]) -> None:

@@ -20,10 +20,11 @@ from torch.utils.data import DataLoader, Subset
 from harness.data import autoencoder
 from harness.data.autoencoder import Autoencoder, AutoencoderFiles
 from harness.data.cache import folder_lock
-from harness.data.convert import READERS, content_hash
+from harness.data.convert import content_hash
 from harness.data.latents import AUTOENCODER, FLIPPED, IMAGES, LABELS, MOMENTS
 from harness.data.photos import Crops, Photos, collate, open_photos
 from harness.data.pixels import from_uint8
+from harness.data.raw_files import READERS
 from harness.errors import UserError
 from harness.files import nearest_existing, read_json, write_json
 

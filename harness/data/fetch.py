@@ -7,7 +7,7 @@ from pathlib import Path
 from harness.data.convert import content_hash, convert, read_meta
 from harness.data.latents import FILES, IMAGES, MOMENTS, open_latents, read_latent_meta
 from harness.data.raw_files import find_cifar10, find_fashion_mnist, read_bytes
-from harness.errors import UserError
+from harness.errors import UserError, one_line
 
 # sha256 of the IDX files inside the four published archives; the wrapping .gz differs from copy to copy.
 FASHION_MNIST_SHA256 = {
@@ -98,8 +98,7 @@ def download(name: str, downloader: Callable[[], object], advice: str) -> None:
     try:
         downloader()
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{name}: could not be downloaded ({reason}); {advice}") from None
+        raise UserError(f"{name}: could not be downloaded ({one_line(error)}); {advice}") from None
 
 
 def _check_published(folder: Path, sums: Mapping[str, str], algorithm: str) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from harness.errors import UserError
+from harness.errors import UserError, one_line
 
 SPLITS = {"train", "val", "validation", "test"}
 LAYOUTS = "a folder of images for each class, a data set of Hugging Face's save_to_disk, or parquet files"
@@ -140,10 +140,9 @@ class Crops(Dataset[Tensor | str]):
             with self.photos.open(index) as image:
                 return torch.from_numpy(centre_crop(image, self.size).copy())
         except Exception as error:  # Pillow's readers fail in many ways
-            reason = " ".join(str(error).split()) or type(error).__name__
             return (
-                f"{self.photos.names[index]}: cannot be read ({reason}); replace it and give the same command again, "
-                "or remove both it and the folder of the unfinished latents"
+                f"{self.photos.names[index]}: cannot be read ({one_line(error)}); replace it and give the same command "
+                "again, or remove both it and the folder of the unfinished latents"
             )
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from subprocess import CalledProcessError, TimeoutExpired
 
@@ -25,18 +26,19 @@ ENDS: Mapping[str, FailureClass] = {
     "FAILED": "killed",
 }
 
-# What is to be added to `harness retry STUDY --only CLASS`.
-REMEDIES: Mapping[FailureClass, str] = {
+# What is to be done before a retry, and what is to be added to it.
+REPAIRS: Mapping[FailureClass, str] = {
+    "bug": "harness logs --failed {study} shows where; mend it, then: ",
+    "bad data": "mend what the message says, then: ",
+    "disk full": "make room in the folders of results and scratch, then: ",
+}
+OPTIONS: Mapping[FailureClass, str] = {
     "out of memory": " --set resources.memory_gb=… (or resources.micro_batch=…)",
     "time limit": " --set resources.hours=…",
-    "preempted": "",
-    "node": "",
-    "killed": "",
 }
 
-
 # What a job's output says, of SLURM's daemon or of a failure that found no room in the run's folder.
-TOLD: Mapping[str, FailureClass] = {
+SIGNS_IN_OUTPUT: Mapping[str, FailureClass] = {
     "memory limit": "out of memory",  # without cgroups the state does not tell
     "oom-kill": "out of memory",
     "oom_kill": "out of memory",
@@ -73,15 +75,8 @@ def remedy(kind: FailureClass, study: str, again: Sequence[str] = ()) -> str:
 
     study: as a command is told of it. again: of a training that diverged, the commands that make it in another study.
     """
-    if kind == "bug":
-        return f"harness logs --failed {study} shows where; mend it, then: harness retry {study} --only bug"
-    if kind == "bad data":
-        return f"mend what the message says, then: harness retry {study} --only 'bad data'"
-    if kind == "disk full":
-        return f"make room in the folders of results and scratch, then: harness retry {study} --only 'disk full'"
     if kind == "diverged":
         slower = " and ".join(f"{command} --set optimizer.learning_rate=…" for command in again)
         return f"the same seed diverges again; in a study of its own, with less: {slower}"
-    if kind == "cancelled":
-        return f"harness retry {study} --only cancelled"
-    return f"harness retry {study} --only '{kind}'{REMEDIES[kind]}"
+    retry = f"harness retry {study} --only {shlex.quote(kind)}{OPTIONS.get(kind, '')}"
+    return REPAIRS.get(kind, "").format(study=study) + retry

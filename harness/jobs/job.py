@@ -26,7 +26,7 @@ from harness.jobs.recording import record_attempt, record_failure, record_model_
 from harness.jobs.tracking import tracked
 from harness.process_group import hide_gpus, keep_freed_memory
 from harness.store.records import LOG, Failure, MeasurementFile, Thumbnails, measurement_paths
-from harness.store.store import Store
+from harness.store.store import RunStatus, Store
 from harness.store.study import runs_by_training
 
 if TYPE_CHECKING:
@@ -34,14 +34,6 @@ if TYPE_CHECKING:
     from harness.networks.encoder import FrozenEncoder
 
 Say = Callable[[str, int], None]  # what is being done, and the training's step
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a job ended."""
-
-    state: Literal["done", "failed", "diverged", "skipped"]
-    message: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,7 +86,7 @@ class Job:
         failure = Failure.read(self.folder)
         return failure is not None and failure.kind == "diverged"
 
-    def __call__(self, cancelled: Callable[[], bool] = lambda: False) -> Outcome:
+    def __call__(self, cancelled: Callable[[], bool] = lambda: False) -> RunStatus:
         """Make what is missing, together with the processes that share the run; all of them must call this.
 
         cancelled: asked in the leading process, whether nothing is to be made any more. A failure is stored in the
@@ -108,29 +100,29 @@ class Job:
         with joined() as world:
             try:
                 if not world.decide(self.missing):
-                    return Outcome("done", "nothing was missing")
+                    return RunStatus("done", "nothing was missing")
                 if world.decide(cancelled):
-                    return Outcome("skipped", "cancelled")
+                    return RunStatus("skipped", "cancelled")
                 with run_lock(self.scratch, world):
                     return self._work(world)
             except Timeout:
-                return Outcome("skipped", "another job is at work on this training")
+                return RunStatus("skipped", "another job is at work on this training")
             except Exception as error:  # whatever went wrong in this run must not stop its neighbours
-                outcome = self.fail(error) if world.leads else Outcome(_state(error), str(error))
+                outcome = self.fail(error) if world.leads else RunStatus(_state(error), str(error))
                 if world.size > 1 and outcome.state == "failed":  # what diverges does so in all of them
                     raise
                 return outcome
 
-    def fail(self, error: BaseException) -> Outcome:
+    def fail(self, error: BaseException) -> RunStatus:
         """Store a failure where the collector finds it; on a full disk it is only told."""
         try:
             message = record_failure(self.folder, error)
         except OSError as unwritten:
             traceback.print_exception(error)  # the job's output may have room elsewhere
             message = f"{error}; this could not be stored: {unwritten}"
-        return Outcome(_state(error), message)
+        return RunStatus(_state(error), message)
 
-    def _work(self, world: "World") -> Outcome:
+    def _work(self, world: "World") -> RunStatus:
         import torch
 
         torch.set_num_threads(self.threads)
@@ -142,7 +134,7 @@ class Job:
                 self._make(world, heartbeat.set)
         else:
             self._make(world, lambda phase, step: None)
-        return Outcome("done")
+        return RunStatus("done")
 
     def _tidy(self) -> None:
         """Remove what a killed job has left and nobody needs."""
@@ -192,7 +184,6 @@ class Job:
 
     def _evaluate(self, spec: EvalSpec, world: "World", say: Say) -> None:
         """Sample, in all processes, and measure, in the leading one."""
-        from harness.data.datasets import load_images
         from harness.data.decode import decoder
         from harness.engine.sample import Sampler
         from harness.engine.sample_cache import remove_samples
@@ -210,8 +201,7 @@ class Job:
         sampled = time.perf_counter()
         say("measuring", self.steps)
         measured = measure_samples(samples, self.train, spec.evaluation, self.data, self.store.cache)
-        real = load_images(self.train.data.name, spec.evaluation.reference, self.data).images
-        save_pictures(path, samples, real, measured)
+        save_pictures(path, samples, measured, self.train.data.name, spec.evaluation.reference, self.data)
         seconds = {
             "sample": round(samples.earlier + sampled - start, 2),
             "measure": round(time.perf_counter() - sampled, 2),
@@ -235,8 +225,8 @@ def _state(error: BaseException) -> Literal["failed", "diverged"]:
 def jobs_for(runs: Iterable[Run], store: Store, data: Path, threads: int | None = None) -> list[Job]:
     """Gather runs into jobs, one for each training with all the measurements that any table wants of it."""
     jobs, weights = [], imported.folder().absolute()
-    for first, *others in runs_by_training(runs).values():
-        evaluations = sorted((run.evaluation for run in (first, *others)), key=lambda e: (e.step, canonical(e)))
-        resources = first.resources
+    for same in runs_by_training(runs).values():
+        evaluations = sorted((run.evaluation for run in same), key=lambda e: (e.step, canonical(e)))
+        first, resources = same[0], same[0].resources
         jobs.append(Job(store, data, first.train, tuple(evaluations), resources, threads or resources.cpus, weights))
     return jobs

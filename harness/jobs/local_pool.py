@@ -11,15 +11,16 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from harness.config.settings import Resources
-from harness.jobs.job import Job, Outcome
+from harness.jobs.job import Job
 from harness.process_group import ProcessPlace, hide_gpus, places_on_this_machine
+from harness.store.store import RunStatus
 
-OnChange = Callable[[Job, Outcome | None], None]  # hears of each job's start (None) and end
+OnChange = Callable[[Job, RunStatus | None], None]  # hears of each job's start (None) and end
 
 
 def needs_workers(jobs: Sequence[Job]) -> bool:
     """Tell whether this process cannot do the jobs itself: some are for several processes, or only some for a GPU."""
-    return any(job.resources.team > 1 for job in jobs) or len({job.resources.gpus > 0 for job in jobs}) > 1
+    return any(job.resources.team > 1 for job in jobs) or len({job.resources.on_gpu for job in jobs}) > 1
 
 
 def run_inline(jobs: Sequence[Job], on_change: OnChange) -> None:
@@ -80,7 +81,7 @@ class LocalPool:
     def _fill(self, slot: int) -> None:
         """Keep a slot busy until the queue is empty."""
         worker: Worker | None = None
-        while self.queue:
+        while True:
             try:
                 job = self.queue.popleft()
             except IndexError:
@@ -113,7 +114,7 @@ class Worker:
 
     def __init__(self, resources: Resources, slot: int = 0) -> None:
         spawn = multiprocessing.get_context("spawn")
-        self.size, self.on_gpu, self.usable = resources.team, resources.gpus > 0, True
+        self.size, self.on_gpu, self.usable = resources.team, resources.on_gpu, True
         self.folder = tempfile.TemporaryDirectory(prefix="harness-", ignore_cleanup_errors=True)
         self.pipes, self.processes = [], []
         for place in places_on_this_machine(Path(self.folder.name), self.size, slot):
@@ -126,15 +127,15 @@ class Worker:
 
     def fits(self, job: Job) -> bool:
         """Tell whether it can do this job: it is whole, has as many processes as asked, and sees GPUs or not."""
-        return self.usable and (self.size, self.on_gpu) == (job.resources.team, job.resources.gpus > 0)
+        return self.usable and (self.size, self.on_gpu) == (job.resources.team, job.resources.on_gpu)
 
-    def do(self, job: Job) -> Outcome:
+    def do(self, job: Job) -> RunStatus:
         """Have a job done by all processes together, and return the outcome that the leading one tells.
 
         Raises:
             WorkerError: a process died, or failed beside others; the worker is ended.
         """
-        outcomes: dict[int, Outcome] = {}
+        outcomes: dict[int, RunStatus] = {}
         try:
             for rank in range(self.size):
                 self.pipes[rank].send(job)
@@ -150,11 +151,11 @@ class Worker:
             raise WorkerError(f"the worker process{which} died: killed, or out of memory") from None
         return outcomes[0]
 
-    def _end_after(self, rank: int, outcome: Outcome) -> Outcome:
+    def _end_after(self, rank: int, outcome: RunStatus) -> RunStatus:
         """End, for one of several processes has failed and ended; return what the leading one tells of itself."""
         self.kill()
         if rank:
-            raise WorkerError(f"process {rank} of 0 to {self.size - 1}: {outcome.message}")
+            raise WorkerError(f"process {rank} of 0 to {self.size - 1}: {outcome.reason}")
         return outcome
 
     def end(self) -> None:
@@ -191,7 +192,7 @@ def _serve(pipe: Connection, place: ProcessPlace, on_gpu: bool) -> None:
             try:
                 outcome = job()
             except Exception as error:
-                pipe.send(Outcome("failed", f"{type(error).__name__}: {error}"))
+                pipe.send(RunStatus("failed", f"{type(error).__name__}: {error}"))
                 raise
             pipe.send(outcome)
 

@@ -91,7 +91,6 @@ def _remeasure(store: Store, data: Path, measurement: Stored | None, other: Othe
         UserError: it cannot be read, the weights are gone, or the images are not those of then.
         Timeout: another process is at this training.
     """
-    from harness.data.datasets import load_images
     from harness.engine.sample_cache import remove_samples
     from harness.jobs.measuring import save_pictures
 
@@ -112,8 +111,7 @@ def _remeasure(store: Store, data: Path, measurement: Stored | None, other: Othe
         except UserError:
             remove_samples(scratch, path.stem)
             raise
-        real = load_images(train.data.name, spec.evaluation.reference, data).images
-        save_pictures(path, samples, real, measured)
+        save_pictures(path, samples, measured, train.data.name, spec.evaluation.reference, data)
         new.write(path)
         remove_samples(scratch, path.stem)
     return len(new.metrics) - len(record.metrics)

@@ -11,7 +11,7 @@ from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
-from harness.errors import UserError
+from harness.errors import UserError, one_line
 from harness.files import sha256_of
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -161,8 +161,7 @@ def readable(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, EOFError, SyntaxError, KeyError, RuntimeError, BadZipFile, zlib.error) as error:
-        reason = " ".join(str(error).strip("'\"").split()) or type(error).__name__
-        raise UserError(f"{path}: cannot be read: {reason}") from None
+        raise UserError(f"{path}: cannot be read: {one_line(error)}") from None
 
 
 def file_hash(path: Path) -> str:

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from harness.config.spec import ProcessName, TrainSpec
-from harness.data.convert import READERS
 from harness.data.datasets import Dataset, load, permutation
+from harness.data.raw_files import READERS
 from harness.errors import UserError
 from harness.measure.extractors.extractor import array_features, extractor
 from harness.measure.metrics.representation import (

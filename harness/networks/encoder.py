@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from harness.config.settings import OWN_ENCODER, OwnEncoder
 from harness.config.spec import Alignment, TrainSpec
 from harness.data.datasets import Dataset, load_images
-from harness.errors import UserError
+from harness.errors import UserError, one_line
 from harness.files import sha256_of
 from harness.networks.supervised import VisionTransformerRecipe, trained
 
@@ -143,7 +143,7 @@ def _create(alignment: Alignment, path: Path | None) -> Any:
     try:
         network: Any = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
     except UNLOADABLE as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         if path:
             raise UserError(f"{path}: not weights of {name}: {reason}") from None
         raise UserError(

@@ -1,5 +1,6 @@
 """What would run, what is done, and what several tables share."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,22 +27,16 @@ class Planned:
 
 def plan(tables: Sequence[Table], store: Store) -> list[Planned]:
     """Return every run of the tables with its status and the other tables that want the same training."""
-    wanted_by: dict[str, list[str]] = {}
+    tables_of = defaultdict[str, dict[str, None]](dict)  # those that want a training, in their order
     for table in tables:
         for run in table.runs:
-            names = wanted_by.setdefault(run.train_id, [])
-            if table.name not in names:
-                names.append(table.name)
-    return [
-        Planned(
-            table,
-            run,
-            store.status(run.train_id, run.eval_id),
-            tuple(name for name in wanted_by[run.train_id] if name != table.name),
-        )
-        for table in tables
-        for run in table.runs
-    ]
+            tables_of[run.train_id][table.name] = None
+
+    def planned(table: Table, run: Run) -> Planned:
+        others = tuple(name for name in tables_of[run.train_id] if name != table.name)
+        return Planned(table, run, store.status(run.train_id, run.eval_id), others)
+
+    return [planned(table, run) for table in tables for run in table.runs]
 
 
 def summary(planned: Sequence[Planned]) -> str:

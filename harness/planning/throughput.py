@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness.config.spec import EvalSpec, Model, ProcessName, TrainSpec
+from harness.errors import UserError, nearest
 from harness.planning import flops
 from harness.store.records import LOG, Attempt, Environment, MeasurementFile, measurement_paths, read_spec
 from harness.store.store import Store
@@ -31,10 +32,18 @@ CORE = 20e9  # FLOP/s of a processor's core on the small networks that are train
 
 @dataclass(frozen=True)
 class Assumption:
-    """What is taken for the speed of a device that no earlier run has measured; utilisation None: `UTILISATION`."""
+    """What is taken for the speed of a device that no earlier run has measured; utilisation None: `UTILISATION`.
+
+    Raises:
+        UserError: nothing is known of the GPU.
+    """
 
     gpu: str = "H200"
     utilisation: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.gpu not in GPUS:
+            raise UserError(f"--gpu {self.gpu}: its peak is not known here{nearest(self.gpu, GPUS)}")
 
     def speed(self, arithmetic: Arithmetic, on_gpu: bool) -> float:
         """Return the FLOP/s of one GPU, or of one core."""

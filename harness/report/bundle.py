@@ -65,18 +65,14 @@ def unpack(archive: Path, folder: Path) -> Store:
                 raise UserError(
                     f"{archive}: unpacks to more than {LARGEST >> 30} GiB, which no study's small files are"
                 )
-            for entry in entries:
-                target = folder / entry.filename
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(opened.read(entry))
+            opened.extractall(folder, entries)
     except (zipfile.BadZipFile, zlib.error, OSError, NotImplementedError, RuntimeError) as error:
-        told = getattr(error, "strerror", None) or error
-        raise UserError(f"{archive}: cannot be read as a bundle: {told}") from None
-    studies = sorted(path.parent.parent.name for path in folder.glob("results/*/grids/*.json"))
-    if len(set(studies)) != 1:
-        found = len(set(studies))
-        raise UserError(f"{archive}: a bundle holds one study, found {found}; 'harness bundle STUDY' makes one")
-    return Store(folder / "results", folder / "scratch", studies[0])
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{archive}: cannot be read as a bundle: {reason}") from None
+    studies = {path.parent.parent.name for path in folder.glob("results/*/grids/*.json")}
+    if len(studies) != 1:
+        raise UserError(f"{archive}: a bundle holds one study, found {len(studies)}; 'harness bundle STUDY' makes one")
+    return Store(folder / "results", folder / "scratch", studies.pop())
 
 
 def report_bundle(archive: Path, reports: Path, pdf: bool = False) -> Path:
@@ -95,12 +91,12 @@ def report_bundle(archive: Path, reports: Path, pdf: bool = False) -> Path:
 @contextmanager
 def _own_weights() -> Iterator[None]:
     """Look for imported weights where the bundle has them, whatever HARNESS_WEIGHTS says."""
-    said = os.environ.pop("HARNESS_WEIGHTS", None)
+    folder = os.environ.pop("HARNESS_WEIGHTS", None)
     try:
         yield
     finally:
-        if said is not None:
-            os.environ["HARNESS_WEIGHTS"] = said
+        if folder is not None:
+            os.environ["HARNESS_WEIGHTS"] = folder
 
 
 def _check(archive: Path, entry: zipfile.ZipInfo) -> None:
@@ -136,14 +132,16 @@ def _grid_files(store: Store) -> dict[str, Path]:
         beside = [grid, grid.parent / "scales" / f"{record.scale}.yaml", *(grid.parent / "presets").glob("*.yaml")]
         for path in beside:
             name = (portable(grid).parent / path.relative_to(grid.parent)).as_posix()
-            held = files.setdefault(name, path)
-            if held.read_bytes() != path.read_bytes():
-                raise UserError(f"harness bundle: {held} and {path} differ and would have one name; make them one file")
+            other = files.setdefault(name, path)
+            if other.read_bytes() != path.read_bytes():
+                raise UserError(
+                    f"harness bundle: {other} and {path} differ and would have one name; make them one file"
+                )
     return files
 
 
 def _below(folder: Path, name: str) -> dict[str, Path]:
     """Return the files of a folder by their names in the archive, without what is of this moment."""
     paths = (Path(place) / file for place, _, files in os.walk(folder) for file in files)
-    kept = (path for path in paths if path.name not in LEFT_OUT and not path.name.startswith(TEMPORARY))
-    return {f"{name}/{path.relative_to(folder).as_posix()}": path for path in kept if not path.is_symlink()}
+    packed = (path for path in paths if path.name not in LEFT_OUT and not path.name.startswith(TEMPORARY))
+    return {f"{name}/{path.relative_to(folder).as_posix()}": path for path in packed if not path.is_symlink()}

@@ -16,7 +16,7 @@ from harness.report.rendering.html import render, script_of
 from harness.report.rendering.page import write_files
 from harness.store.records import Failure, Heartbeat, measurement_paths
 from harness.store.store import Store
-from harness.store.study import Progress, progress, study_tables
+from harness.store.study import progress, study_tables
 
 LOOPBACK = "127.0.0.1"
 HEADERS = {
@@ -50,20 +50,20 @@ class Watched:
 
     def progress_json(self) -> bytes:
         """Return the version of the page, and how far the study is, as JSON."""
-        now: Progress = self.progress
-        words = now.words(now.seconds_left(self.first, time.monotonic() - self.began))
-        return json.dumps({"version": self.version, "share": now.share, "words": words}).encode()
+        seconds_left = self.progress.seconds_left(self.first, time.monotonic() - self.began)
+        words = self.progress.words(seconds_left)
+        return json.dumps({"version": self.version, "share": self.progress.share, "words": words}).encode()
 
 
 def _files(root: Path) -> list[tuple[str, ...]]:
     """Return what tells that a result, a failure or a job arrived or went: folders by what they hold."""
-    found = []
+    contents: list[tuple[str, ...]] = []
     for folder in sorted(root.iterdir()):
         if folder.is_dir():
             inside = {path.name for path in folder.iterdir()}
             evaluated = [path.name for path in measurement_paths(folder)] if "evals" in inside else []
-            found.append((folder.name, *sorted(inside & {Failure.FILE, Heartbeat.FILE}), *evaluated))
-    return found
+            contents.append((folder.name, *sorted(inside & {Failure.FILE, Heartbeat.FILE}), *evaluated))
+    return contents
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -80,14 +80,10 @@ class Handler(BaseHTTPRequestHandler):
             self.send_error(HTTPStatus.FORBIDDEN)
             return
         path = unquote(urlsplit(self.path).path)
-        made: dict[str, tuple[str, Callable[[], bytes]]] = {
-            "/": ("text/html", lambda: self.watched.page),
-            "/index.html": ("text/html", lambda: self.watched.page),
-            "/progress.json": ("application/json", self.watched.progress_json),
-        }
-        if path in made:
-            kind, content = made[path]
-            self._answer(kind, content())
+        if path in ("/", "/index.html"):
+            self._answer("text/html", self.watched.page)
+        elif path == "/progress.json":
+            self._answer("application/json", self.watched.progress_json())
         elif file := inside(self.watched.target, path):
             self._answer(guess_type(file.name)[0] or "text/plain", file.read_bytes())
         else:
@@ -115,22 +111,28 @@ def inside(folder: Path, path: str) -> Path | None:
     return file if file.is_relative_to(root) and file.is_file() else None
 
 
-def serve(store: Store, target: Path, port: int, on_ready: Callable[[str], object], every: float = 1.0) -> None:
-    """Serve the report of a study on this machine's loopback until interrupted; port 0 takes a free one.
+def serve(
+    store: Store,
+    target: Path,
+    port: int,
+    on_ready: Callable[[str], object],
+    every: float = 1.0,
+    stop: threading.Event | None = None,
+) -> None:
+    """Serve the report of a study on this machine's loopback until stopped or interrupted; port 0 takes a free one.
 
     Raises:
         UserError: there is no such study.
         OSError: the port is taken.
     """
-    watched = Watched(store, target)
+    watched, stop = Watched(store, target), stop or threading.Event()
     watched.refresh()
     with ThreadingHTTPServer((LOOPBACK, port), partial(Handler, watched)) as server:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
         on_ready(f"http://{LOOPBACK}:{server.server_address[1]}/")
         try:
-            while True:
-                time.sleep(every)
+            while not stop.wait(every):
                 watched.refresh()
         finally:
             server.shutdown()

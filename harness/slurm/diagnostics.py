@@ -8,7 +8,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from harness.files import check_writable, read_json, write_json
 from harness.jobs.job import Job
 from harness.jobs.preflight import check
 from harness.slurm.client import array_limit, ask, own_environment, scancel, unfinished_jobs
+from harness.slurm.logs import tail
 from harness.slurm.snapshot import snapshot
 
 if TYPE_CHECKING:
@@ -130,52 +131,46 @@ def examine_nodes(cluster: Cluster, grids: Collection[Path], seconds: float) -> 
         UserError: SLURM refuses it, or it is not done within `seconds`.
     """
     from submitit import SlurmExecutor
+    from submitit.core.utils import pickle_load
 
     folder = cluster.scratch / "doctor"
     token = f"doctor-{uuid.uuid4().hex[:12]}"
     code = snapshot(grids, folder)
-    parameters = cluster.profile.parameters(cluster.resources, token, 1)
-    parameters["setup"] = [*parameters["setup"], code.setup]
-    code.take()
-    examination = NodeExamination(folder / token, cluster.resources.gpus, cluster.jobs)
     executor = SlurmExecutor(folder=folder / "%j")
-    executor.update_parameters(**parameters)
+    executor.update_parameters(**cluster.profile.parameters(cluster.resources, token, 1, code.setup))
+    code.take()
     with own_environment():
-        job = executor.submit(examination)
-    log = folder / str(job.job_id) / f"{job.job_id}_0_log.out"
-    start = time.monotonic()
-    while not examination.path.is_file():
+        job = executor.submit(NodeExamination(folder / token, cluster.resources.gpus, cluster.jobs))
+    result, log, start = job.paths.result_pickle, job.paths.stdout, time.monotonic()
+    while not result.is_file():
         gone = all(other.name != token for other in unfinished_jobs())
-        if gone and not examination.path.is_file():
+        if gone and not result.is_file():
             raise UserError(f"the job {job.job_id} ended without an answer; its last words in {log}: {_last(log)}")
         if time.monotonic() - start > seconds:
             scancel([str(job.job_id)])
             raise UserError(f"the job {job.job_id} gave no answer in {seconds:g} s; raise --wait, or see {log}")
         time.sleep(1)
-    answer = read_json(examination.path)
-    return [Finding("nodes", True, ", ".join(answer["hosts"])), *(Finding(**f) for f in answer["findings"])]
+    outcome, findings = pickle_load(result)
+    if outcome != "success":
+        raise UserError(f"the job {job.job_id} failed; its last words in {log}: {_last(log)}")
+    return findings
 
 
 def _last(log: Path) -> str:
-    lines = log.read_text(errors="replace").split("\n") if log.is_file() else []
+    lines = tail(log).split("\n")
     return next((line for line in reversed(lines) if line.strip()), "nothing")
 
 
 @dataclass(frozen=True)
 class NodeExamination:
-    """Runs on all nodes of a job, one task on each or several, and leaves its findings in `folder`."""
+    """Runs on all nodes of a job, one task on each or several. folder: shared by them, and not there yet."""
 
     folder: Path
     gpus: int
     jobs: tuple[Job, ...]
 
-    @property
-    def path(self) -> Path:
-        """Where the findings are when all is examined."""
-        return self.folder / "findings.json"
-
-    def __call__(self) -> None:
-        """Examine; all processes must call this."""
+    def __call__(self) -> list[Finding]:
+        """Examine, and return what is found; all processes must call this."""
         from harness.engine.distributed import joined
 
         with joined() as world:
@@ -187,9 +182,7 @@ class NodeExamination:
                 examine("shared folder", lambda: _rename(world, self.folder)),
             ]
             wrong = [Finding("a node", False, message) for part in parts for message in part]
-            if world.leads:
-                findings = [*together, *(f for f in here if f.well), *wrong]
-                write_json(self.path, {"hosts": hosts, "findings": [asdict(finding) for finding in findings]})
+            return [Finding("nodes", True, ", ".join(hosts)), *together, *(f for f in here if f.well), *wrong]
 
     def _see_gpus(self) -> str:
         import torch

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.jobs.failures import TOLD
+from harness.jobs.failures import SIGNS_IN_OUTPUT
 from harness.store.records import FailureClass
 from harness.store.store import Store
 from harness.store.submissions import output_path, read_submission
@@ -52,4 +52,4 @@ def tail(path: Path) -> str:
 
 def class_in(output: str) -> FailureClass:
     """Return the class of a job's end that only its output may tell; "killed" where that does not either."""
-    return next((failure for words, failure in TOLD.items() if words in output), "killed")
+    return next((failure for words, failure in SIGNS_IN_OUTPUT.items() if words in output), "killed")

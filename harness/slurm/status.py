@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from harness.config.grid import Table
+from harness.config.grid import Table, all_runs
 from harness.errors import UserError
 from harness.jobs.failures import ENDS
 from harness.jobs.job import Job, jobs_for
@@ -56,7 +56,7 @@ class Answer:
 
 def slurm_status(tables: Sequence[Table], store: Store, data: Path = Path("data")) -> StudyStatus:
     """Return how a study stands that has these tables; where SLURM is silent, as its files alone tell."""
-    jobs = {job.train_id: job for job in jobs_for((run for table in tables for run in table.runs), store, data)}
+    jobs = {job.train_id: job for job in jobs_for(all_runs(tables), store, data)}
     records = submissions(store)
     answer = _ask(records.values())
     trainings = [

@@ -79,9 +79,7 @@ def arrays_of(jobs: Sequence[Job], profile: SlurmProfile, limit: int, code: Snap
         for first in range(0, len(alike), limit):
             part = tuple(alike[first : first + limit])
             token = f"{part[0].store.study}-{uuid.uuid4().hex[:12]}"
-            parameters = profile.parameters(resources, token, len(part))
-            parameters["setup"] = [*parameters["setup"], code.setup]
-            arrays.append(Array(token, part, parameters))
+            arrays.append(Array(token, part, profile.parameters(resources, token, len(part), code.setup)))
     return arrays
 
 

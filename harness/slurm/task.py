@@ -4,9 +4,10 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from harness.jobs.job import Job, Outcome
+from harness.jobs.job import Job
 from harness.slurm.client import await_controller
 from harness.store.records import measurement_paths
+from harness.store.store import RunStatus
 from harness.store.submissions import read_submission
 
 SHARE = 0.5  # of its hours
@@ -28,7 +29,7 @@ class SlurmTask:
         """Note the moment: each of SLURM's jobs is a process of its own, which unpickles its task at once."""
         self.__dict__.update(state, began=time.monotonic())
 
-    def __call__(self) -> Outcome:
+    def __call__(self) -> RunStatus:
         """Do the job, in all processes that share it."""
         return self.job(self.cancelled)
 

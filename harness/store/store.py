@@ -15,13 +15,14 @@ from typing import Literal
 from harness.errors import UserError
 from harness.store.records import DamagedRecord, Failure, GridRecord, Heartbeat, Measurement, NewerRecord, Record
 
-State = Literal["done", "running", "interrupted", "failed", "diverged", "unreadable", "not run"]
+# skipped: by a job that was cancelled, or that found another at work
+State = Literal["done", "running", "interrupted", "failed", "diverged", "unreadable", "not run", "skipped"]
 IDENTITY = re.compile(r"[0-9a-f]{12}")
 
 
 @dataclass(frozen=True)
 class RunStatus:
-    """What is known of one run from its folder alone; phase, step and total are those of a job that is at work.
+    """How a run stands by its folder, or where a job leaves it; phase, step and total are those of a job at work.
 
     measurement: what was measured, where `Store.result` was asked.
     """

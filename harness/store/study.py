@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.config.grid import Cell, Run, Table, load_table
+from harness.config.grid import Cell, Run, Table, all_runs, load_table
 from harness.config.yaml_document import Layer
 from harness.errors import UserError
 from harness.store.records import LOG, Environment, Failure, Heartbeat
@@ -111,7 +111,7 @@ class TrainingStatus(Training):
 
 def training_statuses(tables: Sequence[Table], store: Store) -> list[TrainingStatus]:
     """Return how each distinct training of some tables stands, in the order of the report."""
-    runs = runs_by_training(run for table in tables for run in table.runs)
+    runs = runs_by_training(all_runs(tables))
     epoch = {run.train_id: table.scale.steps_per_epoch for table in tables for run in table.runs}
     return [_status(store, t, runs[t.train_id], epoch[t.train_id]) for t in trainings(tables)]
 
@@ -125,7 +125,7 @@ def _status(store: Store, training: Training, runs: Sequence[Run], steps_per_epo
     step = training.steps if status.state == "done" else sign.step or 0 if sign else 0
     speeds = last_speeds(folder / LOG) if status.state == "running" else []
     speed = speeds[-1] if speeds else None
-    on_gpu = environment.last.on_gpu if environment.last else run.resources.gpus > 0
+    on_gpu = environment.last.on_gpu if environment.last else run.resources.on_gpu
     return TrainingStatus(
         **vars(training),
         state=status.state,
@@ -180,7 +180,7 @@ def progress(store: Store, tables: Sequence[Table]) -> Progress:
     """Read how far the runs of the tables are, each training and each measurement once."""
     states: Counter[str] = Counter()
     steps = all_steps = 0
-    for runs in runs_by_training(run for table in tables for run in table.runs).values():
+    for runs in runs_by_training(all_runs(tables)).values():
         statuses = [store.status(run.train_id, run.eval_id) for run in runs]
         states.update(status.state for status in statuses)
         longest = max(run.evaluation.step for run in runs) + 1  # measuring counts as one more

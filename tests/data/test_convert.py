@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.data import convert
 from harness.data import raw_files as sources
 from harness.data.datasets import load
 from harness.errors import UserError
@@ -42,7 +41,7 @@ def test_conversion_survives_a_rival_and_a_crash(tmp_path: Path, monkeypatch: py
     read = sources.read_digits
 
     def rival(root: Path) -> dict[str, sources.Arrays]:
-        monkeypatch.setitem(convert.READERS, "digits", read)
+        monkeypatch.setitem(sources.READERS, "digits", read)
         load("digits", "train", root)  # another process finishes while this one still reads
         return read(root)
 
@@ -54,6 +53,6 @@ def test_conversion_survives_a_rival_and_a_crash(tmp_path: Path, monkeypatch: py
         with pytest.raises(KeyboardInterrupt):
             load("digits", "train", tmp_path)
     assert list((tmp_path / ".converted").iterdir()) == []
-    monkeypatch.setitem(convert.READERS, "digits", rival)
+    monkeypatch.setitem(sources.READERS, "digits", rival)
     assert len(load("digits", "train", tmp_path)) == 1442
     assert [folder.name for folder in (tmp_path / ".converted").iterdir()] == ["digits"]

@@ -303,7 +303,7 @@ def test_compiled_blocks_give_the_same_gradient_under_the_jvp_too():
 
 
 @pytest.mark.slow
-def test_worker_and_torchrun_give_the_metrics_of_one_process(tmp_path):
+def test_worker_and_torchrun_give_the_metrics_of_one_process(tmp_path, scratch):
     shutil.copytree(GRIDS, tmp_path / "grids")
     harness = ["-m", "harness.cli", "run", "grids/convergence.yaml", "--scale", "smoke", "--study"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *harness]

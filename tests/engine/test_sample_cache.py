@@ -145,6 +145,7 @@ def draw_rest(folder: Path, world: World) -> None:
         np.save(folder / "rest.npy", drawn.images)
 
 
+@pytest.mark.waits
 def test_a_signal_keeps_what_is_drawn_and_is_then_handed_on(whole, here, monkeypatch):
     heard: list[dict[str, int]] = []
 

@@ -73,7 +73,7 @@ def test_measured_once_and_never_again(tmp_path, data, scratch):
     assert content[20]["metrics"]["fid"] < content[0]["metrics"]["fid"]
     assert not (folder / "heartbeat.json").exists()
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
-    assert job().message == "nothing was missing"
+    assert job().reason == "nothing was missing"
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == before
     lost = results[0].read_text()
     results[0].unlink()

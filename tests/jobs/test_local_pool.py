@@ -35,7 +35,7 @@ def test_a_worker_that_dies_fails_one_run_only(tmp_path, scratch):
 
     LocalPool(jobs, 1, tell).run()
     assert outcomes[jobs[0].train_id].state == "failed"
-    assert "worker process died" in outcomes[jobs[0].train_id].message
+    assert "worker process died" in outcomes[jobs[0].train_id].reason
     assert outcomes[jobs[1].train_id].state == "done"
 
 

@@ -125,7 +125,7 @@ def test_a_job_makes_its_encoder_and_goes_on_with_it(tmp_path, monkeypatch):
     write_json(folder / "facts.json", record)
     outcome = job(3)()
     assert outcome.state == "failed"
-    assert "this training began with encoder weights of sha256 000000000000" in outcome.message
+    assert "this training began with encoder weights of sha256 000000000000" in outcome.reason
 
 
 def test_a_row_that_sets_both_trains_with_both(tmp_path, monkeypatch):

@@ -5,10 +5,10 @@ from support.prices import EVERY, prices, runs_of
 from support.synthetic_study import new_store, table_of, write_measurement
 
 from harness.checkpoint_files import state_path, write_latest
-from harness.commands.plan_run_submit import assume
 from harness.errors import UserError
 from harness.planning import flops
-from harness.planning.cost import Prices, checkpoint_bytes, refuse_beyond
+from harness.planning.cost import Prices, checkpoint_bytes
+from harness.planning.throughput import Assumption
 
 
 def test_the_price_of_one_row_by_hand(tmp_path):
@@ -57,11 +57,11 @@ def test_too_much_is_refused(tmp_path):
     table = table_of("table2", "imagenet256")
     price = prices(tmp_path, table)
     hours = price.cost(table.runs).hours
-    refuse_beyond(hours + 1, price, table.runs)
+    price.refuse_beyond(hours + 1)
     with pytest.raises(UserError, match=r"--max-gpu-hours 10: about [\d,.]+ GPU-hours are left to do; .* --fit 10"):
-        refuse_beyond(10, price, table.runs)
+        price.refuse_beyond(10)
     with pytest.raises(UserError, match="did you mean 'H100'"):
-        assume("H10O", None)
+        Assumption("H10O")
 
 
 def test_an_encoder_that_is_not_known_is_said(tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 from support import synthetic_study as synthetic
 from support.synthetic_study import pivot_of
 
-from harness.report.analysis.arms import arm_groups, arm_key, arm_places
+from harness.report.analysis.arms import arm_groups, arm_key
 
 
 def test_cells_of_one_regulariser_are_one_arm_of_all_tables_and_lengths(tmp_path: Path) -> None:
@@ -20,12 +20,3 @@ def test_cells_of_one_regulariser_are_one_arm_of_all_tables_and_lengths(tmp_path
     values = pivots[0].cells[0].values
     assert baseline.values(pivots[0].cells[0].source.runs[0].evaluation.step).keys() == values.keys()
     assert baseline.values(7) == {}
-
-
-def test_an_arm_has_one_place_on_the_page_and_the_baseline_none(tmp_path: Path) -> None:
-    store, tables = synthetic.new_store(tmp_path), [synthetic.table_of(name) for name in ("table2", "table3")]
-    pivots = [pivot_of(store, table) for table in tables]
-    places = arm_places(pivots)
-    assert list(places.values()) == list(range(len(places)))
-    assert "" not in places
-    assert arm_places(pivots[:1]).items() <= places.items()

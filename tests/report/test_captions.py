@@ -11,7 +11,6 @@ from harness.config.grid import Table, load_table
 from harness.report.analysis.pivot import Pivot, pivot
 from harness.report.analysis.statistics import Change
 from harness.report.analysis.table_result import TableResult
-from harness.report.figures.table_figure import drawn
 from harness.report.reading.collect import collect
 from harness.report.rendering.captions import (
     better_or_worse,
@@ -162,7 +161,7 @@ def test_a_figure_s_four_ways_of_sampling_are_no_mixture(tmp_path: Path) -> None
         "Heun ODE sampler, 12 intervals, 48 network evaluations",
     ]
     assert all(cell.change or cell.is_baseline for cell in laid_out.cells)
-    assert all(drawn(laid_out, cell) for cell in laid_out.cells)
+    assert all(laid_out.shows(cell) for cell in laid_out.cells)
     assert mixed_sentences(laid_out) == []
     page = Page(make_report(store, [table], tmp_path / "page").read_text(encoding="utf-8"))
     assert "Figure 4. DiT and SiT from S to XL" in page.text

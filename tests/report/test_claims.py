@@ -9,7 +9,7 @@ from support.synthetic_study import pivot_of, pivots_of
 from harness.report.analysis.claims import SILENT, VERDICTS, summary_sentences
 from harness.report.analysis.pivot import Verdict
 from harness.report.analysis.table_result import TableResult
-from harness.report.rendering.data_files import markdown_summary
+from harness.report.rendering.markdown import markdown_summary
 from harness.report.rendering.sheet import table_layout
 from harness.report.rendering.study_summary import study_summary
 

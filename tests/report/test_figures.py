@@ -16,14 +16,13 @@ from support.printed_tables import NAMES
 from support.synthetic_study import pivot_of, write_values
 
 from harness.config.grid import Run
-from harness.report.figures.by_size import lines
-from harness.report.figures.lengths import courses, length_chart
-from harness.report.figures.loss_curves import chosen, loss_chart
-from harness.report.figures.run_curves import curves
+from harness.report.figures.over_training import best_arms, courses, length_chart, loss_chart, run_curves
+from harness.report.figures.picture import DRAWN, page_look
 from harness.report.figures.sample_pairs import best_arm, pair_chart, pairs, sample_strips
 from harness.report.figures.scatters import cost, precision_recall, scatter_chart
-from harness.report.figures.svg import DRAWN
-from harness.report.figures.table_figure import our_look, picture, value_axis
+from harness.report.figures.style import ArmStyles
+from harness.report.figures.sweeps import sized_arms
+from harness.report.figures.table_figure import table_figure, value_axis
 from harness.report.reading.samples import Sheet, read_strip
 from harness.report.rendering.sheet import TableLayout
 from harness.store.store import Store
@@ -82,7 +81,7 @@ def test_precision_and_recall_are_means_over_seeds(tmp_path: Path) -> None:
     found = precision_recall(pivot_of(store, table))
     assert (found.x, found.y) == ("recall", "precision")
     assert next(iter(found.points.values())) == (0.5, 0.5)  # recall (0.25 + 0.75) / 2
-    shown = scatter_chart(pivot_of(store, table), Logs(store))
+    shown = scatter_chart(pivot_of(store, table), Logs(store), ArmStyles())
     assert shown
     assert shown.picture
     assert shown.title == "Precision and recall"  # nothing was timed
@@ -93,16 +92,16 @@ def test_losses_are_those_of_the_baseline_and_the_best_arms(tmp_path: Path) -> N
     store, table = synthetic.new_store(tmp_path), synthetic.table_of("table2")
     synthetic.full_study(store, [table])
     laid_out = pivot_of(store, table)
-    arms = chosen(laid_out)
+    arms = best_arms(laid_out)
     assert arms[0].is_baseline
     means = [cell.ours.mean for cell in arms[1:] if cell.ours]
     others = sorted(cell.ours.mean for cell in laid_out.cells if cell.ours and not cell.is_baseline)
     assert means == others[:5]
-    assert loss_chart(laid_out, Logs(store)) is None
+    assert loss_chart(laid_out, Logs(store), ArmStyles()) is None
     for cell in arms:
         for seed, run in enumerate(cell.source.runs):
             write_log(store, run, 100.0, denoising=10.0 + 20 * seed)
-    shown = loss_chart(laid_out, Logs(store))
+    shown = loss_chart(laid_out, Logs(store), ArmStyles())
     assert shown
     assert shown.picture
     last = table.runs[0].evaluation.step
@@ -122,10 +121,10 @@ def test_lengths_join_the_cells_of_one_training(tmp_path: Path) -> None:
         assert len({cell.runs[0].train_id for cell in course.cells}) == 1
         steps = [cell.source.runs[0].evaluation.step for cell in course.cells]
         assert steps == sorted(set(steps))
-    assert length_chart(laid_out)
+    assert length_chart(laid_out, ArmStyles())
     table = synthetic.table_of("table2")
     synthetic.full_study(store, [table])
-    assert length_chart(pivot_of(store, table)) is None
+    assert length_chart(pivot_of(store, table), ArmStyles()) is None
 
 
 def sheet_of(store: Store, run: Run, tiles: list[int]) -> Sheet:
@@ -178,7 +177,7 @@ def test_tiny_changes_are_pale_in_the_heat_map(tmp_path: Path) -> None:
         for index, cell in enumerate(table.cells):
             for run in cell.runs:
                 synthetic.write_measurement(store, run, 5.0 if cell.aside else 5.0 * (1 - step * (index % 2)))
-        drawing = picture(pivot_of(store, table))
+        drawing = table_figure(pivot_of(store, table), ArmStyles())
         assert drawing
         assert drawing.kind == "heat"
         darkest.append(min(sum(bytes.fromhex(colour[1:])) for colour in _tile_colours(drawing.svg)) / 765)
@@ -191,7 +190,7 @@ def test_ticks_of_a_narrow_range_are_few_different_and_true(tmp_path: Path, valu
     store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3", "smoke")
     write_values(store, table, {"none": {0: values[0]}, "all": {0: values[1]}})
     axes = Figure().add_subplot()
-    with our_look(DRAWN):
+    with page_look(DRAWN):
         value_axis(axes, pivot_of(store, table))
     low, high = axes.get_xlim()
     ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
@@ -205,7 +204,7 @@ def test_ticks_of_a_narrow_range_are_few_different_and_true(tmp_path: Path, valu
 def test_the_heat_map_s_axis_names_stand_upright(tmp_path: Path) -> None:
     store, table = synthetic.new_store(tmp_path), synthetic.table_of("table4")
     synthetic.full_study(store, [table])
-    drawing = picture(pivot_of(store, table))
+    drawing = table_figure(pivot_of(store, table), ArmStyles())
     assert drawing
     assert re.search(r"<text[^>]*>λ</text>", drawing.svg)
     assert "rotate(-90" not in drawing.svg
@@ -236,14 +235,14 @@ def test_strips_are_of_one_seed_and_say_what_is_missing(tmp_path: Path) -> None:
 
 def test_gains_are_ordered_by_size_for_each_family(full_layouts: list[TableLayout]) -> None:
     full = [layout.result.pivot for layout in full_layouts]
-    found = {line.label: [cell.source.settings.model for cell in line.cells] for line in lines(full[-1])}
+    found = {line.label: [cell.source.settings.model for cell in line.cells] for line in sized_arms(full[-1])}
     sizes = ("S", "B", "L", "XL")
     assert found == {
         f"{family} · {guidance}": [f"{family}-{size}/2" for size in sizes]
         for family in ("DiT", "SiT")
         for guidance in ("without guidance", "CFG 1.5")
     }
-    assert [lines(laid_out) for laid_out in full[:-1]] == [[]] * (len(NAMES) - 1)
+    assert [sized_arms(laid_out) for laid_out in full[:-1]] == [[]] * (len(NAMES) - 1)
 
 
 def test_curves_outlive_torn_lines_and_repeated_steps(tmp_path: Path) -> None:
@@ -251,9 +250,9 @@ def test_curves_outlive_torn_lines_and_repeated_steps(tmp_path: Path) -> None:
     records = [{"step": step, "denoising": 9.0 - step, "loss": 9.0 - step} for step in (1, 2, 3, 2)]
     records.append({"step": 4, "denoising": "nan", "loss": float("nan")})
     log.write_text("".join(f"{json.dumps(record)}\n" for record in records) + '{"step": 5, "den', encoding="utf-8")
-    (curve,) = curves(read_log(log), "abc")
+    (curve,) = run_curves(read_log(log), "abc")
     assert curve.points == "0.0,0.0 140.0,45.0 280.0,90.0"
     assert (curve.low, curve.high, curve.last) == ("6", "8", "3")
-    assert curves(read_log(tmp_path / "none.jsonl"), "abc") == ()
+    assert run_curves(read_log(tmp_path / "none.jsonl"), "abc") == ()
     log.write_text("".join(f'{{"step": {step}, "gradient_share": 0.{step}}}\n' for step in (1, 2)), encoding="utf-8")
-    assert [curve.title for curve in curves(read_log(log), "abc")] == ["regulariser’s share of the gradient"]
+    assert [curve.title for curve in run_curves(read_log(log), "abc")] == ["regulariser’s share of the gradient"]

@@ -9,6 +9,7 @@ from support.synthetic_study import pivot_of
 
 from harness.report.analysis.guidance_sweep import Effect, sweeps, verdict
 from harness.report.analysis.statistics import Interval
+from harness.report.figures.style import ArmStyles
 from harness.report.figures.sweeps import guidance_picture
 
 
@@ -36,7 +37,7 @@ def test_the_gain_is_compared_without_guidance_and_at_the_best_scale(tmp_path: P
     moved = next(sentence for sentence in sweep.sentences if sentence.startswith("Its change"))
     assert "−10." in moved or "−9." in moved
     assert moved.endswith("points, upwards.")
-    assert "recall" in guidance_picture(sweep).svg
+    assert "recall" in guidance_picture(sweep, ArmStyles()).svg
 
 
 def test_what_the_seeds_cannot_tell_has_no_verdict() -> None:

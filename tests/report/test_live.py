@@ -6,8 +6,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from queue import Queue
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -32,23 +33,19 @@ def harness(folder: Path, *words: str) -> subprocess.Popen[str]:
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> tuple[Any, Any, str]:
+def served(tmp_path: Path) -> Iterator[tuple[Any, Any, str]]:
     """A study of which one run is left, and the address at which its report is served."""
     store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
     synthetic.full_study(store, [table])
     store.eval_path(table.runs[-1].train_id, table.runs[-1].eval_id).unlink()
     (tmp_path / "secret.txt").write_text("secret", encoding="utf-8")
-    told: list[str] = []
-    ready = threading.Event()
-
-    def hear(address: str) -> None:
-        told.append(address)
-        ready.set()
-
-    target = tmp_path / "reports" / "synthetic"
-    threading.Thread(target=serve, args=(store, target, 0, hear, 0.2), daemon=True).start()
-    assert ready.wait(60)
-    return store, table, told[0]
+    addresses, stop = Queue[str](), threading.Event()
+    arguments = (store, tmp_path / "reports" / "synthetic", 0, addresses.put, 0.2, stop)
+    thread = threading.Thread(target=serve, args=arguments, daemon=True)
+    thread.start()
+    yield store, table, addresses.get(timeout=60)
+    stop.set()
+    thread.join(60)
 
 
 def ask(address: str, path: str, host: str | None = None) -> tuple[int, bytes]:
@@ -128,6 +125,7 @@ def test_progress_counts_steps_and_says_what_is_left(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.waits
 @pytest.mark.integration
 def test_the_open_page_gains_results_while_a_grid_runs(browser: Any, tmp_path: Path, cache: Path) -> None:
     (tmp_path / "scratch").mkdir()
@@ -135,9 +133,11 @@ def test_the_open_page_gains_results_while_a_grid_runs(browser: Any, tmp_path: P
     grid = ("run", "grids/table3.yaml", "--scale", "smoke", "--study", "watched", "--set", "seeds=[0,1]")
     running = harness(tmp_path, *grid)
     record = tmp_path / "results/watched/grids/table3.json"
-    wait_until(record.is_file)
-    watching = harness(tmp_path, "report", "watched", "--watch")
+    processes = [running]
     try:
+        wait_until(record.is_file, 240)  # it loads torch first, beside whatever else the cores do
+        watching = harness(tmp_path, "report", "watched", "--watch")
+        processes.append(watching)
         assert watching.stdout
         address = watching.stdout.readline().split()[3]
         browser.get_log("browser")
@@ -170,12 +170,13 @@ def test_the_open_page_gains_results_while_a_grid_runs(browser: Any, tmp_path: P
         assert browser.get_log("browser") == []
         assert running.wait(60) == 0
     finally:
-        for process in (watching, running):
+        for process in reversed(processes):
             process.terminate()
             process.wait(20)
 
 
 @pytest.mark.slow
+@pytest.mark.waits
 @pytest.mark.integration
 def test_results_move_nothing_that_begins_a_fraction_above_the_window(
     browser: Any, served: tuple[Any, Any, str]

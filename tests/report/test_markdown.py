@@ -11,9 +11,8 @@ from support.printed_tables import HOSTILE, NAMES
 from support.synthetic_study import pivot_of
 
 from harness.report.analysis.text import estimate, percent_change
-from harness.report.rendering.data_files import markdown_summary
 from harness.report.rendering.markdown import escaped as markdown_escaped
-from harness.report.rendering.markdown import markdown_table
+from harness.report.rendering.markdown import markdown_summary, markdown_table
 from harness.report.rendering.page import make_report
 from harness.report.rendering.sheet import TableLayout, plain
 from harness.report.rendering.study_summary import study_summary

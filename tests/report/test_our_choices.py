@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from support import synthetic_study as synthetic
 
-from harness.report.rendering.our_choices import CONDITIONS, fixed_choices, stated_choices
+from harness.report.rendering.our_choices import CHOICES, CONDITIONS, fixed_choices
 from harness.report.rendering.page import make_report
 
 
@@ -60,13 +60,13 @@ def test_fixed_choices_are_shown_for_the_runs_that_depend_on_them(
     choices = {choice.subject: choice for choice in fixed_choices(table.runs)}
     assert {subject: choice.runs for subject, choice in choices.items()} == expected
     page = make_report(synthetic.new_store(tmp_path), [table], tmp_path).read_text("utf-8")
-    subjects = [choice["subject"] for choice in stated_choices()]
+    subjects = [choice["subject"] for choice in CHOICES["fixed"]]
     shown = [subject for subject in subjects if f"<dt>{subject}</dt>" in page]
     assert shown == [subject for subject in subjects if subject in expected]
     assert all(choice.sentence in page for choice in choices.values())
 
 
 def test_every_condition_belongs_to_a_choice_and_every_choice_has_one() -> None:
-    assert {choice["when"] for choice in stated_choices()} == set(CONDITIONS)
-    names = [choice["id"] for choice in stated_choices()]
+    assert {choice["when"] for choice in CHOICES["fixed"]} == set(CONDITIONS)
+    names = [choice["id"] for choice in CHOICES["fixed"]]
     assert len(names) == len(set(names))

@@ -22,7 +22,7 @@ from support.synthetic_study import write_values
 
 from harness.cli import cli
 from harness.errors import UserError
-from harness.report.figures.svg import PRINTED
+from harness.report.figures.picture import PRINTED
 from harness.report.rendering.page import make_report, report
 
 TABLES = ("table2", "table3", "table4", "convergence")

@@ -8,16 +8,13 @@ from support.synthetic_study import pivot_of
 
 from harness.config.settings import SamplerSettings
 from harness.config.spec import ProcessName
-from harness.report.rendering.captions import (
-    SAMPLERS,
-    heading,
-)
-from harness.report.rendering.study_summary import PROCESS_WORDS, study_lines
+from harness.report.rendering.captions import WORDS, heading
+from harness.report.rendering.study_summary import study_lines
 
 
 def test_every_sampler_and_process_has_its_words() -> None:
-    assert set(SAMPLERS) == set(get_args(SamplerSettings.model_fields["method"].annotation))
-    assert set(PROCESS_WORDS) == set(get_args(ProcessName))
+    assert set(WORDS["samplers"]) == set(get_args(SamplerSettings.model_fields["method"].annotation))
+    assert set(WORDS["processes"]) == set(get_args(ProcessName))
 
 
 def test_lengths_and_names_read_as_meant(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def test_a_full_disk_that_nothing_can_be_written_to_is_told_by_the_jobs_output(j
     monkeypatch.setattr("harness.store.records.write_json", refuse)
     outcome = job.fail(FULL)
     assert outcome.state == "failed"
-    assert "could not be stored" in outcome.message
+    assert "could not be stored" in outcome.reason
     sent = Submission("study-0", 3, tuple(eval_id(job.train, e) for e in job.evaluations), 0.0, "7_3")
     output = output_path(job.store, "7_3")
     output.parent.mkdir(parents=True)

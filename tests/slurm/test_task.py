@@ -21,9 +21,10 @@ from harness.engine.sample import _draw_tile
 from harness.engine.sample_cache import saved_images
 from harness.files import read_json, write_json
 from harness.jobs.failures import class_of
-from harness.jobs.job import Job, Outcome
+from harness.jobs.job import Job
 from harness.method.guidance import CountedNet
 from harness.slurm.task import SlurmTask
+from harness.store.store import RunStatus
 from harness.store.submissions import Submission, write_submission
 
 
@@ -35,7 +36,7 @@ def job(tmp_path) -> Job:
 def test_a_cancelled_job_does_nothing_and_is_not_queued_again(job):
     write_submission(job.store, job.train_id, Submission("study-0", None, (), 0.0, "7", cancelled=True))
     task = SlurmTask(job)
-    assert task() == Outcome("skipped", "cancelled")
+    assert task() == RunStatus("skipped", "cancelled")
     assert task.checkpoint() is None
 
 

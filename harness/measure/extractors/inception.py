@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.data.fetch import download
-from harness.errors import UserError
+from harness.errors import UserError, one_line
 from harness.files import sha256_of
 from harness.measure.metrics.diversity import perceptual
 
@@ -119,8 +119,9 @@ def load_inception(path: Path) -> nn.Module:
         torch.load(path, map_location="cpu", weights_only=True)
         return FeatureExtractorInceptionV3(INCEPTION, ["2048"], feature_extractor_weights_path=str(path))
     except (RuntimeError, pickle.UnpicklingError, AttributeError, TypeError, EOFError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"features {INCEPTION}: {path} is not torch-fidelity's weights file: {reason}") from None
+        raise UserError(
+            f"features {INCEPTION}: {path} is not torch-fidelity's weights file: {one_line(error)}"
+        ) from None
 
 
 def trunk_hash(network: nn.Module) -> str:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.errors import UserError
+from harness.errors import UserError, one_line
 from harness.measure.extractors.inception import Outputs
 from harness.networks.encoder import UNLOADABLE, tensors_sha256
 
@@ -59,7 +59,7 @@ def load_timm(name: str, weights: Path | None) -> Pretrained:
     try:
         return Pretrained(timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay))
     except UNLOADABLE as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         if weights:
             raise UserError(f"{weights}: not weights of {name}: {reason}") from None
         raise UserError(

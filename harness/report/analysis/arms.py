@@ -64,15 +64,6 @@ def arm_key(run: Run) -> str:
     return canonical(run.train.regularizer) if run.train.regularizer else ""
 
 
-def arm_places(pivots: Sequence[Pivot]) -> dict[str, int]:
-    """Return the place of each `arm_key` among those of a study, without the arm that has no regulariser.
-
-    An arm's colour and marker are chosen by it, once for all figures of a page.
-    """
-    keys = [arm_key(cell.source.runs[0]) for pivot in pivots for cell in pivot.cells]
-    return {key: place for place, key in enumerate(dict.fromkeys(key for key in keys if key))}
-
-
 def step_of(cell: PivotCell) -> int:
     """Return the step of training after which a cell was measured."""
     return cell.source.runs[0].evaluation.step

@@ -144,6 +144,10 @@ class Pivot:
         """True where numbers were measured differently though the table does not ask for it."""
         return mixes(self.table, list(self.protocols.values()))
 
+    def shows(self, cell: PivotCell) -> bool:
+        """Tell whether figures show a cell: of a table that mixes protocols unasked, those of the most used one."""
+        return cell.ours is not None and (not self.mixes or cell.letters[0] == next(iter(self.protocols)))
+
     @property
     def row_heading(self) -> str:
         """What the labels of rows are made of: the row axis, and the axes that are neither row nor column."""

@@ -47,14 +47,13 @@ def varied(cells: Sequence[PivotCell]) -> list[str]:
     """Return which of λ, τ and the block differ between cells; empty where something else does too."""
     if len(cells) < LEAST_SETTINGS:
         return []
-    all_settings = [cell.source.settings for cell in cells]
-    bare = {each.model_copy(update={"regularizer": _without_knobs(each.regularizer)}) for each in all_settings}
+    bare = {cell.source.settings.model_copy(update={"regularizer": _with_default_knobs(cell)}) for cell in cells}
     return [knob for knob in KNOBS if len({setting(cell, knob) for cell in cells}) > 1] if len(bare) == 1 else []
 
 
-def _without_knobs(regularizer: RegularizerSettings) -> RegularizerSettings:
+def _with_default_knobs(cell: PivotCell) -> RegularizerSettings:
     default = RegularizerSettings()
-    return regularizer.model_copy(update={knob: getattr(default, knob) for knob in KNOBS})
+    return cell.source.settings.regularizer.model_copy(update={knob: getattr(default, knob) for knob in KNOBS})
 
 
 def setting(cell: PivotCell, knob: str) -> Any:
@@ -121,7 +120,7 @@ def _rule(pivot: Pivot, cells: Sequence[PivotCell], best: PivotCell, flat: Seque
         costs = f"“{best.name}” costs least ({percent_change(best.change)})"
         yield f"No setting is better than the baseline beyond its interval. Rule of thumb: leave it out; {costs}."
         return
-    default = next((cell for cell in cells if _is_default(cell)), None)
+    default = next((cell for cell in cells if cell.source.settings.regularizer == _with_default_knobs(cell)), None)
     change = change_between(default.values, best.values) if default else None
     if default is None or change is None:
         yield f"Rule of thumb: take “{best.name}”."
@@ -131,8 +130,3 @@ def _rule(pivot: Pivot, cells: Sequence[PivotCell], best: PivotCell, flat: Seque
         yield f"Rule of thumb: keep the paper’s setting, “{default.name}” ({percent_change(change)} from the best)."
     else:
         yield f"Rule of thumb: take “{best.name}”; the paper’s setting is {percent_change(change)} from it."
-
-
-def _is_default(cell: PivotCell) -> bool:
-    default = RegularizerSettings()
-    return all(setting(cell, knob) == getattr(default, knob) for knob in KNOBS)

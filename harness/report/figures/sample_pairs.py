@@ -11,8 +11,7 @@ from PIL import Image, ImageChops, ImageStat
 from harness.config.grid import Run
 from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.text import listed, state_words
-from harness.report.figures.charts import Chart
-from harness.report.figures.table_figure import drawn
+from harness.report.figures.picture import Chart
 from harness.report.reading.samples import Sheet, Strip, data_uri, image_uri, read_strip
 from harness.store.store import Store
 
@@ -45,6 +44,11 @@ class Strips:
     seed: int
     strips: tuple[Strip, ...]
 
+    @property
+    def pictured(self) -> int:
+        """How many have samples."""
+        return sum(strip.sheet is not None for strip in self.strips)
+
 
 def pair_chart(store: Store, pivot: Pivot) -> Chart | None:
     """Return pair grids of the best arm and its baseline, at the first seed for which both kept samples; else None."""
@@ -64,11 +68,8 @@ def pair_chart(store: Store, pivot: Pivot) -> Chart | None:
 
 def best_arm(pivot: Pivot) -> PivotCell | None:
     """Return the cell with the largest change for the better, or the smallest for the worse; None without changes."""
-    sign = -1 if pivot.metric.direction == "higher" else 1
-    known = [
-        (sign * cell.change.percent, cell.name, cell) for cell in pivot.cells if cell.change and drawn(pivot, cell)
-    ]
-    return min(known, key=lambda entry: entry[:2])[2] if known else None
+    changed = [cell for cell in pivot.cells if cell.change and pivot.shows(cell)]
+    return min(changed, key=lambda c: (pivot.badness(c.change.percent if c.change else 0.0), c.name), default=None)
 
 
 def pairs(without: Sheet, with_loss: Sheet) -> Pairs | None:
@@ -81,11 +82,10 @@ def pairs(without: Sheet, with_loss: Sheet) -> Pairs | None:
     return Pairs(left, right, tuple(apart))
 
 
-def _same_noise(one: Run, other: Run) -> bool:
+def _same_noise(a: Run, b: Run) -> bool:
     """Image i comes from seed i: two runs begin alike when they draw alike, from networks of one kind."""
-    return one.evaluation == other.evaluation and (one.train.process, one.train.data) == (
-        other.train.process, other.train.data,
-    )  # fmt: skip
+    alike = a.train.process == b.train.process and a.train.data == b.train.data
+    return a.evaluation == b.evaluation and alike
 
 
 def _sheet(store: Store, run: Run, name: str) -> Sheet | None:
@@ -99,20 +99,20 @@ def _tiles(sheet: Sheet) -> tuple[Image.Image, ...]:
     return tuple(image.crop((x, y, x + width, y + height)) for x, y in corners)
 
 
-def _chart(cell: PivotCell, seed: int, pixelated: bool, found: Pairs | None) -> Chart | None:
-    if found is None:
+def _chart(cell: PivotCell, seed: int, pixelated: bool, shown: Pairs | None) -> Chart | None:
+    if shown is None:
         return None
-    rows = [_row(title, places, found, pixelated, cell.name) for title, places in found.rows()]
+    rows = [_row(title, places, shown, pixelated, cell.name) for title, places in shown.rows()]
     caption = (
         f"Each pair begins from the same noise and has the same class: left without the loss, right with it "
         f"({cell.name}, seed {seed}). How much a pair changed is the mean absolute difference of its pixels, "
-        f"among the {len(found.apart)} samples that are kept."
+        f"among the {len(shown.apart)} samples that are kept."
     )
     return Chart("Pairs of samples", caption, images="".join(rows))
 
 
-def _row(title: str, places: Sequence[int], found: Pairs, pixelated: bool, name: str) -> str:
-    image = _side_by_side([(found.without[place], found.with_loss[place]) for place in places])
+def _row(title: str, places: Sequence[int], shown: Pairs, pixelated: bool, name: str) -> str:
+    image = _side_by_side([(shown.without[place], shown.with_loss[place]) for place in places])
     numbers = listed([str(place) for place in places])
     alt = f"Samples {numbers} in pairs: left without the loss, right with {name}"
     how = ' class="pixels"' if pixelated else ""
@@ -131,12 +131,12 @@ def _uri(image: Image.Image, pixelated: bool) -> str:
     return data_uri(buffer.getvalue(), "png")
 
 
-def _side_by_side(found: Sequence[tuple[Image.Image, Image.Image]]) -> Image.Image:
-    width, height = found[0][0].size
+def _side_by_side(tiles: Sequence[tuple[Image.Image, Image.Image]]) -> Image.Image:
+    width, height = tiles[0][0].size
     inner, outer = max(1, round(INNER * width)), max(2, round(OUTER * width))
     pair = 2 * width + inner
-    sheet = Image.new("RGBA", (len(found) * (pair + outer) - outer, height))
-    for index, (left, right) in enumerate(found):
+    sheet = Image.new("RGBA", (len(tiles) * (pair + outer) - outer, height))
+    for index, (left, right) in enumerate(tiles):
         start = index * (pair + outer)
         sheet.paste(left, (start, 0))
         sheet.paste(right, (start + width + inner, 0))
@@ -155,16 +155,12 @@ def sample_strips(store: Store, pivot: Pivot) -> Strips | None:
     arms.sort(key=lambda cell: not cell.is_baseline)
     best: Strips | None = None
     for seed in pivot.table.seeds:
-        drawn = Strips(seed, tuple(_strip(store, cell, seed) for cell in arms))
-        if best is None or _kept(drawn) > _kept(best):
-            best = drawn
-        if _kept(best) == len(arms):
+        strips = Strips(seed, tuple(_strip(store, cell, seed) for cell in arms))
+        if best is None or strips.pictured > best.pictured:
+            best = strips
+        if best.pictured == len(arms):
             break
-    return best if best and _kept(best) else None
-
-
-def _kept(strips: Strips) -> int:
-    return sum(strip.sheet is not None for strip in strips.strips)
+    return best if best and best.pictured else None
 
 
 def _strip(store: Store, cell: PivotCell, seed: int) -> Strip:

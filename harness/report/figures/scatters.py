@@ -3,18 +3,22 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from harness.config.grid import Run
 from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.text import number, slug
-from harness.report.figures.charts import Chart, chart, legend, panels, signs
-from harness.report.figures.table_figure import INK, drawn
+from harness.report.figures.panels import Line, Panel, panels_figure
+from harness.report.figures.picture import Chart, painted
+from harness.report.figures.style import ArmStyle, ArmStyles, cell_styles
 from harness.store.training_log import Logs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHORT = 0.5  # hours; what is shorter is said in minutes
+MARK = {"linestyle": "none", "markersize": 5.5}
+RING = {"linestyle": "none", "markersize": 11, "fillstyle": "none", "markeredgewidth": 0.8}
 
 
 @dataclass(frozen=True)
@@ -27,13 +31,10 @@ class Plane:
     points: Mapping[str, tuple[float, float]]
 
 
-def scatter_chart(pivot: Pivot, logs: Logs) -> Chart | None:
+def scatter_chart(pivot: Pivot, logs: Logs, styles: ArmStyles) -> Chart | None:
     """Return what is known of each cell's precision and recall, and of its cost; None with fewer than two cells."""
-    found = {
-        "Precision and recall": precision_recall(pivot),
-        f"{pivot.metric.title} and cost": cost(pivot, logs),
-    }
-    planes = {title: plane for title, plane in found.items() if len(plane.points) > 1}
+    candidates = {"Precision and recall": precision_recall(pivot), f"{pivot.metric.title} and cost": cost(pivot, logs)}
+    planes = {title: plane for title, plane in candidates.items() if len(plane.points) > 1}
     if not planes:
         return None
     title = "; ".join(planes)
@@ -44,9 +45,12 @@ def scatter_chart(pivot: Pivot, logs: Logs) -> Chart | None:
         " Costs are of training until the measured step, by the speeds in its log, and medians over seeds: other work "
         "on the machine slows a run, so they are rough."
     )
-    caption = f"Means over seeds; the axes do not begin at zero.{ringed}{timed if len(found) == len(planes) else ''}"
-    shown = list(planes.values())
-    return chart(title, f"{slug(pivot.table.name)}-planes", alt, caption, lambda: _drawn(pivot, shown))
+    caption = (
+        f"Means over seeds; the axes do not begin at zero.{ringed}{timed if len(candidates) == len(planes) else ''}"
+    )
+    by_cell, shown = cell_styles(pivot, styles), list(planes.values())
+    name = f"{slug(pivot.table.name)}-planes"
+    return Chart(title, caption, painted("chart", name, alt, lambda: _drawn(pivot, shown, by_cell)))
 
 
 def precision_recall(pivot: Pivot) -> Plane:
@@ -54,40 +58,37 @@ def precision_recall(pivot: Pivot) -> Plane:
     points = {}
     for cell in pivot.cells:
         both = [(run.metrics.get("recall"), run.metrics.get("precision")) for run in cell.runs]
-        known = [(x, y) for x, y in both if x is not None and y is not None]
-        if known and drawn(pivot, cell):
-            points[cell.name] = fmean(x for x, _ in known), fmean(y for _, y in known)
+        measured = [(x, y) for x, y in both if x is not None and y is not None]
+        if measured and pivot.shows(cell):
+            points[cell.name] = fmean(x for x, _ in measured), fmean(y for _, y in measured)
     return Plane("recall", "precision", (3, 3), points)
 
 
 def cost(pivot: Pivot, logs: Logs) -> Plane:
     """Return the cells whose training was timed, on devices of one kind; else none."""
-    timed = {c.name: (cell_hours(c, logs), c.ours.mean) for c in pivot.cells if c.ours and drawn(pivot, c)}
-    known = {name: (*hours, mean) for name, (hours, mean) in timed.items() if hours}
-    kinds = {kind for _, kind, _ in known.values()}
+    cells = [cell for cell in pivot.cells if pivot.shows(cell)]
+    timed = [(cell, *hours) for cell in cells if (hours := cell_hours(cell, logs))]
+    kinds = {kind for _, _, kind in timed}
     kind = kinds.pop() if len(kinds) == 1 else ""
-    short = all(hours < SHORT for hours, _, _ in known.values())
+    short = all(hours < SHORT for _, hours, _ in timed)
     unit, per_hour = ("minutes", 60) if short else ("hours", 1)
-    points = {name: (hours * per_hour, mean) for name, (hours, _, mean) in known.items()} if kind else {}
+    points = {cell.name: (hours * per_hour, cell.mean) for cell, hours, _ in timed} if kind else {}
     return Plane(f"{kind}-{unit}", pivot.metric.title, (2, pivot.metric.decimals), points)
 
 
 def cell_hours(cell: PivotCell, logs: Logs) -> tuple[float, str] | None:
     """Return the median hours of a cell's measured runs, and of what; None where one has no times or another kind."""
-    found = [
-        _hours(logs, run.train.batch, run.evaluation.step, run.train_id)
-        for run, state in zip(cell.source.runs, cell.runs, strict=True)
-        if state.value is not None
-    ]
-    known = [hours for hours in found if hours]
-    if not known or len(known) < len(found) or len({unit for _, unit in known}) > 1:
+    runs = zip(cell.source.runs, cell.runs, strict=True)
+    hours = [_hours(logs, run) for run, state in runs if state.value is not None]
+    timed = [each for each in hours if each]
+    if not timed or len(timed) < len(hours) or len({kind for _, kind in timed}) > 1:
         return None
-    return median(hours for hours, _ in known), known[0][1]
+    return median(time for time, _ in timed), timed[0][1]
 
 
-def _hours(logs: Logs, batch: int, step: int, train_id: str) -> tuple[float, str] | None:
-    hours = logs.of(train_id).hours(batch, step)
-    environment = logs.environment(train_id)
+def _hours(logs: Logs, run: Run) -> tuple[float, str] | None:
+    hours = logs.of(run.train_id).hours(run.train.batch, run.evaluation.step)
+    environment = logs.environment(run.train_id)
     attempt = environment.last if environment else None
     return (hours * attempt.devices, attempt.unit) if hours and attempt else None
 
@@ -98,16 +99,15 @@ def _listed(plane: Plane) -> str:
     return f"{plane.x[:1].upper()}{plane.x[1:]} and {plane.y} of each cell: {'; '.join(points)}"
 
 
-def _drawn(pivot: Pivot, planes: Sequence[Plane]) -> "Figure":
-    cells = [cell for cell in pivot.cells if any(cell.name in plane.points for plane in planes)]
-    known = signs(pivot, cells)
-    figure, panes = panels([(plane.x, plane.y) for plane in planes], len({sign.label for sign in known.values()}))
-    for axes, plane in zip(panes, planes, strict=True):
-        for cell in cells:
-            if cell.name in plane.points:
-                (x, y), sign = plane.points[cell.name], known[cell.name]
-                axes.plot([x], [y], ls="none", markersize=5.5, label=sign.label, marker=sign.marker, color=sign.colour)
-                if cell.is_best:
-                    axes.plot([x], [y], marker="o", markersize=11, fillstyle="none", color=INK, markeredgewidth=0.8)
-    legend(figure, panes)
-    return figure
+def _drawn(pivot: Pivot, planes: Sequence[Plane], styles: Mapping[str, ArmStyle]) -> "Figure":
+    panels = []
+    for plane in planes:
+        shown = [cell for cell in pivot.cells if cell.name in plane.points]
+        marks = [_mark(styles[cell.name], plane.points[cell.name], MARK) for cell in shown]
+        rings = [_mark(ArmStyle(""), plane.points[cell.name], RING) for cell in shown if cell.is_best]
+        panels.append(Panel(plane.x, plane.y, [*marks, *rings]))
+    return panels_figure(panels, len(panels), height=2.3)
+
+
+def _mark(style: ArmStyle, place: tuple[float, float], look: Mapping[str, Any]) -> Line:
+    return Line(style, place[:1], place[1:], look=look)

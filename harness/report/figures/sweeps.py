@@ -1,84 +1,150 @@
-"""Sweeps over settings: metrics by guidance scale, and a metric along λ, τ or the block."""
+"""Sweeps: metrics by guidance scale, a metric along λ, τ or the block, and the change by the size of the network."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from itertools import chain
 
 from harness.metric_definitions import definition_of
 from harness.report.analysis.guidance_sweep import Sweep, SweptArm
-from harness.report.analysis.pivot import PivotCell
+from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.statistics import mean_interval
 from harness.report.analysis.surfaces import KNOBS, Surface, setting
-from harness.report.analysis.text import number, slug
-from harness.report.figures.plots import Panel, Point, Series, panels_picture, point
-from harness.report.figures.table_figure import Picture
+from harness.report.analysis.text import number, signed_percent, slug
+from harness.report.figures.panels import Line, Panel, averaged, panels_figure
+from harness.report.figures.picture import Picture, painted
+from harness.report.figures.style import ArmStyle, ArmStyles
 
-SHOWN = ("recall", "coverage", "precision", "density")
+FURTHER = ("recall", "coverage", "precision", "density")
 APART = 0.06  # of the lines of a figure, so that no interval hides another
+FEWEST_SIZES = 3
+HOLLOW = {"linestyle": "none", "markersize": 7, "fillstyle": "none", "markeredgewidth": 0.9, "label": None}
 
 
-def guidance_picture(sweep: Sweep) -> Picture:
+def guidance_picture(sweep: Sweep, styles: ArmStyles) -> Picture:
     """Draw the table's metric, its change and the further metrics by guidance scale, a line for each arm."""
-    across, metric = "guidance scale", sweep.pivot.table.file.value
-    title = sweep.pivot.metric.title
-    lines = [(None, sweep.base), *enumerate(sweep.arms)]
-    panels = [Panel(title, across, tuple(_series(arm, metric, index) for index, arm in lines))]
-    changed = [Series("", index, _changes(arm)) for index, arm in enumerate(sweep.arms)]
-    panels.append(Panel(f"change of {title}, %", across, tuple(s for s in changed if s.points), 0.0))
-    for further in SHOWN:
-        series = tuple(_series(arm, further, index) for index, arm in lines)
-        if further != metric and all(line.points for line in series):
-            panels.append(Panel(definition_of(further).title, across, series))
-    return panels_picture("guidance", slug(sweep.name), _guidance_alt(sweep), [p for p in panels if p.series], 2)
+    across, metric, title = "guidance scale", sweep.pivot.table.file.value, sweep.pivot.metric.title
+    arms = (sweep.base, *sweep.arms)
+    by_label = styles.of({arm.label: list(arm.cells.values()) for arm in arms})
+    changes = [line for arm in sweep.arms if (line := _change_line(by_label[arm.label], arm)).x]
+    panels = [
+        Panel(across, "", [_metric_line(by_label[arm.label], arm, metric) for arm in arms], title),
+        Panel(across, "", changes, f"change of {title}, %", at=0.0),
+    ]
+    for further in FURTHER:
+        lines = [_metric_line(by_label[arm.label], arm, further) for arm in arms]
+        if further != metric and all(line.x for line in lines):
+            panels.append(Panel(across, "", lines, definition_of(further).title))
+    alt = f"{title} by guidance scale. {'; '.join(_arm_words(arm, sweep.pivot.metric.decimals) for arm in arms)}."
+    shown = [panel for panel in panels if panel.lines]
+    return painted("guidance", slug(sweep.name), alt, lambda: panels_figure(shown, 2))
 
 
-def _series(arm: SweptArm, metric: str, index: int | None) -> Series:
-    values = {scale: list(arm.values(scale, metric).values()) for scale in arm.cells}
-    return Series(arm.label, index, tuple(point(scale, each) for scale, each in values.items() if each))
+def _metric_line(style: ArmStyle, arm: SweptArm, metric: str) -> Line:
+    return averaged(style, {scale: list(arm.values(scale, metric).values()) for scale in arm.cells})
 
 
-def _changes(arm: SweptArm) -> tuple[Point, ...]:
+def _change_line(style: ArmStyle, arm: SweptArm) -> Line:
     changes = {scale: cell.change for scale, cell in arm.cells.items() if cell.change}
-    return tuple(Point(scale, c.percent, c.interval, (c.percent,)) for scale, c in changes.items())
+    bars = [(c.interval.low, c.interval.high) if c.interval else None for c in changes.values()]
+    return Line(style, list(changes), [change.percent for change in changes.values()], bars)
 
 
-def _guidance_alt(sweep: Sweep) -> str:
-    parts = []
-    for arm in (sweep.base, *sweep.arms):
-        means = (f"{number(cell.mean, sweep.pivot.metric.decimals)} at {scale:g}" for scale, cell in arm.cells.items())
-        parts.append(f"{arm.label}: {', '.join(means)}")
-    return f"{sweep.pivot.metric.title} by guidance scale. {'; '.join(parts)}."
+def _arm_words(arm: SweptArm, decimals: int) -> str:
+    means = (f"{number(cell.mean, decimals)} at {scale:g}" for scale, cell in arm.cells.items())
+    return f"{arm.label}: {', '.join(means)}"
 
 
-def surface_picture(surface: Surface) -> Picture:
+def surface_picture(surface: Surface, styles: ArmStyles) -> Picture:
     """Draw the metric along the knob of most values, a line for each value of the other."""
     pivot, cells, knobs = surface.pivot, surface.cells, surface.knobs
     across = max(knobs, key=lambda knob: len({setting(cell, knob) for cell in cells}))
-    lines: dict[str, list[PivotCell]] = {}
+    groups: dict[str, list[PivotCell]] = {}
     for cell in cells:
         others = [f"{KNOBS[knob]} = {setting(cell, knob)}" for knob in knobs if knob != across]
-        lines.setdefault(", ".join(others), []).append(cell)
+        groups.setdefault(", ".join(others), []).append(cell)
     places = list(dict.fromkeys(setting(cell, across) for cell in cells))
-    base = [cell.ours.mean for cell in pivot.baselines if cell.ours]
-    series = [
-        Series(label, index, tuple(_point(places, c, across, (index - (len(lines) - 1) / 2) * APART) for c in line))
-        for index, (label, line) in enumerate(lines.items())
-    ]
-    ticks = tuple(f"{place:g}" if isinstance(place, float) else str(place) for place in places)
-    panel = Panel(pivot.metric.title, KNOBS[across], tuple(series), base[0] if len(base) == 1 else None, ticks)
-    return panels_picture("surface", f"{slug(pivot.table.name)}-surface", _surface_alt(surface), [panel], 1)
-
-
-def _point(places: Sequence[Any], cell: PivotCell, knob: str, aside: float) -> Point:
-    return point(places.index(setting(cell, knob)) + aside, list(cell.values.values()))
-
-
-def _surface_alt(surface: Surface) -> str:
-    decimals = surface.pivot.metric.decimals
-    points = "; ".join(_point_words(cell, decimals) for cell in surface.cells)
-    return f"{surface.pivot.metric.title} with its 95% interval: {points}."
+    lines = []
+    for index, (label, style) in enumerate(styles.of(groups).items()):
+        shift = (index - (len(groups) - 1) / 2) * APART
+        values = {places.index(setting(cell, across)) + shift: list(cell.values.values()) for cell in groups[label]}
+        lines.append(averaged(style, values))
+    base = [cell.mean for cell in pivot.baselines if cell.ours]
+    ticks = [f"{place:g}" if isinstance(place, float) else str(place) for place in places]
+    at = base[0] if len(base) == 1 else None
+    panel = Panel(KNOBS[across], "", lines, pivot.metric.title, at=at, ticks=ticks)
+    points = "; ".join(_point_words(cell, pivot.metric.decimals) for cell in cells)
+    alt = f"{pivot.metric.title} with its 95% interval: {points}."
+    return painted("surface", f"{slug(pivot.table.name)}-surface", alt, lambda: panels_figure([panel], 1))
 
 
 def _point_words(cell: PivotCell, decimals: int) -> str:
     interval = mean_interval(list(cell.values.values()))
     ends = f" from {number(interval.low, decimals)} to {number(interval.high, decimals)}" if interval else ""
     return f"{cell.name} {number(cell.mean, decimals)}{ends}"
+
+
+@dataclass(frozen=True)
+class SizedArm:
+    """One family under one guidance: its cells that have a change, from the smallest model to the largest."""
+
+    label: str
+    cells: tuple[PivotCell, ...]
+
+
+def size_picture(pivot: Pivot, styles: ArmStyles) -> Picture | None:
+    """Return change against model size; None for a table of fewer than three sizes, or with one change a family.
+
+    Our changes and their intervals are lines, the paper's hollow marks of the same shape.
+    """
+    arms = sized_arms(pivot)
+    if not arms or not pivot.table.scale.meaningful:
+        return None
+    by_label = styles.of({arm.label: arm.cells for arm in arms})
+    cells = sorted(chain.from_iterable(arm.cells for arm in arms), key=_parameters)
+    sizes = list(dict.fromkeys(_size(cell) for cell in cells))
+    lines = []
+    for index, arm in enumerate(arms):
+        style, shift = by_label[arm.label], (index - (len(arms) - 1) / 2) * APART
+        changes = {sizes.index(_size(cell)) + shift: cell.change for cell in arm.cells if cell.change}
+        bars = [(c.interval.low, c.interval.high) if c.interval else None for c in changes.values()]
+        lines.append(Line(style, list(changes), [change.percent for change in changes.values()], bars))
+        papers = {x: p.percent for x, cell in zip(changes, arm.cells, strict=True) if (p := cell.paper) and p.percent}
+        lines.append(Line(style, list(papers), list(papers.values()), look=HOLLOW))
+    spreads = [(c.percent + sign * (c.spread or 0.0)) for cell in cells if (c := cell.change) for sign in (-1, 1)]
+    panel = Panel("size of the model", "change, %", lines, also=spreads, at=0.0, ticks=sizes)
+    alt = f"Change of {pivot.metric.title} against our baseline by size of the model. {_sized_words(arms)}."
+    return painted("gain", f"{slug(pivot.table.name)}-gain", alt, lambda: panels_figure([panel], 1, height=2.4))
+
+
+def sized_arms(pivot: Pivot) -> list[SizedArm]:
+    """Group the changes of a table by its rows without the size of their model."""
+    groups: dict[str, list[PivotCell]] = {}
+    several = len({cell.column for cell in pivot.cells if cell.change}) > 1
+    for cell in pivot.cells:
+        if cell.change and pivot.shows(cell):
+            model = cell.source.settings.model
+            row = cell.row.replace(model, model.partition("-")[0])
+            groups.setdefault(f"{row} · {cell.column}" if several else row, []).append(cell)
+    if len({_size(cell) for cells in groups.values() for cell in cells}) < FEWEST_SIZES:
+        return []
+    arms = [SizedArm(label, tuple(sorted(cells, key=_parameters))) for label, cells in groups.items()]
+    return [arm for arm in arms if len(arm.cells) == len({_size(cell) for cell in arm.cells}) > 1]
+
+
+def _size(cell: PivotCell) -> str:
+    """The letters of a model's size: "XL" of "SiT-XL/2"."""
+    return cell.source.settings.model.partition("-")[2].partition("/")[0]
+
+
+def _parameters(cell: PivotCell) -> int:
+    """What the number of parameters goes with."""
+    model = cell.source.runs[0].train.model
+    return model.depth * model.width**2
+
+
+def _sized_words(arms: Sequence[SizedArm]) -> str:
+    parts = []
+    for arm in arms:
+        changes = (f"{_size(cell)} {signed_percent(cell.change.percent)}" for cell in arm.cells if cell.change)
+        parts.append(f"{arm.label}: {', '.join(changes)}")
+    return "; ".join(parts)

@@ -1,29 +1,19 @@
 """The protocol of a table in words: its caption, and what its numbers do not share."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
+
+import yaml
 
 from harness.config.grid import Table
 from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.statistics import Change
 from harness.report.analysis.text import STATES, counted, listed, seed_words
-from harness.report.reading.protocol import SAMPLING_COLUMNS, differing_keys, training_values, varied_keys
+from harness.report.reading.protocol import SAMPLING_COLUMNS, Protocol, differing_keys, training_values, varied_keys
+from harness.report.rendering import TEMPLATES
 
-SAMPLERS = {  # name, and what it counts
-    "euler": ("Euler ODE", "interval"),
-    "heun": ("Heun ODE", "interval"),
-    "euler-maruyama": ("Euler–Maruyama SDE", "interval"),
-    "ancestral": ("DDPM ancestral", "step"),
-    "ddim": ("DDIM", "step"),
-    "average-velocity": ("MeanFlow", "step"),
-    "shortcut": ("Shortcut", "step"),
-    "pushforward": ("IMM pushforward", "step"),
-    "one-step": ("iCT one-step", "step"),
-}
-WEIGHTS = {"ema": "averaged (EMA) weights", "raw": "weights as trained"}
-TRAINING = {"training_precision": "precision", "betas": "AdamW’s β", "ema": "EMA", "group": "pairs among groups of"}
-PROTOCOL_NAMES = {"nfe": "network evaluations", "generated": "images", "sampling_precision": "precision of sampling"}
+WORDS: dict[str, dict[str, Any]] = yaml.safe_load((TEMPLATES / "words.yaml").read_text(encoding="utf-8"))
 
 
 def heading(table: Table) -> str:
@@ -54,28 +44,23 @@ def protocol_sentence(pivot: Pivot) -> str:
     """Say in one sentence how the numbers of a table were measured."""
     if not pivot.protocols:
         return "Nothing of this table has been measured yet."
-    said = dict(next(iter(pivot.protocols.values())))
+    protocol = next(iter(pivot.protocols.values()))
     differing = differing_keys(pivot.protocols.values())
-    drawn = sampler_words(said)
-    if differing and not pivot.mixes:
-        drawn = "images drawn as the letter behind each number says"
+    letters = bool(differing) and not pivot.mixes
+    drawn = "images drawn as the letter behind each number says" if letters else sampler_words(protocol)
     note = "" if "features" in differing or not pivot.features_notes else f" ({listed(pivot.features_notes)})"
     arrow = {"lower": " (lower is better)", "higher": " (higher is better)"}.get(pivot.metric.direction, "")
-    content = f" ({said['reference_content']})" if said.get("reference_content") else ""
+    content = f" ({protocol['reference_content']})" if protocol.get("reference_content") else ""
+    decoded = f", decoded by autoencoder {protocol['autoencoder']}" if protocol.get("autoencoder") else ""
     sentence = (
-        f"{pivot.metric.title}{arrow} of {int(said['generated']):,} images with {said['labels']} labels against "
-        f"{int(said['reference_count']):,} images of {said['reference']}{content}, by the features {said['features']}"
-        f"{note}{_decoded(said)}; {drawn}, {WEIGHTS[said['weights']]}; {trained_words(pivot)}."
+        f"{pivot.metric.title}{arrow} of {int(protocol['generated']):,} images with {protocol['labels']} labels "
+        f"against {int(protocol['reference_count']):,} images of {protocol['reference']}{content}, by the features "
+        f"{protocol['features']}{note}{decoded}; {drawn}, {WORDS['weights'][protocol['weights']]}; "
+        f"{trained_words(pivot)}."
     )
     if pivot.mixes:
         return f"{sentence} This is protocol a, which not all numbers of the table share."
     return f"{sentence} This is protocol a; the letters say what differs." if _measured_apart(pivot) else sentence
-
-
-def _decoded(said: dict[str, str]) -> str:
-    """Say which autoencoder made images of latents; "" where there is none."""
-    autoencoder = said.get("autoencoder", "")
-    return f", decoded by autoencoder {autoencoder}" if autoencoder else ""
 
 
 def _measured_apart(pivot: Pivot) -> list[str]:
@@ -85,50 +70,51 @@ def _measured_apart(pivot: Pivot) -> list[str]:
 
 def trained_words(pivot: Pivot) -> str:
     """Say how the networks of a table were trained, all values of each word of it."""
-    parts = [
-        f"{TRAINING[key]} {listed(list(values))}" for key, values in training_values(pivot.table).items() if values
-    ]
+    words = WORDS["training"]
+    parts = [f"{words[key]} {listed(list(values))}" for key, values in training_values(pivot.table).items() if values]
     return f"trained with {', '.join(parts)}"
 
 
 def untold_sentences(pivot: Pivot) -> list[str]:
     """Say what differs in the training of a table's cells though no label says so; else empty."""
     names = {cell.source.at: cell.name for cell in pivot.cells}
-    lines = []
+    sentences = []
     for key, values in training_values(pivot.table).items():
         if len(values) > 1 and key not in varied_keys(pivot.table):
-            whose = {value: listed(_quoted([names[cell.at] for cell in cells])) for value, cells in values.items()}
+            whose = {value: _quoted([names[cell.at] for cell in cells]) for value, cells in values.items()}
             parts = "; ".join(f"{value} in {cells}" for value, cells in whose.items())
-            lines.append(f"Not all were trained alike, though no label says so: {TRAINING[key]} {parts}.")
-    return lines
+            word = WORDS["training"][key]
+            sentences.append(f"Not all were trained alike, though no label says so: {word} {parts}.")
+    return sentences
 
 
-def _quoted(names: Sequence[str]) -> list[str]:
-    return [f"“{name}”" for name in names]
+def _quoted(names: Sequence[str]) -> str:
+    return listed([f"“{name}”" for name in names])
 
 
-def sampler_words(said: dict[str, str]) -> str:
+def sampler_words(protocol: Protocol) -> str:
     """Say how images were drawn, with the network evaluations that were counted."""
-    scale, where = guidance_words(said)
-    return f"{steps_words(said)}, {where.format(scale)}"
+    scale, where = guidance_words(protocol)
+    return f"{steps_words(protocol)}, {where.format(scale)}"
 
 
-def steps_words(said: dict[str, str]) -> str:
+def steps_words(protocol: Protocol) -> str:
     """Say how images were drawn, but for the guidance."""
-    name, unit = SAMPLERS[said["sampler"]]
-    evaluations = "one network evaluation" if said["nfe"] == "1" else f"{int(said['nfe']):,} network evaluations"
-    steps = counted(int(said["intervals"]), unit)
-    return f"{name} sampler, {steps}, {evaluations} an image in {said['sampling_precision']}"
+    name, unit = WORDS["samplers"][protocol["sampler"]]
+    nfe = int(protocol["nfe"])
+    evaluations = "one network evaluation" if nfe == 1 else f"{nfe:,} network evaluations"
+    steps = counted(int(protocol["intervals"]), unit)
+    return f"{name} sampler, {steps}, {evaluations} an image in {protocol['sampling_precision']}"
 
 
-def guidance_words(said: dict[str, str]) -> tuple[str, str]:
-    """Return the scale of guidance, and what is said of it with "{}" in the scale's place; "" where there is none."""
-    if said["target_guidance"]:
-        return said["target_guidance"], "guidance {} in the training target"
-    if float(said["guidance"]) == 1:
+def guidance_words(protocol: Protocol) -> tuple[str, str]:
+    """Return the scale of guidance, and the words on it with "{}" in the scale's place; "" where there is none."""
+    if protocol["target_guidance"]:
+        return protocol["target_guidance"], "guidance {} in the training target"
+    if float(protocol["guidance"]) == 1:
         return "", "no guidance"
-    where = f" at {said['guidance_interval']}" if said["guidance_interval"] else ""
-    return f"{float(said['guidance']):g}", f"guidance {{}} on {said['guidance_channels']} channels{where}"
+    where = f" at {protocol['guidance_interval']}" if protocol["guidance_interval"] else ""
+    return f"{float(protocol['guidance']):g}", f"guidance {{}} on {protocol['guidance_channels']} channels{where}"
 
 
 def planned_sentences(pivot: Pivot) -> list[tuple[str, str]]:
@@ -137,13 +123,14 @@ def planned_sentences(pivot: Pivot) -> list[tuple[str, str]]:
         return []
     apart = _measured_apart(pivot)
     return [
-        (letter, ", ".join([sampler_words(dict(protocol)), *_apart_words(dict(protocol), apart)]))
+        (letter, ", ".join([sampler_words(protocol), *_apart_words(protocol, apart)]))
         for letter, protocol in pivot.protocols.items()
     ]
 
 
-def _apart_words(said: dict[str, str], keys: Sequence[str]) -> list[str]:
-    return [f"{PROTOCOL_NAMES.get(key, key.replace('_', ' '))} {said[key] or 'not said'}" for key in keys]
+def _apart_words(protocol: Protocol, keys: Sequence[str]) -> list[str]:
+    names = WORDS["protocol"]
+    return [f"{names.get(key, key.replace('_', ' '))} {protocol[key] or 'not said'}" for key in keys]
 
 
 def mixed_sentences(pivot: Pivot) -> list[str]:
@@ -152,11 +139,10 @@ def mixed_sentences(pivot: Pivot) -> list[str]:
         return []
     differing = differing_keys(pivot.protocols.values())
     used = Counter(run.protocol for cell in pivot.cells for run in cell.runs if run.value is not None)
-    lines = []
-    for letter, protocol in pivot.protocols.items():
-        words = ", ".join(_apart_words(dict(protocol), differing))
-        lines.append(f"{letter}: {words} ({counted(used[letter], 'value')})")
-    return lines
+    return [
+        f"{letter}: {', '.join(_apart_words(protocol, differing))} ({counted(used[letter], 'value')})"
+        for letter, protocol in pivot.protocols.items()
+    ]
 
 
 def tapped(cell: PivotCell) -> str:
@@ -186,26 +172,22 @@ def taps_sentence(pivot: Pivot) -> str:
             models.setdefault(words, {})[cell.source.settings.model] = None
     if not models:
         return ""
-    where = listed([f"{words}{_whose(names) if len(models) > 1 else ''}" for words, names in models.items()])
-    return f"The regulariser acts on the output of {where}."
+    places = [f"{words} ({', '.join(names)})" if len(models) > 1 else words for words, names in models.items()]
+    return f"The regulariser acts on the output of {listed(places)}."
 
 
 def one_run_sentences(pivot: Pivot) -> list[str]:
     """Say which cells are one run here, because a small network has fewer blocks than the paper's names tell apart."""
     cells: dict[tuple[str, ...], list[str]] = {}
     for cell in pivot.cells:
-        cells.setdefault(tuple(run.eval_id for run in cell.runs), []).append(f"“{cell.name}”")
-    shared = [listed(names) for names in cells.values() if len(names) > 1]
+        cells.setdefault(tuple(run.eval_id for run in cell.runs), []).append(cell.name)
+    shared = [_quoted(names) for names in cells.values() if len(names) > 1]
     return [f"{names} are the same run at this scale, and so one number." for names in shared]
 
 
 def _asks_for_blocks(pivot: Pivot) -> bool:
     settings = [cell.source.settings.regularizer for cell in pivot.cells]
     return len({regularizer.blocks for regularizer in settings if regularizer.loss != "none"}) > 1
-
-
-def _whose(names: Mapping[str, Any]) -> str:
-    return f" ({', '.join(names)})"
 
 
 def better_or_worse(pivot: Pivot, change: Change) -> str:

@@ -15,14 +15,13 @@ import pandas as pd
 from harness.files import gc_paused, replace, write_bytes, write_json
 from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.statistics import Change
-from harness.report.analysis.table_result import TableResult
-from harness.report.analysis.text import is_number, listed, state_words
+from harness.report.analysis.text import is_number, state_words
 from harness.report.reading.collect import collect
 from harness.report.reading.run_facts import Fact
 from harness.report.reading.tidy import tidy_table
-from harness.report.rendering.html import TEMPLATES
+from harness.report.rendering import TEMPLATES
 from harness.report.rendering.latex import latex_document, latex_table
-from harness.report.rendering.markdown import escaped, markdown_table, plain_table
+from harness.report.rendering.markdown import markdown_summary, markdown_table
 from harness.report.rendering.sheet import TableLayout
 from harness.report.rendering.study_summary import StudySummary
 from harness.store.store import Store
@@ -193,25 +192,3 @@ def change_record(change: Change | None) -> dict[str, Any]:
         "p_sign_flip": change.flip_p if change else None,
         "paired_over_unpaired_width": change.narrowing if change else None,
     }
-
-
-def markdown_summary(summary: StudySummary, layouts: Sequence[TableLayout]) -> str:
-    """Return the report in short as GitHub-flavoured Markdown, as a CI job shows it."""
-    title = listed([scale.title for scale in summary.scales])
-    notes = [scale.note for scale in summary.scales if scale.note]
-    lines = [f"# Dispersive Loss: study {escaped(summary.study)}", ""]
-    lines += [escaped(" ".join([f"{title[:1].upper()}{title[1:]}.", *notes])), ""]
-    lines += [f"- {escaped(sentence)}" for sentence in summary.sentences]
-    if summary.verdicts:
-        counts = [_counts(layout.result, summary) for layout in layouts]
-        lines += ["", *plain_table(["table", *summary.verdicts], counts)]
-    for layout in layouts:
-        lines += ["", markdown_table(layout).rstrip("\n")]
-        missing = [f"- {escaped(f'{state}: {sentence}')}" for state, sentence in layout.missing]
-        lines += ["", "Missing:", "", *missing] if missing else []
-    return "\n".join(lines) + "\n"
-
-
-def _counts(result: TableResult, summary: StudySummary) -> list[str]:
-    """How many cells of a table have each verdict of its study."""
-    return [escaped(result.pivot.table.name_in_words), *(str(result.count(verdict)) for verdict in summary.verdicts)]

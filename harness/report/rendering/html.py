@@ -1,32 +1,37 @@
-"""Templates into HTML, with every value escaped, and the scripts that a page may run, named by their hash."""
+"""Templates into text, with every value escaped, and the scripts that a page may run, named by their hash."""
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from harness.report.analysis import text
-from harness.report.rendering.sheet import runs_anchor
+from harness.report.rendering import TEMPLATES, sheet
 
-TEMPLATES = Path(__file__).parents[1] / "templates"
-WORDS = (
-    text.anchor, text.counted, text.interval_words, text.listed, text.number, text.p_words, text.percent_change,
-    text.signed_percent,
-)  # fmt: skip
+NUMBERS = ("anchor", "counted", "interval_words", "listed", "number", "p_words", "percent_change", "signed_percent")
 
 
 def render(values: Mapping[str, Any], template: str = "page.html.j2") -> str:
     """Fill a template; every value is escaped, so that a name or a traceback with HTML in it is shown as text."""
-    return _environment().get_template(template).render(values)
+    return _html().get_template(template).render(values)
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
+def _html() -> Environment:
+    return environment()
+
+
+def environment(escaped: Callable[[str], str] | None = None, **delimiters: Any) -> Environment:
+    """Return templates that escape every value by `escaped`, for HTML by default; `delimiters` are Jinja's own."""
+
+    def finalize(value: Any) -> Any:
+        return value if escaped is None or hasattr(value, "__html__") else Markup(escaped(str(value)))  # noqa: S704
+
+    made = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         auto_reload=False,
@@ -34,10 +39,12 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=finalize,
+        **delimiters,
     )
-    for words in (*WORDS, runs_anchor):
-        environment.filters[words.__name__] = words
-    return environment
+    made.filters |= {name: getattr(text, name) for name in NUMBERS}
+    made.filters |= {"plain": sheet.plain, "run_value": sheet.run_value, "runs_anchor": sheet.runs_anchor}
+    return made
 
 
 def script_of(*names: str) -> dict[str, str]:

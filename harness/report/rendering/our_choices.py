@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import yaml
@@ -11,9 +10,11 @@ from harness.config.grid import Run
 from harness.config.settings import ConsistencySettings, MomentMatchingSettings, RegularizerSettings
 from harness.config.spec import Regularizer, TrainSpec
 from harness.report.analysis.text import counted, listed
-from harness.report.rendering.html import TEMPLATES
+from harness.report.rendering import TEMPLATES
 
 Condition = Callable[[TrainSpec], bool]
+# settings: why each is open; fixed: id, subject, sentence, and the name of a condition as `when`
+CHOICES: dict[str, Any] = yaml.safe_load((TEMPLATES / "our_choices.yaml").read_text(encoding="utf-8"))
 
 
 def _where(holds: Callable[[Regularizer], bool]) -> Condition:
@@ -60,24 +61,17 @@ class FixedChoice:
     runs: str
 
 
-@cache
-def stated_choices() -> list[dict[str, str]]:
-    """Return what `our_choices.yaml` states: id, subject, sentence, and the name of a condition as `when`."""
-    choices: list[dict[str, str]] = yaml.safe_load((TEMPLATES / "our_choices.yaml").read_text(encoding="utf-8"))
-    return choices
-
-
 def setting_choices(runs: Iterable[Run]) -> list[SettingChoice]:
     """Return every open setting of the regulariser that some run uses, with the value it used."""
     trainings = {run.train_id: run.train.regularizer for run in runs if run.train.regularizer}.values()
     choices = []
     for name, field in RegularizerSettings.model_fields.items():
-        extra: Mapping[str, Any] = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
         used = [value for spec in trainings if (value := getattr(spec, name, None)) is not None]
-        if "reading" in extra and used:
+        if used and name in CHOICES["settings"]:
             values = listed([str(value) for value in sorted(set(used))])
             key, depending = f"regularizer.{field.alias or name}", counted(len(used), "training")
-            choices.append(SettingChoice(extra["reading"], key, field.description or "", values, depending))
+            sentence = CHOICES["settings"][name]
+            choices.append(SettingChoice(sentence, key, field.description or "", values, depending))
     return choices
 
 
@@ -85,7 +79,7 @@ def fixed_choices(runs: Collection[Run]) -> list[FixedChoice]:
     """Return every choice of ours that is no setting and on which some run depends."""
     trainings = {run.train_id: run.train for run in runs}.values()
     choices = []
-    for stated in stated_choices():
+    for stated in CHOICES["fixed"]:
         depending = [train for train in trainings if CONDITIONS[stated["when"]](train)]
         if depending:
             sentence = stated["sentence"] + _own_constants(stated["when"], depending)

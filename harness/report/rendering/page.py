@@ -14,6 +14,7 @@ from harness.report.analysis.pivot import pivot
 from harness.report.analysis.surfaces import surfaces
 from harness.report.analysis.table_result import TableResult
 from harness.report.analysis.text import STATES
+from harness.report.figures.style import ArmStyles
 from harness.report.figures.sweeps import guidance_picture, surface_picture
 from harness.report.reading.collect import RunStatuses, collect
 from harness.report.reading.tidy import tidy_table
@@ -22,7 +23,7 @@ from harness.report.rendering.html import render, script_of
 from harness.report.rendering.sections import representations, table_section
 from harness.report.rendering.sheet import table_layout
 from harness.report.rendering.study_summary import study_summary
-from harness.report.rendering.trainings import paginate, run_index, trainings
+from harness.report.rendering.trainings import paginate, training_articles
 from harness.store.store import Store
 from harness.store.study import study_tables
 from harness.store.training_log import Logs
@@ -52,19 +53,21 @@ def write_files(store: Store, tables: Sequence[Table], target: Path, pdf: bool =
     layouts = [table_layout(TableResult(pivot(table, results))) for table in tables]
     pivots = [layout.result.pivot for layout in layouts]
     summary = study_summary(store.study, pivots)
-    pages = paginate(store.study, trainings(statuses, pivots, logs))
+    styles = ArmStyles()
+    pages = paginate(store.study, training_articles(statuses, pivots, logs))
     write_results(tidy_table(results), target / "results.csv")
     write_tables(summary, layouts, target)
     pages.write(target)
     values = {
         "summary": summary,
-        "tables": [table_section(store, layout, logs) for layout in layouts],
-        "guidance": [(sweep, guidance_picture(sweep)) for sweep in sweeps(pivots)],
-        "surfaces": [(surface, surface_picture(surface)) for surface in surfaces(pivots)],
+        "tables": [table_section(store, layout, logs, styles) for layout in layouts],
+        "guidance": [(sweep, guidance_picture(sweep, styles)) for sweep in sweeps(pivots)],
+        "surfaces": [(surface, surface_picture(surface, styles)) for surface in surfaces(pivots)],
         "rankings": early_rankings(store, pivots, logs),
         "representations": representations(store, pivots),
-        "index": run_index(pivots),
-        "articles": list(pages.articles()),
+        "pivots": pivots,
+        "runs": [run for pivot in pivots for cell in pivot.cells for run in cell.runs],
+        "articles": pages.articles(),
         "places": pages.places,
         "states": STATES,
         "verdicts": VERDICTS,

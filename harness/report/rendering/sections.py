@@ -17,13 +17,13 @@ from harness.report.analysis.representations import (
 )
 from harness.report.analysis.text import count, counted, listed, number
 from harness.report.figures.block_profile import curve, profile_picture
-from harness.report.figures.by_size import gain_picture
-from harness.report.figures.charts import Chart
-from harness.report.figures.lengths import length_chart
-from harness.report.figures.loss_curves import loss_chart
+from harness.report.figures.over_training import length_chart, loss_chart
+from harness.report.figures.picture import Chart, Picture
 from harness.report.figures.sample_pairs import Strips, pair_chart, sample_strips
 from harness.report.figures.scatters import scatter_chart
-from harness.report.figures.table_figure import Picture, picture
+from harness.report.figures.style import ArmStyles
+from harness.report.figures.sweeps import size_picture
+from harness.report.figures.table_figure import table_figure
 from harness.report.rendering.sheet import TableLayout
 from harness.report.rendering.study_summary import command
 from harness.store.store import Store
@@ -49,16 +49,17 @@ class TableSection:
         return [figure for figure in (self.picture, self.gain, *charts) if figure]
 
 
-def table_section(store: Store, layout: TableLayout, logs: Logs) -> TableSection:
+def table_section(store: Store, layout: TableLayout, logs: Logs, styles: ArmStyles) -> TableSection:
     """Gather what the page prints of one table."""
     pivot = layout.result.pivot
-    charts = [loss_chart(pivot, logs), scatter_chart(pivot, logs), pair_chart(store, pivot)]
+    picture = table_figure(pivot, styles)
+    charts = [loss_chart(pivot, logs, styles), scatter_chart(pivot, logs, styles), pair_chart(store, pivot)]
     return TableSection(
         layout=layout,
         command=command(store, pivot.table),
-        picture=picture(pivot),
-        gain=gain_picture(pivot),
-        lengths=length_chart(pivot),
+        picture=picture,
+        gain=size_picture(pivot, styles),
+        lengths=length_chart(pivot, styles),
         more=[chart for chart in charts if chart] if pivot.table.scale.meaningful else [],
         samples=sample_strips(store, pivot),
     )

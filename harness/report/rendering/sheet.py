@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from harness.config.grid_file import CONFIDENCE, SOURCES, PaperFact
 from harness.report.analysis import text
-from harness.report.analysis.pivot import PaperNumber, Pivot, PivotCell, PivotRow
+from harness.report.analysis.pivot import PaperNumber, Pivot, PivotCell, PivotRow, RunState
 from harness.report.analysis.table_result import TableResult
 from harness.report.reading.run_facts import Fact
 from harness.report.rendering import captions
@@ -39,6 +39,11 @@ class LayoutCell:
     lines: Mapping[str, Line] = field(default_factory=dict)
     kind: str = ""
     link: str = ""
+
+    @property
+    def stacked(self) -> bool:
+        """True where it has several lines."""
+        return len(self.lines) > 1
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,12 @@ def runs_anchor(pivot: Pivot, cell: PivotCell) -> str:
     """Return the name that a cell's runs have in links within the page."""
     place = next(index for index, other in enumerate(pivot.cells) if other.source is cell.source)
     return f"runs-{text.anchor(pivot.table.name)}-{place}"
+
+
+def run_value(pivot: Pivot, run: RunState) -> str:
+    """Return a run's number as its table prints it, with the letter of its protocol where there are several."""
+    value = "" if run.value is None else text.number(run.value, pivot.metric.decimals)
+    return f"{value} {run.protocol}" if run.protocol and len(pivot.protocols) > 1 else value
 
 
 def _matrix_row(pivot: Pivot, row: PivotRow) -> LayoutRow:

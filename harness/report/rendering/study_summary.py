@@ -10,22 +10,13 @@ from harness.config.grid import Table
 from harness.config.grid_file import Scale
 from harness.config.resolve import PROCESSES
 from harness.config.settings import Data
-from harness.config.spec import Model, ProcessName, TrainSpec
+from harness.config.spec import Model, TrainSpec
 from harness.report.analysis.claims import summary_sentences, verdicts_used
 from harness.report.analysis.pivot import Pivot, Verdict
 from harness.report.analysis.text import counted, is_number, listed
-from harness.report.rendering.captions import guidance_words, steps_words
+from harness.report.rendering.captions import WORDS, guidance_words, steps_words
 from harness.report.rendering.our_choices import FixedChoice, SettingChoice, fixed_choices, setting_choices
 from harness.store.store import Store
-
-PROCESS_WORDS: dict[ProcessName, str] = {
-    "flow": "flow matching on straight paths; the network predicts the velocity",
-    "ddpm": "DDPM of 1,000 steps; the network predicts the noise and the variance",
-    "meanflow": "MeanFlow; the network is given two times and predicts the average velocity between them",
-    "shortcut": "shortcut model; the network is told the size of its step, and learns large steps from two small ones",
-    "imm": "inductive moment matching; the network jumps between two times, and groups of four jumps match in law",
-    "consistency": "improved consistency training; the network maps two neighbouring noise levels to the same image",
-}
 
 
 @dataclass(frozen=True)
@@ -112,7 +103,7 @@ def _network_words(pivots: Sequence[Pivot]) -> Iterable[str]:
 def _process_words(train: TrainSpec) -> str:
     family = next(family for family, process in PROCESSES.items() if process == train.process)
     weight = f", its loss weighted with power {train.meanflow.power:g}" if train.meanflow else ""
-    return f"{family}: {PROCESS_WORDS[train.process]}{weight}"
+    return f"{family}: {WORDS['processes'][train.process]}{weight}"
 
 
 def _model_words(model: Model) -> str:
@@ -142,11 +133,11 @@ def _length_words(pivots: Sequence[Pivot]) -> Iterable[str]:
 def _sampling_words(pivots: Sequence[Pivot]) -> Iterable[str]:
     """Say how images were drawn; what differs in the scale of guidance alone shares a line."""
     scales: dict[tuple[str, str], dict[str, None]] = {}
-    for said in (dict(protocol) for pivot in pivots for protocol in pivot.protocols.values()):
-        scale, where = guidance_words(said)
-        scales.setdefault((steps_words(said), where), {})[scale] = None
-    for (steps, where), found in scales.items():
-        by_size = sorted(found, key=lambda scale: float(scale) if is_number(scale) else 0.0)
+    for protocol in (protocol for pivot in pivots for protocol in pivot.protocols.values()):
+        scale, where = guidance_words(protocol)
+        scales.setdefault((steps_words(protocol), where), {})[scale] = None
+    for (steps, where), values in scales.items():
+        by_size = sorted(values, key=lambda scale: float(scale) if is_number(scale) else 0.0)
         yield f"{steps}, {where.format(listed(by_size))}"
 
 

@@ -1,13 +1,35 @@
-"""Figures as files, and their SVG made fit to stand inside a page: themed colours, ids of its own, no date."""
+"""A figure as inline SVG and as files: themed colours, ids of its own, no date, none of the reader's settings.
+
+Bytes depend on the numbers alone.
+"""
 
 import io
 import re
 import warnings
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import matplotlib
+import matplotlib.colors
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+
+from harness.files import write_bytes
+
+SETTINGS: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "report",
+    "pdf.fonttype": 42,  # TrueType, which publishers take and editors can edit
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "text.parse_math": False,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+}
 
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 PRINTED = {  # the colours of style.css, on paper
@@ -20,6 +42,67 @@ DRAWN = {"ink": "#010101", "muted": "#020202", "rule": "#030303", "paper": "#050
 }
 VARIABLES = {colour: f"var(--{name})" for name, colour in DRAWN.items()}
 REFERENCE = re.compile(r"url\(#([^)]+)\)")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure: its kind ("dots", "heat", "chart" …), SVG for the page, words for those who cannot see it.
+
+    name: of its file beside the page, and of its ids in it.
+    """
+
+    kind: str
+    name: str
+    svg: str
+    alt: str
+    draw: Callable[[], Figure]
+
+    @property
+    def file(self) -> str:
+        """Where it lies as a file of its own, seen from the page."""
+        return f"figures/{self.name}.svg"
+
+    def write(self, target: Path, pdf: bool) -> None:
+        """Write it beside the page, and as PDF too or else no longer, for that would show older results."""
+        path = target / self.file
+        write_bytes(path, standalone(self.svg).encode())
+        if pdf:
+            with page_look(PRINTED):
+                write_bytes(path.with_suffix(".pdf"), standalone_pdf(self.draw()))
+        else:
+            path.with_suffix(".pdf").unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A picture beneath a table: its title, what it shows, and either a figure or markup of images."""
+
+    title: str
+    caption: str
+    picture: Picture | None = None
+    images: str = ""
+
+
+def painted(kind: str, name: str, alt: str, draw: Callable[[], Figure]) -> Picture:
+    """Draw a figure with the page's settings and none of the reader's; name: unique on the page."""
+    with page_look(DRAWN):
+        return Picture(kind, name, inline_svg(draw(), f"figure-{name}", alt, VARIABLES), alt, draw)
+
+
+@contextmanager
+def page_look(colours: Mapping[str, str]) -> Iterator[None]:
+    """Draw with the page's settings, none of the reader's, and our names of colours."""
+    registry = matplotlib.colors.get_named_colors_mapping()
+    named = {f"report:{name}": colour for name, colour in colours.items()}
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(SETTINGS)
+        registry.update(named)
+        try:
+            yield
+        finally:
+            for name in named:
+                del registry[name]
 
 
 def inline_svg(figure: Figure, prefix: str, alt: str, variables: Mapping[str, str]) -> str:

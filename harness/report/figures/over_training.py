@@ -1,0 +1,177 @@
+"""Over training: a metric by the length of training, losses by step, and each run's own curves."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from matplotlib.figure import Figure
+
+from harness.report.analysis.arms import step_of
+from harness.report.analysis.pivot import Pivot, PivotCell
+from harness.report.analysis.text import estimate, slug
+from harness.report.figures.panels import Line, Panel, panels_figure
+from harness.report.figures.picture import Chart, painted
+from harness.report.figures.style import DASHES, ArmStyle, ArmStyles, wants_logarithm
+from harness.store.training_log import Log, Logs, Series
+
+FEWEST_LENGTHS = 3
+MOST_ARMS = 5  # beside the baseline: more lines cannot be told apart
+TALL = 2.3  # inches
+CURVE_WIDTH, CURVE_HEIGHT, CURVE_POINTS = 280.0, 90.0, 80
+CURVES = {
+    "denoising": "denoising loss",
+    "regularizer": "regulariser",
+    "loss": "whole loss",
+    "gradient_share": "regulariser’s share of the gradient",
+    "saturated_pairs": "share of saturated pairs",
+}
+
+
+@dataclass(frozen=True)
+class Course:
+    """The cells of one set of trainings, from the shortest to the longest, named by what they have in common."""
+
+    label: str
+    cells: tuple[PivotCell, ...]
+
+
+def length_chart(pivot: Pivot, styles: ArmStyles) -> Chart | None:
+    """Return the metric by training step; None where no training was measured at three lengths."""
+    shown = courses(pivot)
+    if not shown or not pivot.table.scale.meaningful:
+        return None
+    title = f"{pivot.metric.title} over training"
+    alt = f"{title}, by step. {'; '.join(_course_words(pivot, course) for course in shown)}."
+    caption = "Each line is one set of trainings, measured on the way; bars are ± one standard deviation over seeds."
+    by_label = styles.of({course.label: course.cells for course in shown})
+    lines = [_course_line(by_label[course.label], course.cells) for course in shown]
+    means = [cell.mean for course in shown for cell in course.cells]
+    panel = Panel("step", pivot.metric.title, lines, log=wants_logarithm(means))
+    name = f"{slug(pivot.table.name)}-training"
+    return Chart(title, caption, painted("chart", name, alt, lambda: panels_figure([panel], 1, TALL)))
+
+
+def courses(pivot: Pivot) -> list[Course]:
+    """Return the cells that are the same trainings at three lengths or more, measured by one protocol."""
+    groups: dict[tuple[str, ...], list[PivotCell]] = {}
+    for cell in pivot.cells:
+        if pivot.shows(cell):
+            groups.setdefault((*cell.letters, *(run.train_id for run in cell.runs)), []).append(cell)
+    ordered = [sorted(cells, key=step_of) for cells in groups.values()]
+    return [_course(cells) for cells in ordered if len({step_of(cell) for cell in cells}) >= FEWEST_LENGTHS]
+
+
+def _course(cells: Sequence[PivotCell]) -> Course:
+    common = set.intersection(*(set(cell.source.at) for cell in cells))
+    labels = [label for place in cells[0].source.at if place in common and (label := place[1]) != "none"]
+    unnamed = "baseline" if all(cell.is_baseline for cell in cells) else "without loss"
+    return Course(" · ".join(labels) or unnamed, tuple(cells))
+
+
+def _course_line(style: ArmStyle, cells: Sequence[PivotCell]) -> Line:
+    spreads = [(cell.ours.spread or 0.0) if cell.ours else 0.0 for cell in cells]
+    bars = [(cell.mean - spread, cell.mean + spread) for cell, spread in zip(cells, spreads, strict=True)]
+    return Line(style, [step_of(cell) for cell in cells], [cell.mean for cell in cells], bars)
+
+
+def _course_words(pivot: Pivot, course: Course) -> str:
+    points = (f"{estimate(c.ours, pivot.metric.decimals)} at {step_of(c):,}" for c in course.cells if c.ours)
+    return f"{course.label}: {', '.join(points)}"
+
+
+def loss_chart(pivot: Pivot, logs: Logs, styles: ArmStyles) -> Chart | None:
+    """Return the loss curves of the best arm's baseline and of the best arms against it; None without two arms."""
+    denoising = {cell.name: _mean(cell, logs, "denoising") for cell in best_arms(pivot)}
+    arms = [cell for cell in best_arms(pivot) if denoising[cell.name]]
+    if len(arms) < 2:
+        return None
+    regularizer = {cell.name: series for cell in arms if (series := _mean(cell, logs, "regularizer"))}
+    whose = f" of the baseline and the best of the table’s {len(pivot.cells)} cells" * (len(arms) < len(pivot.cells))
+    losses = {cell.source.settings.regularizer.loss for cell in arms} - {"none"}
+    own = " Regularisers of different kinds have scales of their own." * (len(losses) > 1)
+    caption = f"Means over seeds{whose}, as the logs hold them.{own}"
+    by_name = styles.of({cell.name: [cell] for cell in arms})
+
+    def draw() -> Figure:
+        panels = [
+            Panel("step", "denoising loss", [_loss_line(by_name[cell.name], denoising[cell.name]) for cell in arms])
+        ]
+        if regularizer:
+            lines = [_loss_line(by_name[name], series) for name, series in regularizer.items()]
+            panels.append(Panel("step", "regulariser", lines))
+        return panels_figure(panels, len(panels), TALL)
+
+    alt = f"Denoising loss by step, from its first to its last: {_loss_words(denoising, regularizer)}."
+    return Chart("Loss curves", caption, painted("chart", f"{slug(pivot.table.name)}-losses", alt, draw))
+
+
+def best_arms(pivot: Pivot) -> list[PivotCell]:
+    """Return the best cell's baseline and the best cells against it, one of each training."""
+    ranked = pivot.ranked(cell for cell in pivot.cells if cell.change and pivot.shows(cell))
+    if not ranked:
+        return []
+    baseline = pivot.table.baseline(ranked[0].source)
+    against_it = [cell for cell in ranked if pivot.table.baseline(cell.source) is baseline]
+    trainings = {tuple(run.train_id for run in cell.runs): cell for cell in reversed(against_it)}
+    shown = [cell for cell in against_it if cell in trainings.values()][:MOST_ARMS]
+    return [*(cell for cell in pivot.cells if cell.source is baseline), *shown]
+
+
+def _mean(cell: PivotCell, logs: Logs, key: str) -> Series:
+    """Average a key over the seeds that logged it, at the steps that all of them have."""
+    series = [dict(logged) for run in cell.runs if (logged := logs.of(run.train_id).of(key))]
+    common = sorted(set.intersection(*map(set, series))) if series else []
+    return thinned(tuple((step, fmean(values[step] for values in series)) for step in common))
+
+
+def _loss_line(style: ArmStyle, series: Series) -> Line:
+    steps, values = zip(*series, strict=True)
+    return Line(style, steps, values, look={"marker": "", "linestyle": DASHES[style.marker], "linewidth": 1.1})
+
+
+def _loss_words(denoising: dict[str, Series], regularizer: dict[str, Series]) -> str:
+    ends = {name: f", regulariser {series[-1][1]:.4g}" for name, series in regularizer.items()}
+    return "; ".join(
+        f"{name} {series[0][1]:.4g} to {series[-1][1]:.4g}{ends.get(name, '')}"
+        for name, series in denoising.items()
+        if series
+    )
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line in a box of `CURVE_WIDTH` × `CURVE_HEIGHT`: where it goes, the range of its values, and words for it."""
+
+    title: str
+    points: str
+    low: str
+    high: str
+    last: str
+    alt: str
+
+
+def run_curves(log: Log, name: str) -> tuple[Curve, ...]:
+    """Return the curves of a training log: its losses by step. What the log does not hold, or cannot say, is absent.
+
+    They are written by hand: matplotlib would take seconds for the runs of a study.
+    """
+    series = {key: thinned(log.of(key)) for key in CURVES}
+    if series["loss"] == series["denoising"]:
+        del series["loss"]  # without a regulariser they are one
+    return tuple(_curve(CURVES[key], values, name) for key, values in series.items() if len(values) > 1)
+
+
+def thinned(series: Series) -> Series:
+    """Return at most `CURVE_POINTS` of a series, evenly apart and always the last."""
+    every = max(1, math.ceil(len(series) / CURVE_POINTS))
+    return series[::-every][::-1]
+
+
+def _curve(title: str, series: Series, name: str) -> Curve:
+    steps, values = zip(*series, strict=True)
+    low, high = min(values), max(values)
+    across, up = CURVE_WIDTH / max(1, steps[-1] - steps[0]), CURVE_HEIGHT / ((high - low) or 1.0)
+    points = " ".join(f"{(step - steps[0]) * across:.1f},{(high - value) * up:.1f}" for step, value in series)
+    ends = f"from {values[0]:.4g} at step {steps[0]} to {values[-1]:.4g} at step {steps[-1]}"
+    return Curve(title, points, f"{low:.4g}", f"{high:.4g}", f"{steps[-1]:,}", f"{title} of training {name}: {ends}")
