@@ -51,8 +51,8 @@ def requested(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def with_request(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tuple[str, ...], results: Path,
-                     scratch: Path, **others: Any) -> None:  # fmt: skip
-        command(Request(grids, scale, overrides, Store(results, scratch, study or scale)), **others)
+                     scratch: Path, **arguments: Any) -> None:  # fmt: skip
+        command(Request(grids, scale, overrides, Store(results, scratch, study or scale)), **arguments)
 
     for option in reversed((
         click.argument("grids", nargs=-1, required=True, type=options.FILE),
@@ -176,9 +176,7 @@ def submit(request: Request, data: Path, profile: str | None, only: str | None, 
     if dry_run:
         click.echo(_dry_run(cluster, todo, store, folders))
         return
-    if isinstance(cluster, SlurmProfile):
-        check_slurm()
-    _record(request, tables, todo)
+    _record(request, tables, todo, check_machine=check_slurm if isinstance(cluster, SlurmProfile) else None)
     if not todo:
         nothing = "nothing that is trained lacks a measurement" if only else "everything is done already"
         click.echo(f"{store.root}: {nothing}.")
@@ -216,16 +214,24 @@ def _lacking(request: Request, tables: Sequence["Table"], data: Path, threads: i
     return todo
 
 
-def _record(request: Request, tables: Sequence["Table"], jobs: Sequence["Job"], processes: int | None = None) -> None:
-    """Check everything that can be checked before anything runs or is written; then take the grids into the study."""
+def _record(request: Request, tables: Sequence["Table"], jobs: Sequence["Job"], processes: int | None = None,
+            check_machine: Callable[[], None] | None = None) -> None:  # fmt: skip
+    """Check everything that can be checked before anything runs or is written; then take the grids into the study.
+
+    check_machine: refuses a machine that cannot do it; asked after what would be a mistake on any machine, and before
+    data sets are converted.
+    """
     from harness.files import check_writable
-    from harness.jobs.preflight import check
+    from harness.jobs.preflight import check, check_unconverted
 
     store = request.store
     for path, table in zip(request.grids, tables, strict=True):
         store.check_grid(table.name, path, request.scale, list(request.overrides))
     check_writable("--results", store.results)
     check_writable("--scratch", store.scratch)
+    if check_machine:
+        check_unconverted(jobs, processes)
+        check_machine()
     check(jobs, processes)
     for path, table in zip(request.grids, tables, strict=True):
         store.record_grid(table.name, path, request.scale, _with_seeds_of_before(request, path, table))

@@ -185,17 +185,17 @@ class Job:
     def _evaluate(self, spec: EvalSpec, world: "World", say: Say) -> None:
         """Sample, in all processes, and measure, in the leading one."""
         from harness.data.decode import decoder
-        from harness.engine.sample import draw_samples
+        from harness.engine.sample import Sampler
         from harness.engine.sample_cache import remove_samples
 
         identity = eval_id(self.train, spec)
         path = self.store.eval_path(self.train_id, identity)
         start = time.perf_counter()
         with PreemptionHandler(world) as preemption:
-            samples = draw_samples(
-                self.train, spec, self.scratch, lambda n: say(f"sampling, {n:,} images drawn", self.steps), world,
-                decoder(self.train.data.name, self.data), preemption.on_step,
-            )  # fmt: skip
+            samples = Sampler(
+                self.train, spec, world, decoder(self.train.data.name, self.data),
+                lambda n: say(f"sampling, {n:,} images drawn", self.steps), preemption.on_step,
+            ).draw(self.scratch)  # fmt: skip
         if samples is None:
             return
         sampled = time.perf_counter()
@@ -225,8 +225,8 @@ def _state(error: BaseException) -> Literal["failed", "diverged"]:
 def jobs_for(runs: Iterable[Run], store: Store, data: Path, threads: int | None = None) -> list[Job]:
     """Gather runs into jobs, one for each training with all the measurements that any table wants of it."""
     jobs, weights = [], imported.folder().absolute()
-    for first, *others in runs_by_training(runs).values():
-        evaluations = sorted((run.evaluation for run in (first, *others)), key=lambda e: (e.step, canonical(e)))
-        resources = first.resources
+    for same in runs_by_training(runs).values():
+        evaluations = sorted((run.evaluation for run in same), key=lambda e: (e.step, canonical(e)))
+        first, resources = same[0], same[0].resources
         jobs.append(Job(store, data, first.train, tuple(evaluations), resources, threads or resources.cpus, weights))
     return jobs

@@ -20,17 +20,30 @@ def check(jobs: Sequence[Job], processes: int | None = None) -> None:
         UserError: processes cannot share a training, what it needs is missing or is not what its spec says, or a
             measurement could not be made.
     """
+    check_unconverted(jobs, processes)
+    alike = {(j.data, j.weights, j.train.data, j.train.weights, j.train.alignment): j for j in jobs}
+    for job in alike.values():
+        _check_ingredients(job)
+    for data, name, settings in {(j.data, j.train.data.name, e.evaluation) for j in jobs for e in j.evaluations}:
+        _check_measurement(data, name, settings)
+
+
+def check_unconverted(jobs: Sequence[Job], processes: int | None = None) -> None:
+    """Check what needs no data set to be read, and so writes nothing: `check` converts them on first use.
+
+    Raises:
+        UserError: processes cannot share a training, a tracker is not installed, or a data set is not there.
+    """
+    from harness.data.datasets import check_source
+
     for job in jobs:
         try:
             check_resources(job.train, job.resources, processes)
         except SettingError as error:
             raise UserError(f"{error.key}: {error}") from None
     check_trackers(sorted({name for job in jobs for name in job.resources.tracking}))
-    alike = {(j.data, j.weights, j.train.data, j.train.weights, j.train.alignment): j for j in jobs}
-    for job in alike.values():
-        _check_ingredients(job)
-    for data, name, settings in {(j.data, j.train.data.name, e.evaluation) for j in jobs for e in j.evaluations}:
-        _check_measurement(data, name, settings)
+    for data, name in sorted({(job.data, job.train.data.name) for job in jobs}):
+        check_source(name, data)
 
 
 def _check_ingredients(job: Job) -> None:

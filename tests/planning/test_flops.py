@@ -15,7 +15,7 @@ from harness.config.grid import model_specs
 from harness.config.grid_file import read_scale
 from harness.config.settings import EvaluationSettings, MeanFlowSettings, OwnEncoder, SamplerSettings, ShortcutSettings
 from harness.config.spec import Alignment, Consistency, EvalSpec, Regularizer
-from harness.engine.sample import draw_samples
+from harness.engine.sample import Sampler
 from harness.engine.train import Trainer
 from harness.method.objective import draw
 from harness.method.processes.meanflow import velocity_and_derivative
@@ -174,7 +174,7 @@ def test_evaluations_and_bytes_are_those_that_a_job_counts(tmp_path, model, samp
 
     def call():
         nonlocal samples
-        samples = draw_samples(spec, evaluation, tmp_path, lambda n: None)
+        samples = Sampler(spec, evaluation).draw(tmp_path)
 
     total, nfe = counted(call), flops.evaluations(spec.process, settings)
     assert samples.nfe == nfe
