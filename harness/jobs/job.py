@@ -181,17 +181,17 @@ class Job:
     def _evaluate(self, spec: EvalSpec, world: "World", say: Say) -> None:
         """Sample, in all processes, and measure, in the leading one."""
         from harness.data.decode import decoder
-        from harness.engine.sample import draw_samples
+        from harness.engine.sample import Sampler
         from harness.engine.sample_cache import remove_samples
 
         identity = eval_id(self.train, spec)
         path = self.store.eval_path(self.train_id, identity)
         start = time.perf_counter()
         with PreemptionHandler(world) as preemption:
-            samples = draw_samples(
-                self.train, spec, self.scratch, lambda n: say(f"sampling, {n:,} images drawn", self.steps), world,
-                decoder(self.train.data.name, self.data), preemption.on_step,
-            )  # fmt: skip
+            samples = Sampler(
+                self.train, spec, world, decoder(self.train.data.name, self.data),
+                lambda n: say(f"sampling, {n:,} images drawn", self.steps), preemption.on_step,
+            ).draw(self.scratch)  # fmt: skip
         if samples is None:
             return
         sampled = time.perf_counter()

@@ -122,12 +122,12 @@ def _draw(measurement: Stored, scratch: Path, data: Path) -> "Samples":
     import torch
 
     from harness.data.decode import decoder
-    from harness.engine.sample import draw_samples
+    from harness.engine.sample import Sampler
 
     environment, train = Environment.read(measurement.path.parents[1]), measurement.train
     torch.set_num_threads(environment.last.threads if environment and environment.last else 1)
     decode = decoder(train.data.name, data)
-    samples = draw_samples(train, measurement.spec, scratch, lambda n: None, decode=decode)
+    samples = Sampler(train, measurement.spec, decode=decode).draw(scratch)
     assert samples is not None  # of one process alone
     return samples
 
