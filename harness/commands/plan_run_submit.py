@@ -114,14 +114,14 @@ def run(request: Request, data: Path, workers: int) -> None:
     harness run grids/table2.yaml --scale smoke
     harness run grids/table2.yaml --scale digits --study mine --set 'seeds=[0,1,2,3,4]' --jobs 2
     """
-    from harness.jobs.local_pool import follow, lead
+    from harness.jobs.local_pool import run_together
     from harness.process_group import place_from_torchrun
 
     place = place_from_torchrun()
     if place and workers > 1:
         raise UserError(f"--jobs {workers}: torchrun's processes share one training at a time; leave this out")
     if place and place.rank > 0:
-        follow()
+        run_together([], lambda *_: None)
         return
     tables = request.tables()
     todo = _lacking(request, tables, data, 1 if workers > 1 else None)
@@ -129,7 +129,7 @@ def run(request: Request, data: Path, workers: int) -> None:
     if not todo:
         click.echo(f"{request.store.root}: everything is done already.")
         if place:
-            lead([], lambda *_: None)  # for the others wait to be told
+            run_together([], lambda *_: None)  # for the others wait to be told
         return
     _run_here(todo, request.store, workers, place is not None)
 
@@ -159,7 +159,7 @@ def submit(request: Request, data: Path, profile: str | None, only: str | None, 
     from harness.planning.cost import Prices
     from harness.planning.throughput import Assumption
     from harness.slurm.submission import check_slurm, measurement_jobs
-    from harness.store.submissions import write_sent
+    from harness.store.submissions import SubmitOptions, slurm_folder
 
     cluster, layer = load_profile(profile) if profile else (SlurmProfile(), {})
     store, data = request.store.absolute(), data.absolute()
@@ -183,7 +183,7 @@ def submit(request: Request, data: Path, profile: str | None, only: str | None, 
     elif isinstance(cluster, LocalProfile):
         _run_here(todo, store, cluster.jobs)
     else:
-        write_sent(store, profile, data)
+        SubmitOptions(profile=profile, data=str(data)).write(slurm_folder(store))
         send(cluster, todo, store, folders)
 
 
@@ -250,14 +250,14 @@ def _with_seeds_of_before(request: Request, grid: Path, table: "Table") -> list[
     return [word for word in words if not word.startswith("seeds=")] + [f"seeds={seeds}".replace(" ", "")]
 
 
-def _run_here(todo: Sequence["Job"], store: Store, workers: int, lead_others: bool = False) -> None:
+def _run_here(todo: Sequence["Job"], store: Store, workers: int, torchrun: bool = False) -> None:
     """Run on this machine, and exit with 1 where something is not done in the end."""
     from harness.commands.console import ProgressBar
-    from harness.jobs.local_pool import LocalPool, lead, needs_workers, run_inline
+    from harness.jobs.local_pool import LocalPool, needs_workers, run_inline, run_together
 
     with ProgressBar(todo) as bar:
-        if lead_others:
-            lead(todo, bar.on_change)
+        if torchrun:
+            run_together(todo, bar.on_change)
         elif workers > 1 or needs_workers(todo):
             LocalPool(todo, workers, bar.on_change).run()
         else:

@@ -125,24 +125,20 @@ class Job:
     def _work(self, world: "World") -> RunStatus:
         import torch
 
-        torch.set_num_threads(self.threads)
-        keep_freed_memory()
-        if world.leads:
-            self._tidy()
-            trackers = tracked(self.resources.tracking, self.folder, self.scratch.parent, self.train)
-            with record_attempt(self.folder, self.train, self.steps, self.threads, world.size) as heartbeat, trackers:
-                self._make(world, heartbeat.set)
-        else:
-            self._make(world, lambda phase, step: None)
-        return RunStatus("done")
-
-    def _tidy(self) -> None:
-        """Remove what a killed job has left and nobody needs."""
         from harness.engine.sample_cache import remove_samples
 
-        remove_temporaries(self.scratch)
+        torch.set_num_threads(self.threads)
+        keep_freed_memory()
+        if not world.leads:
+            self._make(world, lambda phase, step: None)
+            return RunStatus("done")
+        remove_temporaries(self.scratch)  # what a killed job has left and nobody needs
         for path in measurement_paths(self.folder):
             remove_samples(self.scratch, path.stem)
+        trackers = tracked(self.resources.tracking, self.folder, self.scratch.parent, self.train)
+        with record_attempt(self.folder, self.train, self.steps, self.threads, world.size) as heartbeat, trackers:
+            self._make(world, heartbeat.set)
+        return RunStatus("done")
 
     def _make(self, world: "World", say: Say) -> None:
         """Train and measure; of a training that diverges, measure what it was good for before."""

@@ -6,7 +6,7 @@ import signal
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
@@ -30,28 +30,14 @@ def run_inline(jobs: Sequence[Job], on_change: OnChange) -> None:
         on_change(job, job())
 
 
-def lead(jobs: Sequence[Job], on_change: OnChange) -> None:
-    """Run the jobs as the leading process of torchrun's; the others `follow`."""
+def run_together(jobs: Iterable[Job], on_change: OnChange) -> None:
+    """Run the jobs of the leading process in all of torchrun's, which must all call this; only it hears of them."""
     from harness.engine.distributed import joined
 
+    queue = iter(jobs)
     with joined() as world:
-        for job in jobs:
-            world.decide(lambda job=job: job)  # type: ignore[misc]
-            run_inline([job], on_change)
-        world.decide(lambda: None)
-
-
-def follow() -> None:
-    """Do the jobs that the leading process tells, until it tells no more."""
-    from harness.engine.distributed import joined
-
-    with joined() as world:
-        while job := world.decide(_no_job):
-            job()
-
-
-def _no_job() -> Job | None:
-    return None
+        while job := world.decide(lambda: next(queue, None)):
+            run_inline([job], on_change if world.leads else lambda job, outcome: None)
 
 
 class LocalPool:
