@@ -38,17 +38,17 @@ def served(tmp_path: Path) -> tuple[Any, Any, str]:
     synthetic.full_study(store, [table])
     store.eval_path(table.runs[-1].train_id, table.runs[-1].eval_id).unlink()
     (tmp_path / "secret.txt").write_text("secret", encoding="utf-8")
-    told: list[str] = []
+    addresses: list[str] = []
     ready = threading.Event()
 
     def hear(address: str) -> None:
-        told.append(address)
+        addresses.append(address)
         ready.set()
 
     target = tmp_path / "reports" / "synthetic"
     threading.Thread(target=serve, args=(store, target, 0, hear, 0.2), daemon=True).start()
     assert ready.wait(60)
-    return store, table, told[0]
+    return store, table, addresses[0]
 
 
 def ask(address: str, path: str, host: str | None = None) -> tuple[int, bytes]:
@@ -116,14 +116,14 @@ def test_progress_counts_steps_and_says_what_is_left(tmp_path: Path) -> None:
     store.record_grid("table3", Path("grids/table3.yaml"), "digits", [])
     synthetic.write_measurement(store, table.runs[0], 4.0)
     synthetic.write_heartbeat(store, table.runs[1], step=steps // 2)
-    found = progress(store, [table])
-    assert (found.steps, found.all_steps) == (steps + 1 + steps // 2, 12 * (steps + 1))
-    assert found.states == {"done": 1, "running": 1, "not run": 10}
-    before = Progress(found.steps - 100, found.all_steps, {})
-    left = found.seconds_left(before, 10.0)
-    assert left == pytest.approx((found.all_steps - found.steps) / 10)
-    assert found.seconds_left(found, 10.0) is None
-    assert found.words(125.0) == "1 of 12 measurements done, 10 not run, 1 running, about 2 min 5 s left"
+    progressed = progress(store, [table])
+    assert (progressed.steps, progressed.all_steps) == (steps + 1 + steps // 2, 12 * (steps + 1))
+    assert progressed.states == {"done": 1, "running": 1, "not run": 10}
+    before = Progress(progressed.steps - 100, progressed.all_steps, {})
+    left = progressed.seconds_left(before, 10.0)
+    assert left == pytest.approx((progressed.all_steps - progressed.steps) / 10)
+    assert progressed.seconds_left(progressed, 10.0) is None
+    assert progressed.words(125.0) == "1 of 12 measurements done, 10 not run, 1 running, about 2 min 5 s left"
     assert [duration(seconds) for seconds in (40, 200, 7500)] == ["40 s", "3 min 20 s", "2 h 5 min"]
 
 

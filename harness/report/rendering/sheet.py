@@ -134,8 +134,8 @@ def _stacked(pivot: Pivot, cell: PivotCell) -> LayoutCell:
         "change": (*_change(pivot, cell),),
         "paper": (*whose, *_paper(pivot, cell, _paper_change(cell))),
     }
-    kept = {kind: line for kind, line in lines.items() if line}
-    return LayoutCell(kept, "best" if cell.is_best else "", runs_anchor(pivot, cell))
+    shown = {kind: line for kind, line in lines.items() if line}
+    return LayoutCell(shown, "best" if cell.is_best else "", runs_anchor(pivot, cell))
 
 
 def _column_row(pivot: Pivot, cell: PivotCell, among: Sequence[PivotCell]) -> LayoutRow:
