@@ -4,8 +4,10 @@ VENV ?= .venv
 REPORT_VENV ?= .venv-report
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 STUDY ?= digits
-# Tests that share a file, the cluster or the browser run one after another; tests/conftest.py says which.
-PYTEST = -m pytest --numprocesses $(JOBS) --maxprocesses 8 --dist loadgroup --no-loadscope-reorder
+# Which tests, and how: make test SELECT=waits OPTIONS='--repeat 10'. Those that share a file, the cluster or the browser
+# run one after another; tests/conftest.py says which.
+SELECT ?= not long
+PYTEST = -m pytest --numprocesses $(JOBS) --maxprocesses 8 --dist loadgroup --no-loadscope-reorder $(OPTIONS)
 PIP = -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: demo test quick lint docs screenshots report clean
@@ -16,7 +18,7 @@ demo: $(VENV)/ready
 	$(VENV)/bin/harness report demo
 
 test: $(VENV)/ready-test
-	$(VENV)/bin/python $(PYTEST)
+	$(VENV)/bin/python $(PYTEST) -m "$(SELECT)"
 
 quick: $(VENV)/ready-test
 	$(VENV)/bin/python $(PYTEST) -m "not slow and not integration and not long"

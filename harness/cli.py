@@ -6,8 +6,8 @@ import sys
 
 import click
 
+from harness.commands.data_encode import data, encode
 from harness.commands.doctor import doctor
-from harness.commands.get_data import data, encode
 from harness.commands.key_listing import keys
 from harness.commands.measure import measure, measure_study
 from harness.commands.plan_run_submit import plan, run, submit

@@ -109,7 +109,7 @@ def scratch(tmp_path, cache):
 
 
 @pytest.fixture
-def study(needs, tmp_path):
+def study(needs, tmp_path, scratch):
     """A folder to work in and a study's name that SLURM has not heard yet; what is left of its jobs is ended."""
     from support.real_slurm import ROOT, queued_jobs, wait_for
 

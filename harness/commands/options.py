@@ -31,8 +31,8 @@ def study(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the argument STUDY and the options of its folders, and pass them to it as one Store."""
 
     @wraps(command)
-    def with_store(study: str, results: Path, scratch: Path, **others: Any) -> None:
-        command(store=Store(results, scratch, study), **others)
+    def with_store(study: str, results: Path, scratch: Path, **arguments: Any) -> None:
+        command(store=Store(results, scratch, study), **arguments)
 
     return click.argument("study")(results(scratch(with_store)))
 

@@ -51,8 +51,8 @@ def requested(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def with_request(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tuple[str, ...], results: Path,
-                     scratch: Path, **others: Any) -> None:  # fmt: skip
-        command(Request(grids, scale, overrides, Store(results, scratch, study or scale)), **others)
+                     scratch: Path, **arguments: Any) -> None:  # fmt: skip
+        command(Request(grids, scale, overrides, Store(results, scratch, study or scale)), **arguments)
 
     for option in reversed((
         click.argument("grids", nargs=-1, required=True, type=options.FILE),
@@ -114,14 +114,14 @@ def run(request: Request, data: Path, workers: int) -> None:
     harness run grids/table2.yaml --scale smoke
     harness run grids/table2.yaml --scale digits --study mine --set 'seeds=[0,1,2,3,4]' --jobs 2
     """
-    from harness.jobs.local_pool import follow, lead
+    from harness.jobs.local_pool import run_together
     from harness.process_group import place_from_torchrun
 
     place = place_from_torchrun()
     if place and workers > 1:
         raise UserError(f"--jobs {workers}: torchrun's processes share one training at a time; leave this out")
     if place and place.rank > 0:
-        follow()
+        run_together([], lambda *_: None)
         return
     tables = request.tables()
     todo = _lacking(request, tables, data, 1 if workers > 1 else None)
@@ -129,7 +129,7 @@ def run(request: Request, data: Path, workers: int) -> None:
     if not todo:
         click.echo(f"{request.store.root}: everything is done already.")
         if place:
-            lead([], lambda *_: None)  # for the others wait to be told
+            run_together([], lambda *_: None)  # for the others wait to be told
         return
     _run_here(todo, request.store, workers, place is not None)
 
@@ -159,7 +159,7 @@ def submit(request: Request, data: Path, profile: str | None, only: str | None, 
     from harness.planning.cost import Prices
     from harness.planning.throughput import Assumption
     from harness.slurm.submission import check_slurm, measurement_jobs
-    from harness.store.submissions import write_sent
+    from harness.store.submissions import SubmitOptions, slurm_folder
 
     cluster, layer = load_profile(profile) if profile else (SlurmProfile(), {})
     store, data = request.store.absolute(), data.absolute()
@@ -176,16 +176,14 @@ def submit(request: Request, data: Path, profile: str | None, only: str | None, 
     if dry_run:
         click.echo(_dry_run(cluster, todo, store, folders))
         return
-    if isinstance(cluster, SlurmProfile):
-        check_slurm()
-    _record(request, tables, todo)
+    _record(request, tables, todo, check_machine=check_slurm if isinstance(cluster, SlurmProfile) else None)
     if not todo:
         nothing = "nothing that is trained lacks a measurement" if only else "everything is done already"
         click.echo(f"{store.root}: {nothing}.")
     elif isinstance(cluster, LocalProfile):
         _run_here(todo, store, cluster.jobs)
     else:
-        write_sent(store, profile, data)
+        SubmitOptions(profile=profile, data=str(data)).write(slurm_folder(store))
         send(cluster, todo, store, folders)
 
 
@@ -216,16 +214,24 @@ def _lacking(request: Request, tables: Sequence["Table"], data: Path, threads: i
     return todo
 
 
-def _record(request: Request, tables: Sequence["Table"], jobs: Sequence["Job"], processes: int | None = None) -> None:
-    """Check everything that can be checked before anything runs or is written; then take the grids into the study."""
+def _record(request: Request, tables: Sequence["Table"], jobs: Sequence["Job"], processes: int | None = None,
+            check_machine: Callable[[], None] | None = None) -> None:  # fmt: skip
+    """Check everything that can be checked before anything runs or is written; then take the grids into the study.
+
+    check_machine: refuses a machine that cannot do it; asked after what would be a mistake on any machine, and before
+    data sets are converted.
+    """
     from harness.files import check_writable
-    from harness.jobs.preflight import check
+    from harness.jobs.preflight import check, check_unconverted
 
     store = request.store
     for path, table in zip(request.grids, tables, strict=True):
         store.check_grid(table.name, path, request.scale, list(request.overrides))
     check_writable("--results", store.results)
     check_writable("--scratch", store.scratch)
+    if check_machine:
+        check_unconverted(jobs, processes)
+        check_machine()
     check(jobs, processes)
     for path, table in zip(request.grids, tables, strict=True):
         store.record_grid(table.name, path, request.scale, _with_seeds_of_before(request, path, table))
@@ -244,14 +250,14 @@ def _with_seeds_of_before(request: Request, grid: Path, table: "Table") -> list[
     return [word for word in words if not word.startswith("seeds=")] + [f"seeds={seeds}".replace(" ", "")]
 
 
-def _run_here(todo: Sequence["Job"], store: Store, workers: int, lead_others: bool = False) -> None:
+def _run_here(todo: Sequence["Job"], store: Store, workers: int, torchrun: bool = False) -> None:
     """Run on this machine, and exit with 1 where something is not done in the end."""
     from harness.commands.console import ProgressBar
-    from harness.jobs.local_pool import LocalPool, lead, needs_workers, run_inline
+    from harness.jobs.local_pool import LocalPool, needs_workers, run_inline, run_together
 
     with ProgressBar(todo) as bar:
-        if lead_others:
-            lead(todo, bar.on_change)
+        if torchrun:
+            run_together(todo, bar.on_change)
         elif workers > 1 or needs_workers(todo):
             LocalPool(todo, workers, bar.on_change).run()
         else:

@@ -132,7 +132,7 @@ def cancel(store: Store, yes: bool) -> None:
     harness cancel digits
     """
     from harness.slurm.client import scancel, unfinished_jobs
-    from harness.store.submissions import submissions, write_submission
+    from harness.store.submissions import submissions
 
     records = submissions(store)
     if not records:
@@ -145,7 +145,7 @@ def cancel(store: Store, yes: bool) -> None:
     if not yes:
         click.confirm(f"End {len(mine)} jobs of {store.study}?", abort=True)
     for id, record in mine.items():  # before they end: what is queued again in between must know it
-        write_submission(store, id, replace(record, cancelled=True))
+        record.model_copy(update={"cancelled": True}).write(store.scratch_folder(id))
     scancel({queue[record.place].id for record in mine.values()})
     again = f"harness retry {options.words_for(store)} --only cancelled"
     click.echo(f"Ended {len(mine)} jobs. Bring them back with: {again}")
@@ -177,7 +177,7 @@ def retry(context: click.Context, store: Store, failed: bool, only: str | None, 
     from harness.slurm.status import slurm_status
     from harness.slurm.submission import check_slurm
     from harness.store.study import study_tables
-    from harness.store.submissions import read_sent
+    from harness.store.submissions import SubmitOptions, slurm_folder
 
     if failed == bool(only):
         raise UserError("retry: say either --failed or --only CLASS")
@@ -186,10 +186,10 @@ def retry(context: click.Context, store: Store, failed: bool, only: str | None, 
             raise UserError(f"--set {word}: a retry may change resources.… only; anything else is another run")
     check_slurm()
     store = store.absolute()
-    sent = read_sent(store)
-    cluster, layer = load_slurm_profile(profile or sent.get("profile"))
+    sent = SubmitOptions.read(slurm_folder(store)) or SubmitOptions()
+    cluster, layer = load_slurm_profile(profile or sent.profile)
     if context.get_parameter_source("data") is ParameterSource.DEFAULT:
-        data = Path(sent.get("data", data))
+        data = Path(sent.data or data)
     classes = {only} if only else set(CAUSES)
     study = slurm_status(study_tables(store, overrides, layer), store, data.absolute())
     todo = [status.job for status in study.trainings if status.failure in classes]
@@ -204,9 +204,9 @@ def retry(context: click.Context, store: Store, failed: bool, only: str | None, 
 def _failed_nodes(jobs: Sequence["Job"]) -> list[str]:
     """Return the nodes that failed under earlier jobs of some trainings, and tell of them."""
     from harness.slurm.client import failed_nodes
-    from harness.store.submissions import read_submission
+    from harness.store.submissions import Submission
 
-    records = [read_submission(job.store, job.train_id) for job in jobs]
+    records = [Submission.read(job.scratch) for job in jobs]
     try:
         nodes = failed_nodes([record.job for record in records if record and record.job])
     except UserError as error:

@@ -234,6 +234,11 @@ class Resources(Frozen):
     tracking: tuple[Tracker, ...] = Field((), description="who hears a run's numbers: tensorboard, wandb (offline)")
 
     @property
+    def on_gpu(self) -> bool:
+        """Whether it is for GPUs, and not for processors."""
+        return self.gpus > 0
+
+    @property
     def team(self) -> int:
         """Processes on each machine that share one training."""
         return self.processes or max(1, self.gpus)

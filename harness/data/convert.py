@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from harness.data.cache import own_file
-from harness.data.raw_files import READERS, Arrays
+from harness.data.raw_files import FOLDERS, READERS, Arrays
 from harness.errors import UserError
 from harness.files import make_folder
 
@@ -39,6 +39,16 @@ def convert(name: str, root: Path) -> Path:
             f"data set {name}: cannot write {folder}: {error.strerror}; choose another data folder"
         ) from None
     return folder
+
+
+def check_raw(name: str, root: Path) -> None:
+    """Look for a data set's raw files where it is not converted yet; nothing is read or written.
+
+    Raises:
+        UserError: they are missing.
+    """
+    if name in FOLDERS and not (root / ".converted" / name).is_dir():
+        FOLDERS[name](root)
 
 
 def _write_arrays(folder: Path, splits: dict[str, Arrays]) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from harness.data.cache import own_file
-from harness.data.convert import convert, read_meta
+from harness.data.convert import check_raw, convert, read_meta
 from harness.data.latents import FILES, FLIPPED, IMAGES, LABELS, Convention, LatentMeta, open_latents, read_latent_meta
 from harness.data.pixels import flipped_where, from_uint8
 from harness.data.raw_files import READERS
@@ -136,6 +136,18 @@ def load(name: str, split: str, root: Path, flip: bool = False) -> Dataset:
         UserError: the data set is not there, is damaged, or has no such split.
     """
     return load_images(name, split, root, flip) if name in READERS else _load_latents(name, split, root, flip)
+
+
+def check_source(name: str, root: Path) -> None:
+    """Look for the files that a data set is made of, without reading or converting them.
+
+    Raises:
+        UserError: they are not there.
+    """
+    if name in READERS:
+        check_raw(name, root)
+    else:
+        _latent_meta(name, "train", root / name)
 
 
 def load_images(name: str, split: str, root: Path, flip: bool = False) -> ImageDataset:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from harness.data import autoencoder
 from harness.data.autoencoder import Autoencoder
-from harness.data.latents import AUTOENCODER, Maker, read_latent_meta
+from harness.data.latents import AUTOENCODER, AutoencoderIdentity, read_latent_meta
 from harness.data.pixels import to_uint8
 from harness.data.raw_files import READERS
 from harness.errors import UserError
@@ -40,9 +40,9 @@ def decoder(dataset: str, root: Path) -> Callable[[Tensor], np.ndarray]:
     """
     if dataset in READERS:
         return to_uint8
-    folder = root / dataset
+    folder, recorded = root / dataset, _recorded_autoencoder(dataset, root)
     files = autoencoder.find(folder / AUTOENCODER)
-    if files.sha256() != _maker(dataset, root).sha256:
+    if files.sha256() != recorded.sha256:
         raise UserError(
             f"{folder / AUTOENCODER}: its sha256 is not the one in {folder}/meta.json; encode {dataset} again"
         )
@@ -55,7 +55,7 @@ def autoencoder_identity(dataset: str, root: Path) -> str:
     Raises:
         UserError: the packed folder names no autoencoder.
     """
-    return "" if dataset in READERS else _maker(dataset, root).sha256[:12]
+    return "" if dataset in READERS else _recorded_autoencoder(dataset, root).sha256[:12]
 
 
 def check_decoder(dataset: str, root: Path) -> None:
@@ -68,11 +68,11 @@ def check_decoder(dataset: str, root: Path) -> None:
         autoencoder.find(root / dataset / AUTOENCODER)
 
 
-def _maker(dataset: str, root: Path) -> Maker:
+def _recorded_autoencoder(dataset: str, root: Path) -> AutoencoderIdentity:
     folder = root / dataset
-    maker = read_latent_meta(folder).autoencoder
-    if maker is None:
+    identity = read_latent_meta(folder).autoencoder
+    if identity is None:
         raise UserError(
             f"{folder / 'meta.json'}: no 'autoencoder', and so samples cannot be decoded; make it with: harness encode"
         )
-    return maker
+    return identity

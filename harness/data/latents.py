@@ -15,7 +15,7 @@ AUTOENCODER = "autoencoder"  # folder of the autoencoder that made the latents
 Convention = Literal["mean,logvar", "mean,std", "mean"]  # of the posterior; "mean" where it has no variance
 
 
-class Maker(BaseModel):
+class AutoencoderIdentity(BaseModel):
     """The autoencoder that made latents."""
 
     kind: str
@@ -30,7 +30,7 @@ class LatentMeta(BaseModel):
     classes: int
     sha256: str  # `content_hash` of the arrays of `open_latents`
     images_sha256: str | None = None  # of images and labels; None where the images were not kept
-    autoencoder: Maker | None = None
+    autoencoder: AutoencoderIdentity | None = None
 
 
 def read_latent_meta(folder: Path) -> LatentMeta:

@@ -46,11 +46,11 @@ def find_fashion_mnist(root: Path) -> Path | None:
     return next((folder for folder in folders if any(folder.glob("train-images-idx3-ubyte*"))), None)
 
 
-def read_fashion_mnist(root: Path) -> dict[str, Arrays]:
-    """Return Fashion-MNIST, 60,000 and 10,000 grey images of 28×28, from IDX files, plain or .gz.
+def fashion_mnist_folder(root: Path) -> Path:
+    """Return the folder of `find_fashion_mnist`.
 
     Raises:
-        UserError: no such files, or a file that is not IDX.
+        UserError: there is none.
     """
     folder = find_fashion_mnist(root)
     if folder is None:
@@ -58,6 +58,16 @@ def read_fashion_mnist(root: Path) -> dict[str, Arrays]:
             f"data set fashion-mnist: no IDX files in {root / 'fashion-mnist'} or {DEBIAN_FASHION_MNIST}; "
             "run: harness data get fashion-mnist"
         )
+    return folder
+
+
+def read_fashion_mnist(root: Path) -> dict[str, Arrays]:
+    """Return Fashion-MNIST, 60,000 and 10,000 grey images of 28×28, from IDX files, plain or .gz.
+
+    Raises:
+        UserError: no such files, or a file that is not IDX.
+    """
+    folder = fashion_mnist_folder(root)
     return {split: _idx_split(folder, *names) for split, names in IDX_FILES.items()}
 
 
@@ -104,17 +114,27 @@ def find_cifar10(root: Path) -> Path | None:
     return next((folder for folder in folders if folder.is_dir()), None)
 
 
-def read_cifar10(root: Path) -> dict[str, Arrays]:
-    """Return CIFAR-10, 50,000 and 10,000 colour images of 32×32, from the binary or the Python batches.
+def cifar10_folder(root: Path) -> Path:
+    """Return the folder of `find_cifar10`.
 
     Raises:
-        UserError: no such folder, or a batch that cannot be read.
+        UserError: there is none.
     """
     folder = find_cifar10(root)
     if folder is None:
         raise UserError(
             f"data set cifar10: no cifar-10-batches-bin or cifar-10-batches-py in {root}; run: harness data get cifar10"
         )
+    return folder
+
+
+def read_cifar10(root: Path) -> dict[str, Arrays]:
+    """Return CIFAR-10, 50,000 and 10,000 colour images of 32×32, from the binary or the Python batches.
+
+    Raises:
+        UserError: no such folder, or a batch that cannot be read.
+    """
+    folder = cifar10_folder(root)
     read = _binary_batch if folder.name.endswith("-bin") else _python_batch
     return {split: _join([read(folder / name) for name in names]) for split, names in CIFAR_BATCHES.items()}
 
@@ -172,3 +192,4 @@ READERS: dict[str, Callable[[Path], dict[str, Arrays]]] = {
     "fashion-mnist": read_fashion_mnist,
     "cifar10": read_cifar10,
 }
+FOLDERS: dict[str, Callable[[Path], Path]] = {"fashion-mnist": fashion_mnist_folder, "cifar10": cifar10_folder}

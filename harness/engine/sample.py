@@ -62,65 +62,55 @@ def labels_of(images: range, classes: int, law: str) -> np.ndarray:
     return np.array([int(torch.randint(classes, (), generator=generator(0, "label", i))) for i in images])
 
 
-def draw_samples(
-    train: TrainSpec,
-    spec: EvalSpec,
-    folder: Path,
-    on_progress: Progress,
-    world: World = ALONE,
-    decode: Decode = to_uint8,
-    on_step: OnStep = lambda save: None,
-) -> Samples | None:
-    """Draw the images of a measurement from the weights kept in `folder`; `on_progress(n)` is called after n images.
+@dataclass(frozen=True)
+class Sampler:
+    """Draws the images of a measurement; the processes of the world take tiles in turn, and all must take part.
 
-    They are kept there as well, so that who is stopped goes on; `sample_cache.remove_samples` removes them when they
-    are measured. `decode` turns samples into bytes. `on_step(save)` is called before every evaluation of the network:
-    who must end soon calls `save` before. All processes of the world must call this; the leading one gets the images,
-    the others None.
-
-    Raises:
-        OSError: there is no room for them.
+    decode: turns samples into bytes. on_progress(n): called after n images. on_step(save): called before every
+    evaluation of the network: who must end soon calls `save` before.
     """
-    net = build_net(train).to(distributed.device())
-    net.load_state_dict(load_weights(folder, spec.step, "ema" if spec.evaluation.weights == "ema" else "model"))
-    cache = SampleFile(folder, eval_id(train, spec), weights_path(folder, spec.step))
-    return sample(net, train, spec, on_progress, cache, world, decode, on_step)
 
+    train: TrainSpec
+    spec: EvalSpec
+    world: World = ALONE
+    decode: Decode = to_uint8
+    on_progress: Progress = lambda images: None
+    on_step: OnStep = lambda save: None
 
-def sample(
-    net: DiT,
-    train: TrainSpec,
-    spec: EvalSpec,
-    on_progress: Progress,
-    cache: SampleFile,
-    world: World = ALONE,
-    decode: Decode = to_uint8,
-    on_step: OnStep = lambda save: None,
-) -> Samples | None:
-    """Draw the images of a measurement from a network; as `draw_samples`. The processes take tiles in turn.
+    def draw(self, folder: Path) -> Samples | None:
+        """Return the images of the weights kept in `folder`, in the leading process; None in the others.
 
-    cache: what the images are added to, behind those that it has already.
-    """
-    counted = CountedNet(net.eval())
-    images = range(spec.first_image, spec.first_image + spec.evaluation.samples)
-    tiles = range(images.start // TILE, (images.stop - 1) // TILE + 1)
-    left = tiles[world.decide(cache.begin) // TILE :]
-    save = cache.save if world.leads else lambda: None
-    device = next(net.parameters()).device
-    with net.register_forward_pre_hook(lambda *_: on_step(save)):  # a tile may take longer than a signal gives
-        for count, first in enumerate(left[:: world.size], 1):
-            mine = min(first + world.rank, tiles[-1])  # of the last round, some processes draw what another draws too
-            parts = world.gather(torch.from_numpy(decode(_draw_tile(counted, train, spec, mine, device))))
-            if world.leads:
-                nfe = round(counted.evaluations_per_image(count * TILE))
-                cache.add([tile.numpy() for tile in parts[: tiles.stop - first]], nfe)
-            on_progress(min((first + world.size) * TILE, images.stop) - images.start)
-    on_step(save)
-    if not world.leads:
-        return None
-    labels = labels_of(images, train.data.classes, spec.evaluation.labels)
-    pixels = cache.images(images.start % TILE, len(images))
-    return Samples(pixels, labels, cache.record.nfe, device.type, cache.record.seconds)
+        They are kept there as well, so that who is stopped goes on; `sample_cache.remove_samples` removes them when
+        they are measured.
+
+        Raises:
+            OSError: there is no room for them.
+        """
+        net, spec = build_net(self.train).to(distributed.device()), self.spec
+        net.load_state_dict(load_weights(folder, spec.step, "ema" if spec.evaluation.weights == "ema" else "model"))
+        return self.draw_from(net, SampleFile(folder, eval_id(self.train, spec), weights_path(folder, spec.step)))
+
+    def draw_from(self, net: DiT, cache: SampleFile) -> Samples | None:
+        """As `draw`, from a network; the images are added to those that the cache has already."""
+        train, spec, world, counted = self.train, self.spec, self.world, CountedNet(net.eval())
+        images = range(spec.first_image, spec.first_image + spec.evaluation.samples)
+        tiles = range(images.start // TILE, (images.stop - 1) // TILE + 1)
+        left = tiles[world.decide(cache.begin) // TILE :]
+        save, device = cache.save if world.leads else lambda: None, next(net.parameters()).device
+        with net.register_forward_pre_hook(lambda *_: self.on_step(save)):  # a tile may take longer than a signal gives
+            for count, first in enumerate(left[:: world.size], 1):
+                mine = min(first + world.rank, tiles[-1])  # of the last round, some draw what another draws too
+                parts = world.gather(torch.from_numpy(self.decode(_draw_tile(counted, train, spec, mine, device))))
+                if world.leads:
+                    nfe = round(counted.evaluations_per_image(count * TILE))
+                    cache.add([tile.numpy() for tile in parts[: tiles.stop - first]], nfe)
+                self.on_progress(min((first + world.size) * TILE, images.stop) - images.start)
+        self.on_step(save)
+        if not world.leads:
+            return None
+        labels = labels_of(images, train.data.classes, spec.evaluation.labels)
+        pixels = cache.images(images.start % TILE, len(images))
+        return Samples(pixels, labels, cache.record.nfe, device.type, cache.record.seconds)
 
 
 def _draw_tile(counted: CountedNet, train: TrainSpec, spec: EvalSpec, tile: int, device: torch.device) -> Tensor:

@@ -125,24 +125,20 @@ class Job:
     def _work(self, world: "World") -> RunStatus:
         import torch
 
-        torch.set_num_threads(self.threads)
-        keep_freed_memory()
-        if world.leads:
-            self._tidy()
-            trackers = tracked(self.resources.tracking, self.folder, self.scratch.parent, self.train)
-            with record_attempt(self.folder, self.train, self.steps, self.threads, world.size) as heartbeat, trackers:
-                self._make(world, heartbeat.set)
-        else:
-            self._make(world, lambda phase, step: None)
-        return RunStatus("done")
-
-    def _tidy(self) -> None:
-        """Remove what a killed job has left and nobody needs."""
         from harness.engine.sample_cache import remove_samples
 
-        remove_temporaries(self.scratch)
+        torch.set_num_threads(self.threads)
+        keep_freed_memory()
+        if not world.leads:
+            self._make(world, lambda phase, step: None)
+            return RunStatus("done")
+        remove_temporaries(self.scratch)  # what a killed job has left and nobody needs
         for path in measurement_paths(self.folder):
             remove_samples(self.scratch, path.stem)
+        trackers = tracked(self.resources.tracking, self.folder, self.scratch.parent, self.train)
+        with record_attempt(self.folder, self.train, self.steps, self.threads, world.size) as heartbeat, trackers:
+            self._make(world, heartbeat.set)
+        return RunStatus("done")
 
     def _make(self, world: "World", say: Say) -> None:
         """Train and measure; of a training that diverges, measure what it was good for before."""
@@ -184,26 +180,24 @@ class Job:
 
     def _evaluate(self, spec: EvalSpec, world: "World", say: Say) -> None:
         """Sample, in all processes, and measure, in the leading one."""
-        from harness.data.datasets import load_images
         from harness.data.decode import decoder
-        from harness.engine.sample import draw_samples
+        from harness.engine.sample import Sampler
         from harness.engine.sample_cache import remove_samples
 
         identity = eval_id(self.train, spec)
         path = self.store.eval_path(self.train_id, identity)
         start = time.perf_counter()
         with PreemptionHandler(world) as preemption:
-            samples = draw_samples(
-                self.train, spec, self.scratch, lambda n: say(f"sampling, {n:,} images drawn", self.steps), world,
-                decoder(self.train.data.name, self.data), preemption.on_step,
-            )  # fmt: skip
+            samples = Sampler(
+                self.train, spec, world, decoder(self.train.data.name, self.data),
+                lambda n: say(f"sampling, {n:,} images drawn", self.steps), preemption.on_step,
+            ).draw(self.scratch)  # fmt: skip
         if samples is None:
             return
         sampled = time.perf_counter()
         say("measuring", self.steps)
         measured = measure_samples(samples, self.train, spec.evaluation, self.data, self.store.cache)
-        real = load_images(self.train.data.name, spec.evaluation.reference, self.data).images
-        save_pictures(path, samples, real, measured)
+        save_pictures(path, samples, measured, self.train.data.name, spec.evaluation.reference, self.data)
         seconds = {
             "sample": round(samples.earlier + sampled - start, 2),
             "measure": round(time.perf_counter() - sampled, 2),
@@ -227,8 +221,8 @@ def _state(error: BaseException) -> Literal["failed", "diverged"]:
 def jobs_for(runs: Iterable[Run], store: Store, data: Path, threads: int | None = None) -> list[Job]:
     """Gather runs into jobs, one for each training with all the measurements that any table wants of it."""
     jobs, weights = [], imported.folder().absolute()
-    for first, *others in runs_by_training(runs).values():
-        evaluations = sorted((run.evaluation for run in (first, *others)), key=lambda e: (e.step, canonical(e)))
-        resources = first.resources
+    for same in runs_by_training(runs).values():
+        evaluations = sorted((run.evaluation for run in same), key=lambda e: (e.step, canonical(e)))
+        first, resources = same[0], same[0].resources
         jobs.append(Job(store, data, first.train, tuple(evaluations), resources, threads or resources.cpus, weights))
     return jobs

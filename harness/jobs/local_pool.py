@@ -6,7 +6,7 @@ import signal
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
@@ -20,7 +20,7 @@ OnChange = Callable[[Job, RunStatus | None], None]  # hears of each job's start 
 
 def needs_workers(jobs: Sequence[Job]) -> bool:
     """Tell whether this process cannot do the jobs itself: some are for several processes, or only some for a GPU."""
-    return any(job.resources.team > 1 for job in jobs) or len({job.resources.gpus > 0 for job in jobs}) > 1
+    return any(job.resources.team > 1 for job in jobs) or len({job.resources.on_gpu for job in jobs}) > 1
 
 
 def run_inline(jobs: Sequence[Job], on_change: OnChange) -> None:
@@ -30,28 +30,14 @@ def run_inline(jobs: Sequence[Job], on_change: OnChange) -> None:
         on_change(job, job())
 
 
-def lead(jobs: Sequence[Job], on_change: OnChange) -> None:
-    """Run the jobs as the leading process of torchrun's; the others `follow`."""
+def run_together(jobs: Iterable[Job], on_change: OnChange) -> None:
+    """Run the jobs of the leading process in all of torchrun's, which must all call this; only it hears of them."""
     from harness.engine.distributed import joined
 
+    queue = iter(jobs)
     with joined() as world:
-        for job in jobs:
-            world.decide(lambda job=job: job)  # type: ignore[misc]
-            run_inline([job], on_change)
-        world.decide(lambda: None)
-
-
-def follow() -> None:
-    """Do the jobs that the leading process tells, until it tells no more."""
-    from harness.engine.distributed import joined
-
-    with joined() as world:
-        while job := world.decide(_no_job):
-            job()
-
-
-def _no_job() -> Job | None:
-    return None
+        while job := world.decide(lambda: next(queue, None)):
+            run_inline([job], on_change if world.leads else lambda job, outcome: None)
 
 
 class LocalPool:
@@ -114,7 +100,7 @@ class Worker:
 
     def __init__(self, resources: Resources, slot: int = 0) -> None:
         spawn = multiprocessing.get_context("spawn")
-        self.size, self.on_gpu, self.usable = resources.team, resources.gpus > 0, True
+        self.size, self.on_gpu, self.usable = resources.team, resources.on_gpu, True
         self.folder = tempfile.TemporaryDirectory(prefix="harness-", ignore_cleanup_errors=True)
         self.pipes, self.processes = [], []
         for place in places_on_this_machine(Path(self.folder.name), self.size, slot):
@@ -127,7 +113,7 @@ class Worker:
 
     def fits(self, job: Job) -> bool:
         """Tell whether it can do this job: it is whole, has as many processes as asked, and sees GPUs or not."""
-        return self.usable and (self.size, self.on_gpu) == (job.resources.team, job.resources.gpus > 0)
+        return self.usable and (self.size, self.on_gpu) == (job.resources.team, job.resources.on_gpu)
 
     def do(self, job: Job) -> RunStatus:
         """Have a job done by all processes together, and return the outcome that the leading one tells.

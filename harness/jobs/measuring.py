@@ -42,14 +42,17 @@ def measure_samples(
     return measured
 
 
-def save_pictures(path: Path, samples: "Samples", real: Any, measured: dict[str, Any]) -> None:
+def save_pictures(path: Path, samples: "Samples", measured: dict[str, Any], name: str, split: str, data: Path) -> None:
     """Write pictures beside where a measurement is to be, <eval_id>.json.
 
-    <eval_id>.png holds the first of the images; <eval_id>-nearest.png those that come nearest to real ones, uint8
-    (M, C, H, W), where the measurement says which.
+    <eval_id>.png holds the first of the images; <eval_id>-nearest.png those that come nearest to real ones, a `split`
+    of the data set `name`, where the measurement says which.
     """
+    from harness.data.datasets import load_images
+
     save_thumbnails(path.with_suffix(".png"), samples.images)
     if pairs := measured["details"].get("nearest"):
+        real = load_images(name, split, data).images  # uint8 (M, C, H, W)
         save_pairs(
             path.with_name(f"{path.stem}-nearest.png"),
             [samples.images[pair["sample"]] for pair in pairs],

@@ -1,8 +1,11 @@
-"""What a cluster tells a job by signals: that it must end soon. Then a checkpoint is written at once.
+"""What happens at a signal.
 
-SIGUSR2 comes before the time limit (`signal_seconds`): checkpoint, then submitit queues the job again.
-SIGTERM comes when SLURM takes the machine away, or somebody cancels: checkpoint, and go on until the end. SLURM itself
+SIGUSR2 comes before the time limit (`signal_seconds`): a checkpoint is written at once, then submitit's handler asks
+`SlurmTask.checkpoint` (slurm/task.py) what to queue again, and ends the job.
+SIGTERM comes when SLURM takes the machine away, or somebody cancels: a checkpoint, and on until the end. SLURM itself
 queues a preempted job again, unless it ended by itself; and a cancelled one must not queue itself again.
+SIGINT, Ctrl-C, ends `harness run`: the pool's workers do not hear it, and end with their parent (jobs/local_pool.py).
+SIGKILL leaves nobody to do anything: what is lost is what came after the last checkpoint (`checkpoint_minutes`).
 """
 
 import signal
@@ -27,34 +30,34 @@ class PreemptionHandler:
 
     def __init__(self, world: "World") -> None:
         self.world = world
-        self.asked: int | None = None
-        self.before: dict[int, Handler] = {}
+        self.received: int | None = None
+        self.handlers: dict[int, Handler] = {}
 
     def __enter__(self) -> "PreemptionHandler":
         if under_slurm():
             for number in (signal.SIGUSR2, signal.SIGTERM):
-                before = signal.signal(number, self._hear)
-                assert callable(before), f"submitit listens to signal {number}"
-                self.before[number] = before
+                handler = signal.signal(number, self._receive)
+                assert callable(handler), f"submitit listens to signal {number}"
+                self.handlers[number] = handler
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        for number, before in self.before.items():
-            signal.signal(number, before)
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
         if kind is None:  # it came after the last
             self._hand_on()
 
     def on_step(self, save: Callable[[], None]) -> None:
         """Between two steps or evaluations, in all processes: where a signal has come to one, save, and hand it on."""
-        if self.before and self.world.any(self.asked is not None):
+        if self.handlers and self.world.any(self.received is not None):
             save()
             self._hand_on()
 
     def _hand_on(self) -> None:
-        number, self.asked = self.asked, None
+        number, self.received = self.received, None
         if number is not None:
-            self.before[number](number, None)
+            self.handlers[number](number, None)
 
-    def _hear(self, number: int, _: FrameType | None) -> None:
-        if self.asked != signal.SIGUSR2:  # which ends the job, and must not be forgotten for a SIGTERM after it
-            self.asked = number
+    def _receive(self, number: int, _: FrameType | None) -> None:
+        if self.received != signal.SIGUSR2:  # which ends the job, and must not be forgotten for a SIGTERM after it
+            self.received = number

@@ -1,11 +1,9 @@
 """What is refused before anything runs or is written, because it would only fail at the end of a long training."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from harness.config import imported_weights as imported
 from harness.config.resolve import SettingError, check_resources
-from harness.config.settings import EvaluationSettings
 from harness.errors import UserError
 from harness.jobs.job import Job
 from harness.jobs.tracking import check_trackers
@@ -20,17 +18,32 @@ def check(jobs: Sequence[Job], processes: int | None = None) -> None:
         UserError: processes cannot share a training, what it needs is missing or is not what its spec says, or a
             measurement could not be made.
     """
+    from harness.measure.evaluate import check_measurable
+
+    check_unconverted(jobs, processes)
+    alike = {(j.data, j.weights, j.train.data, j.train.weights, j.train.alignment): j for j in jobs}
+    for job in alike.values():
+        _check_ingredients(job)
+    for data, name, settings in {(j.data, j.train.data.name, e.evaluation) for j in jobs for e in j.evaluations}:
+        check_measurable(name, settings.reference, settings.features, data)
+
+
+def check_unconverted(jobs: Sequence[Job], processes: int | None = None) -> None:
+    """Check what needs no data set to be read, and so writes nothing: `check` converts them on first use.
+
+    Raises:
+        UserError: processes cannot share a training, a tracker is not installed, or a data set is not there.
+    """
+    from harness.data.datasets import check_source
+
     for job in jobs:
         try:
             check_resources(job.train, job.resources, processes)
         except SettingError as error:
             raise UserError(f"{error.key}: {error}") from None
     check_trackers(sorted({name for job in jobs for name in job.resources.tracking}))
-    alike = {(j.data, j.weights, j.train.data, j.train.weights, j.train.alignment): j for j in jobs}
-    for job in alike.values():
-        _check_ingredients(job)
-    for data, name, settings in {(j.data, j.train.data.name, e.evaluation) for j in jobs for e in j.evaluations}:
-        _check_measurement(data, name, settings)
+    for data, name in sorted({(job.data, job.train.data.name) for job in jobs}):
+        check_source(name, data)
 
 
 def _check_ingredients(job: Job) -> None:
@@ -52,9 +65,3 @@ def _check_ingredients(job: Job) -> None:
     check_decoder(data.name, job.data)
     if job.train.alignment:
         check_encoder(job.train.alignment, dataset, job.data)
-
-
-def _check_measurement(data: Path, name: str, settings: EvaluationSettings) -> None:
-    from harness.measure.evaluate import check_measurable
-
-    check_measurable(name, settings.reference, settings.features, data)

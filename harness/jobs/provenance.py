@@ -83,12 +83,8 @@ def _device(processes: int) -> dict[str, Any]:
     import torch
 
     if torch.cuda.is_available():
-        return {
-            "device": torch.cuda.get_device_name(),
-            "gpus": processes,
-            "driver": _driver(),
-            "cuda": torch.version.cuda,
-        }
+        gpu, cuda = torch.cuda.get_device_name(), torch.version.cuda
+        return {"device": gpu, "gpus": processes, "driver": _driver(), "cuda": cuda}
     models = [line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
     return {"device": models[0] if models else platform.processor() or platform.machine(), "gpus": 0}
 

@@ -91,7 +91,6 @@ def _remeasure(store: Store, data: Path, measurement: Stored | None, other: Othe
         UserError: it cannot be read, the weights are gone, or the images are not those of then.
         Timeout: another process is at this training.
     """
-    from harness.data.datasets import load_images
     from harness.engine.sample_cache import remove_samples
     from harness.jobs.measuring import save_pictures
 
@@ -112,8 +111,7 @@ def _remeasure(store: Store, data: Path, measurement: Stored | None, other: Othe
         except UserError:
             remove_samples(scratch, path.stem)
             raise
-        real = load_images(train.data.name, spec.evaluation.reference, data).images
-        save_pictures(path, samples, real, measured)
+        save_pictures(path, samples, measured, train.data.name, spec.evaluation.reference, data)
         new.write(path)
         remove_samples(scratch, path.stem)
     return len(new.metrics) - len(record.metrics)
@@ -124,12 +122,12 @@ def _draw(measurement: Stored, scratch: Path, data: Path) -> "Samples":
     import torch
 
     from harness.data.decode import decoder
-    from harness.engine.sample import draw_samples
+    from harness.engine.sample import Sampler
 
     environment, train = Environment.read(measurement.path.parents[1]), measurement.train
     torch.set_num_threads(environment.last.threads if environment and environment.last else 1)
     decode = decoder(train.data.name, data)
-    samples = draw_samples(train, measurement.spec, scratch, lambda n: None, decode=decode)
+    samples = Sampler(train, measurement.spec, decode=decode).draw(scratch)
     assert samples is not None  # of one process alone
     return samples
 

@@ -8,7 +8,8 @@ encoder, the network that learns and its moving average, and the process, which 
 So a term can compare two blocks of one pass, or take the images themselves as targets; it can send the images once more
 through the network or, without gradient, through its average, at times that it has drawn; and it can train modules of
 its own, at rates of its own. What it draws comes from streams of its own, so that one term more changes nothing for the
-others: all arms of a seed see the same times, noise and dropped labels.
+others: all arms of a seed see the same times, noise and dropped labels. It sees no attention maps: a block would have
+to return them as further taps.
 """
 
 from collections.abc import Callable, Sequence

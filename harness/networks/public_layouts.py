@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from harness.config.imported_weights import Architecture, Part, architecture_of
 from harness.config.spec import TrainSpec
-from harness.errors import UserError
+from harness.errors import UserError, one_line
 from harness.method.backbone import sincos_positions
 from harness.networks.build import build_net
 
@@ -47,20 +46,13 @@ def read_parts(path: Path) -> Parts:
         raise UserError(f"{path}: {', '.join(SUFFIXES)} are read, found '{path.suffix}'")
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else _unpickle(path)
-    parts = _split(content, path)
-    return {part: _plain_names(tensors, f"{path}: {part}") for part, tensors in parts.items()}
+    return {part: _plain_names(tensors, f"{path}: {part}") for part, tensors in _split(_read(path), path).items()}
 
 
-def _read_safetensors(path: Path) -> Any:
+def _read(path: Path) -> Any:
     try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise UserError(f"{path}: not a safetensors file: {error}") from None
-
-
-def _unpickle(path: Path) -> Any:
-    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
@@ -70,8 +62,8 @@ def _unpickle(path: Path) -> Any:
             f"{path}: refused, {what}: pickles can run code; only tensors and plain values are read"
         ) from None
     except Exception as error:  # a broken file makes the unpickler raise almost anything
-        first = str(error).partition("\n")[0]
-        raise UserError(f"{path}: not a file of torch.save, or a broken one: {first}") from None
+        kind = "safetensors file" if path.suffix == ".safetensors" else "file of torch.save"
+        raise UserError(f"{path}: not a {kind}, or a broken one: {one_line(error)}") from None
 
 
 def _split(content: Any, path: Path) -> Mapping[Part, Any]:

@@ -44,7 +44,7 @@ class Prices:
 
     def __init__(self, runs: Sequence[Run], store: Store, assumption: Assumption) -> None:
         self.runs, self.assumption, self.trainings = runs, assumption, {run.train_id: run for run in runs}
-        on_gpu = {run.resources.gpus > 0 for run in runs}
+        on_gpu = {run.resources.on_gpu for run in runs}
         self.unit = "device" if len(on_gpu) > 1 else "GPU" if True in on_gpu else "core"
         self.speeds = measured_speeds(store)
         self.assumed: set[tuple[Arithmetic, bool]] = set()
@@ -86,11 +86,11 @@ class Prices:
     def _measurement(self, run: Run) -> tuple[float, float]:
         """Hours of drawing the images, and of measuring them."""
         train, settings = run.train, run.evaluation.evaluation
-        known = self.speeds[run.resources.gpus > 0].of_sampling(train, run.evaluation)
+        known = self.speeds[run.resources.on_gpu].of_sampling(train, run.evaluation)
         speed = known or self._assume(sampling_arithmetic(run.evaluation), run)
         passes = flops.evaluations(train.process, run.evaluation.sampler) * _drawn(run.evaluation)
         measuring = settings.samples * flops.measuring(train, settings.features)
-        measured = measuring / self.assumption.speed("fp32", run.resources.gpus > 0)
+        measured = measuring / self.assumption.speed("fp32", run.resources.on_gpu)
         return flops.network(train).forward * passes / speed / 3600, measured / 3600
 
     @property
@@ -98,7 +98,7 @@ class Prices:
         """Say which speeds the prices rest on, and what is not in them."""
         runs = self.trainings.values()
         measured = [run for run in runs if self._training_speed(run)]
-        kinds = {run.resources.gpus > 0 for run in runs}
+        kinds = {run.resources.on_gpu for run in runs}
         devices = ", ".join(dict.fromkeys(device for on_gpu in kinds for device in self.speeds[on_gpu].devices))
         parts = [f"{len(measured)} trainings by the images/s of earlier runs on {devices}"] if measured else []
         if self.assumed:
@@ -111,10 +111,10 @@ class Prices:
 
     def _training_speed(self, run: Run) -> float | None:
         """FLOP/s of a device in earlier trainings of the same shape."""
-        return self.speeds[run.resources.gpus > 0].of_training(run.train)
+        return self.speeds[run.resources.on_gpu].of_training(run.train)
 
     def _assume(self, arithmetic: Arithmetic, run: Run) -> float:
-        on_gpu = run.resources.gpus > 0
+        on_gpu = run.resources.on_gpu
         self.assumed.add((arithmetic, on_gpu))
         return self.assumption.speed(arithmetic, on_gpu)
 

@@ -10,7 +10,7 @@ from harness.errors import UserError
 from harness.jobs.failures import SIGNS_IN_OUTPUT
 from harness.store.records import FailureClass
 from harness.store.store import Store
-from harness.store.submissions import output_path, read_submission
+from harness.store.submissions import Submission, output_path
 
 TAIL_BYTES = 4000
 
@@ -21,7 +21,7 @@ def log_of(store: Store, train_id: str) -> Path:
     Raises:
         UserError: it was not sent to SLURM, or has written nothing yet.
     """
-    submission = read_submission(store, train_id)
+    submission = Submission.read(store.scratch_folder(train_id))
     job = submission.job if submission else None
     if job is None:
         raise UserError(f"{train_id}: no job of SLURM's made this training; 'harness show {train_id}' tells the rest")

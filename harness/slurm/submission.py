@@ -18,7 +18,7 @@ from harness.jobs.job import Job
 from harness.slurm.client import DEFAULT_ARRAY_LIMIT, SlurmJob, array_limit, own_environment, scancel, unfinished_jobs
 from harness.slurm.snapshot import Snapshot, snapshot
 from harness.slurm.task import SlurmTask
-from harness.store.submissions import Submission, read_submission, slurm_folder, write_submission
+from harness.store.submissions import Submission, slurm_folder
 
 ATTEMPTS = 100  # how often a job may reach its time limit and go on in the queue
 
@@ -34,7 +34,10 @@ class Array:
     def record(self, submissions: Iterable[Submission | None]) -> None:
         """Write each job's submission, or remove its record."""
         for job, submission in zip(self.jobs, submissions, strict=True):
-            write_submission(job.store, job.train_id, submission)
+            if submission:
+                submission.write(job.scratch)
+            else:
+                (job.scratch / Submission.FILE).unlink(missing_ok=True)
 
 
 @dataclass
@@ -148,13 +151,13 @@ def _compare(jobs: Sequence[Job], queue: Collection[SlurmJob]) -> tuple[Sent, li
         missing = job.missing_ids()
         if not missing:  # it ended since somebody looked, and before SLURM was asked
             continue
-        submission = read_submission(job.store, job.train_id)
+        submission = Submission.read(job.scratch)
         queued = places.get(submission.place) if submission else None
         if submission is None or queued is None:
             todo.append(job)
             continue
         if submission.job is None:  # nobody lived to write it down
-            write_submission(job.store, job.train_id, replace(submission, job=queued.id))
+            submission.model_copy(update={"job": queued.id}).write(job.scratch)
         sent.queued.append(job)
         if not missing <= set(submission.evaluations):
             sent.with_less.append(job)
@@ -170,8 +173,14 @@ def _send(array: Array, folder: Path) -> list[str]:
     from submitit import SlurmExecutor
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-    before = [read_submission(job.store, job.train_id) for job in array.jobs]
-    submissions = [_submission(array, index) for index in range(len(array.jobs))]
+    before = [Submission.read(job.scratch) for job in array.jobs]
+    submissions = [
+        Submission(
+            token=array.token, index=index if len(array.jobs) > 1 else None, time=time.time(),
+            evaluations=tuple(eval_id(job.train, e) for e in job.evaluations),
+        )
+        for index, job in enumerate(array.jobs)
+    ]  # fmt: skip
     array.record(submissions)
     executor = SlurmExecutor(folder=folder / "%j", max_num_timeout=ATTEMPTS)
     executor.update_parameters(**array.parameters)
@@ -183,11 +192,5 @@ def _send(array: Array, folder: Path) -> list[str]:
         array.record(before)
         raise UserError(str(error).strip().splitlines()[-1]) from None
     ids = [str(job.job_id) for job in sent]
-    array.record(replace(submission, job=id) for submission, id in zip(submissions, ids, strict=True))
+    array.record(s.model_copy(update={"job": id}) for s, id in zip(submissions, ids, strict=True))
     return ids
-
-
-def _submission(array: Array, index: int) -> Submission:
-    job = array.jobs[index]
-    evaluations = tuple(eval_id(job.train, e) for e in job.evaluations)
-    return Submission(array.token, index if len(array.jobs) > 1 else None, evaluations, time.time())

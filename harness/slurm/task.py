@@ -8,7 +8,7 @@ from harness.jobs.job import Job
 from harness.slurm.client import await_controller
 from harness.store.records import measurement_paths
 from harness.store.store import RunStatus
-from harness.store.submissions import read_submission
+from harness.store.submissions import Submission
 
 SHARE = 0.5  # of its hours
 
@@ -52,7 +52,7 @@ class SlurmTask:
 
     def cancelled(self) -> bool:
         """Tell whether `harness cancel` has ended the job of SLURM's that this is."""
-        submission = read_submission(self.job.store, self.job.train_id)
+        submission = Submission.read(self.job.scratch)
         return submission is not None and submission.cancelled
 
     def made_no_progress(self, reached: frozenset[str]) -> bool:

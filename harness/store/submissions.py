@@ -1,21 +1,20 @@
 """What was sent to SLURM for a study, beside its checkpoints; written before it is sent.
 
-scratch/<study>/<train_id>/submission.json   which job of SLURM's makes this training
-scratch/<study>/slurm/sent.json              the profile and the data folder of the last `harness submit`
+scratch/<study>/<train_id>/submission.json   `Submission`: which job of SLURM's makes this training
+scratch/<study>/slurm/sent.json              `SubmitOptions`: the profile and the data folder of the last submit
 scratch/<study>/slurm/                       submitit's files, the jobs' output (<job>/<job>_0_log.out), and their code
 """
 
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from harness.files import read_json, write_json
+from harness.store.records import Record
 from harness.store.store import IDENTITY, Store
 
 
-@dataclass(frozen=True)
-class Submission:
-    """One training's record. token: the name of its job, chosen before SLURM gave it an id."""
+class Submission(Record):
+    """One training's. token: the name of its job, chosen before SLURM gave it an id. time: in seconds since 1970."""
+
+    FILE = "submission.json"
 
     token: str
     index: int | None
@@ -30,28 +29,20 @@ class Submission:
         return self.token, self.index
 
 
-def _path(store: Store, train_id: str) -> Path:
-    return store.scratch_folder(train_id) / "submission.json"
+class SubmitOptions(Record):
+    """What a retry takes over from the last submit."""
 
+    FILE = "sent.json"
 
-def read_submission(store: Store, train_id: str) -> Submission | None:
-    """Return a training's last submission; None where there is none."""
-    record = read_json(_path(store, train_id))
-    return Submission(**record | {"evaluations": tuple(record["evaluations"])}) if isinstance(record, dict) else None
-
-
-def write_submission(store: Store, train_id: str, submission: Submission | None) -> None:
-    """Record a submission; None: remove what is recorded."""
-    if submission is None:
-        _path(store, train_id).unlink(missing_ok=True)
-    else:
-        write_json(_path(store, train_id), asdict(submission))
+    profile: str | None = None
+    data: str | None = None
 
 
 def submissions(store: Store) -> dict[str, Submission]:
     """Return the last submission of every training of a study, also of those that no grid of it wants any more."""
-    ids = sorted(path.parent.name for path in (store.scratch / store.study).glob("*/submission.json"))
-    return {id: record for id in ids if IDENTITY.fullmatch(id) and (record := read_submission(store, id))}
+    folders = sorted(path.parent for path in (store.scratch / store.study).glob(f"*/{Submission.FILE}"))
+    records = {folder.name: Submission.read(folder) for folder in folders if IDENTITY.fullmatch(folder.name)}
+    return {train_id: record for train_id, record in records.items() if record}
 
 
 def slurm_folder(store: Store) -> Path:
@@ -62,14 +53,3 @@ def slurm_folder(store: Store) -> Path:
 def output_path(store: Store, job: str) -> Path:
     """Return the file that one of SLURM's jobs writes."""
     return slurm_folder(store) / job / f"{job}_0_log.out"
-
-
-def write_sent(store: Store, profile: str | None, data: Path) -> None:
-    """Remember the options of a submission, for a retry of it."""
-    write_json(slurm_folder(store) / "sent.json", {"profile": profile, "data": str(data)})
-
-
-def read_sent(store: Store) -> dict[str, Any]:
-    """Return the options of a study's last submission; nothing where none was sent."""
-    sent = read_json(slurm_folder(store) / "sent.json")
-    return sent if isinstance(sent, dict) else {}

@@ -1,30 +1,72 @@
-"""`harness plan` prices, refuses and proposes."""
+"""What would run and what it costs; where it runs, what is checked first, and what the study remembers."""
 
 import re
 import shutil
 import time
+from pathlib import Path
 
-import pytest
-from support.places import ROOT
+from support.programs import answer
 
-from harness import cli
+from harness.store.store import Store
+from harness.store.study import study_tables
 
 
-def test_the_command_prices_refuses_and_proposes(tmp_path, monkeypatch, capsys):
-    shutil.copytree(ROOT / "grids", tmp_path / "grids")
-    monkeypatch.chdir(tmp_path)
+def files(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*"))
+
+
+def test_plan_prints_the_papers_runs(project, harness):
+    before = files(project)
+    code, out, _ = harness("plan", "grids/table2.yaml", "--scale", "imagenet256")
+    assert code == 0
+    assert "13 cells × 1 seed(s) = 13 runs of SiT-B/2, 400,000 steps of 256; 13 trainings" in re.sub(r"\s+", " ", out)
+    assert out.count("to run") == 13
+    assert files(project) == before
+
+
+def test_plan_says_which_table_shares_a_run(project, harness):
+    _, out, _ = harness("plan", "grids/table2.yaml", "grids/table3.yaml", "--scale", "imagenet256")
+    shared = [line.split("to run")[1].strip() for line in out.splitlines() if "to run" in line]
+    assert sorted(name for name in shared if name) == ["table2", "table2", "table3", "table3"]  # baseline and default
+
+
+def test_the_command_prices_refuses_and_proposes(project, harness):
     words = ["plan", "grids/table2.yaml", "grids/table3.yaml", "--scale", "imagenet256", "--gpu", "A100"]
-    monkeypatch.setattr(
-        "sys.argv", ["harness", *words, "--fit", "600", "--max-gpu-hours", "100", "--gpu-hour-price", "2"]
-    )
     start = time.process_time()
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
+    code, out, err = harness(*words, "--fit", "600", "--max-gpu-hours", "100", "--gpu-hour-price", "2")
     assert time.process_time() - start < 5
-    out = capsys.readouterr()
-    assert stop.value.code == 2
-    assert "--max-gpu-hours 100: about" in out.err
-    assert re.search(r"all, each training once +17 ", out.out)
-    assert re.search(r"\d+ of 17 rows fit: \d+ of 600 GPU-hours", out.out)
-    assert "at 2 an hour, what is left costs" in out.out
-    assert not (tmp_path / "results").exists()
+    assert code == 2
+    assert "--max-gpu-hours 100: about" in err
+    assert re.search(r"all, each training once +17 ", out)
+    assert re.search(r"\d+ of 17 rows fit: \d+ of 600 GPU-hours", out)
+    assert "at 2 an hour, what is left costs" in out
+    assert not (project / "results").exists()
+
+
+def test_submit_without_slurm_writes_nothing(project, harness, monkeypatch):
+    monkeypatch.setenv("PATH", str(project))
+    before = files(project)
+    code, _, err = harness("submit", "grids/table2.yaml", "--scale", "smoke")
+    assert (code, files(project)) == (2, before)
+    assert "no SLURM here" in err
+
+
+def test_two_grids_of_one_name_are_refused(project, harness):
+    shutil.copytree("grids", "mine")
+    before = files(project)
+    code, _, err = harness("run", "grids/table2.yaml", "mine/table2.yaml", "--scale", "smoke")
+    assert (code, files(project)) == (2, before)
+    assert err.startswith("mine/table2.yaml: grids/table2.yaml has the same name")
+    assert harness("plan", "grids/table3.yaml", "grids/table3.yaml", "--scale", "smoke")[0] == 0
+
+
+def test_a_study_keeps_the_seeds_that_it_had(project, harness, monkeypatch, tmp_path_factory):
+    programs = tmp_path_factory.mktemp("bin")
+    answer(programs, monkeypatch, srun="", squeue="", scontrol="", sbatch="Submitted batch job 7")
+    words = ("submit", "grids/table2.yaml", "--scale", "smoke", "--set", "optimizer.learning_rate=0.001")
+    for said, told in (([], ""), (["seeds=[2,1]"], "[0, 1, 2]"), ([], "[0, 1, 2]"), (["seeds=[0,1,2,3]"], "")):
+        code, _, err = harness(*words, *(f"--set={word}" for word in said))
+        assert code == 0
+        assert (f"table2 keeps the seeds it had; they are {told} now" in err) == bool(told)
+    (table,) = study_tables(Store(Path("results"), Path("scratch"), "smoke"))
+    assert table.seeds == (0, 1, 2, 3)

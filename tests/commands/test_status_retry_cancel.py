@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from submitit.core.utils import DelayedSubmission
-from support.jobs import jobs_of
+from support.jobs import jobs_of, submission
 from support.places import GRIDS, ROOT
 from support.programs import answer, write_program
 from support.real_slurm import write_grid
@@ -18,7 +18,7 @@ from harness.commands.options import words_for
 from harness.commands.status_retry_cancel import describe, failures, watch_status
 from harness.errors import Diverged, UserError
 from harness.store.store import Store
-from harness.store.submissions import Submission, output_path, read_submission, write_submission
+from harness.store.submissions import Submission, output_path
 
 
 def call(*words: str) -> str:
@@ -43,7 +43,7 @@ def test_the_status_in_words_and_as_json(study, tmp_path, monkeypatch):
     other = next(r for r in table.runs if r.train_id != run.train_id)
     write_error(store, run, "diverged", "loss not finite")
     answer(tmp_path, monkeypatch, squeue="7_3|PENDING|Resources|study-0")
-    write_submission(store, other.train_id, Submission("study-0", 3, (), 0.0))
+    submission(3).write(store.scratch_folder(other.train_id))
     told = call("status", *options(store))
     assert "1 diverged" in told
     assert "not run" in told
@@ -77,8 +77,8 @@ def test_the_last_lines_of_failures_are_those_that_the_status_tells_of(study, tm
     ended, cancelled = [r.train_id for r in table.runs if r.train_id != run.train_id][:2]
     write_error(store, run, "bug", "KeyError: nothing")
     answer(tmp_path, monkeypatch, squeue="7_3|FAILED|None|study-0", sacct="")
-    write_submission(store, ended, Submission("study-0", 3, (), 0.0, "7_3"))
-    write_submission(store, cancelled, Submission("study-0", 4, (), 0.0, "7_4", cancelled=True))
+    submission(3, "7_3").write(store.scratch_folder(ended))
+    submission(4, "7_4", cancelled=True).write(store.scratch_folder(cancelled))
     output_path(store, "7_3").parent.mkdir(parents=True)
     output_path(store, "7_3").write_text(f"first\n{EXCEEDED}\nKilled\n")
     told = {f"{run.train_id}: bug\nKeyError: nothing", f"{ended}: out of memory\n{EXCEEDED}\nKilled"}
@@ -109,13 +109,13 @@ def test_what_was_sent_is_cancelled_whatever_the_grids_say_now(tmp_path, monkeyp
     write_program(tmp_path, "scancel", f"echo $* >> {tmp_path}/ended")
     with pytest.raises(UserError, match="no study here"):
         call("cancel", *options(store), "--yes")
-    write_submission(store, job.train_id, Submission("study-0", 3, (), 0.0, "7_3"))
+    submission(3, "7_3").write(store.scratch_folder(job.train_id))
     shutil.copytree(job.scratch, job.scratch.with_name("a copy of it"))
     store.record_grid("table5", GRIDS / "table5.yaml", "smoke", [])  # which does not have it
     told = call("status", *options(store))
     assert "1 jobs in SLURM's queue are of trainings that no grid of this study wants any more" in told
     assert "Ended 1 jobs" in call("cancel", *options(store), "--yes")
-    assert read_submission(store, job.train_id).cancelled
+    assert Submission.read(job.scratch).cancelled
     assert (tmp_path / "ended").read_text() == "7_3\n"
 
 

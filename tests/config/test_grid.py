@@ -1,13 +1,15 @@
 """Grids expanded: every table at every scale, precedence of layers, and the command line."""
 
+import shutil
 import time
 
 import pytest
 import yaml
 from support.edits import edit
-from support.places import GRIDS
+from support.places import GRIDS, PAPER_GRIDS
 
 from harness.config.grid import load_table
+from harness.config.grid_file import Scale
 from harness.errors import UserError
 
 SCALES = sorted(p.stem for p in (GRIDS / "scales").glob("*.yaml"))
@@ -160,3 +162,40 @@ def test_a_row_of_ours_is_not_said_to_be_the_papers(grids):
     grid.write_text(f"{text}\nours: {{block: [al]}}\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"ours\.block: .*did you mean 'all'"):
         load_table(grid, "digits")
+
+
+@pytest.mark.parametrize("name", PAPER_GRIDS)
+@pytest.mark.parametrize("scale", ["smoke", "digits", "fashion-mnist", "cifar10"])
+def test_a_longer_training_is_longer_at_every_scale(name, scale):
+    table = load_table(GRIDS / f"{name}.yaml", scale)
+    steps = {cell.settings.epochs: cell.runs[0].evaluation.step for cell in table.cells}
+    in_order = [steps[epochs] for epochs in sorted(steps)]
+    assert in_order == sorted(set(in_order))
+    assert not table.scale.meaningful or steps.get(80, 80 * table.scale.steps_per_epoch) == 80 * (
+        table.scale.steps_per_epoch
+    )
+
+
+def test_stand_ins_that_change_places_are_refused(tmp_path):
+    rest = {"scale": "s", "title": "t", "ladder": {}, "patches": {}, "steps_per_epoch": 3}
+    scale = Scale(**rest, epochs={800: 20, 240: 10})
+    assert [scale.steps(epochs) for epochs in (0, 7, 240, 800)] == [0, 21, 30, 60]
+    folder = tmp_path / "grids"
+    folder.mkdir()
+    for part in ("scales", "presets", "table5.yaml"):
+        (folder / part).symlink_to(GRIDS / part)
+    (folder / "scales").unlink()
+    (folder / "scales").mkdir()
+    text = (GRIDS / "scales" / "digits.yaml").read_text()
+    (folder / "scales" / "digits.yaml").write_text(text.replace("800: 160", "800: 120"))
+    with pytest.raises(UserError, match=r"digits\.yaml:\d+: epochs: a longer training needs a longer stand-in, found"):
+        load_table(folder / "table5.yaml", "digits")
+
+
+def test_a_length_without_a_stand_in_may_not_outlast_a_longer_one(tmp_path):
+    shutil.copytree(GRIDS, tmp_path / "grids")
+    grid = tmp_path / "grids" / "table5.yaml"
+    grid.write_text(grid.read_text().replace('"80": {epochs: 80}', '"80": {epochs: 400}'))
+    with pytest.raises(UserError, match="at scale digits 400 epochs take 3,200 steps, and the longer 800 take 1,280; "):
+        load_table(grid, "digits")
+    assert load_table(grid, "imagenet256").runs[0].evaluation.step == 2_000_000

@@ -2,7 +2,6 @@
 
 import pytest
 from support.edits import edit
-from support.places import GRIDS
 
 from harness.config.grid import load_table
 from harness.errors import UserError
@@ -84,16 +83,3 @@ def test_an_empty_product_is_refused(grids):
         UserError, match=r"table3\.yaml:26: vary\.0\.product\.block: at least one is needed, found \[\]$"
     ):
         load_table(grids / "table3.yaml", "smoke")
-
-
-def test_unknown_scale_and_file():
-    with pytest.raises(UserError, match="did you mean 'digits'"):
-        load_table(GRIDS / "table2.yaml", "digit")
-    with pytest.raises(UserError, match=r"table22\.yaml: cannot be read: .*did you mean 'table2\.yaml'"):
-        load_table(GRIDS / "table22.yaml", "digits")
-
-
-def test_a_yaml_tag_cannot_run_code(grids):
-    edit(grids / "table2.yaml", "rows: loss", "rows: !!python/object/apply:os.getcwd []")
-    with pytest.raises(UserError, match="not YAML"):
-        load_table(grids / "table2.yaml", "smoke")

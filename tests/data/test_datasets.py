@@ -9,7 +9,7 @@ import torch
 from support.raw_data import seeded, write_latents
 from support.trainings import make_dataset
 
-from harness.commands.get_data import get_by_name
+from harness.commands.data_encode import get_by_name
 from harness.data.datasets import Dataset, load, positions
 from harness.errors import UserError
 

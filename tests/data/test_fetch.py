@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support.raw_data import write_cifar10
 
-from harness.commands.get_data import get_by_name
+from harness.commands.data_encode import get_by_name
 from harness.data import decode as vae
 from harness.data.fetch import CIFAR10_MD5, check_latents, get_cifar10
 from harness.errors import UserError

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from support.raw_data import write_cifar10, write_fashion_mnist
 
-from harness.commands.get_data import get_by_name
+from harness.commands.data_encode import get_by_name
 from harness.data.convert import content_hash
 from harness.data.datasets import load
 from harness.errors import UserError

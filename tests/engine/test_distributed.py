@@ -85,7 +85,7 @@ def draw(process: str, images: range, world: World = ALONE) -> Samples | None:
     return sample(Calm(net) if process == "ddpm" else net, spec, evaluation, nothing, world)
 
 
-def kept(folder: Path) -> dict[str, Tensor]:
+def final_weights(folder: Path) -> dict[str, Tensor]:
     return load_file(weights_path(folder, STEPS))
 
 
@@ -95,10 +95,10 @@ def log(folder: Path) -> list[dict[str, float]]:
 
 def assert_alike(one: Path, other: Path) -> None:
     """Weights to 1e-5, and every number of the log."""
-    weights, others = kept(one), kept(other)
-    assert weights.keys() == others.keys()
+    weights, weights2 = final_weights(one), final_weights(other)
+    assert weights.keys() == weights2.keys()
     for name, weight in weights.items():
-        torch.testing.assert_close(weight, others[name], rtol=0, atol=1e-5, msg=lambda m, name=name: f"{name}: {m}")
+        torch.testing.assert_close(weight, weights2[name], rtol=0, atol=1e-5, msg=lambda m, name=name: f"{name}: {m}")
     assert len(log(one)) == STEPS
     for line, line2 in zip(log(one), log(other), strict=True):
         assert line == pytest.approx(line2, rel=1e-5, abs=1e-5)
@@ -216,8 +216,8 @@ def test_one_killed_process_ends_both_and_the_run_goes_on_bit_for_bit(tmp_path):
     assert end(start(2, killed, train_to_be_killed, killed)) == [0, 0]
     for process, arm in KILLED:
         ours, theirs = killed / process / arm, whole / process / arm
-        weights = kept(theirs)
-        assert all(torch.equal(weight, weights[name]) for name, weight in kept(ours).items())
+        weights = final_weights(theirs)
+        assert all(torch.equal(weight, weights[name]) for name, weight in final_weights(ours).items())
         assert log(ours) == log(theirs)
 
 
@@ -229,7 +229,7 @@ def test_two_processes_that_stop_between_two_lines_of_the_log_write_the_same_nex
     assert end(start(2, stopped, train_and_stop, stopped, True)) == [0, 0]
     assert latest_step(stopped) == 6
     assert end(start(2, stopped, train_and_stop, stopped, False)) == [0, 0]
-    assert all(torch.equal(weight, kept(whole)[name]) for name, weight in kept(stopped).items())
+    assert all(torch.equal(weight, final_weights(whole)[name]) for name, weight in final_weights(stopped).items())
     assert [line["step"] for line in log(whole)] == [4, 8]
     assert log(stopped) == log(whole)
 
@@ -303,7 +303,7 @@ def test_compiled_blocks_give_the_same_gradient_under_the_jvp_too():
 
 
 @pytest.mark.slow
-def test_worker_and_torchrun_give_the_metrics_of_one_process(tmp_path):
+def test_worker_and_torchrun_give_the_metrics_of_one_process(tmp_path, scratch):
     shutil.copytree(GRIDS, tmp_path / "grids")
     harness = ["-m", "harness.cli", "run", "grids/convergence.yaml", "--scale", "smoke", "--study"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *harness]
@@ -314,17 +314,19 @@ def test_worker_and_torchrun_give_the_metrics_of_one_process(tmp_path):
         "again": [*torchrun, "torchrun"],
         "torn": [*torchrun, "torn", "--set", "regularizer.group=32"],
     }
-    said = {name: call(tmp_path, command) for name, command in commands.items()}
-    assert said["torchrun"].stdout.count("2/2 trainings") == 1  # one process talks
-    assert "everything is done already" in said["again"].stdout
-    assert "resources.processes: 2 processes cannot share a batch of 32 evenly in whole groups" in said["torn"].stderr
+    processes = {name: call(tmp_path, command) for name, command in commands.items()}
+    assert processes["torchrun"].stdout.count("2/2 trainings") == 1  # one process talks
+    assert "everything is done already" in processes["again"].stdout
+    assert (
+        "resources.processes: 2 processes cannot share a batch of 32 evenly in whole groups" in processes["torn"].stderr
+    )
     assert not (tmp_path / "results" / "torn").exists()
-    found = {study: metrics(tmp_path / "results" / study) for study in ("one", "team", "torchrun")}
-    assert len(found["one"]) == 8
+    measured = {study: metrics(tmp_path / "results" / study) for study in ("one", "team", "torchrun")}
+    assert len(measured["one"]) == 8
     for study in ("team", "torchrun"):
-        assert found[study].keys() == found["one"].keys()
-        for name, values in found["one"].items():
-            assert found[study][name] == pytest.approx(values, rel=1e-3, abs=1e-4)
+        assert measured[study].keys() == measured["one"].keys()
+        for name, values in measured["one"].items():
+            assert measured[study][name] == pytest.approx(values, rel=1e-3, abs=1e-4)
 
 
 def call(folder: Path, command: list[str]) -> subprocess.CompletedProcess[str]:

@@ -17,8 +17,7 @@ from harness.config.settings import (
 from harness.config.spec import EvalSpec, TrainSpec
 from harness.data.datasets import ImageDataset
 from harness.engine import sample as sampling
-from harness.engine.distributed import ALONE
-from harness.engine.sample import draw_samples, labels_of
+from harness.engine.sample import Sampler, labels_of
 from harness.engine.train import Trainer
 from harness.method.backbone import DiT
 from harness.method.processes import consistency, ddpm, flow, imm, meanflow, shortcut
@@ -34,7 +33,7 @@ def dataset() -> ImageDataset:
 
 def one_by_one(net: nn.Module, spec: TrainSpec, evaluation: EvalSpec, images: range) -> np.ndarray:
     """Each image alone, from a generator of its own that goes on from its first noise to the noise of its steps."""
-    found, settings = [], evaluation.sampler
+    images_drawn, settings = [], evaluation.sampler
     for image in images:
         stream = generator(0, "sample", image)
         shape = (1, spec.data.channels, spec.data.size, spec.data.size)
@@ -45,8 +44,8 @@ def one_by_one(net: nn.Module, spec: TrainSpec, evaluation: EvalSpec, images: ra
             process = {"flow": flow, "ddpm": ddpm}[spec.process]
             again = partial(torch.randn, shape, generator=stream)
             x = process.sample(net, noise, y, settings.method, settings.intervals, lambda _, again=again: again())
-        found.append(np.floor(np.clip(127.5 * x.double().numpy() + 128, 0, 255))[0])
-    return np.stack(found)
+        images_drawn.append(np.floor(np.clip(127.5 * x.double().numpy() + 128, 0, 255))[0])
+    return np.stack(images_drawn)
 
 
 @pytest.mark.parametrize(
@@ -56,13 +55,13 @@ def one_by_one(net: nn.Module, spec: TrainSpec, evaluation: EvalSpec, images: ra
 def test_image_i_comes_from_seed_i_whichever_images_are_drawn(process: str, method: str, nfe: int):
     spec = make_spec(process)
     net = Calm(stirred(spec)) if process == "ddpm" else stirred(spec)
-    evaluation, beats = make_eval(0, 4, "balanced", method=method, intervals=3), []
+    evaluation, progress = make_eval(0, 4, "balanced", method=method, intervals=3), []
     expected = one_by_one(net, spec, evaluation, range(45, 85))
     assert len(np.unique(expected)) > 50
     sizes: set[int] = set()
     net.register_forward_pre_hook(lambda _, inputs: sizes.add(len(inputs[0])))
-    whole = sample(net, spec, only(evaluation, range(45, 85)), beats.append)
-    assert beats == [19, 40]  # up to the end of tile 0, and to the end
+    whole = sample(net, spec, only(evaluation, range(45, 85)), progress.append)
+    assert progress == [19, 40]  # up to the end of tile 0, and to the end
     wrong = np.abs(whole.images.astype(float) - expected)
     assert whole.images.shape == (40, 1, 8, 8)
     assert wrong.max() <= 1  # alone, in a product of another size, a rare pixel is rounded to the other side
@@ -131,7 +130,7 @@ def test_the_measured_weights_are_those_of_the_ema(dataset: ImageDataset, tmp_pa
     drawn = {}
     for weights, net in (("ema", trainer.ema.module), ("raw", trainer.net)):
         evaluation = make_eval(0, 4, weights=weights, method="euler", intervals=2)
-        drawn[weights] = draw_samples(trainer.spec, evaluation, tmp_path, nothing, ALONE).images
+        drawn[weights] = Sampler(trainer.spec, evaluation).draw(tmp_path).images
         assert isinstance(net, DiT)
         expected = sample(net, trainer.spec, evaluation, nothing).images
         np.testing.assert_allclose(drawn[weights].astype(float), expected, atol=1)

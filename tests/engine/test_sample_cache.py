@@ -21,9 +21,9 @@ from harness.checkpoint_files import weights_path
 from harness.config.grid import load_table
 from harness.config.settings import EvaluationSettings, SamplerSettings
 from harness.config.spec import EvalSpec, Model, eval_id
-from harness.engine import sample_cache as kept
+from harness.engine import sample_cache
 from harness.engine.distributed import ALONE, World
-from harness.engine.sample import Samples, draw_samples
+from harness.engine.sample import Sampler, Samples
 from harness.engine.sample_cache import SampleFile, saved_images
 from harness.jobs.failures import class_of
 from harness.jobs.job import Job, jobs_for
@@ -52,7 +52,7 @@ def keep_weights(folder: Path, seed: int = 0) -> None:
 
 
 def draw(folder: Path, on_step: Callable[..., None] = nothing, world: World = ALONE) -> Samples | None:
-    return draw_samples(SPEC, EVALUATION, folder, nothing, world, on_step=on_step)
+    return Sampler(SPEC, EVALUATION, world, on_step=on_step).draw(folder)
 
 
 class Evaluations:
@@ -145,6 +145,7 @@ def draw_rest(folder: Path, world: World) -> None:
         np.save(folder / "rest.npy", drawn.images)
 
 
+@pytest.mark.waits
 def test_a_signal_keeps_what_is_drawn_and_is_then_handed_on(whole, here, monkeypatch):
     heard: list[dict[str, int]] = []
 
@@ -180,12 +181,12 @@ def test_what_took_long_is_kept_without_a_signal_and_its_time_is_counted(whole, 
         if sum(saved_images(here).values()) == 128:
             raise Stopped
 
-    monkeypatch.setattr(kept, "SECONDS", 0.0)
+    monkeypatch.setattr(sample_cache, "SECONDS", 0.0)
     with pytest.raises(Stopped):
         draw(here, kill)
-    said = json.loads((here / f"samples-{NAME}.json").read_text())
+    record = json.loads((here / f"samples-{NAME}.json").read_text())
     drawn = draw(here)
-    assert drawn.earlier == said["seconds"] > 0
+    assert drawn.earlier == record["seconds"] > 0
     assert_same(drawn, whole)
 
 
@@ -251,7 +252,7 @@ def job(tmp_path) -> Job:
 def test_a_job_that_fails_in_measuring_measures_what_it_had_drawn(job, tmp_path, monkeypatch, scratch):
     whole = replace(job, store=Store(tmp_path / "whole", tmp_path / "whole-scratch", "study"))
     assert whole().state == "done"
-    monkeypatch.setattr(kept, "SECONDS", 0.0)
+    monkeypatch.setattr(sample_cache, "SECONDS", 0.0)
     with monkeypatch.context() as broken:
         broken.setattr(import_module("harness.jobs.job"), "measure_samples", fail)
         assert job().state == "failed"

@@ -158,16 +158,16 @@ def test_a_restored_training_goes_on_bit_for_bit(dataset: ImageDataset, tmp_path
 
 
 def test_weights_that_are_wanted_later_are_those_that_would_have_been_kept(dataset: ImageDataset, tmp_path: Path):
-    spec, beats = make_spec("flow", regularizer=DISPERSIVE), []
+    spec, progress = make_spec("flow", regularizer=DISPERSIVE), []
 
     def run(folder: Path, keep: set[int]) -> None:
-        train(spec, dataset, folder, folder / "train.jsonl", keep, NEVER, beats.append)
+        train(spec, dataset, folder, folder / "train.jsonl", keep, NEVER, progress.append)
 
-    def kept(folder: Path, step: int) -> dict[str, Tensor]:
+    def weights(folder: Path, step: int) -> dict[str, Tensor]:
         return checkpoint.load_weights(folder, step, "model")
 
     run(tmp_path / "at once", {0, 1, 3, 4, 5})
-    assert beats == [1, 2, 3, 4, 5]
+    assert progress == [1, 2, 3, 4, 5]
     log = read_jsonl(tmp_path / "at once" / "train.jsonl")
     assert [line["step"] for line in log] == [1, 2, 3, 4, 5]
     least = floor(build_objective(spec).terms[0].potential, 4)
@@ -175,7 +175,7 @@ def test_weights_that_are_wanted_later_are_those_that_would_have_been_kept(datas
     for keep in ({4}, {0, 1, 3}, {5}):
         run(tmp_path / "little by little", keep)
     for step in (0, 1, 3, 4, 5):
-        once, later = (kept(tmp_path / folder, step) for folder in ("at once", "little by little"))
+        once, later = (weights(tmp_path / folder, step) for folder in ("at once", "little by little"))
         assert all(torch.equal(once[name], later[name]) for name in once)
     for which in ("model", "ema"):
         begun = checkpoint.load_weights(tmp_path / "at once", 0, which)
@@ -186,7 +186,7 @@ def test_weights_that_are_wanted_later_are_those_that_would_have_been_kept(datas
 def test_matmul_precision_is_the_specs_while_training_and_then_what_it_was(dataset: ImageDataset, tmp_path: Path):
     seen: list[str] = []
 
-    def beat(step: int) -> None:
+    def on_progress(step: int) -> None:
         seen.append(torch.get_float32_matmul_precision())
         if step == 2:
             raise Diverged("stop")
@@ -194,7 +194,7 @@ def test_matmul_precision_is_the_specs_while_training_and_then_what_it_was(datas
     before = torch.get_float32_matmul_precision()
     assert before == "highest"
     with pytest.raises(Diverged):
-        train(make_spec("flow", matmul="high"), dataset, tmp_path, tmp_path / "log", {9}, NEVER, beat)
+        train(make_spec("flow", matmul="high"), dataset, tmp_path, tmp_path / "log", {9}, NEVER, on_progress)
     assert seen == ["high", "high"]
     assert torch.get_float32_matmul_precision() == before
 

@@ -17,6 +17,7 @@ from harness.files import read_jsonl
 from harness.jobs.preemption import PreemptionHandler
 from harness.networks import checkpoint
 
+pytestmark = pytest.mark.waits
 SPEC = make_spec()
 SELDOM = Resources(log_every=4, checkpoint_minutes=1e9)
 

@@ -21,9 +21,9 @@ from harness.store.store import Store
 
 def aged(record: dict) -> dict:
     """Return a measurement as it was stored when there were fewer metrics, some of them in float32."""
-    kept = {name: record["metrics"][name] for name in ("fid", "kid", "kid_std", "precision", "recall")}
-    kept["recall"] = float(np.float32(kept["recall"]))
-    return {key: value for key, value in record.items() if key not in ("unavailable", "details")} | {"metrics": kept}
+    metrics = {name: record["metrics"][name] for name in ("fid", "kid", "kid_std", "precision", "recall")}
+    metrics["recall"] = float(np.float32(metrics["recall"]))
+    return {key: value for key, value in record.items() if key not in ("unavailable", "details")} | {"metrics": metrics}
 
 
 @pytest.fixture
@@ -47,23 +47,23 @@ def files(store: Store) -> dict[Path, bytes]:
 
 def test_what_is_lacking_comes_and_the_rest_stays(study, tmp_path):
     store, before = study
-    old, said = files(store), []
-    assert remeasure(store, tmp_path, None, said.append) == (2, 0)
+    old, messages = files(store), []
+    assert remeasure(store, tmp_path, None, messages.append) == (2, 0)
     new = files(store)
     added = {path.name for path in new.keys() - old.keys()}
     assert added == {f"{path.stem}-nearest.png" for path in before}
     assert {path for path in old if old[path] != new[path]} == set(before)  # weights, logs and pictures are the same
     for path, whole in before.items():
-        record, kept = json.loads(new[path]), json.loads(old[path])
-        assert record["metrics"].items() >= kept["metrics"].items()
+        record, earlier = json.loads(new[path]), json.loads(old[path])
+        assert record["metrics"].items() >= earlier["metrics"].items()
         assert record["metrics"] == pytest.approx(whole["metrics"], rel=1e-6)
         assert {*map(base, record["metrics"]), *record["unavailable"]} >= set(MEASURED)
-        assert {key: record[key] for key in kept if key != "metrics"} == {
-            key: kept[key] for key in kept if key != "metrics"
+        assert {key: record[key] for key in earlier if key != "metrics"} == {
+            key: earlier[key] for key in earlier if key != "metrics"
         }
         assert missing_metrics(MeasurementFile.read(path), None) == []
-    assert remeasure(store, tmp_path, None, said.append) == (0, 0)
-    assert len(said) == 2
+    assert remeasure(store, tmp_path, None, messages.append) == (0, 0)
+    assert len(messages) == 2
 
 
 def test_other_images_and_lost_weights_are_left_as_they_were(study, tmp_path):
@@ -73,15 +73,15 @@ def test_other_images_and_lost_weights_are_left_as_they_were(study, tmp_path):
     record["metrics"]["fid"] += 0.01
     moved.write_text(json.dumps(record))
     next(store.scratch.glob(f"study/*/weights-{before[lost]['spec']['step']:08d}.safetensors")).unlink()
-    old, said = files(store), []
-    assert remeasure(store, tmp_path, None, said.append) == (0, 2)
+    old, messages = files(store), []
+    assert remeasure(store, tmp_path, None, messages.append) == (0, 2)
     assert files(store) == old
-    words = "\n".join(said)
+    words = "\n".join(messages)
     assert f"{moved.stem}: left as it was: fid was {record['metrics']['fid']:.8g}, and is " in words
     assert f"{lost.stem}: left as it was: its weights of step" in words
     moved.write_text("{}")
-    assert remeasure(store, tmp_path, None, said.append) == (0, 2)
-    assert "its file or its training's spec.json is broken" in "\n".join(said)
+    assert remeasure(store, tmp_path, None, messages.append) == (0, 2)
+    assert "its file or its training's spec.json is broken" in "\n".join(messages)
 
 
 def test_rounding_is_no_change():
@@ -98,8 +98,8 @@ def test_what_cannot_be_measured_is_one_line(study, tmp_path, monkeypatch, capsy
     monkeypatch.setattr("sys.argv", [*map(str, words), "--features", "vit_nano"])
     with pytest.raises(SystemExit):
         cli.main()
-    said = "features vit_nano: timm publishes no weights under this name; give a file by --weights"
-    assert capsys.readouterr().err.strip() == said
+    message = "features vit_nano: timm publishes no weights under this name; give a file by --weights"
+    assert capsys.readouterr().err.strip() == message
 
 
 @pytest.mark.slow
@@ -111,8 +111,8 @@ def test_another_network_is_measured_with_beside_the_own(study, tmp_path):
     for path in before:
         record = json.loads(path.read_text())
         assert record["metrics"]["fd:test_vit"] > 0
-        wanted = {"kd:test_vit", "kd_std:test_vit", "precision:test_vit", "cmmd:test_vit", "cmmd:classifier"}
-        assert wanted <= record["metrics"].keys()
+        names = {"kd:test_vit", "kd_std:test_vit", "precision:test_vit", "cmmd:test_vit", "cmmd:classifier"}
+        assert names <= record["metrics"].keys()
         assert record["others"]["test_vit"]["protocol"]["features"].startswith("test_vit-")
         assert record["protocol"]["features"].startswith("classifier-")
     assert remeasure(store, tmp_path, other, print) == (0, 0)

@@ -63,6 +63,7 @@ def job_in(tmp_path, *names):
 
 
 @pytest.mark.slow
+@pytest.mark.waits
 def test_tensorboard_reads_back_what_the_files_say(tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -74,6 +75,7 @@ def test_tensorboard_reads_back_what_the_files_say(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.waits
 def test_wandb_writes_an_offline_run(tmp_path, monkeypatch):
     pytest.importorskip("wandb")
     monkeypatch.delenv("WANDB_MODE", raising=False)

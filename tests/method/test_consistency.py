@@ -145,5 +145,5 @@ def test_levels_are_drawn_as_a_lognormal_falls_on_them():
     i = torch.searchsorted(log_levels + 1e-6, t[:, 0].contiguous())
     torch.testing.assert_close(t[:, 1], log_levels[i - 1], rtol=0, atol=1e-5)
     mass = np.diff(norm.cdf(log_levels.numpy(), -1.1, 2.0))
-    found = torch.bincount(i - 1, minlength=10) / len(t)
-    np.testing.assert_allclose(found.numpy(), mass / mass.sum(), atol=0.005)
+    shares = torch.bincount(i - 1, minlength=10) / len(t)
+    np.testing.assert_allclose(shares.numpy(), mass / mass.sum(), atol=0.005)

@@ -116,15 +116,15 @@ def test_first_step_is_a_law_over_the_256_levels():
 )
 def test_ancestral_samples_of_the_public_code_and_their_evaluations(name, noises, scale):
     """Their tenth noise is multiplied by zero; we do not ask for it. Samples reach 700, hence the relative part."""
-    counted, asked = CountedNet(given()), []
+    counted, steps_drawn = CountedNet(given()), []
 
     def step_noise(k):
-        asked.append(k)
+        steps_drawn.append(k)
         return GOLDEN[f"ddpm10.{noises}"][k]
 
     x = ddpm.sample(guided(counted, scale, "three", NULL), Z, GOLDEN["ddpm10.y"], "ancestral", 10, step_noise)
     torch.testing.assert_close(x, GOLDEN[f"ddpm10.{name}"], rtol=1e-5, atol=1e-4)
-    assert asked == list(range(9))
+    assert steps_drawn == list(range(9))
     assert not x.requires_grad
     assert counted.evaluations_per_image(len(Z)) == (10 if scale == 1 else 20)
 

@@ -40,8 +40,8 @@ def gradient(loss, *z):
     return torch.autograd.grad(loss(*z), z)
 
 
-def relative_error(found, exact):
-    return float((found.double() - exact).norm() / exact.norm())
+def relative_error(computed, exact):
+    return float((computed.double() - exact).norm() / exact.norm())
 
 
 # The formulas again, element by element.
@@ -169,11 +169,11 @@ def test_gradients_are_finite_in_degenerate_groups(potential, kind, dtype):
         z[:], z_plus[:] = z[0], z[0]
     elif kind == "a constant feature":
         z[:, 0], z_plus[:, 0] = 3.3, 3.3
-    for found in (
+    for computed in (
         gradient(lambda a: disperse(a, potential), z),
         gradient(lambda a, b: contrast(a, b, potential), z, z_plus),
     ):
-        assert all(g.isfinite().all() and g.abs().max() < 1e3 for g in found)
+        assert all(g.isfinite().all() and g.abs().max() < 1e3 for g in computed)
 
 
 def test_rows_that_coincide_do_not_disturb_the_hinge_gradient():
@@ -181,11 +181,11 @@ def test_rows_that_coincide_do_not_disturb_the_hinge_gradient():
     z = torch.randn(16, 3000, generator=torch.Generator().manual_seed(0)) + 10
     z[5] = z[3]
     potential = Potential("hinge", epsilon=3.0)
-    (found,), (exact,) = (gradient(lambda a: disperse(a, potential), view) for view in (z, z.double()))
-    assert relative_error(found, exact) < 3e-6
-    found = gradient(lambda a, b: contrast(a, b, potential), z, z.roll(1, 0))  # z_i coincides with z_{i+1}⁺
+    (computed,), (exact,) = (gradient(lambda a: disperse(a, potential), view) for view in (z, z.double()))
+    assert relative_error(computed, exact) < 3e-6
+    computed = gradient(lambda a, b: contrast(a, b, potential), z, z.roll(1, 0))  # z_i coincides with z_{i+1}⁺
     exact = gradient(lambda a, b: contrast(a, b, potential), z.double(), z.double().roll(1, 0))
-    assert all(relative_error(f, e) < 3e-6 for f, e in zip(found, exact, strict=True))
+    assert all(relative_error(f, e) < 3e-6 for f, e in zip(computed, exact, strict=True))
 
 
 def test_distances_where_the_gradient_of_the_root_is_infinite():
@@ -193,12 +193,12 @@ def test_distances_where_the_gradient_of_the_root_is_infinite():
     z, z_plus = views(4, 3)
     z_plus[1] = z[2]
     weights = torch.arange(16, dtype=torch.float64).view(4, 4)
-    (found,) = gradient(lambda a: (weights * distances(a)).sum(), z)
+    (computed,) = gradient(lambda a: (weights * distances(a)).sum(), z)
     difference = F.normalize(z[:, None] - z[None], dim=-1)
-    torch.testing.assert_close(found, ((weights + weights.T)[..., None] * difference).sum(1))
-    (found,) = gradient(lambda a: (weights * distances(a, z_plus)).sum(), z)
+    torch.testing.assert_close(computed, ((weights + weights.T)[..., None] * difference).sum(1))
+    (computed,) = gradient(lambda a: (weights * distances(a, z_plus)).sum(), z)
     difference = F.normalize(z[:, None] - z_plus[None], dim=-1)
-    torch.testing.assert_close(found, (weights[..., None] * difference).sum(1))
+    torch.testing.assert_close(computed, (weights[..., None] * difference).sum(1))
 
 
 @pytest.mark.parametrize("mean", [0, 100])
@@ -210,11 +210,11 @@ def test_float32_gradients_hold_a_shared_mean_and_whatever_precision_the_network
     torch.set_float32_matmul_precision(precision)
     try:
         with torch.autocast("cpu", torch.bfloat16):  # the backward pass too, inside
-            (found,) = gradient(lambda a: disperse(a, potential), z)
+            (computed,) = gradient(lambda a: disperse(a, potential), z)
         assert torch.get_float32_matmul_precision() == precision
     finally:
         torch.set_float32_matmul_precision("highest")
-    assert relative_error(found, exact) < 1e-6
+    assert relative_error(computed, exact) < 1e-6
 
 
 @each
@@ -223,14 +223,14 @@ def test_large_shared_mean(potential):
     tolerance = {"infonce-l2": 1e-6, "infonce-cosine": 3e-5, "hinge": 1e-5, "covariance": 1e-5}[potential.loss]
     z, z_plus = (view + 100 for view in views(32, 300, torch.float32))
     potential = replace(potential, epsilon=3.0)
-    (found,), (exact,) = (gradient(lambda a: disperse(a, potential), view) for view in (z, z.double()))
-    assert relative_error(found, exact) < tolerance
-    for found, exact in zip(
+    (computed,), (exact,) = (gradient(lambda a: disperse(a, potential), view) for view in (z, z.double()))
+    assert relative_error(computed, exact) < tolerance
+    for computed, exact in zip(
         gradient(lambda a, b: contrast(a, b, potential), z, z_plus),
         gradient(lambda a, b: contrast(a, b, potential), z.double(), z_plus.double()),
         strict=True,
     ):
-        assert relative_error(found, exact) < tolerance
+        assert relative_error(computed, exact) < tolerance
 
 
 @each

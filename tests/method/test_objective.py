@@ -87,15 +87,15 @@ def test_groups_do_not_see_each_other(make):
     """The gradient of the regulariser at one group's images does not change when the other group's images do."""
     x, y = batch()
     d = draws(CONTRASTIVE)
-    found = []
+    gradients = []
     for other in (1.0, -2.0):
         mixed = torch.cat((x[:4], other * x[4:])).requires_grad_()
         terms = objective(make())(mixed, y, d)
         gradient = torch.autograd.grad(terms["loss"], mixed)[0]
-        found.append(gradient[:4])
-    torch.testing.assert_close(found[0], found[1])
+        gradients.append(gradient[:4])
+    torch.testing.assert_close(gradients[0], gradients[1])
     whole = objective(make(group=8))(mixed, y, d)["loss"]
-    assert not torch.allclose(torch.autograd.grad(whole, mixed)[0][:4], found[1])
+    assert not torch.allclose(torch.autograd.grad(whole, mixed)[0][:4], gradients[1])
 
 
 def test_all_arms_of_a_seed_share_times_noise_and_drops():

@@ -23,8 +23,8 @@ from harness.networks.build import build_net, build_objective
 
 def test_every_loss_and_arm_is_built_as_its_cell_says():
     blocks = [f"regularizer.{name}" for name in ("blocks=[2,4]", "group=8", "lambda=0.21", "tau=0.37", "epsilon=1.3")]
-    others = [f"regularizer.{name}" for name in ("offdiagonal=0.6", "normalization=centered", "gap=0.02")]
-    cells = load_table(GRIDS / "table2.yaml", "smoke", blocks + others).cells
+    further = [f"regularizer.{name}" for name in ("offdiagonal=0.6", "normalization=centered", "gap=0.02")]
+    cells = load_table(GRIDS / "table2.yaml", "smoke", blocks + further).cells
     built = [(cell.settings.regularizer, build_objective(cell.runs[0].train).terms) for cell in cells]
     assert built[0][1] == ()
     assert len(built) == 1 + 4 * 3

@@ -1,4 +1,4 @@
-"""The closed formulas of `launch.flops` against PyTorch's FlopCounterMode, on the meta device where they can be."""
+"""The closed formulas of `planning.flops` against PyTorch's FlopCounterMode, on the meta device where they can be."""
 
 from itertools import product
 
@@ -15,7 +15,7 @@ from harness.config.grid import model_specs
 from harness.config.grid_file import read_scale
 from harness.config.settings import EvaluationSettings, MeanFlowSettings, OwnEncoder, SamplerSettings, ShortcutSettings
 from harness.config.spec import Alignment, Consistency, EvalSpec, Regularizer
-from harness.engine.sample import draw_samples
+from harness.engine.sample import Sampler
 from harness.engine.train import Trainer
 from harness.method.objective import draw
 from harness.method.processes.meanflow import velocity_and_derivative
@@ -75,10 +75,10 @@ def test_a_jacobian_vector_product_on_meta(spec):
     with torch.device("meta"):
         net, t, y = build_net(spec), torch.empty(2, 2), torch.empty(2, dtype=torch.long)
         z = torch.empty(2, spec.data.channels, spec.data.size, spec.data.size)
-    one = flops.network(spec)
-    assert counted(lambda: velocity_and_derivative(net, z, t, y, z)) / 2 == one.forward + one.tangent
+    forward_pass = flops.network(spec)
+    assert counted(lambda: velocity_and_derivative(net, z, t, y, z)) / 2 == forward_pass.forward + forward_pass.tangent
     both = counted(lambda: velocity_and_derivative(net, z, t, y, z)[0].sum().backward())
-    assert both / 2 == one.trained + one.tangent
+    assert both / 2 == forward_pass.trained + forward_pass.tangent
 
 
 def step(spec, draws=None, features=None):
@@ -147,13 +147,13 @@ def test_the_encoders_shapes_are_timms(name):
 
 def test_an_alignment_is_its_projector_and_its_encoder():
     own = OwnEncoder(side=16, patch=4, steps=20, batch=64, shift=0.1, mirror=False)
-    said = Alignment(loss="cosine", coefficient=0.5, block=2, hidden=32, encoder="own-vit", own=own)
-    spec = TINY["SiT-B/2"].model_copy(update={"alignment": said})
+    term = Alignment(loss="cosine", coefficient=0.5, block=2, hidden=32, encoder="own-vit", own=own)
+    spec = TINY["SiT-B/2"].model_copy(update={"alignment": term})
     features = torch.zeros(spec.batch, flops.tokens(spec), 64)
     without = {"class_token": False, "global_pool": "avg", "fc_norm": False, "patch_size": 4}
     frozen = encoder_pass("test_vit", 16, 1, img_size=16, in_chans=1, **without)
     assert flops.training(spec) == step(spec, features=features) + frozen
-    strange = said.model_copy(update={"own": None, "encoder": "vit_giant_patch14_reg4_dinov2.lvd142m"})
+    strange = term.model_copy(update={"own": None, "encoder": "vit_giant_patch14_reg4_dinov2.lvd142m"})
     assert flops.encoder(strange) is None
 
 
@@ -167,16 +167,16 @@ def test_evaluations_and_bytes_are_those_that_a_job_counts(tmp_path, model, samp
     spec = TINY[model]
     trainer = Trainer(spec, make_dataset(), CPU)
     save_weights(tmp_path, 0, trainer.weights())
-    said = SamplerSettings(intervals=4, guidance_channels="all", **sampler)
+    settings = SamplerSettings(intervals=4, guidance_channels="all", **sampler)
     measured = EvaluationSettings(samples=64, labels="balanced", features="classifier", reference="train")
-    evaluation = EvalSpec(step=0, sampler=said, evaluation=measured, first_image=0)
+    evaluation = EvalSpec(step=0, sampler=settings, evaluation=measured, first_image=0)
     samples = None
 
     def call():
         nonlocal samples
-        samples = draw_samples(spec, evaluation, tmp_path, lambda n: None)
+        samples = Sampler(spec, evaluation).draw(tmp_path)
 
-    total, nfe = counted(call), flops.evaluations(spec.process, said)
+    total, nfe = counted(call), flops.evaluations(spec.process, settings)
     assert samples.nfe == nfe
     assert total == flops.network(spec).forward * nfe * 64
     for parameter in trainer.net.parameters():

@@ -10,7 +10,7 @@ from support import synthetic_study as synthetic
 
 from harness.report.rendering.page import make_report
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.waits]
 ENTER = "\ue007"
 
 

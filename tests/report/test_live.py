@@ -6,8 +6,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from queue import Queue
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,7 +17,6 @@ from support import synthetic_study as synthetic
 from support.places import ROOT
 
 from harness.report.live import Watched, inside, serve
-from harness.store.study import Progress, duration, progress
 
 
 def harness(folder: Path, *words: str) -> subprocess.Popen[str]:
@@ -32,23 +32,19 @@ def harness(folder: Path, *words: str) -> subprocess.Popen[str]:
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> tuple[Any, Any, str]:
+def served(tmp_path: Path) -> Iterator[tuple[Any, Any, str]]:
     """A study of which one run is left, and the address at which its report is served."""
     store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
     synthetic.full_study(store, [table])
     store.eval_path(table.runs[-1].train_id, table.runs[-1].eval_id).unlink()
     (tmp_path / "secret.txt").write_text("secret", encoding="utf-8")
-    addresses: list[str] = []
-    ready = threading.Event()
-
-    def hear(address: str) -> None:
-        addresses.append(address)
-        ready.set()
-
-    target = tmp_path / "reports" / "synthetic"
-    threading.Thread(target=serve, args=(store, target, 0, hear, 0.2), daemon=True).start()
-    assert ready.wait(60)
-    return store, table, addresses[0]
+    addresses, stop = Queue[str](), threading.Event()
+    arguments = (store, tmp_path / "reports" / "synthetic", 0, addresses.put, 0.2, stop)
+    thread = threading.Thread(target=serve, args=arguments, daemon=True)
+    thread.start()
+    yield store, table, addresses.get(timeout=60)
+    stop.set()
+    thread.join(60)
 
 
 def ask(address: str, path: str, host: str | None = None) -> tuple[int, bytes]:
@@ -110,24 +106,8 @@ def test_a_look_without_news_makes_nothing_anew(tmp_path: Path) -> None:
     assert (watched.version, page.exists()) == (2, True)
 
 
-def test_progress_counts_steps_and_says_what_is_left(tmp_path: Path) -> None:
-    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
-    steps = table.runs[0].evaluation.step
-    store.record_grid("table3", Path("grids/table3.yaml"), "digits", [])
-    synthetic.write_measurement(store, table.runs[0], 4.0)
-    synthetic.write_heartbeat(store, table.runs[1], step=steps // 2)
-    progressed = progress(store, [table])
-    assert (progressed.steps, progressed.all_steps) == (steps + 1 + steps // 2, 12 * (steps + 1))
-    assert progressed.states == {"done": 1, "running": 1, "not run": 10}
-    before = Progress(progressed.steps - 100, progressed.all_steps, {})
-    left = progressed.seconds_left(before, 10.0)
-    assert left == pytest.approx((progressed.all_steps - progressed.steps) / 10)
-    assert progressed.seconds_left(progressed, 10.0) is None
-    assert progressed.words(125.0) == "1 of 12 measurements done, 10 not run, 1 running, about 2 min 5 s left"
-    assert [duration(seconds) for seconds in (40, 200, 7500)] == ["40 s", "3 min 20 s", "2 h 5 min"]
-
-
 @pytest.mark.slow
+@pytest.mark.waits
 @pytest.mark.integration
 def test_the_open_page_gains_results_while_a_grid_runs(browser: Any, tmp_path: Path, cache: Path) -> None:
     (tmp_path / "scratch").mkdir()
@@ -178,6 +158,7 @@ def test_the_open_page_gains_results_while_a_grid_runs(browser: Any, tmp_path: P
 
 
 @pytest.mark.slow
+@pytest.mark.waits
 @pytest.mark.integration
 def test_results_move_nothing_that_begins_a_fraction_above_the_window(
     browser: Any, served: tuple[Any, Any, str]

@@ -23,7 +23,7 @@ HOSTILE = (
 )
 OTHER = {"features": "classifier-digits-ffffffffffff", "generated": 500}
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.waits]
 
 
 def hostile_table(folder: Path) -> Table:

@@ -19,7 +19,7 @@ from harness.report.analysis.text import (
 
 def test_numbers_have_true_minus_signs_and_no_breaks() -> None:
     assert (number(-0.456, 2), number(3.0, 0)) == ("−0.46", "3")
-    assert signed_percent(-11.42, 1, 2.08) == "−11.4\u00a0±\u00a02.1\u202f%"
+    assert signed_percent(-11.42) == "−11.4\u202f%"
     assert signed_percent(0.04) == signed_percent(-0.04) == "0.0\u202f%"
     assert (p_words(0.0312), p_words(0.0002), p_words(None)) == ("0.031", "<\u00a00.001", "")
 

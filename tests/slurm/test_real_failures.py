@@ -82,7 +82,7 @@ def fail_all(folder: Path, study: str) -> str:
     send(folder, study, "diverged", "--set", f"{RATE}=1e30")
     send(folder, study, "bad data", "--data", "torn", setup=[f"rm -rf {folder}/torn; touch {folder}/torn"])
     shutil.copytree(ROOT / "harness", wrong / "harness", ignore=shutil.ignore_patterns("__pycache__"))
-    with (wrong / "harness" / "engine" / "log.py").open("a") as file:
+    with (wrong / "harness" / "engine" / "metric_logger.py").open("a") as file:
         file.write(WRONG)
     send(folder, study, "bug", source=wrong)
     shutil.rmtree(wrong)  # the tree is mended at once, but what was sent stays as it was

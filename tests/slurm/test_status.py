@@ -7,7 +7,7 @@ from subprocess import CalledProcessError
 import pytest
 import torch
 from safetensors import SafetensorError
-from support.jobs import store_in
+from support.jobs import store_in, submission
 from support.places import GRIDS
 from support.programs import answer
 
@@ -22,10 +22,10 @@ from harness.jobs.recording import HeartbeatThread
 from harness.slurm.client import SlurmJob
 from harness.slurm.status import Answer, SlurmStatus, slurm_status, status_of
 from harness.store.study import training_statuses
-from harness.store.submissions import Submission, output_path, write_submission
+from harness.store.submissions import Submission, output_path
 
 TABLE = load_table(GRIDS / "table2.yaml", "smoke")
-SENT = Submission("study-0", 3, (), 0.0, "7_3")
+SENT = submission(3, "7_3")
 
 
 def in_queue(*words: str) -> Answer:
@@ -81,7 +81,7 @@ def test_what_left_no_word_has_the_class_that_slurm_tells(job, end, failure):
 
 def test_a_job_in_the_queue_is_no_failure_whatever_came_before(job):
     job.fail(ZeroDivisionError())
-    record = Submission("study-0", 3, (), 0.0)
+    record = submission(3)
     assert status(job, record, in_queue("7_3", "study-0", "PENDING")).state == "queued"
     assert status(job, record, in_queue("7_3", "study-0", "RUNNING")).state == "starting"
     stuck = status(job, record, in_queue("7_3", "study-0", "PENDING", "launch failed requeued held"))
@@ -93,12 +93,12 @@ def test_a_job_in_the_queue_is_no_failure_whatever_came_before(job):
 
 def test_a_failure_of_before_the_last_submission_is_not_the_reason(job):
     job.fail(ZeroDivisionError())
-    record = Submission("study-0", 3, (), time.time() + 1, "7_3")
+    record = submission(3, "7_3", time=time.time() + 1)
     assert status(job, record, Answer(ends={"7_3": "TIMEOUT"})).failure == "time limit"
 
 
 def test_a_job_that_slurm_forgot_or_that_ended_with_nothing_is_told_so(job):
-    sent = Submission("study-0", 3, tuple(eval_id(job.train, e) for e in job.evaluations), 0.0, "7_3")
+    sent = submission(3, "7_3", evaluations=tuple(eval_id(job.train, e) for e in job.evaluations))
     assert status(job, sent).message == "nothing tells of its end"
     assert status(job, sent, Answer(ends={"7_3": "COMPLETED"})).message.startswith("it ended without its results")
     assert status(job, sent, Answer(silent=True)).state == "unknown"
@@ -140,7 +140,7 @@ def test_a_full_disk_that_nothing_can_be_written_to_is_told_by_the_jobs_output(j
     outcome = job.fail(FULL)
     assert outcome.state == "failed"
     assert "could not be stored" in outcome.reason
-    sent = Submission("study-0", 3, tuple(eval_id(job.train, e) for e in job.evaluations), 0.0, "7_3")
+    sent = submission(3, "7_3", evaluations=tuple(eval_id(job.train, e) for e in job.evaluations))
     output = output_path(job.store, "7_3")
     output.parent.mkdir(parents=True)
     output.write_text("")
@@ -156,8 +156,8 @@ def test_one_question_tells_of_all_trainings_and_of_those_that_no_grid_wants(job
     answer(tmp_path, monkeypatch, squeue="7_3|RUNNING|None|study-0\n8|PENDING|None|other-0\n9|PENDING|None|another")
     program = tmp_path / "squeue"
     program.write_text(f"{program.read_text()}echo >> {tmp_path}/asked\n")
-    write_submission(job.store, job.train_id, SENT)
-    write_submission(job.store, "0" * 12, Submission("other-0", None, (), 0.0, "8"))
+    SENT.write(job.scratch)
+    submission(None, "8", token="other-0").write(job.store.scratch_folder("0" * 12))
     study = slurm_status([TABLE], job.store)
     states = {s.training.train_id: s.state for s in study.trainings}
     assert states.pop(job.train_id) == "starting"

@@ -3,13 +3,13 @@
 from dataclasses import replace
 
 import pytest
-from support.jobs import jobs_of
+from support.jobs import jobs_of, submission
 from support.programs import answer, write_program
 
 from harness.config.cluster_profile import SlurmProfile
 from harness.errors import UserError
 from harness.slurm.submission import measurement_jobs, submit
-from harness.store.submissions import Submission, read_submission, slurm_folder, submissions, write_submission
+from harness.store.submissions import slurm_folder, submissions
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def jobs(tmp_path, monkeypatch):
 
 def test_no_more_is_sent_than_the_queue_may_hold_and_a_lost_id_is_found(jobs):
     store, first = jobs[0].store, jobs[0].train_id
-    write_submission(store, first, Submission("study-0", 3, (), 0.0))  # nobody knows its id
+    submission(3).write(store.scratch_folder(first))  # nobody knows its id
     sent = submit(jobs, SlurmProfile(max_submitted=7, array_limit=3), [])
     assert (len(sent.queued), len(sent.ids), len(sent.later)) == (1, 5, 7)
     assert (sent.with_less, sent.arrays) == (sent.queued, ["9", "10"])
@@ -35,8 +35,8 @@ def test_no_more_is_sent_than_the_queue_may_hold_and_a_lost_id_is_found(jobs):
 
 def test_what_sbatch_refuses_is_not_recorded_and_ended_where_slurm_took_it_all_the_same(jobs, tmp_path):
     store, first = jobs[0].store, jobs[0].train_id
-    before = Submission("study-1", None, (), 0.0, "5")
-    write_submission(store, first, before)
+    before = submission(None, "5", token="study-1")
+    before.write(store.scratch_folder(first))
     taken = "sed -n 's/^#SBATCH --job-name=/11|PENDING|None|/p' $1"
     write_program(tmp_path, "sbatch", f"{taken} > {tmp_path}/queue; echo 'error: the answer was lost' >&2; exit 1")
     write_program(tmp_path, "squeue", f"[ ! -e {tmp_path}/queue ] || cat {tmp_path}/queue")
@@ -56,10 +56,3 @@ def test_only_what_is_trained_is_measured_by_one_process(tmp_path):
     (measuring,) = measurement_jobs([shared, *jobs[1:]])
     assert (measuring.resources.nodes, measuring.resources.team, measuring.resources.gpus) == (1, 1, 1)
     assert measuring.evaluations == shared.evaluations
-
-
-def test_a_record_that_is_taken_back_is_gone(tmp_path):
-    (job, *_) = jobs_of(tmp_path, "table2")
-    write_submission(job.store, job.train_id, Submission("study-0", 3, (), 0.0))
-    write_submission(job.store, job.train_id, None)
-    assert read_submission(job.store, job.train_id) is None

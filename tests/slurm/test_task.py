@@ -13,7 +13,7 @@ import torch
 from submitit import JobEnvironment
 from submitit.core.utils import DelayedSubmission, UncompletedJobError
 from submitit.slurm.slurm import SlurmJobEnvironment
-from support.jobs import jobs_of
+from support.jobs import jobs_of, submission
 from support.signals import restored_handlers
 
 from harness.config.spec import EvalSpec, TrainSpec
@@ -25,7 +25,6 @@ from harness.jobs.job import Job
 from harness.method.guidance import CountedNet
 from harness.slurm.task import SlurmTask
 from harness.store.store import RunStatus
-from harness.store.submissions import Submission, write_submission
 
 
 @pytest.fixture
@@ -34,7 +33,7 @@ def job(tmp_path) -> Job:
 
 
 def test_a_cancelled_job_does_nothing_and_is_not_queued_again(job):
-    write_submission(job.store, job.train_id, Submission("study-0", None, (), 0.0, "7", cancelled=True))
+    submission(None, "7", cancelled=True).write(job.scratch)
     task = SlurmTask(job)
     assert task() == RunStatus("skipped", "cancelled")
     assert task.checkpoint() is None

@@ -71,10 +71,10 @@ def test_a_study_does_not_forget_its_runs(store):
     store.check_grid("table3", grid, "smoke", ["seeds=[0,1]", "batch=64"])
 
 
-@pytest.mark.parametrize("found", ["{", "[]", '{"grid": "grids/table3.yaml"}'])
-def test_a_damaged_record_of_a_grid_says_what_mends_it(store, found):
+@pytest.mark.parametrize("content", ["{", "[]", '{"grid": "grids/table3.yaml"}'])
+def test_a_damaged_record_of_a_grid_says_what_mends_it(store, content):
     store.record_grid("table3", Path("grids/table3.yaml"), "smoke", [])
-    (store.root / "grids" / "table3.json").write_text(found)
+    (store.root / "grids" / "table3.json").write_text(content)
     for read in (lambda: list(store.grids()), lambda: store.check_grid("table3", Path("x.yaml"), "smoke", [])):
         with pytest.raises(UserError, match=r"table3\.json: not a record of a grid; delete it"):
             read()

@@ -3,19 +3,20 @@
 import json
 import shutil
 import time
+from collections import Counter
 from datetime import UTC, datetime
 
 import pytest
-from support.places import GRIDS
+from support.places import GRIDS, PAPER_GRIDS
 from support.synthetic_study import new_store, table_of, write_error, write_heartbeat, write_measurement
 
 from harness.commands.console import status_summary
 from harness.files import write_json
-from harness.store.study import duration, study_tables, training_statuses
+from harness.store.study import Progress, duration, progress, study_tables, training_statuses, trainings
 
 
-def attempts(store, run, *found):
-    write_json(store.run_folder(run.train_id) / "env.json", {"attempts": list(found)})
+def write_attempts(store, run, *attempts):
+    write_json(store.run_folder(run.train_id) / "env.json", {"attempts": list(attempts)})
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def test_a_running_training_from_another_host(study):
     table, store, run = study
     last = max(r.evaluation.step for r in table.runs if r.train_id == run.train_id)
     write_heartbeat(store, run, step=480, total=last, time=time.time(), host="elsewhere")
-    attempts(store, run, {"start": datetime.fromtimestamp(time.time() - 1800, UTC).isoformat(), "end": None,
+    write_attempts(store, run, {"start": datetime.fromtimestamp(time.time() - 1800, UTC).isoformat(), "end": None,
                           "device": "NVIDIA H200", "gpus": 2, "processes": 2})  # fmt: skip
     log = [json.dumps({"step": step, "images_per_second": float(step)}) + "\n" for step in range(8, 481, 8)]
     (store.run_folder(run.train_id) / "train.jsonl").write_text("".join(log) + '{"step": 488, "images_per')
@@ -64,8 +65,31 @@ def test_measurements_and_failures_are_counted(study):
     assert status_summary([status]) == f"1 done, {len(mine)} of {len(mine)} measurements, 0 core-hours spent"
 
 
+def test_progress_counts_steps_and_says_what_is_left(tmp_path):
+    store, table = new_store(tmp_path), table_of("table3")
+    steps = table.runs[0].evaluation.step
+    write_measurement(store, table.runs[0], 4.0)
+    write_heartbeat(store, table.runs[1], step=steps // 2)
+    whole = progress(training_statuses([table], store))
+    assert (whole.steps, whole.all_steps) == (steps + 1 + steps // 2, 12 * (steps + 1))
+    assert whole.states == {"done": 1, "running": 1, "not run": 10}
+    before = Progress(whole.steps - 100, whole.all_steps, {})
+    left = whole.seconds_left(before, 10.0)
+    assert left == pytest.approx((whole.all_steps - whole.steps) / 10)
+    assert whole.seconds_left(whole, 10.0) is None
+    assert whole.words(125.0) == "1 of 12 measurements done, 10 not run, 1 running, about 2 min 5 s left"
+
+
 def test_durations():
-    words = {0: "0 s", 62: "1 min 2 s", 3599.6: "1 h 0 min", 90_000: "1 d 1 h"}
+    words = {
+        0: "0 s",
+        40: "40 s",
+        62: "1 min 2 s",
+        200: "3 min 20 s",
+        3599.6: "1 h 0 min",
+        7500: "2 h 5 min",
+        90_000: "1 d 1 h",
+    }
     assert {seconds: duration(seconds) for seconds in words} == words
 
 
@@ -77,3 +101,51 @@ def test_tables_come_before_figures_and_both_before_our_own(tmp_path):
     for name in ("convergence", "figure4", "table7a", "table2"):
         store.record_grid(name, tmp_path / "grids" / f"{name}.yaml", "smoke", [])
     assert [table.name for table in study_tables(store)] == ["table2", "table7a", "figure4", "convergence"]
+
+
+def tables_of(scale):
+    return [table_of(name, scale) for name in PAPER_GRIDS]
+
+
+def test_distinct_trainings_of_the_paper_are_52():
+    """By hand, each table beside what it shares with those before it: 13 of Table 2; of Table 3 all but baseline and
+    default; of Table 4 twelve but the default; Table 5's two; of Table 6 REPA's; of Table 7a three networks, two arms
+    each; of 7b three peers; of Figure 4 eight but B/2 and XL/2 of SiT, two arms each; nothing of the convergence."""
+    distinct = trainings(tables_of("imagenet256"))
+    assert len(distinct) == 13 + (6 - 2) + (12 - 1) + 2 + 1 + 3 * 2 + 3 + (8 - 2) * 2 + 0
+    assert len({training.train_id for training in distinct}) == len(distinct)
+    shared = Counter(training.tables for training in distinct if len(training.tables) > 1)
+    assert shared == {
+        ("table2", "table3", "table4", "figure4", "convergence"): 2,
+        ("table5", "table6", "figure4"): 2,
+        ("table7a", "table7b"): 2,
+    }
+
+
+@pytest.mark.parametrize("scale", ["imagenet256", "digits", "smoke"])
+def test_sharing_is_that_of_the_specs_themselves(scale):
+    """Counted again by the whole content of each spec, without identities."""
+    tables_by_spec: dict[str, set[str]] = {}
+    longest: Counter[str] = Counter()
+    measured: dict[str, set[str]] = {}
+    for table in tables_of(scale):
+        for run in table.runs:
+            content = json.dumps(run.train.model_dump(mode="json"), sort_keys=True)
+            tables_by_spec.setdefault(content, set()).add(table.name)
+            longest[content] = max(longest[content], run.evaluation.step)
+            measured.setdefault(content, set()).add(run.evaluation.model_dump_json())
+    distinct = trainings(tables_of(scale))
+    assert len(distinct) == len(tables_by_spec)
+    ours = Counter((frozenset(t.tables), t.steps, t.measurements) for t in distinct)
+    theirs = Counter((frozenset(tables_by_spec[key]), longest[key], len(measured[key])) for key in tables_by_spec)
+    assert ours == theirs
+
+
+def test_a_training_is_told_by_what_sets_it_apart():
+    by_words = {(t.model, t.words): t for t in trainings(tables_of("imagenet256"))}
+    assert len(by_words) == 52  # no two are told alike
+    assert by_words["SiT-B/2", "loss: Hinge; arm: dispersive"].tables == ("table2",)
+    assert by_words["SiT-B/2", "λ: 0.25; τ: 2.0"].tables == ("table4",)
+    longest = by_words["SiT-XL/2", "arm: dispersive"]  # neither epochs, sampler nor guidance change it
+    assert (longest.steps, longest.measurements) == (7_000_000, 5)
+    assert by_words["MF-B/2", "model: MF-B/2, 240 epochs; arm: baseline"].steps == 1_200_000

@@ -8,6 +8,7 @@ from support.places import GRIDS
 from harness.config.grid import load_table
 from harness.jobs.job import Job, jobs_for
 from harness.store.store import Store
+from harness.store.submissions import Submission
 
 
 def store_in(folder: Path) -> Store:
@@ -30,3 +31,8 @@ class TrainingOnly(Job):
 
 def without_measuring(job: Job) -> TrainingOnly:
     return TrainingOnly(**vars(job))
+
+
+def submission(index: int | None, job: str | None = None, **others) -> Submission:
+    """Return the record of a training that was sent under the name study-0."""
+    return Submission(**{"token": "study-0", "index": index, "evaluations": (), "time": 0.0, "job": job, **others})

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from harness.config.spec import EvalSpec, TrainSpec
 from harness.data.datasets import ImageDataset
-from harness.engine import sample as sampling
 from harness.engine.distributed import ALONE, World, joined
+from harness.engine.sample import Sampler
 from harness.engine.sample_cache import SampleRecord
 from harness.engine.train import Trainer
 from harness.method.backbone import DiT
@@ -89,7 +89,7 @@ class SamplesInMemory:
 
 def sample(net: nn.Module, train: TrainSpec, spec: EvalSpec, on_progress=nothing, world: World = ALONE):
     """Draw the images of a measurement from a network, into memory."""
-    return sampling.sample(net, train, spec, on_progress, SamplesInMemory(), world)
+    return Sampler(train, spec, world, on_progress=on_progress).draw_from(net, SamplesInMemory())
 
 
 class Calm(nn.Module):

@@ -33,11 +33,10 @@ def estimate(value: Estimate, decimals: int) -> str:
     return mean if value.spread is None else f"{mean}\u00a0±\u00a0{number(value.spread, decimals)}"
 
 
-def signed_percent(value: float, decimals: int = 1, spread: float | None = None) -> str:
-    """Return "−11.4 %", or "−11.4 ± 2.1 %"."""
+def signed_percent(value: float, decimals: int = 1) -> str:
+    """Return "−11.4 %"; what prints as zero has no sign."""
     digits = number(0, decimals) if float(f"{value:.{decimals}f}") == 0 else signed(value, decimals)
-    spread_words = "" if spread is None else f"\u00a0±\u00a0{number(spread, decimals)}"
-    return f"{digits}{spread_words}\u202f%"  # no line breaks inside, and a narrow space before the sign
+    return f"{digits}\u202f%"  # a narrow space that does not break
 
 
 def percent_change(change: Change) -> str:
