@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections import Counter, defaultdict
+from functools import cache
 
 import pytest
 from support.imports import arrows, circles, class_names, imports, reached, sources, within
@@ -50,6 +51,7 @@ def in_package(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(f"harness.{name}" for name in names)
 
 
+@cache
 def room_of(module: str) -> str:
     """Return the longest name of MAY_IMPORT in which a module lies."""
     return max((room for room in MAY_IMPORT if within(module, in_package((room,)))), key=len, default="")
