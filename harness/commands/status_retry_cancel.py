@@ -19,6 +19,7 @@ from harness.store.records import HEARTBEAT_SECONDS, Environment, Failure, Measu
 from harness.store.store import IDENTITY, Store
 
 if TYPE_CHECKING:
+    from harness.config.grid import Table
     from harness.jobs.job import Job
     from harness.slurm.status import SlurmStatus, StudyStatus
 
@@ -36,28 +37,29 @@ def status(store: Store, watch: bool, as_json: bool) -> None:
     """
     from harness.commands.console import console, status_table
     from harness.slurm.status import slurm_status
-    from harness.store.study import study_tables
+    from harness.store.study import study_tables, training_statuses
 
     tables = study_tables(store)
-    if watch:
-        watch_status(store)
-    study = slurm_status(tables, store)
+    if watch and not as_json:
+        watch_status(tables, store)
+    trainings = training_statuses(tables, store)
+    if not (watch or as_json):
+        console().print(status_table(store.study, trainings))  # before SLURM is asked, which may take its time
+    study = slurm_status(tables, trainings, store)
     if as_json:
         click.echo(_in_json(store.study, study))
-        return
-    if not watch:
-        console().print(status_table(store.study, [status.training for status in study.trainings]))
-    _print_slurm(store, study)
+    else:
+        _print_slurm(store, study)
 
 
-def watch_status(store: Store, sleep: Callable[[float], None] = time.sleep) -> None:
+def watch_status(tables: Sequence["Table"], store: Store, sleep: Callable[[float], None] = time.sleep) -> None:
     """Show how every training of a study stands, again and again, until all are done or the user stops it."""
     from rich.live import Live
 
     from harness.commands.console import console, status_table
-    from harness.store.study import study_tables, training_statuses
+    from harness.store.study import training_statuses
 
-    tables, screen = study_tables(store), console()
+    screen = console()
     with Live(console=screen, auto_refresh=False) as live:
         while True:
             trainings = training_statuses(tables, store)
@@ -176,7 +178,7 @@ def retry(context: click.Context, store: Store, failed: bool, only: str | None, 
     from harness.jobs.preflight import check
     from harness.slurm.status import slurm_status
     from harness.slurm.submission import check_slurm
-    from harness.store.study import study_tables
+    from harness.store.study import study_tables, training_statuses
     from harness.store.submissions import SubmitOptions, slurm_folder
 
     if failed == bool(only):
@@ -191,7 +193,8 @@ def retry(context: click.Context, store: Store, failed: bool, only: str | None, 
     if context.get_parameter_source("data") is ParameterSource.DEFAULT:
         data = Path(sent.data or data)
     classes = {only} if only else set(CAUSES)
-    study = slurm_status(study_tables(store, overrides, layer), store, data.absolute())
+    tables = study_tables(store, overrides, layer)
+    study = slurm_status(tables, training_statuses(tables, store), store, data.absolute())
     todo = [status.job for status in study.trainings if status.failure in classes]
     if not todo:
         click.echo(f"{store.root}: no training failed so.")
@@ -244,9 +247,11 @@ def logs(name: str, failed: bool, follow: bool, lines: int, results: Path, scrat
 def failures(store: Store, lines: int) -> list[str]:
     """Return the last lines of every failure of a study, under the name of its training."""
     from harness.slurm.status import slurm_status
-    from harness.store.study import study_tables
+    from harness.store.study import study_tables, training_statuses
 
-    failed = [s for s in slurm_status(study_tables(store), store).trainings if s.failure and s.failure != "cancelled"]
+    tables = study_tables(store)
+    study = slurm_status(tables, training_statuses(tables, store), store)
+    failed = [s for s in study.trainings if s.failure and s.failure != "cancelled"]
     texts = [(s.output or s.message).splitlines()[-lines:] for s in failed]
     return ["\n".join([f"{s.job.train_id}: {s.failure}", *text]) for s, text in zip(failed, texts, strict=True)]
 

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from harness.data.cache import own_file
-from harness.data.raw_files import FOLDERS, READERS, Arrays
+from harness.data.raw_files import FOLDERS, READERS, Arrays, raw_folder
 from harness.errors import UserError
 from harness.files import make_folder
 
@@ -48,7 +48,7 @@ def check_raw(name: str, root: Path) -> None:
         UserError: they are missing.
     """
     if name in FOLDERS and not (root / ".converted" / name).is_dir():
-        FOLDERS[name](root)
+        raw_folder(name, root)
 
 
 def _write_arrays(folder: Path, splits: dict[str, Arrays]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from harness.data.convert import content_hash, convert, read_meta
 from harness.data.latents import FILES, IMAGES, MOMENTS, open_latents, read_latent_meta
-from harness.data.raw_files import find_cifar10, find_fashion_mnist, read_bytes
+from harness.data.raw_files import find_raw, raw_folder, read_bytes
 from harness.errors import UserError, one_line
 
 # sha256 of the IDX files inside the four published archives; the wrapping .gz differs from copy to copy.
@@ -38,13 +38,12 @@ def get_fashion_mnist(root: Path) -> str:
     Raises:
         UserError: a failed download or a wrong checksum, with what to do about it.
     """
-    if find_fashion_mnist(root) is None:
+    if find_raw("fashion-mnist", root) is None:
         from torchvision.datasets import FashionMNIST
 
         advice = f"apt-get install dataset-fashion-mnist, or put the four IDX files into {root / 'fashion-mnist'}"
         download("fashion-mnist", lambda: FashionMNIST(str(root), download=True), advice)
-    folder = find_fashion_mnist(root)
-    assert folder is not None
+    folder = raw_folder("fashion-mnist", root)
     _check_published(folder, FASHION_MNIST_SHA256, "sha256")
     return f"fashion-mnist: the four published files are in {folder}; " + _converted("fashion-mnist", root)
 
@@ -55,7 +54,7 @@ def get_cifar10(root: Path) -> str:
     Raises:
         UserError: as `get_fashion_mnist`.
     """
-    folder = find_cifar10(root)
+    folder = find_raw("cifar10", root)
     if folder is None or folder.name.endswith("-py"):
         from torchvision.datasets import CIFAR10
 
@@ -63,7 +62,7 @@ def get_cifar10(root: Path) -> str:
         download("cifar10", lambda: CIFAR10(str(root), download=True), advice)  # also checks what is there already
     else:
         _check_published(folder, CIFAR10_MD5, "md5")
-    return f"cifar10: the published batches are in {find_cifar10(root)}; " + _converted("cifar10", root)
+    return f"cifar10: the published batches are in {raw_folder('cifar10', root)}; " + _converted("cifar10", root)
 
 
 def check_latents(name: str, root: Path) -> str:

@@ -15,12 +15,37 @@ from harness.errors import UserError
 
 Arrays = tuple[np.ndarray, np.ndarray]  # images uint8 (N, C, H, W), labels int64 (N,)
 
-DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+# Where raw files are looked for, below the folder of the data sets or at a path of Debian's, and a file of theirs.
+FOLDERS = {
+    "fashion-mnist": (
+        ("fashion-mnist", "FashionMNIST/raw", "/usr/share/datasets/fashion-mnist"), "train-images-idx3-ubyte*",
+    ),
+    "cifar10": (("cifar-10-batches-bin", "cifar-10-batches-py"), "*batch*"),
+}  # fmt: skip
 IDX_FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
 CIFAR_BATCHES = {"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test": ("test_batch",)}
+
+
+def find_raw(name: str, root: Path) -> Path | None:
+    """Return the first folder that holds a data set's raw files; None where there is none."""
+    folders, pattern = FOLDERS[name]
+    return next((root / folder for folder in folders if any((root / folder).glob(pattern))), None)
+
+
+def raw_folder(name: str, root: Path) -> Path:
+    """Return the folder of a data set's raw files.
+
+    Raises:
+        UserError: there is none.
+    """
+    folder = find_raw(name, root)
+    if folder is None:
+        places = " or ".join(FOLDERS[name][0])
+        raise UserError(f"data set {name}: no {places} in {root}; run: harness data get {name}")
+    return folder
 
 
 def read_digits(root: Path) -> dict[str, Arrays]:
@@ -40,34 +65,13 @@ def read_digits(root: Path) -> dict[str, Arrays]:
     return {"train": (images[~test], labels[~test]), "test": (images[test], labels[test])}
 
 
-def find_fashion_mnist(root: Path) -> Path | None:
-    """Return the first folder that holds Fashion-MNIST's IDX files: a plain folder, torchvision's, or Debian's."""
-    folders = (root / "fashion-mnist", root / "FashionMNIST" / "raw", DEBIAN_FASHION_MNIST)
-    return next((folder for folder in folders if any(folder.glob("train-images-idx3-ubyte*"))), None)
-
-
-def fashion_mnist_folder(root: Path) -> Path:
-    """Return the folder of `find_fashion_mnist`.
-
-    Raises:
-        UserError: there is none.
-    """
-    folder = find_fashion_mnist(root)
-    if folder is None:
-        raise UserError(
-            f"data set fashion-mnist: no IDX files in {root / 'fashion-mnist'} or {DEBIAN_FASHION_MNIST}; "
-            "run: harness data get fashion-mnist"
-        )
-    return folder
-
-
 def read_fashion_mnist(root: Path) -> dict[str, Arrays]:
     """Return Fashion-MNIST, 60,000 and 10,000 grey images of 28×28, from IDX files, plain or .gz.
 
     Raises:
         UserError: no such files, or a file that is not IDX.
     """
-    folder = fashion_mnist_folder(root)
+    folder = raw_folder("fashion-mnist", root)
     return {split: _idx_split(folder, *names) for split, names in IDX_FILES.items()}
 
 
@@ -108,33 +112,13 @@ def read_idx(path: Path) -> np.ndarray:
     return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
 
 
-def find_cifar10(root: Path) -> Path | None:
-    """Return the folder of CIFAR-10's batches, binary or Python."""
-    folders = (root / "cifar-10-batches-bin", root / "cifar-10-batches-py")
-    return next((folder for folder in folders if folder.is_dir()), None)
-
-
-def cifar10_folder(root: Path) -> Path:
-    """Return the folder of `find_cifar10`.
-
-    Raises:
-        UserError: there is none.
-    """
-    folder = find_cifar10(root)
-    if folder is None:
-        raise UserError(
-            f"data set cifar10: no cifar-10-batches-bin or cifar-10-batches-py in {root}; run: harness data get cifar10"
-        )
-    return folder
-
-
 def read_cifar10(root: Path) -> dict[str, Arrays]:
     """Return CIFAR-10, 50,000 and 10,000 colour images of 32×32, from the binary or the Python batches.
 
     Raises:
         UserError: no such folder, or a batch that cannot be read.
     """
-    folder = cifar10_folder(root)
+    folder = raw_folder("cifar10", root)
     read = _binary_batch if folder.name.endswith("-bin") else _python_batch
     return {split: _join([read(folder / name) for name in names]) for split, names in CIFAR_BATCHES.items()}
 
@@ -192,4 +176,3 @@ READERS: dict[str, Callable[[Path], dict[str, Arrays]]] = {
     "fashion-mnist": read_fashion_mnist,
     "cifar10": read_cifar10,
 }
-FOLDERS: dict[str, Callable[[Path], Path]] = {"fashion-mnist": fashion_mnist_folder, "cifar10": cifar10_folder}

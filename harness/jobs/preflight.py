@@ -1,11 +1,9 @@
 """What is refused before anything runs or is written, because it would only fail at the end of a long training."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from harness.config import imported_weights as imported
 from harness.config.resolve import SettingError, check_resources
-from harness.config.settings import EvaluationSettings
 from harness.errors import UserError
 from harness.jobs.job import Job
 from harness.jobs.tracking import check_trackers
@@ -20,12 +18,14 @@ def check(jobs: Sequence[Job], processes: int | None = None) -> None:
         UserError: processes cannot share a training, what it needs is missing or is not what its spec says, or a
             measurement could not be made.
     """
+    from harness.measure.evaluate import check_measurable
+
     check_unconverted(jobs, processes)
     alike = {(j.data, j.weights, j.train.data, j.train.weights, j.train.alignment): j for j in jobs}
     for job in alike.values():
         _check_ingredients(job)
     for data, name, settings in {(j.data, j.train.data.name, e.evaluation) for j in jobs for e in j.evaluations}:
-        _check_measurement(data, name, settings)
+        check_measurable(name, settings.reference, settings.features, data)
 
 
 def check_unconverted(jobs: Sequence[Job], processes: int | None = None) -> None:
@@ -65,9 +65,3 @@ def _check_ingredients(job: Job) -> None:
     check_decoder(data.name, job.data)
     if job.train.alignment:
         check_encoder(job.train.alignment, dataset, job.data)
-
-
-def _check_measurement(data: Path, name: str, settings: EvaluationSettings) -> None:
-    from harness.measure.evaluate import check_measurable
-
-    check_measurable(name, settings.reference, settings.features, data)

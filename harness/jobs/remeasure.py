@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from harness.checkpoint_files import weights_path
 from harness.config.spec import EvalSpec, TrainSpec, eval_id, train_id
 from harness.errors import UserError
 from harness.files import locked
+from harness.jobs.measuring import measure_samples, save_pictures
 from harness.metric_definitions import MEASURED, base, with_features
 from harness.store.records import Environment, MeasurementFile, measurement_paths, read_spec
 from harness.store.store import Store
@@ -24,23 +24,13 @@ RELATIVE, ABSOLUTE = 1e-5, 1e-6
 Other = tuple[str, Path | None]  # a model of timm whose features are wanted as well, and the file of its weights
 
 
-@dataclass(frozen=True)
-class Stored:
-    """A measurement that is stored, with what it is of."""
-
-    train: TrainSpec
-    spec: EvalSpec
-    path: Path
-    record: MeasurementFile
-
-
 def remeasure(store: Store, data: Path, other: Other | None, tell: Callable[[str], None]) -> tuple[int, int]:
     """Measure again what lacks a metric; return how many were renewed, and how many had to be left as they were.
 
     Several processes may do this at once: they take different trainings.
 
     Raises:
-        UserError: there is no such study, the other features cannot be had, or a newer harness has measured.
+        UserError: there is no such study, or the other features cannot be had.
     """
     if other:
         from harness.measure.extractors.timm_models import load_timm
@@ -48,13 +38,12 @@ def remeasure(store: Store, data: Path, other: Other | None, tell: Callable[[str
         load_timm(*other)
     if not store.root.is_dir():
         raise UserError(f"{store.root}: no study here")
-    measurements = {path: _read(path) for folder in store.run_folders() for path in measurement_paths(folder)}
-    todo = {path: m for path, m in measurements.items() if m is None or missing_metrics(m.record, other)}
+    paths = [path for folder in store.run_folders() for path in measurement_paths(folder) if _is_due(path, other)]
     done = left = 0
-    for i, (path, measurement) in enumerate(todo.items(), 1):
-        name, start = f"{i}/{len(todo)} {path.parts[-3]}/{path.stem}", time.perf_counter()
+    for i, path in enumerate(paths, 1):
+        name, start = f"{i}/{len(paths)} {path.parts[-3]}/{path.stem}", time.perf_counter()
         try:
-            added = _remeasure(store, data, measurement, other)
+            added = _remeasure(store, data, path, other)
         except UserError as error:
             tell(f"{name}: left as it was: {error}")
             left += 1
@@ -66,14 +55,24 @@ def remeasure(store: Store, data: Path, other: Other | None, tell: Callable[[str
     return done, left
 
 
-def _read(path: Path) -> Stored | None:
-    """Read a measurement; None where it, or what it is of, is not what its place says."""
+def _is_due(path: Path, other: Other | None) -> bool:
+    try:
+        return bool(missing_metrics(_read(path)[2], other))
+    except UserError:  # told when it is its turn
+        return True
+
+
+def _read(path: Path) -> tuple[TrainSpec, EvalSpec, MeasurementFile]:
+    """Read a measurement and what it is of.
+
+    Raises:
+        UserError: one of the two is not what its place says, or of a newer harness.
+    """
     record, train = MeasurementFile.read(path), read_spec(path.parents[1])
     spec = record.evaluation if record else None
-    if record is None or train is None or spec is None:
-        return None
-    own_place = (train_id(train), eval_id(train, spec)) == (path.parts[-3], path.stem)
-    return Stored(train, spec, path, record) if own_place else None
+    if record and train and spec and (train_id(train), eval_id(train, spec)) == (path.parts[-3], path.stem):
+        return train, spec, record
+    raise UserError("its file or its training's spec.json is broken, or lies in the wrong folder")
 
 
 def missing_metrics(record: MeasurementFile, other: Other | None) -> list[str]:
@@ -84,7 +83,7 @@ def missing_metrics(record: MeasurementFile, other: Other | None) -> list[str]:
     return own + [name for name in ([with_features("fid", other[0])] if other else []) if name not in names]
 
 
-def _remeasure(store: Store, data: Path, measurement: Stored | None, other: Other | None) -> int:
+def _remeasure(store: Store, data: Path, path: Path, other: Other | None) -> int:
     """Measure again and write; return how many numbers came to those that were there.
 
     Raises:
@@ -92,21 +91,18 @@ def _remeasure(store: Store, data: Path, measurement: Stored | None, other: Othe
         Timeout: another process is at this training.
     """
     from harness.engine.sample_cache import remove_samples
-    from harness.jobs.measuring import save_pictures
 
-    if measurement is None:
-        raise UserError("its file or its training's spec.json is broken, or lies in the wrong folder")
-    train, spec, path = measurement.train, measurement.spec, measurement.path
+    train, spec, _ = _read(path)
     scratch = store.scratch_folder(train_id(train))
     if not weights_path(scratch, spec.step).is_file():
         raise UserError(f"its weights of step {spec.step} are not in {scratch}")
     with locked(scratch / "lock", timeout=0):
-        record = MeasurementFile.load(path) or measurement.record
+        *_, record = _read(path)
         if not missing_metrics(record, other):  # another process did it while this one was elsewhere
             return 0
-        samples = _draw(measurement, scratch, data)
+        samples = _draw(train, spec, path.parents[1], scratch, data)
         try:
-            measured = _measure(samples, measurement, data, store.cache, other)
+            measured = _measure(samples, train, spec, data, store.cache, other)
             new = merged(record, measured)
         except UserError:
             remove_samples(scratch, path.stem)
@@ -117,28 +113,26 @@ def _remeasure(store: Store, data: Path, measurement: Stored | None, other: Othe
     return len(new.metrics) - len(record.metrics)
 
 
-def _draw(measurement: Stored, scratch: Path, data: Path) -> "Samples":
+def _draw(train: TrainSpec, spec: EvalSpec, folder: Path, scratch: Path, data: Path) -> "Samples":
     """Draw a measurement's images again, with as many threads as then: another number changes the last bits."""
     import torch
 
     from harness.data.decode import decoder
     from harness.engine.sample import Sampler
 
-    environment, train = Environment.read(measurement.path.parents[1]), measurement.train
+    environment = Environment.read(folder)
     torch.set_num_threads(environment.last.threads if environment and environment.last else 1)
-    decode = decoder(train.data.name, data)
-    samples = Sampler(train, measurement.spec, decode=decode).draw(scratch)
+    samples = Sampler(train, spec, decode=decoder(train.data.name, data)).draw(scratch)
     assert samples is not None  # of one process alone
     return samples
 
 
-def _measure(samples: "Samples", measurement: Stored, data: Path, cache: Path, other: Other | None) -> dict[str, Any]:
-    from harness.jobs.measuring import measure_samples
-
-    evaluation = measurement.spec.evaluation
-    measured = measure_samples(samples, measurement.train, evaluation, data, cache)
+def _measure(
+    samples: "Samples", train: TrainSpec, spec: EvalSpec, data: Path, cache: Path, other: Other | None
+) -> dict[str, Any]:
+    measured = measure_samples(samples, train, spec.evaluation, data, cache)
     if other:
-        more = measure_samples(samples, measurement.train, evaluation, data, cache, other)
+        more = measure_samples(samples, train, spec.evaluation, data, cache, other)
         measured["metrics"] |= more["metrics"]
         measured["unavailable"] |= more["unavailable"]
         measured["others"] = {other[0]: {"protocol": more["protocol"], "details": more["details"]}}

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from operator import methodcaller
 from pathlib import Path
-from typing import Protocol
 
 from harness.config.settings import Tracker as TrackerName
 from harness.config.spec import TrainSpec
@@ -21,18 +20,6 @@ from harness.files import read_jsonl
 from harness.store.records import LOG, Measurement, measurement_paths
 
 SECONDS = 5.0
-
-
-class Tracker(Protocol):
-    """What is told the numbers of one run."""
-
-    def log(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Hear numbers of a training step; steps come in order."""
-        ...
-
-    def close(self, results: Mapping[str, float]) -> None:
-        """Hear what was measured in the end, and bring everything to the disk."""
-        ...
 
 
 class TensorBoard:
@@ -48,13 +35,13 @@ class TensorBoard:
         self.writer.add_text("spec", f"```\n{train.model_dump_json(indent=1, exclude_none=True)}\n```")
 
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Write a scalar for each number."""
+        """Write a scalar for each number of a training step; steps come in order."""
         self.step = step
         for name, value in numbers.items():
             self.writer.add_scalar(name, value, step)
 
     def close(self, results: Mapping[str, float]) -> None:
-        """Write the results at the last step."""
+        """Write what was measured in the end at the last step, and bring everything to the disk."""
         self.log(self.step, results)
         self.writer.close()
 
@@ -73,11 +60,11 @@ class WeightsAndBiases:
         )  # fmt: skip
 
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Log the numbers of a step."""
+        """Log the numbers of a training step; steps come in order."""
         self.run.log(dict(numbers), step=step)
 
     def close(self, results: Mapping[str, float]) -> None:
-        """Put the results into the run's summary."""
+        """Put what was measured in the end into the run's summary, and bring everything to the disk."""
         import wandb
 
         self.run.summary.update(dict(results))
@@ -88,6 +75,7 @@ class WeightsAndBiases:
             raise RuntimeError(f"the service of W&B ended with {error.code}") from None
 
 
+Tracker = TensorBoard | WeightsAndBiases
 TRACKERS: dict[TrackerName, tuple[str, Callable[[Path, str, TrainSpec], Tracker]]] = {
     "tensorboard": ("tensorboard", TensorBoard),
     "wandb": ("wandb", WeightsAndBiases),

@@ -16,7 +16,7 @@ from harness.report.rendering.html import render, script_of
 from harness.report.rendering.page import write_files
 from harness.store.records import Failure, Heartbeat, measurement_paths
 from harness.store.store import Store
-from harness.store.study import progress, study_tables
+from harness.store.study import progress, study_tables, training_statuses
 
 LOOPBACK = "127.0.0.1"
 HEADERS = {
@@ -32,7 +32,7 @@ class Watched:
         self.store, self.target = store, target
         self.tables = study_tables(store)
         self.began, self.version, self.page = time.monotonic(), 0, b""
-        self.first = self.progress = progress(store, self.tables)
+        self.first = self.progress = progress(training_statuses(self.tables, store))
         self.fingerprint: object = None
 
     @gc_paused()
@@ -46,7 +46,7 @@ class Watched:
             live = values | {"live": self.version + 1} | script_of("theme.js", "runs.js", "live.js")
             self.page = render(live).encode()
             self.fingerprint, self.version = fingerprint, self.version + 1
-        self.progress = progress(self.store, self.tables)
+        self.progress = progress(training_statuses(self.tables, self.store))
 
     def progress_json(self) -> bytes:
         """Return the version of the page, and how far the study is, as JSON."""

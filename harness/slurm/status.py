@@ -15,7 +15,7 @@ from harness.slurm.client import SlurmJob, end_states, squeue
 from harness.slurm.logs import class_in, tail
 from harness.store.records import Failure, FailureClass
 from harness.store.store import Store
-from harness.store.study import TrainingStatus, training_statuses
+from harness.store.study import TrainingStatus
 from harness.store.submissions import Submission, output_path, submissions
 
 
@@ -54,16 +54,15 @@ class Answer:
     silent: bool = False
 
 
-def slurm_status(tables: Sequence[Table], store: Store, data: Path = Path("data")) -> StudyStatus:
-    """Return how a study stands that has these tables; where SLURM is silent, as its files alone tell."""
+def slurm_status(
+    tables: Sequence[Table], trainings: Sequence[TrainingStatus], store: Store, data: Path = Path("data")
+) -> StudyStatus:
+    """Return how a study stands that has these tables and trainings; where SLURM is silent, as its files alone tell."""
     jobs = {job.train_id: job for job in jobs_for(all_runs(tables), store, data)}
     records = submissions(store)
     answer = _ask(records.values())
-    trainings = [
-        status_of(training, jobs[training.train_id], records.get(training.train_id), answer)
-        for training in training_statuses(tables, store)
-    ]
-    return StudyStatus(trainings, sum(r.place in answer.queue for id, r in records.items() if id not in jobs))
+    statuses = [status_of(t, jobs[t.train_id], records.get(t.train_id), answer) for t in trainings]
+    return StudyStatus(statuses, sum(r.place in answer.queue for id, r in records.items() if id not in jobs))
 
 
 def _ask(records: Collection[Submission]) -> Answer:

@@ -176,18 +176,16 @@ class Progress:
         return ", ".join(parts)
 
 
-def progress(store: Store, tables: Sequence[Table]) -> Progress:
-    """Read how far the runs of the tables are, each training and each measurement once."""
-    states: Counter[str] = Counter()
-    steps = all_steps = 0
-    for runs in runs_by_training(all_runs(tables)).values():
-        statuses = [store.status(run.train_id, run.eval_id) for run in runs]
-        states.update(status.state for status in statuses)
-        longest = max(run.evaluation.step for run in runs) + 1  # measuring counts as one more
-        all_steps += longest
-        ended = all(status.state in ("done", "failed", "diverged") for status in statuses)
-        steps += longest if ended else max(min(status.step or 0, longest - 1) for status in statuses)
-    return Progress(steps, all_steps, dict(states))
+def progress(statuses: Iterable[TrainingStatus]) -> Progress:
+    """Return how far trainings are together; measuring counts as one more step."""
+    states, steps, all_steps = Counter[str](), 0, 0
+    for status in statuses:
+        states["done"] += status.measured
+        states[status.state] += status.measurements - status.measured
+        all_steps += status.steps + 1
+        ended = status.state in ("done", "failed", "diverged")
+        steps += status.steps + 1 if ended else min(status.step, status.steps)
+    return Progress(steps, all_steps, dict(+states))
 
 
 def duration(seconds: float) -> str:

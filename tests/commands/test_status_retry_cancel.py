@@ -65,7 +65,7 @@ def test_watching_ends_when_all_is_done(study):
         for run in table.runs:
             write_measurement(store, run, 3.0)
 
-    watch_status(store, nap)
+    watch_status([table], store, nap)
     assert len(naps) == 1
 
 

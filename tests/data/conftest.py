@@ -23,8 +23,10 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def no_debian_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(sources, "DEBIAN_FASHION_MNIST", tmp_path / "not-installed")
+def no_debian_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    folders, file = sources.FOLDERS["fashion-mnist"]
+    here = tuple(folder for folder in folders if not folder.startswith("/"))
+    monkeypatch.setitem(sources.FOLDERS, "fashion-mnist", (here, file))
 
 
 SIZES = [(40, 70), (100, 64), (32, 32), (33, 47), (140, 65), (64, 64), (35, 32), (51, 80), (32, 90), (45, 45),

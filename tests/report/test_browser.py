@@ -41,14 +41,14 @@ def open_page(browser: Any, page: Path, width: int = 1100, scheme: str = "light"
     browser.get(page.as_uri())
     browser.execute_script("window.scrollTo(0, document.body.scrollHeight)")
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    asked = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
-    return asked, [entry["message"] for entry in browser.get_log("browser")]
+    requests = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+    return requests, [entry["message"] for entry in browser.get_log("browser")]
 
 
 def test_the_page_opens_from_disk_without_an_error_or_a_request(browser: Any, page: Path) -> None:
-    asked, console = open_page(browser, page)
-    assert asked[0] == page.as_uri()
-    assert [url for url in asked[1:] if not url.startswith("data:")] == []
+    requests, console = open_page(browser, page)
+    assert requests[0] == page.as_uri()
+    assert [url for url in requests[1:] if not url.startswith("data:")] == []
     assert console == []
     assert browser.title == "Dispersive Loss: study synthetic"
 
@@ -60,8 +60,8 @@ def test_the_watch_for_requests_and_errors_sees_them(browser: Any, page: Path) -
     policy = html[html.index("<meta http-equiv") : html.index("<link rel")]
     outside = '<img src="http://127.0.0.1:9/x.png" alt=""><script>undefinedFunction()</script></main>'
     spoilt.write_text(html.replace(policy, "").replace("</main>", outside), encoding="utf-8")
-    asked, console = open_page(browser, spoilt)
-    assert "http://127.0.0.1:9/x.png" in asked
+    requests, console = open_page(browser, spoilt)
+    assert "http://127.0.0.1:9/x.png" in requests
     assert any("undefinedFunction" in line for line in console)
     spoilt.write_text(html.replace("</main>", outside), encoding="utf-8")
     _, console = open_page(browser, spoilt)
@@ -184,7 +184,7 @@ def test_by_keyboard_a_cell_opens_its_runs_and_a_run_its_training_and_back_again
 
 
 def visible(browser: Any, selector: str) -> list[str]:
-    return [found.text for found in browser.find_elements("css selector", selector) if found.is_displayed()]
+    return [element.text for element in browser.find_elements("css selector", selector) if element.is_displayed()]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -78,11 +78,11 @@ def test_grids_from_any_folder_are_packed_and_open_to_the_same_report(project: S
 def test_a_bundle_is_opened_with_its_own_imported_weights(
     project: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, asked = bundle(project, Path("reports"), tmp_path / "study.zip"), []
+    path, folders = bundle(project, Path("reports"), tmp_path / "study.zip"), []
     monkeypatch.setenv("HARNESS_WEIGHTS", "/nowhere")
-    monkeypatch.setattr(bundling, "make_report", lambda *_: asked.append(imported.folder()))
+    monkeypatch.setattr(bundling, "make_report", lambda *_: folders.append(imported.folder()))
     report_bundle(path, tmp_path / "reports")
-    assert asked == [Path("weights")]
+    assert folders == [Path("weights")]
     assert imported.folder() == Path("/nowhere")
 
 
@@ -105,11 +105,11 @@ def test_a_name_that_leaves_the_folder_is_refused_before_anything_is_written(tmp
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [(None, "No such file"), (b"no zip", "cannot be read as a bundle"), ({}, "found 0"),
      ({"results/a/grids/t.json": "{}", "results/b/grids/t.json": "{}"}, "found 2")],
 )  # fmt: skip
-def test_what_is_no_bundle_is_told(tmp_path: Path, content: bytes | dict[str, str] | None, said: str) -> None:
+def test_what_is_no_bundle_is_told(tmp_path: Path, content: bytes | dict[str, str] | None, message: str) -> None:
     archive = tmp_path / "other.zip"
     if isinstance(content, bytes):
         archive.write_bytes(content)
@@ -117,5 +117,5 @@ def test_what_is_no_bundle_is_told(tmp_path: Path, content: bytes | dict[str, st
         with zipfile.ZipFile(archive, "w") as opened:
             for name, text in content.items():
                 opened.writestr(name, text)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         unpack(archive, tmp_path / "folder")

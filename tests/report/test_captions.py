@@ -45,7 +45,7 @@ def full_pivot(folder: Path, table: Table) -> Pivot:
 
 
 def test_the_caption_says_how_numbers_were_drawn_measured_and_trained(tmp_path: Path) -> None:
-    said = protocol_sentence(full_pivot(tmp_path, synthetic.table_of("table3")))
+    sentence = protocol_sentence(full_pivot(tmp_path, synthetic.table_of("table3")))
     for words in (
         "1,000 images with balanced labels",
         "1,437 images of digits/train (0123456789ab)",
@@ -54,8 +54,8 @@ def test_the_caption_says_how_numbers_were_drawn_measured_and_trained(tmp_path: 
         "averaged (EMA) weights; trained with precision fp32, AdamW’s β (0.9, 0.95), EMA 0.98",
         "pairs among groups of 16.",
     ):
-        assert words in said
-    assert said.count(". ") == 0
+        assert words in sentence
+    assert sentence.count(". ") == 0
 
 
 def test_equal_protocols_are_no_mixture(tmp_path: Path) -> None:
@@ -69,12 +69,12 @@ def test_trainings_that_differ_unasked_are_said_under_the_table(tmp_path: Path) 
     store, table = synthetic.new_store(tmp_path), load_table(grids / "figure4.yaml", "digits")
     synthetic.full_study(store, [table])
     laid_out = pivot(table, collect(store, [table]))
-    (said,) = untold_sentences(laid_out)
-    assert said.startswith("Not all were trained alike, though no label says so: EMA 0.9 in “DiT-S/2")
-    assert "; 0.98 in “SiT-S/2" in said
-    assert said in table_layout(TableResult(laid_out)).footnotes
+    (sentence,) = untold_sentences(laid_out)
+    assert sentence.startswith("Not all were trained alike, though no label says so: EMA 0.9 in “DiT-S/2")
+    assert "; 0.98 in “SiT-S/2" in sentence
+    assert sentence in table_layout(TableResult(laid_out)).footnotes
     assert "EMA 0.9 and 0.98" in protocol_sentence(laid_out)
-    assert said in make_report(store, [table], tmp_path / "page").read_text(encoding="utf-8")
+    assert sentence in make_report(store, [table], tmp_path / "page").read_text(encoding="utf-8")
 
 
 def test_what_a_label_varies_is_no_mixture(tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def test_where_all_cells_tap_one_block_the_caption_says_it(tmp_path: Path) -> No
 
 def test_the_noise_levels_of_guidance_are_said(tmp_path: Path) -> None:
     store = synthetic.new_store(tmp_path)
-    for bounds, said in (
+    for bounds, words in (
         (["guidance_from=0.2", "guidance_to=2"], "0.2 < σ ≤ 2"),
         (["guidance_to=2"], "σ ≤ 2"),
         (["guidance_from=0.2"], "0.2 < σ"),
@@ -211,7 +211,7 @@ def test_the_noise_levels_of_guidance_are_said(tmp_path: Path) -> None:
         synthetic.full_study(store, [table])
         laid_out = pivot_of(store, table)
         ways = [sentence.rpartition(", ")[2] for _, sentence in planned_sentences(laid_out)]
-        assert ways == ["no guidance", f"guidance 1.5 on all channels at {said}"] * 2
+        assert ways == ["no guidance", f"guidance 1.5 on all channels at {words}"] * 2
         assert not laid_out.mixes
 
 

@@ -17,7 +17,6 @@ from support import synthetic_study as synthetic
 from support.places import ROOT
 
 from harness.report.live import Watched, inside, serve
-from harness.store.study import Progress, duration, progress
 
 
 def harness(folder: Path, *words: str) -> subprocess.Popen[str]:
@@ -105,23 +104,6 @@ def test_a_look_without_news_makes_nothing_anew(tmp_path: Path) -> None:
     synthetic.write_heartbeat(store, table.runs[0])
     watched.refresh()
     assert (watched.version, page.exists()) == (2, True)
-
-
-def test_progress_counts_steps_and_says_what_is_left(tmp_path: Path) -> None:
-    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
-    steps = table.runs[0].evaluation.step
-    store.record_grid("table3", Path("grids/table3.yaml"), "digits", [])
-    synthetic.write_measurement(store, table.runs[0], 4.0)
-    synthetic.write_heartbeat(store, table.runs[1], step=steps // 2)
-    found = progress(store, [table])
-    assert (found.steps, found.all_steps) == (steps + 1 + steps // 2, 12 * (steps + 1))
-    assert found.states == {"done": 1, "running": 1, "not run": 10}
-    before = Progress(found.steps - 100, found.all_steps, {})
-    left = found.seconds_left(before, 10.0)
-    assert left == pytest.approx((found.all_steps - found.steps) / 10)
-    assert found.seconds_left(found, 10.0) is None
-    assert found.words(125.0) == "1 of 12 measurements done, 10 not run, 1 running, about 2 min 5 s left"
-    assert [duration(seconds) for seconds in (40, 200, 7500)] == ["40 s", "3 min 20 s", "2 h 5 min"]
 
 
 @pytest.mark.slow

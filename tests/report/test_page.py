@@ -57,9 +57,9 @@ def test_one_protocol_is_one_sentence(full_page: Page) -> None:
     assert "mixes protocols" not in full_page.text
     table = synthetic.table_of("table2")
     intervals = table.runs[0].evaluation.sampler.intervals
-    said = re.sub(r"\s+", " ", full_page.text)
-    assert "of 1,000 images with balanced labels against 1,437 images of digits/train" in said
-    assert f"{intervals} intervals, {2 * intervals} network evaluations an image" in said
+    text = re.sub(r"\s+", " ", full_page.text)
+    assert "of 1,000 images with balanced labels against 1,437 images of digits/train" in text
+    assert f"{intervals} intervals, {2 * intervals} network evaluations an image" in text
 
 
 HOSTILE = '<script>alert("x")</script> & $\\frac{1}{2}$ {{ 7 * 7 }} </svg></style>'
@@ -111,15 +111,15 @@ def test_tables_and_pictures_can_be_read_without_seeing_them(full_page: Page) ->
 
 
 def test_the_paper_s_numbers_stand_beside_ours(full_page: Page) -> None:
-    said = full_page.text.replace("\u202f", " ")
+    text = full_page.text.replace("\u202f", " ")
     for words in ("43.66", "+19.65 %", "32.35", "−11.35 %", "32.05", "−12.17 %", "L, secondary", "M, secondary"):
-        assert words in said
+        assert words in text
     assert "high confidence; source: the paper" in " ".join(full_page.all("title"))
 
 
 def test_table_1_says_that_ours_takes_means(full_page: Page) -> None:
-    said = re.sub(r"\s+", " ", full_page.text)
-    assert "Where the covariance loss sums over features, as the paper prints it, ours takes means" in said
+    text = re.sub(r"\s+", " ", full_page.text)
+    assert "Where the covariance loss sums over features, as the paper prints it, ours takes means" in text
 
 
 def test_a_scale_that_means_nothing_says_so(tmp_path: Path) -> None:
@@ -222,8 +222,8 @@ def test_figures_as_pdf_are_in_the_colours_of_print_and_go_when_they_are_not_ask
     make_report(store, [table], path.parent)
     assert not pdf.exists()
     assert path.read_bytes() == page
-    asked = CliRunner().invoke(cli, ["report", "synthetic", "--pdf", "--watch"])
-    assert isinstance(asked.exception, UserError)
+    result = CliRunner().invoke(cli, ["report", "synthetic", "--pdf", "--watch"])
+    assert isinstance(result.exception, UserError)
 
 
 def test_figures_beside_the_page_stand_alone(tmp_path: Path) -> None:

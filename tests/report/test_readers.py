@@ -80,9 +80,9 @@ def test_each_gap_has_its_own_mark_and_its_reason(browser: Any, study: tuple[Pat
     assert ours["12 of 12"].startswith("mixed protocols")
     assert "9.00b" in ours["12 of 12"].replace("\n", "")
     assert "seed 3 not run" in ours["12 of 12"]
-    said = browser.find_element("css selector", ".missing").text
+    missing_words = browser.find_element("css selector", ".missing").text
     for words in (HOSTILE, "the loss was nan at step 300", "training, step 400 of 1200", "no job has begun this run"):
-        assert words in said
+        assert words in missing_words
     states = browser.execute_script(
         "return [...document.querySelectorAll('#all-runs tbody tr')].map(r => r.dataset.state)"
     )
@@ -135,12 +135,12 @@ def faults(browser: Any) -> list[tuple[str, list[str]]]:
     )
     browser.execute_script(AXE.read_text(encoding="utf-8"))
     browser.set_script_timeout(120)
-    found = browser.execute_async_script(
+    violations = browser.execute_async_script(
         "const done = arguments[0]; axe.run(document, {resultTypes: ['violations']}).then(result => done("
         "result.violations.filter(v => ['serious', 'critical'].includes(v.impact))"
         ".map(v => [v.id, v.nodes.map(n => n.html)])))"
     )
-    return [(name, nodes) for name, nodes in found]
+    return [(name, nodes) for name, nodes in violations]
 
 
 def test_print_cuts_no_table_and_leaves_out_what_is_folded(

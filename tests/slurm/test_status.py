@@ -158,7 +158,7 @@ def test_one_question_tells_of_all_trainings_and_of_those_that_no_grid_wants(job
     program.write_text(f"{program.read_text()}echo >> {tmp_path}/asked\n")
     SENT.write(job.scratch)
     submission(None, "8", token="other-0").write(job.store.scratch_folder("0" * 12))
-    study = slurm_status([TABLE], job.store)
+    study = slurm_status([TABLE], training_statuses([TABLE], job.store), job.store)
     states = {s.training.train_id: s.state for s in study.trainings}
     assert states.pop(job.train_id) == "starting"
     assert set(states.values()) == {"waiting for a command"}

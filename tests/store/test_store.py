@@ -1,16 +1,22 @@
 """The folder is the database: nothing is ever half written, and status follows from which files exist."""
 
+import multiprocessing
 import os
 import platform
 import time
 from pathlib import Path
 
 import pytest
+from support.synthetic_study import new_store, table_of, write_measurement
 
+from harness.config.grid import Run
 from harness.errors import UserError
 from harness.files import write_json
+from harness.report.reading.collect import collect
+from harness.report.reading.tidy import tidy_table
 from harness.store.records import HEARTBEAT_STALE_SECONDS
 from harness.store.store import Store
+from harness.store.study import runs_by_training
 
 TRAIN, EVAL = "0123456789ab", "ba9876543210"
 
@@ -78,3 +84,43 @@ def test_a_damaged_record_of_a_grid_says_what_mends_it(store, content):
     for read in (lambda: list(store.grids()), lambda: store.check_grid("table3", Path("x.yaml"), "smoke", [])):
         with pytest.raises(UserError, match=r"table3\.json: not a record of a grid; delete it"):
             read()
+
+
+# Many jobs write one store while somebody collects it.
+
+WRITERS = 20
+
+
+def write_for(store: Store, runs: list[Run], writer: int, seconds: float) -> None:
+    end, written = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        for run in runs:
+            write_measurement(store, run, fid=writer + written / 1000)
+            write_json(store.run_folder(run.train_id) / "heartbeat.json", {"step": written, "filler": [writer] * 2000})
+        written += 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [5, pytest.param(60, marks=pytest.mark.long)])
+def test_twenty_writers_and_a_collector_never_meet(tmp_path, seconds):
+    store, table = new_store(tmp_path), table_of("figure4", "digits", "seeds=[0, 1]")
+    shares = list(runs_by_training(table.runs).values())[:WRITERS]
+    assert len(shares) == WRITERS
+    for runs in shares:
+        for run in runs:
+            write_measurement(store, run, fid=0.0)
+    fork = multiprocessing.get_context("fork")
+    writers = [fork.Process(target=write_for, args=(store, runs, n, seconds)) for n, runs in enumerate(shares)]
+    for writer in writers:
+        writer.start()
+    ours, reads, seen = {run.eval_id for runs in shares for run in runs}, 0, set()
+    while any(writer.is_alive() for writer in writers):
+        frame = tidy_table(collect(store, [table]))
+        mine = frame[frame.eval_id.isin(ours) & (frame.metric == "fid")]
+        assert set(mine.state) == {"done"}, mine[mine.state != "done"]
+        assert len(mine) == len(ours)
+        seen |= set(mine.value)
+        reads += 1
+    assert [writer.exitcode for writer in writers] == [0] * WRITERS
+    assert reads > 3
+    assert len(seen) > 2 * WRITERS

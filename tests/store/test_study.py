@@ -12,7 +12,7 @@ from support.synthetic_study import new_store, table_of, write_error, write_hear
 
 from harness.commands.console import status_summary
 from harness.files import write_json
-from harness.store.study import duration, study_tables, training_statuses, trainings
+from harness.store.study import Progress, duration, progress, study_tables, training_statuses, trainings
 
 
 def write_attempts(store, run, *attempts):
@@ -65,8 +65,31 @@ def test_measurements_and_failures_are_counted(study):
     assert status_summary([status]) == f"1 done, {len(mine)} of {len(mine)} measurements, 0 core-hours spent"
 
 
+def test_progress_counts_steps_and_says_what_is_left(tmp_path):
+    store, table = new_store(tmp_path), table_of("table3")
+    steps = table.runs[0].evaluation.step
+    write_measurement(store, table.runs[0], 4.0)
+    write_heartbeat(store, table.runs[1], step=steps // 2)
+    whole = progress(training_statuses([table], store))
+    assert (whole.steps, whole.all_steps) == (steps + 1 + steps // 2, 12 * (steps + 1))
+    assert whole.states == {"done": 1, "running": 1, "not run": 10}
+    before = Progress(whole.steps - 100, whole.all_steps, {})
+    left = whole.seconds_left(before, 10.0)
+    assert left == pytest.approx((whole.all_steps - whole.steps) / 10)
+    assert whole.seconds_left(whole, 10.0) is None
+    assert whole.words(125.0) == "1 of 12 measurements done, 10 not run, 1 running, about 2 min 5 s left"
+
+
 def test_durations():
-    words = {0: "0 s", 62: "1 min 2 s", 3599.6: "1 h 0 min", 90_000: "1 d 1 h"}
+    words = {
+        0: "0 s",
+        40: "40 s",
+        62: "1 min 2 s",
+        200: "3 min 20 s",
+        3599.6: "1 h 0 min",
+        7500: "2 h 5 min",
+        90_000: "1 d 1 h",
+    }
     assert {seconds: duration(seconds) for seconds in words} == words
 
 

@@ -210,19 +210,9 @@ def change_note(cell: PivotCell, change: Change) -> str:
     return ""
 
 
-def unpublished_words(pivot: Pivot, cell: PivotCell) -> str:
-    """Say why there is no number of the paper beside a cell."""
-    return "not in the paper" if pivot.table.is_ours(cell.source) else "not available to us"
-
-
 def notes(pivot: Pivot) -> list[str]:
     """Return the different notes on the paper's numbers of a table, in order."""
     return list(dict.fromkeys(cell.paper.note for cell in pivot.cells if cell.paper and cell.paper.note))
-
-
-def note_mark(pivot: Pivot, cell: PivotCell) -> str:
-    """Return the number of the note on a cell's paper value; "" where there is none."""
-    return str(notes(pivot).index(cell.paper.note) + 1) if cell.paper and cell.paper.note else ""
 
 
 def missing_list(pivot: Pivot) -> list[tuple[str, str]]:

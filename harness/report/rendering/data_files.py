@@ -17,7 +17,6 @@ from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.statistics import Change
 from harness.report.analysis.text import is_number, state_words
 from harness.report.reading.collect import collect
-from harness.report.reading.run_facts import Fact
 from harness.report.reading.tidy import tidy_table
 from harness.report.rendering import TEMPLATES
 from harness.report.rendering.latex import latex_document, latex_table
@@ -91,7 +90,7 @@ def study_record(summary: StudySummary, layouts: Sequence[TableLayout]) -> dict[
         "study": summary.study,
         "scales": [{"name": s.scale, "title": s.title, "meaningful": s.meaningful} for s in summary.scales],
         "summary": summary.sentences,
-        "facts": {line.term: line.words for line in summary.lines},
+        "facts": {term: "; ".join(lines) for term, lines in summary.lines.items()},
         "tables": [table_record(layout) for layout in layouts],
         "readings": [asdict(choice) for choice in summary.setting_choices],
         "fixed_readings": [asdict(choice) for choice in summary.fixed_choices],
@@ -132,14 +131,10 @@ def _cell_record(pivot: Pivot, cell: PivotCell) -> dict[str, Any]:
         "verdict": cell.verdict,
         "facts": {
             name: {"ours": fact.words, "paper": fact.paper.model_dump(mode="json") if fact.paper else None}
-            for name, fact in _facts(pivot, cell)
+            for name, fact in zip(pivot.table.file.facts, cell.facts, strict=True)
         },
         "runs": [vars(run) for run in cell.runs],
     }
-
-
-def _facts(pivot: Pivot, cell: PivotCell) -> Iterator[tuple[str, Fact]]:
-    return zip(pivot.table.file.facts, cell.facts, strict=True)
 
 
 def table_csv(layout: TableLayout) -> str:
@@ -172,7 +167,7 @@ def _flat(pivot: Pivot, cell: PivotCell) -> dict[str, Any]:
 
 
 def _flat_facts(pivot: Pivot, cell: PivotCell) -> Iterator[tuple[str, str]]:
-    for name, fact in _facts(pivot, cell):
+    for name, fact in zip(pivot.table.file.facts, cell.facts, strict=True):
         yield name, fact.words
         yield f"paper: {name}", fact.paper.says if fact.paper else ""
 

@@ -78,11 +78,6 @@ class RepresentationSection:
     record: Mapping[str, Any]  # all of it as data
 
     @property
-    def runs(self) -> int:
-        """How many trainings were probed."""
-        return sum(len(arm.seeds) for arm in self.arms)
-
-    @property
     def network(self) -> str:
         """What all arms share: the network and its training's length."""
         cell = self.arms[0].cell
@@ -100,9 +95,10 @@ def representations(store: Store, pivots: Sequence[Pivot]) -> RepresentationSect
     arms = probed_arms(store, [pivot for pivot in pivots if pivot.table.scale.meaningful])
     if not arms:
         return None
-    pair, ranked = baseline_and_default(arms), correlations(arms)
+    pair, ranked, repeated = baseline_and_default(arms), correlations(arms), repeatability(arms)
+    noise = [_noise(repeated)] if ranked and repeated is not None else []
     return RepresentationSection(
-        findings=[*(_compared(*pair) if pair else ()), *_explained(ranked), *_noise(arms, ranked)],
+        findings=[*(_compared(*pair) if pair else ()), *_explained(ranked), *noise],
         arms=arms,
         pair=pair,
         picture=profile_picture(*pair) if pair else None,
@@ -170,14 +166,11 @@ def _words(correlation: Correlation) -> str:
     return f"rank correlation {_rho(correlation.rho)}, 95\u202f% interval {_interval(correlation)}"
 
 
-def _noise(arms: Sequence[ProbedArm], ranked: Sequence[Correlation]) -> list[str]:
-    repeated = repeatability(arms)
-    if repeated is None or not ranked:
-        return []
-    return [
+def _noise(repeated: float) -> str:
+    return (
         f"FID itself ranks the arms of one seed as those of another with a correlation of {_rho(repeated)}; what is "
         "left is noise, which no measure explains. All of this is correlation, not cause."
-    ]
+    )
 
 
 def _rho(value: float) -> str:

@@ -40,11 +40,6 @@ class LayoutCell:
     kind: str = ""
     link: str = ""
 
-    @property
-    def stacked(self) -> bool:
-        """True where it has several lines."""
-        return len(self.lines) > 1
-
 
 @dataclass(frozen=True)
 class LayoutRow:
@@ -139,8 +134,8 @@ def _stacked(pivot: Pivot, cell: PivotCell) -> LayoutCell:
         "change": (*_change(pivot, cell),),
         "paper": (*whose, *_paper(pivot, cell, _paper_change(cell))),
     }
-    kept = {kind: line for kind, line in lines.items() if line}
-    return LayoutCell(kept, "best" if cell.is_best else "", runs_anchor(pivot, cell))
+    shown = {kind: line for kind, line in lines.items() if line}
+    return LayoutCell(shown, "best" if cell.is_best else "", runs_anchor(pivot, cell))
 
 
 def _column_row(pivot: Pivot, cell: PivotCell, among: Sequence[PivotCell]) -> LayoutRow:
@@ -208,12 +203,12 @@ def _change(pivot: Pivot, cell: PivotCell) -> Iterator[Span]:
 def _paper(pivot: Pivot, cell: PivotCell, change: str = "") -> Iterator[Span]:
     """The paper's value, its change, and our confidence in it with its source: "32.35 (H)", "15.95 (M, secondary)"."""
     if cell.paper is None:
-        yield Span(captions.unpublished_words(pivot, cell), "unpublished")
+        yield Span("not in the paper" if pivot.table.is_ours(cell.source) else "not available to us", "unpublished")
         return
     yield Span(text.number(cell.paper.value, pivot.metric.decimals), "number")
     if change:
         yield Span(change, "number")
-    mark = captions.note_mark(pivot, cell)
+    mark = str(captions.notes(pivot).index(cell.paper.note) + 1) if cell.paper.note else ""
     yield _source(cell.paper, f"; note {mark}" if mark else "")
     if mark:
         yield Span(mark, "letter", plain="")

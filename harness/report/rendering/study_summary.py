@@ -2,7 +2,7 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,19 +20,6 @@ from harness.store.store import Store
 
 
 @dataclass(frozen=True)
-class StudyLine:
-    """One entry of "what was run": a term, and what is said of it, line by line."""
-
-    term: str
-    lines: tuple[str, ...]
-
-    @property
-    def words(self) -> str:
-        """All lines as one."""
-        return "; ".join(self.lines)
-
-
-@dataclass(frozen=True)
 class StudySummary:
     """A study in short: what holds of the paper, what was run, and which choices of ours its trainings depend on."""
 
@@ -40,7 +27,7 @@ class StudySummary:
     scales: tuple[Scale, ...]
     sentences: list[str]
     verdicts: list[Verdict]  # those that some cell has
-    lines: tuple[StudyLine, ...]
+    lines: Mapping[str, Sequence[str]]  # what was run: a term, and the lines on it
     setting_choices: list[SettingChoice]
     fixed_choices: list[FixedChoice]
 
@@ -59,30 +46,26 @@ def study_summary(study: str, pivots: Sequence[Pivot]) -> StudySummary:
     )
 
 
-def study_lines(pivots: Sequence[Pivot]) -> tuple[StudyLine, ...]:
-    """Say what was run, each line from the specs and measurements of the study's own runs."""
+def study_lines(pivots: Sequence[Pivot]) -> dict[str, Sequence[str]]:
+    """Say what was run: a term and each different line on it once, from the specs and measurements of the runs."""
     runs = [run for pivot in pivots for run in pivot.table.runs]
-    notes = sorted({note for pivot in pivots for note in pivot.features_notes})
-    return (
-        _line("Data", (_data_words(run.train.data) for run in runs)),
-        _line("Networks", _network_words(pivots)),
-        _line("Processes", (_process_words(run.train) for run in runs)),
-        _line("Training", (_training_words(run.train) for run in runs)),
-        _line("Length", _length_words(pivots)),
-        _line("Seeds", [listed([str(seed) for seed in sorted({run.seed for run in runs})])]),
-        _line("Sampling", _sampling_words(pivots), "Nothing has been drawn yet."),
-        _line("Features", notes, "Nothing has been measured yet."),
-        _line("Runs", [_runs_words(pivots)]),
-    )
+    notes = {note for pivot in pivots for note in pivot.features_notes}
+    lines: dict[str, Iterable[str]] = {
+        "Data": (_data_words(run.train.data) for run in runs),
+        "Networks": _network_words(pivots),
+        "Processes": (_process_words(run.train) for run in runs),
+        "Training": (_training_words(run.train) for run in runs),
+        "Length": _length_words(pivots),
+        "Seeds": [listed([str(seed) for seed in sorted({run.seed for run in runs})])],
+        "Sampling": _sampling_words(pivots),
+        "Features": sorted(notes) or ["Nothing has been measured yet."],
+        "Runs": [_runs_words(pivots)],
+    }
+    return {term: list(dict.fromkeys(words)) for term, words in lines.items()}
 
 
 def _scales(pivots: Iterable[Pivot]) -> tuple[Scale, ...]:
     return tuple({pivot.table.scale.scale: pivot.table.scale for pivot in pivots}.values())
-
-
-def _line(term: str, lines: Iterable[str], otherwise: str = "") -> StudyLine:
-    """Return each different line once; `otherwise` where there is none."""
-    return StudyLine(term, tuple(dict.fromkeys(lines)) or (otherwise,))
 
 
 def _data_words(data: Data) -> str:
@@ -136,6 +119,8 @@ def _sampling_words(pivots: Sequence[Pivot]) -> Iterable[str]:
     for protocol in (protocol for pivot in pivots for protocol in pivot.protocols.values()):
         scale, where = guidance_words(protocol)
         scales.setdefault((steps_words(protocol), where), {})[scale] = None
+    if not scales:
+        yield "Nothing has been drawn yet."
     for (steps, where), values in scales.items():
         by_size = sorted(values, key=lambda scale: float(scale) if is_number(scale) else 0.0)
         yield f"{steps}, {where.format(listed(by_size))}"

@@ -131,7 +131,7 @@ def _numbers(measurement: Measurement) -> Iterator[tuple[str, str]]:
 
 
 def _provenance(logs: Logs, run: Run) -> tuple[str, ...]:
-    """Return a line for each attempt; a file that cannot be read is told in its place."""
+    """Return a line for each attempt; where the file cannot be read, that."""
     try:
         environment = logs.environment(run.train_id)
     except (OSError, UserError):

@@ -1,0 +1,81 @@
+"""The layout of a table: what a cell says in a page, and how the same reads in LaTeX and Markdown."""
+
+from pathlib import Path
+
+from support import synthetic_study as synthetic
+from support.printed_tables import NAMES, layouts_of
+
+from harness.report.rendering.sheet import LayoutCell, Span, TableLayout, plain, runs_anchor
+
+
+def value_of(layout: TableLayout, label: str) -> LayoutCell:
+    """The cell with our value in the row of a label, where a table has a row for each cell."""
+    row = next(row for row in layout.body if row.label[0].text == label)
+    return next(cell for cell in row.cells if "value" in cell.lines)
+
+
+def test_a_line_without_markup_divides_what_it_says() -> None:
+    assert plain((Span("4.21", "ours"), Span("a", "letter", plain=" (a)"), Span("best", "tag", plain=""))) == "4.21 (a)"
+    assert plain((Span("not run", "state", plain="; not run"),)) == "not run"
+    assert plain((Span("paper", "whose"), Span("32.35"), Span("H", "source", plain=" (H; note 1)"))) == (
+        "paper 32.35 (H; note 1)"
+    )
+    assert plain(()) == ""
+
+
+def test_a_table_of_one_column_has_a_column_for_each_thing_that_is_known(full_layouts: list[TableLayout]) -> None:
+    layout = full_layouts[NAMES.index("table3")]
+    assert (layout.columns, layout.over) == (("ours", "change", "paper", "its change"), "")
+    assert all(len(row.cells) == 4 and not row.across for row in layout.body)
+    baseline = layout.body[0]
+    assert [plain(line) for cell in baseline.cells[1:] for line in cell.lines.values()] == [
+        "our baseline",
+        "36.49 (H)",
+        "",
+    ]
+
+
+def test_a_table_of_several_columns_stacks_what_is_known_of_a_cell(full_layouts: list[TableLayout]) -> None:
+    layout = full_layouts[NAMES.index("table2")]
+    first, *others = layout.body
+    assert first.across
+    assert len(first.cells) == 1
+    assert all(len(row.cells) == len(layout.columns) for row in others)
+    lines = {kind: plain(line) for kind, line in others[0].cells[0].lines.items()}
+    assert list(lines) == ["value", "change", "paper"]
+    assert lines["paper"] == "paper 43.66 +19.65\u202f% (H)"
+
+
+def test_facts_stand_beside_the_paper_s_with_its_source(full_layouts: list[TableLayout]) -> None:
+    layout = full_layouts[NAMES.index("table6")]
+    repa = next(row for row in layout.body if row.label[0].text == "REPA")
+    facts = [cell for cell in repa.cells if cell.kind == "fact"]
+    assert len(facts) == len(layout.result.pivot.table.file.facts)
+    assert plain(facts[1].lines["paper"]) == "paper: 1.1B (M, secondary)"
+    (source,) = [span for span in facts[1].lines["paper"] if span.kind == "source"]
+    assert source.title.startswith("medium confidence; source: ")
+
+
+def test_gaps_and_mixtures_stand_in_the_cell_of_the_value(tmp_path: Path) -> None:
+    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
+    synthetic.full_study(store, [table])
+    gone, mixed = synthetic.cell_of(table, "1 of 12").runs[0], synthetic.cell_of(table, "all").runs[0]
+    store.eval_path(gone.train_id, gone.eval_id).unlink()
+    synthetic.write_error(store, gone, "error", "out of memory")
+    synthetic.write_measurement(store, mixed, 0.1, {"generated": 500})
+    layout = layouts_of(store, [table])[0]
+    cell = value_of(layout, "1 of 12")
+    assert plain(cell.lines["value"]).endswith("(a); one seed; seed 0 failed")
+    assert [span.title for span in cell.lines["value"] if span.kind == "state"] == ["out of memory"]
+    assert plain(value_of(layout, "all").lines["value"]).startswith("mixed protocols; 0.10 (b); ")
+    assert layout.footnotes[0].startswith("This table mixes protocols")
+    assert layout.footnotes[1:3] == list(layout.mixed)
+
+
+def test_each_cell_leads_to_runs_of_its_own(full_layouts: list[TableLayout]) -> None:
+    for layout in full_layouts:
+        pivot = layout.result.pivot
+        anchors = [runs_anchor(pivot, cell) for cell in pivot.cells]
+        links = [cell.link for row in (*layout.body, *layout.foot) for cell in row.cells if cell.link]
+        assert len(set(anchors)) == len(anchors)
+        assert sorted(links) == sorted(anchors)
