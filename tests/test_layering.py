@@ -116,6 +116,10 @@ def test_no_module_imports_what_imports_it():
     assert circles(arrows(sources())) == []
 
 
+def test_a_name_means_one_thing():
+    assert names_told_twice(sources()) == []
+
+
 def test_a_folder_is_taken_in_at_a_glance():
     assert crowded(sources()) == []
 
