@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections import Counter, defaultdict
+from functools import cache
 
 import pytest
 from support.imports import arrows, circles, class_names, imports, reached, sources, within
@@ -50,6 +51,7 @@ def in_package(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(f"harness.{name}" for name in names)
 
 
+@cache
 def room_of(module: str) -> str:
     """Return the longest name of MAY_IMPORT in which a module lies."""
     return max((room for room in MAY_IMPORT if within(module, in_package((room,)))), key=len, default="")
@@ -112,6 +114,10 @@ def test_each_room_imports_what_it_may():
 
 def test_no_module_imports_what_imports_it():
     assert circles(arrows(sources())) == []
+
+
+def test_a_name_means_one_thing():
+    assert names_told_twice(sources()) == []
 
 
 def test_a_folder_is_taken_in_at_a_glance():

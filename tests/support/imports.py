@@ -18,8 +18,14 @@ def imports(module: str, modules: dict[str, str], at_import_time: bool = False) 
 
     "from a import b" names both a and a.b, for b may be a module.
     """
-    is_package = any(name.startswith(f"{module}.") for name in modules)
+    is_package = module in packages(frozenset(modules))
     return _parsed(module, modules[module], is_package, at_import_time)
+
+
+@cache
+def packages(modules: frozenset[str]) -> frozenset[str]:
+    """Return which names have modules below them."""
+    return frozenset(module.rpartition(".")[0] for module in modules)
 
 
 @cache
@@ -78,7 +84,7 @@ def reached(module: str, modules: dict[str, str]) -> set[str]:
 
 def arrows(modules: dict[str, str]) -> dict[str, set[str]]:
     """Return module → the package's own modules that it imports, now or later; packages themselves are left out."""
-    leaves = {module for module in modules if not any(other.startswith(f"{module}.") for other in modules)}
+    leaves = set(modules) - packages(frozenset(modules))
     return {module: set(imports(module, modules) & leaves) - {module} for module in sorted(leaves)}
 
 
