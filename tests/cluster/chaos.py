@@ -60,8 +60,8 @@ def run(folder: Path, grids: Sequence[str], scale: str, seed: int, calm: bool = 
 
 def _submit(folder: Path, grid: Sequence[str], study: str, profile: Sequence[str]) -> None:
     start = time.monotonic()
-    said = harness(folder, "submit", *grid, "--study", study, *profile)
-    print(f"{said}The submitter ended after {time.monotonic() - start:.0f} s", flush=True)
+    output = harness(folder, "submit", *grid, "--study", study, *profile)
+    print(f"{output}The submitter ended after {time.monotonic() - start:.0f} s", flush=True)
 
 
 def _finish(study: str) -> None:
@@ -109,10 +109,10 @@ def main() -> int:
     parser.add_argument("--calm", action="store_true")
     parser.add_argument("--longer", type=int, default=1, help="times as many steps as at smoke")
     parser.add_argument("--seed", type=int, default=0)
-    said = parser.parse_args()
-    folder = said.folder.absolute()
-    with project(folder, said.longer):
-        chaos, _, lost = run(folder, said.grids, "chaos", said.seed, said.calm)
+    arguments = parser.parse_args()
+    folder = arguments.folder.absolute()
+    with project(folder, arguments.longer):
+        chaos, _, lost = run(folder, arguments.grids, "chaos", arguments.seed, arguments.calm)
         numbers = sum(len(metrics) for metrics in metrics_of(folder, INLINE).values())
     print(f"Done to it: {len(chaos.done)} things\n  " + "\n  ".join(chaos.done))
     print(f"Lost: {len(lost)} of {numbers} numbers\n  " + "\n  ".join(lost))

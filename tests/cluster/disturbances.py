@@ -163,16 +163,16 @@ class Chaos:
         for name, record in records(self.folder, STUDY).items():
             output = self.folder / "scratch" / STUDY / "slurm" / str(record["job"]) / f"{record['job']}_0_log.out"
             error = read_json(self.folder / "results" / STUDY / name / "error.json") or {}
-            told = error.get("class") == "disk full" or (output.is_file() and FULL in output.read_bytes())
-            if told and (record["token"], record["index"]) not in again:
+            full = error.get("class") == "disk full" or (output.is_file() and FULL in output.read_bytes())
+            if full and (record["token"], record["index"]) not in again:
                 yield name
 
 
 def ended() -> Counter[tuple[str, str]]:
     """Count how the study's jobs ended by SLURM's accounting, other than well: (id, state), each attempt by itself."""
     columns = "--format=JobID,State,JobName"
-    said = slurm("sacct", "-S", "now-6hours", "-X", "-D", "-n", "-P", columns)
-    rows = [line.split("|") for line in said.splitlines()]
+    output = slurm("sacct", "-S", "now-6hours", "-X", "-D", "-n", "-P", columns)
+    rows = [line.split("|") for line in output.splitlines()]
     states = [(id, state.partition(" ")[0]) for id, state, name in rows if name.startswith(f"{STUDY}-")]
     return Counter(row for row in states if row[1] not in WELL)
 

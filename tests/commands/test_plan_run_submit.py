@@ -64,9 +64,9 @@ def test_a_study_keeps_the_seeds_that_it_had(project, harness, monkeypatch, tmp_
     programs = tmp_path_factory.mktemp("bin")
     answer(programs, monkeypatch, srun="", squeue="", scontrol="", sbatch="Submitted batch job 7")
     words = ("submit", "grids/table2.yaml", "--scale", "smoke", "--set", "optimizer.learning_rate=0.001")
-    for said, told in (([], ""), (["seeds=[2,1]"], "[0, 1, 2]"), ([], "[0, 1, 2]"), (["seeds=[0,1,2,3]"], "")):
-        code, _, err = harness(*words, *(f"--set={word}" for word in said))
+    for overrides, seeds in (([], ""), (["seeds=[2,1]"], "[0, 1, 2]"), ([], "[0, 1, 2]"), (["seeds=[0,1,2,3]"], "")):
+        code, _, err = harness(*words, *(f"--set={word}" for word in overrides))
         assert code == 0
-        assert (f"table2 keeps the seeds it had; they are {told} now" in err) == bool(told)
+        assert (f"table2 keeps the seeds it had; they are {seeds} now" in err) == bool(seeds)
     (table,) = study_tables(Store(Path("results"), Path("scratch"), "smoke"))
     assert table.seeds == (0, 1, 2, 3)

@@ -44,11 +44,11 @@ def test_the_status_in_words_and_as_json(study, tmp_path, monkeypatch):
     write_error(store, run, "diverged", "loss not finite")
     answer(tmp_path, monkeypatch, squeue="7_3|PENDING|Resources|study-0")
     submission(3).write(store.scratch_folder(other.train_id))
-    told = call("status", *options(store))
-    assert "1 diverged" in told
-    assert "not run" in told
-    assert "loss not finite" in " ".join(told.split())
-    assert "1 trainings in SLURM's queue: 7_3\n" in told
+    output = call("status", *options(store))
+    assert "1 diverged" in output
+    assert "not run" in output
+    assert "loss not finite" in " ".join(output.split())
+    assert "1 trainings in SLURM's queue: 7_3\n" in output
     content = json.loads(call("status", *options(store), "--json"))
     assert {t["train_id"] for t in content["trainings"]} == {r.train_id for r in table.runs}
     assert {t["state"] for t in content["trainings"]} == {"diverged", "not run"}
@@ -81,8 +81,8 @@ def test_the_last_lines_of_failures_are_those_that_the_status_tells_of(study, tm
     submission(4, "7_4", cancelled=True).write(store.scratch_folder(cancelled))
     output_path(store, "7_3").parent.mkdir(parents=True)
     output_path(store, "7_3").write_text(f"first\n{EXCEEDED}\nKilled\n")
-    told = {f"{run.train_id}: bug\nKeyError: nothing", f"{ended}: out of memory\n{EXCEEDED}\nKilled"}
-    assert set(failures(store, 2)) == told
+    texts = {f"{run.train_id}: bug\nKeyError: nothing", f"{ended}: out of memory\n{EXCEEDED}\nKilled"}
+    assert set(failures(store, 2)) == texts
 
 
 def test_advice_names_the_folders_that_were_given_and_the_grid_of_what_diverged(tmp_path, monkeypatch):
@@ -91,13 +91,13 @@ def test_advice_names_the_folders_that_were_given_and_the_grid_of_what_diverged(
         shutil.copytree(ROOT / folder, tmp_path / folder)
     words = ["run", "grids/convergence.yaml", "--scale", "smoke", "--study", "study", "--results", "else where"]
     monkeypatch.setattr("harness.jobs.local_pool.run_inline", lambda jobs, _: [job.fail(Diverged("x")) for job in jobs])
-    told = call(*words, "--set", "optimizer.learning_rate=9", "--set", "batch=16")
-    assert "2 of 2 trainings are not done; the reasons: harness status study --results 'else where'\n" in told
-    told = call("status", "study", "--results", "else where")
+    output = call(*words, "--set", "optimizer.learning_rate=9", "--set", "batch=16")
+    assert "2 of 2 trainings are not done; the reasons: harness status study --results 'else where'\n" in output
+    output = call("status", "study", "--results", "else where")
     assert (
         "in a study of its own, with less: harness run grids/convergence.yaml --scale smoke --set=batch=16 "
         "--study study-2 --results 'else where' --set optimizer.learning_rate=…\n"
-    ) in told
+    ) in output
     monkeypatch.setenv("HARNESS_RESULTS", "else where")
     assert words_for(Store(Path("else where"), tmp_path / "scratch", "study")) == "study"
 
@@ -112,8 +112,8 @@ def test_what_was_sent_is_cancelled_whatever_the_grids_say_now(tmp_path, monkeyp
     submission(3, "7_3").write(store.scratch_folder(job.train_id))
     shutil.copytree(job.scratch, job.scratch.with_name("a copy of it"))
     store.record_grid("table5", GRIDS / "table5.yaml", "smoke", [])  # which does not have it
-    told = call("status", *options(store))
-    assert "1 jobs in SLURM's queue are of trainings that no grid of this study wants any more" in told
+    output = call("status", *options(store))
+    assert "1 jobs in SLURM's queue are of trainings that no grid of this study wants any more" in output
     assert "Ended 1 jobs" in call("cancel", *options(store), "--yes")
     assert Submission.read(job.scratch).cancelled
     assert (tmp_path / "ended").read_text() == "7_3\n"

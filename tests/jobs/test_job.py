@@ -131,9 +131,9 @@ def test_a_failure_is_stored_and_stops_nobody_else(tmp_path, data):
 
 
 def test_an_earlier_checkpoint_is_made_without_touching_what_is_stored(tmp_path, data):
-    wanted = {step: [r for r in load_table(GRIDS / "convergence.yaml", "smoke").runs if r.evaluation.step == step]
+    by_step = {step: [r for r in load_table(GRIDS / "convergence.yaml", "smoke").runs if r.evaluation.step == step]
               for step in (10, 20)}  # fmt: skip
-    late, early = (without_measuring(*jobs_for(wanted[step][:1], store_in(tmp_path), data)) for step in (20, 10))
+    late, early = (without_measuring(*jobs_for(by_step[step][:1], store_in(tmp_path), data)) for step in (20, 10))
     assert late().state == "done"
     folder = late.scratch
     log = (late.folder / "train.jsonl").read_text()

@@ -23,8 +23,8 @@ SELDOM = Resources(log_every=4, checkpoint_minutes=1e9)
 
 
 @pytest.fixture
-def heard(monkeypatch):
-    """Signals' handlers as submitit leaves them, and what they heard."""
+def received(monkeypatch):
+    """Signals' handlers as submitit leaves them, and what they received."""
     numbers: list[int] = []
     before = {n: signal.signal(n, lambda number, _: numbers.append(number)) for n in (signal.SIGUSR2, signal.SIGTERM)}
     monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
@@ -62,30 +62,30 @@ def test_a_training_that_is_told_to_end_goes_on_with_the_same_weights_and_the_sa
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGTERM])
-def test_a_signal_is_handed_on_when_the_checkpoint_is_written(heard, number):
+def test_a_signal_is_handed_on_when_the_checkpoint_is_written(received, number):
     written: list[int] = []
     with PreemptionHandler(ALONE) as handler:
         handler.on_step(partial(written.append, 0))
         os.kill(os.getpid(), number)
-        assert (written, heard) == ([], [])
+        assert (written, received) == ([], [])
         handler.on_step(partial(written.append, 1))
         handler.on_step(partial(written.append, 2))
-        assert (written, heard) == ([1], [number])
+        assert (written, received) == ([1], [number])
         os.kill(os.getpid(), number)
-    assert heard == [number, number]  # after the last step there is nothing to write
+    assert received == [number, number]  # after the last step there is nothing to write
     os.kill(os.getpid(), number)
-    assert len(heard) == 3
+    assert len(received) == 3
 
 
-def test_the_word_that_ends_the_job_is_not_forgotten_for_another(heard):
+def test_the_word_that_ends_the_job_is_not_forgotten_for_another(received):
     with PreemptionHandler(ALONE) as handler:
         os.kill(os.getpid(), signal.SIGUSR2)
         os.kill(os.getpid(), signal.SIGTERM)
         handler.on_step(lambda: None)
-    assert heard == [signal.SIGUSR2]
+    assert received == [signal.SIGUSR2]
 
 
-def test_a_signal_to_another_process_saves_here_too(heard):
+def test_a_signal_to_another_process_saves_here_too(received):
     class Other(World):
         def any(self, here: bool) -> bool:
             return True
@@ -93,12 +93,12 @@ def test_a_signal_to_another_process_saves_here_too(heard):
     saved: list[int] = []
     with PreemptionHandler(Other(0, 2)) as handler:
         handler.on_step(partial(saved.append, 1))
-    assert (saved, heard) == ([1], [])
+    assert (saved, received) == ([1], [])
 
 
-def test_only_a_job_of_slurms_listens(heard, monkeypatch):
+def test_only_a_job_of_slurms_listens(received, monkeypatch):
     os.kill(os.getpid(), signal.SIGUSR2)
     monkeypatch.delenv("SUBMITIT_EXECUTOR")
     with PreemptionHandler(ALONE):
         os.kill(os.getpid(), signal.SIGUSR2)
-        assert len(heard) == 2
+        assert len(received) == 2

@@ -11,9 +11,9 @@ def test_nothing_is_lost_whatever_happens(needs, tmp_path, capsys):
     needs("sbatch", "sinfo")
     folder = tmp_path / "project"
     with capsys.disabled(), chaos.project(folder, longer=2):
-        told, status, lost = chaos.run(folder, GRIDS, "chaos", seed=0)
+        disturbed, status, lost = chaos.run(folder, GRIDS, "chaos", seed=0)
         assert len(chaos.metrics_of(folder, chaos.INLINE)) == 13
-    assert len(told.done) == 10
+    assert len(disturbed.done) == 10
     assert " failed: disk full" in status
     assert "make room in the folders of results and scratch, then: harness retry chaos --only 'disk full'" in status
     assert not lost

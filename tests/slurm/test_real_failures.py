@@ -93,19 +93,19 @@ def fail_all(folder: Path, study: str) -> str:
 
 def test_every_failure_is_named_rightly_and_mended_by_the_suggested_command(study, tmp_path):
     node = fail_all(tmp_path, study)
-    said = harness(tmp_path, "status", study)
+    output = harness(tmp_path, "status", study)
     for kind in KINDS:
-        assert f" failed: {kind}" in said, said
+        assert f" failed: {kind}" in output, output
     assert "KeyError" in harness(tmp_path, "logs", "--failed", study)
-    suggested = [line.removeprefix("→ ") for line in said.splitlines() if line.startswith("→ ")]
+    suggested = [line.removeprefix("→ ") for line in output.splitlines() if line.startswith("→ ")]
     assert len(suggested) == len(KINDS)
     for line in suggested:
         command = line[line.find(f"harness retry {study}") :].replace("resources.memory_gb=…", "resources.memory_gb=4")
         words = shlex.split(command.replace("resources.hours=…", "resources.hours=0.3").partition(" (or ")[0])
         if words[:2] == ["harness", "retry"]:
-            told = harness(tmp_path, *words[1:], *PROFILE)
-            assert "Submitted 1 trainings" in told
-            assert (f"Left out, for they failed: {node}" in told) == ("node" in words)
+            output_of_retry = harness(tmp_path, *words[1:], *PROFILE)
+            assert "Submitted 1 trainings" in output_of_retry
+            assert (f"Left out, for they failed: {node}" in output_of_retry) == ("node" in words)
     (slower,) = [line.partition("with less: harness ")[2] for line in suggested if "diverge" in line]
     assert f"--study {study}-2 " in slower
     assert "1e30" not in slower

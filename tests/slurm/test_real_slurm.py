@@ -40,9 +40,9 @@ def closed(study, tmp_path) -> tuple[str, ...]:
 
 def test_two_terminals_submit_each_training_once_and_a_crash_after_sbatch_is_found(study, closed, tmp_path):
     leaked = {"SBATCH_PARTITION": "nowhere", "SLURM_NTASKS": "7", "SLURM_JOB_ID": "1", "RANK": "3", "WORLD_SIZE": "4"}
-    said = [process.communicate()[0] for process in [start(tmp_path, *closed, **leaked) for _ in range(2)]]
-    assert sorted("Submitted 13 trainings as 1 array(s)" in words for words in said) == [False, True], said
-    assert "13 trainings are in the queue already" in "".join(said)
+    output = [process.communicate()[0] for process in [start(tmp_path, *closed, **leaked) for _ in range(2)]]
+    assert sorted("Submitted 13 trainings as 1 array(s)" in words for words in output) == [False, True], output
+    assert "13 trainings are in the queue already" in "".join(output)
     jobs = queued_jobs(study)
     assert len({job.name for job in jobs}) == 1
     assert len(jobs) == 13
@@ -72,10 +72,10 @@ def test_1500_rows_are_two_arrays_and_nothing_is_lost_when_the_second_is_refused
     sbatch.chmod(0o755)
     words = ("submit", *CONVERGENCE, study, "--set", f"seeds={list(range(750))}", *profile)
     path = f"{sbatch.parent}:{os.environ['PATH']}"
-    said = harness(tmp_path, *words, fails=True, PATH=path)
-    assert "SLURM refused array 2 of 2: " in said
-    assert "error: the disk is full. Sent and recorded: 1001 trainings" in said
-    assert "not sent: 499" in said
+    output = harness(tmp_path, *words, fails=True, PATH=path)
+    assert "SLURM refused array 2 of 2: " in output
+    assert "error: the disk is full. Sent and recorded: 1001 trainings" in output
+    assert "not sent: 499" in output
     assert len(queued_jobs(study)) == len(records(tmp_path, study)) == 1001
     assert "499 trainings as 1 array(s)" in harness(tmp_path, *words, PATH=path)
     assert len(queued_jobs(study)) == len({record["job"] for record in records(tmp_path, study).values()}) == 1500
@@ -97,16 +97,16 @@ def test_an_array_gives_the_inline_numbers_after_it_was_cancelled_and_brought_ba
         subprocess.run(["scontrol", "requeue", job], capture_output=True)
     wait_for(lambda: at_once(jobs) or not queued_jobs(study))
     assert not metrics_of(tmp_path, study)
-    said = harness(tmp_path, "status", study)
-    assert said.count(" failed: cancelled, SLURM job ") == 2
-    assert f"harness retry {study} --only cancelled" in said
+    output = harness(tmp_path, "status", study)
+    assert output.count(" failed: cancelled, SLURM job ") == 2
+    assert f"harness retry {study} --only cancelled" in output
     assert "no training failed so" in harness(tmp_path, "retry", study, "--failed", *PROFILE)
     harness(tmp_path, "retry", study, "--only", "cancelled", "--set", "resources.hours=0.3", *PROFILE)
     wait_for(lambda: len(metrics_of(tmp_path, study)) == 8 and not queued_jobs(study))
     assert metrics_of(tmp_path, study) == metrics_of(tmp_path, "inline")
     assert "everything is done already" in harness(tmp_path, "submit", *CONVERGENCE, study)
     path = next(tmp_path.glob(f"results/{study}/*/evals/*.json"))
-    run, held_before = path.parents[1].name, metrics_of(tmp_path, study)
+    run, before = path.parents[1].name, metrics_of(tmp_path, study)
     assert "Job completed successfully" in harness(tmp_path, "logs", run)
     shown = harness(tmp_path, "show", run)
     assert f"harness run grids/convergence.yaml --scale smoke --study {study}" in shown
@@ -115,7 +115,7 @@ def test_an_array_gives_the_inline_numbers_after_it_was_cancelled_and_brought_ba
     path.unlink()
     assert "Submitted 1 trainings" in harness(tmp_path, "submit", *CONVERGENCE, study, *PROFILE, "--only", "eval")
     wait_for(path.is_file)
-    assert metrics_of(tmp_path, study) == held_before
+    assert metrics_of(tmp_path, study) == before
 
 
 @pytest.mark.long
@@ -178,7 +178,7 @@ def test_two_nodes_share_a_training_and_give_the_run_of_one_process(study, tmp_p
 
 
 def test_the_doctor_finds_this_cluster_well_and_a_wrong_profile_ill(study, tmp_path):
-    said = harness(tmp_path, "doctor", "grids/table2.yaml", "--scale", "smoke", *PROFILE)
+    output = harness(tmp_path, "doctor", "grids/table2.yaml", "--scale", "smoke", *PROFILE)
     for words in (
         "✓ SLURM:",
         "✓ partition gpu:",
@@ -186,8 +186,8 @@ def test_the_doctor_finds_this_cluster_well_and_a_wrong_profile_ill(study, tmp_p
         "✓ shared folder:",
         "✓ data and weights",
     ):
-        assert words in said
+        assert words in output
     wrong = write_profile(tmp_path, "wrong", partitions={"gpus": {}, "low": {"cpus": 64}})
-    said = harness(tmp_path, "doctor", *wrong, fails=True)
-    assert "✗ partition gpus: SLURM has no such partition; did you mean 'gpu'?" in said
-    assert "✗ partition low: the profile says cpus: 64, SLURM says 2" in said
+    output = harness(tmp_path, "doctor", *wrong, fails=True)
+    assert "✗ partition gpus: SLURM has no such partition; did you mean 'gpu'?" in output
+    assert "✗ partition low: the profile says cpus: 64, SLURM says 2" in output
