@@ -95,17 +95,16 @@ def _print(result: dict[str, Any], request: "MeasureRequest") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from harness.metric_definitions import ARROWS, DEFINITIONS, base, definition_of
+    from harness.metric_definitions import DEFINITIONS, base, definition_of
 
     table = Table("metric", "value", "how", title=f"{request.samples.name} against {result['protocol']['reference']}")
     names = {base(name): name for name in (*result["metrics"], *result["unavailable"])}
     for name in (names[metric] for metric in DEFINITIONS if metric in names):
-        definition, value = DEFINITIONS[base(name)], result["metrics"].get(name)
-        title = f"{definition_of(name).title} {ARROWS[definition.direction]}".strip()
+        definition, value = definition_of(name), result["metrics"].get(name)
         if value is None:
-            table.add_row(title, "not available", result["unavailable"][name])
-            continue
-        table.add_row(title, f"{value:.6g}{_uncertainty(result, name)}", definition.definition)
+            table.add_row(definition.heading, "not available", result["unavailable"][name])
+        else:
+            table.add_row(definition.heading, f"{value:.6g}{_uncertainty(result, name)}", definition.definition)
     console = Console()
     console.print(table)
     console.print(sentence(result["protocol"]), highlight=False)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from filelock import Timeout
 
-from harness.checkpoint_files import weights_path
+from harness.checkpoint_paths import weights_path
 from harness.config import imported_weights as imported
 from harness.config.grid import Run
 from harness.config.settings import Resources

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import Timeout
 
-from harness.checkpoint_files import weights_path
+from harness.checkpoint_paths import weights_path
 from harness.config.spec import EvalSpec, TrainSpec, eval_id, train_id
 from harness.errors import UserError
 from harness.files import locked, replace

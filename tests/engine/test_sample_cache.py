@@ -17,7 +17,7 @@ from support.signals import restored_handlers
 from support.specs import make_spec
 from support.trainings import end, nothing, start
 
-from harness.checkpoint_files import weights_path
+from harness.checkpoint_paths import weights_path
 from harness.config.grid import load_table
 from harness.config.settings import EvaluationSettings, SamplerSettings
 from harness.config.spec import EvalSpec, Model, eval_id
