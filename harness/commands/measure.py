@@ -2,16 +2,13 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from harness.commands import options
 from harness.commands.options import FILE
 from harness.store.store import Store
-
-if TYPE_CHECKING:
-    from harness.measure.evaluate import MeasureRequest
 
 
 @click.command()
@@ -46,26 +43,27 @@ def measure(samples: Path, reference: str, features: str, weights: Path | None, 
     from harness.engine.distributed import joined
     from harness.files import check_writable, write_json
     from harness.jobs.measuring import save_tiles
-    from harness.measure.evaluate import MeasureRequest, measure_files, nearest_pairs
+    from harness.measure.evaluate import MeasureRequest, nearest_pairs
+    from harness.measure.evaluate import measure as measure_images
+    from harness.measure.images import of_path
     from harness.measure.reference import save_statistics
 
     for flag, path in (("--json", out), ("--statistics", statistics), ("--nearest", nearest)):
         if path is not None:
             check_writable(flag, path.parent)
     with joined() as world:
-        request = MeasureRequest(
-            samples, reference, features, weights, batch, device, data, scratch / ".cache", intervals
-        )
-        result, features_ = measure_files(request, world)
+        request = MeasureRequest(reference, features, data, scratch / ".cache", weights, device, batch, intervals)
+        images = of_path(samples)
+        result, features_ = measure_images(images, request, world)
         if world.rank > 0:
             return
-    _print(result, request)
+    _print(result, samples.name)
     if out is not None:
         write_json(out, result)
     if statistics is not None:
         save_statistics(statistics, features_)
     if nearest is not None:
-        save_tiles(nearest, nearest_pairs(request, result))
+        save_tiles(nearest, nearest_pairs(images, request, result))
 
 
 @click.command()
@@ -91,13 +89,13 @@ def measure_study(store: Store, features: str | None, weights: Path | None, data
         sys.exit(1)
 
 
-def _print(result: dict[str, Any], request: "MeasureRequest") -> None:
+def _print(result: dict[str, Any], samples: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
     from harness.metric_definitions import DEFINITIONS, base, definition_of
 
-    table = Table("metric", "value", "how", title=f"{request.samples.name} against {result['protocol']['reference']}")
+    table = Table("metric", "value", "how", title=f"{samples} against {result['protocol']['reference']}")
     names = {base(name): name for name in (*result["metrics"], *result["unavailable"])}
     for name in (names[metric] for metric in DEFINITIONS if metric in names):
         definition, value = definition_of(name), result["metrics"].get(name)
