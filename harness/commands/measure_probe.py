@@ -17,8 +17,7 @@ from harness.commands.options import FILE
 from harness.config.grid import Run, all_runs
 from harness.errors import UserError
 from harness.files import check_writable, write_json
-from harness.jobs.measuring import save_pairs
-from harness.jobs.remeasure import remeasure
+from harness.jobs.measuring import remeasure, save_tiles
 from harness.metric_definitions import DEFINITIONS, base, definition_of, spread_of
 from harness.store.records import Probe
 from harness.store.store import Store
@@ -70,7 +69,7 @@ def measure(out: Path | None, statistics: Path | None, nearest: Path | None, scr
     if statistics is not None:
         save_statistics(statistics, features)
     if nearest is not None:
-        save_pairs(nearest, *nearest_pairs(what, result))
+        save_tiles(nearest, nearest_pairs(what, result))
 
 
 @click.command()

@@ -225,7 +225,7 @@ def _run_here(todo: Sequence[Job], store: Store, workers: int, torchrun: bool = 
         if torchrun:
             local_pool.run_together(todo, bar.on_change)
         elif workers > 1 or local_pool.needs_workers(todo):
-            local_pool.LocalPool(todo, workers, bar.on_change).run()
+            local_pool.run_in_workers(todo, workers, bar.on_change)
         else:
             local_pool.run_inline(todo, bar.on_change)
     left = sum(bool(job.missing()) for job in todo)
