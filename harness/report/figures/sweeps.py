@@ -86,8 +86,7 @@ def size_picture(pivot: Pivot, styles: ArmStyles) -> Picture | None:
     lines = []
     for label, style in styles.of(arms).items():
         by_place: dict[float, PivotCell] = {sizes.index(_size(cell)): cell for cell in arms[label]}
-        papers = {place: cell.paper.percent for place, cell in by_place.items() if cell.paper}
-        published = {place: percent for place, percent in papers.items() if percent is not None}
+        published = {place: percent for place, cell in by_place.items() if (percent := cell.paper_percent) is not None}
         lines += [changed(style, by_place), Line(style, list(published), list(published.values()), look=HOLLOW)]
     spreads = [(c.percent + sign * (c.spread or 0.0)) for cell in cells if (c := cell.change) for sign in (-1, 1)]
     panel = Panel("size of the model", "change, %", lines, also=spreads, at=0.0, ticks=sizes)
