@@ -52,8 +52,8 @@ def measure(out: Path | None, statistics: Path | None, nearest: Path | None, scr
     harness measure pngs/ --reference cifar10:test
     """
     from harness.engine.distributed import joined
+    from harness.measure.evaluate import MeasureRequest, measure_files, nearest_pairs
     from harness.measure.reference import save_statistics
-    from harness.measure.user_files import MeasureRequest, measure_files, nearest_pairs
 
     for flag, path in (("--json", out), ("--statistics", statistics), ("--nearest", nearest)):
         if path is not None:
