@@ -38,8 +38,8 @@ def get_by_name(name: str, root: Path) -> str:
 
     getters: dict[str, Callable[[Path], str]] = {
         "digits": fetch.get_digits,
-        "fashion-mnist": fetch.get_fashion_mnist,
-        "cifar10": fetch.get_cifar10,
+        "fashion-mnist": partial(fetch.get_published, "fashion-mnist"),
+        "cifar10": partial(fetch.get_published, "cifar10"),
         "imagenet256": partial(fetch.check_latents, "imagenet256"),
         "imagenet-sample": partial(fetch.check_latents, "imagenet-sample"),
         "inception-v3-compat": _get_inception,
@@ -79,10 +79,10 @@ def encode(source: Path, name: str, autoencoder: Path, size: int, keep_images: b
     """
     from rich.progress import Progress
 
-    from harness.data.encode import encode as pack
+    from harness.data.encode import Encoding
 
     with Progress() as progress:
         task = progress.add_task(f"encoding {name}", total=None)
-        summary = pack(source, name, autoencoder, data, size, keep_images, workers,
-                       lambda done, total: progress.update(task, completed=done, total=total))  # fmt: skip
+        encoding = Encoding(source, name, autoencoder, data, size, keep_images)
+        summary = encoding.run(workers, lambda done, total: progress.update(task, completed=done, total=total))
     click.echo(summary)

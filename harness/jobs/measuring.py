@@ -29,7 +29,7 @@ def measure_samples(
     Raises:
         UserError: as `measure`.
     """
-    from harness.data.decode import autoencoder_identity
+    from harness.data.decode import autoencoder_sha256
     from harness.measure.evaluate import measure
 
     features, weights = other or (evaluation.features, None)
@@ -37,8 +37,8 @@ def measure_samples(
         samples.images, train.data.name, evaluation.reference, features, data, cache, weights, samples.device,
         samples.labels,
     )  # fmt: skip
-    if autoencoder := autoencoder_identity(train.data.name, data):
-        measured["protocol"]["autoencoder"] = autoencoder
+    if sha256 := autoencoder_sha256(train.data.name, data):
+        measured["protocol"]["autoencoder"] = sha256[:12]
     return measured
 
 
