@@ -45,7 +45,7 @@ def measure(samples: Path, reference: str, features: str, weights: Path | None, 
     """
     from harness.engine.distributed import joined
     from harness.files import check_writable, write_json
-    from harness.jobs.measuring import save_pairs
+    from harness.jobs.measuring import save_tiles
     from harness.measure.reference import save_statistics
     from harness.measure.user_files import MeasureRequest, measure_files, nearest_pairs
 
@@ -65,7 +65,7 @@ def measure(samples: Path, reference: str, features: str, weights: Path | None, 
     if statistics is not None:
         save_statistics(statistics, features_)
     if nearest is not None:
-        save_pairs(nearest, *nearest_pairs(request, result))
+        save_tiles(nearest, nearest_pairs(request, result))
 
 
 @click.command()
@@ -82,7 +82,7 @@ def measure_study(store: Store, features: str | None, weights: Path | None, data
     \b
     harness measure-study digits
     """
-    from harness.jobs.remeasure import remeasure
+    from harness.jobs.measuring import remeasure
 
     other = (features, weights) if features else None
     done, left = remeasure(store, data, other, click.echo)
@@ -95,17 +95,16 @@ def _print(result: dict[str, Any], request: "MeasureRequest") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from harness.metric_definitions import ARROWS, DEFINITIONS, base, definition_of
+    from harness.metric_definitions import DEFINITIONS, base, definition_of
 
     table = Table("metric", "value", "how", title=f"{request.samples.name} against {result['protocol']['reference']}")
     names = {base(name): name for name in (*result["metrics"], *result["unavailable"])}
     for name in (names[metric] for metric in DEFINITIONS if metric in names):
-        definition, value = DEFINITIONS[base(name)], result["metrics"].get(name)
-        title = f"{definition_of(name).title} {ARROWS[definition.direction]}".strip()
+        definition, value = definition_of(name), result["metrics"].get(name)
         if value is None:
-            table.add_row(title, "not available", result["unavailable"][name])
-            continue
-        table.add_row(title, f"{value:.6g}{_uncertainty(result, name)}", definition.definition)
+            table.add_row(definition.heading, "not available", result["unavailable"][name])
+        else:
+            table.add_row(definition.heading, f"{value:.6g}{_uncertainty(result, name)}", definition.definition)
     console = Console()
     console.print(table)
     console.print(sentence(result["protocol"]), highlight=False)

@@ -76,7 +76,7 @@ def checkpoints(store: Store, only: str | None) -> Iterator[Checkpoint]:
     Raises:
         UserError: there is none, or no such study.
     """
-    from harness.checkpoint_files import weights_path
+    from harness.checkpoint_paths import weights_path
     from harness.config.grid import all_runs
     from harness.store.study import study_tables
 

@@ -100,7 +100,7 @@ def _named(name: str) -> tuple[Path, "Architecture"]:
 
 def _run(source: str, step: int | None, results: Path, scratch: Path) -> tuple[Path, "Architecture"]:
     """File and network of weights that a run of ours kept."""
-    from harness.checkpoint_files import kept_weights
+    from harness.checkpoint_paths import kept_weights
     from harness.config.imported_weights import architecture_of
     from harness.store.records import read_spec
     from harness.store.store import IDENTITY, Store

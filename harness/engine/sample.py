@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.checkpoint_files import weights_path
+from harness.checkpoint_paths import weights_path
 from harness.config.settings import SamplerSettings
 from harness.config.spec import TILE, EvalSpec, ProcessName, TrainSpec, eval_id
 from harness.data.decode import to_uint8

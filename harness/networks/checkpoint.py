@@ -1,4 +1,4 @@
-"""Checkpoints: safetensors for the numbers, JSON for the rest, never a pickle; `checkpoint_files` names them."""
+"""Checkpoints: safetensors for the numbers, JSON for the rest, never a pickle; `checkpoint_paths` names them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +7,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from harness.checkpoint_files import STATE, latest_step, state_path, weights_path, write_latest
+from harness.checkpoint_paths import STATE, latest_step, state_path, weights_path, write_latest
 from harness.errors import user_error
 from harness.files import replace
 

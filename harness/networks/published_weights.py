@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from harness.checkpoint_files import weights_path
+from harness.checkpoint_paths import weights_path
 from harness.config import imported_weights as imported
 from harness.config.imported_weights import Architecture, Imported, Origin, Part, architecture_of
 from harness.config.spec import TrainSpec

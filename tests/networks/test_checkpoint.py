@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.checkpoint_files import latest_step, weights_path
+from harness.checkpoint_paths import latest_step, weights_path
 from harness.errors import UserError
 from harness.networks import checkpoint
 

@@ -109,7 +109,7 @@ def size_picture(pivot: Pivot, styles: ArmStyles) -> Picture | None:
         bars = [(c.interval.low, c.interval.high) if c.interval else None for c in changes.values()]
         lines.append(Line(style, list(changes), [change.percent for change in changes.values()], bars))
         beside = zip(changes, arm.cells, strict=True)
-        papers = {x: p.percent for x, cell in beside if (p := cell.paper) and p.percent is not None}
+        papers = {x: cell.paper_percent for x, cell in beside if cell.paper_percent is not None}
         lines.append(Line(style, list(papers), list(papers.values()), look=HOLLOW))
     spreads = [(c.percent + sign * (c.spread or 0.0)) for cell in cells if (c := cell.change) for sign in (-1, 1)]
     panel = Panel("size of the model", "change, %", lines, also=spreads, at=0.0, ticks=sizes)

@@ -15,7 +15,7 @@ from harness.report.analysis.representations import (
     probed_arms,
     repeatability,
 )
-from harness.report.analysis.text import count, counted, listed, number
+from harness.report.analysis.text import counted, in_words, listed, number
 from harness.report.figures.block_profile import curve, profile_picture
 from harness.report.figures.over_training import length_chart, loss_chart
 from harness.report.figures.picture import Chart, Picture
@@ -147,7 +147,7 @@ def _explained(ranked: Sequence[Correlation]) -> list[str]:
     others = [correlation for correlation in ranked if correlation.measure not in ("distance", "uniformity")]
     names = listed([f"{MEASURES[c.measure][0]} ({_rho(c.rho)})" for c in others if c.sure]) or "none"
     sentences.append(
-        f"Of the {count(len(others))} other measures, the interval leaves out zero for {names}; by chance alone it "
+        f"Of the {in_words(len(others))} other measures, the interval leaves out zero for {names}; by chance alone it "
         "would for one in twenty."
     )
     return sentences
