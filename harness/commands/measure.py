@@ -11,7 +11,7 @@ from harness.commands.options import FILE
 from harness.store.store import Store
 
 if TYPE_CHECKING:
-    from harness.measure.user_files import MeasureRequest
+    from harness.measure.evaluate import MeasureRequest
 
 
 @click.command()
@@ -46,8 +46,8 @@ def measure(samples: Path, reference: str, features: str, weights: Path | None, 
     from harness.engine.distributed import joined
     from harness.files import check_writable, write_json
     from harness.jobs.measuring import save_tiles
+    from harness.measure.evaluate import MeasureRequest, measure_files, nearest_pairs
     from harness.measure.reference import save_statistics
-    from harness.measure.user_files import MeasureRequest, measure_files, nearest_pairs
 
     for flag, path in (("--json", out), ("--statistics", statistics), ("--nearest", nearest)):
         if path is not None:

@@ -77,7 +77,7 @@ def _watch(study: str | None, port: int, results: Path, scratch: Path, reports: 
     """Serve a study's report until Ctrl-C."""
     if study is None or study.endswith(BUNDLE):
         raise UserError("harness report --watch: a study's name is expected; a bundle and a comparison do not change")
-    from harness.report.live import serve
+    from harness.report.live_server import serve
 
     try:
         serve(
