@@ -1,6 +1,7 @@
 """`harness data` and `harness encode`: data sets, and photos packed as latents."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
@@ -39,8 +40,8 @@ def get_by_name(name: str, root: Path) -> str:
     """
     getters: dict[str, Callable[[Path], str]] = {
         "digits": fetch.get_digits,
-        "fashion-mnist": fetch.get_fashion_mnist,
-        "cifar10": fetch.get_cifar10,
+        "fashion-mnist": partial(fetch.get_published, "fashion-mnist"),
+        "cifar10": partial(fetch.get_published, "cifar10"),
         "inception-v3-compat": _get_inception,
     }
     if name in getters:
@@ -75,10 +76,10 @@ def encode(source: Path, name: str, autoencoder: Path, size: int, keep_images: b
     \b
     harness encode /imagenet/train imagenet256 --autoencoder /sd-vae-ft-ema --keep-images
     """
-    from harness.data.encode import encode as pack
+    from harness.data.encode import Encoding
 
     with Progress() as progress:
         task = progress.add_task(f"encoding {name}", total=None)
-        summary = pack(source, name, autoencoder, data, size, keep_images, workers,
-                       lambda done, total: progress.update(task, completed=done, total=total))  # fmt: skip
+        encoding = Encoding(source, name, autoencoder, data, size, keep_images)
+        summary = encoding.run(workers, lambda done, total: progress.update(task, completed=done, total=total))
     click.echo(summary)

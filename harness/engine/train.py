@@ -148,7 +148,7 @@ class Trainer:
         """Take back what `state` gave."""
         terms = ((term.name, term) for term in self.objective.terms)
         for kind, module in (("model", self.net), ("ema", self.ema.module), *terms):
-            module.load_state_dict(checkpoint.part(tensors, kind))
+            module.load_state_dict(checkpoint.tensors_of(tensors, kind))
         for name, p in self.trained.items():
             moments = {m: tensors[f"{m}.{name}"].to(p) for m in MOMENTS if f"{m}.{name}" in tensors}
             if moments:  # a parameter that has not been trained yet has none
