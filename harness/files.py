@@ -155,9 +155,14 @@ def read_model(path: Path, model: type[M], advice: str) -> M:
     except OSError as error:
         reason = f"cannot be read: {error.strerror}"
     except ValidationError as error:
-        first = error.errors()[0]
-        reason = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+        reason = first_mistake(error)
     raise UserError(f"{path}: {reason}; {advice}")
+
+
+def first_mistake(error: ValidationError) -> str:
+    """Return "key: what is wrong with it" of the first key that is wrong."""
+    first = error.errors()[0]
+    return ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
@@ -168,13 +173,23 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
     by_step = {}
-    for entry in _parsed(lines):
+    for entry in parse_lines(lines):
         if isinstance(entry, dict) and isinstance(entry.get("step"), int):
             by_step[entry["step"]] = entry
     return [by_step[step] for step in sorted(by_step)]
 
 
-def _parsed(lines: Sequence[str]) -> Iterator[Any]:
+def tail(path: Path, size: int) -> str:
+    """Return the last `size` bytes of a text file, whose first line may be cut; "" where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - size))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def parse_lines(lines: Sequence[str]) -> Iterator[Any]:
     """Yield what the lines hold; all at once, which is twice as fast, unless one of them is torn."""
     try:
         yield from json.loads(f"[{','.join(lines)}]")

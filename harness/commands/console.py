@@ -19,7 +19,7 @@ from harness.planning.cost import Prices
 from harness.planning.plan import Planned, plan, summary
 from harness.store.records import Heartbeat
 from harness.store.store import RunStatus, State, Store
-from harness.store.study import TrainingStatus, duration, trainings
+from harness.store.study import TrainingStatus, seconds_in_words, trainings
 
 MANY = 200  # rows: more than a screen holds
 RUN_HEADINGS = ("cell", "seed", "model", "steps", "training", "measurement", "why", "shared with")
@@ -169,7 +169,7 @@ def status_summary(statuses: Sequence[TrainingStatus]) -> str:
 
 def _status_row(s: TrainingStatus) -> list[str | Text]:
     speed = "" if s.images_per_second is None else f"{s.images_per_second:,.0f}"
-    left = "" if s.seconds_left is None else duration(s.seconds_left)
+    left = "" if s.seconds_left is None else seconds_in_words(s.seconds_left)
     full = int((s.step / s.steps if s.steps else 1.0) * BAR)
     bar = f"{'█' * full}{'░' * (BAR - full)} {s.measured}/{s.measurements}"
     reason = s.phase if s.state == "running" else s.reason

@@ -11,7 +11,7 @@ import click
 
 from harness.commands import options
 from harness.errors import UserError
-from harness.store.records import Failure
+from harness.store.records import Failure, SubmitOptions
 from harness.store.store import Store
 
 if TYPE_CHECKING:
@@ -159,7 +159,6 @@ def submit(request: Request, data: Path, profile: str | None, only: str | None, 
     from harness.planning.cost import Prices
     from harness.planning.throughput import Assumption
     from harness.slurm.submission import check_slurm, measurement_jobs
-    from harness.store.submissions import SubmitOptions, slurm_folder
 
     cluster, layer = load_profile(profile) if profile else (SlurmProfile(), {})
     store, data = request.store.absolute(), data.absolute()
@@ -183,7 +182,7 @@ def submit(request: Request, data: Path, profile: str | None, only: str | None, 
     elif isinstance(cluster, LocalProfile):
         _run_here(todo, store, cluster.jobs)
     else:
-        SubmitOptions(profile=profile, data=str(data)).write(slurm_folder(store))
+        SubmitOptions(profile=profile, data=str(data)).write(store.slurm_folder)
         send(cluster, todo, store, folders)
 
 

@@ -15,7 +15,7 @@ from harness.commands import options
 from harness.errors import UserError, closest
 from harness.files import read_json
 from harness.jobs.failures import CAUSES, remedy
-from harness.store.records import HEARTBEAT_SECONDS, Environment, Failure, MeasurementFile, SpecFile, measurement_paths
+from harness.store.records import HEARTBEAT_SECONDS, Environment, Failure, Measurement, SpecFile, measurement_paths
 from harness.store.store import IDENTITY, Store
 
 if TYPE_CHECKING:
@@ -134,9 +134,8 @@ def cancel(store: Store, yes: bool) -> None:
     harness cancel digits
     """
     from harness.slurm.client import scancel, unfinished_jobs
-    from harness.store.submissions import submissions
 
-    records = submissions(store)
+    records = store.submissions()
     if not records:
         next(store.grids())  # a study that there is not is refused
     queue = {job.place: job for job in unfinished_jobs()}
@@ -178,8 +177,8 @@ def retry(context: click.Context, store: Store, failed: bool, only: str | None, 
     from harness.jobs.preflight import check
     from harness.slurm.status import slurm_status
     from harness.slurm.submission import check_slurm
+    from harness.store.records import SubmitOptions
     from harness.store.study import study_tables, training_statuses
-    from harness.store.submissions import SubmitOptions, slurm_folder
 
     if failed == bool(only):
         raise UserError("retry: say either --failed or --only CLASS")
@@ -188,7 +187,7 @@ def retry(context: click.Context, store: Store, failed: bool, only: str | None, 
             raise UserError(f"--set {word}: a retry may change resources.… only; anything else is another run")
     check_slurm()
     store = store.absolute()
-    sent = SubmitOptions.read(slurm_folder(store)) or SubmitOptions()
+    sent = SubmitOptions.read(store.slurm_folder) or SubmitOptions()
     cluster, layer = load_slurm_profile(profile or sent.profile)
     if context.get_parameter_source("data") is ParameterSource.DEFAULT:
         data = Path(sent.data or data)
@@ -207,7 +206,7 @@ def retry(context: click.Context, store: Store, failed: bool, only: str | None, 
 def _failed_nodes(jobs: Sequence["Job"]) -> list[str]:
     """Return the nodes that failed under earlier jobs of some trainings, and tell of them."""
     from harness.slurm.client import failed_nodes
-    from harness.store.submissions import Submission
+    from harness.store.records import Submission
 
     records = [Submission.read(job.scratch) for job in jobs]
     try:
@@ -293,7 +292,7 @@ def describe(store: Store, train_id: str) -> str:
         if content is not None:
             parts.append(f"{name}\n{json.dumps(content, indent=1, ensure_ascii=False)}")
     for path in measurement_paths(folder):
-        measurement = MeasurementFile.read(path)
+        measurement = Measurement.read(path)
         if measurement and measurement.evaluation:
             step = measurement.evaluation.step
             parts.append(f"{path.name}, step {step}\n{json.dumps(measurement.metrics, indent=1)}")

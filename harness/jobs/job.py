@@ -25,7 +25,7 @@ from harness.jobs.preemption import PreemptionHandler
 from harness.jobs.recording import record_attempt, record_failure, record_model_facts, run_lock
 from harness.jobs.tracking import tracked
 from harness.process_group import hide_gpus, keep_freed_memory
-from harness.store.records import LOG, Failure, MeasurementFile, Thumbnails, measurement_paths
+from harness.store.records import LOG, Failure, Measurement, Thumbnails, measurement_paths
 from harness.store.store import RunStatus, Store
 from harness.store.study import runs_by_training
 
@@ -202,7 +202,7 @@ class Job:
             "sample": round(samples.earlier + sampled - start, 2),
             "measure": round(time.perf_counter() - sampled, 2),
         }
-        MeasurementFile(
+        Measurement(
             train_id=self.train_id,
             eval_id=identity,
             spec=spec.model_dump(mode="json", by_alias=True, exclude_none=True),

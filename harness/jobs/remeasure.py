@@ -13,7 +13,7 @@ from harness.errors import UserError
 from harness.files import locked
 from harness.jobs.measuring import measure_samples, save_pictures
 from harness.metric_definitions import MEASURED, base, with_features
-from harness.store.records import Environment, MeasurementFile, measurement_paths, read_spec
+from harness.store.records import Environment, Measurement, measurement_paths, read_spec
 from harness.store.store import Store
 
 if TYPE_CHECKING:
@@ -62,20 +62,20 @@ def _is_due(path: Path, other: Other | None) -> bool:
         return True
 
 
-def _read(path: Path) -> tuple[TrainSpec, EvalSpec, MeasurementFile]:
+def _read(path: Path) -> tuple[TrainSpec, EvalSpec, Measurement]:
     """Read a measurement and what it is of.
 
     Raises:
         UserError: one of the two is not what its place says, or of a newer harness.
     """
-    record, train = MeasurementFile.read(path), read_spec(path.parents[1])
+    record, train = Measurement.read(path), read_spec(path.parents[1])
     spec = record.evaluation if record else None
     if record and train and spec and (train_id(train), eval_id(train, spec)) == (path.parts[-3], path.stem):
         return train, spec, record
     raise UserError("its file or its training's spec.json is broken, or lies in the wrong folder")
 
 
-def missing_metrics(record: MeasurementFile, other: Other | None) -> list[str]:
+def missing_metrics(record: Measurement, other: Other | None) -> list[str]:
     """Return the metrics that a measurement neither has nor says to be unavailable."""
     names = {*record.metrics, *record.unavailable}
     bases = {base(name) for name in names}
@@ -139,7 +139,7 @@ def _measure(
     return measured
 
 
-def merged(old: MeasurementFile, new: dict[str, Any]) -> MeasurementFile:
+def merged(old: Measurement, new: dict[str, Any]) -> Measurement:
     """Return a stored measurement with what a new one of the same images adds; its own numbers stay to the last digit.
 
     Raises:
