@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from harness.checkpoint_files import latest_step
+from harness.checkpoint_paths import latest_step
 from harness.config.grid import Run
 from harness.config.spec import TILE, EvalSpec, TrainSpec
 from harness.errors import UserError

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from harness.files import parse_lines, read_jsonl, tail
+from harness.files import parse_log, read_jsonl, tail
 from harness.store.records import LOG, Environment
 from harness.store.store import Store
 
@@ -68,6 +68,5 @@ def _series(lines: list[dict[str, Any]], key: str) -> Series:
 
 def last_speeds(path: Path) -> list[float]:
     """Return the images per second of the last whole lines of a log, in their order."""
-    entries = parse_lines(tail(path, TAIL).splitlines())  # the first one is cut, the last one perhaps not whole
-    speeds = (entry.get("images_per_second") for entry in entries if isinstance(entry, dict))
+    speeds = (line.get("images_per_second") for line in parse_log(tail(path, TAIL)))
     return [float(speed) for speed in speeds if isinstance(speed, NUMBER)]

@@ -4,7 +4,7 @@ import pytest
 from support.prices import EVERY, prices, runs_of
 from support.synthetic_study import new_store, table_of, write_measurement
 
-from harness.checkpoint_files import state_path, write_latest
+from harness.checkpoint_paths import state_path, write_latest
 from harness.errors import UserError
 from harness.planning import flops
 from harness.planning.cost import Prices, checkpoint_bytes
