@@ -45,7 +45,7 @@ def measure(samples: Path, reference: str, features: str, weights: Path | None, 
     """
     from harness.engine.distributed import joined
     from harness.files import check_writable, write_json
-    from harness.jobs.measuring import save_pairs
+    from harness.jobs.measuring import save_tiles
     from harness.measure.reference import save_statistics
     from harness.measure.user_files import MeasureRequest, measure_files, nearest_pairs
 
@@ -65,7 +65,7 @@ def measure(samples: Path, reference: str, features: str, weights: Path | None, 
     if statistics is not None:
         save_statistics(statistics, features_)
     if nearest is not None:
-        save_pairs(nearest, *nearest_pairs(request, result))
+        save_tiles(nearest, nearest_pairs(request, result))
 
 
 @click.command()
@@ -82,7 +82,7 @@ def measure_study(store: Store, features: str | None, weights: Path | None, data
     \b
     harness measure-study digits
     """
-    from harness.jobs.remeasure import remeasure
+    from harness.jobs.measuring import remeasure
 
     other = (features, weights) if features else None
     done, left = remeasure(store, data, other, click.echo)

@@ -253,13 +253,13 @@ def _with_seeds_of_before(request: Request, grid: Path, table: "Table") -> list[
 def _run_here(todo: Sequence["Job"], store: Store, workers: int, torchrun: bool = False) -> None:
     """Run on this machine, and exit with 1 where something is not done in the end."""
     from harness.commands.console import ProgressBar
-    from harness.jobs.local_pool import LocalPool, needs_workers, run_inline, run_together
+    from harness.jobs.local_pool import needs_workers, run_in_workers, run_inline, run_together
 
     with ProgressBar(todo) as bar:
         if torchrun:
             run_together(todo, bar.on_change)
         elif workers > 1 or needs_workers(todo):
-            LocalPool(todo, workers, bar.on_change).run()
+            run_in_workers(todo, workers, bar.on_change)
         else:
             run_inline(todo, bar.on_change)
     left = sum(bool(job.missing()) for job in todo)
