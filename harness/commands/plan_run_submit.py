@@ -114,14 +114,14 @@ def run(request: Request, data: Path, workers: int) -> None:
     harness run grids/table2.yaml --scale smoke
     harness run grids/table2.yaml --scale digits --study mine --set 'seeds=[0,1,2,3,4]' --jobs 2
     """
-    from harness.jobs.local_pool import run_together
+    from harness.jobs.local_pool import run_inline
     from harness.process_group import place_from_torchrun
 
     place = place_from_torchrun()
     if place and workers > 1:
         raise UserError(f"--jobs {workers}: torchrun's processes share one training at a time; leave this out")
     if place and place.rank > 0:
-        run_together([], lambda *_: None)
+        run_inline([], lambda *_: None)
         return
     tables = request.tables()
     todo = _lacking(request, tables, data, 1 if workers > 1 else None)
@@ -129,7 +129,7 @@ def run(request: Request, data: Path, workers: int) -> None:
     if not todo:
         click.echo(f"{request.store.root}: everything is done already.")
         if place:
-            run_together([], lambda *_: None)  # for the others wait to be told
+            run_inline([], lambda *_: None)  # for the others wait to be told
         return
     _run_here(todo, request.store, workers, place is not None)
 
@@ -253,12 +253,10 @@ def _with_seeds_of_before(request: Request, grid: Path, table: "Table") -> list[
 def _run_here(todo: Sequence["Job"], store: Store, workers: int, torchrun: bool = False) -> None:
     """Run on this machine, and exit with 1 where something is not done in the end."""
     from harness.commands.console import ProgressBar
-    from harness.jobs.local_pool import needs_workers, run_in_workers, run_inline, run_together
+    from harness.jobs.local_pool import needs_workers, run_in_workers, run_inline
 
     with ProgressBar(todo) as bar:
-        if torchrun:
-            run_together(todo, bar.on_change)
-        elif workers > 1 or needs_workers(todo):
+        if not torchrun and (workers > 1 or needs_workers(todo)):
             run_in_workers(todo, workers, bar.on_change)
         else:
             run_inline(todo, bar.on_change)
