@@ -145,7 +145,7 @@ class Trainer:
     def restore(self, tensors: dict[str, Tensor], step: int) -> None:
         """Take back what `state` gave."""
         for kind, module in self.stored.items():
-            module.load_state_dict(checkpoint.part(tensors, kind))
+            module.load_state_dict(checkpoint.tensors_of(tensors, kind))
         for name, p in self.trained.items():
             moments = {m: tensors[f"{m}.{name}"].to(p) for m in MOMENTS if f"{m}.{name}" in tensors}
             if moments:  # a parameter that has not been trained yet has none

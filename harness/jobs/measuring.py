@@ -62,7 +62,7 @@ class Measuring:
         Raises:
             UserError: as `measure`.
         """
-        from harness.data.decode import autoencoder_identity
+        from harness.data.decode import autoencoder_sha256
         from harness.measure.evaluate import measure
 
         name, evaluation = self.train.data.name, self.spec.evaluation
@@ -70,8 +70,8 @@ class Measuring:
             samples.images, name, evaluation.reference, features or evaluation.features, self.data, self.store.cache,
             weights, samples.device, samples.labels,
         )  # fmt: skip
-        if autoencoder := autoencoder_identity(name, self.data):
-            measured["protocol"]["autoencoder"] = autoencoder
+        if sha256 := autoencoder_sha256(name, self.data):
+            measured["protocol"]["autoencoder"] = sha256[:12]
         return measured
 
     def write(self, samples: "Samples", record: MeasurementFile) -> None:
