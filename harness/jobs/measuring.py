@@ -147,7 +147,7 @@ def remeasure(store: Store, data: Path, other: Other | None, tell: Callable[[str
 
 def _is_due(path: Path, other: Other | None) -> bool:
     try:
-        return bool(missing_metrics(_stored(path)[2], other))
+        return lacks_metrics(_stored(path)[2], other)
     except UserError:  # told when it is its turn
         return True
 
@@ -165,11 +165,11 @@ def _stored(path: Path) -> tuple[TrainSpec, EvalSpec, Measurement]:
     raise UserError("its file or its training's spec.json is broken, or lies in the wrong folder")
 
 
-def missing_metrics(record: Measurement, other: Other | None) -> list[str]:
-    """Return the metrics that a measurement neither has nor says to be unavailable."""
+def lacks_metrics(record: Measurement, other: Other | None) -> bool:
+    """Tell whether there is a metric that a measurement neither has nor says to be unavailable."""
     names = {*record.metrics, *record.unavailable}
-    own = [name for name in MEASURED if name not in set(map(base, names))]
-    return own + [name for name in ([with_features("fid", other[0])] if other else []) if name not in names]
+    lacks_other = other is not None and with_features("fid", other[0]) not in names
+    return lacks_other or not set(map(base, names)).issuperset(MEASURED)
 
 
 def _remeasure(store: Store, data: Path, path: Path, other: Other | None) -> int:
@@ -187,7 +187,7 @@ def _remeasure(store: Store, data: Path, path: Path, other: Other | None) -> int
         raise UserError(f"its weights of step {spec.step} are not in {measuring.scratch}")
     with locked(measuring.scratch / "lock", timeout=0):
         *_, record = _stored(path)
-        if not missing_metrics(record, other):  # another process did it while this one was elsewhere
+        if not lacks_metrics(record, other):  # another process did it while this one was elsewhere
             return 0
         environment = Environment.read(path.parents[1])  # another number of threads changes the images' last bits
         torch.set_num_threads(environment.last.threads if environment and environment.last else 1)
