@@ -171,6 +171,8 @@ def with_line(module: str, line: str) -> dict[str, str]:
         ("harness.measure.evaluate", "from ..config import resolve"),
         ("harness.jobs.job", "if TYPE_CHECKING:\n    from ..report.analysis.pivot import Pivot"),
         ("harness.jobs.job", "def f():\n    from ..commands import options"),
+        ("harness.jobs.job", "def f(name):\n    importlib.import_module(f'harness.commands.{name}')"),
+        ("harness.jobs.job", "def f():\n    import_module('harness.commands.report')"),
         ("harness.slurm.client", "from ..engine.train import train"),
         ("harness.slurm.client", "from ..planning import plan"),
         ("harness.store.store", "from ..engine import train"),

@@ -65,9 +65,7 @@ def test_a_damaged_classifier_is_one_line_that_says_what_to_delete(
         path.unlink()
     else:
         path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(
-        UserError, match=rf"^{path}: damaged \(.*({reason}).*\); delete {record}, and it is made again$"
-    ):
+    with pytest.raises(UserError, match=rf"^{path}: damaged: .*({reason}).*; delete {record}, and it is made again$"):
         classifier(*digits, tmp_path / "cache")
 
 

@@ -41,7 +41,7 @@ def test_reference_features_are_cached_by_content_and_extractor(
     assert sum(calls) == 3 * 355
     cached = tmp_path / f"reference-digits-test-{test.content[:12]}-mean-a-features.npz"
     cached.write_bytes(cached.read_bytes()[:-8])
-    with pytest.raises(UserError, match=rf"^{cached}: damaged \(.*\); delete {cached}, and it is made again$"):
+    with pytest.raises(UserError, match=rf"^{cached}: damaged: .*; delete {cached}, and it is made again$"):
         features(test, extract)
     cached.unlink()
     assert np.array_equal(features(test, extract), first)

@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.data.fetch import download
-from harness.errors import UserError, one_line
+from harness.errors import UserError, one_line, user_error
 from harness.files import sha256_of
 from harness.measure.metrics.diversity import perceptual
 
@@ -146,12 +145,9 @@ def get_inception(data: Path) -> str:
     path = data / f"{INCEPTION}.pth"
     if path.is_file():
         return f"{INCEPTION}: at {path} already, {_recognised(path)}"
-
-    def downloader() -> None:
+    with user_error(f"{INCEPTION}: could not be downloaded", f"put {URL_INCEPTION_V3.rsplit('/', 1)[1]} at {path}"):
         data.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(URL_INCEPTION_V3, str(path), SHA256)
-
-    download(INCEPTION, downloader, f"put {URL_INCEPTION_V3.rsplit('/', 1)[1]} at {path}")
     return f"{INCEPTION}: weights fetched to {path}"
 
 

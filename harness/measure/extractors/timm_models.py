@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.errors import UserError, one_line
+from harness.errors import UserError
 from harness.measure.extractors.inception import Outputs
-from harness.networks.encoder import UNLOADABLE, tensors_sha256
+from harness.networks.encoder import pretrained, tensors_sha256
 
 
 def is_model(name: str) -> bool:
@@ -27,16 +27,7 @@ def load_timm(name: str, weights: Path | None) -> tuple[nn.Module, str, str]:
     """
     if weights is None and not timm.is_model_pretrained(name):
         raise UserError(f"features {name}: timm publishes no weights under this name; give a file by --weights")
-    overlay = {"file": str(weights), "custom_load": False} if weights else None
-    try:
-        network: Any = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
-    except UNLOADABLE as error:
-        reason = one_line(error)
-        if weights:
-            raise UserError(f"{weights}: not weights of {name}: {reason}") from None
-        raise UserError(
-            f"features {name}: timm cannot get its weights: {reason}; without network, give a file by --weights"
-        ) from None
+    network = pretrained(name, weights, f"features {name}", "give a file by --weights")
     cfg, sha256, output = network.pretrained_cfg, tensors_sha256(network), "its embedding"
     # timm keeps CLIP's projection where other networks have their classes; fine-tuned ones have classes again.
     if "_clip" not in cfg["architecture"] or "ft_" in cfg.get("tag", ""):

@@ -11,6 +11,7 @@ from harness.report.analysis.claims import VERDICTS
 from harness.report.analysis.early_ranking import early_rankings
 from harness.report.analysis.guidance_sweep import sweeps
 from harness.report.analysis.pivot import pivot
+from harness.report.analysis.representations import MEASURES
 from harness.report.analysis.surfaces import surfaces
 from harness.report.analysis.table_result import TableResult
 from harness.report.analysis.text import STATES
@@ -70,6 +71,7 @@ def write_files(store: Store, tables: Sequence[Table], target: Path, pdf: bool =
         "articles": pages.articles(),
         "places": pages.places,
         "states": STATES,
+        "measures": MEASURES,
         "verdicts": VERDICTS,
         "confidence": CONFIDENCE,
         "sources": SOURCES,
@@ -82,7 +84,7 @@ def write_files(store: Store, tables: Sequence[Table], target: Path, pdf: bool =
 
 def _write_figures(values: dict[str, Any], target: Path, pdf: bool) -> None:
     """Write every figure of the page, and the numbers behind the section on representations."""
-    pictures = [picture for table in values["tables"] for picture in table.pictures]
+    pictures = [figure for table in values["tables"] for figure in (*table.figures, *table.folded)]
     pictures += [picture for _, picture in (*values["guidance"], *values["surfaces"])]
     if section := values["representations"]:
         write_json(target / "representations.json", section.record)
