@@ -7,13 +7,12 @@ import numpy as np
 
 from harness.errors import UserError
 from harness.measure.extractors.extractor import Extractor, Features
-from harness.measure.metrics import frechet, kernel, neighbours
-from harness.measure.metrics.diversity import vendi
-from harness.measure.metrics.inception_score import SPLITS, inception_score
+from harness.measure.metrics import diversity, frechet, inception_score, kernel, neighbours
 from harness.measure.reference import NO_IMAGES, Reference
 from harness.metric_definitions import with_features
 
 PAIRS = 10  # samples that are shown beside their nearest real images
+PER_FEATURE = 4  # samples: FID's bias is a line in 1/N only well above N = D
 NO_LABELS = "nobody knows the classes of the samples"
 BY_ROWS = ("kid", "precision", "recall", "density", "coverage", "cmmd", "memorisation")  # need each image's features
 Details = dict[str, Any]
@@ -31,7 +30,7 @@ def compare(generated: Features, reference: Reference, extractor: Extractor) -> 
     """
     check_features(generated.pool, "generated")
     if generated.logits is not None:
-        check_features(generated.logits, "generated", SPLITS)
+        check_features(generated.logits, "generated", inception_score.SPLITS)
     if reference.manifold:
         check_features(reference.manifold.features, "reference")
     details: Details = {"real": {}}
@@ -70,19 +69,19 @@ def _distances(generated: Features, reference: Reference, extractor: Extractor, 
     """The Fréchet distances of all samples and of fewer, and the Inception Score."""
     N, D = generated.pool.shape
     values: Values = {"fid": _distance(frechet.statistics(generated.pool), reference.pool, reference.name)}
-    if frechet.enough(N, D):
+    if N >= PER_FEATURE * D:
         points = frechet.fid_by_count(generated.pool, reference.pool)
         details["fid_by_count"] = {str(count): distance for count, distance in points.items()}
         values["fid_infinity"] = frechet.fid_infinity(points)
     else:
-        values["fid_infinity"] = f"{N:,} samples; of {D:,} features the bias can be told from {4 * D:,} on"
+        values["fid_infinity"] = f"{N:,} samples; of {D:,} features the bias can be told from {PER_FEATURE * D:,} on"
     if generated.spatial and reference.spatial:
         values["sfid"] = _distance(generated.spatial, reference.spatial, reference.name)
     else:
         values["sfid"] = extractor.no_spatial or reference.no_spatial
     if generated.logits is None:
         return values | {"inception_score": extractor.no_logits}
-    score, spread = inception_score(generated.logits)
+    score, spread = inception_score.inception_score(generated.logits)
     return values | {"inception_score": score, "inception_score_std": spread}
 
 
@@ -108,10 +107,10 @@ def _class_fid(generated: Features, reference: Reference, details: Details) -> f
 def _diversity(generated: Features, reference: Reference, extractor: Extractor, details: Details) -> Values:
     """What samples say without being compared; what real images say goes into the details."""
     if reference.manifold:
-        details["real"]["vendi"] = vendi(reference.manifold.features)
+        details["real"]["vendi"] = diversity.vendi(reference.manifold.features)
     if reference.diversity is not None:
         details["real"]["class_diversity"] = reference.diversity
-    values: Values = {"vendi": vendi(generated.pool)}
+    values: Values = {"vendi": diversity.vendi(generated.pool)}
     if generated.diversity is not None:
         return values | {"class_diversity": generated.diversity}
     reason = NO_LABELS if generated.labels is None else "no class has two samples"

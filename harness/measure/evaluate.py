@@ -12,8 +12,7 @@ from harness.engine.distributed import ALONE, World
 from harness.errors import UserError
 from harness.measure import images
 from harness.measure.compare import compare
-from harness.measure.extractors.classifier import recipe_of
-from harness.measure.extractors.extractor import BATCH, Extractor, Features, extract, extractor
+from harness.measure.extractors.extractor import BATCH, Extractor, Features, extract, extractor, recipe_of
 from harness.measure.extractors.inception import INCEPTION, inception_weights
 from harness.measure.images import Images
 from harness.measure.jackknife import check_groups, intervals

@@ -10,6 +10,7 @@ from typing import IO
 from zipfile import ZipFile
 
 import numpy as np
+from PIL import Image
 
 from harness.data.datasets import ImageDataset
 from harness.errors import UserError, user_error
@@ -159,8 +160,6 @@ def by(size: Iterable[int]) -> str:
 
 def _look(path: Path) -> tuple[tuple[int, int], int]:
     """Return (width, height) and channels from a picture's header."""
-    from PIL import Image
-
     with readable(path), Image.open(path) as picture:
         mode, size, transparent = picture.mode, picture.size, "transparency" in picture.info
     if mode not in CHANNELS or transparent:
@@ -171,8 +170,6 @@ def _look(path: Path) -> tuple[tuple[int, int], int]:
 
 def _decode(path: Path, channels: int) -> np.ndarray:
     """Return a picture as uint8 (C, H, W)."""
-    from PIL import Image
-
     with readable(path), Image.open(path) as picture:
         return np.atleast_3d(np.asarray(picture.convert("L" if channels == 1 else "RGB"))).transpose(2, 0, 1)
 

@@ -17,9 +17,7 @@ from scipy.stats import t
 
 from harness.errors import UserError
 from harness.measure.extractors.extractor import Features
-from harness.measure.metrics import frechet, kernel, neighbours
-from harness.measure.metrics.diversity import vendi
-from harness.measure.metrics.inception_score import inception_score_of
+from harness.measure.metrics import diversity, frechet, inception_score, kernel, neighbours
 from harness.measure.reference import Reference
 from harness.metric_definitions import OF_OTHER_FEATURES, SPREADS, base, spread_of
 
@@ -105,9 +103,9 @@ def replicates(generated: Features, reference: Reference) -> dict[str, np.ndarra
 def _all_but_fid(generated: Features, reference: Reference, rows: np.ndarray) -> dict[str, float]:
     """Return the metrics but FID of some of the samples."""
     x, real = generated.pool[rows], reference.manifold
-    metrics = {"vendi": vendi(x)}
+    metrics = {"vendi": diversity.vendi(x)}
     if generated.logits is not None:
-        metrics["inception_score"] = inception_score_of(generated.logits, rows)
+        metrics["inception_score"] = inception_score.inception_score_of(generated.logits, rows)
     if real is None:
         return metrics
     if generated.labels is not None and reference.labels is not None:

@@ -4,21 +4,29 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from harness.data.datasets import load_images
+from harness.data.datasets import ImageDataset, load_images
 from harness.engine.distributed import ALONE, World
 from harness.errors import UserError
-from harness.measure.extractors import classifier, inception, timm_models
+from harness.measure.extractors import inception, timm_models
 from harness.measure.extractors.inception import INCEPTION, Outputs
 from harness.measure.images import Images, of_array
-from harness.measure.metrics.diversity import ClassDistances, class_diversity
+from harness.measure.metrics.diversity import ClassDistances, class_diversity, perceptual
 from harness.measure.metrics.frechet import Moments, Statistics
+from harness.networks.supervised import Recipe, TrainedNetwork, resize, trained
 
 BATCH = 64
+# Of the small classifiers whose pooled features stand for Inception's where images are tiny or grey.
+RECIPES = {
+    "digits": Recipe(side=16, steps=200, batch=64, shift=0.1, mirror=False),
+    "fashion-mnist": Recipe(side=32, steps=1500, batch=128, shift=0.03, mirror=False),
+    "cifar10": Recipe(side=32, steps=4000, batch=128, shift=0.12, mirror=True),
+}
 
 
 @dataclass(frozen=True)
@@ -135,24 +143,47 @@ def extractor(
 
 def _classifier(dataset: str, data: Path, cache: Path, device: torch.device) -> Extractor:
     train, test = (load_images(dataset, split, data) for split in ("train", "test"))
-    chosen = classifier.classifier(train, test, cache)
+    chosen = classifier(train, test, cache)
     chosen.network.to(device)
     note = f"{dataset} classifier, {100 * chosen.record['accuracy']:.1f}% test accuracy"
     name = f"classifier-{dataset}-{chosen.record['weights'][:12]}"
-    return Extractor(name, note, partial(classifier.outputs, chosen), device, no_maps="", name="classifier")
+    return Extractor(name, note, partial(classifier_outputs, chosen), device, no_maps="", name="classifier")
+
+
+def classifier_outputs(classifier: TrainedNetwork, images: Tensor) -> Outputs:
+    """Return the pooled features before the last layer, float32 (B, D), of uint8 images (B, C, H, W), and maps."""
+    network: Any = classifier.network
+    x, maps = network.forward_intermediates(resize(images, classifier.side))
+    return Outputs(network.forward_head(x, pre_logits=True), perceptual=perceptual(maps))
+
+
+def classifier(train: ImageDataset, test: ImageDataset, cache: Path) -> TrainedNetwork:
+    """Return the classifier of a data set, training it if the cache does not hold it.
+
+    Raises:
+        UserError: no recipe for the data set, or a cache that is damaged or cannot be written.
+    """
+    return trained("classifier", recipe_of(train.name), train, test, cache)
+
+
+def recipe_of(dataset: str) -> Recipe:
+    """Return the recipe of a data set's classifier.
+
+    Raises:
+        UserError: it has none.
+    """
+    if dataset not in RECIPES:
+        raise UserError(f"features 'classifier': no recipe for data set {dataset}; legal: {', '.join(RECIPES)}")
+    return RECIPES[dataset]
 
 
 def _inception(weights: Path, device: torch.device) -> Extractor:
     network = inception.load_inception(weights)
     name = f"{INCEPTION}-{inception.trunk_hash(network)}"
     fast = inception.Inception(network).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    def outputs(images: Tensor) -> Outputs:
-        return fast(images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images)
-
     note = "torch-fidelity's Inception-v3 of 2015-12-05, 2048 pooled features"
     no_logits = "" if fast.last is not None else f"{weights.name} lacks Inception's last layer (its weights are zero)"
-    return Extractor(name, note, outputs, device, no_spatial="", no_logits=no_logits, no_maps="", name=INCEPTION)
+    return Extractor(name, note, fast, device, no_spatial="", no_logits=no_logits, no_maps="", name=INCEPTION)
 
 
 def _timm(name: str, weights: Path | None, device: torch.device) -> Extractor:

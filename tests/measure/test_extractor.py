@@ -11,7 +11,7 @@ import torch
 
 from harness.data.datasets import ImageDataset
 from harness.errors import UserError
-from harness.measure.extractors.classifier import RECIPES, classifier, outputs
+from harness.measure.extractors.extractor import RECIPES, classifier, classifier_outputs
 from harness.networks import supervised
 from harness.networks.supervised import augment, build, fit, resize
 
@@ -24,8 +24,8 @@ def test_classifier_is_trained_once(
     monkeypatch.setattr(supervised, "fit", lambda *_: pytest.fail("trained again"))
     again = classifier(train, test, cache)
     images = torch.from_numpy(np.array(test.images[:7]))
-    assert torch.equal(outputs(first, images).pool, outputs(again, images).pool)
-    assert outputs(first, images).pool.shape == (7, 96)
+    assert torch.equal(classifier_outputs(first, images).pool, classifier_outputs(again, images).pool)
+    assert classifier_outputs(first, images).pool.shape == (7, 96)
     assert not again.network.training
     other = dataclasses.replace(train, content="of other images")
     with pytest.raises(pytest.fail.Exception, match="trained again"):
