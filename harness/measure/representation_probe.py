@@ -74,12 +74,19 @@ def bench(name: str, features: str, data: Path, cache: Path, device: torch.devic
         chosen = order[cut : cut + HELD_OUT]
     if len(chosen) < FEWEST:
         raise UserError(f"data set {name}: {len(chosen)} held-out images; probing needs at least {FEWEST}")
-    reference, encoder = _reference(held_out, chosen, features, data, cache, device)
+    reference: Tensor | None = None  # float64
+    try:
+        encoder = extractor(features, name, data, cache, device=str(device))
+        clean = held_out.images_for(chosen, _posterior(held_out, chosen, 2)).numpy()
+    except UserError as error:
+        encoder_id = f"none: {error}"
+    else:
+        reference, encoder_id = torch.from_numpy(array_features(clean, encoder).pool).double(), encoder.id
     protocol = {
         "fit": f"{len(order[:cut]):,} of {name}/train",
         "held_out": f"{len(chosen):,} of {name}/{'train, others' if held_out is train else 'test'}",
         "content": held_out.content[:12],
-        "encoder": encoder,
+        "encoder": encoder_id,
         "noise": list(NOISE_LEVELS),
         "weights": "ema",
         "label": None,  # the null label: a given one would be the answer to the probe
@@ -90,18 +97,6 @@ def bench(name: str, features: str, data: Path, cache: Path, device: torch.devic
         "neighbours": representation.NEIGHBOURS,
     }
     return Bench(_images(train, order[:cut], 1), _images(held_out, chosen, 2), reference, protocol)
-
-
-def _reference(
-    held_out: Dataset, chosen: np.ndarray, features: str, data: Path, cache: Path, device: torch.device
-) -> tuple[Tensor | None, str]:
-    """The encoder's features of the clean images, float64 (M, E), and its name; or None, and why."""
-    try:
-        encoder = extractor(features, held_out.name, data, cache, device=str(device))
-        images = held_out.images_for(chosen, _posterior(held_out, chosen, 2))
-    except UserError as error:
-        return None, f"none: {error}"
-    return torch.from_numpy(array_features(images.numpy(), encoder).pool).double(), encoder.id
 
 
 def _posterior(dataset: Dataset, chosen: np.ndarray, views: int) -> tuple[Tensor, ...]:

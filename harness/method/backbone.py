@@ -41,11 +41,10 @@ class DiT(nn.Module):
     ) -> None:
         super().__init__()
         assert input_size % patch_size == 0, (input_size, patch_size)
-        self.patch_size = patch_size
         self.num_times = 2 if second_time else 1
         self.time_scale = time_scale
         self.out_channels = 2 * in_channels if learn_sigma else in_channels
-        self.grid_size = input_size // patch_size
+        self.patch_size, self.grid_size = patch_size, input_size // patch_size
         self.x_embedder = PatchEmbed(input_size, patch_size, in_channels, hidden_size)
         self.t_embedder = TimeEmbedder(hidden_size)
         self.h_embedder = TimeEmbedder(hidden_size) if second_time else None

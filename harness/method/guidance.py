@@ -69,8 +69,7 @@ class CountedNet:
     """
 
     def __init__(self, net: Denoiser) -> None:
-        self.net = net
-        self.images = 0
+        self.net, self.images = net, 0
 
     def __call__(self, x: Tensor, times: Times, y: Tensor, taps: Taps = ()) -> Tapped:
         """The network's own answer; adds N to `images`."""

@@ -44,10 +44,7 @@ class Objective(nn.Module):
 
     def __init__(self, net: DiT, process: Process, terms: Sequence[Term], num_classes: int) -> None:
         super().__init__()
-        self.net = net
-        self.process = process
-        self.num_classes = num_classes
-        self.terms = tuple(terms)
+        self.net, self.process, self.num_classes, self.terms = net, process, num_classes, tuple(terms)
         for term in terms:
             assert not hasattr(self, term.name), f"two terms of the name {term.name}"
             self.add_module(term.name, term)

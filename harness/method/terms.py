@@ -160,11 +160,10 @@ class ContrastiveTerm(DispersiveTerm):
 
     def draw(self, draws: Draws, process: Process, seed: int) -> dict[str, Tensor]:
         """ "t" and "noise" of the second view."""
-        times = generator(seed, "times of the second view", draws.step)
+        g = generator(seed, "times of the second view", draws.step)
+        t = process.draw_times(len(draws.t), g) if self.gap is None else process.nearby_times(draws.t, self.gap, g)
         noise = torch.randn(draws.noise.shape, generator=generator(seed, "noise of the second view", draws.step))
-        if self.gap is None:
-            return {"t": process.draw_times(len(draws.t), times), "noise": noise}
-        return {"t": process.nearby_times(draws.t, self.gap, times), "noise": noise}
+        return {"t": t, "noise": noise}
 
     def views(self, view: StepView) -> Views:
         """The groups of each tapped block, those of the second view beside them."""

@@ -47,8 +47,7 @@ class Inception(nn.Module):
         branch = network.Mixed_6d.branch1x1.conv
         self.spatial = nn.Conv2d(branch.in_channels, SPATIAL_CHANNELS, 1).requires_grad_(False)
         self.spatial.load_state_dict({k: x[:SPATIAL_CHANNELS] for k, x in branch.state_dict().items()})
-        last = network.fc.weight
-        self.last = last if bool(last.any()) else None
+        self.last = network.fc.weight if bool(network.fc.weight.any()) else None
 
     def forward(self, images: Tensor) -> Outputs:
         """Return the features of uint8 images (B, 3, H, W), or of grey ones (B, 1, H, W), of any size."""

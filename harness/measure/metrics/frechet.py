@@ -118,10 +118,8 @@ def trace_of_root(a: Tensor, b: Tensor) -> float:
 def _cholesky(covariance: Tensor) -> Tensor | None:
     """Lower factor of a covariance; None where it is not well conditioned."""
     factor, failed = torch.linalg.cholesky_ex(covariance)
-    diagonal = factor.diagonal()
-    if failed or (diagonal.min() / diagonal.max()) ** 2 < WELL_CONDITIONED:
-        return None
-    return factor
+    ratio = (factor.diagonal().min() / factor.diagonal().max()) ** 2
+    return None if failed or ratio < WELL_CONDITIONED else factor
 
 
 def _factor(covariance: Tensor) -> Tensor:
@@ -148,8 +146,7 @@ def fid_by_count(generated: np.ndarray, reference: Statistics) -> dict[int, floa
 
 def fid_infinity(points: dict[int, float]) -> float:
     """Return the Fréchet distance at 1/N = 0 of the least-squares line through (1/N, FID) (Chong & Forsyth 2020)."""
-    _, intercept = np.polyfit([1 / count for count in points], list(points.values()), 1)
-    return float(intercept)
+    return float(np.polyfit([1 / count for count in points], list(points.values()), 1)[1])
 
 
 def fid_by_class(
