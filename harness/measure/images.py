@@ -97,7 +97,7 @@ def of_npz(path: Path) -> Images:
         raise UserError(f"{path}: {ARRAY} holds no images")
     with readable(path), np.load(path, allow_pickle=False) as arrays:
         labels = arrays.get(LABELS)
-    known = labels is not None and labels.shape == (N,) and labels.dtype.kind in "iu"
+    has_classes = labels is not None and labels.shape == (N,) and labels.dtype.kind in "iu"
 
     def read(start: int, stop: int) -> Iterator[np.ndarray]:
         with readable(path), ZipFile(path) as archive, archive.open(f"{ARRAY}.npy") as stream:
@@ -109,7 +109,7 @@ def of_npz(path: Path) -> Images:
                     raise ValueError(f"it ends within image {i} of {N}")
                 yield np.frombuffer(pixels, np.uint8).reshape(H, W, C).transpose(2, 0, 1)
 
-    return Images(path.name, N, (C, H, W), file_hash(path), read, labels.astype(np.int64) if known else None)
+    return Images(path.name, N, (C, H, W), file_hash(path), read, labels.astype(np.int64) if has_classes else None)
 
 
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:

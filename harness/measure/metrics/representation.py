@@ -88,8 +88,8 @@ def cknna(x: Tensor, y: Tensor, neighbours: int = NEIGHBOURS) -> float:
 
 def _nearest(kernel: Tensor, neighbours: int) -> Tensor:
     """(N, N) bool: row i has True at the neighbours of i, itself not among them."""
-    others = kernel.clone().fill_diagonal_(-torch.inf).topk(neighbours, dim=1).indices
-    return torch.zeros_like(kernel, dtype=torch.bool).scatter_(1, others, True)
+    nearest = kernel.clone().fill_diagonal_(-torch.inf).topk(neighbours, dim=1).indices
+    return torch.zeros_like(kernel, dtype=torch.bool).scatter_(1, nearest, True)
 
 
 def _hsic(k: Tensor, m: Tensor) -> Tensor:
