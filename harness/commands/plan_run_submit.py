@@ -88,8 +88,7 @@ def plan(request: Request, gpu: str, utilisation: float | None, price: float | N
     from harness.commands.console import print_cost, print_plan, print_selection
     from harness.config.grid import all_runs
     from harness.planning.budget import select_rows
-    from harness.planning.cost import Prices
-    from harness.planning.throughput import Assumption
+    from harness.planning.cost import Assumption, Prices
 
     assumption = Assumption(gpu, utilisation)
     tables = request.tables()
@@ -156,8 +155,7 @@ def submit(request: Request, data: Path, profile: str | None, only: str | None, 
     """
     from harness.config.cluster_profile import LocalProfile, SlurmProfile, load_profile
     from harness.config.grid import all_runs
-    from harness.planning.cost import Prices
-    from harness.planning.throughput import Assumption
+    from harness.planning.cost import Assumption, Prices
     from harness.slurm.submission import check_slurm, measurement_jobs
     from harness.store.submissions import SubmitOptions, slurm_folder
 

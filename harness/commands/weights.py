@@ -38,7 +38,7 @@ def import_(file: Path, name: str, model: str | None, scale: str, scales: Path) 
     from harness.config.grid_file import read_scale
     from harness.config.imported_weights import folder
 
-    specs = model_specs(read_scale(scale, scales), PUBLISHED)
+    specs = model_specs(*read_scale(scale, scales), PUBLISHED)
     if model is not None and model not in specs:
         raise UserError(f"--model {model}: not a model of scale {scale}{nearest(model, specs)}")
     from harness.networks.published_weights import import_file

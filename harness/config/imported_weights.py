@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from harness.config.setting_types import Frozen
+from harness.config.settings import Frozen
 from harness.config.spec import Model, ProcessName, TrainSpec
 from harness.errors import UserError, nearest
 from harness.files import read_model
@@ -61,10 +61,8 @@ class Imported(Frozen):
 
 def architecture_of(spec: TrainSpec) -> Architecture:
     """Return the network that a training has."""
-    data = spec.data
-    return Architecture(
-        process=spec.process, model=spec.model, channels=data.channels, size=data.size, classes=data.classes
-    )
+    data = spec.data.model_dump(include={"channels", "size", "classes"})
+    return Architecture(process=spec.process, model=spec.model, **data)
 
 
 def folder() -> Path:

@@ -31,14 +31,9 @@ class Pass:
         return self.first + self.rest
 
     @property
-    def backward(self) -> int:
-        """Operations of the gradient: each product has two, by its weights and by its input."""
-        return self.first + 2 * self.rest
-
-    @property
     def trained(self) -> int:
-        """Operations of a pass and of its gradient."""
-        return self.forward + self.backward
+        """Operations of a pass and of its gradient: each product has two more, by its weights and by its input."""
+        return 2 * self.first + 3 * self.rest
 
     @property
     def tangent(self) -> int:
@@ -46,7 +41,7 @@ class Pass:
 
         PyTorch makes the term of the weights too, whose tangents are zeros.
         """
-        return 2 * (self.first + self.rest)
+        return 2 * self.forward
 
 
 def tokens(spec: TrainSpec) -> int:

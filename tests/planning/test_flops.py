@@ -26,8 +26,8 @@ from harness.planning import flops
 from harness.planning.cost import checkpoint_bytes
 
 SCALES = GRIDS / "scales"
-PAPER = model_specs(read_scale("imagenet256", SCALES), ["SiT", "DiT", "MF"])
-TINY = model_specs(read_scale("smoke", SCALES), ["SiT", "DiT", "MF", "Shortcut", "IMM"])
+PAPER = model_specs(*read_scale("imagenet256", SCALES), ["SiT", "DiT", "MF"])
+TINY = model_specs(*read_scale("smoke", SCALES), ["SiT", "DiT", "MF", "Shortcut", "IMM"])
 LOSSES = {"infonce-l2": {"tau": 0.5}, "infonce-cosine": {"tau": 0.5}, "hinge": {"epsilon": 1.0},
           "covariance": {"normalization": "standardized"}}  # fmt: skip
 
