@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -125,8 +125,7 @@ def sha256_of(*paths: Path) -> str:
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:
-            while block := file.read(1 << 24):
-                digest.update(block)
+            hashlib.file_digest(file, lambda: digest)
     return digest.hexdigest()
 
 
@@ -166,19 +165,10 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     Raises:
         OSError: it is there and cannot be read.
     """
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
     by_step = {}
-    for entry in _parsed(lines):
-        if isinstance(entry, dict) and isinstance(entry.get("step"), int):
-            by_step[entry["step"]] = entry
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
+        with suppress(ValueError):
+            entry = json.loads(line)
+            if isinstance(entry, dict) and isinstance(entry.get("step"), int):
+                by_step[entry["step"]] = entry
     return [by_step[step] for step in sorted(by_step)]
-
-
-def _parsed(lines: Sequence[str]) -> Iterator[Any]:
-    """Yield what the lines hold; all at once, which is twice as fast, unless one of them is torn."""
-    try:
-        yield from json.loads(f"[{','.join(lines)}]")
-    except ValueError:
-        for line in lines:
-            with suppress(ValueError):
-                yield json.loads(line)

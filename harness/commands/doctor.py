@@ -2,21 +2,22 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from harness.commands import options
+from harness.config.cluster_profile import load_slurm_profile
+from harness.config.grid import load_table
 from harness.errors import UserError
-
-if TYPE_CHECKING:
-    from harness.slurm.diagnostics import Finding
+from harness.jobs.job import jobs_for
+from harness.slurm.diagnostics import Cluster, Finding, examine_here, examine_nodes
+from harness.store.store import Store
 
 
 @click.command()
 @click.argument("grids", nargs=-1, type=options.FILE)
 @click.option("--scale", help="Name of a file in the grids' scales/ folder; needed with GRIDS.")
-@click.option("--wait", default=300.0, show_default=True, help="Seconds to wait for the job on the nodes.")
+@click.option("--wait", default=300.0, help="Seconds to wait for the job on the nodes.")
 @options.results
 @options.scratch
 @options.data
@@ -33,12 +34,6 @@ def doctor(grids: tuple[Path, ...], scale: str | None, wait: float, results: Pat
     harness doctor --profile ours
     harness doctor grids/table2.yaml --scale imagenet256 --profile ours
     """
-    from harness.config.cluster_profile import load_slurm_profile
-    from harness.config.grid import load_table
-    from harness.jobs.job import jobs_for
-    from harness.slurm.diagnostics import Cluster, examine_here, examine_nodes
-    from harness.store.store import Store
-
     if bool(grids) != bool(scale):
         raise UserError("doctor: GRIDS and --scale belong together")
     slurm, layer = load_slurm_profile(profile)
@@ -51,7 +46,7 @@ def doctor(grids: tuple[Path, ...], scale: str | None, wait: float, results: Pat
         raise SystemExit(1)
 
 
-def _print(findings: Iterable["Finding"]) -> int:
+def _print(findings: Iterable[Finding]) -> int:
     """Print findings as they come, and return how many are of something wrong."""
     wrong = 0
     for finding in findings:

@@ -2,6 +2,8 @@
 
 import click
 
+from harness.commands.console import console, grid
+from harness.config import key_reference
 from harness.errors import UserError, nearest
 
 
@@ -15,9 +17,6 @@ def keys(start: str, markdown: bool) -> None:
     harness keys sampler
     harness keys regularizer.tau
     """
-    from harness.commands.console import print_keys
-    from harness.config import key_reference
-
     if markdown:
         click.echo(key_reference.markdown(), nl=False)
         return
@@ -26,4 +25,10 @@ def keys(start: str, markdown: bool) -> None:
     if not any(matching.values()):
         names = [key.name for rows in sections.values() for key in rows]
         raise UserError(f"keys: none begins with '{start}'{nearest(start, names)}")
-    print_keys({title: rows for title, rows in matching.items() if rows})
+    for title, rows in matching.items():
+        cells = [
+            {"key": key.name, "legal": key.legal, "default": key.default or "needed", "meaning": key.meaning}
+            for key in rows
+        ]
+        if cells:
+            console().print(grid(title, cells), "")

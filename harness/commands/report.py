@@ -32,7 +32,7 @@ def collect(store: Store, reports: Path) -> None:
 @click.option("--compare", "compared", nargs=2, metavar="A B", help="Set two studies side by side instead.")
 @click.option("--watch", is_flag=True, help="Serve it on this machine's loopback, and take in results as they arrive.")
 @click.option("--pdf", is_flag=True, help="Write each figure as PDF too, beside its SVG.")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port for --watch; by default a free one.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port for --watch; 0 takes a free one.")
 @options.results
 @options.scratch
 @options.reports
@@ -77,7 +77,7 @@ def _watch(study: str | None, port: int, results: Path, scratch: Path, reports: 
     """Serve a study's report until Ctrl-C."""
     if study is None or study.endswith(BUNDLE):
         raise UserError("harness report --watch: a study's name is expected; a bundle and a comparison do not change")
-    from harness.report.live import serve
+    from harness.report.live_server import serve
 
     try:
         serve(

@@ -6,22 +6,29 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
+from rich.live import Live
 
 from harness.commands import options
+from harness.commands.console import console, status_table
+from harness.commands.plan_run_submit import send
+from harness.config.cluster_profile import load_slurm_profile
+from harness.config.grid import Table, load_table
 from harness.errors import UserError, closest
 from harness.files import read_json
+from harness.jobs import preflight
 from harness.jobs.failures import CAUSES, remedy
+from harness.jobs.job import Job
+from harness.slurm.client import failed_nodes, scancel, unfinished_jobs
+from harness.slurm.logs import follow_file, log_of
+from harness.slurm.status import SlurmStatus, StudyStatus, slurm_status
+from harness.slurm.submission import check_slurm
 from harness.store.records import HEARTBEAT_SECONDS, Environment, Failure, MeasurementFile, SpecFile, measurement_paths
 from harness.store.store import IDENTITY, Store
-
-if TYPE_CHECKING:
-    from harness.config.grid import Table
-    from harness.jobs.job import Job
-    from harness.slurm.status import SlurmStatus, StudyStatus
+from harness.store.study import study_tables, training_statuses
+from harness.store.submissions import Submission, SubmitOptions, slurm_folder, submissions
 
 
 @click.command()
@@ -35,10 +42,6 @@ def status(store: Store, watch: bool, as_json: bool) -> None:
     harness status digits
     harness status digits --watch
     """
-    from harness.commands.console import console, status_table
-    from harness.slurm.status import slurm_status
-    from harness.store.study import study_tables, training_statuses
-
     tables = study_tables(store)
     if watch and not as_json:
         watch_status(tables, store)
@@ -52,13 +55,8 @@ def status(store: Store, watch: bool, as_json: bool) -> None:
         _print_slurm(store, study)
 
 
-def watch_status(tables: Sequence["Table"], store: Store, sleep: Callable[[float], None] = time.sleep) -> None:
+def watch_status(tables: Sequence[Table], store: Store, sleep: Callable[[float], None] = time.sleep) -> None:
     """Show how every training of a study stands, again and again, until all are done or the user stops it."""
-    from rich.live import Live
-
-    from harness.commands.console import console, status_table
-    from harness.store.study import training_statuses
-
     screen = console()
     with Live(console=screen, auto_refresh=False) as live:
         while True:
@@ -69,7 +67,7 @@ def watch_status(tables: Sequence["Table"], store: Store, sleep: Callable[[float
             sleep(HEARTBEAT_SECONDS)
 
 
-def _in_json(name: str, study: "StudyStatus") -> str:
+def _in_json(name: str, study: StudyStatus) -> str:
     """Return everything that is known of every training."""
     trainings = [
         asdict(s.training) | {"slurm": {"state": s.state, "job": s.slurm_job, "class": s.failure, "message": s.message}}
@@ -78,7 +76,7 @@ def _in_json(name: str, study: "StudyStatus") -> str:
     return json.dumps({"study": name, "trainings": trainings}, indent=1, ensure_ascii=False)
 
 
-def _print_slurm(store: Store, study: "StudyStatus") -> None:
+def _print_slurm(store: Store, study: StudyStatus) -> None:
     """Print which trainings of a study wait in SLURM's queue, and why others failed and what mends them."""
     queued = [s.slurm_job or "" for s in study.trainings if s.state == "queued"]
     on_hold = [s for s in study.trainings if s.state == "held"]
@@ -99,7 +97,7 @@ def _print_slurm(store: Store, study: "StudyStatus") -> None:
         click.echo(f"→ {words}")
 
 
-def _slower(store: Store, status: "SlurmStatus") -> list[str]:
+def _slower(store: Store, status: SlurmStatus) -> list[str]:
     """Return the commands that make a training which diverged in a study of its own, but for its learning rate."""
     if status.failure != "diverged":
         return []
@@ -113,8 +111,6 @@ def _grid_words(store: Store, train_id: str, without: str | None = None) -> Iter
 
     without: the key of a setting whose overrides are left out.
     """
-    from harness.config.grid import load_table
-
     for record in store.grids():
         table = load_table(Path(record.grid), record.scale, record.overrides)
         if any(run.train_id == train_id for run in table.runs):
@@ -133,9 +129,6 @@ def cancel(store: Store, yes: bool) -> None:
     \b
     harness cancel digits
     """
-    from harness.slurm.client import scancel, unfinished_jobs
-    from harness.store.submissions import submissions
-
     records = submissions(store)
     if not records:
         next(store.grids())  # a study that there is not is refused
@@ -173,14 +166,6 @@ def retry(context: click.Context, store: Store, failed: bool, only: str | None, 
     harness retry digits --failed
     harness retry digits --only 'out of memory' --set resources.memory_gb=64 --profile ours
     """
-    from harness.commands.plan_run_submit import send
-    from harness.config.cluster_profile import load_slurm_profile
-    from harness.jobs.preflight import check
-    from harness.slurm.status import slurm_status
-    from harness.slurm.submission import check_slurm
-    from harness.store.study import study_tables, training_statuses
-    from harness.store.submissions import SubmitOptions, slurm_folder
-
     if failed == bool(only):
         raise UserError("retry: say either --failed or --only CLASS")
     for word in overrides:
@@ -199,16 +184,13 @@ def retry(context: click.Context, store: Store, failed: bool, only: str | None, 
     if not todo:
         click.echo(f"{store.root}: no training failed so.")
         return
-    check(todo)
+    preflight.check(todo)
     cluster = cluster.model_copy(update={"exclude": (*cluster.exclude, *_failed_nodes(todo))})
     send(cluster, todo, store, {Path(record.grid).parent for record in store.grids()})
 
 
-def _failed_nodes(jobs: Sequence["Job"]) -> list[str]:
+def _failed_nodes(jobs: Sequence[Job]) -> list[str]:
     """Return the nodes that failed under earlier jobs of some trainings, and tell of them."""
-    from harness.slurm.client import failed_nodes
-    from harness.store.submissions import Submission
-
     records = [Submission.read(job.scratch) for job in jobs]
     try:
         nodes = failed_nodes([record.job for record in records if record and record.job])
@@ -224,18 +206,16 @@ def _failed_nodes(jobs: Sequence["Job"]) -> list[str]:
 @click.argument("name", metavar="RUN|STUDY")
 @click.option("--failed", is_flag=True, help="The last lines of each failure of the study NAME.")
 @click.option("-f", "--follow", is_flag=True, help="Go on printing what is written.")
-@click.option("--lines", default=30, show_default=True, type=click.IntRange(min=1))
+@click.option("--lines", default=30, type=click.IntRange(min=1))
 @options.results
 @options.scratch
 def logs(name: str, failed: bool, follow: bool, lines: int, results: Path, scratch: Path) -> None:
-    """Print the end of what the job of RUN wrote (a training, as `harness status` names it), or STUDY's failures.
+    """Print the end of what the job of RUN wrote, or STUDY's failures. RUN: a training, as `harness status` names it.
 
     \b
     harness logs 1a2b3c4d5e6f -f
     harness logs --failed digits
     """
-    from harness.slurm.logs import follow_file, log_of
-
     if failed:
         click.echo("\n\n".join(failures(Store(results, scratch, name), lines)) or "Nothing failed.")
         return
@@ -246,9 +226,6 @@ def logs(name: str, failed: bool, follow: bool, lines: int, results: Path, scrat
 
 def failures(store: Store, lines: int) -> list[str]:
     """Return the last lines of every failure of a study, under the name of its training."""
-    from harness.slurm.status import slurm_status
-    from harness.store.study import study_tables, training_statuses
-
     tables = study_tables(store)
     study = slurm_status(tables, training_statuses(tables, store), store)
     failed = [s for s in study.trainings if s.failure and s.failure != "cancelled"]

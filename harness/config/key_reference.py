@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Template
-
 from harness.config.cluster_profile import SlurmProfile
 from harness.config.grid_file import GridFile, Scale
 from harness.config.settings import Frozen, Settings
@@ -45,6 +43,8 @@ def keys(model: type[Frozen]) -> list[Key]:
 
 def markdown() -> str:
     """Return the page of documentation that lists all keys."""
+    from jinja2 import Template  # here alone: who lists keys on a terminal does not wait for it
+
     template = Template(files(__package__).joinpath("grid_format.md.j2").read_text(encoding="utf-8"), trim_blocks=True)
     return template.render(sections={title: keys(model) for title, model in MODELS.items()})
 

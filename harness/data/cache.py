@@ -1,13 +1,13 @@
 """Files that are made once: one process makes them while the others that want them wait."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from zipfile import BadZipFile
 
 from filelock import Timeout
 
-from harness.errors import UserError, one_line
+from harness.errors import UserError, user_error
 from harness.files import locked
 
 
@@ -43,14 +43,11 @@ def folder_lock(path: Path, timeout: float = -1) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def own_file(path: Path, remove: Path) -> Iterator[None]:
+def own_file(path: Path, remove: Path) -> AbstractContextManager[None]:
     """Turn any failure to read a file that this package wrote into advice: without `remove` it is made again.
 
     Raises:
         UserError: the file is missing, cut off or otherwise damaged.
     """
-    try:
-        yield
-    except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
-        raise UserError(f"{path}: damaged ({one_line(error)}); delete {remove}, and it is made again") from None
+    kinds = (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile)
+    return user_error(f"{path}: damaged", f"delete {remove}, and it is made again", kinds)

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from harness.data.cache import own_file
 from harness.data.raw_files import FOLDERS, READERS, Arrays, raw_folder
-from harness.errors import UserError
+from harness.errors import user_error
 from harness.files import make_folder
 
 
@@ -32,12 +32,8 @@ def convert(name: str, root: Path) -> Path:
     if folder.is_dir():
         return folder
     splits = READERS[name](root)
-    try:
+    with user_error(f"data set {name}: cannot write {folder}", "choose another data folder", OSError):
         make_folder(folder, lambda temporary: _write_arrays(temporary, splits))
-    except OSError as error:
-        raise UserError(
-            f"data set {name}: cannot write {folder}: {error.strerror}; choose another data folder"
-        ) from None
     return folder
 
 

@@ -12,10 +12,14 @@ from torch import Tensor
 
 from harness.data.cache import own_file
 from harness.data.convert import check_raw, convert, read_meta
-from harness.data.latents import FILES, FLIPPED, IMAGES, LABELS, Convention, LatentMeta, open_latents, read_latent_meta
-from harness.data.pixels import flipped_where, from_uint8
+from harness.data.latents import FLIPPED, IMAGES, LABELS, Convention, open_latents, read_latent_meta
 from harness.data.raw_files import READERS
 from harness.errors import UserError
+
+
+def from_uint8(images: Tensor) -> Tensor:
+    """Return pixels u/127.5 − 1 in [−1, 1], float32 of the same shape."""
+    return images.float() / 127.5 - 1
 
 
 @dataclass(frozen=True)
@@ -63,8 +67,7 @@ class ImageDataset(Dataset):
     @property
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of an image."""
-        _, C, H, W = self.images.shape
-        return C, H, W
+        return self.images.shape[1:]
 
     def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Draw flips, bool (n,), or nothing."""
@@ -77,7 +80,7 @@ class ImageDataset(Dataset):
     def images_for(self, indices: np.ndarray, draws: tuple[Tensor, ...]) -> Tensor:
         """Return the same images, uint8 (B, C, H, W)."""
         images = torch.from_numpy(self.images[indices])
-        return flipped_where(draws[0], images) if self.flip else images
+        return torch.where(draws[0][:, None, None, None], images.flip(-1), images) if self.flip else images
 
 
 @dataclass(frozen=True)
@@ -147,7 +150,7 @@ def check_source(name: str, root: Path) -> None:
     if name in READERS:
         check_raw(name, root)
     else:
-        _latent_meta(name, "train", root / name)
+        read_latent_meta(name, root)
 
 
 def load_images(name: str, split: str, root: Path, flip: bool = False) -> ImageDataset:
@@ -166,21 +169,9 @@ def load_images(name: str, split: str, root: Path, flip: bool = False) -> ImageD
     return ImageDataset(name, split, labels, meta.classes, meta.content[split], images, flip)
 
 
-def _latent_meta(name: str, split: str, folder: Path) -> LatentMeta:
-    if not (folder / "meta.json").is_file():
-        raise UserError(
-            f"data set {name}: not one of {', '.join(READERS)}, and {folder} lacks {FILES} (packed latents); make them "
-            f"with: harness encode PHOTOS {name} --autoencoder FOLDER"
-        )
-    if split != "train":
-        raise UserError(f"data set {name}: packed latents have no split '{split}'; legal: train")
-    return read_latent_meta(folder)
-
-
 def _latent_images(name: str, split: str, root: Path, flip: bool) -> ImageDataset:
     """Return the images uint8 (N, 3, H, W) beside packed latents, in the same order."""
-    folder = root / name
-    meta = _latent_meta(name, split, folder)
+    folder, meta = root / name, read_latent_meta(name, root, split)
     if not meta.images_sha256 or not (folder / IMAGES).is_file():
         raise UserError(
             f"data set {name}: images are needed here, and {folder} has no {IMAGES}; encode it again with --keep-images"
@@ -190,8 +181,7 @@ def _latent_images(name: str, split: str, root: Path, flip: bool) -> ImageDatase
 
 
 def _load_latents(name: str, split: str, root: Path, flip: bool) -> LatentDataset:
-    folder = root / name
-    meta = _latent_meta(name, split, folder)
+    folder, meta = root / name, read_latent_meta(name, root, split)
     moments, labels, *flipped = open_latents(folder, meta.moments)
     if flip and not flipped:
         raise UserError(

@@ -4,14 +4,13 @@ import gzip
 import math
 import pickle
 import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from harness.errors import UserError
+from harness.errors import UserError, user_error
 
 Arrays = tuple[np.ndarray, np.ndarray]  # images uint8 (N, C, H, W), labels int64 (N,)
 
@@ -89,10 +88,8 @@ def read_bytes(path: Path) -> bytes:
         UserError: neither file can be read.
     """
     packed = path.with_name(path.name + ".gz")
-    try:
+    with user_error(f"{path}[.gz]: cannot be read"):
         return path.read_bytes() if path.is_file() else gzip.decompress(packed.read_bytes())
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path}[.gz]: cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -138,12 +135,9 @@ def _binary_batch(path: Path) -> Arrays:
 
 
 def _python_batch(path: Path) -> Arrays:
-    try:
-        with path.open("rb") as file:
-            batch = ArrayUnpickler(file, encoding="bytes").load()
+    with user_error(f"{path}: not a CIFAR-10 batch", "fetch it again"), path.open("rb") as file:
+        batch = ArrayUnpickler(file, encoding="bytes").load()
         images, labels = np.asarray(batch[b"data"], np.uint8), np.asarray(batch[b"labels"], np.int64)
-    except (OSError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path}: not a CIFAR-10 batch: {error}; fetch it again") from None
     if images.shape != (len(labels), 3072):
         raise UserError(f"{path}: images of shape {images.shape} for {len(labels)} labels; fetch it again")
     return images, labels

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from harness.process_group import ProcessPlace, place_from_submitit, place_from_torchrun, take_gpu
+from harness.process_group import ProcessPlace, hide_gpus, place_from_submitit, place_from_torchrun, take_gpu
 
 T = TypeVar("T")
 # The others wait for the first process while it measures, and that takes as long as it takes. A process that dies ends
@@ -89,11 +89,13 @@ def device() -> torch.device:
 
 
 @contextmanager
-def joined(place: ProcessPlace | None = None) -> Iterator[World]:
+def joined(place: ProcessPlace | None = None, on_gpu: bool = True) -> Iterator[World]:
     """Join the processes that share a run and leave them at the end; where this one has joined before, stay.
 
-    place: where the launcher did not say it in the environment.
+    place: where the launcher did not say it in the environment. on_gpu: else torch is to find no GPU.
     """
+    if not on_gpu:
+        hide_gpus()
     if dist.is_initialized():
         yield World(dist.get_rank(), dist.get_world_size())
         return

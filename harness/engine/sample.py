@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.checkpoint_files import weights_path
+from harness.checkpoint_paths import weights_path
 from harness.config.settings import SamplerSettings
 from harness.config.spec import TILE, EvalSpec, ProcessName, TrainSpec, eval_id
-from harness.data.pixels import to_uint8
+from harness.data.decode import to_uint8
 from harness.engine import distributed
 from harness.engine.distributed import ALONE, World
 from harness.engine.sample_cache import SampleFile

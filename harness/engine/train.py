@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from harness.checkpoint_files import latest_step, weights_path
+from harness.checkpoint_paths import latest_step, weights_path
 from harness.config.settings import Resources
 from harness.config.spec import TrainSpec
 from harness.data.datasets import Dataset
@@ -148,7 +148,7 @@ class Trainer:
         """Take back what `state` gave."""
         terms = ((term.name, term) for term in self.objective.terms)
         for kind, module in (("model", self.net), ("ema", self.ema.module), *terms):
-            module.load_state_dict(checkpoint.part(tensors, kind))
+            module.load_state_dict(checkpoint.tensors_of(tensors, kind))
         for name, p in self.trained.items():
             moments = {m: tensors[f"{m}.{name}"].to(p) for m in MOMENTS if f"{m}.{name}" in tensors}
             if moments:  # a parameter that has not been trained yet has none

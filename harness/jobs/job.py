@@ -8,32 +8,31 @@ import time
 import traceback
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from filelock import Timeout
 
-from harness.checkpoint_files import weights_path
+from harness.checkpoint_paths import weights_path
 from harness.config import imported_weights as imported
 from harness.config.grid import Run
 from harness.config.settings import Resources
 from harness.config.spec import EvalSpec, TrainSpec, canonical, eval_id, train_id
 from harness.errors import Diverged
 from harness.files import remove_temporaries
-from harness.jobs.measuring import COLUMNS, ROWS, measure_samples, save_pictures
+from harness.jobs.measuring import THUMBNAILS, Measuring
 from harness.jobs.preemption import PreemptionHandler
-from harness.jobs.recording import record_attempt, record_failure, record_model_facts, run_lock
+from harness.jobs.recording import Say, record_attempt, record_failure, record_model_facts, run_lock
 from harness.jobs.tracking import tracked
-from harness.process_group import hide_gpus, keep_freed_memory
-from harness.store.records import LOG, Failure, MeasurementFile, Thumbnails, measurement_paths
+from harness.process_group import keep_freed_memory
+from harness.store.records import LOG, Failure, MeasurementFile, measurement_paths
 from harness.store.store import RunStatus, Store
 from harness.store.study import runs_by_training
 
 if TYPE_CHECKING:
     from harness.engine.distributed import World
     from harness.networks.encoder import FrozenEncoder
-
-Say = Callable[[str, int], None]  # what is being done, and the training's step
 
 
 @dataclass(frozen=True)
@@ -70,8 +69,7 @@ class Job:
 
     def missing(self) -> tuple[EvalSpec, ...]:
         """Return the measurements that the folder lacks."""
-        measured = self.store.measured
-        return tuple(e for e in self.evaluations if not measured(self.train_id, eval_id(self.train, e)))
+        return tuple(e for e in self.evaluations if not self.store.measured(self.train_id, eval_id(self.train, e)))
 
     def ready(self) -> tuple[EvalSpec, ...]:
         """Return the missing measurements that need no training: the weights are kept."""
@@ -93,25 +91,24 @@ class Job:
         run's folder and returned. Among several processes it is raised then, because only the end of this process can
         end the others' waiting for it.
         """
-        if not self.resources.gpus:
-            hide_gpus()
         from harness.engine.distributed import joined
 
-        with joined() as world:
+        with joined(on_gpu=self.resources.on_gpu) as world:
             try:
                 if not world.decide(self.missing):
                     return RunStatus("done", "nothing was missing")
                 if world.decide(cancelled):
                     return RunStatus("skipped", "cancelled")
                 with run_lock(self.scratch, world):
-                    return self._work(world)
+                    self._work(world)
+                return RunStatus("done")
             except Timeout:
                 return RunStatus("skipped", "another job is at work on this training")
             except Exception as error:  # whatever went wrong in this run must not stop its neighbours
-                outcome = self.fail(error) if world.leads else RunStatus(_state(error), str(error))
-                if world.size > 1 and outcome.state == "failed":  # what diverges does so in all of them
+                status = self.fail(error) if world.leads else RunStatus("diverged", str(error))
+                if world.size > 1 and not isinstance(error, Diverged):  # what diverges does so in all of them
                     raise
-                return outcome
+                return status
 
     def fail(self, error: BaseException) -> RunStatus:
         """Store a failure where the collector finds it; on a full disk it is only told."""
@@ -120,9 +117,9 @@ class Job:
         except OSError as unwritten:
             traceback.print_exception(error)  # the job's output may have room elsewhere
             message = f"{error}; this could not be stored: {unwritten}"
-        return RunStatus(_state(error), message)
+        return RunStatus("diverged" if isinstance(error, Diverged) else "failed", message)
 
-    def _work(self, world: "World") -> RunStatus:
+    def _work(self, world: "World") -> None:
         import torch
 
         from harness.engine.sample_cache import remove_samples
@@ -130,15 +127,13 @@ class Job:
         torch.set_num_threads(self.threads)
         keep_freed_memory()
         if not world.leads:
-            self._make(world, lambda phase, step: None)
-            return RunStatus("done")
+            return self._make(world, lambda phase, step: None)
         remove_temporaries(self.scratch)  # what a killed job has left and nobody needs
         for path in measurement_paths(self.folder):
             remove_samples(self.scratch, path.stem)
         trackers = tracked(self.resources.tracking, self.folder, self.scratch.parent, self.train)
-        with record_attempt(self.folder, self.train, self.steps, self.threads, world.size) as heartbeat, trackers:
-            self._make(world, heartbeat.set)
-        return RunStatus("done")
+        with record_attempt(self.folder, self.train, self.steps, self.threads, world.size) as say, trackers:
+            self._make(world, say)
 
     def _make(self, world: "World", say: Say) -> None:
         """Train and measure; of a training that diverges, measure what it was good for before."""
@@ -161,11 +156,11 @@ class Job:
             world.decide(lambda: place(self.train, self.weights, self.scratch))
         steps = {e.step for e in world.decide(self.missing)}
         dataset = load(self.train.data.name, "train", self.data, self.train.data.flip)
-        log, encoder = self.folder / LOG, self._encoder(steps, world)
+        encoder, on_progress = self._encoder(steps, world), partial(say, "training")
         with PreemptionHandler(world) as preemption:
             train(
-                self.train, dataset, self.scratch, log, steps, self.resources, lambda step: say("training", step),
-                world, encoder, preemption.on_step,
+                self.train, dataset, self.scratch, self.folder / LOG, steps, self.resources, on_progress, world,
+                encoder, preemption.on_step,
             )  # fmt: skip
 
     def _encoder(self, steps: Collection[int], world: "World") -> "FrozenEncoder | None":
@@ -180,42 +175,28 @@ class Job:
 
     def _evaluate(self, spec: EvalSpec, world: "World", say: Say) -> None:
         """Sample, in all processes, and measure, in the leading one."""
-        from harness.data.decode import decoder
-        from harness.engine.sample import Sampler
-        from harness.engine.sample_cache import remove_samples
-
-        identity = eval_id(self.train, spec)
-        path = self.store.eval_path(self.train_id, identity)
-        start = time.perf_counter()
+        measuring, start = Measuring(self.store, self.data, self.train, spec), time.perf_counter()
         with PreemptionHandler(world) as preemption:
-            samples = Sampler(
-                self.train, spec, world, decoder(self.train.data.name, self.data),
-                lambda n: say(f"sampling, {n:,} images drawn", self.steps), preemption.on_step,
-            ).draw(self.scratch)  # fmt: skip
+            samples = measuring.draw(
+                world=world, on_progress=lambda n: say(f"sampling, {n:,} images drawn", self.steps),
+                on_step=preemption.on_step,
+            )  # fmt: skip
         if samples is None:
             return
         sampled = time.perf_counter()
         say("measuring", self.steps)
-        measured = measure_samples(samples, self.train, spec.evaluation, self.data, self.store.cache)
-        save_pictures(path, samples, measured, self.train.data.name, spec.evaluation.reference, self.data)
-        seconds = {
-            "sample": round(samples.earlier + sampled - start, 2),
-            "measure": round(time.perf_counter() - sampled, 2),
-        }
-        MeasurementFile(
+        measured = measuring.measure(samples)
+        seconds = {"sample": samples.earlier + sampled - start, "measure": time.perf_counter() - sampled}
+        record = MeasurementFile(
             train_id=self.train_id,
-            eval_id=identity,
+            eval_id=eval_id(self.train, spec),
             spec=spec.model_dump(mode="json", by_alias=True, exclude_none=True),
             **measured,
             nfe=samples.nfe,
-            seconds=seconds,
-            thumbnails=Thumbnails(rows=ROWS, columns=COLUMNS),
-        ).write(path)
-        remove_samples(self.scratch, identity)
-
-
-def _state(error: BaseException) -> Literal["failed", "diverged"]:
-    return "diverged" if isinstance(error, Diverged) else "failed"
+            seconds={what: round(value, 2) for what, value in seconds.items()},
+            thumbnails=THUMBNAILS,
+        )
+        measuring.write(samples, record)
 
 
 def jobs_for(runs: Iterable[Run], store: Store, data: Path, threads: int | None = None) -> list[Job]:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import platform
+import re
 import subprocess
 import time
 from contextlib import suppress
@@ -26,6 +27,7 @@ SLURM = {
 
 def provenance(folder: Path, threads: int, processes: int) -> dict[str, Any]:
     """Return the facts of this attempt; `end` is filled in when it ends. Uncommitted changes are kept in `folder`."""
+    slurm = {name: os.environ[key] for name, key in SLURM.items() if os.environ.get(key)}
     return {
         "start": utc(time.time()),
         "end": None,
@@ -35,8 +37,8 @@ def provenance(folder: Path, threads: int, processes: int) -> dict[str, Any]:
         "threads": threads,
         "processes": processes,
         "versions": {"python": platform.python_version(), **_versions()},
-        "slurm_job_id": _slurm_job(),
-        "slurm": {name: os.environ[key] for name, key in SLURM.items() if os.environ.get(key)} or None,
+        "slurm_job_id": f"{slurm['array']}_{slurm['task']}" if {"array", "task"} <= slurm.keys() else slurm.get("job"),
+        "slurm": slurm or None,
     }
 
 
@@ -59,23 +61,21 @@ def source(folder: Path, package: Path = PACKAGE) -> dict[str, Any]:
     if _git(package, "ls-files", "--error-unmatch", "cli.py") is None:  # the checkout around us is somebody else's
         return {"commit": None, "dirty": None, "diff": None}
     commit, diff = _git(package, "rev-parse", "HEAD"), _git(package, "diff", "--binary", "HEAD", "--", ".")
-    if not diff:
-        return {"commit": _words(commit), "dirty": None if diff is None else False, "diff": None}
-    name = f"diff-{hashlib.sha256(diff).hexdigest()[:12]}.patch"
-    write_bytes(folder / name, diff)
-    return {"commit": _words(commit), "dirty": True, "diff": name}
+    name = f"diff-{hashlib.sha256(diff).hexdigest()[:12]}.patch" if diff else None
+    if diff and name:
+        write_bytes(folder / name, diff)
+    return {
+        "commit": commit.decode().strip() if commit else None,
+        "dirty": None if diff is None else bool(diff),
+        "diff": name,
+    }
 
 
 def _git(folder: Path, *words: str) -> bytes | None:
-    try:
-        done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, timeout=20)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None
-
-
-def _words(output: bytes | None) -> str | None:
-    return output.decode().strip() if output else None
+    """Return what git prints; None where it fails, or is not there."""
+    with suppress(OSError, subprocess.SubprocessError):
+        return subprocess.run(["git", "-C", str(folder), *words], capture_output=True, timeout=20, check=True).stdout
+    return None
 
 
 def _device(processes: int) -> dict[str, Any]:
@@ -83,25 +83,16 @@ def _device(processes: int) -> dict[str, Any]:
     import torch
 
     if torch.cuda.is_available():
+        # The version of NVIDIA's driver is the word after the module's name in what the kernel says of it.
+        driver = re.match(r".*? (\d\S*\.\S*)", _content("/proc/driver/nvidia/version"))
         gpu, cuda = torch.cuda.get_device_name(), torch.version.cuda
-        return {"device": gpu, "gpus": processes, "driver": _driver(), "cuda": cuda}
-    models = [line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
-    return {"device": models[0] if models else platform.processor() or platform.machine(), "gpus": 0}
+        return {"device": gpu, "gpus": processes, "driver": driver and driver[1], "cuda": cuda}
+    model = re.search(r"^model name.*?:(.*)$", _content("/proc/cpuinfo"), re.MULTILINE)
+    return {"device": model[1].strip() if model else platform.processor() or platform.machine(), "gpus": 0}
 
 
-def _driver() -> str | None:
-    """Return the version of NVIDIA's driver: the word after the module's name in what the kernel says of it."""
-    words = " ".join(_lines("/proc/driver/nvidia/version")[:1]).split()
-    return next((word for word in words if word[:1].isdigit() and "." in word), None)
-
-
-def _lines(path: str) -> list[str]:
+def _content(path: str) -> str:
     try:
-        return Path(path).read_text().splitlines()
+        return Path(path).read_text()
     except OSError:
-        return []
-
-
-def _slurm_job() -> str | None:
-    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
+        return ""

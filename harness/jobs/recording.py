@@ -5,7 +5,7 @@ import platform
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from harness.engine.distributed import World
     from harness.networks.encoder import FrozenEncoder
 
+Say = Callable[[str, int], None]  # what is being done, and the training's step
 LOCK_SECONDS = 600
 SHORT = 2000  # characters of a traceback: with the rest of the file they fit into one block of a disk
 
@@ -56,61 +57,61 @@ def _lock(folder: Path, locks: ExitStack) -> bool:
 
 
 @contextmanager
-def record_attempt(
-    folder: Path, train: TrainSpec, steps: int, threads: int, processes: int
-) -> Iterator["HeartbeatThread"]:
+def record_attempt(folder: Path, train: TrainSpec, steps: int, threads: int, processes: int) -> Iterator[Say]:
     """Record a job in its run's folder while it works, `processes` together with `threads` each, towards `steps`."""
     remove_temporaries(folder)
     earlier = (Environment.read(folder) or Environment()).attempts
     if earlier and not earlier[-1].end and (sign := last_sign(folder)) and sign.time is not None:
-        earlier[-1] = earlier[-1].model_copy(
-            update={"last_sign": records.utc(sign.time)}
-        )  # it is about to be overwritten
+        # Its file is about to be overwritten.
+        earlier[-1] = earlier[-1].model_copy(update={"last_sign": records.utc(sign.time)})
     (folder / Failure.FILE).unlink(missing_ok=True)
     records.write_spec(folder, train)
     attempt = records.Attempt.model_validate({"attempt": len(earlier) + 1} | provenance(folder, threads, processes))
     Environment(attempts=[*earlier, attempt]).write(folder)
-    with HeartbeatThread(folder, steps) as heartbeat:
-        yield heartbeat
+    with heartbeats(folder, steps) as say:
+        yield say
     ended = attempt.model_copy(update={"end": records.utc(time.time())})
     Environment(attempts=[*earlier, ended]).write(folder)
 
 
-class HeartbeatThread:
-    """A sign of life in the run's own folder, true from any host, written by a thread of its own."""
+@contextmanager
+def heartbeats(folder: Path, total: int) -> Iterator[Say]:
+    """Write signs of life into a run's own folder, true from any host; yield what is called to say what is being done.
 
-    def __init__(self, folder: Path, total: int) -> None:
-        self.folder, self.total, self.phase, self.step = folder, total, "starting", 0
-        self.stopped = threading.Event()
-        self.thread = threading.Thread(target=self._beat, daemon=True)
+    After a failure the last sign stays until the failure is stored: it says at which step that was.
+    """
+    sign = {"phase": "starting", "step": 0, "total": total, "host": platform.node(), "pid": os.getpid()}
 
-    def __enter__(self) -> "HeartbeatThread":
-        self._write()
-        self.thread.start()
-        return self
+    def write() -> None:
+        Heartbeat.model_validate(sign | {"time": time.time()}).write(folder)
 
-    def __exit__(self, kind: object, *_: object) -> None:
-        """Stop. After a failure the last sign stays until the failure is stored: it says at which step that was."""
-        self.stopped.set()
-        self.thread.join()
-        if kind is None:
-            (self.folder / Heartbeat.FILE).unlink(missing_ok=True)
-        else:
-            self._write()
+    write()
+    try:
+        with repeating(records.HEARTBEAT_SECONDS, write):
+            yield lambda phase, step: sign.update(phase=phase, step=step)
+    except BaseException:
+        write()
+        raise
+    (folder / Heartbeat.FILE).unlink(missing_ok=True)
 
-    def set(self, phase: str, step: int) -> None:
-        """Say what is being done; the next sign tells it."""
-        self.phase, self.step = phase, step
 
-    def _beat(self) -> None:
-        while not self.stopped.wait(records.HEARTBEAT_SECONDS):
-            with suppress(OSError):  # a full disk may have room again for the next sign
-                self._write()
+@contextmanager
+def repeating(seconds: float, act: Callable[[], None]) -> Iterator[None]:
+    """Do something every so many seconds, in a thread of its own; a full disk may have room again for the next time."""
+    stopped = threading.Event()
 
-    def _write(self) -> None:
-        Heartbeat(
-            phase=self.phase, step=self.step, total=self.total, time=time.time(), host=platform.node(), pid=os.getpid()
-        ).write(self.folder)
+    def repeat() -> None:
+        while not stopped.wait(seconds):
+            with suppress(OSError):
+                act()
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()
 
 
 def record_failure(folder: Path, error: BaseException) -> str:

@@ -7,9 +7,8 @@ follows train.jsonl; what is measured is told in the end.
 import importlib.util
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from operator import methodcaller
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from harness.config.settings import Tracker as TrackerName
 from harness.config.spec import TrainSpec
 from harness.errors import UserError
 from harness.files import read_jsonl
+from harness.jobs.recording import repeating
 from harness.store.records import LOG, Measurement, measurement_paths
 
 SECONDS = 5.0
@@ -76,10 +76,7 @@ class WeightsAndBiases:
 
 
 Tracker = TensorBoard | WeightsAndBiases
-TRACKERS: dict[TrackerName, tuple[str, Callable[[Path, str, TrainSpec], Tracker]]] = {
-    "tensorboard": ("tensorboard", TensorBoard),
-    "wandb": ("wandb", WeightsAndBiases),
-}
+TRACKERS: dict[TrackerName, type[Tracker]] = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases}  # by their package
 
 
 def check_trackers(names: Sequence[TrackerName]) -> None:
@@ -89,26 +86,22 @@ def check_trackers(names: Sequence[TrackerName]) -> None:
         UserError: naming what to install.
     """
     for name in names:
-        package, _ = TRACKERS[name]
-        if importlib.util.find_spec(package) is None:
-            raise UserError(f"resources.tracking: '{name}' needs the package '{package}': pip install -e '.[tracking]'")
+        if importlib.util.find_spec(name) is None:
+            raise UserError(f"resources.tracking: '{name}' needs the package '{name}': pip install -e '.[tracking]'")
 
 
 @contextmanager
 def tracked(names: Sequence[TrackerName], run: Path, scratch: Path, train: TrainSpec) -> Iterator[None]:
     """Tell trackers what a run's folder says while a job works in it; they write below `scratch`."""
-    trackers = [TRACKERS[name][1](scratch / "tracking", run.name, train) for name in names]
-    if not trackers:
+    if not names:
         yield
         return
-    feed, stopped = LogFeed(run / LOG, trackers), threading.Event()
-    thread = threading.Thread(target=feed.follow, args=(stopped,), daemon=True)
-    thread.start()
+    feed = LogFeed(run / LOG, [TRACKERS[name](scratch / "tracking", run.name, train) for name in names])
     try:
-        yield
+        with repeating(SECONDS, feed.update):
+            yield
     finally:
-        stopped.set()
-        thread.join()
+        feed.update()
         feed.call(methodcaller("close", results(run)))
 
 
@@ -118,23 +111,14 @@ class LogFeed:
     def __init__(self, log: Path, trackers: Sequence[Tracker]) -> None:
         self.log, self.trackers, self.step = log, list(trackers), -1
 
-    def follow(self, stopped: threading.Event) -> None:
-        """Tell what is new, again and again until the log has ended."""
-        while not stopped.wait(SECONDS):
-            self.update()
-        self.update()
-
     def update(self) -> None:
         """Tell what is new."""
-        try:
-            lines = read_jsonl(self.log)
-        except OSError:  # a tracker is not worth a run
-            return
-        for line in lines:
-            step = line.pop("step")
-            if step > self.step:
-                self.step = step
-                self.call(methodcaller("log", step, line))
+        with suppress(OSError):  # a tracker is not worth a run
+            for line in read_jsonl(self.log):
+                step = line.pop("step")
+                if step > self.step:
+                    self.step = step
+                    self.call(methodcaller("log", step, line))
 
     def call(self, method: Callable[[Tracker], object]) -> None:
         """Call every tracker; one that fails is left out from then on, and the run goes on without it."""
@@ -148,11 +132,10 @@ class LogFeed:
 
 def results(run: Path) -> dict[str, float]:
     """Return every number that was measured of a run: "<eval_id>/<metric>"."""
-    measurements = {path.stem: Measurement.read(path) for path in measurement_paths(run)}
     return {
-        f"{eval_id}/{name}": float(value)
-        for eval_id, measurement in measurements.items()
-        if measurement
+        f"{path.stem}/{name}": float(value)
+        for path in measurement_paths(run)
+        if (measurement := Measurement.read(path))
         for name, value in measurement.metrics.items()
         if isinstance(value, int | float)
     }

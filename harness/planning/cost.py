@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from harness.checkpoint_files import latest_step
+from harness.checkpoint_paths import latest_step
 from harness.config.grid import Run
 from harness.config.settings import SamplerSettings
 from harness.config.spec import TILE, EvalSpec, Model, ProcessName, TrainSpec

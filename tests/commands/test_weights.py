@@ -15,7 +15,7 @@ from harness.config.spec import train_id
 from harness.errors import UserError
 from harness.files import read_json, read_jsonl
 from harness.jobs.job import jobs_for
-from harness.jobs.local_pool import LocalPool
+from harness.jobs.local_pool import run_in_workers
 from harness.method.backbone import DiT
 from harness.networks import checkpoint
 from harness.networks.public_layouts import read_parts
@@ -127,7 +127,7 @@ def test_two_processes_begin_from_them_and_align_as_one_does(project):
         store = Store(Path("results"), Path("scratch"), study)
         (jobs[study],) = jobs_for([run], store, Path("data"))
     outcomes = []
-    LocalPool(list(jobs.values()), 1, lambda job, outcome: outcomes.append(outcome)).run()
+    run_in_workers(list(jobs.values()), 1, lambda job, outcome: outcomes.append(outcome))
     assert [outcome.state for outcome in outcomes if outcome] == ["done", "done"]
     assert jobs["one"].train_id == jobs["two"].train_id
     folders = [job.store.run_folder(job.train_id) for job in jobs.values()]

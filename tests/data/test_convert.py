@@ -29,7 +29,7 @@ def test_a_damaged_conversion_is_one_line_that_says_what_to_delete(
     else:
         (folder / name).write_bytes((folder / name).read_bytes()[:length])
     with pytest.raises(
-        UserError, match=f"^{folder / name}: damaged .*; delete {folder}, and it is made again$"
+        UserError, match=f"^{folder / name}: damaged: .*; delete {folder}, and it is made again$"
     ) as raised:
         load("digits", "train", tmp_path)
     assert "\n" not in str(raised.value)

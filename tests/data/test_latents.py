@@ -24,15 +24,16 @@ def test_a_wrong_description_is_told_by_its_key(tmp_path: Path, change: dict, me
     path = tmp_path / "photos" / "meta.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(UserError, match=message):
-        read_latent_meta(tmp_path / "photos")
+        read_latent_meta("photos", tmp_path)
 
 
 def test_a_description_that_is_missing_or_no_json_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"meta\.json: cannot be read: No such file or directory; packed latents are"):
-        read_latent_meta(tmp_path)
-    (tmp_path / "meta.json").write_text("{")
+    with pytest.raises(UserError, match=r"photos lacks moments\.npy .* and meta\.json .*; make them with"):
+        read_latent_meta("photos", tmp_path)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "meta.json").write_text("{")
     with pytest.raises(UserError, match=r"meta\.json: Invalid JSON: .*; packed latents are"):
-        read_latent_meta(tmp_path)
+        read_latent_meta("photos", tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from support.places import ROOT
 from support.prices import EVERY, prices, runs_of
 from support.synthetic_study import new_store, table_of, write_measurement
 
-from harness.checkpoint_files import state_path, write_latest
+from harness.checkpoint_paths import state_path, write_latest
 from harness.errors import UserError
 from harness.files import write_json
 from harness.planning import flops

@@ -10,7 +10,7 @@ from support.trainings import CPU, make_dataset
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness.checkpoint_files import weights_path
+from harness.checkpoint_paths import weights_path
 from harness.config.grid import model_specs
 from harness.config.grid_file import read_scale
 from harness.config.settings import EvaluationSettings, MeanFlowSettings, OwnEncoder, SamplerSettings, ShortcutSettings

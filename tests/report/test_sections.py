@@ -31,7 +31,7 @@ def test_the_page_shows_it_where_there_is_something_to_show(tmp_path):
     pages = [make_report(store, tables, tmp_path / name).read_text() for name in ("one", "two")]
     assert pages[0] == pages[1]
     assert 'id="representations"' in pages[0]
-    assert "figure-representations" in pages[0]
+    assert "figures/representations.svg" in pages[0]
     record = json.loads((tmp_path / "one" / "representations.json").read_text())
     first, arms_ = record["correlations"][0], record["arms"]
     assert (first["measure"], first["arms"]) == ("distance", len(arms_))

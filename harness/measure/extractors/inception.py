@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.data.fetch import download
-from harness.errors import UserError, one_line
+from harness.errors import UserError, one_line, user_error
 from harness.files import sha256_of
 from harness.measure.metrics.diversity import perceptual
 
@@ -112,16 +111,14 @@ def load_inception(path: Path) -> nn.Module:
     """
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    if not path.is_file():
-        raise UserError(f"features {INCEPTION}: no weights at {path}; run: harness data get {INCEPTION}")
+    _check_there(path)
     try:
         # torch-fidelity's own loading runs whatever a pickle asks for; this first reading refuses all but tensors.
         torch.load(path, map_location="cpu", weights_only=True)
         return FeatureExtractorInceptionV3(INCEPTION, ["2048"], feature_extractor_weights_path=str(path))
     except (RuntimeError, pickle.UnpicklingError, AttributeError, TypeError, EOFError) as error:
-        raise UserError(
-            f"features {INCEPTION}: {path} is not torch-fidelity's weights file: {one_line(error)}"
-        ) from None
+        reason = one_line(error)
+        raise UserError(f"features {INCEPTION}: {path} is not torch-fidelity's weights file: {reason}") from None
 
 
 def trunk_hash(network: nn.Module) -> str:
@@ -140,9 +137,13 @@ def inception_weights(data: Path) -> Path:
         UserError: it does not.
     """
     path = data / f"{INCEPTION}.pth"
+    _check_there(path)
+    return path
+
+
+def _check_there(path: Path) -> None:
     if not path.is_file():
         raise UserError(f"features {INCEPTION}: no weights at {path}; run: harness data get {INCEPTION}")
-    return path
 
 
 def get_inception(data: Path) -> str:
@@ -156,12 +157,9 @@ def get_inception(data: Path) -> str:
     path = data / f"{INCEPTION}.pth"
     if path.is_file():
         return f"{INCEPTION}: at {path} already, {_recognised(path)}"
-
-    def downloader() -> None:
+    with user_error(f"{INCEPTION}: could not be downloaded", f"put {URL_INCEPTION_V3.rsplit('/', 1)[1]} at {path}"):
         data.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(URL_INCEPTION_V3, str(path), SHA256)
-
-    download(INCEPTION, downloader, f"put {URL_INCEPTION_V3.rsplit('/', 1)[1]} at {path}")
     return f"{INCEPTION}: weights fetched to {path}"
 
 

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.errors import UserError, one_line
+from harness.errors import UserError
 from harness.measure.extractors.inception import Outputs
-from harness.networks.encoder import UNLOADABLE, tensors_sha256
+from harness.networks.encoder import pretrained, tensors_sha256
 
 
 class Pretrained(nn.Module):
@@ -55,13 +55,4 @@ def load_timm(name: str, weights: Path | None) -> Pretrained:
     """
     if weights is None and not timm.is_model_pretrained(name):
         raise UserError(f"features {name}: timm publishes no weights under this name; give a file by --weights")
-    overlay = {"file": str(weights), "custom_load": False} if weights else None
-    try:
-        return Pretrained(timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay))
-    except UNLOADABLE as error:
-        reason = one_line(error)
-        if weights:
-            raise UserError(f"{weights}: not weights of {name}: {reason}") from None
-        raise UserError(
-            f"features {name}: timm cannot get its weights: {reason}; without network, give a file by --weights"
-        ) from None
+    return Pretrained(pretrained(name, weights, f"features {name}", "give a file by --weights"))

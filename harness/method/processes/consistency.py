@@ -59,6 +59,12 @@ class ConsistencyTraining:
         return (t + shift).clamp(low, high)
 
     @staticmethod
+    def times_at(share: float) -> Tensor:
+        """log σ twice, (1, 2): the network is given the first."""
+        log_sigma = math.log(min(max(share / (1 - share), SIGMA_MIN), SIGMA_MAX))
+        return torch.tensor([[log_sigma, log_sigma]])
+
+    @staticmethod
     def interpolate(x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """c_in x_σ, what the network is given: (N, C, H, W), (N, 2), (N, C, H, W) → (N, C, H, W)."""
         sigma = column(t[:, 0].exp())

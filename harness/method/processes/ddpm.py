@@ -70,6 +70,12 @@ def noise_level(t: Tensor) -> Tensor:
     return ((1 - alphas_cumprod) / alphas_cumprod).sqrt()
 
 
+def times_at(share: float) -> Tensor:
+    """The t whose σ is nearest to u/(1 − u), by their logarithms: int64 (1,)."""
+    levels = noise_level(torch.arange(STEPS))
+    return (levels.log() - math.log(share / (1 - share))).abs().argmin()[None]
+
+
 def interpolate(x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
     """x_t = √ᾱ_t x + √(1 − ᾱ_t) noise (Ho et al., eq. 4): (N, C, H, W), int64 (N,), (N, C, H, W) → (N, C, H, W)."""
     alphas_cumprod = FULL.at(t).alphas_cumprod

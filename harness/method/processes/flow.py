@@ -30,6 +30,11 @@ def noise_level(t: Tensor) -> Tensor:
     return (1 - t) / t
 
 
+def times_at(share: float) -> Tensor:
+    """t = 1 − u, (1,)."""
+    return torch.tensor([1 - share])
+
+
 def interpolate(x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
     """x_t = t x + (1 − t) noise: (N, C, H, W), (N,), (N, C, H, W) → (N, C, H, W)."""
     t = column(t)

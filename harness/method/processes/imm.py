@@ -46,6 +46,11 @@ class InductiveMomentMatching:
         return torch.stack((moved, moved - (now - span)), dim=1)
 
     @staticmethod
+    def times_at(share: float) -> Tensor:
+        """t = u and s = 0, (1, 2): the jump to the image."""
+        return torch.tensor([[share, share]]).clamp(max=END)
+
+    @staticmethod
     def interpolate(x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """x_t at unit variance, what the network is given: (N, C, H, W), (N, 2), (N, C, H, W) → (N, C, H, W)."""
         return _noisy(x, t[:, 0], noise) * _scale(t[:, 0])

@@ -52,6 +52,11 @@ class MeanFlow:
         return flow.nearby_times(t, gap, generator)
 
     @staticmethod
+    def times_at(share: float) -> Tensor:
+        """t = u with r = t, (1, 2): the velocity itself."""
+        return torch.tensor([[share, 0.0]])
+
+    @staticmethod
     def place_drops(dropped: Tensor) -> Tensor:
         """Move dropped labels, (N,) bool, to the front of their four, away from the sample with r < t.
 

@@ -30,6 +30,12 @@ class Process(Protocol):
     def nearby_times(self, t: Tensor, gap: float, generator: torch.Generator) -> Tensor:
         """Times of a second view under restricted noise: no further from t than `gap` of the way from data to noise."""
 
+    def times_at(self, share: float) -> Tensor:
+        """Times (1,) or (1, K) at a share u of noise, 0 < u < 1: its σ is u/(1 − u) per unit of the image.
+
+        Of two times the second asks for what is nearest to a denoiser.
+        """
+
     def interpolate(self, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """Noisy images x_t, what the network is given."""
 

@@ -55,6 +55,11 @@ class Shortcut:
         moved = now + gap * (2 * torch.rand(len(t), generator=generator) - 1)
         return torch.stack((moved.clamp(min=0).minimum(1 - 2.0**-k), k), dim=1)
 
+    @staticmethod
+    def times_at(share: float) -> Tensor:
+        """t = 1 − u and the smallest step, (1, 2)."""
+        return torch.tensor([[1 - share, float(LEVELS)]])
+
     # As in MeanFlow, the official code drops no label of the samples that learn from the network itself.
     place_drops = staticmethod(MeanFlow.place_drops)
 

@@ -7,7 +7,7 @@ from statistics import fmean, stdev
 from typing import Literal
 
 from harness.config.grid import Cell, Table
-from harness.config.grid_file import At
+from harness.config.grid_file import At, PaperValue
 from harness.metric_definitions import Definition, definition_of
 from harness.report.analysis.statistics import Change, change_between, holm
 from harness.report.reading.collect import RunResult
@@ -35,17 +35,6 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class PaperNumber:
-    """The paper's value, and its change in percent of the paper's own baseline where we know that."""
-
-    value: float
-    percent: float | None
-    source: str
-    confidence: str
-    note: str
-
-
-@dataclass(frozen=True)
 class RunState:
     """One seed of a cell: what is known of it. `protocol` is a letter where the table mixes protocols.
 
@@ -66,8 +55,8 @@ class RunState:
 class PivotCell:
     """One cell of a printed table.
 
-    `ours` is None where nothing is measured or its seeds mix protocols. `no_change` says why a measured cell has no
-    change, "" where it has one or needs none. A cell has a verdict where it has a baseline, at a scale with a meaning.
+    `ours` is None where nothing is measured or its seeds mix protocols; `paper` is what the paper prints. A cell has a
+    verdict where it has a baseline, at a scale with a meaning.
     """
 
     source: Cell
@@ -76,10 +65,10 @@ class PivotCell:
     name: str
     runs: tuple[RunState, ...]
     ours: Estimate | None
-    paper: PaperNumber | None
+    paper: PaperValue | None
     facts: tuple[Fact, ...] = ()
+    baseline: "PivotCell | None" = None
     change: Change | None = None
-    no_change: str = ""
     verdict: Verdict | None = None
     is_baseline: bool = False
     is_best: bool = False
@@ -91,9 +80,33 @@ class PivotCell:
         return self.ours.mean
 
     @property
+    def paper_percent(self) -> float | None:
+        """The paper's change in percent of the paper's own baseline, where we know that."""
+        theirs = self.baseline.paper if self.baseline else None
+        return (
+            100 * (self.paper.value - theirs.value) / theirs.value if self.paper and theirs and theirs.value else None
+        )
+
+    @property
+    def no_change(self) -> str:
+        """Why a cell with a mean and a baseline has no change; "" where it has one or needs none."""
+        if self.change or not self.ours or not self.baseline:
+            return ""
+        if self.baseline.ours is None:
+            return "the baseline has no value"
+        return (
+            "the baseline is zero" if self.baseline.letters == self.letters else "the baseline was measured otherwise"
+        )
+
+    @property
     def values(self) -> dict[int, float]:
         """Its values by seed."""
         return {run.seed: run.value for run in self.runs if run.value is not None}
+
+    @property
+    def eval_ids(self) -> str:
+        """What tells its measurements from those of other cells."""
+        return " ".join(run.eval_id for run in self.runs)
 
     @property
     def missing(self) -> tuple[RunState, ...]:
@@ -233,7 +246,7 @@ def _cell(table: Table, cell: Cell, results: Sequence[RunResult], letters: Mappi
         name=cell_name(cell),
         runs=runs,
         ours=_estimate(values) if alike else None,
-        paper=_paper(table, cell),
+        paper=table.paper(cell),
         facts=stated(table.file.facts, {result.run.seed: result.facts for result in results}, table.paper(cell)),
     )
 
@@ -264,68 +277,44 @@ def _estimate(values: Mapping[int, float]) -> Estimate:
     return Estimate(fmean(numbers), stdev(numbers) if len(numbers) > 1 else None, tuple(values))
 
 
-def _paper(table: Table, cell: Cell) -> PaperNumber | None:
-    own = table.paper(cell)
-    if own is None:
-        return None
-    baseline = table.baseline(cell)
-    other = table.paper(baseline) if baseline else None
-    percent = 100 * (own.value - other.value) / other.value if other and other.value else None
-    return PaperNumber(own.value, percent, own.source, own.confidence, own.note)
-
-
 def _compared(table: Table, cells: Sequence[PivotCell]) -> list[PivotCell]:
-    """Fill in the changes and verdicts; values of different protocols are not compared."""
+    """Fill in baselines, changes and verdicts; p of cells that are one run count once among those of the table."""
     by_place = {cell.source.at: cell for cell in cells}
     sources = {cell.source.at: table.baseline(cell.source) for cell in cells}
     serving = {source.at for source in sources.values() if source}
     compared = []
     for cell in cells:
         source = sources[cell.source.at]
-        changed = _against(cell, by_place[source.at], table.scale.meaningful) if source else cell
-        compared.append(replace(changed, is_baseline=cell.source.at in serving))
-    return _with_holm(compared)
-
-
-def _against(cell: PivotCell, baseline: PivotCell, meaningful: bool) -> PivotCell:
-    """Compare a cell with its baseline, and the change with the paper's."""
-    alike = cell.ours is not None and baseline.letters == cell.letters
-    change = change_between(cell.values, baseline.values) if alike else None
-    reason = "" if change or not cell.ours else _no_change(cell, baseline)
-    verdict = _verdict(cell, baseline, change) if meaningful else None
-    return replace(cell, change=change, no_change=reason, verdict=verdict)
-
-
-def _no_change(cell: PivotCell, baseline: PivotCell) -> str:
-    if baseline.ours is None:
-        return "the baseline has no value"
-    return "the baseline was measured otherwise" if baseline.letters != cell.letters else "the baseline is zero"
-
-
-def _verdict(cell: PivotCell, baseline: PivotCell, change: Change | None) -> Verdict:
-    if cell.paper is None or not cell.paper.percent:
-        return "unpublished"
-    if change is None:
-        both = cell.ours is not None and baseline.ours is not None and cell.letters != baseline.letters
-        return "protocol differs" if both or cell.mixed or baseline.mixed else "without value"
-    if change.p is None:
-        return "with one seed"
-    if not change.beyond:
-        return "zero within interval"
-    return "same sign" if change.percent * cell.paper.percent > 0 else "contradicts"
-
-
-def _with_holm(cells: Sequence[PivotCell]) -> list[PivotCell]:
-    """Adjust each p for the other changes of the table; cells that are one run are one change."""
-    adjusted = holm({_measurements(cell): cell.change.p for cell in cells if cell.change and cell.change.p is not None})
+        baseline = by_place[source.at] if source else None
+        change = _change(cell, baseline) if baseline else None
+        compared.append(replace(cell, baseline=baseline, change=change, is_baseline=cell.source.at in serving))
+    adjusted = holm({cell.eval_ids: cell.change.p for cell in compared if cell.change and cell.change.p is not None})
     return [
-        replace(cell, change=replace(cell.change, adjusted=adjusted.get(_measurements(cell)))) if cell.change else cell
-        for cell in cells
+        replace(
+            cell,
+            change=replace(cell.change, adjusted=adjusted.get(cell.eval_ids)) if cell.change else None,
+            verdict=_verdict(cell, cell.baseline) if cell.baseline and table.scale.meaningful else None,
+        )
+        for cell in compared
     ]
 
 
-def _measurements(cell: PivotCell) -> str:
-    return " ".join(run.eval_id for run in cell.runs)
+def _change(cell: PivotCell, baseline: PivotCell) -> Change | None:
+    """Return how a cell differs from its baseline; values of different protocols are not compared."""
+    return change_between(cell.values, baseline.values) if cell.ours and baseline.letters == cell.letters else None
+
+
+def _verdict(cell: PivotCell, baseline: PivotCell) -> Verdict:
+    if not cell.paper_percent:
+        return "unpublished"
+    if cell.change is None:
+        apart = cell.ours and baseline.ours and cell.letters != baseline.letters
+        return "protocol differs" if apart or cell.mixed or baseline.mixed else "without value"
+    if cell.change.p is None:
+        return "with one seed"
+    if not cell.change.beyond:
+        return "zero within interval"
+    return "same sign" if cell.change.percent * cell.paper_percent > 0 else "contradicts"
 
 
 def _best_marked(cells: Sequence[PivotCell], metric: Definition) -> list[PivotCell]:
@@ -342,7 +331,9 @@ def _best_marked(cells: Sequence[PivotCell], metric: Definition) -> list[PivotCe
 def _laid_out(table: Table, cells: Sequence[PivotCell]) -> tuple[tuple[str, ...], tuple[PivotRow, ...]]:
     """Make rows and columns; a cell alone in its row and in its column goes across, as the paper prints a baseline."""
     order, columns = table.labels(table.file.rows), table.labels(table.file.columns)
-    across = {cell.row: cell for cell in cells if len(columns) > 1 and _is_lone(cell, cells)}
+    in_row, in_column = Counter(cell.row for cell in cells), Counter(cell.column for cell in cells)
+    lone = [cell for cell in cells if in_row[cell.row] == in_column[cell.column] == 1]
+    across = {cell.row: cell for cell in lone} if len(columns) > 1 else {}
     inside = tuple(label for label in columns if label not in {cell.column for cell in across.values()})
     at = {(cell.row, cell.column): cell for cell in cells}
     assert len(at) == len(cells), "two cells at one row and column"
@@ -352,7 +343,3 @@ def _laid_out(table: Table, cells: Sequence[PivotCell]) -> tuple[tuple[str, ...]
         PivotRow(row, () if row in across else tuple(at.get((row, column)) for column in inside), across.get(row))
         for row in rows
     )
-
-
-def _is_lone(cell: PivotCell, cells: Sequence[PivotCell]) -> bool:
-    return not any((other.row == cell.row or other.column == cell.column) and other is not cell for other in cells)

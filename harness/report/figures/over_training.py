@@ -1,17 +1,16 @@
 """Over training: a metric by the length of training, losses by step, and each run's own curves."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from matplotlib.figure import Figure
-
 from harness.report.analysis.arms import step_of
 from harness.report.analysis.pivot import Pivot, PivotCell
-from harness.report.analysis.text import estimate, slug
+from harness.report.analysis.statistics import Interval
+from harness.report.analysis.text import estimate
 from harness.report.figures.panels import Line, Panel, panels_figure
-from harness.report.figures.picture import Chart, painted
+from harness.report.figures.picture import Picture
 from harness.report.figures.style import DASHES, ArmStyle, ArmStyles, wants_logarithm
 from harness.store.training_log import Log, Logs, Series
 
@@ -19,91 +18,77 @@ FEWEST_LENGTHS = 3
 MOST_ARMS = 5  # beside the baseline: more lines cannot be told apart
 TALL = 2.3  # inches
 CURVE_WIDTH, CURVE_HEIGHT, CURVE_POINTS = 280.0, 90.0, 80
-CURVES = {
-    "denoising": "denoising loss",
-    "regularizer": "regulariser",
+LOSSES = {"denoising": "denoising loss", "regularizer": "regulariser"}
+CURVES = LOSSES | {
     "loss": "whole loss",
     "gradient_share": "regulariser’s share of the gradient",
     "saturated_pairs": "share of saturated pairs",
 }
 
 
-@dataclass(frozen=True)
-class Course:
-    """The cells of one set of trainings, from the shortest to the longest, named by what they have in common."""
-
-    label: str
-    cells: tuple[PivotCell, ...]
-
-
-def length_chart(pivot: Pivot, styles: ArmStyles) -> Chart | None:
+def length_chart(pivot: Pivot, styles: ArmStyles) -> Picture | None:
     """Return the metric by training step; None where no training was measured at three lengths."""
-    shown = courses(pivot)
-    if not shown or not pivot.table.scale.meaningful:
+    arms = cells_by_length(pivot)
+    if not arms or not pivot.table.scale.meaningful:
         return None
-    title = f"{pivot.metric.title} over training"
-    alt = f"{title}, by step. {'; '.join(_course_words(pivot, course) for course in shown)}."
-    caption = "Each line is one set of trainings, measured on the way; bars are ± one standard deviation over seeds."
-    by_label = styles.of({course.label: course.cells for course in shown})
-    lines = [_course_line(by_label[course.label], course.cells) for course in shown]
-    means = [cell.mean for course in shown for cell in course.cells]
+    lines = [_length_line(style, arms[label]) for label, style in styles.of(arms).items()]
+    means = [cell.mean for cells in arms.values() for cell in cells]
     panel = Panel("step", pivot.metric.title, lines, log=wants_logarithm(means))
-    name = f"{slug(pivot.table.name)}-training"
-    return Chart(title, caption, painted("chart", name, alt, lambda: panels_figure([panel], 1, TALL)))
+    points = "; ".join(f"{label}: {', '.join(_length_words(pivot, cells))}" for label, cells in arms.items())
+    alt = f"{pivot.metric.title} over training, by step. {points}."
+    return Picture("training", f"{pivot.table.name}-training", alt, lambda: panels_figure([panel], height=TALL))
 
 
-def courses(pivot: Pivot) -> list[Course]:
-    """Return the cells that are the same trainings at three lengths or more, measured by one protocol."""
+def cells_by_length(pivot: Pivot) -> dict[str, list[PivotCell]]:
+    """Return the cells that are the same trainings at three lengths or more, measured by one protocol.
+
+    They go from the shortest to the longest, and are named by what they have in common.
+    """
     groups: dict[tuple[str, ...], list[PivotCell]] = {}
-    for cell in pivot.cells:
-        if pivot.shows(cell):
-            groups.setdefault((*cell.letters, *(run.train_id for run in cell.runs)), []).append(cell)
+    for cell in filter(pivot.shows, pivot.cells):
+        groups.setdefault((*cell.letters, *(run.train_id for run in cell.runs)), []).append(cell)
     ordered = [sorted(cells, key=step_of) for cells in groups.values()]
-    return [_course(cells) for cells in ordered if len({step_of(cell) for cell in cells}) >= FEWEST_LENGTHS]
+    return {_common(cells): cells for cells in ordered if len({step_of(cell) for cell in cells}) >= FEWEST_LENGTHS}
 
 
-def _course(cells: Sequence[PivotCell]) -> Course:
+def _common(cells: Sequence[PivotCell]) -> str:
     common = set.intersection(*(set(cell.source.at) for cell in cells))
-    labels = [label for place in cells[0].source.at if place in common and (label := place[1]) != "none"]
+    labels = [place[1] for place in cells[0].source.at if place in common and place[1] != "none"]
     unnamed = "baseline" if all(cell.is_baseline for cell in cells) else "without loss"
-    return Course(" · ".join(labels) or unnamed, tuple(cells))
+    return " · ".join(labels) or unnamed
 
 
-def _course_line(style: ArmStyle, cells: Sequence[PivotCell]) -> Line:
+def _length_line(style: ArmStyle, cells: Sequence[PivotCell]) -> Line:
+    """The means, and around each one standard deviation over seeds."""
     spreads = [(cell.ours.spread or 0.0) if cell.ours else 0.0 for cell in cells]
-    bars = [(cell.mean - spread, cell.mean + spread) for cell, spread in zip(cells, spreads, strict=True)]
+    bars = [Interval(cell.mean - spread, cell.mean + spread) for cell, spread in zip(cells, spreads, strict=True)]
     return Line(style, [step_of(cell) for cell in cells], [cell.mean for cell in cells], bars)
 
 
-def _course_words(pivot: Pivot, course: Course) -> str:
-    points = (f"{estimate(c.ours, pivot.metric.decimals)} at {step_of(c):,}" for c in course.cells if c.ours)
-    return f"{course.label}: {', '.join(points)}"
+def _length_words(pivot: Pivot, cells: Sequence[PivotCell]) -> list[str]:
+    return [f"{estimate(c.ours, pivot.metric.decimals)} at {step_of(c):,}" for c in cells if c.ours]
 
 
-def loss_chart(pivot: Pivot, logs: Logs, styles: ArmStyles) -> Chart | None:
+def loss_chart(pivot: Pivot, logs: Logs, styles: ArmStyles) -> Picture | None:
     """Return the loss curves of the best arm's baseline and of the best arms against it; None without two arms."""
-    denoising = {cell.name: _mean(cell, logs, "denoising") for cell in best_arms(pivot)}
-    arms = [cell for cell in best_arms(pivot) if denoising[cell.name]]
+    means = {key: {cell.name: _mean(cell, logs, key) for cell in best_arms(pivot)} for key in LOSSES}
+    arms = [cell for cell in best_arms(pivot) if means["denoising"][cell.name]]
     if len(arms) < 2:
         return None
-    regularizer = {cell.name: series for cell in arms if (series := _mean(cell, logs, "regularizer"))}
+    by_name = styles.of({cell.name: [cell] for cell in arms})
+    panels = [
+        Panel(
+            "step", title, [_loss_line(style, means[key][name]) for name, style in by_name.items() if means[key][name]]
+        )
+        for key, title in LOSSES.items()
+    ]
     whose = f" of the baseline and the best of the table’s {len(pivot.cells)} cells" * (len(arms) < len(pivot.cells))
     losses = {cell.source.settings.regularizer.loss for cell in arms} - {"none"}
     own = " Regularisers of different kinds have scales of their own." * (len(losses) > 1)
     caption = f"Means over seeds{whose}, as the logs hold them.{own}"
-    by_name = styles.of({cell.name: [cell] for cell in arms})
-
-    def draw() -> Figure:
-        panels = [
-            Panel("step", "denoising loss", [_loss_line(by_name[cell.name], denoising[cell.name]) for cell in arms])
-        ]
-        if regularizer:
-            lines = [_loss_line(by_name[name], series) for name, series in regularizer.items()]
-            panels.append(Panel("step", "regulariser", lines))
-        return panels_figure(panels, len(panels), TALL)
-
-    alt = f"Denoising loss by step, from its first to its last: {_loss_words(denoising, regularizer)}."
-    return Chart("Loss curves", caption, painted("chart", f"{slug(pivot.table.name)}-losses", alt, draw))
+    alt = f"Denoising loss by step, from its first to its last: {_loss_words(**means)}."
+    name = f"{pivot.table.name}-losses"
+    return Picture("losses", name, alt, lambda: panels_figure(panels, height=TALL), caption, "Loss curves")
 
 
 def best_arms(pivot: Pivot) -> list[PivotCell]:
@@ -130,8 +115,8 @@ def _loss_line(style: ArmStyle, series: Series) -> Line:
     return Line(style, steps, values, look={"marker": "", "linestyle": DASHES[style.marker], "linewidth": 1.1})
 
 
-def _loss_words(denoising: dict[str, Series], regularizer: dict[str, Series]) -> str:
-    ends = {name: f", regulariser {series[-1][1]:.4g}" for name, series in regularizer.items()}
+def _loss_words(denoising: Mapping[str, Series], regularizer: Mapping[str, Series]) -> str:
+    ends = {name: f", regulariser {series[-1][1]:.4g}" for name, series in regularizer.items() if series}
     return "; ".join(
         f"{name} {series[0][1]:.4g} to {series[-1][1]:.4g}{ends.get(name, '')}"
         for name, series in denoising.items()

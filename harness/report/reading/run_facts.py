@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import yaml
 
 from harness.config.grid import Run
 from harness.config.grid_file import FactName, PaperFact, PaperValue
 from harness.config.settings import OWN_ENCODER
+from harness.report import TEMPLATES
 from harness.store.records import EncoderRecord, Measurement, ModelFacts
 from harness.store.store import Store
 
@@ -101,8 +101,8 @@ def _published(encoder: EncoderRecord) -> Mapping[str, str]:
 @cache
 def _all_published() -> dict[str, dict[str, str]]:
     """What `published_encoders.yaml` says of each tag of timm: pretraining, images, data and source."""
-    path = Path(__file__).parents[1] / "templates" / "published_encoders.yaml"
-    content: dict[str, dict[str, str]] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    text = (TEMPLATES / "published_encoders.yaml").read_text(encoding="utf-8")
+    content: dict[str, dict[str, str]] = yaml.safe_load(text)
     return content
 
 

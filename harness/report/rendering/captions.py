@@ -7,11 +7,11 @@ from typing import Any
 import yaml
 
 from harness.config.grid import Table
+from harness.report import TEMPLATES
 from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.statistics import Change
 from harness.report.analysis.text import STATES, counted, listed, seed_words
 from harness.report.reading.protocol import SAMPLING_COLUMNS, Protocol, differing_keys, training_values, varied_keys
-from harness.report.rendering import TEMPLATES
 
 WORDS: dict[str, dict[str, Any]] = yaml.safe_load((TEMPLATES / "words.yaml").read_text(encoding="utf-8"))
 

@@ -13,12 +13,12 @@ from typing import Any
 import pandas as pd
 
 from harness.files import gc_paused, replace, write_bytes, write_json
+from harness.report import TEMPLATES
 from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.statistics import Change
 from harness.report.analysis.text import is_number, state_words
 from harness.report.reading.collect import collect
 from harness.report.reading.tidy import tidy_table
-from harness.report.rendering import TEMPLATES
 from harness.report.rendering.latex import latex_document, latex_table
 from harness.report.rendering.markdown import markdown_summary, markdown_table
 from harness.report.rendering.sheet import TableLayout
@@ -127,7 +127,7 @@ def _cell_record(pivot: Pivot, cell: PivotCell) -> dict[str, Any]:
         "best": cell.is_best,
         "ours": asdict(cell.ours) if cell.ours else None,
         "change": asdict(cell.change) if cell.change else None,
-        "paper": asdict(cell.paper) if cell.paper else None,
+        "paper": _paper(cell),
         "verdict": cell.verdict,
         "facts": {
             name: {"ours": fact.words, "paper": fact.paper.model_dump(mode="json") if fact.paper else None}
@@ -135,6 +135,12 @@ def _cell_record(pivot: Pivot, cell: PivotCell) -> dict[str, Any]:
         },
         "runs": [vars(run) for run in cell.runs],
     }
+
+
+def _paper(cell: PivotCell) -> dict[str, Any] | None:
+    if cell.paper is None:
+        return None
+    return cell.paper.model_dump(include={"value", "source", "confidence", "note"}) | {"percent": cell.paper_percent}
 
 
 def table_csv(layout: TableLayout) -> str:
@@ -154,7 +160,7 @@ def _flat(pivot: Pivot, cell: PivotCell) -> dict[str, Any]:
         "seeds": " ".join(map(str, ours.seeds)) if ours else "",
         **change_record(cell.change),
         "paper": paper.value if paper else None,
-        "paper_change_percent": paper.percent if paper else None,
+        "paper_change_percent": cell.paper_percent,
         "paper_source": paper.source if paper else "",
         "paper_confidence": paper.confidence if paper else "",
         "verdict": cell.verdict or "",

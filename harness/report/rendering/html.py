@@ -9,8 +9,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from harness.report import TEMPLATES
 from harness.report.analysis import text
-from harness.report.rendering import TEMPLATES, sheet
+from harness.report.rendering import sheet
 
 NUMBERS = ("anchor", "counted", "interval_words", "listed", "number", "p_words", "percent_change", "signed_percent")
 

@@ -9,8 +9,8 @@ import yaml
 from harness.config.grid import Run
 from harness.config.settings import ConsistencySettings, MomentMatchingSettings, RegularizerSettings
 from harness.config.spec import Regularizer, TrainSpec
+from harness.report import TEMPLATES
 from harness.report.analysis.text import counted, listed
-from harness.report.rendering import TEMPLATES
 
 Condition = Callable[[TrainSpec], bool]
 # settings: why each is open; fixed: id, subject, sentence, and the name of a condition as `when`

@@ -82,7 +82,7 @@ def write_files(store: Store, tables: Sequence[Table], target: Path, pdf: bool =
 
 def _write_figures(values: dict[str, Any], target: Path, pdf: bool) -> None:
     """Write every figure of the page, and the numbers behind the section on representations."""
-    pictures = [picture for table in values["tables"] for picture in table.pictures]
+    pictures = [figure for table in values["tables"] for figure in (*table.figures, *table.folded)]
     pictures += [picture for _, picture in (*values["guidance"], *values["surfaces"])]
     if section := values["representations"]:
         write_json(target / "representations.json", section.record)

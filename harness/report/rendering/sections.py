@@ -15,11 +15,11 @@ from harness.report.analysis.representations import (
     probed_arms,
     repeatability,
 )
-from harness.report.analysis.text import count, counted, listed, number
-from harness.report.figures.block_profile import curve, profile_picture
+from harness.report.analysis.text import counted, in_words, listed, number
+from harness.report.figures.block_profile import curve, levels_of, profile_picture
 from harness.report.figures.over_training import length_chart, loss_chart
-from harness.report.figures.picture import Chart, Picture
-from harness.report.figures.sample_pairs import Strips, pair_chart, sample_strips
+from harness.report.figures.picture import Picture
+from harness.report.figures.sample_pairs import PairChart, Strips, pair_chart, sample_strips
 from harness.report.figures.scatters import scatter_chart
 from harness.report.figures.style import ArmStyles
 from harness.report.figures.sweeps import size_picture
@@ -32,35 +32,29 @@ from harness.store.training_log import Logs
 
 @dataclass(frozen=True)
 class TableSection:
-    """A table with its pictures; `more` and `samples` stay folded until asked for."""
+    """A table with its figures; `folded` ones, pairs and samples are hidden until asked for."""
 
     layout: TableLayout
     command: str
-    picture: Picture | None
-    gain: Picture | None
-    lengths: Chart | None
-    more: list[Chart]
+    figures: list[Picture]
+    folded: list[Picture]
+    pairs: PairChart | None
     samples: Strips | None
-
-    @property
-    def pictures(self) -> list[Picture]:
-        """Every figure of it."""
-        charts = [chart.picture for chart in (self.lengths, *self.more) if chart]
-        return [figure for figure in (self.picture, self.gain, *charts) if figure]
 
 
 def table_section(store: Store, layout: TableLayout, logs: Logs, styles: ArmStyles) -> TableSection:
     """Gather what the page prints of one table."""
     pivot = layout.result.pivot
-    picture = table_figure(pivot, styles)
-    charts = [loss_chart(pivot, logs, styles), scatter_chart(pivot, logs, styles), pair_chart(store, pivot)]
+    meaningful = pivot.table.scale.meaningful
+    figures = [table_figure(pivot, styles)]
+    folded = [loss_chart(pivot, logs, styles), scatter_chart(pivot, logs, styles)]
+    figures += [size_picture(pivot, styles), length_chart(pivot, styles)]
     return TableSection(
         layout=layout,
         command=command(store, pivot.table),
-        picture=picture,
-        gain=size_picture(pivot, styles),
-        lengths=length_chart(pivot, styles),
-        more=[chart for chart in charts if chart] if pivot.table.scale.meaningful else [],
+        figures=[figure for figure in figures if figure],
+        folded=[figure for figure in folded if figure and meaningful],
+        pairs=pair_chart(store, pivot) if meaningful else None,
         samples=sample_strips(store, pivot),
     )
 
@@ -122,9 +116,8 @@ def _compared(plain: ProbedArm, dispersive: ProbedArm) -> list[str]:
         with_it, without = dispersive.mean(measure), plain.mean(measure)
         return f"{number(with_it / without, 1)} times" if with_it is not None and without else "–"
 
-    levels = list(next(iter(plain.seeds.values())).probe.levels)
     accuracies = []
-    for index, level in enumerate(levels):
+    for index, level in enumerate(levels_of(plain)):
         best = [max(curve(arm, index, "probe_accuracy")[1:]) for arm in (plain, dispersive)]
         accuracies.append(f"{100 * best[0]:.1f} and {100 * best[1]:.1f} at noise {level.noise:g}")
     return [
@@ -147,7 +140,7 @@ def _explained(ranked: Sequence[Correlation]) -> list[str]:
     others = [correlation for correlation in ranked if correlation.measure not in ("distance", "uniformity")]
     names = listed([f"{MEASURES[c.measure][0]} ({_rho(c.rho)})" for c in others if c.sure]) or "none"
     sentences.append(
-        f"Of the {count(len(others))} other measures, the interval leaves out zero for {names}; by chance alone it "
+        f"Of the {in_words(len(others))} other measures, the interval leaves out zero for {names}; by chance alone it "
         "would for one in twenty."
     )
     return sentences

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from harness.config.grid_file import CONFIDENCE, SOURCES, PaperFact
+from harness.config.grid_file import CONFIDENCE, SOURCES, PaperFact, PaperValue
 from harness.report.analysis import text
-from harness.report.analysis.pivot import PaperNumber, Pivot, PivotCell, PivotRow, RunState
+from harness.report.analysis.pivot import Pivot, PivotCell, PivotRow, RunState
 from harness.report.analysis.table_result import TableResult
 from harness.report.reading.run_facts import Fact
 from harness.report.rendering import captions
@@ -216,10 +216,10 @@ def _paper(pivot: Pivot, cell: PivotCell, change: str = "") -> Iterator[Span]:
 
 def _paper_change(cell: PivotCell) -> str:
     """The paper's own change, "" where it is not known."""
-    return "" if cell.paper is None or cell.paper.percent is None else text.signed_percent(cell.paper.percent, 2)
+    return "" if cell.paper_percent is None else text.signed_percent(cell.paper_percent, 2)
 
 
-def _source(paper: PaperNumber | PaperFact, further: str = "") -> Span:
+def _source(paper: PaperValue | PaperFact, further: str = "") -> Span:
     words = paper.confidence if paper.source == "paper" else f"{paper.confidence}, {paper.source}"
     title = f"{CONFIDENCE[paper.confidence]} confidence; source: {SOURCES[paper.source]}"
     return Span(words, "source", title, f" ({words}{further})")

@@ -13,7 +13,7 @@ from harness import cli
 from harness.config.grid import load_table
 from harness.errors import UserError
 from harness.jobs.job import jobs_for
-from harness.jobs.remeasure import differing, missing_metrics, remeasure
+from harness.jobs.measuring import differing, missing_metrics, remeasure
 from harness.metric_definitions import MEASURED, base
 from harness.store.records import MeasurementFile
 from harness.store.store import Store
