@@ -45,9 +45,8 @@ class Run:
 
     def with_seed(self, seed: int) -> Self:
         """Return the same with another seed: other draws in training, and other images."""
-        first_image = seed * self.evaluation.evaluation.samples
-        train = self.train.model_copy(update={"seed": seed})
-        evaluation = self.evaluation.model_copy(update={"first_image": first_image})
+        images = {"first_image": seed * self.evaluation.evaluation.samples}
+        train, evaluation = self.train.model_copy(update={"seed": seed}), self.evaluation.model_copy(update=images)
         return replace(self, seed=seed, train=train, evaluation=evaluation)
 
 

@@ -12,7 +12,7 @@ from harness.config.yaml_document import Document, Keys, Layer, Leaf, dotted, na
 from harness.errors import UserError, nearest
 
 At = tuple[tuple[str, str], ...]
-Mistake = tuple[Keys, str]  # the key to mend, and what is wrong there
+Mistakes = Iterator[tuple[Keys, str]]  # the key to mend, and what is wrong there
 Size = Literal["S", "B", "L", "XL"]
 Patch = Literal["2", "4", "8"]
 
@@ -179,7 +179,7 @@ def place_words(at: At) -> str:
     return ", ".join(f"{axis} = {label}" for axis, label in at)
 
 
-def _wrong_names(file: GridFile) -> Iterator[Mistake]:
+def _wrong_names(file: GridFile) -> Mistakes:
     """Every axis and label that the file speaks of must exist, and every cell needs a label on each axis."""
     for key in ("rows", "columns"):
         axis = getattr(file, key)
@@ -198,9 +198,7 @@ def _wrong_names(file: GridFile) -> Iterator[Mistake]:
             yield ("paper", index, "facts", name), f"'{name}' is no column of this table; add it to facts"
 
 
-def _wrong_labels(
-    file: GridFile, keys: Keys, axes: Mapping[str, str | Sequence[str]], whole: bool = False
-) -> Iterator[Mistake]:
+def _wrong_labels(file: GridFile, keys: Keys, axes: Mapping[str, str | Sequence[str]], whole: bool = False) -> Mistakes:
     for axis, labels in axes.items():
         if axis not in file.axes:
             yield (*keys, axis), f"no axis '{axis}'{nearest(axis, file.axes)}"
@@ -212,7 +210,7 @@ def _wrong_labels(
         yield keys, f"a label on each axis is needed; missing: {', '.join(missing)}"
 
 
-def _wrong_places(file: GridFile) -> Iterator[Mistake]:
+def _wrong_places(file: GridFile) -> Mistakes:
     """No two cells share a place; each has its baseline, and each of the paper's numbers its own cell."""
     cells: set[At] = set()
     for index, vary in enumerate(file.vary):

@@ -3,7 +3,6 @@
 `resolve.py` makes of it what runs and is hashed: `spec.py`.
 """
 
-import itertools
 import re
 from typing import Annotated, Any, Literal
 
@@ -95,7 +94,7 @@ def in_order(lengths: dict[int, int]) -> dict[int, int]:
         ValueError: two lengths would change places, or become one.
     """
     standing_in = [lengths[length] for length in sorted(lengths)]
-    if any(later <= earlier for earlier, later in itertools.pairwise(standing_in)):
+    if standing_in != sorted(set(standing_in)):
         raise ValueError("a longer training needs a longer stand-in")
     return lengths
 

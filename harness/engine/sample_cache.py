@@ -80,13 +80,11 @@ class SampleFile:
             OSError: there is no room for them.
         """
         assert self.file
-        record = self.record
-        for tile in map(np.ascontiguousarray, tiles):
-            assert record.shape in ((), tile.shape[1:]), tile.shape
-            self.file.write(tile.data)
-            images, checksum = record.images + len(tile), zlib.crc32(tile.data, record.checksum)
-            record = replace(record, images=images, shape=tile.shape[1:], checksum=checksum, nfe=nfe)
-        self.record = record
+        pixels, record = np.ascontiguousarray(np.concatenate(tiles)), self.record
+        assert record.shape in ((), pixels.shape[1:]), pixels.shape
+        self.file.write(pixels.data)
+        images, checksum = record.images + len(pixels), zlib.crc32(pixels.data, record.checksum)
+        self.record = replace(record, images=images, shape=pixels.shape[1:], checksum=checksum, nfe=nfe)
         if time.monotonic() - self.saved > SECONDS:
             self.save()
 
@@ -108,8 +106,8 @@ class SampleFile:
         be added after."""
         assert self.file
         self.file.close()
-        C, H, W = self.record.shape
-        return np.memmap(self.pixels_path, np.uint8, "r", offset=first * C * H * W, shape=(count, C, H, W))
+        shape = (self.record.images, *self.record.shape)
+        return np.memmap(self.pixels_path, np.uint8, "r", shape=shape)[first : first + count]
 
 
 def saved_images(folder: Path) -> dict[str, int]:

@@ -54,7 +54,8 @@ def class_of(error: BaseException) -> FailureClass:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate" in str(error):
         return "out of memory"
     # submitit's, of a job that was queued again too often, or that SLURM did not queue again.
-    if type(error).__name__ == "UncompletedJobError" or _is_requeue(error):
+    scontrol = list(error.cmd) if isinstance(error, CalledProcessError | TimeoutExpired) else []
+    if type(error).__name__ == "UncompletedJobError" or scontrol[:2] == ["scontrol", "requeue"]:
         return "time limit"
     if type(error).__name__ == "WorkerError":
         return "killed"
@@ -64,10 +65,6 @@ def class_of(error: BaseException) -> FailureClass:
     if isinstance(error, UserError):
         return "bad data"
     return "bug"
-
-
-def _is_requeue(error: BaseException) -> bool:
-    return isinstance(error, CalledProcessError | TimeoutExpired) and list(error.cmd)[:2] == ["scontrol", "requeue"]
 
 
 def remedy(kind: FailureClass, study: str, again: Sequence[str] = ()) -> str:

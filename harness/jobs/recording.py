@@ -18,9 +18,7 @@ from harness.files import locked, remove_temporaries
 from harness.jobs.failures import class_of
 from harness.jobs.provenance import provenance
 from harness.process_group import under_slurm
-from harness.store import records
-from harness.store.records import Environment, Failure, Heartbeat, ModelFacts
-from harness.store.study import last_sign
+from harness.store import records, study
 
 if TYPE_CHECKING:
     from harness.engine.distributed import World
@@ -48,30 +46,28 @@ def run_lock(folder: Path, world: "World") -> Iterator[None]:
 
 
 def _lock(folder: Path, locks: ExitStack) -> bool:
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
+    with suppress(Timeout):
         locks.enter_context(locked(folder / "lock", LOCK_SECONDS if under_slurm() else 0))
-    except Timeout:
-        return False
-    return True
+        return True
+    return False
 
 
 @contextmanager
 def record_attempt(folder: Path, train: TrainSpec, steps: int, threads: int, processes: int) -> Iterator[Say]:
     """Record a job in its run's folder while it works, `processes` together with `threads` each, towards `steps`."""
     remove_temporaries(folder)
-    earlier = (Environment.read(folder) or Environment()).attempts
-    if earlier and not earlier[-1].end and (sign := last_sign(folder)) and sign.time is not None:
+    earlier = (records.Environment.read(folder) or records.Environment()).attempts
+    if earlier and not earlier[-1].end and (sign := study.last_sign(folder)) and sign.time is not None:
         # Its file is about to be overwritten.
         earlier[-1] = earlier[-1].model_copy(update={"last_sign": records.utc(sign.time)})
-    (folder / Failure.FILE).unlink(missing_ok=True)
+    (folder / records.Failure.FILE).unlink(missing_ok=True)
     records.write_spec(folder, train)
     attempt = records.Attempt.model_validate({"attempt": len(earlier) + 1} | provenance(folder, threads, processes))
-    Environment(attempts=[*earlier, attempt]).write(folder)
+    records.Environment(attempts=[*earlier, attempt]).write(folder)
     with heartbeats(folder, steps) as say:
         yield say
     ended = attempt.model_copy(update={"end": records.utc(time.time())})
-    Environment(attempts=[*earlier, ended]).write(folder)
+    records.Environment(attempts=[*earlier, ended]).write(folder)
 
 
 @contextmanager
@@ -83,7 +79,7 @@ def heartbeats(folder: Path, total: int) -> Iterator[Say]:
     sign = {"phase": "starting", "step": 0, "total": total, "host": platform.node(), "pid": os.getpid()}
 
     def write() -> None:
-        Heartbeat.model_validate(sign | {"time": time.time()}).write(folder)
+        records.Heartbeat.model_validate(sign | {"time": time.time()}).write(folder)
 
     write()
     try:
@@ -92,7 +88,7 @@ def heartbeats(folder: Path, total: int) -> Iterator[Say]:
     except BaseException:
         write()
         raise
-    (folder / Heartbeat.FILE).unlink(missing_ok=True)
+    (folder / records.Heartbeat.FILE).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -120,9 +116,9 @@ def record_failure(folder: Path, error: BaseException) -> str:
     Raises:
         OSError: it cannot be stored, not even in the room that the last sign of life took on a disk that is full.
     """
-    sign = Heartbeat.read(folder)
+    sign = records.Heartbeat.read(folder)
     message = str(error) if isinstance(error, UserError | Diverged) else f"{type(error).__name__}: {error}"
-    failure = Failure(
+    failure = records.Failure(
         kind=class_of(error),
         message=message,
         traceback="".join(traceback.format_exception(error)),
@@ -132,9 +128,9 @@ def record_failure(folder: Path, error: BaseException) -> str:
     try:
         failure.write(folder)
     except OSError:
-        (folder / Heartbeat.FILE).unlink(missing_ok=True)
+        (folder / records.Heartbeat.FILE).unlink(missing_ok=True)
         failure.model_copy(update={"traceback": failure.traceback[-SHORT:]}).write(folder)
-    (folder / Heartbeat.FILE).unlink(missing_ok=True)
+    (folder / records.Heartbeat.FILE).unlink(missing_ok=True)
     return message
 
 
@@ -144,18 +140,18 @@ def record_model_facts(folder: Path, train: TrainSpec, encoder: "FrozenEncoder |
     Raises:
         UserError: the training began with other weights of the encoder; half of each would be neither.
     """
-    facts, earlier = model_facts(train, encoder), ModelFacts.read(folder)
+    facts, earlier = model_facts(train, encoder), records.ModelFacts.read(folder)
     began = earlier.encoder.sha256 if earlier and earlier.encoder else None
     if encoder and began and began != encoder.record["sha256"]:
         raise UserError(
-            f"{folder / ModelFacts.FILE}: this training began with encoder weights of sha256 {began[:12]}, and now "
-            f"finds {encoder.record['sha256'][:12]}; bring the first back, or remove the run's folders to begin anew"
+            f"{folder / facts.FILE}: this training began with encoder weights of sha256 {began[:12]}, and now finds "
+            f"{encoder.record['sha256'][:12]}; bring the first back, or remove the run's folders to begin anew"
         )
     if facts != earlier:
         facts.write(folder)
 
 
-def model_facts(train: TrainSpec, encoder: "FrozenEncoder | None") -> ModelFacts:
+def model_facts(train: TrainSpec, encoder: "FrozenEncoder | None") -> records.ModelFacts:
     """Count what the sampled network, the projector and the encoder hold; the network's positions are not learned."""
     import torch
 
@@ -164,7 +160,7 @@ def model_facts(train: TrainSpec, encoder: "FrozenEncoder | None") -> ModelFacts
     with torch.device("meta"):  # counted without being made
         net = build_net(train)
         terms = build_terms(train, encoder.width) if encoder else []
-    return ModelFacts(
+    return records.ModelFacts(
         parameters=sum(p.numel() for p in net.parameters() if p.requires_grad),
         projector_parameters=sum(p.numel() for term in terms for p in term.parameters()) if encoder else None,
         encoder=records.EncoderRecord.model_validate(encoder.record) if encoder else None,

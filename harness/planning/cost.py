@@ -16,7 +16,7 @@ from harness.config.settings import SamplerSettings
 from harness.config.spec import TILE, EvalSpec, Model, ProcessName, TrainSpec
 from harness.errors import UserError, nearest
 from harness.planning import flops
-from harness.store.records import LOG, Attempt, Environment, MeasurementFile, measurement_paths, read_spec
+from harness.store.records import LOG, Attempt, Environment, Measurement, measurement_paths, read_spec
 from harness.store.store import Store
 from harness.store.study import runs_by_training
 from harness.store.training_log import last_speeds
@@ -104,7 +104,7 @@ class MeasuredSpeeds:
             speed = statistics.median(rates) * flops.training(train) / attempt.devices
             self.speeds[work(train, attempt.on_gpu)].append(speed)
             self.devices[attempt.on_gpu][attempt.device] = None
-        for measurement in map(MeasurementFile.read, measurement_paths(folder)):
+        for measurement in map(Measurement.read, measurement_paths(folder)):
             seconds = measurement.seconds.get("sample", 0.0) if measurement else 0.0
             if measurement and measurement.evaluation and seconds > 0:
                 passes = measurement.protocol.generated * measurement.nfe

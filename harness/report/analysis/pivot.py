@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from statistics import fmean, stdev
 from typing import Literal
 
@@ -10,7 +11,7 @@ from harness.config.grid import Cell, Table
 from harness.config.grid_file import At, PaperValue
 from harness.metric_definitions import Definition, definition_of
 from harness.report.analysis.statistics import Change, change_between, holm
-from harness.report.reading.collect import RunResult
+from harness.report.reading.collect import MetricValue, RunResult
 from harness.report.reading.protocol import Protocol, mixes
 from harness.report.reading.run_facts import Fact, stated
 
@@ -34,8 +35,8 @@ class Estimate:
     seeds: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class RunState:
+@dataclass(frozen=True, kw_only=True)
+class RunState(MetricValue):
     """One seed of a cell: what is known of it. `protocol` is a letter where the table mixes protocols.
 
     `metrics` are all that its measurement holds, by name, and not only the one that the table shows.
@@ -44,9 +45,6 @@ class RunState:
     seed: int
     train_id: str
     eval_id: str
-    state: str
-    reason: str
-    value: float | None
     protocol: str
     metrics: Mapping[str, float]
 
@@ -55,8 +53,7 @@ class RunState:
 class PivotCell:
     """One cell of a printed table.
 
-    `ours` is None where nothing is measured or its seeds mix protocols; `paper` is what the paper prints. A cell has a
-    verdict where it has a baseline, at a scale with a meaning.
+    `paper` is what the paper prints. A cell has a verdict where it has a baseline, at a scale with a meaning.
     """
 
     source: Cell
@@ -64,7 +61,6 @@ class PivotCell:
     column: str
     name: str
     runs: tuple[RunState, ...]
-    ours: Estimate | None
     paper: PaperValue | None
     facts: tuple[Fact, ...] = ()
     baseline: "PivotCell | None" = None
@@ -72,6 +68,13 @@ class PivotCell:
     verdict: Verdict | None = None
     is_baseline: bool = False
     is_best: bool = False
+
+    @cached_property
+    def ours(self) -> Estimate | None:
+        """Our value; None where nothing is measured or its seeds mix protocols."""
+        values = list(self.values.values())
+        spread = stdev(values) if len(values) > 1 else None
+        return Estimate(fmean(values), spread, tuple(self.values)) if len(self.letters) == 1 else None
 
     @property
     def mean(self) -> float:
@@ -98,7 +101,7 @@ class PivotCell:
             "the baseline is zero" if self.baseline.letters == self.letters else "the baseline was measured otherwise"
         )
 
-    @property
+    @cached_property
     def values(self) -> dict[int, float]:
         """Its values by seed."""
         return {run.seed: run.value for run in self.runs if run.value is not None}
@@ -113,7 +116,7 @@ class PivotCell:
         """The runs that give no value."""
         return tuple(run for run in self.runs if run.value is None)
 
-    @property
+    @cached_property
     def letters(self) -> tuple[str, ...]:
         """Letters of the protocols its values were measured with."""
         return tuple(sorted({run.protocol for run in self.runs if run.value is not None}))
@@ -152,7 +155,7 @@ class Pivot:
         """The cells against which changes are taken."""
         return tuple(cell for cell in self.cells if cell.is_baseline)
 
-    @property
+    @cached_property
     def mixes(self) -> bool:
         """True where numbers were measured differently though the table does not ask for it."""
         return mixes(self.table, list(self.protocols.values()))
@@ -222,30 +225,23 @@ def _letter(index: int) -> str:
 
 
 def _run_state(result: RunResult, letters: Mapping[str, str]) -> RunState:
-    shown = result.shown
     return RunState(
+        **vars(result.shown),
         seed=result.run.seed,
         train_id=result.run.train_id,
         eval_id=result.run.eval_id,
-        state=shown.state,
-        reason=shown.reason,
-        value=shown.value,
         protocol=letters.get(result.run.eval_id, ""),
         metrics=result.numbers,
     )
 
 
 def _cell(table: Table, cell: Cell, results: Sequence[RunResult], letters: Mapping[str, str]) -> PivotCell:
-    runs = tuple(_run_state(result, letters) for result in results)
-    values = {run.seed: run.value for run in runs if run.value is not None}
-    alike = len({run.protocol for run in runs if run.value is not None}) == 1
     return PivotCell(
         source=cell,
         row=_row_label(table, cell),
         column=cell.label(table.file.columns),
         name=cell_name(cell),
-        runs=runs,
-        ours=_estimate(values) if alike else None,
+        runs=tuple(_run_state(result, letters) for result in results),
         paper=table.paper(cell),
         facts=stated(table.file.facts, {result.run.seed: result.facts for result in results}, table.paper(cell)),
     )
@@ -270,11 +266,6 @@ def _row_label(table: Table, cell: Cell) -> str:
     """Return the label on the row axis, followed by those of axes that are neither row nor column."""
     further = [_label(axis, label) for axis, label in cell.at if axis not in (table.file.rows, table.file.columns)]
     return " · ".join([cell.label(table.file.rows), *further])
-
-
-def _estimate(values: Mapping[int, float]) -> Estimate:
-    numbers = list(values.values())
-    return Estimate(fmean(numbers), stdev(numbers) if len(numbers) > 1 else None, tuple(values))
 
 
 def _compared(table: Table, cells: Sequence[PivotCell]) -> list[PivotCell]:

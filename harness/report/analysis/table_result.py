@@ -1,14 +1,13 @@
 """All that is known of one table, computed once: cells with their verdicts, findings, and the tests of changes."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from harness.report.analysis.claims import judged
 from harness.report.analysis.findings import findings
 from harness.report.analysis.pivot import Pivot, PivotCell, Verdict
-from harness.report.analysis.statistics import Change, smallest_flip_p
-from harness.report.analysis.text import counted, listed, p_words
+from harness.report.analysis.statistics import smallest_flip_p
+from harness.report.analysis.text import p_words, sentences
 
 
 @dataclass(frozen=True)
@@ -40,19 +39,7 @@ class TableResult:
     @cached_property
     def test_sentences(self) -> list[str]:
         """What must be said of the tests of its changes."""
-        return list(_test_sentences([cell.change for cell in self.tested if cell.change]))
-
-
-def _test_sentences(changes: Sequence[Change]) -> Iterator[str]:
-    if not changes:
-        return
-    yield (
-        f"p is of Student’s t, the change over its standard error by seeds; Holm’s p is corrected for the "
-        f"{counted(len(changes), 'change')} of this table, and claims rest on these two."
-    )
-    if counts := sorted({len(change.seeds) for change in changes if change.flip_p is not None}):
-        smallest = listed([f"{p_words(smallest_flip_p(n))} with {n} seeds" for n in counts])
-        yield (
-            f"The sign-flip test assumes no more than that differences are spread alike on both sides of zero; it "
-            f"cannot give less than {smallest}, so it is shown and decides nothing."
-        )
+        changes = [cell.change for cell in self.tested if cell.change]
+        counts = sorted({len(change.seeds) for change in changes if change.flip_p is not None})
+        smallest = [f"{p_words(smallest_flip_p(n))} with {n} seeds" for n in counts]
+        return sentences("tests.j2", tested=len(changes), smallest=smallest)

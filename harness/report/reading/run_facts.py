@@ -37,22 +37,31 @@ def run_facts(store: Store, names: Sequence[FactName], run: Run, measurement: Me
     if measurement is None or not names:
         return RunFacts({}, "")
     record = ModelFacts.read(store.run_folder(run.train_id))
-    facts = {name: _fact(name, run, record, measurement.nfe) for name in names}
-    return RunFacts(facts, _encoder_sentence(run, record))
+    facts = _encoder_facts(run, record) | {
+        "parameters": in_short(record.parameters) if record else UNRECORDED,  # of the network that is sampled
+        "steps": f"{run.evaluation.sampler.intervals:,}",
+        "NFE": f"{measurement.nfe:,}",
+    }
+    return RunFacts({name: facts[name] for name in names}, _encoder_sentence(run, record))
 
 
-def _fact(name: FactName, run: Run, record: ModelFacts | None, nfe: int) -> str:
-    if name == "parameters":  # of the network that is sampled
-        return in_short(record.parameters) if record else UNRECORDED
-    if name == "steps":
-        return f"{run.evaluation.sampler.intervals:,}"
-    if name == "NFE":
-        return f"{nfe:,}"
-    if run.train.alignment is None:
-        return "none"
-    if record is None or record.encoder is None:
-        return UNRECORDED
-    return ENCODER_FACTS[name](run, record, record.encoder)
+def _encoder_facts(run: Run, record: ModelFacts | None) -> dict[FactName, str]:
+    """What is known of the network that a run was aligned with; the parameters are those that only training needs."""
+    encoder = record.encoder if record else None
+    if run.train.alignment is None or record is None or encoder is None:
+        absent = "none" if run.train.alignment is None else UNRECORDED
+        return {"pre-training": absent, "extra parameters": absent, "external data": absent}
+    published, pretraining, parameters = _published(encoder), UNKNOWN, UNRECORDED
+    if encoder.name == OWN_ENCODER:
+        pretraining = f"{_epochs(encoder)} on {encoder.data}, with labels"
+    elif published:
+        pretraining = f"{published['pretraining']}; epochs {UNKNOWN}"
+    if (projector := record.projector_parameters) is not None:
+        own = encoder.parameters
+        parameters = f"{in_short(own + projector)} ({in_short(own)} encoder, {in_short(projector)} projector)"
+    seen_data = run.train.data.name in (encoder.data, published.get("data"))
+    external = "none" if seen_data else published.get("images", UNKNOWN)  # images that are not the data set's own
+    return {"pre-training": pretraining, "extra parameters": parameters, "external data": external}
 
 
 def in_short(count: int) -> str:
@@ -61,36 +70,6 @@ def in_short(count: int) -> str:
         if count >= 0.9995 * size:
             return f"{count / size:.3g}{unit}"
     return str(count)
-
-
-def _pretraining(run: Run, record: ModelFacts, encoder: EncoderRecord) -> str:
-    if encoder.name == OWN_ENCODER:
-        return f"{_epochs(encoder)} on {encoder.data}, with labels"
-    published = _published(encoder)
-    return f"{published['pretraining']}; epochs {UNKNOWN}" if published else UNKNOWN
-
-
-def _extra_parameters(run: Run, record: ModelFacts, encoder: EncoderRecord) -> str:
-    """Parameters that only the training needs."""
-    if record.projector_parameters is None:
-        return UNRECORDED
-    own, projector = encoder.parameters, record.projector_parameters
-    return f"{in_short(own + projector)} ({in_short(own)} encoder, {in_short(projector)} projector)"
-
-
-def _external_data(run: Run, record: ModelFacts, encoder: EncoderRecord) -> str:
-    """Images that the encoder saw and that are not the data set's own."""
-    published = _published(encoder)
-    if run.train.data.name in (encoder.data, published.get("data")):
-        return "none"
-    return published.get("images", UNKNOWN)
-
-
-ENCODER_FACTS = {
-    "pre-training": _pretraining,
-    "extra parameters": _extra_parameters,
-    "external data": _external_data,
-}
 
 
 def _published(encoder: EncoderRecord) -> Mapping[str, str]:
