@@ -1,10 +1,12 @@
 """Files that are made once: one process makes them while the others that want them wait."""
 
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from zipfile import BadZipFile
 
+import numpy as np
 from filelock import Timeout
 
 from harness.errors import UserError, user_error
@@ -51,3 +53,13 @@ def own_file(path: Path, remove: Path) -> AbstractContextManager[None]:
     """
     kinds = (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile)
     return user_error(f"{path}: damaged", f"delete {remove}, and it is made again", kinds)
+
+
+def content_hash(*arrays: np.ndarray) -> str:
+    """Return the sha256 of arrays: type, shape and values of each, in this order."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str} {array.shape}".encode())
+        for block in np.array_split(array, max(1, array.nbytes >> 26)):  # 64 MB at a time: latents exceed the memory
+            digest.update(np.ascontiguousarray(block).data)
+    return digest.hexdigest()

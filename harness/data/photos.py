@@ -123,16 +123,17 @@ def centre_crop(image: Image.Image, size: int) -> np.ndarray:
 def load_crops(photos: Photos, size: int, indices: Sequence[int]) -> Tensor | str:
     """Return the centre crops of some photos, uint8 (B, 3, size, size), or a line that says which cannot be read.
 
-    An exception of a data loader's worker would come back as a page of traceback.
+    They are contiguous: the last bits of the latents depend on it. An exception of a data loader's worker would come
+    back as a page of traceback.
     """
     crops = []
     for index in indices:
         try:
             with photos.open(index) as image:
-                crops.append(centre_crop(image, size))
+                crops.append(torch.from_numpy(centre_crop(image, size).copy()))
         except Exception as error:  # Pillow's readers fail in many ways
             return (
                 f"{photos.names[index]}: cannot be read ({one_line(error)}); replace it and give the same command "
                 "again, or remove both it and the folder of the unfinished latents"
             )
-    return torch.from_numpy(np.stack(crops))
+    return torch.stack(crops)
