@@ -12,7 +12,7 @@ from harness.config.settings import SamplerSettings
 from harness.config.spec import TWO_TIMES, Alignment, ProcessName, Regularizer, TrainSpec
 
 FREQUENCIES = 256  # numbers that a time is turned into before its MLP
-# Passes that a Jacobian-vector product takes beside the pass itself: each product has two terms. PyTorch makes the one of
+# Passes that a Jacobian-vector product takes beside the pass itself: each product has two terms. PyTorch makes that of
 # the weights too, whose tangents are zeros.
 TANGENT = 2
 WORTH_HALVING = 64  # rows from which a symmetric product is made as three quarters of itself
@@ -71,7 +71,7 @@ def training(spec: TrainSpec) -> float:
 
 
 def target_passes(spec: TrainSpec) -> float:
-    """Return how many more passes, without a gradient, make what an image learns from: the mean where they are drawn."""
+    """Return how many passes without a gradient make what an image learns from; the mean where they are drawn."""
     match spec.process:
         case "imm" | "consistency":
             return 1
