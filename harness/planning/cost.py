@@ -16,10 +16,9 @@ from harness.config.settings import SamplerSettings
 from harness.config.spec import TILE, EvalSpec, Model, ProcessName, TrainSpec
 from harness.errors import UserError, nearest
 from harness.planning import flops
-from harness.store.records import LOG, Attempt, Environment, Measurement, measurement_paths, read_spec
+from harness.store.records import LOG, Attempt, Environment, Measurement, last_speeds, measurement_paths, read_spec
 from harness.store.store import Store
 from harness.store.study import runs_by_training
-from harness.store.training_log import last_speeds
 
 FLOAT = 4  # bytes
 Arithmetic = Literal["bf16", "tf32", "fp32"]
