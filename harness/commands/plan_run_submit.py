@@ -22,9 +22,8 @@ from harness.planning.cost import Prices
 from harness.planning.throughput import Assumption
 from harness.process_group import place_from_torchrun
 from harness.slurm import submission
-from harness.store.records import Failure
+from harness.store.records import Failure, SubmitOptions
 from harness.store.store import Store
-from harness.store.submissions import SubmitOptions, slurm_folder
 
 
 @dataclass(frozen=True)
@@ -172,7 +171,7 @@ def submit(request: Request, data: Path, profile: str | None, only: str | None, 
     elif dry_run:
         click.echo("\n".join(submission.sbatch_texts(todo, cluster, folders)))
     else:
-        SubmitOptions(profile=profile, data=str(data)).write(slurm_folder(store))
+        SubmitOptions(profile=profile, data=str(data)).write(store.slurm_folder)
         send(cluster, todo, store, folders)
 
 

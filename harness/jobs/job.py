@@ -182,7 +182,7 @@ class Job:
         say("measuring", self.steps)
         measured = measurement.measure(samples)
         seconds = {"sample": samples.earlier + sampled - start, "measure": time.perf_counter() - sampled}
-        record = records.MeasurementFile(
+        record = records.Measurement(
             train_id=self.train_id,
             eval_id=eval_id(self.train, spec),
             spec=spec.model_dump(mode="json", by_alias=True, exclude_none=True),

@@ -16,7 +16,7 @@ from harness.config.spec import EvalSpec, TrainSpec, eval_id, train_id
 from harness.errors import UserError
 from harness.files import locked, replace
 from harness.metric_definitions import MEASURED, base, with_features
-from harness.store.records import Environment, MeasurementFile, Thumbnails, measurement_paths, read_spec
+from harness.store.records import Environment, Measurement, Thumbnails, measurement_paths, read_spec
 from harness.store.store import Store
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Measuring:
             measured["protocol"]["autoencoder"] = sha256[:12]
         return measured
 
-    def write(self, samples: "Samples", record: MeasurementFile) -> None:
+    def write(self, samples: "Samples", record: Measurement) -> None:
         """Write pictures, then the record, whose presence means that it is done; the images are needed no more.
 
         <eval_id>.png holds the first of the images; <eval_id>-nearest.png those that come nearest to real ones, above
@@ -152,20 +152,20 @@ def _is_due(path: Path, other: Other | None) -> bool:
         return True
 
 
-def _stored(path: Path) -> tuple[TrainSpec, EvalSpec, MeasurementFile]:
+def _stored(path: Path) -> tuple[TrainSpec, EvalSpec, Measurement]:
     """Read a measurement and what it is of.
 
     Raises:
         UserError: one of the two is not what its place says, or of a newer harness.
     """
-    record, train = MeasurementFile.read(path), read_spec(path.parents[1])
+    record, train = Measurement.read(path), read_spec(path.parents[1])
     spec = record.evaluation if record else None
     if record and train and spec and (train_id(train), eval_id(train, spec)) == (path.parts[-3], path.stem):
         return train, spec, record
     raise UserError("its file or its training's spec.json is broken, or lies in the wrong folder")
 
 
-def lacks_metrics(record: MeasurementFile, other: Other | None) -> bool:
+def lacks_metrics(record: Measurement, other: Other | None) -> bool:
     """Tell whether there is a metric that a measurement neither has nor says to be unavailable."""
     names = {*record.metrics, *record.unavailable}
     lacks_other = other is not None and with_features("fid", other[0]) not in names
@@ -212,7 +212,7 @@ def _add(measured: dict[str, Any], features: str, more: dict[str, Any]) -> None:
     measured["others"] = {features: {"protocol": more["protocol"], "details": more["details"]}}
 
 
-def merged(old: MeasurementFile, new: dict[str, Any]) -> MeasurementFile:
+def merged(old: Measurement, new: dict[str, Any]) -> Measurement:
     """Return a stored measurement with what a new one of the same images adds; its own numbers stay to the last digit.
 
     Raises:

@@ -10,7 +10,7 @@ from typing import Literal
 from harness.config.spec import EvalSpec, Model, ProcessName, TrainSpec
 from harness.errors import UserError, nearest
 from harness.planning import flops
-from harness.store.records import LOG, Attempt, Environment, MeasurementFile, measurement_paths, read_spec
+from harness.store.records import LOG, Attempt, Environment, Measurement, measurement_paths, read_spec
 from harness.store.store import Store
 from harness.store.training_log import last_speeds
 
@@ -98,7 +98,7 @@ class Speeds:
             speed = statistics.median(rates) * flops.training(train) / attempt.devices
             self.training[shape(train, training_arithmetic(train))].append(speed)
             self.devices[attempt.device] = None
-        for measurement in map(MeasurementFile.read, measurement_paths(folder)):
+        for measurement in map(Measurement.read, measurement_paths(folder)):
             seconds = measurement.seconds.get("sample", 0.0) if measurement else 0.0
             if measurement and measurement.evaluation and seconds > 0:
                 passes = measurement.protocol.generated * measurement.nfe

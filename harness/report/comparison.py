@@ -2,11 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
-
-import pandas as pd
 
 from harness.files import write_bytes
 from harness.report.analysis.pivot import Pivot, PivotCell, pivot
@@ -15,7 +13,7 @@ from harness.report.analysis.text import MEANINGS, estimate, percent_change
 from harness.report.reading.collect import collect
 from harness.report.reading.protocol import Protocol
 from harness.report.rendering.captions import heading
-from harness.report.rendering.data_files import change_record, csv_of
+from harness.report.rendering.data_files import COLUMNS, nested_csv
 from harness.report.rendering.html import render
 from harness.store.store import Store
 from harness.store.study import study_tables
@@ -135,11 +133,6 @@ def write_comparison(first: Store, second: Store, tables: Sequence[TableDifferen
 
 
 def _csv(tables: Sequence[TableDifference]) -> str:
-    rows = [
-        {"table": table.name, "cell": cell.cell, "first": cell.first, "second": cell.second}
-        | change_record(cell.change)
-        | {"verdict": cell.verdict}
-        for table in tables
-        for cell in table.cells
-    ]
-    return csv_of(pd.DataFrame(rows))
+    rows = [{"table": table.name} | asdict(cell) for table in tables for cell in table.cells]
+    names = ("table", "cell", "first", "second")
+    return nested_csv(rows, {name: name for name in names} | COLUMNS["change"] | {"verdict": "verdict"})

@@ -16,17 +16,18 @@ from typing import TYPE_CHECKING
 from harness.config.cluster_profile import Partition, SlurmProfile
 from harness.config.settings import Resources
 from harness.errors import UserError, nearest
-from harness.files import check_writable, read_json, write_json
+from harness.files import check_writable, read_json, tail, write_json
 from harness.jobs.job import Job
 from harness.jobs.preflight import check
 from harness.slurm.client import array_limit, ask, own_environment, scancel, unfinished_jobs
-from harness.slurm.logs import tail
 from harness.slurm.snapshot import snapshot
+from harness.store.store import Store
 
 if TYPE_CHECKING:
     from harness.engine.distributed import World
 
 RENAMES = 200
+TAIL_BYTES = 4000
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,7 @@ class Cluster:
     """What is examined."""
 
     profile: SlurmProfile
-    results: Path
-    scratch: Path
+    store: Store
     jobs: tuple[Job, ...]
 
     @property
@@ -74,7 +74,7 @@ def examine_here(cluster: Cluster) -> Iterator[Finding]:
         yield examine(f"partition {name}", partial(compare_partition, name, promised))
     fitting = partial(cluster.profile.partition, cluster.resources)
     yield examine("what a training asks", lambda: f"fits {fitting() or 'the default'}")
-    for flag, folder in (("--results", cluster.results), ("--scratch", cluster.scratch)):
+    for flag, folder in (("--results", cluster.store.results), ("--scratch", cluster.store.scratch)):
         yield examine(flag, partial(_write, flag, folder))
 
 
@@ -103,10 +103,9 @@ def compare_partition(name: str, promised: Partition) -> str:
         "memory_gb": max(int(row["m"].strip("+")) for row in mine) / 1000,  # SLURM's G is 1024 MB; be generous
         "gpus": max(_gpus(row["G"]) for row in mine),
     }
-    for key, limit in limits.items():
-        promise = getattr(promised, key)
-        if promise is not None and promise > limit:
-            raise UserError(f"the profile says {key}: {promise:g}, SLURM says {limit:g}")
+    for key, promise in promised.model_dump(exclude_none=True).items():
+        if promise > limits[key]:
+            raise UserError(f"the profile says {key}: {promise:g}, SLURM says {limits[key]:g}")
     return ", ".join(f"{key} {limit:g}" for key, limit in limits.items())
 
 
@@ -115,9 +114,10 @@ def _hours(limit: str) -> float:
     if limit in ("infinite", "n/a"):
         return float("inf")
     days, _, clock = limit.rpartition("-")
-    parts = [int(part) for part in clock.split(":")]
-    hours, minutes, seconds = [0] * (3 - len(parts)) + parts
-    return 24 * int(days or 0) + hours + minutes / 60 + seconds / 3600
+    seconds = 0
+    for part in clock.split(":"):
+        seconds = 60 * seconds + int(part)
+    return 24 * int(days or 0) + seconds / 3600
 
 
 def _gpus(resources: str) -> int:
@@ -133,8 +133,7 @@ def examine_nodes(cluster: Cluster, grids: Collection[Path], seconds: float) -> 
     from submitit import SlurmExecutor
     from submitit.core.utils import pickle_load
 
-    folder = cluster.scratch / "doctor"
-    token = f"doctor-{uuid.uuid4().hex[:12]}"
+    folder, token = cluster.store.scratch / "doctor", f"doctor-{uuid.uuid4().hex[:12]}"
     code = snapshot(grids, folder)
     executor = SlurmExecutor(folder=folder / "%j")
     executor.update_parameters(**cluster.profile.parameters(cluster.resources, token, 1, code.setup))
@@ -142,23 +141,17 @@ def examine_nodes(cluster: Cluster, grids: Collection[Path], seconds: float) -> 
     with own_environment():
         job = executor.submit(NodeExamination(folder / token, cluster.resources.gpus, cluster.jobs))
     result, log, start = job.paths.result_pickle, job.paths.stdout, time.monotonic()
-    while not result.is_file():
-        gone = all(other.name != token for other in unfinished_jobs())
-        if gone and not result.is_file():
-            raise UserError(f"the job {job.job_id} ended without an answer; its last words in {log}: {_last(log)}")
+    while not result.is_file() and any(other.name == token for other in unfinished_jobs()):
         if time.monotonic() - start > seconds:
             scancel([str(job.job_id)])
             raise UserError(f"the job {job.job_id} gave no answer in {seconds:g} s; raise --wait, or see {log}")
         time.sleep(1)
-    outcome, findings = pickle_load(result)
+    outcome, findings = pickle_load(result) if result.is_file() else ("", [])
     if outcome != "success":
-        raise UserError(f"the job {job.job_id} failed; its last words in {log}: {_last(log)}")
+        end = "failed" if outcome else "ended without an answer"
+        words = [line for line in tail(log, TAIL_BYTES).split("\n") if line.strip()] or ["nothing"]
+        raise UserError(f"the job {job.job_id} {end}; its last words in {log}: {words[-1]}")
     return findings
-
-
-def _last(log: Path) -> str:
-    lines = tail(log).split("\n")
-    return next((line for line in reversed(lines) if line.strip()), "nothing")
 
 
 @dataclass(frozen=True)
@@ -213,12 +206,16 @@ def _rename(world: "World", folder: Path) -> str:
     """Replace a file again and again in the leading process, while the others read it: never missing, never torn.
 
     Raises:
-        UserError: it was.
+        UserError: it was, or one of them does not see it within a minute.
     """
-    path = folder / "renamed.json"
+    path, start = folder / "renamed.json", time.monotonic()
     if world.leads:
         write_json(path, [uuid.uuid4().hex] * 1000)
-    seen_after = _wait_for(path)
+    while not path.is_file():
+        if time.monotonic() - start > 60:
+            raise UserError(f"{folder}: what one node writes another does not see; choose a shared --scratch")
+        time.sleep(0.01)
+    seen_after = time.monotonic() - start
     world.all_gather(None)  # all see it
     torn = 0
     for _ in range(RENAMES):
@@ -231,17 +228,3 @@ def _rename(world: "World", folder: Path) -> str:
     if wrong:
         raise UserError(f"{folder}: {wrong} reads of a file that was being replaced found it missing or torn")
     return f"{RENAMES} files replaced under their readers, a new one seen after {latest:.2f} s"
-
-
-def _wait_for(path: Path, seconds: float = 60) -> float:
-    """Return after how many seconds a file is there.
-
-    Raises:
-        UserError: it does not appear.
-    """
-    start = time.monotonic()
-    while not path.is_file():
-        if time.monotonic() - start > seconds:
-            raise UserError(f"{path.parent}: what one node writes another does not see; choose a shared --scratch")
-        time.sleep(0.01)
-    return time.monotonic() - start

@@ -1,4 +1,4 @@
-"""Sending jobs to SLURM, each once: what is sent is recorded (`store.submissions`) before it is sent."""
+"""Sending jobs to SLURM, each once: what is sent is recorded (`Submission`) before it is sent."""
 
 import shutil
 import sys
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.cluster_profile import SlurmProfile
-from harness.config.settings import Resources
 from harness.config.spec import eval_id
 from harness.errors import UserError
 from harness.files import locked
@@ -18,7 +17,7 @@ from harness.jobs.job import Job
 from harness.slurm.client import DEFAULT_ARRAY_LIMIT, SlurmJob, array_limit, own_environment, scancel, unfinished_jobs
 from harness.slurm.snapshot import Snapshot, snapshot
 from harness.slurm.task import SlurmTask
-from harness.store.submissions import Submission, slurm_folder
+from harness.store.records import Submission
 
 ATTEMPTS = 100  # how often a job may reach its time limit and go on in the queue
 
@@ -28,7 +27,7 @@ class Array:
     """Jobs that are sent together: equal resources, and no more than the cluster takes."""
 
     token: str
-    jobs: tuple[Job, ...]
+    jobs: list[Job]
     parameters: dict[str, Any]
 
     def record(self, submissions: Iterable[Submission | None]) -> None:
@@ -62,9 +61,9 @@ def measurement_jobs(jobs: Iterable[Job]) -> list[Job]:
     """Return what of the jobs needs no training, its weights being kept, as cheap jobs of one process each."""
     measuring = []
     for job in jobs:
-        alone = {"nodes": 1, "processes": 1, "gpus": min(job.resources.gpus, 1)}
         if ready := job.ready():
-            measuring.append(replace(job, evaluations=ready, resources=job.resources.model_copy(update=alone)))
+            alone = job.resources.model_copy(update={"nodes": 1, "processes": 1, "gpus": min(job.resources.gpus, 1)})
+            measuring.append(replace(job, evaluations=ready, resources=alone))
     return measuring
 
 
@@ -74,14 +73,11 @@ def arrays_of(jobs: Sequence[Job], profile: SlurmProfile, limit: int, code: Snap
     Raises:
         UserError: the profile's cluster cannot give what a job asks.
     """
-    by_resources: dict[Resources, list[Job]] = {}
-    for job in jobs:
-        by_resources.setdefault(job.resources, []).append(job)
     arrays = []
-    for resources, alike in by_resources.items():
+    for resources in dict.fromkeys(job.resources for job in jobs):
+        alike = [job for job in jobs if job.resources == resources]
         for first in range(0, len(alike), limit):
-            part = tuple(alike[first : first + limit])
-            token = f"{part[0].store.study}-{uuid.uuid4().hex[:12]}"
+            part, token = alike[first : first + limit], f"{jobs[0].store.study}-{uuid.uuid4().hex[:12]}"
             arrays.append(Array(token, part, profile.parameters(resources, token, len(part), code.setup)))
     return arrays
 
@@ -94,7 +90,7 @@ def sbatch_texts(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[P
     """
     from submitit.slurm.slurm import _make_sbatch_string
 
-    folder = slurm_folder(jobs[0].store)
+    folder = jobs[0].store.slurm_folder
     limit = DEFAULT_ARRAY_LIMIT if profile.array_limit == "auto" else profile.array_limit
     command = f"{sys.executable} -u -m submitit.core._submit {folder / '%j'}"
     for array in arrays_of(jobs, profile, limit, snapshot(grids, folder)):
@@ -119,7 +115,7 @@ def submit(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path]) 
         UserError: there is no SLURM here, or it refused an array; those before it are sent, recorded and told.
     """
     check_slurm()
-    folder = slurm_folder(jobs[0].store)
+    folder = jobs[0].store.slurm_folder
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / "lock"):  # a second terminal waits, and then finds the first one's jobs
         queue = unfinished_jobs()
@@ -148,12 +144,10 @@ def _compare(jobs: Sequence[Job], queue: Collection[SlurmJob]) -> tuple[Sent, li
     """Tell the jobs that SLURM has from those that are to be sent; note those that it has with less to measure."""
     sent, todo, places = Sent(), [], {job.place: job for job in queue}
     for job in jobs:
-        missing = job.missing_ids()
+        missing, submission = job.missing_ids(), Submission.read(job.scratch)
         if not missing:  # it ended since somebody looked, and before SLURM was asked
             continue
-        submission = Submission.read(job.scratch)
-        queued = places.get(submission.place) if submission else None
-        if submission is None or queued is None:
+        if submission is None or not (queued := places.get(submission.place)):
             todo.append(job)
             continue
         if submission.job is None:  # nobody lived to write it down
@@ -173,14 +167,12 @@ def _send(array: Array, folder: Path) -> list[str]:
     from submitit import SlurmExecutor
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-    before = [Submission.read(job.scratch) for job in array.jobs]
-    submissions = [
-        Submission(
-            token=array.token, index=index if len(array.jobs) > 1 else None, time=time.time(),
-            evaluations=tuple(eval_id(job.train, e) for e in job.evaluations),
-        )
-        for index, job in enumerate(array.jobs)
-    ]  # fmt: skip
+    before, now = [Submission.read(job.scratch) for job in array.jobs], time.time()
+    submissions = []
+    for index, job in enumerate(array.jobs):
+        place = index if len(array.jobs) > 1 else None
+        evaluations = tuple(eval_id(job.train, evaluation) for evaluation in job.evaluations)
+        submissions.append(Submission(token=array.token, index=place, evaluations=evaluations, time=now))
     array.record(submissions)
     executor = SlurmExecutor(folder=folder / "%j", max_num_timeout=ATTEMPTS)
     executor.update_parameters(**array.parameters)

@@ -1,14 +1,15 @@
 """A job as submitit runs it under SLURM: not once it is cancelled, and queued again as long as it gains something."""
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from harness.errors import UserError
 from harness.jobs.job import Job
-from harness.slurm.client import await_controller
-from harness.store.records import measurement_paths
+from harness.slurm.client import unfinished_jobs
+from harness.store.records import Submission, measurement_paths
 from harness.store.store import RunStatus
-from harness.store.submissions import Submission
 
 SHARE = 0.5  # of its hours
 
@@ -42,7 +43,8 @@ class SlurmTask:
         from submitit.core.utils import UncompletedJobError
         from submitit.helpers import DelayedSubmission
 
-        await_controller()  # submitit asks it only once
+        with suppress(UserError):
+            unfinished_jobs()  # waits for a controller that is away, which submitit asks only once
         if self.cancelled():
             return None
         reached = artefacts(self.job)

@@ -2,7 +2,8 @@
 
 results/<study>/grids/<table>.json        which grid file, scale and overrides belong to the study
 results/<study>/<train_id>/               the small files of a training (`records`): spec, attempts, log, measurements
-scratch/<study>/<train_id>/               its checkpoints: large, and not committed
+scratch/<study>/<train_id>/               its checkpoints: large, and not committed; its submission to SLURM
+scratch/<study>/slurm/                    submitit's files, the output of the study's jobs, and their code
 """
 
 import os
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness.errors import UserError
-from harness.store.records import DamagedRecord, Failure, GridRecord, Heartbeat, Measurement, NewerRecord, Record
+from harness.store.records import DamagedRecord, Failure, GridRecord, Heartbeat, Measurement, Record, Submission
 
 # skipped: by a job that was cancelled, or that found another at work
 State = Literal["done", "running", "interrupted", "failed", "diverged", "unreadable", "not run", "skipped"]
@@ -68,6 +69,11 @@ class Store:
         """What all studies share: classifiers, features of reference images."""
         return self.scratch / ".cache"
 
+    @property
+    def slurm_folder(self) -> Path:
+        """The folder of the study's jobs in SLURM."""
+        return self.scratch / self.study / "slurm"
+
     def run_folder(self, train_id: str) -> Path:
         """Return a training's folder of small files."""
         assert IDENTITY.fullmatch(train_id), train_id
@@ -91,6 +97,12 @@ class Store:
         """Return the file of what a checkpoint's representations are like."""
         return self.run_folder(train_id) / f"probe-{step}.json"
 
+    def submissions(self) -> dict[str, Submission]:
+        """Return the last submission of every training, also of those that no grid of the study wants any more."""
+        folders = sorted(path.parent for path in (self.scratch / self.study).glob(f"*/{Submission.FILE}"))
+        records = {folder.name: Submission.read(folder) for folder in folders if IDENTITY.fullmatch(folder.name)}
+        return {train_id: record for train_id, record in records.items() if record}
+
     def measured(self, train_id: str, eval_id: str) -> bool:
         """Tell whether a measurement is done: its file is there and whole.
 
@@ -101,31 +113,31 @@ class Store:
 
     def status(self, train_id: str, eval_id: str) -> RunStatus:
         """Derive a run's status from which files exist; a file that cannot be read is a state, and never raised."""
-        path = self.eval_path(train_id, eval_id)
-        try:
-            return RunStatus("done") if Record.load(path) else _unfinished(self.run_folder(train_id))
-        except DamagedRecord as error:
-            remedy = "the next run measures again" if path.is_file() else "delete it"
-            return RunStatus("unreadable", f"{error}; {remedy}")
-        except NewerRecord as error:
-            return RunStatus("unreadable", str(error))
-        except OSError as error:
-            return RunStatus("unreadable", f"{Path(str(error.filename)).name}: {error.strerror}")
+        return self._status(train_id, eval_id, Record)
 
     def result(self, train_id: str, eval_id: str) -> RunStatus:
         """Return a run's status with what was measured; a file that holds something else is a state as well."""
+        return self._status(train_id, eval_id, Measurement)
+
+    def _status(self, train_id: str, eval_id: str, kind: type[Record]) -> RunStatus:
         path = self.eval_path(train_id, eval_id)
         try:
-            measurement = Measurement.load(path)
-        except (UserError, OSError) as error:
-            status = self.status(train_id, eval_id)
-            return RunStatus("unreadable", str(error)) if status.state == "done" else status
-        if measurement is None:
-            return self.status(train_id, eval_id)
-        if (measurement.train_id, measurement.eval_id) != (train_id, eval_id):
-            whose = f"{measurement.eval_id} of {measurement.train_id}"
+            record = kind.load(path)
+            if record is None:
+                return _unfinished(self.run_folder(train_id))
+        except OSError as error:
+            return RunStatus("unreadable", f"{Path(str(error.filename)).name}: {error.strerror}")
+        except UserError as error:
+            if not isinstance(error, DamagedRecord) or self.measured(train_id, eval_id):
+                return RunStatus("unreadable", str(error))
+            remedy = "the next run measures again" if path.is_file() else "delete it"
+            return RunStatus("unreadable", f"{error}; {remedy}")
+        if not isinstance(record, Measurement):
+            return RunStatus("done")
+        if (record.train_id, record.eval_id) != (train_id, eval_id):
+            whose = f"{record.eval_id} of {record.train_id}"
             return RunStatus("unreadable", f"evals/{eval_id}.json holds another measurement: {whose}")
-        return RunStatus("done", measurement=measurement)
+        return RunStatus("done", measurement=record)
 
     def check_grid(self, table: str, grid: Path, scale: str, overrides: list[str]) -> None:
         """Refuse what would make the study's report forget runs: another scale, or the same table from other words.
@@ -134,11 +146,10 @@ class Store:
             UserError: the study holds something else under this name. Other seeds are welcome.
         """
         new = _grid_record(grid, scale, overrides).without_seeds()
-        for path in self._grid_paths():
-            record = _read_grid(path)
+        for name, record in self._grids().items():
             if record.scale != scale:
                 raise UserError(f"--study {self.study}: its runs are at scale {record.scale}; choose another name")
-            if path.stem == table and record.without_seeds() != new:
+            if name == table and record.without_seeds() != new:
                 words = " ".join(f"--set {word}" for word in record.overrides) or "no --set"
                 raise UserError(f"--study {self.study}: holds {record.grid} with {words}; choose another name")
 
@@ -153,8 +164,7 @@ class Store:
 
     def recorded_grid(self, table: str) -> GridRecord | None:
         """Return what `record_grid` stored of a table; None where it stored nothing."""
-        path = self.root / "grids" / f"{table}.json"
-        return _read_grid(path) if path.is_file() else None
+        return self._grids().get(table)
 
     def grids(self) -> Iterator[GridRecord]:
         """Yield what `record_grid` stored, by table name.
@@ -162,15 +172,20 @@ class Store:
         Raises:
             UserError: there is no such study, or a record of it is damaged.
         """
-        paths = self._grid_paths()
-        if not paths:
-            raise UserError(
-                f"{self.root}: no study here; 'harness run GRID --scale SCALE --study {self.study}' makes one"
-            )
-        yield from map(_read_grid, paths)
+        records = self._grids()
+        if not records:
+            make = f"'harness run GRID --scale SCALE --study {self.study}' makes one"
+            raise UserError(f"{self.root}: no study here; {make}")
+        yield from records.values()
 
-    def _grid_paths(self) -> list[Path]:
-        return sorted((self.root / "grids").glob("*.json"))
+    def _grids(self) -> dict[str, GridRecord]:
+        records = {}
+        for path in sorted((self.root / "grids").glob("*.json")):
+            record = GridRecord.read(path)
+            if record is None:
+                raise UserError(f"{path}: not a record of a grid; delete it, and 'harness run' writes it again")
+            records[path.stem] = record
+        return records
 
 
 def _unfinished(folder: Path) -> RunStatus:
@@ -187,10 +202,3 @@ def _unfinished(folder: Path) -> RunStatus:
 def _grid_record(grid: Path, scale: str, overrides: list[str]) -> GridRecord:
     """Return what a study remembers of a grid; its path is relative, so that the study can move with its project."""
     return GridRecord(grid=Path(os.path.relpath(grid)).as_posix(), scale=scale, overrides=overrides)
-
-
-def _read_grid(path: Path) -> GridRecord:
-    record = GridRecord.read(path)
-    if record is None:
-        raise UserError(f"{path}: not a record of a grid; delete it, and 'harness run' writes it again")
-    return record

@@ -1,6 +1,5 @@
 """Training logs as series of numbers: what curves are drawn from and what a run's cost is counted by."""
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from harness.files import read_jsonl
+from harness.files import parse_log, read_jsonl, tail
 from harness.store.records import LOG, Environment
 from harness.store.store import Store
 
@@ -41,24 +40,16 @@ class Log:
 
 
 class Logs:
-    """The logs of a study, and what its trainings ran on, each read once."""
+    """The logs of a study, and what its trainings ran on, by their identity and each read once; what a training's
+    folder lacks is a log without series and an environment that is None.
+
+    Raises:
+        DamagedRecord, NewerRecord, OSError: as `Record.load`, where an environment cannot be read.
+    """
 
     def __init__(self, store: Store) -> None:
-        self.store = store
-        self.of = cache(self._log)
-        self.environment = cache(self._environment)
-
-    def _log(self, train_id: str) -> Log:
-        """Return a training's log; one without series where there is none."""
-        return read_log(self.store.run_folder(train_id) / LOG)
-
-    def _environment(self, train_id: str) -> Environment | None:
-        """Return where a training ran; None where that is missing.
-
-        Raises:
-            DamagedRecord, NewerRecord, OSError: as `Record.load`.
-        """
-        return Environment.load(self.store.run_folder(train_id))
+        self.of = cache(lambda train_id: read_log(store.run_folder(train_id) / LOG))
+        self.environment = cache(lambda train_id: Environment.load(store.run_folder(train_id)))
 
 
 def read_log(path: Path) -> Log:
@@ -77,16 +68,5 @@ def _series(lines: list[dict[str, Any]], key: str) -> Series:
 
 def last_speeds(path: Path) -> list[float]:
     """Return the images per second of the last whole lines of a log, in their order."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - TAIL))
-            lines = file.read().splitlines()
-    except OSError:
-        return []
-    speeds = []
-    for line in lines:
-        try:
-            speeds.append(float(json.loads(line)["images_per_second"]))
-        except (ValueError, KeyError, TypeError):  # the first one is cut, the last one perhaps not whole
-            continue
-    return speeds
+    speeds = (line.get("images_per_second") for line in parse_log(tail(path, TAIL)))
+    return [float(speed) for speed in speeds if isinstance(speed, NUMBER)]

@@ -18,11 +18,13 @@ from harness.store.records import (
     Failure,
     GridRecord,
     Heartbeat,
-    MeasurementFile,
+    Measurement,
     ModelFacts,
     NewerRecord,
     Probe,
     SpecFile,
+    Submission,
+    SubmitOptions,
     measurement_paths,
     read_spec,
     write_spec,
@@ -39,9 +41,18 @@ WHOLE = {
     Heartbeat: HEARTBEAT,
     Failure: {"class": "bug", "message": "no", "traceback": "", "step": None, "time": 0.0},
     ModelFacts: FACTS,
-    MeasurementFile: MEASUREMENT,
+    Measurement: MEASUREMENT,
     Probe: {"protocol": {"encoder": None}, "levels": [{"noise": 0.1, "blocks": []}]},
     GridRecord: {"grid": "grids/table2.yaml", "scale": "digits", "set": []},
+    Submission: {
+        "token": "study-0",
+        "index": 3,
+        "evaluations": ["1" * 12],
+        "time": 0.0,
+        "job": None,
+        "cancelled": False,
+    },
+    SubmitOptions: {"profile": "ours", "data": "data"},
 }
 
 
@@ -56,14 +67,14 @@ def write(kind, folder, content):
 
 def stored(kind, folder):
     """Return the files of a committed run that a model reads, with what it reads of them."""
-    if kind in (MeasurementFile, Probe):
-        paths = measurement_paths(folder) if kind is MeasurementFile else folder.glob("probe-*.json")
+    if kind in (Measurement, Probe):
+        paths = measurement_paths(folder) if kind is Measurement else folder.glob("probe-*.json")
         return {path: kind.load(path) for path in paths}
     path = folder / kind.FILE
     return {path: kind.load(folder)} if path.is_file() else {}
 
 
-@pytest.mark.parametrize("kind", [SpecFile, Environment, ModelFacts, MeasurementFile, Probe])
+@pytest.mark.parametrize("kind", [SpecFile, Environment, ModelFacts, Measurement, Probe])
 def test_every_committed_file_is_read_and_written_with_all_that_it_holds(kind, tmp_path):
     files = {path: record for folder in FOLDERS for path, record in stored(kind, folder).items()}
     assert len(files) >= 100
@@ -78,7 +89,7 @@ def test_committed_specs_are_those_of_their_places():
         train = read_spec(folder)
         assert train_id(train) == folder.name
         for path in measurement_paths(folder):
-            assert eval_id(train, MeasurementFile.load(path).evaluation) == path.stem
+            assert eval_id(train, Measurement.load(path).evaluation) == path.stem
 
 
 def test_committed_grids_are_read():
@@ -102,7 +113,7 @@ def test_a_file_says_its_version_and_a_newer_one_is_refused_in_one_line(kind, tm
                 read(place)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in WHOLE if kind is not SpecFile])
+@pytest.mark.parametrize("kind", [kind for kind in WHOLE if kind not in (SpecFile, SubmitOptions)])
 @pytest.mark.parametrize("torn", ['{"attem', "[]", '{"attempts": 3, "time": "late", "class": [], "grid": 1}'])
 def test_a_file_that_is_torn_or_holds_something_else_is_damaged(kind, torn, tmp_path):
     place = place_of(kind, tmp_path)

@@ -12,24 +12,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-import matplotlib
 import matplotlib.colors
+import matplotlib.style
 from matplotlib.figure import Figure
 
 from harness.files import write_bytes
+from harness.report import TEMPLATES
 from harness.report.analysis.text import slug
-
-SETTINGS: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "pdf.fonttype": 42,  # TrueType, which publishers take and editors can edit
-    "font.family": "DejaVu Sans",
-    "font.size": 8,
-    "text.parse_math": False,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-}
 
 PRINTED = {  # the colours of style.css, on paper
     "ink": "#000000", "muted": "#444444", "rule": "#bbbbbb", "paper": "#ffffff", "arm-1": "#0a6aa8", "arm-2": "#b5560a",
@@ -90,15 +80,13 @@ def page_look(colours: Mapping[str, str], salt: str = "report") -> Iterator[None
     """
     registry = matplotlib.colors.get_named_colors_mapping()
     named = {f"report:{name}": colour for name, colour in colours.items()}
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(SETTINGS | {"svg.hashsalt": salt})
-        registry.update(named)
-        try:
+    registry.update(named)
+    try:
+        with matplotlib.style.context([TEMPLATES / "figure.mplstyle", {"svg.hashsalt": salt}], after_reset=True):
             yield
-        finally:
-            for name in named:
-                del registry[name]
+    finally:
+        for name in named:
+            del registry[name]
 
 
 def _saved(figure: Figure, kind: str) -> bytes:

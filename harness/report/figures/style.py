@@ -1,4 +1,4 @@
-"""The look of every figure: its colours, an arm's colour and marker on the whole page, and axes without a box."""
+"""What figures share: colours, an arm's colour and marker on the whole page, and logarithmic axes."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -73,17 +73,6 @@ def cell_styles(pivot: Pivot, styles: ArmStyles) -> dict[str, ArmStyle]:
         groups.setdefault(labels[cell.name], []).append(cell)
     by_label = styles.of(groups)
     return {name: by_label[label] for name, label in labels.items()}
-
-
-def style_axes(axes: Axes, lines: Literal["x", "y", "both"] = "y") -> None:
-    """Give axes the page's look: no box, light rules behind the marks along one direction or both."""
-    axes.tick_params(which="both", color=RULE, labelcolor=MUTED, length=2.5, width=0.6)
-    axes.grid(axis=lines, color=RULE, linewidth=0.4)
-    axes.set_axisbelow(True)
-    axes.spines[["right", "top"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set(color=RULE, linewidth=0.6)
-    axes.xaxis.label.set_color(INK)
-    axes.yaxis.label.set_color(INK)
 
 
 def wants_logarithm(values: Sequence[float]) -> bool:

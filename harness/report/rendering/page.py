@@ -11,6 +11,7 @@ from harness.report.analysis.claims import VERDICTS
 from harness.report.analysis.early_ranking import early_rankings
 from harness.report.analysis.guidance_sweep import sweeps
 from harness.report.analysis.pivot import pivot
+from harness.report.analysis.representations import MEASURES
 from harness.report.analysis.surfaces import surfaces
 from harness.report.analysis.table_result import TableResult
 from harness.report.analysis.text import STATES
@@ -70,6 +71,7 @@ def write_files(store: Store, tables: Sequence[Table], target: Path, pdf: bool =
         "articles": pages.articles(),
         "places": pages.places,
         "states": STATES,
+        "measures": MEASURES,
         "verdicts": VERDICTS,
         "confidence": CONFIDENCE,
         "sources": SOURCES,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from harness.config.grid_file import CONFIDENCE, SOURCES, PaperFact, PaperValue
 from harness.report.analysis import text
 from harness.report.analysis.pivot import Pivot, PivotCell, PivotRow, RunState
+from harness.report.analysis.statistics import Change
 from harness.report.analysis.table_result import TableResult
 from harness.report.reading.run_facts import Fact
 from harness.report.rendering import captions
@@ -97,7 +98,7 @@ def table_layout(result: TableResult) -> TableLayout:
         over=over,
         body=body,
         foot=foot,
-        caption=captions.caption(pivot),
+        caption=" ".join(captions.caption(pivot)),
         mixed=captions.mixed_sentences(pivot),
         notes=list(_notes(pivot)),
         missing=captions.missing_list(pivot),
@@ -193,11 +194,31 @@ def _letter(letter: str) -> Span:
 def _change(pivot: Pivot, cell: PivotCell) -> Iterator[Span]:
     """The change against our baseline, or why there is none."""
     if cell.change:
-        yield Span(text.percent_change(cell.change), captions.better_or_worse(pivot, cell.change))
-        if note := captions.change_note(cell, cell.change):
+        yield Span(text.percent_change(cell.change), change_class(pivot, cell.change))
+        if note := _change_note(cell, cell.change):
             yield Span(note, "aside", plain=f" ({note})")
     elif reason := "our baseline" if cell.is_baseline else cell.no_change:
         yield Span(reason, "aside")
+
+
+def change_class(pivot: Pivot, change: Change) -> str:
+    """Return "better" or "worse" for a change that is told from chance, or is of one seed; "same" for any other.
+
+    A change that prints as zero, or is of a metric without direction, is "same" too.
+    """
+    chance = change.p is not None and not change.beyond
+    if chance or round(change.percent, 1) == 0 or not pivot.metric.direction:
+        return "same"
+    return "better" if pivot.improves(change.percent) else "worse"
+
+
+def _change_note(cell: PivotCell, change: Change) -> str:
+    """Say what is unusual about a change; "" where all its seeds were compared with their own baseline."""
+    if not change.paired:
+        return "means of different seeds"
+    if cell.ours and len(change.seeds) < len(cell.ours.seeds):
+        return f"over {text.seed_words([str(seed) for seed in change.seeds])} alone"
+    return ""
 
 
 def _paper(pivot: Pivot, cell: PivotCell, change: str = "") -> Iterator[Span]:
