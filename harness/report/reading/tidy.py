@@ -39,7 +39,7 @@ def tidy_table(results: Sequence[RunResult]) -> pd.DataFrame:
 def _shared(result: RunResult) -> dict[str, Any]:
     table, cell, run = result.table, result.cell, result.run
     measurement = result.status.measurement
-    facts = {f"fact: {name}": value for name, value in result.facts.words.items()}
+    facts = {f"fact: {name}": value for name, value in result.facts.items()}
     return {
         "table": table.name,
         "cell": place_words(cell.at),
@@ -58,7 +58,6 @@ def _shared(result: RunResult) -> dict[str, Any]:
         **training_protocol(run),
         **result.measured_with,
         **facts,
-        **({"fact: encoder": result.facts.encoder} if facts else {}),
     }
 
 
