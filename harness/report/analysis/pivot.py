@@ -251,19 +251,19 @@ def cell_name(cell: Cell) -> str:
 
     "none" is left out beside other labels, and is the name of a cell that has no other.
     """
-    labels = [(axis, _label(axis, label)) for axis, label in cell.at if label != "none"]
+    labels = [(axis, label) for axis, label in _labels(cell) if label != "none"]
     names = [f"{axis} {label}" if label[:1].isdigit() or label == "all" else label for axis, label in labels]
     return " · ".join(names) or "none"
 
 
-def _label(axis: str, label: str) -> str:
-    """ "without" says what it is without; every other label stands for itself."""
-    return f"without {axis}" if label == "without" else label
+def _labels(cell: Cell) -> list[tuple[str, str]]:
+    """Each axis with its label, which says what it is without where it is "without"."""
+    return [(axis, f"without {axis}" if label == "without" else label) for axis, label in cell.at]
 
 
 def _row_label(table: Table, cell: Cell) -> str:
     """Return the label on the row axis, followed by those of axes that are neither row nor column."""
-    further = [_label(axis, label) for axis, label in cell.at if axis not in (table.file.rows, table.file.columns)]
+    further = [label for axis, label in _labels(cell) if axis not in (table.file.rows, table.file.columns)]
     return " · ".join([cell.label(table.file.rows), *further])
 
 
