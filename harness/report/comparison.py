@@ -122,17 +122,14 @@ def counts(tables: Sequence[TableDifference]) -> dict[DifferenceVerdict, int]:
 
 def write_comparison(first: Store, second: Store, tables: Sequence[TableDifference], target: Path) -> Path:
     """Write `target/index.html` and `target/differences.csv` and return the path of the former."""
-    write_bytes(target / "differences.csv", _csv(tables).encode())
+    rows = [{"table": table.name} | asdict(cell) for table in tables for cell in table.cells]
+    names = ("table", "cell", "first", "second")
+    columns = {name: name for name in names} | COLUMNS["change"] | {"verdict": "verdict"}
+    write_bytes(target / "differences.csv", nested_csv(rows, columns).encode())
     values = {
         "first": first.study, "second": second.study, "tables": tables, "counts": counts(tables),
-        "differing": list(differing(tables)), "verdicts": VERDICTS,
+        "differing": list(differing(tables)),
     }  # fmt: skip
     path = target / "index.html"
     write_bytes(path, render(values, "compare.html.j2").encode())
     return path
-
-
-def _csv(tables: Sequence[TableDifference]) -> str:
-    rows = [{"table": table.name} | asdict(cell) for table in tables for cell in table.cells]
-    names = ("table", "cell", "first", "second")
-    return nested_csv(rows, {name: name for name in names} | COLUMNS["change"] | {"verdict": "verdict"})

@@ -7,14 +7,11 @@ from typing import Any
 from harness.config.grid import Table
 from harness.config.grid_file import CONFIDENCE, SOURCES
 from harness.files import gc_paused, write_bytes, write_json
-from harness.report.analysis.claims import VERDICTS
 from harness.report.analysis.early_ranking import early_rankings
 from harness.report.analysis.guidance_sweep import sweeps
 from harness.report.analysis.pivot import pivot
-from harness.report.analysis.representations import MEASURES
 from harness.report.analysis.surfaces import surfaces
 from harness.report.analysis.table_result import TableResult
-from harness.report.analysis.text import STATES
 from harness.report.figures.style import ArmStyles
 from harness.report.figures.sweeps import guidance_picture, surface_picture
 from harness.report.reading.collect import RunStatuses, collect
@@ -70,9 +67,6 @@ def write_files(store: Store, tables: Sequence[Table], target: Path, pdf: bool =
         "runs": [run for pivot in pivots for cell in pivot.cells for run in cell.runs],
         "articles": pages.articles(),
         "places": pages.places,
-        "states": STATES,
-        "measures": MEASURES,
-        "verdicts": VERDICTS,
         "confidence": CONFIDENCE,
         "sources": SOURCES,
         "live": False,
