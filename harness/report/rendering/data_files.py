@@ -70,7 +70,10 @@ def write_results(frame: pd.DataFrame, path: Path, parquet: bool = False) -> Non
 def write_tables(summary: StudySummary, layouts: Sequence[TableLayout], target: Path) -> None:
     """Write `tables/<table>.tex`, `.md` and `.csv`, `tables/all.tex`, `report.json` and `summary.md` in `target`."""
     names = [layout.result.pivot.table.name for layout in layouts]
-    texts = {"summary.md": markdown_summary(summary, layouts), "tables/all.tex": latex_document(["table1", *names])}
+    texts = {
+        "summary.md": markdown_summary(summary, layouts),
+        "tables/all.tex": latex_document(["table1", *names]),
+    }
     for name, layout in zip(names, layouts, strict=True):
         texts[f"tables/{name}.tex"] = latex_table(layout)
         texts[f"tables/{name}.md"] = markdown_table(layout)
@@ -148,13 +151,12 @@ def table_csv(layout: TableLayout) -> str:
     columns = {axis: f"at.{axis}" for axis in axes} | COLUMNS["values"] | COLUMNS["change"] | COLUMNS["paper"]
     for name in pivot.table.file.facts:
         columns |= {name: f"facts.{name}.ours", f"paper: {name}": f"facts.{name}.paper.says"}
-    records = [_cell_record(cell) | {"facts": _facts(pivot, cell), **_flat_words(pivot, cell)} for cell in pivot.cells]
+    records = [
+        {**_cell_record(cell), "facts": _facts(pivot, cell), "metric": pivot.table.file.value}
+        | {"protocol": " ".join(cell.letters), "without_value": state_words(cell)}
+        for cell in pivot.cells
+    ]
     return nested_csv(records, columns)
-
-
-def _flat_words(pivot: Pivot, cell: PivotCell) -> dict[str, str]:
-    without = state_words(cell) if cell.missing else ""
-    return {"metric": pivot.table.file.value, "protocol": " ".join(cell.letters), "without_value": without}
 
 
 def nested_csv(records: list[dict[str, Any]], columns: Mapping[str, str]) -> str:
