@@ -16,9 +16,8 @@ from harness.report.reading.collect import RunStatuses, collect
 from harness.report.reading.tidy import tidy_table
 from harness.report.rendering import data_files, html, sections, sheet, trainings
 from harness.report.rendering.study_summary import study_summary
-from harness.store.store import Store
+from harness.store.store import Logs, Store
 from harness.store.study import study_tables
-from harness.store.training_log import Logs
 
 
 def report(store: Store, reports: Path, pdf: bool = False) -> Path:

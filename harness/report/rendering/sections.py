@@ -13,8 +13,7 @@ from harness.report.figures.picture import Picture
 from harness.report.figures.style import ArmStyles
 from harness.report.rendering.sheet import TableLayout
 from harness.report.rendering.study_summary import command
-from harness.store.store import Store
-from harness.store.training_log import Logs
+from harness.store.store import Logs, Store
 
 
 @dataclass(frozen=True)
