@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.files import make_folder, write_json
-from harness.jobs.provenance import SOURCE, source
+from harness.jobs.recording import PACKAGE, SOURCE, source
 
-PACKAGE = Path(__file__).parents[1]
 GRID_FILES = ("*.yaml", "scales/*.yaml", "presets/*.yaml")  # not all below: it may be the folder one works in
 
 
