@@ -62,6 +62,8 @@ def export(source: str, out: Path, layout: str, step: int | None, results: Path,
     from harness.networks import published_weights
     from harness.networks.diffusers_export import FREQUENCIES_NOTE, export_diffusers
 
+    if out.exists():
+        raise UserError(f"{out}: exists already; choose another name")
     path, network = _weights_of(source, step, results, scratch)
     if layout == "public":
         published_weights.export(path, out)

@@ -10,9 +10,8 @@ from typing import Literal
 from harness.config.spec import EvalSpec, Model, ProcessName, TrainSpec
 from harness.errors import UserError, nearest
 from harness.planning import flops
-from harness.store.records import LOG, Attempt, Environment, Measurement, measurement_paths, read_spec
+from harness.store.records import LOG, Attempt, Environment, Measurement, last_speeds, measurement_paths, read_spec
 from harness.store.store import Store
-from harness.store.training_log import last_speeds
 
 Arithmetic = Literal["bf16", "tf32", "fp32"]
 Shape = tuple[ProcessName, Model, int, int, Arithmetic]

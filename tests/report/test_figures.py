@@ -26,8 +26,8 @@ from harness.report.figures.table_figure import table_figure, value_axis
 from harness.report.reading.samples import Sheet, read_strip
 from harness.report.rendering.page import make_report
 from harness.report.rendering.sheet import TableLayout
-from harness.store.store import Store
-from harness.store.training_log import Log, Logs, read_log
+from harness.store.records import Log, read_log
+from harness.store.store import Logs, Store
 
 
 def write_log(store: Store, run: Run, speed: float, denoising: float = 1.0) -> None:

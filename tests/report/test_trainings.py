@@ -10,8 +10,7 @@ from support.synthetic_study import pivots_of
 from harness.config.grid import Table
 from harness.report.reading.collect import RunStatuses
 from harness.report.rendering.trainings import A_PAGE, TrainingArticle, paginate, training_articles
-from harness.store.store import Store
-from harness.store.training_log import Logs
+from harness.store.store import Logs, Store
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from harness.report.analysis.text import estimate
 from harness.report.figures.panels import Line, Panel, panels_figure
 from harness.report.figures.picture import Picture
 from harness.report.figures.style import DASHES, ArmStyle, ArmStyles, wants_logarithm
-from harness.store.training_log import Log, Logs, Series
+from harness.store.records import Log, Series
+from harness.store.store import Logs
 
 FEWEST_LENGTHS = 3
 MOST_ARMS = 5  # beside the baseline: more lines cannot be told apart

@@ -11,7 +11,7 @@ from harness.report.analysis.text import number
 from harness.report.figures.panels import Line, Panel, panels_figure
 from harness.report.figures.picture import Picture
 from harness.report.figures.style import ArmStyle, ArmStyles, cell_styles
-from harness.store.training_log import Logs
+from harness.store.store import Logs
 
 SHORT = 0.5  # hours; what is shorter is said in minutes
 MARK = {"linestyle": "none", "markersize": 5.5}

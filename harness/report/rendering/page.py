@@ -25,9 +25,8 @@ from harness.report.rendering.sections import representations, table_section
 from harness.report.rendering.sheet import table_layout
 from harness.report.rendering.study_summary import study_summary
 from harness.report.rendering.trainings import paginate, training_articles
-from harness.store.store import Store
+from harness.store.store import Logs, Store
 from harness.store.study import study_tables
-from harness.store.training_log import Logs
 
 
 def report(store: Store, reports: Path, pdf: bool = False) -> Path:

@@ -18,8 +18,7 @@ from harness.report.figures.sweeps import size_picture
 from harness.report.figures.table_figure import table_figure
 from harness.report.rendering.sheet import TableLayout
 from harness.report.rendering.study_summary import command
-from harness.store.store import Store
-from harness.store.training_log import Logs
+from harness.store.store import Logs, Store
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from harness.report.rendering.html import render, script_of
 from harness.report.rendering.sheet import run_value, runs_anchor
 from harness.report.rendering.study_summary import command
 from harness.store.records import Attempt, Failure, Measurement
-from harness.store.training_log import Logs
+from harness.store.store import Logs
 
 IN_PAGE, A_PAGE = 3_000_000, 1_500_000  # bytes of descriptions: at most in the report itself, and about on a page
 
