@@ -184,7 +184,7 @@ def parse_log(text: str) -> list[dict[str, Any]]:
     return [by_step[step] for step in sorted(by_step)]
 
 
-def tail(path: Path, size: int) -> str:
+def tail(path: Path, size: int = 4000) -> str:
     """Return the last `size` bytes of a text file, whose first line may be cut; "" where it cannot be read."""
     try:
         with path.open("rb") as file:

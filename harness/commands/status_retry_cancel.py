@@ -22,8 +22,7 @@ from harness.jobs import preflight
 from harness.jobs.failures import CAUSES, remedy
 from harness.jobs.job import Job
 from harness.slurm.client import failed_nodes, scancel, unfinished_jobs
-from harness.slurm.logs import follow_file, log_of
-from harness.slurm.status import SlurmStatus, StudyStatus, slurm_status
+from harness.slurm.status import SlurmStatus, StudyStatus, follow_file, log_of, slurm_status
 from harness.slurm.submission import check_slurm
 from harness.store import records
 from harness.store.store import IDENTITY, Store

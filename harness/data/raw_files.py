@@ -1,4 +1,8 @@
-"""Raw data sets as people keep them: digits, IDX files, CIFAR-10 batches."""
+"""Raw data sets as people keep them: digits, IDX files, CIFAR-10 batches.
+
+They become arrays once, in `<root>/.converted/<name>/`; later starts only map these. To convert changed raw files
+again, delete that folder.
+"""
 
 import gzip
 import math
@@ -9,8 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel
 
+from harness.data.cache import content_hash, own_file
 from harness.errors import UserError, user_error
+from harness.files import make_folder
 
 Arrays = tuple[np.ndarray, np.ndarray]  # images uint8 (N, C, H, W), labels int64 (N,)
 
@@ -170,3 +177,46 @@ READERS: dict[str, Callable[[Path], dict[str, Arrays]]] = {
     "fashion-mnist": read_fashion_mnist,
     "cifar10": read_cifar10,
 }
+
+
+class ConvertedMeta(BaseModel):
+    """meta.json of converted arrays."""
+
+    classes: int
+    content: dict[str, str]  # split → `content_hash` of its images and labels
+
+
+def convert(name: str, root: Path) -> tuple[Path, ConvertedMeta]:
+    """Return the folder of the data set's arrays, written on first use; processes that do it at once do no harm.
+
+    Raises:
+        UserError: the raw files are missing (nothing is written then), `root` cannot be written, or what was written
+            there is damaged.
+    """
+    folder = root / ".converted" / name
+    if not folder.is_dir():
+        splits = READERS[name](root)
+        with user_error(f"data set {name}: cannot write {folder}", "choose another data folder", OSError):
+            make_folder(folder, lambda temporary: _write_arrays(temporary, splits))
+    path = folder / "meta.json"
+    with own_file(path, folder):
+        return folder, ConvertedMeta.model_validate_json(path.read_bytes())
+
+
+def check_raw(name: str, root: Path) -> None:
+    """Look for a data set's raw files where it is not converted yet; nothing is read or written.
+
+    Raises:
+        UserError: they are missing.
+    """
+    if name in FOLDERS and not (root / ".converted" / name).is_dir():
+        raw_folder(name, root)
+
+
+def _write_arrays(folder: Path, splits: dict[str, Arrays]) -> None:
+    for split, (images, labels) in splits.items():
+        np.save(folder / f"{split}-images.npy", images)
+        np.save(folder / f"{split}-labels.npy", labels)
+    content = {split: content_hash(*arrays) for split, arrays in splits.items()}
+    classes = int(max(labels.max() for _, labels in splits.values())) + 1
+    (folder / "meta.json").write_text(ConvertedMeta(classes=classes, content=content).model_dump_json(indent=1))

@@ -63,13 +63,15 @@ class Measuring:
             UserError: as `measure`.
         """
         from harness.data.decode import autoencoder_sha256
-        from harness.measure.evaluate import measure
+        from harness.measure.evaluate import MeasureRequest, measure
+        from harness.measure.images import of_array
 
         name, evaluation = self.train.data.name, self.spec.evaluation
-        measured = measure(
-            samples.images, name, evaluation.reference, features or evaluation.features, self.data, self.store.cache,
-            weights, samples.device, samples.labels,
+        request = MeasureRequest(
+            f"{name}:{evaluation.reference}", features or evaluation.features, self.data, self.store.cache, weights,
+            samples.device,
         )  # fmt: skip
+        measured, _ = measure(of_array(samples.images, "samples", labels=samples.labels), request)
         if sha256 := autoencoder_sha256(name, self.data):
             measured["protocol"]["autoencoder"] = sha256[:12]
         return measured

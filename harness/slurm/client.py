@@ -42,11 +42,6 @@ class SlurmJob:
         return self.name, int(self.id.partition("_")[2]) if "_" in self.id else None
 
     @property
-    def is_held(self) -> bool:
-        """Tell whether it waits until somebody releases it, as SLURM has it where a node could not start it."""
-        return self.state == "PENDING" and "held" in self.reason.lower()
-
-    @property
     def has_ended(self) -> bool:
         """Tell whether it is over."""
         return self.state in END_STATES

@@ -20,14 +20,13 @@ from harness.files import check_writable, read_json, tail, write_json
 from harness.jobs.job import Job
 from harness.jobs.preflight import check
 from harness.slurm.client import array_limit, ask, own_environment, scancel, unfinished_jobs
-from harness.slurm.snapshot import snapshot
+from harness.slurm.submission import snapshot
 from harness.store.store import Store
 
 if TYPE_CHECKING:
     from harness.engine.distributed import World
 
 RENAMES = 200
-TAIL_BYTES = 4000
 
 
 @dataclass(frozen=True)
@@ -139,7 +138,7 @@ def examine_nodes(cluster: Cluster, grids: Collection[Path], seconds: float) -> 
     executor.update_parameters(**cluster.profile.parameters(cluster.resources, token, 1, code.setup))
     code.take()
     with own_environment():
-        job = executor.submit(NodeExamination(folder / token, cluster.resources.gpus, cluster.jobs))
+        job = executor.submit(examine_from_nodes, cluster, folder / token)
     result, log, start = job.paths.result_pickle, job.paths.stdout, time.monotonic()
     while not result.is_file() and any(other.name == token for other in unfinished_jobs()):
         if time.monotonic() - start > seconds:
@@ -149,45 +148,42 @@ def examine_nodes(cluster: Cluster, grids: Collection[Path], seconds: float) -> 
     outcome, findings = pickle_load(result) if result.is_file() else ("", [])
     if outcome != "success":
         end = "failed" if outcome else "ended without an answer"
-        words = [line for line in tail(log, TAIL_BYTES).split("\n") if line.strip()] or ["nothing"]
+        words = [line for line in tail(log).split("\n") if line.strip()] or ["nothing"]
         raise UserError(f"the job {job.job_id} {end}; its last words in {log}: {words[-1]}")
     return findings
 
 
-@dataclass(frozen=True)
-class NodeExamination:
-    """Runs on all nodes of a job, one task on each or several. folder: shared by them, and not there yet."""
+def examine_from_nodes(cluster: Cluster, folder: Path) -> list[Finding]:
+    """Examine in a job, one task on each of its nodes or several; folder: shared by them, and not there yet."""
+    from harness.engine.distributed import joined
 
-    folder: Path
-    gpus: int
-    jobs: tuple[Job, ...]
+    with joined() as world:
+        here = [
+            examine("GPUs", partial(_see_gpus, cluster.resources.gpus)),
+            examine("data and weights", partial(_find_ingredients, cluster.jobs)),
+        ]
+        hosts = world.all_gather(platform.node())
+        parts = world.all_gather([f"{f.message} (on {platform.node()})" for f in here if not f.well])
+        together = [
+            examine("all-reduce", partial(_reduce, world)),
+            examine("shared folder", partial(_rename, world, folder)),
+        ]
+        wrong = [Finding("a node", False, message) for part in parts for message in part]
+        return [Finding("nodes", True, ", ".join(hosts)), *together, *(f for f in here if f.well), *wrong]
 
-    def __call__(self) -> list[Finding]:
-        """Examine, and return what is found; all processes must call this."""
-        from harness.engine.distributed import joined
 
-        with joined() as world:
-            here = [examine("GPUs", self._see_gpus), examine("data and weights", self._find_ingredients)]
-            hosts = world.all_gather(platform.node())
-            parts = world.all_gather([f"{f.message} (on {platform.node()})" for f in here if not f.well])
-            together = [
-                examine("all-reduce", lambda: _reduce(world)),
-                examine("shared folder", lambda: _rename(world, self.folder)),
-            ]
-            wrong = [Finding("a node", False, message) for part in parts for message in part]
-            return [Finding("nodes", True, ", ".join(hosts)), *together, *(f for f in here if f.well), *wrong]
+def _see_gpus(gpus: int) -> str:
+    import torch
 
-    def _see_gpus(self) -> str:
-        import torch
+    seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if gpus and not seen:
+        raise UserError(f"{gpus} asked for and none seen: look at gpus_by in the profile, and at the driver")
+    return f"{seen} seen, {gpus} asked for"
 
-        seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if self.gpus and not seen:
-            raise UserError(f"{self.gpus} asked for and none seen: look at gpus_by in the profile, and at the driver")
-        return f"{seen} seen, {self.gpus} asked for"
 
-    def _find_ingredients(self) -> str:
-        check(self.jobs)
-        return f"what {len(self.jobs)} trainings need is here" if self.jobs else "no grid was named: nothing to find"
+def _find_ingredients(jobs: Sequence[Job]) -> str:
+    check(jobs)
+    return f"what {len(jobs)} trainings need is here" if jobs else "no grid was named: nothing to find"
 
 
 def _reduce(world: "World") -> str:

@@ -2,7 +2,7 @@
 
     spec.json          `write_spec`, `read_spec`: what is trained
     env.json           `Environment`: where and with what it ran, attempt by attempt
-    train.jsonl        `training_log`: a line of numbers every so many steps
+    train.jsonl        `Log`, `read_log`: a line of numbers every so many steps
     heartbeat.json     `Heartbeat`: present while a job is at work
     error.json         `Failure`: present after a failure
     facts.json         `ModelFacts`: what only torch can know of the networks
@@ -24,10 +24,13 @@ is refused, because its words may mean something else. A line of the log has num
 is missing was not logged. What a file holds beyond its model is kept, and written again.
 """
 
+import math
 import os
 import platform
 import time
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -36,10 +39,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from harness.config.spec import EvalSpec, TrainSpec
 from harness.errors import UserError
-from harness.files import first_mistake, write_json
+from harness.files import first_mistake, parse_log, read_jsonl, tail, write_json
 
 SCHEMA_VERSION = 1
 LOG = "train.jsonl"
+HEALTH = ("gradient_share", "saturated_pairs")
+KEYS = ("denoising", "regularizer", "loss", "images_per_second", "above_floor", "gradient_norm", *HEALTH)
+TAIL = 8192  # bytes of a log: dozens of its lines, of a log that may have a hundred thousand
 HEARTBEAT_SECONDS = 5.0
 HEARTBEAT_STALE_SECONDS = 60.0
 GPU_NAMES = ("NVIDIA", "Tesla", "AMD Instinct", "AMD Radeon")  # as torch names them; processors are others
@@ -49,6 +55,7 @@ FailureClass = Literal[
     "killed",
 ]  # fmt: skip
 Scalar = str | int | float | bool | None
+Series = tuple[tuple[int, float], ...]
 
 
 class DamagedRecord(UserError):
@@ -136,11 +143,10 @@ def read_spec(folder: Path) -> TrainSpec | None:
     Raises:
         NewerRecord, OSError: as `Record.load`.
     """
-    file = SpecFile.read(folder)
-    try:  # the baseline's regulariser is None, and has no default
-        return TrainSpec.model_validate({"regularizer": None, **(file.model_extra or {})}) if file else None
-    except ValidationError:
-        return None
+    file = SpecFile.read(folder) or SpecFile()
+    with suppress(ValidationError):  # the baseline's regulariser is None, and has no default
+        return TrainSpec.model_validate({"regularizer": None, **(file.model_extra or {})})
+    return None
 
 
 class GridRecord(Record):
@@ -223,6 +229,47 @@ class Environment(Record):
 def utc(seconds: float) -> str:
     """Return a time, in seconds since 1970, as it is recorded: in UTC and to the second."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True)
+class Log:
+    """The finite numbers of a training log, as (step, value) of each key of `KEYS`."""
+
+    series: Mapping[str, Series]
+
+    def of(self, key: str) -> Series:
+        """Return a key's series; empty where the log does not hold it."""
+        return self.series.get(key, ())
+
+    def hours(self, batch: int, step: int) -> float | None:
+        """Return how long the steps until `step` took by the logged speeds; None where they do not reach it."""
+        seconds, before = 0.0, 0
+        for at, speed in self.of("images_per_second"):
+            if before >= step or speed <= 0:
+                break
+            seconds += (min(at, step) - before) * batch / speed
+            before = at
+        return seconds / 3600 if before >= step > 0 else None
+
+
+def read_log(path: Path) -> Log:
+    """Read a log; one without series where it cannot be read."""
+    try:
+        lines = read_jsonl(path)
+    except OSError:
+        lines = []
+    return Log({key: _series(lines, key) for key in KEYS})
+
+
+def _series(lines: list[dict[str, Any]], key: str) -> Series:
+    values = [(line["step"], line.get(key)) for line in lines]
+    return tuple((step, float(v)) for step, v in values if isinstance(v, int | float) and math.isfinite(v))
+
+
+def last_speeds(path: Path) -> list[float]:
+    """Return the images per second of the last whole lines of a log, in their order."""
+    speeds = (line.get("images_per_second") for line in parse_log(tail(path, TAIL)))
+    return [float(speed) for speed in speeds if isinstance(speed, int | float)]
 
 
 class Heartbeat(Record):

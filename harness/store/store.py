@@ -10,11 +10,12 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
 from harness.errors import UserError
-from harness.store.records import DamagedRecord, Failure, GridRecord, Heartbeat, Measurement, Record, Submission
+from harness.store import records
 
 # skipped: by a job that was cancelled, or that found another at work
 State = Literal["done", "running", "interrupted", "failed", "diverged", "unreadable", "not run", "skipped"]
@@ -33,7 +34,7 @@ class RunStatus:
     phase: str = ""
     step: int | None = None
     total: int | None = None
-    measurement: Measurement | None = None
+    measurement: records.Measurement | None = None
 
     @property
     def words(self) -> str:
@@ -97,11 +98,12 @@ class Store:
         """Return the file of what a checkpoint's representations are like."""
         return self.run_folder(train_id) / f"probe-{step}.json"
 
-    def submissions(self) -> dict[str, Submission]:
+    def submissions(self) -> dict[str, records.Submission]:
         """Return the last submission of every training, also of those that no grid of the study wants any more."""
-        folders = sorted(path.parent for path in (self.scratch / self.study).glob(f"*/{Submission.FILE}"))
-        records = {folder.name: Submission.read(folder) for folder in folders if IDENTITY.fullmatch(folder.name)}
-        return {train_id: record for train_id, record in records.items() if record}
+        paths = (self.scratch / self.study).glob(f"*/{records.Submission.FILE}")
+        folders = [path.parent for path in sorted(paths) if IDENTITY.fullmatch(path.parent.name)]
+        submissions = {folder.name: records.Submission.read(folder) for folder in folders}
+        return {train_id: submission for train_id, submission in submissions.items() if submission}
 
     def measured(self, train_id: str, eval_id: str) -> bool:
         """Tell whether a measurement is done: its file is there and whole.
@@ -109,35 +111,33 @@ class Store:
         Raises:
             NewerRecord: a newer harness has measured it.
         """
-        return Record.read(self.eval_path(train_id, eval_id)) is not None
+        return records.Record.read(self.eval_path(train_id, eval_id)) is not None
 
     def status(self, train_id: str, eval_id: str) -> RunStatus:
         """Derive a run's status from which files exist; a file that cannot be read is a state, and never raised."""
-        return self._status(train_id, eval_id, Record)
+        return self._status(train_id, eval_id, records.Record)
 
     def result(self, train_id: str, eval_id: str) -> RunStatus:
         """Return a run's status with what was measured; a file that holds something else is a state as well."""
-        return self._status(train_id, eval_id, Measurement)
+        return self._status(train_id, eval_id, records.Measurement)
 
-    def _status(self, train_id: str, eval_id: str, kind: type[Record]) -> RunStatus:
+    def _status(self, train_id: str, eval_id: str, kind: type[records.Record]) -> RunStatus:
         path = self.eval_path(train_id, eval_id)
         try:
             record = kind.load(path)
             if record is None:
                 return _unfinished(self.run_folder(train_id))
+            measurement = record if isinstance(record, records.Measurement) else None
+            if measurement and (measurement.train_id, measurement.eval_id) != (train_id, eval_id):
+                whose = f"{measurement.eval_id} of {measurement.train_id}"
+                raise records.DamagedRecord(f"evals/{path.name} holds another measurement: {whose}")
+            return RunStatus("done", measurement=measurement)
         except OSError as error:
             return RunStatus("unreadable", f"{Path(str(error.filename)).name}: {error.strerror}")
         except UserError as error:
-            if not isinstance(error, DamagedRecord) or self.measured(train_id, eval_id):
-                return RunStatus("unreadable", str(error))
             remedy = "the next run measures again" if path.is_file() else "delete it"
-            return RunStatus("unreadable", f"{error}; {remedy}")
-        if not isinstance(record, Measurement):
-            return RunStatus("done")
-        if (record.train_id, record.eval_id) != (train_id, eval_id):
-            whose = f"{record.eval_id} of {record.train_id}"
-            return RunStatus("unreadable", f"evals/{eval_id}.json holds another measurement: {whose}")
-        return RunStatus("done", measurement=record)
+            mendable = isinstance(error, records.DamagedRecord) and not self.measured(train_id, eval_id)
+            return RunStatus("unreadable", f"{error}; {remedy}" if mendable else str(error))
 
     def check_grid(self, table: str, grid: Path, scale: str, overrides: list[str]) -> None:
         """Refuse what would make the study's report forget runs: another scale, or the same table from other words.
@@ -159,37 +159,50 @@ class Store:
         What was recorded of the table before is forgotten, its seeds too.
         """
         path, record = self.root / "grids" / f"{table}.json", _grid_record(grid, scale, overrides)
-        if GridRecord.read(path) != record:
+        if records.GridRecord.read(path) != record:
             record.write(path)
 
-    def recorded_grid(self, table: str) -> GridRecord | None:
+    def recorded_grid(self, table: str) -> records.GridRecord | None:
         """Return what `record_grid` stored of a table; None where it stored nothing."""
         return self._grids().get(table)
 
-    def grids(self) -> Iterator[GridRecord]:
+    def grids(self) -> Iterator[records.GridRecord]:
         """Yield what `record_grid` stored, by table name.
 
         Raises:
             UserError: there is no such study, or a record of it is damaged.
         """
-        records = self._grids()
-        if not records:
+        grids = self._grids()
+        if not grids:
             make = f"'harness run GRID --scale SCALE --study {self.study}' makes one"
             raise UserError(f"{self.root}: no study here; {make}")
-        yield from records.values()
+        yield from grids.values()
 
-    def _grids(self) -> dict[str, GridRecord]:
-        records = {}
+    def _grids(self) -> dict[str, records.GridRecord]:
+        grids = {}
         for path in sorted((self.root / "grids").glob("*.json")):
-            record = GridRecord.read(path)
+            record = records.GridRecord.read(path)
             if record is None:
                 raise UserError(f"{path}: not a record of a grid; delete it, and 'harness run' writes it again")
-            records[path.stem] = record
-        return records
+            grids[path.stem] = record
+        return grids
+
+
+class Logs:
+    """The logs of a study, and what its trainings ran on, by their identity and each read once; what a training's
+    folder lacks is a log without series and an environment that is None.
+
+    Raises:
+        DamagedRecord, NewerRecord, OSError: as `Record.load`, where an environment cannot be read.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.of = cache(lambda train_id: records.read_log(store.run_folder(train_id) / records.LOG))
+        self.environment = cache(lambda train_id: records.Environment.load(store.run_folder(train_id)))
 
 
 def _unfinished(folder: Path) -> RunStatus:
-    heartbeat, failure = Heartbeat.load(folder), Failure.load(folder)
+    heartbeat, failure = records.Heartbeat.load(folder), records.Failure.load(folder)
     if heartbeat and heartbeat.alive:
         return RunStatus("running", "", heartbeat.phase, heartbeat.step, heartbeat.total)
     if failure:
@@ -199,6 +212,6 @@ def _unfinished(folder: Path) -> RunStatus:
     return RunStatus("not run")
 
 
-def _grid_record(grid: Path, scale: str, overrides: list[str]) -> GridRecord:
+def _grid_record(grid: Path, scale: str, overrides: list[str]) -> records.GridRecord:
     """Return what a study remembers of a grid; its path is relative, so that the study can move with its project."""
-    return GridRecord(grid=Path(os.path.relpath(grid)).as_posix(), scale=scale, overrides=overrides)
+    return records.GridRecord(grid=Path(os.path.relpath(grid)).as_posix(), scale=scale, overrides=overrides)

@@ -11,9 +11,8 @@ from pathlib import Path
 from harness.config.grid import Cell, Run, Table, all_runs, load_table
 from harness.config.yaml_document import Layer
 from harness.errors import UserError
-from harness.store.records import LOG, Environment, Failure, Heartbeat
+from harness.store.records import LOG, Environment, Failure, Heartbeat, last_speeds
 from harness.store.store import RunStatus, State, Store
-from harness.store.training_log import last_speeds
 
 
 def study_tables(store: Store, overrides: Sequence[str] = (), layer: Layer | None = None) -> list[Table]:

@@ -20,8 +20,7 @@ from harness.jobs.job import jobs_for
 from harness.jobs.local_pool import WorkerError
 from harness.jobs.recording import heartbeats
 from harness.slurm.client import SlurmJob
-from harness.slurm.logs import output_path
-from harness.slurm.status import Answer, SlurmStatus, slurm_status, status_of
+from harness.slurm.status import Answer, SlurmStatus, output_path, slurm_status, status_of
 from harness.store.records import Submission
 from harness.store.study import training_statuses
 

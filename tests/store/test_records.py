@@ -11,7 +11,9 @@ from harness.config.spec import canonical, eval_id, train_id
 from harness.errors import UserError
 from harness.files import read_json, write_json
 from harness.store.records import (
+    LOG,
     SCHEMA_VERSION,
+    TAIL,
     DamagedRecord,
     EncoderRecord,
     Environment,
@@ -25,7 +27,9 @@ from harness.store.records import (
     SpecFile,
     Submission,
     SubmitOptions,
+    last_speeds,
     measurement_paths,
+    read_log,
     read_spec,
     write_spec,
 )
@@ -143,6 +147,33 @@ def test_a_measurement_of_a_newer_harness_is_neither_shown_nor_measured_again(tm
         assert status.reason == f"evals/{path.name}: schema version 2 is of a newer harness; this one reads 1"
     with pytest.raises(UserError, match="of a newer harness"):
         store.measured(run.train_id, run.eval_id)
+
+
+# The log as series of numbers, and its last lines alone.
+
+
+def log_lines(count: int) -> str:
+    return "".join(
+        json.dumps({"step": k, "loss": 1 / k, "images_per_second": float(k)}) + "\n" for k in range(1, count)
+    )
+
+
+def test_only_whole_and_finite_numbers_are_in_a_series(tmp_path):
+    log = tmp_path / LOG
+    log.write_text('{"step": 1, "loss": 3}\n{"step": 2, "loss": NaN}\n{"step": 1, "loss": 4}\n[]\n{"step": 3, "lo')
+    assert read_log(log).of("loss") == ((1, 4.0),)
+    assert read_log(log).of("denoising") == ()
+    assert read_log(tmp_path / "none").series == {key: () for key in read_log(log).series}
+
+
+@pytest.mark.parametrize("count", [2, 1000])
+def test_the_last_speeds_are_those_of_the_last_whole_lines(tmp_path, count):
+    log = tmp_path / LOG
+    log.write_text(log_lines(count) + '{"step": 5000, "images_per')
+    speeds = last_speeds(log)
+    assert speeds == [float(k) for k in range(count - len(speeds), count)]
+    assert len(speeds) == 1 or TAIL / 100 < len(speeds) < TAIL / 40
+    assert last_speeds(tmp_path / "none") == []
 
 
 # What older files lack.

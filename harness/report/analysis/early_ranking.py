@@ -12,8 +12,7 @@ from harness.report.analysis.pivot import Pivot
 from harness.report.analysis.statistics import Interval, kendall, mean_interval, spearman
 from harness.report.analysis.text import counted, sentences
 from harness.store.records import Measurement
-from harness.store.store import Store
-from harness.store.training_log import Logs
+from harness.store.store import Logs, Store
 
 SHARES = {0.125: "an eighth", 0.25: "a quarter", 0.5: "half", 1.0: "all"}  # of the training
 LOGGED = {
