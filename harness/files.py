@@ -151,9 +151,14 @@ def read_model(path: Path, model: type[M], advice: str) -> M:
     except OSError as error:
         reason = f"cannot be read: {error.strerror}"
     except ValidationError as error:
-        first = error.errors()[0]
-        reason = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+        reason = first_mistake(error)
     raise UserError(f"{path}: {reason}; {advice}")
+
+
+def first_mistake(error: ValidationError) -> str:
+    """Return "key: what is wrong with it" of the first key that is wrong."""
+    first = error.errors()[0]
+    return ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
@@ -162,10 +167,25 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     Raises:
         OSError: it is there and cannot be read.
     """
+    return parse_log(path.read_text(encoding="utf-8", errors="replace") if path.is_file() else "")
+
+
+def parse_log(text: str) -> list[dict[str, Any]]:
+    """Read the lines of a log, as `read_jsonl` does."""
     by_step = {}
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
+    for line in text.splitlines():
         with suppress(ValueError):
             entry = json.loads(line)
             if isinstance(entry, dict) and isinstance(entry.get("step"), int):
                 by_step[entry["step"]] = entry
     return [by_step[step] for step in sorted(by_step)]
+
+
+def tail(path: Path, size: int = 4000) -> str:
+    """Return the last `size` bytes of a text file, whose first line may be cut; "" where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - size))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""

@@ -19,7 +19,7 @@ from harness.jobs.job import Job
 from harness.planning import budget, cost, plan
 from harness.store.records import Heartbeat
 from harness.store.store import RunStatus, State, Store
-from harness.store.study import TrainingStatus, duration, trainings
+from harness.store.study import TrainingStatus, seconds_in_words, trainings
 
 TEMPLATES = Path(__file__).parent / "templates"
 MANY = 200  # rows: more than a screen holds
@@ -174,7 +174,7 @@ def _status_row(s: TrainingStatus) -> dict[str, str | Text]:
         "state": Text(s.state, COLOURS[s.state]), "progress": bar, "epoch": f"{s.epoch:,.3g}/{s.epochs:,.3g}",
         "step": f"{s.step:,}/{s.steps:,}",
         "images/s": "" if s.images_per_second is None else f"{s.images_per_second:,.0f}",
-        "left": "" if s.seconds_left is None else duration(s.seconds_left),
+        "left": "" if s.seconds_left is None else seconds_in_words(s.seconds_left),
         "hours": hours_in_words(s.hours) if s.hours else "", "reason": " ".join(reason.split()),
     }  # fmt: skip
 

@@ -7,6 +7,7 @@ from rich.progress import Progress
 
 from harness.commands import options
 from harness.data import fetch
+from harness.data.raw_files import PUBLISHED
 from harness.errors import UserError, nearest
 
 INCEPTION = "inception-v3-compat"  # the weights of FID's network
@@ -37,7 +38,7 @@ def get_by_name(name: str, root: Path) -> str:
     Raises:
         UserError: an unknown name, a failed download or a wrong checksum, with what to do about it.
     """
-    if name in fetch.PUBLISHED:
+    if name in PUBLISHED:
         return fetch.get_published(name, root)
     if name in LATENTS or (root / name / "meta.json").is_file():
         return fetch.check_latents(name, root)
@@ -47,7 +48,7 @@ def get_by_name(name: str, root: Path) -> str:
         from harness.measure.extractors.inception import get_inception  # loads torch, which the others need not
 
         return get_inception(root)
-    raise UserError(f"data get {name}: unknown{nearest(name, ('digits', *fetch.PUBLISHED, *LATENTS, INCEPTION))}")
+    raise UserError(f"data get {name}: unknown{nearest(name, ('digits', *PUBLISHED, *LATENTS, INCEPTION))}")
 
 
 @click.command()

@@ -38,7 +38,7 @@ def doctor(grids: tuple[Path, ...], scale: str | None, wait: float, results: Pat
     slurm, layer = cluster_profile.load_slurm_profile(profile)
     runs = [run for path in grids for run in grid.load_table(path, str(scale), (), layer).runs]
     store = Store(results, scratch, "doctor").absolute()
-    cluster = Cluster(slurm, store.results, store.scratch, tuple(jobs_for(runs, store, data.absolute())))
+    cluster = Cluster(slurm, store, tuple(jobs_for(runs, store, data.absolute())))
     if wrong := _print(examine_here(cluster)):
         raise UserError(f"doctor: {wrong} wrong; mend them first, for the rest needs a job on the nodes")
     if _print(examine_nodes(cluster, {path.parent for path in grids}, wait)):

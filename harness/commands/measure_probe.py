@@ -39,7 +39,8 @@ from harness.store.study import study_tables
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="By default the GPU where there is one.")
 @options.data
 @options.scratch
-def measure(out: Path | None, statistics: Path | None, nearest: Path | None, scratch: Path, **request: Any) -> None:
+def measure(samples: Path, out: Path | None, statistics: Path | None, nearest: Path | None, scratch: Path,
+            **request: Any) -> None:  # fmt: skip
     """Measure SAMPLES against a reference. SAMPLES: an .npz of images (arr_0, uint8 N×H×W×3) or a folder of PNGs.
 
     Gives FID and its extrapolation to infinitely many samples, sFID, KID, CMMD, Inception Score, precision, recall,
@@ -51,7 +52,9 @@ def measure(out: Path | None, statistics: Path | None, nearest: Path | None, scr
     harness measure pngs/ --reference cifar10:test
     """
     from harness.engine.distributed import joined
-    from harness.measure.evaluate import MeasureRequest, measure_files, nearest_pairs
+    from harness.measure.evaluate import MeasureRequest, nearest_pairs
+    from harness.measure.evaluate import measure as measure_images
+    from harness.measure.images import of_path
     from harness.measure.reference import save_statistics
 
     for flag, path in (("--json", out), ("--statistics", statistics), ("--nearest", nearest)):
@@ -59,16 +62,17 @@ def measure(out: Path | None, statistics: Path | None, nearest: Path | None, scr
             check_writable(flag, path.parent)
     what = MeasureRequest(cache=scratch / ".cache", **request)
     with joined() as world:
-        result, features = measure_files(what, world)
+        images = of_path(samples)
+        result, features = measure_images(images, what, world)
         if world.rank > 0:
             return
-    _print(result, what.samples.name)
+    _print(result, samples.name)
     if out is not None:
         write_json(out, result)
     if statistics is not None:
         save_statistics(statistics, features)
     if nearest is not None:
-        save_tiles(nearest, nearest_pairs(what, result))
+        save_tiles(nearest, nearest_pairs(images, what, result))
 
 
 @click.command()

@@ -16,12 +16,11 @@ from harness.errors import UserError
 from harness.files import check_writable
 from harness.jobs import local_pool, preflight
 from harness.jobs.job import Job, jobs_for
-from harness.planning import budget, cost, throughput
+from harness.planning import budget, cost
 from harness.process_group import place_from_torchrun
 from harness.slurm import submission
-from harness.store.records import Failure
+from harness.store.records import Failure, SubmitOptions
 from harness.store.store import Store
-from harness.store.submissions import SubmitOptions, slurm_folder
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ def plan(request: Request, gpu: str, utilisation: float | None, price: float | N
     """
     tables = request.tables()
     console.print_plan(tables, request.store)
-    prices = cost.Prices(all_runs(tables), request.store, throughput.Assumption(gpu, utilisation))
+    prices = cost.Prices(all_runs(tables), request.store, cost.Assumption(gpu, utilisation))
     console.print_cost(tables, prices, price)
     if hours is not None:
         console.print_selection(budget.select_rows(tables, prices, hours), prices, hours)
@@ -111,7 +110,7 @@ def run(request: Request, data: Path, workers: int) -> None:
     if place and workers > 1:
         raise UserError(f"--jobs {workers}: torchrun's processes share one training at a time; leave this out")
     if place and place.rank > 0:
-        local_pool.run_together([], lambda *_: None)
+        local_pool.run_inline([], lambda *_: None)
         return
     tables = request.tables()
     todo = _lacking(request, tables, data, 1 if workers > 1 else None)
@@ -119,7 +118,7 @@ def run(request: Request, data: Path, workers: int) -> None:
     if not todo:
         click.echo(f"{request.store.root}: everything is done already.")
         if place:
-            local_pool.run_together([], lambda *_: None)  # for the others wait to be told
+            local_pool.run_inline([], lambda *_: None)  # for the others wait to be told
         return
     _run_here(todo, request.store, workers, place is not None)
 
@@ -148,7 +147,7 @@ def submit(request: Request, data: Path, profile: str | None, only: str | None, 
     store, folders = request.store, {path.parent for path in request.grids}
     tables = request.tables(layer)
     if limit is not None:
-        cost.Prices(all_runs(tables), store, throughput.Assumption()).refuse_beyond(limit)
+        cost.Prices(all_runs(tables), store, cost.Assumption()).refuse_beyond(limit)
     threads = 1 if isinstance(cluster, cluster_profile.LocalProfile) and cluster.jobs > 1 else None
     todo = _lacking(request, tables, data, threads)
     todo = submission.measurement_jobs(todo) if only else todo
@@ -168,7 +167,7 @@ def submit(request: Request, data: Path, profile: str | None, only: str | None, 
     elif dry_run:
         click.echo("\n".join(submission.sbatch_texts(todo, cluster, folders)))
     else:
-        SubmitOptions(profile=profile, data=str(data)).write(slurm_folder(store))
+        SubmitOptions(profile=profile, data=str(data)).write(store.slurm_folder)
         send(cluster, todo, store, folders)
 
 
@@ -218,9 +217,7 @@ def _with_seeds_of_before(request: Request, grid: Path, table: Table) -> list[st
 def _run_here(todo: Sequence[Job], store: Store, workers: int, torchrun: bool = False) -> None:
     """Run on this machine, and exit with 1 where something is not done in the end."""
     with console.ProgressBar(todo) as bar:
-        if torchrun:
-            local_pool.run_together(todo, bar.on_change)
-        elif workers > 1 or local_pool.needs_workers(todo):
+        if not torchrun and (workers > 1 or local_pool.needs_workers(todo)):
             local_pool.run_in_workers(todo, workers, bar.on_change)
         else:
             local_pool.run_inline(todo, bar.on_change)

@@ -23,13 +23,13 @@ from harness.jobs import preflight
 from harness.jobs.failures import CAUSES, remedy
 from harness.jobs.job import Job
 from harness.slurm.client import failed_nodes, scancel, unfinished_jobs
-from harness.slurm.logs import follow_file, log_of
-from harness.slurm.status import SlurmStatus, StudyStatus, slurm_status
+from harness.slurm.status import SlurmStatus, StudyStatus, follow_file, log_of, slurm_status
 from harness.slurm.submission import check_slurm
-from harness.store.records import HEARTBEAT_SECONDS, Environment, Failure, MeasurementFile, SpecFile, measurement_paths
+from harness.store import records
 from harness.store.store import IDENTITY, Store
 from harness.store.study import study_tables, training_statuses
-from harness.store.submissions import Submission, SubmitOptions, slurm_folder, submissions
+
+DOCUMENTS = (records.SpecFile.FILE, records.Environment.FILE, records.Failure.FILE)
 
 
 @click.command()
@@ -66,7 +66,7 @@ def watch_status(tables: Sequence[Table], store: Store, sleep: Callable[[float],
             live.update(status_table(store.study, trainings, most=max(1, screen.height - 4)), refresh=True)
             if all(training.state == "done" for training in trainings):
                 return
-            sleep(HEARTBEAT_SECONDS)
+            sleep(records.HEARTBEAT_SECONDS)
 
 
 def _slurm_in_json(s: SlurmStatus) -> dict[str, str | None]:
@@ -113,11 +113,11 @@ def cancel(store: Store, yes: bool) -> None:
     \b
     harness cancel digits
     """
-    records = submissions(store)
-    if not records:
+    submissions = store.submissions()
+    if not submissions:
         next(store.grids())  # a study that there is not is refused
     queue = {job.place: job for job in unfinished_jobs()}
-    mine = {id: record for id, record in records.items() if record.place in queue}
+    mine = {id: record for id, record in submissions.items() if record.place in queue}
     if not mine:
         click.echo(f"{store.root}: SLURM holds none of its jobs.")
         return
@@ -157,7 +157,7 @@ def retry(context: click.Context, store: Store, failed: bool, only: str | None, 
             raise UserError(f"--set {word}: a retry may change resources.… only; anything else is another run")
     check_slurm()
     store = store.absolute()
-    sent = SubmitOptions.read(slurm_folder(store)) or SubmitOptions()
+    sent = records.SubmitOptions.read(store.slurm_folder) or records.SubmitOptions()
     cluster, layer = load_slurm_profile(profile or sent.profile)
     if context.get_parameter_source("data") is ParameterSource.DEFAULT:
         data = Path(sent.data or data)
@@ -175,9 +175,9 @@ def retry(context: click.Context, store: Store, failed: bool, only: str | None, 
 
 def _failed_nodes(jobs: Sequence[Job]) -> list[str]:
     """Return the nodes that failed under earlier jobs of some trainings, and tell of them."""
-    records = [Submission.read(job.scratch) for job in jobs]
+    submissions = [records.Submission.read(job.scratch) for job in jobs]
     try:
-        nodes = failed_nodes([record.job for record in records if record and record.job])
+        nodes = failed_nodes([record.job for record in submissions if record and record.job])
     except UserError as error:
         click.echo(f"No node is left out, for nobody tells which failed: {error}", err=True)
         return []
@@ -237,7 +237,7 @@ def _find_run(results: Path, scratch: Path, train_id: str) -> Store:
     """
     studies = [path.parent for path in results.glob(f"*/{train_id}") if IDENTITY.fullmatch(train_id)]
     if not studies:
-        near = closest(train_id, {path.parent.name for path in results.glob(f"*/*/{SpecFile.FILE}")})
+        near = closest(train_id, {path.parent.name for path in results.glob(f"*/*/{records.SpecFile.FILE}")})
         hint = f"; did you mean '{near}'?" if near else "; 'harness status STUDY' names them"
         raise UserError(f"{train_id}: no training of this name in {results}{hint}")
     latest = max(studies, key=lambda root: (root / train_id).stat().st_mtime)
@@ -251,8 +251,8 @@ def describe(store: Store, train_id: str) -> str:
         "training",
         train_id=train_id,
         store=store,
-        records={name: read_json(folder / name) for name in (SpecFile.FILE, Environment.FILE, Failure.FILE)},
-        measurements={path.name: MeasurementFile.read(path) for path in measurement_paths(folder)},
+        documents={name: read_json(folder / name) for name in DOCUMENTS},
+        measurements={path.name: records.Measurement.read(path) for path in records.measurement_paths(folder)},
         files=[path for root in (folder, scratch) for path in sorted(root.rglob("*")) if path.is_file()],
         grids=_grid_words(store, train_id),
         json=partial(json.dumps, indent=1, ensure_ascii=False),

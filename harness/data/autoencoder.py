@@ -18,7 +18,6 @@ from harness.errors import UserError, user_error
 from harness.files import read_json
 
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
-PARTS = ("encoder", "decoder")
 ONNX = ("VAEencoder.onnx", "VAEpreview.onnx")
 LEGAL = (
     f"a folder in diffusers' format (config.json, {WEIGHTS[0]}), one with TAESD's two files "
@@ -68,7 +67,7 @@ def _find(folder: Path) -> AutoencoderFiles:
             files = weights[0].name if weights else "no weights"
             raise UserError(f"{config}: _class_name '{kind}' with {files} is not known; an autoencoder is {LEGAL}")
         return AutoencoderFiles(kind, (config, weights[0]))
-    encoders, decoders = (sorted(folder.glob(f"*_{part}.pth")) for part in PARTS)
+    encoders, decoders = (sorted(folder.glob(f"*_{part}.pth")) for part in ("encoder", "decoder"))
     if len(encoders) == len(decoders) == 1:
         return AutoencoderFiles("TAE", (*encoders, *decoders))
     if all((folder / name).is_file() for name in ONNX):

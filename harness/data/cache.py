@@ -1,10 +1,12 @@
 """Files that are made once: one process makes them while the others that want them wait."""
 
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from zipfile import BadZipFile
 
+import numpy as np
 from filelock import Timeout
 
 from harness.errors import UserError, user_error
@@ -29,15 +31,16 @@ def folder_lock(path: Path, timeout: float = -1) -> Iterator[None]:
     """Hold the lock file `path`, its folder made where it is missing. It ends with its process, so nothing is left.
 
     Raises:
-        filelock.Timeout: another process holds it for longer than `timeout` seconds; -1 waits for good.
-        UserError: the folder cannot be written, or its filesystem cannot lock.
+        UserError: the folder cannot be written, its filesystem cannot lock, or another process holds the lock for more
+            than `timeout` seconds; -1 waits for good.
     """
     with ExitStack() as stack:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(locked(path, timeout))
-        except Timeout:  # an OSError too
-            raise
+        except Timeout:
+            advice = "wait for it, or choose another name"
+            raise UserError(f"{path.parent}: another process is writing into it; {advice}") from None
         except OSError as error:
             raise UserError(f"{path.parent}: cannot be written: {error.strerror}; choose another folder") from None
         yield
@@ -51,3 +54,13 @@ def own_file(path: Path, remove: Path) -> AbstractContextManager[None]:
     """
     kinds = (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile)
     return user_error(f"{path}: damaged", f"delete {remove}, and it is made again", kinds)
+
+
+def content_hash(*arrays: np.ndarray) -> str:
+    """Return the sha256 of arrays: type, shape and values of each, in this order."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str} {array.shape}".encode())
+        for block in np.array_split(array, max(1, array.nbytes >> 26)):  # 64 MB at a time: latents exceed the memory
+            digest.update(np.ascontiguousarray(block).data)
+    return digest.hexdigest()

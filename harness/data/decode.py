@@ -8,9 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.data import autoencoder
-from harness.data.autoencoder import Autoencoder
-from harness.data.latents import AUTOENCODER, read_latent_meta
+from harness.data import autoencoder, latents
 from harness.data.raw_files import READERS
 from harness.errors import UserError
 from harness.files import sha256_of
@@ -21,7 +19,7 @@ def to_uint8(x: Tensor) -> np.ndarray:
     return (127.5 * x.float() + 128.0).clamp(0, 255).to("cpu", torch.uint8).numpy()
 
 
-def decode_latents(z: Tensor, coder: Autoencoder, scale: float) -> np.ndarray:
+def decode_latents(z: Tensor, coder: autoencoder.Autoencoder, scale: float) -> np.ndarray:
     """Return images uint8 (N, 3, H, W) of scaled latents (N, C, h, w).
 
     One image at a time: the last bits of a convolution depend on its batch, and image i must not.
@@ -36,13 +34,13 @@ def decoder(dataset: str, root: Path) -> Callable[[Tensor], np.ndarray]:
     Raises:
         UserError: as `check_decoder`, or the autoencoder is not the one that made the latents.
     """
-    sha256, folder = autoencoder_sha256(dataset, root), root / dataset / AUTOENCODER
+    sha256, folder = autoencoder_sha256(dataset, root), root / dataset / latents.AUTOENCODER
     if not sha256:
         return to_uint8
     files = autoencoder.find(folder)
     if sha256_of(*files.paths) != sha256:
         raise UserError(f"{folder}: its sha256 is not the one in {root / dataset}/meta.json; encode {dataset} again")
-    return partial(decode_latents, coder=autoencoder.load(files), scale=read_latent_meta(dataset, root).scale)
+    return partial(decode_latents, coder=autoencoder.load(files), scale=latents.read_meta(dataset, root).scale)
 
 
 def autoencoder_sha256(dataset: str, root: Path) -> str:
@@ -53,7 +51,7 @@ def autoencoder_sha256(dataset: str, root: Path) -> str:
     """
     if dataset in READERS:
         return ""
-    identity = read_latent_meta(dataset, root).autoencoder
+    identity = latents.read_meta(dataset, root).autoencoder
     if identity is None:
         raise UserError(
             f"{root / dataset}/meta.json: no 'autoencoder', and so samples cannot be decoded; "
@@ -69,4 +67,4 @@ def check_decoder(dataset: str, root: Path) -> None:
         UserError: the packed folder holds no autoencoder, or the package that reads it is not installed.
     """
     if autoencoder_sha256(dataset, root):
-        autoencoder.find(root / dataset / AUTOENCODER)
+        autoencoder.find(root / dataset / latents.AUTOENCODER)

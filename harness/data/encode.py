@@ -13,16 +13,11 @@ from typing import Any
 import numpy as np
 import PIL
 import torch
-from filelock import Timeout
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from harness.data import autoencoder
-from harness.data.cache import folder_lock
-from harness.data.convert import content_hash
-from harness.data.datasets import from_uint8
-from harness.data.latents import AUTOENCODER, FLIPPED, IMAGES, LABELS, MOMENTS
-from harness.data.photos import load_crops, open_photos
+from harness.data import autoencoder, cache, datasets, latents, photos
+from harness.data.latents import FLIPPED, IMAGES, MOMENTS
 from harness.data.raw_files import READERS
 from harness.errors import UserError
 from harness.files import nearest_existing, read_json, sha256_of, write_json
@@ -38,7 +33,7 @@ class Encoding:
     """Photos on their way to be packed latents.
 
     Args:
-        source: photos in a layout that `open_photos` knows.
+        source: photos in a layout that `photos.open_photos` knows.
         name: of the data set, a folder in `root`.
         weights: folder of the autoencoder; its files are copied into the packed folder.
         root: folder of the data sets.
@@ -58,7 +53,7 @@ class Encoding:
         self.folder, self.size, self.keep_images, self.batch = root / name, size, keep_images, batch
         self.note = self.folder / "encoding.json"  # how far an unfinished encoding is
         self.files = autoencoder.find(weights)
-        self.photos = open_photos(source, self.folder / ".arrow")
+        self.photos = photos.open_photos(source, self.folder / ".arrow")
         self.coder = autoencoder.load(self.files)
         self.recipe = {  # all that the bytes depend on, beside the photos' own
             "count": len(self.photos),
@@ -90,18 +85,16 @@ class Encoding:
             shutil.rmtree(self.folder / ".arrow", ignore_errors=True)
             return f"{self.folder.name}: {len(self.photos):,} latents are in {self.folder} already"
         self._check_disk()
-        try:
-            with folder_lock(self.folder / ".lock", timeout=0):
-                done = self._done()  # asked again: the lock may have been another's until now
-                if not done:
-                    self._lay_out()
-                arrays: Memmaps = {name: np.lib.format.open_memmap(self.folder / name, "r+") for name in self.shapes}
-                self._fill(arrays, done, workers, on_progress, shard)
-                return self._finish(arrays)
-        except Timeout:
-            raise UserError(
-                f"{self.folder}: another process is encoding into it; wait for it, or choose another name"
-            ) from None
+        with cache.folder_lock(self.folder / ".lock", timeout=0):
+            done = self._done()  # asked again: the lock may have been another's until now
+            arrays: Memmaps = {
+                name: np.lib.format.open_memmap(self.folder / name, "r+" if done else "w+", dtype, shape)
+                for name, (dtype, shape) in self.shapes.items()
+            }
+            if not done:
+                self._begin()
+            self._fill(arrays, done, workers, on_progress, shard)
+            return self._finish(arrays)
 
     @cached_property
     def shapes(self) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
@@ -122,7 +115,7 @@ class Encoding:
     def moments(self, x: Tensor) -> np.ndarray:
         """Return the moments of bytes (B, 3, size, size), float32."""
         with torch.inference_mode():
-            return self.coder.encode(from_uint8(x)).float().cpu().numpy()
+            return self.coder.encode(datasets.from_uint8(x)).float().cpu().numpy()
 
     def _check_same(self, record: dict[str, Any], what: str) -> None:
         """Refuse to go on with what was made by another recipe."""
@@ -147,19 +140,17 @@ class Encoding:
         if free < need:
             raise UserError(f"{self.folder}: {need / 1e9:,.1f} GB are needed, {free / 1e9:,.1f} GB are free there")
 
-    def _lay_out(self) -> None:
-        shutil.rmtree(self.folder / AUTOENCODER, ignore_errors=True)
-        (self.folder / AUTOENCODER).mkdir()
+    def _begin(self) -> None:
+        shutil.rmtree(self.folder / latents.AUTOENCODER, ignore_errors=True)
+        (self.folder / latents.AUTOENCODER).mkdir()
         for path in self.files.paths:
-            shutil.copyfile(path, self.folder / AUTOENCODER / path.name)
-        np.save(self.folder / LABELS, self.photos.labels)
-        for name, (dtype, shape) in self.shapes.items():
-            np.lib.format.open_memmap(self.folder / name, mode="w+", dtype=dtype, shape=shape)
+            shutil.copyfile(path, self.folder / latents.AUTOENCODER / path.name)
+        np.save(self.folder / latents.LABELS, self.photos.labels)
         write_json(self.note, {"recipe": self.recipe, "done": 0})
 
     def _fill(self, arrays: Memmaps, done: int, workers: int, on_progress: OnProgress, shard: int) -> None:
         """Encode from photo `done` to the last, always cut at multiples of the batch."""
-        total, crop = len(self.photos), partial(load_crops, self.photos, self.size)
+        total, crop = len(self.photos), partial(photos.load_crops, self.photos, self.size)
         indices: Any = range(done, total)  # all that a data loader asks of a data set: a length, and items by number
         on_progress(done, total)
         for x in DataLoader(indices, self.batch, num_workers=workers, collate_fn=crop):
@@ -180,9 +171,9 @@ class Encoding:
     def _finish(self, arrays: Memmaps) -> str:
         """Take the checksums, and make the folder a data set."""
         labels, meta = self.photos.labels, dict(self.recipe)
-        meta["sha256"] = content_hash(arrays[MOMENTS], labels, arrays[FLIPPED])
+        meta["sha256"] = cache.content_hash(arrays[MOMENTS], labels, arrays[FLIPPED])
         if self.keep_images:
-            meta["images_sha256"] = content_hash(arrays[IMAGES], labels)
+            meta["images_sha256"] = cache.content_hash(arrays[IMAGES], labels)
         meta["versions"] = {"torch": torch.__version__, "pillow": PIL.__version__}
         write_json(self.folder / "meta.json", meta)
         self.note.unlink()

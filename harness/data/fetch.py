@@ -3,14 +3,9 @@
 import hashlib
 from pathlib import Path
 
-import yaml
-
-from harness.data.convert import content_hash, convert, read_meta
-from harness.data.latents import IMAGES, MOMENTS, open_latents, read_latent_meta
-from harness.data.raw_files import find_raw, raw_folder, read_bytes
+from harness.data import latents, raw_files
+from harness.data.cache import content_hash
 from harness.errors import UserError, user_error
-
-PUBLISHED = yaml.safe_load(Path(__file__).with_name("published.yaml").read_text(encoding="utf-8"))
 
 
 def get_digits(root: Path) -> str:
@@ -24,16 +19,16 @@ def get_published(name: str, root: Path) -> str:
     Raises:
         UserError: a failed download or a wrong checksum, with what to do about it.
     """
-    published, folder = PUBLISHED[name], find_raw(name, root)
+    published, folder = raw_files.PUBLISHED[name], raw_files.find_raw(name, root)
     if folder is None or folder.name.endswith("-py"):
         from torchvision import datasets
 
         with user_error(f"{name}: could not be downloaded", published["advice"].format(root=root)):
             getattr(datasets, published["torchvision"])(str(root), download=True)  # also checks what is there already
-        folder = raw_folder(name, root)
+        folder = raw_files.raw_folder(name, root)
     if not folder.name.endswith("-py"):
         for file, expected in published["sums"].items():
-            digest = hashlib.new(published["algorithm"], read_bytes(folder / file), usedforsecurity=False)
+            digest = hashlib.new(published["algorithm"], raw_files.read_bytes(folder / file), usedforsecurity=False)
             _check_sum(folder / file, digest.hexdigest(), expected)
     return f"{name}: the published files are in {folder}; " + _converted(name, root)
 
@@ -46,12 +41,12 @@ def check_latents(name: str, root: Path) -> str:
     """
     from harness.data.datasets import load_images
 
-    folder, meta = root / name, read_latent_meta(name, root)
-    arrays = open_latents(folder, meta.moments)
-    _check_sum(folder / MOMENTS, content_hash(*arrays), meta.sha256)
+    folder, meta = root / name, latents.read_meta(name, root)
+    arrays = latents.open_arrays(folder, meta.moments)
+    _check_sum(folder / latents.MOMENTS, content_hash(*arrays), meta.sha256)
     if meta.images_sha256:
         images = load_images(name, "train", root)
-        _check_sum(folder / IMAGES, content_hash(images.images, images.labels), meta.images_sha256)
+        _check_sum(folder / latents.IMAGES, content_hash(images.images, images.labels), meta.images_sha256)
     return f"{name}: {len(arrays[0]):,} packed latents in {folder}, sha256 as in meta.json"
 
 
@@ -63,6 +58,6 @@ def _check_sum(path: Path, actual: str, expected: str) -> None:
 
 
 def _converted(name: str, root: Path) -> str:
-    folder = convert(name, root)
-    sums = ", ".join(f"{split} {sha256[:12]}" for split, sha256 in read_meta(folder).content.items())
+    folder, meta = raw_files.convert(name, root)
+    sums = ", ".join(f"{split} {sha256[:12]}" for split, sha256 in meta.content.items())
     return f"arrays in {folder} ({sums})"

@@ -29,12 +29,12 @@ class LatentMeta(BaseModel):
     scale: float  # latents × scale is what a diffusion model sees
     moments: Convention
     classes: int
-    sha256: str  # `content_hash` of the arrays of `open_latents`
+    sha256: str  # `content_hash` of the arrays of `open_arrays`
     images_sha256: str | None = None  # of images and labels; None where the images were not kept
     autoencoder: AutoencoderIdentity | None = None
 
 
-def read_latent_meta(name: str, root: Path, split: str = "train") -> LatentMeta:
+def read_meta(name: str, root: Path, split: str = "train") -> LatentMeta:
     """Read the meta.json of packed latents, which are all of one split.
 
     Raises:
@@ -51,7 +51,7 @@ def read_latent_meta(name: str, root: Path, split: str = "train") -> LatentMeta:
     return read_model(path, LatentMeta, f"packed latents are {FILES}")
 
 
-def open_latents(folder: Path, convention: Convention) -> list[np.ndarray]:
+def open_arrays(folder: Path, convention: Convention) -> list[np.ndarray]:
     """Map moments, labels and, where they are, the moments of the flipped images.
 
     Raises:

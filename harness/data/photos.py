@@ -1,7 +1,6 @@
 """Labelled photos as people keep them: a folder of images by class, or a Hugging Face data set."""
 
 import hashlib
-import importlib.util
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -54,9 +53,8 @@ def open_photos(source: Path, cache: Path) -> Photos:
     files = sorted(source.glob("train-*.parquet")) or sorted(source.glob("*.parquet"))
     if not files and not (source / "state.json").is_file():
         return _folder_photos(source)
-    if importlib.util.find_spec("datasets") is None:
-        raise UserError(f"{source}: reading this data set needs datasets: pip install -e '.[encode]'")
-    import datasets
+    with user_error(f"{source}: reading this data set needs datasets", "pip install -e '.[encode]'", ImportError):
+        import datasets
 
     if files:
         return _hub_photos(datasets.Dataset.from_parquet([str(path) for path in files], cache_dir=str(cache)), source)
@@ -123,16 +121,17 @@ def centre_crop(image: Image.Image, size: int) -> np.ndarray:
 def load_crops(photos: Photos, size: int, indices: Sequence[int]) -> Tensor | str:
     """Return the centre crops of some photos, uint8 (B, 3, size, size), or a line that says which cannot be read.
 
-    An exception of a data loader's worker would come back as a page of traceback.
+    They are contiguous: the last bits of the latents depend on it. An exception of a data loader's worker would come
+    back as a page of traceback.
     """
     crops = []
     for index in indices:
         try:
             with photos.open(index) as image:
-                crops.append(centre_crop(image, size))
+                crops.append(torch.from_numpy(centre_crop(image, size).copy()))
         except Exception as error:  # Pillow's readers fail in many ways
             return (
                 f"{photos.names[index]}: cannot be read ({one_line(error)}); replace it and give the same command "
                 "again, or remove both it and the folder of the unfinished latents"
             )
-    return torch.from_numpy(np.stack(crops))
+    return torch.stack(crops)

@@ -36,10 +36,10 @@ class MetricAverager:
 
         The sums are those of every process, (size,); all must call this.
         """
-        clock = {"steps": torch.tensor(self.steps), "seconds": torch.tensor(time.perf_counter() - self.start)}
         parts = world.all_gather({name: total.cpu() for name, total in self.sums.items()})
-        sums = {f"window.sum.{name}": torch.stack([part[name] for part in parts]) for name in self.sums}
-        return {f"window.{name}": value for name, value in clock.items()} | sums
+        state = {f"window.sum.{name}": torch.stack([part[name] for part in parts]) for name in self.sums}
+        seconds = torch.tensor(time.perf_counter() - self.start)
+        return state | {"window.steps": torch.tensor(self.steps), "window.seconds": seconds}
 
     def restore(self, tensors: dict[str, Tensor], device: torch.device, world: World = ALONE) -> None:
         """Take back what `state` gave; a checkpoint at a line of the log has nothing of it."""

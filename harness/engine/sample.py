@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from harness.checkpoint_paths import weights_path
-from harness.config.settings import SamplerSettings
 from harness.config.spec import TILE, EvalSpec, ProcessName, TrainSpec, eval_id
 from harness.data.decode import to_uint8
 from harness.engine import distributed
@@ -116,28 +115,15 @@ class Sampler:
 def _draw_tile(counted: CountedNet, train: TrainSpec, spec: EvalSpec, tile: int, device: torch.device) -> Tensor:
     """Draw samples 64 · tile … 64 · tile + 63, (64, C, H, W)."""
     data, settings, images = train.data, spec.sampler, range(tile * TILE, (tile + 1) * TILE)
-    interval = _guidance_interval(train, settings)
+    bounds = settings.guidance_from, settings.guidance_to
+    interval = None if bounds == (None, None) else GuidanceInterval(NOISE_LEVEL[train.process], *bounds)
     guide = guided(counted, settings.guidance, settings.guidance_channels, data.classes, interval)
     y = torch.from_numpy(labels_of(images, data.classes, spec.evaluation.labels)).to(device)
-    noises = Noises(images, (data.channels, data.size, data.size), device)
+    streams = [generator(0, "sample", image) for image in images]  # the noise that starts it, then that of each step
+
+    def noise(step: int = 0) -> Tensor:
+        shape = (data.channels, data.size, data.size)
+        return torch.stack([torch.randn(shape, generator=stream) for stream in streams]).to(device)
+
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-        return SAMPLE[train.process](guide, noises.next(), y, settings.method, settings.intervals, noises.next)
-
-
-def _guidance_interval(train: TrainSpec, settings: SamplerSettings) -> GuidanceInterval | None:
-    """The noise levels at which there is guidance; None where that is everywhere."""
-    if settings.guidance_from is None and settings.guidance_to is None:
-        return None
-    return GuidanceInterval(NOISE_LEVEL[train.process], settings.guidance_from, settings.guidance_to)
-
-
-class Noises:
-    """The noise of some images, each from a stream of its own: what starts it, then what the SDE adds step by step."""
-
-    def __init__(self, images: range, shape: tuple[int, ...], device: torch.device) -> None:
-        self.streams = [generator(0, "sample", image) for image in images]
-        self.shape, self.device = shape, device
-
-    def next(self, step: int = 0) -> Tensor:
-        """Return each image's next noise, (N, C, H, W); the streams know the step."""
-        return torch.stack([torch.randn(self.shape, generator=stream) for stream in self.streams]).to(self.device)
+        return SAMPLE[train.process](guide, noise(), y, settings.method, settings.intervals, noise)

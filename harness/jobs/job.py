@@ -15,20 +15,14 @@ from typing import TYPE_CHECKING
 from filelock import Timeout
 
 from harness.checkpoint_paths import weights_path
-from harness.config import imported_weights as imported
-from harness.config.grid import Run
-from harness.config.settings import Resources
+from harness.config import grid, imported_weights, settings
 from harness.config.spec import EvalSpec, TrainSpec, canonical, eval_id, train_id
 from harness.errors import Diverged
 from harness.files import remove_temporaries
-from harness.jobs.measuring import THUMBNAILS, Measuring
-from harness.jobs.preemption import PreemptionHandler
-from harness.jobs.recording import Say, record_attempt, record_failure, record_model_facts, run_lock
-from harness.jobs.tracking import tracked
+from harness.jobs import measuring, preemption, recording, tracking
 from harness.process_group import keep_freed_memory
-from harness.store.records import LOG, Failure, MeasurementFile, measurement_paths
+from harness.store import records, study
 from harness.store.store import RunStatus, Store
-from harness.store.study import runs_by_training
 
 if TYPE_CHECKING:
     from harness.engine.distributed import World
@@ -43,7 +37,7 @@ class Job:
     data: Path
     train: TrainSpec
     evaluations: tuple[EvalSpec, ...]
-    resources: Resources
+    resources: settings.Resources
     threads: int
     weights: Path = Path("weights")
 
@@ -81,7 +75,7 @@ class Job:
 
     def diverged(self) -> bool:
         """Tell whether the training diverged before: it would again."""
-        failure = Failure.read(self.folder)
+        failure = records.Failure.read(self.folder)
         return failure is not None and failure.kind == "diverged"
 
     def __call__(self, cancelled: Callable[[], bool] = lambda: False) -> RunStatus:
@@ -99,7 +93,7 @@ class Job:
                     return RunStatus("done", "nothing was missing")
                 if world.decide(cancelled):
                     return RunStatus("skipped", "cancelled")
-                with run_lock(self.scratch, world):
+                with recording.run_lock(self.scratch, world):
                     self._work(world)
                 return RunStatus("done")
             except Timeout:
@@ -113,7 +107,7 @@ class Job:
     def fail(self, error: BaseException) -> RunStatus:
         """Store a failure where the collector finds it; on a full disk it is only told."""
         try:
-            message = record_failure(self.folder, error)
+            message = recording.record_failure(self.folder, error)
         except OSError as unwritten:
             traceback.print_exception(error)  # the job's output may have room elsewhere
             message = f"{error}; this could not be stored: {unwritten}"
@@ -129,13 +123,13 @@ class Job:
         if not world.leads:
             return self._make(world, lambda phase, step: None)
         remove_temporaries(self.scratch)  # what a killed job has left and nobody needs
-        for path in measurement_paths(self.folder):
+        for path in records.measurement_paths(self.folder):
             remove_samples(self.scratch, path.stem)
-        trackers = tracked(self.resources.tracking, self.folder, self.scratch.parent, self.train)
-        with record_attempt(self.folder, self.train, self.steps, self.threads, world.size) as say, trackers:
+        trackers = tracking.tracked(self.resources.tracking, self.folder, self.scratch.parent, self.train)
+        with recording.record_attempt(self.folder, self.train, self.steps, self.threads, world.size) as say, trackers:
             self._make(world, say)
 
-    def _make(self, world: "World", say: Say) -> None:
+    def _make(self, world: "World", say: recording.Say) -> None:
         """Train and measure; of a training that diverges, measure what it was good for before."""
         diverged: Diverged | None = None
         try:
@@ -147,7 +141,7 @@ class Job:
         if diverged:
             raise diverged
 
-    def _train(self, world: "World", say: Say) -> None:
+    def _train(self, world: "World", say: recording.Say) -> None:
         from harness.data.datasets import load
         from harness.engine.train import train
         from harness.networks.published_weights import place
@@ -156,12 +150,10 @@ class Job:
             world.decide(lambda: place(self.train, self.weights, self.scratch))
         steps = {e.step for e in world.decide(self.missing)}
         dataset = load(self.train.data.name, "train", self.data, self.train.data.flip)
-        encoder, on_progress = self._encoder(steps, world), partial(say, "training")
-        with PreemptionHandler(world) as preemption:
-            train(
-                self.train, dataset, self.scratch, self.folder / LOG, steps, self.resources, on_progress, world,
-                encoder, preemption.on_step,
-            )  # fmt: skip
+        encoder, log = self._encoder(steps, world), self.folder / records.LOG
+        told = partial(say, "training")
+        with preemption.PreemptionHandler(world) as handler:
+            train(self.train, dataset, self.scratch, log, steps, self.resources, told, world, encoder, handler.on_step)
 
     def _encoder(self, steps: Collection[int], world: "World") -> "FrozenEncoder | None":
         """Return the frozen encoder that the training still needs, and record what only torch can tell of the run."""
@@ -170,39 +162,34 @@ class Job:
         untrained = world.decide(lambda: any(not weights_path(self.scratch, step).is_file() for step in steps))
         encoder = load_encoder(self.train, self.data, self.store.cache) if untrained else None
         if world.leads and (untrained or not self.train.alignment):  # one that is only measured keeps its record
-            record_model_facts(self.folder, self.train, encoder)
+            recording.record_model_facts(self.folder, self.train, encoder)
         return encoder
 
-    def _evaluate(self, spec: EvalSpec, world: "World", say: Say) -> None:
+    def _evaluate(self, spec: EvalSpec, world: "World", say: recording.Say) -> None:
         """Sample, in all processes, and measure, in the leading one."""
-        measuring, start = Measuring(self.store, self.data, self.train, spec), time.perf_counter()
-        with PreemptionHandler(world) as preemption:
-            samples = measuring.draw(
+        measurement, start = measuring.Measuring(self.store, self.data, self.train, spec), time.perf_counter()
+        with preemption.PreemptionHandler(world) as handler:
+            samples = measurement.draw(
                 world=world, on_progress=lambda n: say(f"sampling, {n:,} images drawn", self.steps),
-                on_step=preemption.on_step,
+                on_step=handler.on_step,
             )  # fmt: skip
         if samples is None:
             return
         sampled = time.perf_counter()
         say("measuring", self.steps)
-        measured = measuring.measure(samples)
+        measured = measurement.measure(samples)
         seconds = {"sample": samples.earlier + sampled - start, "measure": time.perf_counter() - sampled}
-        record = MeasurementFile(
-            train_id=self.train_id,
-            eval_id=eval_id(self.train, spec),
-            spec=spec.model_dump(mode="json", by_alias=True, exclude_none=True),
-            **measured,
-            nfe=samples.nfe,
-            seconds={what: round(value, 2) for what, value in seconds.items()},
-            thumbnails=THUMBNAILS,
-        )
-        measuring.write(samples, record)
+        measured["seconds"] = {what: round(value, 2) for what, value in seconds.items()}
+        measured |= {"nfe": samples.nfe, "thumbnails": measuring.THUMBNAILS}
+        words = spec.model_dump(mode="json", by_alias=True, exclude_none=True)
+        identities = {"train_id": self.train_id, "eval_id": eval_id(self.train, spec)}
+        measurement.write(samples, records.Measurement(**identities, spec=words, **measured))
 
 
-def jobs_for(runs: Iterable[Run], store: Store, data: Path, threads: int | None = None) -> list[Job]:
+def jobs_for(runs: Iterable[grid.Run], store: Store, data: Path, threads: int | None = None) -> list[Job]:
     """Gather runs into jobs, one for each training with all the measurements that any table wants of it."""
-    jobs, weights = [], imported.folder().absolute()
-    for same in runs_by_training(runs).values():
+    jobs, weights = [], imported_weights.folder().absolute()
+    for same in study.runs_by_training(runs).values():
         evaluations = sorted((run.evaluation for run in same), key=lambda e: (e.step, canonical(e)))
         first, resources = same[0], same[0].resources
         jobs.append(Job(store, data, first.train, tuple(evaluations), resources, threads or resources.cpus, weights))

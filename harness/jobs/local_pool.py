@@ -18,25 +18,22 @@ OnChange = Callable[[Job, RunStatus | None], None]  # hears of each job's start 
 
 
 def needs_workers(jobs: Sequence[Job]) -> bool:
-    """Tell whether this process cannot do the jobs itself: some are for several processes, or only some for a GPU."""
+    """Tell whether one process cannot do the jobs: some are for several processes, or only some for a GPU."""
     return any(job.resources.team > 1 for job in jobs) or len({job.resources.on_gpu for job in jobs}) > 1
 
 
-def run_inline(jobs: Sequence[Job], on_change: OnChange) -> None:
-    """Run the jobs one after the other in this process."""
-    for job in jobs:
-        on_change(job, None)
-        on_change(job, job())
+def run_inline(jobs: Iterable[Job], on_change: OnChange) -> None:
+    """Run the jobs one after the other in this process, and in all of torchrun's where it is one of them.
 
-
-def run_together(jobs: Iterable[Job], on_change: OnChange) -> None:
-    """Run the jobs of the leading process in all of torchrun's, which must all call this; only it hears of them."""
+    These must all call this; the jobs are those of the leading one.
+    """
     from harness.engine.distributed import joined
 
     queue = iter(jobs)
     with joined() as world:
         while job := world.decide(lambda: next(queue, None)):
-            run_inline([job], on_change if world.leads else lambda job, outcome: None)
+            on_change(job, None)
+            on_change(job, job())
 
 
 def run_in_workers(jobs: Sequence[Job], workers: int, on_change: OnChange) -> None:
@@ -121,19 +118,15 @@ class Worker:
                 for rank in [rank for rank, pipe in enumerate(self.pipes) if pipe in ready]:
                     outcomes[rank] = self.pipes[rank].recv()
                     if outcomes[rank].state == "failed" and self.size > 1:  # the others would wait for it
-                        return self._end_after(rank, outcomes[rank])
+                        self.kill()
+                        if rank:
+                            raise WorkerError(f"process {rank} of 0 to {self.size - 1}: {outcomes[rank].reason}")
+                        return outcomes[rank]
         except (EOFError, OSError):
             self.kill()
             which = f" {rank} of 0 to {self.size - 1}" if self.size > 1 else ""
             raise WorkerError(f"the worker process{which} died: killed, or out of memory") from None
         return outcomes[0]
-
-    def _end_after(self, rank: int, outcome: RunStatus) -> RunStatus:
-        """End, for one of several processes has failed and ended; return what the leading one tells of itself."""
-        self.kill()
-        if rank:
-            raise WorkerError(f"process {rank} of 0 to {self.size - 1}: {outcome.reason}")
-        return outcome
 
     def end(self) -> None:
         """Let the processes end, now that there is nothing more to do."""

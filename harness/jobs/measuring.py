@@ -16,7 +16,7 @@ from harness.config.spec import EvalSpec, TrainSpec, eval_id, train_id
 from harness.errors import UserError
 from harness.files import locked, replace
 from harness.metric_definitions import MEASURED, base, with_features
-from harness.store.records import Environment, MeasurementFile, Thumbnails, measurement_paths, read_spec
+from harness.store.records import Environment, Measurement, Thumbnails, measurement_paths, read_spec
 from harness.store.store import Store
 
 if TYPE_CHECKING:
@@ -63,18 +63,20 @@ class Measuring:
             UserError: as `measure`.
         """
         from harness.data.decode import autoencoder_sha256
-        from harness.measure.evaluate import measure
+        from harness.measure.evaluate import MeasureRequest, measure
+        from harness.measure.images import of_array
 
         name, evaluation = self.train.data.name, self.spec.evaluation
-        measured = measure(
-            samples.images, name, evaluation.reference, features or evaluation.features, self.data, self.store.cache,
-            weights, samples.device, samples.labels,
+        request = MeasureRequest(
+            f"{name}:{evaluation.reference}", features or evaluation.features, self.data, self.store.cache, weights,
+            samples.device,
         )  # fmt: skip
+        measured, _ = measure(of_array(samples.images, "samples", labels=samples.labels), request)
         if sha256 := autoencoder_sha256(name, self.data):
             measured["protocol"]["autoencoder"] = sha256[:12]
         return measured
 
-    def write(self, samples: "Samples", record: MeasurementFile) -> None:
+    def write(self, samples: "Samples", record: Measurement) -> None:
         """Write pictures, then the record, whose presence means that it is done; the images are needed no more.
 
         <eval_id>.png holds the first of the images; <eval_id>-nearest.png those that come nearest to real ones, above
@@ -147,29 +149,29 @@ def remeasure(store: Store, data: Path, other: Other | None, tell: Callable[[str
 
 def _is_due(path: Path, other: Other | None) -> bool:
     try:
-        return bool(missing_metrics(_stored(path)[2], other))
+        return lacks_metrics(_stored(path)[2], other)
     except UserError:  # told when it is its turn
         return True
 
 
-def _stored(path: Path) -> tuple[TrainSpec, EvalSpec, MeasurementFile]:
+def _stored(path: Path) -> tuple[TrainSpec, EvalSpec, Measurement]:
     """Read a measurement and what it is of.
 
     Raises:
         UserError: one of the two is not what its place says, or of a newer harness.
     """
-    record, train = MeasurementFile.read(path), read_spec(path.parents[1])
+    record, train = Measurement.read(path), read_spec(path.parents[1])
     spec = record.evaluation if record else None
     if record and train and spec and (train_id(train), eval_id(train, spec)) == (path.parts[-3], path.stem):
         return train, spec, record
     raise UserError("its file or its training's spec.json is broken, or lies in the wrong folder")
 
 
-def missing_metrics(record: MeasurementFile, other: Other | None) -> list[str]:
-    """Return the metrics that a measurement neither has nor says to be unavailable."""
+def lacks_metrics(record: Measurement, other: Other | None) -> bool:
+    """Tell whether there is a metric that a measurement neither has nor says to be unavailable."""
     names = {*record.metrics, *record.unavailable}
-    own = [name for name in MEASURED if name not in set(map(base, names))]
-    return own + [name for name in ([with_features("fid", other[0])] if other else []) if name not in names]
+    lacks_other = other is not None and with_features("fid", other[0]) not in names
+    return lacks_other or not set(map(base, names)).issuperset(MEASURED)
 
 
 def _remeasure(store: Store, data: Path, path: Path, other: Other | None) -> int:
@@ -187,7 +189,7 @@ def _remeasure(store: Store, data: Path, path: Path, other: Other | None) -> int
         raise UserError(f"its weights of step {spec.step} are not in {measuring.scratch}")
     with locked(measuring.scratch / "lock", timeout=0):
         *_, record = _stored(path)
-        if not missing_metrics(record, other):  # another process did it while this one was elsewhere
+        if not lacks_metrics(record, other):  # another process did it while this one was elsewhere
             return 0
         environment = Environment.read(path.parents[1])  # another number of threads changes the images' last bits
         torch.set_num_threads(environment.last.threads if environment and environment.last else 1)
@@ -212,7 +214,7 @@ def _add(measured: dict[str, Any], features: str, more: dict[str, Any]) -> None:
     measured["others"] = {features: {"protocol": more["protocol"], "details": more["details"]}}
 
 
-def merged(old: MeasurementFile, new: dict[str, Any]) -> MeasurementFile:
+def merged(old: Measurement, new: dict[str, Any]) -> Measurement:
     """Return a stored measurement with what a new one of the same images adds; its own numbers stay to the last digit.
 
     Raises:

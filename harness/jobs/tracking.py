@@ -7,9 +7,8 @@ follows train.jsonl; what is measured is told in the end.
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from operator import methodcaller
 from pathlib import Path
 
 from harness.config.settings import Tracker as TrackerName
@@ -31,18 +30,17 @@ class TensorBoard:
         here = folder / "tensorboard" / name
         for old in here.glob("events.*"):
             old.unlink(missing_ok=True)
-        self.writer, self.step = SummaryWriter(str(here)), 0
+        self.writer = SummaryWriter(str(here))
         self.writer.add_text("spec", f"```\n{train.model_dump_json(indent=1, exclude_none=True)}\n```")
 
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
         """Write a scalar for each number of a training step; steps come in order."""
-        self.step = step
         for name, value in numbers.items():
             self.writer.add_scalar(name, value, step)
 
-    def close(self, results: Mapping[str, float]) -> None:
+    def close(self, step: int, results: Mapping[str, float]) -> None:
         """Write what was measured in the end at the last step, and bring everything to the disk."""
-        self.log(self.step, results)
+        self.log(step, results)
         self.writer.close()
 
 
@@ -63,16 +61,13 @@ class WeightsAndBiases:
         """Log the numbers of a training step; steps come in order."""
         self.run.log(dict(numbers), step=step)
 
-    def close(self, results: Mapping[str, float]) -> None:
+    def close(self, step: int, results: Mapping[str, float]) -> None:
         """Put what was measured in the end into the run's summary, and bring everything to the disk."""
         import wandb
 
         self.run.summary.update(dict(results))
         self.run.finish()
-        try:
-            wandb.teardown()  # finish() leaves the run's file to W&B's service; it is whole when the service has ended
-        except SystemExit as error:  # as W&B reports a service that failed; the training did not
-            raise RuntimeError(f"the service of W&B ended with {error.code}") from None
+        wandb.teardown()  # finish() leaves the run's file to W&B's service; it is whole when the service has ended
 
 
 Tracker = TensorBoard | WeightsAndBiases
@@ -102,7 +97,7 @@ def tracked(names: Sequence[TrackerName], run: Path, scratch: Path, train: Train
             yield
     finally:
         feed.update()
-        feed.call(methodcaller("close", results(run)))
+        feed.call("close", max(0, feed.step), results(run))
 
 
 class LogFeed:
@@ -118,16 +113,16 @@ class LogFeed:
                 step = line.pop("step")
                 if step > self.step:
                     self.step = step
-                    self.call(methodcaller("log", step, line))
+                    self.call("log", step, line)
 
-    def call(self, method: Callable[[Tracker], object]) -> None:
+    def call(self, method: str, step: int, numbers: Mapping[str, float]) -> None:
         """Call every tracker; one that fails is left out from then on, and the run goes on without it."""
         for tracker in list(self.trackers):
             try:
-                method(tracker)
-            except Exception as error:
+                getattr(tracker, method)(step, numbers)
+            except (Exception, SystemExit) as error:  # W&B's service raises SystemExit where it fails
                 self.trackers.remove(tracker)
-                print(f"{type(tracker).__name__} is told no more: {error}", file=sys.stderr)
+                print(f"{type(tracker).__name__} is told no more: {error!r}", file=sys.stderr)
 
 
 def results(run: Path) -> dict[str, float]:

@@ -9,8 +9,7 @@ from harness.errors import UserError
 from harness.measure.extractors.extractor import Extractor, Features
 from harness.measure.metrics import frechet, kernel, neighbours
 from harness.measure.metrics.diversity import vendi
-from harness.measure.metrics.inception_score import inception_score
-from harness.measure.metrics.validation import check_features
+from harness.measure.metrics.inception_score import SPLITS, inception_score
 from harness.measure.reference import NO_IMAGES, Reference
 from harness.metric_definitions import with_features
 
@@ -30,7 +29,11 @@ def compare(generated: Features, reference: Reference, extractor: Extractor) -> 
     Raises:
         UserError: features that are not finite, or too few samples.
     """
-    check_features(2, generated=generated.pool)
+    check_features(generated.pool, "generated")
+    if generated.logits is not None:
+        check_features(generated.logits, "generated", SPLITS)
+    if reference.manifold:
+        check_features(reference.manifold.features, "reference")
     details: Details = {"real": {}}
     values = _distances(generated, reference, extractor, details)
     values["class_fid"] = _class_fid(generated, reference, details)
@@ -47,6 +50,20 @@ def compare(generated: Features, reference: Reference, extractor: Extractor) -> 
         "protocol": _protocol(len(generated.pool), reference, extractor),
         "details": details,
     }
+
+
+def check_features(x: np.ndarray, side: str, fewest: int = 2) -> None:
+    """Refuse fewer rows than that, and values that are not finite: a distance on them would be no number at all.
+
+    x: features (N, D). side: what they are called in the message, "generated" or "reference".
+
+    Raises:
+        UserError: naming the side.
+    """
+    if len(x) < fewest:
+        raise UserError(f"{len(x)} {side} samples; this metric needs at least {fewest}: draw more")
+    if broken := int((~np.isfinite(x).all(1)).sum()):
+        raise UserError(f"{side} features are not finite in {broken} of {len(x)} rows")
 
 
 def _distances(generated: Features, reference: Reference, extractor: Extractor, details: Details) -> Values:
@@ -106,18 +123,18 @@ def _by_rows(generated: np.ndarray, reference: Reference, details: Details) -> V
     real = reference.manifold
     if real is None:
         return dict.fromkeys(BY_ROWS, NO_IMAGES)
-    check_features(2, reference=real.features)
     kid, spread = kernel.kid(generated, real.features)
     shares, nearest = neighbours.neighbour_metrics(neighbours.manifold(generated), real)
     values: Values = {"kid": kid, "kid_std": spread, **shares, "cmmd": kernel.cmmd(generated, real.features)}
     if reference.held_out:
         return values | {"memorisation": reference.held_out}
+    values["memorisation"] = float(neighbours.memorised(nearest, real).mean())
     details["real"]["memorisation"] = neighbours.mutual_share(real)
     details["nearest"] = [
         {"sample": int(i), "real": int(nearest.index[i]), "distance": float(nearest.distance[i]) ** 0.5}
         for i in neighbours.closest(nearest, real, PAIRS)
     ]
-    return values | {"memorisation": float(neighbours.memorised(nearest, real).mean())}
+    return values
 
 
 def _distance(generated: frechet.Statistics, reference: frechet.Statistics, name: str) -> float:
@@ -143,7 +160,7 @@ def _protocol(count: int, reference: Reference, extractor: Extractor) -> dict[st
     if reference.manifold:
         rows = len(reference.manifold.features)
         protocol |= {"kid_subsets": kernel.KID_SUBSETS, "kid_subset_size": kernel.kid_subset_size(count, rows)}
-        protocol |= {"prc_neighbourhood": neighbours.NEIGHBOURHOOD}
+        protocol["prc_neighbourhood"] = neighbours.NEIGHBOURHOOD
         if rows != reference.count:
             protocol["reference_rows"] = rows
     return protocol

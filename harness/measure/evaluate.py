@@ -8,48 +8,17 @@ import numpy as np
 import torch
 
 from harness.data.datasets import load_images
-from harness.engine.distributed import World
+from harness.engine.distributed import ALONE, World
 from harness.errors import UserError
 from harness.measure import images
 from harness.measure.compare import compare
 from harness.measure.extractors.classifier import recipe_of
-from harness.measure.extractors.extractor import Extractor, Features, extract, extractor
+from harness.measure.extractors.extractor import BATCH, Extractor, Features, extract, extractor
 from harness.measure.extractors.inception import INCEPTION, inception_weights
 from harness.measure.images import Images
 from harness.measure.jackknife import check_groups, intervals
 from harness.measure.reference import of_images, of_statistics
 from harness.metric_definitions import base
-
-
-def measure(
-    samples: np.ndarray,
-    dataset: str,
-    split: str,
-    features: str,
-    data_root: Path,
-    cache_root: Path,
-    weights: Path | None = None,
-    device: str = "cpu",
-    labels: np.ndarray | None = None,
-) -> dict[str, Any]:
-    """Measure uint8 samples (N, C, H, W) against a split of a data set; the result is ready for JSON.
-
-    Args:
-        features: "classifier", "inception-v3-compat", or a model of timm.
-        data_root: folder of the data sets.
-        cache_root: folder for the classifier and the reference features, shared by all runs.
-        weights: the network's weights, by default `<data_root>/inception-v3-compat.pth` or what timm publishes.
-        labels: the samples' classes (N,), where they are known.
-
-    Raises:
-        UserError: a missing data set or weights file, latents packed without images, or samples of another shape.
-    """
-    real = load_images(dataset, split, data_root)
-    if samples.shape[1:] != real.shape:
-        raise UserError(f"samples of shape {samples.shape[1:]} cannot be measured on {dataset}, {real.shape}")
-    network = extractor(features, dataset, data_root, cache_root, weights, device)
-    reference = of_images(images.of_split(real), network, cache_root)
-    return compare(extract(images.of_array(samples, "samples", labels=labels), network), reference, network)
 
 
 def check_measurable(dataset: str, split: str, features: str, data_root: Path) -> None:
@@ -67,27 +36,25 @@ def check_measurable(dataset: str, split: str, features: str, data_root: Path) -
 
 @dataclass(frozen=True)
 class MeasureRequest:
-    """Files that are to be measured, with what, and where things are kept."""
+    """What samples are measured against and with, and where things are kept."""
 
-    samples: Path
-    reference: str  # a path, or DATA_SET:SPLIT
-    features: str
-    weights: Path | None
-    batch: int
-    device: str | None
-    data: Path
-    cache: Path
+    reference: str  # DATA_SET:SPLIT, or the path of an .npz or a folder
+    features: str  # "classifier", "inception-v3-compat", or a model of timm
+    data: Path  # folder of the data sets
+    cache: Path  # folder for the classifier and the reference features, shared by all runs
+    weights: Path | None = None  # by default `<data>/inception-v3-compat.pth` or what timm publishes
+    device: str | None = None  # by default the GPU where there is one
+    batch: int = BATCH
     intervals: bool = False
 
 
-def measure_files(request: MeasureRequest, world: World) -> tuple[dict[str, Any], Features]:
-    """Return {metrics, unavailable, protocol} and the samples' features, with intervals where the request has them (in
-    the first process alone); everything is looked at before any network.
+def measure(samples: Images, request: MeasureRequest, world: World = ALONE) -> tuple[dict[str, Any], Features]:
+    """Return {metrics, unavailable, protocol, details} and the samples' features, with intervals where the request has
+    them (in the first process alone); everything is looked at before any network.
 
     Raises:
         UserError: something is missing, cannot be read, or does not fit together.
     """
-    samples = images.of_path(request.samples)
     if request.intervals:
         check_groups(samples.count)
     real = _real_images(request)
@@ -105,7 +72,9 @@ def measure_files(request: MeasureRequest, world: World) -> tuple[dict[str, Any]
     return result, features
 
 
-def nearest_pairs(request: MeasureRequest, result: dict[str, Any]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def nearest_pairs(
+    samples: Images, request: MeasureRequest, result: dict[str, Any]
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Return the samples that come nearest to reference images, and those images, uint8 (C, H, W) each.
 
     Raises:
@@ -115,7 +84,7 @@ def nearest_pairs(request: MeasureRequest, result: dict[str, Any]) -> tuple[list
     if pairs is None:
         (why,) = (why for name, why in result["unavailable"].items() if base(name) == "memorisation")
         raise UserError(f"--nearest: {why}")
-    samples, real = images.of_path(request.samples), _real_images(request) or images.of_path(Path(request.reference))
+    real = _real_images(request) or images.of_path(Path(request.reference))
     return [samples.one(pair["sample"]) for pair in pairs], [real.one(pair["real"]) for pair in pairs]
 
 
@@ -135,7 +104,7 @@ def _check_shapes(samples: Images, real: Images, request: MeasureRequest) -> Non
     same_channels = samples.shape[0] == real.shape[0] or request.features != "classifier"
     if samples.shape[1:] != real.shape[1:] or not same_channels:
         actual, legal = images.by(samples.shape), images.by(real.shape)
-        raise UserError(f"{request.samples}: images of {actual}, and {real.name} has {legal}; make them alike first")
+        raise UserError(f"{samples.name}: images of {actual}, and {real.name} has {legal}; make them alike first")
 
 
 def _network(request: MeasureRequest) -> Extractor:

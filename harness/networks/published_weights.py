@@ -114,12 +114,10 @@ def export(source: Path, out: Path) -> None:
     """Write kept weights in the public layout: `ema` and `model` (or what was imported), tensors equal bit for bit.
 
     Raises:
-        UserError: `out` exists or has another suffix.
+        UserError: `out` has another suffix.
     """
     if out.suffix not in SUFFIXES:
         raise UserError(f"{out}: {', '.join(SUFFIXES)} are written, found '{out.suffix}'")
-    if out.exists():
-        raise UserError(f"{out}: exists already; choose another name")
     parts = read_parts(source)
     if out.suffix == ".safetensors":
         _save(parts, out)

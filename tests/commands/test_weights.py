@@ -71,6 +71,8 @@ def test_an_imported_model_is_measured_by_the_same_job_and_nothing_is_trained(pr
         "weights-00000000.safetensors"
     ]
     harness("weights", "export", f"smoke/{run.train_id}", "back.pt")
+    with pytest.raises(UserError, match=r"back\.pt: exists already"):
+        harness("weights", "export", f"smoke/{run.train_id}", "back.pt")
     back, given = torch.load("back.pt", weights_only=True), read_parts(Path("given.pt"))
     for part in ("ema", "model"):
         for name, tensor in back[part].items():

@@ -18,7 +18,7 @@ from harness.data.datasets import ImageDataset, load_images
 from harness.engine.distributed import ALONE, World, joined
 from harness.errors import UserError
 from harness.measure import evaluate, images
-from harness.measure.evaluate import MeasureRequest, check_measurable, measure, measure_files
+from harness.measure.evaluate import MeasureRequest, check_measurable, measure
 from harness.measure.extractors.classifier import RECIPES
 from harness.measure.extractors.extractor import Extractor
 from harness.measure.extractors.inception import Outputs
@@ -34,7 +34,8 @@ rng = np.random.default_rng(0)
 def test_measuring_digits(data: Path, cache: Path, digits: tuple[ImageDataset, ImageDataset]) -> None:
     train, test = digits
     noise = rng.integers(0, 256, (200, 1, 8, 8), np.uint8)
-    real, unreal = (measure(x, "digits", "train", "classifier", data, cache) for x in (test.images, noise))
+    against_digits = MeasureRequest("digits:train", "classifier", data, cache)
+    real, unreal = (measure(images.of_array(x, "samples"), against_digits)[0] for x in (test.images, noise))
     told = {*map(base, real["metrics"]), *real["unavailable"]}
     assert told == {*MEASURED, "kid_std"}
     assert set(real["unavailable"]) == {"sfid", "inception_score", "fid_infinity", "class_fid", "class_diversity"}
@@ -51,8 +52,8 @@ def test_measuring_digits(data: Path, cache: Path, digits: tuple[ImageDataset, I
     assert record["accuracy"] >= 0.97
     assert protocol["features_note"] == f"digits classifier, {100 * record['accuracy']:.1f}% test accuracy"
     assert protocol["features"].endswith(record["weights"][:12])
-    with pytest.raises(UserError, match=r"samples of shape \(1, 9, 9\) cannot be measured on digits"):
-        measure(np.zeros((9, 1, 9, 9), np.uint8), "digits", "train", "classifier", data, cache)
+    with pytest.raises(UserError, match="samples: images of 1×9×9, and digits/train has 1×8×8; make them alike first"):
+        measure(images.of_array(np.zeros((9, 1, 9, 9), np.uint8), "samples"), against_digits)
 
 
 def test_what_could_not_be_measured_is_refused_before_the_training(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,20 +169,22 @@ def _worker(rank: int, folder: str) -> None:
     os.chdir(folder)
     evaluate.extractor = stand_in
     with joined(ProcessPlace(rank, 2, rank, (Path(folder) / "meeting").as_uri())) as world:
-        result, _ = measure_files(request("samples.npz", "two"), world)
+        result = measure_samples("two", world)
         said = world.decide(lambda: f"rank {rank} decides")
         Path(f"rank{rank}.json").write_text(json.dumps(result | {"said": said}))
 
 
-def request(samples: str, cache: str) -> MeasureRequest:
-    return MeasureRequest(Path(samples), "real.npz", "inception-v3-compat", None, 16, "cpu", Path("data"), Path(cache))
+def measure_samples(cache: str, world: World) -> dict:
+    samples = images.of_path(Path("samples.npz"))
+    request = MeasureRequest("real.npz", "inception-v3-compat", Path("data"), Path(cache), device="cpu", batch=16)
+    return measure(samples, request, world)[0]
 
 
 @pytest.mark.slow
 def test_two_processes_give_the_numbers_of_one(project):
     torch.multiprocessing.spawn(_worker, (str(project),), nprocs=2)
     first, second = (json.loads(Path(f"rank{r}.json").read_text()) for r in (0, 1))
-    alone, _ = measure_files(request("samples.npz", "one"), ALONE)
+    alone = measure_samples("one", ALONE)
     assert first == second
     assert first["said"] == "rank 0 decides"
     assert first["metrics"] == pytest.approx(alone["metrics"], rel=1e-6, abs=1e-9)

@@ -12,11 +12,11 @@ from harness.report.rendering.sections import representations
 
 @pytest.mark.parametrize(("sign", "words"), [(-1, "better, where representations are further apart"),
                                              (1, "worse, where representations are further apart")])  # fmt: skip
-def test_what_is_found_is_said(tmp_path, sign, words):
+def test_findings_are_said(tmp_path, sign, words):
     store, pivots = probed_study(tmp_path, lambda fid: 10 + sign * fid)
     section = representations(store, pivots)
-    rows = {title: rho for title, rho, _, _ in section.correlations}
-    assert rows["pairwise distance"] == ("1.00" if sign > 0 else "−1.00")
+    rows = {correlation.measure: correlation.rho for correlation in section.correlations}
+    assert rows["distance"] == pytest.approx(sign)
     assert "norm" not in rows  # the same for all arms: it has no order
     findings = " ".join(section.findings)
     assert words in findings

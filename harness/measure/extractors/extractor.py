@@ -156,7 +156,8 @@ def _inception(weights: Path, device: torch.device) -> Extractor:
 
 
 def _timm(name: str, weights: Path | None, device: torch.device) -> Extractor:
-    network = timm_models.load_timm(name, weights).to(device)
-    origin = weights.name if weights else "the published weights"
-    note = f"timm's {name}, {origin}; images resized to {network.side}×{network.side}, {network.output_note}"
-    return Extractor(f"{name}-{network.sha256[:12]}", note, network, device, name=name, foreign=True)
+    network, sha256, output = timm_models.load_timm(name, weights)
+    side, origin = timm_models.side_of(network), weights.name if weights else "the published weights"
+    note = f"timm's {name}, {origin}; images resized to {side}×{side}, {output}"
+    outputs = partial(timm_models.outputs, network.to(device))
+    return Extractor(f"{name}-{sha256[:12]}", note, outputs, device, name=name, foreign=True)

@@ -21,11 +21,6 @@ TRUNK = "64a9c03be395"
 SIDE = 299
 SPATIAL_CHANNELS = 7
 DEPTHS = ("MaxPool_1", "MaxPool_2", "Mixed_5d", "Mixed_6e", "Mixed_7c")  # the last maps of each size, from 73×73 to 8×8
-LAYERS = (
-    "Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "MaxPool_1", "Conv2d_3b_1x1", "Conv2d_4a_3x3", "MaxPool_2",
-    "Mixed_5b", "Mixed_5c", "Mixed_5d", "Mixed_6a", "Mixed_6b", "Mixed_6c",
-    "Mixed_6d", "Mixed_6e", "Mixed_7a", "Mixed_7b", "Mixed_7c", "AvgPool",
-)  # fmt: skip
 
 
 class Outputs(NamedTuple):
@@ -49,9 +44,7 @@ class Inception(nn.Module):
     def __init__(self, network: Any) -> None:
         super().__init__()
         _fold(network)
-        split = LAYERS.index("Mixed_6d")
-        self.lower = nn.ModuleDict({name: getattr(network, name) for name in LAYERS[:split]})
-        self.upper = nn.ModuleDict({name: getattr(network, name) for name in LAYERS[split:]})
+        self.layers = nn.ModuleDict({name: layer for name, layer in network.named_children() if name != "fc"})
         branch = network.Mixed_6d.branch1x1.conv
         self.spatial = nn.Conv2d(branch.in_channels, SPATIAL_CHANNELS, 1).requires_grad_(False)
         self.spatial.load_state_dict({k: x[:SPATIAL_CHANNELS] for k, x in branch.state_dict().items()})
@@ -62,20 +55,15 @@ class Inception(nn.Module):
         """Return the features of uint8 images (B, 3, H, W) of any size."""
         # The copy is not in vain: the resized image is contiguous, and channels_last halves the convolutions' time.
         x = resize(images.float()).sub_(128).div_(128).contiguous(memory_format=torch.channels_last)
-        maps: list[Tensor] = []
-        x = _through(self.lower, x, maps)  # (B, 768, 17, 17)
-        spatial = F.relu(self.spatial(x)).permute(0, 2, 3, 1).flatten(1)
-        pool = _through(self.upper, x, maps).flatten(1)
+        maps = []
+        for name, layer in self.layers.items():
+            if name == "Mixed_6d":  # which x enters as (B, 768, 17, 17)
+                spatial = F.relu(self.spatial(x)).permute(0, 2, 3, 1).flatten(1)
+            x = layer(x)
+            if name in DEPTHS:
+                maps.append(perceptual((x,)))
+        pool = x.flatten(1)
         return Outputs(pool, spatial, None if self.last is None else pool @ self.last.T, torch.cat(maps, 1))
-
-
-def _through(layers: nn.ModuleDict, x: Tensor, maps: list[Tensor]) -> Tensor:
-    """Return what layers make of x (B, C, H, W); of the `DEPTHS` among them, `perceptual` rows are kept in `maps`."""
-    for name, layer in layers.items():
-        x = layer(x)
-        if name in DEPTHS:
-            maps.append(perceptual((x,)))
-    return x
 
 
 def resize(images: Tensor) -> Tensor:

@@ -5,14 +5,13 @@ others v: where a reverse step's log-variance lies between log β̃ (v = −1) a
 """
 
 import math
-from collections.abc import Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from harness.method.processes.process import Denoiser, StepNoise, Tapped, column
+from harness.method.processes.process import Denoiser, StepNoise, Tapped, Taps, column
 
 STEPS = 1000
 
@@ -82,7 +81,7 @@ def interpolate(x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
     return column(alphas_cumprod.sqrt(), x.dtype) * x + column((1 - alphas_cumprod).sqrt(), x.dtype) * noise
 
 
-def loss(net: Denoiser, x: Tensor, y: Tensor, t: Tensor, noise: Tensor, taps: Sequence[int] = ()) -> Tapped:
+def loss(net: Denoiser, x: Tensor, y: Tensor, t: Tensor, noise: Tensor, taps: Taps = ()) -> Tapped:
     """L_simple + L_vb (Nichol & Dhariwal, eq. 16, with DiT's λ = 1): per sample (N,), and the tapped block outputs."""
     out, h = net(interpolate(x, t, noise), (t,), y, taps)
     simple, bound = loss_terms(out, x, t, noise)

@@ -3,14 +3,16 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import groupby
 from statistics import fmean, stdev
 from typing import Literal
 
 from harness.config.grid import Cell, Table
-from harness.config.grid_file import At, PaperValue
+from harness.config.grid_file import PaperValue
 from harness.metric_definitions import Definition, definition_of
 from harness.report.analysis.statistics import Change, change_between, holm
-from harness.report.reading.collect import RunResult
+from harness.report.reading.collect import MetricValue, RunResult
 from harness.report.reading.protocol import Protocol, mixes
 from harness.report.reading.run_facts import Fact, stated
 
@@ -34,8 +36,8 @@ class Estimate:
     seeds: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class RunState:
+@dataclass(frozen=True, kw_only=True)
+class RunState(MetricValue):
     """One seed of a cell: what is known of it. `protocol` is a letter where the table mixes protocols.
 
     `metrics` are all that its measurement holds, by name, and not only the one that the table shows.
@@ -44,9 +46,6 @@ class RunState:
     seed: int
     train_id: str
     eval_id: str
-    state: str
-    reason: str
-    value: float | None
     protocol: str
     metrics: Mapping[str, float]
 
@@ -55,8 +54,7 @@ class RunState:
 class PivotCell:
     """One cell of a printed table.
 
-    `ours` is None where nothing is measured or its seeds mix protocols; `paper` is what the paper prints. A cell has a
-    verdict where it has a baseline, at a scale with a meaning.
+    `paper` is what the paper prints. A cell has a verdict where it has a baseline, at a scale with a meaning.
     """
 
     source: Cell
@@ -64,7 +62,6 @@ class PivotCell:
     column: str
     name: str
     runs: tuple[RunState, ...]
-    ours: Estimate | None
     paper: PaperValue | None
     facts: tuple[Fact, ...] = ()
     baseline: "PivotCell | None" = None
@@ -72,6 +69,13 @@ class PivotCell:
     verdict: Verdict | None = None
     is_baseline: bool = False
     is_best: bool = False
+
+    @cached_property
+    def ours(self) -> Estimate | None:
+        """Our value; None where nothing is measured or its seeds mix protocols."""
+        values = list(self.values.values())
+        spread = stdev(values) if len(values) > 1 else None
+        return Estimate(fmean(values), spread, tuple(self.values)) if len(self.letters) == 1 else None
 
     @property
     def mean(self) -> float:
@@ -98,7 +102,7 @@ class PivotCell:
             "the baseline is zero" if self.baseline.letters == self.letters else "the baseline was measured otherwise"
         )
 
-    @property
+    @cached_property
     def values(self) -> dict[int, float]:
         """Its values by seed."""
         return {run.seed: run.value for run in self.runs if run.value is not None}
@@ -113,7 +117,7 @@ class PivotCell:
         """The runs that give no value."""
         return tuple(run for run in self.runs if run.value is None)
 
-    @property
+    @cached_property
     def letters(self) -> tuple[str, ...]:
         """Letters of the protocols its values were measured with."""
         return tuple(sorted({run.protocol for run in self.runs if run.value is not None}))
@@ -152,7 +156,7 @@ class Pivot:
         """The cells against which changes are taken."""
         return tuple(cell for cell in self.cells if cell.is_baseline)
 
-    @property
+    @cached_property
     def mixes(self) -> bool:
         """True where numbers were measured differently though the table does not ask for it."""
         return mixes(self.table, list(self.protocols.values()))
@@ -185,9 +189,7 @@ def pivot(table: Table, results: Sequence[RunResult]) -> Pivot:
     """Lay out one table of the results that `collect` read."""
     own = [result for result in results if result.table.name == table.name]
     protocols, letters = _protocols(own)
-    by_place: dict[At, list[RunResult]] = {}
-    for result in own:
-        by_place.setdefault(result.cell.at, []).append(result)
+    by_place = {at: list(seeds) for at, seeds in groupby(own, key=lambda result: result.cell.at)}
     metric = definition_of(table.file.value)
     cells = _compared(table, [_cell(table, cell, by_place[cell.at], letters) for cell in table.cells])
     rivals = len(protocols) < 2 or any(cell.is_baseline for cell in cells)  # else a best among few would pass for all's
@@ -203,7 +205,7 @@ def pivot(table: Table, results: Sequence[RunResult]) -> Pivot:
         cells=tuple(cells),
         protocols=protocols,
         features_notes=tuple(sorted({measurement.protocol.features_note for measurement in measurements} - {""})),
-        encoders=tuple(sorted({result.facts.encoder for result in own} - {""})),
+        encoders=tuple(sorted({result.facts.get("encoder", "") for result in own} - {""})),
     )
 
 
@@ -222,30 +224,23 @@ def _letter(index: int) -> str:
 
 
 def _run_state(result: RunResult, letters: Mapping[str, str]) -> RunState:
-    shown = result.shown
     return RunState(
+        **vars(result.shown),
         seed=result.run.seed,
         train_id=result.run.train_id,
         eval_id=result.run.eval_id,
-        state=shown.state,
-        reason=shown.reason,
-        value=shown.value,
         protocol=letters.get(result.run.eval_id, ""),
         metrics=result.numbers,
     )
 
 
 def _cell(table: Table, cell: Cell, results: Sequence[RunResult], letters: Mapping[str, str]) -> PivotCell:
-    runs = tuple(_run_state(result, letters) for result in results)
-    values = {run.seed: run.value for run in runs if run.value is not None}
-    alike = len({run.protocol for run in runs if run.value is not None}) == 1
     return PivotCell(
         source=cell,
         row=_row_label(table, cell),
         column=cell.label(table.file.columns),
         name=cell_name(cell),
-        runs=runs,
-        ours=_estimate(values) if alike else None,
+        runs=tuple(_run_state(result, letters) for result in results),
         paper=table.paper(cell),
         facts=stated(table.file.facts, {result.run.seed: result.facts for result in results}, table.paper(cell)),
     )
@@ -256,43 +251,37 @@ def cell_name(cell: Cell) -> str:
 
     "none" is left out beside other labels, and is the name of a cell that has no other.
     """
-    labels = [(axis, _label(axis, label)) for axis, label in cell.at if label != "none"]
+    labels = [(axis, label) for axis, label in _labels(cell) if label != "none"]
     names = [f"{axis} {label}" if label[:1].isdigit() or label == "all" else label for axis, label in labels]
     return " · ".join(names) or "none"
 
 
-def _label(axis: str, label: str) -> str:
-    """ "without" says what it is without; every other label stands for itself."""
-    return f"without {axis}" if label == "without" else label
+def _labels(cell: Cell) -> list[tuple[str, str]]:
+    """Each axis with its label, which says what it is without where it is "without"."""
+    return [(axis, f"without {axis}" if label == "without" else label) for axis, label in cell.at]
 
 
 def _row_label(table: Table, cell: Cell) -> str:
     """Return the label on the row axis, followed by those of axes that are neither row nor column."""
-    further = [_label(axis, label) for axis, label in cell.at if axis not in (table.file.rows, table.file.columns)]
+    further = [label for axis, label in _labels(cell) if axis not in (table.file.rows, table.file.columns)]
     return " · ".join([cell.label(table.file.rows), *further])
-
-
-def _estimate(values: Mapping[int, float]) -> Estimate:
-    numbers = list(values.values())
-    return Estimate(fmean(numbers), stdev(numbers) if len(numbers) > 1 else None, tuple(values))
 
 
 def _compared(table: Table, cells: Sequence[PivotCell]) -> list[PivotCell]:
     """Fill in baselines, changes and verdicts; p of cells that are one run count once among those of the table."""
     by_place = {cell.source.at: cell for cell in cells}
-    sources = {cell.source.at: table.baseline(cell.source) for cell in cells}
-    serving = {source.at for source in sources.values() if source}
     compared = []
     for cell in cells:
-        source = sources[cell.source.at]
+        source = table.baseline(cell.source)
         baseline = by_place[source.at] if source else None
-        change = _change(cell, baseline) if baseline else None
-        compared.append(replace(cell, baseline=baseline, change=change, is_baseline=cell.source.at in serving))
+        compared.append(replace(cell, baseline=baseline, change=_change(cell, baseline) if baseline else None))
+    serving = {cell.baseline.source.at for cell in compared if cell.baseline}
     adjusted = holm({cell.eval_ids: cell.change.p for cell in compared if cell.change and cell.change.p is not None})
     return [
         replace(
             cell,
             change=replace(cell.change, adjusted=adjusted.get(cell.eval_ids)) if cell.change else None,
+            is_baseline=cell.source.at in serving,
             verdict=_verdict(cell, cell.baseline) if cell.baseline and table.scale.meaningful else None,
         )
         for cell in compared

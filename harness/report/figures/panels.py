@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from harness.report.analysis.pivot import PivotCell
 from harness.report.analysis.statistics import Interval, mean_interval
-from harness.report.figures.style import INK, LINE, REFERENCE_LINE, WIDTH, ArmStyle, logarithmic, style_axes
+from harness.report.figures.style import LINE, REFERENCE_LINE, WIDTH, ArmStyle, logarithmic
 
 HEIGHT, ABOVE, BELOW, LEFT, RIGHT, GAP = 1.5, 0.24, 0.42, 0.6, 0.1, 0.16  # inches: of a panel, and what is around it
 APART = 0.06  # of arms at one place, so that no interval hides another
@@ -54,9 +54,9 @@ class Panel:
 
 def averaged(style: ArmStyle, values: Mapping[float, Sequence[float]]) -> Line:
     """Return the line of means with their intervals, of values by x."""
-    measured = {x: each for x, each in values.items() if each}
-    means = [math.fsum(each) / len(each) for each in measured.values()]
-    return Line(style, list(measured), means, [mean_interval(each) for each in measured.values()])
+    samples = {x: sample for x, sample in values.items() if sample}
+    means = [math.fsum(sample) / len(sample) for sample in samples.values()]
+    return Line(style, list(samples), means, [mean_interval(sample) for sample in samples.values()])
 
 
 def changed(style: ArmStyle, cells: Mapping[float, PivotCell]) -> Line:
@@ -105,8 +105,7 @@ def add_legend(figure: Figure, left: float) -> None:
     """Write the names of what the axes show above them, each once, as many inches from the left."""
     entries = [axes.get_legend_handles_labels() for axes in figure.axes]
     once = {label: handle for handles, labels in entries for label, handle in zip(labels, handles, strict=True)}
-    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (left / WIDTH, 1.0), "borderaxespad": 0.2}
-    figure.legend(once.values(), once.keys(), **place, borderpad=0, frameon=False, labelcolor=INK)
+    figure.legend(once.values(), once.keys(), bbox_to_anchor=(left / WIDTH, 1.0))
 
 
 def draw_panel(axes: Axes, panel: Panel) -> None:
@@ -121,20 +120,18 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
     axes.update_datalim([(0, y) for y in panel.also], updatex=False)
     if panel.at is not None:
         axes.axhline(panel.at, **REFERENCE_LINE)
-    axes.margins(y=0.1)
     if panel.ticks:
         axes.set_xticks(range(len(panel.ticks)), panel.ticks)
         axes.set_xlim(-0.5, len(panel.ticks) - 0.5)
-    axes.set_title(panel.title, fontsize=8, color=INK, loc="left")
+    axes.set_title(panel.title)
     axes.set_xlabel(panel.across)
     axes.set_ylabel(f"{panel.up}, logarithmic" if panel.log else panel.up)
-    style_axes(axes, "both")
 
 
 def _draw_line(axes: Axes, line: Line, shift: float) -> None:
     style, places = line.style, np.add(line.x, shift)
     look: dict[str, Any] = {"color": style.colour, "marker": style.marker, "label": style.label}
-    axes.plot(places, line.y, **({"markersize": 4.5, "linewidth": 1.2} | look | dict(line.look)))
+    axes.plot(places, line.y, **(look | dict(line.look)))
     bars = [[(x, bar.low), (x, bar.high)] for x, bar in zip(places, line.bars, strict=False) if bar]
     if bars:  # they may run out of the frame, for those of few seeds would press the points together
         axes.add_collection(LineCollection(bars, colors=style.colour, linewidths=0.8), autolim=False)

@@ -12,33 +12,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-import matplotlib
 import matplotlib.colors
+import matplotlib.style
 from matplotlib.figure import Figure
 
 from harness.files import write_bytes
+from harness.report import TEMPLATES
 from harness.report.analysis.text import slug
-
-SETTINGS: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "pdf.fonttype": 42,  # TrueType, which publishers take and editors can edit
-    "font.family": "DejaVu Sans",
-    "font.size": 8,
-    "text.parse_math": False,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-}
 
 PRINTED = {  # the colours of style.css, on paper
     "ink": "#000000", "muted": "#444444", "rule": "#bbbbbb", "paper": "#ffffff", "arm-1": "#0a6aa8", "arm-2": "#b5560a",
     "arm-3": "#0b7a5b", "arm-4": "#a23c7a", "arm-5": "#6a5fae", "arm-6": "#6f6f6f",
 }  # fmt: skip
 # In place of the colours that the page's theme decides; no figure has these by chance.
-DRAWN = {"ink": "#010101", "muted": "#020202", "rule": "#030303", "paper": "#050505"} | {
-    f"arm-{index}": f"#04040{index}" for index in range(1, 7)
-}
+DRAWN = {name: f"#0404{index:02}" for index, name in enumerate(PRINTED, start=1)}
 VARIABLES = {colour: f"var(--{name})" for name, colour in DRAWN.items()}
 # What would say when and with what a figure was made.
 LEFT_OUT = {"svg": ("Creator", "Date", "Format", "Type"), "pdf": ("CreationDate", "Creator", "Producer")}
@@ -90,15 +78,13 @@ def page_look(colours: Mapping[str, str], salt: str = "report") -> Iterator[None
     """
     registry = matplotlib.colors.get_named_colors_mapping()
     named = {f"report:{name}": colour for name, colour in colours.items()}
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(SETTINGS | {"svg.hashsalt": salt})
-        registry.update(named)
-        try:
+    registry.update(named)
+    try:
+        with matplotlib.style.context([TEMPLATES / "figure.mplstyle", {"svg.hashsalt": salt}], after_reset=True):
             yield
-        finally:
-            for name in named:
-                del registry[name]
+    finally:
+        for name in named:
+            del registry[name]
 
 
 def _saved(figure: Figure, kind: str) -> bytes:

@@ -16,27 +16,14 @@ from matplotlib.ticker import MaxNLocator
 
 from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.text import estimate, is_number, number, signed_percent, state_words
+from harness.report.figures import style
 from harness.report.figures.panels import add_legend
 from harness.report.figures.picture import Picture
-from harness.report.figures.style import (
-    INK,
-    LINE,
-    MUTED,
-    PAGE,
-    REFERENCE_LINE,
-    RULE,
-    WIDTH,
-    ArmStyle,
-    ArmStyles,
-    cell_styles,
-    logarithmic,
-    style_axes,
-    wants_logarithm,
-)
+from harness.report.figures.style import LINE, WIDTH, ArmStyle, ArmStyles, cell_styles
 
 LABELS, RIGHT, GAP = 1.3, 0.12, 0.12  # inches: room for the labels of rows, at the right, between rows
 SIDE = 0.5  # inches: height of a tile of the heat map
-CLEAR = {"facecolor": PAGE, "edgecolor": "none", "pad": 1}
+CLEAR = {"facecolor": style.PAGE, "edgecolor": "none", "pad": 1}
 HOLLOW = {"markersize": 3.4, "markerfacecolor": "none", "markeredgewidth": 0.7}
 # Differences below these would fill a figure with what may be rounding: an axis spans at least 2 % of its values, and
 # the heat map's full colours are never less than a change of 5 %.
@@ -88,53 +75,51 @@ def _dot_plot(pivot: Pivot, styles: Mapping[str, ArmStyle]) -> Figure:
     value_axis(axes, pivot)
     axes.set_ylim(ends[-1], 0)
     axes.set_yticks(ends - heights / 2, [textwrap.fill(label, 20) for label, _ in bands])
-    axes.tick_params("y", length=0, labelcolor=INK)
-    axes.hlines(ends, 0, 1, transform=axes.get_yaxis_transform(), color=RULE, linewidth=0.4)
+    axes.tick_params("y", length=0, labelcolor=style.INK)
+    axes.hlines(ends, 0, 1, transform=axes.get_yaxis_transform(), color=style.RULE, linewidth=0.4)
     for start, (_, cells) in zip(ends - heights + GAP / 2, bands, strict=True):
         for index, cell in enumerate(cells):
             _draw_cell(axes, pivot, cell, styles[cell.name], start + (index + 0.5) * LINE)
     if several:
-        for style in styles.values():
-            axes.plot([], [], **_mark(style), label=style.label)
+        for arm in styles.values():
+            axes.plot([], [], **_mark(arm), label=arm.label)
         add_legend(figure, LABELS)
     return figure
 
 
-def _mark(style: ArmStyle) -> dict[str, Any]:
-    return {"color": style.colour, "marker": style.marker, "markersize": 5.5, "linestyle": "none"}
+def _mark(arm: ArmStyle) -> dict[str, Any]:
+    return {"color": arm.colour, "marker": arm.marker, "markersize": 5.5, "linestyle": "none"}
 
 
 def value_axis(axes: Axes, pivot: Pivot) -> None:
     """Set an axis to the values of a table, in plain numbers that tell its ticks apart."""
     values = [value for cell in pivot.cells if pivot.shows(cell) for value in cell.values.values()]
     low, high = min(values), max(values)
-    if wants_logarithm(values):
-        logarithmic(axes, "x")
+    if style.wants_logarithm(values):
+        style.logarithmic(axes, "x")
         axes.set_xlim(low / 1.25, high * 1.25)
     else:
         middle = (low + high) / 2
         half = max(0.58 * (high - low), LEAST_SPAN / 2 * abs(middle)) or 1.0
         axes.set_xlim(middle - half, middle + half)
         axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.set_yticks([])
+    axes.grid(visible=False, axis="y")
     better = f" ({pivot.metric.direction} is better)" if pivot.metric.direction else ""
     axes.set_xlabel(f"{pivot.metric.title}{better}")
-    style_axes(axes, "x")
     axes.spines["left"].set_visible(False)
     baselines = [cell.mean for cell in pivot.baselines if pivot.shows(cell)]
     if len(pivot.baselines) == 1 and baselines:
-        axes.axvline(baselines[0], **REFERENCE_LINE)
+        axes.axvline(baselines[0], **style.REFERENCE_LINE)
 
 
-def _draw_cell(axes: Axes, pivot: Pivot, cell: PivotCell, style: ArmStyle, y: float) -> None:
+def _draw_cell(axes: Axes, pivot: Pivot, cell: PivotCell, arm: ArmStyle, y: float) -> None:
     if cell.ours is None or not pivot.shows(cell):
         place: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center", "bbox": CLEAR}
-        axes.text(0.01, y, _words(pivot, cell), color=MUTED, style="italic", **place)
+        axes.text(0.01, y, _words(pivot, cell), color=style.MUTED, style="italic", **place)
         return
-    mean, spread, seeds = cell.ours.mean, cell.ours.spread or 0.0, list(cell.values.values())
-    axes.plot([mean - spread, mean + spread], [y, y], color=style.colour, linewidth=0.8)
-    axes.plot([mean], [y], **_mark(style))
-    axes.plot(seeds, [y] * len(seeds), **(_mark(style) | HOLLOW))
+    seeds = list(cell.values.values())
+    axes.errorbar(cell.ours.mean, y, xerr=cell.ours.spread, elinewidth=0.8, **_mark(arm))
+    axes.plot(seeds, [y] * len(seeds), **(_mark(arm) | HOLLOW))
 
 
 def _heat_map(pivot: Pivot) -> Figure:
@@ -159,13 +144,14 @@ def _heat_map(pivot: Pivot) -> Figure:
         annot_kws={"size": 8},
         ax=axes,
     )
+    axes.grid(visible=False)
     for row, column in product(range(rows), range(columns)):
         if np.isnan(changes[row, column]):  # seaborn writes nothing where there is no number
-            place: dict[str, Any] = {"ha": "center", "va": "center", "color": MUTED, "style": "italic"}
+            place: dict[str, Any] = {"ha": "center", "va": "center", "color": style.MUTED, "style": "italic"}
             axes.text(column + 0.5, row + 0.5, words[row][column], **place)
-    axes.set_xlabel(pivot.table.file.columns or "", color=INK)
-    axes.set_ylabel(pivot.table.file.rows, color=INK, rotation=0, ha="right", va="center")
-    axes.tick_params(length=0, labelcolor=INK, labelrotation=0)
+    axes.set_xlabel(pivot.table.file.columns or "")
+    axes.set_ylabel(pivot.table.file.rows, rotation=0, ha="right", va="center")
+    axes.tick_params(length=0, labelcolor=style.INK, labelrotation=0)
     return figure
 
 
