@@ -18,8 +18,7 @@ from harness.files import check_writable
 from harness.jobs import local_pool, preflight
 from harness.jobs.job import Job, jobs_for
 from harness.planning.budget import select_rows
-from harness.planning.cost import Prices
-from harness.planning.throughput import Assumption
+from harness.planning.cost import Assumption, Prices
 from harness.process_group import place_from_torchrun
 from harness.slurm import submission
 from harness.store.records import Failure, SubmitOptions

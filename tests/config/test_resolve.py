@@ -98,7 +98,7 @@ def test_a_term_stops_after_the_papers_epochs_and_that_is_hashed():
         regularizer = settings.regularizer.model_copy(update={"loss": "infonce-l2", "stop": regularizer_stop})
         alignment = settings.alignment.model_copy(update={"stop": alignment_stop})
         changed = settings.model_copy(update={"regularizer": regularizer, "alignment": alignment})
-        return resolve(changed, table.scale, 0).train
+        return resolve(changed, table.scale, 0)[0]
 
     plain, stopping = train(None, None), train(2, 3)
     assert (plain.regularizer.stop, plain.alignment.stop) == (None, None)

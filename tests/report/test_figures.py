@@ -36,7 +36,7 @@ def write_log(store: Store, run: Run, speed: float, denoising: float = 1.0) -> N
         for step in (20, 40, run.evaluation.step)
     ]
     synthetic.write_text(
-        store.run_folder(run.train_id) / "train.jsonl", "".join(f"{json.dumps(one)}\n" for one in lines)
+        store.run_folder(run.train_id) / "train.jsonl", "".join(f"{json.dumps(line)}\n" for line in lines)
     )
 
 
@@ -138,14 +138,14 @@ def test_pairs_are_ordered_by_how_much_they_changed(tmp_path: Path) -> None:
     changes = [(7 * place) % 20 for place in range(20)]  # every difference from 0 to 19 once
     without = sheet_of(store, table.runs[0], [100] * 20)
     with_loss = sheet_of(store, table.runs[1], [100 - change for change in changes])
-    compared = pairs(without, with_loss)
+    compared = pairs("it", 0, without, with_loss)
     assert compared
     assert compared.apart == [float(change) for change in changes]
     first, most, least = compared.rows().values()
     assert first == [0, 1, 2, 3, 4, 5]
     assert [changes[place] for place in most] == [19, 18, 17, 16, 15, 14]
     assert [changes[place] for place in least] == [0, 1, 2, 3, 4, 5]
-    assert pairs(without, Sheet(with_loss.path, 1, 2, 5, 80, 16, "")) is None
+    assert pairs("it", 0, without, Sheet(with_loss.path, 1, 2, 5, 80, 16, "")) is None
 
 
 def test_pairs_show_the_best_arm_and_say_so(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def cell_hours(cell: PivotCell, logs: Logs) -> tuple[float, str] | None:
     """Return the median hours of a cell's measured runs, and of what; None where one has no times or another kind."""
     runs = zip(cell.source.runs, cell.runs, strict=True)
     hours = [_hours(logs, run) for run, state in runs if state.value is not None]
-    timed = [each for each in hours if each]
+    timed = [time for time in hours if time]
     if not timed or len(timed) < len(hours) or len({kind for _, kind in timed}) > 1:
         return None
     return median(time for time, _ in timed), timed[0][1]
