@@ -183,9 +183,7 @@ def parse_log(text: str) -> list[dict[str, Any]]:
 
 def tail(path: Path, size: int = 4000) -> str:
     """Return the last `size` bytes of a text file, whose first line may be cut; "" where it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - size))
-            return file.read().decode(errors="replace")
-    except OSError:
-        return ""
+    with suppress(OSError), path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - size))
+        return file.read().decode(errors="replace")
+    return ""

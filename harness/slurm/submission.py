@@ -146,9 +146,8 @@ def submit(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path]) 
     """Send to SLURM the jobs of one study that it does not hold already; `grids`: the folders of their grid files.
 
     Raises:
-        UserError: there is no SLURM here, or it refused an array; those before it are sent, recorded and told.
+        UserError: SLURM does not answer, or it refused an array; those before it are sent, recorded and told.
     """
-    check_slurm()
     folder = jobs[0].store.slurm_folder
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / "lock"):  # a second terminal waits, and then finds the first one's jobs
