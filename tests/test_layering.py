@@ -11,7 +11,7 @@ from support.places import ROOT
 
 GROUND = ("checkpoint_paths", "errors", "files", "metric_definitions", "process_group")
 # What a run is, for those who compute: no grids, no stores, no jobs.
-WORDS = ("config.spec", "config.settings", "config.setting_types", "config.imported_weights")
+WORDS = ("config.spec", "config.settings", "config.imported_weights")
 COMPUTES = ("measure", "engine", "networks", "data", "method")
 # Room → what it may import of the package besides itself and the ground; the longest name that fits a module counts.
 MAY_IMPORT = {

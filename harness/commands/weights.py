@@ -33,7 +33,7 @@ def import_(file: Path, name: str, model: str | None, scale: str, scales: Path) 
     \b
     harness weights import SiT-XL-2-256x256.pt --name sit-xl --model SiT-XL/2
     """
-    specs = grid.model_specs(grid_file.read_scale(scale, scales), PUBLISHED)
+    specs = grid.model_specs(*grid_file.read_scale(scale, scales), PUBLISHED)
     if model is not None and model not in specs:
         raise UserError(f"--model {model}: not a model of scale {scale}{nearest(model, specs)}")
     from harness.networks.published_weights import import_file

@@ -31,15 +31,16 @@ def folder_lock(path: Path, timeout: float = -1) -> Iterator[None]:
     """Hold the lock file `path`, its folder made where it is missing. It ends with its process, so nothing is left.
 
     Raises:
-        filelock.Timeout: another process holds it for longer than `timeout` seconds; -1 waits for good.
-        UserError: the folder cannot be written, or its filesystem cannot lock.
+        UserError: the folder cannot be written, its filesystem cannot lock, or another process holds the lock for more
+            than `timeout` seconds; -1 waits for good.
     """
     with ExitStack() as stack:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(locked(path, timeout))
-        except Timeout:  # an OSError too
-            raise
+        except Timeout:
+            advice = "wait for it, or choose another name"
+            raise UserError(f"{path.parent}: another process is writing into it; {advice}") from None
         except OSError as error:
             raise UserError(f"{path.parent}: cannot be written: {error.strerror}; choose another folder") from None
         yield

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import PIL
 import torch
-from filelock import Timeout
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -86,21 +85,16 @@ class Encoding:
             shutil.rmtree(self.folder / ".arrow", ignore_errors=True)
             return f"{self.folder.name}: {len(self.photos):,} latents are in {self.folder} already"
         self._check_disk()
-        try:
-            with cache.folder_lock(self.folder / ".lock", timeout=0):
-                done = self._done()  # asked again: the lock may have been another's until now
-                arrays: Memmaps = {
-                    name: np.lib.format.open_memmap(self.folder / name, "r+" if done else "w+", dtype, shape)
-                    for name, (dtype, shape) in self.shapes.items()
-                }
-                if not done:
-                    self._begin()
-                self._fill(arrays, done, workers, on_progress, shard)
-                return self._finish(arrays)
-        except Timeout:
-            raise UserError(
-                f"{self.folder}: another process is encoding into it; wait for it, or choose another name"
-            ) from None
+        with cache.folder_lock(self.folder / ".lock", timeout=0):
+            done = self._done()  # asked again: the lock may have been another's until now
+            arrays: Memmaps = {
+                name: np.lib.format.open_memmap(self.folder / name, "r+" if done else "w+", dtype, shape)
+                for name, (dtype, shape) in self.shapes.items()
+            }
+            if not done:
+                self._begin()
+            self._fill(arrays, done, workers, on_progress, shard)
+            return self._finish(arrays)
 
     @cached_property
     def shapes(self) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:

@@ -1,7 +1,6 @@
 """Labelled photos as people keep them: a folder of images by class, or a Hugging Face data set."""
 
 import hashlib
-import importlib.util
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -54,9 +53,8 @@ def open_photos(source: Path, cache: Path) -> Photos:
     files = sorted(source.glob("train-*.parquet")) or sorted(source.glob("*.parquet"))
     if not files and not (source / "state.json").is_file():
         return _folder_photos(source)
-    if importlib.util.find_spec("datasets") is None:
-        raise UserError(f"{source}: reading this data set needs datasets: pip install -e '.[encode]'")
-    import datasets
+    with user_error(f"{source}: reading this data set needs datasets", "pip install -e '.[encode]'", ImportError):
+        import datasets
 
     if files:
         return _hub_photos(datasets.Dataset.from_parquet([str(path) for path in files], cache_dir=str(cache)), source)

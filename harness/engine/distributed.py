@@ -104,9 +104,7 @@ def joined(place: ProcessPlace | None = None, on_gpu: bool = True) -> Iterator[W
     if not place or place.world_size == 1:
         yield ALONE
         return
-    dist.init_process_group(
-        "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
-        init_method=place.init_method, rank=place.rank, world_size=place.world_size, timeout=PATIENCE,
-    )  # fmt: skip
-    yield World(place.rank, place.world_size)
+    backend, rank, size = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", place.rank, place.world_size
+    dist.init_process_group(backend, place.init_method, timeout=PATIENCE, rank=rank, world_size=size)
+    yield World(rank, size)
     dist.destroy_process_group()  # not after a failure: the others may be waiting for it, and this process ends

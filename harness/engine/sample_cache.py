@@ -44,7 +44,8 @@ class SampleFile:
 
     def __init__(self, folder: Path, name: str, weights: Path) -> None:
         self.folder, self.name, self.weights = folder, name, weights
-        self.pixels_path, self.record_path = _paths(folder, name)
+        self.record_path = folder / f"samples-{name}.json"
+        self.pixels_path = self.record_path.with_suffix(".bin")
         self.record = SampleRecord(0)  # its seconds are those of earlier attempts
         self.file: BinaryIO | None = None
         self.started = self.saved = time.monotonic()
@@ -118,12 +119,8 @@ def saved_images(folder: Path) -> dict[str, int]:
 
 def remove_samples(folder: Path, name: str) -> None:
     """Remove a measurement's kept images, the record first."""
-    for path in reversed(_paths(folder, name)):
-        path.unlink(missing_ok=True)
-
-
-def _paths(folder: Path, name: str) -> tuple[Path, Path]:
-    return folder / f"samples-{name}.bin", folder / f"samples-{name}.json"
+    for suffix in ("json", "bin"):
+        (folder / f"samples-{name}.{suffix}").unlink(missing_ok=True)
 
 
 def _checksum(path: Path, size: int) -> int:

@@ -7,7 +7,7 @@ give the mean of their gradients: the mean over the regulariser's groups, as the
 
 import shutil
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,7 @@ from harness.networks.build import build_objective, equip_blocks
 from harness.networks.encoder import FrozenEncoder
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
+SAMPLED = ("model", "ema")  # the networks whose weights are kept
 Progress = Callable[[int], None]  # called with the steps or images that there are
 OnStep = Callable[[Callable[[], None]], None]  # called with what saves a checkpoint
 
@@ -108,7 +109,7 @@ class Trainer:
 
     def _inputs(self, batch: Batch) -> dict[str, Any]:
         """The arguments of the objective, on the device."""
-        batch = batch.map(lambda tensor: tensor.to(self.device, non_blocking=True))  # waits for no pinned memory
+        batch = batch.map(lambda tensor: tensor.to(self.device, non_blocking=True))  # pinned memory: no wait
         with self._autocast():
             features = self.encoder(batch.images) if self.encoder and batch.images is not None else None
         return {"x": batch.x, "y": batch.y, "draws": batch.draws, "features": features, "average": self.ema.module}
@@ -129,18 +130,15 @@ class Trainer:
         gradients = [p.grad for p in self.objective.parameters() if p.grad is not None]
         return float(torch.nn.utils.get_total_norm(gradients))
 
-    def weights(self) -> dict[str, Tensor]:
+    def weights(self, kinds: Iterable[str] = SAMPLED) -> dict[str, Tensor]:
         """Return network and EMA under the names of `checkpoint.load_weights`."""
-        return self._tensors("model", "ema")
-
-    def _tensors(self, *kinds: str) -> dict[str, Tensor]:
         return {f"{kind}.{name}": t for kind in kinds for name, t in self.stored[kind].state_dict().items()}
 
     def state(self) -> dict[str, Tensor]:
         """Return all that a resumed training needs beside its step; the terms' parameters begin with their names."""
         adamw = {name: self.optimizer.state[p] for name, p in self.trained.items() if p in self.optimizer.state}
         moments = {f"{m}.{name}": state[m] for name, state in adamw.items() for m in MOMENTS}
-        return self._tensors(*self.stored) | moments
+        return self.weights(self.stored) | moments
 
     def restore(self, tensors: dict[str, Tensor], step: int) -> None:
         """Take back what `state` gave."""
@@ -157,7 +155,7 @@ class Trainer:
         """Train from the checkpoint in `states` to the last of `steps`, and keep the weights of each in `weights`."""
         step, last, leads = self._resume(states, log), max(steps), self.world.leads
         if self.spec.weights and step == 0:  # network and EMA each begin from their own
-            for kind in ("model", "ema"):
+            for kind in SAMPLED:
                 self.stored[kind].load_state_dict(checkpoint.load_weights(weights, 0, kind))
         if step in steps and leads:
             checkpoint.save_weights(weights, step, self.weights())

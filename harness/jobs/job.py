@@ -20,7 +20,6 @@ from harness.config.spec import EvalSpec, TrainSpec, canonical, eval_id, train_i
 from harness.errors import Diverged
 from harness.files import remove_temporaries
 from harness.jobs import measuring, preemption, recording, tracking
-from harness.jobs.recording import Say
 from harness.process_group import keep_freed_memory
 from harness.store import records, study
 from harness.store.store import RunStatus, Store
@@ -130,7 +129,7 @@ class Job:
         with recording.record_attempt(self.folder, self.train, self.steps, self.threads, world.size) as say, trackers:
             self._make(world, say)
 
-    def _make(self, world: "World", say: Say) -> None:
+    def _make(self, world: "World", say: recording.Say) -> None:
         """Train and measure; of a training that diverges, measure what it was good for before."""
         diverged: Diverged | None = None
         try:
@@ -142,7 +141,7 @@ class Job:
         if diverged:
             raise diverged
 
-    def _train(self, world: "World", say: Say) -> None:
+    def _train(self, world: "World", say: recording.Say) -> None:
         from harness.data.datasets import load
         from harness.engine.train import train
         from harness.networks.published_weights import place
@@ -151,12 +150,10 @@ class Job:
             world.decide(lambda: place(self.train, self.weights, self.scratch))
         steps = {e.step for e in world.decide(self.missing)}
         dataset = load(self.train.data.name, "train", self.data, self.train.data.flip)
-        encoder, on_progress = self._encoder(steps, world), partial(say, "training")
+        encoder, log = self._encoder(steps, world), self.folder / records.LOG
+        told = partial(say, "training")
         with preemption.PreemptionHandler(world) as handler:
-            train(
-                self.train, dataset, self.scratch, self.folder / records.LOG, steps, self.resources, on_progress, world,
-                encoder, handler.on_step,
-            )  # fmt: skip
+            train(self.train, dataset, self.scratch, log, steps, self.resources, told, world, encoder, handler.on_step)
 
     def _encoder(self, steps: Collection[int], world: "World") -> "FrozenEncoder | None":
         """Return the frozen encoder that the training still needs, and record what only torch can tell of the run."""
@@ -168,7 +165,7 @@ class Job:
             recording.record_model_facts(self.folder, self.train, encoder)
         return encoder
 
-    def _evaluate(self, spec: EvalSpec, world: "World", say: Say) -> None:
+    def _evaluate(self, spec: EvalSpec, world: "World", say: recording.Say) -> None:
         """Sample, in all processes, and measure, in the leading one."""
         measurement, start = measuring.Measuring(self.store, self.data, self.train, spec), time.perf_counter()
         with preemption.PreemptionHandler(world) as handler:
@@ -182,16 +179,11 @@ class Job:
         say("measuring", self.steps)
         measured = measurement.measure(samples)
         seconds = {"sample": samples.earlier + sampled - start, "measure": time.perf_counter() - sampled}
-        record = records.Measurement(
-            train_id=self.train_id,
-            eval_id=eval_id(self.train, spec),
-            spec=spec.model_dump(mode="json", by_alias=True, exclude_none=True),
-            **measured,
-            nfe=samples.nfe,
-            seconds={what: round(value, 2) for what, value in seconds.items()},
-            thumbnails=measuring.THUMBNAILS,
-        )
-        measurement.write(samples, record)
+        measured["seconds"] = {what: round(value, 2) for what, value in seconds.items()}
+        measured |= {"nfe": samples.nfe, "thumbnails": measuring.THUMBNAILS}
+        words = spec.model_dump(mode="json", by_alias=True, exclude_none=True)
+        identities = {"train_id": self.train_id, "eval_id": eval_id(self.train, spec)}
+        measurement.write(samples, records.Measurement(**identities, spec=words, **measured))
 
 
 def jobs_for(runs: Iterable[grid.Run], store: Store, data: Path, threads: int | None = None) -> list[Job]:

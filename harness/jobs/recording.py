@@ -1,22 +1,25 @@
 """What a job writes into its run's folder: what is trained, where and with what, signs of life, and how it ended."""
 
+import hashlib
 import os
 import platform
+import re
+import subprocess
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filelock import Timeout
 
 from harness.config.spec import TrainSpec
 from harness.errors import Diverged, UserError
-from harness.files import locked, remove_temporaries
+from harness.files import locked, read_json, remove_temporaries, write_bytes
 from harness.jobs.failures import class_of
-from harness.jobs.provenance import provenance
 from harness.process_group import under_slurm
 from harness.store import records, study
 
@@ -27,6 +30,15 @@ if TYPE_CHECKING:
 Say = Callable[[str, int], None]  # what is being done, and the training's step
 LOCK_SECONDS = 600
 SHORT = 2000  # characters of a traceback: with the rest of the file they fit into one block of a disk
+PACKAGE = Path(__file__).parents[1]
+SOURCE = "source.json"  # in a submission's copy of the code: what `source` says of where it was taken
+PACKAGES = ("torch", "torchvision", "timm", "torch-fidelity", "numpy", "safetensors", "scikit-learn", "submitit")
+# What SLURM says of a job that its id alone does not.
+SLURM = {
+    "cluster": "SLURM_CLUSTER_NAME", "job": "SLURM_JOB_ID", "array": "SLURM_ARRAY_JOB_ID",
+    "task": "SLURM_ARRAY_TASK_ID", "restarts": "SLURM_RESTART_COUNT", "partition": "SLURM_JOB_PARTITION",
+    "nodes": "SLURM_JOB_NODELIST",
+}  # fmt: skip
 
 
 @contextmanager
@@ -68,6 +80,75 @@ def record_attempt(folder: Path, train: TrainSpec, steps: int, threads: int, pro
         yield say
     ended = attempt.model_copy(update={"end": records.utc(time.time())})
     records.Environment(attempts=[*earlier, ended]).write(folder)
+
+
+def provenance(folder: Path, threads: int, processes: int) -> dict[str, Any]:
+    """Return the facts of this attempt; `end` is filled in when it ends. Uncommitted changes are kept in `folder`."""
+    slurm = {name: os.environ[key] for name, key in SLURM.items() if os.environ.get(key)}
+    return {
+        "start": records.utc(time.time()),
+        "end": None,
+        **source(folder),
+        "host": platform.node(),
+        **_device(processes),
+        "threads": threads,
+        "processes": processes,
+        "versions": {"python": platform.python_version(), **_versions()},
+        "slurm_job_id": f"{slurm['array']}_{slurm['task']}" if {"array", "task"} <= slurm.keys() else slurm.get("job"),
+        "slurm": slurm or None,
+    }
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return versions
+
+
+def source(folder: Path, package: Path = PACKAGE) -> dict[str, Any]:
+    """Return commit, whether tracked files differ from it, and the file of `folder` that says how, named by its
+    content; unknown outside a git checkout. In a submission's copy of the code they are those of where it was taken."""
+    origin = read_json(package / SOURCE)
+    if isinstance(origin, dict):
+        if origin["diff"]:
+            write_bytes(folder / origin["diff"], (package / origin["diff"]).read_bytes())
+        return origin
+    if _git(package, "ls-files", "--error-unmatch", "cli.py") is None:  # the checkout around us is somebody else's
+        return {"commit": None, "dirty": None, "diff": None}
+    commit = (_git(package, "rev-parse", "HEAD") or b"").decode().strip() or None
+    diff = _git(package, "diff", "--binary", "HEAD", "--", ".")
+    name = f"diff-{hashlib.sha256(diff).hexdigest()[:12]}.patch" if diff else None
+    if diff and name:
+        write_bytes(folder / name, diff)
+    return {"commit": commit, "dirty": None if diff is None else bool(diff), "diff": name}
+
+
+def _git(folder: Path, *words: str) -> bytes | None:
+    """Return what git prints; None where it fails, or is not there."""
+    with suppress(OSError, subprocess.SubprocessError):
+        return subprocess.run(["git", "-C", str(folder), *words], capture_output=True, timeout=20, check=True).stdout
+    return None
+
+
+def _device(processes: int) -> dict[str, Any]:
+    """Return what the run computes on: one GPU for each process where there are any, and what drives it."""
+    import torch
+
+    if torch.cuda.is_available():
+        # The version of NVIDIA's driver is the word after the module's name in what the kernel says of it.
+        driver = re.match(r".*? (\d\S*\.\S*)", _content("/proc/driver/nvidia/version"))
+        gpu, cuda = torch.cuda.get_device_name(), torch.version.cuda
+        return {"device": gpu, "gpus": processes, "driver": driver and driver[1], "cuda": cuda}
+    model = re.search(r"^model name.*?:(.*)$", _content("/proc/cpuinfo"), re.MULTILINE)
+    return {"device": model[1].strip() if model else platform.processor() or platform.machine(), "gpus": 0}
+
+
+def _content(path: str) -> str:
+    with suppress(OSError):
+        return Path(path).read_text()
+    return ""
 
 
 @contextmanager
@@ -116,20 +197,15 @@ def record_failure(folder: Path, error: BaseException) -> str:
     Raises:
         OSError: it cannot be stored, not even in the room that the last sign of life took on a disk that is full.
     """
-    sign = records.Heartbeat.read(folder)
+    sign, trace = records.Heartbeat.read(folder), "".join(traceback.format_exception(error))
+    step = sign.step if sign else None
     message = str(error) if isinstance(error, UserError | Diverged) else f"{type(error).__name__}: {error}"
-    failure = records.Failure(
-        kind=class_of(error),
-        message=message,
-        traceback="".join(traceback.format_exception(error)),
-        step=sign.step if sign else None,
-        time=time.time(),
-    )
+    failure = records.Failure(kind=class_of(error), message=message, traceback=trace, step=step, time=time.time())
     try:
         failure.write(folder)
     except OSError:
         (folder / records.Heartbeat.FILE).unlink(missing_ok=True)
-        failure.model_copy(update={"traceback": failure.traceback[-SHORT:]}).write(folder)
+        failure.model_copy(update={"traceback": trace[-SHORT:]}).write(folder)
     (folder / records.Heartbeat.FILE).unlink(missing_ok=True)
     return message
 
@@ -160,8 +236,7 @@ def model_facts(train: TrainSpec, encoder: "FrozenEncoder | None") -> records.Mo
     with torch.device("meta"):  # counted without being made
         net = build_net(train)
         terms = build_terms(train, encoder.width) if encoder else []
-    return records.ModelFacts(
-        parameters=sum(p.numel() for p in net.parameters() if p.requires_grad),
-        projector_parameters=sum(p.numel() for term in terms for p in term.parameters()) if encoder else None,
-        encoder=records.EncoderRecord.model_validate(encoder.record) if encoder else None,
-    )
+    parameters = sum(p.numel() for p in net.parameters() if p.requires_grad)
+    projector = sum(p.numel() for term in terms for p in term.parameters()) if encoder else None
+    record = records.EncoderRecord.model_validate(encoder.record) if encoder else None
+    return records.ModelFacts(parameters=parameters, projector_parameters=projector, encoder=record)

@@ -67,10 +67,7 @@ class WeightsAndBiases:
 
         self.run.summary.update(dict(results))
         self.run.finish()
-        try:
-            wandb.teardown()  # finish() leaves the run's file to W&B's service; it is whole when the service has ended
-        except SystemExit as error:  # as W&B reports a service that failed; the training did not
-            raise RuntimeError(f"the service of W&B ended with {error.code}") from None
+        wandb.teardown()  # finish() leaves the run's file to W&B's service; it is whole when the service has ended
 
 
 Tracker = TensorBoard | WeightsAndBiases
@@ -123,9 +120,9 @@ class LogFeed:
         for tracker in list(self.trackers):
             try:
                 getattr(tracker, method)(step, numbers)
-            except Exception as error:
+            except (Exception, SystemExit) as error:  # W&B's service raises SystemExit where it fails
                 self.trackers.remove(tracker)
-                print(f"{type(tracker).__name__} is told no more: {error}", file=sys.stderr)
+                print(f"{type(tracker).__name__} is told no more: {error!r}", file=sys.stderr)
 
 
 def results(run: Path) -> dict[str, float]:

@@ -38,7 +38,6 @@ class Recipe:
     label_smoothing: float = 0.1
     architecture: str = "test_resnet"  # timm's smallest ResNet: 0.37 M parameters, 96 features
     seed: int = 0
-
     patch: int | None = None  # of a VisionTransformer, in pixels of the resized image
 
 

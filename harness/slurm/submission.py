@@ -23,14 +23,13 @@ from harness.config.spec import eval_id
 from harness.errors import UserError
 from harness.files import locked, make_folder, write_json
 from harness.jobs.job import Job
-from harness.jobs.provenance import SOURCE, source
+from harness.jobs.recording import PACKAGE, SOURCE, source
 from harness.slurm.client import DEFAULT_ARRAY_LIMIT, SlurmJob, array_limit, own_environment, scancel, unfinished_jobs
 from harness.slurm.task import SlurmTask
 from harness.store.records import Submission
 
 Array = tuple[list[Job], dict[str, Any]]  # jobs of equal resources that are sent together, and what sbatch is told
 ATTEMPTS = 100  # how often a job may reach its time limit and go on in the queue
-PACKAGE = Path(__file__).parents[1]
 GRID_FILES = ("*.yaml", "scales/*.yaml", "presets/*.yaml")  # not all below: it may be the folder one works in
 
 
@@ -147,9 +146,8 @@ def submit(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path]) 
     """Send to SLURM the jobs of one study that it does not hold already; `grids`: the folders of their grid files.
 
     Raises:
-        UserError: there is no SLURM here, or it refused an array; those before it are sent, recorded and told.
+        UserError: SLURM does not answer, or it refused an array; those before it are sent, recorded and told.
     """
-    check_slurm()
     folder = jobs[0].store.slurm_folder
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / "lock"):  # a second terminal waits, and then finds the first one's jobs

@@ -24,23 +24,16 @@ IDENTITY = re.compile(r"[0-9a-f]{12}")
 
 @dataclass(frozen=True)
 class RunStatus:
-    """How a run stands by its folder, or where a job leaves it; phase, step and total are those of a job at work.
-
-    measurement: what was measured, where `Store.result` was asked.
-    """
+    """How a run stands by its folder, or where a job leaves it. reason: why it is not done, or what its job is doing;
+    measurement: what was measured, where `Store.result` was asked."""
 
     state: State
     reason: str = ""
-    phase: str = ""
-    step: int | None = None
-    total: int | None = None
     measurement: records.Measurement | None = None
 
     @property
     def words(self) -> str:
-        """What a job is doing, or why the run is not done, in one line."""
-        if self.state == "running":
-            return f"{self.phase}, step {self.step} of {self.total}"
+        """The reason in one line."""
         return " ".join(self.reason.split())
 
 
@@ -204,7 +197,7 @@ class Logs:
 def _unfinished(folder: Path) -> RunStatus:
     heartbeat, failure = records.Heartbeat.load(folder), records.Failure.load(folder)
     if heartbeat and heartbeat.alive:
-        return RunStatus("running", "", heartbeat.phase, heartbeat.step, heartbeat.total)
+        return RunStatus("running", f"{heartbeat.phase}, step {heartbeat.step} of {heartbeat.total}")
     if failure:
         return RunStatus("diverged" if failure.kind == "diverged" else "failed", failure.message)
     if heartbeat:

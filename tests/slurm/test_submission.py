@@ -78,7 +78,7 @@ def test_a_copy_of_the_code_is_what_a_job_imports_wherever_it_starts(tmp_path, m
     assert [path.name for path in (tmp_path / "logs").iterdir()] == [code.folder.name]
     program = tmp_path / "program.py"
     program.write_text(
-        "import sys, pathlib, harness\nfrom harness.jobs.provenance import source\n"
+        "import sys, pathlib, harness\nfrom harness.jobs.recording import source\n"
         "print(harness.__file__, source(pathlib.Path(sys.argv[1])))\n"
     )
     command = f"{code.setup}; {sys.executable} {program} {tmp_path}"
