@@ -26,7 +26,7 @@ from harness.report.figures.table_figure import table_figure, value_axis
 from harness.report.reading.samples import Sheet, read_strip
 from harness.report.rendering.page import make_report
 from harness.report.rendering.sheet import TableLayout
-from harness.store.records import Log, read_log
+from harness.store.records import logged_hours, read_log
 from harness.store.store import Logs, Store
 
 
@@ -36,7 +36,7 @@ def write_log(store: Store, run: Run, speed: float, denoising: float = 1.0) -> N
         for step in (20, 40, run.evaluation.step)
     ]
     synthetic.write_text(
-        store.run_folder(run.train_id) / "train.jsonl", "".join(f"{json.dumps(one)}\n" for one in lines)
+        store.run_folder(run.train_id) / "train.jsonl", "".join(f"{json.dumps(line)}\n" for line in lines)
     )
 
 
@@ -46,11 +46,11 @@ def write_environment(store: Store, run: Run, **changed: Any) -> None:
 
 
 def test_hours_are_steps_times_batch_over_speed_and_end_at_the_measured_step() -> None:
-    log = Log({"images_per_second": ((100, 50.0), (200, 25.0))})
-    assert log.hours(32, 200) == pytest.approx((100 * 32 / 50 + 100 * 32 / 25) / 3600)
-    assert log.hours(32, 150) == pytest.approx((100 * 32 / 50 + 50 * 32 / 25) / 3600)
-    assert log.hours(32, 201) is None  # the log does not reach it
-    assert log.hours(32, 0) is None
+    log = {"images_per_second": ((100, 50.0), (200, 25.0))}
+    assert logged_hours(log, 32, 200) == pytest.approx((100 * 32 / 50 + 100 * 32 / 25) / 3600)
+    assert logged_hours(log, 32, 150) == pytest.approx((100 * 32 / 50 + 50 * 32 / 25) / 3600)
+    assert logged_hours(log, 32, 201) is None  # the log does not reach it
+    assert logged_hours(log, 32, 0) is None
 
 
 def test_cost_is_in_the_unit_of_the_device_and_never_of_two(tmp_path: Path) -> None:
@@ -138,14 +138,14 @@ def test_pairs_are_ordered_by_how_much_they_changed(tmp_path: Path) -> None:
     changes = [(7 * place) % 20 for place in range(20)]  # every difference from 0 to 19 once
     without = sheet_of(store, table.runs[0], [100] * 20)
     with_loss = sheet_of(store, table.runs[1], [100 - change for change in changes])
-    compared = pairs(without, with_loss)
+    compared = pairs("it", 0, without, with_loss)
     assert compared
     assert compared.apart == [float(change) for change in changes]
     first, most, least = compared.rows().values()
     assert first == [0, 1, 2, 3, 4, 5]
     assert [changes[place] for place in most] == [19, 18, 17, 16, 15, 14]
     assert [changes[place] for place in least] == [0, 1, 2, 3, 4, 5]
-    assert pairs(without, Sheet(with_loss.path, 1, 2, 5, 80, 16, "")) is None
+    assert pairs("it", 0, without, Sheet(with_loss.path, 1, 2, 5, 80, 16, "")) is None
 
 
 def test_pairs_show_the_best_arm_and_say_so(tmp_path: Path) -> None:

@@ -72,22 +72,18 @@ def _length_words(pivot: Pivot, cells: Sequence[PivotCell]) -> list[str]:
 
 def loss_chart(pivot: Pivot, logs: Logs, styles: ArmStyles) -> Picture | None:
     """Return the loss curves of the best arm's baseline and of the best arms against it; None without two arms."""
-    means = {key: {cell.name: _mean(cell, logs, key) for cell in best_arms(pivot)} for key in LOSSES}
-    arms = [cell for cell in best_arms(pivot) if means["denoising"][cell.name]]
+    cells = best_arms(pivot)
+    denoising, regularizer = (_means(cells, logs, key) for key in LOSSES)
+    arms = [cell for cell in cells if cell.name in denoising]
     if len(arms) < 2:
         return None
     by_name = styles.of({cell.name: [cell] for cell in arms})
-    panels = [
-        Panel(
-            "step", title, [_loss_line(style, means[key][name]) for name, style in by_name.items() if means[key][name]]
-        )
-        for key, title in LOSSES.items()
-    ]
-    whose = f" of the baseline and the best of the table’s {len(pivot.cells)} cells" * (len(arms) < len(pivot.cells))
+    panels = [_loss_panel("denoising", denoising, by_name), _loss_panel("regularizer", regularizer, by_name)]
+    which = f" of the baseline and the best of the table’s {len(pivot.cells)} cells" * (len(arms) < len(pivot.cells))
     losses = {cell.source.settings.regularizer.loss for cell in arms} - {"none"}
     own = " Regularisers of different kinds have scales of their own." * (len(losses) > 1)
-    caption = f"Means over seeds{whose}, as the logs hold them.{own}"
-    alt = f"Denoising loss by step, from its first to its last: {_loss_words(**means)}."
+    caption = f"Means over seeds{which}, as the logs hold them.{own}"
+    alt = f"Denoising loss by step, from its first to its last: {_loss_words(denoising, regularizer)}."
     name = f"{pivot.table.name}-losses"
     return Picture("losses", name, alt, lambda: panels_figure(panels, height=TALL), caption, "Loss curves")
 
@@ -106,9 +102,18 @@ def best_arms(pivot: Pivot) -> list[PivotCell]:
 
 def _mean(cell: PivotCell, logs: Logs, key: str) -> Series:
     """Average a key over the seeds that logged it, at the steps that all of them have."""
-    series = [dict(logged) for run in cell.runs if (logged := logs.of(run.train_id).of(key))]
+    series = [dict(logged) for run in cell.runs if (logged := logs.of(run.train_id)[key])]
     common = sorted(set.intersection(*map(set, series))) if series else []
     return thinned(tuple((step, fmean(values[step] for values in series)) for step in common))
+
+
+def _means(cells: Sequence[PivotCell], logs: Logs, key: str) -> dict[str, Series]:
+    """Return the mean of each cell that has one, by its name."""
+    return {cell.name: series for cell in cells if (series := _mean(cell, logs, key))}
+
+
+def _loss_panel(key: str, means: Mapping[str, Series], styles: Mapping[str, ArmStyle]) -> Panel:
+    return Panel("step", LOSSES[key], [_loss_line(styles[name], means[name]) for name in means if name in styles])
 
 
 def _loss_line(style: ArmStyle, series: Series) -> Line:
@@ -117,11 +122,9 @@ def _loss_line(style: ArmStyle, series: Series) -> Line:
 
 
 def _loss_words(denoising: Mapping[str, Series], regularizer: Mapping[str, Series]) -> str:
-    ends = {name: f", regulariser {series[-1][1]:.4g}" for name, series in regularizer.items() if series}
+    ends = {name: f", regulariser {series[-1][1]:.4g}" for name, series in regularizer.items()}
     return "; ".join(
-        f"{name} {series[0][1]:.4g} to {series[-1][1]:.4g}{ends.get(name, '')}"
-        for name, series in denoising.items()
-        if series
+        f"{name} {series[0][1]:.4g} to {series[-1][1]:.4g}{ends.get(name, '')}" for name, series in denoising.items()
     )
 
 
@@ -142,7 +145,7 @@ def run_curves(log: Log, name: str) -> tuple[Curve, ...]:
 
     They are written by hand: matplotlib would take seconds for the runs of a study.
     """
-    series = {key: thinned(log.of(key)) for key in CURVES}
+    series = {key: thinned(log[key]) for key in CURVES}
     if series["loss"] == series["denoising"]:
         del series["loss"]  # without a regulariser they are one
     return tuple(_curve(CURVES[key], values, name) for key, values in series.items() if len(values) > 1)

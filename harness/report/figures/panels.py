@@ -54,9 +54,9 @@ class Panel:
 
 def averaged(style: ArmStyle, values: Mapping[float, Sequence[float]]) -> Line:
     """Return the line of means with their intervals, of values by x."""
-    measured = {x: each for x, each in values.items() if each}
-    means = [math.fsum(each) / len(each) for each in measured.values()]
-    return Line(style, list(measured), means, [mean_interval(each) for each in measured.values()])
+    samples = {x: sample for x, sample in values.items() if sample}
+    means = [math.fsum(sample) / len(sample) for sample in samples.values()]
+    return Line(style, list(samples), means, [mean_interval(sample) for sample in samples.values()])
 
 
 def changed(style: ArmStyle, cells: Mapping[float, PivotCell]) -> Line:

@@ -26,9 +26,7 @@ PRINTED = {  # the colours of style.css, on paper
     "arm-3": "#0b7a5b", "arm-4": "#a23c7a", "arm-5": "#6a5fae", "arm-6": "#6f6f6f",
 }  # fmt: skip
 # In place of the colours that the page's theme decides; no figure has these by chance.
-DRAWN = {"ink": "#010101", "muted": "#020202", "rule": "#030303", "paper": "#050505"} | {
-    f"arm-{index}": f"#04040{index}" for index in range(1, 7)
-}
+DRAWN = {name: f"#0404{index:02}" for index, name in enumerate(PRINTED, start=1)}
 VARIABLES = {colour: f"var(--{name})" for name, colour in DRAWN.items()}
 # What would say when and with what a figure was made.
 LEFT_OUT = {"svg": ("Creator", "Date", "Format", "Type"), "pdf": ("CreationDate", "Creator", "Producer")}

@@ -7,7 +7,7 @@ from statistics import fmean
 
 from PIL import Image, ImageChops, ImageStat
 
-from harness.config.grid import Cell, Run
+from harness.config.grid import Run
 from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.text import state_words
 from harness.report.reading.samples import Sheet, Strip, data_uri, image_uri, read_strip
@@ -19,8 +19,13 @@ INNER, OUTER = 1 / 16, 0.4  # gaps inside a pair and between pairs, of a tile's 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Samples without the loss and with it, and how far each pair is apart: mean absolute difference of pixels."""
+    """Samples of one seed without the loss and with that of the arm of that name, and how far each pair is apart.
 
+    apart: mean absolute difference of pixels.
+    """
+
+    name: str
+    seed: int
     tiles: Sequence[tuple[Image.Image, Image.Image]]
     apart: Sequence[float]
     pixelated: bool
@@ -56,15 +61,6 @@ class Pairs:
 
 
 @dataclass(frozen=True)
-class PairChart:
-    """Pairs of the best arm, by its name, and its baseline at one training seed."""
-
-    name: str
-    seed: int
-    pairs: Pairs
-
-
-@dataclass(frozen=True)
 class Strips:
     """Strips of one training seed, the baseline first."""
 
@@ -77,7 +73,7 @@ class Strips:
         return sum(strip.sheet is not None for strip in self.strips)
 
 
-def pair_chart(store: Store, pivot: Pivot) -> PairChart | None:
+def pair_chart(store: Store, pivot: Pivot) -> Pairs | None:
     """Return pairs of the best arm and its baseline, at the first seed for which both have samples; else None."""
     cell = best_arm(pivot)
     baseline = pivot.table.baseline(cell.source) if cell else None
@@ -87,8 +83,7 @@ def pair_chart(store: Store, pivot: Pivot) -> PairChart | None:
         alike = [run for run in baseline.runs if run.seed == with_loss.seed and _same_noise(run, with_loss)]
         sheets = [sheet for run in (*alike, with_loss) if (sheet := _strip(store, run, cell.name).sheet)]
         if len(sheets) == 2:
-            shown = pairs(*sheets)
-            return PairChart(cell.name, with_loss.seed, shown) if shown else None
+            return pairs(cell.name, with_loss.seed, *sheets)
     return None
 
 
@@ -98,13 +93,14 @@ def best_arm(pivot: Pivot) -> PivotCell | None:
     return min(changed, key=lambda pair: (pivot.badness(pair[0]), pair[1].name), default=(0.0, None))[1]
 
 
-def pairs(without: Sheet, with_loss: Sheet) -> Pairs | None:
+def pairs(name: str, seed: int, without: Sheet, with_loss: Sheet) -> Pairs | None:
     """Cut two sheets into tiles and measure each pair; None where their tiles do not correspond."""
     shape = [(s.rows, s.columns, s.width, s.height) for s in (without, with_loss)]
     if shape[0] != shape[1]:
         return None
     tiles = list(zip(_tiles(without), _tiles(with_loss), strict=True))
-    return Pairs(tiles, [fmean(ImageStat.Stat(ImageChops.difference(*pair)).mean) for pair in tiles], without.pixelated)
+    apart = [fmean(ImageStat.Stat(ImageChops.difference(*pair)).mean) for pair in tiles]
+    return Pairs(name, seed, tiles, apart, without.pixelated)
 
 
 def _same_noise(a: Run, b: Run) -> bool:
@@ -132,15 +128,12 @@ def sample_strips(store: Store, pivot: Pivot) -> Strips | None:
     arms.sort(key=lambda cell: not cell.is_baseline)
     best = Strips(0, ())
     for seed in pivot.table.seeds:
-        strips = [_strip(store, _run(cell.source, seed), cell.name, state_words(cell)) for cell in arms]
-        best = max(best, Strips(seed, tuple(strips)), key=lambda each: each.pictured)
+        runs = [(cell, next(run for run in cell.source.runs if run.seed == seed)) for cell in arms]
+        strips = tuple(_strip(store, run, cell.name, state_words(cell)) for cell, run in runs)
+        best = max(best, Strips(seed, strips), key=lambda strips: strips.pictured)
         if best.pictured == len(arms):
             break
     return best if best.pictured else None
-
-
-def _run(cell: Cell, seed: int) -> Run:
-    return next(run for run in cell.runs if run.seed == seed)
 
 
 def _strip(store: Store, run: Run, name: str, missing: str = "") -> Strip:

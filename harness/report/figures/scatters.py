@@ -11,6 +11,7 @@ from harness.report.analysis.text import number
 from harness.report.figures.panels import Line, Panel, panels_figure
 from harness.report.figures.picture import Picture
 from harness.report.figures.style import ArmStyle, ArmStyles, cell_styles
+from harness.store.records import logged_hours
 from harness.store.store import Logs
 
 SHORT = 0.5  # hours; what is shorter is said in minutes
@@ -83,14 +84,14 @@ def cell_hours(cell: PivotCell, logs: Logs) -> tuple[float, str] | None:
     """Return the median hours of a cell's measured runs, and of what; None where one has no times or another kind."""
     runs = zip(cell.source.runs, cell.runs, strict=True)
     hours = [_hours(logs, run) for run, state in runs if state.value is not None]
-    timed = [each for each in hours if each]
+    timed = [time for time in hours if time]
     if not timed or len(timed) < len(hours) or len({kind for _, kind in timed}) > 1:
         return None
     return median(time for time, _ in timed), timed[0][1]
 
 
 def _hours(logs: Logs, run: Run) -> tuple[float, str] | None:
-    hours = logs.of(run.train_id).hours(run.train.batch, run.evaluation.step)
+    hours = logged_hours(logs.of(run.train_id), run.train.batch, run.evaluation.step)
     environment = logs.environment(run.train_id)
     attempt = environment.last if environment else None
     return (hours * attempt.devices, attempt.unit) if hours and attempt else None

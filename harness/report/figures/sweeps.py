@@ -51,13 +51,13 @@ def surface_picture(surface: Surface, styles: ArmStyles) -> Picture:
     across = max(knobs, key=lambda knob: len({setting(cell, knob) for cell in cells}))
     groups: dict[str, list[PivotCell]] = {}
     for cell in cells:
-        others = [f"{KNOBS[knob]} = {setting(cell, knob)}" for knob in knobs if knob != across]
-        groups.setdefault(", ".join(others), []).append(cell)
+        settings = [f"{KNOBS[knob]} = {setting(cell, knob)}" for knob in knobs if knob != across]
+        groups.setdefault(", ".join(settings), []).append(cell)
     places = list(dict.fromkeys(setting(cell, across) for cell in cells))
-    lines = [
-        averaged(style, {places.index(setting(cell, across)): list(cell.values.values()) for cell in groups[label]})
-        for label, style in styles.of(groups).items()
-    ]
+    lines = []
+    for label, style in styles.of(groups).items():
+        values = {float(places.index(setting(cell, across))): list(cell.values.values()) for cell in groups[label]}
+        lines.append(averaged(style, values))
     base = [cell.mean for cell in pivot.baselines if cell.ours]
     ticks = [f"{place:g}" if isinstance(place, float) else str(place) for place in places]
     at = base[0] if len(base) == 1 else None
@@ -85,7 +85,7 @@ def size_picture(pivot: Pivot, styles: ArmStyles) -> Picture | None:
     sizes = list(dict.fromkeys(_size(cell) for cell in cells))
     lines = []
     for label, style in styles.of(arms).items():
-        by_place: dict[float, PivotCell] = {sizes.index(_size(cell)): cell for cell in arms[label]}
+        by_place = {float(sizes.index(_size(cell))): cell for cell in arms[label]}
         published = {place: percent for place, cell in by_place.items() if (percent := cell.paper_percent) is not None}
         lines += [changed(style, by_place), Line(style, list(published), list(published.values()), look=HOLLOW)]
     spreads = [(c.percent + sign * (c.spread or 0.0)) for cell in cells if (c := cell.change) for sign in (-1, 1)]

@@ -54,8 +54,8 @@ def untold_sentences(pivot: Pivot) -> list[str]:
     untold = []
     for key, values in training_values(pivot.table).items():
         if len(values) > 1 and key not in varied_keys(pivot.table):
-            whose = {value: _quoted([names[cell.at] for cell in cells]) for value, cells in values.items()}
-            parts = "; ".join(f"{value} in {cells}" for value, cells in whose.items())
+            names_of = {value: _quoted([names[cell.at] for cell in cells]) for value, cells in values.items()}
+            parts = "; ".join(f"{value} in {cells}" for value, cells in names_of.items())
             word = WORDS["training"][key]
             untold.append(f"Not all were trained alike, though no label says so: {word} {parts}.")
     return untold
@@ -179,6 +179,6 @@ def missing_list(pivot: Pivot) -> list[tuple[str, str]]:
     for (state, reason), cells in groups.items():
         runs = sum(map(len, cells.values()))
         places = "; ".join(f"{name} ({seed_words(seeds)})" for name, seeds in cells.items())
-        whose = f"all {counted(runs, 'run')} of this table" if runs == total else places
-        lines.append((state, f"{whose}: {reason or STATES[state]}"))
+        which = f"all {counted(runs, 'run')} of this table" if runs == total else places
+        lines.append((state, f"{which}: {reason or STATES[state]}"))
     return lines

@@ -40,12 +40,8 @@ def shown_as_text(value: Any) -> Any:
 def csv_of(frame: pd.DataFrame) -> str:
     """Return a frame as CSV with a header and numbers in full, empty where there is none."""
     safe = frame.rename(columns=shown_as_text)
-    for name in safe:
-        if pd.api.types.is_numeric_dtype(safe[name]):
-            continue
-        codes, values = pd.factorize(safe[name])  # a long frame says the same words in many rows
-        words = pd.Series([*map(shown_as_text, values), None], dtype=object).to_numpy()
-        safe[name] = words[codes]  # a missing value has the code -1, which is the last
+    for name in safe.select_dtypes(exclude="number"):
+        safe[name] = safe[name].astype("category").map(shown_as_text)  # a long frame says the same in many rows
     return safe.to_csv(index=False, lineterminator="\n")
 
 
@@ -74,7 +70,10 @@ def write_results(frame: pd.DataFrame, path: Path, parquet: bool = False) -> Non
 def write_tables(summary: StudySummary, layouts: Sequence[TableLayout], target: Path) -> None:
     """Write `tables/<table>.tex`, `.md` and `.csv`, `tables/all.tex`, `report.json` and `summary.md` in `target`."""
     names = [layout.result.pivot.table.name for layout in layouts]
-    texts = {"summary.md": markdown_summary(summary, layouts), "tables/all.tex": latex_document(["table1", *names])}
+    texts = {
+        "summary.md": markdown_summary(summary, layouts),
+        "tables/all.tex": latex_document(["table1", *names]),
+    }
     for name, layout in zip(names, layouts, strict=True):
         texts[f"tables/{name}.tex"] = latex_table(layout)
         texts[f"tables/{name}.md"] = markdown_table(layout)
@@ -152,13 +151,12 @@ def table_csv(layout: TableLayout) -> str:
     columns = {axis: f"at.{axis}" for axis in axes} | COLUMNS["values"] | COLUMNS["change"] | COLUMNS["paper"]
     for name in pivot.table.file.facts:
         columns |= {name: f"facts.{name}.ours", f"paper: {name}": f"facts.{name}.paper.says"}
-    records = [_cell_record(cell) | {"facts": _facts(pivot, cell), **_flat_words(pivot, cell)} for cell in pivot.cells]
+    records = [
+        {**_cell_record(cell), "facts": _facts(pivot, cell), "metric": pivot.table.file.value}
+        | {"protocol": " ".join(cell.letters), "without_value": state_words(cell)}
+        for cell in pivot.cells
+    ]
     return nested_csv(records, columns)
-
-
-def _flat_words(pivot: Pivot, cell: PivotCell) -> dict[str, str]:
-    without = state_words(cell) if cell.missing else ""
-    return {"metric": pivot.table.file.value, "protocol": " ".join(cell.letters), "without_value": without}
 
 
 def nested_csv(records: list[dict[str, Any]], columns: Mapping[str, str]) -> str:

@@ -8,14 +8,9 @@ from harness.report.analysis import representations as probing
 from harness.report.analysis.pivot import Pivot
 from harness.report.analysis.representations import METRIC, Correlation, ProbedArm
 from harness.report.analysis.text import number, sentences
-from harness.report.figures.block_profile import curve, levels_of, profile_picture
-from harness.report.figures.over_training import length_chart, loss_chart
+from harness.report.figures import block_profile, over_training, sample_pairs, scatters, sweeps, table_figure
 from harness.report.figures.picture import Picture
-from harness.report.figures.sample_pairs import PairChart, Strips, pair_chart, sample_strips
-from harness.report.figures.scatters import scatter_chart
 from harness.report.figures.style import ArmStyles
-from harness.report.figures.sweeps import size_picture
-from harness.report.figures.table_figure import table_figure
 from harness.report.rendering.sheet import TableLayout
 from harness.report.rendering.study_summary import command
 from harness.store.store import Logs, Store
@@ -29,24 +24,24 @@ class TableSection:
     command: str
     figures: list[Picture]
     folded: list[Picture]
-    pairs: PairChart | None
-    samples: Strips | None
+    pairs: sample_pairs.Pairs | None
+    samples: sample_pairs.Strips | None
 
 
 def table_section(store: Store, layout: TableLayout, logs: Logs, styles: ArmStyles) -> TableSection:
     """Gather what the page prints of one table."""
     pivot = layout.result.pivot
     meaningful = pivot.table.scale.meaningful
-    figures = [table_figure(pivot, styles)]
-    folded = [loss_chart(pivot, logs, styles), scatter_chart(pivot, logs, styles)]
-    figures += [size_picture(pivot, styles), length_chart(pivot, styles)]
+    figures = [table_figure.table_figure(pivot, styles)]
+    folded = [over_training.loss_chart(pivot, logs, styles), scatters.scatter_chart(pivot, logs, styles)]
+    figures += [sweeps.size_picture(pivot, styles), over_training.length_chart(pivot, styles)]
     return TableSection(
         layout=layout,
         command=command(store, pivot.table),
         figures=[figure for figure in figures if figure],
         folded=[figure for figure in folded if figure and meaningful],
-        pairs=pair_chart(store, pivot) if meaningful else None,
-        samples=sample_strips(store, pivot),
+        pairs=sample_pairs.pair_chart(store, pivot) if meaningful else None,
+        samples=sample_pairs.sample_strips(store, pivot),
     )
 
 
@@ -69,21 +64,21 @@ def representations(store: Store, pivots: Sequence[Pivot]) -> RepresentationSect
     if not arms:
         return None
     pair, ranked = probing.baseline_and_default(arms), probing.correlations(arms)
-    others = [c for c in ranked if c.measure not in ("distance", "uniformity")]
+    further = [c for c in ranked if c.measure not in ("distance", "uniformity")]
     findings = sentences(
         "representations.j2",
         pair=pair,
         accuracies=_accuracies(pair) if pair else [],
         ranked={correlation.measure: correlation for correlation in ranked},
-        others=others,
-        sure=[f"{probing.MEASURES[c.measure][0]} ({number(c.rho, 2)})" for c in others if c.sure],
+        further=further,
+        sure=[f"{probing.MEASURES[c.measure][0]} ({number(c.rho, 2)})" for c in further if c.sure],
         repeated=probing.repeatability(arms),
     )
     return RepresentationSection(
         findings=findings,
         arms=arms,
         pair=pair,
-        picture=profile_picture(*pair) if pair else None,
+        picture=block_profile.profile_picture(*pair) if pair else None,
         correlations=ranked,
         protocol=next(iter(arms[0].seeds.values())).probe.protocol,
         record={"correlations": [asdict(c) for c in ranked], "arms": [_arm_record(arm) for arm in arms]},
@@ -93,8 +88,8 @@ def representations(store: Store, pivots: Sequence[Pivot]) -> RepresentationSect
 def _accuracies(pair: Sequence[ProbedArm]) -> list[str]:
     """How often the best block's features tell the label, in percent by noise level, for each of two arms."""
     words = []
-    for index, level in enumerate(levels_of(pair[0])):
-        best = [100 * max(curve(arm, index, "probe_accuracy")[1:]) for arm in pair]
+    for index, level in enumerate(block_profile.levels_of(pair[0])):
+        best = [100 * max(block_profile.curve(arm, index, "probe_accuracy")[1:]) for arm in pair]
         words.append(f"{best[0]:.1f} and {best[1]:.1f} at noise {level.noise:g}")
     return words
 

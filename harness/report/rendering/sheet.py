@@ -1,6 +1,6 @@
 """The layout of a table, the only one: its cells as lines of words, which HTML, LaTeX and Markdown print."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.config.grid_file import CONFIDENCE, SOURCES, PaperFact, PaperValue
@@ -129,11 +129,11 @@ def _across(pivot: Pivot, label: str, cell: PivotCell) -> LayoutRow:
 
 def _stacked(pivot: Pivot, cell: PivotCell) -> LayoutCell:
     """All that is known of a cell, line by line."""
-    whose = [Span("paper", "whose")] if cell.paper or not pivot.table.is_ours(cell.source) else []
+    owner = Span("paper" if cell.paper or not pivot.table.is_ours(cell.source) else "", "whose")
     lines = {
-        "value": (*_value(pivot, cell), *_tap(pivot, cell)),
-        "change": (*_change(pivot, cell),),
-        "paper": (*whose, *_paper(pivot, cell, _paper_change(cell))),
+        "value": _line(*_value(pivot, cell), _tap(pivot, cell)),
+        "change": _change(pivot, cell),
+        "paper": _line(owner, *_paper(pivot, cell, _paper_change(cell))),
     }
     shown = {kind: line for kind, line in lines.items() if line}
     return LayoutCell(shown, "best" if cell.is_best else "", runs_anchor(pivot, cell))
@@ -141,15 +141,21 @@ def _stacked(pivot: Pivot, cell: PivotCell) -> LayoutCell:
 
 def _column_row(pivot: Pivot, cell: PivotCell, among: Sequence[PivotCell]) -> LayoutRow:
     """A row for a cell, with a column for each thing that is known of it; alone, it has its whole name."""
-    label = (Span(cell.row if len(among) > 1 else cell.name), *_tap(pivot, cell))
-    value = LayoutCell({"value": (*_value(pivot, cell),)}, "best" if cell.is_best else "", runs_anchor(pivot, cell))
-    change, paper, its_change = _change(pivot, cell), _paper(pivot, cell), [Span(_paper_change(cell), "number")]
+    label = _line(Span(cell.row if len(among) > 1 else cell.name), _tap(pivot, cell))
+    value = LayoutCell({"value": _line(*_value(pivot, cell))}, "best" if cell.is_best else "", runs_anchor(pivot, cell))
+    change, paper, its_change = _change(pivot, cell), _paper(pivot, cell), (Span(_paper_change(cell), "number"),)
     beside = (change, paper, its_change) if pivot.baselines else (paper,)
-    return LayoutRow(label, [*(_fact(cell, fact) for fact in cell.facts), value, *map(_cell, beside)])
+    cells = [LayoutCell({"": line}) for line in beside]
+    return LayoutRow(label, [*(_fact(cell, fact) for fact in cell.facts), value, *cells])
 
 
-def _cell(spans: Iterable[Span]) -> LayoutCell:
-    return LayoutCell({"": tuple(spans)})
+def _line(*spans: Span) -> Line:
+    """The spans that have words."""
+    return tuple(span for span in spans if span.text)
+
+
+def _tap(pivot: Pivot, cell: PivotCell) -> Span:
+    return Span(captions.tap_note(pivot, cell), "aside")
 
 
 def _fact(cell: PivotCell, fact: Fact) -> LayoutCell:
@@ -157,12 +163,6 @@ def _fact(cell: PivotCell, fact: Fact) -> LayoutCell:
     if fact.paper:
         lines["paper"] = (Span("paper", "whose", plain="paper:"), Span(fact.paper.says), _source(fact.paper))
     return LayoutCell(lines, "fact")
-
-
-def _tap(pivot: Pivot, cell: PivotCell) -> Iterator[Span]:
-    """The blocks that a cell's regulariser taps, where the cells of a table differ in them."""
-    if note := captions.tap_note(pivot, cell):
-        yield Span(note, "aside")
 
 
 def _value(pivot: Pivot, cell: PivotCell) -> Iterator[Span]:
@@ -191,14 +191,13 @@ def _letter(letter: str) -> Span:
     return Span(letter, "letter", plain=f" ({letter})")
 
 
-def _change(pivot: Pivot, cell: PivotCell) -> Iterator[Span]:
+def _change(pivot: Pivot, cell: PivotCell) -> Line:
     """The change against our baseline, or why there is none."""
-    if cell.change:
-        yield Span(text.percent_change(cell.change), change_class(pivot, cell.change))
-        if note := _change_note(cell, cell.change):
-            yield Span(note, "aside", plain=f" ({note})")
-    elif reason := "our baseline" if cell.is_baseline else cell.no_change:
-        yield Span(reason, "aside")
+    if cell.change is None:
+        return _line(Span("our baseline" if cell.is_baseline else cell.no_change, "aside"))
+    note = _change_note(cell, cell.change)
+    change = Span(text.percent_change(cell.change), change_class(pivot, cell.change))
+    return _line(change, Span(note, "aside", plain=f" ({note})"))
 
 
 def change_class(pivot: Pivot, change: Change) -> str:
@@ -221,18 +220,15 @@ def _change_note(cell: PivotCell, change: Change) -> str:
     return ""
 
 
-def _paper(pivot: Pivot, cell: PivotCell, change: str = "") -> Iterator[Span]:
+def _paper(pivot: Pivot, cell: PivotCell, change: str = "") -> Line:
     """The paper's value, its change, and our confidence in it with its source: "32.35 (H)", "15.95 (M, secondary)"."""
     if cell.paper is None:
-        yield Span("not in the paper" if pivot.table.is_ours(cell.source) else "not available to us", "unpublished")
-        return
-    yield Span(text.number(cell.paper.value, pivot.metric.decimals), "number")
-    if change:
-        yield Span(change, "number")
+        words = "not in the paper" if pivot.table.is_ours(cell.source) else "not available to us"
+        return (Span(words, "unpublished"),)
     mark = str(captions.notes(pivot).index(cell.paper.note) + 1) if cell.paper.note else ""
-    yield _source(cell.paper, f"; note {mark}" if mark else "")
-    if mark:
-        yield Span(mark, "letter", plain="")
+    value = Span(text.number(cell.paper.value, pivot.metric.decimals), "number")
+    source = _source(cell.paper, f"; note {mark}" if mark else "")
+    return _line(value, Span(change, "number"), source, Span(mark, "letter", plain=""))
 
 
 def _paper_change(cell: PivotCell) -> str:

@@ -34,15 +34,9 @@ class StudySummary:
 def study_summary(study: str, pivots: Sequence[Pivot]) -> StudySummary:
     """Sum up a study from its tables."""
     runs = [run for pivot in pivots for run in pivot.table.runs]
-    return StudySummary(
-        study=study,
-        scales=_scales(pivots),
-        sentences=summary_sentences(pivots),
-        verdicts=verdicts_used(pivots),
-        lines=study_lines(pivots),
-        setting_choices=setting_choices(runs),
-        fixed_choices=fixed_choices(runs),
-    )
+    choices = setting_choices(runs), fixed_choices(runs)
+    sentences, verdicts = summary_sentences(pivots), verdicts_used(pivots)
+    return StudySummary(study, _scales(pivots), sentences, verdicts, study_lines(pivots), *choices)
 
 
 def study_lines(pivots: Sequence[Pivot]) -> dict[str, list[str]]:
@@ -67,7 +61,7 @@ def study_lines(pivots: Sequence[Pivot]) -> dict[str, list[str]]:
         counts=[f"{n:,} {state}" for state, n in Counter(states.values()).most_common()],
     )
     lines: dict[str, list[str]] = {}
-    for term, _, line in dict.fromkeys(each.partition(": ") for each in words):
+    for term, _, line in dict.fromkeys(sentence.partition(": ") for sentence in words):
         lines.setdefault(term, []).append(line)
     return lines
 
