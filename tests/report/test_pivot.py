@@ -8,7 +8,7 @@ from support import synthetic_study as synthetic
 from support.synthetic_study import pivot_cell, pivot_of, write_values
 
 from harness.metric_definitions import DEFINITIONS
-from harness.report.analysis.findings import findings
+from harness.report.analysis.table_result import TableResult
 from harness.report.analysis.text import state_words
 from harness.report.rendering.page import make_report
 
@@ -61,7 +61,7 @@ def test_the_best_cell_follows_the_direction_of_the_metric(tmp_path: Path) -> No
         patch.setitem(DEFINITIONS, "fid", upwards)
         laid_out = pivot_of(store, table)
         assert [cell.row for cell in laid_out.cells if cell.is_best] == ["1 of 12"]
-        assert findings(laid_out)[0] == "A better mean than our baseline’s: one of two cells."
+        assert TableResult(laid_out).findings[0] == "A better mean than our baseline’s: one of two cells."
 
 
 def test_a_scale_that_means_nothing_has_no_best(tmp_path: Path) -> None:

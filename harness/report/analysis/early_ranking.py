@@ -102,7 +102,7 @@ def _rankings(store: Store, logs: Logs, contest: Contest, metric: str) -> Iterat
 
 def _logged(logs: Logs, arm: Arm, key: str, step: int) -> Values:
     """The last value of each log up to a step, by seed; a log without the number gives none."""
-    series = {seed: logs.of(train_id).of(key) for seed, train_id in arm.trainings.items()}
+    series = {seed: logs.of(train_id)[key] for seed, train_id in arm.trainings.items()}
     logged = {seed: [value for at, value in values if at <= step] for seed, values in series.items()}
     return {seed: values[-1] for seed, values in logged.items() if values}
 
@@ -142,12 +142,6 @@ def _keeps_best(pairs: Sequence[tuple[float, float]]) -> bool:
 def _sentences(rankings: Sequence[Ranking], metric: str) -> list[str]:
     early = [ranking for ranking in rankings if ranking.share < 1 and ranking.arms >= LEAST_ARMS]
     sure = [ranking for ranking in early if ranking.interval and ranking.interval.low > 0]
+    safe = [ranking for ranking in sure if ranking.hits == ranking.seeds]
     of_metric = [ranking for ranking in rankings if ranking.name == metric]
-    return sentences(
-        "early_ranking.j2",
-        metric=metric,
-        best=max(sure, key=lambda ranking: ranking.tau, default=None),
-        safe=[ranking for ranking in sure if ranking.hits == ranking.seeds],
-        few=[ranking for ranking in of_metric if ranking.arms < LEAST_ARMS],
-        final=[ranking for ranking in of_metric if ranking.share == 1],
-    )
+    return sentences("early_ranking.j2", metric=metric, sure=sure, safe=safe, of_metric=of_metric, least=LEAST_ARMS)

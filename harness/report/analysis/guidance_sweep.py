@@ -58,13 +58,13 @@ class Sweep:
     name: str
     base: SweptArm
     arms: tuple[SweptArm, ...]
-    sentences: tuple[str, ...]
+    sentences: list[str]
 
 
 def sweeps(pivots: Sequence[Pivot]) -> list[Sweep]:
     """Return a sweep for each baseline that was drawn at three guidance scales or more, with its arms."""
     return [
-        Sweep(pivot, f"{pivot.table.name}-sweep-{place}", base, arms, tuple(_sentences(pivot, base, arms)))
+        Sweep(pivot, f"{pivot.table.name}-sweep-{place}", base, arms, _sentences(pivot, base, arms))
         for pivot in pivots
         if pivot.table.scale.meaningful and not pivot.mixes
         for place, (base, arms) in enumerate(swept(pivot), 1)
@@ -103,15 +103,13 @@ def _gain(metric: str, base: SweptArm, arm: SweptArm) -> dict[str, Any]:
     """What an arm gains without guidance and with: at the baseline's best scale, or the largest where that is none."""
     common = [scale for scale in base.cells if scale in arm.cells]
     low, high = min(arm.cells), base.best if base.best in common and base.best > min(common) else max(common)
-    first, last = arm.cells[low].change, arm.cells[high].change
+    known = arm.cells[low].change and arm.cells[high].change
     return {
         "arm": arm,
         "at_best": change_between(arm.cells[arm.best].values, base.cells[base.best].values),
         "low": low,
         "high": high,
-        "first": first,
-        "last": last,
-        "moved": _moved(_by_seed(metric, base, arm, low, high)) if first and last else None,
+        "moved": _moved(_by_seed(metric, base, arm, low, high)) if known else None,
         "strongest": max(common),
         "diversity": [_diversity(name, base, arm, low, high, max(common)) for name in DIVERSITY],
     }

@@ -4,11 +4,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import groupby
 from statistics import fmean, stdev
 from typing import Literal
 
 from harness.config.grid import Cell, Table
-from harness.config.grid_file import At, PaperValue
+from harness.config.grid_file import PaperValue
 from harness.metric_definitions import Definition, definition_of
 from harness.report.analysis.statistics import Change, change_between, holm
 from harness.report.reading.collect import MetricValue, RunResult
@@ -188,9 +189,7 @@ def pivot(table: Table, results: Sequence[RunResult]) -> Pivot:
     """Lay out one table of the results that `collect` read."""
     own = [result for result in results if result.table.name == table.name]
     protocols, letters = _protocols(own)
-    by_place: dict[At, list[RunResult]] = {}
-    for result in own:
-        by_place.setdefault(result.cell.at, []).append(result)
+    by_place = {at: list(seeds) for at, seeds in groupby(own, key=lambda result: result.cell.at)}
     metric = definition_of(table.file.value)
     cells = _compared(table, [_cell(table, cell, by_place[cell.at], letters) for cell in table.cells])
     rivals = len(protocols) < 2 or any(cell.is_baseline for cell in cells)  # else a best among few would pass for all's
@@ -206,7 +205,7 @@ def pivot(table: Table, results: Sequence[RunResult]) -> Pivot:
         cells=tuple(cells),
         protocols=protocols,
         features_notes=tuple(sorted({measurement.protocol.features_note for measurement in measurements} - {""})),
-        encoders=tuple(sorted({result.facts.encoder for result in own} - {""})),
+        encoders=tuple(sorted({result.facts.get("encoder", "") for result in own} - {""})),
     )
 
 
@@ -252,38 +251,37 @@ def cell_name(cell: Cell) -> str:
 
     "none" is left out beside other labels, and is the name of a cell that has no other.
     """
-    labels = [(axis, _label(axis, label)) for axis, label in cell.at if label != "none"]
+    labels = [(axis, label) for axis, label in _labels(cell) if label != "none"]
     names = [f"{axis} {label}" if label[:1].isdigit() or label == "all" else label for axis, label in labels]
     return " · ".join(names) or "none"
 
 
-def _label(axis: str, label: str) -> str:
-    """ "without" says what it is without; every other label stands for itself."""
-    return f"without {axis}" if label == "without" else label
+def _labels(cell: Cell) -> list[tuple[str, str]]:
+    """Each axis with its label, which says what it is without where it is "without"."""
+    return [(axis, f"without {axis}" if label == "without" else label) for axis, label in cell.at]
 
 
 def _row_label(table: Table, cell: Cell) -> str:
     """Return the label on the row axis, followed by those of axes that are neither row nor column."""
-    further = [_label(axis, label) for axis, label in cell.at if axis not in (table.file.rows, table.file.columns)]
+    further = [label for axis, label in _labels(cell) if axis not in (table.file.rows, table.file.columns)]
     return " · ".join([cell.label(table.file.rows), *further])
 
 
 def _compared(table: Table, cells: Sequence[PivotCell]) -> list[PivotCell]:
     """Fill in baselines, changes and verdicts; p of cells that are one run count once among those of the table."""
     by_place = {cell.source.at: cell for cell in cells}
-    sources = {cell.source.at: table.baseline(cell.source) for cell in cells}
-    serving = {source.at for source in sources.values() if source}
     compared = []
     for cell in cells:
-        source = sources[cell.source.at]
+        source = table.baseline(cell.source)
         baseline = by_place[source.at] if source else None
-        change = _change(cell, baseline) if baseline else None
-        compared.append(replace(cell, baseline=baseline, change=change, is_baseline=cell.source.at in serving))
+        compared.append(replace(cell, baseline=baseline, change=_change(cell, baseline) if baseline else None))
+    serving = {cell.baseline.source.at for cell in compared if cell.baseline}
     adjusted = holm({cell.eval_ids: cell.change.p for cell in compared if cell.change and cell.change.p is not None})
     return [
         replace(
             cell,
             change=replace(cell.change, adjusted=adjusted.get(cell.eval_ids)) if cell.change else None,
+            is_baseline=cell.source.at in serving,
             verdict=_verdict(cell, cell.baseline) if cell.baseline and table.scale.meaningful else None,
         )
         for cell in compared

@@ -13,15 +13,8 @@ from harness.report import TEMPLATES
 from harness.store.records import EncoderRecord, Measurement, ModelFacts
 from harness.store.store import Store
 
+RunFacts = Mapping[str, str]  # by name, with a sentence on the encoder of a run: "" without an alignment
 UNKNOWN, UNRECORDED = "not known to us", "not recorded"
-
-
-@dataclass(frozen=True)
-class RunFacts:
-    """The facts of one run in words, and a sentence on its encoder; both are empty where the table asks for none."""
-
-    words: Mapping[FactName, str]
-    encoder: str
 
 
 @dataclass(frozen=True)
@@ -33,16 +26,16 @@ class Fact:
 
 
 def run_facts(store: Store, names: Sequence[FactName], run: Run, measurement: Measurement | None) -> RunFacts:
-    """Return the facts of a run in words, and which encoder it had; none where nothing is measured or asked for."""
+    """Return the facts of a run in words; none where nothing is measured or asked for."""
     if measurement is None or not names:
-        return RunFacts({}, "")
+        return {}
     record = ModelFacts.read(store.run_folder(run.train_id))
     facts = _encoder_facts(run, record) | {
         "parameters": in_short(record.parameters) if record else UNRECORDED,  # of the network that is sampled
         "steps": f"{run.evaluation.sampler.intervals:,}",
         "NFE": f"{measurement.nfe:,}",
     }
-    return RunFacts({name: facts[name] for name in names}, _encoder_sentence(run, record))
+    return {name: facts[name] for name in names} | {"encoder": _encoder_sentence(run, record)}
 
 
 def _encoder_facts(run: Run, record: ModelFacts | None) -> dict[FactName, str]:
@@ -117,7 +110,7 @@ def _all_seeds(by_seed: Mapping[int, RunFacts], name: FactName) -> str:
     """One fact in words; where seeds disagree, each with its own."""
     seeds: dict[str, list[str]] = {}
     for seed, facts in by_seed.items():
-        if words := facts.words.get(name):
+        if words := facts.get(name):
             seeds.setdefault(words, []).append(str(seed))
     if len(seeds) < 2:
         return next(iter(seeds), "")
