@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from harness.errors import UserError
+from harness.errors import UserError, user_error
 
 M = TypeVar("M", bound=BaseModel)
 TEMPORARY = ".writing-"
@@ -78,11 +78,8 @@ def check_writable(flag: str, folder: Path) -> None:
         UserError: naming the command-line flag that gave the folder.
     """
     existing = nearest_existing(folder)
-    try:
-        with tempfile.TemporaryFile(dir=existing):
-            pass
-    except OSError as error:
-        raise UserError(f"{flag} {folder}: cannot write in {existing}: {error.strerror}") from None
+    with user_error(f"{flag} {folder}: cannot write in {existing}", kinds=OSError):
+        tempfile.TemporaryFile(dir=existing).close()
 
 
 @contextmanager
@@ -186,9 +183,7 @@ def parse_log(text: str) -> list[dict[str, Any]]:
 
 def tail(path: Path, size: int = 4000) -> str:
     """Return the last `size` bytes of a text file, whose first line may be cut; "" where it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - size))
-            return file.read().decode(errors="replace")
-    except OSError:
-        return ""
+    with suppress(OSError), path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - size))
+        return file.read().decode(errors="replace")
+    return ""

@@ -5,13 +5,11 @@ row < command line.
 """
 
 import itertools
-from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import Self
 
 from harness.config.grid_file import At, GridFile, PaperValue, Scale, place_words, read_grid, read_preset, read_scale
 from harness.config.resolve import SettingError, resolve
@@ -43,7 +41,7 @@ class Run:
         """Identity of the measurement."""
         return eval_id(self.train, self.evaluation)
 
-    def with_seed(self, seed: int) -> Self:
+    def with_seed(self, seed: int) -> "Run":
         """Return the same with another seed: other draws in training, and other images."""
         images = {"first_image": seed * self.evaluation.evaluation.samples}
         train, evaluation = self.train.model_copy(update={"seed": seed}), self.evaluation.model_copy(update=images)
@@ -78,9 +76,9 @@ class Table:
     def name_in_words(self) -> str:
         """Return "Table 2", "Figure 4", or the title where the paper has no such table."""
         number = self.file.table
-        if not self.is_paper:
-            return self.file.title
-        return f"Table {number}" if number[:1].isdigit() else number.capitalize()
+        if number[:1].isdigit():
+            return f"Table {number}"
+        return number.capitalize() if self.is_paper else self.file.title
 
     @property
     def is_paper(self) -> bool:
@@ -154,49 +152,42 @@ def load_table(path: Path, scale: str, overrides: Sequence[str] = (), cluster: L
         UserError: a mistake in the grid, the scale, a preset or an override; file, line, key and nearest legal word.
     """
     grid, document = read_grid(path)
-    chosen, scale_document = read_scale(scale, path.parent / "scales")
-    of_scale, labels = scale_layers(chosen, scale_document), label_layers(grid, document)
     base, where = document.layer(grid.base, "base"), document.where("base")
+    chosen, scale_document = read_scale(scale, path.parent / "scales")
+    of_scale = cache(partial(scale_layer, chosen, scale_document))
     presets = cache(partial(read_preset, folder=path.parent / "presets"))
     commanded = parse_overrides(overrides)
     seeds = _commanded_seeds(commanded.pop("seeds", None)) or chosen.seeds or grid.seeds
 
     def merged(row: Layer) -> Layer:
         """Merge the layers of a row; which preset and which family of the scale are among them, the others say."""
-        layers = base | of_scale[""] | row | commanded
+        layers = base | of_scale("") | row | commanded
         family = str(layers["model"].value).partition("-")[0] if "model" in layers else ""
         preset = presets(layers["preset"]) if "preset" in layers else {}
-        return (cluster or {}) | preset | base | of_scale[family] | row | commanded
+        return (cluster or {}) | preset | base | of_scale(family) | row | commanded
 
     cells = []
     for vary in grid.vary:
         for at in grid.places(vary):
-            row = _row(at, labels)
+            row = _row(at, grid, document)
             _refuse_lying_labels(row, commanded, at)
             cells.append(_cell(path.stem, at, vary.aside, merged(row), where, chosen, seeds))
     _refuse_changed_places(path, chosen, {cell.settings.epochs for cell in cells})
     return Table(path.stem, grid, chosen, tuple(cells), seeds)
 
 
-def label_layers(grid: GridFile, document: Document) -> dict[tuple[str, str], Layer]:
-    """Return the settings that each label of an axis stands for."""
-    places = [(axis, label) for axis, labels in grid.axes.items() for label in labels]
-    return {(axis, label): document.layer(grid.axes[axis][label], "axes", axis, label) for axis, label in places}
-
-
-def scale_layers(scale: Scale, document: Document) -> dict[str, Layer]:
-    """Return the settings of each family's runs; of words that are none, those of every run."""
-    common = document.layer(scale.settings, "settings")
-    own = {str(name): document.layer(part, "families", name) for name, part in scale.families.items()}
-    return defaultdict(lambda: common, {name: common | layer for name, layer in own.items()})
+def scale_layer(scale: Scale, document: Document, family: str) -> Layer:
+    """Return the settings of a family's runs at a scale; of a word that is none, those of every run."""
+    own = {str(name): settings for name, settings in scale.families.items()}.get(family, {})
+    return document.layer(scale.settings, "settings") | document.layer(own, "families", family)
 
 
 def model_specs(scale: Scale, document: Document, families: Sequence[Family]) -> dict[str, TrainSpec]:
     """Return a training of every model that some families have at a scale, by the model's name."""
-    specs, where, of_scale = {}, f"scale {scale.scale}", scale_layers(scale, document)
+    specs, where = {}, f"scale {scale.scale}"
     for family, size, patch in itertools.product(families, scale.ladder, scale.patches):
         model = f"{family}-{size}/{patch}"
-        layers = of_scale[family] | {"model": Leaf(model, where), "epochs": Leaf(0, where)}
+        layers = scale_layer(scale, document, family) | {"model": Leaf(model, where), "epochs": Leaf(0, where)}
         settings = validate_layers(Settings, layers, where)
         with suppress(SettingError):  # a patch that does not divide the image
             specs[model], _ = resolve(settings, scale, 0)
@@ -207,9 +198,10 @@ def _commanded_seeds(leaf: Leaf | None) -> tuple[int, ...]:
     return validate_layers(CommandedSeeds, {"seeds": leaf}, leaf.where).seeds if leaf else ()
 
 
-def _row(at: At, labels: dict[tuple[str, str], Layer]) -> Layer:
+def _row(at: At, grid: GridFile, document: Document) -> Layer:
     layer: Layer = {}
-    for settings in map(labels.__getitem__, at):
+    for axis, label in at:
+        settings = document.layer(grid.axes[axis][label], "axes", axis, label)
         for key in settings.keys() & layer.keys():
             raise UserError(f"{settings[key].where}: {key}: set by two axes of one row, also at {layer[key].where}")
         layer |= settings

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from harness.config.settings import Count, Family, Frozen, Real, Rung, Seeds, in_order
+from harness.config.settings import Count, Family, Frozen, Real, Rung, Seeds, StandIns
 from harness.config.yaml_document import Document, Keys, Layer, Leaf, dotted, named_file, read_document, read_validated
 from harness.errors import UserError, nearest
 
@@ -63,9 +63,7 @@ class Sourced(Frozen):
     """What the paper says, where we have it from, and how sure we are of it."""
 
     source: Source = Field(description="; ".join(f"{name}: {words}" for name, words in SOURCES.items()))
-    confidence: Literal["H", "M", "L"] = Field(
-        description="how sure we are of it: " + ", ".join(f"{letter} {word}" for letter, word in CONFIDENCE.items())
-    )
+    confidence: Literal["H", "M", "L"] = Field(description="how sure we are of it: high, medium, low")
 
 
 class PaperFact(Sourced):
@@ -126,9 +124,7 @@ class Scale(Frozen):
     ladder: dict[Size, Rung] = Field(description="depth, width and heads that stand for each size")
     patches: dict[Patch, Count] = Field(description="patch size that stands for the paper's 2, 4 and 8")
     steps_per_epoch: Count = Field(description="training steps that stand for one of the paper's epochs")
-    epochs: Annotated[dict[Count, Count], AfterValidator(in_order)] = Field(
-        {}, description="lengths of the paper and the epochs that stand for them here; others stand for themselves"
-    )
+    epochs: StandIns = Field({}, description="the paper's lengths, and the epochs that stand for them here, if others")
     seeds: Seeds | None = Field(None, description="seeds of every table at this scale")
 
     settings: dict[str, Any] = Field({}, description="settings of every run")

@@ -3,9 +3,8 @@
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.config.cluster_profile import SlurmProfile
 from harness.config.grid_file import GridFile, Scale
@@ -24,8 +23,7 @@ SIGNS = dict(ge="≥", minimum="≥", gt=">", exclusiveMinimum=">", le="≤", ma
 Schema = dict[str, Any]  # JSON schema of a model or a field, as pydantic makes it
 
 
-@dataclass(frozen=True)
-class Key:
+class Key(NamedTuple):
     """A key of a file: its dotted name, what may stand there, its default ("" where it must be said) and meaning."""
 
     name: str

@@ -7,7 +7,7 @@ from typing import cast, get_args
 
 from harness.config import imported_weights as imported
 from harness.config.grid_file import Patch, Scale, Size
-from harness.config.settings import OWN_ENCODER, BlockWord, Family, Resources, SamplerSettings, Settings, constants_of
+from harness.config.settings import OWN_ENCODER, Blocks, Family, Resources, SamplerSettings, Settings, constants_of
 from harness.config.spec import Alignment, Consistency, EvalSpec, Model, ProcessName, Regularizer, TrainSpec
 from harness.errors import UserError
 
@@ -37,7 +37,7 @@ INTERVALS: dict[ProcessName, tuple[Collection[int], str]] = {
     "shortcut": ([2**k for k in range(8)], "Shortcut is sampled in 1, 2, 4, 8, 16, 32, 64 or 128 steps"),
     "consistency": ([1], "iCT is sampled in 1 step"),
 }
-AS_SAID = ("data", "optimizer", "batch", "label_drop", "ema", "precision", "matmul")  # the spec has these unchanged
+UNCHANGED = ("data", "optimizer", "batch", "label_drop", "ema", "precision", "matmul")  # settings that the spec has too
 OF_ONE_PROCESS = ("meanflow", "shortcut", "imm")  # and each of these if it is the process
 PARTICLES = 4  # samples that share their times in IMM
 
@@ -56,8 +56,7 @@ def resolve(settings: Settings, scale: Scale, seed: int) -> tuple[TrainSpec, Eva
     Raises:
         SettingError: a setting that is impossible beside the others (block deeper than the network, …).
     """
-    family, size, patch = parse_model(settings.model)
-    model, process = resolve_model(settings, scale, size, patch), PROCESSES[family]
+    process, model = resolve_model(settings, scale)
     if process == "imm" and settings.batch % PARTICLES:
         raise SettingError("batch", f"IMM forms groups of {PARTICLES}, which do not divide {settings.batch}")
     train = TrainSpec(
@@ -67,7 +66,7 @@ def resolve(settings: Settings, scale: Scale, seed: int) -> tuple[TrainSpec, Eva
         alignment=resolve_alignment(settings, scale, model.depth),
         consistency=resolve_consistency(settings, scale) if process == "consistency" else None,
         seed=seed,
-        **{name: getattr(settings, name) for name in AS_SAID},
+        **{name: getattr(settings, name) for name in UNCHANGED},
         **{name: getattr(settings, name) for name in OF_ONE_PROCESS if name == process},
     )
     train = resolve_weights(settings, train)
@@ -106,21 +105,14 @@ def check_resources(train: TrainSpec, resources: Resources, processes: int | Non
         raise SettingError("resources.micro_batch", reason)
 
 
-def parse_model(model: str) -> tuple[Family, Size, Patch]:
-    """Return the parts of a model's name such as SiT-B/2.
-
-    Raises:
-        SettingError: the name is not family-size/patch.
-    """
+def resolve_model(settings: Settings, scale: Scale) -> tuple[ProcessName, Model]:
+    """Look a model such as SiT-B/2 up in the scale's ladder and check that its numbers fit together."""
     families = get_args(Family)
-    match = re.fullmatch(rf"({'|'.join(families)})-(S|B|L|XL)/(2|4|8)", model)
+    match = re.fullmatch(rf"({'|'.join(families)})-(S|B|L|XL)/(2|4|8)", settings.model)
     if not match:
-        raise SettingError("model", f"unknown model '{model}'; legal: {{{','.join(families)}}}-{{S,B,L,XL}}/{{2,4,8}}")
-    return cast(tuple[Family, Size, Patch], match.groups())
-
-
-def resolve_model(settings: Settings, scale: Scale, size: Size, patch: Patch) -> Model:
-    """Look a model up in the scale's ladder and check that its numbers fit together."""
+        legal = f"{{{','.join(families)}}}-{{S,B,L,XL}}/{{2,4,8}}"
+        raise SettingError("model", f"unknown model '{settings.model}'; legal: {legal}")
+    family, size, patch = cast(tuple[Family, Size, Patch], match.groups())
     if size not in scale.ladder or patch not in scale.patches:
         sizes, patches = ", ".join(scale.ladder), ", ".join(scale.patches)
         raise SettingError("model", f"scale {scale.scale} has sizes {sizes} and patches {patches}, not {size}/{patch}")
@@ -129,7 +121,7 @@ def resolve_model(settings: Settings, scale: Scale, size: Size, patch: Patch) ->
         raise SettingError("model", f"patch {model.patch} does not divide the image size {settings.data.size}")
     if model.width % (2 * model.heads):
         raise SettingError("model", f"width {model.width} must be an even multiple of {model.heads} heads")
-    return model
+    return PROCESSES[family], model
 
 
 def resolve_weights(settings: Settings, train: TrainSpec) -> TrainSpec:
@@ -147,9 +139,7 @@ def resolve_weights(settings: Settings, train: TrainSpec) -> TrainSpec:
     return train.model_copy(update={"weights": weights.sha256})
 
 
-def resolve_blocks(
-    blocks: BlockWord | tuple[BlockWord, ...], depth: int, key: str = "regularizer.blocks"
-) -> tuple[int, ...]:
+def resolve_blocks(blocks: Blocks, depth: int, key: str = "regularizer.blocks") -> tuple[int, ...]:
     """Turn block words into 1-based block numbers: k/n is the block at that share of the depth, rounded up.
 
     Block num_layers//4, the paper's default, is 3/12 at every size of the paper. key: the setting to mend.

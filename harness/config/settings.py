@@ -6,7 +6,7 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 Precision = Literal["fp32", "bf16"]
 MatmulPrecision = Literal["highest", "high", "medium"]
@@ -108,6 +108,7 @@ BlockWord = int | str
 Blocks = Annotated[BlockWord | tuple[BlockWord, ...], BeforeValidator(read_blocks)]
 OneBlock = Annotated[BlockWord, BeforeValidator(read_block)]
 Seeds = Annotated[tuple[int, ...], BeforeValidator(read_seeds)]
+StandIns = Annotated[dict[Count, Count], AfterValidator(in_order)]
 
 
 # The settings.
@@ -154,7 +155,7 @@ class RegularizerSettings(Frozen):
     lambda_: Positive = Field(0.5, alias="lambda", description="weight λ of the regulariser")
     tau: Positive = Field(0.5, description="temperature τ of the InfoNCE losses")
     blocks: Blocks = Field(
-        "3/12", description="tapped blocks: k (the k-th's output), k/n (that share of depth), last, all"
+        "3/12", description="tapped blocks: k (the k-th block's output), k/n (that share of the depth), last, all"
     )
     group: Whole = Field(16, ge=2, description="samples that form pairs (the paper: the local batch of one device)")
     noise: Literal["independent", "restricted"] = Field(
@@ -162,7 +163,7 @@ class RegularizerSettings(Frozen):
     )
     gap: Real = Field(0.005, gt=0, le=1, description="largest |t⁺ − t| between the two views under restricted noise")
     epsilon: Positive = Field(1.0, description="margin ε of the hinge, whose distance is the RMS of z_i − z_j")
-    offdiagonal: Positive = Field(1.0, description="weight w of the off-diagonal mean in contrastive covariance loss")
+    offdiagonal: Positive = Field(1.0, description="weight w of the contrastive covariance loss's off-diagonal mean")
     normalization: Literal["standardized", "centered"] = Field(
         "standardized", description="what is done to each feature over the group before its covariance is taken"
     )

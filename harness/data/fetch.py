@@ -3,13 +3,9 @@
 import hashlib
 from pathlib import Path
 
-import yaml
-
 from harness.data import latents, raw_files
 from harness.data.cache import content_hash
 from harness.errors import UserError, user_error
-
-PUBLISHED = yaml.safe_load(Path(__file__).with_name("published.yaml").read_text(encoding="utf-8"))
 
 
 def get_digits(root: Path) -> str:
@@ -23,7 +19,7 @@ def get_published(name: str, root: Path) -> str:
     Raises:
         UserError: a failed download or a wrong checksum, with what to do about it.
     """
-    published, folder = PUBLISHED[name], raw_files.find_raw(name, root)
+    published, folder = raw_files.PUBLISHED[name], raw_files.find_raw(name, root)
     if folder is None or folder.name.endswith("-py"):
         from torchvision import datasets
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from pydantic import BaseModel
 
 from harness.data.cache import content_hash, own_file
@@ -21,13 +22,9 @@ from harness.files import make_folder
 
 Arrays = tuple[np.ndarray, np.ndarray]  # images uint8 (N, C, H, W), labels int64 (N,)
 
-# Where raw files are looked for, below the folder of the data sets or at a path of Debian's, and a file of theirs.
-FOLDERS = {
-    "fashion-mnist": (
-        ("fashion-mnist", "FashionMNIST/raw", "/usr/share/datasets/fashion-mnist"), "train-images-idx3-ubyte*",
-    ),
-    "cifar10": (("cifar-10-batches-bin", "cifar-10-batches-py"), "*batch*"),
-}  # fmt: skip
+PUBLISHED: dict[str, dict[str, Any]] = yaml.safe_load(
+    Path(__file__).with_name("published.yaml").read_text(encoding="utf-8")
+)
 IDX_FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
@@ -37,8 +34,8 @@ CIFAR_BATCHES = {"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test":
 
 def find_raw(name: str, root: Path) -> Path | None:
     """Return the first folder that holds a data set's raw files; None where there is none."""
-    folders, pattern = FOLDERS[name]
-    return next((root / folder for folder in folders if any((root / folder).glob(pattern))), None)
+    folders = [root / folder for folder in PUBLISHED[name]["folders"]]
+    return next((folder for folder in folders if any(folder.glob(PUBLISHED[name]["file"]))), None)
 
 
 def raw_folder(name: str, root: Path) -> Path:
@@ -49,7 +46,7 @@ def raw_folder(name: str, root: Path) -> Path:
     """
     folder = find_raw(name, root)
     if folder is None:
-        places = " or ".join(FOLDERS[name][0])
+        places = " or ".join(PUBLISHED[name]["folders"])
         raise UserError(f"data set {name}: no {places} in {root}; run: harness data get {name}")
     return folder
 
@@ -209,7 +206,7 @@ def check_raw(name: str, root: Path) -> None:
     Raises:
         UserError: they are missing.
     """
-    if name in FOLDERS and not (root / ".converted" / name).is_dir():
+    if name in PUBLISHED and not (root / ".converted" / name).is_dir():
         raw_folder(name, root)
 
 

@@ -176,7 +176,6 @@ def tensors_sha256(network: nn.Module) -> str:
     and so have not the same last bits on every machine."""
     digest = hashlib.sha256()
     for name, tensor in network.state_dict().items():
-        if name == "pos_embed":
-            continue
-        digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+        if name != "pos_embed":
+            digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()

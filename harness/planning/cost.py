@@ -12,8 +12,9 @@ from typing import Literal, NamedTuple
 
 from harness.checkpoint_paths import latest_step
 from harness.config.grid import Run
+from harness.config.imported_weights import Architecture, architecture_of
 from harness.config.settings import SamplerSettings
-from harness.config.spec import TILE, EvalSpec, Model, ProcessName, TrainSpec
+from harness.config.spec import TILE, EvalSpec, TrainSpec
 from harness.errors import UserError, nearest
 from harness.planning import flops
 from harness.store.records import LOG, Attempt, Environment, Measurement, last_speeds, measurement_paths, read_spec
@@ -71,19 +72,14 @@ class Work(NamedTuple):
     sampling: bool
     on_gpu: bool
     arithmetic: Arithmetic
-    process: ProcessName
-    model: Model
-    channels: int
-    size: int
+    network: Architecture
 
 
 def work(train: TrainSpec, on_gpu: bool, sampler: SamplerSettings | None = None) -> Work:
     """Return the work of training a network, or of sampling from it, which has torch's own float32 beside bf16."""
     float32: Arithmetic = "fp32" if sampler or train.matmul == "highest" else "tf32"
     arithmetic = "bf16" if (sampler or train).precision == "bf16" else float32
-    return Work(
-        sampler is not None, on_gpu, arithmetic, train.process, train.model, train.data.channels, train.data.size
-    )
+    return Work(sampler is not None, on_gpu, arithmetic, architecture_of(train))
 
 
 class MeasuredSpeeds:

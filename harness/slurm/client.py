@@ -79,13 +79,19 @@ def array_limit() -> int:
     return int(limit.group(1)) if limit else DEFAULT_ARRAY_LIMIT
 
 
-def end_states(ids: Collection[str]) -> dict[str, str]:
-    """Return how jobs ended by SLURM's accounting, id → state; without those it does not know.
+def accounts(ids: Collection[str], *flags: str) -> list[tuple[str, str, str]]:
+    """Return what SLURM's accounting knows of jobs: id, state and nodes; without those it does not know.
 
     Raises:
         UserError: accounting does not answer.
     """
-    return {id: state for id, state, _ in _sacct(ids) if id in ids}
+    if not ids:
+        return []
+    arrays = ",".join(sorted({id.partition("_")[0] for id in ids}))
+    columns = "--format=JobID,State,NodeList"
+    output = ask("sacct", "--noheader", "--allocations", "--parsable2", *flags, columns, f"--jobs={arrays}")
+    rows = [line.split("|", 2) for line in output.splitlines()]
+    return [(id, state.partition(" ")[0], nodes) for id, state, nodes in rows if id in ids]  # "CANCELLED by 0"
 
 
 def failed_nodes(ids: Collection[str]) -> list[str]:
@@ -97,7 +103,7 @@ def failed_nodes(ids: Collection[str]) -> list[str]:
     Raises:
         UserError: SLURM or its accounting does not answer.
     """
-    lists = {nodes for id, state, nodes in _sacct(ids, "--duplicates") if id in ids and state == "NODE_FAIL"}
+    lists = {nodes for _, state, nodes in accounts(ids, "--duplicates") if state == "NODE_FAIL"}
     if not lists:
         return []
     states = [line.split() for line in ask("sinfo", "--noheader", "--Node", "--format=%N %t").splitlines()]
@@ -109,17 +115,6 @@ def failed_nodes(ids: Collection[str]) -> list[str]:
     if not working - failed:
         failed = failed - working if working else set()
     return sorted(failed)
-
-
-def _sacct(ids: Collection[str], *flags: str) -> list[tuple[str, str, str]]:
-    """Return what accounting knows of jobs: id, state and nodes."""
-    if not ids:
-        return []
-    arrays = ",".join(sorted({id.partition("_")[0] for id in ids}))
-    columns = "--format=JobID,State,NodeList"
-    output = ask("sacct", "--noheader", "--allocations", "--parsable2", *flags, columns, f"--jobs={arrays}")
-    rows = [line.split("|", 2) for line in output.splitlines()]
-    return [(id, state.partition(" ")[0], nodes) for id, state, nodes in rows]  # "CANCELLED by 0"
 
 
 def scancel(ids: Collection[str]) -> None:

@@ -19,8 +19,7 @@ from harness.errors import UserError, nearest
 from harness.files import check_writable, read_json, tail, write_json
 from harness.jobs.job import Job
 from harness.jobs.preflight import check
-from harness.slurm.client import array_limit, ask, own_environment, scancel, unfinished_jobs
-from harness.slurm.submission import snapshot
+from harness.slurm import client, submission
 from harness.store.store import Store
 
 if TYPE_CHECKING:
@@ -38,10 +37,11 @@ class Finding:
     message: str
 
 
-def examine(subject: str, check: Callable[[], str]) -> Finding:
-    """Examine one thing; what the check raises is what is wrong with it."""
+def examine(subject: str, check: Callable[[], object], message: str = "") -> Finding:
+    """Examine one thing; what the check raises is what is wrong with it, and else the message or what it returns."""
     try:
-        return Finding(subject, True, check())
+        result = check()
+        return Finding(subject, True, message or str(result))
     except (UserError, OSError, RuntimeError, AssertionError) as error:
         return Finding(subject, False, str(error).strip() or type(error).__name__)
 
@@ -65,21 +65,16 @@ class Cluster:
 
 def examine_here(cluster: Cluster) -> Iterator[Finding]:
     """Yield what can be told without a job."""
-    yield examine("SLURM", lambda: " ".join(ask("scontrol", "ping").split()))
-    yield examine("largest array", lambda: f"{array_limit()}")
-    accounting = ("sacct", "--noheader", "--allocations", "--format=JobID")
-    yield examine("accounting", lambda: ask(*accounting) and "it answers")
+    yield examine("SLURM", lambda: " ".join(client.ask("scontrol", "ping").split()))
+    yield examine("largest array", client.array_limit)
+    accounting = partial(client.ask, "sacct", "--noheader", "--allocations", "--format=JobID")
+    yield examine("accounting", accounting, "it answers")
     for name, promised in cluster.profile.partitions.items():
         yield examine(f"partition {name}", partial(compare_partition, name, promised))
     fitting = partial(cluster.profile.partition, cluster.resources)
     yield examine("what a training asks", lambda: f"fits {fitting() or 'the default'}")
     for flag, folder in (("--results", cluster.store.results), ("--scratch", cluster.store.scratch)):
-        yield examine(flag, partial(_write, flag, folder))
-
-
-def _write(flag: str, folder: Path) -> str:
-    check_writable(flag, folder)
-    return f"{folder} can be written"
+        yield examine(flag, partial(check_writable, flag, folder), f"{folder} can be written")
 
 
 def compare_partition(name: str, promised: Partition) -> str:
@@ -88,7 +83,7 @@ def compare_partition(name: str, promised: Partition) -> str:
     Raises:
         UserError: there is none, it is not up, or the profile promises more than it has.
     """
-    lines = ask("sinfo", "--noheader", "--format=%R|%a|%l|%D|%c|%m|%G").splitlines()
+    lines = client.ask("sinfo", "--noheader", "--format=%R|%a|%l|%D|%c|%m|%G").splitlines()
     rows = [dict(zip("RalDcmG", line.split("|"), strict=True)) for line in lines]
     mine = [row for row in rows if row["R"] == name]
     if not mine:
@@ -133,16 +128,16 @@ def examine_nodes(cluster: Cluster, grids: Collection[Path], seconds: float) -> 
     from submitit.core.utils import pickle_load
 
     folder, token = cluster.store.scratch / "doctor", f"doctor-{uuid.uuid4().hex[:12]}"
-    code = snapshot(grids, folder)
+    code = submission.snapshot(grids, folder)
     executor = SlurmExecutor(folder=folder / "%j")
     executor.update_parameters(**cluster.profile.parameters(cluster.resources, token, 1, code.setup))
     code.take()
-    with own_environment():
+    with client.own_environment():
         job = executor.submit(examine_from_nodes, cluster, folder / token)
     result, log, start = job.paths.result_pickle, job.paths.stdout, time.monotonic()
-    while not result.is_file() and any(other.name == token for other in unfinished_jobs()):
+    while not result.is_file() and any(other.name == token for other in client.unfinished_jobs()):
         if time.monotonic() - start > seconds:
-            scancel([str(job.job_id)])
+            client.scancel([str(job.job_id)])
             raise UserError(f"the job {job.job_id} gave no answer in {seconds:g} s; raise --wait, or see {log}")
         time.sleep(1)
     outcome, findings = pickle_load(result) if result.is_file() else ("", [])
@@ -157,19 +152,19 @@ def examine_from_nodes(cluster: Cluster, folder: Path) -> list[Finding]:
     """Examine in a job, one task on each of its nodes or several; folder: shared by them, and not there yet."""
     from harness.engine.distributed import joined
 
+    jobs = cluster.jobs
+    needs = f"what {len(jobs)} trainings need is here" if jobs else "no grid was named: nothing to find"
     with joined() as world:
-        here = [
-            examine("GPUs", partial(_see_gpus, cluster.resources.gpus)),
-            examine("data and weights", partial(_find_ingredients, cluster.jobs)),
-        ]
-        hosts = world.all_gather(platform.node())
-        parts = world.all_gather([f"{f.message} (on {platform.node()})" for f in here if not f.well])
+        gpus = examine("GPUs", partial(_see_gpus, cluster.resources.gpus))
+        here = [gpus, examine("data and weights", partial(check, jobs), needs)]
+        nodes = world.all_gather((platform.node(), [finding.message for finding in here if not finding.well]))
         together = [
             examine("all-reduce", partial(_reduce, world)),
             examine("shared folder", partial(_rename, world, folder)),
         ]
-        wrong = [Finding("a node", False, message) for part in parts for message in part]
-        return [Finding("nodes", True, ", ".join(hosts)), *together, *(f for f in here if f.well), *wrong]
+        wrong = [Finding("a node", False, f"{message} (on {host})") for host, messages in nodes for message in messages]
+        hosts = Finding("nodes", True, ", ".join(host for host, _ in nodes))
+        return [hosts, *together, *(finding for finding in here if finding.well), *wrong]
 
 
 def _see_gpus(gpus: int) -> str:
@@ -179,11 +174,6 @@ def _see_gpus(gpus: int) -> str:
     if gpus and not seen:
         raise UserError(f"{gpus} asked for and none seen: look at gpus_by in the profile, and at the driver")
     return f"{seen} seen, {gpus} asked for"
-
-
-def _find_ingredients(jobs: Sequence[Job]) -> str:
-    check(jobs)
-    return f"what {len(jobs)} trainings need is here" if jobs else "no grid was named: nothing to find"
 
 
 def _reduce(world: "World") -> str:

@@ -14,7 +14,7 @@ from harness.errors import UserError
 from harness.files import tail
 from harness.jobs.failures import ENDS, SIGNS_IN_OUTPUT
 from harness.jobs.job import Job, jobs_for
-from harness.slurm.client import SlurmJob, end_states, squeue
+from harness.slurm.client import SlurmJob, accounts, squeue
 from harness.store.records import Failure, FailureClass, Submission
 from harness.store.store import Store
 from harness.store.study import TrainingStatus
@@ -77,7 +77,7 @@ def _ask(records: Collection[Submission]) -> Answer:
     ends = {job.id: job.state for job in jobs if job.has_ended}
     forgotten = {record.job for record in records if record.job} - {job.id for job in jobs}
     with suppress(UserError):
-        ends |= end_states(forgotten)
+        ends |= {id: state for id, state, _ in accounts(forgotten)}
     return Answer({job.place: job for job in jobs if not job.has_ended}, ends)
 
 
@@ -106,22 +106,16 @@ def status_of(training: TrainingStatus, job: Job, record: Submission | None, ans
     if record.job and answer.silent:
         return status("unknown", message="it was sent, and SLURM does not answer")
     end = answer.ends.get(record.job or "")
-    if record.job is None or not (reason := _why(end, training, job, record)):
+    lacks_results = end == "COMPLETED" and job.missing_ids() & set(record.evaluations)
+    if record.job is None or not (lacks_results or end in ENDS or end is None):
         return stored
+    reason = "; ".join(filter(None, (f"SLURM: {end}" if end else "nothing tells of its end", training.reason)))
+    if lacks_results:
+        reason = f"it ended without its results: harness logs {job.train_id}"
     kind, output = ENDS.get(end or "", "killed"), tail(output_path(job.store, record.job))
     if kind == "killed":  # only its output may tell more
         kind = next((sign for words, sign in SIGNS_IN_OUTPUT.items() if words in output), kind)
     return status("failed", failure=kind, message=reason, output=output)
-
-
-def _why(end: str | None, training: TrainingStatus, job: Job, record: Submission) -> str:
-    """Return why a job failed that left no word of it, by how SLURM says that it ended; "" where it did not."""
-    if end == "COMPLETED" and job.missing_ids() & set(record.evaluations):
-        return f"it ended without its results: harness logs {job.train_id}"
-    if end in ENDS or end is None:
-        reason = f"SLURM: {end}" if end else "nothing tells of its end"
-        return f"{reason}; {training.reason}" if training.reason else reason
-    return ""
 
 
 def output_path(store: Store, job: str) -> Path:

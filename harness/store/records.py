@@ -2,7 +2,7 @@
 
     spec.json          `write_spec`, `read_spec`: what is trained
     env.json           `Environment`: where and with what it ran, attempt by attempt
-    train.jsonl        `Log`, `read_log`: a line of numbers every so many steps
+    train.jsonl        `read_log`: a line of numbers every so many steps
     heartbeat.json     `Heartbeat`: present while a job is at work
     error.json         `Failure`: present after a failure
     facts.json         `ModelFacts`: what only torch can know of the networks
@@ -30,7 +30,6 @@ import platform
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -56,6 +55,7 @@ FailureClass = Literal[
 ]  # fmt: skip
 Scalar = str | int | float | bool | None
 Series = tuple[tuple[int, float], ...]
+Log = Mapping[str, Series]  # the finite numbers of a training log, as (step, value), of each of `KEYS`
 
 
 class DamagedRecord(UserError):
@@ -202,11 +202,10 @@ class Attempt(Part):
         """Return its device-hours, until `last_sign`, in seconds since 1970, where it did not end; 0 where the end is
         not known."""
         end = self.end or self.last_sign or (utc(last_sign) if last_sign else "")
-        try:
+        with suppress(ValueError, TypeError):  # TypeError: one of the two without a zone
             seconds = (datetime.fromisoformat(end) - datetime.fromisoformat(self.start)).total_seconds()
-        except (ValueError, TypeError):  # TypeError: one of the two without a zone
-            return 0.0
-        return max(0.0, seconds) / 3600 * self.devices
+            return max(0.0, seconds) / 3600 * self.devices
+        return 0.0
 
 
 class Environment(Record):
@@ -231,39 +230,28 @@ def utc(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
-@dataclass(frozen=True)
-class Log:
-    """The finite numbers of a training log, as (step, value) of each key of `KEYS`."""
-
-    series: Mapping[str, Series]
-
-    def of(self, key: str) -> Series:
-        """Return a key's series; empty where the log does not hold it."""
-        return self.series.get(key, ())
-
-    def hours(self, batch: int, step: int) -> float | None:
-        """Return how long the steps until `step` took by the logged speeds; None where they do not reach it."""
-        seconds, before = 0.0, 0
-        for at, speed in self.of("images_per_second"):
-            if before >= step or speed <= 0:
-                break
-            seconds += (min(at, step) - before) * batch / speed
-            before = at
-        return seconds / 3600 if before >= step > 0 else None
-
-
 def read_log(path: Path) -> Log:
-    """Read a log; one without series where it cannot be read."""
-    try:
+    """Read a log; its series are empty where it does not hold them, or cannot be read."""
+    lines: list[dict[str, Any]] = []
+    with suppress(OSError):
         lines = read_jsonl(path)
-    except OSError:
-        lines = []
-    return Log({key: _series(lines, key) for key in KEYS})
+    return {key: _series(lines, key) for key in KEYS}
 
 
 def _series(lines: list[dict[str, Any]], key: str) -> Series:
     values = [(line["step"], line.get(key)) for line in lines]
     return tuple((step, float(v)) for step, v in values if isinstance(v, int | float) and math.isfinite(v))
+
+
+def logged_hours(log: Log, batch: int, step: int) -> float | None:
+    """Return how long the steps until `step` took by the logged speeds; None where they do not reach it."""
+    seconds, before = 0.0, 0
+    for at, speed in log["images_per_second"]:
+        if before >= step or speed <= 0:
+            break
+        seconds += (min(at, step) - before) * batch / speed
+        before = at
+    return seconds / 3600 if before >= step > 0 else None
 
 
 def last_speeds(path: Path) -> list[float]:

@@ -24,23 +24,16 @@ IDENTITY = re.compile(r"[0-9a-f]{12}")
 
 @dataclass(frozen=True)
 class RunStatus:
-    """How a run stands by its folder, or where a job leaves it; phase, step and total are those of a job at work.
-
-    measurement: what was measured, where `Store.result` was asked.
-    """
+    """How a run stands by its folder, or where a job leaves it. reason: why it is not done, or what its job is doing;
+    measurement: what was measured, where `Store.result` was asked."""
 
     state: State
     reason: str = ""
-    phase: str = ""
-    step: int | None = None
-    total: int | None = None
     measurement: records.Measurement | None = None
 
     @property
     def words(self) -> str:
-        """What a job is doing, or why the run is not done, in one line."""
-        if self.state == "running":
-            return f"{self.phase}, step {self.step} of {self.total}"
+        """The reason in one line."""
         return " ".join(self.reason.split())
 
 
@@ -113,15 +106,15 @@ class Store:
         """
         return records.Record.read(self.eval_path(train_id, eval_id)) is not None
 
-    def status(self, train_id: str, eval_id: str) -> RunStatus:
-        """Derive a run's status from which files exist; a file that cannot be read is a state, and never raised."""
-        return self._status(train_id, eval_id, records.Record)
-
     def result(self, train_id: str, eval_id: str) -> RunStatus:
         """Return a run's status with what was measured; a file that holds something else is a state as well."""
-        return self._status(train_id, eval_id, records.Measurement)
+        return self.status(train_id, eval_id, records.Measurement)
 
-    def _status(self, train_id: str, eval_id: str, kind: type[records.Record]) -> RunStatus:
+    def status(self, train_id: str, eval_id: str, kind: type[records.Record] = records.Record) -> RunStatus:
+        """Derive a run's status from which files exist; a file that cannot be read is a state, and never raised.
+
+        kind: what a measurement's file must hold for it to be done; else that it is whole is enough.
+        """
         path = self.eval_path(train_id, eval_id)
         try:
             record = kind.load(path)
@@ -204,7 +197,7 @@ class Logs:
 def _unfinished(folder: Path) -> RunStatus:
     heartbeat, failure = records.Heartbeat.load(folder), records.Failure.load(folder)
     if heartbeat and heartbeat.alive:
-        return RunStatus("running", "", heartbeat.phase, heartbeat.step, heartbeat.total)
+        return RunStatus("running", f"{heartbeat.phase}, step {heartbeat.step} of {heartbeat.total}")
     if failure:
         return RunStatus("diverged" if failure.kind == "diverged" else "failed", failure.message)
     if heartbeat:

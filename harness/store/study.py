@@ -29,10 +29,10 @@ def study_tables(store: Store, overrides: Sequence[str] = (), layer: Layer | Non
     return sorted(tables, key=_place)
 
 
-def _place(table: Table) -> tuple[int, str, str]:
+def _place(table: Table) -> tuple[bool, bool, str, str]:
     """Sort key: tables of the paper by their number, then its figures, then tables of our own."""
     title = table.file.table
-    return (0 if title[:1].isdigit() else 1 if title.startswith("figure ") else 2, title.zfill(16), table.name)
+    return not table.is_paper, not title[:1].isdigit(), title.zfill(16), table.name
 
 
 def runs_by_training(runs: Iterable[Run]) -> dict[str, list[Run]]:
@@ -118,17 +118,17 @@ def _status(store: Store, training: Training, runs: Sequence[Run], steps_per_epo
     folder, run = store.run_folder(training.train_id), runs[0]
     statuses = [store.status(run.train_id, run.eval_id) for run in runs]
     status = next((status for status in statuses if status.state != "done"), RunStatus("done"))
+    done, running = status.state == "done", status.state == "running"
     environment = Environment.read(folder) or Environment()
-    sign = None if status.state == "done" else last_sign(folder)
-    step = training.steps if status.state == "done" else sign.step or 0 if sign else 0
-    speeds = last_speeds(folder / LOG) if status.state == "running" else []
-    speed = speeds[-1] if speeds else None
+    sign = None if done else last_sign(folder)
+    step = training.steps if done else (sign and sign.step) or 0
+    speed = next(reversed(last_speeds(folder / LOG)), None) if running else None
     on_gpu = environment.last.on_gpu if environment.last else run.resources.on_gpu
     return TrainingStatus(
         **vars(training),
         state=status.state,
-        reason=status.reason,
-        phase=status.phase,
+        reason="" if running else status.reason,
+        phase=sign.phase if running and isinstance(sign, Heartbeat) else "",
         step=step,
         epoch=step / steps_per_epoch,
         epochs=training.steps / steps_per_epoch,

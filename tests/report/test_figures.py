@@ -26,7 +26,7 @@ from harness.report.figures.table_figure import table_figure, value_axis
 from harness.report.reading.samples import Sheet, read_strip
 from harness.report.rendering.page import make_report
 from harness.report.rendering.sheet import TableLayout
-from harness.store.records import Log, read_log
+from harness.store.records import logged_hours, read_log
 from harness.store.store import Logs, Store
 
 
@@ -46,11 +46,11 @@ def write_environment(store: Store, run: Run, **changed: Any) -> None:
 
 
 def test_hours_are_steps_times_batch_over_speed_and_end_at_the_measured_step() -> None:
-    log = Log({"images_per_second": ((100, 50.0), (200, 25.0))})
-    assert log.hours(32, 200) == pytest.approx((100 * 32 / 50 + 100 * 32 / 25) / 3600)
-    assert log.hours(32, 150) == pytest.approx((100 * 32 / 50 + 50 * 32 / 25) / 3600)
-    assert log.hours(32, 201) is None  # the log does not reach it
-    assert log.hours(32, 0) is None
+    log = {"images_per_second": ((100, 50.0), (200, 25.0))}
+    assert logged_hours(log, 32, 200) == pytest.approx((100 * 32 / 50 + 100 * 32 / 25) / 3600)
+    assert logged_hours(log, 32, 150) == pytest.approx((100 * 32 / 50 + 50 * 32 / 25) / 3600)
+    assert logged_hours(log, 32, 201) is None  # the log does not reach it
+    assert logged_hours(log, 32, 0) is None
 
 
 def test_cost_is_in_the_unit_of_the_device_and_never_of_two(tmp_path: Path) -> None:

@@ -161,9 +161,9 @@ def log_lines(count: int) -> str:
 def test_only_whole_and_finite_numbers_are_in_a_series(tmp_path):
     log = tmp_path / LOG
     log.write_text('{"step": 1, "loss": 3}\n{"step": 2, "loss": NaN}\n{"step": 1, "loss": 4}\n[]\n{"step": 3, "lo')
-    assert read_log(log).of("loss") == ((1, 4.0),)
-    assert read_log(log).of("denoising") == ()
-    assert read_log(tmp_path / "none").series == {key: () for key in read_log(log).series}
+    assert read_log(log)["loss"] == ((1, 4.0),)
+    assert read_log(log)["denoising"] == ()
+    assert read_log(tmp_path / "none") == {key: () for key in read_log(log)}
 
 
 @pytest.mark.parametrize("count", [2, 1000])

@@ -40,7 +40,7 @@ def test_status_follows_from_the_files(store):
     assert state(store) == "not run"
     beat(store)
     assert state(store) == "running"
-    assert store.status(TRAIN, EVAL).step == 7
+    assert store.status(TRAIN, EVAL).reason == "training, step 7 of 9"
     beat(store, pid=2**22 + 1)  # above the largest process id: nobody
     assert state(store) == "interrupted"
     beat(store, time=time.time() - HEARTBEAT_STALE_SECONDS - 1)  # a process id that somebody else has by now

@@ -102,7 +102,7 @@ def _rankings(store: Store, logs: Logs, contest: Contest, metric: str) -> Iterat
 
 def _logged(logs: Logs, arm: Arm, key: str, step: int) -> Values:
     """The last value of each log up to a step, by seed; a log without the number gives none."""
-    series = {seed: logs.of(train_id).of(key) for seed, train_id in arm.trainings.items()}
+    series = {seed: logs.of(train_id)[key] for seed, train_id in arm.trainings.items()}
     logged = {seed: [value for at, value in values if at <= step] for seed, values in series.items()}
     return {seed: values[-1] for seed, values in logged.items() if values}
 

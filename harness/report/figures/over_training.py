@@ -102,7 +102,7 @@ def best_arms(pivot: Pivot) -> list[PivotCell]:
 
 def _mean(cell: PivotCell, logs: Logs, key: str) -> Series:
     """Average a key over the seeds that logged it, at the steps that all of them have."""
-    series = [dict(logged) for run in cell.runs if (logged := logs.of(run.train_id).of(key))]
+    series = [dict(logged) for run in cell.runs if (logged := logs.of(run.train_id)[key])]
     common = sorted(set.intersection(*map(set, series))) if series else []
     return thinned(tuple((step, fmean(values[step] for values in series)) for step in common))
 
@@ -145,7 +145,7 @@ def run_curves(log: Log, name: str) -> tuple[Curve, ...]:
 
     They are written by hand: matplotlib would take seconds for the runs of a study.
     """
-    series = {key: thinned(log.of(key)) for key in CURVES}
+    series = {key: thinned(log[key]) for key in CURVES}
     if series["loss"] == series["denoising"]:
         del series["loss"]  # without a regulariser they are one
     return tuple(_curve(CURVES[key], values, name) for key, values in series.items() if len(values) > 1)

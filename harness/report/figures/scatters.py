@@ -11,6 +11,7 @@ from harness.report.analysis.text import number
 from harness.report.figures.panels import Line, Panel, panels_figure
 from harness.report.figures.picture import Picture
 from harness.report.figures.style import ArmStyle, ArmStyles, cell_styles
+from harness.store.records import logged_hours
 from harness.store.store import Logs
 
 SHORT = 0.5  # hours; what is shorter is said in minutes
@@ -90,7 +91,7 @@ def cell_hours(cell: PivotCell, logs: Logs) -> tuple[float, str] | None:
 
 
 def _hours(logs: Logs, run: Run) -> tuple[float, str] | None:
-    hours = logs.of(run.train_id).hours(run.train.batch, run.evaluation.step)
+    hours = logged_hours(logs.of(run.train_id), run.train.batch, run.evaluation.step)
     environment = logs.environment(run.train_id)
     attempt = environment.last if environment else None
     return (hours * attempt.devices, attempt.unit) if hours and attempt else None
