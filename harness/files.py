@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from harness.errors import UserError
+from harness.errors import UserError, user_error
 
 M = TypeVar("M", bound=BaseModel)
 TEMPORARY = ".writing-"
@@ -78,11 +78,8 @@ def check_writable(flag: str, folder: Path) -> None:
         UserError: naming the command-line flag that gave the folder.
     """
     existing = nearest_existing(folder)
-    try:
-        with tempfile.TemporaryFile(dir=existing):
-            pass
-    except OSError as error:
-        raise UserError(f"{flag} {folder}: cannot write in {existing}: {error.strerror}") from None
+    with user_error(f"{flag} {folder}: cannot write in {existing}", kinds=OSError):
+        tempfile.TemporaryFile(dir=existing).close()
 
 
 @contextmanager

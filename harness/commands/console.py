@@ -4,7 +4,10 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -13,13 +16,12 @@ from rich.text import Text
 
 from harness.config.grid import Run, Table
 from harness.jobs.job import Job
-from harness.planning.budget import Row, Selection
-from harness.planning.cost import Prices
-from harness.planning.plan import Planned, plan, summary
+from harness.planning import budget, cost, plan
 from harness.store.records import Heartbeat
 from harness.store.store import RunStatus, State, Store
 from harness.store.study import TrainingStatus, seconds_in_words, trainings
 
+TEMPLATES = Path(__file__).parent / "templates"
 MANY = 200  # rows: more than a screen holds
 # By urgency.
 COLOURS: dict[State, str] = {
@@ -33,6 +35,14 @@ BAR = 10  # characters
 def console() -> Console:
     """Return the terminal, or 150 columns where the output goes into a file."""
     return Console(width=None if sys.stdout.isatty() else 150, highlight=False)
+
+
+def words_of(template: str, **values: Any) -> str:
+    """Fill a template of `templates/`, with words as they are: none of these is HTML."""
+    environment = Environment(  # noqa: S701
+        loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
+    )
+    return environment.get_template(f"{template}.txt.j2").render(values)
 
 
 def grid(title: str, rows: Sequence[Mapping[str, str | Text]]) -> Grid | Text:
@@ -60,10 +70,10 @@ def _plain_columns(title: str, lines: Sequence[Sequence[str]]) -> Text:
 
 def print_plan(tables: Sequence[Table], store: Store) -> None:
     """Print every run, table by table, how many there are in each state, and the trainings that several tables want."""
-    screen, planned = console(), plan(tables, store)
+    screen, planned = console(), plan.plan(tables, store)
     for name in dict.fromkeys(p.table.name for p in planned):
         of_table = [p for p in planned if p.table.name == name]
-        screen.print(grid(summary(of_table), [_run_row(p) for p in of_table]), "")
+        screen.print(grid(plan.summary(of_table), [_run_row(p) for p in of_table]), "")
     states = Counter(p.status.state for p in planned)
     screen.print(", ".join(f"{count} {state}" for state, count in states.items()))
     if len(tables) > 1:
@@ -76,7 +86,7 @@ def print_plan(tables: Sequence[Table], store: Store) -> None:
         screen.print("", grid(f"{len(rows)} distinct trainings", rows))
 
 
-def _run_row(p: Planned) -> dict[str, str]:
+def _run_row(p: plan.Planned) -> dict[str, str]:
     run, cell = p.run, p.table.cell(p.run.at)
     return {
         "cell": _in_words(run.at), "seed": str(run.seed), "model": cell.settings.model if cell else "",
@@ -92,7 +102,7 @@ def _in_words(at: Sequence[tuple[str, str]]) -> str:
 # Prices.
 
 
-def print_cost(tables: Sequence[Table], prices: Prices, price: float | None) -> None:
+def print_cost(tables: Sequence[Table], prices: cost.Prices, price: float | None) -> None:
     """Print what each table and all of them cost; price: of one device-hour, in whatever currency."""
     rows = [_cost_row(table.name, table.runs, prices) for table in tables]
     if len(tables) > 1:
@@ -103,15 +113,12 @@ def print_cost(tables: Sequence[Table], prices: Prices, price: float | None) -> 
     console().print(f"{prices.words}{money}")
 
 
-def _cost_row(name: str, runs: Sequence[Run], prices: Prices) -> dict[str, str]:
-    cost, left = prices.cost(runs), prices.cost(runs, left=True)
-    hours = {"training": cost.training, "sampling": cost.sampling, "measuring": cost.measuring, "hours": cost.hours,
-             "left to do": left.hours}  # fmt: skip
-    return {
-        "": name, "trainings": str(len({run.train_id for run in runs})),
-        **{heading: hours_in_words(value) for heading, value in hours.items()},
-        "checkpoints": f"{cost.bytes / 1e9:,.1f} GB",
-    }  # fmt: skip
+def _cost_row(name: str, runs: Sequence[Run], prices: cost.Prices) -> dict[str, str]:
+    whole, left = prices.cost(runs), prices.cost(runs, left=True)
+    hours = map(hours_in_words, (whole.training, whole.sampling, whole.measuring, whole.hours, left.hours))
+    headings = ("training", "sampling", "measuring", "hours", "left to do")
+    row = {"": name, "trainings": str(len({run.train_id for run in runs}))} | dict(zip(headings, hours, strict=True))
+    return row | {"checkpoints": f"{whole.bytes / 1e9:,.1f} GB"}
 
 
 def hours_in_words(hours: float) -> str:
@@ -121,19 +128,18 @@ def hours_in_words(hours: float) -> str:
     return f"{hours:.1f}" if hours >= 1 else f"{hours:.2g}"
 
 
-def print_selection(selection: Selection, prices: Prices, budget: float) -> None:
+def print_selection(selection: budget.Selection, prices: cost.Prices, hours: float) -> None:
     """Print which rows a budget buys, and which it leaves out."""
     screen, count = console(), len(selection.chosen) + len(selection.left_out)
-    spent = f"{hours_in_words(selection.hours)} of {budget:g} {prices.unit}-hours"
+    spent = f"{hours_in_words(selection.hours)} of {hours:g} {prices.unit}-hours"
     screen.print(f"\n{len(selection.chosen)} of {count} rows fit: {spent}", _rows(selection.chosen), sep="\n")
     if selection.left_out:
         screen.print(f"\n{len(selection.left_out)} rows are left out", _rows(selection.left_out), sep="\n")
-    screen.print(
-        "\nThe rule: always the row next that costs least beyond what is bought, with its baseline and all seeds."
-    )
+    rule = "always the row next that costs least beyond what is bought, with its baseline and all seeds"
+    screen.print(f"\nThe rule: {rule}.")
 
 
-def _rows(rows: Sequence[Row]) -> Grid | Text:
+def _rows(rows: Sequence[budget.Row]) -> Grid | Text:
     return grid("", [{"table": row.table.name, "row": _in_words(row.cell.at)} for row in rows])
 
 

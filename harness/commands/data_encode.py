@@ -1,7 +1,5 @@
 """`harness data` and `harness encode`: data sets, and photos packed as latents."""
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import click
@@ -9,8 +7,10 @@ from rich.progress import Progress
 
 from harness.commands import options
 from harness.data import fetch
+from harness.data.raw_files import PUBLISHED
 from harness.errors import UserError, nearest
 
+INCEPTION = "inception-v3-compat"  # the weights of FID's network
 LATENTS = ("imagenet256", "imagenet-sample")  # what our scales call them
 
 
@@ -38,23 +38,17 @@ def get_by_name(name: str, root: Path) -> str:
     Raises:
         UserError: an unknown name, a failed download or a wrong checksum, with what to do about it.
     """
-    getters: dict[str, Callable[[Path], str]] = {
-        "digits": fetch.get_digits,
-        "fashion-mnist": partial(fetch.get_published, "fashion-mnist"),
-        "cifar10": partial(fetch.get_published, "cifar10"),
-        "inception-v3-compat": _get_inception,
-    }
-    if name in getters:
-        return getters[name](root)
+    if name in PUBLISHED:
+        return fetch.get_published(name, root)
     if name in LATENTS or (root / name / "meta.json").is_file():
         return fetch.check_latents(name, root)
-    raise UserError(f"data get {name}: unknown{nearest(name, [*getters, *LATENTS])}")
+    if name == "digits":
+        return fetch.get_digits(root)
+    if name == INCEPTION:
+        from harness.measure.extractors.inception import get_inception  # loads torch, which the others need not
 
-
-def _get_inception(root: Path) -> str:
-    from harness.measure.extractors.inception import get_inception  # imports torch, which the others need not
-
-    return get_inception(root)
+        return get_inception(root)
+    raise UserError(f"data get {name}: unknown{nearest(name, ('digits', *PUBLISHED, *LATENTS, INCEPTION))}")
 
 
 @click.command()

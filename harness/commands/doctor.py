@@ -6,8 +6,7 @@ from pathlib import Path
 import click
 
 from harness.commands import options
-from harness.config.cluster_profile import load_slurm_profile
-from harness.config.grid import load_table
+from harness.config import cluster_profile, grid
 from harness.errors import UserError
 from harness.jobs.job import jobs_for
 from harness.slurm.diagnostics import Cluster, Finding, examine_here, examine_nodes
@@ -36,8 +35,8 @@ def doctor(grids: tuple[Path, ...], scale: str | None, wait: float, results: Pat
     """
     if bool(grids) != bool(scale):
         raise UserError("doctor: GRIDS and --scale belong together")
-    slurm, layer = load_slurm_profile(profile)
-    runs = [run for path in grids for run in load_table(path, str(scale), (), layer).runs]
+    slurm, layer = cluster_profile.load_slurm_profile(profile)
+    runs = [run for path in grids for run in grid.load_table(path, str(scale), (), layer).runs]
     store = Store(results, scratch, "doctor").absolute()
     cluster = Cluster(slurm, store, tuple(jobs_for(runs, store, data.absolute())))
     if wrong := _print(examine_here(cluster)):

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from harness.checkpoint_paths import weights_path
 from harness.commands import options
+from harness.commands.console import console, grid, words_of
 from harness.commands.options import FILE
 from harness.config.grid import Run, all_runs
 from harness.errors import UserError
@@ -98,20 +97,17 @@ def measure_study(store: Store, features: str | None, weights: Path | None, data
 
 
 def _print(result: dict[str, Any], samples: str) -> None:
-    table = Table("metric", "value", "how", title=f"{samples} against {result['protocol']['reference']}")
+    rows = []
     names = {base(name): name for name in (*result["metrics"], *result["unavailable"])}
     for name in (names[metric] for metric in DEFINITIONS if metric in names):
         definition, value = definition_of(name), result["metrics"].get(name)
-        if value is None:
-            table.add_row(definition.heading, "not available", result["unavailable"][name])
-        else:
-            table.add_row(definition.heading, f"{value:.6g}{_uncertainty(result, name)}", definition.definition)
-    console = Console(highlight=False)
-    console.print(table)
-    console.print(sentence(result["protocol"]))
-    if made := result.get("intervals"):
-        without = "".join(f" None of {definition_of(name).title}: {why}." for name, why in made["unavailable"].items())
-        console.print(f"Intervals: {made['level']:.0%}, {made['method']}.{without}")
+        words = "not available" if value is None else f"{value:.6g}{_uncertainty(result, name)}"
+        how = result["unavailable"][name] if value is None else definition.definition
+        rows.append({"metric": definition.heading, "value": words, "how": how})
+    screen = console()
+    screen.print(grid(f"{samples} against {result['protocol']['reference']}", rows))
+    protocol, intervals = result["protocol"], result.get("intervals")
+    screen.print(words_of("measured", protocol=protocol, intervals=intervals, definition_of=definition_of), end="")
 
 
 def _uncertainty(result: dict[str, Any], name: str) -> str:
@@ -121,17 +117,6 @@ def _uncertainty(result: dict[str, Any], name: str) -> str:
         return f" [{interval[0]:.6g}, {interval[1]:.6g}]"
     spread = result["metrics"].get(spread_of(name))
     return "" if spread is None else f" ± {spread:.2g}"
-
-
-def sentence(protocol: dict[str, Any]) -> str:
-    """Return the protocol of a measurement in a sentence."""
-    count, rows = protocol["reference_count"], protocol.get("reference_rows")
-    of = f"the {count:,} images of" if count else "the statistics in"
-    also = f" (metrics that need its images: {rows:,} of them)" if rows else ""
-    return (
-        f"Protocol: {protocol['generated']:,} samples against {of} {protocol['reference']}{also}, content "
-        f"{protocol['reference_content']}; features {protocol['features']}: {protocol['features_note']}."
-    )
 
 
 @click.command()

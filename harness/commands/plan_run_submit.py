@@ -10,15 +10,13 @@ from typing import Any
 import click
 
 from harness.commands import console, options
-from harness.config.cluster_profile import LocalProfile, SlurmProfile, load_profile
+from harness.config import cluster_profile, yaml_document
 from harness.config.grid import Table, all_runs, load_table
-from harness.config.yaml_document import Layer
 from harness.errors import UserError
 from harness.files import check_writable
 from harness.jobs import local_pool, preflight
 from harness.jobs.job import Job, jobs_for
-from harness.planning.budget import select_rows
-from harness.planning.cost import Assumption, Prices
+from harness.planning import budget, cost
 from harness.process_group import place_from_torchrun
 from harness.slurm import submission
 from harness.store.records import Failure, SubmitOptions
@@ -34,7 +32,7 @@ class Request:
     overrides: tuple[str, ...]
     store: Store
 
-    def tables(self, layer: Layer | None = None) -> list[Table]:
+    def tables(self, layer: yaml_document.Layer | None = None) -> list[Table]:
         """Expand the grid files, each under a name of its own: a study knows its tables by the names of their files.
 
         Raises:
@@ -75,9 +73,9 @@ def requested(command: Callable[..., None]) -> Callable[..., None]:
               help="Share of its peak that is assumed; else 0.3 in bf16, 0.6 in fp32.")  # fmt: skip
 @click.option("--gpu-hour-price", "price", type=options.HOURS, help="Price of a GPU-hour, in any currency.")
 @options.gpu_hours
-@click.option("--fit", "budget", type=options.HOURS, help="Propose the rows that fit in so many GPU-hours.")
+@click.option("--fit", "hours", type=options.HOURS, help="Propose the rows that fit in so many GPU-hours.")
 def plan(request: Request, gpu: str, utilisation: float | None, price: float | None, limit: float | None,
-         budget: float | None) -> None:  # fmt: skip
+         hours: float | None) -> None:  # fmt: skip
     """List every run of GRIDS, and what they cost.
 
     Of each run: why it would run, that it is done, or which other table shares it. Of several grids, each distinct
@@ -89,10 +87,10 @@ def plan(request: Request, gpu: str, utilisation: float | None, price: float | N
     """
     tables = request.tables()
     console.print_plan(tables, request.store)
-    prices = Prices(all_runs(tables), request.store, Assumption(gpu, utilisation))
+    prices = cost.Prices(all_runs(tables), request.store, cost.Assumption(gpu, utilisation))
     console.print_cost(tables, prices, price)
-    if budget is not None:
-        console.print_selection(select_rows(tables, prices, budget), prices, budget)
+    if hours is not None:
+        console.print_selection(budget.select_rows(tables, prices, hours), prices, hours)
     if limit is not None:
         prices.refuse_beyond(limit)
 
@@ -129,8 +127,7 @@ def run(request: Request, data: Path, workers: int) -> None:
 @requested
 @options.data
 @options.profile
-@click.option("--only", type=click.Choice(["eval"]),
-              help="eval: only measure what is trained already, as jobs of one process.")  # fmt: skip
+@click.option("--only", type=click.Choice(["eval"]), help="eval: only measure what is trained, in jobs of one process.")
 @options.gpu_hours
 @click.option("--dry-run", is_flag=True, help="Print the sbatch files; send and write nothing.")
 def submit(request: Request, data: Path, profile: str | None, only: str | None, limit: float | None,
@@ -145,24 +142,24 @@ def submit(request: Request, data: Path, profile: str | None, only: str | None, 
     harness submit grids/table*.yaml --scale cifar10 --profile ours
     harness submit grids/table5.yaml --scale cifar10 --profile ours --only eval
     """
-    cluster, layer = load_profile(profile) if profile else (SlurmProfile(), {})
+    cluster, layer = cluster_profile.load_profile(profile) if profile else (cluster_profile.SlurmProfile(), {})
     request, data = replace(request, store=request.store.absolute()), data.absolute()
     store, folders = request.store, {path.parent for path in request.grids}
     tables = request.tables(layer)
     if limit is not None:
-        Prices(all_runs(tables), store, Assumption()).refuse_beyond(limit)
-    threads = 1 if isinstance(cluster, LocalProfile) and cluster.jobs > 1 else None
+        cost.Prices(all_runs(tables), store, cost.Assumption()).refuse_beyond(limit)
+    threads = 1 if isinstance(cluster, cluster_profile.LocalProfile) and cluster.jobs > 1 else None
     todo = _lacking(request, tables, data, threads)
     todo = submission.measurement_jobs(todo) if only else todo
-    if isinstance(cluster, SlurmProfile):
+    if isinstance(cluster, cluster_profile.SlurmProfile):
         for job in todo:
             cluster.check(job.resources)
     if not dry_run:
-        _record(request, tables, todo, slurm=isinstance(cluster, SlurmProfile))
+        _record(request, tables, todo, slurm=isinstance(cluster, cluster_profile.SlurmProfile))
     if not todo:
         nothing = "nothing that is trained lacks a measurement" if only else "everything is done already"
         click.echo(f"{store.root}: {nothing}.")
-    elif isinstance(cluster, LocalProfile):
+    elif isinstance(cluster, cluster_profile.LocalProfile):
         if dry_run:
             click.echo(f"{len(todo)} trainings on this machine, {cluster.jobs} at once")
         else:
@@ -231,7 +228,7 @@ def _run_here(todo: Sequence[Job], store: Store, workers: int, torchrun: bool = 
         sys.exit(1)
 
 
-def send(profile: SlurmProfile, todo: Sequence[Job], store: Store, grids: Collection[Path]) -> None:
+def send(profile: cluster_profile.SlurmProfile, todo: Sequence[Job], store: Store, grids: Collection[Path]) -> None:
     """Send the jobs to SLURM, and say what became of them; `grids`: the folders of their grid files."""
     sent = submission.submit(todo, profile, grids)
     if sent.queued:
@@ -241,19 +238,8 @@ def send(profile: SlurmProfile, todo: Sequence[Job], store: Store, grids: Collec
             f"{len(sent.with_less)} of these were sent before some of their measurements were asked for; "
             "give the same command again when they are done", err=True,
         )  # fmt: skip
-    if sent.ids:
-        others = {job.train_id for job in (*sent.queued, *sent.later)}
-        bound = _bound(profile, [job for job in todo if job.train_id not in others])
-        arrays = f"{len(sent.arrays)} array(s): {', '.join(sent.arrays)}"
-        click.echo(f"Submitted {len(sent.ids)} trainings as {arrays}{bound}")
-    if sent.later:
-        click.echo(f"{len(sent.later)} more when there is room (max_submitted): the same command sends them")
-    click.echo(f"Watch them with: harness status {options.words_for(store)}")
-
-
-def _bound(profile: SlurmProfile, jobs: Sequence[Job]) -> str:
-    """Say what jobs cost, if they ran to their time limits; nothing where they ask for no GPU."""
-    hours = sum(job.resources.hours * job.resources.gpus * job.resources.nodes for job in jobs)
-    price = profile.gpu_hour_price
-    priced = f", at {price:g} each {hours * price:,.0f}" if price else ""
-    return f"; their time limits allow {hours:,.1f} GPU-hours{priced}" if hours else ""
+    elsewhere = {job.train_id for job in (*sent.queued, *sent.later)}
+    resources = [job.resources for job in todo if job.train_id not in elsewhere]
+    hours = sum(r.hours * r.gpus * r.nodes for r in resources)
+    price, study = profile.gpu_hour_price, options.words_for(store)
+    click.echo(console.words_of("submitted", sent=sent, hours=hours, price=price, study=study), nl=False)

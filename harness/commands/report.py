@@ -1,11 +1,12 @@
 """`harness report`, `harness collect` and `harness bundle`: what is made of a study's results."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import click
 
 from harness.commands import options
-from harness.errors import UserError
+from harness.errors import UserError, user_error
 from harness.files import check_writable
 from harness.store.store import Store
 
@@ -79,15 +80,10 @@ def _watch(study: str | None, port: int, results: Path, scratch: Path, reports: 
         raise UserError("harness report --watch: a study's name is expected; a bundle and a comparison do not change")
     from harness.report.live_server import serve
 
-    try:
-        serve(
-            Store(results, scratch, study), reports / study, port,
-            lambda address: click.echo(f"Watching {study} at {address} (Ctrl-C ends)"),
-        )  # fmt: skip
-    except KeyboardInterrupt:
-        click.echo(f"Report: {(reports / study / 'index.html').absolute().as_uri()}")
-    except OSError as error:
-        raise UserError(f"--port {port}: {error.strerror}; leave it out for a free one") from None
+    store, folder = Store(results, scratch, study), reports / study
+    with user_error(f"--port {port}", "leave it out for a free one", OSError), suppress(KeyboardInterrupt):
+        serve(store, folder, port, lambda address: click.echo(f"Watching {study} at {address} (Ctrl-C ends)"))
+    click.echo(f"Report: {(folder / 'index.html').absolute().as_uri()}")
 
 
 def _compare(first: Store, second: Store, reports: Path) -> Path:

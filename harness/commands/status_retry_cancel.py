@@ -5,6 +5,7 @@ import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import click
@@ -12,7 +13,7 @@ from click.core import ParameterSource
 from rich.live import Live
 
 from harness.commands import options
-from harness.commands.console import console, status_table
+from harness.commands.console import console, status_table, words_of
 from harness.commands.plan_run_submit import send
 from harness.config.cluster_profile import load_slurm_profile
 from harness.config.grid import Table, load_table
@@ -27,6 +28,8 @@ from harness.slurm.submission import check_slurm
 from harness.store import records
 from harness.store.store import IDENTITY, Store
 from harness.store.study import study_tables, training_statuses
+
+DOCUMENTS = (records.SpecFile.FILE, records.Environment.FILE, records.Failure.FILE)
 
 
 @click.command()
@@ -48,9 +51,10 @@ def status(store: Store, watch: bool, as_json: bool) -> None:
         console().print(status_table(store.study, trainings))  # before SLURM is asked, which may take its time
     study = slurm_status(tables, trainings, store)
     if as_json:
-        click.echo(_in_json(store.study, study))
+        rows = [asdict(s.training) | {"slurm": _slurm_in_json(s)} for s in study.trainings]
+        click.echo(json.dumps({"study": store.study, "trainings": rows}, indent=1, ensure_ascii=False))
     else:
-        _print_slurm(store, study)
+        click.echo(_in_words(store, study), nl=False)
 
 
 def watch_status(tables: Sequence[Table], store: Store, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -65,34 +69,16 @@ def watch_status(tables: Sequence[Table], store: Store, sleep: Callable[[float],
             sleep(records.HEARTBEAT_SECONDS)
 
 
-def _in_json(name: str, study: StudyStatus) -> str:
-    """Return everything that is known of every training."""
-    trainings = [
-        asdict(s.training) | {"slurm": {"state": s.state, "job": s.slurm_job, "class": s.failure, "message": s.message}}
-        for s in study.trainings
-    ]
-    return json.dumps({"study": name, "trainings": trainings}, indent=1, ensure_ascii=False)
+def _slurm_in_json(s: SlurmStatus) -> dict[str, str | None]:
+    return {"state": s.state, "job": s.slurm_job, "class": s.failure, "message": s.message}
 
 
-def _print_slurm(store: Store, study: StudyStatus) -> None:
-    """Print which trainings of a study wait in SLURM's queue, and why others failed and what mends them."""
-    queued = [s.slurm_job or "" for s in study.trainings if s.state == "queued"]
-    on_hold = [s for s in study.trainings if s.state == "held"]
-    remedies = []
-    if queued:
-        click.echo(f"{len(queued)} trainings in SLURM's queue: {', '.join(queued[:8])}{' …' * (len(queued) > 8)}")
-    if study.strays:
-        click.echo(f"{study.strays} jobs in SLURM's queue are of trainings that no grid of this study wants any more")
-    if on_hold:
-        click.echo(f"{len(on_hold)} trainings are held in SLURM's queue: {on_hold[0].message}")
-        remedies.append(f"scontrol release {','.join(s.slurm_job or '' for s in on_hold)}")
-    for s in study.trainings:
-        if s.failure:
-            job = f", SLURM job {s.slurm_job}" if s.slurm_job else ""
-            click.echo(f"{s.job.train_id} failed: {s.failure}{job}: {s.message}")
-            remedies.append(remedy(s.failure, options.words_for(store), _slower(store, s)))
-    for words in dict.fromkeys(remedies):
-        click.echo(f"→ {words}")
+def _in_words(store: Store, study: StudyStatus) -> str:
+    """Return which trainings of a study wait in SLURM's queue, and why others failed and what mends them."""
+    of_state = {state: [s for s in study.trainings if s.state == state] for state in ("queued", "held")}
+    failed = [s for s in study.trainings if s.failure]
+    remedies = [remedy(s.failure, options.words_for(store), _slower(store, s)) for s in failed if s.failure]
+    return words_of("slurm_status", strays=study.strays, failed=failed, remedies=remedies, **of_state)
 
 
 def _slower(store: Store, status: SlurmStatus) -> list[str]:
@@ -217,8 +203,7 @@ def logs(name: str, failed: bool, follow: bool, lines: int, results: Path, scrat
     if failed:
         click.echo("\n\n".join(failures(Store(results, scratch, name), lines)) or "Nothing failed.")
         return
-    path = log_of(_find_run(results, scratch, name), name)
-    for line in follow_file(path, lines, follow):
+    for line in follow_file(log_of(_find_run(results, scratch, name), name), lines, follow):
         click.echo(line, nl=False)
 
 
@@ -241,7 +226,7 @@ def show(run: str, results: Path, scratch: Path) -> None:
     \b
     harness show 1a2b3c4d5e6f
     """
-    click.echo(describe(_find_run(results, scratch, run), run))
+    click.echo(describe(_find_run(results, scratch, run), run), nl=False)
 
 
 def _find_run(results: Path, scratch: Path, train_id: str) -> Store:
@@ -262,20 +247,13 @@ def _find_run(results: Path, scratch: Path, train_id: str) -> Store:
 def describe(store: Store, train_id: str) -> str:
     """Return everything that is known of a training, and the command that makes what it lacks."""
     folder, scratch = store.run_folder(train_id), store.scratch_folder(train_id)
-    parts = [f"{train_id} in study {store.study}"]
-    for name in (records.SpecFile.FILE, records.Environment.FILE, records.Failure.FILE):
-        content = read_json(folder / name)
-        if content is not None:
-            parts.append(f"{name}\n{json.dumps(content, indent=1, ensure_ascii=False)}")
-    for path in records.measurement_paths(folder):
-        measurement = records.Measurement.read(path)
-        if measurement and measurement.evaluation:
-            step = measurement.evaluation.step
-            parts.append(f"{path.name}, step {step}\n{json.dumps(measurement.metrics, indent=1)}")
-        else:
-            parts.append(f"{path.name}\ndamaged; delete it, and 'harness run' measures again")
-    files = [path for root in (folder, scratch) for path in sorted(root.rglob("*")) if path.is_file()]
-    parts.append("files\n" + "\n".join(f"{path.stat().st_size:>12,} {path}" for path in files))
-    commands = [f"harness run {words} --study {store.study}" for words in _grid_words(store, train_id)]
-    parts.append("command\n" + "\n".join(commands))
-    return "\n\n".join(parts)
+    return words_of(
+        "training",
+        train_id=train_id,
+        store=store,
+        documents={name: read_json(folder / name) for name in DOCUMENTS},
+        measurements={path.name: records.Measurement.read(path) for path in records.measurement_paths(folder)},
+        files=[path for root in (folder, scratch) for path in sorted(root.rglob("*")) if path.is_file()],
+        grids=_grid_words(store, train_id),
+        json=partial(json.dumps, indent=1, ensure_ascii=False),
+    )
