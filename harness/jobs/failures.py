@@ -8,14 +8,13 @@ from pathlib import Path
 from subprocess import CalledProcessError, TimeoutExpired
 from typing import Any
 
-import yaml
-
 from harness.errors import Diverged, UserError
+from harness.files import read_yaml
 from harness.store.records import FailureClass
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 NO_ROOM = tuple(os.strerror(code) for code in FULL)
-CAUSES: dict[FailureClass, dict[str, Any]] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text("utf-8"))
+CAUSES: dict[FailureClass, dict[str, Any]] = read_yaml(Path(__file__).with_suffix(".yaml"))
 ENDS: dict[str, FailureClass] = {end: kind for kind, cause in CAUSES.items() for end in cause.get("slurm", ())}
 SIGNS_IN_OUTPUT: dict[str, FailureClass] = {
     **{sign: kind for kind, cause in CAUSES.items() for sign in cause.get("output", ())},

@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-import yaml
-
 from harness.config.grid import Run
 from harness.config.grid_file import FactName, PaperFact, PaperValue
 from harness.config.settings import OWN_ENCODER
+from harness.files import read_yaml
 from harness.report import TEMPLATES
 from harness.store.records import EncoderRecord, Measurement, ModelFacts
 from harness.store.store import Store
@@ -73,8 +72,7 @@ def _published(encoder: EncoderRecord) -> Mapping[str, str]:
 @cache
 def _all_published() -> dict[str, dict[str, str]]:
     """What `published_encoders.yaml` says of each tag of timm: pretraining, images, data and source."""
-    text = (TEMPLATES / "published_encoders.yaml").read_text(encoding="utf-8")
-    content: dict[str, dict[str, str]] = yaml.safe_load(text)
+    content: dict[str, dict[str, str]] = read_yaml(TEMPLATES / "published_encoders.yaml")
     return content
 
 

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
-import yaml
 from jinja2 import Environment
 
 from harness.config.grid import Run
 from harness.config.settings import ConsistencySettings, MomentMatchingSettings, RegularizerSettings
 from harness.config.spec import TrainSpec
+from harness.files import read_yaml
 from harness.report import TEMPLATES
 from harness.report.analysis.text import counted, listed
 
 # settings: why each is open; fixed: id, subject, sentence, and on which trainings it bears
-CHOICES: dict[str, Any] = yaml.safe_load((TEMPLATES / "our_choices.yaml").read_text(encoding="utf-8"))
+CHOICES: dict[str, Any] = read_yaml(TEMPLATES / "our_choices.yaml")
 CONDITIONS = Environment()  # noqa: S701 (of expressions alone; what a training lacks is undefined, and equals nothing)
 # Choices of which a constant of the authors is a part: its symbol, their value, and where a spec has it.
 CONSTANTS = {
