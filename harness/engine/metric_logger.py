@@ -4,7 +4,6 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -16,14 +15,12 @@ from harness.files import read_jsonl, write_bytes
 from harness.method.terms import Term
 
 
-@dataclass
 class MetricAverager:
     """A step's losses since the last line of the log, summed on the device so that a step waits for nothing."""
 
-    terms: Sequence[Term] = ()
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    steps: int = 0
-    start: float = field(default_factory=time.perf_counter)
+    def __init__(self, terms: Sequence[Term]) -> None:
+        self.terms, self.steps, self.start = terms, 0, time.perf_counter()
+        self.sums: dict[str, Tensor] = {}
 
     def add(self, losses: dict[str, Tensor]) -> None:
         """Add one step's losses."""

@@ -1,25 +1,21 @@
 """Why a run is not done: the class of a failure, from what the run wrote and from what SLURM says of its job's end."""
 
 import errno
-import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from subprocess import CalledProcessError, TimeoutExpired
 from typing import Any
 
+import yaml
+
 from harness.errors import Diverged, UserError
-from harness.files import read_yaml
 from harness.store.records import FailureClass
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-NO_ROOM = tuple(os.strerror(code) for code in FULL)
-CAUSES: dict[FailureClass, dict[str, Any]] = read_yaml(Path(__file__).with_suffix(".yaml"))
+CAUSES: dict[FailureClass, dict[str, Any]] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text("utf-8"))
 ENDS: dict[str, FailureClass] = {end: kind for kind, cause in CAUSES.items() for end in cause.get("slurm", ())}
-SIGNS_IN_OUTPUT: dict[str, FailureClass] = {
-    **{sign: kind for kind, cause in CAUSES.items() for sign in cause.get("output", ())},
-    **dict.fromkeys(NO_ROOM, "disk full"),
-}
+SIGNS_IN_OUTPUT = {sign: kind for kind, cause in CAUSES.items() for sign in cause.get("output", ())}
 
 
 def class_of(error: BaseException) -> FailureClass:
@@ -36,7 +32,8 @@ def class_of(error: BaseException) -> FailureClass:
     if type(error).__name__ == "WorkerError":
         return "killed"
     # safetensors has an error of its own, which holds the system's words alone.
-    if (isinstance(error, OSError) and error.errno in FULL) or any(words in str(error) for words in NO_ROOM):
+    no_room = any(words in str(error) for words in CAUSES["disk full"]["output"])
+    if no_room or (isinstance(error, OSError) and error.errno in FULL):
         return "disk full"
     if isinstance(error, UserError):
         return "bad data"

@@ -150,10 +150,10 @@ class Job:
             world.decide(lambda: place(self.train, self.weights, self.scratch))
         steps = {e.step for e in world.decide(self.missing)}
         dataset = load(self.train.data.name, "train", self.data, self.train.data.flip)
-        encoder, log = self._encoder(steps, world), self.folder / records.LOG
-        told = partial(say, "training")
+        encoder = self._encoder(steps, world)
+        scratch, log, progress = self.scratch, self.folder / records.LOG, partial(say, "training")
         with preemption.PreemptionHandler(world) as handler:
-            train(self.train, dataset, self.scratch, log, steps, self.resources, told, world, encoder, handler.on_step)
+            train(self.train, dataset, scratch, log, steps, self.resources, progress, world, encoder, handler.on_step)
 
     def _encoder(self, steps: Collection[int], world: "World") -> "FrozenEncoder | None":
         """Return the frozen encoder that the training still needs, and record what only torch can tell of the run."""
@@ -168,11 +168,12 @@ class Job:
     def _evaluate(self, spec: EvalSpec, world: "World", say: recording.Say) -> None:
         """Sample, in all processes, and measure, in the leading one."""
         measurement, start = measuring.Measuring(self.store, self.data, self.train, spec), time.perf_counter()
+
+        def on_progress(images: int) -> None:
+            say(f"sampling, {images:,} images drawn", self.steps)
+
         with preemption.PreemptionHandler(world) as handler:
-            samples = measurement.draw(
-                world=world, on_progress=lambda n: say(f"sampling, {n:,} images drawn", self.steps),
-                on_step=handler.on_step,
-            )  # fmt: skip
+            samples = measurement.draw(world=world, on_progress=on_progress, on_step=handler.on_step)
         if samples is None:
             return
         sampled = time.perf_counter()

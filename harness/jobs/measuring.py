@@ -67,10 +67,8 @@ class Measuring:
         from harness.measure.images import of_array
 
         name, evaluation = self.train.data.name, self.spec.evaluation
-        request = MeasureRequest(
-            f"{name}:{evaluation.reference}", features or evaluation.features, self.data, self.store.cache, weights,
-            samples.device,
-        )  # fmt: skip
+        reference, features = f"{name}:{evaluation.reference}", features or evaluation.features
+        request = MeasureRequest(reference, features, self.data, self.store.cache, weights)
         measured, _ = measure(of_array(samples.images, "samples", labels=samples.labels), request)
         if sha256 := autoencoder_sha256(name, self.data):
             measured["protocol"]["autoencoder"] = sha256[:12]
@@ -125,7 +123,7 @@ def remeasure(store: Store, data: Path, other: Other | None, tell: Callable[[str
         UserError: there is no such study, or the other features cannot be had.
     """
     if other:
-        from harness.measure.extractors.timm_models import load_timm
+        from harness.measure.extractors.extractor import load_timm
 
         load_timm(*other)
     if not store.root.is_dir():

@@ -19,8 +19,7 @@ from harness.errors import UserError, nearest
 from harness.files import check_writable, read_json, tail, write_json
 from harness.jobs.job import Job
 from harness.jobs.preflight import check
-from harness.slurm.client import array_limit, ask, own_environment, scancel, unfinished_jobs
-from harness.slurm.submission import snapshot
+from harness.slurm import client, submission
 from harness.store.store import Store
 
 if TYPE_CHECKING:
@@ -66,9 +65,10 @@ class Cluster:
 
 def examine_here(cluster: Cluster) -> Iterator[Finding]:
     """Yield what can be told without a job."""
-    yield examine("SLURM", lambda: " ".join(ask("scontrol", "ping").split()))
-    yield examine("largest array", array_limit)
-    yield examine("accounting", partial(ask, "sacct", "--noheader", "--allocations", "--format=JobID"), "it answers")
+    yield examine("SLURM", lambda: " ".join(client.ask("scontrol", "ping").split()))
+    yield examine("largest array", client.array_limit)
+    accounting = partial(client.ask, "sacct", "--noheader", "--allocations", "--format=JobID")
+    yield examine("accounting", accounting, "it answers")
     for name, promised in cluster.profile.partitions.items():
         yield examine(f"partition {name}", partial(compare_partition, name, promised))
     fitting = partial(cluster.profile.partition, cluster.resources)
@@ -83,7 +83,7 @@ def compare_partition(name: str, promised: Partition) -> str:
     Raises:
         UserError: there is none, it is not up, or the profile promises more than it has.
     """
-    lines = ask("sinfo", "--noheader", "--format=%R|%a|%l|%D|%c|%m|%G").splitlines()
+    lines = client.ask("sinfo", "--noheader", "--format=%R|%a|%l|%D|%c|%m|%G").splitlines()
     rows = [dict(zip("RalDcmG", line.split("|"), strict=True)) for line in lines]
     mine = [row for row in rows if row["R"] == name]
     if not mine:
@@ -128,16 +128,16 @@ def examine_nodes(cluster: Cluster, grids: Collection[Path], seconds: float) -> 
     from submitit.core.utils import pickle_load
 
     folder, token = cluster.store.scratch / "doctor", f"doctor-{uuid.uuid4().hex[:12]}"
-    code = snapshot(grids, folder)
+    code = submission.snapshot(grids, folder)
     executor = SlurmExecutor(folder=folder / "%j")
     executor.update_parameters(**cluster.profile.parameters(cluster.resources, token, 1, code.setup))
     code.take()
-    with own_environment():
+    with client.own_environment():
         job = executor.submit(examine_from_nodes, cluster, folder / token)
     result, log, start = job.paths.result_pickle, job.paths.stdout, time.monotonic()
-    while not result.is_file() and any(other.name == token for other in unfinished_jobs()):
+    while not result.is_file() and any(other.name == token for other in client.unfinished_jobs()):
         if time.monotonic() - start > seconds:
-            scancel([str(job.job_id)])
+            client.scancel([str(job.job_id)])
             raise UserError(f"the job {job.job_id} gave no answer in {seconds:g} s; raise --wait, or see {log}")
         time.sleep(1)
     outcome, findings = pickle_load(result) if result.is_file() else ("", [])

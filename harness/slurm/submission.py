@@ -24,8 +24,7 @@ from harness.errors import UserError
 from harness.files import locked, make_folder, write_json
 from harness.jobs.job import Job
 from harness.jobs.recording import PACKAGE, SOURCE, source
-from harness.slurm.client import DEFAULT_ARRAY_LIMIT, SlurmJob, array_limit, own_environment, scancel, unfinished_jobs
-from harness.slurm.task import SlurmTask
+from harness.slurm import client, task
 from harness.store.records import Submission
 
 Array = tuple[list[Job], dict[str, Any]]  # jobs of equal resources that are sent together, and what sbatch is told
@@ -125,7 +124,7 @@ def sbatch_texts(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[P
     from submitit.slurm.slurm import _make_sbatch_string
 
     folder = jobs[0].store.slurm_folder
-    limit = DEFAULT_ARRAY_LIMIT if profile.array_limit == "auto" else profile.array_limit
+    limit = client.DEFAULT_ARRAY_LIMIT if profile.array_limit == "auto" else profile.array_limit
     command = f"{sys.executable} -u -m submitit.core._submit {folder / '%j'}"
     for part, parameters in arrays_of(jobs, profile, limit, snapshot(grids, folder)):
         count = len(part) if len(part) > 1 else None
@@ -138,8 +137,7 @@ def check_slurm() -> None:
     Raises:
         UserError: there is no SLURM here.
     """
-    if shutil.which("srun") is None:
-        raise UserError("submit: no SLURM here ('srun' is not on PATH); 'harness run' runs the same grid locally")
+    client.ask("srun", "--version")
 
 
 def submit(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path]) -> Sent:
@@ -151,12 +149,12 @@ def submit(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path]) 
     folder = jobs[0].store.slurm_folder
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / "lock"):  # a second terminal waits, and then finds the first one's jobs
-        queue = unfinished_jobs()
+        queue = client.unfinished_jobs()
         sent, todo = _compare(jobs, queue)
         if profile.max_submitted is not None:
             room = max(0, profile.max_submitted - len(queue))
             todo, sent.later = todo[:room], todo[room:]
-        limit = array_limit() if profile.array_limit == "auto" else profile.array_limit
+        limit = client.array_limit() if profile.array_limit == "auto" else profile.array_limit
         code = snapshot(grids, folder)
         arrays = arrays_of(todo, profile, limit, code)
         code.take()
@@ -173,7 +171,7 @@ def submit(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path]) 
     return sent
 
 
-def _compare(jobs: Sequence[Job], queue: Collection[SlurmJob]) -> tuple[Sent, list[Job]]:
+def _compare(jobs: Sequence[Job], queue: Collection[client.SlurmJob]) -> tuple[Sent, list[Job]]:
     """Tell the jobs that SLURM has from those that are to be sent; note those that it has with less to measure."""
     sent, todo, places = Sent(), [], {job.place: job for job in queue}
     for job in jobs:
@@ -210,10 +208,10 @@ def _send(jobs: Sequence[Job], parameters: dict[str, Any], folder: Path) -> list
     executor = SlurmExecutor(folder=folder / "%j", max_num_timeout=ATTEMPTS)
     executor.update_parameters(**parameters)
     try:
-        with own_environment(), executor.batch():
-            sent = [executor.submit(SlurmTask(job)) for job in jobs]
+        with client.own_environment(), executor.batch():
+            sent = [executor.submit(task.SlurmTask(job)) for job in jobs]
     except (FailedJobError, FailedSubmissionError) as error:
-        scancel({job.id.partition("_")[0] for job in unfinished_jobs() if job.name == token})
+        client.scancel({job.id.partition("_")[0] for job in client.unfinished_jobs() if job.name == token})
         _record(jobs, before)
         raise UserError(str(error).strip().splitlines()[-1]) from None
     ids = [str(job.job_id) for job in sent]

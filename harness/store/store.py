@@ -106,15 +106,15 @@ class Store:
         """
         return records.Record.read(self.eval_path(train_id, eval_id)) is not None
 
-    def status(self, train_id: str, eval_id: str) -> RunStatus:
-        """Derive a run's status from which files exist; a file that cannot be read is a state, and never raised."""
-        return self._status(train_id, eval_id, records.Record)
-
     def result(self, train_id: str, eval_id: str) -> RunStatus:
         """Return a run's status with what was measured; a file that holds something else is a state as well."""
-        return self._status(train_id, eval_id, records.Measurement)
+        return self.status(train_id, eval_id, records.Measurement)
 
-    def _status(self, train_id: str, eval_id: str, kind: type[records.Record]) -> RunStatus:
+    def status(self, train_id: str, eval_id: str, kind: type[records.Record] = records.Record) -> RunStatus:
+        """Derive a run's status from which files exist; a file that cannot be read is a state, and never raised.
+
+        kind: what a measurement's file must hold for it to be done; else that it is whole is enough.
+        """
         path = self.eval_path(train_id, eval_id)
         try:
             record = kind.load(path)

@@ -29,10 +29,10 @@ def study_tables(store: Store, overrides: Sequence[str] = (), layer: Layer | Non
     return sorted(tables, key=_place)
 
 
-def _place(table: Table) -> tuple[int, str, str]:
+def _place(table: Table) -> tuple[bool, bool, str, str]:
     """Sort key: tables of the paper by their number, then its figures, then tables of our own."""
     title = table.file.table
-    return (0 if title[:1].isdigit() else 1 if title.startswith("figure ") else 2, title.zfill(16), table.name)
+    return not table.is_paper, not title[:1].isdigit(), title.zfill(16), table.name
 
 
 def runs_by_training(runs: Iterable[Run]) -> dict[str, list[Run]]:

@@ -22,7 +22,7 @@ def test_findings_are_said(tmp_path, sign, words):
     assert words in findings
     assert "features are 1.0 times as large" in findings
     assert repeatability(probed_arms(store, pivots)) == pytest.approx(1)
-    assert "digits/test" in section.protocol["held_out"]
+    assert "digits/test" in next(iter(section.arms[0].seeds.values())).probe.protocol["held_out"]
 
 
 def test_the_page_shows_it_where_there_is_something_to_show(tmp_path):

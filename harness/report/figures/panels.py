@@ -81,14 +81,9 @@ def panels_figure(panels: Sequence[Panel], columns: int = 2, height: float = HEI
     width = (WIDTH - LEFT - RIGHT - (columns - 1) * gap_x) / columns
     whole = legend + above + rows * height + (rows - 1) * gap_y + BELOW
     figure = Figure(figsize=(WIDTH, whole))
-    frame = {
-        "left": LEFT / WIDTH,
-        "right": 1 - RIGHT / WIDTH,
-        "bottom": BELOW / whole,
-        "top": 1 - (legend + above) / whole,
-    }
+    left, bottom, right, top = LEFT / WIDTH, BELOW / whole, 1 - RIGHT / WIDTH, 1 - (legend + above) / whole
     grid = figure.subplots(rows, columns, squeeze=False, sharex=shared, sharey="row" if shared else False)
-    figure.subplots_adjust(**frame, wspace=gap_x / width, hspace=gap_y / height)
+    figure.subplots_adjust(left, bottom, right, top, wspace=gap_x / width, hspace=gap_y / height)
     for axes, panel in zip_longest(grid.flat, panels):
         if panel:
             draw_panel(axes, panel)

@@ -6,18 +6,19 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
+import yaml
 from jinja2 import Environment
 
 from harness.config.grid import Run
 from harness.config.settings import ConsistencySettings, MomentMatchingSettings, RegularizerSettings
 from harness.config.spec import TrainSpec
-from harness.files import read_yaml
 from harness.report import TEMPLATES
 from harness.report.analysis.text import counted, listed
 
 # settings: why each is open; fixed: id, subject, sentence, and on which trainings it bears
-CHOICES: dict[str, Any] = read_yaml(TEMPLATES / "our_choices.yaml")
-CONDITIONS = Environment()  # noqa: S701 (of expressions alone; what a training lacks is undefined, and equals nothing)
+CHOICES: dict[str, Any] = yaml.safe_load((TEMPLATES / "our_choices.yaml").read_text(encoding="utf-8"))
+# Which of the fixed ones bear on a training, of its fields; what it lacks is undefined there, and equals nothing.
+CONDITIONS: Any = Environment().compile_expression(f"[{', '.join(choice['when'] for choice in CHOICES['fixed'])}]")  # noqa: S701
 # Choices of which a constant of the authors is a part: its symbol, their value, and where a spec has it.
 CONSTANTS = {
     "imm-labels": ("k", MomentMatchingSettings().k, attrgetter("imm.k")),
@@ -63,10 +64,10 @@ def fixed_choices(runs: Collection[Run]) -> list[FixedChoice]:
     """Return every choice of ours that is no setting and on which some run depends."""
     trainings = {run.train_id: run.train for run in runs}.values()
     alike = Counter(train.model_copy(update={"seed": 0}) for train in trainings)  # seeds share what is asked of them
+    holds = {train: CONDITIONS(vars(train)) for train in alike}
     choices = []
-    for choice in CHOICES["fixed"]:
-        holds = CONDITIONS.compile_expression(choice["when"])
-        depending = {train: count for train, count in alike.items() if holds(vars(train))}
+    for index, choice in enumerate(CHOICES["fixed"]):
+        depending = {train: count for train, count in alike.items() if holds[train][index]}
         if depending:
             sentence = choice["sentence"] + _own_constant(choice["id"], depending)
             choices.append(FixedChoice(choice["subject"], sentence, counted(sum(depending.values()), "training")))

@@ -54,7 +54,6 @@ class RepresentationSection:
     pair: tuple[ProbedArm, ProbedArm] | None
     picture: Picture | None
     correlations: list[Correlation]
-    protocol: Mapping[str, Any]
     record: Mapping[str, Any]  # all of it as data
 
 
@@ -71,7 +70,7 @@ def representations(store: Store, pivots: Sequence[Pivot]) -> RepresentationSect
         accuracies=_accuracies(pair) if pair else [],
         ranked={correlation.measure: correlation for correlation in ranked},
         further=further,
-        sure=[f"{probing.MEASURES[c.measure][0]} ({number(c.rho, 2)})" for c in further if c.sure],
+        sure=[f"{probing.MEASURES[c.measure][0]} ({number(c.rho, 2)})" for c in further if c.sign],
         repeated=probing.repeatability(arms),
     )
     return RepresentationSection(
@@ -80,7 +79,6 @@ def representations(store: Store, pivots: Sequence[Pivot]) -> RepresentationSect
         pair=pair,
         picture=block_profile.profile_picture(*pair) if pair else None,
         correlations=ranked,
-        protocol=next(iter(arms[0].seeds.values())).probe.protocol,
         record={"correlations": [asdict(c) for c in ranked], "arms": [_arm_record(arm) for arm in arms]},
     )
 

@@ -84,7 +84,7 @@ def table_layout(result: TableResult) -> TableLayout:
     if len(pivot.columns) > 1:
         columns, over = pivot.columns, file.columns or ""
         body = [_matrix_row(pivot, row) for row in pivot.rows]
-        foot = [_across(pivot, cell.name, cell) for cell in pivot.asides]
+        foot = [_matrix_row(pivot, PivotRow(cell.name, (), cell)) for cell in pivot.asides]
     else:
         beside = ("change", "paper", "its change") if pivot.baselines else ("paper",)
         columns, over = (*file.facts, "ours", *beside), ""
@@ -118,13 +118,9 @@ def run_value(pivot: Pivot, run: RunState) -> str:
 
 
 def _matrix_row(pivot: Pivot, row: PivotRow) -> LayoutRow:
-    if row.across:
-        return _across(pivot, row.label, row.across)
-    return LayoutRow((Span(row.label),), [_stacked(pivot, cell) if cell else LayoutCell() for cell in row.cells])
-
-
-def _across(pivot: Pivot, label: str, cell: PivotCell) -> LayoutRow:
-    return LayoutRow((Span(label),), [_stacked(pivot, cell)], across=True)
+    cells = [row.across] if row.across else row.cells
+    stacks = [_stacked(pivot, cell) if cell else LayoutCell() for cell in cells]
+    return LayoutRow((Span(row.label),), stacks, across=row.across is not None)
 
 
 def _stacked(pivot: Pivot, cell: PivotCell) -> LayoutCell:
