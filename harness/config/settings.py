@@ -242,13 +242,13 @@ class MeanFlowSettings(Frozen):
 
 
 class ShortcutSettings(Frozen):
-    """What only shortcut models have: guidance inside the training target, and how many samples learn from the network."""
+    """What only shortcut models have: guidance inside the training target, and how many samples take it."""
 
     guidance: Real = Field(1.0, ge=1, description="guidance in the targets made of the two smallest steps; 1 is none")
     bootstrap_every: Whole | None = Field(
         None,
         ge=2,
-        description="one sample in so many learns from two half steps: 8 in the authors' code; by default 4, the paper's",
+        description="one sample in so many learns from two half steps: 8 in the authors' code; default 4, their paper's",
     )
 
     @property

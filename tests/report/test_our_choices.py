@@ -100,7 +100,7 @@ def test_fixed_choices_are_shown_for_the_runs_that_depend_on_them(
 
 
 def test_the_papers_own_scale_has_its_own_choices() -> None:
-    """One seed of each: Table 5's SDE and ODE have 249 intervals; MeanFlow has none, and no default block is rounded."""
+    """One seed of each: Table 5's SDE and ODE have 249 intervals; MeanFlow has none, and no block is rounded."""
     five, seven = (fixed_choices(synthetic.table_of(name, "imagenet256").runs) for name in ("table5", "table7a"))
     blocks, bf16 = "Numbers of blocks", "Precision of training"
     assert {c.subject: c.runs for c in five} == {blocks: "1 training", "250 steps": "2 trainings", bf16: "2 trainings"}
