@@ -248,7 +248,7 @@ class ShortcutSettings(Frozen):
     bootstrap_every: Whole | None = Field(
         None,
         ge=2,
-        description="one sample in so many learns from two half steps: 8 in the authors' code; default 4, their paper's",
+        description="one sample in so many learns from two half steps: 8 in their authors' code; by default 4",
     )
 
     @property
