@@ -149,7 +149,8 @@ def mutated_statistics() -> st.SearchStrategy[bytes]:
     eye = np.eye(64)
     lopsided = eye + np.triu(np.ones((64, 64)), 1)
     with_nan = np.where(eye == 0, np.nan, eye)
-    sigmas = (
+    infinite, negative = np.where(eye == 1, np.inf, 0), np.diag([-1.0] + [1.0] * 63)
+    sigmas = (-eye, lopsided, with_nan, eye[:63], infinite, eye.astype(complex) * 1j, negative)
         -eye,
         lopsided,
         with_nan,
