@@ -151,14 +151,6 @@ def mutated_statistics() -> st.SearchStrategy[bytes]:
     with_nan = np.where(eye == 0, np.nan, eye)
     infinite, negative = np.where(eye == 1, np.inf, 0), np.diag([-1.0] + [1.0] * 63)
     sigmas = (-eye, lopsided, with_nan, eye[:63], infinite, eye.astype(complex) * 1j, negative)
-        -eye,
-        lopsided,
-        with_nan,
-        eye[:63],
-        np.where(eye == 1, np.inf, 0),
-        eye.astype(complex) * 1j,
-        np.diag([-1.0] + [1.0] * 63),
-    )
     return st.sampled_from([archive(mu=np.zeros(64), sigma=sigma) for sigma in sigmas])
 
 

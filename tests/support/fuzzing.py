@@ -27,9 +27,9 @@ SCALARS: tuple[Any, ...] = (
     "%s{}", "*", "&a", "${HOME}", "$(id)", "`id`", "; id",
 )  # fmt: skip
 PIECES: tuple[bytes, ...] = (
-    b":", b"- ", b"\t", b"\n", b"{", b"}", b"[", b"]", b"'", b'"', b"&a ", b"*a", b"<<: *a", b"!!int ", b"---\n", b"...",
-    b"!!python/object:os.system ", b"#", b"|", b">", b"? ", b"\xff\xfe", b"\x00", b"\x1b]0;x\x07", b"\xe2\x80\xae", b"NaN",
-    b"Infinity", b"-1", b"1e999", b"12:00:00", b"null", b"[" * 3000, b"\xef\xbb\xbf",
+    b":", b"- ", b"\t", b"\n", b"{", b"}", b"[", b"]", b"'", b'"', b"&a ", b"*a", b"<<: *a", b"!!int ", b"---\n",
+    b"!!python/object:os.system ", b"...", b"#", b"|", b">", b"? ", b"\xff\xfe", b"\x00", b"\x1b]0;x\x07", b"NaN",
+    b"Infinity", b"-1", b"1e999", b"12:00:00", b"null", b"[" * 3000, b"\xef\xbb\xbf", b"\xe2\x80\xae",
 )  # fmt: skip
 
 
