@@ -34,14 +34,13 @@ def peak() -> float:
 def made(count: int) -> Images:
     """Return a set of random images; the peak is printed as they go by."""
 
-    def batches(size: int, start: int, stop: int) -> Iterator[np.ndarray]:
-        for first in range(start, stop, size):
-            rng = np.random.default_rng(first)
-            yield rng.integers(0, 256, (min(size, stop - first), *SHAPE), np.uint8)
-            if (first + size) % EVERY == 0:
-                show(first + size)
+    def read(start: int, stop: int) -> Iterator[np.ndarray]:
+        for i in range(start, stop):
+            if i > start and i % EVERY == 0:
+                show(i)
+            yield np.random.default_rng(i).integers(0, 256, SHAPE, np.uint8)
 
-    return Images("random", count, SHAPE, "random", batches)
+    return Images("random", count, SHAPE, "random", read)
 
 
 def show(count: int) -> None:

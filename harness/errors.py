@@ -1,7 +1,8 @@
 """What goes wrong and whose it is to mend, and the words that help to mend it."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class UserError(Exception):
@@ -18,6 +19,24 @@ class Diverged(Exception):
 def one_line(error: BaseException, length: int = 200) -> str:
     """Return what an exception says, in one line of at most `length` characters; its type where it says nothing."""
     return " ".join(str(error).split())[:length] or type(error).__name__
+
+
+@contextmanager
+def user_error(
+    problem: str, advice: str = "", kinds: type[Exception] | tuple[type[Exception], ...] = Exception
+) -> Iterator[None]:
+    """Tell a library's exception of these kinds as a mistake of the user's: "problem: reason; advice".
+
+    Raises:
+        UserError: in the place of the exception; one from within is left as it is.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except kinds as error:
+        reason = getattr(error, "strerror", None) or one_line(error)
+        raise UserError("; ".join(filter(None, (f"{problem}: {reason}", advice)))) from None
 
 
 def closest(word: str, legal: Iterable[str]) -> str | None:

@@ -8,14 +8,14 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from harness.errors import UserError
+from harness.errors import UserError, user_error
 
 M = TypeVar("M", bound=BaseModel)
 TEMPORARY = ".writing-"
@@ -78,11 +78,8 @@ def check_writable(flag: str, folder: Path) -> None:
         UserError: naming the command-line flag that gave the folder.
     """
     existing = nearest_existing(folder)
-    try:
-        with tempfile.TemporaryFile(dir=existing):
-            pass
-    except OSError as error:
-        raise UserError(f"{flag} {folder}: cannot write in {existing}: {error.strerror}") from None
+    with user_error(f"{flag} {folder}: cannot write in {existing}", kinds=OSError):
+        tempfile.TemporaryFile(dir=existing).close()
 
 
 @contextmanager
@@ -125,8 +122,7 @@ def sha256_of(*paths: Path) -> str:
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:
-            while block := file.read(1 << 24):
-                digest.update(block)
+            hashlib.file_digest(file, lambda: digest)
     return digest.hexdigest()
 
 
@@ -155,9 +151,14 @@ def read_model(path: Path, model: type[M], advice: str) -> M:
     except OSError as error:
         reason = f"cannot be read: {error.strerror}"
     except ValidationError as error:
-        first = error.errors()[0]
-        reason = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+        reason = first_mistake(error)
     raise UserError(f"{path}: {reason}; {advice}")
+
+
+def first_mistake(error: ValidationError) -> str:
+    """Return "key: what is wrong with it" of the first key that is wrong."""
+    first = error.errors()[0]
+    return ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
@@ -166,19 +167,23 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     Raises:
         OSError: it is there and cannot be read.
     """
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    return parse_log(path.read_text(encoding="utf-8", errors="replace") if path.is_file() else "")
+
+
+def parse_log(text: str) -> list[dict[str, Any]]:
+    """Read the lines of a log, as `read_jsonl` does."""
     by_step = {}
-    for entry in _parsed(lines):
-        if isinstance(entry, dict) and isinstance(entry.get("step"), int):
-            by_step[entry["step"]] = entry
+    for line in text.splitlines():
+        with suppress(ValueError):
+            entry = json.loads(line)
+            if isinstance(entry, dict) and isinstance(entry.get("step"), int):
+                by_step[entry["step"]] = entry
     return [by_step[step] for step in sorted(by_step)]
 
 
-def _parsed(lines: Sequence[str]) -> Iterator[Any]:
-    """Yield what the lines hold; all at once, which is twice as fast, unless one of them is torn."""
-    try:
-        yield from json.loads(f"[{','.join(lines)}]")
-    except ValueError:
-        for line in lines:
-            with suppress(ValueError):
-                yield json.loads(line)
+def tail(path: Path, size: int = 4000) -> str:
+    """Return the last `size` bytes of a text file, whose first line may be cut; "" where it cannot be read."""
+    with suppress(OSError), path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - size))
+        return file.read().decode(errors="replace")
+    return ""

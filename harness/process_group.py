@@ -1,6 +1,12 @@
-"""Which of several processes that share a run this one is, as whoever started it tells; its GPU, and its memory."""
+"""Which of several processes that share a run this one is, as whoever started it tells; its GPU, and its memory.
 
+Each process of a machine computes on the GPU of its local rank, counted on from the first where there are fewer; the
+processes of a pool's second worker count on from those of the first. A run that asks for no GPU sees none.
+"""
+
+import ctypes
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,20 +77,17 @@ def hide_gpus() -> None:
     os.environ[VISIBLE] = ""
 
 
-def keep_freed_memory() -> bool:
-    """Have the C library keep what a step frees for the next one, and tell whether it can be asked to.
+def keep_freed_memory() -> None:
+    """Have the C library keep what a step frees for the next one.
 
     By default glibc gives every large tensor back to the system as soon as it is freed, so that each step pays again
     for pages which the system must first clear: an eighth of a bf16 step of SiT-S/2 (benchmarks/README.md). The
     process then holds its peak until it ends. Other C libraries have no such setting, and are left as they are.
     """
-    import ctypes
-
-    try:
+    with suppress(OSError, AttributeError, TypeError):  # TypeError: Windows has no library without a name
         mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError, TypeError):  # TypeError: Windows has no library without a name
-        return False
-    return bool(mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT)) and bool(mallopt(M_TRIM_THRESHOLD, -1))
+        mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT)
+        mallopt(M_TRIM_THRESHOLD, -1)
 
 
 def take_gpu(place: ProcessPlace) -> None:

@@ -9,9 +9,9 @@ import pytest
 from support.imports import arrows, circles, class_names, imports, reached, sources, within
 from support.places import ROOT
 
-GROUND = ("checkpoint_files", "errors", "files", "garbage", "metric_definitions", "process_group")
+GROUND = ("checkpoint_paths", "errors", "files", "metric_definitions", "process_group")
 # What a run is, for those who compute: no grids, no stores, no jobs.
-WORDS = ("config.spec", "config.settings", "config.setting_types", "config.imported_weights")
+WORDS = ("config.spec", "config.settings", "config.imported_weights")
 COMPUTES = ("measure", "engine", "networks", "data", "method")
 # Room → what it may import of the package besides itself and the ground; the longest name that fits a module counts.
 MAY_IMPORT = {
@@ -38,7 +38,9 @@ MAY_IMPORT = {
 }
 HEAVY = ("torch", "torchvision", "timm", "torch_fidelity", "sklearn", "safetensors.torch")
 # These compute nothing: no torch in them, not even within a function.
-TORCHLESS = ("cli", "report", "planning", "store", "config", "metric_definitions", "errors", "files")
+TORCHLESS = (
+    "cli", "report", "planning", "store", "config", "metric_definitions", "errors", "files", "checkpoint_paths"
+)  # fmt: skip
 # Mathematics needs no more; what opens files, starts programs or reads clocks is not among these.
 METHOD_USES = (
     "harness.method", "torch", "timm", "collections", "contextlib", "dataclasses", "functools", "hashlib", "itertools",
@@ -169,6 +171,8 @@ def with_line(module: str, line: str) -> dict[str, str]:
         ("harness.measure.evaluate", "from ..config import resolve"),
         ("harness.jobs.job", "if TYPE_CHECKING:\n    from ..report.analysis.pivot import Pivot"),
         ("harness.jobs.job", "def f():\n    from ..commands import options"),
+        ("harness.jobs.job", "def f(name):\n    importlib.import_module(f'harness.commands.{name}')"),
+        ("harness.jobs.job", "def f():\n    import_module('harness.commands.report')"),
         ("harness.slurm.client", "from ..engine.train import train"),
         ("harness.slurm.client", "from ..planning import plan"),
         ("harness.store.store", "from ..engine import train"),

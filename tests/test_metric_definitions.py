@@ -15,7 +15,7 @@ from harness.metric_definitions import (
 
 def test_committed_page_is_the_table_of_definitions() -> None:
     page = ROOT / "docs" / "metrics.md"
-    assert page.read_text() == markdown(), "make it again: python -m harness.metrics > docs/metrics.md"
+    assert page.read_text() == markdown(), "make it again: python -m harness.metric_definitions > docs/metrics.md"
 
 
 def test_names_carry_their_features_and_have_definitions() -> None:

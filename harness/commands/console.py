@@ -1,10 +1,13 @@
-"""What a person sees on the terminal: plans, prices, how trainings stand, keys, and the bar while a grid runs."""
+"""What a person sees on the terminal: plans, prices, how trainings stand, and the bar while a grid runs."""
 
 import sys
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -12,30 +15,21 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from harness.config.grid import Run, Table
-from harness.config.key_reference import Key
 from harness.jobs.job import Job
-from harness.planning.budget import Row, Selection
-from harness.planning.cost import Prices
-from harness.planning.plan import Planned, plan, summary
+from harness.planning import budget, cost, plan
 from harness.store.records import Heartbeat
 from harness.store.store import RunStatus, State, Store
-from harness.store.study import TrainingStatus, duration, trainings
+from harness.store.study import TrainingStatus, seconds_in_words, trainings
 
+TEMPLATES = Path(__file__).parent / "templates"
 MANY = 200  # rows: more than a screen holds
-RUN_HEADINGS = ("cell", "seed", "model", "steps", "training", "measurement", "why", "shared with")
-TRAINING_HEADINGS = ("training", "model", "seed", "steps", "measured", "in the words of its first table", "tables")
-COST_HEADINGS = ("", "trainings", "training", "sampling", "measuring", "hours", "left to do", "checkpoints")
-ROW_HEADINGS = ("table", "row")
-STATUS_HEADINGS = (
-    "training", "what", "seed", "state", "progress", "epoch", "step", "images/s", "left", "hours", "reason",
-)  # fmt: skip
 # By urgency.
 COLOURS: dict[State, str] = {
     "running": "cyan", "failed": "red", "diverged": "red", "unreadable": "red", "interrupted": "yellow",
     "not run": "dim", "done": "green",
 }  # fmt: skip
 URGENCY = tuple(COLOURS)
-BAR = 10
+BAR = 10  # characters
 
 
 def console() -> Console:
@@ -43,16 +37,25 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else 150, highlight=False)
 
 
-def grid(title: str, headings: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> Grid | Text:
-    """Return a table of words without lines; of many rows, without what takes a second for a thousand of them: cells
-    that are broken to fit the terminal, and colours."""
+def words_of(template: str, **values: Any) -> str:
+    """Fill a template of `templates/`, with words as they are: none of these is HTML."""
+    environment = Environment(  # noqa: S701
+        loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
+    )
+    return environment.get_template(f"{template}.txt.j2").render(values)
+
+
+def grid(title: str, rows: Sequence[Mapping[str, str | Text]]) -> Grid | Text:
+    """Return rows, each a mapping from headings to words, as a table without lines; of many rows, without what takes a
+    second for a thousand of them: cells that are broken to fit the terminal, and colours."""
+    headings = list(rows[0]) if rows else []
     if len(rows) > MANY:
-        return _plain_columns(title, [headings, *([str(cell) for cell in row] for row in rows)])
+        return _plain_columns(title, [headings, *([str(cell) for cell in row.values()] for row in rows)])
     grid = Grid(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for heading in headings:
         grid.add_column(heading, no_wrap=heading in ("training", "measurement"))
     for row in rows:
-        grid.add_row(*row)
+        grid.add_row(*row.values())
     return grid
 
 
@@ -67,59 +70,55 @@ def _plain_columns(title: str, lines: Sequence[Sequence[str]]) -> Text:
 
 def print_plan(tables: Sequence[Table], store: Store) -> None:
     """Print every run, table by table, how many there are in each state, and the trainings that several tables want."""
-    screen, planned = console(), plan(tables, store)
+    screen, planned = console(), plan.plan(tables, store)
     for name in dict.fromkeys(p.table.name for p in planned):
-        mine = [p for p in planned if p.table.name == name]
-        screen.print(grid(summary(mine), RUN_HEADINGS, [_run_row(p) for p in mine]), "")
+        of_table = [p for p in planned if p.table.name == name]
+        screen.print(grid(plan.summary(of_table), [_run_row(p) for p in of_table]), "")
     states = Counter(p.status.state for p in planned)
     screen.print(", ".join(f"{count} {state}" for state, count in states.items()))
     if len(tables) > 1:
-        distinct = trainings(tables)
         rows = [
-            [t.train_id, t.model, str(t.seed), f"{t.steps:,}", f"{t.measurements} ×", t.words, ", ".join(t.tables)]
-            for t in distinct
-        ]
-        screen.print("", grid(f"{len(distinct)} distinct trainings", TRAINING_HEADINGS, rows))
+            {"training": t.train_id, "model": t.model, "seed": str(t.seed), "steps": f"{t.steps:,}",
+             "measured": f"{t.measurements} ×", "in the words of its first table": t.words,
+             "tables": ", ".join(t.tables)}
+            for t in trainings(tables)
+        ]  # fmt: skip
+        screen.print("", grid(f"{len(rows)} distinct trainings", rows))
 
 
-def _run_row(p: Planned) -> list[str]:
-    cell = p.table.cell(p.run.at)
-    return [
-        _in_words(p.run.at), str(p.run.seed), cell.settings.model if cell else "", f"{p.run.evaluation.step:,}",
-        p.run.train_id, p.run.eval_id, p.why, ", ".join(p.shared_with),
-    ]  # fmt: skip
+def _run_row(p: plan.Planned) -> dict[str, str]:
+    run, cell = p.run, p.table.cell(p.run.at)
+    return {
+        "cell": _in_words(run.at), "seed": str(run.seed), "model": cell.settings.model if cell else "",
+        "steps": f"{run.evaluation.step:,}", "training": run.train_id, "measurement": run.eval_id, "why": p.why,
+        "shared with": ", ".join(p.shared_with),
+    }  # fmt: skip
 
 
 def _in_words(at: Sequence[tuple[str, str]]) -> str:
     return " · ".join(label for _, label in at)
 
 
-def print_keys(keys: Mapping[str, Sequence[Key]]) -> None:
-    """Print the keys of files under the title of each kind of file."""
-    for title, rows in keys.items():
-        cells = [(key.name, key.legal, key.default or "needed", key.meaning) for key in rows]
-        console().print(grid(title, ("key", "legal", "default", "meaning"), cells), "")
-
-
 # Prices.
 
 
-def print_cost(tables: Sequence[Table], prices: Prices, price: float | None) -> None:
+def print_cost(tables: Sequence[Table], prices: cost.Prices, price: float | None) -> None:
     """Print what each table and all of them cost; price: of one device-hour, in whatever currency."""
-    lines = [_cost_row(table.name, table.runs, prices) for table in tables]
+    rows = [_cost_row(table.name, table.runs, prices) for table in tables]
     if len(tables) > 1:
-        lines.append(_cost_row("all, each training once", prices.runs, prices))
-    console().print(grid(f"Cost in {prices.unit}-hours", COST_HEADINGS, lines), "")
+        rows.append(_cost_row("all, each training once", prices.runs, prices))
+    console().print(grid(f"Cost in {prices.unit}-hours", rows), "")
     left = prices.cost(prices.runs, left=True).hours
     money = f"; at {price:g} an hour, what is left costs {left * price:,.0f}" if price else ""
     console().print(f"{prices.words}{money}")
 
 
-def _cost_row(name: str, runs: Sequence[Run], prices: Prices) -> list[str]:
+def _cost_row(name: str, runs: Sequence[Run], prices: cost.Prices) -> dict[str, str]:
     whole, left = prices.cost(runs), prices.cost(runs, left=True)
-    hours = (whole.training, whole.sampling, whole.measuring, whole.hours, left.hours)
-    trainings = len({run.train_id for run in runs})
-    return [name, str(trainings), *map(hours_in_words, hours), f"{whole.bytes / 1e9:,.1f} GB"]
+    hours = map(hours_in_words, (whole.training, whole.sampling, whole.measuring, whole.hours, left.hours))
+    headings = ("training", "sampling", "measuring", "hours", "left to do")
+    row = {"": name, "trainings": str(len({run.train_id for run in runs}))} | dict(zip(headings, hours, strict=True))
+    return row | {"checkpoints": f"{whole.bytes / 1e9:,.1f} GB"}
 
 
 def hours_in_words(hours: float) -> str:
@@ -129,20 +128,19 @@ def hours_in_words(hours: float) -> str:
     return f"{hours:.1f}" if hours >= 1 else f"{hours:.2g}"
 
 
-def print_selection(selection: Selection, prices: Prices, budget: float) -> None:
+def print_selection(selection: budget.Selection, prices: cost.Prices, hours: float) -> None:
     """Print which rows a budget buys, and which it leaves out."""
     screen, count = console(), len(selection.chosen) + len(selection.left_out)
-    spent = f"{hours_in_words(selection.hours)} of {budget:g} {prices.unit}-hours"
+    spent = f"{hours_in_words(selection.hours)} of {hours:g} {prices.unit}-hours"
     screen.print(f"\n{len(selection.chosen)} of {count} rows fit: {spent}", _rows(selection.chosen), sep="\n")
     if selection.left_out:
         screen.print(f"\n{len(selection.left_out)} rows are left out", _rows(selection.left_out), sep="\n")
-    screen.print(
-        "\nThe rule: always the row next that costs least beyond what is bought, with its baseline and all seeds."
-    )
+    rule = "always the row next that costs least beyond what is bought, with its baseline and all seeds"
+    screen.print(f"\nThe rule: {rule}.")
 
 
-def _rows(rows: Sequence[Row]) -> Grid | Text:
-    return grid("", ROW_HEADINGS, [[row.table.name, _in_words(row.cell.at)] for row in rows])
+def _rows(rows: Sequence[budget.Row]) -> Grid | Text:
+    return grid("", [{"table": row.table.name, "row": _in_words(row.cell.at)} for row in rows])
 
 
 # How trainings stand.
@@ -153,7 +151,7 @@ def status_table(study: str, statuses: Sequence[TrainingStatus], most: int | Non
     shown = statuses
     if most is not None and len(statuses) > most:
         shown = sorted(statuses, key=lambda s: URGENCY.index(s.state))[:most]
-    return grid(f"{study}: {status_summary(statuses)}", STATUS_HEADINGS, [_status_row(s) for s in shown])
+    return grid(f"{study}: {status_summary(statuses)}", [_status_row(s) for s in shown])
 
 
 def status_summary(statuses: Sequence[TrainingStatus]) -> str:
@@ -167,17 +165,18 @@ def status_summary(statuses: Sequence[TrainingStatus]) -> str:
     return ", ".join(parts + [f"{hours_in_words(hours)} {unit}-hours spent" for unit, hours in spent.items()])
 
 
-def _status_row(s: TrainingStatus) -> list[str | Text]:
-    speed = "" if s.images_per_second is None else f"{s.images_per_second:,.0f}"
-    left = "" if s.seconds_left is None else duration(s.seconds_left)
+def _status_row(s: TrainingStatus) -> dict[str, str | Text]:
     full = int((s.step / s.steps if s.steps else 1.0) * BAR)
     bar = f"{'█' * full}{'░' * (BAR - full)} {s.measured}/{s.measurements}"
     reason = s.phase if s.state == "running" else s.reason
-    return [
-        s.train_id, f"{s.model} {s.words}", str(s.seed), Text(s.state, COLOURS[s.state]), bar,
-        f"{s.epoch:,.3g}/{s.epochs:,.3g}", f"{s.step:,}/{s.steps:,}", speed, left,
-        hours_in_words(s.hours) if s.hours else "", " ".join(reason.split()),
-    ]  # fmt: skip
+    return {
+        "training": s.train_id, "what": f"{s.model} {s.words}", "seed": str(s.seed),
+        "state": Text(s.state, COLOURS[s.state]), "progress": bar, "epoch": f"{s.epoch:,.3g}/{s.epochs:,.3g}",
+        "step": f"{s.step:,}/{s.steps:,}",
+        "images/s": "" if s.images_per_second is None else f"{s.images_per_second:,.0f}",
+        "left": "" if s.seconds_left is None else seconds_in_words(s.seconds_left),
+        "hours": hours_in_words(s.hours) if s.hours else "", "reason": " ".join(reason.split()),
+    }  # fmt: skip
 
 
 # While a grid runs.
@@ -187,8 +186,9 @@ class ProgressBar(Progress):
     """A bar over training steps, fed by the jobs' own heartbeats, below a line for each job that has ended."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
-        self.total, self.ended, self.steps_ended = len(jobs), 0, 0
-        self.at_work: dict[str, Job] = {}
+        self.total = len(jobs)
+        self.running: dict[str, Job] = {}
+        self.ended: list[Job] = []
         self.lock = threading.Lock()
         super().__init__(
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
@@ -200,25 +200,24 @@ class ProgressBar(Progress):
     def get_renderables(self) -> Iterable[RenderableType]:
         """Look how far the jobs are, and draw that."""
         with self.lock:
-            jobs, steps, ended = list(self.at_work.values()), self.steps_ended, f"{self.ended}/{self.total} trainings"
-        heartbeats = [Heartbeat.read(job.folder) for job in jobs]
-        steps += sum(heartbeat.step for heartbeat in heartbeats if heartbeat)
+            running, ended = list(self.running.values()), list(self.ended)
+        heartbeats = [Heartbeat.read(job.folder) for job in running]
+        steps = sum(job.steps + 1 for job in ended) + sum(heartbeat.step for heartbeat in heartbeats if heartbeat)
         for bar in self.task_ids:
-            self.update(bar, completed=steps, description=ended)
+            self.update(bar, completed=steps, description=f"{len(ended)}/{self.total} trainings")
         yield from super().get_renderables()
 
     def on_change(self, job: Job, outcome: RunStatus | None) -> None:
         """Hear that a job has started (None) or how it ended."""
         with self.lock:
             if outcome is None:
-                self.at_work[job.train_id] = job
+                self.running[job.train_id] = job
                 return
-            self.at_work.pop(job.train_id, None)
-            self.ended += 1
-            self.steps_ended += job.steps + 1
+            self.running.pop(job.train_id, None)
+            self.ended.append(job)
+            count = len(self.ended)
         end = f"{outcome.state}: {outcome.reason}" if outcome.reason else outcome.state
-        what = f"{job.train_id} {_arm_in_words(job)}, seed {job.train.seed}"
-        self.console.print(f"{self.ended}/{self.total} {what}: {end}")
+        self.console.print(f"{count}/{self.total} {job.train_id} {_arm_in_words(job)}, seed {job.train.seed}: {end}")
 
 
 def _arm_in_words(job: Job) -> str:

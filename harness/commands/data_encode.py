@@ -1,13 +1,17 @@
 """`harness data` and `harness encode`: data sets, and photos packed as latents."""
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import click
+from rich.progress import Progress
 
 from harness.commands import options
+from harness.data import fetch
+from harness.data.raw_files import PUBLISHED
 from harness.errors import UserError, nearest
+
+INCEPTION = "inception-v3-compat"  # the weights of FID's network
+LATENTS = ("imagenet256", "imagenet-sample")  # what our scales call them
 
 
 @click.group()
@@ -34,27 +38,17 @@ def get_by_name(name: str, root: Path) -> str:
     Raises:
         UserError: an unknown name, a failed download or a wrong checksum, with what to do about it.
     """
-    from harness.data import fetch
-
-    getters: dict[str, Callable[[Path], str]] = {
-        "digits": fetch.get_digits,
-        "fashion-mnist": fetch.get_fashion_mnist,
-        "cifar10": fetch.get_cifar10,
-        "imagenet256": partial(fetch.check_latents, "imagenet256"),
-        "imagenet-sample": partial(fetch.check_latents, "imagenet-sample"),
-        "inception-v3-compat": _get_inception,
-    }
-    if name not in getters and (root / name / "meta.json").is_file():
+    if name in PUBLISHED:
+        return fetch.get_published(name, root)
+    if name in LATENTS or (root / name / "meta.json").is_file():
         return fetch.check_latents(name, root)
-    if name not in getters:
-        raise UserError(f"data get {name}: unknown{nearest(name, getters)}")
-    return getters[name](root)
+    if name == "digits":
+        return fetch.get_digits(root)
+    if name == INCEPTION:
+        from harness.measure.extractors.inception import get_inception  # loads torch, which the others need not
 
-
-def _get_inception(root: Path) -> str:
-    from harness.measure.extractors.inception import get_inception  # imports torch, which the others need not
-
-    return get_inception(root)
+        return get_inception(root)
+    raise UserError(f"data get {name}: unknown{nearest(name, ('digits', *PUBLISHED, *LATENTS, INCEPTION))}")
 
 
 @click.command()
@@ -62,10 +56,9 @@ def _get_inception(root: Path) -> str:
 @click.argument("name")
 @click.option("--autoencoder", type=options.FILE, required=True,
               help="Its folder: diffusers' format, TAESD's two .pth files, or VAElight's two .onnx files.")  # fmt: skip
-@click.option("--size", default=256, show_default=True, type=click.IntRange(min=8), help="Side of the centre crop.")
+@click.option("--size", default=256, type=click.IntRange(min=8), help="Side of the centre crop.")
 @click.option("--keep-images", is_flag=True, help="Keep the crops too: measuring needs them.")
-@click.option("--workers", default=4, show_default=True, type=click.IntRange(min=0),
-              help="Processes that read and crop.")  # fmt: skip
+@click.option("--workers", default=4, type=click.IntRange(min=0), help="Processes that read and crop.")
 @options.data
 def encode(source: Path, name: str, autoencoder: Path, size: int, keep_images: bool, workers: int,
            data: Path) -> None:  # fmt: skip
@@ -77,12 +70,10 @@ def encode(source: Path, name: str, autoencoder: Path, size: int, keep_images: b
     \b
     harness encode /imagenet/train imagenet256 --autoencoder /sd-vae-ft-ema --keep-images
     """
-    from rich.progress import Progress
-
-    from harness.data.encode import encode as pack
+    from harness.data.encode import Encoding
 
     with Progress() as progress:
         task = progress.add_task(f"encoding {name}", total=None)
-        summary = pack(source, name, autoencoder, data, size, keep_images, workers,
-                       lambda done, total: progress.update(task, completed=done, total=total))  # fmt: skip
+        encoding = Encoding(source, name, autoencoder, data, size, keep_images)
+        summary = encoding.run(workers, lambda done, total: progress.update(task, completed=done, total=total))
     click.echo(summary)

@@ -2,21 +2,21 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from harness.commands import options
+from harness.config import cluster_profile, grid
 from harness.errors import UserError
-
-if TYPE_CHECKING:
-    from harness.slurm.diagnostics import Finding
+from harness.jobs.job import jobs_for
+from harness.slurm.diagnostics import Cluster, Finding, examine_here, examine_nodes
+from harness.store.store import Store
 
 
 @click.command()
 @click.argument("grids", nargs=-1, type=options.FILE)
 @click.option("--scale", help="Name of a file in the grids' scales/ folder; needed with GRIDS.")
-@click.option("--wait", default=300.0, show_default=True, help="Seconds to wait for the job on the nodes.")
+@click.option("--wait", default=300.0, help="Seconds to wait for the job on the nodes.")
 @options.results
 @options.scratch
 @options.data
@@ -33,25 +33,19 @@ def doctor(grids: tuple[Path, ...], scale: str | None, wait: float, results: Pat
     harness doctor --profile ours
     harness doctor grids/table2.yaml --scale imagenet256 --profile ours
     """
-    from harness.config.cluster_profile import load_slurm_profile
-    from harness.config.grid import load_table
-    from harness.jobs.job import jobs_for
-    from harness.slurm.diagnostics import Cluster, examine_here, examine_nodes
-    from harness.store.store import Store
-
     if bool(grids) != bool(scale):
         raise UserError("doctor: GRIDS and --scale belong together")
-    slurm, layer = load_slurm_profile(profile)
-    runs = [run for path in grids for run in load_table(path, str(scale), (), layer).runs]
+    slurm, layer = cluster_profile.load_slurm_profile(profile)
+    runs = [run for path in grids for run in grid.load_table(path, str(scale), (), layer).runs]
     store = Store(results, scratch, "doctor").absolute()
-    cluster = Cluster(slurm, store.results, store.scratch, tuple(jobs_for(runs, store, data.absolute())))
+    cluster = Cluster(slurm, store, tuple(jobs_for(runs, store, data.absolute())))
     if wrong := _print(examine_here(cluster)):
         raise UserError(f"doctor: {wrong} wrong; mend them first, for the rest needs a job on the nodes")
     if _print(examine_nodes(cluster, {path.parent for path in grids}, wait)):
         raise SystemExit(1)
 
 
-def _print(findings: Iterable["Finding"]) -> int:
+def _print(findings: Iterable[Finding]) -> int:
     """Print findings as they come, and return how many are of something wrong."""
     wrong = 0
     for finding in findings:

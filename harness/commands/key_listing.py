@@ -2,6 +2,8 @@
 
 import click
 
+from harness.commands.console import console, grid
+from harness.config import key_reference
 from harness.errors import UserError, nearest
 
 
@@ -15,15 +17,17 @@ def keys(start: str, markdown: bool) -> None:
     harness keys sampler
     harness keys regularizer.tau
     """
-    from harness.commands.console import print_keys
-    from harness.config import key_reference
-
     if markdown:
         click.echo(key_reference.markdown(), nl=False)
         return
     sections = {title: key_reference.keys(model) for title, model in key_reference.MODELS.items()}
-    matching = {title: [key for key in rows if key.name.startswith(start)] for title, rows in sections.items()}
-    if not any(matching.values()):
-        names = [key.name for rows in sections.values() for key in rows]
+    names = [key.name for keys in sections.values() for key in keys]
+    if not any(name.startswith(start) for name in names):
         raise UserError(f"keys: none begins with '{start}'{nearest(start, names)}")
-    print_keys({title: rows for title, rows in matching.items() if rows})
+    for title, keys in sections.items():
+        rows = [
+            {"key": key.name, "legal": key.legal, "default": key.default or "needed", "meaning": key.meaning}
+            for key in keys if key.name.startswith(start)
+        ]  # fmt: skip
+        if rows:
+            console().print(grid(title, rows), "")

@@ -14,14 +14,17 @@ from harness.store.store import Store
 FILE = click.Path(path_type=Path)
 FOLDER = click.Path(path_type=Path, file_okay=False)
 HOURS = click.FloatRange(min=0)
-results = click.option("--results", type=FOLDER, default="results", show_default=True, envvar="HARNESS_RESULTS",
-                       help="Folder of what is measured: small, and can be committed.")  # fmt: skip
-scratch = click.option("--scratch", type=FOLDER, default="scratch", show_default=True, envvar="HARNESS_SCRATCH",
-                       help="Folder for checkpoints and caches: large, and not committed.")  # fmt: skip
-data = click.option("--data", type=FOLDER, default="data", show_default=True, envvar="HARNESS_DATA",
-                    help="Folder of the data sets.")  # fmt: skip
-reports = click.option("--reports", type=FOLDER, default="reports", show_default=True, envvar="HARNESS_REPORTS",
-                       help="Folder of the reports: small, and can be committed.")  # fmt: skip
+
+
+def _folder(name: str, words: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    variable = f"HARNESS_{name.upper()}"
+    return click.option(f"--{name}", type=FOLDER, default=name, envvar=variable, help=words)
+
+
+results = _folder("results", "Folder of what is measured: small, and can be committed.")
+scratch = _folder("scratch", "Folder for checkpoints and caches: large, and not committed.")
+data = _folder("data", "Folder of the data sets.")
+reports = _folder("reports", "Folder of the reports: small, and can be committed.")
 profile = click.option("--profile", envvar="HARNESS_PROFILE",
                        help="Name of a file in clusters/; without it, SLURM with its own defaults.")  # fmt: skip
 gpu_hours = click.option("--max-gpu-hours", "limit", type=HOURS, help="Refuse what needs more than this.")

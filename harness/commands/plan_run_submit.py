@@ -5,20 +5,22 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from harness.commands import options
+from harness.commands import console, options
+from harness.config import cluster_profile, yaml_document
+from harness.config.grid import Table, all_runs, load_table
 from harness.errors import UserError
-from harness.store.records import Failure
+from harness.files import check_writable
+from harness.jobs import local_pool, preflight
+from harness.jobs.job import Job, jobs_for
+from harness.planning import budget, cost
+from harness.process_group import place_from_torchrun
+from harness.slurm import submission
+from harness.store.records import Failure, SubmitOptions
 from harness.store.store import Store
-
-if TYPE_CHECKING:
-    from harness.config.cluster_profile import Profile, SlurmProfile
-    from harness.config.grid import Table
-    from harness.config.yaml_document import Layer
-    from harness.jobs.job import Job
 
 
 @dataclass(frozen=True)
@@ -30,14 +32,12 @@ class Request:
     overrides: tuple[str, ...]
     store: Store
 
-    def tables(self, layer: "Layer | None" = None) -> list["Table"]:
+    def tables(self, layer: yaml_document.Layer | None = None) -> list[Table]:
         """Expand the grid files, each under a name of its own: a study knows its tables by the names of their files.
 
         Raises:
             UserError: two have one name, or one is not a sound grid.
         """
-        from harness.config.grid import load_table
-
         named: dict[str, Path] = {}
         for path in self.grids:
             other = named.setdefault(path.stem, path)
@@ -68,36 +68,29 @@ def requested(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.command()
 @requested
-@click.option("--gpu", default="H200", show_default=True,
-              help="GPU whose speed is assumed where no earlier run has measured one.")  # fmt: skip
+@click.option("--gpu", default="H200", help="GPU whose speed is assumed where no earlier run has measured one.")
 @click.option("--utilisation", type=click.FloatRange(0, 1, min_open=True),
               help="Share of its peak that is assumed; else 0.3 in bf16, 0.6 in fp32.")  # fmt: skip
 @click.option("--gpu-hour-price", "price", type=options.HOURS, help="Price of a GPU-hour, in any currency.")
 @options.gpu_hours
-@click.option("--fit", "budget", type=options.HOURS, help="Propose the rows that fit in so many GPU-hours.")
+@click.option("--fit", "hours", type=options.HOURS, help="Propose the rows that fit in so many GPU-hours.")
 def plan(request: Request, gpu: str, utilisation: float | None, price: float | None, limit: float | None,
-         budget: float | None) -> None:  # fmt: skip
-    """List every run of GRIDS: why it would run, that it is done, or which other table shares it; then what it costs.
+         hours: float | None) -> None:  # fmt: skip
+    """List every run of GRIDS, and what they cost.
 
-    Of several grids, each distinct training is listed once, with the tables that share it.
+    Of each run: why it would run, that it is done, or which other table shares it. Of several grids, each distinct
+    training is listed once, with the tables that share it.
 
     \b
     harness plan grids/table2.yaml --scale digits
     harness plan grids/*.yaml --scale imagenet256 --gpu A100 --fit 500
     """
-    from harness.commands.console import print_cost, print_plan, print_selection
-    from harness.config.grid import all_runs
-    from harness.planning.budget import select_rows
-    from harness.planning.cost import Prices
-    from harness.planning.throughput import Assumption
-
-    assumption = Assumption(gpu, utilisation)
     tables = request.tables()
-    print_plan(tables, request.store)
-    prices = Prices(all_runs(tables), request.store, assumption)
-    print_cost(tables, prices, price)
-    if budget is not None:
-        print_selection(select_rows(tables, prices, budget), prices, budget)
+    console.print_plan(tables, request.store)
+    prices = cost.Prices(all_runs(tables), request.store, cost.Assumption(gpu, utilisation))
+    console.print_cost(tables, prices, price)
+    if hours is not None:
+        console.print_selection(budget.select_rows(tables, prices, hours), prices, hours)
     if limit is not None:
         prices.refuse_beyond(limit)
 
@@ -105,8 +98,7 @@ def plan(request: Request, gpu: str, utilisation: float | None, price: float | N
 @click.command()
 @requested
 @options.data
-@click.option("--jobs", "workers", default=1, show_default=True, type=click.IntRange(min=1),
-              help="Trainings to run at once, one thread each.")  # fmt: skip
+@click.option("--jobs", "workers", default=1, type=click.IntRange(min=1), help="Trainings at once, one thread each.")
 def run(request: Request, data: Path, workers: int) -> None:
     """Run GRIDS on this machine; what is done already is not done again, and what was killed goes on.
 
@@ -114,14 +106,11 @@ def run(request: Request, data: Path, workers: int) -> None:
     harness run grids/table2.yaml --scale smoke
     harness run grids/table2.yaml --scale digits --study mine --set 'seeds=[0,1,2,3,4]' --jobs 2
     """
-    from harness.jobs.local_pool import run_together
-    from harness.process_group import place_from_torchrun
-
     place = place_from_torchrun()
     if place and workers > 1:
         raise UserError(f"--jobs {workers}: torchrun's processes share one training at a time; leave this out")
     if place and place.rank > 0:
-        run_together([], lambda *_: None)
+        local_pool.run_inline([], lambda *_: None)
         return
     tables = request.tables()
     todo = _lacking(request, tables, data, 1 if workers > 1 else None)
@@ -129,7 +118,7 @@ def run(request: Request, data: Path, workers: int) -> None:
     if not todo:
         click.echo(f"{request.store.root}: everything is done already.")
         if place:
-            run_together([], lambda *_: None)  # for the others wait to be told
+            local_pool.run_inline([], lambda *_: None)  # for the others wait to be told
         return
     _run_here(todo, request.store, workers, place is not None)
 
@@ -138,8 +127,7 @@ def run(request: Request, data: Path, workers: int) -> None:
 @requested
 @options.data
 @options.profile
-@click.option("--only", type=click.Choice(["eval"]),
-              help="eval: only measure what is trained already, as jobs of one process.")  # fmt: skip
+@click.option("--only", type=click.Choice(["eval"]), help="eval: only measure what is trained, in jobs of one process.")
 @options.gpu_hours
 @click.option("--dry-run", is_flag=True, help="Print the sbatch files; send and write nothing.")
 def submit(request: Request, data: Path, profile: str | None, only: str | None, limit: float | None,
@@ -154,56 +142,37 @@ def submit(request: Request, data: Path, profile: str | None, only: str | None, 
     harness submit grids/table*.yaml --scale cifar10 --profile ours
     harness submit grids/table5.yaml --scale cifar10 --profile ours --only eval
     """
-    from harness.config.cluster_profile import LocalProfile, SlurmProfile, load_profile
-    from harness.config.grid import all_runs
-    from harness.planning.cost import Prices
-    from harness.planning.throughput import Assumption
-    from harness.slurm.submission import check_slurm, measurement_jobs
-    from harness.store.submissions import SubmitOptions, slurm_folder
-
-    cluster, layer = load_profile(profile) if profile else (SlurmProfile(), {})
-    store, data = request.store.absolute(), data.absolute()
-    request, folders = replace(request, store=store), {path.parent for path in request.grids}
+    cluster, layer = cluster_profile.load_profile(profile) if profile else (cluster_profile.SlurmProfile(), {})
+    request, data = replace(request, store=request.store.absolute()), data.absolute()
+    store, folders = request.store, {path.parent for path in request.grids}
     tables = request.tables(layer)
     if limit is not None:
-        Prices(all_runs(tables), store, Assumption()).refuse_beyond(limit)
-    threads = 1 if isinstance(cluster, LocalProfile) and cluster.jobs > 1 else None
+        cost.Prices(all_runs(tables), store, cost.Assumption()).refuse_beyond(limit)
+    threads = 1 if isinstance(cluster, cluster_profile.LocalProfile) and cluster.jobs > 1 else None
     todo = _lacking(request, tables, data, threads)
-    todo = measurement_jobs(todo) if only else todo
-    if isinstance(cluster, SlurmProfile):
+    todo = submission.measurement_jobs(todo) if only else todo
+    if isinstance(cluster, cluster_profile.SlurmProfile):
         for job in todo:
             cluster.check(job.resources)
-    if dry_run:
-        click.echo(_dry_run(cluster, todo, store, folders))
-        return
-    _record(request, tables, todo, check_machine=check_slurm if isinstance(cluster, SlurmProfile) else None)
+    if not dry_run:
+        _record(request, tables, todo, slurm=isinstance(cluster, cluster_profile.SlurmProfile))
     if not todo:
         nothing = "nothing that is trained lacks a measurement" if only else "everything is done already"
         click.echo(f"{store.root}: {nothing}.")
-    elif isinstance(cluster, LocalProfile):
-        _run_here(todo, store, cluster.jobs)
+    elif isinstance(cluster, cluster_profile.LocalProfile):
+        if dry_run:
+            click.echo(f"{len(todo)} trainings on this machine, {cluster.jobs} at once")
+        else:
+            _run_here(todo, store, cluster.jobs)
+    elif dry_run:
+        click.echo("\n".join(submission.sbatch_texts(todo, cluster, folders)))
     else:
-        SubmitOptions(profile=profile, data=str(data)).write(slurm_folder(store))
+        SubmitOptions(profile=profile, data=str(data)).write(store.slurm_folder)
         send(cluster, todo, store, folders)
 
 
-def _dry_run(profile: "Profile", jobs: Sequence["Job"], store: Store, grids: Collection[Path]) -> str:
-    """Return what a submission would send, for a person to read."""
-    from harness.config.cluster_profile import LocalProfile
-    from harness.slurm.submission import sbatch_texts
-
-    if not jobs:
-        return f"{store.root}: everything is done already."
-    if isinstance(profile, LocalProfile):
-        return f"{len(jobs)} trainings on this machine, {profile.jobs} at once"
-    return "\n".join(sbatch_texts(jobs, profile, grids))
-
-
-def _lacking(request: Request, tables: Sequence["Table"], data: Path, threads: int | None) -> list["Job"]:
+def _lacking(request: Request, tables: Sequence[Table], data: Path, threads: int | None) -> list[Job]:
     """Return the jobs that lack something; without what diverged before, for the same seed would diverge again."""
-    from harness.config.grid import all_runs
-    from harness.jobs.job import jobs_for
-
     todo = []
     for job in jobs_for(all_runs(tables), request.store, data, threads):
         if job.missing() and job.diverged():
@@ -214,33 +183,28 @@ def _lacking(request: Request, tables: Sequence["Table"], data: Path, threads: i
     return todo
 
 
-def _record(request: Request, tables: Sequence["Table"], jobs: Sequence["Job"], processes: int | None = None,
-            check_machine: Callable[[], None] | None = None) -> None:  # fmt: skip
+def _record(
+    request: Request, tables: Sequence[Table], jobs: Sequence[Job], processes: int | None = None, slurm: bool = False
+) -> None:
     """Check everything that can be checked before anything runs or is written; then take the grids into the study.
 
-    check_machine: refuses a machine that cannot do it; asked after what would be a mistake on any machine, and before
-    data sets are converted.
+    slurm: refuse a machine without it; after mistakes on any machine, and before data sets are converted.
     """
-    from harness.files import check_writable
-    from harness.jobs.preflight import check, check_unconverted
-
     store = request.store
     for path, table in zip(request.grids, tables, strict=True):
         store.check_grid(table.name, path, request.scale, list(request.overrides))
     check_writable("--results", store.results)
     check_writable("--scratch", store.scratch)
-    if check_machine:
-        check_unconverted(jobs, processes)
-        check_machine()
-    check(jobs, processes)
+    if slurm:
+        preflight.check_unconverted(jobs)
+        submission.check_slurm()
+    preflight.check(jobs, processes)
     for path, table in zip(request.grids, tables, strict=True):
         store.record_grid(table.name, path, request.scale, _with_seeds_of_before(request, path, table))
 
 
-def _with_seeds_of_before(request: Request, grid: Path, table: "Table") -> list[str]:
+def _with_seeds_of_before(request: Request, grid: Path, table: Table) -> list[str]:
     """Return what is to be recorded of a grid's overrides: seeds that the study has already stay beside new ones."""
-    from harness.config.grid import load_table
-
     words, record = list(request.overrides), request.store.recorded_grid(table.name)
     before = load_table(grid, record.scale, record.overrides).seeds if record and record.overrides != words else ()
     if set(before) <= set(table.seeds):
@@ -250,18 +214,13 @@ def _with_seeds_of_before(request: Request, grid: Path, table: "Table") -> list[
     return [word for word in words if not word.startswith("seeds=")] + [f"seeds={seeds}".replace(" ", "")]
 
 
-def _run_here(todo: Sequence["Job"], store: Store, workers: int, torchrun: bool = False) -> None:
+def _run_here(todo: Sequence[Job], store: Store, workers: int, torchrun: bool = False) -> None:
     """Run on this machine, and exit with 1 where something is not done in the end."""
-    from harness.commands.console import ProgressBar
-    from harness.jobs.local_pool import LocalPool, needs_workers, run_inline, run_together
-
-    with ProgressBar(todo) as bar:
-        if torchrun:
-            run_together(todo, bar.on_change)
-        elif workers > 1 or needs_workers(todo):
-            LocalPool(todo, workers, bar.on_change).run()
+    with console.ProgressBar(todo) as bar:
+        if not torchrun and (workers > 1 or local_pool.needs_workers(todo)):
+            local_pool.run_in_workers(todo, workers, bar.on_change)
         else:
-            run_inline(todo, bar.on_change)
+            local_pool.run_inline(todo, bar.on_change)
     left = sum(bool(job.missing()) for job in todo)
     if left:
         reasons = f"the reasons: harness status {options.words_for(store)}"
@@ -269,11 +228,9 @@ def _run_here(todo: Sequence["Job"], store: Store, workers: int, torchrun: bool 
         sys.exit(1)
 
 
-def send(profile: "SlurmProfile", todo: Sequence["Job"], store: Store, grids: Collection[Path]) -> None:
+def send(profile: cluster_profile.SlurmProfile, todo: Sequence[Job], store: Store, grids: Collection[Path]) -> None:
     """Send the jobs to SLURM, and say what became of them; `grids`: the folders of their grid files."""
-    from harness.slurm.submission import submit as submit_jobs
-
-    sent = submit_jobs(todo, profile, grids)
+    sent = submission.submit(todo, profile, grids)
     if sent.queued:
         click.echo(f"{len(sent.queued)} trainings are in the queue already and were left there")
     if sent.with_less:
@@ -281,19 +238,8 @@ def send(profile: "SlurmProfile", todo: Sequence["Job"], store: Store, grids: Co
             f"{len(sent.with_less)} of these were sent before some of their measurements were asked for; "
             "give the same command again when they are done", err=True,
         )  # fmt: skip
-    if sent.ids:
-        others = {job.train_id for job in (*sent.queued, *sent.later)}
-        bound = _bound(profile, [job for job in todo if job.train_id not in others])
-        arrays = f"{len(sent.arrays)} array(s): {', '.join(sent.arrays)}"
-        click.echo(f"Submitted {len(sent.ids)} trainings as {arrays}{bound}")
-    if sent.later:
-        click.echo(f"{len(sent.later)} more when there is room (max_submitted): the same command sends them")
-    click.echo(f"Watch them with: harness status {options.words_for(store)}")
-
-
-def _bound(profile: "SlurmProfile", jobs: Sequence["Job"]) -> str:
-    """Say what jobs cost, if they ran to their time limits; nothing where they ask for no GPU."""
-    hours = sum(job.resources.hours * job.resources.gpus * job.resources.nodes for job in jobs)
-    price = profile.gpu_hour_price
-    priced = f", at {price:g} each {hours * price:,.0f}" if price else ""
-    return f"; their time limits allow {hours:,.1f} GPU-hours{priced}" if hours else ""
+    elsewhere = {job.train_id for job in (*sent.queued, *sent.later)}
+    resources = [job.resources for job in todo if job.train_id not in elsewhere]
+    hours = sum(r.hours * r.gpus * r.nodes for r in resources)
+    price, study = profile.gpu_hour_price, options.words_for(store)
+    click.echo(console.words_of("submitted", sent=sent, hours=hours, price=price, study=study), nl=False)

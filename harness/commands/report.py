@@ -1,11 +1,12 @@
 """`harness report`, `harness collect` and `harness bundle`: what is made of a study's results."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import click
 
 from harness.commands import options
-from harness.errors import UserError
+from harness.errors import UserError, user_error
 from harness.files import check_writable
 from harness.store.store import Store
 
@@ -32,7 +33,7 @@ def collect(store: Store, reports: Path) -> None:
 @click.option("--compare", "compared", nargs=2, metavar="A B", help="Set two studies side by side instead.")
 @click.option("--watch", is_flag=True, help="Serve it on this machine's loopback, and take in results as they arrive.")
 @click.option("--pdf", is_flag=True, help="Write each figure as PDF too, beside its SVG.")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port for --watch; by default a free one.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port for --watch; 0 takes a free one.")
 @options.results
 @options.scratch
 @options.reports
@@ -77,17 +78,12 @@ def _watch(study: str | None, port: int, results: Path, scratch: Path, reports: 
     """Serve a study's report until Ctrl-C."""
     if study is None or study.endswith(BUNDLE):
         raise UserError("harness report --watch: a study's name is expected; a bundle and a comparison do not change")
-    from harness.report.live import serve
+    from harness.report.live_server import serve
 
-    try:
-        serve(
-            Store(results, scratch, study), reports / study, port,
-            lambda address: click.echo(f"Watching {study} at {address} (Ctrl-C ends)"),
-        )  # fmt: skip
-    except KeyboardInterrupt:
-        click.echo(f"Report: {(reports / study / 'index.html').absolute().as_uri()}")
-    except OSError as error:
-        raise UserError(f"--port {port}: {error.strerror}; leave it out for a free one") from None
+    store, folder = Store(results, scratch, study), reports / study
+    with user_error(f"--port {port}", "leave it out for a free one", OSError), suppress(KeyboardInterrupt):
+        serve(store, folder, port, lambda address: click.echo(f"Watching {study} at {address} (Ctrl-C ends)"))
+    click.echo(f"Report: {(folder / 'index.html').absolute().as_uri()}")
 
 
 def _compare(first: Store, second: Store, reports: Path) -> Path:

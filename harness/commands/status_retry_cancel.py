@@ -5,23 +5,31 @@ import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
+from rich.live import Live
 
 from harness.commands import options
+from harness.commands.console import console, status_table, words_of
+from harness.commands.plan_run_submit import send
+from harness.config.cluster_profile import load_slurm_profile
+from harness.config.grid import Table, load_table
 from harness.errors import UserError, closest
 from harness.files import read_json
+from harness.jobs import preflight
 from harness.jobs.failures import CAUSES, remedy
-from harness.store.records import HEARTBEAT_SECONDS, Environment, Failure, MeasurementFile, SpecFile, measurement_paths
+from harness.jobs.job import Job
+from harness.slurm.client import failed_nodes, scancel, unfinished_jobs
+from harness.slurm.status import SlurmStatus, StudyStatus, follow_file, log_of, slurm_status
+from harness.slurm.submission import check_slurm
+from harness.store import records
 from harness.store.store import IDENTITY, Store
+from harness.store.study import study_tables, training_statuses
 
-if TYPE_CHECKING:
-    from harness.config.grid import Table
-    from harness.jobs.job import Job
-    from harness.slurm.status import SlurmStatus, StudyStatus
+DOCUMENTS = (records.SpecFile.FILE, records.Environment.FILE, records.Failure.FILE)
 
 
 @click.command()
@@ -35,10 +43,6 @@ def status(store: Store, watch: bool, as_json: bool) -> None:
     harness status digits
     harness status digits --watch
     """
-    from harness.commands.console import console, status_table
-    from harness.slurm.status import slurm_status
-    from harness.store.study import study_tables, training_statuses
-
     tables = study_tables(store)
     if watch and not as_json:
         watch_status(tables, store)
@@ -47,18 +51,14 @@ def status(store: Store, watch: bool, as_json: bool) -> None:
         console().print(status_table(store.study, trainings))  # before SLURM is asked, which may take its time
     study = slurm_status(tables, trainings, store)
     if as_json:
-        click.echo(_in_json(store.study, study))
+        rows = [asdict(s.training) | {"slurm": _slurm_in_json(s)} for s in study.trainings]
+        click.echo(json.dumps({"study": store.study, "trainings": rows}, indent=1, ensure_ascii=False))
     else:
-        _print_slurm(store, study)
+        click.echo(_in_words(store, study), nl=False)
 
 
-def watch_status(tables: Sequence["Table"], store: Store, sleep: Callable[[float], None] = time.sleep) -> None:
+def watch_status(tables: Sequence[Table], store: Store, sleep: Callable[[float], None] = time.sleep) -> None:
     """Show how every training of a study stands, again and again, until all are done or the user stops it."""
-    from rich.live import Live
-
-    from harness.commands.console import console, status_table
-    from harness.store.study import training_statuses
-
     screen = console()
     with Live(console=screen, auto_refresh=False) as live:
         while True:
@@ -66,40 +66,22 @@ def watch_status(tables: Sequence["Table"], store: Store, sleep: Callable[[float
             live.update(status_table(store.study, trainings, most=max(1, screen.height - 4)), refresh=True)
             if all(training.state == "done" for training in trainings):
                 return
-            sleep(HEARTBEAT_SECONDS)
+            sleep(records.HEARTBEAT_SECONDS)
 
 
-def _in_json(name: str, study: "StudyStatus") -> str:
-    """Return everything that is known of every training."""
-    trainings = [
-        asdict(s.training) | {"slurm": {"state": s.state, "job": s.slurm_job, "class": s.failure, "message": s.message}}
-        for s in study.trainings
-    ]
-    return json.dumps({"study": name, "trainings": trainings}, indent=1, ensure_ascii=False)
+def _slurm_in_json(s: SlurmStatus) -> dict[str, str | None]:
+    return {"state": s.state, "job": s.slurm_job, "class": s.failure, "message": s.message}
 
 
-def _print_slurm(store: Store, study: "StudyStatus") -> None:
-    """Print which trainings of a study wait in SLURM's queue, and why others failed and what mends them."""
-    queued = [s.slurm_job or "" for s in study.trainings if s.state == "queued"]
-    on_hold = [s for s in study.trainings if s.state == "held"]
-    remedies = []
-    if queued:
-        click.echo(f"{len(queued)} trainings in SLURM's queue: {', '.join(queued[:8])}{' …' * (len(queued) > 8)}")
-    if study.strays:
-        click.echo(f"{study.strays} jobs in SLURM's queue are of trainings that no grid of this study wants any more")
-    if on_hold:
-        click.echo(f"{len(on_hold)} trainings are held in SLURM's queue: {on_hold[0].message}")
-        remedies.append(f"scontrol release {','.join(s.slurm_job or '' for s in on_hold)}")
-    for s in study.trainings:
-        if s.failure:
-            job = f", SLURM job {s.slurm_job}" if s.slurm_job else ""
-            click.echo(f"{s.job.train_id} failed: {s.failure}{job}: {s.message}")
-            remedies.append(remedy(s.failure, options.words_for(store), _slower(store, s)))
-    for words in dict.fromkeys(remedies):
-        click.echo(f"→ {words}")
+def _in_words(store: Store, study: StudyStatus) -> str:
+    """Return which trainings of a study wait in SLURM's queue, and why others failed and what mends them."""
+    of_state = {state: [s for s in study.trainings if s.state == state] for state in ("queued", "held")}
+    failed = [s for s in study.trainings if s.failure]
+    remedies = [remedy(s.failure, options.words_for(store), _slower(store, s)) for s in failed if s.failure]
+    return words_of("slurm_status", strays=study.strays, failed=failed, remedies=remedies, **of_state)
 
 
-def _slower(store: Store, status: "SlurmStatus") -> list[str]:
+def _slower(store: Store, status: SlurmStatus) -> list[str]:
     """Return the commands that make a training which diverged in a study of its own, but for its learning rate."""
     if status.failure != "diverged":
         return []
@@ -113,8 +95,6 @@ def _grid_words(store: Store, train_id: str, without: str | None = None) -> Iter
 
     without: the key of a setting whose overrides are left out.
     """
-    from harness.config.grid import load_table
-
     for record in store.grids():
         table = load_table(Path(record.grid), record.scale, record.overrides)
         if any(run.train_id == train_id for run in table.runs):
@@ -133,14 +113,11 @@ def cancel(store: Store, yes: bool) -> None:
     \b
     harness cancel digits
     """
-    from harness.slurm.client import scancel, unfinished_jobs
-    from harness.store.submissions import submissions
-
-    records = submissions(store)
-    if not records:
+    submissions = store.submissions()
+    if not submissions:
         next(store.grids())  # a study that there is not is refused
     queue = {job.place: job for job in unfinished_jobs()}
-    mine = {id: record for id, record in records.items() if record.place in queue}
+    mine = {id: record for id, record in submissions.items() if record.place in queue}
     if not mine:
         click.echo(f"{store.root}: SLURM holds none of its jobs.")
         return
@@ -173,14 +150,6 @@ def retry(context: click.Context, store: Store, failed: bool, only: str | None, 
     harness retry digits --failed
     harness retry digits --only 'out of memory' --set resources.memory_gb=64 --profile ours
     """
-    from harness.commands.plan_run_submit import send
-    from harness.config.cluster_profile import load_slurm_profile
-    from harness.jobs.preflight import check
-    from harness.slurm.status import slurm_status
-    from harness.slurm.submission import check_slurm
-    from harness.store.study import study_tables, training_statuses
-    from harness.store.submissions import SubmitOptions, slurm_folder
-
     if failed == bool(only):
         raise UserError("retry: say either --failed or --only CLASS")
     for word in overrides:
@@ -188,7 +157,7 @@ def retry(context: click.Context, store: Store, failed: bool, only: str | None, 
             raise UserError(f"--set {word}: a retry may change resources.… only; anything else is another run")
     check_slurm()
     store = store.absolute()
-    sent = SubmitOptions.read(slurm_folder(store)) or SubmitOptions()
+    sent = records.SubmitOptions.read(store.slurm_folder) or records.SubmitOptions()
     cluster, layer = load_slurm_profile(profile or sent.profile)
     if context.get_parameter_source("data") is ParameterSource.DEFAULT:
         data = Path(sent.data or data)
@@ -199,19 +168,16 @@ def retry(context: click.Context, store: Store, failed: bool, only: str | None, 
     if not todo:
         click.echo(f"{store.root}: no training failed so.")
         return
-    check(todo)
+    preflight.check(todo)
     cluster = cluster.model_copy(update={"exclude": (*cluster.exclude, *_failed_nodes(todo))})
     send(cluster, todo, store, {Path(record.grid).parent for record in store.grids()})
 
 
-def _failed_nodes(jobs: Sequence["Job"]) -> list[str]:
+def _failed_nodes(jobs: Sequence[Job]) -> list[str]:
     """Return the nodes that failed under earlier jobs of some trainings, and tell of them."""
-    from harness.slurm.client import failed_nodes
-    from harness.store.submissions import Submission
-
-    records = [Submission.read(job.scratch) for job in jobs]
+    submissions = [records.Submission.read(job.scratch) for job in jobs]
     try:
-        nodes = failed_nodes([record.job for record in records if record and record.job])
+        nodes = failed_nodes([record.job for record in submissions if record and record.job])
     except UserError as error:
         click.echo(f"No node is left out, for nobody tells which failed: {error}", err=True)
         return []
@@ -224,31 +190,25 @@ def _failed_nodes(jobs: Sequence["Job"]) -> list[str]:
 @click.argument("name", metavar="RUN|STUDY")
 @click.option("--failed", is_flag=True, help="The last lines of each failure of the study NAME.")
 @click.option("-f", "--follow", is_flag=True, help="Go on printing what is written.")
-@click.option("--lines", default=30, show_default=True, type=click.IntRange(min=1))
+@click.option("--lines", default=30, type=click.IntRange(min=1))
 @options.results
 @options.scratch
 def logs(name: str, failed: bool, follow: bool, lines: int, results: Path, scratch: Path) -> None:
-    """Print the end of what the job of RUN wrote (a training, as `harness status` names it), or STUDY's failures.
+    """Print the end of what the job of RUN wrote, or STUDY's failures. RUN: a training, as `harness status` names it.
 
     \b
     harness logs 1a2b3c4d5e6f -f
     harness logs --failed digits
     """
-    from harness.slurm.logs import follow_file, log_of
-
     if failed:
         click.echo("\n\n".join(failures(Store(results, scratch, name), lines)) or "Nothing failed.")
         return
-    path = log_of(_find_run(results, scratch, name), name)
-    for line in follow_file(path, lines, follow):
+    for line in follow_file(log_of(_find_run(results, scratch, name), name), lines, follow):
         click.echo(line, nl=False)
 
 
 def failures(store: Store, lines: int) -> list[str]:
     """Return the last lines of every failure of a study, under the name of its training."""
-    from harness.slurm.status import slurm_status
-    from harness.store.study import study_tables, training_statuses
-
     tables = study_tables(store)
     study = slurm_status(tables, training_statuses(tables, store), store)
     failed = [s for s in study.trainings if s.failure and s.failure != "cancelled"]
@@ -266,7 +226,7 @@ def show(run: str, results: Path, scratch: Path) -> None:
     \b
     harness show 1a2b3c4d5e6f
     """
-    click.echo(describe(_find_run(results, scratch, run), run))
+    click.echo(describe(_find_run(results, scratch, run), run), nl=False)
 
 
 def _find_run(results: Path, scratch: Path, train_id: str) -> Store:
@@ -277,7 +237,7 @@ def _find_run(results: Path, scratch: Path, train_id: str) -> Store:
     """
     studies = [path.parent for path in results.glob(f"*/{train_id}") if IDENTITY.fullmatch(train_id)]
     if not studies:
-        near = closest(train_id, {path.parent.name for path in results.glob(f"*/*/{SpecFile.FILE}")})
+        near = closest(train_id, {path.parent.name for path in results.glob(f"*/*/{records.SpecFile.FILE}")})
         hint = f"; did you mean '{near}'?" if near else "; 'harness status STUDY' names them"
         raise UserError(f"{train_id}: no training of this name in {results}{hint}")
     latest = max(studies, key=lambda root: (root / train_id).stat().st_mtime)
@@ -287,20 +247,13 @@ def _find_run(results: Path, scratch: Path, train_id: str) -> Store:
 def describe(store: Store, train_id: str) -> str:
     """Return everything that is known of a training, and the command that makes what it lacks."""
     folder, scratch = store.run_folder(train_id), store.scratch_folder(train_id)
-    parts = [f"{train_id} in study {store.study}"]
-    for name in (SpecFile.FILE, Environment.FILE, Failure.FILE):
-        content = read_json(folder / name)
-        if content is not None:
-            parts.append(f"{name}\n{json.dumps(content, indent=1, ensure_ascii=False)}")
-    for path in measurement_paths(folder):
-        measurement = MeasurementFile.read(path)
-        if measurement and measurement.evaluation:
-            step = measurement.evaluation.step
-            parts.append(f"{path.name}, step {step}\n{json.dumps(measurement.metrics, indent=1)}")
-        else:
-            parts.append(f"{path.name}\ndamaged; delete it, and 'harness run' measures again")
-    files = [path for root in (folder, scratch) for path in sorted(root.rglob("*")) if path.is_file()]
-    parts.append("files\n" + "\n".join(f"{path.stat().st_size:>12,} {path}" for path in files))
-    commands = [f"harness run {words} --study {store.study}" for words in _grid_words(store, train_id)]
-    parts.append("command\n" + "\n".join(commands))
-    return "\n\n".join(parts)
+    return words_of(
+        "training",
+        train_id=train_id,
+        store=store,
+        documents={name: read_json(folder / name) for name in DOCUMENTS},
+        measurements={path.name: records.Measurement.read(path) for path in records.measurement_paths(folder)},
+        files=[path for root in (folder, scratch) for path in sorted(root.rglob("*")) if path.is_file()],
+        grids=_grid_words(store, train_id),
+        json=partial(json.dumps, indent=1, ensure_ascii=False),
+    )

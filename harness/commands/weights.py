@@ -1,19 +1,19 @@
 """`harness weights`: published checkpoints in and out."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from harness.checkpoint_paths import kept_weights
 from harness.commands import options
 from harness.commands.options import FILE
+from harness.config import grid, grid_file, settings
+from harness.config import imported_weights as imported
 from harness.errors import UserError, nearest
+from harness.store.records import read_spec
+from harness.store.store import IDENTITY, Store
 
-if TYPE_CHECKING:
-    from harness.config.imported_weights import Architecture
-    from harness.config.settings import Family
-
-PUBLISHED: tuple["Family", ...] = ("SiT", "DiT", "MF")  # families whose checkpoints are published
+PUBLISHED: tuple[settings.Family, ...] = ("SiT", "DiT", "MF")  # families whose checkpoints are published
 
 
 @click.group()
@@ -25,25 +25,20 @@ def weights() -> None:
 @click.argument("file", type=FILE)
 @click.option("--name", required=True, help="What `--set weights=NAME` will call them.")
 @click.option("--model", help="Model of the file, for example SiT-XL/2; by default the only one that its shapes fit.")
-@click.option("--scale", default="imagenet256", show_default=True, help="Scale that says what model names stand for.")
-@click.option("--scales", type=options.FOLDER, default="grids/scales", show_default=True,
-              help="Folder of the scale files.")  # fmt: skip
+@click.option("--scale", default="imagenet256", help="Scale that says what model names stand for.")
+@click.option("--scales", type=options.FOLDER, default="grids/scales", help="Folder of the scale files.")
 def import_(file: Path, name: str, model: str | None, scale: str, scales: Path) -> None:
     """Check FILE, a checkpoint of the public DiT, SiT, DispLoss or MeanFlow code, and keep its weights.
 
     \b
     harness weights import SiT-XL-2-256x256.pt --name sit-xl --model SiT-XL/2
     """
-    from harness.config.grid import model_specs
-    from harness.config.grid_file import read_scale
-    from harness.config.imported_weights import folder
-
-    specs = model_specs(read_scale(scale, scales), PUBLISHED)
+    specs = grid.model_specs(*grid_file.read_scale(scale, scales), PUBLISHED)
     if model is not None and model not in specs:
         raise UserError(f"--model {model}: not a model of scale {scale}{nearest(model, specs)}")
     from harness.networks.published_weights import import_file
 
-    weights = import_file(file, name, {model: specs[model]} if model else specs, folder())
+    weights = import_file(file, name, {model: specs[model]} if model else specs, imported.folder())
     click.echo(f"{name}: {weights.label} ({weights.network}), {weights.contents}")
     for remark in weights.remarks:
         click.echo(f"  {remark}")
@@ -52,7 +47,7 @@ def import_(file: Path, name: str, model: str | None, scale: str, scales: Path) 
 @weights.command()
 @click.argument("source")
 @click.argument("out", type=FILE)
-@click.option("--format", "layout", type=click.Choice(["public", "diffusers"]), default="public", show_default=True,
+@click.option("--format", "layout", type=click.Choice(["public", "diffusers"]), default="public",
               help="A checkpoint of the public code, or a DiTTransformer2DModel folder of the EMA.")  # fmt: skip
 @click.option("--step", type=click.IntRange(min=0), help="Step of a run; by default the last one kept.")
 @options.results
@@ -67,7 +62,9 @@ def export(source: str, out: Path, layout: str, step: int | None, results: Path,
     from harness.networks import published_weights
     from harness.networks.diffusers_export import FREQUENCIES_NOTE, export_diffusers
 
-    path, network = _run(source, step, results, scratch) if "/" in source else _named(source)
+    if out.exists():
+        raise UserError(f"{out}: exists already; choose another name")
+    path, network = _weights_of(source, step, results, scratch)
     if layout == "public":
         published_weights.export(path, out)
     else:
@@ -83,28 +80,20 @@ def list_() -> None:
     \b
     harness weights list
     """
-    from harness.config.imported_weights import describe, folder, names
-
-    for name in names(folder()):
-        weights = describe(folder(), name)
+    for name in imported.names(imported.folder()):
+        weights = imported.describe(imported.folder(), name)
         click.echo(f"{name}: {weights.label}, {weights.contents}, from {weights.origin.file}")
 
 
-def _named(name: str) -> tuple[Path, "Architecture"]:
-    """File and network of imported weights."""
-    from harness.config.imported_weights import describe, find, folder
+def _weights_of(source: str, step: int | None, results: Path, scratch: Path) -> tuple[Path, imported.Architecture]:
+    """Return file and network of imported weights, or of weights that a run of ours kept.
 
-    weights, path = find(folder(), describe(folder(), name).sha256)
-    return path, weights.network
-
-
-def _run(source: str, step: int | None, results: Path, scratch: Path) -> tuple[Path, "Architecture"]:
-    """File and network of weights that a run of ours kept."""
-    from harness.checkpoint_files import kept_weights
-    from harness.config.imported_weights import architecture_of
-    from harness.store.records import read_spec
-    from harness.store.store import IDENTITY, Store
-
+    Raises:
+        UserError: they are not here.
+    """
+    if "/" not in source:
+        weights, path = imported.find(imported.folder(), imported.describe(imported.folder(), source).sha256)
+        return path, weights.network
     study, _, identity = source.rpartition("/")
     store = Store(results, scratch, study)
     if not IDENTITY.fullmatch(identity):
@@ -115,4 +104,4 @@ def _run(source: str, step: int | None, results: Path, scratch: Path) -> tuple[P
         steps = f"steps {', '.join(map(str, paths))}" if paths else "nothing"
         option = "" if step is None else f" --step {step}"
         raise UserError(f"{source}{option}: {store.scratch_folder(identity)} keeps the weights of {steps}")
-    return paths[chosen], architecture_of(spec)
+    return paths[chosen], imported.architecture_of(spec)

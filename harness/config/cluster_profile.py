@@ -7,9 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from harness.config.setting_types import Count, Frozen, Positive, Whole
-from harness.config.settings import Resources
-from harness.config.yaml_document import Layer, flatten, named_file, read_document, validate
+from harness.config.settings import Count, Frozen, Positive, Resources, Whole
+from harness.config.yaml_document import Layer, named_file, read_document, validate
 from harness.errors import UserError, nearest
 
 FOLDER = Path("clusters")
@@ -118,17 +117,13 @@ class SlurmProfile(Frozen):
             UserError: as `check`.
         """
         self.check(resources)
-        options: dict[str, str | None] = {
-            "partition": self.partition(resources),
-            "account": self.account,
-            "qos": self.qos,
-            "constraint": self.constraint,
-            "exclude": ",".join(self.exclude) or None,
-            self.gpus_by: self._gpus(resources) if resources.gpus else None,
-        }
         variables = (OFFLINE if self.offline else {}) | self.environment
         exports = [f"export {key}={shlex.quote(value)}" for key, value in variables.items()]
-        return {
+        parameters = {
+            **self.model_dump(include={"account", "qos", "constraint"}),
+            "partition": self.partition(resources),
+            "exclude": ",".join(self.exclude) or None,
+            self.gpus_by: self._gpus(resources) if resources.gpus else None,
             "job_name": name,
             "time": minutes(resources),
             "nodes": resources.nodes,
@@ -143,8 +138,8 @@ class SlurmProfile(Frozen):
             "stderr_to_stdout": True,
             "additional_parameters": {"requeue": True},  # also where the cluster's JobRequeue is 0
             "setup": [*self.setup, *exports, *setup],
-            **{key: value for key, value in options.items() if value is not None},
         }
+        return {key: value for key, value in parameters.items() if value is not None}
 
     def _gpus(self, resources: Resources) -> str:
         count = resources.gpus // resources.team if self.gpus_by == "gpus_per_task" else resources.gpus
@@ -169,10 +164,10 @@ def load_profile(name: str, folder: Path = FOLDER) -> tuple[Profile, Layer]:
     document = read_document(named_file(folder, name, f"--profile {name}: no file {folder / name}.yaml"))
     executor = document.content.get("executor")
     if executor not in KINDS:
-        where = document.where(("executor",))
+        where = document.where("executor")
         raise UserError(f"{where}: executor: slurm or local is expected, found {executor!r}; it is never guessed")
     profile = validate(KINDS[executor], document.content, document.where)
-    return profile, flatten({"resources": document.content.get("resources", {})}, document)
+    return profile, document.layer({"resources": document.content.get("resources", {})})
 
 
 def load_slurm_profile(name: str | None) -> tuple[SlurmProfile, Layer]:

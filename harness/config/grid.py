@@ -5,28 +5,17 @@ row < command line.
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
 
-from harness.config.grid_file import (
-    At,
-    GridFile,
-    PaperValue,
-    Scale,
-    ScaleLayers,
-    place_words,
-    read_grid,
-    read_preset,
-    read_scale,
-)
-from harness.config.resolve import SettingError, resolve, with_seed
-from harness.config.setting_types import Frozen, Seeds
-from harness.config.settings import Family, Resources, Settings
-from harness.config.spec import EvalSpec, TrainSpec, eval_id_of, train_id
-from harness.config.yaml_document import Layer, Leaf, parse_overrides, validate_layers, where_written
+from harness.config.grid_file import At, GridFile, PaperValue, Scale, place_words, read_grid, read_preset, read_scale
+from harness.config.resolve import SettingError, resolve
+from harness.config.settings import Family, Frozen, Resources, Seeds, Settings
+from harness.config.spec import EvalSpec, TrainSpec, eval_id, train_id
+from harness.config.yaml_document import Document, Layer, Leaf, parse_overrides, validate_layers, where_written
 from harness.errors import UserError
 from harness.files import gc_paused
 
@@ -50,7 +39,13 @@ class Run:
     @cached_property
     def eval_id(self) -> str:
         """Identity of the measurement."""
-        return eval_id_of(self.train_id, self.evaluation)
+        return eval_id(self.train, self.evaluation)
+
+    def with_seed(self, seed: int) -> "Run":
+        """Return the same with another seed: other draws in training, and other images."""
+        images = {"first_image": seed * self.evaluation.evaluation.samples}
+        train, evaluation = self.train.model_copy(update={"seed": seed}), self.evaluation.model_copy(update=images)
+        return replace(self, seed=seed, train=train, evaluation=evaluation)
 
 
 @dataclass(frozen=True)
@@ -81,9 +76,9 @@ class Table:
     def name_in_words(self) -> str:
         """Return "Table 2", "Figure 4", or the title where the paper has no such table."""
         number = self.file.table
-        if not self.is_paper:
-            return self.file.title
-        return f"Table {number}" if number[:1].isdigit() else number.capitalize()
+        if number[:1].isdigit():
+            return f"Table {number}"
+        return number.capitalize() if self.is_paper else self.file.title
 
     @property
     def is_paper(self) -> bool:
@@ -156,45 +151,57 @@ def load_table(path: Path, scale: str, overrides: Sequence[str] = (), cluster: L
     Raises:
         UserError: a mistake in the grid, the scale, a preset or an override; file, line, key and nearest legal word.
     """
-    grid = read_grid(path)
-    chosen = read_scale(scale, path.parent / "scales")
-    preset = cache(partial(read_preset, folder=path.parent / "presets"))
+    grid, document = read_grid(path)
+    base, where = document.layer(grid.base, "base"), document.where("base")
+    chosen, scale_document = read_scale(scale, path.parent / "scales")
+    of_scale = cache(partial(scale_layer, chosen, scale_document))
+    presets = cache(partial(read_preset, folder=path.parent / "presets"))
     commanded = parse_overrides(overrides)
-    seeds = _seeds(commanded.pop("seeds", None), chosen.scale, grid.file)
+    seeds = _commanded_seeds(commanded.pop("seeds", None)) or chosen.seeds or grid.seeds
+
+    def merged(row: Layer) -> Layer:
+        """Merge the layers of a row; which preset and which family of the scale are among them, the others say."""
+        layers = base | of_scale("") | row | commanded
+        family = str(layers["model"].value).partition("-")[0] if "model" in layers else ""
+        preset = presets(layers["preset"]) if "preset" in layers else {}
+        return (cluster or {}) | preset | base | of_scale(family) | row | commanded
+
     cells = []
-    for vary in grid.file.vary:
-        for at in grid.file.places(vary):
-            row = _row(at, grid.labels)
+    for vary in grid.vary:
+        for at in grid.places(vary):
+            row = _row(at, grid, document)
             _refuse_lying_labels(row, commanded, at)
-            layers = _layers(cluster or {}, preset, grid.base, chosen, row, commanded)
-            cells.append(_cell(path.stem, grid.where, layers, at, vary.aside, chosen.scale, seeds))
-    _refuse_changed_places(path, chosen.scale, {cell.settings.epochs for cell in cells})
-    return Table(path.stem, grid.file, chosen.scale, tuple(cells), seeds)
+            cells.append(_cell(path.stem, at, vary.aside, merged(row), where, chosen, seeds))
+    _refuse_changed_places(path, chosen, {cell.settings.epochs for cell in cells})
+    return Table(path.stem, grid, chosen, tuple(cells), seeds)
 
 
-def model_specs(chosen: ScaleLayers, families: Sequence[Family]) -> dict[str, TrainSpec]:
+def scale_layer(scale: Scale, document: Document, family: str) -> Layer:
+    """Return the settings of a family's runs at a scale; of a word that is none, those of every run."""
+    own = {str(name): settings for name, settings in scale.families.items()}.get(family, {})
+    return document.layer(scale.settings, "settings") | document.layer(own, "families", family)
+
+
+def model_specs(scale: Scale, document: Document, families: Sequence[Family]) -> dict[str, TrainSpec]:
     """Return a training of every model that some families have at a scale, by the model's name."""
-    specs, where = {}, f"scale {chosen.scale.scale}"
-    for family, size, patch in itertools.product(families, chosen.scale.ladder, chosen.scale.patches):
+    specs, where = {}, f"scale {scale.scale}"
+    for family, size, patch in itertools.product(families, scale.ladder, scale.patches):
         model = f"{family}-{size}/{patch}"
-        layers = chosen.settings | chosen.families.get(family, {})
-        layers |= {"model": Leaf(model, where), "epochs": Leaf(0, where)}
+        layers = scale_layer(scale, document, family) | {"model": Leaf(model, where), "epochs": Leaf(0, where)}
         settings = validate_layers(Settings, layers, where)
         with suppress(SettingError):  # a patch that does not divide the image
-            specs[model] = resolve(settings, chosen.scale, 0).train
+            specs[model], _ = resolve(settings, scale, 0)
     return specs
 
 
-def _seeds(commanded: Leaf | None, scale: Scale, file: GridFile) -> tuple[int, ...]:
-    if commanded is None:
-        return scale.seeds or file.seeds
-    return validate_layers(CommandedSeeds, {"seeds": commanded}, commanded.where).seeds
+def _commanded_seeds(leaf: Leaf | None) -> tuple[int, ...]:
+    return validate_layers(CommandedSeeds, {"seeds": leaf}, leaf.where).seeds if leaf else ()
 
 
-def _row(at: At, labels: dict[tuple[str, str], Layer]) -> Layer:
+def _row(at: At, grid: GridFile, document: Document) -> Layer:
     layer: Layer = {}
-    for place in at:
-        settings = labels[place]
+    for axis, label in at:
+        settings = document.layer(grid.axes[axis][label], "axes", axis, label)
         for key in settings.keys() & layer.keys():
             raise UserError(f"{settings[key].where}: {key}: set by two axes of one row, also at {layer[key].where}")
         layer |= settings
@@ -222,23 +229,12 @@ def _refuse_changed_places(path: Path, scale: Scale, lengths: set[int]) -> None:
             )
 
 
-def _layers(
-    cluster: Layer, preset: Callable[[Leaf], Layer], table: Layer, scale: ScaleLayers, row: Layer, commanded: Layer
-) -> Layer:
-    """Merge the layers of a row; which preset and which family of the scale are among them, the others say."""
-    merged = table | scale.settings | row | commanded
-    family = str(merged["model"].value).partition("-")[0] if "model" in merged else ""
-    presets = preset(merged["preset"]) if "preset" in merged else {}
-    return cluster | presets | table | scale.settings | scale.families.get(family, {}) | row | commanded
-
-
-def _cell(table: str, base: str, merged: Layer, at: At, aside: bool, scale: Scale, seeds: tuple[int, ...]) -> Cell:
-    settings = validate_layers(Settings, merged, base)
+def _cell(table: str, at: At, aside: bool, layers: Layer, base: str, scale: Scale, seeds: tuple[int, ...]) -> Cell:
+    settings = validate_layers(Settings, layers, base)
     try:
-        first = resolve(settings, scale, seeds[0])
+        train, evaluation = resolve(settings, scale, seeds[0])
     except SettingError as error:
-        where = where_written(error.key, merged, base)
+        where = where_written(error.key, layers, base)
         raise UserError(f"{where}: {error.key}: {error} (row {place_words(at)}, scale {scale.scale})") from None
-    resolved = [(seed, with_seed(first, seed)) for seed in seeds]
-    runs = [Run(table, at, seed, r.train, r.evaluation, r.resources) for seed, r in resolved]
-    return Cell(at, settings, tuple(runs), aside)
+    run = Run(table, at, seeds[0], train, evaluation, settings.resources)
+    return Cell(at, settings, tuple(map(run.with_seed, seeds)), aside)

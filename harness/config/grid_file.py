@@ -2,19 +2,17 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from harness.config.setting_types import Count, Frozen, Real, Seeds, in_order
-from harness.config.settings import Family
-from harness.config.yaml_document import Keys, Layer, Leaf, dotted, flatten, named_file, read_document, read_validated
+from harness.config.settings import Count, Family, Frozen, Real, Rung, Seeds, StandIns
+from harness.config.yaml_document import Document, Keys, Layer, Leaf, dotted, named_file, read_document, read_validated
 from harness.errors import UserError, nearest
 
 At = tuple[tuple[str, str], ...]
-Mistake = tuple[Keys, str]  # the key to mend, and what is wrong there
+Mistakes = Iterator[tuple[Keys, str]]  # the key to mend, and what is wrong there
 Size = Literal["S", "B", "L", "XL"]
 Patch = Literal["2", "4", "8"]
 
@@ -56,39 +54,29 @@ class Vary(Frozen):
             raise ValueError("the axes of a zip are of one length")
         return self
 
-    @property
-    def form(self) -> str:
-        """Which of the three it is."""
-        return next(form for form in ("product", "zip", "row") if getattr(self, form) is not None)
-
-    def places(self) -> Iterator[Place]:
-        """Yield the place of each cell."""
-        axes = self.product or self.zip or {}
-        rows = zip(*axes.values(), strict=True) if self.zip else itertools.product(*axes.values())
-        yield from [self.row] if self.row is not None else (dict(zip(axes, labels, strict=True)) for labels in rows)
-
 
 FactName = Literal["pre-training", "extra parameters", "external data", "parameters", "steps", "NFE"]
 Source = Literal["paper", "official", "authors", "secondary", "later"]
-FROM = "; ".join(f"{name}: {words}" for name, words in SOURCES.items())
-SURE = "how sure we are of it: " + ", ".join(f"{letter} {word}" for letter, word in CONFIDENCE.items())
 
 
-class PaperFact(Frozen):
+class Sourced(Frozen):
+    """What the paper says, where we have it from, and how sure we are of it."""
+
+    source: Source = Field(description="; ".join(f"{name}: {words}" for name, words in SOURCES.items()))
+    confidence: Literal["H", "M", "L"] = Field(description="how sure we are of it: high, medium, low")
+
+
+class PaperFact(Sourced):
     """What the paper says of a row in a column of facts, in its own words."""
 
     says: Label = Field(description="the paper's words")
-    source: Source = Field(description=FROM)
-    confidence: Literal["H", "M", "L"] = Field(description=SURE)
 
 
-class PaperValue(Frozen):
+class PaperValue(Sourced):
     """One number of the paper, with its source and how sure we are of it."""
 
     at: Place = Field(description="axis → label: the cell it belongs to")
     value: Real = Field(description="the paper's number")
-    source: Source = Field(description=FROM)
-    confidence: Literal["H", "M", "L"] = Field(description=SURE)
     note: str = Field("", description="said beside the number")
     facts: dict[FactName, PaperFact] = Field({}, description="the paper's facts, printed beneath those of our runs")
 
@@ -108,9 +96,7 @@ class GridFile(Frozen):
     axes: dict[Label, Annotated[dict[Label, dict[str, Any]], Field(min_length=1)]] = Field(
         description="axis → label → the settings that the label stands for"
     )
-    vary: tuple[Vary, ...] = Field(
-        min_length=1, description="blocks of cells; exactly one of product, zip, row in each"
-    )
+    vary: tuple[Vary, ...] = Field(min_length=1, description="blocks of cells; one of product, zip, row in each")
     paper: tuple[PaperValue, ...] = Field((), description="the paper's numbers; a cell without one says so")
     ours: dict[str, tuple[Label, ...]] = Field({}, description="axis → labels that the paper has not; cells say so")
     paper_text: str = Field("", description="what the paper says of the table in words; only what has a source")
@@ -118,19 +104,14 @@ class GridFile(Frozen):
 
     def places(self, vary: Vary) -> list[At]:
         """Return the places of a block's cells, each with its axes in the order of the file."""
-        return [self.place(labels) for labels in vary.places()]
+        axes = vary.product or vary.zip or {}
+        rows = zip(*axes.values(), strict=True) if vary.zip else itertools.product(*axes.values())
+        cells = [dict(zip(axes, labels, strict=True)) for labels in rows] if vary.row is None else [vary.row]
+        return list(map(self.place, cells))
 
     def place(self, labels: Place) -> At:
         """Return a place with its axes in the order of the file."""
         return tuple((axis, labels[axis]) for axis in self.axes if axis in labels)
-
-
-class Rung(Frozen):
-    """One size of the ladder: what S, B, L or XL means at a scale."""
-
-    depth: Count = Field(description="blocks")
-    width: Count = Field(description="channels of a token")
-    heads: Count = Field(description="attention heads")
 
 
 class Scale(Frozen):
@@ -143,9 +124,7 @@ class Scale(Frozen):
     ladder: dict[Size, Rung] = Field(description="depth, width and heads that stand for each size")
     patches: dict[Patch, Count] = Field(description="patch size that stands for the paper's 2, 4 and 8")
     steps_per_epoch: Count = Field(description="training steps that stand for one of the paper's epochs")
-    epochs: Annotated[dict[Count, Count], AfterValidator(in_order)] = Field(
-        {}, description="lengths of the paper and the epochs that stand for them here; others stand for themselves"
-    )
+    epochs: StandIns = Field({}, description="paper's length → epochs that stand for it here; by default itself")
     seeds: Seeds | None = Field(None, description="seeds of every table at this scale")
 
     settings: dict[str, Any] = Field({}, description="settings of every run")
@@ -156,26 +135,7 @@ class Scale(Frozen):
         return self.epochs.get(epochs, epochs) * self.steps_per_epoch
 
 
-@dataclass(frozen=True)
-class GridLayers:
-    """A grid file, and its layers of settings: of the table, and of each (axis, label); `where`: the line of `base`."""
-
-    file: GridFile
-    base: Layer
-    labels: dict[tuple[str, str], Layer]
-    where: str
-
-
-@dataclass(frozen=True)
-class ScaleLayers:
-    """A scale, and its two layers of settings: those of every run, and over them those of the run's family."""
-
-    scale: Scale
-    settings: Layer
-    families: dict[str, Layer]
-
-
-def read_grid(path: Path) -> GridLayers:
+def read_grid(path: Path) -> tuple[GridFile, Document]:
     """Read a grid file.
 
     Raises:
@@ -183,16 +143,11 @@ def read_grid(path: Path) -> GridLayers:
     """
     file, document = read_validated(GridFile, path)
     for keys, mistake in itertools.chain(_wrong_names(file), _wrong_places(file)):
-        raise UserError(f"{document.where(keys)}: {dotted(keys)}: {mistake}")
-    labels = {
-        (axis, label): flatten(settings, document, ("axes", axis, label))
-        for axis, values in file.axes.items()
-        for label, settings in values.items()
-    }
-    return GridLayers(file, flatten(file.base, document, ("base",)), labels, document.where(("base",)))
+        raise UserError(f"{document.where(*keys)}: {dotted(keys)}: {mistake}")
+    return file, document
 
 
-def read_scale(name: str, folder: Path) -> ScaleLayers:
+def read_scale(name: str, folder: Path) -> tuple[Scale, Document]:
     """Read `folder/<name>.yaml`.
 
     Raises:
@@ -200,9 +155,8 @@ def read_scale(name: str, folder: Path) -> ScaleLayers:
     """
     file, document = read_validated(Scale, named_file(folder, name, f"--scale {name}: no such scale"))
     if file.scale != name:
-        raise UserError(f"{document.where(('scale',))}: scale: '{file.scale}' is not the name of the file, '{name}'")
-    families = {str(name): flatten(part, document, ("families", name)) for name, part in file.families.items()}
-    return ScaleLayers(file, flatten(file.settings, document, ("settings",)), families)
+        raise UserError(f"{document.where('scale')}: scale: '{file.scale}' is not the name of the file, '{name}'")
+    return file, document
 
 
 def read_preset(preset: Leaf, folder: Path) -> Layer:
@@ -213,7 +167,7 @@ def read_preset(preset: Leaf, folder: Path) -> Layer:
     """
     name = str(preset.value)
     document = read_document(named_file(folder, name, f"{preset.where}: preset: no preset '{name}'"))
-    return flatten(document.content, document)
+    return document.layer(document.content)
 
 
 def place_words(at: At) -> str:
@@ -221,7 +175,7 @@ def place_words(at: At) -> str:
     return ", ".join(f"{axis} = {label}" for axis, label in at)
 
 
-def _wrong_names(file: GridFile) -> Iterator[Mistake]:
+def _wrong_names(file: GridFile) -> Mistakes:
     """Every axis and label that the file speaks of must exist, and every cell needs a label on each axis."""
     for key in ("rows", "columns"):
         axis = getattr(file, key)
@@ -230,7 +184,8 @@ def _wrong_names(file: GridFile) -> Iterator[Mistake]:
     if file.facts and file.columns:
         yield ("facts",), "they belong to rows; a table with columns has no place"
     for index, vary in enumerate(file.vary):
-        yield from _wrong_labels(file, ("vary", index, vary.form), getattr(vary, vary.form), whole=True)
+        for form, axes in vary.model_dump(exclude={"aside"}, exclude_none=True).items():
+            yield from _wrong_labels(file, ("vary", index, form), axes, whole=True)
     yield from _wrong_labels(file, ("baseline",), file.baseline)
     yield from _wrong_labels(file, ("ours",), file.ours)
     for index, value in enumerate(file.paper):
@@ -239,9 +194,7 @@ def _wrong_names(file: GridFile) -> Iterator[Mistake]:
             yield ("paper", index, "facts", name), f"'{name}' is no column of this table; add it to facts"
 
 
-def _wrong_labels(
-    file: GridFile, keys: Keys, axes: Mapping[str, str | Sequence[str]], whole: bool = False
-) -> Iterator[Mistake]:
+def _wrong_labels(file: GridFile, keys: Keys, axes: Mapping[str, str | Sequence[str]], whole: bool = False) -> Mistakes:
     for axis, labels in axes.items():
         if axis not in file.axes:
             yield (*keys, axis), f"no axis '{axis}'{nearest(axis, file.axes)}"
@@ -253,7 +206,7 @@ def _wrong_labels(
         yield keys, f"a label on each axis is needed; missing: {', '.join(missing)}"
 
 
-def _wrong_places(file: GridFile) -> Iterator[Mistake]:
+def _wrong_places(file: GridFile) -> Mistakes:
     """No two cells share a place; each has its baseline, and each of the paper's numbers its own cell."""
     cells: set[At] = set()
     for index, vary in enumerate(file.vary):

@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from harness.config.setting_types import Frozen
+from harness.config.settings import Frozen
 from harness.config.spec import Model, ProcessName, TrainSpec
 from harness.errors import UserError, nearest
 from harness.files import read_model
@@ -61,10 +61,8 @@ class Imported(Frozen):
 
 def architecture_of(spec: TrainSpec) -> Architecture:
     """Return the network that a training has."""
-    data = spec.data
-    return Architecture(
-        process=spec.process, model=spec.model, channels=data.channels, size=data.size, classes=data.classes
-    )
+    data = spec.data.model_dump(include={"channels", "size", "classes"})
+    return Architecture(process=spec.process, model=spec.model, **data)
 
 
 def folder() -> Path:
@@ -115,10 +113,10 @@ def find(root: Path, sha256: str) -> tuple[Imported, Path]:
     Raises:
         UserError: nothing here has this identity, or its tensors are not here.
     """
-    same = [model for name in names(root) if (model := describe(root, name)).sha256 == sha256]
-    paths = [tensors_path(root, model.name) for model in same]
-    for model, path in zip(same, paths, strict=True):
+    described = [describe(root, name) for name in names(root)]
+    same = {tensors_path(root, model.name): model for model in described if model.sha256 == sha256}
+    for path, model in same.items():
         if path.is_file():
             return model, path
-    what = f"{paths[0]} is not here" if paths else f"no weights {sha256[:12]}… in {root}"
+    what = f"{next(iter(same))} is not here" if same else f"no weights {sha256[:12]}… in {root}"
     raise UserError(f"{what}; import the file again, or say with HARNESS_WEIGHTS where they are")

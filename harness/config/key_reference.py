@@ -3,13 +3,12 @@
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from importlib.resources import files
+from typing import Any, NamedTuple
 
 from harness.config.cluster_profile import SlurmProfile
 from harness.config.grid_file import GridFile, Scale
-from harness.config.setting_types import Frozen
-from harness.config.settings import Settings
+from harness.config.settings import Frozen, Settings
 
 MODELS: dict[str, type[Frozen]] = {
     "A grid file: one table": GridFile,
@@ -17,16 +16,6 @@ MODELS: dict[str, type[Frozen]] = {
     "Settings: of `base`, an axis's label, a scale, a family, or `--set`": Settings,
     "A cluster's profile, clusters/*.yaml": SlurmProfile,
 }
-HEADINGS = "| key | legal | default | meaning |\n|---|---|---|---|"
-INTRODUCTION = """\
-# The grid format
-
-Made by `make docs` from the models that check the files. A key of several parts, `regularizer.tau`, is
-nested in a file and written with dots after `--set`. Settings come in layers, each over the one before: preset, table
-(`base`), scale (`settings`), the scale's family (`families`), row (a label of an axis), command line. A misspelt key, a
-wrong type or a value out of range is refused with file and line before anything runs. A cluster's profile may
-also say `resources`, beneath all other layers.
-"""
 KINDS = dict(integer="a whole number", number="a number", string="text", boolean="true, false", null="nothing")
 # Behind a validator of ours pydantic writes its own names of the limits, and elsewhere JSON schema's.
 SIGNS = dict(ge="≥", minimum="≥", gt=">", exclusiveMinimum=">", le="≤", maximum="≤", lt="<", exclusiveMaximum="<")
@@ -34,8 +23,7 @@ SIGNS = dict(ge="≥", minimum="≥", gt=">", exclusiveMinimum=">", le="≤", ma
 Schema = dict[str, Any]  # JSON schema of a model or a field, as pydantic makes it
 
 
-@dataclass(frozen=True)
-class Key:
+class Key(NamedTuple):
     """A key of a file: its dotted name, what may stand there, its default ("" where it must be said) and meaning."""
 
     name: str
@@ -53,8 +41,10 @@ def keys(model: type[Frozen]) -> list[Key]:
 
 def markdown() -> str:
     """Return the page of documentation that lists all keys."""
-    sections = [f"## {title}\n\n{HEADINGS}\n" + "".join(map(_row, keys(model))) for title, model in MODELS.items()]
-    return "\n".join([INTRODUCTION, *sections])
+    from jinja2 import Template  # here alone: who lists keys on a terminal does not wait for it
+
+    template = Template(files(__package__).joinpath("grid_format.md.j2").read_text(encoding="utf-8"), trim_blocks=True)
+    return template.render(sections={title: keys(model) for title, model in MODELS.items()})
 
 
 def _keys(schema: Schema, groups: dict[str, Schema], prefix: str) -> Iterator[Key]:
@@ -95,9 +85,3 @@ def _shown(default: Any) -> str:
     if isinstance(default, float):
         return f"{default:g}"
     return default if isinstance(default, str) else json.dumps(default)
-
-
-def _row(key: Key) -> str:
-    default = f"`{key.default}`" if key.default not in ("", "nothing") else key.default or "**needed**"
-    cells = [f"`{key.name}`", key.legal, default, key.meaning]
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"

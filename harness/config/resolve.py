@@ -3,13 +3,11 @@
 import math
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import cast, get_args
 
 from harness.config import imported_weights as imported
 from harness.config.grid_file import Patch, Scale, Size
-from harness.config.setting_types import BlockWord
-from harness.config.settings import OWN_ENCODER, Family, Resources, SamplerSettings, Settings, constants_of
+from harness.config.settings import OWN_ENCODER, Blocks, Family, Resources, SamplerSettings, Settings, constants_of
 from harness.config.spec import Alignment, Consistency, EvalSpec, Model, ProcessName, Regularizer, TrainSpec
 from harness.errors import UserError
 
@@ -39,7 +37,7 @@ INTERVALS: dict[ProcessName, tuple[Collection[int], str]] = {
     "shortcut": ([2**k for k in range(8)], "Shortcut is sampled in 1, 2, 4, 8, 16, 32, 64 or 128 steps"),
     "consistency": ([1], "iCT is sampled in 1 step"),
 }
-AS_SAID = ("data", "optimizer", "batch", "label_drop", "ema", "precision", "matmul")  # the spec has these unchanged
+UNCHANGED = ("data", "optimizer", "batch", "label_drop", "ema", "precision", "matmul")  # settings that the spec has too
 OF_ONE_PROCESS = ("meanflow", "shortcut", "imm")  # and each of these if it is the process
 PARTICLES = 4  # samples that share their times in IMM
 
@@ -52,23 +50,13 @@ class SettingError(ValueError):
         self.key = key
 
 
-@dataclass(frozen=True)
-class Resolved:
-    """What `resolve` makes of settings: a training, a measurement, and what they ask of a cluster."""
-
-    train: TrainSpec
-    evaluation: EvalSpec
-    resources: Resources
-
-
-def resolve(settings: Settings, scale: Scale, seed: int) -> Resolved:
-    """Turn the paper's words into concrete specs at a scale.
+def resolve(settings: Settings, scale: Scale, seed: int) -> tuple[TrainSpec, EvalSpec]:
+    """Turn the paper's words into a training and a measurement at a scale.
 
     Raises:
         SettingError: a setting that is impossible beside the others (block deeper than the network, …).
     """
-    family, size, patch = parse_model(settings.model)
-    model, process = resolve_model(settings, scale, size, patch), PROCESSES[family]
+    process, model = resolve_model(settings, scale)
     if process == "imm" and settings.batch % PARTICLES:
         raise SettingError("batch", f"IMM forms groups of {PARTICLES}, which do not divide {settings.batch}")
     train = TrainSpec(
@@ -78,7 +66,7 @@ def resolve(settings: Settings, scale: Scale, seed: int) -> Resolved:
         alignment=resolve_alignment(settings, scale, model.depth),
         consistency=resolve_consistency(settings, scale) if process == "consistency" else None,
         seed=seed,
-        **{name: getattr(settings, name) for name in AS_SAID},
+        **{name: getattr(settings, name) for name in UNCHANGED},
         **{name: getattr(settings, name) for name in OF_ONE_PROCESS if name == process},
     )
     train = resolve_weights(settings, train)
@@ -89,16 +77,7 @@ def resolve(settings: Settings, scale: Scale, seed: int) -> Resolved:
         evaluation=settings.evaluation,
         first_image=seed * settings.evaluation.samples,
     )
-    return Resolved(train, evaluation, settings.resources)
-
-
-def with_seed(resolved: Resolved, seed: int) -> Resolved:
-    """Return the same with another seed: other draws in training, and other images."""
-    if seed == resolved.train.seed:
-        return resolved
-    first_image = seed * resolved.evaluation.evaluation.samples
-    train = resolved.train.model_copy(update={"seed": seed})
-    return Resolved(train, resolved.evaluation.model_copy(update={"first_image": first_image}), resolved.resources)
+    return train, evaluation
 
 
 def check_resources(train: TrainSpec, resources: Resources, processes: int | None = None) -> None:
@@ -108,10 +87,8 @@ def check_resources(train: TrainSpec, resources: Resources, processes: int | Non
         SettingError: it cannot, for instance because a group of the regulariser would be torn apart.
     """
     if train.process == "meanflow" and resources.checkpoint_blocks:
-        raise SettingError(
-            "resources.checkpoint_blocks",
-            "torch cannot compute blocks again inside MeanFlow's JVP; a smaller resources.micro_batch saves memory too",
-        )
+        reason = "torch cannot recompute blocks inside MeanFlow's JVP; a smaller resources.micro_batch saves memory too"
+        raise SettingError("resources.checkpoint_blocks", reason)
     if resources.team > resources.gpus > 0:
         raise SettingError("resources.processes", f"{resources.team} processes need as many GPUs, not {resources.gpus}")
     processes = processes or resources.nodes * resources.team
@@ -119,33 +96,23 @@ def check_resources(train: TrainSpec, resources: Resources, processes: int | Non
     group = math.lcm(group, PARTICLES) if train.process == "imm" else group
     if train.batch % (processes * group):
         pairs = f" in whole groups of {group}" if group > 1 else ""
-        raise SettingError(
-            "resources.processes", f"{processes} processes cannot share a batch of {train.batch} evenly{pairs}"
-        )
+        reason = f"{processes} processes cannot share a batch of {train.batch} evenly{pairs}"
+        raise SettingError("resources.processes", reason)
     micro_batch = resources.micro_batch or share
     if share % micro_batch or micro_batch % group:
         pairs = f" and be a multiple of the group of {group}" if group > 1 else ""
-        raise SettingError(
-            "resources.micro_batch", f"{micro_batch} must divide a process's share of {share} samples{pairs}"
-        )
+        reason = f"{micro_batch} must divide a process's share of {share} samples{pairs}"
+        raise SettingError("resources.micro_batch", reason)
 
 
-def parse_model(model: str) -> tuple[Family, Size, Patch]:
-    """Return the parts of a model's name such as SiT-B/2.
-
-    Raises:
-        SettingError: the name is not family-size/patch.
-    """
+def resolve_model(settings: Settings, scale: Scale) -> tuple[ProcessName, Model]:
+    """Look a model such as SiT-B/2 up in the scale's ladder and check that its numbers fit together."""
     families = get_args(Family)
-    match = re.fullmatch(rf"({'|'.join(families)})-(S|B|L|XL)/(2|4|8)", model)
+    match = re.fullmatch(rf"({'|'.join(families)})-(S|B|L|XL)/(2|4|8)", settings.model)
     if not match:
         legal = f"{{{','.join(families)}}}-{{S,B,L,XL}}/{{2,4,8}}"
-        raise SettingError("model", f"unknown model '{model}'; legal: {legal}")
-    return cast(tuple[Family, Size, Patch], match.groups())
-
-
-def resolve_model(settings: Settings, scale: Scale, size: Size, patch: Patch) -> Model:
-    """Look a model up in the scale's ladder and check that its numbers fit together."""
+        raise SettingError("model", f"unknown model '{settings.model}'; legal: {legal}")
+    family, size, patch = cast(tuple[Family, Size, Patch], match.groups())
     if size not in scale.ladder or patch not in scale.patches:
         sizes, patches = ", ".join(scale.ladder), ", ".join(scale.patches)
         raise SettingError("model", f"scale {scale.scale} has sizes {sizes} and patches {patches}, not {size}/{patch}")
@@ -154,7 +121,7 @@ def resolve_model(settings: Settings, scale: Scale, size: Size, patch: Patch) ->
         raise SettingError("model", f"patch {model.patch} does not divide the image size {settings.data.size}")
     if model.width % (2 * model.heads):
         raise SettingError("model", f"width {model.width} must be an even multiple of {model.heads} heads")
-    return model
+    return PROCESSES[family], model
 
 
 def resolve_weights(settings: Settings, train: TrainSpec) -> TrainSpec:
@@ -172,27 +139,20 @@ def resolve_weights(settings: Settings, train: TrainSpec) -> TrainSpec:
     return train.model_copy(update={"weights": weights.sha256})
 
 
-def resolve_blocks(blocks: BlockWord | tuple[BlockWord, ...], depth: int) -> tuple[int, ...]:
+def resolve_blocks(blocks: Blocks, depth: int, key: str = "regularizer.blocks") -> tuple[int, ...]:
     """Turn block words into 1-based block numbers: k/n is the block at that share of the depth, rounded up.
 
-    Block num_layers//4, the paper's default, is 3/12 at every size of the paper.
+    Block num_layers//4, the paper's default, is 3/12 at every size of the paper. key: the setting to mend.
     """
-    words = blocks if isinstance(blocks, tuple) else (blocks,)
-    numbers = sorted({number for word in words for number in _block_numbers(word, depth)})
-    if not numbers or numbers[-1] > depth:
-        raise SettingError("regularizer.blocks", f"no block {numbers[-1:] or words} in a network of {depth} blocks")
-    return tuple(numbers)
-
-
-def _block_numbers(word: BlockWord, depth: int) -> range | tuple[int]:
-    if isinstance(word, int):
-        return (word,)
-    if word == "all":
-        return range(1, depth + 1)
-    if word == "last":
-        return (depth,)
-    part, whole = map(int, word.split("/"))
-    return (math.ceil(part * depth / whole),)
+    if blocks == "all":
+        return tuple(range(1, depth + 1))
+    if isinstance(blocks, tuple):
+        return tuple(sorted({number for word in blocks for number in resolve_blocks(word, depth, key)}))
+    part, _, whole = str(blocks).replace("last", "1/1").partition("/")
+    number = math.ceil(int(part) * depth / int(whole)) if whole else int(part)
+    if number > depth:
+        raise SettingError(key, f"no block {number} in a network of {depth} blocks")
+    return (number,)
 
 
 def resolve_regularizer(settings: Settings, scale: Scale, depth: int, process: ProcessName) -> Regularizer | None:
@@ -230,9 +190,7 @@ def resolve_alignment(settings: Settings, scale: Scale, depth: int) -> Alignment
     chosen = settings.alignment
     if chosen.loss == "none":
         return None
-    (block,) = _block_numbers(chosen.block, depth)
-    if block > depth:
-        raise SettingError("alignment.block", f"no block {block} in a network of {depth} blocks")
+    (block,) = resolve_blocks(chosen.block, depth, "alignment.block")
     own = chosen.encoder == OWN_ENCODER
     if own and chosen.own is None:
         raise SettingError("alignment.own", f"encoder {OWN_ENCODER} needs a recipe: side, patch, steps, batch, …")
@@ -259,9 +217,6 @@ def resolve_sampler(settings: Settings, process: ProcessName) -> SamplerSettings
         raise SettingError("sampler.intervals", INTERVALS[process][1])
     if low is not None and high is not None and high <= low:
         raise SettingError("sampler.guidance_to", f"no noise level is above {low:g} and up to {high:g}")
-    update: dict[str, object] = {}
     if sampler.guidance == 1:
-        update = {"guidance_channels": "all", "guidance_from": None, "guidance_to": None}
-    elif settings.data.channels <= 3:
-        update = {"guidance_channels": "all"}
-    return sampler.model_copy(update=update)
+        return sampler.model_copy(update={"guidance_channels": "all", "guidance_from": None, "guidance_to": None})
+    return sampler.model_copy(update={"guidance_channels": "all"} if settings.data.channels <= 3 else {})

@@ -3,11 +3,10 @@
 `resolve.py` makes of it what runs and is hashed: `spec.py`.
 """
 
-from typing import Annotated, Literal, get_args
+import re
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
-
-from harness.config.setting_types import Blocks, Count, Frozen, OneBlock, Positive, Real, Share, Whole
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 Precision = Literal["fp32", "bf16"]
 MatmulPrecision = Literal["highest", "high", "medium"]
@@ -18,6 +17,7 @@ SamplerName = Literal[
 Tracker = Literal["tensorboard", "wandb"]
 LossName = Literal["infonce-l2", "infonce-cosine", "hinge", "covariance"]
 OWN_ENCODER = "own-vit"
+BLOCK_WORDS = "legal: the number of a block from 1, k/n (that share of the depth), last"
 
 # The constants of each loss of `harness/method/losses.py`: keys of `RegularizerSettings`. Only they enter the identity
 # of a training with that loss; those of its contrastive form alone are in the second dictionary.
@@ -33,6 +33,99 @@ CONTRASTIVE_CONSTANTS: dict[LossName, tuple[str, ...]] = {"covariance": ("offdia
 def constants_of(loss: LossName, kind: str) -> tuple[str, ...]:
     """Return the constants that a loss has in one of its two kinds."""
     return CONSTANTS[loss] + (CONTRASTIVE_CONSTANTS.get(loss, ()) if kind == "contrastive" else ())
+
+
+# What a single setting may be.
+
+
+def refuse_bool(value: Any) -> Any:
+    """Refuse true and false where a number is expected: Python would read them as 1 and 0."""
+    if isinstance(value, bool):
+        raise ValueError("a number is expected")
+    return value
+
+
+def read_blocks(value: Any) -> Any:
+    """Read the tapped blocks: k, k/n, last, all, or a list of these.
+
+    Raises:
+        ValueError: anything else, and an empty list.
+    """
+    words = value if isinstance(value, list | tuple) else [value]
+    if not words or not all(map(_is_block, words)):
+        raise ValueError(f"{BLOCK_WORDS}, all, or a list")
+    return tuple(words) if isinstance(value, list) else value
+
+
+def read_block(value: Any) -> Any:
+    """Read one tapped block: k, k/n or last.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if value == "all" or not _is_block(value):
+        raise ValueError(BLOCK_WORDS)
+    return value
+
+
+def _is_block(word: Any) -> bool:
+    if isinstance(word, str):
+        return re.fullmatch(r"[1-9]\d*/[1-9]\d*|all|last", word) is not None
+    return type(word) is int and word >= 1
+
+
+def read_seeds(value: Any) -> tuple[int, ...]:
+    """Read one seed or a list of them.
+
+    Raises:
+        ValueError: an empty list, a seed said twice, or anything but whole numbers from 0.
+    """
+    seeds = tuple(value) if isinstance(value, list | tuple) else (value,)
+    whole = all(type(seed) is int and seed >= 0 for seed in seeds)
+    if not seeds or not whole or len(set(seeds)) < len(seeds):
+        raise ValueError("different whole numbers are expected, for example [0, 1, 2]")
+    return seeds
+
+
+def in_order(lengths: dict[int, int]) -> dict[int, int]:
+    """Pass lengths and their stand-ins on where a longer one has a longer stand-in.
+
+    Raises:
+        ValueError: two lengths would change places, or become one.
+    """
+    standing_in = [lengths[length] for length in sorted(lengths)]
+    if standing_in != sorted(set(standing_in)):
+        raise ValueError("a longer training needs a longer stand-in")
+    return lengths
+
+
+Whole = Annotated[int, BeforeValidator(refuse_bool)]
+Count = Annotated[Whole, Field(ge=1)]
+Real = Annotated[float, BeforeValidator(refuse_bool), Field(allow_inf_nan=False)]
+Positive = Annotated[Real, Field(gt=0)]
+Share = Annotated[Real, Field(ge=0, lt=1)]
+BlockWord = int | str
+Blocks = Annotated[BlockWord | tuple[BlockWord, ...], BeforeValidator(read_blocks)]
+OneBlock = Annotated[BlockWord, BeforeValidator(read_block)]
+Seeds = Annotated[tuple[int, ...], BeforeValidator(read_seeds)]
+StandIns = Annotated[dict[Count, Count], AfterValidator(in_order)]
+
+
+# The settings.
+
+
+class Frozen(BaseModel):
+    """A model that cannot change and refuses keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class Rung(Frozen):
+    """One size of a scale's ladder: what S, B, L or XL means there."""
+
+    depth: Count = Field(description="blocks")
+    width: Count = Field(description="channels of a token")
+    heads: Count = Field(description="attention heads")
 
 
 class Data(Frozen):
@@ -51,7 +144,7 @@ class Optimizer(Frozen):
     learning_rate: Positive = Field(1e-4, description="constant; the paper's, at batch 256")
     beta1: Share = Field(0.9, description="β₁")
     beta2: Share = Field(0.95, description="0.95 in the paper, 0.999 in the authors' PyTorch release")
-    weight_decay: Annotated[Real, Field(ge=0)] = Field(0.0, description="decoupled weight decay")
+    weight_decay: Real = Field(0.0, ge=0, description="decoupled weight decay")
 
 
 class RegularizerSettings(Frozen):
@@ -62,35 +155,19 @@ class RegularizerSettings(Frozen):
     lambda_: Positive = Field(0.5, alias="lambda", description="weight λ of the regulariser")
     tau: Positive = Field(0.5, description="temperature τ of the InfoNCE losses")
     blocks: Blocks = Field(
-        "3/12",
-        description="tapped blocks: an integer k (the k-th block's output), k/n (that share of the depth), last, all",
+        "3/12", description="tapped blocks: k (the k-th block's output), k/n (that share of the depth), last, all"
     )
-    group: Annotated[Whole, Field(ge=2)] = Field(
-        16, description="samples among which pairs are formed (the paper: the local batch of one device)"
-    )
+    group: Whole = Field(16, ge=2, description="samples that form pairs (the paper: the local batch of one device)")
     noise: Literal["independent", "restricted"] = Field(
         "independent", description="second view of a contrastive run: its own time, or one close to the first view's"
     )
-    gap: Annotated[Real, Field(gt=0, le=1)] = Field(
-        0.005, description="largest |t⁺ − t| between the two views under restricted noise"
-    )
-    epsilon: Positive = Field(
-        1.0, description="margin ε of the hinge, whose distance is the root mean square of z_i − z_j over its features"
-    )
-    offdiagonal: Positive = Field(
-        1.0, description="weight w of the off-diagonal terms of the contrastive covariance loss, both terms being means"
-    )
+    gap: Real = Field(0.005, gt=0, le=1, description="largest |t⁺ − t| between the two views under restricted noise")
+    epsilon: Positive = Field(1.0, description="margin ε of the hinge, whose distance is the RMS of z_i − z_j")
+    offdiagonal: Positive = Field(1.0, description="weight w of the contrastive covariance loss's off-diagonal mean")
     normalization: Literal["standardized", "centered"] = Field(
         "standardized", description="what is done to each feature over the group before its covariance is taken"
     )
     stop: Count | None = Field(None, description="the paper's epochs after which it is left out; by default it stays")
-
-
-# A constant that no loss owned would be left out of every identity, and runs that differ in it would be taken for one.
-OF_EVERY_LOSS = {"loss", "kind", "lambda_", "blocks", "group", "noise", "gap", "stop"}
-_owned = {name for names in (*CONSTANTS.values(), *CONTRASTIVE_CONSTANTS.values()) for name in names}
-assert _owned == RegularizerSettings.model_fields.keys() - OF_EVERY_LOSS, "CONSTANTS must own every constant of a loss"
-assert CONSTANTS.keys() == set(get_args(LossName)), "CONSTANTS needs a line for each loss of LossName"
 
 
 class OwnEncoder(Frozen):
@@ -104,9 +181,9 @@ class OwnEncoder(Frozen):
     shift: Share = Field(description="largest random shift of a training image, as a share of the side")
     mirror: bool = Field(description="random left-right flips of the training images")
     learning_rate: Positive = Field(2e-3, description="peak of its one cycle")
-    weight_decay: Annotated[Real, Field(ge=0)] = Field(0.05, description="AdamW's")
+    weight_decay: Real = Field(0.05, ge=0, description="AdamW's")
     label_smoothing: Share = Field(0.1, description="share of the label's weight given to all labels alike")
-    seed: Annotated[Whole, Field(ge=0)] = Field(0, description="of its weights and batches")
+    seed: Whole = Field(0, ge=0, description="of its weights and batches")
 
 
 class AlignmentSettings(Frozen):
@@ -117,13 +194,10 @@ class AlignmentSettings(Frozen):
 
     loss: Literal["none", "cosine"] = Field("none", description="cosine: minus the mean cosine similarity of tokens")
     coefficient: Positive = Field(0.5, description="weight of the alignment")
-    block: OneBlock = Field(
-        "8/28", description="aligned block: an integer k (the k-th block's output), k/n (that share of the depth), last"
-    )
+    block: OneBlock = Field("8/28", description="aligned block: k (the k-th), k/n (that share of the depth), last")
     hidden: Count = Field(2048, description="width of the projector's two hidden layers")
     encoder: str = Field(
-        "vit_base_patch14_dinov2.lvd142m",
-        description="frozen encoder: a model of timm with its weights' tag, or own-vit, trained as alignment.own says",
+        "vit_base_patch14_dinov2.lvd142m", description="frozen encoder: a timm model with its weights' tag, or own-vit"
     )
     weights: Annotated[str, Field(pattern="^(published|[0-9a-f]{64})$")] = Field(
         "published", description="published: timm's weights of that name; or the sha256 of a file in <data>/encoders/"
@@ -146,12 +220,12 @@ class SamplerSettings(Frozen):
         description="SiT and MF: integration intervals (the reference code's 250 grid points are 249); DiT and IMM: "
         "steps; Shortcut: 1, 2, 4 … 128 steps; iCT: 1",
     )
-    guidance: Annotated[Real, Field(ge=1)] = Field(1.0, description="classifier-free guidance scale; 1 is none")
+    guidance: Real = Field(1.0, ge=1, description="classifier-free guidance scale; 1 is none")
     guidance_channels: Literal["three", "all"] = Field(
         "three", description="channels under guidance: the reference code's first three, or all"
     )
-    guidance_from: Annotated[Real, Field(ge=0)] | None = Field(
-        None, description="guidance only above this noise level σ = noise/signal, (1 − t)/t at SiT's time t"
+    guidance_from: Real | None = Field(
+        None, ge=0, description="guidance only above this noise level σ = noise/signal, (1 − t)/t at SiT's time t"
     )
     guidance_to: Positive | None = Field(None, description="guidance only up to this noise level σ")
     precision: Precision = Field("fp32", description="bf16: autocast of the network while sampling")
@@ -160,46 +234,36 @@ class SamplerSettings(Frozen):
 class MeanFlowSettings(Frozen):
     """What only MeanFlow has: guidance inside its training target, and the adaptive weight of its loss."""
 
-    omega: Annotated[Real, Field(ge=0)] = Field(1.0, description="weight ω of the sample's velocity in the target")
-    kappa: Annotated[Real, Field(ge=0, lt=1)] = Field(
-        0.0, description="weight κ of the network's conditional velocity; ω = 1 with κ = 0 is no guidance"
-    )
-    start: Annotated[Real, Field(ge=0, le=1)] = Field(0.0, description="guidance from this t on")
-    end: Annotated[Real, Field(ge=0, le=1)] = Field(1.0, description="guidance up to this t")
-    power: Annotated[Real, Field(ge=0)] = Field(1.0, description="power p of the adaptive weight")
+    omega: Real = Field(1.0, ge=0, description="weight ω of the sample's velocity in the target")
+    kappa: Share = Field(0.0, description="weight κ of the network's conditional velocity; ω = 1, κ = 0: no guidance")
+    start: Real = Field(0.0, ge=0, le=1, description="guidance from this t on")
+    end: Real = Field(1.0, ge=0, le=1, description="guidance up to this t")
+    power: Real = Field(1.0, ge=0, description="power p of the adaptive weight")
 
 
 class ShortcutSettings(Frozen):
     """What only shortcut models have: guidance inside their training target."""
 
-    guidance: Annotated[Real, Field(ge=1)] = Field(
-        1.0, description="classifier-free guidance in the targets made of the two smallest steps; 1 is none"
-    )
+    guidance: Real = Field(1.0, ge=1, description="guidance in the targets made of the two smallest steps; 1 is none")
 
 
 class MomentMatchingSettings(Frozen):
     """What only IMM has: how far its target jumps begin before its own."""
 
-    k: Annotated[Whole, Field(ge=1, le=20)] = Field(
-        12, description="the noise-to-signal ratio falls by a 2ᵏ-th of its range; 12 in IMM's code for ImageNet"
-    )
+    k: Whole = Field(12, ge=1, le=20, description="noise/signal falls by a 2ᵏ-th of its range; 12 in IMM's code")
 
 
 class ConsistencySettings(Frozen):
     """What only iCT has: a curriculum, which must know how long training is to be."""
 
-    epochs: Count | None = Field(
-        None, description="the paper's epochs over which the levels become finer; iCT needs it"
-    )
-    finest: Annotated[Whole, Field(ge=10)] = Field(
-        1280, description="intervals between noise levels at the end, s₁; 1280 in iCT's paper, for 400,000 steps"
-    )
+    epochs: Count | None = Field(None, description="the paper's epochs over which levels become finer; iCT needs it")
+    finest: Whole = Field(1280, ge=10, description="last number s₁ of noise intervals; iCT: 1280 over 400,000 steps")
 
 
 class EvaluationSettings(Frozen):
     """What is drawn and what it is measured against."""
 
-    samples: Annotated[Whole, Field(ge=4)] = Field(50_000, description="images drawn for each measurement")
+    samples: Whole = Field(50_000, ge=4, description="images drawn for each measurement")
     labels: Literal["random", "balanced"] = Field("random", description="class labels of the drawn images")
     features: Literal["classifier", "inception-v3-compat"] = Field(
         "inception-v3-compat", description="network whose features are compared"
@@ -215,18 +279,12 @@ class Resources(Frozen):
     processes: Count | None = Field(
         None, description="processes on each machine that share one training; by default one for each GPU, at least one"
     )
-    gpus: Annotated[Whole, Field(ge=0)] = Field(
-        0, description="GPUs on each machine; 0: none is used, also where there is one"
-    )
+    gpus: Whole = Field(0, ge=0, description="GPUs on each machine; 0: none is used, also where there is one")
     cpus: Count = Field(1, description="cores, and threads, of each process")
     memory_gb: Count = Field(4, description="memory of each process")
-    micro_batch: Count | None = Field(
-        None, description="samples that a process takes through the network at once; by default its whole share"
-    )
+    micro_batch: Count | None = Field(None, description="samples in one pass of a process; by default its whole share")
     compile: bool = Field(False, description="torch.compile of the network's blocks in training: worth it on GPUs")
-    checkpoint_blocks: bool = Field(
-        False, description="keep only what goes into each block, and compute the rest again: less memory, more time"
-    )
+    checkpoint_blocks: bool = Field(False, description="keep blocks' inputs, recompute the rest: less memory, slower")
     hours: Positive = Field(1.0, description="time limit of a job, wall clock")
     partition: str | None = Field(None, description="SLURM partition; by default the cluster's")
     log_every: Count = Field(100, description="training steps between two lines of the log")
@@ -249,12 +307,8 @@ class Settings(Frozen):
 
     preset: str | None = Field(None, description="file in grids/presets whose settings lie under all others")
     model: str = Field(description="family-size/patch: family SiT, DiT, MF, Shortcut, IMM or iCT, for example SiT-B/2")
-    epochs: Annotated[Whole, Field(ge=0)] = Field(
-        description="the paper's epochs; the scale says what one costs in steps"
-    )
-    weights: str | None = Field(
-        None, description="name of imported weights to begin from; epochs: 0 measures just them"
-    )
+    epochs: Whole = Field(ge=0, description="the paper's epochs; the scale says what one costs in steps")
+    weights: str | None = Field(None, description="imported weights to begin from, by name; epochs: 0 measures them")
     data: Data
     batch: Count = Field(description="samples of a training step, over all processes")
     label_drop: Share = Field(0.1, description="probability that a label is hidden, for classifier-free guidance")

@@ -9,33 +9,17 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from harness.config.setting_types import Count, Frozen
-from harness.config.settings import (
-    Data,
-    EvaluationSettings,
-    LossName,
-    MatmulPrecision,
-    MeanFlowSettings,
-    MomentMatchingSettings,
-    Optimizer,
-    OwnEncoder,
-    Precision,
-    SamplerSettings,
-    ShortcutSettings,
-    constants_of,
-)
+from harness.config import settings
+from harness.config.settings import Count, Frozen
 
 ProcessName = Literal["flow", "ddpm", "meanflow", "shortcut", "imm", "consistency"]
 TWO_TIMES: tuple[ProcessName, ...] = ("meanflow", "shortcut", "imm")  # whose networks take a second time
 TILE = 64  # images that are drawn together, and always whole: image i is the same whatever is drawn beside it
 
 
-class Model(Frozen):
+class Model(settings.Rung):
     """The transformer, concretely."""
 
-    depth: Count
-    width: Count
-    heads: Count
     patch: Count
 
 
@@ -48,7 +32,7 @@ class Regularizer(Frozen):
     model_config = ConfigDict(extra="allow")
 
     kind: Literal["dispersive", "contrastive"]
-    loss: LossName
+    loss: settings.LossName
     lambda_: float = Field(alias="lambda")
     blocks: tuple[int, ...]
     group: int
@@ -63,7 +47,7 @@ class Regularizer(Frozen):
 
     @model_validator(mode="after")
     def _constants_of_the_loss(self) -> Self:
-        expected = constants_of(self.loss, self.kind)
+        expected = settings.constants_of(self.loss, self.kind)
         if sorted(self.constants) != sorted(expected):
             raise ValueError(f"a {self.kind} {self.loss} has the constants {expected}, found {sorted(self.constants)}")
         return self
@@ -89,7 +73,7 @@ class Alignment(Frozen):
     encoder: str
     weights: str | None = None
     side: int | None = None
-    own: OwnEncoder | None = None
+    own: settings.OwnEncoder | None = None
     stop: Count | None = None
 
 
@@ -97,20 +81,20 @@ class TrainSpec(Frozen):
     """One training. The horizon is not part of it: the rate is constant, so epoch 80 of 800 *is* the 80-epoch run."""
 
     process: ProcessName
-    data: Data
+    data: settings.Data
     model: Model
     regularizer: Regularizer | None
     alignment: Alignment | None = None
-    meanflow: MeanFlowSettings | None = None
-    shortcut: ShortcutSettings | None = None
-    imm: MomentMatchingSettings | None = None
+    meanflow: settings.MeanFlowSettings | None = None
+    shortcut: settings.ShortcutSettings | None = None
+    imm: settings.MomentMatchingSettings | None = None
     consistency: Consistency | None = None
-    optimizer: Optimizer
+    optimizer: settings.Optimizer
     batch: int
     label_drop: float
     ema: float
-    precision: Precision
-    matmul: MatmulPrecision
+    precision: settings.Precision
+    matmul: settings.MatmulPrecision
     weights: str | None = Field(None, description="identity of the weights it begins from; None draws them")
     seed: int
 
@@ -119,8 +103,8 @@ class EvalSpec(Frozen):
     """One measurement of one checkpoint."""
 
     step: int
-    sampler: SamplerSettings
-    evaluation: EvaluationSettings
+    sampler: settings.SamplerSettings
+    evaluation: settings.EvaluationSettings
     first_image: int
 
 
@@ -137,9 +121,4 @@ def train_id(train: TrainSpec) -> str:
 
 def eval_id(train: TrainSpec, evaluation: EvalSpec) -> str:
     """Return the identity of a measurement of that training."""
-    return eval_id_of(train_id(train), evaluation)
-
-
-def eval_id_of(train_identity: str, evaluation: EvalSpec) -> str:
-    """Return the same for a training whose identity is known already."""
-    return hashlib.sha256((train_identity + canonical(evaluation)).encode()).hexdigest()[:12]
+    return hashlib.sha256((train_id(train) + canonical(evaluation)).encode()).hexdigest()[:12]

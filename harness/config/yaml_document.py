@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, NamedTuple, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -27,8 +26,7 @@ EXPECTED = {
 }
 
 
-@dataclass(frozen=True)
-class Leaf:
+class Leaf(NamedTuple):
     """One setting as somebody wrote it: the value, and where it stands ("grids/table2.yaml:12" or "--set")."""
 
     value: Any
@@ -46,11 +44,27 @@ class Document:
     content: Any
     lines: dict[Keys, int]
 
-    def where(self, keys: Keys = ()) -> str:
+    def where(self, *keys: str | int) -> str:
         """Return "file:line" of a key, or of the nearest key above it that has a line."""
         while keys not in self.lines and keys:
             keys = keys[:-1]
         return f"{self.path}:{self.lines.get(keys, 1)}"
+
+    def layer(self, settings: Mapping[str, Any], *keys: str, prefix: str = "") -> Layer:
+        """Turn settings, nested below a key, into {"regularizer.tau": Leaf}; dotted keys may be mixed with nesting.
+
+        Raises:
+            UserError: a setting is said twice.
+        """
+        layer: Layer = {}
+        for key, value in settings.items():
+            below, name = (*keys, str(key)), f"{prefix}{key}"
+            nested = isinstance(value, Mapping)
+            leaves = self.layer(value, *below, prefix=f"{name}.") if nested else {name: Leaf(value, self.where(*below))}
+            for twice in leaves.keys() & layer.keys():
+                raise UserError(f"{leaves[twice].where}: '{twice}' is said twice, also at {layer[twice].where}")
+            layer |= leaves
+        return layer
 
 
 def named_file(folder: Path, name: str, message: str) -> Path:
@@ -84,7 +98,9 @@ def read_document(path: Path) -> Document:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}{_near(path)}") from None
+        names = [other.name for other in path.parent.glob(f"*{path.suffix}")]
+        near = nearest(path.name, names) if isinstance(error, FileNotFoundError) else ""
+        raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}{near}") from None
     try:
         node = yaml.compose(text, LOADER)
         content = {} if node is None else LOADER("").construct_document(node)
@@ -94,48 +110,26 @@ def read_document(path: Path) -> Document:
         raise UserError(f"{path}:{line}: not YAML: {getattr(error, 'problem', None) or error}") from None
     lines: dict[Keys, int] = {}
     if node is not None:
-        _collect_lines(node, (), lines, path, ())
+        _collect_lines(lines, node, (), path)
     if not isinstance(content, dict):
         raise UserError(f"{path}:1: a mapping of keys to values is expected, found {type(content).__name__}")
     return Document(path, content, lines)
 
 
-def _near(path: Path) -> str:
-    if path.exists() or not path.parent.is_dir():
-        return ""
-    return nearest(path.name, [p.name for p in path.parent.glob(f"*{path.suffix}")])
-
-
-def _collect_lines(
-    node: yaml.Node, keys: Keys, lines: dict[Keys, int], path: Path, above: tuple[yaml.Node, ...]
-) -> None:
-    if any(node is outer for outer in above):
-        raise UserError(f"{path}:{node.start_mark.line + 1}: {dotted(keys)}: this alias contains itself")
+def _collect_lines(lines: dict[Keys, int], node: yaml.Node, keys: Keys, path: Path, *above: yaml.Node) -> None:
     lines.setdefault(keys, node.start_mark.line + 1)
-    inside = (*above, node)
+    if node in above:
+        raise UserError(f"{path}:{lines[keys]}: {dotted(keys)}: this alias contains itself")
     if isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
-            _collect_lines(item, (*keys, index), lines, path, inside)
+            _collect_lines(lines, item, (*keys, index), path, *above, node)
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             inner = (*keys, key.value)
             if inner in lines:
                 raise UserError(f"{path}:{key.start_mark.line + 1}: {dotted(inner)}: this key is said twice")
             lines[inner] = key.start_mark.line + 1
-            _collect_lines(value, inner, lines, path, inside)
-
-
-def flatten(content: Mapping[str, Any], document: Document, keys: Keys = (), prefix: str = "") -> Layer:
-    """Turn nested settings into {"regularizer.tau": Leaf}; dotted keys may be mixed with nesting."""
-    layer: Layer = {}
-    for key, value in content.items():
-        inner, name = (*keys, str(key)), f"{prefix}{key}"
-        nested = isinstance(value, Mapping)
-        leaves = flatten(value, document, inner, f"{name}.") if nested else {name: Leaf(value, document.where(inner))}
-        for twice in filter(layer.__contains__, leaves):
-            raise UserError(f"{leaves[twice].where}: '{twice}' is said twice, also at {layer[twice].where}")
-        layer |= leaves
-    return layer
+            _collect_lines(lines, value, inner, path, *above, node)
 
 
 def nest(leaves: Layer) -> dict[str, Any]:
@@ -146,7 +140,7 @@ def nest(leaves: Layer) -> dict[str, Any]:
     """
     content: dict[str, Any] = {}
     for name, leaf in leaves.items():
-        *parents, last = _parts(name)
+        *parents, last = name.split(".")
         inner = content
         for parent in parents:
             inner = inner.setdefault(parent, {})
@@ -156,11 +150,6 @@ def nest(leaves: Layer) -> dict[str, Any]:
             raise UserError(f"{leaf.where}: '{name}' needs keys below it, found {leaf.value!r}")
         inner[last] = leaf.value
     return content
-
-
-@cache
-def _parts(name: str) -> tuple[str, ...]:
-    return tuple(name.split("."))
 
 
 def parse_overrides(overrides: Sequence[str]) -> Layer:
@@ -181,7 +170,7 @@ def parse_overrides(overrides: Sequence[str]) -> Layer:
     return leaves
 
 
-def validate(model: type[M], content: Any, where: Callable[[Keys], str]) -> M:
+def validate(model: type[M], content: Any, where: Callable[..., str]) -> M:
     """Validate nested settings; each mistake becomes one line, which begins with where it was written.
 
     Raises:
@@ -190,7 +179,7 @@ def validate(model: type[M], content: Any, where: Callable[[Keys], str]) -> M:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        lines = [f"{where(e['loc'])}: {dotted(e['loc'])}: {_message(model, e)}" for e in _mistakes(model, error)]
+        lines = [f"{where(*e['loc'])}: {dotted(e['loc'])}: {_message(model, e)}" for e in _mistakes(model, error)]
     raise UserError("\n".join(dict.fromkeys(lines)))
 
 
@@ -200,7 +189,7 @@ def validate_layers(model: type[M], leaves: Layer, fallback: str) -> M:
     Raises:
         UserError: as `validate`.
     """
-    return validate(model, nest(leaves), lambda keys: where_written(dotted(keys), leaves, fallback))
+    return validate(model, nest(leaves), lambda *keys: where_written(dotted(keys), leaves, fallback))
 
 
 def where_written(name: str, leaves: Layer, fallback: str) -> str:
@@ -242,10 +231,10 @@ def _message(model: type[BaseModel], error: Any) -> str:
 def legal_keys(model: Any, loc: Keys) -> list[str]:
     """Return the keys that are legal at a location inside a model."""
     for part in loc:
-        fields = getattr(model, "model_fields", {})
-        names = {(field.alias or name): field.annotation for name, field in fields.items()}
-        if isinstance(part, str) and part in names:
-            model = names[part]
-        candidates = [model, *get_args(model)]
-        model = next((c for c in candidates if hasattr(c, "model_fields")), model)
-    return [field.alias or name for name, field in getattr(model, "model_fields", {}).items()]
+        model = _annotations(model).get(part, model)
+        model = next((inner for inner in (model, *get_args(model)) if hasattr(inner, "model_fields")), model)
+    return list(_annotations(model))
+
+
+def _annotations(model: Any) -> dict[Any, Any]:
+    return {field.alias or name: field.annotation for name, field in getattr(model, "model_fields", {}).items()}

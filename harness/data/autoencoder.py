@@ -4,22 +4,20 @@ A folder is recognised by its files, and known by their sha256. What reads it is
 """
 
 import importlib.util
-import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.data.latents import Convention
-from harness.errors import UserError, one_line
-from harness.files import read_json, sha256_of
+from harness.errors import UserError, user_error
+from harness.files import read_json
 
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
-PARTS = ("encoder", "decoder")
 ONNX = ("VAEencoder.onnx", "VAEpreview.onnx")
 LEGAL = (
     f"a folder in diffusers' format (config.json, {WEIGHTS[0]}), one with TAESD's two files "
@@ -31,14 +29,10 @@ SD_SCALE = 0.18215  # of the latents of Stable Diffusion 1, which makes their va
 
 @dataclass(frozen=True)
 class AutoencoderFiles:
-    """An autoencoder's files, not yet read."""
+    """An autoencoder's files, not yet read; it is known by the sha256 of their bytes, one after the other."""
 
     kind: str
     paths: tuple[Path, ...]
-
-    def sha256(self) -> str:
-        """Return the sha256 of the files' bytes, one after the other."""
-        return sha256_of(*self.paths)
 
 
 @dataclass(frozen=True)
@@ -73,7 +67,7 @@ def _find(folder: Path) -> AutoencoderFiles:
             files = weights[0].name if weights else "no weights"
             raise UserError(f"{config}: _class_name '{kind}' with {files} is not known; an autoencoder is {LEGAL}")
         return AutoencoderFiles(kind, (config, weights[0]))
-    encoders, decoders = (sorted(folder.glob(f"*_{part}.pth")) for part in PARTS)
+    encoders, decoders = (sorted(folder.glob(f"*_{part}.pth")) for part in ("encoder", "decoder"))
     if len(encoders) == len(decoders) == 1:
         return AutoencoderFiles("TAE", (*encoders, *decoders))
     if all((folder / name).is_file() for name in ONNX):
@@ -87,16 +81,10 @@ def load(files: AutoencoderFiles) -> Autoencoder:
     Raises:
         UserError: its files are damaged, do not belong together, or need a shift besides a scale.
     """
-    try:
+    with user_error(f"{files.paths[-1]}: cannot be read as {files.kind}", "fetch it again"):
         if files.kind == "VAElight":
-            return _vaelight(files)
-        model = _tae(files) if files.kind == "TAE" else _diffusers(files)
-    except UserError:
-        raise
-    except Exception as error:  # four libraries read these files, and fail in as many ways
-        raise UserError(
-            f"{files.paths[-1]}: cannot be read as {files.kind}: {one_line(error)}; fetch it again"
-        ) from None
+            return _vaelight(*files.paths)
+        model = _tae(*files.paths) if files.kind == "TAE" else _diffusers(files.kind, *files.paths)
     return _of_diffusers(model, files)
 
 
@@ -118,11 +106,10 @@ def _of_diffusers(model: Any, files: AutoencoderFiles) -> Autoencoder:
     return Autoencoder(encode, decode, "mean,logvar" if has_posterior else "mean", float(model.config.scaling_factor))
 
 
-def _diffusers(files: AutoencoderFiles) -> nn.Module:
+def _diffusers(kind: str, config: Path, weights: Path) -> Any:
     import diffusers
 
-    config, weights = files.paths
-    model, report = getattr(diffusers, files.kind).from_pretrained(
+    model, report = getattr(diffusers, kind).from_pretrained(
         config.parent,
         local_files_only=True,
         low_cpu_mem_usage=False,
@@ -133,36 +120,33 @@ def _diffusers(files: AutoencoderFiles) -> nn.Module:
     for wrong in ("missing", "unexpected", "mismatched"):
         if names := sorted(map(str, report[f"{wrong}_keys"])):
             raise UserError(f"{weights}: {wrong} tensors: {', '.join(names[:3])}; fetch it again")
-    return cast(nn.Module, model)
+    return model
 
 
-def _tae(files: AutoencoderFiles) -> nn.Module:
+def _tae(encoder: Path, decoder: Path) -> Any:
     """Put the two files of TAESD and its relatives into diffusers' AutoencoderTiny; TAEF2 has blocks with pooling.
 
     Layer i of the encoder's file is layer i there; the decoder's file counts the clamp, which is no layer there.
     """
     from diffusers import AutoencoderTiny
 
-    parts = {part: _tensors(path) for part, path in zip(PARTS, files.paths, strict=True)}
-    model = cast(nn.Module, AutoencoderTiny(latent_channels=parts["decoder"]["1.weight"].shape[1]))
-    renamed: dict[str, Tensor] = {}
-    for part, tensors in parts.items():
-        layers = getattr(model, part).layers
+    states = [_tensors(path) for path in (encoder, decoder)]
+    model: Any = AutoencoderTiny(latent_channels=states[1]["1.weight"].shape[1])
+    for layers, tensors, clamps in zip((model.encoder.layers, model.decoder.layers), states, (0, 1), strict=True):
+        renamed = {}
         for name, tensor in tensors.items():
             number, _, rest = name.partition(".")
-            i = int(number) - (part == "decoder")
-            renamed[f"{part}.layers.{i}.{rest}"] = tensor.float()
+            i = int(number) - clamps
+            renamed[f"{i}.{rest}"] = tensor.float()
             if rest == "pool.0.weight":
                 layers[i] = PooledBlock(layers[i], tensor.shape[1])
-    model.load_state_dict(renamed)
+        layers.load_state_dict(renamed)
     return model
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
-    try:
+    with user_error(f"{path}: not a file of tensors", "fetch it again"):
         return dict(torch.load(path, map_location="cpu", weights_only=True))
-    except (pickle.UnpicklingError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: not a file of tensors: {one_line(error)}") from None
 
 
 class PooledBlock(nn.Module):
@@ -184,13 +168,13 @@ class PooledBlock(nn.Module):
         return self.fuse(self.conv(x) + self.skip(x))
 
 
-def _vaelight(files: AutoencoderFiles) -> Autoencoder:
+def _vaelight(*paths: Path) -> Autoencoder:
     """Read VAElight: a small encoder to Stable Diffusion's latents, and a decoder to an image and three finer bands."""
     from onnxruntime import InferenceSession, SessionOptions
 
     options = SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    encoder, decoder = (InferenceSession(path, options, ["CPUExecutionProvider"]) for path in files.paths)
+    encoder, decoder = (InferenceSession(path, options, ["CPUExecutionProvider"]) for path in paths)
 
     def encode(x: Tensor) -> Tensor:
         return torch.from_numpy(encoder.run(None, {"input": x.cpu().numpy()})[0])

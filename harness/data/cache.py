@@ -1,13 +1,15 @@
 """Files that are made once: one process makes them while the others that want them wait."""
 
+import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from zipfile import BadZipFile
 
+import numpy as np
 from filelock import Timeout
 
-from harness.errors import UserError, one_line
+from harness.errors import UserError, user_error
 from harness.files import locked
 
 
@@ -29,28 +31,36 @@ def folder_lock(path: Path, timeout: float = -1) -> Iterator[None]:
     """Hold the lock file `path`, its folder made where it is missing. It ends with its process, so nothing is left.
 
     Raises:
-        filelock.Timeout: another process holds it for longer than `timeout` seconds; -1 waits for good.
-        UserError: the folder cannot be written, or its filesystem cannot lock.
+        UserError: the folder cannot be written, its filesystem cannot lock, or another process holds the lock for more
+            than `timeout` seconds; -1 waits for good.
     """
     with ExitStack() as stack:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(locked(path, timeout))
-        except Timeout:  # an OSError too
-            raise
+        except Timeout:
+            advice = "wait for it, or choose another name"
+            raise UserError(f"{path.parent}: another process is writing into it; {advice}") from None
         except OSError as error:
             raise UserError(f"{path.parent}: cannot be written: {error.strerror}; choose another folder") from None
         yield
 
 
-@contextmanager
-def own_file(path: Path, remove: Path) -> Iterator[None]:
+def own_file(path: Path, remove: Path) -> AbstractContextManager[None]:
     """Turn any failure to read a file that this package wrote into advice: without `remove` it is made again.
 
     Raises:
         UserError: the file is missing, cut off or otherwise damaged.
     """
-    try:
-        yield
-    except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
-        raise UserError(f"{path}: damaged ({one_line(error)}); delete {remove}, and it is made again") from None
+    kinds = (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile)
+    return user_error(f"{path}: damaged", f"delete {remove}, and it is made again", kinds)
+
+
+def content_hash(*arrays: np.ndarray) -> str:
+    """Return the sha256 of arrays: type, shape and values of each, in this order."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str} {array.shape}".encode())
+        for block in np.array_split(array, max(1, array.nbytes >> 26)):  # 64 MB at a time: latents exceed the memory
+            digest.update(np.ascontiguousarray(block).data)
+    return digest.hexdigest()

@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,17 +9,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from harness.data import latents, raw_files
 from harness.data.cache import own_file
-from harness.data.convert import check_raw, convert, read_meta
-from harness.data.latents import FILES, FLIPPED, IMAGES, LABELS, Convention, LatentMeta, open_latents, read_latent_meta
-from harness.data.pixels import flipped_where, from_uint8
 from harness.data.raw_files import READERS
 from harness.errors import UserError
 
 
+def from_uint8(images: Tensor) -> Tensor:
+    """Return pixels u/127.5 − 1 in [−1, 1], float32 of the same shape."""
+    return images.float() / 127.5 - 1
+
+
 @dataclass(frozen=True)
-class Dataset(ABC):
-    """One split of a data set. `content` is the sha256 of its arrays, taken once when they were written."""
+class Split:
+    """One split of a data set. `content` is the sha256 of its arrays, taken once when they were written.
+
+    Every kind of data set has the `shape` (C, H, W) of an item and three methods. `draw` makes all randomness of n
+    items; the first axis of every tensor is the item, so that it can be sliced. `batch` returns x float32 (B, C, H, W)
+    and y int64 (B,) of the items `indices` (B,) under draws of length B, and `images_for` the images, uint8
+    (B, C, H, W), that `batch` shows or encodes under the same draws.
+    """
 
     name: str
     split: str
@@ -31,30 +39,9 @@ class Dataset(ABC):
     def __len__(self) -> int:
         return len(self.labels)
 
-    @property
-    @abstractmethod
-    def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of what `batch` returns."""
-
-    @abstractmethod
-    def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Draw all randomness of `n` items; the first axis of every tensor is the item, so that it can be sliced."""
-
-    @abstractmethod
-    def batch(self, indices: np.ndarray, draws: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """Return x float32 (B, C, H, W) and y int64 (B,) of the items `indices` (B,) under `draws` of length B."""
-
-    @abstractmethod
-    def images_for(self, indices: np.ndarray, draws: tuple[Tensor, ...]) -> Tensor:
-        """Return the images, uint8 (B, C, H, W), that `batch` shows or encodes under the same draws.
-
-        Raises:
-            UserError: latents that were packed without their images.
-        """
-
 
 @dataclass(frozen=True)
-class ImageDataset(Dataset):
+class ImageDataset(Split):
     """Pixels in [−1, 1], flipped left to right with probability one half where `flip` is set."""
 
     images: np.ndarray  # uint8 (N, C, H, W), memory-mapped
@@ -63,8 +50,7 @@ class ImageDataset(Dataset):
     @property
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of an image."""
-        _, C, H, W = self.images.shape
-        return C, H, W
+        return self.images.shape[1:]
 
     def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Draw flips, bool (n,), or nothing."""
@@ -77,11 +63,11 @@ class ImageDataset(Dataset):
     def images_for(self, indices: np.ndarray, draws: tuple[Tensor, ...]) -> Tensor:
         """Return the same images, uint8 (B, C, H, W)."""
         images = torch.from_numpy(self.images[indices])
-        return flipped_where(draws[0], images) if self.flip else images
+        return torch.where(draws[0][:, None, None, None], images.flip(-1), images) if self.flip else images
 
 
 @dataclass(frozen=True)
-class LatentDataset(Dataset):
+class LatentDataset(Split):
     """Latents drawn anew at each visit from the encoder's posterior: scale · (mean + σ ε), ε ~ N(0, 1).
 
     A deterministic encoder (convention "mean") leaves nothing to draw: scale · mean. A flipped latent is not the latent
@@ -91,7 +77,7 @@ class LatentDataset(Dataset):
     moments: np.ndarray  # float16 or float32 (N, 2C or C, H, W), memory-mapped: mean, then log-variance or σ or nothing
     flipped: np.ndarray | None  # the same of the flipped images
     scale: float
-    convention: Convention
+    convention: latents.Convention
     photos: ImageDataset | None = None  # the images behind the latents, where they were kept
 
     @property
@@ -120,7 +106,11 @@ class LatentDataset(Dataset):
         return self.scale * (mean + sigma * draws[0]), y
 
     def images_for(self, indices: np.ndarray, draws: tuple[Tensor, ...]) -> Tensor:
-        """Return the photographs behind the latents, uint8 (B, 3, H, W)."""
+        """Return the photographs behind the latents, uint8 (B, 3, H, W).
+
+        Raises:
+            UserError: they were packed without.
+        """
         if self.photos is None:
             raise UserError(
                 f"data set {self.name}: an encoder needs the images behind the latents (images.npy), and they were "
@@ -129,13 +119,26 @@ class LatentDataset(Dataset):
         return self.photos.images_for(indices, draws[-1:])  # flips are the last of the draws
 
 
+Dataset = ImageDataset | LatentDataset
+
+
 def load(name: str, split: str, root: Path, flip: bool = False) -> Dataset:
     """Return the `split` ("train" or "test") of a data set by its name, or of the packed latents in `<root>/<name>/`.
 
     Raises:
         UserError: the data set is not there, is damaged, or has no such split.
     """
-    return load_images(name, split, root, flip) if name in READERS else _load_latents(name, split, root, flip)
+    if name in READERS:
+        return load_images(name, split, root, flip)
+    folder, meta = root / name, latents.read_meta(name, root, split)
+    moments, labels, *flipped = latents.open_arrays(folder, meta.moments)
+    if flip and not flipped:
+        raise UserError(
+            f"data set {name}: flips need {folder / latents.FLIPPED}; encode the flipped images, or set flip: false"
+        )
+    y, mirrored = labels.astype(np.int64), flipped[0] if flip else None
+    photos = load_images(name, split, root, flip) if meta.images_sha256 else None
+    return LatentDataset(name, split, y, meta.classes, meta.sha256, moments, mirrored, meta.scale, meta.moments, photos)
 
 
 def check_source(name: str, root: Path) -> None:
@@ -145,9 +148,9 @@ def check_source(name: str, root: Path) -> None:
         UserError: they are not there.
     """
     if name in READERS:
-        check_raw(name, root)
+        raw_files.check_raw(name, root)
     else:
-        _latent_meta(name, "train", root / name)
+        latents.read_meta(name, root)
 
 
 def load_images(name: str, split: str, root: Path, flip: bool = False) -> ImageDataset:
@@ -156,50 +159,19 @@ def load_images(name: str, split: str, root: Path, flip: bool = False) -> ImageD
     Raises:
         UserError: as `load`, a converted file is damaged, and where latents were packed without their images.
     """
-    if name not in READERS:
-        return _latent_images(name, split, root, flip)
-    folder = convert(name, root)
-    meta = read_meta(folder)
-    if split not in meta.content:
-        raise UserError(f"data set {name}: no split '{split}'; legal: {', '.join(meta.content)}")
-    images, labels = (_map(folder / f"{split}-{kind}.npy", folder) for kind in ("images", "labels"))
-    return ImageDataset(name, split, labels, meta.classes, meta.content[split], images, flip)
-
-
-def _latent_meta(name: str, split: str, folder: Path) -> LatentMeta:
-    if not (folder / "meta.json").is_file():
+    if name in READERS:
+        folder, converted = raw_files.convert(name, root)
+        if split not in converted.content:
+            raise UserError(f"data set {name}: no split '{split}'; legal: {', '.join(converted.content)}")
+        images, labels = (_map(folder / f"{split}-{kind}.npy", folder) for kind in ("images", "labels"))
+        return ImageDataset(name, split, labels, converted.classes, converted.content[split], images, flip)
+    folder, packed = root / name, latents.read_meta(name, root, split)
+    if not packed.images_sha256 or not (folder / latents.IMAGES).is_file():
         raise UserError(
-            f"data set {name}: not one of {', '.join(READERS)}, and {folder} lacks {FILES} (packed latents); make them "
-            f"with: harness encode PHOTOS {name} --autoencoder FOLDER"
+            f"data set {name}: images are needed, and {folder} has no images.npy; encode it again with --keep-images"
         )
-    if split != "train":
-        raise UserError(f"data set {name}: packed latents have no split '{split}'; legal: train")
-    return read_latent_meta(folder)
-
-
-def _latent_images(name: str, split: str, root: Path, flip: bool) -> ImageDataset:
-    """Return the images uint8 (N, 3, H, W) beside packed latents, in the same order."""
-    folder = root / name
-    meta = _latent_meta(name, split, folder)
-    if not meta.images_sha256 or not (folder / IMAGES).is_file():
-        raise UserError(
-            f"data set {name}: images are needed here, and {folder} has no {IMAGES}; encode it again with --keep-images"
-        )
-    images, labels = _map(folder / IMAGES, folder), _map(folder / LABELS, folder).astype(np.int64)
-    return ImageDataset(name, split, labels, meta.classes, meta.images_sha256, images, flip)
-
-
-def _load_latents(name: str, split: str, root: Path, flip: bool) -> LatentDataset:
-    folder = root / name
-    meta = _latent_meta(name, split, folder)
-    moments, labels, *flipped = open_latents(folder, meta.moments)
-    if flip and not flipped:
-        raise UserError(
-            f"data set {name}: flips need {folder / FLIPPED}; encode the flipped images, or set flip: false"
-        )
-    y, mirrored = labels.astype(np.int64), flipped[0] if flip else None
-    photos = _latent_images(name, split, root, flip) if meta.images_sha256 else None
-    return LatentDataset(name, split, y, meta.classes, meta.sha256, moments, mirrored, meta.scale, meta.moments, photos)
+    images, labels = _map(folder / latents.IMAGES, folder), _map(folder / latents.LABELS, folder).astype(np.int64)
+    return ImageDataset(name, split, labels, packed.classes, packed.images_sha256, images, flip)
 
 
 def _map(path: Path, remove: Path) -> np.ndarray:

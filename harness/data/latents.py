@@ -6,7 +6,8 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel
 
-from harness.errors import UserError
+from harness.data.raw_files import READERS
+from harness.errors import UserError, user_error
 from harness.files import read_model
 
 FILES = "moments.npy (N, 2C or C, H, W), labels.npy (N,) and meta.json"
@@ -28,31 +29,37 @@ class LatentMeta(BaseModel):
     scale: float  # latents × scale is what a diffusion model sees
     moments: Convention
     classes: int
-    sha256: str  # `content_hash` of the arrays of `open_latents`
+    sha256: str  # `content_hash` of the arrays of `open_arrays`
     images_sha256: str | None = None  # of images and labels; None where the images were not kept
     autoencoder: AutoencoderIdentity | None = None
 
 
-def read_latent_meta(folder: Path) -> LatentMeta:
-    """Read meta.json.
+def read_meta(name: str, root: Path, split: str = "train") -> LatentMeta:
+    """Read the meta.json of packed latents, which are all of one split.
 
     Raises:
-        UserError: not JSON, a key is missing, or an unknown convention.
+        UserError: no such data set or split; not JSON, a key is missing, or an unknown convention.
     """
-    return read_model(folder / "meta.json", LatentMeta, f"packed latents are {FILES}")
+    path = root / name / "meta.json"
+    if not path.is_file():
+        raise UserError(
+            f"data set {name}: not one of {', '.join(READERS)}, and {path.parent} lacks {FILES} (packed latents); make "
+            f"them with: harness encode PHOTOS {name} --autoencoder FOLDER [--keep-images]"
+        )
+    if split != "train":
+        raise UserError(f"data set {name}: packed latents have no split '{split}'; legal: train")
+    return read_model(path, LatentMeta, f"packed latents are {FILES}")
 
 
-def open_latents(folder: Path, convention: Convention) -> list[np.ndarray]:
+def open_arrays(folder: Path, convention: Convention) -> list[np.ndarray]:
     """Map moments, labels and, where they are, the moments of the flipped images.
 
     Raises:
         UserError: an array is missing or does not fit the others.
     """
     names = [MOMENTS, LABELS] + [FLIPPED] * (folder / FLIPPED).is_file()
-    try:
+    with user_error(f"{folder}: packed latents need {FILES}"):
         arrays = [np.load(folder / name, mmap_mode="r") for name in names]
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{folder}: packed latents need {FILES}: {error}") from None
     moments, labels = arrays[:2]
     odd = moments.ndim != 4 or (convention != "mean" and moments.shape[1] % 2)
     if odd or labels.shape != moments.shape[:1] or {a.shape for a in arrays[2:]} - {moments.shape}:

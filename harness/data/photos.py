@@ -1,7 +1,6 @@
 """Labelled photos as people keep them: a folder of images by class, or a Hugging Face data set."""
 
 import hashlib
-import importlib.util
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,9 +12,8 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from harness.errors import UserError, one_line
+from harness.errors import UserError, one_line, user_error
 
 SPLITS = {"train", "val", "validation", "test"}
 LAYOUTS = "a folder of images for each class, a data set of Hugging Face's save_to_disk, or parquet files"
@@ -55,9 +53,8 @@ def open_photos(source: Path, cache: Path) -> Photos:
     files = sorted(source.glob("train-*.parquet")) or sorted(source.glob("*.parquet"))
     if not files and not (source / "state.json").is_file():
         return _folder_photos(source)
-    if importlib.util.find_spec("datasets") is None:
-        raise UserError(f"{source}: reading this data set needs datasets: pip install -e '.[encode]'")
-    import datasets
+    with user_error(f"{source}: reading this data set needs datasets", "pip install -e '.[encode]'", ImportError):
+        import datasets
 
     if files:
         return _hub_photos(datasets.Dataset.from_parquet([str(path) for path in files], cache_dir=str(cache)), source)
@@ -67,11 +64,8 @@ def open_photos(source: Path, cache: Path) -> Photos:
 def _folder_photos(source: Path) -> Photos:
     from torchvision.datasets import ImageFolder
 
-    try:
+    with user_error(f"{source}: not a folder of classes", f"photos are {LAYOUTS}", (OSError, ValueError)):
         images = ImageFolder(str(source))
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{source}: {reason.rstrip('.')}; photos are {LAYOUTS}") from None
     if set(images.classes) <= SPLITS:
         raise UserError(f"{source}: splits, not classes: {', '.join(images.classes)}; name the folder of one split")
     names = [Path(path).relative_to(source).as_posix() for path, _ in images.samples]
@@ -124,29 +118,20 @@ def centre_crop(image: Image.Image, size: int) -> np.ndarray:
     return np.asarray(image.crop((left, top, left + size, top + size))).transpose(2, 0, 1)
 
 
-@dataclass(frozen=True)
-class Crops(Dataset[Tensor | str]):
-    """Centre crops as bytes; in the place of a photo that cannot be read, a line that says so."""
+def load_crops(photos: Photos, size: int, indices: Sequence[int]) -> Tensor | str:
+    """Return the centre crops of some photos, uint8 (B, 3, size, size), or a line that says which cannot be read.
 
-    photos: Photos
-    size: int
-
-    def __len__(self) -> int:
-        return len(self.photos)
-
-    def __getitem__(self, index: int) -> Tensor | str:
-        """Return one crop, uint8 (3, size, size). An exception of a worker would come back as a page of traceback."""
+    They are contiguous: the last bits of the latents depend on it. An exception of a data loader's worker would come
+    back as a page of traceback.
+    """
+    crops = []
+    for index in indices:
         try:
-            with self.photos.open(index) as image:
-                return torch.from_numpy(centre_crop(image, self.size).copy())
+            with photos.open(index) as image:
+                crops.append(torch.from_numpy(centre_crop(image, size).copy()))
         except Exception as error:  # Pillow's readers fail in many ways
             return (
-                f"{self.photos.names[index]}: cannot be read ({one_line(error)}); replace it and give the same command "
+                f"{photos.names[index]}: cannot be read ({one_line(error)}); replace it and give the same command "
                 "again, or remove both it and the folder of the unfinished latents"
             )
-
-
-def collate(crops: list[Tensor | str]) -> Tensor | str:
-    """Return a batch of crops, uint8 (B, 3, size, size), or the line of the first that cannot be read."""
-    wrong = [crop for crop in crops if isinstance(crop, str)]
-    return wrong[0] if wrong else torch.stack([crop for crop in crops if isinstance(crop, Tensor)])
+    return torch.stack(crops)

@@ -1,27 +1,30 @@
-"""Raw data sets as people keep them: digits, IDX files, CIFAR-10 batches."""
+"""Raw data sets as people keep them: digits, IDX files, CIFAR-10 batches.
+
+They become arrays once, in `<root>/.converted/<name>/`; later starts only map these. To convert changed raw files
+again, delete that folder.
+"""
 
 import gzip
 import math
 import pickle
 import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
+from pydantic import BaseModel
 
-from harness.errors import UserError
+from harness.data.cache import content_hash, own_file
+from harness.errors import UserError, user_error
+from harness.files import make_folder
 
 Arrays = tuple[np.ndarray, np.ndarray]  # images uint8 (N, C, H, W), labels int64 (N,)
 
-# Where raw files are looked for, below the folder of the data sets or at a path of Debian's, and a file of theirs.
-FOLDERS = {
-    "fashion-mnist": (
-        ("fashion-mnist", "FashionMNIST/raw", "/usr/share/datasets/fashion-mnist"), "train-images-idx3-ubyte*",
-    ),
-    "cifar10": (("cifar-10-batches-bin", "cifar-10-batches-py"), "*batch*"),
-}  # fmt: skip
+PUBLISHED: dict[str, dict[str, Any]] = yaml.safe_load(
+    Path(__file__).with_name("published.yaml").read_text(encoding="utf-8")
+)
 IDX_FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
@@ -31,8 +34,8 @@ CIFAR_BATCHES = {"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test":
 
 def find_raw(name: str, root: Path) -> Path | None:
     """Return the first folder that holds a data set's raw files; None where there is none."""
-    folders, pattern = FOLDERS[name]
-    return next((root / folder for folder in folders if any((root / folder).glob(pattern))), None)
+    folders = [root / folder for folder in PUBLISHED[name]["folders"]]
+    return next((folder for folder in folders if any(folder.glob(PUBLISHED[name]["file"]))), None)
 
 
 def raw_folder(name: str, root: Path) -> Path:
@@ -43,7 +46,7 @@ def raw_folder(name: str, root: Path) -> Path:
     """
     folder = find_raw(name, root)
     if folder is None:
-        places = " or ".join(FOLDERS[name][0])
+        places = " or ".join(PUBLISHED[name]["folders"])
         raise UserError(f"data set {name}: no {places} in {root}; run: harness data get {name}")
     return folder
 
@@ -89,10 +92,8 @@ def read_bytes(path: Path) -> bytes:
         UserError: neither file can be read.
     """
     packed = path.with_name(path.name + ".gz")
-    try:
+    with user_error(f"{path}[.gz]: cannot be read"):
         return path.read_bytes() if path.is_file() else gzip.decompress(packed.read_bytes())
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path}[.gz]: cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -138,12 +139,9 @@ def _binary_batch(path: Path) -> Arrays:
 
 
 def _python_batch(path: Path) -> Arrays:
-    try:
-        with path.open("rb") as file:
-            batch = ArrayUnpickler(file, encoding="bytes").load()
+    with user_error(f"{path}: not a CIFAR-10 batch", "fetch it again"), path.open("rb") as file:
+        batch = ArrayUnpickler(file, encoding="bytes").load()
         images, labels = np.asarray(batch[b"data"], np.uint8), np.asarray(batch[b"labels"], np.int64)
-    except (OSError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path}: not a CIFAR-10 batch: {error}; fetch it again") from None
     if images.shape != (len(labels), 3072):
         raise UserError(f"{path}: images of shape {images.shape} for {len(labels)} labels; fetch it again")
     return images, labels
@@ -176,3 +174,46 @@ READERS: dict[str, Callable[[Path], dict[str, Arrays]]] = {
     "fashion-mnist": read_fashion_mnist,
     "cifar10": read_cifar10,
 }
+
+
+class ConvertedMeta(BaseModel):
+    """meta.json of converted arrays."""
+
+    classes: int
+    content: dict[str, str]  # split → `content_hash` of its images and labels
+
+
+def convert(name: str, root: Path) -> tuple[Path, ConvertedMeta]:
+    """Return the folder of the data set's arrays, written on first use; processes that do it at once do no harm.
+
+    Raises:
+        UserError: the raw files are missing (nothing is written then), `root` cannot be written, or what was written
+            there is damaged.
+    """
+    folder = root / ".converted" / name
+    if not folder.is_dir():
+        splits = READERS[name](root)
+        with user_error(f"data set {name}: cannot write {folder}", "choose another data folder", OSError):
+            make_folder(folder, lambda temporary: _write_arrays(temporary, splits))
+    path = folder / "meta.json"
+    with own_file(path, folder):
+        return folder, ConvertedMeta.model_validate_json(path.read_bytes())
+
+
+def check_raw(name: str, root: Path) -> None:
+    """Look for a data set's raw files where it is not converted yet; nothing is read or written.
+
+    Raises:
+        UserError: they are missing.
+    """
+    if name in PUBLISHED and not (root / ".converted" / name).is_dir():
+        raw_folder(name, root)
+
+
+def _write_arrays(folder: Path, splits: dict[str, Arrays]) -> None:
+    for split, (images, labels) in splits.items():
+        np.save(folder / f"{split}-images.npy", images)
+        np.save(folder / f"{split}-labels.npy", labels)
+    content = {split: content_hash(*arrays) for split, arrays in splits.items()}
+    classes = int(max(labels.max() for _, labels in splits.values())) + 1
+    (folder / "meta.json").write_text(ConvertedMeta(classes=classes, content=content).model_dump_json(indent=1))

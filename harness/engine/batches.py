@@ -33,10 +33,6 @@ class Batch:
         images = None if self.images is None else change(self.images)
         return Batch(change(self.x), change(self.y), self.draws.map(change), images)
 
-    def to(self, device: torch.device) -> "Batch":
-        """Return the same batch on a device; from pinned memory the copies wait for nothing."""
-        return self.map(lambda tensor: tensor.to(device, non_blocking=True))
-
 
 class Batches:
     """The batches of a training, one step ahead."""
@@ -61,10 +57,8 @@ class Batches:
         spec, dataset, size = self.spec, self.dataset, self.spec.batch
         indices = positions(spec.seed, step, size, len(dataset))
         augmentation = dataset.draw(size, generator(spec.seed, "augmentation", step))
-        shape = (size, *dataset.shape)
-        process, terms = self.objective.process, self.objective.active(step)
-        draws = draw(process, terms, shape, spec.label_drop, spec.seed, step)
-        batches = []
+        terms, batches = self.objective.active(step), []
+        draws = draw(self.objective.process, terms, (size, *dataset.shape), spec.label_drop, spec.seed, step)
         for part in self.parts:
             mine = indices[part], tuple(drawn[part] for drawn in augmentation)
             images = dataset.images_for(*mine) if any(term.needs_features for term in terms) else None

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from harness.process_group import ProcessPlace, place_from_submitit, place_from_torchrun, take_gpu
+from harness.process_group import ProcessPlace, hide_gpus, place_from_submitit, place_from_torchrun, take_gpu
 
 T = TypeVar("T")
 # The others wait for the first process while it measures, and that takes as long as it takes. A process that dies ends
@@ -56,13 +56,12 @@ class World:
 
     def mean(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the means of tensors over the processes, the same in each; all must have the same names and shapes."""
-        if self.size == 1 or not tensors:
+        if self.size == 1:
             return tensors
-        names = sorted(tensors)
-        total = torch.cat([tensors[name].float().flatten() for name in names])
-        dist.all_reduce(total)
-        means = (total / self.size).split([tensors[name].numel() for name in names])
-        return {name: mean.view_as(tensors[name]) for name, mean in zip(names, means, strict=True)}
+        totals = {name: tensors[name].to(torch.float32, copy=True) for name in sorted(tensors)}
+        for total in totals.values():
+            dist.all_reduce(total)
+        return {name: total / self.size for name, total in totals.items()}
 
     def all_gather(self, part: T) -> list[T]:
         """Return what every process has, in the order of ranks, in all of them."""
@@ -89,11 +88,13 @@ def device() -> torch.device:
 
 
 @contextmanager
-def joined(place: ProcessPlace | None = None) -> Iterator[World]:
+def joined(place: ProcessPlace | None = None, on_gpu: bool = True) -> Iterator[World]:
     """Join the processes that share a run and leave them at the end; where this one has joined before, stay.
 
-    place: where the launcher did not say it in the environment.
+    place: where the launcher did not say it in the environment. on_gpu: else torch is to find no GPU.
     """
+    if not on_gpu:
+        hide_gpus()
     if dist.is_initialized():
         yield World(dist.get_rank(), dist.get_world_size())
         return
@@ -103,9 +104,7 @@ def joined(place: ProcessPlace | None = None) -> Iterator[World]:
     if not place or place.world_size == 1:
         yield ALONE
         return
-    dist.init_process_group(
-        "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
-        init_method=place.init_method, rank=place.rank, world_size=place.world_size, timeout=PATIENCE,
-    )  # fmt: skip
-    yield World(place.rank, place.world_size)
+    backend, rank, size = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", place.rank, place.world_size
+    dist.init_process_group(backend, place.init_method, timeout=PATIENCE, rank=rank, world_size=size)
+    yield World(rank, size)
     dist.destroy_process_group()  # not after a failure: the others may be waiting for it, and this process ends

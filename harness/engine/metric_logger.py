@@ -4,7 +4,6 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -16,14 +15,12 @@ from harness.files import read_jsonl, write_bytes
 from harness.method.terms import Term
 
 
-@dataclass
 class MetricAverager:
     """A step's losses since the last line of the log, summed on the device so that a step waits for nothing."""
 
-    terms: Sequence[Term] = ()
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    steps: int = 0
-    start: float = field(default_factory=time.perf_counter)
+    def __init__(self, terms: Sequence[Term]) -> None:
+        self.terms, self.steps, self.start = terms, 0, time.perf_counter()
+        self.sums: dict[str, Tensor] = {}
 
     def add(self, losses: dict[str, Tensor]) -> None:
         """Add one step's losses."""
@@ -36,10 +33,10 @@ class MetricAverager:
 
         The sums are those of every process, (size,); all must call this.
         """
-        clock = {"steps": torch.tensor(self.steps), "seconds": torch.tensor(time.perf_counter() - self.start)}
         parts = world.all_gather({name: total.cpu() for name, total in self.sums.items()})
-        sums = {f"window.sum.{name}": torch.stack([part[name] for part in parts]) for name in self.sums}
-        return {f"window.{name}": value for name, value in clock.items()} | sums
+        state = {f"window.sum.{name}": torch.stack([part[name] for part in parts]) for name in self.sums}
+        seconds = torch.tensor(time.perf_counter() - self.start)
+        return state | {"window.steps": torch.tensor(self.steps), "window.seconds": seconds}
 
     def restore(self, tensors: dict[str, Tensor], device: torch.device, world: World = ALONE) -> None:
         """Take back what `state` gave; a checkpoint at a line of the log has nothing of it."""

@@ -13,12 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.checkpoint_files import weights_path
-from harness.config.settings import SamplerSettings
+from harness.checkpoint_paths import weights_path
 from harness.config.spec import TILE, EvalSpec, ProcessName, TrainSpec, eval_id
-from harness.data.pixels import to_uint8
-from harness.engine import distributed
-from harness.engine.distributed import ALONE, World
+from harness.data.decode import to_uint8
+from harness.engine.distributed import ALONE, World, device
 from harness.engine.sample_cache import SampleFile
 from harness.engine.train import OnStep, Progress
 from harness.method.backbone import DiT
@@ -37,21 +35,16 @@ SAMPLE: dict[ProcessName, Callable[..., Tensor]] = {
     "imm": lambda net, noise, y, method, intervals, step_noise: imm.sample(net, noise, y, intervals),
     "consistency": lambda net, noise, y, method, intervals, step_noise: consistency.sample(net, noise, y),
 }
-NOISE_LEVEL: dict[ProcessName, Callable[[Tensor], Tensor]] = {
-    "flow": flow.noise_level,
-    "ddpm": ddpm.noise_level,
-    "imm": imm.noise_level,
-}
+NOISE_LEVEL = {"flow": flow.noise_level, "ddpm": ddpm.noise_level, "imm": imm.noise_level}
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Generated images, their labels, the network evaluations that each one took, and where."""
+    """Generated images, their labels, and the network evaluations that each one took."""
 
     images: np.ndarray  # uint8 (N, C, H, W), which may be mapped from a file
     labels: np.ndarray  # int64 (N,)
     nfe: int
-    device: str
     earlier: float = 0.0  # seconds that attempts before this one have drawn for
 
 
@@ -86,7 +79,7 @@ class Sampler:
         Raises:
             OSError: there is no room for them.
         """
-        net, spec = build_net(self.train).to(distributed.device()), self.spec
+        net, spec = build_net(self.train).to(device()), self.spec
         net.load_state_dict(load_weights(folder, spec.step, "ema" if spec.evaluation.weights == "ema" else "model"))
         return self.draw_from(net, SampleFile(folder, eval_id(self.train, spec), weights_path(folder, spec.step)))
 
@@ -96,11 +89,11 @@ class Sampler:
         images = range(spec.first_image, spec.first_image + spec.evaluation.samples)
         tiles = range(images.start // TILE, (images.stop - 1) // TILE + 1)
         left = tiles[world.decide(cache.begin) // TILE :]
-        save, device = cache.save if world.leads else lambda: None, next(net.parameters()).device
+        save, where = cache.save if world.leads else lambda: None, next(net.parameters()).device
         with net.register_forward_pre_hook(lambda *_: self.on_step(save)):  # a tile may take longer than a signal gives
             for count, first in enumerate(left[:: world.size], 1):
                 mine = min(first + world.rank, tiles[-1])  # of the last round, some draw what another draws too
-                parts = world.gather(torch.from_numpy(self.decode(_draw_tile(counted, train, spec, mine, device))))
+                parts = world.gather(torch.from_numpy(self.decode(_draw_tile(counted, train, spec, mine, where))))
                 if world.leads:
                     nfe = round(counted.evaluations_per_image(count * TILE))
                     cache.add([tile.numpy() for tile in parts[: tiles.stop - first]], nfe)
@@ -110,34 +103,21 @@ class Sampler:
             return None
         labels = labels_of(images, train.data.classes, spec.evaluation.labels)
         pixels = cache.images(images.start % TILE, len(images))
-        return Samples(pixels, labels, cache.record.nfe, device.type, cache.record.seconds)
+        return Samples(pixels, labels, cache.record.nfe, cache.record.seconds)
 
 
-def _draw_tile(counted: CountedNet, train: TrainSpec, spec: EvalSpec, tile: int, device: torch.device) -> Tensor:
+def _draw_tile(counted: CountedNet, train: TrainSpec, spec: EvalSpec, tile: int, where: torch.device) -> Tensor:
     """Draw samples 64 · tile … 64 · tile + 63, (64, C, H, W)."""
     data, settings, images = train.data, spec.sampler, range(tile * TILE, (tile + 1) * TILE)
-    interval = _guidance_interval(train, settings)
+    bounds = settings.guidance_from, settings.guidance_to
+    interval = None if bounds == (None, None) else GuidanceInterval(NOISE_LEVEL[train.process], *bounds)
     guide = guided(counted, settings.guidance, settings.guidance_channels, data.classes, interval)
-    y = torch.from_numpy(labels_of(images, data.classes, spec.evaluation.labels)).to(device)
-    noises = Noises(images, (data.channels, data.size, data.size), device)
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-        return SAMPLE[train.process](guide, noises.next(), y, settings.method, settings.intervals, noises.next)
+    y = torch.from_numpy(labels_of(images, data.classes, spec.evaluation.labels)).to(where)
+    streams = [generator(0, "sample", image) for image in images]  # the noise that starts it, then that of each step
 
+    def noise(step: int = 0) -> Tensor:
+        shape = (data.channels, data.size, data.size)
+        return torch.stack([torch.randn(shape, generator=stream) for stream in streams]).to(where)
 
-def _guidance_interval(train: TrainSpec, settings: SamplerSettings) -> GuidanceInterval | None:
-    """The noise levels at which there is guidance; None where that is everywhere."""
-    if settings.guidance_from is None and settings.guidance_to is None:
-        return None
-    return GuidanceInterval(NOISE_LEVEL[train.process], settings.guidance_from, settings.guidance_to)
-
-
-class Noises:
-    """The noise of some images, each from a stream of its own: what starts it, then what the SDE adds step by step."""
-
-    def __init__(self, images: range, shape: tuple[int, ...], device: torch.device) -> None:
-        self.streams = [generator(0, "sample", image) for image in images]
-        self.shape, self.device = shape, device
-
-    def next(self, step: int = 0) -> Tensor:
-        """Return each image's next noise, (N, C, H, W); the streams know the step."""
-        return torch.stack([torch.randn(self.shape, generator=stream) for stream in self.streams]).to(self.device)
+    with torch.inference_mode(), torch.autocast(where.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+        return SAMPLE[train.process](guide, noise(), y, settings.method, settings.intervals, noise)

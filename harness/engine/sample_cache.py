@@ -44,7 +44,8 @@ class SampleFile:
 
     def __init__(self, folder: Path, name: str, weights: Path) -> None:
         self.folder, self.name, self.weights = folder, name, weights
-        self.pixels_path, self.record_path = _paths(folder, name)
+        self.record_path = folder / f"samples-{name}.json"
+        self.pixels_path = self.record_path.with_suffix(".bin")
         self.record = SampleRecord(0)  # its seconds are those of earlier attempts
         self.file: BinaryIO | None = None
         self.started = self.saved = time.monotonic()
@@ -80,13 +81,11 @@ class SampleFile:
             OSError: there is no room for them.
         """
         assert self.file
-        record = self.record
-        for tile in map(np.ascontiguousarray, tiles):
-            assert record.shape in ((), tile.shape[1:]), tile.shape
-            self.file.write(tile.data)
-            images, checksum = record.images + len(tile), zlib.crc32(tile.data, record.checksum)
-            record = replace(record, images=images, shape=tile.shape[1:], checksum=checksum, nfe=nfe)
-        self.record = record
+        pixels, record = np.ascontiguousarray(np.concatenate(tiles)), self.record
+        assert record.shape in ((), pixels.shape[1:]), pixels.shape
+        self.file.write(pixels.data)
+        images, checksum = record.images + len(pixels), zlib.crc32(pixels.data, record.checksum)
+        self.record = replace(record, images=images, shape=pixels.shape[1:], checksum=checksum, nfe=nfe)
         if time.monotonic() - self.saved > SECONDS:
             self.save()
 
@@ -108,8 +107,8 @@ class SampleFile:
         be added after."""
         assert self.file
         self.file.close()
-        C, H, W = self.record.shape
-        return np.memmap(self.pixels_path, np.uint8, "r", offset=first * C * H * W, shape=(count, C, H, W))
+        shape = (self.record.images, *self.record.shape)
+        return np.memmap(self.pixels_path, np.uint8, "r", shape=shape)[first : first + count]
 
 
 def saved_images(folder: Path) -> dict[str, int]:
@@ -120,12 +119,8 @@ def saved_images(folder: Path) -> dict[str, int]:
 
 def remove_samples(folder: Path, name: str) -> None:
     """Remove a measurement's kept images, the record first."""
-    for path in reversed(_paths(folder, name)):
-        path.unlink(missing_ok=True)
-
-
-def _paths(folder: Path, name: str) -> tuple[Path, Path]:
-    return folder / f"samples-{name}.bin", folder / f"samples-{name}.json"
+    for suffix in ("json", "bin"):
+        (folder / f"samples-{name}.{suffix}").unlink(missing_ok=True)
 
 
 def _checksum(path: Path, size: int) -> int:

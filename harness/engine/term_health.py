@@ -43,28 +43,27 @@ class TermHealth:
         step = views[0].draws.step
         self.terms = self.objective.active(step)
         parts = [self._look(view) for view in views]
-        self.pulls, self.health = (
-            self.world.mean({name: torch.stack([part[name] for part in side]).mean(0) for name in side[0]})
-            for side in zip(*parts, strict=True)
-        )
+        means = {name: torch.stack([part[name] for part in parts]).mean(0) for name in parts[0]}
+        self.health = self.world.mean(means)
+        self.pulls = {term.name: self.health.pop(term.name) for term in self.terms}
         for term in self.terms:
             if step == 0 and not self.pulls[term.name].any():
                 raise UserError(f"{term.name}: its gradient is zero at the first step: {self._remedy(term)}")
 
-    def _look(self, view: StepView) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def _look(self, view: StepView) -> dict[str, Tensor]:
+        """Return each term's gradient, by its name, and its further scalars, by their keys in the log."""
         taps, step = self.objective.taps(view.draws.step), view.draws.step
         with self.precision():
             h = view.outputs(view.net, view.draws.t, view.draws.noise, taps) if taps else []
             view = replace(view, h=dict(zip(taps, h, strict=True)))
             examined = [(term, *term.examine(view)) for term in self.terms]
-        pulls: dict[str, Tensor] = {}
-        scalars: dict[str, Tensor] = {}
+        looked: dict[str, Tensor] = {}
         for term, value, health in examined:
             loss, parameters = term.coefficient(step) * value, self._parameters(term)
             # A tapped block may be a mere reference: it has no gradient of this term.
-            pulls[term.name] = _flat(torch.autograd.grad(loss, parameters, retain_graph=True, materialize_grads=True))
-            scalars |= {term.prefix + name: scalar for name, scalar in health.items()}
-        return pulls, scalars
+            pull = torch.autograd.grad(loss, parameters, retain_graph=True, materialize_grads=True)
+            looked |= {term.name: _flat(pull)} | {term.prefix + name: scalar for name, scalar in health.items()}
+        return looked
 
     def _parameters(self, term: Term) -> list[Tensor]:
         return [p for number in term.blocks for p in self.objective.net.blocks[number - 1].parameters()]

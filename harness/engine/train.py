@@ -7,7 +7,7 @@ give the mean of their gradients: the mean over the regulariser's groups, as the
 
 import shutil
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from harness.checkpoint_files import latest_step, weights_path
+from harness.checkpoint_paths import latest_step, weights_path
 from harness.config.settings import Resources
 from harness.config.spec import TrainSpec
 from harness.data.datasets import Dataset
@@ -35,6 +35,7 @@ from harness.networks.build import build_objective, equip_blocks
 from harness.networks.encoder import FrozenEncoder
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
+SAMPLED = ("model", "ema")  # the networks whose weights are kept
 Progress = Callable[[int], None]  # called with the steps or images that there are
 OnStep = Callable[[Callable[[], None]], None]  # called with what saves a checkpoint
 
@@ -60,13 +61,14 @@ class Trainer:
         self.ema.n_averaged.fill_(1)  # the average starts at the initial weights, as in the public DiT code
         if isinstance(self.objective.process, LearnsFromAverage):
             self.objective.process = self.objective.process.with_average(self.ema.module)
-        named = self.objective.named_parameters()
-        self.trained = {name.removeprefix("net."): p for name, p in named if p.requires_grad}
+        parameters = self.objective.named_parameters()
+        self.trained = {name.removeprefix("net."): p for name, p in parameters if p.requires_grad}
         self.optimizer = self._make_optimizer()
         self.batches = Batches(spec, dataset, self.objective, world, self.resources.micro_batch)
         equip_blocks(self.net, self.resources)
         self.health = TermHealth(self.objective, world, self._autocast)
         self.averager = MetricAverager(self.objective.terms)
+        self.stored = {"model": self.net, "ema": self.ema.module} | {term.name: term for term in self.objective.terms}
         self.module: Objective | DistributedDataParallel = self.objective
         self.learning: list[Term] | None = None  # terms that `module` exchanges the gradients of
 
@@ -107,7 +109,7 @@ class Trainer:
 
     def _inputs(self, batch: Batch) -> dict[str, Any]:
         """The arguments of the objective, on the device."""
-        batch = batch.to(self.device)
+        batch = batch.map(lambda tensor: tensor.to(self.device, non_blocking=True))  # pinned memory: no wait
         with self._autocast():
             features = self.encoder(batch.images) if self.encoder and batch.images is not None else None
         return {"x": batch.x, "y": batch.y, "draws": batch.draws, "features": features, "average": self.ema.module}
@@ -128,27 +130,20 @@ class Trainer:
         gradients = [p.grad for p in self.objective.parameters() if p.grad is not None]
         return float(torch.nn.utils.get_total_norm(gradients))
 
-    def weights(self) -> dict[str, Tensor]:
+    def weights(self, kinds: Iterable[str] = SAMPLED) -> dict[str, Tensor]:
         """Return network and EMA under the names of `checkpoint.load_weights`."""
-        model = {f"model.{name}": t for name, t in self.net.state_dict().items()}
-        return model | {f"ema.{name}": t for name, t in self.ema.module.state_dict().items()}
-
-    def begin(self, folder: Path) -> None:
-        """Begin from the kept weights of step 0, network and EMA each from its own."""
-        self.net.load_state_dict(checkpoint.load_weights(folder, 0, "model"))
-        self.ema.module.load_state_dict(checkpoint.load_weights(folder, 0, "ema"))
+        return {f"{kind}.{name}": t for kind in kinds for name, t in self.stored[kind].state_dict().items()}
 
     def state(self) -> dict[str, Tensor]:
         """Return all that a resumed training needs beside its step; the terms' parameters begin with their names."""
-        own = {name: t for name, t in self.objective.state_dict().items() if not name.startswith("net.")}
         adamw = {name: self.optimizer.state[p] for name, p in self.trained.items() if p in self.optimizer.state}
-        return self.weights() | own | {f"{m}.{name}": state[m] for name, state in adamw.items() for m in MOMENTS}
+        moments = {f"{m}.{name}": state[m] for name, state in adamw.items() for m in MOMENTS}
+        return self.weights(self.stored) | moments
 
     def restore(self, tensors: dict[str, Tensor], step: int) -> None:
         """Take back what `state` gave."""
-        terms = ((term.name, term) for term in self.objective.terms)
-        for kind, module in (("model", self.net), ("ema", self.ema.module), *terms):
-            module.load_state_dict(checkpoint.part(tensors, kind))
+        for kind, module in self.stored.items():
+            module.load_state_dict(checkpoint.tensors_of(tensors, kind))
         for name, p in self.trained.items():
             moments = {m: tensors[f"{m}.{name}"].to(p) for m in MOMENTS if f"{m}.{name}" in tensors}
             if moments:  # a parameter that has not been trained yet has none
@@ -159,13 +154,15 @@ class Trainer:
     ) -> None:
         """Train from the checkpoint in `states` to the last of `steps`, and keep the weights of each in `weights`."""
         step, last, leads = self._resume(states, log), max(steps), self.world.leads
-        if self.spec.weights and step == 0:
-            self.begin(weights)
+        if self.spec.weights and step == 0:  # network and EMA each begin from their own
+            for kind in SAMPLED:
+                self.stored[kind].load_state_dict(checkpoint.load_weights(weights, 0, kind))
         if step in steps and leads:
             checkpoint.save_weights(weights, step, self.weights())
         saved = time.monotonic()
         while step < last:
-            logs = step + 1 in steps or (step + 1) % self.resources.log_every == 0 or self._term_ends(step)
+            term_ends = self.objective.active(step) != self.objective.active(step + 1)  # a line is of like steps
+            logs = term_ends or step + 1 in steps or (step + 1) % self.resources.log_every == 0
             self.averager.add(self.step(step, look=logs or step == 0))
             step += 1
             on_progress(step)
@@ -177,10 +174,6 @@ class Trainer:
                     checkpoint.save_state(states, step, self.state())
                     saved = time.monotonic()
             on_step(partial(self._save, states, step))
-
-    def _term_ends(self, step: int) -> bool:
-        """Tell whether a term takes part in this step and not in the next: a line of the log is of like steps."""
-        return self.objective.active(step) != self.objective.active(step + 1)
 
     def _log(self, log: Path, step: int) -> None:
         """Add the line of a step to the log; all processes must call this."""

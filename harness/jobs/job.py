@@ -8,32 +8,25 @@ import time
 import traceback
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from filelock import Timeout
 
-from harness.checkpoint_files import weights_path
-from harness.config import imported_weights as imported
-from harness.config.grid import Run
-from harness.config.settings import Resources
+from harness.checkpoint_paths import weights_path
+from harness.config import grid, imported_weights, settings
 from harness.config.spec import EvalSpec, TrainSpec, canonical, eval_id, train_id
 from harness.errors import Diverged
 from harness.files import remove_temporaries
-from harness.jobs.measuring import COLUMNS, ROWS, measure_samples, save_pictures
-from harness.jobs.preemption import PreemptionHandler
-from harness.jobs.recording import record_attempt, record_failure, record_model_facts, run_lock
-from harness.jobs.tracking import tracked
-from harness.process_group import hide_gpus, keep_freed_memory
-from harness.store.records import LOG, Failure, MeasurementFile, Thumbnails, measurement_paths
+from harness.jobs import measuring, preemption, recording, tracking
+from harness.process_group import keep_freed_memory
+from harness.store import records, study
 from harness.store.store import RunStatus, Store
-from harness.store.study import runs_by_training
 
 if TYPE_CHECKING:
     from harness.engine.distributed import World
     from harness.networks.encoder import FrozenEncoder
-
-Say = Callable[[str, int], None]  # what is being done, and the training's step
 
 
 @dataclass(frozen=True)
@@ -44,7 +37,7 @@ class Job:
     data: Path
     train: TrainSpec
     evaluations: tuple[EvalSpec, ...]
-    resources: Resources
+    resources: settings.Resources
     threads: int
     weights: Path = Path("weights")
 
@@ -70,8 +63,7 @@ class Job:
 
     def missing(self) -> tuple[EvalSpec, ...]:
         """Return the measurements that the folder lacks."""
-        measured = self.store.measured
-        return tuple(e for e in self.evaluations if not measured(self.train_id, eval_id(self.train, e)))
+        return tuple(e for e in self.evaluations if not self.store.measured(self.train_id, eval_id(self.train, e)))
 
     def ready(self) -> tuple[EvalSpec, ...]:
         """Return the missing measurements that need no training: the weights are kept."""
@@ -83,7 +75,7 @@ class Job:
 
     def diverged(self) -> bool:
         """Tell whether the training diverged before: it would again."""
-        failure = Failure.read(self.folder)
+        failure = records.Failure.read(self.folder)
         return failure is not None and failure.kind == "diverged"
 
     def __call__(self, cancelled: Callable[[], bool] = lambda: False) -> RunStatus:
@@ -93,36 +85,35 @@ class Job:
         run's folder and returned. Among several processes it is raised then, because only the end of this process can
         end the others' waiting for it.
         """
-        if not self.resources.gpus:
-            hide_gpus()
         from harness.engine.distributed import joined
 
-        with joined() as world:
+        with joined(on_gpu=self.resources.on_gpu) as world:
             try:
                 if not world.decide(self.missing):
                     return RunStatus("done", "nothing was missing")
                 if world.decide(cancelled):
                     return RunStatus("skipped", "cancelled")
-                with run_lock(self.scratch, world):
-                    return self._work(world)
+                with recording.run_lock(self.scratch, world):
+                    self._work(world)
+                return RunStatus("done")
             except Timeout:
                 return RunStatus("skipped", "another job is at work on this training")
             except Exception as error:  # whatever went wrong in this run must not stop its neighbours
-                outcome = self.fail(error) if world.leads else RunStatus(_state(error), str(error))
-                if world.size > 1 and outcome.state == "failed":  # what diverges does so in all of them
+                status = self.fail(error) if world.leads else RunStatus("diverged", str(error))
+                if world.size > 1 and not isinstance(error, Diverged):  # what diverges does so in all of them
                     raise
-                return outcome
+                return status
 
     def fail(self, error: BaseException) -> RunStatus:
         """Store a failure where the collector finds it; on a full disk it is only told."""
         try:
-            message = record_failure(self.folder, error)
+            message = recording.record_failure(self.folder, error)
         except OSError as unwritten:
             traceback.print_exception(error)  # the job's output may have room elsewhere
             message = f"{error}; this could not be stored: {unwritten}"
-        return RunStatus(_state(error), message)
+        return RunStatus("diverged" if isinstance(error, Diverged) else "failed", message)
 
-    def _work(self, world: "World") -> RunStatus:
+    def _work(self, world: "World") -> None:
         import torch
 
         from harness.engine.sample_cache import remove_samples
@@ -130,17 +121,15 @@ class Job:
         torch.set_num_threads(self.threads)
         keep_freed_memory()
         if not world.leads:
-            self._make(world, lambda phase, step: None)
-            return RunStatus("done")
+            return self._make(world, lambda phase, step: None)
         remove_temporaries(self.scratch)  # what a killed job has left and nobody needs
-        for path in measurement_paths(self.folder):
+        for path in records.measurement_paths(self.folder):
             remove_samples(self.scratch, path.stem)
-        trackers = tracked(self.resources.tracking, self.folder, self.scratch.parent, self.train)
-        with record_attempt(self.folder, self.train, self.steps, self.threads, world.size) as heartbeat, trackers:
-            self._make(world, heartbeat.set)
-        return RunStatus("done")
+        trackers = tracking.tracked(self.resources.tracking, self.folder, self.scratch.parent, self.train)
+        with recording.record_attempt(self.folder, self.train, self.steps, self.threads, world.size) as say, trackers:
+            self._make(world, say)
 
-    def _make(self, world: "World", say: Say) -> None:
+    def _make(self, world: "World", say: recording.Say) -> None:
         """Train and measure; of a training that diverges, measure what it was good for before."""
         diverged: Diverged | None = None
         try:
@@ -152,7 +141,7 @@ class Job:
         if diverged:
             raise diverged
 
-    def _train(self, world: "World", say: Say) -> None:
+    def _train(self, world: "World", say: recording.Say) -> None:
         from harness.data.datasets import load
         from harness.engine.train import train
         from harness.networks.published_weights import place
@@ -161,12 +150,10 @@ class Job:
             world.decide(lambda: place(self.train, self.weights, self.scratch))
         steps = {e.step for e in world.decide(self.missing)}
         dataset = load(self.train.data.name, "train", self.data, self.train.data.flip)
-        log, encoder = self.folder / LOG, self._encoder(steps, world)
-        with PreemptionHandler(world) as preemption:
-            train(
-                self.train, dataset, self.scratch, log, steps, self.resources, lambda step: say("training", step),
-                world, encoder, preemption.on_step,
-            )  # fmt: skip
+        encoder = self._encoder(steps, world)
+        scratch, log, progress = self.scratch, self.folder / records.LOG, partial(say, "training")
+        with preemption.PreemptionHandler(world) as handler:
+            train(self.train, dataset, scratch, log, steps, self.resources, progress, world, encoder, handler.on_step)
 
     def _encoder(self, steps: Collection[int], world: "World") -> "FrozenEncoder | None":
         """Return the frozen encoder that the training still needs, and record what only torch can tell of the run."""
@@ -175,53 +162,35 @@ class Job:
         untrained = world.decide(lambda: any(not weights_path(self.scratch, step).is_file() for step in steps))
         encoder = load_encoder(self.train, self.data, self.store.cache) if untrained else None
         if world.leads and (untrained or not self.train.alignment):  # one that is only measured keeps its record
-            record_model_facts(self.folder, self.train, encoder)
+            recording.record_model_facts(self.folder, self.train, encoder)
         return encoder
 
-    def _evaluate(self, spec: EvalSpec, world: "World", say: Say) -> None:
+    def _evaluate(self, spec: EvalSpec, world: "World", say: recording.Say) -> None:
         """Sample, in all processes, and measure, in the leading one."""
-        from harness.data.decode import decoder
-        from harness.engine.sample import Sampler
-        from harness.engine.sample_cache import remove_samples
+        measurement, start = measuring.Measuring(self.store, self.data, self.train, spec), time.perf_counter()
 
-        identity = eval_id(self.train, spec)
-        path = self.store.eval_path(self.train_id, identity)
-        start = time.perf_counter()
-        with PreemptionHandler(world) as preemption:
-            samples = Sampler(
-                self.train, spec, world, decoder(self.train.data.name, self.data),
-                lambda n: say(f"sampling, {n:,} images drawn", self.steps), preemption.on_step,
-            ).draw(self.scratch)  # fmt: skip
+        def on_progress(images: int) -> None:
+            say(f"sampling, {images:,} images drawn", self.steps)
+
+        with preemption.PreemptionHandler(world) as handler:
+            samples = measurement.draw(world=world, on_progress=on_progress, on_step=handler.on_step)
         if samples is None:
             return
         sampled = time.perf_counter()
         say("measuring", self.steps)
-        measured = measure_samples(samples, self.train, spec.evaluation, self.data, self.store.cache)
-        save_pictures(path, samples, measured, self.train.data.name, spec.evaluation.reference, self.data)
-        seconds = {
-            "sample": round(samples.earlier + sampled - start, 2),
-            "measure": round(time.perf_counter() - sampled, 2),
-        }
-        MeasurementFile(
-            train_id=self.train_id,
-            eval_id=identity,
-            spec=spec.model_dump(mode="json", by_alias=True, exclude_none=True),
-            **measured,
-            nfe=samples.nfe,
-            seconds=seconds,
-            thumbnails=Thumbnails(rows=ROWS, columns=COLUMNS),
-        ).write(path)
-        remove_samples(self.scratch, identity)
+        measured = measurement.measure(samples)
+        seconds = {"sample": samples.earlier + sampled - start, "measure": time.perf_counter() - sampled}
+        measured["seconds"] = {what: round(value, 2) for what, value in seconds.items()}
+        measured |= {"nfe": samples.nfe, "thumbnails": measuring.THUMBNAILS}
+        words = spec.model_dump(mode="json", by_alias=True, exclude_none=True)
+        identities = {"train_id": self.train_id, "eval_id": eval_id(self.train, spec)}
+        measurement.write(samples, records.Measurement(**identities, spec=words, **measured))
 
 
-def _state(error: BaseException) -> Literal["failed", "diverged"]:
-    return "diverged" if isinstance(error, Diverged) else "failed"
-
-
-def jobs_for(runs: Iterable[Run], store: Store, data: Path, threads: int | None = None) -> list[Job]:
+def jobs_for(runs: Iterable[grid.Run], store: Store, data: Path, threads: int | None = None) -> list[Job]:
     """Gather runs into jobs, one for each training with all the measurements that any table wants of it."""
-    jobs, weights = [], imported.folder().absolute()
-    for same in runs_by_training(runs).values():
+    jobs, weights = [], imported_weights.folder().absolute()
+    for same in study.runs_by_training(runs).values():
         evaluations = sorted((run.evaluation for run in same), key=lambda e: (e.step, canonical(e)))
         first, resources = same[0], same[0].resources
         jobs.append(Job(store, data, first.train, tuple(evaluations), resources, threads or resources.cpus, weights))

@@ -5,87 +5,75 @@ import os
 import signal
 import tempfile
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from harness.config.settings import Resources
 from harness.jobs.job import Job
-from harness.process_group import ProcessPlace, hide_gpus, places_on_this_machine
+from harness.process_group import ProcessPlace, places_on_this_machine
 from harness.store.store import RunStatus
 
 OnChange = Callable[[Job, RunStatus | None], None]  # hears of each job's start (None) and end
 
 
 def needs_workers(jobs: Sequence[Job]) -> bool:
-    """Tell whether this process cannot do the jobs itself: some are for several processes, or only some for a GPU."""
+    """Tell whether one process cannot do the jobs: some are for several processes, or only some for a GPU."""
     return any(job.resources.team > 1 for job in jobs) or len({job.resources.on_gpu for job in jobs}) > 1
 
 
-def run_inline(jobs: Sequence[Job], on_change: OnChange) -> None:
-    """Run the jobs one after the other in this process."""
-    for job in jobs:
-        on_change(job, None)
-        on_change(job, job())
+def run_inline(jobs: Iterable[Job], on_change: OnChange) -> None:
+    """Run the jobs one after the other in this process, and in all of torchrun's where it is one of them.
 
-
-def run_together(jobs: Iterable[Job], on_change: OnChange) -> None:
-    """Run the jobs of the leading process in all of torchrun's, which must all call this; only it hears of them."""
+    These must all call this; the jobs are those of the leading one.
+    """
     from harness.engine.distributed import joined
 
     queue = iter(jobs)
     with joined() as world:
         while job := world.decide(lambda: next(queue, None)):
-            run_inline([job], on_change if world.leads else lambda job, outcome: None)
+            on_change(job, None)
+            on_change(job, job())
 
 
-class LocalPool:
-    """Runs as many jobs at once as there are `workers`, each in as many processes as it asks for on one machine.
+def run_in_workers(jobs: Sequence[Job], workers: int, on_change: OnChange) -> None:
+    """Run as many jobs at once as there are `workers`, each in as many processes as it asks for on one machine.
 
     A worker that dies (killed, out of memory) fails the one run it was at, and the next run gets a fresh one. When this
     process is interrupted or ends, its workers end with it. `on_change` is called from several threads.
     """
-
-    def __init__(self, jobs: Sequence[Job], workers: int, on_change: OnChange) -> None:
-        self.queue, self.on_change, self.stopping = deque(jobs), on_change, threading.Event()
-        self.slots = min(workers, len(jobs))
-
-    def run(self) -> None:
-        """Run all jobs, or until this process is interrupted."""
-        os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the workers as they start
-        threads = [threading.Thread(target=self._fill, args=(slot,), daemon=True) for slot in range(self.slots)]
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the workers as they start
+    queue, stopping = iter(list(jobs)), threading.Event()  # each job is taken from the iterator once, by one thread
+    slots = range(min(workers, len(jobs)))
+    threads = [threading.Thread(target=_fill, args=(slot, queue, on_change, stopping), daemon=True) for slot in slots]
+    for thread in threads:
+        thread.start()
+    try:
         for thread in threads:
-            thread.start()
-        try:
-            for thread in threads:
-                while thread.is_alive():
-                    thread.join(0.2)  # in short steps, so that Ctrl-C is heard
-        finally:
-            self.stopping.set()
+            while thread.is_alive():
+                thread.join(0.2)  # in short steps, so that Ctrl-C is heard
+    finally:
+        stopping.set()
 
-    def _fill(self, slot: int) -> None:
-        """Keep a slot busy until the queue is empty."""
-        worker: Worker | None = None
-        while True:
-            try:
-                job = self.queue.popleft()
-            except IndexError:
-                break
-            if worker and not worker.fits(job):
-                worker.end()
-                worker = None
-            worker = worker or Worker(job.resources, slot)
-            self.on_change(job, None)
-            try:
-                outcome = worker.do(job)
-            except WorkerError as error:
-                if self.stopping.is_set():  # the worker was ended with us: the run is interrupted, and has not failed
-                    return
-                outcome = job.fail(error)
-            self.on_change(job, outcome)
-        if worker:
+
+def _fill(slot: int, queue: Iterator[Job], on_change: OnChange, stopping: threading.Event) -> None:
+    """Keep a slot busy until the queue is empty."""
+    worker: Worker | None = None
+    for job in queue:
+        if worker and not worker.fits(job):
             worker.end()
+            worker = None
+        worker = worker or Worker(job.resources, slot)
+        on_change(job, None)
+        try:
+            outcome = worker.do(job)
+        except WorkerError as error:
+            if stopping.is_set():  # the worker was ended with us: the run is interrupted, and has not failed
+                return
+            outcome = job.fail(error)
+        on_change(job, outcome)
+    if worker:
+        worker.end()
 
 
 class WorkerError(RuntimeError):
@@ -130,19 +118,15 @@ class Worker:
                 for rank in [rank for rank, pipe in enumerate(self.pipes) if pipe in ready]:
                     outcomes[rank] = self.pipes[rank].recv()
                     if outcomes[rank].state == "failed" and self.size > 1:  # the others would wait for it
-                        return self._end_after(rank, outcomes[rank])
+                        self.kill()
+                        if rank:
+                            raise WorkerError(f"process {rank} of 0 to {self.size - 1}: {outcomes[rank].reason}")
+                        return outcomes[rank]
         except (EOFError, OSError):
             self.kill()
             which = f" {rank} of 0 to {self.size - 1}" if self.size > 1 else ""
             raise WorkerError(f"the worker process{which} died: killed, or out of memory") from None
         return outcomes[0]
-
-    def _end_after(self, rank: int, outcome: RunStatus) -> RunStatus:
-        """End, for one of several processes has failed and ended; return what the leading one tells of itself."""
-        self.kill()
-        if rank:
-            raise WorkerError(f"process {rank} of 0 to {self.size - 1}: {outcome.reason}")
-        return outcome
 
     def end(self) -> None:
         """Let the processes end, now that there is nothing more to do."""
@@ -165,11 +149,9 @@ def _serve(pipe: Connection, place: ProcessPlace, on_gpu: bool) -> None:
     """Do what comes through the pipe, in a process of a worker."""
     from harness.engine.distributed import joined
 
-    if not on_gpu:
-        hide_gpus()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to hear
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    with joined(place):
+    with joined(place, on_gpu):
         while True:
             try:
                 job: Job = pipe.recv()

@@ -1,86 +1,234 @@
-"""Measuring the images of a run, with the pictures that lie beside the numbers."""
+"""Measuring kept weights: their images are drawn, measured, and shown in pictures beside the numbers.
 
-from collections.abc import Sequence
+A study that was measured when there were fewer metrics is measured again without training, on the same images.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.config.settings import EvaluationSettings
-from harness.config.spec import TrainSpec
-from harness.files import replace
+from filelock import Timeout
+
+from harness.checkpoint_paths import weights_path
+from harness.config.spec import EvalSpec, TrainSpec, eval_id, train_id
+from harness.errors import UserError
+from harness.files import locked, replace
+from harness.metric_definitions import MEASURED, base, with_features
+from harness.store.records import Environment, Measurement, Thumbnails, measurement_paths, read_spec
+from harness.store.store import Store
 
 if TYPE_CHECKING:
     from harness.engine.sample import Samples
 
-ROWS, COLUMNS = 2, 10  # of a picture's tiles
+THUMBNAILS = Thumbnails(rows=2, columns=10)
+SIDE = 64  # pixels of the largest tile of a picture
+# What the same images may differ by: sums in another order, and what was once kept as float32.
+RELATIVE, ABSOLUTE = 1e-5, 1e-6
+Other = tuple[str, Path | None]  # a model of timm whose features are wanted as well, and the file of its weights
 
 
-def measure_samples(
-    samples: "Samples",
-    train: TrainSpec,
-    evaluation: EvaluationSettings,
-    data: Path,
-    cache: Path,
-    other: tuple[str, Path | None] | None = None,
-) -> dict[str, Any]:
-    """Return {metrics, unavailable, protocol, details} of drawn images.
+@dataclass(frozen=True)
+class Measuring:
+    """One measurement of a training, from its kept weights to its files."""
 
-    other: features and their weights, where they are not the measurement's own.
+    store: Store
+    data: Path
+    train: TrainSpec
+    spec: EvalSpec
 
-    Raises:
-        UserError: as `measure`.
-    """
-    from harness.data.decode import autoencoder_identity
-    from harness.measure.evaluate import measure
+    @property
+    def path(self) -> Path:
+        """Where the measurement is to be, <eval_id>.json."""
+        return self.store.eval_path(train_id(self.train), eval_id(self.train, self.spec))
 
-    features, weights = other or (evaluation.features, None)
-    measured = measure(
-        samples.images, train.data.name, evaluation.reference, features, data, cache, weights, samples.device,
-        samples.labels,
-    )  # fmt: skip
-    if autoencoder := autoencoder_identity(train.data.name, data):
-        measured["protocol"]["autoencoder"] = autoencoder
-    return measured
+    @property
+    def scratch(self) -> Path:
+        """Where its weights are, and its images until they are measured."""
+        return self.store.scratch_folder(train_id(self.train))
+
+    def draw(self, **listeners: Any) -> "Samples | None":
+        """Draw the images; listeners: the world and what is called on the way, as `Sampler` has them."""
+        from harness.data.decode import decoder
+        from harness.engine.sample import Sampler
+
+        decode = decoder(self.train.data.name, self.data)
+        return Sampler(self.train, self.spec, decode=decode, **listeners).draw(self.scratch)
+
+    def measure(self, samples: "Samples", features: str | None = None, weights: Path | None = None) -> dict[str, Any]:
+        """Return {metrics, unavailable, protocol, details} of drawn images, by the spec's features or others.
+
+        Raises:
+            UserError: as `measure`.
+        """
+        from harness.data.decode import autoencoder_sha256
+        from harness.measure.evaluate import MeasureRequest, measure
+        from harness.measure.images import of_array
+
+        name, evaluation = self.train.data.name, self.spec.evaluation
+        reference, features = f"{name}:{evaluation.reference}", features or evaluation.features
+        request = MeasureRequest(reference, features, self.data, self.store.cache, weights)
+        measured, _ = measure(of_array(samples.images, "samples", labels=samples.labels), request)
+        if sha256 := autoencoder_sha256(name, self.data):
+            measured["protocol"]["autoencoder"] = sha256[:12]
+        return measured
+
+    def write(self, samples: "Samples", record: Measurement) -> None:
+        """Write pictures, then the record, whose presence means that it is done; the images are needed no more.
+
+        <eval_id>.png holds the first of the images; <eval_id>-nearest.png those that come nearest to real ones, above
+        these, where the measurement says which.
+        """
+        from harness.data.datasets import load_images
+
+        columns = THUMBNAILS.columns
+        save_tiles(self.path.with_suffix(".png"), (samples.images[:columns], samples.images[columns : 2 * columns]))
+        if pairs := record.details.get("nearest"):
+            real = load_images(self.train.data.name, self.spec.evaluation.reference, self.data).images
+            rows = [samples.images[pair["sample"]] for pair in pairs], [real[pair["real"]] for pair in pairs]
+            save_tiles(self.path.with_name(f"{self.path.stem}-nearest.png"), rows)
+        record.write(self.path)
+        self.forget_samples()
+
+    def forget_samples(self) -> None:
+        """Remove the images that were kept for those who go on."""
+        from harness.engine.sample_cache import remove_samples
+
+        remove_samples(self.scratch, self.path.stem)
 
 
-def save_pictures(path: Path, samples: "Samples", measured: dict[str, Any], name: str, split: str, data: Path) -> None:
-    """Write pictures beside where a measurement is to be, <eval_id>.json.
-
-    <eval_id>.png holds the first of the images; <eval_id>-nearest.png those that come nearest to real ones, a `split`
-    of the data set `name`, where the measurement says which.
-    """
-    from harness.data.datasets import load_images
-
-    save_thumbnails(path.with_suffix(".png"), samples.images)
-    if pairs := measured["details"].get("nearest"):
-        real = load_images(name, split, data).images  # uint8 (M, C, H, W)
-        save_pairs(
-            path.with_name(f"{path.stem}-nearest.png"),
-            [samples.images[pair["sample"]] for pair in pairs],
-            [real[pair["real"]] for pair in pairs],
-        )
-
-
-def save_pairs(path: Path, samples: Sequence[Any], real: Sequence[Any]) -> None:
-    """Write samples, uint8 (C, H, W) each, above the real images that they come nearest to: `COLUMNS` of them."""
-    import numpy as np
-
-    tiles = np.zeros((ROWS, COLUMNS, *samples[0].shape), np.uint8)
-    for row, images in zip(tiles, (samples, real), strict=True):
-        row[: len(images)] = images[:COLUMNS]
-    save_thumbnails(path, tiles.reshape(-1, *samples[0].shape))
-
-
-def save_thumbnails(path: Path, images: Any, side: int = 64) -> None:
-    """Write the first images, uint8 (N, C, H, W), as one PNG of `ROWS` × `COLUMNS` tiles, none larger than `side`."""
+def save_tiles(path: Path, rows: Sequence[Any]) -> None:
+    """Write two rows of images, uint8 (C, H, W) each, as one PNG; what a row lacks is black."""
     import numpy as np
     from PIL import Image
 
-    _, channels, height, width = images.shape
-    blank = np.zeros((ROWS * COLUMNS, channels, height, width), np.uint8)
-    blank[: min(len(images), ROWS * COLUMNS)] = images[: ROWS * COLUMNS]
-    sheet = blank.reshape(ROWS, COLUMNS, channels, height, width).transpose(0, 3, 1, 4, 2)
-    sheet = sheet.reshape(ROWS * height, COLUMNS * width, channels)
+    count, columns, (channels, height, width) = THUMBNAILS.rows, THUMBNAILS.columns, rows[0][0].shape
+    tiles = np.zeros((count, columns, channels, height, width), np.uint8)
+    for row, images in zip(tiles, rows, strict=True):
+        row[: len(images)] = images[:columns]
+    sheet = tiles.transpose(0, 3, 1, 4, 2).reshape(count * height, columns * width, channels)
     picture = Image.fromarray(sheet[..., 0] if channels == 1 else sheet[..., :3])
-    if height > side:
-        picture = picture.resize((COLUMNS * side, ROWS * side), Image.Resampling.BOX)
+    if height > SIDE:
+        picture = picture.resize((columns * SIDE, count * SIDE), Image.Resampling.BOX)
     replace(path, lambda temporary: picture.save(temporary, format="PNG", optimize=True))
+
+
+def remeasure(store: Store, data: Path, other: Other | None, tell: Callable[[str], None]) -> tuple[int, int]:
+    """Measure again what lacks a metric; return how many were renewed, and how many had to be left as they were.
+
+    Several processes may do this at once: they take different trainings.
+
+    Raises:
+        UserError: there is no such study, or the other features cannot be had.
+    """
+    if other:
+        from harness.measure.extractors.timm_models import load_timm
+
+        load_timm(*other)
+    if not store.root.is_dir():
+        raise UserError(f"{store.root}: no study here")
+    paths = [path for folder in store.run_folders() for path in measurement_paths(folder) if _is_due(path, other)]
+    done = left = 0
+    for i, path in enumerate(paths, 1):
+        name, start = f"{i}/{len(paths)} {path.parts[-3]}/{path.stem}", time.perf_counter()
+        try:
+            added = _remeasure(store, data, path, other)
+        except UserError as error:
+            tell(f"{name}: left as it was: {error}")
+            left += 1
+        except Timeout:
+            tell(f"{name}: another process is at this training")
+        else:
+            tell(f"{name}: {added} metrics added in {time.perf_counter() - start:.1f} s")
+            done += bool(added)
+    return done, left
+
+
+def _is_due(path: Path, other: Other | None) -> bool:
+    try:
+        return lacks_metrics(_stored(path)[2], other)
+    except UserError:  # told when it is its turn
+        return True
+
+
+def _stored(path: Path) -> tuple[TrainSpec, EvalSpec, Measurement]:
+    """Read a measurement and what it is of.
+
+    Raises:
+        UserError: one of the two is not what its place says, or of a newer harness.
+    """
+    record, train = Measurement.read(path), read_spec(path.parents[1])
+    spec = record.evaluation if record else None
+    if record and train and spec and (train_id(train), eval_id(train, spec)) == (path.parts[-3], path.stem):
+        return train, spec, record
+    raise UserError("its file or its training's spec.json is broken, or lies in the wrong folder")
+
+
+def lacks_metrics(record: Measurement, other: Other | None) -> bool:
+    """Tell whether there is a metric that a measurement neither has nor says to be unavailable."""
+    names = {*record.metrics, *record.unavailable}
+    lacks_other = other is not None and with_features("fid", other[0]) not in names
+    return lacks_other or not set(map(base, names)).issuperset(MEASURED)
+
+
+def _remeasure(store: Store, data: Path, path: Path, other: Other | None) -> int:
+    """Measure again and write; return how many numbers came to those that were there.
+
+    Raises:
+        UserError: it cannot be read, the weights are gone, or the images are not those of then.
+        Timeout: another process is at this training.
+    """
+    import torch
+
+    train, spec, _ = _stored(path)
+    measuring = Measuring(store, data, train, spec)
+    if not weights_path(measuring.scratch, spec.step).is_file():
+        raise UserError(f"its weights of step {spec.step} are not in {measuring.scratch}")
+    with locked(measuring.scratch / "lock", timeout=0):
+        *_, record = _stored(path)
+        if not lacks_metrics(record, other):  # another process did it while this one was elsewhere
+            return 0
+        environment = Environment.read(path.parents[1])  # another number of threads changes the images' last bits
+        torch.set_num_threads(environment.last.threads if environment and environment.last else 1)
+        samples = measuring.draw()
+        assert samples is not None  # of one process alone
+        try:
+            measured = measuring.measure(samples)
+            if other:
+                _add(measured, other[0], measuring.measure(samples, *other))
+            renewed = merged(record, measured)
+        except UserError:
+            measuring.forget_samples()
+            raise
+        measuring.write(samples, renewed)
+    return len(renewed.metrics) - len(record.metrics)
+
+
+def _add(measured: dict[str, Any], features: str, more: dict[str, Any]) -> None:
+    """Add what was measured of the same images by other features."""
+    for key in ("metrics", "unavailable"):
+        measured[key] |= more[key]
+    measured["others"] = {features: {"protocol": more["protocol"], "details": more["details"]}}
+
+
+def merged(old: Measurement, new: dict[str, Any]) -> Measurement:
+    """Return a stored measurement with what a new one of the same images adds; its own numbers stay to the last digit.
+
+    Raises:
+        UserError: the new one does not say the same of what both measure, or was made with other features.
+    """
+    before, after = old.protocol.model_dump(exclude_unset=True), new["protocol"]
+    if changed := [key for key in before.keys() & after.keys() - {"torch_fidelity"} if after[key] != before[key]]:
+        raise UserError("; ".join(f"{key} was {before[key]}, and is {after[key]}" for key in sorted(changed)))
+    if apart := differing(old.metrics, new["metrics"]):
+        words = "; ".join(f"{name} was {a:.8g}, and is {b:.8g}" for name, (a, b) in apart.items())
+        raise UserError(f"{words}: these are other images")
+    grown: dict[str, Any] = {key: getattr(old, key) | new[key] for key in ("unavailable", "others") if key in new}
+    return old.model_copy(update={**grown, "metrics": new["metrics"] | old.metrics, "details": new["details"]})
+
+
+def differing(old: dict[str, float], new: dict[str, float]) -> dict[str, tuple[float, float]]:
+    """Return the metrics of both that differ by more than rounding."""
+    both = {name: (value, new[name]) for name, value in old.items() if name in new}
+    return {name: (a, b) for name, (a, b) in both.items() if abs(a - b) > ABSOLUTE + RELATIVE * abs(a)}

@@ -10,15 +10,12 @@ SIGKILL leaves nobody to do anything: what is lost is what came after the last c
 
 import signal
 from collections.abc import Callable
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from harness.process_group import under_slurm
 
 if TYPE_CHECKING:
     from harness.engine.distributed import World
-
-Handler = Callable[[int, FrameType | None], Any]
 
 
 class PreemptionHandler:
@@ -31,7 +28,7 @@ class PreemptionHandler:
     def __init__(self, world: "World") -> None:
         self.world = world
         self.received: int | None = None
-        self.handlers: dict[int, Handler] = {}
+        self.handlers: dict[int, Callable[..., Any]] = {}
 
     def __enter__(self) -> "PreemptionHandler":
         if under_slurm():
@@ -58,6 +55,6 @@ class PreemptionHandler:
         if number is not None:
             self.handlers[number](number, None)
 
-    def _receive(self, number: int, _: FrameType | None) -> None:
+    def _receive(self, number: int, _: object) -> None:
         if self.received != signal.SIGUSR2:  # which ends the job, and must not be forgotten for a SIGTERM after it
             self.received = number

@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from harness.config import imported_weights as imported
-from harness.config.resolve import SettingError, check_resources
+from harness.config import imported_weights, resolve
 from harness.errors import UserError
 from harness.jobs.job import Job
 from harness.jobs.tracking import check_trackers
@@ -38,8 +37,8 @@ def check_unconverted(jobs: Sequence[Job], processes: int | None = None) -> None
 
     for job in jobs:
         try:
-            check_resources(job.train, job.resources, processes)
-        except SettingError as error:
+            resolve.check_resources(job.train, job.resources, processes)
+        except resolve.SettingError as error:
             raise UserError(f"{error.key}: {error}") from None
     check_trackers(sorted({name for job in jobs for name in job.resources.tracking}))
     for data, name in sorted({(job.data, job.train.data.name) for job in jobs}):
@@ -53,7 +52,7 @@ def _check_ingredients(job: Job) -> None:
     from harness.networks.encoder import check_encoder
 
     if job.train.weights:
-        imported.find(job.weights, job.train.weights)
+        imported_weights.find(job.weights, job.train.weights)
     data = job.train.data
     dataset = load(data.name, "train", job.data, data.flip)
     shape, expected = dataset.shape, (data.channels, data.size, data.size)

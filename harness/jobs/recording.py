@@ -1,33 +1,44 @@
 """What a job writes into its run's folder: what is trained, where and with what, signs of life, and how it ended."""
 
+import hashlib
 import os
 import platform
+import re
+import subprocess
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filelock import Timeout
 
 from harness.config.spec import TrainSpec
 from harness.errors import Diverged, UserError
-from harness.files import locked, remove_temporaries
+from harness.files import locked, read_json, remove_temporaries, write_bytes
 from harness.jobs.failures import class_of
-from harness.jobs.provenance import provenance
 from harness.process_group import under_slurm
-from harness.store import records
-from harness.store.records import Environment, Failure, Heartbeat, ModelFacts
-from harness.store.study import last_sign
+from harness.store import records, study
 
 if TYPE_CHECKING:
     from harness.engine.distributed import World
     from harness.networks.encoder import FrozenEncoder
 
+Say = Callable[[str, int], None]  # what is being done, and the training's step
 LOCK_SECONDS = 600
 SHORT = 2000  # characters of a traceback: with the rest of the file they fit into one block of a disk
+PACKAGE = Path(__file__).parents[1]
+SOURCE = "source.json"  # in a submission's copy of the code: what `source` says of where it was taken
+PACKAGES = ("torch", "torchvision", "timm", "torch-fidelity", "numpy", "safetensors", "scikit-learn", "submitit")
+# What SLURM says of a job that its id alone does not.
+SLURM = {
+    "cluster": "SLURM_CLUSTER_NAME", "job": "SLURM_JOB_ID", "array": "SLURM_ARRAY_JOB_ID",
+    "task": "SLURM_ARRAY_TASK_ID", "restarts": "SLURM_RESTART_COUNT", "partition": "SLURM_JOB_PARTITION",
+    "nodes": "SLURM_JOB_NODELIST",
+}  # fmt: skip
 
 
 @contextmanager
@@ -47,70 +58,137 @@ def run_lock(folder: Path, world: "World") -> Iterator[None]:
 
 
 def _lock(folder: Path, locks: ExitStack) -> bool:
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
+    with suppress(Timeout):
         locks.enter_context(locked(folder / "lock", LOCK_SECONDS if under_slurm() else 0))
-    except Timeout:
-        return False
-    return True
+        return True
+    return False
 
 
 @contextmanager
-def record_attempt(
-    folder: Path, train: TrainSpec, steps: int, threads: int, processes: int
-) -> Iterator["HeartbeatThread"]:
+def record_attempt(folder: Path, train: TrainSpec, steps: int, threads: int, processes: int) -> Iterator[Say]:
     """Record a job in its run's folder while it works, `processes` together with `threads` each, towards `steps`."""
     remove_temporaries(folder)
-    earlier = (Environment.read(folder) or Environment()).attempts
-    if earlier and not earlier[-1].end and (sign := last_sign(folder)) and sign.time is not None:
-        earlier[-1] = earlier[-1].model_copy(
-            update={"last_sign": records.utc(sign.time)}
-        )  # it is about to be overwritten
-    (folder / Failure.FILE).unlink(missing_ok=True)
+    earlier = (records.Environment.read(folder) or records.Environment()).attempts
+    if earlier and not earlier[-1].end and (sign := study.last_sign(folder)) and sign.time is not None:
+        # Its file is about to be overwritten.
+        earlier[-1] = earlier[-1].model_copy(update={"last_sign": records.utc(sign.time)})
+    (folder / records.Failure.FILE).unlink(missing_ok=True)
     records.write_spec(folder, train)
     attempt = records.Attempt.model_validate({"attempt": len(earlier) + 1} | provenance(folder, threads, processes))
-    Environment(attempts=[*earlier, attempt]).write(folder)
-    with HeartbeatThread(folder, steps) as heartbeat:
-        yield heartbeat
+    records.Environment(attempts=[*earlier, attempt]).write(folder)
+    with heartbeats(folder, steps) as say:
+        yield say
     ended = attempt.model_copy(update={"end": records.utc(time.time())})
-    Environment(attempts=[*earlier, ended]).write(folder)
+    records.Environment(attempts=[*earlier, ended]).write(folder)
 
 
-class HeartbeatThread:
-    """A sign of life in the run's own folder, true from any host, written by a thread of its own."""
+def provenance(folder: Path, threads: int, processes: int) -> dict[str, Any]:
+    """Return the facts of this attempt; `end` is filled in when it ends. Uncommitted changes are kept in `folder`."""
+    slurm = {name: os.environ[key] for name, key in SLURM.items() if os.environ.get(key)}
+    return {
+        "start": records.utc(time.time()),
+        "end": None,
+        **source(folder),
+        "host": platform.node(),
+        **_device(processes),
+        "threads": threads,
+        "processes": processes,
+        "versions": {"python": platform.python_version(), **_versions()},
+        "slurm_job_id": f"{slurm['array']}_{slurm['task']}" if {"array", "task"} <= slurm.keys() else slurm.get("job"),
+        "slurm": slurm or None,
+    }
 
-    def __init__(self, folder: Path, total: int) -> None:
-        self.folder, self.total, self.phase, self.step = folder, total, "starting", 0
-        self.stopped = threading.Event()
-        self.thread = threading.Thread(target=self._beat, daemon=True)
 
-    def __enter__(self) -> "HeartbeatThread":
-        self._write()
-        self.thread.start()
-        return self
+def _versions() -> dict[str, str]:
+    versions = {}
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return versions
 
-    def __exit__(self, kind: object, *_: object) -> None:
-        """Stop. After a failure the last sign stays until the failure is stored: it says at which step that was."""
-        self.stopped.set()
-        self.thread.join()
-        if kind is None:
-            (self.folder / Heartbeat.FILE).unlink(missing_ok=True)
-        else:
-            self._write()
 
-    def set(self, phase: str, step: int) -> None:
-        """Say what is being done; the next sign tells it."""
-        self.phase, self.step = phase, step
+def source(folder: Path, package: Path = PACKAGE) -> dict[str, Any]:
+    """Return commit, whether tracked files differ from it, and the file of `folder` that says how, named by its
+    content; unknown outside a git checkout. In a submission's copy of the code they are those of where it was taken."""
+    origin = read_json(package / SOURCE)
+    if isinstance(origin, dict):
+        if origin["diff"]:
+            write_bytes(folder / origin["diff"], (package / origin["diff"]).read_bytes())
+        return origin
+    if _git(package, "ls-files", "--error-unmatch", "cli.py") is None:  # the checkout around us is somebody else's
+        return {"commit": None, "dirty": None, "diff": None}
+    commit = (_git(package, "rev-parse", "HEAD") or b"").decode().strip() or None
+    diff = _git(package, "diff", "--binary", "HEAD", "--", ".")
+    name = f"diff-{hashlib.sha256(diff).hexdigest()[:12]}.patch" if diff else None
+    if diff and name:
+        write_bytes(folder / name, diff)
+    return {"commit": commit, "dirty": None if diff is None else bool(diff), "diff": name}
 
-    def _beat(self) -> None:
-        while not self.stopped.wait(records.HEARTBEAT_SECONDS):
-            with suppress(OSError):  # a full disk may have room again for the next sign
-                self._write()
 
-    def _write(self) -> None:
-        Heartbeat(
-            phase=self.phase, step=self.step, total=self.total, time=time.time(), host=platform.node(), pid=os.getpid()
-        ).write(self.folder)
+def _git(folder: Path, *words: str) -> bytes | None:
+    """Return what git prints; None where it fails, or is not there."""
+    with suppress(OSError, subprocess.SubprocessError):
+        return subprocess.run(["git", "-C", str(folder), *words], capture_output=True, timeout=20, check=True).stdout
+    return None
+
+
+def _device(processes: int) -> dict[str, Any]:
+    """Return what the run computes on: one GPU for each process where there are any, and what drives it."""
+    import torch
+
+    if torch.cuda.is_available():
+        # The version of NVIDIA's driver is the word after the module's name in what the kernel says of it.
+        driver = re.match(r".*? (\d\S*\.\S*)", _content("/proc/driver/nvidia/version"))
+        gpu, cuda = torch.cuda.get_device_name(), torch.version.cuda
+        return {"device": gpu, "gpus": processes, "driver": driver and driver[1], "cuda": cuda}
+    model = re.search(r"^model name.*?:(.*)$", _content("/proc/cpuinfo"), re.MULTILINE)
+    return {"device": model[1].strip() if model else platform.processor() or platform.machine(), "gpus": 0}
+
+
+def _content(path: str) -> str:
+    with suppress(OSError):
+        return Path(path).read_text()
+    return ""
+
+
+@contextmanager
+def heartbeats(folder: Path, total: int) -> Iterator[Say]:
+    """Write signs of life into a run's own folder, true from any host; yield what is called to say what is being done.
+
+    After a failure the last sign stays until the failure is stored: it says at which step that was.
+    """
+    sign = {"phase": "starting", "step": 0, "total": total, "host": platform.node(), "pid": os.getpid()}
+
+    def write() -> None:
+        records.Heartbeat.model_validate(sign | {"time": time.time()}).write(folder)
+
+    write()
+    try:
+        with repeating(records.HEARTBEAT_SECONDS, write):
+            yield lambda phase, step: sign.update(phase=phase, step=step)
+    except BaseException:
+        write()
+        raise
+    (folder / records.Heartbeat.FILE).unlink(missing_ok=True)
+
+
+@contextmanager
+def repeating(seconds: float, act: Callable[[], None]) -> Iterator[None]:
+    """Do something every so many seconds, in a thread of its own; a full disk may have room again for the next time."""
+    stopped = threading.Event()
+
+    def repeat() -> None:
+        while not stopped.wait(seconds):
+            with suppress(OSError):
+                act()
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()
 
 
 def record_failure(folder: Path, error: BaseException) -> str:
@@ -119,21 +197,16 @@ def record_failure(folder: Path, error: BaseException) -> str:
     Raises:
         OSError: it cannot be stored, not even in the room that the last sign of life took on a disk that is full.
     """
-    sign = Heartbeat.read(folder)
+    sign, trace = records.Heartbeat.read(folder), "".join(traceback.format_exception(error))
+    step = sign.step if sign else None
     message = str(error) if isinstance(error, UserError | Diverged) else f"{type(error).__name__}: {error}"
-    failure = Failure(
-        kind=class_of(error),
-        message=message,
-        traceback="".join(traceback.format_exception(error)),
-        step=sign.step if sign else None,
-        time=time.time(),
-    )
+    failure = records.Failure(kind=class_of(error), message=message, traceback=trace, step=step, time=time.time())
     try:
         failure.write(folder)
     except OSError:
-        (folder / Heartbeat.FILE).unlink(missing_ok=True)
-        failure.model_copy(update={"traceback": failure.traceback[-SHORT:]}).write(folder)
-    (folder / Heartbeat.FILE).unlink(missing_ok=True)
+        (folder / records.Heartbeat.FILE).unlink(missing_ok=True)
+        failure.model_copy(update={"traceback": trace[-SHORT:]}).write(folder)
+    (folder / records.Heartbeat.FILE).unlink(missing_ok=True)
     return message
 
 
@@ -143,18 +216,18 @@ def record_model_facts(folder: Path, train: TrainSpec, encoder: "FrozenEncoder |
     Raises:
         UserError: the training began with other weights of the encoder; half of each would be neither.
     """
-    facts, earlier = model_facts(train, encoder), ModelFacts.read(folder)
+    facts, earlier = model_facts(train, encoder), records.ModelFacts.read(folder)
     began = earlier.encoder.sha256 if earlier and earlier.encoder else None
     if encoder and began and began != encoder.record["sha256"]:
         raise UserError(
-            f"{folder / ModelFacts.FILE}: this training began with encoder weights of sha256 {began[:12]}, and now "
-            f"finds {encoder.record['sha256'][:12]}; bring the first back, or remove the run's folders to begin anew"
+            f"{folder / facts.FILE}: this training began with encoder weights of sha256 {began[:12]}, and now finds "
+            f"{encoder.record['sha256'][:12]}; bring the first back, or remove the run's folders to begin anew"
         )
     if facts != earlier:
         facts.write(folder)
 
 
-def model_facts(train: TrainSpec, encoder: "FrozenEncoder | None") -> ModelFacts:
+def model_facts(train: TrainSpec, encoder: "FrozenEncoder | None") -> records.ModelFacts:
     """Count what the sampled network, the projector and the encoder hold; the network's positions are not learned."""
     import torch
 
@@ -163,8 +236,7 @@ def model_facts(train: TrainSpec, encoder: "FrozenEncoder | None") -> ModelFacts
     with torch.device("meta"):  # counted without being made
         net = build_net(train)
         terms = build_terms(train, encoder.width) if encoder else []
-    return ModelFacts(
-        parameters=sum(p.numel() for p in net.parameters() if p.requires_grad),
-        projector_parameters=sum(p.numel() for term in terms for p in term.parameters()) if encoder else None,
-        encoder=records.EncoderRecord.model_validate(encoder.record) if encoder else None,
-    )
+    parameters = sum(p.numel() for p in net.parameters() if p.requires_grad)
+    projector = sum(p.numel() for term in terms for p in term.parameters()) if encoder else None
+    record = records.EncoderRecord.model_validate(encoder.record) if encoder else None
+    return records.ModelFacts(parameters=parameters, projector_parameters=projector, encoder=record)

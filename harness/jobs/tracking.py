@@ -7,16 +7,15 @@ follows train.jsonl; what is measured is told in the end.
 import importlib.util
 import os
 import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from operator import methodcaller
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from harness.config.settings import Tracker as TrackerName
 from harness.config.spec import TrainSpec
 from harness.errors import UserError
 from harness.files import read_jsonl
+from harness.jobs.recording import repeating
 from harness.store.records import LOG, Measurement, measurement_paths
 
 SECONDS = 5.0
@@ -31,18 +30,17 @@ class TensorBoard:
         here = folder / "tensorboard" / name
         for old in here.glob("events.*"):
             old.unlink(missing_ok=True)
-        self.writer, self.step = SummaryWriter(str(here)), 0
+        self.writer = SummaryWriter(str(here))
         self.writer.add_text("spec", f"```\n{train.model_dump_json(indent=1, exclude_none=True)}\n```")
 
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
         """Write a scalar for each number of a training step; steps come in order."""
-        self.step = step
         for name, value in numbers.items():
             self.writer.add_scalar(name, value, step)
 
-    def close(self, results: Mapping[str, float]) -> None:
+    def close(self, step: int, results: Mapping[str, float]) -> None:
         """Write what was measured in the end at the last step, and bring everything to the disk."""
-        self.log(self.step, results)
+        self.log(step, results)
         self.writer.close()
 
 
@@ -63,23 +61,17 @@ class WeightsAndBiases:
         """Log the numbers of a training step; steps come in order."""
         self.run.log(dict(numbers), step=step)
 
-    def close(self, results: Mapping[str, float]) -> None:
+    def close(self, step: int, results: Mapping[str, float]) -> None:
         """Put what was measured in the end into the run's summary, and bring everything to the disk."""
         import wandb
 
         self.run.summary.update(dict(results))
         self.run.finish()
-        try:
-            wandb.teardown()  # finish() leaves the run's file to W&B's service; it is whole when the service has ended
-        except SystemExit as error:  # as W&B reports a service that failed; the training did not
-            raise RuntimeError(f"the service of W&B ended with {error.code}") from None
+        wandb.teardown()  # finish() leaves the run's file to W&B's service; it is whole when the service has ended
 
 
 Tracker = TensorBoard | WeightsAndBiases
-TRACKERS: dict[TrackerName, tuple[str, Callable[[Path, str, TrainSpec], Tracker]]] = {
-    "tensorboard": ("tensorboard", TensorBoard),
-    "wandb": ("wandb", WeightsAndBiases),
-}
+TRACKERS: dict[TrackerName, type[Tracker]] = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases}  # by their package
 
 
 def check_trackers(names: Sequence[TrackerName]) -> None:
@@ -89,27 +81,23 @@ def check_trackers(names: Sequence[TrackerName]) -> None:
         UserError: naming what to install.
     """
     for name in names:
-        package, _ = TRACKERS[name]
-        if importlib.util.find_spec(package) is None:
-            raise UserError(f"resources.tracking: '{name}' needs the package '{package}': pip install -e '.[tracking]'")
+        if importlib.util.find_spec(name) is None:
+            raise UserError(f"resources.tracking: '{name}' needs the package '{name}': pip install -e '.[tracking]'")
 
 
 @contextmanager
 def tracked(names: Sequence[TrackerName], run: Path, scratch: Path, train: TrainSpec) -> Iterator[None]:
     """Tell trackers what a run's folder says while a job works in it; they write below `scratch`."""
-    trackers = [TRACKERS[name][1](scratch / "tracking", run.name, train) for name in names]
-    if not trackers:
+    if not names:
         yield
         return
-    feed, stopped = LogFeed(run / LOG, trackers), threading.Event()
-    thread = threading.Thread(target=feed.follow, args=(stopped,), daemon=True)
-    thread.start()
+    feed = LogFeed(run / LOG, [TRACKERS[name](scratch / "tracking", run.name, train) for name in names])
     try:
-        yield
+        with repeating(SECONDS, feed.update):
+            yield
     finally:
-        stopped.set()
-        thread.join()
-        feed.call(methodcaller("close", results(run)))
+        feed.update()
+        feed.call("close", max(0, feed.step), results(run))
 
 
 class LogFeed:
@@ -118,41 +106,31 @@ class LogFeed:
     def __init__(self, log: Path, trackers: Sequence[Tracker]) -> None:
         self.log, self.trackers, self.step = log, list(trackers), -1
 
-    def follow(self, stopped: threading.Event) -> None:
-        """Tell what is new, again and again until the log has ended."""
-        while not stopped.wait(SECONDS):
-            self.update()
-        self.update()
-
     def update(self) -> None:
         """Tell what is new."""
-        try:
-            lines = read_jsonl(self.log)
-        except OSError:  # a tracker is not worth a run
-            return
-        for line in lines:
-            step = line.pop("step")
-            if step > self.step:
-                self.step = step
-                self.call(methodcaller("log", step, line))
+        with suppress(OSError):  # a tracker is not worth a run
+            for line in read_jsonl(self.log):
+                step = line.pop("step")
+                if step > self.step:
+                    self.step = step
+                    self.call("log", step, line)
 
-    def call(self, method: Callable[[Tracker], object]) -> None:
+    def call(self, method: str, step: int, numbers: Mapping[str, float]) -> None:
         """Call every tracker; one that fails is left out from then on, and the run goes on without it."""
         for tracker in list(self.trackers):
             try:
-                method(tracker)
-            except Exception as error:
+                getattr(tracker, method)(step, numbers)
+            except (Exception, SystemExit) as error:  # W&B's service raises SystemExit where it fails
                 self.trackers.remove(tracker)
-                print(f"{type(tracker).__name__} is told no more: {error}", file=sys.stderr)
+                print(f"{type(tracker).__name__} is told no more: {error!r}", file=sys.stderr)
 
 
 def results(run: Path) -> dict[str, float]:
     """Return every number that was measured of a run: "<eval_id>/<metric>"."""
-    measurements = {path.stem: Measurement.read(path) for path in measurement_paths(run)}
     return {
-        f"{eval_id}/{name}": float(value)
-        for eval_id, measurement in measurements.items()
-        if measurement
+        f"{path.stem}/{name}": float(value)
+        for path in measurement_paths(run)
+        if (measurement := Measurement.read(path))
         for name, value in measurement.metrics.items()
         if isinstance(value, int | float)
     }

@@ -1,6 +1,5 @@
 """From the features of two sets of images to every number that they give, and the reason for each that they do not."""
 
-from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
@@ -8,45 +7,17 @@ import numpy as np
 
 from harness.errors import UserError
 from harness.measure.extractors.extractor import Extractor, Features
+from harness.measure.metrics import frechet, kernel, neighbours
 from harness.measure.metrics.diversity import vendi
-from harness.measure.metrics.frechet import (
-    Statistics,
-    by_class,
-    class_fid,
-    enough,
-    fid_by_count,
-    fid_infinity,
-    frechet_distance,
-    statistics,
-    too_few,
-)
-from harness.measure.metrics.inception_score import inception_score
-from harness.measure.metrics.kernel import KID_SUBSETS, cmmd, kid, kid_subset_size
-from harness.measure.metrics.neighbours import (
-    NEIGHBOURHOOD,
-    Manifold,
-    closest,
-    manifold,
-    memorised,
-    mutual_share,
-    neighbour_metrics,
-)
-from harness.measure.metrics.validation import check_features
+from harness.measure.metrics.inception_score import SPLITS, inception_score
 from harness.measure.reference import NO_IMAGES, Reference
 from harness.metric_definitions import with_features
 
 PAIRS = 10  # samples that are shown beside their nearest real images
 NO_LABELS = "nobody knows the classes of the samples"
 BY_ROWS = ("kid", "precision", "recall", "density", "coverage", "cmmd", "memorisation")  # need each image's features
-
-
-@dataclass
-class MetricValues:
-    """What has been measured so far: numbers by name, why others are missing, and what lies behind the numbers."""
-
-    metrics: dict[str, float] = field(default_factory=dict)
-    unavailable: dict[str, str] = field(default_factory=dict)
-    details: dict[str, Any] = field(default_factory=lambda: {"real": {}})
+Details = dict[str, Any]
+Values = dict[str, float | str]  # of each metric its number, or why there is none
 
 
 def compare(generated: Features, reference: Reference, extractor: Extractor) -> dict[str, Any]:
@@ -58,106 +29,121 @@ def compare(generated: Features, reference: Reference, extractor: Extractor) -> 
     Raises:
         UserError: features that are not finite, or too few samples.
     """
-    check_features(2, generated=generated.pool)
-    values = MetricValues()
-    _distances(generated, reference, extractor, values)
-    _distances_by_class(generated, reference, values)
-    _diversity(generated, reference, extractor, values)
+    check_features(generated.pool, "generated")
+    if generated.logits is not None:
+        check_features(generated.logits, "generated", SPLITS)
     if reference.manifold:
-        _by_rows(generated.pool, reference.manifold, reference.held_out, values)
-    else:
-        values.unavailable |= dict.fromkeys(BY_ROWS, NO_IMAGES)
-
-    def full_name(name: str) -> str:
-        carries_features = extractor.foreign or name == "cmmd"
-        return with_features(name, extractor.name or extractor.id) if carries_features else name
-
+        check_features(reference.manifold.features, "reference")
+    details: Details = {"real": {}}
+    values = _distances(generated, reference, extractor, details)
+    values["class_fid"] = _class_fid(generated, reference, details)
+    values |= _diversity(generated, reference, extractor, details)
+    values |= _by_rows(generated.pool, reference, details)
+    carried = extractor.name or extractor.id
+    named = {
+        with_features(name, carried) if extractor.foreign or name == "cmmd" else name: value
+        for name, value in values.items()
+    }
     return {
-        "metrics": {full_name(name): value for name, value in values.metrics.items()},
-        "unavailable": {full_name(name): why for name, why in values.unavailable.items()},
+        "metrics": {name: value for name, value in named.items() if not isinstance(value, str)},
+        "unavailable": {name: why for name, why in named.items() if isinstance(why, str)},
         "protocol": _protocol(len(generated.pool), reference, extractor),
-        "details": values.details,
+        "details": details,
     }
 
 
-def _distances(generated: Features, reference: Reference, extractor: Extractor, values: MetricValues) -> None:
-    """Add the Fréchet distances of all samples and of fewer, and the Inception Score."""
-    (N, D), metrics, missing = generated.pool.shape, values.metrics, values.unavailable
-    metrics["fid"] = _distance(statistics(generated.pool), reference.pool, reference.name)
-    if enough(N, D):
-        points = fid_by_count(generated.pool, reference.pool)
-        values.details["fid_by_count"] = {str(count): distance for count, distance in points.items()}
-        metrics["fid_infinity"] = fid_infinity(points)
+def check_features(x: np.ndarray, side: str, fewest: int = 2) -> None:
+    """Refuse fewer rows than that, and values that are not finite: a distance on them would be no number at all.
+
+    x: features (N, D). side: what they are called in the message, "generated" or "reference".
+
+    Raises:
+        UserError: naming the side.
+    """
+    if len(x) < fewest:
+        raise UserError(f"{len(x)} {side} samples; this metric needs at least {fewest}: draw more")
+    if broken := int((~np.isfinite(x).all(1)).sum()):
+        raise UserError(f"{side} features are not finite in {broken} of {len(x)} rows")
+
+
+def _distances(generated: Features, reference: Reference, extractor: Extractor, details: Details) -> Values:
+    """The Fréchet distances of all samples and of fewer, and the Inception Score."""
+    N, D = generated.pool.shape
+    values: Values = {"fid": _distance(frechet.statistics(generated.pool), reference.pool, reference.name)}
+    if frechet.enough(N, D):
+        points = frechet.fid_by_count(generated.pool, reference.pool)
+        details["fid_by_count"] = {str(count): distance for count, distance in points.items()}
+        values["fid_infinity"] = frechet.fid_infinity(points)
     else:
-        missing["fid_infinity"] = f"{N:,} samples; of {D:,} features the bias can be told from {4 * D:,} on"
+        values["fid_infinity"] = f"{N:,} samples; of {D:,} features the bias can be told from {4 * D:,} on"
     if generated.spatial and reference.spatial:
-        metrics["sfid"] = _distance(generated.spatial, reference.spatial, reference.name)
+        values["sfid"] = _distance(generated.spatial, reference.spatial, reference.name)
     else:
-        missing["sfid"] = extractor.no_spatial or reference.no_spatial
+        values["sfid"] = extractor.no_spatial or reference.no_spatial
     if generated.logits is None:
-        missing["inception_score"] = extractor.no_logits
-    else:
-        metrics["inception_score"], metrics["inception_score_std"] = inception_score(generated.logits)
+        return values | {"inception_score": extractor.no_logits}
+    score, spread = inception_score(generated.logits)
+    return values | {"inception_score": score, "inception_score_std": spread}
 
 
-def _distances_by_class(generated: Features, reference: Reference, values: MetricValues) -> None:
-    """Add the mean of the classes' own FIDs."""
+def _class_fid(generated: Features, reference: Reference, details: Details) -> float | str:
+    """The mean of the classes' own FIDs."""
     D, real = generated.pool.shape[1], reference.manifold
-    if generated.labels is None or real is None or reference.labels is None:
-        reason = NO_LABELS if generated.labels is None else "nobody knows the classes of the reference"
-        values.unavailable["class_fid"] = reason if real else NO_IMAGES
-        return
-    reason = too_few(generated.labels, D, "samples") or too_few(reference.labels, D, reference.name)
-    if not reason and not np.isin(generated.labels, reference.labels).any():
-        reason = "samples and reference have no class in common"
-    if reason:
-        values.unavailable["class_fid"] = reason
-        return
-    each = class_fid(by_class(generated.pool, generated.labels), by_class(real.features, reference.labels))
-    values.details["fid_by_class"] = {str(label): distance for label, distance in each.items()}
-    values.metrics["class_fid"] = float(np.mean(list(each.values())))
+    if real is None:
+        return NO_IMAGES
+    if generated.labels is None:
+        return NO_LABELS
+    if reference.labels is None:
+        return "nobody knows the classes of the reference"
+    few = frechet.too_few(generated.labels, D, "samples") or frechet.too_few(reference.labels, D, reference.name)
+    if few:
+        return few
+    each = frechet.fid_by_class(generated.pool, generated.labels, real.features, reference.labels)
+    if not each:
+        return "samples and reference have no class in common"
+    details["fid_by_class"] = {str(label): distance for label, distance in each.items()}
+    return float(np.mean(list(each.values())))
 
 
-def _diversity(generated: Features, reference: Reference, extractor: Extractor, values: MetricValues) -> None:
-    """Add what samples say without being compared, and what real images say."""
-    values.metrics["vendi"] = vendi(generated.pool)
+def _diversity(generated: Features, reference: Reference, extractor: Extractor, details: Details) -> Values:
+    """What samples say without being compared; what real images say goes into the details."""
     if reference.manifold:
-        values.details["real"]["vendi"] = vendi(reference.manifold.features)
+        details["real"]["vendi"] = vendi(reference.manifold.features)
     if reference.diversity is not None:
-        values.details["real"]["class_diversity"] = reference.diversity
+        details["real"]["class_diversity"] = reference.diversity
+    values: Values = {"vendi": vendi(generated.pool)}
     if generated.diversity is not None:
-        values.metrics["class_diversity"] = generated.diversity
-    else:
-        reason = NO_LABELS if generated.labels is None else "no class has two samples"
-        values.unavailable["class_diversity"] = extractor.no_maps or reason
+        return values | {"class_diversity": generated.diversity}
+    reason = NO_LABELS if generated.labels is None else "no class has two samples"
+    return values | {"class_diversity": extractor.no_maps or reason}
 
 
-def _by_rows(generated: np.ndarray, reference: Manifold, held_out: str, values: MetricValues) -> None:
-    """Add the metrics that need the features of each reference image."""
-    check_features(2, reference=reference.features)
-    metrics = values.metrics
-    metrics["kid"], metrics["kid_std"] = kid(generated, reference.features)
-    shares, nearest = neighbour_metrics(manifold(generated), reference)
-    metrics |= shares
-    metrics["cmmd"] = cmmd(generated, reference.features)
-    if held_out:
-        values.unavailable["memorisation"] = held_out
-        return
-    metrics["memorisation"] = float(memorised(nearest, reference).mean())
-    values.details["real"]["memorisation"] = mutual_share(reference)
-    values.details["nearest"] = [
+def _by_rows(generated: np.ndarray, reference: Reference, details: Details) -> Values:
+    """The metrics that need the features of each reference image."""
+    real = reference.manifold
+    if real is None:
+        return dict.fromkeys(BY_ROWS, NO_IMAGES)
+    kid, spread = kernel.kid(generated, real.features)
+    shares, nearest = neighbours.neighbour_metrics(neighbours.manifold(generated), real)
+    values: Values = {"kid": kid, "kid_std": spread, **shares, "cmmd": kernel.cmmd(generated, real.features)}
+    if reference.held_out:
+        return values | {"memorisation": reference.held_out}
+    values["memorisation"] = float(neighbours.memorised(nearest, real).mean())
+    details["real"]["memorisation"] = neighbours.mutual_share(real)
+    details["nearest"] = [
         {"sample": int(i), "real": int(nearest.index[i]), "distance": float(nearest.distance[i]) ** 0.5}
-        for i in closest(nearest, reference, PAIRS)
+        for i in neighbours.closest(nearest, real, PAIRS)
     ]
+    return values
 
 
-def _distance(generated: Statistics, reference: Statistics, name: str) -> float:
+def _distance(generated: frechet.Statistics, reference: frechet.Statistics, name: str) -> float:
     if generated.mean.shape != reference.mean.shape:
         raise UserError(
             f"{name}: statistics of {len(reference.mean)} features, and these have {len(generated.mean)}: they are of "
             "another network"
         )
-    return frechet_distance(generated, reference)
+    return frechet.frechet_distance(generated, reference)
 
 
 def _protocol(count: int, reference: Reference, extractor: Extractor) -> dict[str, Any]:
@@ -173,8 +159,8 @@ def _protocol(count: int, reference: Reference, extractor: Extractor) -> dict[st
     }
     if reference.manifold:
         rows = len(reference.manifold.features)
-        protocol |= {"kid_subsets": KID_SUBSETS, "kid_subset_size": kid_subset_size(count, rows)}
-        protocol |= {"prc_neighbourhood": NEIGHBOURHOOD}
+        protocol |= {"kid_subsets": kernel.KID_SUBSETS, "kid_subset_size": kernel.kid_subset_size(count, rows)}
+        protocol["prc_neighbourhood"] = neighbours.NEIGHBOURHOOD
         if rows != reference.count:
             protocol["reference_rows"] = rows
     return protocol

@@ -1,49 +1,24 @@
-"""One call from samples to numbers, with the protocol that the numbers belong to."""
+"""From samples to numbers, with the protocol that they belong to: samples of a run, or somebody's files."""
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from harness.data.datasets import load_images
+from harness.engine.distributed import ALONE, World
 from harness.errors import UserError
+from harness.measure import images
 from harness.measure.compare import compare
 from harness.measure.extractors.classifier import recipe_of
-from harness.measure.extractors.extractor import extract, extractor
+from harness.measure.extractors.extractor import BATCH, Extractor, Features, extract, extractor
 from harness.measure.extractors.inception import INCEPTION, inception_weights
-from harness.measure.images import of_array
-from harness.measure.reference import of_dataset
-
-
-def measure(
-    samples: np.ndarray,
-    dataset: str,
-    split: str,
-    features: str,
-    data_root: Path,
-    cache_root: Path,
-    weights: Path | None = None,
-    device: str = "cpu",
-    labels: np.ndarray | None = None,
-) -> dict[str, Any]:
-    """Measure uint8 samples (N, C, H, W) against a split of a data set; the result is ready for JSON.
-
-    Args:
-        features: "classifier", "inception-v3-compat", or a model of timm.
-        data_root: folder of the data sets.
-        cache_root: folder for the classifier and the reference features, shared by all runs.
-        weights: the network's weights, by default `<data_root>/inception-v3-compat.pth` or what timm publishes.
-        labels: the samples' classes (N,), where they are known.
-
-    Raises:
-        UserError: a missing data set or weights file, latents packed without images, or samples of another shape.
-    """
-    reference_set = load_images(dataset, split, data_root)
-    if samples.shape[1:] != reference_set.shape:
-        raise UserError(f"samples of shape {samples.shape[1:]} cannot be measured on {dataset}, {reference_set.shape}")
-    extractor_ = extractor(features, dataset, data_root, cache_root, weights, device)
-    reference = of_dataset(reference_set, extractor_, cache_root)
-    return compare(extract(of_array(samples, "samples", labels=labels), extractor_), reference, extractor_)
+from harness.measure.images import Images
+from harness.measure.jackknife import check_groups, intervals
+from harness.measure.reference import of_images, of_statistics
+from harness.metric_definitions import base
 
 
 def check_measurable(dataset: str, split: str, features: str, data_root: Path) -> None:
@@ -57,3 +32,85 @@ def check_measurable(dataset: str, split: str, features: str, data_root: Path) -
         inception_weights(data_root)
     else:
         recipe_of(dataset)
+
+
+@dataclass(frozen=True)
+class MeasureRequest:
+    """What samples are measured against and with, and where things are kept."""
+
+    reference: str  # DATA_SET:SPLIT, or the path of an .npz or a folder
+    features: str  # "classifier", "inception-v3-compat", or a model of timm
+    data: Path  # folder of the data sets
+    cache: Path  # folder for the classifier and the reference features, shared by all runs
+    weights: Path | None = None  # by default `<data>/inception-v3-compat.pth` or what timm publishes
+    device: str | None = None  # by default the GPU where there is one
+    batch: int = BATCH
+    intervals: bool = False
+
+
+def measure(samples: Images, request: MeasureRequest, world: World = ALONE) -> tuple[dict[str, Any], Features]:
+    """Return {metrics, unavailable, protocol, details} and the samples' features, with intervals where the request has
+    them (in the first process alone); everything is looked at before any network.
+
+    Raises:
+        UserError: something is missing, cannot be read, or does not fit together.
+    """
+    if request.intervals:
+        check_groups(samples.count)
+    real = _real_images(request)
+    if real:
+        _check_shapes(samples, real, request)
+    network = _network(request)
+    if real:
+        reference = of_images(real, network, request.cache, world)
+    else:
+        reference = of_statistics(Path(request.reference), network, request.cache, world)
+    features = extract(samples, network, world)
+    result = compare(features, reference, network)
+    if request.intervals and world.leads:
+        result["intervals"] = intervals(result, features, reference)
+    return result, features
+
+
+def nearest_pairs(
+    samples: Images, request: MeasureRequest, result: dict[str, Any]
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return the samples that come nearest to reference images, and those images, uint8 (C, H, W) each.
+
+    Raises:
+        UserError: the measurement has none.
+    """
+    pairs = result["details"].get("nearest")
+    if pairs is None:
+        (why,) = (why for name, why in result["unavailable"].items() if base(name) == "memorisation")
+        raise UserError(f"--nearest: {why}")
+    real = _real_images(request) or images.of_path(Path(request.reference))
+    return [samples.one(pair["sample"]) for pair in pairs], [real.one(pair["real"]) for pair in pairs]
+
+
+def _real_images(request: MeasureRequest) -> Images | None:
+    """The images of the reference; None where it is a file of statistics."""
+    (name, colon, split), path = request.reference.partition(":"), Path(request.reference)
+    if colon and not path.exists():
+        return images.of_split(load_images(name, split, request.data))
+    if request.features == "classifier":
+        raise UserError("--features classifier: it is a data set's own, so --reference must be DATA_SET:SPLIT")
+    has_statistics = path.suffix == ".npz" and path.is_file() and "mu" in images.npz_names(path)
+    return None if has_statistics else images.of_path(path)
+
+
+def _check_shapes(samples: Images, real: Images, request: MeasureRequest) -> None:
+    """Refuse sizes that differ, which would compare sharpness; grey images are grey RGB images to public networks."""
+    same_channels = samples.shape[0] == real.shape[0] or request.features != "classifier"
+    if samples.shape[1:] != real.shape[1:] or not same_channels:
+        actual, legal = images.by(samples.shape), images.by(real.shape)
+        raise UserError(f"{samples.name}: images of {actual}, and {real.name} has {legal}; make them alike first")
+
+
+def _network(request: MeasureRequest) -> Extractor:
+    if request.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: torch finds no GPU here; say cpu")
+    device = request.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    dataset = request.reference.partition(":")[0]  # whose classifier it is, if any
+    network = extractor(request.features, dataset, request.data, request.cache, request.weights, device)
+    return replace(network, batch=request.batch)

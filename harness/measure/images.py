@@ -1,19 +1,21 @@
-"""Sets of images that are read batch by batch: arrays, ADM's .npz, folders of pictures."""
+"""Sets of images that are read batch by batch: arrays, splits of data sets, ADM's .npz, folders of pictures."""
 
 import hashlib
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import IO
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZipFile
 
 import numpy as np
 
-from harness.errors import UserError, one_line
+from harness.data.datasets import ImageDataset
+from harness.errors import UserError, user_error
 from harness.files import sha256_of
 
+ARRAY, LABELS = "arr_0", "arr_1"  # as ADM's suite names images and classes in an .npz
 SUFFIXES = (".png", ".jpg", ".jpeg")
 CHANNELS = {"1": 1, "L": 1, "RGB": 3, "P": 3}  # Pillow's modes that lose nothing as 8-bit grey or colour
 
@@ -26,16 +28,22 @@ class Images:
     count: int
     shape: tuple[int, int, int]  # C, H, W
     content: str  # sha256 of what the images are made of
-    batches: Callable[[int, int, int], Iterator[np.ndarray]]  # (B, start, stop) → uint8 (≤B, C, H, W)
+    read: Callable[[int, int], Iterable[np.ndarray]]  # (start, stop) → each image in turn, uint8 (C, H, W)
     labels: np.ndarray | None = None  # whole numbers (N,); None where nobody knows them
     held_out: str = ""  # why nothing can have memorised them; "" where it can
 
-    def one(self, index: int) -> np.ndarray:
-        """Return one image, uint8 (C, H, W).
+    def batches(self, size: int, start: int, stop: int) -> Iterator[np.ndarray]:
+        """Yield images `start` to `stop` as uint8 (≤size, C, H, W), copies: torch takes no read-only memory.
 
         Raises:
-            UserError: it cannot be read.
+            UserError: an image cannot be read.
         """
+        images = iter(self.read(start, stop))
+        while batch := list(islice(images, size)):
+            yield np.array(batch)
+
+    def one(self, index: int) -> np.ndarray:
+        """Return one image, uint8 (C, H, W); as `batches`."""
         (batch,) = self.batches(1, index, index + 1)
         return batch[0]
 
@@ -43,15 +51,35 @@ class Images:
 def of_array(images: np.ndarray, name: str, content: str = "", labels: np.ndarray | None = None) -> Images:
     """Return the set of an array, uint8 (N, C, H, W), which may be mapped from a file."""
     assert images.dtype == np.uint8, images.dtype
-
-    def batches(size: int, start: int, stop: int) -> Iterator[np.ndarray]:
-        for first in range(start, stop, size):
-            yield np.array(images[first : min(first + size, stop)])  # a copy: torch takes no read-only memory
-
-    return Images(name, len(images), images.shape[1:], content, batches, labels)
+    return Images(name, len(images), images.shape[1:], content, lambda start, stop: images[start:stop], labels)
 
 
-def of_npz(path: Path, key: str = "arr_0") -> Images:
+def of_split(dataset: ImageDataset) -> Images:
+    """Return the images of a split of a data set, with their labels."""
+    name = f"{dataset.name}/{dataset.split}"
+    images = of_array(dataset.images, name, dataset.content, dataset.labels)
+    return images if dataset.split == "train" else replace(images, held_out=f"{name} is held out of training")
+
+
+def of_path(path: Path) -> Images:
+    """Return the images of an .npz or of a folder.
+
+    Raises:
+        UserError: there are none, or they cannot be read.
+    """
+    if path.is_dir():
+        return of_folder(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file or folder; expected an .npz of images or a folder of pictures")
+    if path.suffix != ".npz":
+        raise UserError(f"{path}: neither an .npz nor a folder of pictures")
+    names = npz_names(path)
+    if ARRAY not in names:
+        raise UserError(f"{path}: holds {', '.join(names) or 'nothing'}; images are expected under {ARRAY}")
+    return of_npz(path)
+
+
+def of_npz(path: Path) -> Images:
     """Return the images of an .npz as ADM's suite writes them: uint8 (N, H, W, C), or (N, H, W), under `arr_0`.
 
     They are read as they are wanted: 50,000 images of 256×256 are 10 GB. Labels are read from `arr_1`, where ADM's
@@ -60,31 +88,30 @@ def of_npz(path: Path, key: str = "arr_0") -> Images:
     Raises:
         UserError: the file cannot be read or holds something else.
     """
-    with readable(path), ZipFile(path) as archive, archive.open(f"{key}.npy") as stream:
+    with readable(path), ZipFile(path) as archive, archive.open(f"{ARRAY}.npy") as stream:
         shape, dtype = _header(stream)
     if dtype != np.uint8 or len(shape) not in (3, 4) or (len(shape) == 4 and shape[-1] not in (1, 3)):
-        raise UserError(f"{path}: {key} is {dtype} {shape}; expected uint8 (N, H, W, 3), 0 to 255")
+        raise UserError(f"{path}: {ARRAY} is {dtype} {shape}; expected uint8 (N, H, W, 3), 0 to 255")
     N, H, W, C = (*shape, 1) if len(shape) == 3 else shape
     if not N:
-        raise UserError(f"{path}: {key} holds no images")
+        raise UserError(f"{path}: {ARRAY} holds no images")
 
-    def batches(size: int, start: int, stop: int) -> Iterator[np.ndarray]:
-        with readable(path), ZipFile(path) as archive, archive.open(f"{key}.npy") as stream:
+    def read(start: int, stop: int) -> Iterator[np.ndarray]:
+        with readable(path), ZipFile(path) as archive, archive.open(f"{ARRAY}.npy") as stream:
             _header(stream)
             stream.seek(stream.tell() + start * H * W * C)
-            for first in range(start, stop, size):
-                n = min(size, stop - first)
-                content = stream.read(n * H * W * C)
-                if len(content) < n * H * W * C:
-                    raise ValueError(f"it ends within image {first + len(content) // (H * W * C)} of {N}")
-                yield np.frombuffer(content, np.uint8).reshape(n, H, W, C).transpose(0, 3, 1, 2).copy()
+            for i in range(start, stop):
+                pixels = stream.read(H * W * C)
+                if len(pixels) < H * W * C:
+                    raise ValueError(f"it ends within image {i} of {N}")
+                yield np.frombuffer(pixels, np.uint8).reshape(H, W, C).transpose(2, 0, 1)
 
-    return Images(path.name, N, (C, H, W), file_hash(path), batches, _labels(path, N))
+    return Images(path.name, N, (C, H, W), file_hash(path), read, _labels(path, N))
 
 
 def _labels(path: Path, count: int) -> np.ndarray | None:
     with readable(path), np.load(path, allow_pickle=False) as arrays:
-        labels = arrays["arr_1"] if "arr_1" in arrays.files else None
+        labels = arrays.get(LABELS)
     if labels is None or labels.shape != (count,) or labels.dtype.kind not in "iu":
         return None
     return labels.astype(np.int64)
@@ -113,21 +140,21 @@ def of_folder(folder: Path) -> Images:
     sizes, channels = zip(*(_look(path) for path in paths), strict=True)
     for path, size in zip(paths, sizes, strict=True):
         if size != sizes[0]:
-            raise UserError(f"{path}: {_by(size)} pixels, and {paths[0].name} has {_by(sizes[0])}; sizes must be equal")
+            raise UserError(f"{path}: {by(size)} pixels, and {paths[0].name} has {by(sizes[0])}; sizes must be equal")
     C, (W, H) = max(channels), sizes[0]
 
-    def batches(size: int, start: int, stop: int) -> Iterator[np.ndarray]:
-        for first in range(start, stop, size):
-            yield np.stack([_decode(path, C) for path in paths[first : min(first + size, stop)]])
+    def read(start: int, stop: int) -> Iterator[np.ndarray]:
+        return (_decode(path, C) for path in paths[start:stop])
 
     digest = hashlib.sha256()
     for path in paths:
         digest.update(str(path.relative_to(folder)).encode() + bytes.fromhex(file_hash(path)))
-    return Images(folder.name, len(paths), (C, H, W), digest.hexdigest(), batches)
+    return Images(folder.name, len(paths), (C, H, W), digest.hexdigest(), read)
 
 
-def _by(size: tuple[int, int]) -> str:
-    return f"{size[0]}×{size[1]}"
+def by(size: Iterable[int]) -> str:
+    """Return a size as people write it: 256×256."""
+    return "×".join(map(str, size))
 
 
 def _look(path: Path) -> tuple[tuple[int, int], int]:
@@ -147,21 +174,26 @@ def _decode(path: Path, channels: int) -> np.ndarray:
     from PIL import Image
 
     with readable(path), Image.open(path) as picture:
-        pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"))
-    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+        return np.atleast_3d(np.asarray(picture.convert("L" if channels == 1 else "RGB"))).transpose(2, 0, 1)
 
 
-@contextmanager
-def readable(path: Path) -> Iterator[None]:
+def readable(path: Path) -> AbstractContextManager[None]:
     """Tell whatever goes wrong in reading somebody's file in one line that names it.
 
     Raises:
         UserError: it is missing, cut off, or not what it says that it is.
     """
-    try:
-        yield
-    except (OSError, ValueError, EOFError, SyntaxError, KeyError, RuntimeError, BadZipFile, zlib.error) as error:
-        raise UserError(f"{path}: cannot be read: {one_line(error)}") from None
+    return user_error(f"{path}: cannot be read")
+
+
+def npz_names(path: Path) -> list[str]:
+    """Return the names of the arrays of an .npz.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    with readable(path), ZipFile(path) as archive:
+        return [name.removesuffix(".npy") for name in archive.namelist()]
 
 
 def file_hash(path: Path) -> str:

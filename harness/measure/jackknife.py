@@ -9,7 +9,6 @@ replicate has; it is larger where a metric is far from a sum over samples, as re
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -18,11 +17,9 @@ from scipy.stats import t
 
 from harness.errors import UserError
 from harness.measure.extractors.extractor import Features
+from harness.measure.metrics import frechet, kernel, neighbours
 from harness.measure.metrics.diversity import vendi
-from harness.measure.metrics.frechet import Moments, Statistics, by_class, class_fid, frechet_distance, moments
 from harness.measure.metrics.inception_score import inception_score_of
-from harness.measure.metrics.kernel import KID_SUBSETS, cmmd, within_less_across
-from harness.measure.metrics.neighbours import manifold, memorised, neighbour_metrics
 from harness.measure.reference import Reference
 from harness.metric_definitions import OF_OTHER_FEATURES, SPREADS, base, spread_of
 
@@ -45,18 +42,18 @@ def intervals(result: dict[str, Any], generated: Features, reference: Reference)
     result: what `compare` made of the same features and reference. It takes 20 times as long as the metrics themselves;
     features are not extracted again. Samples are taken for independent: of balanced labels the intervals are too wide.
     """
-    metrics = result["metrics"]
-    by_classes = any(OWN_NAMES.get(base(name), name) == "class_fid" for name in metrics)
-    again = replicates(generated if by_classes else replace(generated, labels=None), reference)
+    values = result["metrics"]
+    metrics = {name: OWN_NAMES.get(base(name), base(name)) for name in values if base(name) not in SPREADS.values()}
+    by_class = "class_fid" in metrics.values()
+    again = replicates(generated if by_class else replace(generated, labels=None), reference)
     intervals_, unavailable = {}, {}
-    for name in (name for name in metrics if base(name) not in SPREADS.values()):
-        metric, value = OWN_NAMES.get(base(name), base(name)), metrics[name]
-        reason = _no_interval(metric, value, generated, reference)
-        if reason:
+    for name, metric in metrics.items():
+        value = values[name]
+        if reason := _no_interval(metric, value, generated, reference):
             unavailable[name] = reason
             continue
         # The mean over random subsets has an error of its own, which no replicate shows: these take all pairs.
-        subsets = metrics[spread_of(name)] / math.sqrt(KID_SUBSETS) if metric == "kid" else 0.0
+        subsets = values[spread_of(name)] / math.sqrt(kernel.KID_SUBSETS) if metric == "kid" else 0.0
         half = STUDENT * math.hypot(jackknife_error(again[metric]), subsets)
         low, high = (0.0, 1.0) if metric in SHARES else (-math.inf, math.inf)
         intervals_[name] = [max(low, value - half), min(high, value + half)]
@@ -95,20 +92,14 @@ def replicates(generated: Features, reference: Reference) -> dict[str, np.ndarra
     """
     order = np.random.RandomState(SEED).permutation(len(generated.pool))
     groups = [np.sort(group) for group in np.array_split(order, GROUPS)]
-    subsets = [np.sort(np.concatenate(groups[:g] + groups[g + 1 :])) for g in range(GROUPS)]
-    distances = [frechet_distance(left, reference.pool) for left in _without_each(generated.pool, groups)]
-    values = [_all_but_fid(generated, reference, rows) for rows in subsets]
-    return {"fid": np.array(distances)} | {name: np.array([v[name] for v in values]) for name in values[0]}
-
-
-def _without_each(x: np.ndarray, groups: list[np.ndarray]) -> Iterator[Statistics]:
-    """Yield the statistics of rows x (N, D) without each group in turn; each row is multiplied once."""
-    parts = [moments(x[rows]) for rows in groups]
-    for g in range(len(groups)):
-        left = Moments()
-        for part in parts[:g] + parts[g + 1 :]:
-            left.merge(part)
-        yield left.statistics()
+    parts = [frechet.moments(generated.pool[rows]) for rows in groups]  # so that each row is multiplied once
+    values = []
+    for g in range(GROUPS):
+        left = sum(parts[:g] + parts[g + 1 :], frechet.Moments()).statistics()
+        rows = np.sort(np.concatenate(groups[:g] + groups[g + 1 :]))
+        fid = {"fid": frechet.frechet_distance(left, reference.pool)}
+        values.append(fid | _all_but_fid(generated, reference, rows))
+    return {name: np.array([replicate[name] for replicate in values]) for name in values[0]}
 
 
 def _all_but_fid(generated: Features, reference: Reference, rows: np.ndarray) -> dict[str, float]:
@@ -120,8 +111,8 @@ def _all_but_fid(generated: Features, reference: Reference, rows: np.ndarray) ->
     if real is None:
         return metrics
     if generated.labels is not None and reference.labels is not None:
-        each = class_fid(by_class(x, generated.labels[rows]), by_class(real.features, reference.labels))
+        each = frechet.fid_by_class(x, generated.labels[rows], real.features, reference.labels)
         metrics["class_fid"] = float(np.mean(list(each.values())))
-    shares, nearest = neighbour_metrics(manifold(x), real)
-    metrics |= shares | {"kid": within_less_across(x, real.features), "cmmd": cmmd(x, real.features)}
-    return metrics | {"memorisation": float(memorised(nearest, real).mean())}
+    shares, nearest = neighbours.neighbour_metrics(neighbours.manifold(x), real)
+    metrics |= shares | {"kid": kernel.within_less_across(x, real.features), "cmmd": kernel.cmmd(x, real.features)}
+    return metrics | {"memorisation": float(neighbours.memorised(nearest, real).mean())}

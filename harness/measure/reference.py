@@ -1,19 +1,18 @@
 """What samples are measured against: the features and statistics of real images, made once for each content."""
 
-import dataclasses
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from zipfile import ZipFile
 
 import numpy as np
 
+from harness import files
 from harness.data.cache import make_once, own_file
-from harness.data.datasets import ImageDataset
 from harness.engine.distributed import ALONE, World
 from harness.errors import UserError
-from harness.files import replace
 from harness.measure.extractors.extractor import Extractor, Features, extract
-from harness.measure.images import Images, file_hash, of_array, of_npz, readable
+from harness.measure.images import ARRAY, Images, file_hash, npz_names, of_npz, readable
 from harness.measure.metrics.frechet import Statistics, statistics
 from harness.measure.metrics.neighbours import Manifold, manifold
 
@@ -36,34 +35,19 @@ class Reference:
     held_out: str = ""  # why nothing can have memorised its images; "" where it can
 
 
-def of_images(images: Images, extractor: Extractor, cache: Path, stem: str, world: World = ALONE) -> Reference:
+def of_images(images: Images, extractor: Extractor, cache: Path, world: World = ALONE) -> Reference:
     """Return the reference that a set of images makes, from the cache where it holds them.
-
-    stem: the start of the cached files' names; content hash and extractor's id follow.
 
     Raises:
         UserError: an image cannot be read, or the cache is damaged or cannot be written.
     """
-    base = f"reference-{stem}-{images.content[:12]}-{extractor.id}"
+    base = f"reference-{images.name.replace('/', '-')}-{images.content[:12]}-{extractor.id}"
     features = _cached_features(images, extractor, cache / f"{base}-features.npz", world)
     samples = _cached_manifold(features.pool, cache / f"{base}-neighbours.npz")
     return Reference(
         images.name, images.content, images.count, statistics(features.pool), features.spatial, samples,
         extractor.no_spatial, images.labels, features.diversity, images.held_out,
     )  # fmt: skip
-
-
-def of_dataset(dataset: ImageDataset, extractor: Extractor, cache: Path, world: World = ALONE) -> Reference:
-    """Return the reference that a split of a data set makes; as `of_images`."""
-    return of_images(split_images(dataset), extractor, cache, f"{dataset.name}-{dataset.split}", world)
-
-
-def split_images(dataset: ImageDataset) -> Images:
-    """Return the images of a split of a data set, with their labels."""
-    name = f"{dataset.name}/{dataset.split}"
-    images = of_array(dataset.images, name, dataset.content, dataset.labels)
-    held_out = "" if dataset.split == "train" else f"{name} is held out of training"
-    return dataclasses.replace(images, held_out=held_out)
 
 
 def of_statistics(path: Path, extractor: Extractor, cache: Path, world: World = ALONE) -> Reference:
@@ -75,21 +59,12 @@ def of_statistics(path: Path, extractor: Extractor, cache: Path, world: World = 
     Raises:
         UserError: the file cannot be read, or its arrays do not fit the extractor's features.
     """
-    names, pool = npz_names(path), _read_statistics(path, "mu", "sigma")
+    names, pool, samples = npz_names(path), _read_statistics(path, "mu", "sigma"), None
     spatial = _read_statistics(path, "mu_s", "sigma_s") if "mu_s" in names and not extractor.no_spatial else None
-    samples = of_images(of_npz(path), extractor, cache, path.stem, world).manifold if "arr_0" in names else None
+    if ARRAY in names:
+        samples = of_images(replace(of_npz(path), name=path.stem), extractor, cache, world).manifold
     why = extractor.no_spatial or f"{path.name} holds no mu_s and sigma_s"
     return Reference(path.name, file_hash(path), None, pool, spatial, samples, why)
-
-
-def npz_names(path: Path) -> list[str]:
-    """Return the names of the arrays of an .npz.
-
-    Raises:
-        UserError: the file cannot be read.
-    """
-    with readable(path), ZipFile(path) as archive:
-        return [name.removesuffix(".npy") for name in archive.namelist()]
 
 
 def save_statistics(path: Path, features: Features) -> None:
@@ -114,8 +89,7 @@ def _cached_features(images: Images, extractor: Extractor, path: Path, world: Wo
     and how different images of a class are, as far as the extractor has these."""
     # Several processes are all needed for the work, so that none may wait in it for another's lock.
     shared = extract(images, extractor, world) if world.size > 1 and not world.decide(path.is_file) else None
-    make_once(path, lambda: _save(path, _arrays(shared or extract(images, extractor))))
-    with own_file(path, path), np.load(path) as arrays:
+    with _cached(path, lambda: _arrays(shared or extract(images, extractor))) as arrays:
         spatial, diversity = arrays.get("spatial"), arrays.get("diversity")
         return Features(
             arrays["pool"],
@@ -137,13 +111,20 @@ def _arrays(features: Features) -> dict[str, np.ndarray]:
 def _cached_manifold(pool: np.ndarray, path: Path) -> Manifold:
     """Return features with their neighbours from a cached file: they take minutes for 60,000 images."""
 
-    def make() -> None:
+    def make() -> dict[str, np.ndarray]:
         samples = manifold(pool)
-        _save(path, {"radii": samples.radii, "nearest": samples.nearest})
+        return {"radii": samples.radii, "nearest": samples.nearest}
 
-    make_once(path, make)
-    with own_file(path, path), np.load(path) as arrays:
+    with _cached(path, make) as arrays:
         return Manifold(pool, arrays["radii"], arrays["nearest"])
+
+
+@contextmanager
+def _cached(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> Iterator[Mapping[str, np.ndarray]]:
+    """The arrays of a cached .npz, made where it is missing."""
+    make_once(path, lambda: _save(path, make()))
+    with own_file(path, path), np.load(path) as arrays:
+        yield arrays
 
 
 def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -151,4 +132,4 @@ def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
         with temporary.open("wb") as file:  # np.savez would add .npz to the name
             np.savez(file, **arrays)  # type: ignore[arg-type]
 
-    replace(path, write)
+    files.replace(path, write)

@@ -4,7 +4,7 @@ Noise levels are shares u of the way from an image to noise, σ = u/(1 − u) of
 the same σ whatever a process calls its time. Images, noise and splits are the same for every training on a data set.
 """
 
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,24 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.config.spec import ProcessName, TrainSpec
+from harness.config.spec import TrainSpec
 from harness.data.datasets import Dataset, load, permutation
 from harness.data.raw_files import READERS
 from harness.errors import UserError
 from harness.measure.extractors.extractor import array_features, extractor
-from harness.measure.metrics.representation import (
-    NEIGHBOURS,
-    PENALTY,
-    Spread,
-    cknna,
-    effective_rank,
-    joined_spread,
-    linear_cka,
-    probe_accuracy,
-    spread,
-)
+from harness.measure.metrics import representation
+from harness.measure.metrics.representation import Spread
 from harness.method.backbone import DiT
-from harness.method.processes import consistency, ddpm, imm, shortcut
 from harness.method.processes.process import Process
 from harness.method.randomness import generator
 from harness.networks.build import build_net, build_process
@@ -40,7 +30,8 @@ from harness.networks.checkpoint import load_weights
 NOISE_LEVELS = (0.1, 0.4, 0.7)
 FIT, HELD_OUT = 10_000, 2_000  # images at most
 CHUNK = 256  # images that go through the network together; distances are between these
-FEWEST = 2 * NEIGHBOURS  # held-out images
+Look = Callable[[Tensor, Tensor], list[Tensor]]  # images and noise → noisy images, outputs of all blocks
+FEWEST = 2 * representation.NEIGHBOURS  # held-out images
 
 
 @dataclass(frozen=True)
@@ -113,33 +104,11 @@ def _images(dataset: Dataset, chosen: np.ndarray, views: int) -> NoisyImages:
     return NoisyImages(x, y, torch.randn(views, *x.shape, generator=generator(0, "noise of probed images", views)))
 
 
-def times_at(process: ProcessName, share: float) -> tuple[float, float]:
-    """The times of `process` at a share u of noise, 0 < u < 1: those of the network, or the first of the two.
-
-    Of the two times the second asks for what is nearest to a denoiser: MeanFlow's velocity at t, the smallest step of
-    a shortcut model, IMM's jump to the image.
-    """
-    sigma = share / (1 - share)
-    if process == "ddpm":
-        levels = ddpm.noise_level(torch.arange(ddpm.STEPS))
-        return float((levels.log() - math.log(sigma)).abs().argmin()), 0.0
-    if process == "consistency":
-        log_sigma = math.log(min(max(sigma, consistency.SIGMA_MIN), consistency.SIGMA_MAX))
-        return log_sigma, log_sigma
-    return {
-        "flow": (1 - share, 0.0),
-        "meanflow": (share, 0.0),
-        "shortcut": (1 - share, float(shortcut.LEVELS)),
-        "imm": (min(share, imm.END), min(share, imm.END)),
-    }[process]
-
-
 def probe(spec: TrainSpec, folder: Path, step: int, bench: Bench, device: torch.device) -> dict[str, Any]:
     """Measure the EMA weights kept in `folder` at a step; the result is ready for JSON."""
     net = build_net(spec)
     net.load_state_dict(load_weights(folder, step, "ema"))
-    levels = representations(net, spec, bench, device)
-    return {"protocol": protocol(bench), "levels": levels}
+    return {"protocol": protocol(bench), "levels": representations(net, spec, bench, device)}
 
 
 def protocol(bench: Bench) -> dict[str, Any]:
@@ -151,9 +120,9 @@ def protocol(bench: Bench) -> dict[str, Any]:
         "label": None,  # the null label: a given one would be the answer to the probe
         "precision": "fp32",
         "pooling": "mean of tokens; norm, distance, uniformity and alignment of flattened outputs",
-        "probe": f"logistic regression, penalty {PENALTY:g}, standardised features",
+        "probe": f"logistic regression, penalty {representation.PENALTY:g}, standardised features",
         "pairs_within": CHUNK,
-        "neighbours": NEIGHBOURS,
+        "neighbours": representation.NEIGHBOURS,
     }
 
 
@@ -163,55 +132,50 @@ def representations(net: DiT, spec: TrainSpec, bench: Bench, device: torch.devic
     Raises:
         UserError: the network's features are not finite.
     """
-    look = partial(_look, net.to(device).eval(), build_process(spec), spec, device)
-    levels = []
+    net, process, levels = net.to(device).eval(), build_process(spec), []
     for share in NOISE_LEVELS:
-        t = torch.tensor(times_at(spec.process, share))
-        fit, _ = look(t, bench.fit)
-        held_out, spreads = look(t, bench.held_out)
-        parts = enumerate(zip(fit, held_out, spreads, strict=True))
-        levels.append({"noise": share, "blocks": [{"block": k, **_measured(*part, bench)} for k, part in parts]})
+        look = partial(outputs, net, process, spec.data.classes, share)
+        fit, _ = _features(look, bench.fit)
+        held_out, spreads = _features(look, bench.held_out)
+        blocks = enumerate(zip(fit, held_out, spreads, strict=True))
+        levels.append({"noise": share, "blocks": [{"block": k, **_measured(*block, bench)} for k, block in blocks]})
     return levels
 
 
 @torch.no_grad()
-def _look(
-    net: DiT, process: Process, spec: TrainSpec, device: torch.device, t: Tensor, images: NoisyImages
-) -> tuple[list[Tensor], list[Spread]]:
+def outputs(net: DiT, process: Process, null_label: int, share: float, x: Tensor, noise: Tensor) -> list[Tensor]:
+    """The images (N, C, H, W) at a share of noise, then every block's output (N, T, D), under the null label."""
+    x, noise, t = (tensor.to(net.pos_embed.device) for tensor in (x, noise, process.times_at(share)))
+    t, y = t.expand(len(x), *t.shape[1:]), torch.full((len(x),), null_label, device=x.device)
+    x_t = process.interpolate(x, t, noise)
+    return [x_t, *net.features(x_t, net.times(t), y, range(1, len(net.blocks) + 1))]
+
+
+def _features(look: Look, images: NoisyImages) -> tuple[list[Tensor], list[Spread]]:
     """Pooled features (N, D) in float64 of the noisy images and of every block; with two views their spreads too."""
-    pooled: list[list[Tensor]] = [[] for _ in range(len(net.blocks) + 1)]
-    spreads: list[list[Spread]] = [[] for _ in pooled]
+    pooled: list[list[Tensor]] = []  # of each chunk, block by block
+    spreads: list[list[Spread]] = []
     for rows in torch.arange(len(images.x)).split(CHUNK):
-        views = [_outputs(net, process, spec, device, t, images.x[rows], noise[rows]) for noise in images.noise]
-        for block, h in enumerate(views[0]):
-            pooled[block].append((h.mean(1) if block else h.flatten(1)).double())
-            if len(views) > 1:
-                spreads[block].append(spread(h.flatten(1), views[1][block].flatten(1)))
-    if not all(bool(part.isfinite().all()) for parts in pooled for part in parts):
+        h, *second = (look(images.x[rows], noise[rows]) for noise in images.noise)
+        pooled.append([h[0].flatten(1).double(), *(tokens.mean(1).double() for tokens in h[1:])])
+        for h_plus in second:
+            spreads.append([representation.spread(*views) for views in zip(h, h_plus, strict=True)])
+    features = [torch.cat(parts) for parts in zip(*pooled, strict=True)]
+    if not all(bool(x.isfinite().all()) for x in features):
         raise UserError("its features are not finite; there is nothing to measure")
-    return [torch.cat(parts) for parts in pooled], [joined_spread(parts) for parts in spreads if parts]
-
-
-def _outputs(
-    net: DiT, process: Process, spec: TrainSpec, device: torch.device, t: Tensor, x: Tensor, noise: Tensor
-) -> list[Tensor]:
-    """The noisy images (N, C, H, W), then every block's output (N, T, D), under the null label."""
-    times = t.expand(len(x), -1).to(device)
-    if spec.process == "ddpm":
-        times = times.long()
-    t_interpolate = times[:, 0] if spec.process in ("flow", "ddpm") else times
-    x_t = process.interpolate(x.to(device), t_interpolate, noise.to(device))
-    y = torch.full((len(x),), spec.data.classes, device=device)
-    return [x_t, *net.features(x_t, times.unbind(1)[: net.num_times], y, range(1, len(net.blocks) + 1))]
+    return features, [representation.joined_spread(parts) for parts in zip(*spreads, strict=True)]
 
 
 def _measured(fit: Tensor, held_out: Tensor, spread_: Spread, bench: Bench) -> dict[str, Any]:
-    labels = [images.y.to(fit.device) for images in (bench.fit, bench.held_out)]
+    y, y_held_out = (images.y.to(fit.device) for images in (bench.fit, bench.held_out))
     numbers = {
-        "probe_accuracy": probe_accuracy(fit, labels[0], held_out, labels[1]),
-        "effective_rank": effective_rank(held_out),
+        "probe_accuracy": representation.probe_accuracy(fit, y, held_out, y_held_out),
+        "effective_rank": representation.effective_rank(held_out),
     }
     if bench.reference is not None:
         reference = bench.reference.to(held_out)
-        numbers |= {"cka": linear_cka(held_out, reference), "cknna": cknna(held_out, reference)}
+        numbers |= {
+            "cka": representation.linear_cka(held_out, reference),
+            "cknna": representation.cknna(held_out, reference),
+        }
     return numbers | spread_.numbers()

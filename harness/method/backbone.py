@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from harness.method.processes.process import Tapped
 from harness.method.randomness import generator
 
+FREQUENCIES = 128  # of a time
+
 
 class DiT(nn.Module):
     """A pure function of its inputs: no label dropping, no guidance, no modes, no randomness.
@@ -48,7 +50,7 @@ class DiT(nn.Module):
         self.x_embedder = PatchEmbed(input_size, patch_size, in_channels, hidden_size)
         self.t_embedder = TimeEmbedder(hidden_size)
         self.h_embedder = TimeEmbedder(hidden_size) if second_time else None
-        self.y_embedder = LabelEmbedder(num_classes, hidden_size)
+        self.y_embedder = nn.ModuleDict({"embedding_table": nn.Embedding(num_classes + 1, hidden_size)})
         positions = sincos_positions(hidden_size, self.grid_size)
         self.pos_embed = nn.Parameter(positions[None], requires_grad=False)  # (1, T, D)
         self.blocks = nn.ModuleList(DiTBlock(hidden_size, num_heads) for _ in range(depth))
@@ -76,18 +78,16 @@ class DiT(nn.Module):
         """(tokens after block `last`, conditioning, tapped outputs)."""
         assert all(1 <= tap <= len(self.blocks) for tap in taps), (taps, len(self.blocks))
         h = self.x_embedder(x) + self.pos_embed  # (N, T, D)
-        c = self._embed_times(times) + self.y_embedder(y)  # (N, D)
+        c = self.t_embedder(self.time_scale * times[0])  # (N, D)
+        if self.h_embedder is not None:
+            c = c + self.h_embedder(self.time_scale * times[1])
+        c = c + self.y_embedder["embedding_table"](y)
         outputs = {}
         for number, block in enumerate(self.blocks[:last], start=1):
             h = block(h, c)  # (N, T, D)
             if number in taps:
                 outputs[number] = h
         return h, c, [outputs[tap] for tap in taps]
-
-    def _embed_times(self, times: tuple[Tensor, ...]) -> Tensor:
-        """One of (N,), or two where there is a second embedder → (N, D)."""
-        c: Tensor = self.t_embedder(self.time_scale * times[0])
-        return c if self.h_embedder is None else c + self.h_embedder(self.time_scale * times[1])
 
     def _unpatchify(self, x: Tensor) -> Tensor:
         """(N, T, P·P·C) → (N, C, H, W)."""
@@ -126,7 +126,8 @@ class DiTBlock(nn.Module):
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         """(N, T, D), (N, D) → (N, T, D)."""
-        shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = _modulations(self.adaLN_modulation(c), 6)
+        modulation = self.adaLN_modulation(c)[:, None]  # (N, 1, 6 D)
+        shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = modulation.chunk(6, dim=-1)
         x = x + gate_attn * self.attn(self.norm1(x) * (1 + scale_attn) + shift_attn)
         return x + gate_mlp * self.mlp(self.norm2(x) * (1 + scale_mlp) + shift_mlp)
 
@@ -142,42 +143,23 @@ class FinalLayer(nn.Module):
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         """(N, T, D), (N, D) → (N, T, P·P·C)."""
-        shift, scale = _modulations(self.adaLN_modulation(c), 2)
+        shift, scale = self.adaLN_modulation(c)[:, None].chunk(2, dim=-1)
         return self.linear(self.norm_final(x) * (1 + scale) + shift)
 
 
-def _modulations(c: Tensor, parts: int) -> tuple[Tensor, ...]:
-    """(N, parts · D) → parts of (N, 1, D)."""
-    return c[:, None].chunk(parts, dim=-1)
-
-
 class TimeEmbedder(nn.Module):
-    """A scalar time as sines and cosines of 128 frequencies from 1 down to 1/10,000, then an MLP."""
+    """A scalar time as sines and cosines of `FREQUENCIES` from 1 down to 1/10,000, then an MLP."""
 
-    def __init__(self, hidden_size: int, frequencies: int = 128) -> None:
+    def __init__(self, hidden_size: int) -> None:
         super().__init__()
-        self.frequencies = frequencies
-        self.mlp = nn.Sequential(
-            nn.Linear(2 * frequencies, hidden_size), nn.SiLU(), nn.Linear(hidden_size, hidden_size)
-        )
+        into, out = nn.Linear(2 * FREQUENCIES, hidden_size), nn.Linear(hidden_size, hidden_size)
+        self.mlp = nn.Sequential(into, nn.SiLU(), out)
 
     def forward(self, t: Tensor) -> Tensor:
         """(N,) → (N, D)."""
-        steps = torch.arange(self.frequencies, dtype=torch.float32, device=t.device) / self.frequencies
+        steps = torch.arange(FREQUENCIES, dtype=torch.float32, device=t.device) / FREQUENCIES
         angles = t[:, None] * torch.exp(-math.log(10_000) * steps)
         return self.mlp(torch.cat((angles.cos(), angles.sin()), dim=-1))
-
-
-class LabelEmbedder(nn.Module):
-    """One vector per class, and one more for the null label."""
-
-    def __init__(self, num_classes: int, hidden_size: int) -> None:
-        super().__init__()
-        self.embedding_table = nn.Embedding(num_classes + 1, hidden_size)
-
-    def forward(self, y: Tensor) -> Tensor:
-        """(N,) → (N, D)."""
-        return self.embedding_table(y)
 
 
 def sincos_positions(width: int, grid_size: int) -> Tensor:

@@ -1,13 +1,13 @@
 """Wrappers around a network that are networks again: classifier-free guidance, and the count of evaluations."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from harness.method.processes.process import Denoiser, Tapped
+from harness.method.processes.process import Denoiser, Tapped, Taps
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def guided(
     if scale == 1:
         return net
 
-    def guided_net(x: Tensor, times: tuple[Tensor, ...], y: Tensor, taps: Sequence[int] = ()) -> Tapped:
+    def guided_net(x: Tensor, times: tuple[Tensor, ...], y: Tensor, taps: Taps = ()) -> Tapped:
         n, c = x.shape[:2]
         assert channels == "all" or c >= 3, f"three-channel guidance of {c} channel(s)"
         inside = slice(None) if interval is None else interval(times[0])
@@ -72,7 +72,7 @@ class CountedNet:
         self.net = net
         self.images = 0
 
-    def __call__(self, x: Tensor, times: tuple[Tensor, ...], y: Tensor, taps: Sequence[int] = ()) -> Tapped:
+    def __call__(self, x: Tensor, times: tuple[Tensor, ...], y: Tensor, taps: Taps = ()) -> Tapped:
         """The network's own answer; adds N to `images`."""
         self.images += len(x)
         return self.net(x, times, y, taps)

@@ -25,7 +25,6 @@ from torch import Tensor
 from harness.method.distances import ROUNDINGS, distances, gram, squared_distances
 from harness.method.precision import full_precision
 
-NORMALIZATIONS = ("standardized", "centered")
 NO_PUSH = 1e-3  # of the weight that each pair would have were all at one distance
 Distance = Callable[[Tensor, Tensor | None], Tensor]  # of all pairs of one view or two: (..., N, D) → (..., N, N)
 
@@ -45,11 +44,6 @@ class Potential:
     epsilon: float = 1.0
     offdiagonal: float = 1.0
     normalization: str = "standardized"
-
-    def __post_init__(self) -> None:
-        assert self.loss in TABLE_1, f"TABLE_1 has no line for {self.loss}"
-        assert min(self.tau, self.epsilon) > 0, (self.tau, self.epsilon)
-        assert self.normalization in NORMALIZATIONS, self.normalization
 
 
 def contrast(z: Tensor, z_plus: Tensor, potential: Potential) -> Tensor:
@@ -73,14 +67,9 @@ def disperse(z: Tensor, potential: Potential) -> Tensor:
         return TABLE_1[potential.loss].repel(_at_least_float32(z), None, potential).mean()
 
 
-def floor(potential: Potential, group: int) -> float | None:
-    """The smallest value that `disperse` can take for a group of N samples, attained with N − 1 features or more.
-
-    None where it is not known.
-    """
-    assert group >= 2, group
-    lowest = TABLE_1[potential.loss].lowest
-    return None if lowest is None else lowest(potential, group)
+def floor(potential: Potential, group: int) -> float:
+    """The smallest value that `disperse` can take for a group of N samples, attained with N − 1 features or more."""
+    return TABLE_1[potential.loss].lowest(potential, group)
 
 
 @torch.no_grad()
@@ -111,10 +100,6 @@ def pair_health(z: Tensor, z_plus: Tensor | None, potential: Potential) -> dict[
 def _at_least_float32(z: Tensor) -> Tensor:
     assert z.shape[-2] >= 2, f"a group needs two samples, found {tuple(z.shape)}"
     return z.to(torch.promote_types(z.dtype, torch.float32))
-
-
-def _diagonal(table: Tensor) -> Tensor:
-    return table.diagonal(dim1=-2, dim2=-1)
 
 
 # InfoNCE. Contrastive: E_i[D(z_i, z_i⁺)/τ + log Σ_j exp(−D(z_i, z_j⁺)/τ)], j over all, the positive included.
@@ -177,7 +162,7 @@ def _repel_hinge(z: Tensor, z_plus: Tensor | None, potential: Potential) -> Tens
     below = (potential.epsilon - _distance_hinge(z, z_plus)).clamp(min=0).square()
     if z_plus is None:
         return below.mean((-2, -1))
-    return (below.sum((-2, -1)) - _diagonal(below).sum(-1)) / (n * (n - 1))
+    return (below.sum((-2, -1)) - below.diagonal(dim1=-2, dim2=-1).sum(-1)) / (n * (n - 1))
 
 
 def _lowest_hinge(potential: Potential, group: int) -> float:
@@ -236,7 +221,7 @@ class Loss:
 
     attract: Callable[[Tensor, Tensor, Potential], Tensor]
     repel: Callable[[Tensor, Tensor | None, Potential], Tensor]
-    lowest: Callable[[Potential, int], float] | None = None
+    lowest: Callable[[Potential, int], float]
     distance: Distance | None = None
 
 

@@ -64,7 +64,7 @@ class Objective(nn.Module):
         self, x: Tensor, y: Tensor, draws: Draws, features: Tensor | None = None, average: DiT | None = None
     ) -> dict[str, Tensor]:
         """x (N, C, H, W), y (N,) → scalars "loss" (to differentiate), "denoising", and each term's L_k by its name,
-        before λ; where the loss weighs errors, "squared_error" (before that, averaged over C H W).
+        before λ; where the process weighs errors, "squared_error" (before that, averaged over C H W).
 
         features (N, T, E): those of the frozen encoder, and average: the network's moving one, for terms that ask.
         """
@@ -86,9 +86,7 @@ class Objective(nn.Module):
 
     def _denoise(self, view: StepView, taps: Sequence[int]) -> tuple[Tensor, dict[str, Tensor], list[Tensor]]:
         """The process's loss, what else to log of it, and the tapped block outputs."""
-        inputs = (self.net, view.x, view.y, view.draws.t, view.draws.noise, taps)
+        error, h = self.process.loss(self.net, view.x, view.y, view.draws.t, view.draws.noise, taps)
         if not isinstance(self.process, WeighsErrors):
-            per_sample, h = self.process.loss(*inputs)
-            return per_sample.mean(), {}, h
-        error, h = self.process.squared_error(*inputs)
+            return error.mean(), {}, h
         return self.process.weigh(error).mean(), {"squared_error": error.detach().mean() / view.x[0].numel()}, h

@@ -193,13 +193,9 @@ class AlignmentTerm(Term):
     def forward(self, view: StepView) -> Tensor:
         """Minus the mean cosine similarity of all tokens, in [−1, 1] (Yu et al., eq. 8)."""
         assert view.features is not None, "an alignment needs its encoder"
-        return self.loss(view.h[self.blocks[0]], view.features)
-
-    def loss(self, h: Tensor, target: Tensor) -> Tensor:
-        """Block outputs h (N, T, D), features (N, T, E) → scalar."""
-        z = self.projector(h)
-        assert z.shape == target.shape, (z.shape, target.shape)
-        return -F.cosine_similarity(z.float(), target.float(), dim=-1).mean()
+        z = self.projector(view.h[self.blocks[0]])  # (N, T, E)
+        assert z.shape == view.features.shape, (z.shape, view.features.shape)
+        return -F.cosine_similarity(z.float(), view.features.float(), dim=-1).mean()
 
     def initialise(self, seed: int) -> Self:
         """As REPA's code does: xavier-uniform with zero bias."""

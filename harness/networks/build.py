@@ -11,12 +11,8 @@ from harness.config.spec import TWO_TIMES, ProcessName, TrainSpec
 from harness.method.backbone import DiT
 from harness.method.losses import Potential
 from harness.method.objective import Objective
-from harness.method.processes import consistency, ddpm, flow, imm
-from harness.method.processes.consistency import ConsistencyTraining
-from harness.method.processes.imm import InductiveMomentMatching
-from harness.method.processes.meanflow import MeanFlow
+from harness.method.processes import consistency, ddpm, flow, imm, meanflow, shortcut
 from harness.method.processes.process import Process
-from harness.method.processes.shortcut import Shortcut
 from harness.method.terms import AlignmentTerm, ContrastiveTerm, DispersiveTerm, Term
 
 # Torch's own, at the first derivative that MeanFlow takes: it would stand between the lines of a run's progress.
@@ -44,13 +40,13 @@ def build_net(spec: TrainSpec) -> DiT:
 def build_process(spec: TrainSpec) -> Process:
     """Return the generative process of a spec."""
     if spec.meanflow:
-        return MeanFlow(spec.data.classes, **spec.meanflow.model_dump())
+        return meanflow.MeanFlow(spec.data.classes, **spec.meanflow.model_dump())
     if spec.shortcut:
-        return Shortcut(spec.data.classes, spec.shortcut.guidance)
+        return shortcut.Shortcut(spec.data.classes, spec.shortcut.guidance)
     if spec.consistency:
-        return ConsistencyTraining(spec.consistency.steps, spec.consistency.finest)
+        return consistency.ConsistencyTraining(spec.consistency.steps, spec.consistency.finest)
     if spec.imm:
-        return InductiveMomentMatching(spec.imm.k)
+        return imm.InductiveMomentMatching(spec.imm.k)
     return {"flow": flow, "ddpm": ddpm}[spec.process]
 
 

@@ -1,13 +1,14 @@
-"""Checkpoints: safetensors for the numbers, JSON for the rest, never a pickle; `checkpoint_files` names them."""
+"""Checkpoints: safetensors for the numbers, JSON for the rest, never a pickle; `checkpoint_paths` names them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from harness.checkpoint_files import STATE, latest_step, state_path, weights_path, write_latest
-from harness.errors import UserError
+from harness.checkpoint_paths import STATE, latest_step, state_path, weights_path, write_latest
+from harness.errors import user_error
 from harness.files import replace
 
 
@@ -17,7 +18,7 @@ def save_state(folder: Path, step: int, tensors: dict[str, Tensor]) -> None:
     Later ones stay: they are another writer's, of a job that was given up and lives on unseen.
     """
     path = state_path(folder, step)
-    _save(path, tensors)
+    save_tensors(path, tensors)
     write_latest(folder, step)
     for old in folder.glob(f"{STATE}*.safetensors"):
         if old.name < path.name:
@@ -35,7 +36,7 @@ def load_state(folder: Path) -> dict[str, Tensor]:
 
 def save_weights(folder: Path, step: int, tensors: dict[str, Tensor]) -> None:
     """Keep the weights of a step."""
-    _save(weights_path(folder, step), tensors)
+    save_tensors(weights_path(folder, step), tensors)
 
 
 def load_weights(folder: Path, step: int, which: str) -> dict[str, Tensor]:
@@ -44,21 +45,20 @@ def load_weights(folder: Path, step: int, which: str) -> dict[str, Tensor]:
     Raises:
         UserError: their file is damaged.
     """
-    return part(_load(weights_path(folder, step)), which)
+    return tensors_of(_load(weights_path(folder, step)), which)
 
 
-def part(tensors: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
+def tensors_of(tensors: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
     """Return the tensors of a kind, "model", "ema" or a term of the loss, under their own names."""
     return {name.removeprefix(f"{kind}."): t for name, t in tensors.items() if name.startswith(f"{kind}.")}
 
 
 def _load(path: Path) -> dict[str, Tensor]:
-    try:
+    with user_error(f"{path}: damaged", "delete it, and the training makes it again", SafetensorError):
         return load_file(path)
-    except SafetensorError as error:
-        raise UserError(f"{path}: damaged ({error}); delete it, and the training makes it again") from None
 
 
-def _save(path: Path, tensors: dict[str, Tensor]) -> None:
+def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write tensors, no two of which may share their memory, as safetensors."""
     contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     replace(path, lambda temporary: save_file(contiguous, temporary))

@@ -1,5 +1,6 @@
 """A DiT as a folder of diffusers' `DiTTransformer2DModel`: config.json and safetensors, written without diffusers."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -10,22 +11,18 @@ from harness.errors import UserError
 from harness.files import make_folder
 from harness.networks.public_layouts import Tensors
 
-# Our names → diffusers' names, outside the blocks and inside one.
-OUTSIDE = {
+# Our modules → diffusers', for block i; there, each block has its own embedders.
+NAMES = {
     "x_embedder.proj": "pos_embed.proj",
+    "t_embedder.mlp.0": "transformer_blocks.{i}.norm1.emb.timestep_embedder.linear_1",
+    "t_embedder.mlp.2": "transformer_blocks.{i}.norm1.emb.timestep_embedder.linear_2",
+    "y_embedder.embedding_table": "transformer_blocks.{i}.norm1.emb.class_embedder.embedding_table",
+    "blocks.{i}.adaLN_modulation.1": "transformer_blocks.{i}.norm1.linear",
+    "blocks.{i}.attn.proj": "transformer_blocks.{i}.attn1.to_out.0",
+    "blocks.{i}.mlp.fc1": "transformer_blocks.{i}.ff.net.0.proj",
+    "blocks.{i}.mlp.fc2": "transformer_blocks.{i}.ff.net.2",
     "final_layer.adaLN_modulation.1": "proj_out_1",
     "final_layer.linear": "proj_out_2",
-}
-INSIDE = {
-    "attn.proj": "attn1.to_out.0",
-    "mlp.fc1": "ff.net.0.proj",
-    "mlp.fc2": "ff.net.2",
-    "adaLN_modulation.1": "norm1.linear",
-}
-CONDITIONING = {
-    "t_embedder.mlp.0": "timestep_embedder.linear_1",
-    "t_embedder.mlp.2": "timestep_embedder.linear_2",
-    "y_embedder.embedding_table": "class_embedder.embedding_table",
 }
 FREQUENCIES_NOTE = (
     "diffusers embeds the time with frequencies 10000^(−i/127), the public DiT code and ours with 10000^(−i/128): for "
@@ -34,18 +31,16 @@ FREQUENCIES_NOTE = (
 
 
 def export_diffusers(state: Tensors, architecture: Architecture, out: Path) -> None:
-    """Write the state of a DiT's network as a folder that `DiTTransformer2DModel.from_pretrained` loads.
+    """Write the state of a DiT's network as a new folder that `DiTTransformer2DModel.from_pretrained` loads.
 
     Raises:
-        UserError: the model is no DiT, or `out` exists.
+        UserError: the model is no DiT.
     """
     if architecture.process != "ddpm":
         raise UserError(
             f"--format diffusers: its DiTTransformer2DModel is given times 0 to 999 and predicts noise; nothing in its "
             f"config could say that this {architecture.process} model is not so: export it as --format public"
         )
-    if out.exists():
-        raise UserError(f"{out}: exists already; choose another name")
 
     def fill(folder: Path) -> None:
         tensors = diffusers_names(state, architecture.model.depth)
@@ -76,17 +71,13 @@ def config(architecture: Architecture) -> dict[str, object]:
 
 
 def diffusers_names(state: Tensors, depth: int) -> Tensors:
-    """The network's state → diffusers' names; its position table is no weight, and each block has its own embedders."""
+    """The network's state → diffusers' names; positions are no weights there; queries, keys and values lie apart."""
     named: Tensors = {}
-    for ending in ("weight", "bias"):
-        named |= {f"{theirs}.{ending}": state[f"{ours}.{ending}"] for ours, theirs in OUTSIDE.items()}
-        for number in range(depth):
-            ours_block, theirs_block = f"blocks.{number}", f"transformer_blocks.{number}"
-            for ours, theirs in INSIDE.items():
-                named[f"{theirs_block}.{theirs}.{ending}"] = state[f"{ours_block}.{ours}.{ending}"]
-            for letter, third in zip("qkv", state[f"{ours_block}.attn.qkv.{ending}"].chunk(3), strict=True):
-                named[f"{theirs_block}.attn1.to_{letter}.{ending}"] = third
-            for ours, theirs in CONDITIONING.items():
-                if f"{ours}.{ending}" in state:
-                    named[f"{theirs_block}.norm1.emb.{theirs}.{ending}"] = state[f"{ours}.{ending}"]
+    for i, ending in itertools.product(range(depth), ("weight", "bias")):
+        for ours, theirs in NAMES.items():
+            name = f"{ours.format(i=i)}.{ending}"
+            if name in state:  # the table of labels has no bias
+                named[f"{theirs.format(i=i)}.{ending}"] = state[name]
+        for letter, third in zip("qkv", state[f"blocks.{i}.attn.qkv.{ending}"].chunk(3), strict=True):
+            named[f"transformer_blocks.{i}.attn1.to_{letter}.{ending}"] = third
     return {name: tensor.clone() for name, tensor in named.items()}

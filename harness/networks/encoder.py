@@ -5,7 +5,6 @@ than the classifier whose features measure FID: to align with the metric's own f
 """
 
 import hashlib
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,18 +13,15 @@ import numpy as np
 import timm
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from harness.config.settings import OWN_ENCODER, OwnEncoder
 from harness.config.spec import Alignment, TrainSpec
 from harness.data.datasets import Dataset, load_images
-from harness.errors import UserError, one_line
+from harness.errors import UserError, user_error
 from harness.files import sha256_of
-from harness.networks.supervised import VisionTransformerRecipe, trained
+from harness.networks.supervised import Recipe, trained
 
-# What timm raises where weights are another model's, damaged, or not to be had.
-UNLOADABLE = (OSError, RuntimeError, ValueError, KeyError, SafetensorError, pickle.UnpicklingError, EOFError)
 FOLDER = "encoders"  # of the data folder: files of weights, known by their sha256
 Floats = Sequence[float]  # of each channel
 Record = dict[str, Any]
@@ -102,7 +98,7 @@ def check_encoder(alignment: Alignment, dataset: Dataset, data: Path) -> None:
 
 def _own(own: OwnEncoder, name: str, grid: int, data: Path, cache: Path) -> FrozenEncoder:
     train, test = (load_images(name, split, data) for split in ("train", "test"))
-    recipe = VisionTransformerRecipe(**own.model_dump())
+    recipe = Recipe(**own.model_dump())
     made = trained("encoder", recipe, train, test, cache)
     record = {
         "name": OWN_ENCODER,
@@ -118,40 +114,42 @@ def _own(own: OwnEncoder, name: str, grid: int, data: Path, cache: Path) -> Froz
 
 
 def _public(alignment: Alignment, grid: int, data: Path) -> FrozenEncoder:
-    """Make a model of timm with its weights, by name or from a file; images are prepared as its configuration says."""
-    published = alignment.weights == "published"
+    """Make a model of timm with its weights, by name or from a file; images are prepared as its configuration says.
+
+    A ViT resamples its positions to another side.
+    """
+    name, side, published = alignment.encoder, alignment.side, alignment.weights == "published"
+    cfg = timm.get_pretrained_cfg(name)
+    options: dict[str, Any] = {"img_size": side} if side and cfg and cfg.fixed_input_size else {}
     path = None if published else weights_file(alignment, data)
-    network = _create(alignment, path)
+    advice = f"put them into <data>/{FOLDER}/ and set alignment.weights to the file's sha256"
+    network = pretrained(name, path, "alignment.encoder", advice, **options)
+    network.reset_classifier(0)
     if not hasattr(network, "forward_intermediates"):
-        raise UserError(f"alignment.encoder: '{alignment.encoder}' gives no features of patches")
+        raise UserError(f"alignment.encoder: '{name}' gives no features of patches")
     record = {
-        "name": alignment.encoder,
+        "name": name,
         "parameters": parameters(network),
         "sha256": tensors_sha256(network) if published else alignment.weights,
         "published": published,
     }
     cfg = network.pretrained_cfg
-    side = alignment.side or cfg["input_size"][-1]
+    side = side or cfg["input_size"][-1]
     return FrozenEncoder(network, side, cfg["mean"], cfg["std"], cfg["interpolation"], grid, record)
 
 
-def _create(alignment: Alignment, path: Path | None) -> Any:
-    """Load all of the model strictly, then drop its last layer; a ViT resamples its positions to another side."""
-    name, side, cfg = alignment.encoder, alignment.side, timm.get_pretrained_cfg(alignment.encoder)
+def pretrained(name: str, path: Path | None, setting: str, advice: str, **options: Any) -> Any:
+    """Return a model of timm, all of it, with the weights of a file, or with those that timm publishes under its name.
+
+    setting: what named the model. advice: what to do without network.
+
+    Raises:
+        UserError: the weights are another model's, damaged, or not to be had.
+    """
     overlay = {"file": str(path), "custom_load": False} if path else None
-    options: dict[str, Any] = {"img_size": side} if side and cfg and cfg.fixed_input_size else {}
-    try:
-        network: Any = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
-    except UNLOADABLE as error:
-        reason = one_line(error)
-        if path:
-            raise UserError(f"{path}: not weights of {name}: {reason}") from None
-        raise UserError(
-            f"alignment.encoder: timm cannot get the weights of '{name}': {reason}; without network, put them into "
-            f"<data>/{FOLDER}/ and set alignment.weights to the file's sha256"
-        ) from None
-    network.reset_classifier(0)
-    return network
+    problem = f"{path}: not weights of {name}" if path else f"{setting}: timm cannot get the weights of '{name}'"
+    with user_error(problem, "" if path else f"without network, {advice}"):
+        return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
 
 
 def weights_file(alignment: Alignment, data: Path) -> Path:
@@ -178,7 +176,6 @@ def tensors_sha256(network: nn.Module) -> str:
     and so have not the same last bits on every machine."""
     digest = hashlib.sha256()
     for name, tensor in network.state_dict().items():
-        if name == "pos_embed":
-            continue
-        digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+        if name != "pos_embed":
+            digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()

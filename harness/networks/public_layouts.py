@@ -19,14 +19,15 @@ from torch import Tensor
 
 from harness.config.imported_weights import Architecture, Part, architecture_of
 from harness.config.spec import TrainSpec
-from harness.errors import UserError, one_line
+from harness.errors import UserError, user_error
 from harness.method.backbone import sincos_positions
 from harness.networks.build import build_net
+from harness.networks.checkpoint import tensors_of
 
 Tensors = dict[str, Tensor]
 Parts = dict[Part, Tensors]
 PARTS: tuple[Part, ...] = ("ema", "model", "state_dict")
-WRAPPERS = ("module.", "_orig_mod.")  # DistributedDataParallel's and torch.compile's
+WRAPPERS = r"^((module|_orig_mod)\.)+"  # DistributedDataParallel's and torch.compile's
 SUFFIXES = (".pt", ".pth", ".bin", ".safetensors")
 HEAD = ("final_layer.linear.weight", "final_layer.linear.bias")
 POSITIONS = "pos_embed"
@@ -50,20 +51,18 @@ def read_parts(path: Path) -> Parts:
 
 
 def _read(path: Path) -> Any:
-    try:
-        if path.suffix == ".safetensors":
+    if path.suffix == ".safetensors":
+        with user_error(f"{path}: not a safetensors file, or a broken one"):
             return load_file(path)
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL (\S+)", str(error))
-        what = f"it holds {named[1]}" if named else "it is not tensors as torch.save writes them"
-        raise UserError(
-            f"{path}: refused, {what}: pickles can run code; only tensors and plain values are read"
-        ) from None
-    except Exception as error:  # a broken file makes the unpickler raise almost anything
-        kind = "safetensors file" if path.suffix == ".safetensors" else "file of torch.save"
-        raise UserError(f"{path}: not a {kind}, or a broken one: {one_line(error)}") from None
+    with user_error(f"{path}: not a file of torch.save, or a broken one"):
+        try:
+            with torch.serialization.safe_globals([argparse.Namespace]):
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        except pickle.UnpicklingError as error:
+            named = re.search(r"GLOBAL (\S+)", str(error))
+            what = f"it holds {named[1]}" if named else "it is not tensors as torch.save writes them"
+            advice = "pickles can run code; only tensors and plain values are read"
+            raise UserError(f"{path}: refused, {what}: {advice}") from None
 
 
 def _split(content: Any, path: Path) -> Mapping[Part, Any]:
@@ -71,7 +70,7 @@ def _split(content: Any, path: Path) -> Mapping[Part, Any]:
     if not isinstance(content, Mapping) or not content:
         raise UserError(f"{path}: names and tensors are expected, found {type(content).__name__}")
     if all(isinstance(value, Tensor) for value in content.values()):
-        flat: Parts = {part: _below(content, f"{part}.") for part in PARTS}
+        flat: Parts = {part: tensors_of(content, part) for part in PARTS}
         whole = sum(map(len, flat.values())) == len(content)
         return {part: tensors for part, tensors in flat.items() if tensors} if whole else {"raw": dict(content)}
     nested: dict[Part, Any] = {part: content[part] for part in PARTS if part in content}
@@ -81,18 +80,13 @@ def _split(content: Any, path: Path) -> Mapping[Part, Any]:
     return nested
 
 
-def _below(tensors: Mapping[str, Tensor], prefix: str) -> Tensors:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
 def _plain_names(tensors: Any, where: str) -> Tensors:
     """Names without the prefixes that wrappers put before them."""
     if not isinstance(tensors, Mapping) or not all(isinstance(t, Tensor) for t in tensors.values()):
         raise UserError(f"{where}: names and tensors are expected, found something else among them")
     plain = {}
-    for name, tensor in tensors.items():
-        while wrapper := next((w for w in WRAPPERS if name.startswith(w)), None):
-            name = name.removeprefix(wrapper)
+    for wrapped, tensor in tensors.items():
+        name = re.sub(WRAPPERS, "", wrapped)
         if name in plain:
             raise UserError(f"{where}: two tensors are called {name} but for their prefixes")
         plain[name] = tensor.detach()
@@ -118,7 +112,7 @@ def _expected(tensors: Tensors, spec: TrainSpec, architecture: Architecture) -> 
     if _has_sigma(tensors, architecture):
         own |= {name: (2 * own[name][0], *own[name][1:]) for name in HEAD}
     if spec.process == "meanflow":
-        own = {_port_name(name) if _is_port(tensors) else name: shape for name, shape in own.items()}
+        own = {name.replace(OURS, PORT) if _is_port(tensors) else name: shape for name, shape in own.items()}
         if POSITIONS not in tensors:
             del own[POSITIONS]
     return own
@@ -134,10 +128,6 @@ def _is_port(tensors: Tensors) -> bool:
     return any(name.startswith(PORT) for name in tensors)
 
 
-def _port_name(name: str) -> str:
-    return name.replace(OURS, PORT, 1) if name.startswith(OURS) else name
-
-
 def _wrong_positions(tensors: Tensors, architecture: Architecture) -> list[str]:
     """The position table is fixed: one that is not ours belongs to another network."""
     if POSITIONS not in tensors:
@@ -149,23 +139,20 @@ def _wrong_positions(tensors: Tensors, architecture: Architecture) -> list[str]:
 
 def remarks(tensors: Tensors, architecture: Architecture) -> tuple[str, ...]:
     """Say how a file's layout differs from the network's own."""
-    lines = []
-    if _has_sigma(tensors, architecture):
-        lines.append("learned sigma: the second half of the head is kept for export and not used")
-    if POSITIONS not in tensors:
-        lines.append("no position table: the fixed one is used")
-    if _is_port(tensors):
-        lines.append(
-            "r_embedder: as in zhuyu-cs/MeanFlow, whose latents are standardised channel by channel, not × 0.18215"
-        )
-    if any(t.dtype != torch.float32 for t in tensors.values()):
-        lines.append("not all float32: loaded as float32, kept for export as found")
-    return tuple(lines)
+    port = "as in zhuyu-cs/MeanFlow, whose latents are standardised channel by channel, not × 0.18215"
+    full = all(t.dtype == torch.float32 for t in tensors.values())
+    applies = {
+        "learned sigma: the second half of the head is kept for export and not used": _has_sigma(tensors, architecture),
+        "no position table: the fixed one is used": POSITIONS not in tensors,
+        f"r_embedder: {port}": _is_port(tensors),
+        "not all float32: loaded as float32, kept for export as found": not full,
+    }
+    return tuple(remark for remark in applies if applies[remark])
 
 
 def to_network(tensors: Tensors, architecture: Architecture) -> Tensors:
     """Weights of a public layout → the state of the network: float32, our names, a head without sigma."""
-    state = {name.replace(PORT, OURS, 1) if name.startswith(PORT) else name: t.float() for name, t in tensors.items()}
+    state = {name.replace(PORT, OURS): t.float() for name, t in tensors.items()}
     if _has_sigma(tensors, architecture):
         c = architecture.channels
         state |= {name: state[name].unflatten(0, (-1, 2 * c))[:, :c].flatten(0, 1) for name in HEAD}  # rows: P, P, 2C

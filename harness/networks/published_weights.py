@@ -5,15 +5,18 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
-from harness.checkpoint_files import weights_path
+from harness.checkpoint_paths import weights_path
 from harness.config import imported_weights as imported
 from harness.config.imported_weights import Architecture, Imported, Origin, Part, architecture_of
 from harness.config.spec import TrainSpec
 from harness.errors import UserError
 from harness.files import replace, sha256_of, write_json
+from harness.networks.checkpoint import save_tensors
 from harness.networks.public_layouts import SUFFIXES, Parts, Tensors, differences, read_parts, remarks, to_network
+
+EMA_FIRST: tuple[Part, ...] = ("ema", "raw", "state_dict", "model")
+EMA_LAST = EMA_FIRST[::-1]
 
 
 def import_file(path: Path, name: str, candidates: Mapping[str, TrainSpec], root: Path) -> Imported:
@@ -85,8 +88,7 @@ def _flat(parts: Parts) -> Tensors:
 
 def _save(parts: Parts, path: Path) -> None:
     """Write parts as safetensors; in memory of their own, as tensors may share it and safetensors may not."""
-    own = {name: t.clone(memory_format=torch.contiguous_format) for name, t in _flat(parts).items()}
-    replace(path, lambda temporary: save_file(own, temporary))
+    save_tensors(path, {name: t.clone(memory_format=torch.contiguous_format) for name, t in _flat(parts).items()})
 
 
 def place(spec: TrainSpec, root: Path, folder: Path) -> None:
@@ -104,21 +106,18 @@ def place(spec: TrainSpec, root: Path, folder: Path) -> None:
     parts, architecture = read_parts(path), architecture_of(spec)
     if content_hash(parts) != spec.weights:
         raise UserError(f"{path}: not the tensors that {description.name}.json names; import the file again")
-    trained = _first_of(parts, "model", "raw", "state_dict", "ema")
-    states: Parts = {"model": to_network(trained, architecture), "ema": to_network(_averaged(parts), architecture)}
-    _save(states, weights_path(folder, 0))
+    trained, averaged = (to_network(_first_of(parts, order), architecture) for order in (EMA_LAST, EMA_FIRST))
+    _save({"model": trained, "ema": averaged}, weights_path(folder, 0))
 
 
 def export(source: Path, out: Path) -> None:
     """Write kept weights in the public layout: `ema` and `model` (or what was imported), tensors equal bit for bit.
 
     Raises:
-        UserError: `out` exists or has another suffix.
+        UserError: `out` has another suffix.
     """
     if out.suffix not in SUFFIXES:
         raise UserError(f"{out}: {', '.join(SUFFIXES)} are written, found '{out.suffix}'")
-    if out.exists():
-        raise UserError(f"{out}: exists already; choose another name")
     parts = read_parts(source)
     if out.suffix == ".safetensors":
         _save(parts, out)
@@ -133,12 +132,8 @@ def _torch_save(content: object, path: Path) -> None:
 
 def averaged_state(source: Path, architecture: Architecture) -> Tensors:
     """Return the state of the network from kept weights: the EMA's where there is one."""
-    return to_network(_averaged(read_parts(source)), architecture)
+    return to_network(_first_of(read_parts(source), EMA_FIRST), architecture)
 
 
-def _averaged(parts: Parts) -> Tensors:
-    return _first_of(parts, "ema", "raw", "state_dict", "model")
-
-
-def _first_of(parts: Parts, *order: Part) -> Tensors:
+def _first_of(parts: Parts, order: tuple[Part, ...]) -> Tensors:
     return next(parts[part] for part in order if part in parts)

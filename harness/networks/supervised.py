@@ -6,21 +6,22 @@ kept as `<cache>/<kind>-<data set>-<hash>.safetensors` beside a .json that says 
 
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import timm
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from harness.data.cache import make_once, own_file
-from harness.data.datasets import ImageDataset, positions
-from harness.data.pixels import from_uint8
-from harness.files import replace, sha256_of, write_json
+from harness.data.datasets import ImageDataset, from_uint8, positions
+from harness.files import sha256_of, write_json
+from harness.networks.checkpoint import save_tensors
 
 
 @dataclass(frozen=True)
@@ -37,27 +38,7 @@ class Recipe:
     label_smoothing: float = 0.1
     architecture: str = "test_resnet"  # timm's smallest ResNet: 0.37 M parameters, 96 features
     seed: int = 0
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """What timm is told beside channels and classes."""
-        return {}
-
-
-@dataclass(frozen=True, kw_only=True)
-class VisionTransformerRecipe(Recipe):
-    """The same of a timm VisionTransformer whose normalised patch tokens are averaged and then named.
-
-    Every token takes part in the answer, so that every token's features mean something; there is no class token.
-    """
-
-    patch: int
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """What timm is told beside channels and classes."""
-        pooling = {"class_token": False, "global_pool": "avg", "fc_norm": False}
-        return {"img_size": self.side, "patch_size": self.patch, **pooling}
+    patch: int | None = None  # of a VisionTransformer, in pixels of the resized image
 
 
 @dataclass(frozen=True)
@@ -77,31 +58,21 @@ def trained(kind: str, recipe: Recipe, train: ImageDataset, test: ImageDataset, 
     Raises:
         UserError: a cache that is damaged or cannot be written.
     """
-    import timm
-
+    made_from = {name: value for name, value in asdict(recipe).items() if value is not None}
     content = {"train": train.content, "test": test.content}
     versions = {"timm": timm.__version__, "torch": torch.__version__}
-    made_of = {"recipe": asdict(recipe), "content": content, **versions}
+    made_of = {"recipe": made_from, "content": content, **versions}
     name = f"{kind}-{train.name}-{hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:12]}"
-    record_path = cache / f"{name}.json"  # written last: where it is, the weights are
-    make_once(record_path, lambda: _make(recipe, train, test, record_path, made_of))
-    return _read(recipe, train, record_path)
+    record_path, path = cache / f"{name}.json", cache / f"{name}.safetensors"
 
+    def make() -> None:
+        network = fit(recipe, train)
+        save_tensors(path, network.state_dict())
+        facts = {"accuracy": accuracy(network, recipe, test), "weights": sha256_of(path)}
+        write_json(record_path, facts | made_of)  # written last: where it is, the weights are
 
-def _make(recipe: Recipe, train: ImageDataset, test: ImageDataset, record_path: Path, made_of: dict[str, Any]) -> None:
-    from safetensors.torch import save_file
-
-    network, path = fit(recipe, train), record_path.with_suffix(".safetensors")
-    tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    replace(path, lambda temporary: save_file(tensors, temporary))
-    weights = sha256_of(path)
-    write_json(record_path, {"accuracy": accuracy(network, recipe, test), "weights": weights, **made_of})
-
-
-def _read(recipe: Recipe, train: ImageDataset, record_path: Path) -> TrainedNetwork:
-    from safetensors.torch import load_file
-
-    network, path = build(recipe, train), record_path.with_suffix(".safetensors")
+    make_once(record_path, make)
+    network = build(recipe, train)
     with own_file(record_path, record_path):
         record = json.loads(record_path.read_text())
         weights, _ = record["weights"], record["accuracy"]
@@ -113,18 +84,22 @@ def _read(recipe: Recipe, train: ImageDataset, record_path: Path) -> TrainedNetw
 
 
 def build(recipe: Recipe, dataset: ImageDataset) -> nn.Module:
-    """Return the untrained network, its weights drawn from torch's current seed."""
-    import timm
+    """Return the untrained network, its weights drawn from torch's current seed.
 
-    network = timm.create_model(
-        recipe.architecture, in_chans=dataset.shape[0], num_classes=dataset.classes, **recipe.options
-    )
+    Of a VisionTransformer, the normalised patch tokens are averaged and then named, so that every token's features mean
+    something; there is no class token.
+    """
+    pooling: dict[str, Any] = {"class_token": False, "global_pool": "avg", "fc_norm": False}
+    options = {"img_size": recipe.side, "patch_size": recipe.patch, **pooling} if recipe.patch else {}
+    network = timm.create_model(recipe.architecture, in_chans=dataset.shape[0], num_classes=dataset.classes, **options)
     return network.to(memory_format=torch.channels_last)  # a third faster on CPUs
 
 
 def fit(recipe: Recipe, dataset: ImageDataset) -> nn.Module:
     """Train a network; the same weights, bit for bit, whenever it is called on one machine."""
-    with _one_thread(), torch.random.fork_rng(devices=()):
+    with ExitStack() as stack, torch.random.fork_rng(devices=()):
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
+        torch.set_num_threads(1)  # sums over threads depend on their number
         torch.manual_seed(recipe.seed)
         network = build(recipe, dataset).train()
         optimizer = torch.optim.AdamW(network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
@@ -140,17 +115,6 @@ def fit(recipe: Recipe, dataset: ImageDataset) -> nn.Module:
             optimizer.step()
             schedule.step()
     return network.eval()
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums over threads depend on their number."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def augment(images: Tensor, recipe: Recipe) -> Tensor:

@@ -7,11 +7,10 @@ beyond what is bought already, as long as it fits. It is a rule, not an optimum.
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from harness.config.grid import Cell, Run, Table
 from harness.planning.cost import Prices
-from harness.store.study import runs_by_training
 
 
 @dataclass(frozen=True)
@@ -27,34 +26,9 @@ class Row:
 class Selection:
     """Rows in the order they were chosen, rows that did not fit, and what the chosen ones cost together."""
 
-    chosen: tuple[Row, ...]
-    left_out: tuple[Row, ...]
+    chosen: list[Row]
+    left_out: list[Row]
     hours: float
-
-
-@dataclass
-class Purchase:
-    """What is bought already: of each training how many steps, and which measurements."""
-
-    prices: Prices
-    steps: dict[str, int] = field(default_factory=dict)
-    measurements: set[str] = field(default_factory=set)
-
-    def price(self, row: Row) -> float:
-        """Return the hours that a row costs beyond what is bought."""
-        prices, total = self.prices, 0.0
-        unpaid = (run for run in row.runs if run.eval_id not in self.measurements and run.eval_id not in prices.done)
-        for train_id, runs in runs_by_training(unpaid).items():
-            have = max(self.steps.get(train_id, 0), prices.begun[train_id])
-            total += max(0, max(run.evaluation.step for run in runs) - have) * prices.step[train_id]
-            total += sum(sum(prices.measurement[run.eval_id]) for run in runs)
-        return total
-
-    def add(self, row: Row) -> None:
-        """Buy a row."""
-        for run in row.runs:
-            self.measurements.add(run.eval_id)
-            self.steps[run.train_id] = max(run.evaluation.step, self.steps.get(run.train_id, 0))
 
 
 def rows(tables: Sequence[Table]) -> Iterator[Row]:
@@ -70,20 +44,26 @@ def rows(tables: Sequence[Table]) -> Iterator[Row]:
 
 def select_rows(tables: Sequence[Table], prices: Prices, budget: float) -> Selection:
     """Choose rows within a budget of device-hours; what is done already costs nothing."""
-    candidates, purchase = list(rows(tables)), Purchase(prices)
+    candidates, steps, measurements = list(rows(tables)), dict(prices.begun), set(prices.done)  # these two are bought
     sharing = defaultdict[str, set[int]](set)  # which rows have a training
     for index, row in enumerate(candidates):
         for run in row.runs:
             sharing[run.train_id].add(index)
-    hours = {index: purchase.price(row) for index, row in enumerate(candidates)}  # of those not chosen yet
-    chosen, spent = list[int](), 0.0
+
+    def price(index: int) -> float:
+        return prices.cost_beyond(steps, measurements, candidates[index].runs).hours
+
+    hours = {index: price(index) for index in range(len(candidates))}  # of those not chosen yet
+    chosen, spent = list[Row](), 0.0
     while hours:
         index = min(hours, key=hours.__getitem__)
         if spent + hours[index] > budget:
             break
         spent += hours.pop(index)
-        chosen.append(index)
-        purchase.add(candidates[index])
+        chosen.append(candidates[index])
+        for run in candidates[index].runs:
+            measurements.add(run.eval_id)
+            steps[run.train_id] = max(run.evaluation.step, steps[run.train_id])
         for other in set().union(*(sharing[run.train_id] for run in candidates[index].runs)) & hours.keys():
-            hours[other] = purchase.price(candidates[other])
-    return Selection(tuple(candidates[index] for index in chosen), tuple(candidates[index] for index in hours), spent)
+            hours[other] = price(other)
+    return Selection(chosen, [candidates[index] for index in hours], spent)

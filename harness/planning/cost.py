@@ -1,24 +1,114 @@
-"""What runs cost: GPU-hours by their operations and a device's speed, and bytes of checkpoints; each training once."""
+"""What runs cost: device-hours, by their operations and the speed of a device, and bytes of checkpoints.
 
-from collections.abc import Collection, Iterable, Sequence
+Each training is paid once. A speed is that of the study's earlier runs, or else an assumption.
+"""
+
+import statistics
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
 
-from harness.checkpoint_files import latest_step
+from harness.checkpoint_paths import latest_step
 from harness.config.grid import Run
+from harness.config.imported_weights import Architecture, architecture_of
+from harness.config.settings import SamplerSettings
 from harness.config.spec import TILE, EvalSpec, TrainSpec
-from harness.errors import UserError
+from harness.errors import UserError, nearest
 from harness.planning import flops
-from harness.planning.throughput import (
-    Arithmetic,
-    Assumption,
-    measured_speeds,
-    sampling_arithmetic,
-    training_arithmetic,
-)
+from harness.store.records import LOG, Attempt, Environment, Measurement, last_speeds, measurement_paths, read_spec
 from harness.store.store import Store
 from harness.store.study import runs_by_training
 
 FLOAT = 4  # bytes
+Arithmetic = Literal["bf16", "tf32", "fp32"]
+
+# Peak FLOP/s without sparsity, from NVIDIA's data sheets (the SXM modules where there are several).
+GPUS: dict[str, dict[Arithmetic, float]] = {
+    "A100": {"bf16": 312e12, "tf32": 156e12, "fp32": 19.5e12},
+    "H100": {"bf16": 989e12, "tf32": 494e12, "fp32": 67e12},
+    "H200": {"bf16": 989e12, "tf32": 494e12, "fp32": 67e12},
+    "L40S": {"bf16": 362e12, "tf32": 183e12, "fp32": 91.6e12},
+    "RTX4090": {"bf16": 165e12, "tf32": 82.6e12, "fp32": 82.6e12},
+}
+# Our assumption. What is not a matrix product waits for memory, and so weighs less where products take longer.
+UTILISATION: dict[Arithmetic, float] = {"bf16": 0.3, "tf32": 0.4, "fp32": 0.6}
+CORE = 20e9  # FLOP/s of a processor's core on the small networks that are trained there: our assumption
+
+
+@dataclass(frozen=True)
+class Assumption:
+    """What is taken for the speed of a device that no earlier run has measured; utilisation None: `UTILISATION`.
+
+    Raises:
+        UserError: nothing is known of the GPU.
+    """
+
+    gpu: str = "H200"
+    utilisation: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.gpu not in GPUS:
+            raise UserError(f"--gpu {self.gpu}: its peak is not known here{nearest(self.gpu, GPUS)}")
+
+    def speed(self, arithmetic: Arithmetic, on_gpu: bool) -> float:
+        """Return the FLOP/s of one GPU, or of one core."""
+        if not on_gpu:
+            return CORE
+        return GPUS[self.gpu][arithmetic] * (self.utilisation or UTILISATION[arithmetic])
+
+    def words_for(self, arithmetic: Arithmetic, on_gpu: bool) -> str:
+        """Say what is assumed of a GPU, or of a core."""
+        if not on_gpu:
+            return f"{CORE / 1e9:g} GFLOP/s of a core"
+        share, peak = self.utilisation or UTILISATION[arithmetic], GPUS[self.gpu][arithmetic]
+        return f"{share:.0%} of the {self.gpu}'s {peak / 1e12:g} TFLOP/s in {arithmetic}"
+
+
+class Work(NamedTuple):
+    """What two runs must share for one to tell the other's speed."""
+
+    sampling: bool
+    on_gpu: bool
+    arithmetic: Arithmetic
+    network: Architecture
+
+
+def work_of(train: TrainSpec, on_gpu: bool, sampler: SamplerSettings | None = None) -> Work:
+    """Return the work of training a network, or of sampling from it, which has torch's own float32 beside bf16."""
+    float32: Arithmetic = "fp32" if sampler or train.matmul == "highest" else "tf32"
+    arithmetic = "bf16" if (sampler or train).precision == "bf16" else float32
+    return Work(sampler is not None, on_gpu, arithmetic, architecture_of(train))
+
+
+class MeasuredSpeeds:
+    """FLOP/s of one device in the earlier runs of a study, by what they did; and the names of the devices."""
+
+    def __init__(self, store: Store) -> None:
+        self.speeds = defaultdict[Work, list[float]](list)
+        self.devices = defaultdict[bool, dict[str, None]](dict)  # of GPUs (True) and of processors, in their order
+        for folder in store.run_folders():
+            environment, train = Environment.read(folder), read_spec(folder)
+            if environment and environment.last and train:
+                self._add(folder, train, environment.last)
+
+    def _add(self, folder: Path, train: TrainSpec, attempt: Attempt) -> None:
+        """Add what a run tells: the median of its log's last lines, and the times of its samplers."""
+        if rates := last_speeds(folder / LOG)[1:]:  # the first line tells of the start
+            speed = statistics.median(rates) * flops.training(train) / attempt.devices
+            self.speeds[work_of(train, attempt.on_gpu)].append(speed)
+            self.devices[attempt.on_gpu][attempt.device] = None
+        for measurement in map(Measurement.read, measurement_paths(folder)):
+            seconds = measurement.seconds.get("sample", 0.0) if measurement else 0.0
+            if measurement and measurement.evaluation and seconds > 0:
+                passes = measurement.protocol.generated * measurement.nfe
+                speed = passes * flops.network(train).forward / seconds / attempt.devices
+                self.speeds[work_of(train, attempt.on_gpu, measurement.evaluation.sampler)].append(speed)
+
+    def median(self, work: Work) -> float | None:
+        """Return the median speed of runs that did such work; None where there was none."""
+        return statistics.median(self.speeds[work]) if work in self.speeds else None
 
 
 @dataclass(frozen=True)
@@ -46,22 +136,27 @@ class Prices:
         self.runs, self.assumption, self.trainings = runs, assumption, {run.train_id: run for run in runs}
         on_gpu = {run.resources.on_gpu for run in runs}
         self.unit = "device" if len(on_gpu) > 1 else "GPU" if True in on_gpu else "core"
-        self.speeds = measured_speeds(store)
+        self.measured = MeasuredSpeeds(store)
         self.assumed: set[tuple[Arithmetic, bool]] = set()
         self.step = {name: self._step(run) for name, run in self.trainings.items()}
-        self.measurement = {run.eval_id: self._measurement(run) for run in runs}
+        self.sampling = {run.eval_id: self._sampling(run) for run in runs}
+        self.measuring = {run.eval_id: self._measuring(run) for run in runs}
         self.begun = {name: latest_step(store.scratch_folder(name)) for name in self.trainings}
         self.done = {run.eval_id for run in runs if store.measured(run.train_id, run.eval_id)}
 
     def cost(self, runs: Iterable[Run], left: bool = False) -> Cost:
         """Return what runs cost together; left: only what is not done yet."""
-        training, size, measurements = 0.0, 0, []
-        for name, same in runs_by_training(run for run in runs if not (left and run.eval_id in self.done)).items():
+        return self.cost_beyond(self.begun, self.done, runs) if left else self.cost_beyond({}, (), runs)
+
+    def cost_beyond(self, begun: Mapping[str, int], done: Collection[str], runs: Iterable[Run]) -> Cost:
+        """Return what runs cost together where some steps of trainings, and some measurements, cost nothing."""
+        training, size, measurements = 0.0, 0, list[str]()
+        for name, same in runs_by_training(run for run in runs if run.eval_id not in done).items():
             steps = {run.evaluation.step for run in same}
-            training += self.step[name] * max(0, max(steps) - (self.begun[name] if left else 0))
+            training += self.step[name] * max(0, max(steps) - begun.get(name, 0))
             size += checkpoint_bytes(self.trainings[name].train, steps)
-            measurements += [self.measurement[run.eval_id] for run in same]
-        sampling, measuring = (sum(hours) for hours in zip(*measurements, strict=True)) if measurements else (0.0, 0.0)
+            measurements += [run.eval_id for run in same]
+        sampling, measuring = (sum(hours[name] for name in measurements) for hours in (self.sampling, self.measuring))
         return Cost(training, sampling, measuring, size)
 
     def refuse_beyond(self, limit: float) -> None:
@@ -79,44 +174,42 @@ class Prices:
 
     def _step(self, run: Run) -> float:
         """Hours of one training step."""
-        train = run.train
-        speed = self._training_speed(run) or self._assume(training_arithmetic(train), run)
-        return train.batch * flops.training(train) / speed / 3600
+        return self._hours(run.train.batch * flops.training(run.train), work_of(run.train, run.resources.on_gpu))
 
-    def _measurement(self, run: Run) -> tuple[float, float]:
-        """Hours of drawing the images, and of measuring them."""
-        train, settings = run.train, run.evaluation.evaluation
-        known = self.speeds[run.resources.on_gpu].of_sampling(train, run.evaluation)
-        speed = known or self._assume(sampling_arithmetic(run.evaluation), run)
-        passes = flops.evaluations(train.process, run.evaluation.sampler) * _drawn(run.evaluation)
-        measuring = settings.samples * flops.measuring(train, settings.features)
-        measured = measuring / self.assumption.speed("fp32", run.resources.on_gpu)
-        return flops.network(train).forward * passes / speed / 3600, measured / 3600
+    def _sampling(self, run: Run) -> float:
+        """Hours of drawing the images of a measurement."""
+        train, sampler = run.train, run.evaluation.sampler
+        passes = flops.evaluations(train.process, sampler) * _drawn(run.evaluation)
+        return self._hours(flops.network(train).forward * passes, work_of(train, run.resources.on_gpu, sampler))
+
+    def _measuring(self, run: Run) -> float:
+        """Hours of measuring them."""
+        settings = run.evaluation.evaluation
+        operations = settings.samples * flops.measuring(run.train, settings.features)
+        return operations / self.assumption.speed("fp32", run.resources.on_gpu) / 3600
+
+    def _hours(self, operations: float, work: Work) -> float:
+        speed = self.measured.median(work)
+        if speed is None:
+            self.assumed.add((work.arithmetic, work.on_gpu))
+            speed = self.assumption.speed(work.arithmetic, work.on_gpu)
+        return operations / speed / 3600
 
     @property
     def words(self) -> str:
         """Say which speeds the prices rest on, and what is not in them."""
-        runs = self.trainings.values()
-        measured = [run for run in runs if self._training_speed(run)]
-        kinds = {run.resources.on_gpu for run in runs}
-        devices = ", ".join(dict.fromkeys(device for on_gpu in kinds for device in self.speeds[on_gpu].devices))
+        works = [work_of(run.train, run.resources.on_gpu) for run in self.trainings.values()]
+        measured = [work for work in works if self.measured.median(work)]
+        kinds = {work.on_gpu for work in works}
+        devices = ", ".join(dict.fromkeys(device for on_gpu in kinds for device in self.measured.devices[on_gpu]))
         parts = [f"{len(measured)} trainings by the images/s of earlier runs on {devices}"] if measured else []
         if self.assumed:
             words = [self.assumption.words_for(kind, on_gpu) for kind, on_gpu in sorted(self.assumed)]
             parts.append(f"{'the rest' if measured else 'all'} by assumption: {', '.join(dict.fromkeys(words))}")
-        aligned = [run.train.alignment for run in runs if run.train.alignment]
+        aligned = [run.train.alignment for run in self.trainings.values() if run.train.alignment]
         strange = sorted({term.encoder for term in aligned if flops.encoder(term) is None})
         parts += [f"without {name}, an encoder whose operations are not known here" for name in strange]
         return "Priced " + "; ".join(parts)
-
-    def _training_speed(self, run: Run) -> float | None:
-        """FLOP/s of a device in earlier trainings of the same shape."""
-        return self.speeds[run.resources.on_gpu].of_training(run.train)
-
-    def _assume(self, arithmetic: Arithmetic, run: Run) -> float:
-        on_gpu = run.resources.on_gpu
-        self.assumed.add((arithmetic, on_gpu))
-        return self.assumption.speed(arithmetic, on_gpu)
 
 
 def checkpoint_bytes(train: TrainSpec, steps: Collection[int]) -> int:

@@ -12,6 +12,9 @@ from harness.config.settings import SamplerSettings
 from harness.config.spec import TWO_TIMES, Alignment, ProcessName, Regularizer, TrainSpec
 
 FREQUENCIES = 256  # numbers that a time is turned into before its MLP
+# Passes that a Jacobian-vector product takes beside the pass itself: each product has two terms. PyTorch makes that of
+# the weights too, whose tangents are zeros.
+TANGENT = 2
 WORTH_HALVING = 64  # rows from which a symmetric product is made as three quarters of itself
 
 
@@ -31,22 +34,9 @@ class Pass:
         return self.first + self.rest
 
     @property
-    def backward(self) -> int:
-        """Operations of the gradient: each product has two, by its weights and by its input."""
-        return self.first + 2 * self.rest
-
-    @property
     def trained(self) -> int:
-        """Operations of a pass and of its gradient."""
-        return self.forward + self.backward
-
-    @property
-    def tangent(self) -> int:
-        """Operations of a Jacobian-vector product beside the pass itself: a product's two terms.
-
-        PyTorch makes the term of the weights too, whose tangents are zeros.
-        """
-        return 2 * (self.first + self.rest)
+        """Operations of a pass and of its gradient: each product has two more, by its weights and by its input."""
+        return 2 * self.first + 3 * self.rest
 
 
 def tokens(spec: TrainSpec) -> int:
@@ -75,42 +65,25 @@ def blocks_up_to(spec: TrainSpec, last: int) -> Pass:
 
 def training(spec: TrainSpec) -> float:
     """Return the operations of one image in a training step, forward and backward; where they are drawn, the mean."""
-    total = PROCESSES[spec.process](spec)
-    if spec.regularizer:
-        total += regularizer(spec, spec.regularizer)
-    return total + alignment(spec)
+    learnt = network(spec)
+    terms = alignment(spec) + (regularizer(spec, spec.regularizer) if spec.regularizer else 0)
+    return learnt.trained + target_passes(spec) * learnt.forward + terms
 
 
-def _plain(spec: TrainSpec) -> float:
-    return network(spec).trained
-
-
-def _with_constant_target(spec: TrainSpec) -> float:
-    """One more pass makes what is learnt from, without a gradient."""
-    return network(spec).trained + network(spec).forward
-
-
-def _meanflow(spec: TrainSpec) -> float:
-    """A quarter of the samples goes through the JVP; guidance takes a pass without label, and one with it for them."""
-    forward, settings = network(spec), spec.meanflow
-    guided = settings is not None and (settings.omega, settings.kappa) != (1, 0)
-    return forward.trained + forward.tangent / 4 + (forward.forward * 5 / 4 if guided else 0)
-
-
-def _shortcut(spec: TrainSpec) -> float:
-    """A quarter learns from two half steps; where these are the smallest, for one in seven, they are guided."""
-    guided = spec.shortcut is not None and spec.shortcut.guidance != 1
-    return network(spec).trained + network(spec).forward * 2 / 4 * (1 + (1 / 7 if guided else 0))
-
-
-PROCESSES = {
-    "flow": _plain,
-    "ddpm": _plain,
-    "meanflow": _meanflow,
-    "shortcut": _shortcut,
-    "imm": _with_constant_target,
-    "consistency": _with_constant_target,
-}
+def target_passes(spec: TrainSpec) -> float:
+    """Return how many passes without a gradient make what an image learns from; the mean where they are drawn."""
+    match spec.process:
+        case "imm" | "consistency":
+            return 1
+        case (
+            "meanflow"
+        ):  # a quarter takes the JVP; guidance takes a pass without label, and one with it for that quarter
+            guided = spec.meanflow is not None and (spec.meanflow.omega, spec.meanflow.kappa) != (1, 0)
+            return TANGENT / 4 + (5 / 4 if guided else 0)
+        case "shortcut":  # a quarter learns from two half steps; where these are the smallest, one in seven, guided
+            guided = spec.shortcut is not None and spec.shortcut.guidance != 1
+            return 2 / 4 * (1 + (1 / 7 if guided else 0))
+    return 0
 
 
 def regularizer(spec: TrainSpec, term: Regularizer) -> float:

@@ -33,8 +33,8 @@ def plan(tables: Sequence[Table], store: Store) -> list[Planned]:
             tables_of[run.train_id][table.name] = None
 
     def planned(table: Table, run: Run) -> Planned:
-        others = tuple(name for name in tables_of[run.train_id] if name != table.name)
-        return Planned(table, run, store.status(run.train_id, run.eval_id), others)
+        sharing = tuple(name for name in tables_of[run.train_id] if name != table.name)
+        return Planned(table, run, store.status(run.train_id, run.eval_id), sharing)
 
     return [planned(table, run) for table in tables for run in table.runs]
 

@@ -2,11 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
-
-import pandas as pd
 
 from harness.files import write_bytes
 from harness.report.analysis.pivot import Pivot, PivotCell, pivot
@@ -14,9 +12,7 @@ from harness.report.analysis.statistics import Change, change_between
 from harness.report.analysis.text import MEANINGS, estimate, percent_change
 from harness.report.reading.collect import collect
 from harness.report.reading.protocol import Protocol
-from harness.report.rendering.captions import heading
-from harness.report.rendering.data_files import change_record, csv_of
-from harness.report.rendering.html import render
+from harness.report.rendering import captions, data_files, html
 from harness.store.store import Store
 from harness.store.study import study_tables
 
@@ -75,7 +71,7 @@ def _table(first: Pivot | None, second: Pivot | None) -> TableDifference:
     sides = [{cell.source.at: (side, cell) for cell in side.cells} if side else {} for side in (first, second)]
     places = dict.fromkeys((*sides[0], *sides[1]))
     cells = tuple(_difference(sides[0].get(at), sides[1].get(at)) for at in places)
-    return TableDifference(shown.table.name, heading(shown.table), shown.metric.title, cells)
+    return TableDifference(shown.table.name, captions.heading(shown.table), shown.metric.title, cells)
 
 
 def _difference(first: Side | None, second: Side | None) -> Difference:
@@ -124,22 +120,14 @@ def counts(tables: Sequence[TableDifference]) -> dict[DifferenceVerdict, int]:
 
 def write_comparison(first: Store, second: Store, tables: Sequence[TableDifference], target: Path) -> Path:
     """Write `target/index.html` and `target/differences.csv` and return the path of the former."""
-    write_bytes(target / "differences.csv", _csv(tables).encode())
+    rows = [{"table": table.name} | asdict(cell) for table in tables for cell in table.cells]
+    names = ("table", "cell", "first", "second")
+    columns = {name: name for name in names} | data_files.COLUMNS["change"] | {"verdict": "verdict"}
+    write_bytes(target / "differences.csv", data_files.nested_csv(rows, columns).encode())
     values = {
         "first": first.study, "second": second.study, "tables": tables, "counts": counts(tables),
-        "differing": list(differing(tables)), "verdicts": VERDICTS,
+        "differing": list(differing(tables)),
     }  # fmt: skip
     path = target / "index.html"
-    write_bytes(path, render(values, "compare.html.j2").encode())
+    write_bytes(path, html.render(values, "compare.html.j2").encode())
     return path
-
-
-def _csv(tables: Sequence[TableDifference]) -> str:
-    rows = [
-        {"table": table.name, "cell": cell.cell, "first": cell.first, "second": cell.second}
-        | change_record(cell.change)
-        | {"verdict": cell.verdict}
-        for table in tables
-        for cell in table.cells
-    ]
-    return csv_of(pd.DataFrame(rows))

@@ -4,9 +4,10 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from harness.errors import UserError
 from harness.jobs.failures import ENDS
@@ -14,7 +15,7 @@ from harness.process_group import TORCHRUN
 
 DEFAULT_ARRAY_LIMIT = 1001  # MaxArraySize where slurm.conf does not say it
 RESTART = 60.0  # seconds for which a controller that is started again may be away
-AWAY = ("Unable to contact slurm controller", "Socket timed out on send/recv operation")
+AWAY = re.compile("Unable to contact slurm controller|Socket timed out on send/recv operation")
 AT_WORK = {"idle", "mix", "alloc", "comp", "plnd", "resv"}  # sinfo's words for the states of nodes
 AT_WORK_TOO = "-~#"  # sinfo's marks of nodes that are planned for, or powered when a job comes
 # squeue remembers a job for some minutes after its end (MinJobAge).
@@ -39,11 +40,6 @@ class SlurmJob:
     def place(self) -> tuple[str, int | None]:
         """Its name, and its index in an array."""
         return self.name, int(self.id.partition("_")[2]) if "_" in self.id else None
-
-    @property
-    def is_held(self) -> bool:
-        """Tell whether it waits until somebody releases it, as SLURM has it where a node could not start it."""
-        return self.state == "PENDING" and "held" in self.reason.lower()
 
     @property
     def has_ended(self) -> bool:
@@ -83,13 +79,19 @@ def array_limit() -> int:
     return int(limit.group(1)) if limit else DEFAULT_ARRAY_LIMIT
 
 
-def end_states(ids: Collection[str]) -> dict[str, str]:
-    """Return how jobs ended by SLURM's accounting, id → state; without those it does not know.
+def accounts(ids: Collection[str], *flags: str) -> list[tuple[str, str, str]]:
+    """Return what SLURM's accounting knows of jobs: id, state and nodes; without those it does not know.
 
     Raises:
         UserError: accounting does not answer.
     """
-    return {id: state for id, state, _ in _sacct(ids) if id in ids}
+    if not ids:
+        return []
+    arrays = ",".join(sorted({id.partition("_")[0] for id in ids}))
+    columns = "--format=JobID,State,NodeList"
+    output = ask("sacct", "--noheader", "--allocations", "--parsable2", *flags, columns, f"--jobs={arrays}")
+    rows = [line.split("|", 2) for line in output.splitlines()]
+    return [(id, state.partition(" ")[0], nodes) for id, state, nodes in rows if id in ids]  # "CANCELLED by 0"
 
 
 def failed_nodes(ids: Collection[str]) -> list[str]:
@@ -101,7 +103,7 @@ def failed_nodes(ids: Collection[str]) -> list[str]:
     Raises:
         UserError: SLURM or its accounting does not answer.
     """
-    lists = {nodes for id, state, nodes in _sacct(ids, "--duplicates") if id in ids and state == "NODE_FAIL"}
+    lists = {nodes for _, state, nodes in accounts(ids, "--duplicates") if state == "NODE_FAIL"}
     if not lists:
         return []
     states = [line.split() for line in ask("sinfo", "--noheader", "--Node", "--format=%N %t").splitlines()]
@@ -113,17 +115,6 @@ def failed_nodes(ids: Collection[str]) -> list[str]:
     if not working - failed:
         failed = failed - working if working else set()
     return sorted(failed)
-
-
-def _sacct(ids: Collection[str], *flags: str) -> list[tuple[str, str, str]]:
-    """Return what accounting knows of jobs: id, state and nodes."""
-    if not ids:
-        return []
-    arrays = ",".join(sorted({id.partition("_")[0] for id in ids}))
-    columns = "--format=JobID,State,NodeList"
-    output = ask("sacct", "--noheader", "--allocations", "--parsable2", *flags, columns, f"--jobs={arrays}")
-    rows = [line.split("|", 2) for line in output.splitlines()]
-    return [(id, state.partition(" ")[0], nodes) for id, state, nodes in rows]  # "CANCELLED by 0"
 
 
 def scancel(ids: Collection[str]) -> None:
@@ -144,31 +135,18 @@ def ask(*words: str, patience: float = 0) -> str:
     Raises:
         UserError: it is not installed, or fails.
     """
+    run = partial(subprocess.run, words, capture_output=True, text=True, timeout=120)
     deadline = time.monotonic() + patience
-    while (done := _run(words)).returncode and _away(done.stderr) and time.monotonic() < deadline:
-        time.sleep(1)
-    if done.returncode:
-        raise UserError(f"SLURM does not answer ({words[0]}: {done.stderr.strip()}); try again")
-    return done.stdout
-
-
-def await_controller() -> None:
-    """Wait while the controller is being restarted, for who can ask it only once; not for ever."""
-    with suppress(UserError):
-        ask("squeue", "--me", "--noheader", patience=RESTART)
-
-
-def _away(message: str) -> bool:
-    return any(words in message for words in AWAY)
-
-
-def _run(words: Sequence[str]) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(words, capture_output=True, text=True, timeout=120)
+        while (done := run()).returncode and AWAY.search(done.stderr) and time.monotonic() < deadline:
+            time.sleep(1)
     except FileNotFoundError:
         raise UserError(f"no SLURM here ('{words[0]}' is not on PATH); 'harness run' runs a grid locally") from None
     except subprocess.TimeoutExpired:
         raise UserError(f"SLURM does not answer ({words[0]}, for 120 s); try again") from None
+    if done.returncode:
+        raise UserError(f"SLURM does not answer ({words[0]}: {done.stderr.strip()}); try again")
+    return done.stdout
 
 
 @contextmanager
@@ -177,13 +155,9 @@ def own_environment() -> Iterator[None]:
 
     SBATCH_… would overrule the profile, and a shell inside an allocation has the SLURM_… of that.
     """
-    leaked = {
-        name: value
-        for name, value in os.environ.items()
-        if (name.startswith(LEAKING) and name not in NEEDED_TO_ASK) or name in (*TORCHRUN, "MASTER_ADDR", "MASTER_PORT")
-    }
-    for name in leaked:
-        del os.environ[name]
+    slurms = [name for name in os.environ if name.startswith(LEAKING) and name not in NEEDED_TO_ASK]
+    leaking = {*slurms, *TORCHRUN, "MASTER_ADDR", "MASTER_PORT"} & os.environ.keys()
+    leaked = {name: os.environ.pop(name) for name in leaking}
     try:
         yield
     finally:

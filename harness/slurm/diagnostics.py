@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING
 from harness.config.cluster_profile import Partition, SlurmProfile
 from harness.config.settings import Resources
 from harness.errors import UserError, nearest
-from harness.files import check_writable, read_json, write_json
+from harness.files import check_writable, read_json, tail, write_json
 from harness.jobs.job import Job
 from harness.jobs.preflight import check
-from harness.slurm.client import array_limit, ask, own_environment, scancel, unfinished_jobs
-from harness.slurm.logs import tail
-from harness.slurm.snapshot import snapshot
+from harness.slurm import client, submission
+from harness.store.store import Store
 
 if TYPE_CHECKING:
     from harness.engine.distributed import World
@@ -38,10 +37,11 @@ class Finding:
     message: str
 
 
-def examine(subject: str, check: Callable[[], str]) -> Finding:
-    """Examine one thing; what the check raises is what is wrong with it."""
+def examine(subject: str, check: Callable[[], object], message: str = "") -> Finding:
+    """Examine one thing; what the check raises is what is wrong with it, and else the message or what it returns."""
     try:
-        return Finding(subject, True, check())
+        result = check()
+        return Finding(subject, True, message or str(result))
     except (UserError, OSError, RuntimeError, AssertionError) as error:
         return Finding(subject, False, str(error).strip() or type(error).__name__)
 
@@ -51,8 +51,7 @@ class Cluster:
     """What is examined."""
 
     profile: SlurmProfile
-    results: Path
-    scratch: Path
+    store: Store
     jobs: tuple[Job, ...]
 
     @property
@@ -66,21 +65,16 @@ class Cluster:
 
 def examine_here(cluster: Cluster) -> Iterator[Finding]:
     """Yield what can be told without a job."""
-    yield examine("SLURM", lambda: " ".join(ask("scontrol", "ping").split()))
-    yield examine("largest array", lambda: f"{array_limit()}")
-    accounting = ("sacct", "--noheader", "--allocations", "--format=JobID")
-    yield examine("accounting", lambda: ask(*accounting) and "it answers")
+    yield examine("SLURM", lambda: " ".join(client.ask("scontrol", "ping").split()))
+    yield examine("largest array", client.array_limit)
+    accounting = partial(client.ask, "sacct", "--noheader", "--allocations", "--format=JobID")
+    yield examine("accounting", accounting, "it answers")
     for name, promised in cluster.profile.partitions.items():
         yield examine(f"partition {name}", partial(compare_partition, name, promised))
     fitting = partial(cluster.profile.partition, cluster.resources)
     yield examine("what a training asks", lambda: f"fits {fitting() or 'the default'}")
-    for flag, folder in (("--results", cluster.results), ("--scratch", cluster.scratch)):
-        yield examine(flag, partial(_write, flag, folder))
-
-
-def _write(flag: str, folder: Path) -> str:
-    check_writable(flag, folder)
-    return f"{folder} can be written"
+    for flag, folder in (("--results", cluster.store.results), ("--scratch", cluster.store.scratch)):
+        yield examine(flag, partial(check_writable, flag, folder), f"{folder} can be written")
 
 
 def compare_partition(name: str, promised: Partition) -> str:
@@ -89,7 +83,7 @@ def compare_partition(name: str, promised: Partition) -> str:
     Raises:
         UserError: there is none, it is not up, or the profile promises more than it has.
     """
-    lines = ask("sinfo", "--noheader", "--format=%R|%a|%l|%D|%c|%m|%G").splitlines()
+    lines = client.ask("sinfo", "--noheader", "--format=%R|%a|%l|%D|%c|%m|%G").splitlines()
     rows = [dict(zip("RalDcmG", line.split("|"), strict=True)) for line in lines]
     mine = [row for row in rows if row["R"] == name]
     if not mine:
@@ -103,10 +97,9 @@ def compare_partition(name: str, promised: Partition) -> str:
         "memory_gb": max(int(row["m"].strip("+")) for row in mine) / 1000,  # SLURM's G is 1024 MB; be generous
         "gpus": max(_gpus(row["G"]) for row in mine),
     }
-    for key, limit in limits.items():
-        promise = getattr(promised, key)
-        if promise is not None and promise > limit:
-            raise UserError(f"the profile says {key}: {promise:g}, SLURM says {limit:g}")
+    for key, promise in promised.model_dump(exclude_none=True).items():
+        if promise > limits[key]:
+            raise UserError(f"the profile says {key}: {promise:g}, SLURM says {limits[key]:g}")
     return ", ".join(f"{key} {limit:g}" for key, limit in limits.items())
 
 
@@ -115,9 +108,10 @@ def _hours(limit: str) -> float:
     if limit in ("infinite", "n/a"):
         return float("inf")
     days, _, clock = limit.rpartition("-")
-    parts = [int(part) for part in clock.split(":")]
-    hours, minutes, seconds = [0] * (3 - len(parts)) + parts
-    return 24 * int(days or 0) + hours + minutes / 60 + seconds / 3600
+    seconds = 0
+    for part in clock.split(":"):
+        seconds = 60 * seconds + int(part)
+    return 24 * int(days or 0) + seconds / 3600
 
 
 def _gpus(resources: str) -> int:
@@ -133,68 +127,53 @@ def examine_nodes(cluster: Cluster, grids: Collection[Path], seconds: float) -> 
     from submitit import SlurmExecutor
     from submitit.core.utils import pickle_load
 
-    folder = cluster.scratch / "doctor"
-    token = f"doctor-{uuid.uuid4().hex[:12]}"
-    code = snapshot(grids, folder)
+    folder, token = cluster.store.scratch / "doctor", f"doctor-{uuid.uuid4().hex[:12]}"
+    code = submission.snapshot(grids, folder)
     executor = SlurmExecutor(folder=folder / "%j")
     executor.update_parameters(**cluster.profile.parameters(cluster.resources, token, 1, code.setup))
     code.take()
-    with own_environment():
-        job = executor.submit(NodeExamination(folder / token, cluster.resources.gpus, cluster.jobs))
+    with client.own_environment():
+        job = executor.submit(examine_from_nodes, cluster, folder / token)
     result, log, start = job.paths.result_pickle, job.paths.stdout, time.monotonic()
-    while not result.is_file():
-        gone = all(other.name != token for other in unfinished_jobs())
-        if gone and not result.is_file():
-            raise UserError(f"the job {job.job_id} ended without an answer; its last words in {log}: {_last(log)}")
+    while not result.is_file() and any(other.name == token for other in client.unfinished_jobs()):
         if time.monotonic() - start > seconds:
-            scancel([str(job.job_id)])
+            client.scancel([str(job.job_id)])
             raise UserError(f"the job {job.job_id} gave no answer in {seconds:g} s; raise --wait, or see {log}")
         time.sleep(1)
-    outcome, findings = pickle_load(result)
+    outcome, findings = pickle_load(result) if result.is_file() else ("", [])
     if outcome != "success":
-        raise UserError(f"the job {job.job_id} failed; its last words in {log}: {_last(log)}")
+        end = "failed" if outcome else "ended without an answer"
+        words = [line for line in tail(log).split("\n") if line.strip()] or ["nothing"]
+        raise UserError(f"the job {job.job_id} {end}; its last words in {log}: {words[-1]}")
     return findings
 
 
-def _last(log: Path) -> str:
-    lines = tail(log).split("\n")
-    return next((line for line in reversed(lines) if line.strip()), "nothing")
+def examine_from_nodes(cluster: Cluster, folder: Path) -> list[Finding]:
+    """Examine in a job, one task on each of its nodes or several; folder: shared by them, and not there yet."""
+    from harness.engine.distributed import joined
+
+    jobs = cluster.jobs
+    needs = f"what {len(jobs)} trainings need is here" if jobs else "no grid was named: nothing to find"
+    with joined() as world:
+        gpus = examine("GPUs", partial(_see_gpus, cluster.resources.gpus))
+        here = [gpus, examine("data and weights", partial(check, jobs), needs)]
+        nodes = world.all_gather((platform.node(), [finding.message for finding in here if not finding.well]))
+        together = [
+            examine("all-reduce", partial(_reduce, world)),
+            examine("shared folder", partial(_rename, world, folder)),
+        ]
+        wrong = [Finding("a node", False, f"{message} (on {host})") for host, messages in nodes for message in messages]
+        hosts = Finding("nodes", True, ", ".join(host for host, _ in nodes))
+        return [hosts, *together, *(finding for finding in here if finding.well), *wrong]
 
 
-@dataclass(frozen=True)
-class NodeExamination:
-    """Runs on all nodes of a job, one task on each or several. folder: shared by them, and not there yet."""
+def _see_gpus(gpus: int) -> str:
+    import torch
 
-    folder: Path
-    gpus: int
-    jobs: tuple[Job, ...]
-
-    def __call__(self) -> list[Finding]:
-        """Examine, and return what is found; all processes must call this."""
-        from harness.engine.distributed import joined
-
-        with joined() as world:
-            here = [examine("GPUs", self._see_gpus), examine("data and weights", self._find_ingredients)]
-            hosts = world.all_gather(platform.node())
-            parts = world.all_gather([f"{f.message} (on {platform.node()})" for f in here if not f.well])
-            together = [
-                examine("all-reduce", lambda: _reduce(world)),
-                examine("shared folder", lambda: _rename(world, self.folder)),
-            ]
-            wrong = [Finding("a node", False, message) for part in parts for message in part]
-            return [Finding("nodes", True, ", ".join(hosts)), *together, *(f for f in here if f.well), *wrong]
-
-    def _see_gpus(self) -> str:
-        import torch
-
-        seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if self.gpus and not seen:
-            raise UserError(f"{self.gpus} asked for and none seen: look at gpus_by in the profile, and at the driver")
-        return f"{seen} seen, {self.gpus} asked for"
-
-    def _find_ingredients(self) -> str:
-        check(self.jobs)
-        return f"what {len(self.jobs)} trainings need is here" if self.jobs else "no grid was named: nothing to find"
+    seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if gpus and not seen:
+        raise UserError(f"{gpus} asked for and none seen: look at gpus_by in the profile, and at the driver")
+    return f"{seen} seen, {gpus} asked for"
 
 
 def _reduce(world: "World") -> str:
@@ -213,12 +192,16 @@ def _rename(world: "World", folder: Path) -> str:
     """Replace a file again and again in the leading process, while the others read it: never missing, never torn.
 
     Raises:
-        UserError: it was.
+        UserError: it was, or one of them does not see it within a minute.
     """
-    path = folder / "renamed.json"
+    path, start = folder / "renamed.json", time.monotonic()
     if world.leads:
         write_json(path, [uuid.uuid4().hex] * 1000)
-    seen_after = _wait_for(path)
+    while not path.is_file():
+        if time.monotonic() - start > 60:
+            raise UserError(f"{folder}: what one node writes another does not see; choose a shared --scratch")
+        time.sleep(0.01)
+    seen_after = time.monotonic() - start
     world.all_gather(None)  # all see it
     torn = 0
     for _ in range(RENAMES):
@@ -231,17 +214,3 @@ def _rename(world: "World", folder: Path) -> str:
     if wrong:
         raise UserError(f"{folder}: {wrong} reads of a file that was being replaced found it missing or torn")
     return f"{RENAMES} files replaced under their readers, a new one seen after {latest:.2f} s"
-
-
-def _wait_for(path: Path, seconds: float = 60) -> float:
-    """Return after how many seconds a file is there.
-
-    Raises:
-        UserError: it does not appear.
-    """
-    start = time.monotonic()
-    while not path.is_file():
-        if time.monotonic() - start > seconds:
-            raise UserError(f"{path.parent}: what one node writes another does not see; choose a shared --scratch")
-        time.sleep(0.01)
-    return time.monotonic() - start

@@ -1,6 +1,8 @@
-"""How the trainings of a study stand: what their own files tell, and what SLURM adds to that."""
+"""How the trainings of a study stand: what their own files tell, what SLURM adds to that, and what their jobs print."""
 
-from collections.abc import Collection, Mapping, Sequence
+import time
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -9,14 +11,13 @@ from typing import Literal
 
 from harness.config.grid import Table, all_runs
 from harness.errors import UserError
-from harness.jobs.failures import ENDS
+from harness.files import tail
+from harness.jobs.failures import ENDS, SIGNS_IN_OUTPUT
 from harness.jobs.job import Job, jobs_for
-from harness.slurm.client import SlurmJob, end_states, squeue
-from harness.slurm.logs import class_in, tail
-from harness.store.records import Failure, FailureClass
+from harness.slurm.client import SlurmJob, accounts, squeue
+from harness.store.records import Failure, FailureClass, Submission
 from harness.store.store import Store
 from harness.store.study import TrainingStatus
-from harness.store.submissions import Submission, output_path, submissions
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def slurm_status(
 ) -> StudyStatus:
     """Return how a study stands that has these tables and trainings; where SLURM is silent, as its files alone tell."""
     jobs = {job.train_id: job for job in jobs_for(all_runs(tables), store, data)}
-    records = submissions(store)
+    records = store.submissions()
     answer = _ask(records.values())
     statuses = [status_of(t, jobs[t.train_id], records.get(t.train_id), answer) for t in trainings]
     return StudyStatus(statuses, sum(r.place in answer.queue for id, r in records.items() if id not in jobs))
@@ -74,21 +75,22 @@ def _ask(records: Collection[Submission]) -> Answer:
     except UserError:
         return Answer(silent=True)
     ends = {job.id: job.state for job in jobs if job.has_ended}
-    remembered = {job.id for job in jobs}
+    forgotten = {record.job for record in records if record.job} - {job.id for job in jobs}
     with suppress(UserError):
-        ends |= end_states([record.job for record in records if record.job and record.job not in remembered])
+        ends |= {id: state for id, state, _ in accounts(forgotten)}
     return Answer({job.place: job for job in jobs if not job.has_ended}, ends)
 
 
 def status_of(training: TrainingStatus, job: Job, record: Submission | None, answer: Answer) -> SlurmStatus:
     """Join what a training's files, the record of its submission and SLURM tell."""
-    queued = answer.queue.get(record.place) if record else None
-    status = partial(SlurmStatus, training, job, slurm_job=queued.id if queued else record.job if record else None)
+    queued, sent_as = (answer.queue.get(record.place), record.job) if record else (None, None)
+    status = partial(SlurmStatus, training, job, slurm_job=queued.id if queued else sent_as)
     if training.state == "done":
         return status("done")
-    if training.state == "running" and not (queued and queued.state == "PENDING"):  # queued again a moment ago
+    pending = queued is not None and queued.state == "PENDING"
+    if training.state == "running" and not pending:  # else it was queued again a moment ago
         return status("running")
-    if queued and queued.is_held:
+    if queued and pending and "held" in queued.reason.lower():  # as where a node could not start it
         return status("held", message=queued.reason)
     if queued:
         message = training.reason if training.state == "interrupted" else ""
@@ -104,18 +106,42 @@ def status_of(training: TrainingStatus, job: Job, record: Submission | None, ans
     if record.job and answer.silent:
         return status("unknown", message="it was sent, and SLURM does not answer")
     end = answer.ends.get(record.job or "")
-    if record.job and (reason := _why(end, training, job, record)):
-        output = tail(output_path(job.store, record.job))
-        kind = ENDS.get(end or "", "killed")
-        return status("failed", failure=class_in(output) if kind == "killed" else kind, message=reason, output=output)
-    return stored
+    lacks_results = end == "COMPLETED" and job.missing_ids() & set(record.evaluations)
+    if record.job is None or not (lacks_results or end in ENDS or end is None):
+        return stored
+    reason = "; ".join(filter(None, (f"SLURM: {end}" if end else "nothing tells of its end", training.reason)))
+    if lacks_results:
+        reason = f"it ended without its results: harness logs {job.train_id}"
+    kind, output = ENDS.get(end or "", "killed"), tail(output_path(job.store, record.job))
+    if kind == "killed":  # only its output may tell more
+        kind = next((sign for words, sign in SIGNS_IN_OUTPUT.items() if words in output), kind)
+    return status("failed", failure=kind, message=reason, output=output)
 
 
-def _why(end: str | None, training: TrainingStatus, job: Job, record: Submission) -> str | None:
-    """Return why a job failed that left no word of it, by how SLURM says that it ended; None where it did not."""
-    if end == "COMPLETED" and job.missing_ids() & set(record.evaluations):
-        return f"it ended without its results: harness logs {job.train_id}"
-    if end in ENDS or end is None:
-        reason = f"SLURM: {end}" if end else "nothing tells of its end"
-        return f"{reason}; {training.reason}" if training.reason else reason
-    return None
+def output_path(store: Store, job: str) -> Path:
+    """Return the file that one of SLURM's jobs writes."""
+    return store.slurm_folder / job / f"{job}_0_log.out"
+
+
+def log_of(store: Store, train_id: str) -> Path:
+    """Return the file that a training's last job in SLURM writes.
+
+    Raises:
+        UserError: it was not sent to SLURM, or has written nothing yet.
+    """
+    submission = Submission.read(store.scratch_folder(train_id))
+    if submission is None or submission.job is None:
+        raise UserError(f"{train_id}: no job of SLURM's made this training; 'harness show {train_id}' tells the rest")
+    path = output_path(store, submission.job)
+    if not path.is_file():
+        raise UserError(f"{train_id}: its job {submission.job} has written nothing yet ({path})")
+    return path
+
+
+def follow_file(path: Path, lines: int, follow: bool) -> Iterator[str]:
+    """Yield the last lines of a file and, where asked, what is added to it, until interrupted."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        yield from deque(file, maxlen=lines)
+        while follow:
+            yield from iter(file.readline, "")
+            time.sleep(0.5)

@@ -1,5 +1,14 @@
-"""Sending jobs to SLURM, each once: what is sent is recorded (`store.submissions`) before it is sent."""
+"""Sending jobs to SLURM, each once: what is sent is recorded (`Submission`) before it is sent.
 
+Its code is copied, so that editing the tree changes no job that waits in the queue:
+
+scratch/<study>/slurm/code-<hash of its content>/   the package, and the YAML files of grids and clusters, whether git
+                                                    knows them or not; harness/source.json keeps the commit it was
+                                                    taken from
+"""
+
+import hashlib
+import shlex
 import shutil
 import sys
 import time
@@ -10,34 +19,17 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.cluster_profile import SlurmProfile
-from harness.config.settings import Resources
 from harness.config.spec import eval_id
 from harness.errors import UserError
-from harness.files import locked
+from harness.files import locked, make_folder, write_json
 from harness.jobs.job import Job
-from harness.slurm.client import DEFAULT_ARRAY_LIMIT, SlurmJob, array_limit, own_environment, scancel, unfinished_jobs
-from harness.slurm.snapshot import Snapshot, snapshot
-from harness.slurm.task import SlurmTask
-from harness.store.submissions import Submission, slurm_folder
+from harness.jobs.recording import PACKAGE, SOURCE, source
+from harness.slurm import client, task
+from harness.store.records import Submission
 
+Array = tuple[list[Job], dict[str, Any]]  # jobs of equal resources that are sent together, and what sbatch is told
 ATTEMPTS = 100  # how often a job may reach its time limit and go on in the queue
-
-
-@dataclass(frozen=True)
-class Array:
-    """Jobs that are sent together: equal resources, and no more than the cluster takes."""
-
-    token: str
-    jobs: tuple[Job, ...]
-    parameters: dict[str, Any]
-
-    def record(self, submissions: Iterable[Submission | None]) -> None:
-        """Write each job's submission, or remove its record."""
-        for job, submission in zip(self.jobs, submissions, strict=True):
-            if submission:
-                submission.write(job.scratch)
-            else:
-                (job.scratch / Submission.FILE).unlink(missing_ok=True)
+GRID_FILES = ("*.yaml", "scales/*.yaml", "presets/*.yaml")  # not all below: it may be the folder one works in
 
 
 @dataclass
@@ -58,31 +50,68 @@ class Sent:
         return list(dict.fromkeys(id.partition("_")[0] for id in self.ids))
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """Files to copy, by their names in the folder."""
+
+    folder: Path
+    files: dict[str, Path]
+
+    @property
+    def setup(self) -> str:
+        """Return the line of shell by which a job runs this code: not what lies in the folder it is started in."""
+        return f"export PYTHONSAFEPATH=1 PYTHONPATH={shlex.quote(str(self.folder))}${{PYTHONPATH:+:$PYTHONPATH}}"
+
+    def take(self) -> None:
+        """Copy the files, where that was not done before."""
+        if not self.folder.exists():
+            make_folder(self.folder, self._copy)
+
+    def _copy(self, folder: Path) -> None:
+        for name, path in self.files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, folder / name)
+        write_json(folder / PACKAGE.name / SOURCE, source(folder / PACKAGE.name))
+
+
+def snapshot(grids: Collection[Path], folder: Path) -> Snapshot:
+    """Name the code as it is now, in a folder of snapshots; `grids`: the folders of the grid files that are sent."""
+    sources = [(PACKAGE, path) for path in sorted(PACKAGE.rglob("*")) if "__pycache__" not in path.parts]
+    for grid in sorted({grid.resolve() for grid in (*grids, Path("clusters"))}):
+        sources += [(grid, path) for pattern in GRID_FILES for path in sorted(grid.glob(pattern))]
+    files = {
+        f"{root.name}/{path.relative_to(root).as_posix()}": path
+        for root, path in sources
+        if path.is_file() and not path.name.startswith(".")
+    }
+    digest = hashlib.sha256()
+    for name, path in files.items():
+        digest.update(f"{name}\0{path.stat().st_size}\0".encode() + path.read_bytes())
+    return Snapshot(folder.absolute() / f"code-{digest.hexdigest()[:12]}", files)
+
+
 def measurement_jobs(jobs: Iterable[Job]) -> list[Job]:
     """Return what of the jobs needs no training, its weights being kept, as cheap jobs of one process each."""
     measuring = []
     for job in jobs:
-        alone = {"nodes": 1, "processes": 1, "gpus": min(job.resources.gpus, 1)}
         if ready := job.ready():
-            measuring.append(replace(job, evaluations=ready, resources=job.resources.model_copy(update=alone)))
+            alone = job.resources.model_copy(update={"nodes": 1, "processes": 1, "gpus": min(job.resources.gpus, 1)})
+            measuring.append(replace(job, evaluations=ready, resources=alone))
     return measuring
 
 
 def arrays_of(jobs: Sequence[Job], profile: SlurmProfile, limit: int, code: Snapshot) -> list[Array]:
-    """Cut jobs into arrays of equal resources, none larger than `limit`, that run `code`.
+    """Cut jobs into arrays of equal resources, none larger than `limit`, that run `code`; each has a name of its own.
 
     Raises:
         UserError: the profile's cluster cannot give what a job asks.
     """
-    by_resources: dict[Resources, list[Job]] = {}
-    for job in jobs:
-        by_resources.setdefault(job.resources, []).append(job)
     arrays = []
-    for resources, alike in by_resources.items():
+    for resources in dict.fromkeys(job.resources for job in jobs):
+        alike = [job for job in jobs if job.resources == resources]
         for first in range(0, len(alike), limit):
-            part = tuple(alike[first : first + limit])
-            token = f"{part[0].store.study}-{uuid.uuid4().hex[:12]}"
-            arrays.append(Array(token, part, profile.parameters(resources, token, len(part), code.setup)))
+            part, name = alike[first : first + limit], f"{jobs[0].store.study}-{uuid.uuid4().hex[:12]}"
+            arrays.append((part, profile.parameters(resources, name, len(part), code.setup)))
     return arrays
 
 
@@ -94,12 +123,12 @@ def sbatch_texts(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[P
     """
     from submitit.slurm.slurm import _make_sbatch_string
 
-    folder = slurm_folder(jobs[0].store)
-    limit = DEFAULT_ARRAY_LIMIT if profile.array_limit == "auto" else profile.array_limit
+    folder = jobs[0].store.slurm_folder
+    limit = client.DEFAULT_ARRAY_LIMIT if profile.array_limit == "auto" else profile.array_limit
     command = f"{sys.executable} -u -m submitit.core._submit {folder / '%j'}"
-    for array in arrays_of(jobs, profile, limit, snapshot(grids, folder)):
-        count = len(array.jobs) if len(array.jobs) > 1 else None
-        yield _make_sbatch_string(command=command, folder=folder / "%j", map_count=count, **array.parameters)
+    for part, parameters in arrays_of(jobs, profile, limit, snapshot(grids, folder)):
+        count = len(part) if len(part) > 1 else None
+        yield _make_sbatch_string(command=command, folder=folder / "%j", map_count=count, **parameters)
 
 
 def check_slurm() -> None:
@@ -108,32 +137,30 @@ def check_slurm() -> None:
     Raises:
         UserError: there is no SLURM here.
     """
-    if shutil.which("srun") is None:
-        raise UserError("submit: no SLURM here ('srun' is not on PATH); 'harness run' runs the same grid locally")
+    client.ask("srun", "--version")
 
 
 def submit(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path]) -> Sent:
     """Send to SLURM the jobs of one study that it does not hold already; `grids`: the folders of their grid files.
 
     Raises:
-        UserError: there is no SLURM here, or it refused an array; those before it are sent, recorded and told.
+        UserError: SLURM does not answer, or it refused an array; those before it are sent, recorded and told.
     """
-    check_slurm()
-    folder = slurm_folder(jobs[0].store)
+    folder = jobs[0].store.slurm_folder
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / "lock"):  # a second terminal waits, and then finds the first one's jobs
-        queue = unfinished_jobs()
+        queue = client.unfinished_jobs()
         sent, todo = _compare(jobs, queue)
         if profile.max_submitted is not None:
             room = max(0, profile.max_submitted - len(queue))
             todo, sent.later = todo[:room], todo[room:]
-        limit = array_limit() if profile.array_limit == "auto" else profile.array_limit
+        limit = client.array_limit() if profile.array_limit == "auto" else profile.array_limit
         code = snapshot(grids, folder)
         arrays = arrays_of(todo, profile, limit, code)
         code.take()
-        for number, array in enumerate(arrays, 1):
+        for number, (part, parameters) in enumerate(arrays, 1):
             try:
-                sent.ids += _send(array, folder)
+                sent.ids += _send(part, parameters, folder)
             except UserError as error:
                 left = len(todo) - len(sent.ids)
                 raise UserError(
@@ -144,16 +171,14 @@ def submit(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path]) 
     return sent
 
 
-def _compare(jobs: Sequence[Job], queue: Collection[SlurmJob]) -> tuple[Sent, list[Job]]:
+def _compare(jobs: Sequence[Job], queue: Collection[client.SlurmJob]) -> tuple[Sent, list[Job]]:
     """Tell the jobs that SLURM has from those that are to be sent; note those that it has with less to measure."""
     sent, todo, places = Sent(), [], {job.place: job for job in queue}
     for job in jobs:
-        missing = job.missing_ids()
+        missing, submission = job.missing_ids(), Submission.read(job.scratch)
         if not missing:  # it ended since somebody looked, and before SLURM was asked
             continue
-        submission = Submission.read(job.scratch)
-        queued = places.get(submission.place) if submission else None
-        if submission is None or queued is None:
+        if submission is None or not (queued := places.get(submission.place)):
             todo.append(job)
             continue
         if submission.job is None:  # nobody lived to write it down
@@ -164,8 +189,8 @@ def _compare(jobs: Sequence[Job], queue: Collection[SlurmJob]) -> tuple[Sent, li
     return sent, todo
 
 
-def _send(array: Array, folder: Path) -> list[str]:
-    """Record an array's jobs under its token, send it, and record the ids that SLURM gave them.
+def _send(jobs: Sequence[Job], parameters: dict[str, Any], folder: Path) -> list[str]:
+    """Record an array's jobs under its name, send it, and record the ids that SLURM gave them.
 
     Where sbatch refuses, the records are restored, and the array is ended where SLURM took it all the same: that
     happens when the controller's answer is lost on the way, and such jobs would wait for files that nobody wrote.
@@ -173,24 +198,31 @@ def _send(array: Array, folder: Path) -> list[str]:
     from submitit import SlurmExecutor
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-    before = [Submission.read(job.scratch) for job in array.jobs]
-    submissions = [
-        Submission(
-            token=array.token, index=index if len(array.jobs) > 1 else None, time=time.time(),
-            evaluations=tuple(eval_id(job.train, e) for e in job.evaluations),
-        )
-        for index, job in enumerate(array.jobs)
-    ]  # fmt: skip
-    array.record(submissions)
+    before, token, now = [Submission.read(job.scratch) for job in jobs], parameters["job_name"], time.time()
+    submissions = []
+    for index, job in enumerate(jobs):
+        evaluations = tuple(eval_id(job.train, evaluation) for evaluation in job.evaluations)
+        place = index if len(jobs) > 1 else None
+        submissions.append(Submission(token=token, index=place, evaluations=evaluations, time=now))
+    _record(jobs, submissions)
     executor = SlurmExecutor(folder=folder / "%j", max_num_timeout=ATTEMPTS)
-    executor.update_parameters(**array.parameters)
+    executor.update_parameters(**parameters)
     try:
-        with own_environment(), executor.batch():
-            sent = [executor.submit(SlurmTask(job)) for job in array.jobs]
+        with client.own_environment(), executor.batch():
+            sent = [executor.submit(task.SlurmTask(job)) for job in jobs]
     except (FailedJobError, FailedSubmissionError) as error:
-        scancel({job.id.partition("_")[0] for job in unfinished_jobs() if job.name == array.token})
-        array.record(before)
+        client.scancel({job.id.partition("_")[0] for job in client.unfinished_jobs() if job.name == token})
+        _record(jobs, before)
         raise UserError(str(error).strip().splitlines()[-1]) from None
     ids = [str(job.job_id) for job in sent]
-    array.record(s.model_copy(update={"job": id}) for s, id in zip(submissions, ids, strict=True))
+    _record(jobs, [s.model_copy(update={"job": id}) for s, id in zip(submissions, ids, strict=True)])
     return ids
+
+
+def _record(jobs: Sequence[Job], submissions: Sequence[Submission | None]) -> None:
+    """Write each job's submission, or remove its record."""
+    for job, submission in zip(jobs, submissions, strict=True):
+        if submission:
+            submission.write(job.scratch)
+        else:
+            (job.scratch / Submission.FILE).unlink(missing_ok=True)

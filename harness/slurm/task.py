@@ -1,14 +1,15 @@
 """A job as submitit runs it under SLURM: not once it is cancelled, and queued again as long as it gains something."""
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from harness.errors import UserError
 from harness.jobs.job import Job
-from harness.slurm.client import await_controller
-from harness.store.records import measurement_paths
+from harness.slurm.client import unfinished_jobs
+from harness.store.records import Submission, measurement_paths
 from harness.store.store import RunStatus
-from harness.store.submissions import Submission
 
 SHARE = 0.5  # of its hours
 
@@ -37,16 +38,19 @@ class SlurmTask:
         """Tell submitit what to queue again after a preemption or a time limit: the same task, unless cancelled.
 
         Raises:
-            UncompletedJobError: it made no progress; a failure of the class "time limit".
+            UncompletedJobError: it gained nothing and had half of its hours to do so: the next would gain as little. A
+                failure of the class "time limit".
         """
         from submitit.core.utils import UncompletedJobError
         from submitit.helpers import DelayedSubmission
 
-        await_controller()  # submitit asks it only once
+        with suppress(UserError):
+            unfinished_jobs()  # waits for a controller that is away, which submitit asks only once
         if self.cancelled():
             return None
-        reached = artefacts(self.job)
-        if self.made_no_progress(reached):
+        reached, seconds = artefacts(self.job), time.monotonic() - self.began
+        # One that was ended sooner was preempted, which says nothing of what the next will have; nor does the first.
+        if self.reached == reached and seconds > 3600 * self.job.resources.hours * SHARE:
             raise UncompletedJobError("nothing was gained since the job was last queued again, so it is not once more")
         return DelayedSubmission(replace(self, reached=reached))
 
@@ -54,15 +58,6 @@ class SlurmTask:
         """Tell whether `harness cancel` has ended the job of SLURM's that this is."""
         submission = Submission.read(self.job.scratch)
         return submission is not None and submission.cancelled
-
-    def made_no_progress(self, reached: frozenset[str]) -> bool:
-        """Tell whether this attempt gained nothing and had half of its hours to do so: the next would gain as little.
-
-        One that was ended sooner was preempted, which says nothing of what the next will have; nor does the first, with
-        nothing before it.
-        """
-        seconds = time.monotonic() - self.began
-        return self.reached == reached and seconds > 3600 * self.job.resources.hours * SHARE
 
 
 def artefacts(job: Job) -> frozenset[str]:

@@ -2,38 +2,49 @@
 
     spec.json          `write_spec`, `read_spec`: what is trained
     env.json           `Environment`: where and with what it ran, attempt by attempt
-    train.jsonl        `training_log`: a line of numbers every so many steps
+    train.jsonl        `read_log`: a line of numbers every so many steps
     heartbeat.json     `Heartbeat`: present while a job is at work
     error.json         `Failure`: present after a failure
     facts.json         `ModelFacts`: what only torch can know of the networks
-    evals/<id>.json    `Measurement`, and `MeasurementFile` for all that is in it
+    evals/<id>.json    `Measurement`: the metrics of its images, and how they were drawn and measured
     probe-<step>.json  `Probe`: what a checkpoint's representations are like
 
-and of a study
+of a study
 
     grids/<table>.json `GridRecord`: which grid file, scale and overrides belong to it
+
+and of what was sent to SLURM, beside the checkpoints
+
+    submission.json    `Submission`: which job of SLURM's makes this training; written before it is sent
+    slurm/sent.json    `SubmitOptions`: the profile and the data folder of the last submit
 
 Each JSON file says its `schema_version`; one that does not is of before the first version, whose fields it shares. What
 an older file lacks has the default that its model names: what was true when it was written. A file of a newer version
 is refused, because its words may mean something else. A line of the log has numbers by name and no version; a name that
-is missing was not logged.
+is missing was not logged. What a file holds beyond its model is kept, and written again.
 """
 
+import math
 import os
 import platform
 import time
+from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from harness.config.spec import EvalSpec, TrainSpec
 from harness.errors import UserError
-from harness.files import write_json
+from harness.files import first_mistake, parse_log, read_jsonl, tail, write_json
 
 SCHEMA_VERSION = 1
 LOG = "train.jsonl"
+HEALTH = ("gradient_share", "saturated_pairs")
+KEYS = ("denoising", "regularizer", "loss", "images_per_second", "above_floor", "gradient_norm", *HEALTH)
+TAIL = 8192  # bytes of a log: dozens of its lines, of a log that may have a hundred thousand
 HEARTBEAT_SECONDS = 5.0
 HEARTBEAT_STALE_SECONDS = 60.0
 GPU_NAMES = ("NVIDIA", "Tesla", "AMD Instinct", "AMD Radeon")  # as torch names them; processors are others
@@ -43,6 +54,8 @@ FailureClass = Literal[
     "killed",
 ]  # fmt: skip
 Scalar = str | int | float | bool | None
+Series = tuple[tuple[int, float], ...]
+Log = Mapping[str, Series]  # the finite numbers of a training log, as (step, value), of each of `KEYS`
 
 
 class DamagedRecord(UserError):
@@ -53,11 +66,16 @@ class NewerRecord(UserError):
     """A file of a run that a newer harness has written."""
 
 
-class Record(BaseModel):
+class Part(BaseModel):
+    """A part of a file."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", validate_by_name=True)
+
+
+class Record(Part):
     """A JSON file of a run. place: its run's folder, or the file itself where a run has several of the kind."""
 
     FILE: ClassVar[str] = ""
-    model_config = ConfigDict(frozen=True, validate_by_name=True)
 
     schema_version: int = Field(default=SCHEMA_VERSION, le=SCHEMA_VERSION)
 
@@ -85,10 +103,9 @@ class Record(BaseModel):
         Raises:
             NewerRecord, OSError: as `load`.
         """
-        try:
+        with suppress(DamagedRecord):
             return cls.load(place)
-        except DamagedRecord:
-            return None
+        return None
 
     @property
     def content(self) -> dict[str, Any]:
@@ -102,20 +119,17 @@ class Record(BaseModel):
 
 def _refusal(name: str, error: ValidationError) -> UserError:
     """Say in one line what is wrong with a file; its version first, which may explain all else."""
-    first, *others = error.errors()
-    if newer := [e["input"] for e in (first, *others) if e["type"] == "less_than_equal"]:
+    mistakes = error.errors()
+    if newer := [mistake["input"] for mistake in mistakes if mistake["type"] == "less_than_equal"]:
         return NewerRecord(f"{name}: schema version {newer[0]} is of a newer harness; this one reads {SCHEMA_VERSION}")
-    if first["type"] == "json_invalid":
-        return DamagedRecord(f"{name} is broken")
-    where = ".".join(map(str, first["loc"]))
-    return DamagedRecord(f"{name}: {where}{': ' if where else ''}{first['msg']}")
+    broken = mistakes[0]["type"] == "json_invalid"
+    return DamagedRecord(f"{name} is broken" if broken else f"{name}: {first_mistake(error)}")
 
 
 class SpecFile(Record):
     """`spec.json`: the fields of a `TrainSpec` that are not None."""
 
     FILE = "spec.json"
-    model_config = ConfigDict(extra="allow")
 
 
 def write_spec(folder: Path, train: TrainSpec) -> None:
@@ -129,11 +143,10 @@ def read_spec(folder: Path) -> TrainSpec | None:
     Raises:
         NewerRecord, OSError: as `Record.load`.
     """
-    file = SpecFile.read(folder)
-    try:  # the baseline's regulariser is None, and has no default
-        return TrainSpec.model_validate({"regularizer": None, **(file.model_extra or {})}) if file else None
-    except ValidationError:
-        return None
+    file = SpecFile.read(folder) or SpecFile()
+    with suppress(ValidationError):  # the baseline's regulariser is None, and has no default
+        return TrainSpec.model_validate({"regularizer": None, **(file.model_extra or {})})
+    return None
 
 
 class GridRecord(Record):
@@ -149,10 +162,8 @@ class GridRecord(Record):
         return self.model_copy(update={"overrides": words})
 
 
-class Attempt(BaseModel):
+class Attempt(Part):
     """One attempt at a training. Before they were recorded, there was one process of one thread."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
 
     attempt: int = 1
     start: str = ""
@@ -190,21 +201,17 @@ class Attempt(BaseModel):
     def hours(self, last_sign: float | None = None) -> float:
         """Return its device-hours, until `last_sign`, in seconds since 1970, where it did not end; 0 where the end is
         not known."""
-        end = self.end or self.last_sign
-        if end is None and last_sign is not None:
-            end = utc(last_sign)
-        try:
-            seconds = (datetime.fromisoformat(end or "") - datetime.fromisoformat(self.start)).total_seconds()
-        except (ValueError, TypeError):  # TypeError: one of the two without a zone
-            return 0.0
-        return max(0.0, seconds) / 3600 * self.devices
+        end = self.end or self.last_sign or (utc(last_sign) if last_sign else "")
+        with suppress(ValueError, TypeError):  # TypeError: one of the two without a zone
+            seconds = (datetime.fromisoformat(end) - datetime.fromisoformat(self.start)).total_seconds()
+            return max(0.0, seconds) / 3600 * self.devices
+        return 0.0
 
 
 class Environment(Record):
     """`env.json`."""
 
     FILE = "env.json"
-    model_config = ConfigDict(extra="allow")
 
     attempts: list[Attempt] = []
 
@@ -223,6 +230,36 @@ def utc(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
+def read_log(path: Path) -> Log:
+    """Read a log; its series are empty where it does not hold them, or cannot be read."""
+    lines: list[dict[str, Any]] = []
+    with suppress(OSError):
+        lines = read_jsonl(path)
+    return {key: _series(lines, key) for key in KEYS}
+
+
+def _series(lines: list[dict[str, Any]], key: str) -> Series:
+    values = [(line["step"], line.get(key)) for line in lines]
+    return tuple((step, float(v)) for step, v in values if isinstance(v, int | float) and math.isfinite(v))
+
+
+def logged_hours(log: Log, batch: int, step: int) -> float | None:
+    """Return how long the steps until `step` took by the logged speeds; None where they do not reach it."""
+    seconds, before = 0.0, 0
+    for at, speed in log["images_per_second"]:
+        if before >= step or speed <= 0:
+            break
+        seconds += (min(at, step) - before) * batch / speed
+        before = at
+    return seconds / 3600 if before >= step > 0 else None
+
+
+def last_speeds(path: Path) -> list[float]:
+    """Return the images per second of the last whole lines of a log, in their order."""
+    speeds = (line.get("images_per_second") for line in parse_log(tail(path, TAIL)))
+    return [float(speed) for speed in speeds if isinstance(speed, int | float)]
+
+
 class Heartbeat(Record):
     """`heartbeat.json`: a sign of life. step of `total` is that of the training; time: in seconds since 1970."""
 
@@ -238,41 +275,35 @@ class Heartbeat(Record):
     @property
     def alive(self) -> bool:
         """Whether the writer lives, and was not killed: by its age, and on this host by its process too."""
-        if time.time() - self.time > HEARTBEAT_STALE_SECONDS:
-            return False
-        if self.host != platform.node():
-            return True
         try:
-            os.kill(self.pid, 0)
+            if self.host == platform.node():
+                os.kill(self.pid, 0)
         except ProcessLookupError:
             return False
-        except PermissionError:
-            return True
-        return True
+        except PermissionError:  # it lives, and is another user's
+            pass
+        return time.time() - self.time <= HEARTBEAT_STALE_SECONDS
+
+
+def _class_of_before(kind: Any) -> Any:
+    """Before there were classes, what did not diverge was called "error": a bug."""
+    return "bug" if kind in (None, "error") else kind
 
 
 class Failure(Record):
-    """`error.json`. Before there were classes, what did not diverge was called "error": a bug. step: of the training;
-    time: in seconds since 1970."""
+    """`error.json`. step: of the training; time: in seconds since 1970."""
 
     FILE = "error.json"
 
-    kind: FailureClass = Field(default="bug", alias="class")
+    kind: Annotated[FailureClass, BeforeValidator(_class_of_before)] = Field(default="bug", alias="class")
     message: str = ""
     traceback: str = ""
     step: int | None = None
     time: float | None = None
 
-    @field_validator("kind", mode="before")
-    @classmethod
-    def _of_before_classes(cls, kind: Any) -> Any:
-        return "bug" if kind in (None, "error") else kind
 
-
-class EncoderRecord(BaseModel):
+class EncoderRecord(Part):
     """The frozen encoder of a run; of our own ViT, also what it learned from."""
-
-    model_config = ConfigDict(extra="allow")
 
     name: str
     parameters: int
@@ -294,17 +325,16 @@ class ModelFacts(Record):
     encoder: EncoderRecord | None = None
 
 
-class Thumbnails(BaseModel):
+class Thumbnails(Part):
     """How many tiles the picture beside a measurement holds."""
 
     rows: int
     columns: int
 
 
-class MeasurementProtocol(BaseModel):
+class MeasurementProtocol(Part):
     """What a number was measured with; further keys are compared as well."""
 
-    model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Scalar]
 
     features: str
@@ -315,7 +345,8 @@ class MeasurementProtocol(BaseModel):
 
 
 class Measurement(Record):
-    """The part of `evals/<eval_id>.json` that tables show; nfe: network evaluations of an image."""
+    """`evals/<eval_id>.json`. nfe: network evaluations of an image. others: by the name of other features, protocol and
+    details of theirs. seconds: of sampling and of measuring."""
 
     train_id: str
     eval_id: str
@@ -324,31 +355,22 @@ class Measurement(Record):
     protocol: MeasurementProtocol
     nfe: int
     thumbnails: Thumbnails | None = None
-
-    @property
-    def measured_with(self) -> dict[str, Scalar]:
-        """The network evaluations of an image and the protocol, without the note on the features."""
-        return {"nfe": self.nfe, **self.protocol.model_dump(exclude={"features_note"})}
-
-
-class MeasurementFile(Measurement):
-    """All of `evals/<eval_id>.json`. others: by the name of other features, protocol and details of theirs. seconds:
-    of sampling and of measuring."""
-
-    model_config = ConfigDict(extra="allow")
-
     spec: dict[str, Any] = {}
     details: dict[str, Any] = {}
     others: dict[str, Any] = {}
     seconds: dict[str, float] = {}
 
     @property
+    def measured_with(self) -> dict[str, Scalar]:
+        """The network evaluations of an image and the protocol, without the note on the features."""
+        return {"nfe": self.nfe, **self.protocol.model_dump(exclude={"features_note"})}
+
+    @property
     def evaluation(self) -> EvalSpec | None:
         """What was asked for; None where it is not a legal specification."""
-        try:
+        with suppress(ValidationError):
             return EvalSpec.model_validate(self.spec)
-        except ValidationError:
-            return None
+        return None
 
     @property
     def fid_by_count(self) -> dict[int, float]:
@@ -356,10 +378,8 @@ class MeasurementFile(Measurement):
         return {int(count): value for count, value in self.details.get("fid_by_count", {}).items()}
 
 
-class ProbedBlock(BaseModel):
+class ProbedBlock(Part):
     """One block at one noise level; block 0 is the noisy image itself."""
-
-    model_config = ConfigDict(extra="allow")
 
     block: int
     probe_accuracy: float
@@ -372,10 +392,8 @@ class ProbedBlock(BaseModel):
     cknna: float | None = None
 
 
-class ProbedLevel(BaseModel):
+class ProbedLevel(Part):
     """All blocks at one noise level."""
-
-    model_config = ConfigDict(extra="allow")
 
     noise: float
     blocks: list[ProbedBlock]
@@ -393,3 +411,30 @@ class Probe(Record):
 def measurement_paths(folder: Path) -> list[Path]:
     """Return the files of a run's measurements, by name."""
     return sorted((folder / "evals").glob("*.json"))
+
+
+class Submission(Record):
+    """`submission.json`. token: the name of its job, chosen before SLURM gave it an id. time: in seconds since 1970."""
+
+    FILE = "submission.json"
+
+    token: str
+    index: int | None
+    evaluations: tuple[str, ...]
+    time: float
+    job: str | None = None
+    cancelled: bool = False
+
+    @property
+    def place(self) -> tuple[str, int | None]:
+        """Where SLURM's queue has its job, also where nobody lived to write down its id."""
+        return self.token, self.index
+
+
+class SubmitOptions(Record):
+    """`sent.json`: what a retry takes over from the last submit."""
+
+    FILE = "sent.json"
+
+    profile: str | None = None
+    data: str | None = None

@@ -2,18 +2,20 @@
 
 results/<study>/grids/<table>.json        which grid file, scale and overrides belong to the study
 results/<study>/<train_id>/               the small files of a training (`records`): spec, attempts, log, measurements
-scratch/<study>/<train_id>/               its checkpoints: large, and not committed
+scratch/<study>/<train_id>/               its checkpoints: large, and not committed; its submission to SLURM
+scratch/<study>/slurm/                    submitit's files, the output of the study's jobs, and their code
 """
 
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
 from harness.errors import UserError
-from harness.store.records import DamagedRecord, Failure, GridRecord, Heartbeat, Measurement, NewerRecord, Record
+from harness.store import records
 
 # skipped: by a job that was cancelled, or that found another at work
 State = Literal["done", "running", "interrupted", "failed", "diverged", "unreadable", "not run", "skipped"]
@@ -22,23 +24,16 @@ IDENTITY = re.compile(r"[0-9a-f]{12}")
 
 @dataclass(frozen=True)
 class RunStatus:
-    """How a run stands by its folder, or where a job leaves it; phase, step and total are those of a job at work.
-
-    measurement: what was measured, where `Store.result` was asked.
-    """
+    """How a run stands by its folder, or where a job leaves it. reason: why it is not done, or what its job is doing;
+    measurement: what was measured, where `Store.result` was asked."""
 
     state: State
     reason: str = ""
-    phase: str = ""
-    step: int | None = None
-    total: int | None = None
-    measurement: Measurement | None = None
+    measurement: records.Measurement | None = None
 
     @property
     def words(self) -> str:
-        """What a job is doing, or why the run is not done, in one line."""
-        if self.state == "running":
-            return f"{self.phase}, step {self.step} of {self.total}"
+        """The reason in one line."""
         return " ".join(self.reason.split())
 
 
@@ -68,6 +63,11 @@ class Store:
         """What all studies share: classifiers, features of reference images."""
         return self.scratch / ".cache"
 
+    @property
+    def slurm_folder(self) -> Path:
+        """The folder of the study's jobs in SLURM."""
+        return self.scratch / self.study / "slurm"
+
     def run_folder(self, train_id: str) -> Path:
         """Return a training's folder of small files."""
         assert IDENTITY.fullmatch(train_id), train_id
@@ -91,41 +91,46 @@ class Store:
         """Return the file of what a checkpoint's representations are like."""
         return self.run_folder(train_id) / f"probe-{step}.json"
 
+    def submissions(self) -> dict[str, records.Submission]:
+        """Return the last submission of every training, also of those that no grid of the study wants any more."""
+        paths = (self.scratch / self.study).glob(f"*/{records.Submission.FILE}")
+        folders = [path.parent for path in sorted(paths) if IDENTITY.fullmatch(path.parent.name)]
+        submissions = {folder.name: records.Submission.read(folder) for folder in folders}
+        return {train_id: submission for train_id, submission in submissions.items() if submission}
+
     def measured(self, train_id: str, eval_id: str) -> bool:
         """Tell whether a measurement is done: its file is there and whole.
 
         Raises:
             NewerRecord: a newer harness has measured it.
         """
-        return Record.read(self.eval_path(train_id, eval_id)) is not None
-
-    def status(self, train_id: str, eval_id: str) -> RunStatus:
-        """Derive a run's status from which files exist; a file that cannot be read is a state, and never raised."""
-        path = self.eval_path(train_id, eval_id)
-        try:
-            return RunStatus("done") if Record.load(path) else _unfinished(self.run_folder(train_id))
-        except DamagedRecord as error:
-            remedy = "the next run measures again" if path.is_file() else "delete it"
-            return RunStatus("unreadable", f"{error}; {remedy}")
-        except NewerRecord as error:
-            return RunStatus("unreadable", str(error))
-        except OSError as error:
-            return RunStatus("unreadable", f"{Path(str(error.filename)).name}: {error.strerror}")
+        return records.Record.read(self.eval_path(train_id, eval_id)) is not None
 
     def result(self, train_id: str, eval_id: str) -> RunStatus:
         """Return a run's status with what was measured; a file that holds something else is a state as well."""
+        return self.status(train_id, eval_id, records.Measurement)
+
+    def status(self, train_id: str, eval_id: str, kind: type[records.Record] = records.Record) -> RunStatus:
+        """Derive a run's status from which files exist; a file that cannot be read is a state, and never raised.
+
+        kind: what a measurement's file must hold for it to be done; else that it is whole is enough.
+        """
         path = self.eval_path(train_id, eval_id)
         try:
-            measurement = Measurement.load(path)
-        except (UserError, OSError) as error:
-            status = self.status(train_id, eval_id)
-            return RunStatus("unreadable", str(error)) if status.state == "done" else status
-        if measurement is None:
-            return self.status(train_id, eval_id)
-        if (measurement.train_id, measurement.eval_id) != (train_id, eval_id):
-            whose = f"{measurement.eval_id} of {measurement.train_id}"
-            return RunStatus("unreadable", f"evals/{eval_id}.json holds another measurement: {whose}")
-        return RunStatus("done", measurement=measurement)
+            record = kind.load(path)
+            if record is None:
+                return _unfinished(self.run_folder(train_id))
+            measurement = record if isinstance(record, records.Measurement) else None
+            if measurement and (measurement.train_id, measurement.eval_id) != (train_id, eval_id):
+                whose = f"{measurement.eval_id} of {measurement.train_id}"
+                raise records.DamagedRecord(f"evals/{path.name} holds another measurement: {whose}")
+            return RunStatus("done", measurement=measurement)
+        except OSError as error:
+            return RunStatus("unreadable", f"{Path(str(error.filename)).name}: {error.strerror}")
+        except UserError as error:
+            remedy = "the next run measures again" if path.is_file() else "delete it"
+            mendable = isinstance(error, records.DamagedRecord) and not self.measured(train_id, eval_id)
+            return RunStatus("unreadable", f"{error}; {remedy}" if mendable else str(error))
 
     def check_grid(self, table: str, grid: Path, scale: str, overrides: list[str]) -> None:
         """Refuse what would make the study's report forget runs: another scale, or the same table from other words.
@@ -134,11 +139,10 @@ class Store:
             UserError: the study holds something else under this name. Other seeds are welcome.
         """
         new = _grid_record(grid, scale, overrides).without_seeds()
-        for path in self._grid_paths():
-            record = _read_grid(path)
+        for name, record in self._grids().items():
             if record.scale != scale:
                 raise UserError(f"--study {self.study}: its runs are at scale {record.scale}; choose another name")
-            if path.stem == table and record.without_seeds() != new:
+            if name == table and record.without_seeds() != new:
                 words = " ".join(f"--set {word}" for word in record.overrides) or "no --set"
                 raise UserError(f"--study {self.study}: holds {record.grid} with {words}; choose another name")
 
@@ -148,35 +152,52 @@ class Store:
         What was recorded of the table before is forgotten, its seeds too.
         """
         path, record = self.root / "grids" / f"{table}.json", _grid_record(grid, scale, overrides)
-        if GridRecord.read(path) != record:
+        if records.GridRecord.read(path) != record:
             record.write(path)
 
-    def recorded_grid(self, table: str) -> GridRecord | None:
+    def recorded_grid(self, table: str) -> records.GridRecord | None:
         """Return what `record_grid` stored of a table; None where it stored nothing."""
-        path = self.root / "grids" / f"{table}.json"
-        return _read_grid(path) if path.is_file() else None
+        return self._grids().get(table)
 
-    def grids(self) -> Iterator[GridRecord]:
+    def grids(self) -> Iterator[records.GridRecord]:
         """Yield what `record_grid` stored, by table name.
 
         Raises:
             UserError: there is no such study, or a record of it is damaged.
         """
-        paths = self._grid_paths()
-        if not paths:
-            raise UserError(
-                f"{self.root}: no study here; 'harness run GRID --scale SCALE --study {self.study}' makes one"
-            )
-        yield from map(_read_grid, paths)
+        grids = self._grids()
+        if not grids:
+            make = f"'harness run GRID --scale SCALE --study {self.study}' makes one"
+            raise UserError(f"{self.root}: no study here; {make}")
+        yield from grids.values()
 
-    def _grid_paths(self) -> list[Path]:
-        return sorted((self.root / "grids").glob("*.json"))
+    def _grids(self) -> dict[str, records.GridRecord]:
+        grids = {}
+        for path in sorted((self.root / "grids").glob("*.json")):
+            record = records.GridRecord.read(path)
+            if record is None:
+                raise UserError(f"{path}: not a record of a grid; delete it, and 'harness run' writes it again")
+            grids[path.stem] = record
+        return grids
+
+
+class Logs:
+    """The logs of a study, and what its trainings ran on, by their identity and each read once; what a training's
+    folder lacks is a log without series and an environment that is None.
+
+    Raises:
+        DamagedRecord, NewerRecord, OSError: as `Record.load`, where an environment cannot be read.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.of = cache(lambda train_id: records.read_log(store.run_folder(train_id) / records.LOG))
+        self.environment = cache(lambda train_id: records.Environment.load(store.run_folder(train_id)))
 
 
 def _unfinished(folder: Path) -> RunStatus:
-    heartbeat, failure = Heartbeat.load(folder), Failure.load(folder)
+    heartbeat, failure = records.Heartbeat.load(folder), records.Failure.load(folder)
     if heartbeat and heartbeat.alive:
-        return RunStatus("running", "", heartbeat.phase, heartbeat.step, heartbeat.total)
+        return RunStatus("running", f"{heartbeat.phase}, step {heartbeat.step} of {heartbeat.total}")
     if failure:
         return RunStatus("diverged" if failure.kind == "diverged" else "failed", failure.message)
     if heartbeat:
@@ -184,13 +205,6 @@ def _unfinished(folder: Path) -> RunStatus:
     return RunStatus("not run")
 
 
-def _grid_record(grid: Path, scale: str, overrides: list[str]) -> GridRecord:
+def _grid_record(grid: Path, scale: str, overrides: list[str]) -> records.GridRecord:
     """Return what a study remembers of a grid; its path is relative, so that the study can move with its project."""
-    return GridRecord(grid=Path(os.path.relpath(grid)).as_posix(), scale=scale, overrides=overrides)
-
-
-def _read_grid(path: Path) -> GridRecord:
-    record = GridRecord.read(path)
-    if record is None:
-        raise UserError(f"{path}: not a record of a grid; delete it, and 'harness run' writes it again")
-    return record
+    return records.GridRecord(grid=Path(os.path.relpath(grid)).as_posix(), scale=scale, overrides=overrides)

@@ -3,7 +3,6 @@
 All of it from the study's own files, so it is true from any host, and when its submitter is gone.
 """
 
-import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,9 +11,8 @@ from pathlib import Path
 from harness.config.grid import Cell, Run, Table, all_runs, load_table
 from harness.config.yaml_document import Layer
 from harness.errors import UserError
-from harness.store.records import LOG, Environment, Failure, Heartbeat
+from harness.store.records import LOG, Environment, Failure, Heartbeat, last_speeds
 from harness.store.store import RunStatus, State, Store
-from harness.store.training_log import last_speeds
 
 
 def study_tables(store: Store, overrides: Sequence[str] = (), layer: Layer | None = None) -> list[Table]:
@@ -31,18 +29,18 @@ def study_tables(store: Store, overrides: Sequence[str] = (), layer: Layer | Non
     return sorted(tables, key=_place)
 
 
-def _place(table: Table) -> tuple[int, str, str]:
+def _place(table: Table) -> tuple[bool, bool, str, str]:
     """Sort key: tables of the paper by their number, then its figures, then tables of our own."""
     title = table.file.table
-    return (0 if title[:1].isdigit() else 1 if title.startswith("figure ") else 2, title.zfill(16), table.name)
+    return not table.is_paper, not title[:1].isdigit(), title.zfill(16), table.name
 
 
 def runs_by_training(runs: Iterable[Run]) -> dict[str, list[Run]]:
     """Gather runs by their training, each measurement once, in their order."""
-    found: dict[str, dict[str, Run]] = {}
+    by_training: dict[str, dict[str, Run]] = {}
     for run in runs:
-        found.setdefault(run.train_id, {}).setdefault(run.eval_id, run)
-    return {train_id: list(measured.values()) for train_id, measured in found.items()}
+        by_training.setdefault(run.train_id, {}).setdefault(run.eval_id, run)
+    return {train_id: list(by_measurement.values()) for train_id, by_measurement in by_training.items()}
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ def trainings(tables: Sequence[Table]) -> list[Training]:
             for run in cell.runs:
                 uses.setdefault(run.train_id, []).append((table, cell, run))
     changing = {table.name: {axis for axis in table.file.axes if _changes_training(table, axis)} for table in tables}
-    return [_training(found, changing) for found in uses.values()]
+    return [_training(same, changing) for same in uses.values()]
 
 
 def _training(uses: Sequence[tuple[Table, Cell, Run]], changing: Mapping[str, set[str]]) -> Training:
@@ -120,17 +118,17 @@ def _status(store: Store, training: Training, runs: Sequence[Run], steps_per_epo
     folder, run = store.run_folder(training.train_id), runs[0]
     statuses = [store.status(run.train_id, run.eval_id) for run in runs]
     status = next((status for status in statuses if status.state != "done"), RunStatus("done"))
+    done, running = status.state == "done", status.state == "running"
     environment = Environment.read(folder) or Environment()
-    sign = None if status.state == "done" else last_sign(folder)
-    step = training.steps if status.state == "done" else sign.step or 0 if sign else 0
-    speeds = last_speeds(folder / LOG) if status.state == "running" else []
-    speed = speeds[-1] if speeds else None
+    sign = None if done else last_sign(folder)
+    step = training.steps if done else (sign and sign.step) or 0
+    speed = next(reversed(last_speeds(folder / LOG)), None) if running else None
     on_gpu = environment.last.on_gpu if environment.last else run.resources.on_gpu
     return TrainingStatus(
         **vars(training),
         state=status.state,
-        reason=status.reason,
-        phase=status.phase,
+        reason="" if running else status.reason,
+        phase=sign.phase if running and isinstance(sign, Heartbeat) else "",
         step=step,
         epoch=step / steps_per_epoch,
         epochs=training.steps / steps_per_epoch,
@@ -172,7 +170,7 @@ class Progress:
         parts = [f"{states.pop('done', 0):,} of {total:,} measurement{'' if total == 1 else 's'} done"]
         parts += [f"{count:,} {state}" for state, count in sorted(states.items())]
         if self.steps < self.all_steps:
-            parts.append("time left not known yet" if left is None else f"about {duration(left)} left")
+            parts.append("time left not known yet" if left is None else f"about {seconds_in_words(left)} left")
         return ", ".join(parts)
 
 
@@ -188,11 +186,10 @@ def progress(statuses: Iterable[TrainingStatus]) -> Progress:
     return Progress(steps, all_steps, dict(+states))
 
 
-def duration(seconds: float) -> str:
+def seconds_in_words(seconds: float) -> str:
     """Return a time in its two largest units: "2 d 4 h", "3 h 12 min", "5 min 2 s"."""
-    units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
     whole = round(seconds)
-    for (name, size), (smaller, small) in itertools.pairwise(units):
+    for size, unit, small, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
         if whole >= size:
-            return f"{whole // size} {name} {whole % size // small} {smaller}"
+            return f"{whole // size} {unit} {whole % size // small} {smaller}"
     return f"{whole} s"

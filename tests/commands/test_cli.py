@@ -45,11 +45,30 @@ def test_help_of_the_installed_command():
     assert {"plan", "run", "submit", "status", "collect", "report", "data"} <= set(done.stdout.split())
 
 
+def test_help_imports_no_command():
+    code = "import harness.cli, sys; print([name for name in sys.modules if name.startswith('harness.commands')])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_a_command_is_listed_with_the_first_words_of_its_help(name):
+    _, words = cli.COMMANDS[name]
+    assert " ".join((called(cli.cli, name).help or "").split()).startswith(words.rstrip("."))
+
+
+def called(group: click.Group, name: str) -> click.Command:
+    _, command, _ = group.resolve_command(click.Context(group), [name])
+    assert command
+    return command
+
+
 def leaves(command: click.Command, *path: str) -> dict[tuple[str, ...], click.Command]:
     """Return every command by the words that call it."""
     if not isinstance(command, click.Group):
         return {path: command}
-    return {key: one for name, inner in command.commands.items() for key, one in leaves(inner, *path, name).items()}
+    return {
+        words: leaf for name in command.commands for words, leaf in leaves(called(command, name), *path, name).items()
+    }
 
 
 COMMANDS = leaves(cli.cli)

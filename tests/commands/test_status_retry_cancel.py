@@ -17,8 +17,9 @@ from harness.cli import cli
 from harness.commands.options import words_for
 from harness.commands.status_retry_cancel import describe, failures, watch_status
 from harness.errors import Diverged, UserError
+from harness.slurm.status import output_path
+from harness.store.records import Submission
 from harness.store.store import Store
-from harness.store.submissions import Submission, output_path
 
 
 def call(*words: str) -> str:

@@ -15,7 +15,7 @@ from harness.config.spec import train_id
 from harness.errors import UserError
 from harness.files import read_json, read_jsonl
 from harness.jobs.job import jobs_for
-from harness.jobs.local_pool import LocalPool
+from harness.jobs.local_pool import run_in_workers
 from harness.method.backbone import DiT
 from harness.networks import checkpoint
 from harness.networks.public_layouts import read_parts
@@ -71,6 +71,8 @@ def test_an_imported_model_is_measured_by_the_same_job_and_nothing_is_trained(pr
         "weights-00000000.safetensors"
     ]
     harness("weights", "export", f"smoke/{run.train_id}", "back.pt")
+    with pytest.raises(UserError, match=r"back\.pt: exists already"):
+        harness("weights", "export", f"smoke/{run.train_id}", "back.pt")
     back, given = torch.load("back.pt", weights_only=True), read_parts(Path("given.pt"))
     for part in ("ema", "model"):
         for name, tensor in back[part].items():
@@ -127,7 +129,7 @@ def test_two_processes_begin_from_them_and_align_as_one_does(project):
         store = Store(Path("results"), Path("scratch"), study)
         (jobs[study],) = jobs_for([run], store, Path("data"))
     outcomes = []
-    LocalPool(list(jobs.values()), 1, lambda job, outcome: outcomes.append(outcome)).run()
+    run_in_workers(list(jobs.values()), 1, lambda job, outcome: outcomes.append(outcome))
     assert [outcome.state for outcome in outcomes if outcome] == ["done", "done"]
     assert jobs["one"].train_id == jobs["two"].train_id
     folders = [job.store.run_folder(job.train_id) for job in jobs.values()]

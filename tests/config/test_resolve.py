@@ -61,7 +61,7 @@ def test_what_does_not_fit_together_is_refused(words, key):
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         (["resources.processes=3"], "resources.processes: 3 processes cannot share a batch of 32 evenly"),
         (["resources.gpus=2", "resources.nodes=2"], "4 processes cannot share a batch of 32 evenly in whole groups"),
@@ -72,9 +72,9 @@ def test_what_does_not_fit_together_is_refused(words, key):
         (["resources.checkpoint_blocks=true"], "resources.checkpoint_blocks: "),
     ],
 )
-def test_what_cannot_be_shared_is_refused_by_the_plan(settings: list[str], told: str):
-    table = "table7a" if "checkpoint" in told else "table2"
-    with pytest.raises(UserError, match=re.escape(told)):
+def test_what_cannot_be_shared_is_refused_by_the_plan(settings: list[str], message: str):
+    table = "table7a" if "checkpoint" in message else "table2"
+    with pytest.raises(UserError, match=re.escape(message)):
         load_table(GRIDS / f"{table}.yaml", "smoke", settings)
 
 
@@ -83,8 +83,8 @@ def test_sharing_is_not_hashed_and_slurm_is_asked_for_it():
     settings = ["resources.nodes=2", "resources.gpus=1", "resources.cpus=3", "resources.micro_batch=16"]
     shared = load_table(GRIDS / "table2.yaml", "smoke", settings).runs
     assert [run.eval_id for run in plain] == [run.eval_id for run in shared]
-    asked = SlurmProfile().parameters(shared[0].resources, "name", 1)
-    assert (asked["nodes"], asked["ntasks_per_node"], asked["gpus_per_node"], asked["cpus_per_task"]) == (2, 1, "1", 3)
+    array = SlurmProfile().parameters(shared[0].resources, "name", 1)
+    assert (array["nodes"], array["ntasks_per_node"], array["gpus_per_node"], array["cpus_per_task"]) == (2, 1, "1", 3)
     two = SlurmProfile().parameters(Resources(processes=2, memory_gb=3), "name", 1)
     assert (two["ntasks_per_node"], two["mem"]) == (2, "6GB")
     assert "gpus_per_node" not in two
@@ -98,7 +98,7 @@ def test_a_term_stops_after_the_papers_epochs_and_that_is_hashed():
         regularizer = settings.regularizer.model_copy(update={"loss": "infonce-l2", "stop": regularizer_stop})
         alignment = settings.alignment.model_copy(update={"stop": alignment_stop})
         changed = settings.model_copy(update={"regularizer": regularizer, "alignment": alignment})
-        return resolve(changed, table.scale, 0).train
+        return resolve(changed, table.scale, 0)[0]
 
     plain, stopping = train(None, None), train(2, 3)
     assert (plain.regularizer.stop, plain.alignment.stop) == (None, None)

@@ -5,7 +5,7 @@ from support.edits import edit
 from support.places import GRIDS
 
 from harness.config.grid import load_table
-from harness.config.yaml_document import Leaf, flatten, nest, parse_overrides, read_document, where_written
+from harness.config.yaml_document import Leaf, nest, parse_overrides, read_document, where_written
 from harness.errors import UserError
 
 
@@ -26,13 +26,13 @@ def test_dotted_and_nested_keys_are_the_same_setting_and_know_their_lines(tmp_pa
     path = tmp_path / "a.yaml"
     path.write_text("regularizer:\n  tau: 1\nregularizer.lambda: 2\n")
     document = read_document(path)
-    layer = flatten(document.content, document)
+    layer = document.layer(document.content)
     assert layer == {"regularizer.tau": Leaf(1, f"{path}:2"), "regularizer.lambda": Leaf(2, f"{path}:3")}
     assert nest(layer) == {"regularizer": {"tau": 1, "lambda": 2}}
     path.write_text("regularizer:\n  tau: 1\nregularizer.tau: 2\n")
     document = read_document(path)
     with pytest.raises(UserError, match=rf"{path}:3: 'regularizer\.tau' is said twice, also at {path}:2"):
-        flatten(document.content, document)
+        document.layer(document.content)
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n"])

@@ -24,9 +24,8 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_debian_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    folders, file = sources.FOLDERS["fashion-mnist"]
-    here = tuple(folder for folder in folders if not folder.startswith("/"))
-    monkeypatch.setitem(sources.FOLDERS, "fashion-mnist", (here, file))
+    published = sources.PUBLISHED["fashion-mnist"]
+    monkeypatch.setitem(published, "folders", [folder for folder in published["folders"] if not folder.startswith("/")])
 
 
 SIZES = [(40, 70), (100, 64), (32, 32), (33, 47), (140, 65), (64, 64), (35, 32), (51, 80), (32, 90), (45, 45),

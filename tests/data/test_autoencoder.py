@@ -11,9 +11,8 @@ import torch.nn.functional as F
 from support.photos import pack
 
 from harness.data import autoencoder
-from harness.data import decode as vae
 from harness.data.datasets import LatentDataset, load, load_images
-from harness.data.pixels import to_uint8
+from harness.data.decode import decoder, to_uint8
 from harness.errors import UserError
 
 
@@ -28,7 +27,7 @@ def test_taesds_files_are_diffusers_tiny_autoencoder_and_have_no_posterior(tiny,
     with torch.no_grad():
         np.testing.assert_allclose(z, tiny[1].encode(images).latents, atol=1e-5)
         expected = to_uint8(tiny[1].decode(z).sample)
-    assert np.abs(vae.decoder("photos", tmp_path)(z).astype(int) - expected).max() <= 1
+    assert np.abs(decoder("photos", tmp_path)(z).astype(int) - expected).max() <= 1
     flips = load("photos", "train", tmp_path, flip=True)
     mirrored, _ = flips.batch(np.arange(2), (torch.tensor([False, True]),))
     with torch.no_grad():
@@ -89,7 +88,7 @@ def test_folders_that_are_no_autoencoder_are_refused(kl, tiny, tmp_path, monkeyp
     cut = shutil.copytree(tiny[0], tmp_path / "cut")
     raw = (cut / "tae_decoder.pth").read_bytes()
     (cut / "tae_decoder.pth").write_bytes(raw[: len(raw) // 2])
-    refused(cut, "cannot be read as TAE")
+    refused(cut, "tae_decoder.pth: not a file of tensors: ")
     torch.save({"1.weight": Trap()}, cut / "tae_decoder.pth")
     refused(cut, "tae_decoder.pth: not a file of tensors")
     monkeypatch.setattr(autoencoder, "PACKAGES", {"TAE": "a_package_that_is_missing"})

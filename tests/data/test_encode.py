@@ -77,7 +77,7 @@ def test_other_settings_and_a_second_writer_are_refused(kl, photos, copied, tmp_
         pack(photos, kl[0], copied, keep_images=False)
 
     def interfere(done, total):
-        with pytest.raises(UserError, match="another process is encoding into it"):
+        with pytest.raises(UserError, match="another process is writing into it"):
             pack(photos, kl[0], tmp_path, "new")
         raise KeyboardInterrupt
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from support.raw_data import write_latents
 
-from harness.data.latents import open_latents, read_latent_meta
+from harness.data.latents import open_arrays, read_meta
 from harness.errors import UserError
 
 
@@ -24,15 +24,16 @@ def test_a_wrong_description_is_told_by_its_key(tmp_path: Path, change: dict, me
     path = tmp_path / "photos" / "meta.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(UserError, match=message):
-        read_latent_meta(tmp_path / "photos")
+        read_meta("photos", tmp_path)
 
 
 def test_a_description_that_is_missing_or_no_json_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"meta\.json: cannot be read: No such file or directory; packed latents are"):
-        read_latent_meta(tmp_path)
-    (tmp_path / "meta.json").write_text("{")
+    with pytest.raises(UserError, match=r"photos lacks moments\.npy .* and meta\.json .*; make them with"):
+        read_meta("photos", tmp_path)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "meta.json").write_text("{")
     with pytest.raises(UserError, match=r"meta\.json: Invalid JSON: .*; packed latents are"):
-        read_latent_meta(tmp_path)
+        read_meta("photos", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +43,7 @@ def test_arrays_that_do_not_belong_together_are_refused(tmp_path: Path, name: st
     write_latents(tmp_path / "photos")
     np.save(tmp_path / "photos" / f"{name}.npy", np.zeros(shape))
     with pytest.raises(UserError, match=r"arrays of shapes .*; packed latents are moments\.npy"):
-        open_latents(tmp_path / "photos", "mean,logvar")
+        open_arrays(tmp_path / "photos", "mean,logvar")
     (tmp_path / "photos" / "labels.npy").unlink()
     with pytest.raises(UserError, match=r"packed latents need moments\.npy"):
-        open_latents(tmp_path / "photos", "mean,logvar")
+        open_arrays(tmp_path / "photos", "mean,logvar")

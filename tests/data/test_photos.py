@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from support.photos import adm, pack, packed_arrays
 
-from harness.data.photos import centre_crop
+from harness.data.photos import centre_crop, load_crops, open_photos
 from harness.errors import UserError
 
 rng = np.random.default_rng(0)
@@ -21,6 +21,11 @@ def test_the_crop_is_adms(shape):
     np.testing.assert_array_equal(centre_crop(image, 32), adm(image, 32))
     grey = image.convert("L")
     np.testing.assert_array_equal(centre_crop(grey, 32), adm(grey.convert("RGB"), 32))
+
+
+def test_a_batch_of_crops_is_contiguous(photos, tmp_path):
+    crops = load_crops(open_photos(photos, tmp_path), 32, range(3))
+    assert (crops.shape, crops.is_contiguous()) == ((3, 3, 32, 32), True)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -22,7 +22,7 @@ from support.specs import OWN, make_eval
 from support.trainings import CPU, Calm, end, make_dataset, make_encoder, nothing, sample, start
 from torch import Tensor
 
-from harness.checkpoint_files import latest_step, weights_path
+from harness.checkpoint_paths import latest_step, weights_path
 from harness.config.settings import (
     Optimizer,
     Resources,

@@ -71,7 +71,7 @@ def test_image_i_comes_from_seed_i_whichever_images_are_drawn(process: str, meth
             images = range(first, min(first + cut, 85))
             drawn = sample(net, spec, only(evaluation, images), nothing)
             np.testing.assert_array_equal(drawn.images, whole.images[first - 45 : images.stop - 45])
-            assert (drawn.nfe, drawn.device) == (nfe, "cpu")
+            assert drawn.nfe == nfe
             assert drawn.labels.tolist() == [i % 10 for i in images]
     assert sizes == {64}  # whatever is wanted, for the last bits of a matrix product depend on its size
 

@@ -17,7 +17,7 @@ from support.signals import restored_handlers
 from support.specs import make_spec
 from support.trainings import end, nothing, start
 
-from harness.checkpoint_files import weights_path
+from harness.checkpoint_paths import weights_path
 from harness.config.grid import load_table
 from harness.config.settings import EvaluationSettings, SamplerSettings
 from harness.config.spec import EvalSpec, Model, eval_id
@@ -254,7 +254,7 @@ def test_a_job_that_fails_in_measuring_measures_what_it_had_drawn(job, tmp_path,
     assert whole().state == "done"
     monkeypatch.setattr(sample_cache, "SECONDS", 0.0)
     with monkeypatch.context() as broken:
-        broken.setattr(import_module("harness.jobs.job"), "measure_samples", fail)
+        broken.setattr("harness.jobs.measuring.Measuring.measure", fail)
         assert job().state == "failed"
     assert len(saved_images(job.store.scratch_folder(job.train_id))) == 1
     monkeypatch.setattr(import_module("harness.engine.sample"), "_draw_tile", fail)

@@ -13,7 +13,7 @@ from support.terms import Adversarial, AlignedWithTheAverage, BlockAlignedWithAL
 from support.trainings import CPU, make_dataset, make_encoder, make_trainer, nothing, sample, stir, stirred
 from torch import Tensor
 
-from harness.checkpoint_files import latest_step, weights_path
+from harness.checkpoint_paths import latest_step, weights_path
 from harness.config.resolve import SAMPLERS
 from harness.config.settings import (
     MeanFlowSettings,

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from support.jobs import jobs_of, store_in, without_measuring
 from support.places import GRIDS
 
-from harness.checkpoint_files import weights_path
+from harness.checkpoint_paths import weights_path
 from harness.config.grid import load_table
 from harness.config.spec import eval_id
 from harness.data.cache import folder_lock

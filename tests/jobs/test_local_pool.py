@@ -14,7 +14,7 @@ from support.jobs import jobs_of
 from harness.config.settings import Resources
 from harness.files import read_json
 from harness.jobs import local_pool
-from harness.jobs.local_pool import LocalPool, Worker, WorkerError, needs_workers
+from harness.jobs.local_pool import Worker, WorkerError, needs_workers, run_in_workers
 
 
 def make_jobs(folder, *overrides):
@@ -33,7 +33,7 @@ def test_a_worker_that_dies_fails_one_run_only(tmp_path, scratch):
         elif outcome is not None:
             outcomes[job.train_id] = outcome
 
-    LocalPool(jobs, 1, tell).run()
+    run_in_workers(jobs, 1, tell)
     assert outcomes[jobs[0].train_id].state == "failed"
     assert "worker process died" in outcomes[jobs[0].train_id].reason
     assert outcomes[jobs[1].train_id].state == "done"
@@ -47,7 +47,7 @@ def test_processes_that_share_a_run_end_together(tmp_path, scratch):
     taken = bad.folder / "train.jsonl"
     taken.mkdir(parents=True)
     outcomes = {}
-    LocalPool([wild, bad, good], 1, lambda job, outcome: outcomes.update({job.train_id: outcome})).run()
+    run_in_workers([wild, bad, good], 1, lambda job, outcome: outcomes.update({job.train_id: outcome}))
     assert [outcomes[job.train_id].state for job in (wild, bad, good)] == ["diverged", "failed", "done"]
     assert "train.jsonl" in read_json(bad.folder / "error.json")["traceback"]
     taken.rmdir()

@@ -2,6 +2,7 @@
 
 import platform
 import shutil
+import subprocess
 from contextlib import suppress
 from datetime import datetime
 
@@ -18,7 +19,7 @@ from harness.errors import UserError
 from harness.files import read_json, read_jsonl, write_json
 from harness.jobs.job import Job
 from harness.jobs.preflight import check
-from harness.jobs.recording import model_facts, record_attempt, record_failure, record_model_facts
+from harness.jobs.recording import model_facts, record_attempt, record_failure, record_model_facts, source
 from harness.networks.encoder import FrozenEncoder, parameters
 from harness.store.records import Environment, Failure, Heartbeat, read_spec
 from harness.store.store import Store
@@ -57,6 +58,30 @@ def test_what_earlier_attempts_say_stays_as_it_was_written(tmp_path):
         pass
     first, _ = read_json(folder / "env.json")["attempts"]
     assert first == old
+
+
+def test_uncommitted_changes_are_kept_beside_the_run(tmp_path):
+    package = tmp_path / "clone" / "harness"
+    package.mkdir(parents=True)
+    (package / "cli.py").write_text("before\n")
+
+    def git(*words):
+        who = ["-c", "user.name=n", "-c", "user.email=e@x", "-c", "commit.gpgsign=false"]
+        return subprocess.run(["git", *who, "-C", tmp_path / "clone", *words], check=True, capture_output=True).stdout
+
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-q", "-m", "m")
+    run = tmp_path / "run"
+    clean = source(run, package)
+    assert (clean["dirty"], clean["diff"]) == (False, None)
+    assert clean["commit"] == git("rev-parse", "HEAD").decode().strip()
+    (package / "cli.py").write_text("after\n")
+    dirty = source(run, package)
+    assert dirty["dirty"] is True
+    git("checkout", "-q", ".")
+    git("apply", str(run / dirty["diff"]))
+    assert (package / "cli.py").read_text() == "after\n"
 
 
 SPEC = aligned_spec()

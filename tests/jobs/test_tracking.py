@@ -22,7 +22,7 @@ class Heard:
     def log(self, step, numbers):
         self.steps.append((step, numbers["loss"]))
 
-    def close(self, results):
+    def close(self, step, results):
         self.results = results
 
 

@@ -11,7 +11,7 @@ import torch
 
 from harness.data.datasets import ImageDataset
 from harness.errors import UserError
-from harness.measure.extractors.classifier import RECIPES, classifier
+from harness.measure.extractors.classifier import RECIPES, classifier, outputs
 from harness.networks import supervised
 from harness.networks.supervised import augment, build, fit, resize
 
@@ -24,8 +24,8 @@ def test_classifier_is_trained_once(
     monkeypatch.setattr(supervised, "fit", lambda *_: pytest.fail("trained again"))
     again = classifier(train, test, cache)
     images = torch.from_numpy(np.array(test.images[:7]))
-    assert torch.equal(first.features(images), again.features(images))
-    assert first.features(images).shape == (7, 96)
+    assert torch.equal(outputs(first, images).pool, outputs(again, images).pool)
+    assert outputs(first, images).pool.shape == (7, 96)
     assert not again.network.training
     other = dataclasses.replace(train, content="of other images")
     with pytest.raises(pytest.fail.Exception, match="trained again"):
@@ -65,9 +65,7 @@ def test_a_damaged_classifier_is_one_line_that_says_what_to_delete(
         path.unlink()
     else:
         path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(
-        UserError, match=rf"^{path}: damaged \(.*({reason}).*\); delete {record}, and it is made again$"
-    ):
+    with pytest.raises(UserError, match=rf"^{path}: damaged: .*({reason}).*; delete {record}, and it is made again$"):
         classifier(*digits, tmp_path / "cache")
 
 

@@ -12,9 +12,8 @@ from harness.errors import UserError
 from harness.measure.metrics.frechet import (
     Moments,
     Statistics,
-    by_class,
-    class_fid,
     enough,
+    fid_by_class,
     fid_by_count,
     fid_infinity,
     frechet_distance,
@@ -73,7 +72,7 @@ def test_fid_at_infinity_takes_the_bias_away() -> None:
 def test_fid_by_class_is_the_fid_of_each_class() -> None:
     x, y = rng.normal(size=(60, 4)), rng.normal(size=(90, 4)) + 1
     a, b = np.arange(60) % 3, np.arange(90) % 4
-    found = class_fid(by_class(x, a), by_class(y, b))
+    found = fid_by_class(x, a, y, b)
     assert found == pytest.approx({label: fid(x[a == label], y[b == label]) for label in (0, 1, 2)})
     assert too_few(a, 19, "samples") == ""
     assert too_few(a, 20, "samples") == "samples: 20 images in the smallest of 3 classes, and 20 features need more"
@@ -135,12 +134,10 @@ def test_moments_stream_and_merge_far_from_the_origin() -> None:
         whole.update(torch.from_numpy(row[None]))
     parts[1].update(torch.from_numpy(x[:30]))
     parts[2].update(torch.from_numpy(x[30:]))
-    for part in parts[1:]:
-        parts[0].merge(part)
-    parts[0].merge(Moments())
+    total = sum([*parts, Moments()], Moments())
     assert parts[1].statistics().count == 30  # the others are left as they were
     np.testing.assert_allclose(parts[1].statistics().covariance, np.cov(x[:30].T), rtol=1e-8)
-    for moments in (whole, parts[0]):
+    for moments in (whole, total):
         found = moments.statistics()
         assert found.count == 100
         np.testing.assert_allclose(found.mean, x.mean(0), rtol=1e-14)

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from harness.errors import UserError
-from harness.measure.evaluate import measure
+from harness.measure.evaluate import MeasureRequest, measure
 from harness.measure.extractors import inception
 from harness.measure.extractors.extractor import Extractor, array_features, extractor
 from harness.measure.extractors.inception import Inception, get_inception, load_inception, resize
+from harness.measure.images import of_array
 
 rng = np.random.default_rng(0)
 
@@ -37,8 +38,9 @@ def test_unknown_features_and_missing_weights(data: Path, cache: Path, tmp_path:
         extractor("inception-v3-compat", "digits", data, cache, tmp_path / "bad.pth")
     assert "\n" not in str(raised.value)
     assert not (tmp_path / "owned").exists()
+    images = of_array(np.zeros((4, 3, 8, 8), np.uint8), "samples")
     with pytest.raises(UserError, match=r"imagenet256: not one of digits, .*harness encode PHOTOS imagenet256"):
-        measure(np.zeros((4, 3, 8, 8), np.uint8), "imagenet256", "train", "classifier", data, cache)
+        measure(images, MeasureRequest("imagenet256:train", "classifier", data, cache))
 
 
 @pytest.fixture

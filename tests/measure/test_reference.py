@@ -11,7 +11,8 @@ from harness.data.datasets import ImageDataset
 from harness.errors import UserError
 from harness.measure.extractors.extractor import Extractor
 from harness.measure.extractors.inception import Outputs
-from harness.measure.reference import of_dataset
+from harness.measure.images import of_split
+from harness.measure.reference import of_images
 
 
 def test_reference_features_are_cached_by_content_and_extractor(
@@ -26,7 +27,7 @@ def test_reference_features_are_cached_by_content_and_extractor(
     extract = Extractor("mean-a", "", mean_pixel, torch.device("cpu"))
 
     def features(dataset: ImageDataset, extract: Extractor) -> np.ndarray:
-        manifold = of_dataset(dataset, extract, tmp_path).manifold
+        manifold = of_images(of_split(dataset), extract, tmp_path).manifold
         assert manifold
         return manifold.features
 
@@ -40,7 +41,7 @@ def test_reference_features_are_cached_by_content_and_extractor(
     assert sum(calls) == 3 * 355
     cached = tmp_path / f"reference-digits-test-{test.content[:12]}-mean-a-features.npz"
     cached.write_bytes(cached.read_bytes()[:-8])
-    with pytest.raises(UserError, match=rf"^{cached}: damaged \(.*\); delete {cached}, and it is made again$"):
+    with pytest.raises(UserError, match=rf"^{cached}: damaged: .*; delete {cached}, and it is made again$"):
         features(test, extract)
     cached.unlink()
     assert np.array_equal(features(test, extract), first)

@@ -8,10 +8,8 @@ from torch import Tensor
 
 from harness.errors import UserError
 from harness.measure import representation_probe as probe
-from harness.measure.metrics.representation import (
-    probe_accuracy,
-)
-from harness.measure.representation_probe import NOISE_LEVELS, bench, times_at
+from harness.measure.metrics.representation import probe_accuracy
+from harness.measure.representation_probe import NOISE_LEVELS, bench
 from harness.method.processes import ddpm
 from harness.method.randomness import generator
 from harness.networks.build import build_process
@@ -23,11 +21,9 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize("share", NOISE_LEVELS)
 def test_a_noise_level_is_the_same_for_every_process(process, share):
     """x_t is a x + b ε with b/a = u/(1 − u), whatever the process scales it by."""
-    t = torch.tensor([times_at(process, share)])
-    t = t[:, 0].long() if process == "ddpm" else t[:, 0] if process == "flow" else t
-    interpolate = build_process(make_spec(process)).interpolate
-    one, zero = torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1)
-    ratio = float(interpolate(zero, t, one) / interpolate(one, t, zero))
+    made = build_process(make_spec(process))
+    one, zero, t = torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1), made.times_at(share)
+    ratio = float(made.interpolate(zero, t, one) / made.interpolate(one, t, zero))
     nearest = float(ddpm.noise_level(torch.arange(2)).diff()) if process == "ddpm" else 1e-5
     assert ratio == pytest.approx(share / (1 - share), rel=0.02 if process == "ddpm" else nearest)
 
@@ -54,11 +50,10 @@ def test_a_random_network_knows_what_pixels_give_and_no_more(digits, monkeypatch
 
 def test_no_label_is_given_away():
     spec, x = make_spec("flow"), torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    net, t = stirred(spec), torch.tensor(times_at("flow", 0.4))
+    net = stirred(spec)
 
     def outputs() -> Tensor:
-        with torch.no_grad():
-            return probe._outputs(net, build_process(spec), spec, CPU, t, x, x)[-1]
+        return probe.outputs(net, build_process(spec), spec.data.classes, 0.4, x, x)[-1]
 
     first, table = outputs(), net.y_embedder.embedding_table.weight.data
     table[: spec.data.classes] += 1

@@ -80,15 +80,11 @@ def sde_law(intervals, last_step):
     units = torch.eye(intervals + 1, dtype=torch.float64)
     impulses = torch.cat((torch.zeros(1, intervals + 1, dtype=torch.float64), units)).view(-1, intervals + 1, 1, 1, 1)
     y = torch.zeros(len(impulses), dtype=torch.long)
-    x = flow.sample(
-        gaussian_velocity,
-        impulses[:, 0],
-        y,
-        "euler-maruyama",
-        intervals,
-        step_noise=lambda k: impulses[:, k + 1],
-        last_step=last_step,
-    ).flatten()
+
+    def velocity(x, t):
+        return gaussian_velocity(x, (x.new_full((len(x),), t),), y)[0]
+
+    x = flow.euler_maruyama(velocity, impulses[:, 0], intervals, lambda k: impulses[:, k + 1], last_step).flatten()
     return x[0].item(), (x[1:] - x[0]).square().sum().item()
 
 

@@ -67,9 +67,9 @@ def test_guided_velocity_of_the_official_code():
     ("process", "y", "name"), [(PLAIN, Y, "plain"), (GUIDED, Y, "cfg"), (GUIDED, DROPPED, "drop2")]
 )
 def test_squared_error_and_loss_of_the_official_code(process, y, name):
-    loss, _ = process.loss(given(), X, y, T, E)
-    assert_close(loss, f"mf.{name}.loss", rtol=1e-4, atol=0)
-    error, _ = replace(process, power=0).loss(given(), X, y, T, E)
+    error, _ = process.loss(given(), X, y, T, E)
+    assert_close(process.weigh(error), f"mf.{name}.loss", rtol=1e-4, atol=0)
+    assert_close(replace(process, power=0).weigh(error), f"mf.{name}.sq_error_sum", rtol=1e-4, atol=0)
     assert_close(error, f"mf.{name}.sq_error_sum", rtol=1e-4, atol=0)
 
 
@@ -93,9 +93,10 @@ def test_loss_and_gradient_of_the_plain_algorithm():
     u, du_dt, _ = velocity_and_derivative(net, Z, T, y, v)
     error = (u - (v - T[:, 1, None, None, None] * du_dt)).square().sum((1, 2, 3))
     expected = error / (error + 0.01).detach()
-    loss, _ = process.loss(net, X, y, T, E)
+    squared_error, _ = process.loss(net, X, y, T, E)
+    torch.testing.assert_close(squared_error, error)
+    loss = process.weigh(squared_error)
     torch.testing.assert_close(loss, expected)
-    torch.testing.assert_close(replace(process, power=0).loss(net, X, y, T, E)[0], error)
     for ours, theirs in zip(gradients(loss.sum(), net), gradients(expected.sum(), net), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4 * theirs.abs().max().item())
 
@@ -103,7 +104,7 @@ def test_loss_and_gradient_of_the_plain_algorithm():
 def test_with_r_equal_to_t_it_is_flow_matching():
     """Time runs the other way in `flow`, and it averages over C H W where MeanFlow sums."""
     net, t = given(), torch.stack(now(T), dim=1)
-    error, _ = PLAIN.squared_error(net, X, Y, t, E)
+    error, _ = PLAIN.loss(net, X, Y, t, E)
 
     def reversed_net(x, times, y, taps=()):
         v, h = net(x, (1 - times[0], torch.zeros_like(times[0])), y, taps)
@@ -148,7 +149,7 @@ def test_a_gaussians_average_velocity_reaches_its_law_in_one_step(steps):
 def test_a_gaussians_average_velocity_obeys_the_identity():
     """u = v − (t − r) du/dt (eq. 6), v the velocity of all data together."""
     n = 64
-    t = MeanFlow.draw_times(n, torch.Generator().manual_seed(0)).double()
+    t = PLAIN.draw_times(n, torch.Generator().manual_seed(0)).double()
     z, y = torch.linspace(-2, 2, n, dtype=torch.float64).view(n, 1, 1, 1), torch.zeros(n, dtype=torch.long)
     v, _ = gaussian_average_velocity(z, now(t), y)
     u, du_dt, _ = velocity_and_derivative(gaussian_average_velocity, z, t, y, v)
@@ -171,7 +172,7 @@ def test_taps_and_their_gradients_are_those_of_a_plain_forward_pass():
 
 
 def test_times_are_the_official_draws():
-    t = MeanFlow.draw_times(40_000, torch.Generator().manual_seed(0)).double()
+    t = PLAIN.draw_times(40_000, torch.Generator().manual_seed(0)).double()
     moving = t[:, 1] > 0
     for start in (0, 16, 4 * 977):  # a rank, a group, a micro-batch
         assert moving[start : start + 16].sum() == 4
@@ -214,8 +215,8 @@ def test_the_log_tells_the_squared_error_that_the_loss_hides(arm):
     """The loss is about 1 whatever the network does; beside it stands the error itself, averaged over C H W."""
     (x, y), d = batch(), draw(GUIDED, arm, SHAPE, 0.0, 0, 5)
     terms = Objective(given(), GUIDED, arm, NULL)(x, y, d)
-    loss = GUIDED.loss(given(), x, y, d.t, d.noise)[0].mean()
-    error = replace(GUIDED, power=0).loss(given(), x, y, d.t, d.noise)[0].mean() / x[0].numel()
+    errors, _ = GUIDED.loss(given(), x, y, d.t, d.noise)
+    loss, error = GUIDED.weigh(errors).mean(), errors.mean() / x[0].numel()
     torch.testing.assert_close(terms["denoising"], loss.detach(), rtol=1e-6, atol=0)
     torch.testing.assert_close(terms["squared_error"], error.detach(), rtol=1e-6, atol=0)
     assert terms["denoising"].item() == pytest.approx(1, abs=0.01)
@@ -239,9 +240,9 @@ def test_second_view_of_a_contrastive_run_has_both_times():
 @pytest.mark.parametrize("device", DEVICES)
 def test_gradient_in_bf16(device):
     net, (x, y, t, e) = given().to(device), (a.to(device) for a in (X, Y, T, E))
-    exact = torch.cat([g.flatten() for g in gradients(GUIDED.squared_error(net, x, y, t, e)[0].mean(), net)])
+    exact = torch.cat([g.flatten() for g in gradients(GUIDED.loss(net, x, y, t, e)[0].mean(), net)])
     with torch.autocast(device, torch.bfloat16):
-        error, _ = GUIDED.squared_error(net, x, y, t, e)
+        error, _ = GUIDED.loss(net, x, y, t, e)
     rough = torch.cat([g.flatten() for g in gradients(error.mean(), net)])
     assert error.dtype == torch.float32
     assert (rough - exact).norm() < 0.03 * exact.norm()

@@ -36,7 +36,7 @@ def network(shift=0.0):
 def given(n=8, seed=0):
     generator = torch.Generator().manual_seed(seed)
     x, noise = 4 * torch.randn(2, n, 2, 3, 3, generator=generator, dtype=torch.float64)
-    t = Shortcut.draw_times(n, generator).double()
+    t = Shortcut(NULL).draw_times(n, generator).double()
     t[3], t[7] = torch.tensor([31 / 64, 6.0]), torch.tensor([0.25, 2.0])  # a pair of smallest steps, and a larger one
     return x, torch.arange(n) % NULL, t, noise
 
@@ -102,7 +102,7 @@ def test_targets_carry_no_gradient_and_need_an_average():
 
 
 def test_times_are_multiples_of_the_step_and_one_in_four_is_larger_than_the_smallest():
-    t = Shortcut.draw_times(28_000, torch.Generator().manual_seed(0)).double()
+    t = Shortcut(NULL).draw_times(28_000, torch.Generator().manual_seed(0)).double()
     now, k = t.unbind(1)
     assert (now >= 0).all()
     assert (now + 2**-k <= 1).all()

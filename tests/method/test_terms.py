@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from support.terms import Adversarial, AlignedWithTheAverage, AlignedWithTheImag
 
 from harness.method.objective import Objective, draw
 from harness.method.processes import flow
-from harness.method.terms import AlignmentTerm, Term
+from harness.method.terms import AlignmentTerm, StepView, Term
 
 
 def test_the_alignment_is_that_of_a_loop_in_float64():
@@ -30,9 +31,10 @@ def test_the_alignment_is_that_of_a_loop_in_float64():
                 z = z / (1 + np.exp(-z)) if layer < 2 else z  # SiLU
             y = target[n, t].double().numpy()
             cosines.append(sum(z * y) / math.sqrt(sum(z**2)) / math.sqrt(sum(y**2)))
-    value = term.loss(h, target).item()
+    view = StepView(None, None, None, None, None, None, features=target, h={1: h})
+    value = term(view).item()
     assert value == pytest.approx(-sum(cosines) / 12, rel=1e-5)
-    assert term.loss(h, 7 * target).item() == pytest.approx(value, rel=1e-6)
+    assert term(replace(view, features=7 * target)).item() == pytest.approx(value, rel=1e-6)
 
 
 OTHERS = [  # which the package does not have: what a term may see and bring is enough for them

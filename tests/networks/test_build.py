@@ -103,7 +103,7 @@ def parameters(family, size, patch):
 
 
 def test_parameter_counts_are_the_published_ones():
-    specs = model_specs(read_scale("imagenet256", GRIDS / "scales"), ("SiT", "DiT", "MF"))
+    specs = model_specs(*read_scale("imagenet256", GRIDS / "scales"), ("SiT", "DiT", "MF"))
     assert len(specs) == 3 * 4 * 3
     counts = {}
     for name, spec in specs.items():

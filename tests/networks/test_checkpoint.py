@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.checkpoint_files import latest_step, weights_path
+from harness.checkpoint_paths import latest_step, weights_path
 from harness.errors import UserError
 from harness.networks import checkpoint
 
@@ -27,5 +27,5 @@ def test_a_checkpoint_that_was_cut_is_named(tmp_path, length):
         (weights_path(tmp_path, 3), lambda: checkpoint.load_weights(tmp_path, 3, "model")),
     ):
         path.write_bytes(path.read_bytes()[:length])
-        with pytest.raises(UserError, match=rf"{path.name}: damaged .*; delete it, and the training makes it again"):
+        with pytest.raises(UserError, match=rf"{path.name}: damaged: .*; delete it, and the training makes it again"):
             load()

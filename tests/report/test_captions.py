@@ -13,17 +13,16 @@ from harness.report.analysis.statistics import Change
 from harness.report.analysis.table_result import TableResult
 from harness.report.reading.collect import collect
 from harness.report.rendering.captions import (
-    better_or_worse,
+    caption,
     mixed_sentences,
     one_run_sentences,
     planned_sentences,
-    protocol_sentence,
     tap_note,
     taps_sentence,
     untold_sentences,
 )
 from harness.report.rendering.page import make_report
-from harness.report.rendering.sheet import table_layout
+from harness.report.rendering.sheet import change_class, table_layout
 
 
 def grids_with(folder: Path, name: str, *replaced: tuple[str, str]) -> Path:
@@ -45,7 +44,7 @@ def full_pivot(folder: Path, table: Table) -> Pivot:
 
 
 def test_the_caption_says_how_numbers_were_drawn_measured_and_trained(tmp_path: Path) -> None:
-    sentence = protocol_sentence(full_pivot(tmp_path, synthetic.table_of("table3")))
+    sentence = caption(full_pivot(tmp_path, synthetic.table_of("table3")))[0]
     for words in (
         "1,000 images with balanced labels",
         "1,437 images of digits/train (0123456789ab)",
@@ -73,7 +72,7 @@ def test_trainings_that_differ_unasked_are_said_under_the_table(tmp_path: Path) 
     assert sentence.startswith("Not all were trained alike, though no label says so: EMA 0.9 in “DiT-S/2")
     assert "; 0.98 in “SiT-S/2" in sentence
     assert sentence in table_layout(TableResult(laid_out)).footnotes
-    assert "EMA 0.9 and 0.98" in protocol_sentence(laid_out)
+    assert "EMA 0.9 and 0.98" in caption(laid_out)[0]
     assert sentence in make_report(store, [table], tmp_path / "page").read_text(encoding="utf-8")
 
 
@@ -96,7 +95,7 @@ def test_what_a_label_varies_is_no_mixture(tmp_path: Path) -> None:
         "images 1000",
         "images 500",
     ]
-    assert protocol_sentence(laid_out).endswith("This is protocol a; the letters say what differs.")
+    assert caption(laid_out)[0].endswith("This is protocol a; the letters say what differs.")
 
 
 def test_the_same_difference_that_no_label_asks_for_is_a_mixture(tmp_path: Path) -> None:
@@ -218,7 +217,7 @@ def test_the_noise_levels_of_guidance_are_said(tmp_path: Path) -> None:
 def test_what_prints_as_zero_has_no_colour(tmp_path: Path) -> None:
     laid_out = pivot_of(synthetic.new_store(tmp_path), synthetic.table_of("table3"))
     percents = (-0.06, -0.04, 0.0, 0.04, 0.06)
-    assert [better_or_worse(laid_out, Change(p, None, (0,), paired=False)) for p in percents] == [
+    assert [change_class(laid_out, Change(p, None, (0,), paired=False)) for p in percents] == [
         "better",
         "same",
         "same",

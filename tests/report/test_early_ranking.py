@@ -10,8 +10,7 @@ from support.synthetic_study import pivot_of
 from harness.config.grid import Table
 from harness.report.analysis.arms import arm_groups
 from harness.report.analysis.early_ranking import contests, early_rankings
-from harness.store.store import Store
-from harness.store.training_log import Logs
+from harness.store.store import Logs, Store
 
 
 def with_logs(folder: Path, sign: int) -> tuple[Store, list[Table]]:

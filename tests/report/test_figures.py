@@ -16,17 +16,18 @@ from support.printed_tables import NAMES
 from support.synthetic_study import pivot_of, write_values
 
 from harness.config.grid import Run
-from harness.report.figures.over_training import best_arms, courses, length_chart, loss_chart, run_curves
+from harness.report.figures.over_training import best_arms, cells_by_length, length_chart, loss_chart, run_curves
 from harness.report.figures.picture import DRAWN, page_look
 from harness.report.figures.sample_pairs import best_arm, pair_chart, pairs, sample_strips
 from harness.report.figures.scatters import cost, precision_recall, scatter_chart
 from harness.report.figures.style import ArmStyles
-from harness.report.figures.sweeps import sized_arms
+from harness.report.figures.sweeps import cells_by_size
 from harness.report.figures.table_figure import table_figure, value_axis
 from harness.report.reading.samples import Sheet, read_strip
+from harness.report.rendering.page import make_report
 from harness.report.rendering.sheet import TableLayout
-from harness.store.store import Store
-from harness.store.training_log import Log, Logs, read_log
+from harness.store.records import logged_hours, read_log
+from harness.store.store import Logs, Store
 
 
 def write_log(store: Store, run: Run, speed: float, denoising: float = 1.0) -> None:
@@ -35,21 +36,21 @@ def write_log(store: Store, run: Run, speed: float, denoising: float = 1.0) -> N
         for step in (20, 40, run.evaluation.step)
     ]
     synthetic.write_text(
-        store.run_folder(run.train_id) / "train.jsonl", "".join(f"{json.dumps(one)}\n" for one in lines)
+        store.run_folder(run.train_id) / "train.jsonl", "".join(f"{json.dumps(line)}\n" for line in lines)
     )
 
 
-def write_environment(store: Store, run: Run, **said: Any) -> None:
-    attempt = {"start": "2026-01-01", "host": "h", "device": "Some CPU", "threads": 2, "versions": {}} | said
+def write_environment(store: Store, run: Run, **changed: Any) -> None:
+    attempt = {"start": "2026-01-01", "host": "h", "device": "Some CPU", "threads": 2, "versions": {}} | changed
     synthetic.write_text(store.run_folder(run.train_id) / "env.json", {"attempts": [attempt]})
 
 
 def test_hours_are_steps_times_batch_over_speed_and_end_at_the_measured_step() -> None:
-    log = Log({"images_per_second": ((100, 50.0), (200, 25.0))})
-    assert log.hours(32, 200) == pytest.approx((100 * 32 / 50 + 100 * 32 / 25) / 3600)
-    assert log.hours(32, 150) == pytest.approx((100 * 32 / 50 + 50 * 32 / 25) / 3600)
-    assert log.hours(32, 201) is None  # the log does not reach it
-    assert log.hours(32, 0) is None
+    log = {"images_per_second": ((100, 50.0), (200, 25.0))}
+    assert logged_hours(log, 32, 200) == pytest.approx((100 * 32 / 50 + 100 * 32 / 25) / 3600)
+    assert logged_hours(log, 32, 150) == pytest.approx((100 * 32 / 50 + 50 * 32 / 25) / 3600)
+    assert logged_hours(log, 32, 201) is None  # the log does not reach it
+    assert logged_hours(log, 32, 0) is None
 
 
 def test_cost_is_in_the_unit_of_the_device_and_never_of_two(tmp_path: Path) -> None:
@@ -60,15 +61,15 @@ def test_cost_is_in_the_unit_of_the_device_and_never_of_two(tmp_path: Path) -> N
         write_environment(store, run, processes=3)
     run = table.runs[0]
     minutes = run.evaluation.step * run.train.batch / 1000 / 60
-    found = cost(pivot_of(store, table), Logs(store))
-    assert found.x == "core-minutes"
-    assert [x for x, _ in found.points.values()] == pytest.approx([2 * 3 * minutes] * 6)
+    plane = cost(pivot_of(store, table), Logs(store))
+    assert plane.x == "core-minutes"
+    assert [x for x, _ in plane.points.values()] == pytest.approx([2 * 3 * minutes] * 6)
     for run in table.runs:
         write_log(store, run, speed=10.0)
         write_environment(store, run, device="NVIDIA H100", processes=8)
-    found = cost(pivot_of(store, table), Logs(store))
-    assert found.x == "GPU-hours"  # more than half an hour
-    assert [x for x, _ in found.points.values()] == pytest.approx([100 * 8 * minutes / 60] * 6)
+    plane = cost(pivot_of(store, table), Logs(store))
+    assert plane.x == "GPU-hours"  # more than half an hour
+    assert [x for x, _ in plane.points.values()] == pytest.approx([100 * 8 * minutes / 60] * 6)
     write_environment(store, table.runs[0])
     write_environment(store, table.runs[1])
     assert cost(pivot_of(store, table), Logs(store)).points == {}
@@ -78,14 +79,13 @@ def test_precision_and_recall_are_means_over_seeds(tmp_path: Path) -> None:
     store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
     synthetic.full_study(store, [table])
     synthetic.write_measurement(store, table.runs[1], 5.0, further={"recall": 0.75})
-    found = precision_recall(pivot_of(store, table))
-    assert (found.x, found.y) == ("recall", "precision")
-    assert next(iter(found.points.values())) == (0.5, 0.5)  # recall (0.25 + 0.75) / 2
+    plane = precision_recall(pivot_of(store, table))
+    assert (plane.x, plane.y) == ("recall", "precision")
+    assert next(iter(plane.points.values())) == (0.5, 0.5)  # recall (0.25 + 0.75) / 2
     shown = scatter_chart(pivot_of(store, table), Logs(store), ArmStyles())
     assert shown
-    assert shown.picture
     assert shown.title == "Precision and recall"  # nothing was timed
-    assert shown.picture.alt.startswith("Recall and precision of each cell: none 0.500, 0.500; ")
+    assert shown.alt.startswith("Recall and precision of each cell: none 0.500, 0.500; ")
 
 
 def test_losses_are_those_of_the_baseline_and_the_best_arms(tmp_path: Path) -> None:
@@ -103,10 +103,9 @@ def test_losses_are_those_of_the_baseline_and_the_best_arms(tmp_path: Path) -> N
             write_log(store, run, 100.0, denoising=10.0 + 20 * seed)
     shown = loss_chart(laid_out, Logs(store), ArmStyles())
     assert shown
-    assert shown.picture
     last = table.runs[0].evaluation.step
     # the mean of 10 and 30, over steps 20 … last
-    assert f"baseline 1 to {20 / last:.4g}, regulariser -1; " in shown.picture.alt
+    assert f"baseline 1 to {20 / last:.4g}, regulariser -1; " in shown.alt
     assert "the best of the table’s 13 cells" in shown.caption
 
 
@@ -114,12 +113,11 @@ def test_lengths_join_the_cells_of_one_training(tmp_path: Path) -> None:
     store, table = synthetic.new_store(tmp_path), synthetic.table_of("convergence")
     synthetic.full_study(store, [table])
     laid_out = pivot_of(store, table)
-    assert [(course.label, len(course.cells)) for course in courses(laid_out)] == [
-        ("baseline", 4), ("dispersive, InfoNCE ℓ2", 4),
-    ]  # fmt: skip
-    for course in courses(laid_out):
-        assert len({cell.runs[0].train_id for cell in course.cells}) == 1
-        steps = [cell.source.runs[0].evaluation.step for cell in course.cells]
+    arms = cells_by_length(laid_out)
+    assert {label: len(cells) for label, cells in arms.items()} == {"baseline": 4, "dispersive, InfoNCE ℓ2": 4}
+    for cells in arms.values():
+        assert len({cell.runs[0].train_id for cell in cells}) == 1
+        steps = [cell.source.runs[0].evaluation.step for cell in cells]
         assert steps == sorted(set(steps))
     assert length_chart(laid_out, ArmStyles())
     table = synthetic.table_of("table2")
@@ -140,14 +138,14 @@ def test_pairs_are_ordered_by_how_much_they_changed(tmp_path: Path) -> None:
     changes = [(7 * place) % 20 for place in range(20)]  # every difference from 0 to 19 once
     without = sheet_of(store, table.runs[0], [100] * 20)
     with_loss = sheet_of(store, table.runs[1], [100 - change for change in changes])
-    found = pairs(without, with_loss)
-    assert found
-    assert found.apart == tuple(float(change) for change in changes)
-    first, most, least = (places for _, places in found.rows())
+    compared = pairs("it", 0, without, with_loss)
+    assert compared
+    assert compared.apart == [float(change) for change in changes]
+    first, most, least = compared.rows().values()
     assert first == [0, 1, 2, 3, 4, 5]
     assert [changes[place] for place in most] == [19, 18, 17, 16, 15, 14]
     assert [changes[place] for place in least] == [0, 1, 2, 3, 4, 5]
-    assert pairs(without, Sheet(with_loss.path, 1, 2, 5, 80, 16, "")) is None
+    assert pairs("it", 0, without, Sheet(with_loss.path, 1, 2, 5, 80, 16, "")) is None
 
 
 def test_pairs_show_the_best_arm_and_say_so(tmp_path: Path) -> None:
@@ -160,9 +158,11 @@ def test_pairs_show_the_best_arm_and_say_so(tmp_path: Path) -> None:
     assert best
     assert shown
     assert best.name == "block all"
-    assert shown.images.count("<img") == 3
-    assert "left without the loss, right with block all" in shown.images
-    assert "(block all, seed 0)" in shown.caption
+    assert (shown.name, shown.seed) == ("block all", 0)
+    page = make_report(store, [table], tmp_path / "page").read_text(encoding="utf-8")
+    assert page.count('<div class="pairs">') == 3
+    assert page.count("in pairs: left without the loss, right with block all") == 3
+    assert "(block all, seed 0)" in page
 
 
 def _tile_colours(svg: str) -> set[str]:
@@ -217,14 +217,14 @@ def test_strips_are_of_one_seed_and_say_what_is_missing(tmp_path: Path) -> None:
     for run in hinge:
         picture = store.eval_path(run.train_id, run.eval_id).with_suffix(".png")
         picture.write_bytes(picture.read_bytes()[:-300])
-    found = sample_strips(store, pivot_of(store, table))
-    assert found
-    names = [strip.name for strip in found.strips]
+    samples = sample_strips(store, pivot_of(store, table))
+    assert samples
+    names = [strip.name for strip in samples.strips]
     losses = ("InfoNCE, ℓ2", "InfoNCE, cosine", "Hinge", "Covariance")
     assert names == ["baseline", *(f"{loss} · dispersive" for loss in losses)]
-    sheets = [strip.sheet for strip in found.strips]
+    sheets = [strip.sheet for strip in samples.strips]
     assert [bool(sheet) for sheet in sheets] == [True, True, True, False, True]
-    assert found.strips[3].missing == "the picture of its samples is unreadable"
+    assert samples.strips[3].missing == "the picture of its samples is unreadable"
     first = sheets[0]
     assert first
     assert first.alt == "20 samples of baseline, seed 0, in 2 rows of 10"
@@ -235,14 +235,14 @@ def test_strips_are_of_one_seed_and_say_what_is_missing(tmp_path: Path) -> None:
 
 def test_gains_are_ordered_by_size_for_each_family(full_layouts: list[TableLayout]) -> None:
     full = [layout.result.pivot for layout in full_layouts]
-    found = {line.label: [cell.source.settings.model for cell in line.cells] for line in sized_arms(full[-1])}
+    arms = cells_by_size(full[-1])
     sizes = ("S", "B", "L", "XL")
-    assert found == {
+    assert {label: [cell.source.settings.model for cell in cells] for label, cells in arms.items()} == {
         f"{family} · {guidance}": [f"{family}-{size}/2" for size in sizes]
         for family in ("DiT", "SiT")
         for guidance in ("without guidance", "CFG 1.5")
     }
-    assert [sized_arms(laid_out) for laid_out in full[:-1]] == [[]] * (len(NAMES) - 1)
+    assert [cells_by_size(laid_out) for laid_out in full[:-1]] == [{}] * (len(NAMES) - 1)
 
 
 def test_curves_outlive_torn_lines_and_repeated_steps(tmp_path: Path) -> None:

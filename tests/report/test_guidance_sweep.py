@@ -7,8 +7,9 @@ from support import synthetic_study as synthetic
 from support.swept_studies import guided
 from support.synthetic_study import pivot_of
 
-from harness.report.analysis.guidance_sweep import Effect, sweeps, verdict
+from harness.report.analysis.guidance_sweep import Effect, sweeps
 from harness.report.analysis.statistics import Interval
+from harness.report.analysis.text import sentences
 from harness.report.figures.style import ArmStyles
 from harness.report.figures.sweeps import guidance_picture
 
@@ -41,12 +42,17 @@ def test_the_gain_is_compared_without_guidance_and_at_the_best_scale(tmp_path: P
 
 
 def test_what_the_seeds_cannot_tell_has_no_verdict() -> None:
+    def verdict(loss: Effect, guidance: Effect, beside: Effect) -> str:
+        effects = {"metric": "recall", "loss": loss, "guidance": guidance, "beside": beside}
+        (sentence,) = sentences("shared_diversity.j2", effects=effects)
+        return sentence
+
     sure, unsure = Effect(-0.1, Interval(-0.2, -0.05)), Effect(-0.1, Interval(-0.3, 0.1))
-    assert "not seen to cost recall" in verdict("recall", sure, unsure, unsure)
-    assert "not seen to" in verdict("recall", unsure, sure, unsure)
-    assert "neither show" in verdict("recall", sure, sure, unsure)
-    assert "more than the sum" in verdict("recall", sure, sure, sure)
-    assert verdict("recall", Effect(-0.1, None), Effect(-0.1, None), Effect(0, None)).startswith("With one seed")
+    assert "not seen to cost recall" in verdict(sure, unsure, unsure)
+    assert "not seen to" in verdict(unsure, sure, unsure)
+    assert "neither show" in verdict(sure, sure, unsure)
+    assert "more than the sum" in verdict(sure, sure, sure)
+    assert verdict(Effect(-0.1, None), Effect(-0.1, None), Effect(0, None)).startswith("With one seed")
 
 
 def test_the_sweep_trains_nothing_of_its_own() -> None:

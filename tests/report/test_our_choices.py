@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from support import synthetic_study as synthetic
 
-from harness.report.rendering.our_choices import CHOICES, CONDITIONS, fixed_choices
+from harness.report.rendering.our_choices import CHOICES, fixed_choices
 from harness.report.rendering.page import make_report
 
 
@@ -66,7 +66,11 @@ def test_fixed_choices_are_shown_for_the_runs_that_depend_on_them(
     assert all(choice.sentence in page for choice in choices.values())
 
 
-def test_every_condition_belongs_to_a_choice_and_every_choice_has_one() -> None:
-    assert {choice["when"] for choice in CHOICES["fixed"]} == set(CONDITIONS)
+def test_every_choice_bears_on_some_run_of_the_grids_and_on_others_not() -> None:
+    tables = [synthetic.table_of(path.stem, "smoke") for path in sorted(synthetic.GRIDS.glob("*.yaml"))]
+    tables.append(synthetic.table_of("table2", "smoke", "model=DiT-B/2"))
+    shown = {choice.subject for table in tables for choice in fixed_choices(table.runs)}
+    assert shown == {choice["subject"] for choice in CHOICES["fixed"]}
+    assert fixed_choices([run for table in tables for run in table.runs if not run.train.regularizer][:1]) == []
     names = [choice["id"] for choice in CHOICES["fixed"]]
     assert len(names) == len(set(names))

@@ -8,7 +8,7 @@ from support import synthetic_study as synthetic
 from support.synthetic_study import pivot_cell, pivot_of, write_values
 
 from harness.metric_definitions import DEFINITIONS
-from harness.report.analysis.findings import findings
+from harness.report.analysis.table_result import TableResult
 from harness.report.analysis.text import state_words
 from harness.report.rendering.page import make_report
 
@@ -21,13 +21,12 @@ def test_means_spreads_and_changes_are_those_of_hand_computation(tmp_path: Path)
     assert baseline.ours
     assert all_blocks.ours
     assert all_blocks.change
-    assert all_blocks.paper
     assert (baseline.ours.mean, baseline.ours.spread) == pytest.approx((4.8, 0.2828427))
     assert (all_blocks.ours.mean, all_blocks.ours.spread) == pytest.approx((4.4, 0.1414214))
     # Differences by seed are −0.5 and −0.3, with standard deviation 0.1414214; both over the baseline's mean of 4.8.
     assert (all_blocks.change.percent, all_blocks.change.spread) == pytest.approx((-8.333333, 2.946278))
     assert all_blocks.change.paired
-    assert all_blocks.paper.percent == pytest.approx(100 * (32.05 - 36.49) / 36.49)
+    assert all_blocks.paper_percent == pytest.approx(100 * (32.05 - 36.49) / 36.49)
     assert baseline.change is None
     assert baseline.is_baseline
     assert [cell.row for cell in laid_out.cells if cell.is_best] == ["all"]
@@ -62,7 +61,7 @@ def test_the_best_cell_follows_the_direction_of_the_metric(tmp_path: Path) -> No
         patch.setitem(DEFINITIONS, "fid", upwards)
         laid_out = pivot_of(store, table)
         assert [cell.row for cell in laid_out.cells if cell.is_best] == ["1 of 12"]
-        assert findings(laid_out)[0] == "A better mean than our baseline’s: one of two cells."
+        assert TableResult(laid_out).findings[0] == "A better mean than our baseline’s: one of two cells."
 
 
 def test_a_scale_that_means_nothing_has_no_best(tmp_path: Path) -> None:

@@ -12,17 +12,17 @@ from harness.report.rendering.sections import representations
 
 @pytest.mark.parametrize(("sign", "words"), [(-1, "better, where representations are further apart"),
                                              (1, "worse, where representations are further apart")])  # fmt: skip
-def test_what_is_found_is_said(tmp_path, sign, words):
+def test_findings_are_said(tmp_path, sign, words):
     store, pivots = probed_study(tmp_path, lambda fid: 10 + sign * fid)
     section = representations(store, pivots)
-    rows = {title: rho for title, rho, _, _ in section.correlations}
-    assert rows["pairwise distance"] == ("1.00" if sign > 0 else "−1.00")
+    rows = {correlation.measure: correlation.rho for correlation in section.correlations}
+    assert rows["distance"] == pytest.approx(sign)
     assert "norm" not in rows  # the same for all arms: it has no order
     findings = " ".join(section.findings)
     assert words in findings
     assert "features are 1.0 times as large" in findings
     assert repeatability(probed_arms(store, pivots)) == pytest.approx(1)
-    assert "digits/test" in section.protocol["held_out"]
+    assert "digits/test" in next(iter(section.arms[0].seeds.values())).probe.protocol["held_out"]
 
 
 def test_the_page_shows_it_where_there_is_something_to_show(tmp_path):
@@ -31,7 +31,7 @@ def test_the_page_shows_it_where_there_is_something_to_show(tmp_path):
     pages = [make_report(store, tables, tmp_path / name).read_text() for name in ("one", "two")]
     assert pages[0] == pages[1]
     assert 'id="representations"' in pages[0]
-    assert "figure-representations" in pages[0]
+    assert "figures/representations.svg" in pages[0]
     record = json.loads((tmp_path / "one" / "representations.json").read_text())
     first, arms_ = record["correlations"][0], record["arms"]
     assert (first["measure"], first["arms"]) == ("distance", len(arms_))

@@ -10,8 +10,7 @@ from support.synthetic_study import pivots_of
 from harness.config.grid import Table
 from harness.report.reading.collect import RunStatuses
 from harness.report.rendering.trainings import A_PAGE, TrainingArticle, paginate, training_articles
-from harness.store.store import Store
-from harness.store.training_log import Logs
+from harness.store.store import Logs, Store
 
 
 @pytest.fixture
@@ -49,7 +48,7 @@ def test_a_training_that_failed_somewhere_says_so_with_its_traceback(study: tupl
     synthetic.write_error(store, run, "error", "out of memory", "Traceback: here")
     article = next(article for article in articles_of(store, tables) if article.run.train_id == run.train_id)
     assert (article.run.state, article.traceback) == ("failed", "Traceback: here")
-    assert article.uses[0][2] == "failed"
+    assert article.uses[0][3].state == "failed"
 
 
 def test_heavy_trainings_have_pages_and_light_ones_stand_in_the_report(

@@ -18,11 +18,11 @@ from harness.files import read_json, write_json
 from harness.jobs.failures import CAUSES, ENDS, class_of, remedy
 from harness.jobs.job import jobs_for
 from harness.jobs.local_pool import WorkerError
-from harness.jobs.recording import HeartbeatThread
+from harness.jobs.recording import heartbeats
 from harness.slurm.client import SlurmJob
-from harness.slurm.status import Answer, SlurmStatus, slurm_status, status_of
+from harness.slurm.status import Answer, SlurmStatus, output_path, slurm_status, status_of
+from harness.store.records import Submission
 from harness.store.study import training_statuses
-from harness.store.submissions import Submission, output_path
 
 TABLE = load_table(GRIDS / "table2.yaml", "smoke")
 SENT = submission(3, "7_3")
@@ -106,7 +106,7 @@ def test_a_job_that_slurm_forgot_or_that_ended_with_nothing_is_told_so(job):
 
 
 def test_a_beat_is_believed_unless_slurm_has_queued_the_job_again(job):
-    with HeartbeatThread(job.folder, 5):
+    with heartbeats(job.folder, 5):
         assert status(job, SENT, Answer(silent=True)).state == "running"
         assert status(job, SENT, in_queue("7_3", "study-0", "RUNNING")).state == "running"
         assert status(job, SENT, in_queue("7_3", "study-0", "PENDING")).state == "queued"

@@ -11,19 +11,25 @@ from harness.config.spec import canonical, eval_id, train_id
 from harness.errors import UserError
 from harness.files import read_json, write_json
 from harness.store.records import (
+    LOG,
     SCHEMA_VERSION,
+    TAIL,
     DamagedRecord,
     EncoderRecord,
     Environment,
     Failure,
     GridRecord,
     Heartbeat,
-    MeasurementFile,
+    Measurement,
     ModelFacts,
     NewerRecord,
     Probe,
     SpecFile,
+    Submission,
+    SubmitOptions,
+    last_speeds,
     measurement_paths,
+    read_log,
     read_spec,
     write_spec,
 )
@@ -39,9 +45,18 @@ WHOLE = {
     Heartbeat: HEARTBEAT,
     Failure: {"class": "bug", "message": "no", "traceback": "", "step": None, "time": 0.0},
     ModelFacts: FACTS,
-    MeasurementFile: MEASUREMENT,
+    Measurement: MEASUREMENT,
     Probe: {"protocol": {"encoder": None}, "levels": [{"noise": 0.1, "blocks": []}]},
     GridRecord: {"grid": "grids/table2.yaml", "scale": "digits", "set": []},
+    Submission: {
+        "token": "study-0",
+        "index": 3,
+        "evaluations": ["1" * 12],
+        "time": 0.0,
+        "job": None,
+        "cancelled": False,
+    },
+    SubmitOptions: {"profile": "ours", "data": "data"},
 }
 
 
@@ -56,14 +71,14 @@ def write(kind, folder, content):
 
 def stored(kind, folder):
     """Return the files of a committed run that a model reads, with what it reads of them."""
-    if kind in (MeasurementFile, Probe):
-        paths = measurement_paths(folder) if kind is MeasurementFile else folder.glob("probe-*.json")
+    if kind in (Measurement, Probe):
+        paths = measurement_paths(folder) if kind is Measurement else folder.glob("probe-*.json")
         return {path: kind.load(path) for path in paths}
     path = folder / kind.FILE
     return {path: kind.load(folder)} if path.is_file() else {}
 
 
-@pytest.mark.parametrize("kind", [SpecFile, Environment, ModelFacts, MeasurementFile, Probe])
+@pytest.mark.parametrize("kind", [SpecFile, Environment, ModelFacts, Measurement, Probe])
 def test_every_committed_file_is_read_and_written_with_all_that_it_holds(kind, tmp_path):
     files = {path: record for folder in FOLDERS for path, record in stored(kind, folder).items()}
     assert len(files) >= 100
@@ -78,7 +93,7 @@ def test_committed_specs_are_those_of_their_places():
         train = read_spec(folder)
         assert train_id(train) == folder.name
         for path in measurement_paths(folder):
-            assert eval_id(train, MeasurementFile.load(path).evaluation) == path.stem
+            assert eval_id(train, Measurement.load(path).evaluation) == path.stem
 
 
 def test_committed_grids_are_read():
@@ -102,7 +117,7 @@ def test_a_file_says_its_version_and_a_newer_one_is_refused_in_one_line(kind, tm
                 read(place)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in WHOLE if kind is not SpecFile])
+@pytest.mark.parametrize("kind", [kind for kind in WHOLE if kind not in (SpecFile, SubmitOptions)])
 @pytest.mark.parametrize("torn", ['{"attem', "[]", '{"attempts": 3, "time": "late", "class": [], "grid": 1}'])
 def test_a_file_that_is_torn_or_holds_something_else_is_damaged(kind, torn, tmp_path):
     place = place_of(kind, tmp_path)
@@ -132,6 +147,33 @@ def test_a_measurement_of_a_newer_harness_is_neither_shown_nor_measured_again(tm
         assert status.reason == f"evals/{path.name}: schema version 2 is of a newer harness; this one reads 1"
     with pytest.raises(UserError, match="of a newer harness"):
         store.measured(run.train_id, run.eval_id)
+
+
+# The log as series of numbers, and its last lines alone.
+
+
+def log_lines(count: int) -> str:
+    return "".join(
+        json.dumps({"step": k, "loss": 1 / k, "images_per_second": float(k)}) + "\n" for k in range(1, count)
+    )
+
+
+def test_only_whole_and_finite_numbers_are_in_a_series(tmp_path):
+    log = tmp_path / LOG
+    log.write_text('{"step": 1, "loss": 3}\n{"step": 2, "loss": NaN}\n{"step": 1, "loss": 4}\n[]\n{"step": 3, "lo')
+    assert read_log(log)["loss"] == ((1, 4.0),)
+    assert read_log(log)["denoising"] == ()
+    assert read_log(tmp_path / "none") == {key: () for key in read_log(log)}
+
+
+@pytest.mark.parametrize("count", [2, 1000])
+def test_the_last_speeds_are_those_of_the_last_whole_lines(tmp_path, count):
+    log = tmp_path / LOG
+    log.write_text(log_lines(count) + '{"step": 5000, "images_per')
+    speeds = last_speeds(log)
+    assert speeds == [float(k) for k in range(count - len(speeds), count)]
+    assert len(speeds) == 1 or TAIL / 100 < len(speeds) < TAIL / 40
+    assert last_speeds(tmp_path / "none") == []
 
 
 # What older files lack.

@@ -7,15 +7,15 @@ import time
 from pathlib import Path
 
 import pytest
-from support.synthetic_study import new_store, table_of, write_measurement
+from support.synthetic_study import new_store, table_of, write_measurement, write_text
 
 from harness.config.grid import Run
 from harness.errors import UserError
 from harness.files import write_json
 from harness.report.reading.collect import collect
 from harness.report.reading.tidy import tidy_table
-from harness.store.records import HEARTBEAT_STALE_SECONDS
-from harness.store.store import Store
+from harness.store.records import HEARTBEAT_STALE_SECONDS, LOG, Environment
+from harness.store.store import Logs, Store
 from harness.store.study import runs_by_training
 
 TRAIN, EVAL = "0123456789ab", "ba9876543210"
@@ -40,7 +40,7 @@ def test_status_follows_from_the_files(store):
     assert state(store) == "not run"
     beat(store)
     assert state(store) == "running"
-    assert store.status(TRAIN, EVAL).step == 7
+    assert store.status(TRAIN, EVAL).reason == "training, step 7 of 9"
     beat(store, pid=2**22 + 1)  # above the largest process id: nobody
     assert state(store) == "interrupted"
     beat(store, time=time.time() - HEARTBEAT_STALE_SECONDS - 1)  # a process id that somebody else has by now
@@ -84,6 +84,23 @@ def test_a_damaged_record_of_a_grid_says_what_mends_it(store, content):
     for read in (lambda: list(store.grids()), lambda: store.check_grid("table3", Path("x.yaml"), "smoke", [])):
         with pytest.raises(UserError, match=r"table3\.json: not a record of a grid; delete it"):
             read()
+
+
+def log_lines(count):
+    return "".join(f'{{"step": {step}, "loss": {1 / step}}}\n' for step in range(1, count))
+
+
+def test_what_a_study_logged_is_read_once(tmp_path):
+    run, store = table_of("table2").runs[0], new_store(tmp_path)
+    folder, logs = store.run_folder(run.train_id), Logs(store)
+    write_text(folder / LOG, log_lines(3))
+    Environment(attempts=[]).write(folder)
+    first = logs.of(run.train_id), logs.environment(run.train_id)
+    write_text(folder / LOG, log_lines(9))
+    write_text(folder / Environment.FILE, "torn")
+    assert (logs.of(run.train_id), logs.environment(run.train_id)) == first
+    with pytest.raises(UserError, match=r"env\.json is broken"):
+        Logs(store).environment(run.train_id)
 
 
 # Many jobs write one store while somebody collects it.

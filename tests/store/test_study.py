@@ -12,7 +12,7 @@ from support.synthetic_study import new_store, table_of, write_error, write_hear
 
 from harness.commands.console import status_summary
 from harness.files import write_json
-from harness.store.study import Progress, duration, progress, study_tables, training_statuses, trainings
+from harness.store.study import Progress, progress, seconds_in_words, study_tables, training_statuses, trainings
 
 
 def write_attempts(store, run, *attempts):
@@ -90,7 +90,7 @@ def test_durations():
         7500: "2 h 5 min",
         90_000: "1 d 1 h",
     }
-    assert {seconds: duration(seconds) for seconds in words} == words
+    assert {seconds: seconds_in_words(seconds) for seconds in words} == words
 
 
 def test_tables_come_before_figures_and_both_before_our_own(tmp_path):

@@ -16,10 +16,11 @@ def sources(package: Path = ROOT / "harness") -> dict[str, str]:
 def imports(module: str, modules: dict[str, str], at_import_time: bool = False) -> frozenset[str]:
     """Return the absolute names that a module imports; only those that run on import, or all of them.
 
-    "from a import b" names both a and a.b, for b may be a module.
+    "from a import b" names both a and a.b, for b may be a module; import_module(f"a.{b}") names all that are in a.
     """
     is_package = module in packages(frozenset(modules))
-    return _parsed(module, modules[module], is_package, at_import_time)
+    names = _parsed(module, modules[module], is_package, at_import_time)
+    return names | {other for name in names if name.endswith(".") for other in modules if other.startswith(name)}
 
 
 @cache
@@ -45,6 +46,8 @@ def _parsed(module: str, source: str, is_package: bool, at_import_time: bool) ->
             origin = _origin(node, module, is_package)
             names.add(origin)
             names.update(f"{origin}.{alias.name}" for alias in node.names)
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            names.add(next(part.value for part in ast.walk(node) if isinstance(part, ast.Constant)))
         for child in ast.iter_child_nodes(node):
             visit(child)
 

@@ -7,8 +7,8 @@ from support.places import GRIDS
 
 from harness.config.grid import load_table
 from harness.jobs.job import Job, jobs_for
+from harness.store.records import Submission
 from harness.store.store import Store
-from harness.store.submissions import Submission
 
 
 def store_in(folder: Path) -> Store:

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from harness.data import encode
+from harness.data.encode import Encoding
 
 SIZE = 32
 
@@ -11,7 +11,7 @@ SIZE = 32
 def pack(
     photos, vae_folder, root, name="photos", keep_images=True, workers=0, tell=lambda done, total: None, size=SIZE
 ):
-    return encode.encode(photos, name, vae_folder, root, size, keep_images, workers, tell, shard=4, batch=4)
+    return Encoding(photos, name, vae_folder, root, size, keep_images, batch=4).run(workers, tell, shard=4)
 
 
 def adm(image, size):

@@ -5,8 +5,7 @@ from pathlib import Path
 from support.synthetic_study import new_store
 
 from harness.config.grid import Run, Table
-from harness.planning.cost import Prices
-from harness.planning.throughput import Assumption
+from harness.planning.cost import Assumption, Prices
 
 EVERY = Assumption("H100", 0.5)
 

@@ -32,7 +32,7 @@ def golden(file, head):
 def golden_specs(folder: Path) -> dict[str, TrainSpec]:
     """The training of every family with the golden files' network, by the model's name; `folder`: an empty one."""
     (folder / "golden.yaml").write_text(yaml.safe_dump(SCALE))
-    return model_specs(read_scale("golden", folder), ("SiT", "DiT", "MF"))
+    return model_specs(*read_scale("golden", folder), ("SiT", "DiT", "MF"))
 
 
 def other(state):

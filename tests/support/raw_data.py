@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from harness.data import raw_files as sources
-from harness.data.convert import content_hash
+from harness.data.cache import content_hash
 
 rng = np.random.default_rng(0)
 

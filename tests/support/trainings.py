@@ -21,7 +21,7 @@ from harness.method.backbone import DiT
 from harness.method.randomness import generator
 from harness.networks.build import build_net
 from harness.networks.encoder import FrozenEncoder
-from harness.networks.supervised import VisionTransformerRecipe, build
+from harness.networks.supervised import Recipe, build
 from harness.process_group import ProcessPlace
 
 CPU = torch.device("cpu")
@@ -44,7 +44,7 @@ def make_dataset(count: int = 20) -> ImageDataset:
 def make_encoder(dataset: ImageDataset, **record: object) -> FrozenEncoder:
     """Return an encoder that has learned nothing, the same in every process."""
     torch.manual_seed(0)
-    network = build(VisionTransformerRecipe(**OWN.model_dump()), dataset)
+    network = build(Recipe(**OWN.model_dump()), dataset)
     return FrozenEncoder(network, OWN.side, (0.5,), (0.5,), "bilinear", grid=2, record=record)
 
 

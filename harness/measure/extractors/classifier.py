@@ -1,7 +1,7 @@
 """A small classifier per data set whose pooled features stand for Inception's where images are tiny or grey."""
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -18,28 +18,20 @@ RECIPES = {
 }
 
 
-@dataclass(frozen=True)
-class Classifier(TrainedNetwork):
-    """A network whose features are compared."""
-
-    def outputs(self, images: Tensor) -> Outputs:
-        """Return the pooled features before the last layer, float32 (B, D), of uint8 images (B, C, H, W), and maps."""
-        x, maps = self.network.forward_intermediates(resize(images, self.side))  # type: ignore[operator]
-        return Outputs(self.network.forward_head(x, pre_logits=True), perceptual=perceptual(maps))  # type: ignore[operator]
-
-    def features(self, images: Tensor) -> Tensor:
-        """Return the pooled features alone."""
-        return self.outputs(images).pool
+def outputs(classifier: TrainedNetwork, images: Tensor) -> Outputs:
+    """Return the pooled features before the last layer, float32 (B, D), of uint8 images (B, C, H, W), and maps."""
+    network: Any = classifier.network
+    x, maps = network.forward_intermediates(resize(images, classifier.side))
+    return Outputs(network.forward_head(x, pre_logits=True), perceptual=perceptual(maps))
 
 
-def classifier(train: ImageDataset, test: ImageDataset, cache: Path) -> Classifier:
+def classifier(train: ImageDataset, test: ImageDataset, cache: Path) -> TrainedNetwork:
     """Return the classifier of a data set, training it if the cache does not hold it.
 
     Raises:
         UserError: no recipe for the data set, or a cache that is damaged or cannot be written.
     """
-    made = trained("classifier", recipe_of(train.name), train, test, cache)
-    return Classifier(made.network, made.side, made.record)
+    return trained("classifier", recipe_of(train.name), train, test, cache)
 
 
 def recipe_of(dataset: str) -> Recipe:

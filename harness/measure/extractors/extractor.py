@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +12,8 @@ from torch import Tensor
 from harness.data.datasets import load_images
 from harness.engine.distributed import ALONE, World
 from harness.errors import UserError
-from harness.measure.extractors.classifier import classifier
-from harness.measure.extractors.inception import (
-    INCEPTION,
-    Inception,
-    Outputs,
-    inception_weights,
-    load_inception,
-    trunk_hash,
-)
-from harness.measure.extractors.timm_models import is_model, load_timm
+from harness.measure.extractors import classifier, inception, timm_models
+from harness.measure.extractors.inception import INCEPTION, Outputs
 from harness.measure.images import Images, of_array
 from harness.measure.metrics.diversity import ClassDistances, class_diversity
 from harness.measure.metrics.frechet import Moments, Statistics
@@ -80,11 +73,9 @@ def extract(images: Images, extractor: Extractor, world: World = ALONE) -> Featu
         classes.update(start + first * extractor.batch, outputs.perceptual)
     parts = world.all_gather((pools.rows, moments, logits.rows, classes.distances))
     all_pools, all_moments, all_logits, all_distances = zip(*parts, strict=True)
-    for part in all_moments[1:]:
-        all_moments[0].merge(part)
     return Features(
         _joined(all_pools),
-        None if extractor.no_spatial else all_moments[0].statistics(),
+        None if extractor.no_spatial else sum(all_moments, Moments()).statistics(),
         None if extractor.no_logits else _joined(all_logits),
         images.labels,
         class_diversity(all_distances),
@@ -136,25 +127,25 @@ def extractor(
     if name == "classifier":
         return _classifier(dataset, data, cache, torch.device(device))
     if name == INCEPTION:
-        return _inception(weights or inception_weights(data), torch.device(device))
-    if is_model(name):
+        return _inception(weights or inception.inception_weights(data), torch.device(device))
+    if timm_models.is_model(name):
         return _timm(name, weights, torch.device(device))
     raise UserError(f"features '{name}' are unknown; legal: classifier, {INCEPTION}, or a model of timm")
 
 
 def _classifier(dataset: str, data: Path, cache: Path, device: torch.device) -> Extractor:
     train, test = (load_images(dataset, split, data) for split in ("train", "test"))
-    chosen = classifier(train, test, cache)
+    chosen = classifier.classifier(train, test, cache)
     chosen.network.to(device)
     note = f"{dataset} classifier, {100 * chosen.record['accuracy']:.1f}% test accuracy"
     name = f"classifier-{dataset}-{chosen.record['weights'][:12]}"
-    return Extractor(name, note, chosen.outputs, device, no_maps="", name="classifier")
+    return Extractor(name, note, partial(classifier.outputs, chosen), device, no_maps="", name="classifier")
 
 
 def _inception(weights: Path, device: torch.device) -> Extractor:
-    network = load_inception(weights)
-    name = f"{INCEPTION}-{trunk_hash(network)}"
-    fast = Inception(network).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = inception.load_inception(weights)
+    name = f"{INCEPTION}-{inception.trunk_hash(network)}"
+    fast = inception.Inception(network).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def outputs(images: Tensor) -> Outputs:
         return fast(images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images)
@@ -165,7 +156,8 @@ def _inception(weights: Path, device: torch.device) -> Extractor:
 
 
 def _timm(name: str, weights: Path | None, device: torch.device) -> Extractor:
-    network = load_timm(name, weights).to(device)
-    origin = weights.name if weights else "the published weights"
-    note = f"timm's {name}, {origin}; images resized to {network.side}×{network.side}, {network.output_note}"
-    return Extractor(f"{name}-{network.sha256[:12]}", note, network, device, name=name, foreign=True)
+    network, sha256, output = timm_models.load_timm(name, weights)
+    side, origin = timm_models.side_of(network), weights.name if weights else "the published weights"
+    note = f"timm's {name}, {origin}; images resized to {side}×{side}, {output}"
+    outputs = partial(timm_models.outputs, network.to(device))
+    return Extractor(f"{name}-{sha256[:12]}", note, outputs, device, name=name, foreign=True)

@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.data.fetch import download
-from harness.errors import UserError, one_line
+from harness.errors import UserError, one_line, user_error
 from harness.files import sha256_of
 from harness.measure.metrics.diversity import perceptual
 
@@ -22,11 +21,6 @@ TRUNK = "64a9c03be395"
 SIDE = 299
 SPATIAL_CHANNELS = 7
 DEPTHS = ("MaxPool_1", "MaxPool_2", "Mixed_5d", "Mixed_6e", "Mixed_7c")  # the last maps of each size, from 73×73 to 8×8
-LAYERS = (
-    "Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "MaxPool_1", "Conv2d_3b_1x1", "Conv2d_4a_3x3", "MaxPool_2",
-    "Mixed_5b", "Mixed_5c", "Mixed_5d", "Mixed_6a", "Mixed_6b", "Mixed_6c",
-    "Mixed_6d", "Mixed_6e", "Mixed_7a", "Mixed_7b", "Mixed_7c", "AvgPool",
-)  # fmt: skip
 
 
 class Outputs(NamedTuple):
@@ -50,9 +44,7 @@ class Inception(nn.Module):
     def __init__(self, network: Any) -> None:
         super().__init__()
         _fold(network)
-        split = LAYERS.index("Mixed_6d")
-        self.lower = nn.ModuleDict({name: getattr(network, name) for name in LAYERS[:split]})
-        self.upper = nn.ModuleDict({name: getattr(network, name) for name in LAYERS[split:]})
+        self.layers = nn.ModuleDict({name: layer for name, layer in network.named_children() if name != "fc"})
         branch = network.Mixed_6d.branch1x1.conv
         self.spatial = nn.Conv2d(branch.in_channels, SPATIAL_CHANNELS, 1).requires_grad_(False)
         self.spatial.load_state_dict({k: x[:SPATIAL_CHANNELS] for k, x in branch.state_dict().items()})
@@ -63,20 +55,15 @@ class Inception(nn.Module):
         """Return the features of uint8 images (B, 3, H, W) of any size."""
         # The copy is not in vain: the resized image is contiguous, and channels_last halves the convolutions' time.
         x = resize(images.float()).sub_(128).div_(128).contiguous(memory_format=torch.channels_last)
-        maps: list[Tensor] = []
-        x = _through(self.lower, x, maps)  # (B, 768, 17, 17)
-        spatial = F.relu(self.spatial(x)).permute(0, 2, 3, 1).flatten(1)
-        pool = _through(self.upper, x, maps).flatten(1)
+        maps = []
+        for name, layer in self.layers.items():
+            if name == "Mixed_6d":  # which x enters as (B, 768, 17, 17)
+                spatial = F.relu(self.spatial(x)).permute(0, 2, 3, 1).flatten(1)
+            x = layer(x)
+            if name in DEPTHS:
+                maps.append(perceptual((x,)))
+        pool = x.flatten(1)
         return Outputs(pool, spatial, None if self.last is None else pool @ self.last.T, torch.cat(maps, 1))
-
-
-def _through(layers: nn.ModuleDict, x: Tensor, maps: list[Tensor]) -> Tensor:
-    """Return what layers make of x (B, C, H, W); of the `DEPTHS` among them, `perceptual` rows are kept in `maps`."""
-    for name, layer in layers.items():
-        x = layer(x)
-        if name in DEPTHS:
-            maps.append(perceptual((x,)))
-    return x
 
 
 def resize(images: Tensor) -> Tensor:
@@ -112,16 +99,14 @@ def load_inception(path: Path) -> nn.Module:
     """
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    if not path.is_file():
-        raise UserError(f"features {INCEPTION}: no weights at {path}; run: harness data get {INCEPTION}")
+    _check_there(path)
     try:
         # torch-fidelity's own loading runs whatever a pickle asks for; this first reading refuses all but tensors.
         torch.load(path, map_location="cpu", weights_only=True)
         return FeatureExtractorInceptionV3(INCEPTION, ["2048"], feature_extractor_weights_path=str(path))
     except (RuntimeError, pickle.UnpicklingError, AttributeError, TypeError, EOFError) as error:
-        raise UserError(
-            f"features {INCEPTION}: {path} is not torch-fidelity's weights file: {one_line(error)}"
-        ) from None
+        reason = one_line(error)
+        raise UserError(f"features {INCEPTION}: {path} is not torch-fidelity's weights file: {reason}") from None
 
 
 def trunk_hash(network: nn.Module) -> str:
@@ -140,9 +125,13 @@ def inception_weights(data: Path) -> Path:
         UserError: it does not.
     """
     path = data / f"{INCEPTION}.pth"
+    _check_there(path)
+    return path
+
+
+def _check_there(path: Path) -> None:
     if not path.is_file():
         raise UserError(f"features {INCEPTION}: no weights at {path}; run: harness data get {INCEPTION}")
-    return path
 
 
 def get_inception(data: Path) -> str:
@@ -156,12 +145,9 @@ def get_inception(data: Path) -> str:
     path = data / f"{INCEPTION}.pth"
     if path.is_file():
         return f"{INCEPTION}: at {path} already, {_recognised(path)}"
-
-    def downloader() -> None:
+    with user_error(f"{INCEPTION}: could not be downloaded", f"put {URL_INCEPTION_V3.rsplit('/', 1)[1]} at {path}"):
         data.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(URL_INCEPTION_V3, str(path), SHA256)
-
-    download(INCEPTION, downloader, f"put {URL_INCEPTION_V3.rsplit('/', 1)[1]} at {path}")
     return f"{INCEPTION}: weights fetched to {path}"
 
 

@@ -8,38 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.errors import UserError, one_line
+from harness.errors import UserError
 from harness.measure.extractors.inception import Outputs
-from harness.networks.encoder import UNLOADABLE, tensors_sha256
-
-
-class Pretrained(nn.Module):
-    """Images to what a network of timm gives its classifier, or to CLIP's embedding where it is CLIP's image tower.
-
-    Images are resized whole, bicubically and with antialiasing, to the side that the network was made for.
-    """
-
-    def __init__(self, network: Any) -> None:
-        super().__init__()
-        cfg, name = network.pretrained_cfg, network.pretrained_cfg["architecture"]
-        self.network: nn.Module = network.eval().requires_grad_(False)
-        self.sha256 = tensors_sha256(network)
-        # timm keeps CLIP's projection where other networks have their classes; fine-tuned ones have classes again.
-        projects = "_clip" in name and "ft_" not in cfg.get("tag", "")
-        if not projects:
-            network.reset_classifier(0)
-        self.output_note = "its embedding" if projects else "its features before the last layer"
-        self.side: int = cfg["input_size"][-1]
-        self.mean: Tensor
-        self.std: Tensor
-        self.register_buffer("mean", torch.tensor(cfg["mean"]).view(1, -1, 1, 1))
-        self.register_buffer("std", torch.tensor(cfg["std"]).view(1, -1, 1, 1))
-
-    def forward(self, images: Tensor) -> Outputs:
-        """Return the features of uint8 images (B, 3, H, W), or of grey ones (B, 1, H, W)."""
-        x = (images.float() / 255).expand(-1, 3, -1, -1)
-        x = F.interpolate(x, (self.side, self.side), mode="bicubic", align_corners=False, antialias=True)
-        return Outputs(self.network((x - self.mean) / self.std))
+from harness.networks.encoder import pretrained, tensors_sha256
 
 
 def is_model(name: str) -> bool:
@@ -47,21 +18,36 @@ def is_model(name: str) -> bool:
     return timm.is_model(name.partition(".")[0])
 
 
-def load_timm(name: str, weights: Path | None) -> Pretrained:
-    """Return a model of timm with the weights of a file, or with those that timm publishes under its tag.
+def load_timm(name: str, weights: Path | None) -> tuple[nn.Module, str, str]:
+    """Return a model of timm with the weights of a file, or with those that timm publishes under its tag; the sha256 of
+    its tensors; and what it gives: CLIP's embedding where it is CLIP's image tower, else what its classifier is given.
 
     Raises:
         UserError: no weights are published, they cannot be had, or the file holds others.
     """
     if weights is None and not timm.is_model_pretrained(name):
         raise UserError(f"features {name}: timm publishes no weights under this name; give a file by --weights")
-    overlay = {"file": str(weights), "custom_load": False} if weights else None
-    try:
-        return Pretrained(timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay))
-    except UNLOADABLE as error:
-        reason = one_line(error)
-        if weights:
-            raise UserError(f"{weights}: not weights of {name}: {reason}") from None
-        raise UserError(
-            f"features {name}: timm cannot get its weights: {reason}; without network, give a file by --weights"
-        ) from None
+    network = pretrained(name, weights, f"features {name}", "give a file by --weights")
+    cfg, sha256, output = network.pretrained_cfg, tensors_sha256(network), "its embedding"
+    # timm keeps CLIP's projection where other networks have their classes; fine-tuned ones have classes again.
+    if "_clip" not in cfg["architecture"] or "ft_" in cfg.get("tag", ""):
+        network.reset_classifier(0)
+        output = "its features before the last layer"
+    return network.eval().requires_grad_(False), sha256, output
+
+
+def outputs(network: Any, images: Tensor) -> Outputs:
+    """Return the features of uint8 images (B, 3, H, W), or of grey ones (B, 1, H, W).
+
+    Images are resized whole, bicubically and with antialiasing, to the side that the network was made for.
+    """
+    cfg, side = network.pretrained_cfg, side_of(network)
+    mean, std = (torch.tensor(cfg[name], device=images.device).view(1, -1, 1, 1) for name in ("mean", "std"))
+    x = (images.float() / 255).expand(-1, 3, -1, -1)
+    x = F.interpolate(x, (side, side), mode="bicubic", align_corners=False, antialias=True)
+    return Outputs(network((x - mean) / std))
+
+
+def side_of(network: Any) -> int:
+    """Return the height and width of the images that a network was made for."""
+    return network.pretrained_cfg["input_size"][-1]

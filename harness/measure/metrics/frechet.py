@@ -27,14 +27,9 @@ class Statistics:
     covariance: np.ndarray
     count: int | None = None
 
-    def __post_init__(self) -> None:
-        D = len(self.mean)
-        assert self.mean.shape == (D,), self.mean.shape
-        assert self.covariance.shape == (D, D), self.covariance.shape
-
 
 class Moments:
-    """Sums over rows about an early row, from which mean and covariance follow; of several, `merge` makes one.
+    """Sums over rows about an early row, from which mean and covariance follow; those of several sets of rows add up.
 
     About a point among the rows the squares stay as small as the variances, so that no digits cancel.
     """
@@ -55,19 +50,17 @@ class Moments:
         self.sum += rows.sum(0)
         self.square.addmm_(rows.T, rows)
 
-    def merge(self, other: "Moments") -> None:
-        """Add the rows of another."""
-        if other.centre is None:
-            return
-        if self.centre is None:
-            self.count, self.centre = other.count, other.centre
-            self.sum, self.square = other.sum.clone(), other.square.clone()  # both go on by themselves
-            return
+    def __add__(self, other: "Moments") -> "Moments":
+        """Return the sums over the rows of both."""
+        if self.centre is None or other.centre is None:
+            return self if other.centre is None else other
         shift = other.centre - self.centre  # Σ(x + s)(x + s)ᵀ = Σxxᵀ + (Σx)sᵀ + s(Σx)ᵀ + n ssᵀ
         cross = torch.outer(other.sum, shift)
-        self.square += other.square + cross + cross.T + other.count * torch.outer(shift, shift)
-        self.sum += other.sum + other.count * shift
-        self.count += other.count
+        both = Moments()
+        both.count, both.centre = self.count + other.count, self.centre
+        both.sum = self.sum + (other.sum + other.count * shift)
+        both.square = self.square + (other.square + cross + cross.T + other.count * torch.outer(shift, shift))
+        return both
 
     def statistics(self) -> Statistics:
         """Return mean and covariance.
@@ -165,23 +158,21 @@ def fid_infinity(points: dict[int, float]) -> float:
     return float(intercept)
 
 
-def by_class(features: np.ndarray, labels: np.ndarray) -> dict[int, Statistics]:
-    """Return the statistics of each class.
+def fid_by_class(
+    generated: np.ndarray, labels: np.ndarray, reference: np.ndarray, reference_labels: np.ndarray
+) -> dict[int, float]:
+    """Return the Fréchet distance of each class that both have: features (N, D), labels (N,), and the reference's.
 
     Raises:
         UserError: as `Moments.statistics`.
     """
-    return {int(label): statistics(features[labels == label]) for label in np.unique(labels)}
-
-
-def class_fid(generated: dict[int, Statistics], reference: dict[int, Statistics]) -> dict[int, float]:
-    """Return the Fréchet distance of each class that both have."""
-    return {label: frechet_distance(generated[label], reference[label]) for label in generated if label in reference}
+    sides, classes = ((generated, labels), (reference, reference_labels)), np.intersect1d(labels, reference_labels)
+    return {label: frechet_distance(*(statistics(x[y == label]) for x, y in sides)) for label in classes.tolist()}
 
 
 def too_few(labels: np.ndarray, features: int, whose: str) -> str:
     """Say why there is no FID by class: with no more images than features, a covariance is singular; "" if not so."""
-    count, smallest = len(np.unique(labels)), int(np.unique(labels, return_counts=True)[1].min())
-    if smallest > features:
+    _, counts = np.unique(labels, return_counts=True)
+    if counts.min() > features:
         return ""
-    return f"{whose}: {smallest} images in the smallest of {count} classes, and {features} features need more"
+    return f"{whose}: {counts.min()} images in the smallest of {len(counts)} classes, and {features} features need more"

@@ -6,8 +6,7 @@ what they say of the image; and the block's flattened output (N, T·D), as the d
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -105,8 +104,7 @@ def _hsic(k: Tensor, m: Tensor) -> Tensor:
     return ((k * m.T).sum() + sums) / (n * (n - 3))
 
 
-@dataclass(frozen=True)
-class Spread:
+class Spread(NamedTuple):
     """How flattened block outputs (N, D) lie: of images n, or of pairs p of images that went through together."""
 
     norms: Tensor  # (n,) ‖z‖/√D
@@ -131,7 +129,8 @@ class Spread:
 
 
 def spread(z: Tensor, z_plus: Tensor) -> Spread:
-    """The spread of some images' block outputs (N, D) under two draws of noise; distances are of the first."""
+    """The spread of some images' block outputs (N, …) under two draws of noise; distances are of the first."""
+    z, z_plus = z.flatten(1), z_plus.flatten(1)
     u, u_plus = F.normalize(z, dim=1), F.normalize(z_plus, dim=1)
     i, j = torch.triu_indices(len(z), len(z), offset=1, device=z.device)
     return Spread(
@@ -144,4 +143,4 @@ def spread(z: Tensor, z_plus: Tensor) -> Spread:
 
 def joined_spread(parts: Sequence[Spread]) -> Spread:
     """The spread of all images, from that of some at a time."""
-    return Spread(**{field.name: torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Spread)})
+    return Spread(*(torch.cat(values) for values in zip(*parts, strict=True)))

@@ -5,13 +5,12 @@ x_σ = x + σ noise, for σ from 0.002 to 80. f(x_σ, σ) = c_skip x_σ + c_out 
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from harness.method.processes.process import Denoiser, Tapped, column
+from harness.method.processes.process import Denoiser, Tapped, Taps, column
 
 SIGMA_MIN, SIGMA_MAX, RHO = 0.002, 80.0, 7.0  # the levels of EDM (Karras et al. 2022), as in consistency models
 SIGMA_DATA = 0.5  # EDM's, for images in [−1, 1]
@@ -51,21 +50,23 @@ class ConsistencyTraining:
         i = torch.multinomial(below.diff(), n, replacement=True, generator=generator)
         return torch.stack((log_sigma[i + 1], log_sigma[i]), dim=1).float()
 
-    @staticmethod
-    def nearby_times(t: Tensor, gap: float, generator: torch.Generator) -> Tensor:
+    def nearby_times(self, t: Tensor, gap: float, generator: torch.Generator) -> Tensor:
         """log σ moved by gap · u, u uniform on [−1, 1), in shares of its range: (N, 2) → (N, 2), both moved alike."""
         low, high = math.log(SIGMA_MIN), math.log(SIGMA_MAX)
         shift = gap * (high - low) * (2 * torch.rand(len(t), 1, generator=generator) - 1)
         return (t + shift).clamp(low, high)
 
-    @staticmethod
-    def interpolate(x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+    def times_at(self, share: float) -> Tensor:
+        """log σ twice, (1, 2): the network is given the first."""
+        log_sigma = math.log(min(max(share / (1 - share), SIGMA_MIN), SIGMA_MAX))
+        return torch.tensor([[log_sigma, log_sigma]])
+
+    def interpolate(self, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """c_in x_σ, what the network is given: (N, C, H, W), (N, 2), (N, C, H, W) → (N, C, H, W)."""
         sigma = column(t[:, 0].exp())
         return (x + sigma * noise) / (sigma**2 + SIGMA_DATA**2).sqrt()
 
-    @staticmethod
-    def loss(net: Denoiser, x: Tensor, y: Tensor, t: Tensor, noise: Tensor, taps: Sequence[int] = ()) -> Tapped:
+    def loss(self, net: Denoiser, x: Tensor, y: Tensor, t: Tensor, noise: Tensor, taps: Taps = ()) -> Tapped:
         """d(f(x_σ, σ), f(x_σ', σ')) / (σ − σ') for neighbours σ > σ' (section 3): (N,), and the tapped block outputs.
 
         d is the pseudo-Huber distance. The second f is a constant, by the same network from the same noise.
@@ -80,7 +81,7 @@ class ConsistencyTraining:
         return distance / (sigma - below), h
 
 
-def denoise(net: Denoiser, x_sigma: Tensor, log_sigma: Tensor, y: Tensor, taps: Sequence[int] = ()) -> Tapped:
+def denoise(net: Denoiser, x_sigma: Tensor, log_sigma: Tensor, y: Tensor, taps: Taps = ()) -> Tapped:
     """f(x_σ, σ) for log σ (N,), and the tapped block outputs (Song et al. 2023, appendix C)."""
     sigma = column(log_sigma.exp())
     spread = (sigma**2 + SIGMA_DATA**2).sqrt()

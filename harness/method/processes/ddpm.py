@@ -5,14 +5,13 @@ others v: where a reverse step's log-variance lies between log β̃ (v = −1) a
 """
 
 import math
-from collections.abc import Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from harness.method.processes.process import Denoiser, StepNoise, Tapped, column
+from harness.method.processes.process import Denoiser, StepNoise, Tapped, Taps, column
 
 STEPS = 1000
 
@@ -70,13 +69,19 @@ def noise_level(t: Tensor) -> Tensor:
     return ((1 - alphas_cumprod) / alphas_cumprod).sqrt()
 
 
+def times_at(share: float) -> Tensor:
+    """The t whose σ is nearest to u/(1 − u), by their logarithms: int64 (1,)."""
+    levels = noise_level(torch.arange(STEPS))
+    return (levels.log() - math.log(share / (1 - share))).abs().argmin()[None]
+
+
 def interpolate(x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
     """x_t = √ᾱ_t x + √(1 − ᾱ_t) noise (Ho et al., eq. 4): (N, C, H, W), int64 (N,), (N, C, H, W) → (N, C, H, W)."""
     alphas_cumprod = FULL.at(t).alphas_cumprod
     return column(alphas_cumprod.sqrt(), x.dtype) * x + column((1 - alphas_cumprod).sqrt(), x.dtype) * noise
 
 
-def loss(net: Denoiser, x: Tensor, y: Tensor, t: Tensor, noise: Tensor, taps: Sequence[int] = ()) -> Tapped:
+def loss(net: Denoiser, x: Tensor, y: Tensor, t: Tensor, noise: Tensor, taps: Taps = ()) -> Tapped:
     """L_simple + L_vb (Nichol & Dhariwal, eq. 16, with DiT's λ = 1): per sample (N,), and the tapped block outputs."""
     out, h = net(interpolate(x, t, noise), (t,), y, taps)
     simple, bound = loss_terms(out, x, t, noise)

@@ -3,14 +3,15 @@
 The network predicts the velocity v = x₁ − x₀; of a head with learned sigma the first C channels are taken.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from harness.method.processes.process import Denoiser, StepNoise, Tapped, column
+from harness.method.processes.process import Denoiser, StepNoise, Tapped, Taps, column
 
 Velocity = Callable[[Tensor, float], Tensor]
+LAST_STEP = 0.04  # of the SDE
 
 
 def draw_times(n: int, generator: torch.Generator) -> Tensor:
@@ -30,13 +31,18 @@ def noise_level(t: Tensor) -> Tensor:
     return (1 - t) / t
 
 
+def times_at(share: float) -> Tensor:
+    """t = 1 − u, (1,)."""
+    return torch.tensor([1 - share])
+
+
 def interpolate(x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
     """x_t = t x + (1 − t) noise: (N, C, H, W), (N,), (N, C, H, W) → (N, C, H, W)."""
     t = column(t)
     return t * x + (1 - t) * noise
 
 
-def loss(net: Denoiser, x: Tensor, y: Tensor, t: Tensor, noise: Tensor, taps: Sequence[int] = ()) -> Tapped:
+def loss(net: Denoiser, x: Tensor, y: Tensor, t: Tensor, noise: Tensor, taps: Taps = ()) -> Tapped:
     """‖v(x_t, t, y) − (x − noise)‖² averaged over C H W: per sample (N,), and the tapped block outputs."""
     out, h = net(interpolate(x, t, noise), (t,), y, taps)
     v = out[:, : x.shape[1]]
@@ -45,22 +51,16 @@ def loss(net: Denoiser, x: Tensor, y: Tensor, t: Tensor, noise: Tensor, taps: Se
 
 @torch.no_grad()
 def sample(
-    net: Denoiser,
-    noise: Tensor,
-    y: Tensor,
-    method: str,
-    intervals: int,
-    step_noise: StepNoise | None = None,
-    last_step: float = 0.04,
+    net: Denoiser, noise: Tensor, y: Tensor, method: str, intervals: int, step_noise: StepNoise | None = None
 ) -> Tensor:
     """Integrate from noise (N, C, H, W) at t = 0 to samples at t = 1, over equal intervals.
 
-    method: "euler" and "heun" (trapezoid, twice the evaluations) solve the ODE on [0, 1]; "euler-maruyama" the SDE on
-    [0, 1 − last_step], and then takes one step of that size without noise (SiT's last step "Mean"): intervals + 1
-    evaluations. SiT's "n steps" are n grid points, that is n − 1 intervals. step_noise(k): the noise of interval k of
-    the SDE, shaped as `noise`, for instance drawn image by image.
+    method: "euler" and "heun" (trapezoid, twice the evaluations) solve the ODE, and "euler-maruyama" the SDE, with one
+    evaluation more than intervals. SiT's "n steps" are n grid points, that is n − 1 intervals. step_noise(k): the noise
+    of interval k of the SDE, shaped as `noise`, for instance drawn image by image.
     """
     assert intervals >= 1, intervals
+    assert method in ("euler", "heun", "euler-maruyama"), method
 
     def velocity(x: Tensor, t: float) -> Tensor:
         out, _ = net(x, (x.new_full((len(x),), t),), y, ())
@@ -68,27 +68,21 @@ def sample(
 
     if method == "euler-maruyama":
         assert step_noise is not None, "the SDE needs step_noise"
-        return _euler_maruyama(velocity, noise, intervals, step_noise, last_step)
-    x, step = noise, ODE_STEPS[method]
+        return euler_maruyama(velocity, noise, intervals, step_noise)
+    x = noise
     for k in range(intervals):
-        x = step(velocity, x, k / intervals, (k + 1) / intervals)
+        t, t_next = k / intervals, (k + 1) / intervals
+        dt, v = t_next - t, velocity(x, t)
+        x = x + dt * v if method == "euler" else x + dt / 2 * (v + velocity(x + dt * v, t_next))
     return x
 
 
-def _euler_step(velocity: Velocity, x: Tensor, t: float, t_next: float) -> Tensor:
-    return x + (t_next - t) * velocity(x, t)
-
-
-def _heun_step(velocity: Velocity, x: Tensor, t: float, t_next: float) -> Tensor:
-    dt, v = t_next - t, velocity(x, t)
-    return x + dt / 2 * (v + velocity(x + dt * v, t_next))
-
-
-ODE_STEPS: dict[str, Callable[[Velocity, Tensor, float, float], Tensor]] = {"euler": _euler_step, "heun": _heun_step}
-
-
-def _euler_maruyama(velocity: Velocity, x: Tensor, intervals: int, step_noise: StepNoise, last_step: float) -> Tensor:
-    """dx = (v + w s) dt + √(2w) dW with SiT's diffusion w = σ_t = 1 − t, s the score."""
+def euler_maruyama(
+    velocity: Velocity, x: Tensor, intervals: int, step_noise: StepNoise, last_step: float = LAST_STEP
+) -> Tensor:
+    """dx = (v + w s) dt + √(2w) dW with SiT's diffusion w = σ_t = 1 − t, s the score, on [0, 1 − last_step]; then one
+    step of that size without noise (SiT's last step "Mean").
+    """
     dt = (1 - last_step) / intervals
     for k in range(intervals):
         t = k * dt

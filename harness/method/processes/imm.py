@@ -6,13 +6,12 @@ is the maximum mean discrepancy between groups of samples that share their times
 those of the official ImageNet-256 configuration (imagenet256_ts_a2).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from harness.method.processes.process import Denoiser, Tapped, column
+from harness.method.processes.process import Denoiser, Tapped, Taps, column
 
 PARTICLES = 4  # M, the samples of a group
 END = 0.994  # T: times reach from 0 to here, and sampling starts here
@@ -31,26 +30,27 @@ class InductiveMomentMatching:
 
     k: int = 12
 
-    @staticmethod
-    def draw_times(n: int, generator: torch.Generator) -> Tensor:
+    def draw_times(self, n: int, generator: torch.Generator) -> Tensor:
         """(t, t − s), (N, 2), each pair for four samples in a row: t uniform on (0, T], s uniform on [0, t)."""
         t, share = 1 - torch.rand(2, -(-n // PARTICLES), generator=generator)
         return torch.stack((END * t, END * t * share), dim=1).repeat_interleave(PARTICLES, dim=0)[:n]
 
-    @staticmethod
-    def nearby_times(t: Tensor, gap: float, generator: torch.Generator) -> Tensor:
+    def nearby_times(self, t: Tensor, gap: float, generator: torch.Generator) -> Tensor:
         """t moved by gap · u, u uniform on [−1, 1), as far as s and T; s stands still: (N, 2) → (N, 2)."""
         now, span = t.unbind(1)
         moved = now + gap * (2 * torch.rand(len(t), generator=generator) - 1)
         moved = moved.clamp(max=END).maximum(now - span)
         return torch.stack((moved, moved - (now - span)), dim=1)
 
-    @staticmethod
-    def interpolate(x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+    def times_at(self, share: float) -> Tensor:
+        """t = u and s = 0, (1, 2): the jump to the image."""
+        return torch.tensor([[share, share]]).clamp(max=END)
+
+    def interpolate(self, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """x_t at unit variance, what the network is given: (N, C, H, W), (N, 2), (N, C, H, W) → (N, C, H, W)."""
         return _noisy(x, t[:, 0], noise) * _scale(t[:, 0])
 
-    def loss(self, net: Denoiser, x: Tensor, y: Tensor, t: Tensor, noise: Tensor, taps: Sequence[int] = ()) -> Tapped:
+    def loss(self, net: Denoiser, x: Tensor, y: Tensor, t: Tensor, noise: Tensor, taps: Taps = ()) -> Tapped:
         """w(s, t) · MMD² of the jumps from t and those from r (eq. 12): per sample (N,), and the tapped block outputs.
 
         The jumps from r are a constant, made by the same network from the same noise. N must be a multiple of four.
@@ -76,7 +76,7 @@ def noise_level(t: Tensor) -> Tensor:
     return t / (1 - t)
 
 
-def jump(net: Denoiser, x_t: Tensor, t: Tensor, span: Tensor, y: Tensor, taps: Sequence[int] = ()) -> Tapped:
+def jump(net: Denoiser, x_t: Tensor, t: Tensor, span: Tensor, y: Tensor, taps: Taps = ()) -> Tapped:
     """f_{s,t}(x_t) = x_t − (t − s) F, and the tapped block outputs; t and span = t − s are (N,)."""
     out, h = net(x_t * _scale(t), (t, span), y, taps)
     return x_t - column(span) * out.to(x_t.dtype), h

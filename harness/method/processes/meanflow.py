@@ -4,7 +4,6 @@ t = 0 is data and t = 1 noise; v = e − x. Going back from t to r, z_r = z_t �
 the velocity itself. u obeys u = v − (t − r) du/dt, d/dt taken along the flow at fixed r, and is learnt from that.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from harness.method.processes import flow
-from harness.method.processes.process import Denoiser, Tapped, column
+from harness.method.processes.process import Denoiser, Tapped, Taps, column
 
 LOGIT_MEAN, LOGIT_DEVIATION = -0.4, 1.0
 PERIOD = 4  # one sample in four has r < t
@@ -35,8 +34,7 @@ class MeanFlow:
     end: float = 1.0
     power: float = 1.0
 
-    @staticmethod
-    def draw_times(n: int, generator: torch.Generator) -> Tensor:
+    def draw_times(self, n: int, generator: torch.Generator) -> Tensor:
         """(t, t − r), (N, 2): the larger of two logit-normal draws is t, the smaller is r, but r = t for three in four.
 
         The official code has r < t in the last quarter of each device's batch. Samples being independent, every fourth
@@ -46,13 +44,14 @@ class MeanFlow:
         t, r = draws.amax(0), draws.amin(0)
         return torch.stack((t, torch.where(torch.arange(n) % PERIOD == PERIOD - 1, t - r, 0)), dim=1)
 
-    @staticmethod
-    def nearby_times(t: Tensor, gap: float, generator: torch.Generator) -> Tensor:
-        """t and t − r move alike, as in `flow`: r stands still unless one of the two is clamped. (N, 2) → (N, 2)."""
-        return flow.nearby_times(t, gap, generator)
+    # t and t − r move alike: r stands still unless one of the two is clamped.
+    nearby_times = staticmethod(flow.nearby_times)
 
-    @staticmethod
-    def place_drops(dropped: Tensor) -> Tensor:
+    def times_at(self, share: float) -> Tensor:
+        """t = u with r = t, (1, 2): the velocity itself."""
+        return torch.tensor([[share, 0.0]])
+
+    def place_drops(self, dropped: Tensor) -> Tensor:
         """Move dropped labels, (N,) bool, to the front of their four, away from the sample with r < t.
 
         The official code drops the first labels of each device's batch, as many as it drew: all have r = t.
@@ -60,24 +59,16 @@ class MeanFlow:
         fours = torch.nn.functional.pad(dropped, (0, -len(dropped) % PERIOD)).view(-1, PERIOD)
         return fours.sort(dim=1, descending=True).values.flatten()[: len(dropped)]
 
-    @staticmethod
-    def interpolate(x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+    def interpolate(self, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """z_t = (1 − t) x + t noise: (N, C, H, W), (N, 2), (N, C, H, W) → (N, C, H, W)."""
         t = column(t[:, 0])
         return (1 - t) * x + t * noise
 
-    def loss(self, net: Denoiser, x: Tensor, y: Tensor, t: Tensor, noise: Tensor, taps: Sequence[int] = ()) -> Tapped:
-        """w ‖u − u_tgt‖², w = 1/(‖u − u_tgt‖² + 0.01)^p a constant: per sample (N,), and the tapped block outputs."""
-        error, h = self.squared_error(net, x, y, t, noise, taps)
-        return self.weigh(error), h
-
     def weigh(self, error: Tensor) -> Tensor:
-        """Squared errors (N,) → the losses (N,) made of them: about 1 each at p = 1, whatever the error."""
+        """w ‖u − u_tgt‖², w = 1/(‖u − u_tgt‖² + 0.01)^p a constant: about 1 each at p = 1, whatever the error; (N,)."""
         return error / (error.detach() + OFFSET) ** self.power
 
-    def squared_error(
-        self, net: Denoiser, x: Tensor, y: Tensor, t: Tensor, noise: Tensor, taps: Sequence[int] = ()
-    ) -> Tapped:
+    def loss(self, net: Denoiser, x: Tensor, y: Tensor, t: Tensor, noise: Tensor, taps: Taps = ()) -> Tapped:
         """‖u − u_tgt‖² summed over C H W, u_tgt = v − (t − r) du/dt a constant: (N,), and the tapped block outputs.
 
         Each sample goes through the network once. Where r = t the target is v: only the others need du/dt, and the JVP.
@@ -115,7 +106,7 @@ class MeanFlow:
 
 
 def velocity_and_derivative(
-    net: Denoiser, z: Tensor, t: Tensor, y: Tensor, v: Tensor, taps: Sequence[int] = ()
+    net: Denoiser, z: Tensor, t: Tensor, y: Tensor, v: Tensor, taps: Taps = ()
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """u, du/dt = v ∂u/∂z + ∂u/∂t at fixed r (detached), and the tapped block outputs, in one pass: one JVP.
 

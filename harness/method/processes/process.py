@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+Taps = Sequence[int]  # numbers of blocks, 1 for the first
 Tapped = tuple[Tensor, list[Tensor]]  # what was computed, and the tapped block outputs [h (N, T, D) …]
 StepNoise = Callable[[int], Tensor]  # the noise of a sampler's step, shaped as the images
 
@@ -13,7 +14,7 @@ StepNoise = Callable[[int], Tensor]  # the noise of a sampler's step, shaped as 
 class Denoiser(Protocol):
     """A network as processes call it: `backbone.DiT`, the same under guidance, or a closed form."""
 
-    def __call__(self, x: Tensor, times: tuple[Tensor, ...], y: Tensor, taps: Sequence[int] = ()) -> Tapped:
+    def __call__(self, x: Tensor, times: tuple[Tensor, ...], y: Tensor, taps: Taps = ()) -> Tapped:
         """x (N, C, H, W), times one or two of (N,), y (N,) → output (N, C or more, H, W), tapped block outputs."""
 
 
@@ -30,10 +31,16 @@ class Process(Protocol):
     def nearby_times(self, t: Tensor, gap: float, generator: torch.Generator) -> Tensor:
         """Times of a second view under restricted noise: no further from t than `gap` of the way from data to noise."""
 
+    def times_at(self, share: float) -> Tensor:
+        """Times (1,) or (1, K) at a share u of noise, 0 < u < 1: its σ is u/(1 − u) per unit of the image.
+
+        Of two times the second asks for what is nearest to a denoiser.
+        """
+
     def interpolate(self, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """Noisy images x_t, what the network is given."""
 
-    def loss(self, net: Denoiser, x: Tensor, y: Tensor, t: Tensor, noise: Tensor, taps: Sequence[int] = ()) -> Tapped:
+    def loss(self, net: Denoiser, x: Tensor, y: Tensor, t: Tensor, noise: Tensor, taps: Taps = ()) -> Tapped:
         """Denoising loss per sample, (N,), and the tapped block outputs."""
 
 
@@ -47,15 +54,10 @@ class PlacesDrops(Protocol):
 
 @runtime_checkable
 class WeighsErrors(Protocol):
-    """What a process has beside `Process` where its loss hides how large the error is: the two halves of it."""
-
-    def squared_error(
-        self, net: Denoiser, x: Tensor, y: Tensor, t: Tensor, noise: Tensor, taps: Sequence[int] = ()
-    ) -> Tapped:
-        """Squared error per sample, summed over C H W, (N,), and the tapped block outputs."""
+    """What a process has beside `Process` where its loss hides how large the error is; its `loss` is the error."""
 
     def weigh(self, error: Tensor) -> Tensor:
-        """(N,) squared errors → (N,) the process's loss."""
+        """(N,) errors, summed over C H W → (N,) the losses that are trained."""
 
 
 @runtime_checkable

@@ -4,7 +4,6 @@ t = 0 is noise and t = 1 data, x_t = (1 − t) noise + t x. A step of size d goe
 one follows the flow's velocity; each larger one is learnt as two of half its size, by the averaged network (eq. 5).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from harness.method.processes import flow
 from harness.method.processes.meanflow import MeanFlow
-from harness.method.processes.process import Denoiser, Tapped, column
+from harness.method.processes.process import Denoiser, Tapped, Taps, column
 
 LEVELS = 7  # the smallest step is 2⁻⁷: 128 denoising steps in all (the paper's hyperparameters)
 PERIOD = 4  # one sample in four learns from two half steps, the others from data (section 3.2)
@@ -36,8 +35,7 @@ class Shortcut:
         """The same process, its targets made by this network: the moving average of the one that learns."""
         return replace(self, average=average)
 
-    @staticmethod
-    def draw_times(n: int, generator: torch.Generator) -> Tensor:
+    def draw_times(self, n: int, generator: torch.Generator) -> Tensor:
         """(t, k), (N, 2): k = 7 for three in four, else uniform on 0 … 6; t a multiple of d, uniform on [0, 1).
 
         The official code has the samples of two half steps at the front of the batch, as many of each size; here they
@@ -48,22 +46,24 @@ class Shortcut:
         t = (torch.rand(n, generator=generator) * steps).floor() / steps
         return torch.stack((t, steps.log2()), dim=1)
 
-    @staticmethod
-    def nearby_times(t: Tensor, gap: float, generator: torch.Generator) -> Tensor:
+    def nearby_times(self, t: Tensor, gap: float, generator: torch.Generator) -> Tensor:
         """t moved by gap · u, u uniform on [−1, 1), as far as the step stays in [0, 1]; k is kept: (N, 2) → (N, 2)."""
         now, k = t.unbind(1)
         moved = now + gap * (2 * torch.rand(len(t), generator=generator) - 1)
         return torch.stack((moved.clamp(min=0).minimum(1 - 2.0**-k), k), dim=1)
 
-    # As in MeanFlow, the official code drops no label of the samples that learn from the network itself.
-    place_drops = staticmethod(MeanFlow.place_drops)
+    def times_at(self, share: float) -> Tensor:
+        """t = 1 − u and the smallest step, (1, 2)."""
+        return torch.tensor([[1 - share, float(LEVELS)]])
 
-    @staticmethod
-    def interpolate(x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+    # As in MeanFlow, the official code drops no label of the samples that learn from the network itself.
+    place_drops = MeanFlow.place_drops
+
+    def interpolate(self, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """x_t = t x + (1 − t) noise: (N, C, H, W), (N, 2), (N, C, H, W) → (N, C, H, W)."""
         return flow.interpolate(x, t[:, 0], noise)
 
-    def loss(self, net: Denoiser, x: Tensor, y: Tensor, t: Tensor, noise: Tensor, taps: Sequence[int] = ()) -> Tapped:
+    def loss(self, net: Denoiser, x: Tensor, y: Tensor, t: Tensor, noise: Tensor, taps: Taps = ()) -> Tapped:
         """‖s(x_t, t, d) − s_target‖² averaged over C H W: per sample (N,), and the tapped block outputs.
 
         s_target is x − noise at k = 7, and two half steps of the averaged network elsewhere (algorithm 1).

@@ -10,10 +10,9 @@ from harness.metric_definitions import definition_of
 from harness.report.analysis.arms import Arm, ArmGroup, arm_groups
 from harness.report.analysis.pivot import Pivot
 from harness.report.analysis.statistics import Interval, kendall, mean_interval, spearman
-from harness.report.analysis.text import counted, listed
-from harness.store.records import MeasurementFile
-from harness.store.store import Store
-from harness.store.training_log import Logs
+from harness.report.analysis.text import counted, sentences
+from harness.store.records import Measurement
+from harness.store.store import Logs, Store
 
 SHARES = {0.125: "an eighth", 0.25: "a quarter", 0.5: "half", 1.0: "all"}  # of the training
 LOGGED = {
@@ -103,7 +102,7 @@ def _rankings(store: Store, logs: Logs, contest: Contest, metric: str) -> Iterat
 
 def _logged(logs: Logs, arm: Arm, key: str, step: int) -> Values:
     """The last value of each log up to a step, by seed; a log without the number gives none."""
-    series = {seed: logs.of(train_id).of(key) for seed, train_id in arm.trainings.items()}
+    series = {seed: logs.of(train_id)[key] for seed, train_id in arm.trainings.items()}
     logged = {seed: [value for at, value in values if at <= step] for seed, values in series.items()}
     return {seed: values[-1] for seed, values in logged.items() if values}
 
@@ -113,28 +112,25 @@ def _of_fewer_images(store: Store, contest: Contest) -> tuple[int, list[Values]]
     by_count: list[dict[int, dict[int, float]]] = []
     for arm in contest.arms:
         runs = arm.measured[contest.steps].items()
-        files = {seed: MeasurementFile.read(store.eval_path(run.train_id, run.eval_id)) for seed, run in runs}
+        files = {seed: Measurement.read(store.eval_path(run.train_id, run.eval_id)) for seed, run in runs}
         by_count.append({seed: file.fid_by_count for seed, file in files.items() if file})
     count = min((count for arm in by_count for fids in arm.values() for count in fids), default=0)
     return count, [{seed: fids[count] for seed, fids in arm.items() if count in fids} for arm in by_count]
 
 
-def _ranking(name: str, share: float, contest: Contest, early: Sequence[Values]) -> Iterable[Ranking]:
+def _ranking(name: str, share: float, contest: Contest, early: Sequence[Values]) -> list[Ranking]:
     """Return the ranking of a measurement, nothing where it knows fewer than two arms."""
     final = [fmean(arm.values(contest.steps).values()) for arm in contest.arms]
-    taus, rhos, hits, arms = [], [], 0, 0
+    scores = []
     for seed in sorted({seed for values in early for seed in values}):
         pairs = [(values[seed], end) for values, end in zip(early, final, strict=True) if seed in values]
         tau = kendall(*zip(*pairs, strict=True)) if len(pairs) > 1 else math.nan
-        if math.isnan(tau):
-            continue
-        taus.append(tau)
-        rhos.append(spearman(*zip(*pairs, strict=True)))
-        hits += _keeps_best(pairs)
-        arms = max(arms, len(pairs))
-    if not taus:
-        return ()
-    return (Ranking(name, share, arms, fmean(taus), mean_interval(taus), fmean(rhos), hits, len(taus)),)
+        if not math.isnan(tau):
+            scores.append((tau, spearman(*zip(*pairs, strict=True)), _keeps_best(pairs), len(pairs)))
+    if not scores:
+        return []
+    taus, rhos, hits, arms = zip(*scores, strict=True)
+    return [Ranking(name, share, max(arms), fmean(taus), mean_interval(taus), fmean(rhos), sum(hits), len(taus))]
 
 
 def _keeps_best(pairs: Sequence[tuple[float, float]]) -> bool:
@@ -143,28 +139,8 @@ def _keeps_best(pairs: Sequence[tuple[float, float]]) -> bool:
     return sum(other < early for other, _ in pairs) < len(pairs) / 2
 
 
-def _sentences(rankings: Sequence[Ranking], metric: str) -> Iterator[str]:
+def _sentences(rankings: Sequence[Ranking], metric: str) -> list[str]:
     early = [ranking for ranking in rankings if ranking.share < 1 and ranking.arms >= LEAST_ARMS]
     sure = [ranking for ranking in early if ranking.interval and ranking.interval.low > 0]
-    if sure:
-        best = max(sure, key=lambda ranking: ranking.tau)
-        yield f"Before the end, the {best.name} after {best.length} ranks the arms best: Kendall’s τ {best.tau:.2f}."
-    else:
-        yield "No early measurement ranks the arms better than chance, as far as these seeds can tell."
     safe = [ranking for ranking in sure if ranking.hits == ranking.seeds]
-    if safe:
-        first = safe[0]
-        yield (
-            f"The earliest that kept the best arm in its better half with every seed is the {first.name} after "
-            f"{first.length}."
-        )
-    else:
-        yield "None kept the best arm in its better half with every seed: nothing here is safe to prune by."
-    few = [ranking for ranking in rankings if ranking.arms < LEAST_ARMS and ranking.name == metric]
-    if few:
-        arms = max(ranking.arms for ranking in few)
-        lengths = listed([ranking.length for ranking in few])
-        yield f"{metric} of early checkpoints ({lengths}) is stored for {arms} arms only, and says little."
-    ceiling = next((ranking for ranking in rankings if ranking.share == 1 and ranking.name == metric), None)
-    if ceiling:
-        yield f"For comparison, the final {metric} of one seed has τ {ceiling.tau:.2f} with the mean over seeds."
+    return sentences("early_ranking.j2", metric=metric, sure=sure, safe=safe, rankings=rankings, least=LEAST_ARMS)

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
+import pandas as pd
 
+from harness.config.grid_file import At
 from harness.metric_definitions import definition_of
 from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.statistics import Interval, change_between, mean_interval
-from harness.report.analysis.text import interval_words, number, percent_change, signed
+from harness.report.analysis.text import interval_words, sentences, signed
 
 LEAST_SCALES = 3
 DIVERSITY = ("recall", "coverage")
@@ -16,10 +18,11 @@ DIVERSITY = ("recall", "coverage")
 
 @dataclass(frozen=True)
 class SweptArm:
-    """One arm's cells by guidance scale, the smallest first."""
+    """One arm's cells by guidance scale, the smallest first; `best` is the scale with the best mean."""
 
     label: str
     cells: Mapping[float, PivotCell]
+    best: float
 
     def values(self, scale: float, metric: str) -> dict[int, float]:
         """Return a metric at a guidance scale, by seed."""
@@ -55,152 +58,108 @@ class Sweep:
     name: str
     base: SweptArm
     arms: tuple[SweptArm, ...]
-    sentences: tuple[str, ...]
+    sentences: list[str]
 
 
 def sweeps(pivots: Sequence[Pivot]) -> list[Sweep]:
     """Return a sweep for each baseline that was drawn at three guidance scales or more, with its arms."""
     return [
-        Sweep(pivot, f"{pivot.table.name}-sweep-{place}", base, tuple(arms), tuple(_sentences(pivot, base, arms)))
+        Sweep(pivot, f"{pivot.table.name}-sweep-{place}", base, arms, _sentences(pivot, base, arms))
         for pivot in pivots
         if pivot.table.scale.meaningful and not pivot.mixes
         for place, (base, arms) in enumerate(swept(pivot), 1)
     ]
 
 
-def swept(pivot: Pivot) -> Iterator[tuple[SweptArm, list[SweptArm]]]:
+def swept(pivot: Pivot) -> Iterator[tuple[SweptArm, tuple[SweptArm, ...]]]:
     """Yield each baseline with its arms; all that lack three scales with a value are left out."""
-    groups: dict[tuple[tuple[str, str], ...], dict[float, PivotCell]] = {}
-    of_baseline: dict[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]] = {}
-    axes = _guidance_axes(pivot)
-    for cell in sorted((c for c in pivot.cells if c.ours), key=lambda c: c.source.settings.sampler.guidance):
-        place = tuple((axis, label) for axis, label in cell.source.at if axis not in axes)
-        groups.setdefault(place, {})[cell.source.settings.sampler.guidance] = cell
-        baseline = pivot.table.baseline(cell.source) or cell.source
-        of_baseline[place] = tuple((axis, label) for axis, label in baseline.at if axis not in axes)
-    whole = {place: cells for place, cells in groups.items() if len(cells) >= LEAST_SCALES}
-    for place, cells in whole.items():
-        arms = [_arm(whole[other]) for other in whole if other != place and of_baseline[other] == place]
-        if arms:
-            yield _arm(cells), arms
-
-
-def _guidance_axes(pivot: Pivot) -> set[str]:
     axes = pivot.table.file.axes.items()
-    return {axis for axis, labels in axes if all("sampler.guidance" in settings for settings in labels.values())}
+    scales = {axis for axis, labels in axes if all("sampler.guidance" in settings for settings in labels.values())}
+
+    def place(cell: PivotCell) -> At:
+        return tuple((axis, label) for axis, label in cell.source.at if axis not in scales)
+
+    groups: dict[At, dict[float, PivotCell]] = {}
+    for cell in sorted((c for c in pivot.cells if c.ours), key=lambda c: c.source.settings.sampler.guidance):
+        groups.setdefault(place(cell), {})[cell.source.settings.sampler.guidance] = cell
+    arms = {at: _arm(pivot, cells) for at, cells in groups.items() if len(cells) >= LEAST_SCALES}
+    baselines = {at: [place(cell.baseline) for cell in arm.cells.values() if cell.baseline] for at, arm in arms.items()}
+    for at, base in arms.items():
+        if beside := tuple(arm for other, arm in arms.items() if at in baselines[other]):
+            yield base, beside
 
 
-def _arm(cells: Mapping[float, PivotCell]) -> SweptArm:
+def _arm(pivot: Pivot, cells: Mapping[float, PivotCell]) -> SweptArm:
     first = next(iter(cells.values()))
-    return SweptArm(first.column or first.row, cells)
+    return SweptArm(first.column or first.row, cells, min(cells, key=lambda scale: pivot.badness(cells[scale].mean)))
 
 
-def best_scale(pivot: Pivot, arm: SweptArm) -> float:
-    """Return the guidance scale with the best mean."""
-    return min(arm.cells, key=lambda scale: pivot.badness(arm.cells[scale].mean))
+def _sentences(pivot: Pivot, base: SweptArm, arms: Sequence[SweptArm]) -> list[str]:
+    gains = [_gain(pivot.table.file.value, base, arm) for arm in arms]
+    return sentences("guidance_sweep.j2", metric=pivot.metric, swept=(base, *arms), gains=gains)
 
 
-def _sentences(pivot: Pivot, base: SweptArm, arms: Sequence[SweptArm]) -> Iterator[str]:
-    for arm in (base, *arms):
-        scale = best_scale(pivot, arm)
-        edge = ", the end of the sweep: the best may lie beyond" if scale == max(arm.cells) else ""
-        value = number(arm.cells[scale].mean, pivot.metric.decimals)
-        yield f"“{arm.label}” is best at guidance {scale:g} ({pivot.metric.title} {value}){edge}."
-    for arm in arms:
-        yield from _gain_sentences(pivot, base, arm)
-        yield from _diversity_sentences(pivot, base, arm)
-
-
-def _gain_sentences(pivot: Pivot, base: SweptArm, arm: SweptArm) -> Iterator[str]:
-    own = arm.cells[best_scale(pivot, arm)], base.cells[best_scale(pivot, base)]
-    if change := change_between(own[0].values, own[1].values):
-        yield (
-            f"Each at its best scale, {pivot.metric.title} of “{arm.label}” is {percent_change(change)} from the "
-            f"baseline’s; both scales were chosen on these same numbers."
-        )
-    low, high = min(arm.cells), _spending(pivot, base, arm)
-    first, last = arm.cells[low].change, arm.cells[high].change
-    if first and last and (moved := _moved(base, arm, low, high)):
-        verdict = {-1: "downwards", 0: "no more than chance would", 1: "upwards"}[moved.sign]
-        yield (
-            f"Its change is {percent_change(first)} at guidance {low:g} and {percent_change(last)} at {high:g}: "
-            f"it moves by {moved.words(1)} points, {verdict}."
-        )
-
-
-def _spending(pivot: Pivot, base: SweptArm, arm: SweptArm) -> float:
-    """The scale at which guidance is compared with none: the baseline's best, or the largest where that is none."""
+def _gain(metric: str, base: SweptArm, arm: SweptArm) -> dict[str, Any]:
+    """What an arm gains without guidance and with: at the baseline's best scale, or the largest where that is none."""
     common = [scale for scale in base.cells if scale in arm.cells]
-    best = best_scale(pivot, base)
-    return best if best in common and best > min(common) else max(common)
+    low, high = min(arm.cells), base.best if base.best in common and base.best > min(common) else max(common)
+    known = arm.cells[low].change and arm.cells[high].change
+    return {
+        "arm": arm,
+        "at_best": change_between(arm.cells[arm.best].values, base.cells[base.best].values),
+        "low": low,
+        "high": high,
+        "moved": _moved(_by_seed(metric, base, arm, low, high)) if known else None,
+        "strongest": max(common),
+        "diversity": [_diversity(name, base, arm, low, high, max(common)) for name in DIVERSITY],
+    }
 
 
-def _moved(base: SweptArm, arm: SweptArm, low: float, high: float) -> Effect | None:
+def _by_seed(metric: str, base: SweptArm, arm: SweptArm, low: float, high: float) -> pd.DataFrame:
+    """Return a metric of two arms at two scales, a row for each seed that has all four."""
+    values = {
+        "arm_low": arm.values(low, metric),
+        "base_low": base.values(low, metric),
+        "arm_high": arm.values(high, metric),
+        "base_high": base.values(high, metric),
+    }
+    return pd.DataFrame(values).dropna()
+
+
+def _moved(values: pd.DataFrame) -> Effect | None:
     """How the change in percent differs between two scales.
 
     Each change is a ratio of means, as everywhere; a seed's part in it is its residual, which leaves the mean as it is.
     """
-    values = _aligned([cells[scale].values for scale in (low, high) for cells in (arm.cells, base.cells)])
-    ours_low, base_low, ours_high, base_high = values
-    if not values.size or not base_low.mean() or not base_high.mean():
+    if values.empty or not values["base_low"].mean() or not values["base_high"].mean():
         return None
-    return _effect(100 * (_ratios(ours_high, base_high) - _ratios(ours_low, base_low)))
+    at_high, at_low = (_ratios(values[f"arm_{scale}"], values[f"base_{scale}"]) for scale in ("high", "low"))
+    return _effect(100 * (at_high - at_low))
 
 
-def _ratios(ours: np.ndarray, base: np.ndarray) -> np.ndarray:
+def _ratios(ours: pd.Series, base: pd.Series) -> pd.Series:
     """Return the ratio of two means with each seed's residual added."""
     ratio = ours.mean() / base.mean()
     return ratio + (ours - ratio * base) / base.mean()
 
 
-def _aligned(values: Sequence[Mapping[int, float]]) -> np.ndarray:
-    """Return values by seed as rows that have the seeds of all of them."""
-    seeds = [seed for seed in values[0] if all(seed in by_seed for by_seed in values)]
-    return np.array([[by_seed[seed] for seed in seeds] for by_seed in values])
+def _effect(differences: pd.Series) -> Effect:
+    return Effect(float(differences.mean()), mean_interval(differences.to_numpy()))
 
 
-def _effect(differences: np.ndarray) -> Effect:
-    return Effect(float(differences.mean()), mean_interval(differences))
-
-
-def _diversity_sentences(pivot: Pivot, base: SweptArm, arm: SweptArm) -> Iterator[str]:
+def _diversity(metric: str, base: SweptArm, arm: SweptArm, low: float, best: float, strongest: float) -> dict[str, Any]:
     """Compare no guidance with the strongest, where it spends most; and say what it does where the baseline is best."""
-    low, high = min(arm.cells), max(scale for scale in base.cells if scale in arm.cells)
-    best = _spending(pivot, base, arm)
-    for metric in DIVERSITY:
-        corners = [each.values(scale, metric) for scale in (low, high) for each in (arm, base)]
-        values = _aligned(corners)
-        if not values.size:
-            yield f"{metric.capitalize()} is not stored for both arms at {low:g} and {high:g}: nothing is said of it."
-            continue
-        ours_low, base_low, ours_high, base_high = values
-        dispersion, guidance = _effect(ours_low - base_low), _effect(base_high - base_low)
-        beside = _effect(ours_high - ours_low - base_high + base_low)
-        decimals = definition_of(metric).decimals
-        *_, at_best = _aligned([*corners, base.values(best, metric)])
-        between = ""
-        if low < best < high and at_best.shape == base_low.shape:
-            moved = _effect(at_best - base_low)
-            between = f" (at {best:g}, where the baseline is best, by {moved.words(decimals)})"
-        yield (
-            f"{metric.capitalize()}: the loss alone moves it by {dispersion.words(decimals)}; guidance {high:g} alone "
-            f"by {guidance.words(decimals)}{between}; what guidance does differs between the arms by "
-            f"{beside.words(decimals)}. {verdict(metric, dispersion, guidance, beside)}"
-        )
-
-
-def verdict(metric: str, dispersion: Effect, guidance: Effect, beside: Effect) -> str:
-    """Say whether the loss and guidance spend the same diversity, as far as intervals allow."""
-    if guidance.interval is None:
-        return "With one seed none of this can be told from chance."
-    if guidance.sign >= 0:
-        return f"Guidance is not seen to cost {metric} here, so there is nothing that the two could share."
-    if dispersion.sign > 0:
-        return f"The loss adds {metric} where guidance spends it: they do not spend the same diversity."
-    if dispersion.sign == 0:
-        return f"Guidance costs {metric} and the loss is not seen to: they are not seen to spend the same diversity."
-    if beside.sign > 0:
-        return f"Both cost {metric}, and together less than the sum of the two: they spend the same diversity."
-    if beside.sign < 0:
-        return f"Both cost {metric}, and together more than the sum of the two."
-    return f"Both cost {metric}; these seeds neither show that they spend the same diversity nor exclude it."
+    values = _by_seed(metric, base, arm, low, strongest)
+    if values.empty:
+        return {"metric": metric, "loss": None}
+    loss, guidance = values["arm_low"] - values["base_low"], values["base_high"] - values["base_low"]
+    at_best = pd.Series(base.values(best, metric)).reindex(values.index)
+    between = low < best < strongest and at_best.notna().all()
+    return {
+        "metric": metric,
+        "decimals": definition_of(metric).decimals,
+        "loss": _effect(loss),
+        "guidance": _effect(guidance),
+        "beside": _effect(values["arm_high"] - values["base_high"] - loss),
+        "at_best": _effect(at_best - values["base_low"]) if between else None,
+    }

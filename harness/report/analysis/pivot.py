@@ -3,14 +3,16 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import groupby
 from statistics import fmean, stdev
 from typing import Literal
 
 from harness.config.grid import Cell, Table
-from harness.config.grid_file import At
+from harness.config.grid_file import PaperValue
 from harness.metric_definitions import Definition, definition_of
 from harness.report.analysis.statistics import Change, change_between, holm
-from harness.report.reading.collect import RunResult
+from harness.report.reading.collect import MetricValue, RunResult
 from harness.report.reading.protocol import Protocol, mixes
 from harness.report.reading.run_facts import Fact, stated
 
@@ -34,19 +36,8 @@ class Estimate:
     seeds: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class PaperNumber:
-    """The paper's value, and its change in percent of the paper's own baseline where we know that."""
-
-    value: float
-    percent: float | None
-    source: str
-    confidence: str
-    note: str
-
-
-@dataclass(frozen=True)
-class RunState:
+@dataclass(frozen=True, kw_only=True)
+class RunState(MetricValue):
     """One seed of a cell: what is known of it. `protocol` is a letter where the table mixes protocols.
 
     `metrics` are all that its measurement holds, by name, and not only the one that the table shows.
@@ -55,9 +46,6 @@ class RunState:
     seed: int
     train_id: str
     eval_id: str
-    state: str
-    reason: str
-    value: float | None
     protocol: str
     metrics: Mapping[str, float]
 
@@ -66,8 +54,7 @@ class RunState:
 class PivotCell:
     """One cell of a printed table.
 
-    `ours` is None where nothing is measured or its seeds mix protocols. `no_change` says why a measured cell has no
-    change, "" where it has one or needs none. A cell has a verdict where it has a baseline, at a scale with a meaning.
+    `paper` is what the paper prints. A cell has a verdict where it has a baseline, at a scale with a meaning.
     """
 
     source: Cell
@@ -75,14 +62,20 @@ class PivotCell:
     column: str
     name: str
     runs: tuple[RunState, ...]
-    ours: Estimate | None
-    paper: PaperNumber | None
+    paper: PaperValue | None
     facts: tuple[Fact, ...] = ()
+    baseline: "PivotCell | None" = None
     change: Change | None = None
-    no_change: str = ""
     verdict: Verdict | None = None
     is_baseline: bool = False
     is_best: bool = False
+
+    @cached_property
+    def ours(self) -> Estimate | None:
+        """Our value; None where nothing is measured or its seeds mix protocols."""
+        values = list(self.values.values())
+        spread = stdev(values) if len(values) > 1 else None
+        return Estimate(fmean(values), spread, tuple(self.values)) if len(self.letters) == 1 else None
 
     @property
     def mean(self) -> float:
@@ -91,16 +84,40 @@ class PivotCell:
         return self.ours.mean
 
     @property
+    def paper_percent(self) -> float | None:
+        """The paper's change in percent of the paper's own baseline, where we know that."""
+        theirs = self.baseline.paper if self.baseline else None
+        return (
+            100 * (self.paper.value - theirs.value) / theirs.value if self.paper and theirs and theirs.value else None
+        )
+
+    @property
+    def no_change(self) -> str:
+        """Why a cell with a mean and a baseline has no change; "" where it has one or needs none."""
+        if self.change or not self.ours or not self.baseline:
+            return ""
+        if self.baseline.ours is None:
+            return "the baseline has no value"
+        return (
+            "the baseline is zero" if self.baseline.letters == self.letters else "the baseline was measured otherwise"
+        )
+
+    @cached_property
     def values(self) -> dict[int, float]:
         """Its values by seed."""
         return {run.seed: run.value for run in self.runs if run.value is not None}
+
+    @property
+    def eval_ids(self) -> str:
+        """What tells its measurements from those of other cells."""
+        return " ".join(run.eval_id for run in self.runs)
 
     @property
     def missing(self) -> tuple[RunState, ...]:
         """The runs that give no value."""
         return tuple(run for run in self.runs if run.value is None)
 
-    @property
+    @cached_property
     def letters(self) -> tuple[str, ...]:
         """Letters of the protocols its values were measured with."""
         return tuple(sorted({run.protocol for run in self.runs if run.value is not None}))
@@ -139,7 +156,7 @@ class Pivot:
         """The cells against which changes are taken."""
         return tuple(cell for cell in self.cells if cell.is_baseline)
 
-    @property
+    @cached_property
     def mixes(self) -> bool:
         """True where numbers were measured differently though the table does not ask for it."""
         return mixes(self.table, list(self.protocols.values()))
@@ -172,9 +189,7 @@ def pivot(table: Table, results: Sequence[RunResult]) -> Pivot:
     """Lay out one table of the results that `collect` read."""
     own = [result for result in results if result.table.name == table.name]
     protocols, letters = _protocols(own)
-    by_place: dict[At, list[RunResult]] = {}
-    for result in own:
-        by_place.setdefault(result.cell.at, []).append(result)
+    by_place = {at: list(seeds) for at, seeds in groupby(own, key=lambda result: result.cell.at)}
     metric = definition_of(table.file.value)
     cells = _compared(table, [_cell(table, cell, by_place[cell.at], letters) for cell in table.cells])
     rivals = len(protocols) < 2 or any(cell.is_baseline for cell in cells)  # else a best among few would pass for all's
@@ -190,7 +205,7 @@ def pivot(table: Table, results: Sequence[RunResult]) -> Pivot:
         cells=tuple(cells),
         protocols=protocols,
         features_notes=tuple(sorted({measurement.protocol.features_note for measurement in measurements} - {""})),
-        encoders=tuple(sorted({result.facts.encoder for result in own} - {""})),
+        encoders=tuple(sorted({result.facts.get("encoder", "") for result in own} - {""})),
     )
 
 
@@ -209,31 +224,24 @@ def _letter(index: int) -> str:
 
 
 def _run_state(result: RunResult, letters: Mapping[str, str]) -> RunState:
-    shown = result.shown
     return RunState(
+        **vars(result.shown),
         seed=result.run.seed,
         train_id=result.run.train_id,
         eval_id=result.run.eval_id,
-        state=shown.state,
-        reason=shown.reason,
-        value=shown.value,
         protocol=letters.get(result.run.eval_id, ""),
-        metrics=result.numbers,
+        metrics={name: metric.value for name, metric in result.metrics.items() if metric.value is not None},
     )
 
 
 def _cell(table: Table, cell: Cell, results: Sequence[RunResult], letters: Mapping[str, str]) -> PivotCell:
-    runs = tuple(_run_state(result, letters) for result in results)
-    values = {run.seed: run.value for run in runs if run.value is not None}
-    alike = len({run.protocol for run in runs if run.value is not None}) == 1
     return PivotCell(
         source=cell,
         row=_row_label(table, cell),
         column=cell.label(table.file.columns),
         name=cell_name(cell),
-        runs=runs,
-        ours=_estimate(values) if alike else None,
-        paper=_paper(table, cell),
+        runs=tuple(_run_state(result, letters) for result in results),
+        paper=table.paper(cell),
         facts=stated(table.file.facts, {result.run.seed: result.facts for result in results}, table.paper(cell)),
     )
 
@@ -243,89 +251,59 @@ def cell_name(cell: Cell) -> str:
 
     "none" is left out beside other labels, and is the name of a cell that has no other.
     """
-    labels = [(axis, _label(axis, label)) for axis, label in cell.at if label != "none"]
+    labels = [(axis, label) for axis, label in _labels(cell) if label != "none"]
     names = [f"{axis} {label}" if label[:1].isdigit() or label == "all" else label for axis, label in labels]
     return " · ".join(names) or "none"
 
 
-def _label(axis: str, label: str) -> str:
-    """ "without" says what it is without; every other label stands for itself."""
-    return f"without {axis}" if label == "without" else label
+def _labels(cell: Cell) -> list[tuple[str, str]]:
+    """Each axis with its label, which says what it is without where it is "without"."""
+    return [(axis, f"without {axis}" if label == "without" else label) for axis, label in cell.at]
 
 
 def _row_label(table: Table, cell: Cell) -> str:
     """Return the label on the row axis, followed by those of axes that are neither row nor column."""
-    further = [_label(axis, label) for axis, label in cell.at if axis not in (table.file.rows, table.file.columns)]
+    further = [label for axis, label in _labels(cell) if axis not in (table.file.rows, table.file.columns)]
     return " · ".join([cell.label(table.file.rows), *further])
 
 
-def _estimate(values: Mapping[int, float]) -> Estimate:
-    numbers = list(values.values())
-    return Estimate(fmean(numbers), stdev(numbers) if len(numbers) > 1 else None, tuple(values))
-
-
-def _paper(table: Table, cell: Cell) -> PaperNumber | None:
-    own = table.paper(cell)
-    if own is None:
-        return None
-    baseline = table.baseline(cell)
-    other = table.paper(baseline) if baseline else None
-    percent = 100 * (own.value - other.value) / other.value if other and other.value else None
-    return PaperNumber(own.value, percent, own.source, own.confidence, own.note)
-
-
 def _compared(table: Table, cells: Sequence[PivotCell]) -> list[PivotCell]:
-    """Fill in the changes and verdicts; values of different protocols are not compared."""
+    """Fill in baselines, changes and verdicts; p of cells that are one run count once among those of the table."""
     by_place = {cell.source.at: cell for cell in cells}
-    sources = {cell.source.at: table.baseline(cell.source) for cell in cells}
-    serving = {source.at for source in sources.values() if source}
     compared = []
     for cell in cells:
-        source = sources[cell.source.at]
-        changed = _against(cell, by_place[source.at], table.scale.meaningful) if source else cell
-        compared.append(replace(changed, is_baseline=cell.source.at in serving))
-    return _with_holm(compared)
-
-
-def _against(cell: PivotCell, baseline: PivotCell, meaningful: bool) -> PivotCell:
-    """Compare a cell with its baseline, and the change with the paper's."""
-    alike = cell.ours is not None and baseline.letters == cell.letters
-    change = change_between(cell.values, baseline.values) if alike else None
-    reason = "" if change or not cell.ours else _no_change(cell, baseline)
-    verdict = _verdict(cell, baseline, change) if meaningful else None
-    return replace(cell, change=change, no_change=reason, verdict=verdict)
-
-
-def _no_change(cell: PivotCell, baseline: PivotCell) -> str:
-    if baseline.ours is None:
-        return "the baseline has no value"
-    return "the baseline was measured otherwise" if baseline.letters != cell.letters else "the baseline is zero"
-
-
-def _verdict(cell: PivotCell, baseline: PivotCell, change: Change | None) -> Verdict:
-    if cell.paper is None or not cell.paper.percent:
-        return "unpublished"
-    if change is None:
-        both = cell.ours is not None and baseline.ours is not None and cell.letters != baseline.letters
-        return "protocol differs" if both or cell.mixed or baseline.mixed else "without value"
-    if change.p is None:
-        return "with one seed"
-    if not change.beyond:
-        return "zero within interval"
-    return "same sign" if change.percent * cell.paper.percent > 0 else "contradicts"
-
-
-def _with_holm(cells: Sequence[PivotCell]) -> list[PivotCell]:
-    """Adjust each p for the other changes of the table; cells that are one run are one change."""
-    adjusted = holm({_measurements(cell): cell.change.p for cell in cells if cell.change and cell.change.p is not None})
+        source = table.baseline(cell.source)
+        baseline = by_place[source.at] if source else None
+        compared.append(replace(cell, baseline=baseline, change=_change(cell, baseline) if baseline else None))
+    serving = {cell.baseline.source.at for cell in compared if cell.baseline}
+    adjusted = holm({cell.eval_ids: cell.change.p for cell in compared if cell.change and cell.change.p is not None})
     return [
-        replace(cell, change=replace(cell.change, adjusted=adjusted.get(_measurements(cell)))) if cell.change else cell
-        for cell in cells
+        replace(
+            cell,
+            change=replace(cell.change, adjusted=adjusted.get(cell.eval_ids)) if cell.change else None,
+            is_baseline=cell.source.at in serving,
+            verdict=_verdict(cell, cell.baseline) if cell.baseline and table.scale.meaningful else None,
+        )
+        for cell in compared
     ]
 
 
-def _measurements(cell: PivotCell) -> str:
-    return " ".join(run.eval_id for run in cell.runs)
+def _change(cell: PivotCell, baseline: PivotCell) -> Change | None:
+    """Return how a cell differs from its baseline; values of different protocols are not compared."""
+    return change_between(cell.values, baseline.values) if cell.ours and baseline.letters == cell.letters else None
+
+
+def _verdict(cell: PivotCell, baseline: PivotCell) -> Verdict:
+    if not cell.paper_percent:
+        return "unpublished"
+    if cell.change is None:
+        apart = cell.ours and baseline.ours and cell.letters != baseline.letters
+        return "protocol differs" if apart or cell.mixed or baseline.mixed else "without value"
+    if cell.change.p is None:
+        return "with one seed"
+    if not cell.change.beyond:
+        return "zero within interval"
+    return "same sign" if cell.change.percent * cell.paper_percent > 0 else "contradicts"
 
 
 def _best_marked(cells: Sequence[PivotCell], metric: Definition) -> list[PivotCell]:
@@ -342,7 +320,9 @@ def _best_marked(cells: Sequence[PivotCell], metric: Definition) -> list[PivotCe
 def _laid_out(table: Table, cells: Sequence[PivotCell]) -> tuple[tuple[str, ...], tuple[PivotRow, ...]]:
     """Make rows and columns; a cell alone in its row and in its column goes across, as the paper prints a baseline."""
     order, columns = table.labels(table.file.rows), table.labels(table.file.columns)
-    across = {cell.row: cell for cell in cells if len(columns) > 1 and _is_lone(cell, cells)}
+    in_row, in_column = Counter(cell.row for cell in cells), Counter(cell.column for cell in cells)
+    lone = [cell for cell in cells if in_row[cell.row] == in_column[cell.column] == 1]
+    across = {cell.row: cell for cell in lone} if len(columns) > 1 else {}
     inside = tuple(label for label in columns if label not in {cell.column for cell in across.values()})
     at = {(cell.row, cell.column): cell for cell in cells}
     assert len(at) == len(cells), "two cells at one row and column"
@@ -352,7 +332,3 @@ def _laid_out(table: Table, cells: Sequence[PivotCell]) -> tuple[tuple[str, ...]
         PivotRow(row, () if row in across else tuple(at.get((row, column)) for column in inside), across.get(row))
         for row in rows
     )
-
-
-def _is_lone(cell: PivotCell, cells: Sequence[PivotCell]) -> bool:
-    return not any((other.row == cell.row or other.column == cell.column) and other is not cell for other in cells)

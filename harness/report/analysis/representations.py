@@ -6,13 +6,13 @@ network, data, length, sampling and metric. A study may have several such sets; 
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from harness.config.grid import Cell, Run
-from harness.report.analysis.arms import arm_groups, arm_key
-from harness.report.analysis.pivot import Pivot, PivotCell
+from harness.config.grid import Cell
+from harness.report.analysis.arms import Arm, arm_groups, step_of
+from harness.report.analysis.pivot import Pivot, RunState, cell_name
 from harness.report.analysis.statistics import Interval, spearman, spearman_interval
 from harness.report.analysis.text import MEANINGS
 from harness.store.records import Probe
@@ -29,7 +29,7 @@ MEASURES: Mapping[str, Sequence[str]] = MEANINGS["measures of representations"] 
 class Probed:
     """One seed of an arm: its FID, and what its representations are like."""
 
-    run: Run
+    run: RunState
     value: float
     probe: Probe
 
@@ -40,7 +40,7 @@ class ProbedArm:
 
     name: str
     cell: Cell
-    seeds: Mapping[int, Probed]
+    seeds: dict[int, Probed]
     tables: int
 
     @property
@@ -61,46 +61,34 @@ class ProbedArm:
 
 
 @dataclass(frozen=True)
-class Correlation:
-    """Spearman's ρ over `arms` arms with its interval; None where a measure is missing or has no order."""
+class Correlation(Interval):
+    """Spearman's ρ of a measure with FID over so many arms, and its interval, whose sign is 0 where it holds zero."""
 
     measure: str
     rho: float
-    low: float
-    high: float
     arms: int
-
-    @property
-    def sure(self) -> bool:
-        """Tell whether the interval leaves out zero."""
-        return Interval(self.low, self.high).sign != 0
 
 
 def probed_arms(store: Store, pivots: Sequence[Pivot]) -> list[ProbedArm]:
     """Return the arms of the largest set that can be compared and has probes; the baseline first, where it is there."""
-    sets: dict[tuple[int, int, str], dict[str, list[tuple[PivotCell, Probed]]]] = {}
+    sets: dict[tuple[int, int, str], dict[int, ProbedArm]] = {}
     for place, group in enumerate(arm_groups([pivot for pivot in pivots if pivot.table.file.value == METRIC])):
-        for cell in (cell for arm in group.arms for cell in arm.cells):
-            for probed in _probed(store, cell):
-                alike = sets.setdefault((place, probed.run.evaluation.step, str(probed.probe.protocol)), {})
-                alike.setdefault(arm_key(probed.run), []).append((cell, probed))
+        for index, arm in enumerate(group.arms):
+            for step in arm.measured:
+                cells = [cell.source for cell in arm.cells if step_of(cell) == step]
+                tables = len({cell.runs[0].table for cell in cells})
+                for seed, probed in _probed(store, arm, step).items():
+                    alike = sets.setdefault((place, step, str(probed.probe.protocol)), {})
+                    alike.setdefault(index, ProbedArm(cell_name(cells[0]), cells[0], {}, tables)).seeds[seed] = probed
     largest = max(sets.values(), key=len, default={})
-    return [_probed_arm(largest[key]) for key in sorted(largest, key=bool)]
+    return sorted(largest.values(), key=lambda arm: arm.cell.runs[0].train.regularizer is not None)
 
 
-def _probed(store: Store, cell: PivotCell) -> Iterator[Probed]:
-    runs = {run.eval_id: run for run in cell.source.runs}
-    for state in cell.runs:
-        run = runs[state.eval_id]
-        probe = Probe.read(store.probe_path(run.train_id, run.evaluation.step))
-        if probe and state.value is not None:
-            yield Probed(run, state.value, probe)
-
-
-def _probed_arm(entries: Sequence[tuple[PivotCell, Probed]]) -> ProbedArm:
-    first, _ = entries[0]
-    seeds = {probed.run.seed: probed for _, probed in entries}
-    return ProbedArm(first.name, first.source, dict(sorted(seeds.items())), len({p.run.table for _, p in entries}))
+def _probed(store: Store, arm: Arm, step: int) -> dict[int, Probed]:
+    """Return the runs of an arm at a step that were probed, by seed."""
+    runs, values = arm.measured[step], arm.values(step)
+    probes = {seed: Probe.read(store.probe_path(runs[seed].train_id, step)) for seed in sorted(runs)}
+    return {seed: Probed(runs[seed], values[seed], probe) for seed, probe in probes.items() if probe}
 
 
 def baseline_and_default(arms: Sequence[ProbedArm]) -> tuple[ProbedArm, ProbedArm] | None:
@@ -121,7 +109,7 @@ def correlations(arms: Sequence[ProbedArm]) -> list[Correlation]:
         rho = spearman(means, values) if len(means) == len(arms) else math.nan
         if not math.isnan(rho):
             interval = spearman_interval(rho, len(arms))
-            ranked.append(Correlation(measure, rho, interval.low, interval.high, len(arms)))
+            ranked.append(Correlation(interval.low, interval.high, measure, rho, len(arms)))
     return ranked
 
 

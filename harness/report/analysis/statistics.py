@@ -1,7 +1,7 @@
 """Changes between arms of a handful of seeds: their intervals and tests, Holm's correction, rank correlations.
 
 A percentile bootstrap of five pairs covers far less than it says; Student's t is exact where differences are normal.
-scipy is imported where it is used, because it takes longer than everything else that a plan needs.
+`scipy.stats` is not imported by name, and so is loaded with the first number that needs it.
 """
 
 import itertools
@@ -12,6 +12,7 @@ from functools import cache
 from statistics import NormalDist
 
 import numpy as np
+import scipy
 
 LEVEL, ALPHA = 0.95, 0.05
 FLIPPED = 16  # seeds, whose 65,536 choices of signs take a moment; a t-test of more needs no second opinion
@@ -93,21 +94,17 @@ def change_between(ours: Mapping[int, float], base: Mapping[int, float]) -> Chan
 
 def _tested(change: Change, mean: float, error: float, degrees: float) -> Change:
     """Add the interval of a change whose numerator has a standard error, and the p of its being zero."""
-    from scipy import stats
-
     error = 100 * abs(error / mean)
     t = math.inf if change.percent and not error else abs(change.percent) / (error or 1.0)
     half = t_quantile(degrees) * error
     interval = Interval(change.percent - half, change.percent + half)
-    return replace(change, interval=interval, p=2 * float(stats.t.sf(t, degrees)))
+    return replace(change, interval=interval, p=2 * float(scipy.stats.t.sf(t, degrees)))
 
 
 @cache
 def t_quantile(degrees: float) -> float:
     """Return the t for which P(|T| ≤ t) = `LEVEL` of Student's t; the degrees of freedom need not be whole."""
-    from scipy import stats
-
-    return float(stats.t.ppf((1 + LEVEL) / 2, degrees))
+    return float(scipy.stats.t.ppf((1 + LEVEL) / 2, degrees))
 
 
 def mean_interval(values: Sequence[float] | np.ndarray) -> Interval | None:
@@ -161,17 +158,13 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 
 def kendall(first: Sequence[float], second: Sequence[float]) -> float:
     """Kendall's τ_b; nan where one side is all ties."""
-    from scipy import stats
-
-    return float(stats.kendalltau(first, second).statistic)
+    return float(scipy.stats.kendalltau(first, second).statistic)
 
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> float:
     """Spearman's ρ: the correlation of ranks, ties sharing their mean rank; nan where one side is all ties."""
-    from scipy import stats
-
-    constant = len(set(first)) == 1 or len(set(second)) == 1  # of which scipy would warn
-    return math.nan if constant else float(stats.spearmanr(first, second).statistic)
+    constant = len(set(first)) == 1 or len(set(second)) == 1  # of which numpy would warn
+    return math.nan if constant else float(np.corrcoef(scipy.stats.rankdata([first, second], axis=1))[0, 1])
 
 
 def spearman_interval(rho: float, n: int) -> Interval:

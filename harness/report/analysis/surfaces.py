@@ -1,14 +1,15 @@
 """Response surfaces: how the metric moves with λ, τ and the block, where its plateau is, and the rule that follows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Any
+
+import pandas as pd
 
 from harness.config.settings import RegularizerSettings
 from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.statistics import ALPHA, change_between, holm
-from harness.report.analysis.text import listed, number, percent_change, share
+from harness.report.analysis.text import listed, sentences
 
 PLATEAU = 0.01  # of the best
 LEAST_SETTINGS = 3
@@ -33,8 +34,8 @@ def surfaces(pivots: Sequence[Pivot]) -> list[Surface]:
         cells = settings_of(pivot)
         knobs = varied(cells)
         if knobs and pivot.metric.direction and pivot.table.scale.meaningful and not pivot.mixes:
-            warning, sentences = edge_warning(pivot, cells, knobs), tuple(_sentences(pivot, cells, knobs))
-            shown.append(Surface(pivot, tuple(cells), tuple(knobs), warning, sentences))
+            warning, shows = edge_warning(pivot, cells, knobs), tuple(_sentences(pivot, cells, knobs))
+            shown.append(Surface(pivot, tuple(cells), tuple(knobs), warning, shows))
     return shown
 
 
@@ -78,55 +79,28 @@ def edge_warning(pivot: Pivot, cells: Sequence[PivotCell], knobs: Sequence[str])
     return f"The best lies on the edge of the grid ({listed(ends)}): a better one may lie beyond." if ends else ""
 
 
-def _sentences(pivot: Pivot, cells: Sequence[PivotCell], knobs: Sequence[str]) -> Iterator[str]:
+def _sentences(pivot: Pivot, cells: Sequence[PivotCell], knobs: Sequence[str]) -> list[str]:
     best, flat = pivot.ranked(cells)[0], plateau(pivot, cells)
-    near = [f"“{cell.name}”" for cell in flat if cell is not best]
-    mean = f"{pivot.metric.title} {number(best.mean, pivot.metric.decimals)}"
-    beside = f"within 1% of it {'is' if len(near) == 1 else 'are'} {listed(near)}" if near else "none is within 1%"
-    yield f"Best is “{best.name}” ({mean}); {beside}."
-    yield from _lead(best, [cell for cell in cells if cell is not best])
-    yield from _moves(pivot, cells, knobs)
-    yield from _rule(pivot, cells, best, flat)
-
-
-def _lead(best: PivotCell, rivals: Sequence[PivotCell]) -> Iterator[str]:
-    changes = {cell.name: change_between(cell.values, best.values) for cell in rivals}
-    p_values = holm({name: change.p for name, change in changes.items() if change and change.p is not None})
-    if p_values:
-        beaten = share(sum(p < ALPHA for p in p_values.values()), len(p_values))
-        yield f"Its lead survives Holm’s correction over {beaten} others; it was chosen on these same numbers."
-
-
-def _moves(pivot: Pivot, cells: Sequence[PivotCell], knobs: Sequence[str]) -> Iterator[str]:
-    """How far the mean moves along each knob, averaged over the others."""
+    changes = {cell.name: change_between(cell.values, best.values) for cell in cells if cell is not best}
+    leads = holm({name: change.p for name, change in changes.items() if change and change.p is not None})
     ranges = {KNOBS[knob]: _range(cells, knob) for knob in knobs}
-    spans = listed([f"by {100 * span:.0f}\u202f% with {name}" for name, span in ranges.items()])
-    first = max(ranges, key=lambda name: ranges[name])
-    order = f": choose {first} first" if len(ranges) > 1 else ""
-    yield f"From the best value of each to the worst, {pivot.metric.title} moves {spans}{order}."
+    default = next((cell for cell in cells if cell.source.settings.regularizer == _with_default_knobs(cell)), None)
+    return sentences(
+        "surface.j2",
+        pivot=pivot,
+        best=best,
+        near=[f"“{cell.name}”" for cell in flat if cell is not best],
+        rivals=len(leads),
+        beaten=sum(p < ALPHA for p in leads.values()),
+        spans=[f"by {100 * span:.0f}\u202f% with {name}" for name, span in ranges.items()],
+        first=max(ranges, key=lambda name: ranges[name]),
+        default=default,
+        on_plateau=default in flat,
+        from_best=change_between(default.values, best.values) if default else None,
+    )
 
 
 def _range(cells: Sequence[PivotCell], knob: str) -> float:
-    groups: dict[Any, list[float]] = {}
-    for cell in cells:
-        groups.setdefault(setting(cell, knob), []).append(cell.mean)
-    means = [fmean(values) for values in groups.values()]
-    return (max(means) - min(means)) / abs(min(means) or 1.0)
-
-
-def _rule(pivot: Pivot, cells: Sequence[PivotCell], best: PivotCell, flat: Sequence[PivotCell]) -> Iterator[str]:
-    """What a user should do at this scale."""
-    if best.change and not (best.change.beyond and pivot.improves(best.change.percent)):
-        costs = f"“{best.name}” costs least ({percent_change(best.change)})"
-        yield f"No setting is better than the baseline beyond its interval. Rule of thumb: leave it out; {costs}."
-        return
-    default = next((cell for cell in cells if cell.source.settings.regularizer == _with_default_knobs(cell)), None)
-    change = change_between(default.values, best.values) if default else None
-    if default is None or change is None:
-        yield f"Rule of thumb: take “{best.name}”."
-    elif default in flat:
-        yield f"Rule of thumb: keep the paper’s setting, “{default.name}”; it is on the plateau."
-    elif change.p is not None and not change.beyond:
-        yield f"Rule of thumb: keep the paper’s setting, “{default.name}” ({percent_change(change)} from the best)."
-    else:
-        yield f"Rule of thumb: take “{best.name}”; the paper’s setting is {percent_change(change)} from it."
+    """How far the mean moves along a knob, averaged over the others, in terms of its best value."""
+    means = pd.Series([cell.mean for cell in cells]).groupby([str(setting(cell, knob)) for cell in cells]).mean()
+    return float((means.max() - means.min()) / abs(means.min() or 1.0))

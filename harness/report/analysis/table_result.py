@@ -1,14 +1,15 @@
 """All that is known of one table, computed once: cells with their verdicts, findings, and the tests of changes."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import median
 
 from harness.report.analysis.claims import judged
-from harness.report.analysis.findings import findings
 from harness.report.analysis.pivot import Pivot, PivotCell, Verdict
-from harness.report.analysis.statistics import Change, smallest_flip_p
-from harness.report.analysis.text import counted, listed, p_words
+from harness.report.analysis.statistics import change_between, smallest_flip_p
+from harness.report.analysis.text import is_number, number, p_words, sentences, share
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,25 @@ class TableResult:
 
     @cached_property
     def findings(self) -> list[str]:
-        """What the table shows, in sentences."""
-        return findings(self.pivot)
+        """What the table shows, in sentences: which arms beat the baseline, the best, whether signs are the paper's."""
+        cells, decimals = self.pivot.cells, self.pivot.metric.decimals
+        changed = [cell for cell in cells if cell.change]
+        tested = [cell.change for cell in changed if cell.change and cell.change.p is not None]
+        widths = [change.narrowing for change in tested if change.narrowing is not None]
+        wins, told_apart = _wins(self.pivot)
+        return sentences(
+            "findings.j2",
+            pivot=self.pivot,
+            changed=changed,
+            ranked=[f"“{cell.name}” ({number(cell.mean, decimals)})" for cell in self.pivot.ranked(cells)],
+            better=_better(self.pivot, changed),
+            wins=wins,
+            told_apart=told_apart,
+            tested=tested,
+            widths=widths,
+            width=number(median(widths or [0]), 2),
+            same_signs=[c.change.percent * c.paper_percent > 0 for c in changed if c.change and c.paper_percent],
+        )
 
     @cached_property
     def judged(self) -> list[PivotCell]:
@@ -40,19 +58,37 @@ class TableResult:
     @cached_property
     def test_sentences(self) -> list[str]:
         """What must be said of the tests of its changes."""
-        return list(_test_sentences([cell.change for cell in self.tested if cell.change]))
+        counts = sorted({len(c.change.seeds) for c in self.tested if c.change and c.change.flip_p is not None})
+        smallest = [f"{p_words(smallest_flip_p(n))} with {n} seeds" for n in counts]
+        return sentences("tests.j2", tested=len(self.tested), smallest=smallest)
 
 
-def _test_sentences(changes: Sequence[Change]) -> Iterator[str]:
-    if not changes:
-        return
-    yield (
-        f"p is of Student’s t, the change over its standard error by seeds; Holm’s p is corrected for the "
-        f"{counted(len(changes), 'change')} of this table, and claims rest on these two."
-    )
-    if counts := sorted({len(change.seeds) for change in changes if change.flip_p is not None}):
-        smallest = listed([f"{p_words(smallest_flip_p(n))} with {n} seeds" for n in counts])
-        yield (
-            f"The sign-flip test assumes no more than that differences are spread alike on both sides of zero; it "
-            f"cannot give less than {smallest}, so it is shown and decides nothing."
-        )
+def _better(pivot: Pivot, changed: Sequence[PivotCell]) -> list[str]:
+    """How many cells have a better mean than the baseline: under each column where those have words for names."""
+    wordy = [label for label in pivot.columns if label and not is_number(label)]
+    groups = {label: [cell for cell in changed if cell.column == label] for label in wordy}
+    groups = {label: cells for label, cells in groups.items() if cells} or {"": list(changed)}
+    parts = []
+    for label, cells in groups.items():
+        better = sum(pivot.improves(cell.change.percent) for cell in cells if cell.change)
+        noun = "cell" if len(cells) == 1 else "cells"
+        parts.append(f"{share(better, len(cells))} {f'under “{label}”' if label else noun}")
+    return parts
+
+
+def _wins(pivot: Pivot) -> tuple[list[str], str]:
+    """Which column wins its row how often, where rows have at least two cells that are no baseline, and how surely."""
+    wins: Counter[str] = Counter()
+    sure = 0
+    for row in pivot.rows:
+        rivals = [cell for cell in row.cells if cell and cell.change and not cell.is_baseline]
+        if len(rivals) < 2 or len({cell.letters for cell in rivals}) > 1:
+            continue
+        first, second, *_ = sorted(rivals, key=lambda cell: pivot.badness(cell.change.percent if cell.change else 0))
+        wins[first.column] += 1
+        between = change_between(first.values, second.values)
+        sure += between is not None and between.beyond
+    if not wins or is_number(pivot.columns[0]):
+        return [], ""
+    contests = wins.total()
+    return [f"“{c}” in {share(wins[c], contests)}" for c in pivot.columns if wins[c]], share(sure, contests)

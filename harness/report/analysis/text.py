@@ -3,18 +3,35 @@
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from functools import cache
 from typing import Any
 
 import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from harness.report import TEMPLATES
 from harness.report.analysis.pivot import Estimate, PivotCell
 from harness.report.analysis.statistics import Change, Interval
 
 NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 # What the states of runs, the verdicts and the measures of representations mean, as legends and sentences say it.
-MEANINGS: Any = yaml.safe_load((Path(__file__).parents[1] / "templates" / "meanings.yaml").read_text(encoding="utf-8"))
+MEANINGS: Any = yaml.safe_load((TEMPLATES / "meanings.yaml").read_text(encoding="utf-8"))
 STATES: Mapping[str, str] = MEANINGS["states"]
+
+
+def sentences(template: str, **values: Any) -> list[str]:
+    """Fill a template and return what it says; each sentence, or several that belong together, begins with "- "."""
+    parts = re.split("^- ", _templates().get_template(template).render(values), flags=re.MULTILINE)
+    return [re.sub(" *\n *", " ", sentence.strip("\n")) for sentence in parts if sentence.strip()]
+
+
+@cache
+def _templates() -> Environment:
+    templates = Environment(loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, auto_reload=False)  # noqa: S701
+    templates.trim_blocks = templates.lstrip_blocks = True
+    words = (counted, in_words, interval_words, listed, number, p_words, percent_change, share, signed, signed_percent)
+    templates.filters |= {function.__name__: function for function in words}
+    return templates
 
 
 def number(value: float, decimals: int) -> str:
@@ -60,7 +77,7 @@ def p_words(p: float | None) -> str:
     return f"{p:.3f}" if p >= 0.001 else "<\u00a00.001"
 
 
-def count(value: int) -> str:
+def in_words(value: int) -> str:
     """Return a small number as a word."""
     return NUMBERS[value] if value < len(NUMBERS) else f"{value:,}"
 
@@ -71,7 +88,7 @@ def share(part: int, whole: int) -> str:
         return "the one" if part else "not the one"
     if part == whole == 2:
         return "both"
-    return f"all {count(whole)}" if part == whole else f"{count(part)} of {count(whole)}"
+    return f"all {in_words(whole)}" if part == whole else f"{in_words(part)} of {in_words(whole)}"
 
 
 def counted(value: int, noun: str) -> str:

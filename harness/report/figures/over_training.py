@@ -1,109 +1,91 @@
 """Over training: a metric by the length of training, losses by step, and each run's own curves."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from matplotlib.figure import Figure
-
 from harness.report.analysis.arms import step_of
 from harness.report.analysis.pivot import Pivot, PivotCell
-from harness.report.analysis.text import estimate, slug
+from harness.report.analysis.statistics import Interval
+from harness.report.analysis.text import estimate
 from harness.report.figures.panels import Line, Panel, panels_figure
-from harness.report.figures.picture import Chart, painted
+from harness.report.figures.picture import Picture
 from harness.report.figures.style import DASHES, ArmStyle, ArmStyles, wants_logarithm
-from harness.store.training_log import Log, Logs, Series
+from harness.store.records import Log, Series
+from harness.store.store import Logs
 
 FEWEST_LENGTHS = 3
 MOST_ARMS = 5  # beside the baseline: more lines cannot be told apart
 TALL = 2.3  # inches
 CURVE_WIDTH, CURVE_HEIGHT, CURVE_POINTS = 280.0, 90.0, 80
-CURVES = {
-    "denoising": "denoising loss",
-    "regularizer": "regulariser",
+LOSSES = {"denoising": "denoising loss", "regularizer": "regulariser"}
+CURVES = LOSSES | {
     "loss": "whole loss",
     "gradient_share": "regulariser’s share of the gradient",
     "saturated_pairs": "share of saturated pairs",
 }
 
 
-@dataclass(frozen=True)
-class Course:
-    """The cells of one set of trainings, from the shortest to the longest, named by what they have in common."""
-
-    label: str
-    cells: tuple[PivotCell, ...]
-
-
-def length_chart(pivot: Pivot, styles: ArmStyles) -> Chart | None:
+def length_chart(pivot: Pivot, styles: ArmStyles) -> Picture | None:
     """Return the metric by training step; None where no training was measured at three lengths."""
-    shown = courses(pivot)
-    if not shown or not pivot.table.scale.meaningful:
+    arms = cells_by_length(pivot)
+    if not arms or not pivot.table.scale.meaningful:
         return None
-    title = f"{pivot.metric.title} over training"
-    alt = f"{title}, by step. {'; '.join(_course_words(pivot, course) for course in shown)}."
-    caption = "Each line is one set of trainings, measured on the way; bars are ± one standard deviation over seeds."
-    by_label = styles.of({course.label: course.cells for course in shown})
-    lines = [_course_line(by_label[course.label], course.cells) for course in shown]
-    means = [cell.mean for course in shown for cell in course.cells]
+    lines = [_length_line(style, arms[label]) for label, style in styles.of(arms).items()]
+    means = [cell.mean for cells in arms.values() for cell in cells]
     panel = Panel("step", pivot.metric.title, lines, log=wants_logarithm(means))
-    name = f"{slug(pivot.table.name)}-training"
-    return Chart(title, caption, painted("chart", name, alt, lambda: panels_figure([panel], 1, TALL)))
+    points = "; ".join(f"{label}: {', '.join(_length_words(pivot, cells))}" for label, cells in arms.items())
+    alt = f"{pivot.metric.title} over training, by step. {points}."
+    return Picture("training", f"{pivot.table.name}-training", alt, lambda: panels_figure([panel], height=TALL))
 
 
-def courses(pivot: Pivot) -> list[Course]:
-    """Return the cells that are the same trainings at three lengths or more, measured by one protocol."""
+def cells_by_length(pivot: Pivot) -> dict[str, list[PivotCell]]:
+    """Return the cells that are the same trainings at three lengths or more, measured by one protocol.
+
+    They go from the shortest to the longest, and are named by what they have in common.
+    """
     groups: dict[tuple[str, ...], list[PivotCell]] = {}
-    for cell in pivot.cells:
-        if pivot.shows(cell):
-            groups.setdefault((*cell.letters, *(run.train_id for run in cell.runs)), []).append(cell)
+    for cell in filter(pivot.shows, pivot.cells):
+        groups.setdefault((*cell.letters, *(run.train_id for run in cell.runs)), []).append(cell)
     ordered = [sorted(cells, key=step_of) for cells in groups.values()]
-    return [_course(cells) for cells in ordered if len({step_of(cell) for cell in cells}) >= FEWEST_LENGTHS]
+    return {_common(cells): cells for cells in ordered if len({step_of(cell) for cell in cells}) >= FEWEST_LENGTHS}
 
 
-def _course(cells: Sequence[PivotCell]) -> Course:
+def _common(cells: Sequence[PivotCell]) -> str:
     common = set.intersection(*(set(cell.source.at) for cell in cells))
-    labels = [label for place in cells[0].source.at if place in common and (label := place[1]) != "none"]
+    labels = [place[1] for place in cells[0].source.at if place in common and place[1] != "none"]
     unnamed = "baseline" if all(cell.is_baseline for cell in cells) else "without loss"
-    return Course(" · ".join(labels) or unnamed, tuple(cells))
+    return " · ".join(labels) or unnamed
 
 
-def _course_line(style: ArmStyle, cells: Sequence[PivotCell]) -> Line:
+def _length_line(style: ArmStyle, cells: Sequence[PivotCell]) -> Line:
+    """The means, and around each one standard deviation over seeds."""
     spreads = [(cell.ours.spread or 0.0) if cell.ours else 0.0 for cell in cells]
-    bars = [(cell.mean - spread, cell.mean + spread) for cell, spread in zip(cells, spreads, strict=True)]
+    bars = [Interval(cell.mean - spread, cell.mean + spread) for cell, spread in zip(cells, spreads, strict=True)]
     return Line(style, [step_of(cell) for cell in cells], [cell.mean for cell in cells], bars)
 
 
-def _course_words(pivot: Pivot, course: Course) -> str:
-    points = (f"{estimate(c.ours, pivot.metric.decimals)} at {step_of(c):,}" for c in course.cells if c.ours)
-    return f"{course.label}: {', '.join(points)}"
+def _length_words(pivot: Pivot, cells: Sequence[PivotCell]) -> list[str]:
+    return [f"{estimate(c.ours, pivot.metric.decimals)} at {step_of(c):,}" for c in cells if c.ours]
 
 
-def loss_chart(pivot: Pivot, logs: Logs, styles: ArmStyles) -> Chart | None:
+def loss_chart(pivot: Pivot, logs: Logs, styles: ArmStyles) -> Picture | None:
     """Return the loss curves of the best arm's baseline and of the best arms against it; None without two arms."""
-    denoising = {cell.name: _mean(cell, logs, "denoising") for cell in best_arms(pivot)}
-    arms = [cell for cell in best_arms(pivot) if denoising[cell.name]]
+    cells = best_arms(pivot)
+    denoising, regularizer = (_means(cells, logs, key) for key in LOSSES)
+    arms = [cell for cell in cells if cell.name in denoising]
     if len(arms) < 2:
         return None
-    regularizer = {cell.name: series for cell in arms if (series := _mean(cell, logs, "regularizer"))}
-    whose = f" of the baseline and the best of the table’s {len(pivot.cells)} cells" * (len(arms) < len(pivot.cells))
+    by_name = styles.of({cell.name: [cell] for cell in arms})
+    panels = [_loss_panel("denoising", denoising, by_name), _loss_panel("regularizer", regularizer, by_name)]
+    which = f" of the baseline and the best of the table’s {len(pivot.cells)} cells" * (len(arms) < len(pivot.cells))
     losses = {cell.source.settings.regularizer.loss for cell in arms} - {"none"}
     own = " Regularisers of different kinds have scales of their own." * (len(losses) > 1)
-    caption = f"Means over seeds{whose}, as the logs hold them.{own}"
-    by_name = styles.of({cell.name: [cell] for cell in arms})
-
-    def draw() -> Figure:
-        panels = [
-            Panel("step", "denoising loss", [_loss_line(by_name[cell.name], denoising[cell.name]) for cell in arms])
-        ]
-        if regularizer:
-            lines = [_loss_line(by_name[name], series) for name, series in regularizer.items()]
-            panels.append(Panel("step", "regulariser", lines))
-        return panels_figure(panels, len(panels), TALL)
-
+    caption = f"Means over seeds{which}, as the logs hold them.{own}"
     alt = f"Denoising loss by step, from its first to its last: {_loss_words(denoising, regularizer)}."
-    return Chart("Loss curves", caption, painted("chart", f"{slug(pivot.table.name)}-losses", alt, draw))
+    name = f"{pivot.table.name}-losses"
+    return Picture("losses", name, alt, lambda: panels_figure(panels, height=TALL), caption, "Loss curves")
 
 
 def best_arms(pivot: Pivot) -> list[PivotCell]:
@@ -120,9 +102,18 @@ def best_arms(pivot: Pivot) -> list[PivotCell]:
 
 def _mean(cell: PivotCell, logs: Logs, key: str) -> Series:
     """Average a key over the seeds that logged it, at the steps that all of them have."""
-    series = [dict(logged) for run in cell.runs if (logged := logs.of(run.train_id).of(key))]
+    series = [dict(logged) for run in cell.runs if (logged := logs.of(run.train_id)[key])]
     common = sorted(set.intersection(*map(set, series))) if series else []
     return thinned(tuple((step, fmean(values[step] for values in series)) for step in common))
+
+
+def _means(cells: Sequence[PivotCell], logs: Logs, key: str) -> dict[str, Series]:
+    """Return the mean of each cell that has one, by its name."""
+    return {cell.name: series for cell in cells if (series := _mean(cell, logs, key))}
+
+
+def _loss_panel(key: str, means: Mapping[str, Series], styles: Mapping[str, ArmStyle]) -> Panel:
+    return Panel("step", LOSSES[key], [_loss_line(styles[name], means[name]) for name in means if name in styles])
 
 
 def _loss_line(style: ArmStyle, series: Series) -> Line:
@@ -130,12 +121,10 @@ def _loss_line(style: ArmStyle, series: Series) -> Line:
     return Line(style, steps, values, look={"marker": "", "linestyle": DASHES[style.marker], "linewidth": 1.1})
 
 
-def _loss_words(denoising: dict[str, Series], regularizer: dict[str, Series]) -> str:
+def _loss_words(denoising: Mapping[str, Series], regularizer: Mapping[str, Series]) -> str:
     ends = {name: f", regulariser {series[-1][1]:.4g}" for name, series in regularizer.items()}
     return "; ".join(
-        f"{name} {series[0][1]:.4g} to {series[-1][1]:.4g}{ends.get(name, '')}"
-        for name, series in denoising.items()
-        if series
+        f"{name} {series[0][1]:.4g} to {series[-1][1]:.4g}{ends.get(name, '')}" for name, series in denoising.items()
     )
 
 
@@ -156,7 +145,7 @@ def run_curves(log: Log, name: str) -> tuple[Curve, ...]:
 
     They are written by hand: matplotlib would take seconds for the runs of a study.
     """
-    series = {key: thinned(log.of(key)) for key in CURVES}
+    series = {key: thinned(log[key]) for key in CURVES}
     if series["loss"] == series["denoising"]:
         del series["loss"]  # without a regulariser they are one
     return tuple(_curve(CURVES[key], values, name) for key, values in series.items() if len(values) > 1)

@@ -3,18 +3,21 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from harness.report.analysis.statistics import mean_interval
-from harness.report.figures.style import INK, LINE, REFERENCE_LINE, WIDTH, ArmStyle, logarithmic, style_axes
+from harness.report.analysis.pivot import PivotCell
+from harness.report.analysis.statistics import Interval, mean_interval
+from harness.report.figures.style import LINE, REFERENCE_LINE, WIDTH, ArmStyle, logarithmic
 
-HEIGHT, ABOVE, BELOW, LEFT, RIGHT = 1.5, 0.24, 0.42, 0.6, 0.1  # inches: of a panel, and what is around it
-LEGEND: dict[str, Any] = {"frameon": False, "labelcolor": INK, "borderaxespad": 0.2, "borderpad": 0}
-Bar = tuple[float, float]
+HEIGHT, ABOVE, BELOW, LEFT, RIGHT, GAP = 1.5, 0.24, 0.42, 0.6, 0.1, 0.16  # inches: of a panel, and what is around it
+APART = 0.06  # of arms at one place, so that no interval hides another
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Line:
     style: ArmStyle
     x: Sequence[float]
     y: Sequence[float]
-    bars: Sequence[Bar | None] = ()
+    bars: Sequence[Interval | None] = ()
     look: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -35,7 +38,8 @@ class Line:
 class Panel:
     """One pair of axes, which hold all points and `also`: intervals of few seeds may run out of the frame.
 
-    at: height of a dashed line. ticks: the words beneath the places 0, 1, 2 …, where these are no numbers.
+    at: height of a dashed line. ticks: the words beneath the places 0, 1, 2 …, where these are no numbers; there arms
+    stand a little apart.
     """
 
     across: str
@@ -48,72 +52,81 @@ class Panel:
     log: bool = False
 
 
-def averaged(style: ArmStyle, values: Mapping[float, Sequence[float]], **look: Any) -> Line:
+def averaged(style: ArmStyle, values: Mapping[float, Sequence[float]]) -> Line:
     """Return the line of means with their intervals, of values by x."""
-    measured = {x: each for x, each in values.items() if each}
-    intervals = [mean_interval(each) for each in measured.values()]
-    bars = [(interval.low, interval.high) if interval else None for interval in intervals]
-    return Line(style, list(measured), [math.fsum(each) / len(each) for each in measured.values()], bars, look)
+    samples = {x: sample for x, sample in values.items() if sample}
+    means = [math.fsum(sample) / len(sample) for sample in samples.values()]
+    return Line(style, list(samples), means, [mean_interval(sample) for sample in samples.values()])
 
 
-def panels_figure(panels: Sequence[Panel], columns: int, height: float = HEIGHT) -> Figure:
-    """Draw panels beside and beneath each other, with one legend above where there is anything to tell apart."""
+def changed(style: ArmStyle, cells: Mapping[float, PivotCell]) -> Line:
+    """Return the line of changes in percent with their intervals, of the cells by x that have one."""
+    changes = {x: cell.change for x, cell in cells.items() if cell.change}
+    bars = [change.interval for change in changes.values()]
+    return Line(style, list(changes), [change.percent for change in changes.values()], bars)
+
+
+def panels_figure(panels: Sequence[Panel], columns: int = 2, height: float = HEIGHT, shared: bool = False) -> Figure:
+    """Draw the panels that have lines beside and beneath each other, with one legend above where arms differ.
+
+    shared: panels have x in common, those of a row y too, and only the outer ones name them.
+    """
+    panels = [panel for panel in panels if panel.lines]
+    columns = min(columns, len(panels))
+    rows = math.ceil(len(panels) / columns)
     labels = {line.style.label for panel in panels for line in panel.lines if line.style.label}
-    rows, legend = math.ceil(len(panels) / columns), len(labels) * LINE + 0.05 if len(labels) > 1 else 0.0
+    legend = len(labels) * LINE + 0.05 if len(labels) > 1 else 0.0
     above = ABOVE if any(panel.title for panel in panels) else ABOVE / 3
-    each, whole = above + height + BELOW, WIDTH / columns
-    figure = Figure(figsize=(WIDTH, legend + rows * each))
-    for place, panel in enumerate(panels):
-        row, column = divmod(place, columns)
-        bottom = (rows - row - 1) * each + BELOW
-        size = (whole - LEFT - RIGHT) / WIDTH, height / (legend + rows * each)
-        axes = figure.add_axes(((column * whole + LEFT) / WIDTH, bottom / (legend + rows * each), *size))
-        draw_panel(axes, panel)
+    gap_x, gap_y = (GAP, GAP) if shared else (LEFT + RIGHT, above + BELOW)
+    width = (WIDTH - LEFT - RIGHT - (columns - 1) * gap_x) / columns
+    whole = legend + above + rows * height + (rows - 1) * gap_y + BELOW
+    figure = Figure(figsize=(WIDTH, whole))
+    left, bottom, right, top = LEFT / WIDTH, BELOW / whole, 1 - RIGHT / WIDTH, 1 - (legend + above) / whole
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=shared, sharey="row" if shared else False)
+    figure.subplots_adjust(left, bottom, right, top, wspace=gap_x / width, hspace=gap_y / height)
+    for axes, panel in zip_longest(grid.flat, panels):
+        if panel:
+            draw_panel(axes, panel)
+        else:
+            axes.remove()
+        if shared:
+            axes.label_outer()
     if legend:
-        add_legend(figure)
+        add_legend(figure, LEFT - 0.05)
     return figure
 
 
-def add_legend(figure: Figure) -> None:
-    """Write the names of what the panels show above them, each once."""
+def add_legend(figure: Figure, left: float) -> None:
+    """Write the names of what the axes show above them, each once, as many inches from the left."""
     entries = [axes.get_legend_handles_labels() for axes in figure.axes]
     once = {label: handle for handles, labels in entries for label, handle in zip(labels, handles, strict=True)}
-    place = (LEFT - 0.05) / WIDTH, 1.0
-    figure.legend(once.values(), once.keys(), loc="upper left", bbox_to_anchor=place, **LEGEND)
+    figure.legend(once.values(), once.keys(), bbox_to_anchor=(left / WIDTH, 1.0))
 
 
 def draw_panel(axes: Axes, panel: Panel) -> None:
     """Draw one panel into its axes."""
-    for line in panel.lines:
-        _draw_line(axes, line)
     if panel.log:
         logarithmic(axes, "y")
     else:
-        values = [
-            *panel.also,
-            *(y for line in panel.lines for y in line.y),
-            *([panel.at] if panel.at is not None else []),
-        ]
-        low, high = min(values), max(values)
-        room = 0.1 * (high - low) or 0.05 * abs(high) or 1.0
-        axes.set_ylim(low - room, high + room)
         axes.yaxis.set_major_locator(MaxNLocator(5))
+    arms, apart = list(dict.fromkeys(line.style for line in panel.lines)), APART if panel.ticks else 0.0
+    for line in panel.lines:
+        _draw_line(axes, line, apart * (arms.index(line.style) - (len(arms) - 1) / 2))
+    axes.update_datalim([(0, y) for y in panel.also], updatex=False)
     if panel.at is not None:
         axes.axhline(panel.at, **REFERENCE_LINE)
     if panel.ticks:
         axes.set_xticks(range(len(panel.ticks)), panel.ticks)
         axes.set_xlim(-0.5, len(panel.ticks) - 0.5)
-    axes.set_title(panel.title, fontsize=8, color=INK, loc="left")
+    axes.set_title(panel.title)
     axes.set_xlabel(panel.across)
     axes.set_ylabel(f"{panel.up}, logarithmic" if panel.log else panel.up)
-    style_axes(axes, "both")
 
 
-def _draw_line(axes: Axes, line: Line) -> None:
-    style = line.style
+def _draw_line(axes: Axes, line: Line, shift: float) -> None:
+    style, places = line.style, np.add(line.x, shift)
     look: dict[str, Any] = {"color": style.colour, "marker": style.marker, "label": style.label}
-    axes.plot(line.x, line.y, **({"markersize": 4.5, "linewidth": 1.2} | look | dict(line.look)))
-    barred = [(x, *bar) for x, bar in zip(line.x, line.bars, strict=False) if bar]
-    if barred:
-        places, lows, highs = zip(*barred, strict=True)
-        axes.vlines(places, lows, highs, colors=style.colour, linewidth=0.8)
+    axes.plot(places, line.y, **(look | dict(line.look)))
+    bars = [[(x, bar.low), (x, bar.high)] for x, bar in zip(places, line.bars, strict=False) if bar]
+    if bars:  # they may run out of the frame, for those of few seeds would press the points together
+        axes.add_collection(LineCollection(bars, colors=style.colour, linewidths=0.8), autolim=False)

@@ -1,4 +1,4 @@
-"""The look of every figure: its colours, an arm's colour and marker on the whole page, and axes without a box."""
+"""What figures share: colours, an arm's colour and marker on the whole page, and logarithmic axes."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import LogLocator, NullLocator
 
 from harness.report.analysis.arms import arm_key
 from harness.report.analysis.pivot import Pivot, PivotCell
@@ -75,17 +75,6 @@ def cell_styles(pivot: Pivot, styles: ArmStyles) -> dict[str, ArmStyle]:
     return {name: by_label[label] for name, label in labels.items()}
 
 
-def style_axes(axes: Axes, lines: Literal["x", "y", "both"] = "y") -> None:
-    """Give axes the page's look: no box, light rules behind the marks along one direction or both."""
-    axes.tick_params(which="both", color=RULE, labelcolor=MUTED, length=2.5, width=0.6)
-    axes.grid(axis=lines, color=RULE, linewidth=0.4)
-    axes.set_axisbelow(True)
-    axes.spines[["right", "top"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set(color=RULE, linewidth=0.6)
-    axes.xaxis.label.set_color(INK)
-    axes.yaxis.label.set_color(INK)
-
-
 def wants_logarithm(values: Sequence[float]) -> bool:
     """Tell whether values span so much that their differences would be lost on a linear axis."""
     return min(values) > 0 and max(values) > LOGARITHMIC_FROM * min(values)
@@ -97,4 +86,4 @@ def logarithmic(axes: Axes, direction: Literal["x", "y"]) -> None:
     axis = axes.xaxis if direction == "x" else axes.yaxis
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_major_formatter("{x:g}")

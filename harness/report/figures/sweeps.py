@@ -1,7 +1,6 @@
 """Sweeps: metrics by guidance scale, a metric along λ, τ or the block, and the change by the size of the network."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from itertools import chain
 
 from harness.metric_definitions import definition_of
@@ -9,13 +8,12 @@ from harness.report.analysis.guidance_sweep import Sweep, SweptArm
 from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.statistics import mean_interval
 from harness.report.analysis.surfaces import KNOBS, Surface, setting
-from harness.report.analysis.text import number, signed_percent, slug
-from harness.report.figures.panels import Line, Panel, averaged, panels_figure
-from harness.report.figures.picture import Picture, painted
+from harness.report.analysis.text import number, signed_percent
+from harness.report.figures.panels import Line, Panel, averaged, changed, panels_figure
+from harness.report.figures.picture import Picture
 from harness.report.figures.style import ArmStyle, ArmStyles
 
 FURTHER = ("recall", "coverage", "precision", "density")
-APART = 0.06  # of the lines of a figure, so that no interval hides another
 FEWEST_SIZES = 3
 HOLLOW = {"linestyle": "none", "markersize": 7, "fillstyle": "none", "markeredgewidth": 0.9, "label": None}
 
@@ -25,7 +23,7 @@ def guidance_picture(sweep: Sweep, styles: ArmStyles) -> Picture:
     across, metric, title = "guidance scale", sweep.pivot.table.file.value, sweep.pivot.metric.title
     arms = (sweep.base, *sweep.arms)
     by_label = styles.of({arm.label: list(arm.cells.values()) for arm in arms})
-    changes = [line for arm in sweep.arms if (line := _change_line(by_label[arm.label], arm)).x]
+    changes = [line for arm in sweep.arms if (line := changed(by_label[arm.label], arm.cells)).x]
     panels = [
         Panel(across, "", [_metric_line(by_label[arm.label], arm, metric) for arm in arms], title),
         Panel(across, "", changes, f"change of {title}, %", at=0.0),
@@ -35,18 +33,11 @@ def guidance_picture(sweep: Sweep, styles: ArmStyles) -> Picture:
         if further != metric and all(line.x for line in lines):
             panels.append(Panel(across, "", lines, definition_of(further).title))
     alt = f"{title} by guidance scale. {'; '.join(_arm_words(arm, sweep.pivot.metric.decimals) for arm in arms)}."
-    shown = [panel for panel in panels if panel.lines]
-    return painted("guidance", slug(sweep.name), alt, lambda: panels_figure(shown, 2))
+    return Picture("guidance", sweep.name, alt, lambda: panels_figure(panels))
 
 
 def _metric_line(style: ArmStyle, arm: SweptArm, metric: str) -> Line:
     return averaged(style, {scale: list(arm.values(scale, metric).values()) for scale in arm.cells})
-
-
-def _change_line(style: ArmStyle, arm: SweptArm) -> Line:
-    changes = {scale: cell.change for scale, cell in arm.cells.items() if cell.change}
-    bars = [(c.interval.low, c.interval.high) if c.interval else None for c in changes.values()]
-    return Line(style, list(changes), [change.percent for change in changes.values()], bars)
 
 
 def _arm_words(arm: SweptArm, decimals: int) -> str:
@@ -60,13 +51,12 @@ def surface_picture(surface: Surface, styles: ArmStyles) -> Picture:
     across = max(knobs, key=lambda knob: len({setting(cell, knob) for cell in cells}))
     groups: dict[str, list[PivotCell]] = {}
     for cell in cells:
-        others = [f"{KNOBS[knob]} = {setting(cell, knob)}" for knob in knobs if knob != across]
-        groups.setdefault(", ".join(others), []).append(cell)
+        settings = [f"{KNOBS[knob]} = {setting(cell, knob)}" for knob in knobs if knob != across]
+        groups.setdefault(", ".join(settings), []).append(cell)
     places = list(dict.fromkeys(setting(cell, across) for cell in cells))
     lines = []
-    for index, (label, style) in enumerate(styles.of(groups).items()):
-        shift = (index - (len(groups) - 1) / 2) * APART
-        values = {places.index(setting(cell, across)) + shift: list(cell.values.values()) for cell in groups[label]}
+    for label, style in styles.of(groups).items():
+        values = {float(places.index(setting(cell, across))): list(cell.values.values()) for cell in groups[label]}
         lines.append(averaged(style, values))
     base = [cell.mean for cell in pivot.baselines if cell.ours]
     ticks = [f"{place:g}" if isinstance(place, float) else str(place) for place in places]
@@ -74,7 +64,7 @@ def surface_picture(surface: Surface, styles: ArmStyles) -> Picture:
     panel = Panel(KNOBS[across], "", lines, pivot.metric.title, at=at, ticks=ticks)
     points = "; ".join(_point_words(cell, pivot.metric.decimals) for cell in cells)
     alt = f"{pivot.metric.title} with its 95% interval: {points}."
-    return painted("surface", f"{slug(pivot.table.name)}-surface", alt, lambda: panels_figure([panel], 1))
+    return Picture("surface", f"{pivot.table.name}-surface", alt, lambda: panels_figure([panel]))
 
 
 def _point_words(cell: PivotCell, decimals: int) -> str:
@@ -83,42 +73,32 @@ def _point_words(cell: PivotCell, decimals: int) -> str:
     return f"{cell.name} {number(cell.mean, decimals)}{ends}"
 
 
-@dataclass(frozen=True)
-class SizedArm:
-    """One family under one guidance: its cells that have a change, from the smallest model to the largest."""
-
-    label: str
-    cells: tuple[PivotCell, ...]
-
-
 def size_picture(pivot: Pivot, styles: ArmStyles) -> Picture | None:
     """Return change against model size; None for a table of fewer than three sizes, or with one change a family.
 
     Our changes and their intervals are lines, the paper's hollow marks of the same shape.
     """
-    arms = sized_arms(pivot)
+    arms = cells_by_size(pivot)
     if not arms or not pivot.table.scale.meaningful:
         return None
-    by_label = styles.of({arm.label: arm.cells for arm in arms})
-    cells = sorted(chain.from_iterable(arm.cells for arm in arms), key=_parameters)
+    cells = sorted(chain.from_iterable(arms.values()), key=_parameters)
     sizes = list(dict.fromkeys(_size(cell) for cell in cells))
     lines = []
-    for index, arm in enumerate(arms):
-        style, shift = by_label[arm.label], (index - (len(arms) - 1) / 2) * APART
-        changes = {sizes.index(_size(cell)) + shift: cell.change for cell in arm.cells if cell.change}
-        bars = [(c.interval.low, c.interval.high) if c.interval else None for c in changes.values()]
-        lines.append(Line(style, list(changes), [change.percent for change in changes.values()], bars))
-        beside = zip(changes, arm.cells, strict=True)
-        papers = {x: p.percent for x, cell in beside if (p := cell.paper) and p.percent is not None}
-        lines.append(Line(style, list(papers), list(papers.values()), look=HOLLOW))
+    for label, style in styles.of(arms).items():
+        by_place = {float(sizes.index(_size(cell))): cell for cell in arms[label]}
+        published = {place: percent for place, cell in by_place.items() if (percent := cell.paper_percent) is not None}
+        lines += [changed(style, by_place), Line(style, list(published), list(published.values()), look=HOLLOW)]
     spreads = [(c.percent + sign * (c.spread or 0.0)) for cell in cells if (c := cell.change) for sign in (-1, 1)]
     panel = Panel("size of the model", "change, %", lines, also=spreads, at=0.0, ticks=sizes)
     alt = f"Change of {pivot.metric.title} against our baseline by size of the model. {_sized_words(arms)}."
-    return painted("gain", f"{slug(pivot.table.name)}-gain", alt, lambda: panels_figure([panel], 1, height=2.4))
+    return Picture("gain", f"{pivot.table.name}-gain", alt, lambda: panels_figure([panel], height=2.4))
 
 
-def sized_arms(pivot: Pivot) -> list[SizedArm]:
-    """Group the changes of a table by its rows without the size of their model."""
+def cells_by_size(pivot: Pivot) -> dict[str, list[PivotCell]]:
+    """Return a table's cells with a change by their rows without the size of their model, from the smallest model.
+
+    Empty for fewer than three sizes; a family with one change is left out.
+    """
     groups: dict[str, list[PivotCell]] = {}
     several = len({cell.column for cell in pivot.cells if cell.change}) > 1
     for cell in pivot.cells:
@@ -127,9 +107,9 @@ def sized_arms(pivot: Pivot) -> list[SizedArm]:
             row = cell.row.replace(model, model.partition("-")[0])
             groups.setdefault(f"{row} · {cell.column}" if several else row, []).append(cell)
     if len({_size(cell) for cells in groups.values() for cell in cells}) < FEWEST_SIZES:
-        return []
-    arms = [SizedArm(label, tuple(sorted(cells, key=_parameters))) for label, cells in groups.items()]
-    return [arm for arm in arms if len(arm.cells) == len({_size(cell) for cell in arm.cells}) > 1]
+        return {}
+    arms = {label: sorted(cells, key=_parameters) for label, cells in groups.items()}
+    return {label: cells for label, cells in arms.items() if len(cells) == len({_size(cell) for cell in cells}) > 1}
 
 
 def _size(cell: PivotCell) -> str:
@@ -143,9 +123,9 @@ def _parameters(cell: PivotCell) -> int:
     return model.depth * model.width**2
 
 
-def _sized_words(arms: Sequence[SizedArm]) -> str:
+def _sized_words(arms: Mapping[str, Sequence[PivotCell]]) -> str:
     parts = []
-    for arm in arms:
-        changes = (f"{_size(cell)} {signed_percent(cell.change.percent)}" for cell in arm.cells if cell.change)
-        parts.append(f"{arm.label}: {', '.join(changes)}")
+    for label, cells in arms.items():
+        changes = (f"{_size(cell)} {signed_percent(cell.change.percent)}" for cell in cells if cell.change)
+        parts.append(f"{label}: {', '.join(changes)}")
     return "; ".join(parts)

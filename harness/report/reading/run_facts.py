@@ -2,26 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
 import yaml
 
 from harness.config.grid import Run
 from harness.config.grid_file import FactName, PaperFact, PaperValue
 from harness.config.settings import OWN_ENCODER
+from harness.report import TEMPLATES
 from harness.store.records import EncoderRecord, Measurement, ModelFacts
 from harness.store.store import Store
 
+RunFacts = Mapping[str, str]  # by name, with a sentence on the encoder of a run: "" without an alignment
+# What is known of weights by their tag of timm: pretraining, images, data and source.
+PUBLISHED: dict[str, dict[str, str]] = yaml.safe_load((TEMPLATES / "published_encoders.yaml").read_text("utf-8"))
 UNKNOWN, UNRECORDED = "not known to us", "not recorded"
-
-
-@dataclass(frozen=True)
-class RunFacts:
-    """The facts of one run in words, and a sentence on its encoder; both are empty where the table asks for none."""
-
-    words: Mapping[FactName, str]
-    encoder: str
 
 
 @dataclass(frozen=True)
@@ -33,26 +27,35 @@ class Fact:
 
 
 def run_facts(store: Store, names: Sequence[FactName], run: Run, measurement: Measurement | None) -> RunFacts:
-    """Return the facts of a run in words, and which encoder it had; none where nothing is measured or asked for."""
+    """Return the facts of a run in words; none where nothing is measured or asked for."""
     if measurement is None or not names:
-        return RunFacts({}, "")
+        return {}
     record = ModelFacts.read(store.run_folder(run.train_id))
-    facts = {name: _fact(name, run, record, measurement.nfe) for name in names}
-    return RunFacts(facts, _encoder_sentence(run, record))
+    facts = _encoder_facts(run, record) | {
+        "parameters": in_short(record.parameters) if record else UNRECORDED,  # of the network that is sampled
+        "steps": f"{run.evaluation.sampler.intervals:,}",
+        "NFE": f"{measurement.nfe:,}",
+    }
+    return {name: facts[name] for name in names} | {"encoder": _encoder_sentence(run, record)}
 
 
-def _fact(name: FactName, run: Run, record: ModelFacts | None, nfe: int) -> str:
-    if name == "parameters":  # of the network that is sampled
-        return in_short(record.parameters) if record else UNRECORDED
-    if name == "steps":
-        return f"{run.evaluation.sampler.intervals:,}"
-    if name == "NFE":
-        return f"{nfe:,}"
-    if run.train.alignment is None:
-        return "none"
-    if record is None or record.encoder is None:
-        return UNRECORDED
-    return ENCODER_FACTS[name](run, record, record.encoder)
+def _encoder_facts(run: Run, record: ModelFacts | None) -> dict[FactName, str]:
+    """What is known of the network that a run was aligned with; the parameters are those that only training needs."""
+    encoder = record.encoder if record else None
+    if run.train.alignment is None or record is None or encoder is None:
+        absent = "none" if run.train.alignment is None else UNRECORDED
+        return {"pre-training": absent, "extra parameters": absent, "external data": absent}
+    published, pretraining, parameters = _published(encoder), UNKNOWN, UNRECORDED
+    if encoder.name == OWN_ENCODER:
+        pretraining = f"{_epochs(encoder)} on {encoder.data}, with labels"
+    elif published:
+        pretraining = f"{published['pretraining']}; epochs {UNKNOWN}"
+    if (projector := record.projector_parameters) is not None:
+        own = encoder.parameters
+        parameters = f"{in_short(own + projector)} ({in_short(own)} encoder, {in_short(projector)} projector)"
+    seen_data = run.train.data.name in (encoder.data, published.get("data"))
+    external = "none" if seen_data else published.get("images", UNKNOWN)  # images that are not the data set's own
+    return {"pre-training": pretraining, "extra parameters": parameters, "external data": external}
 
 
 def in_short(count: int) -> str:
@@ -63,47 +66,9 @@ def in_short(count: int) -> str:
     return str(count)
 
 
-def _pretraining(run: Run, record: ModelFacts, encoder: EncoderRecord) -> str:
-    if encoder.name == OWN_ENCODER:
-        return f"{_epochs(encoder)} on {encoder.data}, with labels"
-    published = _published(encoder)
-    return f"{published['pretraining']}; epochs {UNKNOWN}" if published else UNKNOWN
-
-
-def _extra_parameters(run: Run, record: ModelFacts, encoder: EncoderRecord) -> str:
-    """Parameters that only the training needs."""
-    if record.projector_parameters is None:
-        return UNRECORDED
-    own, projector = encoder.parameters, record.projector_parameters
-    return f"{in_short(own + projector)} ({in_short(own)} encoder, {in_short(projector)} projector)"
-
-
-def _external_data(run: Run, record: ModelFacts, encoder: EncoderRecord) -> str:
-    """Images that the encoder saw and that are not the data set's own."""
-    published = _published(encoder)
-    if run.train.data.name in (encoder.data, published.get("data")):
-        return "none"
-    return published.get("images", UNKNOWN)
-
-
-ENCODER_FACTS = {
-    "pre-training": _pretraining,
-    "extra parameters": _extra_parameters,
-    "external data": _external_data,
-}
-
-
 def _published(encoder: EncoderRecord) -> Mapping[str, str]:
     """What is known of published weights by their tag; of those in somebody's file nothing is."""
-    return _all_published().get(encoder.name.rpartition(".")[2], {}) if encoder.published else {}
-
-
-@cache
-def _all_published() -> dict[str, dict[str, str]]:
-    """What `published_encoders.yaml` says of each tag of timm: pretraining, images, data and source."""
-    path = Path(__file__).parents[1] / "templates" / "published_encoders.yaml"
-    content: dict[str, dict[str, str]] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return content
+    return PUBLISHED.get(encoder.name.rpartition(".")[2], {}) if encoder.published else {}
 
 
 def _epochs(encoder: EncoderRecord) -> str:
@@ -138,7 +103,7 @@ def _all_seeds(by_seed: Mapping[int, RunFacts], name: FactName) -> str:
     """One fact in words; where seeds disagree, each with its own."""
     seeds: dict[str, list[str]] = {}
     for seed, facts in by_seed.items():
-        if words := facts.words.get(name):
+        if words := facts.get(name):
             seeds.setdefault(words, []).append(str(seed))
     if len(seeds) < 2:
         return next(iter(seeds), "")

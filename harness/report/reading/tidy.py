@@ -1,6 +1,5 @@
 """A study's results as one tidy table: a row for each table × cell × seed × metric."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +8,7 @@ import pandas as pd
 from harness.config.grid_file import place_words
 from harness.metric_definitions import definition_of
 from harness.report.reading.collect import RunResult
-from harness.report.reading.protocol import SAMPLING_COLUMNS, TRAINING_COLUMNS, sampling_protocol, training_protocol
+from harness.report.reading.protocol import SAMPLING_COLUMNS, TRAINING_COLUMNS, training_protocol
 
 OWN_COLUMNS = ("metric", "value", "direction", "state", "reason")  # of a row; a run's rows share all others
 COLUMNS = (
@@ -27,19 +26,17 @@ def tidy_table(results: Sequence[RunResult]) -> pd.DataFrame:
     shared = {name: [record.get(name) for record in records] for name in names if name not in OWN_COLUMNS}
     rows = [index for index, result in enumerate(results) for _ in result.metrics]
     frame = pd.DataFrame({name: _column(values) for name, values in shared.items()}).take(rows).reset_index(drop=True)
-    metrics = [(name, metric) for result in results for name, metric in result.metrics.items()]
-    frame["metric"] = [name for name, _ in metrics]
-    frame["value"] = [math.nan if metric.value is None else metric.value for _, metric in metrics]
-    frame["direction"] = [definition_of(name).direction for name, _ in metrics]
-    frame["state"] = [metric.state for _, metric in metrics]
-    frame["reason"] = [metric.reason for _, metric in metrics]
-    return frame[names]
+    own = [
+        (name, metric.value, definition_of(name).direction, metric.state, metric.reason)
+        for result in results
+        for name, metric in result.metrics.items()
+    ]
+    return frame.join(pd.DataFrame(own, columns=OWN_COLUMNS).astype({"value": float}))[names]
 
 
 def _shared(result: RunResult) -> dict[str, Any]:
     table, cell, run = result.table, result.cell, result.run
     measurement = result.status.measurement
-    facts = {f"fact: {name}": value for name, value in result.facts.words.items()}
     return {
         "table": table.name,
         "cell": place_words(cell.at),
@@ -54,11 +51,9 @@ def _shared(result: RunResult) -> dict[str, Any]:
         "eval_id": run.eval_id,
         "protocol": _in_short(result.protocol) if measurement else "",
         "features_note": measurement.protocol.features_note if measurement else "",
-        **sampling_protocol(run),
         **training_protocol(run),
         **result.measured_with,
-        **facts,
-        **({"fact: encoder": result.facts.encoder} if facts else {}),
+        **{f"fact: {name}": words for name, words in result.facts.items()},
     }
 
 

@@ -7,11 +7,10 @@ from typing import Any
 import yaml
 
 from harness.config.grid import Table
+from harness.report import TEMPLATES
 from harness.report.analysis.pivot import Pivot, PivotCell
-from harness.report.analysis.statistics import Change
-from harness.report.analysis.text import STATES, counted, listed, seed_words
+from harness.report.analysis.text import STATES, counted, listed, seed_words, sentences
 from harness.report.reading.protocol import SAMPLING_COLUMNS, Protocol, differing_keys, training_values, varied_keys
-from harness.report.rendering import TEMPLATES
 
 WORDS: dict[str, dict[str, Any]] = yaml.safe_load((TEMPLATES / "words.yaml").read_text(encoding="utf-8"))
 
@@ -22,45 +21,26 @@ def heading(table: Table) -> str:
     return title if name == title else f"{name}. {title}"
 
 
-def caption(pivot: Pivot) -> str:
-    """Say how a table's numbers were measured, over how many seeds, and what stands for the paper's lengths."""
-    lengths = f"Here {pivot.table.stand_ins}." if pivot.table.stand_ins else ""
-    sentences = (protocol_sentence(pivot), seeds_sentence(pivot), lengths, taps_sentence(pivot))
-    return " ".join(filter(None, sentences))
-
-
-def seeds_sentence(pivot: Pivot) -> str:
-    """Say over how many seeds the means are taken."""
-    seeds = pivot.table.seeds
-    if len(seeds) == 1:
-        return "One seed, and so no spread."
-    return (
-        f"Mean ± sample standard deviation over n = {len(seeds)} seeds, where no other number is given; in brackets "
-        "the 95% interval of a change, and * where it survives Holm’s correction."
-    )
-
-
-def protocol_sentence(pivot: Pivot) -> str:
-    """Say in one sentence how the numbers of a table were measured."""
-    if not pivot.protocols:
-        return "Nothing of this table has been measured yet."
-    protocol = next(iter(pivot.protocols.values()))
+def caption(pivot: Pivot) -> list[str]:
+    """Say how a table's numbers were measured and over how many seeds, what the lengths stand for, and the taps."""
+    protocol = next(iter(pivot.protocols.values()), {})
     differing = differing_keys(pivot.protocols.values())
     letters = bool(differing) and not pivot.mixes
-    drawn = "images drawn as the letter behind each number says" if letters else sampler_words(protocol)
-    note = "" if "features" in differing or not pivot.features_notes else f" ({listed(pivot.features_notes)})"
-    arrow = {"lower": " (lower is better)", "higher": " (higher is better)"}.get(pivot.metric.direction, "")
-    content = f" ({protocol['reference_content']})" if protocol.get("reference_content") else ""
-    decoded = f", decoded by autoencoder {protocol['autoencoder']}" if protocol.get("autoencoder") else ""
-    sentence = (
-        f"{pivot.metric.title}{arrow} of {int(protocol['generated']):,} images with {protocol['labels']} labels "
-        f"against {int(protocol['reference_count']):,} images of {protocol['reference']}{content}, by the features "
-        f"{protocol['features']}{note}{decoded}; {drawn}, {WORDS['weights'][protocol['weights']]}; "
-        f"{trained_words(pivot)}."
+    words = WORDS["training"]
+    trained = {words[key]: list(values) for key, values in training_values(pivot.table).items() if values}
+    return sentences(
+        "caption.j2",
+        pivot=pivot,
+        protocol=protocol,
+        notes=[] if "features" in differing else pivot.features_notes,
+        drawn="images drawn as the letter behind each number says"
+        if letters or not protocol
+        else sampler_words(protocol),
+        weights=WORDS["weights"].get(protocol.get("weights", "")),
+        trained=[f"{word} {listed(values)}" for word, values in trained.items()],
+        measured_apart=_measured_apart(pivot),
+        taps=taps_sentence(pivot),
     )
-    if pivot.mixes:
-        return f"{sentence} This is protocol a, which not all numbers of the table share."
-    return f"{sentence} This is protocol a; the letters say what differs." if _measured_apart(pivot) else sentence
 
 
 def _measured_apart(pivot: Pivot) -> list[str]:
@@ -68,24 +48,17 @@ def _measured_apart(pivot: Pivot) -> list[str]:
     return [key for key in differing_keys(pivot.protocols.values()) if key not in (*SAMPLING_COLUMNS, "nfe")]
 
 
-def trained_words(pivot: Pivot) -> str:
-    """Say how the networks of a table were trained, all values of each word of it."""
-    words = WORDS["training"]
-    parts = [f"{words[key]} {listed(list(values))}" for key, values in training_values(pivot.table).items() if values]
-    return f"trained with {', '.join(parts)}"
-
-
 def untold_sentences(pivot: Pivot) -> list[str]:
     """Say what differs in the training of a table's cells though no label says so; else empty."""
     names = {cell.source.at: cell.name for cell in pivot.cells}
-    sentences = []
+    untold = []
     for key, values in training_values(pivot.table).items():
         if len(values) > 1 and key not in varied_keys(pivot.table):
-            whose = {value: _quoted([names[cell.at] for cell in cells]) for value, cells in values.items()}
-            parts = "; ".join(f"{value} in {cells}" for value, cells in whose.items())
+            names_of = {value: _quoted([names[cell.at] for cell in cells]) for value, cells in values.items()}
+            parts = "; ".join(f"{value} in {cells}" for value, cells in names_of.items())
             word = WORDS["training"][key]
-            sentences.append(f"Not all were trained alike, though no label says so: {word} {parts}.")
-    return sentences
+            untold.append(f"Not all were trained alike, though no label says so: {word} {parts}.")
+    return untold
 
 
 def _quoted(names: Sequence[str]) -> str:
@@ -190,26 +163,6 @@ def _asks_for_blocks(pivot: Pivot) -> bool:
     return len({regularizer.blocks for regularizer in settings if regularizer.loss != "none"}) > 1
 
 
-def better_or_worse(pivot: Pivot, change: Change) -> str:
-    """Return "better" or "worse" for a change that is told from chance, or is of one seed; "same" for any other.
-
-    A change that prints as zero, or is of a metric without direction, is "same" too.
-    """
-    chance = change.p is not None and not change.beyond
-    if chance or round(change.percent, 1) == 0 or not pivot.metric.direction:
-        return "same"
-    return "better" if pivot.improves(change.percent) else "worse"
-
-
-def change_note(cell: PivotCell, change: Change) -> str:
-    """Say what is unusual about a change; "" where all its seeds were compared with their own baseline."""
-    if not change.paired:
-        return "means of different seeds"
-    if cell.ours and len(change.seeds) < len(cell.ours.seeds):
-        return f"over {seed_words([str(seed) for seed in change.seeds])} alone"
-    return ""
-
-
 def notes(pivot: Pivot) -> list[str]:
     """Return the different notes on the paper's numbers of a table, in order."""
     return list(dict.fromkeys(cell.paper.note for cell in pivot.cells if cell.paper and cell.paper.note))
@@ -226,6 +179,6 @@ def missing_list(pivot: Pivot) -> list[tuple[str, str]]:
     for (state, reason), cells in groups.items():
         runs = sum(map(len, cells.values()))
         places = "; ".join(f"{name} ({seed_words(seeds)})" for name, seeds in cells.items())
-        whose = f"all {counted(runs, 'run')} of this table" if runs == total else places
-        lines.append((state, f"{whose}: {reason or STATES[state]}"))
+        which = f"all {counted(runs, 'run')} of this table" if runs == total else places
+        lines.append((state, f"{which}: {reason or STATES[state]}"))
     return lines

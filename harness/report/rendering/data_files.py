@@ -4,21 +4,21 @@ CSV is safe to open in a spreadsheet: a text that would be run as a formula is s
 """
 
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from harness.files import gc_paused, replace, write_bytes, write_json
+from harness.report import TEMPLATES
 from harness.report.analysis.pivot import Pivot, PivotCell
-from harness.report.analysis.statistics import Change
 from harness.report.analysis.text import is_number, state_words
 from harness.report.reading.collect import collect
 from harness.report.reading.tidy import tidy_table
-from harness.report.rendering import TEMPLATES
 from harness.report.rendering.latex import latex_document, latex_table
 from harness.report.rendering.markdown import markdown_summary, markdown_table
 from harness.report.rendering.sheet import TableLayout
@@ -27,6 +27,8 @@ from harness.store.store import Store
 from harness.store.study import study_tables
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a text begins that Excel, LibreOffice or Google Sheets may run
+
+COLUMNS: dict[str, dict[str, str]] = yaml.safe_load((TEMPLATES / "csv_columns.yaml").read_text(encoding="utf-8"))
 
 
 def shown_as_text(value: Any) -> Any:
@@ -38,12 +40,8 @@ def shown_as_text(value: Any) -> Any:
 def csv_of(frame: pd.DataFrame) -> str:
     """Return a frame as CSV with a header and numbers in full, empty where there is none."""
     safe = frame.rename(columns=shown_as_text)
-    for name in safe:
-        if pd.api.types.is_numeric_dtype(safe[name]):
-            continue
-        codes, values = pd.factorize(safe[name])  # a long frame says the same words in many rows
-        words = pd.Series([*map(shown_as_text, values), None], dtype=object).to_numpy()
-        safe[name] = words[codes]  # a missing value has the code -1, which is the last
+    for name in safe.select_dtypes(exclude="number"):
+        safe[name] = safe[name].astype("category").map(shown_as_text)  # a long frame says the same in many rows
     return safe.to_csv(index=False, lineterminator="\n")
 
 
@@ -72,7 +70,10 @@ def write_results(frame: pd.DataFrame, path: Path, parquet: bool = False) -> Non
 def write_tables(summary: StudySummary, layouts: Sequence[TableLayout], target: Path) -> None:
     """Write `tables/<table>.tex`, `.md` and `.csv`, `tables/all.tex`, `report.json` and `summary.md` in `target`."""
     names = [layout.result.pivot.table.name for layout in layouts]
-    texts = {"summary.md": markdown_summary(summary, layouts), "tables/all.tex": latex_document(["table1", *names])}
+    texts = {
+        "summary.md": markdown_summary(summary, layouts),
+        "tables/all.tex": latex_document(["table1", *names]),
+    }
     for name, layout in zip(names, layouts, strict=True):
         texts[f"tables/{name}.tex"] = latex_table(layout)
         texts[f"tables/{name}.md"] = markdown_table(layout)
@@ -112,11 +113,15 @@ def table_record(layout: TableLayout) -> dict[str, Any]:
         "paper_says": pivot.table.file.paper_text,
         "protocols": {letter: dict(protocol) for letter, protocol in pivot.protocols.items()},
         "missing": [f"{state}: {sentence}" for state, sentence in layout.missing],
-        "cells": [_cell_record(pivot, cell) for cell in pivot.cells],
+        "cells": [
+            _cell_record(cell) | {"facts": _facts(pivot, cell), "runs": [vars(run) for run in cell.runs]}
+            for cell in pivot.cells
+        ],
     }
 
 
-def _cell_record(pivot: Pivot, cell: PivotCell) -> dict[str, Any]:
+def _cell_record(cell: PivotCell) -> dict[str, Any]:
+    paper = cell.paper.model_dump(include={"value", "source", "confidence", "note"}) if cell.paper else None
     return {
         "at": dict(cell.source.at),
         "name": cell.name,
@@ -127,63 +132,34 @@ def _cell_record(pivot: Pivot, cell: PivotCell) -> dict[str, Any]:
         "best": cell.is_best,
         "ours": asdict(cell.ours) if cell.ours else None,
         "change": asdict(cell.change) if cell.change else None,
-        "paper": asdict(cell.paper) if cell.paper else None,
+        "paper": paper and paper | {"percent": cell.paper_percent},
         "verdict": cell.verdict,
-        "facts": {
-            name: {"ours": fact.words, "paper": fact.paper.model_dump(mode="json") if fact.paper else None}
-            for name, fact in zip(pivot.table.file.facts, cell.facts, strict=True)
-        },
-        "runs": [vars(run) for run in cell.runs],
+    }
+
+
+def _facts(pivot: Pivot, cell: PivotCell) -> dict[str, Any]:
+    return {
+        name: {"ours": fact.words, "paper": fact.paper.model_dump(mode="json") if fact.paper else None}
+        for name, fact in zip(pivot.table.file.facts, cell.facts, strict=True)
     }
 
 
 def table_csv(layout: TableLayout) -> str:
     """Return one table as CSV: a row for each cell, numbers in full precision, empty where there is none."""
-    return csv_of(pd.DataFrame([_flat(layout.result.pivot, cell) for cell in layout.result.pivot.cells]))
+    pivot = layout.result.pivot
+    axes = [axis for axis in pivot.table.file.axes if any(axis in dict(cell.source.at) for cell in pivot.cells)]
+    columns = {axis: f"at.{axis}" for axis in axes} | COLUMNS["values"] | COLUMNS["change"] | COLUMNS["paper"]
+    for name in pivot.table.file.facts:
+        columns |= {name: f"facts.{name}.ours", f"paper: {name}": f"facts.{name}.paper.says"}
+    records = [
+        {**_cell_record(cell), "facts": _facts(pivot, cell), "metric": pivot.table.file.value}
+        | {"protocol": " ".join(cell.letters), "without_value": state_words(cell)}
+        for cell in pivot.cells
+    ]
+    return nested_csv(records, columns)
 
 
-def _flat(pivot: Pivot, cell: PivotCell) -> dict[str, Any]:
-    ours, paper = cell.ours, cell.paper
-    place = dict(cell.source.at)
-    axes = [axis for axis in pivot.table.file.axes if any(axis in dict(other.source.at) for other in pivot.cells)]
-    return {
-        **{axis: place.get(axis, "") for axis in axes},
-        "metric": pivot.table.file.value,
-        "mean": ours.mean if ours else None,
-        "standard_deviation": ours.spread if ours else None,
-        "seeds": " ".join(map(str, ours.seeds)) if ours else "",
-        **change_record(cell.change),
-        "paper": paper.value if paper else None,
-        "paper_change_percent": paper.percent if paper else None,
-        "paper_source": paper.source if paper else "",
-        "paper_confidence": paper.confidence if paper else "",
-        "verdict": cell.verdict or "",
-        "baseline": cell.is_baseline,
-        "best": cell.is_best,
-        "protocol": " ".join(cell.letters),
-        "without_value": state_words(cell) if cell.missing else "",
-        **dict(_flat_facts(pivot, cell)),
-    }
-
-
-def _flat_facts(pivot: Pivot, cell: PivotCell) -> Iterator[tuple[str, str]]:
-    for name, fact in zip(pivot.table.file.facts, cell.facts, strict=True):
-        yield name, fact.words
-        yield f"paper: {name}", fact.paper.says if fact.paper else ""
-
-
-def change_record(change: Change | None) -> dict[str, Any]:
-    """Return a change as columns of a CSV file; their names where there is none."""
-    interval = change.interval if change else None
-    return {
-        "change_percent": change.percent if change else None,
-        "change_standard_deviation": change.spread if change else None,
-        "change_low": interval.low if interval else None,
-        "change_high": interval.high if interval else None,
-        "change_seeds": " ".join(map(str, change.seeds)) if change else "",
-        "change_paired": change.paired if change else None,
-        "p": change.p if change else None,
-        "p_holm": change.adjusted if change else None,
-        "p_sign_flip": change.flip_p if change else None,
-        "paired_over_unpaired_width": change.narrowing if change else None,
-    }
+def nested_csv(records: list[dict[str, Any]], columns: Mapping[str, str]) -> str:
+    """Return nested records as CSV: each column by its name and its path in a record, empty where there is nothing."""
+    frame = pd.json_normalize(records).reindex(columns=list(columns.values())).set_axis(list(columns), axis=1)
+    return csv_of(frame.map(lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else value))

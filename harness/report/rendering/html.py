@@ -3,26 +3,21 @@
 import base64
 import hashlib
 from collections.abc import Callable, Mapping
-from functools import cache
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from harness.report import TEMPLATES
 from harness.report.analysis import text
-from harness.report.rendering import TEMPLATES, sheet
+from harness.report.rendering import sheet
 
 NUMBERS = ("anchor", "counted", "interval_words", "listed", "number", "p_words", "percent_change", "signed_percent")
 
 
 def render(values: Mapping[str, Any], template: str = "page.html.j2") -> str:
     """Fill a template; every value is escaped, so that a name or a traceback with HTML in it is shown as text."""
-    return _html().get_template(template).render(values)
-
-
-@cache
-def _html() -> Environment:
-    return environment()
+    return HTML.get_template(template).render(values)
 
 
 def environment(escaped: Callable[[str], str] | None = None, **delimiters: Any) -> Environment:
@@ -43,8 +38,12 @@ def environment(escaped: Callable[[str], str] | None = None, **delimiters: Any) 
         **delimiters,
     )
     made.filters |= {name: getattr(text, name) for name in NUMBERS}
+    made.globals["meanings"] = text.MEANINGS
     made.filters |= {"plain": sheet.plain, "run_value": sheet.run_value, "runs_anchor": sheet.runs_anchor}
     return made
+
+
+HTML = environment()
 
 
 def script_of(*names: str) -> dict[str, str]:

@@ -5,7 +5,6 @@ import unicodedata
 from collections.abc import Sequence
 from functools import cache
 
-from jinja2 import Environment
 from pylatexenc.latexencode import unicode_to_latex
 
 from harness.report.rendering.html import environment
@@ -20,17 +19,12 @@ OWN = {  # brackets and stars a row's end would take for its own
 
 def latex_table(layout: TableLayout) -> str:
     """Return one table as a `table` environment with the paper's own number; it needs array and booktabs."""
-    return _templates().get_template("table.tex.j2").render(layout=layout, table=layout.result.pivot.table)
+    return LATEX.get_template("table.tex.j2").render(layout=layout, table=layout.result.pivot.table)
 
 
 def latex_document(names: Sequence[str]) -> str:
     """Return a document that shows every table of a study; it stands beside their files."""
-    return _templates().get_template("all.tex.j2").render(names=names)
-
-
-@cache
-def _templates() -> Environment:
-    return environment(escaped, variable_start_string="<<", variable_end_string=">>")  # braces are TeX's own
+    return LATEX.get_template("all.tex.j2").render(names=names)
 
 
 def escaped(text: str) -> str:
@@ -47,3 +41,6 @@ def _character(character: str) -> str:
     if PLAIN_TEX.fullmatch(character):
         return str(unicode_to_latex(character))
     return rf"\texttt{{U+{ord(character):04X}}}"
+
+
+LATEX = environment(escaped, variable_start_string="<<", variable_end_string=">>")  # braces are TeX's own

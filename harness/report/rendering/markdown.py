@@ -3,9 +3,6 @@
 import html
 import re
 from collections.abc import Sequence
-from functools import cache
-
-from jinja2 import Environment
 
 from harness.report.rendering.html import environment
 from harness.report.rendering.sheet import TableLayout
@@ -16,20 +13,18 @@ PUNCTUATION = re.compile(r"([\\`*_\[\]|~$]|^[#+=-](?=\s|$))")
 
 def markdown_table(layout: TableLayout) -> str:
     """Return a table beneath its heading, with its caption and footnotes after it."""
-    return _templates().get_template("table.md.j2").render(layout=layout)
+    return MARKDOWN.get_template("table.md.j2").render(layout=layout)
 
 
 def markdown_summary(summary: StudySummary, layouts: Sequence[TableLayout]) -> str:
     """Return the report in short, as a CI job shows it."""
-    return _templates().get_template("summary.md.j2").render(summary=summary, layouts=layouts)
-
-
-@cache
-def _templates() -> Environment:
-    return environment(escaped)
+    return MARKDOWN.get_template("summary.md.j2").render(summary=summary, layouts=layouts)
 
 
 def escaped(text: str) -> str:
     """Return text on one line that Markdown shows as it is."""
     flat = " ".join(text.split()) if "\n" in text or "\r" in text else text
     return html.escape(PUNCTUATION.sub(r"\\\1", flat), quote=False)
+
+
+MARKDOWN = environment(escaped)

@@ -1,43 +1,28 @@
 """Our choices: what the paper leaves open and we decided, each shown where some run of the study depends on it."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import yaml
+from jinja2 import Environment
 
 from harness.config.grid import Run
 from harness.config.settings import ConsistencySettings, MomentMatchingSettings, RegularizerSettings
-from harness.config.spec import Regularizer, TrainSpec
+from harness.config.spec import TrainSpec
+from harness.report import TEMPLATES
 from harness.report.analysis.text import counted, listed
-from harness.report.rendering import TEMPLATES
 
-Condition = Callable[[TrainSpec], bool]
-# settings: why each is open; fixed: id, subject, sentence, and the name of a condition as `when`
+# settings: why each is open; fixed: id, subject, sentence, and on which trainings it bears
 CHOICES: dict[str, Any] = yaml.safe_load((TEMPLATES / "our_choices.yaml").read_text(encoding="utf-8"))
-
-
-def _where(holds: Callable[[Regularizer], bool]) -> Condition:
-    return lambda train: train.regularizer is not None and holds(train.regularizer)
-
-
-_restricted = _where(lambda regularizer: regularizer.noise == "restricted")
-CONDITIONS: Mapping[str, Condition] = {  # those of `our_choices.yaml`
-    "covariance": _where(lambda regularizer: regularizer.loss == "covariance"),
-    "contrastive": _where(lambda regularizer: regularizer.kind == "contrastive"),
-    "contrastive hinge": _where(lambda regularizer: (regularizer.loss, regularizer.kind) == ("hinge", "contrastive")),
-    "hinge": _where(lambda regularizer: regularizer.loss == "hinge"),
-    "several blocks": _where(lambda regularizer: len(regularizer.blocks) > 1),
-    "restricted noise": _restricted,
-    "restricted noise with DiT": lambda train: train.process == "ddpm" and _restricted(train),
-    "dispersive other than InfoNCE ℓ2": _where(
-        lambda regularizer: regularizer.kind == "dispersive" and regularizer.loss != "infonce-l2"
-    ),
-    "regulariser with MeanFlow": lambda train: train.process == "meanflow" and train.regularizer is not None,
-    "shortcut": lambda train: train.process == "shortcut",
-    "imm": lambda train: train.process == "imm",
-    "consistency": lambda train: train.process == "consistency",
-    "alignment": lambda train: train.alignment is not None,
+# Which of the fixed ones bear on a training, of its fields; what it lacks is undefined there, and equals nothing.
+CONDITIONS: Any = Environment().compile_expression(f"[{', '.join(choice['when'] for choice in CHOICES['fixed'])}]")  # noqa: S701
+# Choices of which a constant of the authors is a part: its symbol, their value, and where a spec has it.
+CONSTANTS = {
+    "imm-labels": ("k", MomentMatchingSettings().k, attrgetter("imm.k")),
+    "ict-network": ("s₁", ConsistencySettings().finest, attrgetter("consistency.finest")),
 }
 
 
@@ -65,12 +50,12 @@ def setting_choices(runs: Iterable[Run]) -> list[SettingChoice]:
     """Return every open setting of the regulariser that some run uses, with the value it used."""
     trainings = {run.train_id: run.train.regularizer for run in runs if run.train.regularizer}.values()
     choices = []
-    for name, field in RegularizerSettings.model_fields.items():
+    for name, sentence in CHOICES["settings"].items():
+        field = RegularizerSettings.model_fields[name]
         used = [value for spec in trainings if (value := getattr(spec, name, None)) is not None]
-        if used and name in CHOICES["settings"]:
+        if used:
             values = listed([str(value) for value in sorted(set(used))])
             key, depending = f"regularizer.{field.alias or name}", counted(len(used), "training")
-            sentence = CHOICES["settings"][name]
             choices.append(SettingChoice(sentence, key, field.description or "", values, depending))
     return choices
 
@@ -78,23 +63,25 @@ def setting_choices(runs: Iterable[Run]) -> list[SettingChoice]:
 def fixed_choices(runs: Collection[Run]) -> list[FixedChoice]:
     """Return every choice of ours that is no setting and on which some run depends."""
     trainings = {run.train_id: run.train for run in runs}.values()
+    alike = Counter(train.model_copy(update={"seed": 0}) for train in trainings)  # seeds share what is asked of them
+    holds = {train: CONDITIONS(vars(train)) for train in alike}
     choices = []
-    for stated in CHOICES["fixed"]:
-        depending = [train for train in trainings if CONDITIONS[stated["when"]](train)]
+    for index, choice in enumerate(CHOICES["fixed"]):
+        depending = {train: count for train, count in alike.items() if holds[train][index]}
         if depending:
-            sentence = stated["sentence"] + _own_constants(stated["when"], depending)
-            choices.append(FixedChoice(stated["subject"], sentence, counted(len(depending), "training")))
+            sentence = choice["sentence"] + _own_constant(choice["id"], depending)
+            choices.append(FixedChoice(choice["subject"], sentence, counted(sum(depending.values()), "training")))
     return choices
 
 
-def _own_constants(when: str, trainings: Collection[TrainSpec]) -> str:
-    """Say where a constant of IMM or iCT is not the authors' own."""
-    if when == "imm":
-        name, own, used = "k", MomentMatchingSettings().k, {train.imm.k for train in trainings if train.imm}
-    elif when == "consistency":
-        name, own = "s₁", ConsistencySettings().finest
-        used = {train.consistency.finest for train in trainings if train.consistency}
-    else:
+def _own_constant(choice: str, trainings: Iterable[TrainSpec]) -> str:
+    """Say where a constant is not the authors' own; "" where it is, or has no part in the choice."""
+    if choice not in CONSTANTS:
         return ""
-    values = listed([str(value) for value in sorted(used)])
-    return f" Here {name} is {values} instead of {own}." if used - {own} else ""
+    symbol, authors, of = CONSTANTS[choice]
+    used = {of(train) for train in trainings}
+    return (
+        f" Here {symbol} is {listed([str(value) for value in sorted(used)])} instead of {authors}."
+        if used - {authors}
+        else ""
+    )

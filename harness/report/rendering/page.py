@@ -7,26 +7,17 @@ from typing import Any
 from harness.config.grid import Table
 from harness.config.grid_file import CONFIDENCE, SOURCES
 from harness.files import gc_paused, write_bytes, write_json
-from harness.report.analysis.claims import VERDICTS
-from harness.report.analysis.early_ranking import early_rankings
-from harness.report.analysis.guidance_sweep import sweeps
+from harness.report.analysis import early_ranking, guidance_sweep, surfaces
 from harness.report.analysis.pivot import pivot
-from harness.report.analysis.surfaces import surfaces
 from harness.report.analysis.table_result import TableResult
-from harness.report.analysis.text import STATES
 from harness.report.figures.style import ArmStyles
 from harness.report.figures.sweeps import guidance_picture, surface_picture
 from harness.report.reading.collect import RunStatuses, collect
 from harness.report.reading.tidy import tidy_table
-from harness.report.rendering.data_files import write_results, write_tables
-from harness.report.rendering.html import render, script_of
-from harness.report.rendering.sections import representations, table_section
-from harness.report.rendering.sheet import table_layout
+from harness.report.rendering import data_files, html, sections, sheet, trainings
 from harness.report.rendering.study_summary import study_summary
-from harness.report.rendering.trainings import paginate, training_articles
-from harness.store.store import Store
+from harness.store.store import Logs, Store
 from harness.store.study import study_tables
-from harness.store.training_log import Logs
 
 
 def report(store: Store, reports: Path, pdf: bool = False) -> Path:
@@ -42,7 +33,7 @@ def report(store: Store, reports: Path, pdf: bool = False) -> Path:
 def make_report(store: Store, tables: Sequence[Table], target: Path, pdf: bool = False) -> Path:
     """Write `target/index.html` with everything that stands beside it; return its path. pdf: of figures as well."""
     path = target / "index.html"
-    write_bytes(path, render(write_files(store, tables, target, pdf)).encode())
+    write_bytes(path, html.render(write_files(store, tables, target, pdf)).encode())
     return path
 
 
@@ -50,31 +41,29 @@ def write_files(store: Store, tables: Sequence[Table], target: Path, pdf: bool =
     """Write everything that stands beside the page, and return everything that the page's template prints."""
     statuses, logs = RunStatuses(store), Logs(store)
     results = collect(store, tables, statuses)
-    layouts = [table_layout(TableResult(pivot(table, results))) for table in tables]
+    layouts = [sheet.table_layout(TableResult(pivot(table, results))) for table in tables]
     pivots = [layout.result.pivot for layout in layouts]
     summary = study_summary(store.study, pivots)
     styles = ArmStyles()
-    pages = paginate(store.study, training_articles(statuses, pivots, logs))
-    write_results(tidy_table(results), target / "results.csv")
-    write_tables(summary, layouts, target)
+    pages = trainings.paginate(store.study, trainings.training_articles(statuses, pivots, logs))
+    data_files.write_results(tidy_table(results), target / "results.csv")
+    data_files.write_tables(summary, layouts, target)
     pages.write(target)
     values = {
         "summary": summary,
-        "tables": [table_section(store, layout, logs, styles) for layout in layouts],
-        "guidance": [(sweep, guidance_picture(sweep, styles)) for sweep in sweeps(pivots)],
-        "surfaces": [(surface, surface_picture(surface, styles)) for surface in surfaces(pivots)],
-        "rankings": early_rankings(store, pivots, logs),
-        "representations": representations(store, pivots),
+        "tables": [sections.table_section(store, layout, logs, styles) for layout in layouts],
+        "guidance": [(sweep, guidance_picture(sweep, styles)) for sweep in guidance_sweep.sweeps(pivots)],
+        "surfaces": [(surface, surface_picture(surface, styles)) for surface in surfaces.surfaces(pivots)],
+        "rankings": early_ranking.early_rankings(store, pivots, logs),
+        "representations": sections.representations(store, pivots),
         "pivots": pivots,
         "runs": [run for pivot in pivots for cell in pivot.cells for run in cell.runs],
         "articles": pages.articles(),
         "places": pages.places,
-        "states": STATES,
-        "verdicts": VERDICTS,
         "confidence": CONFIDENCE,
         "sources": SOURCES,
         "live": False,
-        **script_of("theme.js", "runs.js"),
+        **html.script_of("theme.js", "runs.js"),
     }
     _write_figures(values, target, pdf)
     return values
@@ -82,7 +71,7 @@ def write_files(store: Store, tables: Sequence[Table], target: Path, pdf: bool =
 
 def _write_figures(values: dict[str, Any], target: Path, pdf: bool) -> None:
     """Write every figure of the page, and the numbers behind the section on representations."""
-    pictures = [picture for table in values["tables"] for picture in table.pictures]
+    pictures = [figure for table in values["tables"] for figure in (*table.figures, *table.folded)]
     pictures += [picture for _, picture in (*values["guidance"], *values["surfaces"])]
     if section := values["representations"]:
         write_json(target / "representations.json", section.record)

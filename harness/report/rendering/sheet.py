@@ -1,11 +1,12 @@
 """The layout of a table, the only one: its cells as lines of words, which HTML, LaTeX and Markdown print."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from harness.config.grid_file import CONFIDENCE, SOURCES, PaperFact
+from harness.config.grid_file import CONFIDENCE, SOURCES, PaperFact, PaperValue
 from harness.report.analysis import text
-from harness.report.analysis.pivot import PaperNumber, Pivot, PivotCell, PivotRow, RunState
+from harness.report.analysis.pivot import Pivot, PivotCell, PivotRow, RunState
+from harness.report.analysis.statistics import Change
 from harness.report.analysis.table_result import TableResult
 from harness.report.reading.run_facts import Fact
 from harness.report.rendering import captions
@@ -83,7 +84,7 @@ def table_layout(result: TableResult) -> TableLayout:
     if len(pivot.columns) > 1:
         columns, over = pivot.columns, file.columns or ""
         body = [_matrix_row(pivot, row) for row in pivot.rows]
-        foot = [_across(pivot, cell.name, cell) for cell in pivot.asides]
+        foot = [_matrix_row(pivot, PivotRow(cell.name, (), cell)) for cell in pivot.asides]
     else:
         beside = ("change", "paper", "its change") if pivot.baselines else ("paper",)
         columns, over = (*file.facts, "ours", *beside), ""
@@ -97,7 +98,7 @@ def table_layout(result: TableResult) -> TableLayout:
         over=over,
         body=body,
         foot=foot,
-        caption=captions.caption(pivot),
+        caption=" ".join(captions.caption(pivot)),
         mixed=captions.mixed_sentences(pivot),
         notes=list(_notes(pivot)),
         missing=captions.missing_list(pivot),
@@ -117,22 +118,18 @@ def run_value(pivot: Pivot, run: RunState) -> str:
 
 
 def _matrix_row(pivot: Pivot, row: PivotRow) -> LayoutRow:
-    if row.across:
-        return _across(pivot, row.label, row.across)
-    return LayoutRow((Span(row.label),), [_stacked(pivot, cell) if cell else LayoutCell() for cell in row.cells])
-
-
-def _across(pivot: Pivot, label: str, cell: PivotCell) -> LayoutRow:
-    return LayoutRow((Span(label),), [_stacked(pivot, cell)], across=True)
+    cells = [row.across] if row.across else row.cells
+    stacks = [_stacked(pivot, cell) if cell else LayoutCell() for cell in cells]
+    return LayoutRow((Span(row.label),), stacks, across=row.across is not None)
 
 
 def _stacked(pivot: Pivot, cell: PivotCell) -> LayoutCell:
     """All that is known of a cell, line by line."""
-    whose = [Span("paper", "whose")] if cell.paper or not pivot.table.is_ours(cell.source) else []
+    owner = Span("paper" if cell.paper or not pivot.table.is_ours(cell.source) else "", "whose")
     lines = {
-        "value": (*_value(pivot, cell), *_tap(pivot, cell)),
-        "change": (*_change(pivot, cell),),
-        "paper": (*whose, *_paper(pivot, cell, _paper_change(cell))),
+        "value": _line(*_value(pivot, cell), _tap(pivot, cell)),
+        "change": _change(pivot, cell),
+        "paper": _line(owner, *_paper(pivot, cell, _paper_change(cell))),
     }
     shown = {kind: line for kind, line in lines.items() if line}
     return LayoutCell(shown, "best" if cell.is_best else "", runs_anchor(pivot, cell))
@@ -140,15 +137,21 @@ def _stacked(pivot: Pivot, cell: PivotCell) -> LayoutCell:
 
 def _column_row(pivot: Pivot, cell: PivotCell, among: Sequence[PivotCell]) -> LayoutRow:
     """A row for a cell, with a column for each thing that is known of it; alone, it has its whole name."""
-    label = (Span(cell.row if len(among) > 1 else cell.name), *_tap(pivot, cell))
-    value = LayoutCell({"value": (*_value(pivot, cell),)}, "best" if cell.is_best else "", runs_anchor(pivot, cell))
-    change, paper, its_change = _change(pivot, cell), _paper(pivot, cell), [Span(_paper_change(cell), "number")]
+    label = _line(Span(cell.row if len(among) > 1 else cell.name), _tap(pivot, cell))
+    value = LayoutCell({"value": _line(*_value(pivot, cell))}, "best" if cell.is_best else "", runs_anchor(pivot, cell))
+    change, paper, its_change = _change(pivot, cell), _paper(pivot, cell), (Span(_paper_change(cell), "number"),)
     beside = (change, paper, its_change) if pivot.baselines else (paper,)
-    return LayoutRow(label, [*(_fact(cell, fact) for fact in cell.facts), value, *map(_cell, beside)])
+    cells = [LayoutCell({"": line}) for line in beside]
+    return LayoutRow(label, [*(_fact(cell, fact) for fact in cell.facts), value, *cells])
 
 
-def _cell(spans: Iterable[Span]) -> LayoutCell:
-    return LayoutCell({"": tuple(spans)})
+def _line(*spans: Span) -> Line:
+    """The spans that have words."""
+    return tuple(span for span in spans if span.text)
+
+
+def _tap(pivot: Pivot, cell: PivotCell) -> Span:
+    return Span(captions.tap_note(pivot, cell), "aside")
 
 
 def _fact(cell: PivotCell, fact: Fact) -> LayoutCell:
@@ -156,12 +159,6 @@ def _fact(cell: PivotCell, fact: Fact) -> LayoutCell:
     if fact.paper:
         lines["paper"] = (Span("paper", "whose", plain="paper:"), Span(fact.paper.says), _source(fact.paper))
     return LayoutCell(lines, "fact")
-
-
-def _tap(pivot: Pivot, cell: PivotCell) -> Iterator[Span]:
-    """The blocks that a cell's regulariser taps, where the cells of a table differ in them."""
-    if note := captions.tap_note(pivot, cell):
-        yield Span(note, "aside")
 
 
 def _value(pivot: Pivot, cell: PivotCell) -> Iterator[Span]:
@@ -190,36 +187,52 @@ def _letter(letter: str) -> Span:
     return Span(letter, "letter", plain=f" ({letter})")
 
 
-def _change(pivot: Pivot, cell: PivotCell) -> Iterator[Span]:
+def _change(pivot: Pivot, cell: PivotCell) -> Line:
     """The change against our baseline, or why there is none."""
-    if cell.change:
-        yield Span(text.percent_change(cell.change), captions.better_or_worse(pivot, cell.change))
-        if note := captions.change_note(cell, cell.change):
-            yield Span(note, "aside", plain=f" ({note})")
-    elif reason := "our baseline" if cell.is_baseline else cell.no_change:
-        yield Span(reason, "aside")
+    if cell.change is None:
+        return _line(Span("our baseline" if cell.is_baseline else cell.no_change, "aside"))
+    note = _change_note(cell, cell.change)
+    change = Span(text.percent_change(cell.change), change_class(pivot, cell.change))
+    return _line(change, Span(note, "aside", plain=f" ({note})"))
 
 
-def _paper(pivot: Pivot, cell: PivotCell, change: str = "") -> Iterator[Span]:
+def change_class(pivot: Pivot, change: Change) -> str:
+    """Return "better" or "worse" for a change that is told from chance, or is of one seed; "same" for any other.
+
+    A change that prints as zero, or is of a metric without direction, is "same" too.
+    """
+    chance = change.p is not None and not change.beyond
+    if chance or round(change.percent, 1) == 0 or not pivot.metric.direction:
+        return "same"
+    return "better" if pivot.improves(change.percent) else "worse"
+
+
+def _change_note(cell: PivotCell, change: Change) -> str:
+    """Say what is unusual about a change; "" where all its seeds were compared with their own baseline."""
+    if not change.paired:
+        return "means of different seeds"
+    if cell.ours and len(change.seeds) < len(cell.ours.seeds):
+        return f"over {text.seed_words([str(seed) for seed in change.seeds])} alone"
+    return ""
+
+
+def _paper(pivot: Pivot, cell: PivotCell, change: str = "") -> Line:
     """The paper's value, its change, and our confidence in it with its source: "32.35 (H)", "15.95 (M, secondary)"."""
     if cell.paper is None:
-        yield Span("not in the paper" if pivot.table.is_ours(cell.source) else "not available to us", "unpublished")
-        return
-    yield Span(text.number(cell.paper.value, pivot.metric.decimals), "number")
-    if change:
-        yield Span(change, "number")
+        words = "not in the paper" if pivot.table.is_ours(cell.source) else "not available to us"
+        return (Span(words, "unpublished"),)
     mark = str(captions.notes(pivot).index(cell.paper.note) + 1) if cell.paper.note else ""
-    yield _source(cell.paper, f"; note {mark}" if mark else "")
-    if mark:
-        yield Span(mark, "letter", plain="")
+    value = Span(text.number(cell.paper.value, pivot.metric.decimals), "number")
+    source = _source(cell.paper, f"; note {mark}" if mark else "")
+    return _line(value, Span(change, "number"), source, Span(mark, "letter", plain=""))
 
 
 def _paper_change(cell: PivotCell) -> str:
     """The paper's own change, "" where it is not known."""
-    return "" if cell.paper is None or cell.paper.percent is None else text.signed_percent(cell.paper.percent, 2)
+    return "" if cell.paper_percent is None else text.signed_percent(cell.paper_percent, 2)
 
 
-def _source(paper: PaperNumber | PaperFact, further: str = "") -> Span:
+def _source(paper: PaperValue | PaperFact, further: str = "") -> Span:
     words = paper.confidence if paper.source == "paper" else f"{paper.confidence}, {paper.source}"
     title = f"{CONFIDENCE[paper.confidence]} confidence; source: {SOURCES[paper.source]}"
     return Span(words, "source", title, f" ({words}{further})")

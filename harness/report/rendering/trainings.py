@@ -4,7 +4,7 @@ Trainings are described in the report itself while they are light, else on pages
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -20,11 +20,11 @@ from harness.report.figures.over_training import Curve, run_curves
 from harness.report.reading.collect import RunStatuses
 from harness.report.reading.samples import Strip, read_strip
 from harness.report.rendering.html import render, script_of
-from harness.report.rendering.sheet import run_value, runs_anchor
 from harness.report.rendering.study_summary import command
 from harness.store.records import Attempt, Failure, Measurement
-from harness.store.training_log import Logs
+from harness.store.store import Logs
 
+Use = tuple[Pivot, PivotCell, Run, RunState]  # one seed of a cell that shows a training
 IN_PAGE, A_PAGE = 3_000_000, 1_500_000  # bytes of descriptions: at most in the report itself, and about on a page
 
 
@@ -41,19 +41,19 @@ class TrainingMeasurement:
 
 @dataclass(frozen=True)
 class TrainingArticle:
-    """What is known of one training: its spec as JSON, a line for each attempt, curves, measurements, and its uses.
+    """What is known of one training: its spec as JSON, its attempts, curves, measurements, and its uses.
 
-    A use is where its number stands, in words, the place of that cell's runs, and the number or the state.
+    attempts: None where their file cannot be read. uses: each cell that shows a number of it.
     """
 
     run: RunState
     traceback: str
     command: str
     spec: str
-    provenance: tuple[str, ...]
+    attempts: Sequence[Attempt] | None
     curves: tuple[Curve, ...]
     measurements: tuple[TrainingMeasurement, ...]
-    uses: tuple[tuple[str, str, str], ...]
+    uses: Sequence[Use]
 
     @property
     def weight(self) -> int:
@@ -64,41 +64,36 @@ class TrainingArticle:
         return pictures + words + drawn + len(self.spec) + len(self.traceback) + 100 * len(self.uses) + 1000
 
 
-Shown = tuple[Pivot, PivotCell, Run, RunState]  # one seed of a cell that shows a training
-
-
 def training_articles(statuses: RunStatuses, pivots: Sequence[Pivot], logs: Logs) -> list[TrainingArticle]:
     """Describe each training once, with every measurement of it and every cell that shows a number of it."""
-    shown: dict[str, list[Shown]] = {}
+    uses: dict[str, list[Use]] = {}
     for pivot in pivots:
         for cell in pivot.cells:
             for run, state in zip(cell.source.runs, cell.runs, strict=True):
-                shown.setdefault(run.train_id, []).append((pivot, cell, run, state))
+                uses.setdefault(run.train_id, []).append((pivot, cell, run, state))
+    # One command makes a seed of all of a table's cells.
+    made_by = cache(lambda table, seed: command(statuses.store, tables[table], seed))
     tables = {pivot.table.name: pivot.table for pivot in pivots}
-    made_by = cache(lambda name, seed: command(statuses.store, tables[name], seed))
-    return [_training(statuses, uses, made_by(uses[0][0].table.name, uses[0][2].seed), logs) for uses in shown.values()]
+    return [_training(statuses, shown, made_by, logs) for shown in uses.values()]
 
 
-def _training(statuses: RunStatuses, shown: Sequence[Shown], made_by: str, logs: Logs) -> TrainingArticle:
-    runs = {run.eval_id: run for _, _, run, _ in shown}
-    first = shown[0][2]
-    state = next((state for *_, state in reversed(shown) if state.value is None), shown[0][3])
+def _training(
+    statuses: RunStatuses, uses: Sequence[Use], made_by: Callable[[str, int], str], logs: Logs
+) -> TrainingArticle:
+    runs = {run.eval_id: run for _, _, run, _ in uses}
+    pivot, _, first, first_state = uses[0]
+    state = next((state for *_, state in reversed(uses) if state.value is None), first_state)
     failure = Failure.read(statuses.store.run_folder(first.train_id)) if state.state in ("failed", "diverged") else None
     return TrainingArticle(
         run=state,
         traceback=failure.traceback if failure else "",
-        command=made_by,
+        command=made_by(pivot.table.name, first.seed),
         spec=_as_json(first.train),
-        provenance=_provenance(logs, first),
+        attempts=_attempts(logs, first),
         curves=run_curves(logs.of(first.train_id), first.train_id),
         measurements=tuple(_measured(statuses, run) for run in sorted(runs.values(), key=lambda r: r.evaluation.step)),
-        uses=tuple(_use(*use) for use in shown),
+        uses=uses,
     )
-
-
-def _use(pivot: Pivot, cell: PivotCell, run: Run, state: RunState) -> tuple[str, str, str]:
-    value = state.state if state.value is None else f"{pivot.metric.title} {run_value(pivot, state)}"
-    return f"{pivot.table.name_in_words}, {cell.name}", runs_anchor(pivot, cell), value
 
 
 @lru_cache(maxsize=256)
@@ -130,21 +125,12 @@ def _numbers(measurement: Measurement) -> Iterator[tuple[str, str]]:
             yield name.replace("_", " "), str(value)
 
 
-def _provenance(logs: Logs, run: Run) -> tuple[str, ...]:
-    """Return a line for each attempt; where the file cannot be read, that."""
+def _attempts(logs: Logs, run: Run) -> Sequence[Attempt] | None:
     try:
         environment = logs.environment(run.train_id)
     except (OSError, UserError):
-        return ("env.json is unreadable",)
-    return tuple(_attempt_words(attempt) for attempt in environment.attempts) if environment else ()
-
-
-def _attempt_words(attempt: Attempt) -> str:
-    """Return when, where and with what an attempt ran, in one line."""
-    changed = " with uncommitted changes" if attempt.dirty else ""
-    versions = ", ".join(f"{name} {version}" for name, version in attempt.versions.items() if version)
-    until = f" to {attempt.end}" if attempt.end else ""
-    return f"{attempt.start}{until}, {attempt.device} of {attempt.host}; commit {attempt.commit}{changed}; {versions}"
+        return None
+    return environment.attempts if environment else ()
 
 
 @dataclass(frozen=True)

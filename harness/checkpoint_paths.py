@@ -1,4 +1,5 @@
-"""Names of a training's checkpoints: for the code that writes them, and for all that asks without torch what is there.
+"""Where a training's checkpoints lie, and which there are: for `networks/checkpoint.py`, which writes and reads what is
+in them, and for all that asks without torch.
 
 `state-<step>.safetensors` is all that a resumed training needs; `latest.json` names the one that counts, and is written
 last. `weights-<step>.safetensors` keeps network and EMA of a step that somebody wants to measure.

@@ -16,7 +16,7 @@ import pytest
 from support import synthetic_study as synthetic
 from support.places import ROOT
 
-from harness.report.live import Watched, inside, serve
+from harness.report.live_server import Watched, inside, serve
 
 
 def harness(folder: Path, *words: str) -> subprocess.Popen[str]:

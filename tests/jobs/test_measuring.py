@@ -13,9 +13,9 @@ from harness import cli
 from harness.config.grid import load_table
 from harness.errors import UserError
 from harness.jobs.job import jobs_for
-from harness.jobs.remeasure import differing, missing_metrics, remeasure
+from harness.jobs.measuring import differing, lacks_metrics, remeasure
 from harness.metric_definitions import MEASURED, base
-from harness.store.records import MeasurementFile
+from harness.store.records import Measurement
 from harness.store.store import Store
 
 
@@ -61,7 +61,7 @@ def test_what_is_lacking_comes_and_the_rest_stays(study, tmp_path):
         assert {key: record[key] for key in earlier if key != "metrics"} == {
             key: earlier[key] for key in earlier if key != "metrics"
         }
-        assert missing_metrics(MeasurementFile.read(path), None) == []
+        assert not lacks_metrics(Measurement.read(path), None)
     assert remeasure(store, tmp_path, None, messages.append) == (0, 0)
     assert len(messages) == 2
 

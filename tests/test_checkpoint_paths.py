@@ -1,6 +1,6 @@
 """Names of checkpoints are told and read in one place."""
 
-from harness.checkpoint_files import LATEST, kept_weights, latest_step, state_path, weights_path, write_latest
+from harness.checkpoint_paths import LATEST, kept_weights, latest_step, state_path, weights_path, write_latest
 
 
 def test_a_state_counts_when_it_is_named_and_there(tmp_path):

@@ -1,10 +1,20 @@
-"""What a single setting may be."""
+"""What a single setting may be, and that each constant of a loss is hashed."""
+
+from typing import get_args
 
 import pytest
 from pydantic import ValidationError
 
 from harness.config.grid_file import Scale
-from harness.config.settings import EvaluationSettings, Optimizer, RegularizerSettings, Resources
+from harness.config.settings import (
+    CONSTANTS,
+    CONTRASTIVE_CONSTANTS,
+    EvaluationSettings,
+    LossName,
+    Optimizer,
+    RegularizerSettings,
+    Resources,
+)
 
 
 @pytest.mark.parametrize(
@@ -41,3 +51,11 @@ def test_seeds_are_different_whole_numbers(seeds):
     assert Scale(**rest, seeds=[2, 0]).seeds == (2, 0)
     with pytest.raises(ValidationError, match="different whole numbers"):
         Scale(**rest, seeds=seeds)
+
+
+def test_every_constant_has_a_loss_that_owns_it():
+    """One without would be left out of every identity, and runs that differ in it would be taken for one."""
+    of_every_loss = {"loss", "kind", "lambda_", "blocks", "group", "noise", "gap", "stop"}
+    owned = {name for names in (*CONSTANTS.values(), *CONTRASTIVE_CONSTANTS.values()) for name in names}
+    assert owned == RegularizerSettings.model_fields.keys() - of_every_loss
+    assert CONSTANTS.keys() == set(get_args(LossName))

@@ -1,0 +1,33 @@
+"""Features of which no number can be made are refused in one line."""
+
+import numpy as np
+import pytest
+import torch
+from support.feature_metrics import correlated
+
+from harness.errors import UserError
+from harness.measure.compare import check_features, compare
+from harness.measure.extractors.extractor import Extractor, Features
+from harness.measure.extractors.inception import Outputs
+from harness.measure.metrics.frechet import statistics
+from harness.measure.metrics.neighbours import manifold
+from harness.measure.reference import Reference
+
+
+def test_what_cannot_be_measured_is_refused_in_one_line() -> None:
+    x = correlated(10, 3)
+    broken = x.copy()
+    broken[[2, 5], 1] = np.nan
+    real = Reference("real", "", 10, statistics(x), None, manifold(x))
+    extractor = Extractor("none", "", Outputs, torch.device("cpu"))
+    for refused in (
+        lambda: check_features(broken, "generated", 4),
+        lambda: compare(Features(broken), real, extractor),
+        lambda: compare(Features(x, logits=broken), real, extractor),
+    ):
+        with pytest.raises(UserError, match="generated features are not finite in 2 of 10 rows"):
+            refused()
+    with pytest.raises(UserError, match="1 reference samples; this metric needs at least 4"):
+        check_features(x[:1], "reference", 4)
+    with pytest.raises(UserError, match="9 generated samples; this metric needs at least 10"):
+        compare(Features(x, logits=x[:9]), real, extractor)
