@@ -124,7 +124,7 @@ class Scale(Frozen):
     ladder: dict[Size, Rung] = Field(description="depth, width and heads that stand for each size")
     patches: dict[Patch, Count] = Field(description="patch size that stands for the paper's 2, 4 and 8")
     steps_per_epoch: Count = Field(description="training steps that stand for one of the paper's epochs")
-    epochs: StandIns = Field({}, description="the paper's lengths, and the epochs that stand for them here, if others")
+    epochs: StandIns = Field({}, description="paper's length → epochs that stand for it here; by default itself")
     seeds: Seeds | None = Field(None, description="seeds of every table at this scale")
 
     settings: dict[str, Any] = Field({}, description="settings of every run")

@@ -75,7 +75,7 @@ class Work(NamedTuple):
     network: Architecture
 
 
-def work(train: TrainSpec, on_gpu: bool, sampler: SamplerSettings | None = None) -> Work:
+def work_of(train: TrainSpec, on_gpu: bool, sampler: SamplerSettings | None = None) -> Work:
     """Return the work of training a network, or of sampling from it, which has torch's own float32 beside bf16."""
     float32: Arithmetic = "fp32" if sampler or train.matmul == "highest" else "tf32"
     arithmetic = "bf16" if (sampler or train).precision == "bf16" else float32
@@ -97,18 +97,18 @@ class MeasuredSpeeds:
         """Add what a run tells: the median of its log's last lines, and the times of its samplers."""
         if rates := last_speeds(folder / LOG)[1:]:  # the first line tells of the start
             speed = statistics.median(rates) * flops.training(train) / attempt.devices
-            self.speeds[work(train, attempt.on_gpu)].append(speed)
+            self.speeds[work_of(train, attempt.on_gpu)].append(speed)
             self.devices[attempt.on_gpu][attempt.device] = None
         for measurement in map(Measurement.read, measurement_paths(folder)):
             seconds = measurement.seconds.get("sample", 0.0) if measurement else 0.0
             if measurement and measurement.evaluation and seconds > 0:
                 passes = measurement.protocol.generated * measurement.nfe
                 speed = passes * flops.network(train).forward / seconds / attempt.devices
-                self.speeds[work(train, attempt.on_gpu, measurement.evaluation.sampler)].append(speed)
+                self.speeds[work_of(train, attempt.on_gpu, measurement.evaluation.sampler)].append(speed)
 
-    def median(self, of: Work) -> float | None:
+    def median(self, work: Work) -> float | None:
         """Return the median speed of runs that did such work; None where there was none."""
-        return statistics.median(self.speeds[of]) if of in self.speeds else None
+        return statistics.median(self.speeds[work]) if work in self.speeds else None
 
 
 @dataclass(frozen=True)
@@ -174,14 +174,13 @@ class Prices:
 
     def _step(self, run: Run) -> float:
         """Hours of one training step."""
-        return run.train.batch * flops.training(run.train) / self._speed(work(run.train, run.resources.on_gpu)) / 3600
+        return self._hours(run.train.batch * flops.training(run.train), work_of(run.train, run.resources.on_gpu))
 
     def _sampling(self, run: Run) -> float:
         """Hours of drawing the images of a measurement."""
         train, sampler = run.train, run.evaluation.sampler
         passes = flops.evaluations(train.process, sampler) * _drawn(run.evaluation)
-        speed = self._speed(work(train, run.resources.on_gpu, sampler))
-        return flops.network(train).forward * passes / speed / 3600
+        return self._hours(flops.network(train).forward * passes, work_of(train, run.resources.on_gpu, sampler))
 
     def _measuring(self, run: Run) -> float:
         """Hours of measuring them."""
@@ -189,18 +188,19 @@ class Prices:
         operations = settings.samples * flops.measuring(run.train, settings.features)
         return operations / self.assumption.speed("fp32", run.resources.on_gpu) / 3600
 
-    def _speed(self, of: Work) -> float:
-        speed = self.measured.median(of)
+    def _hours(self, operations: float, work: Work) -> float:
+        speed = self.measured.median(work)
         if speed is None:
-            self.assumed.add((of.arithmetic, of.on_gpu))
-        return speed or self.assumption.speed(of.arithmetic, of.on_gpu)
+            self.assumed.add((work.arithmetic, work.on_gpu))
+            speed = self.assumption.speed(work.arithmetic, work.on_gpu)
+        return operations / speed / 3600
 
     @property
     def words(self) -> str:
         """Say which speeds the prices rest on, and what is not in them."""
-        works = [work(run.train, run.resources.on_gpu) for run in self.trainings.values()]
-        measured = [of for of in works if self.measured.median(of)]
-        kinds = {of.on_gpu for of in works}
+        works = [work_of(run.train, run.resources.on_gpu) for run in self.trainings.values()]
+        measured = [work for work in works if self.measured.median(work)]
+        kinds = {work.on_gpu for work in works}
         devices = ", ".join(dict.fromkeys(device for on_gpu in kinds for device in self.measured.devices[on_gpu]))
         parts = [f"{len(measured)} trainings by the images/s of earlier runs on {devices}"] if measured else []
         if self.assumed:

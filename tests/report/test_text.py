@@ -11,6 +11,7 @@ from harness.report.analysis.text import (
     number,
     p_words,
     percent_change,
+    sentences,
     share,
     signed_percent,
     slug,
@@ -49,3 +50,11 @@ def test_counts_and_lists() -> None:
     assert (counted(1, "run"), counted(2000, "run"), counted(2, "class")) == ("1 run", "2,000 runs", "2 classes")
     assert (listed([]), listed(["a"]), listed(["a", "b", "c"])) == ("", "a", "a, b and c")
     assert (slug("table 7a"), is_number("1e-3"), is_number("all")) == ("table-7a", True, False)
+
+
+def test_a_template_gives_each_of_its_sentences_on_one_line_and_none_where_nothing_is_to_say() -> None:
+    assert sentences("tests.j2", tested=0, smallest=[]) == []
+    first, second = sentences("tests.j2", tested=2, smallest=["0.250 with 3 seeds", "0.125 with 4 seeds"])
+    assert "corrected for the 2 changes of this table, and claims" in first
+    assert "cannot give less than 0.250 with 3 seeds and 0.125 with 4 seeds, so" in second
+    assert "\n" not in first + second

@@ -20,8 +20,7 @@ def judged(pivots: Sequence[Pivot]) -> list[PivotCell]:
 
 def verdicts_used(pivots: Sequence[Pivot]) -> list[Verdict]:
     """Return the verdicts that some cell has, in order."""
-    used = {cell.verdict for cell in judged(pivots)}
-    return [verdict for verdict in VERDICTS if verdict in used]
+    return [verdict for verdict in VERDICTS if any(cell.verdict == verdict for cell in judged(pivots))]
 
 
 def summary_sentences(pivots: Sequence[Pivot]) -> list[str]:
@@ -29,7 +28,6 @@ def summary_sentences(pivots: Sequence[Pivot]) -> list[str]:
     meaningful = [pivot for pivot in pivots if pivot.table.scale.meaningful]
     published = [cell for cell in judged(meaningful) if cell.verdict != "unpublished"]
     verdicts = Counter(cell.verdict for cell in published)
-    beyond = [cell.change for cell in published if cell.verdict in ("same sign", "contradicts")]
     runs = {run.eval_id: run for pivot in pivots for cell in pivot.cells for run in cell.runs}
     missing = Counter(run.state for run in runs.values() if run.value is None)
     assert missing.keys() <= text.STATES.keys(), missing
@@ -41,7 +39,7 @@ def summary_sentences(pivots: Sequence[Pivot]) -> list[str]:
         claimed=Counter(cell.verdict for cell in arms(_claimed(meaningful))),
         verdicts=verdicts,
         different=len(arms(published)),
-        surviving=[change.survives for change in beyond if change],
+        surviving=[c.change.survives for c in published if c.change and c.verdict in ("same sign", "contradicts")],
         silent=[f"{verdicts[verdict]} {words}" for verdict, words in SILENT.items() if verdicts[verdict]],
         measurements=len(runs),
         missing=missing,

@@ -143,5 +143,4 @@ def _sentences(rankings: Sequence[Ranking], metric: str) -> list[str]:
     early = [ranking for ranking in rankings if ranking.share < 1 and ranking.arms >= LEAST_ARMS]
     sure = [ranking for ranking in early if ranking.interval and ranking.interval.low > 0]
     safe = [ranking for ranking in sure if ranking.hits == ranking.seeds]
-    of_metric = [ranking for ranking in rankings if ranking.name == metric]
-    return sentences("early_ranking.j2", metric=metric, sure=sure, safe=safe, of_metric=of_metric, least=LEAST_ARMS)
+    return sentences("early_ranking.j2", metric=metric, sure=sure, safe=safe, rankings=rankings, least=LEAST_ARMS)

@@ -230,7 +230,7 @@ def _run_state(result: RunResult, letters: Mapping[str, str]) -> RunState:
         train_id=result.run.train_id,
         eval_id=result.run.eval_id,
         protocol=letters.get(result.run.eval_id, ""),
-        metrics=result.numbers,
+        metrics={name: metric.value for name, metric in result.metrics.items() if metric.value is not None},
     )
 
 

@@ -61,19 +61,12 @@ class ProbedArm:
 
 
 @dataclass(frozen=True)
-class Correlation:
-    """Spearman's ρ over `arms` arms with its interval; None where a measure is missing or has no order."""
+class Correlation(Interval):
+    """Spearman's ρ of a measure with FID over so many arms, and its interval, whose sign is 0 where it holds zero."""
 
     measure: str
     rho: float
-    low: float
-    high: float
     arms: int
-
-    @property
-    def sure(self) -> bool:
-        """Tell whether the interval leaves out zero."""
-        return Interval(self.low, self.high).sign != 0
 
 
 def probed_arms(store: Store, pivots: Sequence[Pivot]) -> list[ProbedArm]:
@@ -116,7 +109,7 @@ def correlations(arms: Sequence[ProbedArm]) -> list[Correlation]:
         rho = spearman(means, values) if len(means) == len(arms) else math.nan
         if not math.isnan(rho):
             interval = spearman_interval(rho, len(arms))
-            ranked.append(Correlation(measure, rho, interval.low, interval.high, len(arms)))
+            ranked.append(Correlation(interval.low, interval.high, measure, rho, len(arms)))
     return ranked
 
 

@@ -26,7 +26,6 @@ class TableResult:
         tested = [cell.change for cell in changed if cell.change and cell.change.p is not None]
         widths = [change.narrowing for change in tested if change.narrowing is not None]
         wins, told_apart = _wins(self.pivot)
-        signs = [(c.change.percent, c.paper_percent) for c in changed if c.change and c.paper_percent]
         return sentences(
             "findings.j2",
             pivot=self.pivot,
@@ -38,7 +37,7 @@ class TableResult:
             tested=tested,
             widths=widths,
             width=number(median(widths or [0]), 2),
-            same_signs=[ours * theirs > 0 for ours, theirs in signs],
+            same_signs=[c.change.percent * c.paper_percent > 0 for c in changed if c.change and c.paper_percent],
         )
 
     @cached_property
@@ -59,10 +58,9 @@ class TableResult:
     @cached_property
     def test_sentences(self) -> list[str]:
         """What must be said of the tests of its changes."""
-        changes = [cell.change for cell in self.tested if cell.change]
-        counts = sorted({len(change.seeds) for change in changes if change.flip_p is not None})
+        counts = sorted({len(c.change.seeds) for c in self.tested if c.change and c.change.flip_p is not None})
         smallest = [f"{p_words(smallest_flip_p(n))} with {n} seeds" for n in counts]
-        return sentences("tests.j2", tested=len(changes), smallest=smallest)
+        return sentences("tests.j2", tested=len(self.tested), smallest=smallest)
 
 
 def _better(pivot: Pivot, changed: Sequence[PivotCell]) -> list[str]:

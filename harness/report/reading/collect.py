@@ -44,24 +44,16 @@ class RunResult:
         """The metric that the table shows."""
         return self.metrics[self.table.file.value]
 
-    @property
-    def numbers(self) -> dict[str, float]:
-        """All metrics that have a value."""
-        return {name: metric.value for name, metric in self.metrics.items() if metric.value is not None}
-
     @cached_property
     def measured_with(self) -> dict[str, Scalar]:
-        """What `Measurement.measured_with` says beyond the settings; empty without a measurement."""
-        measurement, settings = self.status.measurement, sampling_protocol(self.run)
-        if measurement is None:
-            return {}
-        return {key: value for key, value in measurement.measured_with.items() if key not in settings}
+        """How its numbers are drawn by its settings, then measured by its file; how it was trained is no part of it."""
+        settings, measurement = sampling_protocol(self.run), self.status.measurement
+        return settings | (measurement.measured_with if measurement else {}) | settings
 
     @cached_property
     def protocol(self) -> Protocol:
-        """How its numbers were drawn and measured, in words; how its run was trained is another matter."""
-        settings = sampling_protocol(self.run) | self.measured_with
-        return {key: "" if value is None else str(value) for key, value in settings.items()}
+        """The same in words."""
+        return {key: "" if value is None else str(value) for key, value in self.measured_with.items()}
 
 
 def collect(store: Store, tables: Sequence[Table], statuses: "RunStatuses | None" = None) -> list[RunResult]:

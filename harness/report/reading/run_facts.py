@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import yaml
 
@@ -14,6 +13,8 @@ from harness.store.records import EncoderRecord, Measurement, ModelFacts
 from harness.store.store import Store
 
 RunFacts = Mapping[str, str]  # by name, with a sentence on the encoder of a run: "" without an alignment
+# What is known of weights by their tag of timm: pretraining, images, data and source.
+PUBLISHED: dict[str, dict[str, str]] = yaml.safe_load((TEMPLATES / "published_encoders.yaml").read_text("utf-8"))
 UNKNOWN, UNRECORDED = "not known to us", "not recorded"
 
 
@@ -67,15 +68,7 @@ def in_short(count: int) -> str:
 
 def _published(encoder: EncoderRecord) -> Mapping[str, str]:
     """What is known of published weights by their tag; of those in somebody's file nothing is."""
-    return _all_published().get(encoder.name.rpartition(".")[2], {}) if encoder.published else {}
-
-
-@cache
-def _all_published() -> dict[str, dict[str, str]]:
-    """What `published_encoders.yaml` says of each tag of timm: pretraining, images, data and source."""
-    text = (TEMPLATES / "published_encoders.yaml").read_text(encoding="utf-8")
-    content: dict[str, dict[str, str]] = yaml.safe_load(text)
-    return content
+    return PUBLISHED.get(encoder.name.rpartition(".")[2], {}) if encoder.published else {}
 
 
 def _epochs(encoder: EncoderRecord) -> str:

@@ -8,7 +8,7 @@ import pandas as pd
 from harness.config.grid_file import place_words
 from harness.metric_definitions import definition_of
 from harness.report.reading.collect import RunResult
-from harness.report.reading.protocol import SAMPLING_COLUMNS, TRAINING_COLUMNS, sampling_protocol, training_protocol
+from harness.report.reading.protocol import SAMPLING_COLUMNS, TRAINING_COLUMNS, training_protocol
 
 OWN_COLUMNS = ("metric", "value", "direction", "state", "reason")  # of a row; a run's rows share all others
 COLUMNS = (
@@ -37,7 +37,6 @@ def tidy_table(results: Sequence[RunResult]) -> pd.DataFrame:
 def _shared(result: RunResult) -> dict[str, Any]:
     table, cell, run = result.table, result.cell, result.run
     measurement = result.status.measurement
-    facts = {f"fact: {name}": value for name, value in result.facts.items()}
     return {
         "table": table.name,
         "cell": place_words(cell.at),
@@ -52,10 +51,9 @@ def _shared(result: RunResult) -> dict[str, Any]:
         "eval_id": run.eval_id,
         "protocol": _in_short(result.protocol) if measurement else "",
         "features_note": measurement.protocol.features_note if measurement else "",
-        **sampling_protocol(run),
         **training_protocol(run),
         **result.measured_with,
-        **facts,
+        **{f"fact: {name}": words for name, words in result.facts.items()},
     }
 
 

@@ -70,7 +70,7 @@ def representations(store: Store, pivots: Sequence[Pivot]) -> RepresentationSect
         accuracies=_accuracies(pair) if pair else [],
         ranked={correlation.measure: correlation for correlation in ranked},
         further=further,
-        sure=[f"{probing.MEASURES[c.measure][0]} ({number(c.rho, 2)})" for c in further if c.sure],
+        sure=[f"{probing.MEASURES[c.measure][0]} ({number(c.rho, 2)})" for c in further if c.sign],
         repeated=probing.repeatability(arms),
     )
     return RepresentationSection(
