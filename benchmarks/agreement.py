@@ -27,8 +27,8 @@ from torch_fidelity.metric_prc import prc_features_to_metric
 from harness.data.datasets import load_images
 from harness.measure.extractors.extractor import Features, array_features, extractor
 from harness.measure.extractors.inception import INCEPTION, Outputs, inception_weights, load_inception
+from harness.measure.metrics.diversity import inception_score
 from harness.measure.metrics.frechet import frechet_distance, statistics
-from harness.measure.metrics.inception_score import inception_score
 from harness.measure.metrics.kernel import kid, kid_subset_size
 from harness.measure.metrics.neighbours import manifold, neighbour_metrics
 from harness.measure.reference import of_statistics, save_statistics

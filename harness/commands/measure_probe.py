@@ -144,7 +144,7 @@ def probe(store: Store, only: str | None, data: Path) -> None:
         step, path = run.evaluation.step, store.probe_path(run.train_id, run.evaluation.step)
         images = bench(run.train.data.name, run.evaluation.evaluation.features)
         earlier = Probe.read(path)
-        if earlier and earlier.protocol == representation_probe.protocol(images):
+        if earlier and earlier.protocol == images.protocol:
             continue
         try:
             numbers = representation_probe.probe(run.train, store.scratch_folder(run.train_id), step, images, device())

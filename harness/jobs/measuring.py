@@ -123,7 +123,7 @@ def remeasure(store: Store, data: Path, other: Other | None, tell: Callable[[str
         UserError: there is no such study, or the other features cannot be had.
     """
     if other:
-        from harness.measure.extractors.timm_models import load_timm
+        from harness.measure.extractors.extractor import load_timm
 
         load_timm(*other)
     if not store.root.is_dir():

@@ -7,13 +7,12 @@ import numpy as np
 
 from harness.errors import UserError
 from harness.measure.extractors.extractor import Extractor, Features
-from harness.measure.metrics import frechet, kernel, neighbours
-from harness.measure.metrics.diversity import vendi
-from harness.measure.metrics.inception_score import SPLITS, inception_score
+from harness.measure.metrics import diversity, frechet, kernel, neighbours
 from harness.measure.reference import NO_IMAGES, Reference
 from harness.metric_definitions import with_features
 
 PAIRS = 10  # samples that are shown beside their nearest real images
+PER_FEATURE = 4  # samples: FID's bias is a line in 1/N only well above N = D
 NO_LABELS = "nobody knows the classes of the samples"
 BY_ROWS = ("kid", "precision", "recall", "density", "coverage", "cmmd", "memorisation")  # need each image's features
 Details = dict[str, Any]
@@ -31,7 +30,7 @@ def compare(generated: Features, reference: Reference, extractor: Extractor) -> 
     """
     check_features(generated.pool, "generated")
     if generated.logits is not None:
-        check_features(generated.logits, "generated", SPLITS)
+        check_features(generated.logits, "generated", diversity.SPLITS)
     if reference.manifold:
         check_features(reference.manifold.features, "reference")
     details: Details = {"real": {}}
@@ -39,11 +38,8 @@ def compare(generated: Features, reference: Reference, extractor: Extractor) -> 
     values["class_fid"] = _class_fid(generated, reference, details)
     values |= _diversity(generated, reference, extractor, details)
     values |= _by_rows(generated.pool, reference, details)
-    carried = extractor.name or extractor.id
-    named = {
-        with_features(name, carried) if extractor.foreign or name == "cmmd" else name: value
-        for name, value in values.items()
-    }
+    features, carriers = extractor.name or extractor.id, values if extractor.foreign else ("cmmd",)
+    named = {with_features(name, features) if name in carriers else name: value for name, value in values.items()}
     return {
         "metrics": {name: value for name, value in named.items() if not isinstance(value, str)},
         "unavailable": {name: why for name, why in named.items() if isinstance(why, str)},
@@ -70,19 +66,19 @@ def _distances(generated: Features, reference: Reference, extractor: Extractor, 
     """The Fréchet distances of all samples and of fewer, and the Inception Score."""
     N, D = generated.pool.shape
     values: Values = {"fid": _distance(frechet.statistics(generated.pool), reference.pool, reference.name)}
-    if frechet.enough(N, D):
+    if N >= PER_FEATURE * D:
         points = frechet.fid_by_count(generated.pool, reference.pool)
         details["fid_by_count"] = {str(count): distance for count, distance in points.items()}
         values["fid_infinity"] = frechet.fid_infinity(points)
     else:
-        values["fid_infinity"] = f"{N:,} samples; of {D:,} features the bias can be told from {4 * D:,} on"
+        values["fid_infinity"] = f"{N:,} samples; of {D:,} features the bias can be told from {PER_FEATURE * D:,} on"
     if generated.spatial and reference.spatial:
         values["sfid"] = _distance(generated.spatial, reference.spatial, reference.name)
     else:
         values["sfid"] = extractor.no_spatial or reference.no_spatial
     if generated.logits is None:
         return values | {"inception_score": extractor.no_logits}
-    score, spread = inception_score(generated.logits)
+    score, spread = diversity.inception_score(generated.logits)
     return values | {"inception_score": score, "inception_score_std": spread}
 
 
@@ -95,8 +91,7 @@ def _class_fid(generated: Features, reference: Reference, details: Details) -> f
         return NO_LABELS
     if reference.labels is None:
         return "nobody knows the classes of the reference"
-    few = frechet.too_few(generated.labels, D, "samples") or frechet.too_few(reference.labels, D, reference.name)
-    if few:
+    if few := frechet.too_few(generated.labels, D, "samples") or frechet.too_few(reference.labels, D, reference.name):
         return few
     each = frechet.fid_by_class(generated.pool, generated.labels, real.features, reference.labels)
     if not each:
@@ -108,14 +103,12 @@ def _class_fid(generated: Features, reference: Reference, details: Details) -> f
 def _diversity(generated: Features, reference: Reference, extractor: Extractor, details: Details) -> Values:
     """What samples say without being compared; what real images say goes into the details."""
     if reference.manifold:
-        details["real"]["vendi"] = vendi(reference.manifold.features)
+        details["real"]["vendi"] = diversity.vendi(reference.manifold.features)
     if reference.diversity is not None:
         details["real"]["class_diversity"] = reference.diversity
-    values: Values = {"vendi": vendi(generated.pool)}
-    if generated.diversity is not None:
-        return values | {"class_diversity": generated.diversity}
-    reason = NO_LABELS if generated.labels is None else "no class has two samples"
-    return values | {"class_diversity": extractor.no_maps or reason}
+    reason = extractor.no_maps or (NO_LABELS if generated.labels is None else "no class has two samples")
+    within = reason if generated.diversity is None else generated.diversity
+    return {"vendi": diversity.vendi(generated.pool), "class_diversity": within}
 
 
 def _by_rows(generated: np.ndarray, reference: Reference, details: Details) -> Values:

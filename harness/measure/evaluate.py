@@ -12,8 +12,7 @@ from harness.engine.distributed import ALONE, World
 from harness.errors import UserError
 from harness.measure import images
 from harness.measure.compare import compare
-from harness.measure.extractors.classifier import recipe_of
-from harness.measure.extractors.extractor import BATCH, Extractor, Features, extract, extractor
+from harness.measure.extractors.extractor import BATCH, Extractor, Features, extract, extractor, recipe_of
 from harness.measure.extractors.inception import INCEPTION, inception_weights
 from harness.measure.images import Images
 from harness.measure.jackknife import check_groups, intervals
@@ -72,9 +71,7 @@ def measure(samples: Images, request: MeasureRequest, world: World = ALONE) -> t
     return result, features
 
 
-def nearest_pairs(
-    samples: Images, request: MeasureRequest, result: dict[str, Any]
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def nearest_pairs(samples: Images, request: MeasureRequest, result: dict[str, Any]) -> tuple[list[np.ndarray], ...]:
     """Return the samples that come nearest to reference images, and those images, uint8 (C, H, W) each.
 
     Raises:
@@ -101,8 +98,7 @@ def _real_images(request: MeasureRequest) -> Images | None:
 
 def _check_shapes(samples: Images, real: Images, request: MeasureRequest) -> None:
     """Refuse sizes that differ, which would compare sharpness; grey images are grey RGB images to public networks."""
-    same_channels = samples.shape[0] == real.shape[0] or request.features != "classifier"
-    if samples.shape[1:] != real.shape[1:] or not same_channels:
+    if samples.shape[1:] != real.shape[1:] or (request.features == "classifier" and samples.shape[0] != real.shape[0]):
         actual, legal = images.by(samples.shape), images.by(real.shape)
         raise UserError(f"{samples.name}: images of {actual}, and {real.name} has {legal}; make them alike first")
 

@@ -10,6 +10,7 @@ from typing import IO
 from zipfile import ZipFile
 
 import numpy as np
+from PIL import Image
 
 from harness.data.datasets import ImageDataset
 from harness.errors import UserError, user_error
@@ -44,8 +45,7 @@ class Images:
 
     def one(self, index: int) -> np.ndarray:
         """Return one image, uint8 (C, H, W); as `batches`."""
-        (batch,) = self.batches(1, index, index + 1)
-        return batch[0]
+        return next(self.batches(1, index, index + 1))[0]
 
 
 def of_array(images: np.ndarray, name: str, content: str = "", labels: np.ndarray | None = None) -> Images:
@@ -95,6 +95,9 @@ def of_npz(path: Path) -> Images:
     N, H, W, C = (*shape, 1) if len(shape) == 3 else shape
     if not N:
         raise UserError(f"{path}: {ARRAY} holds no images")
+    with readable(path), np.load(path, allow_pickle=False) as arrays:
+        labels = arrays.get(LABELS)
+    has_classes = labels is not None and labels.shape == (N,) and labels.dtype.kind in "iu"
 
     def read(start: int, stop: int) -> Iterator[np.ndarray]:
         with readable(path), ZipFile(path) as archive, archive.open(f"{ARRAY}.npy") as stream:
@@ -106,15 +109,7 @@ def of_npz(path: Path) -> Images:
                     raise ValueError(f"it ends within image {i} of {N}")
                 yield np.frombuffer(pixels, np.uint8).reshape(H, W, C).transpose(2, 0, 1)
 
-    return Images(path.name, N, (C, H, W), file_hash(path), read, _labels(path, N))
-
-
-def _labels(path: Path, count: int) -> np.ndarray | None:
-    with readable(path), np.load(path, allow_pickle=False) as arrays:
-        labels = arrays.get(LABELS)
-    if labels is None or labels.shape != (count,) or labels.dtype.kind not in "iu":
-        return None
-    return labels.astype(np.int64)
+    return Images(path.name, N, (C, H, W), file_hash(path), read, labels.astype(np.int64) if has_classes else None)
 
 
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
@@ -159,8 +154,6 @@ def by(size: Iterable[int]) -> str:
 
 def _look(path: Path) -> tuple[tuple[int, int], int]:
     """Return (width, height) and channels from a picture's header."""
-    from PIL import Image
-
     with readable(path), Image.open(path) as picture:
         mode, size, transparent = picture.mode, picture.size, "transparency" in picture.info
     if mode not in CHANNELS or transparent:
@@ -171,8 +164,6 @@ def _look(path: Path) -> tuple[tuple[int, int], int]:
 
 def _decode(path: Path, channels: int) -> np.ndarray:
     """Return a picture as uint8 (C, H, W)."""
-    from PIL import Image
-
     with readable(path), Image.open(path) as picture:
         return np.atleast_3d(np.asarray(picture.convert("L" if channels == 1 else "RGB"))).transpose(2, 0, 1)
 

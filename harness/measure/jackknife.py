@@ -17,9 +17,7 @@ from scipy.stats import t
 
 from harness.errors import UserError
 from harness.measure.extractors.extractor import Features
-from harness.measure.metrics import frechet, kernel, neighbours
-from harness.measure.metrics.diversity import vendi
-from harness.measure.metrics.inception_score import inception_score_of
+from harness.measure.metrics import diversity, frechet, kernel, neighbours
 from harness.measure.reference import Reference
 from harness.metric_definitions import OF_OTHER_FEATURES, SPREADS, base, spread_of
 
@@ -97,17 +95,16 @@ def replicates(generated: Features, reference: Reference) -> dict[str, np.ndarra
     for g in range(GROUPS):
         left = sum(parts[:g] + parts[g + 1 :], frechet.Moments()).statistics()
         rows = np.sort(np.concatenate(groups[:g] + groups[g + 1 :]))
-        fid = {"fid": frechet.frechet_distance(left, reference.pool)}
-        values.append(fid | _all_but_fid(generated, reference, rows))
+        values.append(_metrics(generated, reference, rows, left))
     return {name: np.array([replicate[name] for replicate in values]) for name in values[0]}
 
 
-def _all_but_fid(generated: Features, reference: Reference, rows: np.ndarray) -> dict[str, float]:
-    """Return the metrics but FID of some of the samples."""
+def _metrics(generated: Features, reference: Reference, rows: np.ndarray, left: frechet.Statistics) -> dict[str, float]:
+    """Return the metrics of the samples that are left, by their rows and the statistics of these."""
     x, real = generated.pool[rows], reference.manifold
-    metrics = {"vendi": vendi(x)}
+    metrics = {"fid": frechet.frechet_distance(left, reference.pool), "vendi": diversity.vendi(x)}
     if generated.logits is not None:
-        metrics["inception_score"] = inception_score_of(generated.logits, rows)
+        metrics["inception_score"] = diversity.inception_score_of(generated.logits, rows)
     if real is None:
         return metrics
     if generated.labels is not None and reference.labels is not None:

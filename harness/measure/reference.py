@@ -42,11 +42,17 @@ def of_images(images: Images, extractor: Extractor, cache: Path, world: World = 
         UserError: an image cannot be read, or the cache is damaged or cannot be written.
     """
     base = f"reference-{images.name.replace('/', '-')}-{images.content[:12]}-{extractor.id}"
-    features = _cached_features(images, extractor, cache / f"{base}-features.npz", world)
-    samples = _cached_manifold(features.pool, cache / f"{base}-neighbours.npz")
+    path = cache / f"{base}-features.npz"
+    # Several processes are all needed for the work, so that none may wait in it for another's lock.
+    shared = extract(images, extractor, world) if world.size > 1 and not world.decide(path.is_file) else None
+    with _cached(path, lambda: _arrays(shared or extract(images, extractor))) as arrays:
+        pool, spatial, diversity = arrays["pool"], arrays.get("spatial"), arrays.get("diversity")
+    with _cached(cache / f"{base}-neighbours.npz", lambda: _neighbours(pool)) as arrays:
+        samples = Manifold(pool, arrays["radii"], arrays["nearest"])
     return Reference(
-        images.name, images.content, images.count, statistics(features.pool), features.spatial, samples,
-        extractor.no_spatial, images.labels, features.diversity, images.held_out,
+        images.name, images.content, images.count, statistics(pool),
+        None if spatial is None else Statistics(spatial[0], spatial[1:], images.count), samples, extractor.no_spatial,
+        images.labels, None if diversity is None else float(diversity), images.held_out,
     )  # fmt: skip
 
 
@@ -84,22 +90,8 @@ def _read_statistics(path: Path, mean: str, covariance: str) -> Statistics:
     return Statistics(mu, sigma)
 
 
-def _cached_features(images: Images, extractor: Extractor, path: Path, world: World) -> Features:
-    """Return features from a cached file, made where missing: the pooled ones, the statistics of the spatial ones,
-    and how different images of a class are, as far as the extractor has these."""
-    # Several processes are all needed for the work, so that none may wait in it for another's lock.
-    shared = extract(images, extractor, world) if world.size > 1 and not world.decide(path.is_file) else None
-    with _cached(path, lambda: _arrays(shared or extract(images, extractor))) as arrays:
-        spatial, diversity = arrays.get("spatial"), arrays.get("diversity")
-        return Features(
-            arrays["pool"],
-            None if spatial is None else Statistics(spatial[0], spatial[1:], images.count),
-            labels=images.labels,
-            diversity=None if diversity is None else float(diversity),
-        )
-
-
 def _arrays(features: Features) -> dict[str, np.ndarray]:
+    """The pooled features, and where there are any, statistics of the spatial ones and the diversity within a class."""
     arrays = {"pool": features.pool}
     if features.spatial:
         arrays["spatial"] = np.vstack((features.spatial.mean, features.spatial.covariance))
@@ -108,15 +100,10 @@ def _arrays(features: Features) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _cached_manifold(pool: np.ndarray, path: Path) -> Manifold:
-    """Return features with their neighbours from a cached file: they take minutes for 60,000 images."""
-
-    def make() -> dict[str, np.ndarray]:
-        samples = manifold(pool)
-        return {"radii": samples.radii, "nearest": samples.nearest}
-
-    with _cached(path, make) as arrays:
-        return Manifold(pool, arrays["radii"], arrays["nearest"])
+def _neighbours(pool: np.ndarray) -> dict[str, np.ndarray]:
+    """What a manifold adds to its features; it takes minutes for 60,000 images."""
+    samples = manifold(pool)
+    return {"radii": samples.radii, "nearest": samples.nearest}
 
 
 @contextmanager

@@ -20,7 +20,6 @@ from harness.data.raw_files import READERS
 from harness.errors import UserError
 from harness.measure.extractors.extractor import array_features, extractor
 from harness.measure.metrics import representation
-from harness.measure.metrics.representation import Spread
 from harness.method.backbone import DiT
 from harness.method.processes.process import Process
 from harness.method.randomness import generator
@@ -45,7 +44,10 @@ class NoisyImages:
 
 @dataclass(frozen=True)
 class Bench:
-    """What every training on a data set is probed with. `reference` (M, E): an encoder's features of `held_out`."""
+    """What every training on a data set is probed with. `reference` (M, E): an encoder's features of `held_out`.
+
+    protocol: all that the numbers depend on beside the weights.
+    """
 
     fit: NoisyImages
     held_out: NoisyImages
@@ -72,26 +74,29 @@ def bench(name: str, features: str, data: Path, cache: Path, device: torch.devic
         chosen = order[cut : cut + HELD_OUT]
     if len(chosen) < FEWEST:
         raise UserError(f"data set {name}: {len(chosen)} held-out images; probing needs at least {FEWEST}")
-    reference, encoder = _reference(held_out, chosen, features, data, cache, device)
+    reference: Tensor | None = None  # float64
+    try:
+        encoder = extractor(features, name, data, cache, device=str(device))
+        clean = held_out.images_for(chosen, _posterior(held_out, chosen, 2)).numpy()
+    except UserError as error:
+        encoder_id = f"none: {error}"
+    else:
+        reference, encoder_id = torch.from_numpy(array_features(clean, encoder).pool).double(), encoder.id
     protocol = {
         "fit": f"{len(order[:cut]):,} of {name}/train",
         "held_out": f"{len(chosen):,} of {name}/{'train, others' if held_out is train else 'test'}",
         "content": held_out.content[:12],
-        "encoder": encoder,
+        "encoder": encoder_id,
+        "noise": list(NOISE_LEVELS),
+        "weights": "ema",
+        "label": None,  # the null label: a given one would be the answer to the probe
+        "precision": "fp32",
+        "pooling": "mean of tokens; norm, distance, uniformity and alignment of flattened outputs",
+        "probe": f"logistic regression, penalty {representation.PENALTY:g}, standardised features",
+        "pairs_within": CHUNK,
+        "neighbours": representation.NEIGHBOURS,
     }
     return Bench(_images(train, order[:cut], 1), _images(held_out, chosen, 2), reference, protocol)
-
-
-def _reference(
-    held_out: Dataset, chosen: np.ndarray, features: str, data: Path, cache: Path, device: torch.device
-) -> tuple[Tensor | None, str]:
-    """The encoder's features of the clean images, float64 (M, E), and its name; or None, and why."""
-    try:
-        encoder = extractor(features, held_out.name, data, cache, device=str(device))
-        images = held_out.images_for(chosen, _posterior(held_out, chosen, 2))
-    except UserError as error:
-        return None, f"none: {error}"
-    return torch.from_numpy(array_features(images.numpy(), encoder).pool).double(), encoder.id
 
 
 def _posterior(dataset: Dataset, chosen: np.ndarray, views: int) -> tuple[Tensor, ...]:
@@ -108,22 +113,7 @@ def probe(spec: TrainSpec, folder: Path, step: int, bench: Bench, device: torch.
     """Measure the EMA weights kept in `folder` at a step; the result is ready for JSON."""
     net = build_net(spec)
     net.load_state_dict(load_weights(folder, step, "ema"))
-    return {"protocol": protocol(bench), "levels": representations(net, spec, bench, device)}
-
-
-def protocol(bench: Bench) -> dict[str, Any]:
-    """All that the numbers depend on beside the weights."""
-    return {
-        **bench.protocol,
-        "noise": list(NOISE_LEVELS),
-        "weights": "ema",
-        "label": None,  # the null label: a given one would be the answer to the probe
-        "precision": "fp32",
-        "pooling": "mean of tokens; norm, distance, uniformity and alignment of flattened outputs",
-        "probe": f"logistic regression, penalty {representation.PENALTY:g}, standardised features",
-        "pairs_within": CHUNK,
-        "neighbours": representation.NEIGHBOURS,
-    }
+    return {"protocol": bench.protocol, "levels": representations(net, spec, bench, device)}
 
 
 def representations(net: DiT, spec: TrainSpec, bench: Bench, device: torch.device) -> list[dict[str, Any]]:
@@ -151,10 +141,10 @@ def outputs(net: DiT, process: Process, null_label: int, share: float, x: Tensor
     return [x_t, *net.features(x_t, net.times(t), y, range(1, len(net.blocks) + 1))]
 
 
-def _features(look: Look, images: NoisyImages) -> tuple[list[Tensor], list[Spread]]:
+def _features(look: Look, images: NoisyImages) -> tuple[list[Tensor], list[representation.Spread]]:
     """Pooled features (N, D) in float64 of the noisy images and of every block; with two views their spreads too."""
     pooled: list[list[Tensor]] = []  # of each chunk, block by block
-    spreads: list[list[Spread]] = []
+    spreads: list[list[representation.Spread]] = []
     for rows in torch.arange(len(images.x)).split(CHUNK):
         h, *second = (look(images.x[rows], noise[rows]) for noise in images.noise)
         pooled.append([h[0].flatten(1).double(), *(tokens.mean(1).double() for tokens in h[1:])])
@@ -166,7 +156,7 @@ def _features(look: Look, images: NoisyImages) -> tuple[list[Tensor], list[Sprea
     return features, [representation.joined_spread(parts) for parts in zip(*spreads, strict=True)]
 
 
-def _measured(fit: Tensor, held_out: Tensor, spread_: Spread, bench: Bench) -> dict[str, Any]:
+def _measured(fit: Tensor, held_out: Tensor, spread: representation.Spread, bench: Bench) -> dict[str, Any]:
     y, y_held_out = (images.y.to(fit.device) for images in (bench.fit, bench.held_out))
     numbers = {
         "probe_accuracy": representation.probe_accuracy(fit, y, held_out, y_held_out),
@@ -178,4 +168,4 @@ def _measured(fit: Tensor, held_out: Tensor, spread_: Spread, bench: Bench) -> d
             "cka": representation.linear_cka(held_out, reference),
             "cknna": representation.cknna(held_out, reference),
         }
-    return numbers | spread_.numbers()
+    return numbers | spread.numbers()

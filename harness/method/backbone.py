@@ -4,7 +4,6 @@ Letters: N samples, C channels, H W pixels or latents, P patch size, T = HW/P² 
 """
 
 import math
-from collections.abc import Sequence
 from functools import partial
 from typing import cast
 
@@ -12,7 +11,7 @@ import torch
 from timm.layers import Attention, Mlp, PatchEmbed
 from torch import Tensor, nn
 
-from harness.method.processes.process import Tapped
+from harness.method.processes.process import Tapped, Taps, Times
 from harness.method.randomness import generator
 
 FREQUENCIES = 128  # of a time
@@ -42,40 +41,38 @@ class DiT(nn.Module):
     ) -> None:
         super().__init__()
         assert input_size % patch_size == 0, (input_size, patch_size)
-        self.patch_size = patch_size
         self.num_times = 2 if second_time else 1
         self.time_scale = time_scale
         self.out_channels = 2 * in_channels if learn_sigma else in_channels
-        self.grid_size = input_size // patch_size
+        self.patch_size, self.grid_size = patch_size, input_size // patch_size
         self.x_embedder = PatchEmbed(input_size, patch_size, in_channels, hidden_size)
         self.t_embedder = TimeEmbedder(hidden_size)
         self.h_embedder = TimeEmbedder(hidden_size) if second_time else None
+        # Named as in the public checkpoints; the last vector is the null label's.
         self.y_embedder = nn.ModuleDict({"embedding_table": nn.Embedding(num_classes + 1, hidden_size)})
         positions = sincos_positions(hidden_size, self.grid_size)
         self.pos_embed = nn.Parameter(positions[None], requires_grad=False)  # (1, T, D)
         self.blocks = nn.ModuleList(DiTBlock(hidden_size, num_heads) for _ in range(depth))
         self.final_layer = FinalLayer(hidden_size, patch_size**2 * self.out_channels)
 
-    def forward(self, x: Tensor, times: tuple[Tensor, ...], y: Tensor, taps: Sequence[int] = ()) -> Tapped:
+    def forward(self, x: Tensor, times: Times, y: Tensor, taps: Taps = ()) -> Tapped:
         """x (N, C, H, W), times one or two of (N,), y (N,) → the head's raw output (N, C or 2C, H, W), [h (N, T, D) …].
 
         taps: numbers of the blocks whose outputs to return, in that order; 1 is the first block, depth the last.
         """
-        h, c, tapped = self._run_blocks(x, times, y, taps, len(self.blocks))
+        c, (h, tapped) = self._run_blocks(x, times, y, taps, len(self.blocks))
         return self._unpatchify(self.final_layer(h, c)), tapped
 
-    def features(self, x: Tensor, times: tuple[Tensor, ...], y: Tensor, taps: Sequence[int]) -> list[Tensor]:
+    def features(self, x: Tensor, times: Times, y: Tensor, taps: Taps) -> list[Tensor]:
         """The tapped block outputs of `forward`, computed up to the last of them only: [h (N, T, D) …]."""
-        return self._run_blocks(x, times, y, taps, max(taps))[2]
+        return self._run_blocks(x, times, y, taps, max(taps))[1][1]
 
-    def times(self, t: Tensor) -> tuple[Tensor, ...]:
+    def times(self, t: Tensor) -> Times:
         """A process's times (N,) or (N, K) as the network is given them: one or two of (N,)."""
         return t.view(len(t), -1).unbind(1)[: self.num_times]
 
-    def _run_blocks(
-        self, x: Tensor, times: tuple[Tensor, ...], y: Tensor, taps: Sequence[int], last: int
-    ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """(tokens after block `last`, conditioning, tapped outputs)."""
+    def _run_blocks(self, x: Tensor, times: Times, y: Tensor, taps: Taps, last: int) -> tuple[Tensor, Tapped]:
+        """(conditioning, (tokens after block `last`, tapped outputs))."""
         assert all(1 <= tap <= len(self.blocks) for tap in taps), (taps, len(self.blocks))
         h = self.x_embedder(x) + self.pos_embed  # (N, T, D)
         c = self.t_embedder(self.time_scale * times[0])  # (N, D)
@@ -87,7 +84,7 @@ class DiT(nn.Module):
             h = block(h, c)  # (N, T, D)
             if number in taps:
                 outputs[number] = h
-        return h, c, [outputs[tap] for tap in taps]
+        return c, (h, [outputs[tap] for tap in taps])
 
     def _unpatchify(self, x: Tensor) -> Tensor:
         """(N, T, P·P·C) → (N, C, H, W)."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.method.processes.process import Denoiser, Tapped, Taps
+from harness.method.processes.process import Denoiser, Tapped, Taps, Times
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def guided(
     if scale == 1:
         return net
 
-    def guided_net(x: Tensor, times: tuple[Tensor, ...], y: Tensor, taps: Taps = ()) -> Tapped:
+    def guided_net(x: Tensor, times: Times, y: Tensor, taps: Taps = ()) -> Tapped:
         n, c = x.shape[:2]
         assert channels == "all" or c >= 3, f"three-channel guidance of {c} channel(s)"
         inside = slice(None) if interval is None else interval(times[0])
@@ -69,10 +69,9 @@ class CountedNet:
     """
 
     def __init__(self, net: Denoiser) -> None:
-        self.net = net
-        self.images = 0
+        self.net, self.images = net, 0
 
-    def __call__(self, x: Tensor, times: tuple[Tensor, ...], y: Tensor, taps: Taps = ()) -> Tapped:
+    def __call__(self, x: Tensor, times: Times, y: Tensor, taps: Taps = ()) -> Tapped:
         """The network's own answer; adds N to `images`."""
         self.images += len(x)
         return self.net(x, times, y, taps)

@@ -44,10 +44,7 @@ class Objective(nn.Module):
 
     def __init__(self, net: DiT, process: Process, terms: Sequence[Term], num_classes: int) -> None:
         super().__init__()
-        self.net = net
-        self.process = process
-        self.num_classes = num_classes
-        self.terms = tuple(terms)
+        self.net, self.process, self.num_classes, self.terms = net, process, num_classes, tuple(terms)
         for term in terms:
             assert not hasattr(self, term.name), f"two terms of the name {term.name}"
             self.add_module(term.name, term)
@@ -69,9 +66,13 @@ class Objective(nn.Module):
         features (N, T, E): those of the frozen encoder, and average: the network's moving one, for terms that ask.
         """
         view, taps = self.view(x, y, draws, features, average), self.taps(draws.step)
-        denoising, logged, h = self._denoise(view, taps)
+        error, h = self.process.loss(self.net, x, view.y, draws.t, draws.noise, taps)
+        loss = self.process.weigh(error) if isinstance(self.process, WeighsErrors) else error
+        total = loss.mean()
+        values = {"denoising": total.detach()}
+        if loss is not error:
+            values["squared_error"] = error.detach().mean() / x[0].numel()
         view = replace(view, h=dict(zip(taps, h, strict=True)))
-        total, values = denoising, {"denoising": denoising.detach(), **logged}
         for term in self.active(draws.step):
             value = term(view)
             total, values[term.name] = total + term.coefficient(draws.step) * value, value.detach()
@@ -83,10 +84,3 @@ class Objective(nn.Module):
         """What the terms see of a step, but for the tapped outputs, `h`; the arguments are those of `forward`."""
         with_drops = torch.where(draws.dropped, self.num_classes, y)
         return StepView(self.net, self.process, x, y, with_drops, draws, features, average)
-
-    def _denoise(self, view: StepView, taps: Sequence[int]) -> tuple[Tensor, dict[str, Tensor], list[Tensor]]:
-        """The process's loss, what else to log of it, and the tapped block outputs."""
-        error, h = self.process.loss(self.net, view.x, view.y, view.draws.t, view.draws.noise, taps)
-        if not isinstance(self.process, WeighsErrors):
-            return error.mean(), {}, h
-        return self.process.weigh(error).mean(), {"squared_error": error.detach().mean() / view.x[0].numel()}, h

@@ -112,8 +112,6 @@ class DispersiveTerm(Term):
 
     def __init__(self, potential: Potential, lambda_: float, blocks: Blocks, group: int, stop: Step = None) -> None:
         super().__init__("regularizer", blocks, lambda_, stop)
-        assert blocks, "a regulariser acts on at least one block"
-        assert group >= 2, group
         self.potential, self.group = potential, group
         self.prefix = ""  # keys of all stored logs
         self.floor = floor(potential, group)
@@ -162,17 +160,15 @@ class ContrastiveTerm(DispersiveTerm):
 
     def draw(self, draws: Draws, process: Process, seed: int) -> dict[str, Tensor]:
         """ "t" and "noise" of the second view."""
-        times = generator(seed, "times of the second view", draws.step)
+        g = generator(seed, "times of the second view", draws.step)
+        t = process.draw_times(len(draws.t), g) if self.gap is None else process.nearby_times(draws.t, self.gap, g)
         noise = torch.randn(draws.noise.shape, generator=generator(seed, "noise of the second view", draws.step))
-        if self.gap is None:
-            return {"t": process.draw_times(len(draws.t), times), "noise": noise}
-        return {"t": process.nearby_times(draws.t, self.gap, times), "noise": noise}
+        return {"t": t, "noise": noise}
 
     def views(self, view: StepView) -> Views:
         """The groups of each tapped block, those of the second view beside them."""
         second = view.outputs(view.net, **view.draws.own[self.name], blocks=self.blocks)
-        pairs = zip(self.blocks, second, strict=True)
-        return [(self.grouped(view.h[block]), self.grouped(h_plus)) for block, h_plus in pairs]
+        return [(z, self.grouped(h_plus)) for (z, _), h_plus in zip(super().views(view), second, strict=True)]
 
 
 class AlignmentTerm(Term):

@@ -5,7 +5,7 @@ than the classifier whose features measure FID: to align with the metric's own f
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -171,11 +171,11 @@ def parameters(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
-def tensors_sha256(network: nn.Module) -> str:
+def tensors_sha256(network: nn.Module, leave_out: Callable[[str], bool] = lambda name: name == "pos_embed") -> str:
     """Hash a network's tensors with their names, but for its positions: these were resampled to the side of the images,
     and so have not the same last bits on every machine."""
     digest = hashlib.sha256()
     for name, tensor in network.state_dict().items():
-        if name != "pos_embed":
+        if not leave_out(name):
             digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()

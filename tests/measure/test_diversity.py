@@ -1,11 +1,12 @@
-"""The Vendi score and the distances within a class, on sets whose answer is known."""
+"""The Inception Score against torch-fidelity; it, the Vendi score and the distances within a class on known sets."""
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch_fidelity.metric_isc import isc_features_to_metric
 
-from harness.measure.metrics.diversity import ClassDistances, class_diversity, perceptual, vendi
+from harness.measure.metrics.diversity import ClassDistances, class_diversity, inception_score, perceptual, vendi
 
 rng = np.random.default_rng(0)
 
@@ -50,3 +51,15 @@ def test_the_distance_within_a_class_is_lpips_without_weights() -> None:
     assert whole.before(4, 6) == [1]
     large = torch.rand(1, 2, 32, 32)
     assert torch.equal(perceptual([large]), perceptual([F.avg_pool2d(large, 4)]))
+
+
+@pytest.mark.parametrize("n", [10, 95])
+def test_inception_score_is_torch_fidelitys(n: int) -> None:
+    logits = 3 * rng.normal(size=(n, 20)).astype(np.float32)
+    theirs = isc_features_to_metric(torch.from_numpy(logits))
+    assert inception_score(logits) == pytest.approx(tuple(theirs.values()), rel=1e-12)
+
+
+def test_inception_score_of_sure_and_even_classes_is_their_number() -> None:
+    assert inception_score(np.zeros((40, 7)))[0] == pytest.approx(1)
+    assert inception_score(100 * np.eye(4)[np.arange(4000) % 4])[0] == pytest.approx(4, rel=0.01)

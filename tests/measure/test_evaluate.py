@@ -19,8 +19,7 @@ from harness.engine.distributed import ALONE, World, joined
 from harness.errors import UserError
 from harness.measure import evaluate, images
 from harness.measure.evaluate import MeasureRequest, check_measurable, measure
-from harness.measure.extractors.classifier import RECIPES
-from harness.measure.extractors.extractor import Extractor
+from harness.measure.extractors.extractor import RECIPES, Extractor
 from harness.measure.extractors.inception import Outputs
 from harness.measure.metrics.diversity import perceptual
 from harness.measure.metrics.frechet import frechet_distance, statistics
@@ -59,7 +58,7 @@ def test_measuring_digits(data: Path, cache: Path, digits: tuple[ImageDataset, I
 def test_what_could_not_be_measured_is_refused_before_the_training(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check_measurable("digits", "train", "classifier", data)
     others = {name: recipe for name, recipe in RECIPES.items() if name != "digits"}
-    monkeypatch.setattr("harness.measure.extractors.classifier.RECIPES", others)
+    monkeypatch.setattr("harness.measure.extractors.extractor.RECIPES", others)
     with pytest.raises(UserError, match="features 'classifier': no recipe for data set digits; legal: fashion-mnist"):
         check_measurable("digits", "train", "classifier", data)
     with pytest.raises(UserError, match=r"no weights at .*run: harness data get inception-v3-compat"):

@@ -10,9 +10,8 @@ from support.feature_metrics import fid
 from harness.errors import UserError
 from harness.measure.extractors.extractor import Features
 from harness.measure.jackknife import GROUPS, STUDENT, check_groups, intervals, jackknife_error, replicates
-from harness.measure.metrics.diversity import vendi
+from harness.measure.metrics.diversity import inception_score, vendi
 from harness.measure.metrics.frechet import frechet_distance, statistics
-from harness.measure.metrics.inception_score import inception_score
 from harness.measure.metrics.kernel import cmmd, kid
 from harness.measure.metrics.neighbours import manifold, memorised, neighbour_metrics
 from harness.measure.reference import Reference

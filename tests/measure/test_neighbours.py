@@ -109,8 +109,8 @@ def test_distances_by_parts_of_both_sides_are_those_of_every_pair(monkeypatch):
     monkeypatch.setattr(neighbours, "BLOCK", 7)
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((23, 5)), rng.standard_normal((31, 5)).astype(np.float32)
-    for rows_of in (neighbours.double, lambda rows: 3 * neighbours.double(rows)):
-        slices, parts = zip(*neighbours.distances(x, y, rows_of), strict=True)
+    for unit, rows_of in ((False, np.float64), (True, neighbours.unit_rows)):
+        slices, parts = zip(*neighbours.distances(x, y, unit), strict=True)
         assert [part.start for part in slices] == list(range(0, 23, 4))
         pairs = ((rows_of(x)[:, None] - rows_of(y)[None]) ** 2).sum(-1)
         np.testing.assert_allclose(torch.cat(parts).numpy(), pairs, rtol=1e-6)

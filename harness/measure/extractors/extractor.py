@@ -4,21 +4,32 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import timm
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from harness.data.datasets import load_images
 from harness.engine.distributed import ALONE, World
 from harness.errors import UserError
-from harness.measure.extractors import classifier, inception, timm_models
+from harness.measure.extractors import inception
 from harness.measure.extractors.inception import INCEPTION, Outputs
 from harness.measure.images import Images, of_array
-from harness.measure.metrics.diversity import ClassDistances, class_diversity
+from harness.measure.metrics.diversity import ClassDistances, class_diversity, perceptual
 from harness.measure.metrics.frechet import Moments, Statistics
+from harness.networks.encoder import pretrained, tensors_sha256
+from harness.networks.supervised import Recipe, TrainedNetwork, resize, trained
 
 BATCH = 64
+# Of the small classifiers whose pooled features stand for Inception's where images are tiny or grey.
+RECIPES = {
+    "digits": Recipe(side=16, steps=200, batch=64, shift=0.1, mirror=False),
+    "fashion-mnist": Recipe(side=32, steps=1500, batch=128, shift=0.03, mirror=False),
+    "cifar10": Recipe(side=32, steps=4000, batch=128, shift=0.12, mirror=True),
+}
 
 
 @dataclass(frozen=True)
@@ -128,36 +139,77 @@ def extractor(
         return _classifier(dataset, data, cache, torch.device(device))
     if name == INCEPTION:
         return _inception(weights or inception.inception_weights(data), torch.device(device))
-    if timm_models.is_model(name):
+    if timm.is_model(name.partition(".")[0]):  # a name may carry the tag of its weights
         return _timm(name, weights, torch.device(device))
     raise UserError(f"features '{name}' are unknown; legal: classifier, {INCEPTION}, or a model of timm")
 
 
 def _classifier(dataset: str, data: Path, cache: Path, device: torch.device) -> Extractor:
     train, test = (load_images(dataset, split, data) for split in ("train", "test"))
-    chosen = classifier.classifier(train, test, cache)
+    chosen = trained("classifier", recipe_of(dataset), train, test, cache)
     chosen.network.to(device)
     note = f"{dataset} classifier, {100 * chosen.record['accuracy']:.1f}% test accuracy"
     name = f"classifier-{dataset}-{chosen.record['weights'][:12]}"
-    return Extractor(name, note, partial(classifier.outputs, chosen), device, no_maps="", name="classifier")
+    return Extractor(name, note, partial(classifier_outputs, chosen), device, no_maps="", name="classifier")
+
+
+def classifier_outputs(classifier: TrainedNetwork, images: Tensor) -> Outputs:
+    """Return the pooled features before the last layer, float32 (B, D), of uint8 images (B, C, H, W), and maps."""
+    network: Any = classifier.network
+    x, maps = network.forward_intermediates(resize(images, classifier.side))
+    return Outputs(network.forward_head(x, pre_logits=True), perceptual=perceptual(maps))
+
+
+def recipe_of(dataset: str) -> Recipe:
+    """Return the recipe of a data set's classifier.
+
+    Raises:
+        UserError: it has none.
+    """
+    if dataset not in RECIPES:
+        raise UserError(f"features 'classifier': no recipe for data set {dataset}; legal: {', '.join(RECIPES)}")
+    return RECIPES[dataset]
 
 
 def _inception(weights: Path, device: torch.device) -> Extractor:
     network = inception.load_inception(weights)
     name = f"{INCEPTION}-{inception.trunk_hash(network)}"
     fast = inception.Inception(network).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    def outputs(images: Tensor) -> Outputs:
-        return fast(images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images)
-
     note = "torch-fidelity's Inception-v3 of 2015-12-05, 2048 pooled features"
     no_logits = "" if fast.last is not None else f"{weights.name} lacks Inception's last layer (its weights are zero)"
-    return Extractor(name, note, outputs, device, no_spatial="", no_logits=no_logits, no_maps="", name=INCEPTION)
+    return Extractor(name, note, fast, device, no_spatial="", no_logits=no_logits, no_maps="", name=INCEPTION)
 
 
 def _timm(name: str, weights: Path | None, device: torch.device) -> Extractor:
-    network, sha256, output = timm_models.load_timm(name, weights)
-    side, origin = timm_models.side_of(network), weights.name if weights else "the published weights"
+    network = load_timm(name, weights)
+    cfg, sha256, output = network.pretrained_cfg, tensors_sha256(network), "its embedding"
+    # timm keeps CLIP's projection where other networks have their classes; fine-tuned ones have classes again.
+    if "_clip" not in cfg["architecture"] or "ft_" in cfg.get("tag", ""):
+        network.reset_classifier(0)
+        output = "its features before the last layer"
+    side, origin = cfg["input_size"][-1], weights.name if weights else "the published weights"
     note = f"timm's {name}, {origin}; images resized to {side}×{side}, {output}"
-    outputs = partial(timm_models.outputs, network.to(device))
+    outputs = partial(timm_outputs, network.eval().requires_grad_(False).to(device), side)
     return Extractor(f"{name}-{sha256[:12]}", note, outputs, device, name=name, foreign=True)
+
+
+def load_timm(name: str, weights: Path | None) -> Any:
+    """Return a model of timm with the weights of a file, or with those that timm publishes under its tag.
+
+    Raises:
+        UserError: no weights are published, they cannot be had, or the file holds others.
+    """
+    if weights is None and not timm.is_model_pretrained(name):
+        raise UserError(f"features {name}: timm publishes no weights under this name; give a file by --weights")
+    return pretrained(name, weights, f"features {name}", "give a file by --weights")
+
+
+def timm_outputs(network: Any, side: int, images: Tensor) -> Outputs:
+    """Return the features of uint8 images (B, 3, H, W), or of grey ones (B, 1, H, W), by a network of timm.
+
+    Images are resized whole, bicubically and with antialiasing, to the side that the network was made for.
+    """
+    x = (images.float() / 255).expand(-1, 3, -1, -1)
+    x = F.interpolate(x, (side, side), mode="bicubic", align_corners=False, antialias=True)
+    mean, std = (x.new_tensor(network.pretrained_cfg[name]).view(1, -1, 1, 1) for name in ("mean", "std"))
+    return Outputs(network((x - mean) / std))

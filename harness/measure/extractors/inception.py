@@ -1,7 +1,5 @@
 """FID's Inception-v3 of 2015-12-05, as torch-fidelity ports it, arranged to run fast: the same numbers to 1e-5."""
 
-import hashlib
-import pickle
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,9 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.errors import UserError, one_line, user_error
+from harness.errors import UserError, user_error
 from harness.files import sha256_of
 from harness.measure.metrics.diversity import perceptual
+from harness.networks.encoder import tensors_sha256
 
 INCEPTION = "inception-v3-compat"
 SHA256 = "6726825d"  # its beginning, part of the published file's name
@@ -48,13 +47,13 @@ class Inception(nn.Module):
         branch = network.Mixed_6d.branch1x1.conv
         self.spatial = nn.Conv2d(branch.in_channels, SPATIAL_CHANNELS, 1).requires_grad_(False)
         self.spatial.load_state_dict({k: x[:SPATIAL_CHANNELS] for k, x in branch.state_dict().items()})
-        last = network.fc.weight
-        self.last = last if bool(last.any()) else None
+        self.last = network.fc.weight if bool(network.fc.weight.any()) else None
 
     def forward(self, images: Tensor) -> Outputs:
-        """Return the features of uint8 images (B, 3, H, W) of any size."""
+        """Return the features of uint8 images (B, 3, H, W), or of grey ones (B, 1, H, W), of any size."""
         # The copy is not in vain: the resized image is contiguous, and channels_last halves the convolutions' time.
-        x = resize(images.float()).sub_(128).div_(128).contiguous(memory_format=torch.channels_last)
+        x = resize(images.expand(-1, 3, -1, -1).float()).sub_(128).div_(128)
+        x = x.contiguous(memory_format=torch.channels_last)
         maps = []
         for name, layer in self.layers.items():
             if name == "Mixed_6d":  # which x enters as (B, 768, 17, 17)
@@ -91,7 +90,7 @@ def _fold(network: Any) -> None:
             module.bn = nn.Identity()
 
 
-def load_inception(path: Path) -> nn.Module:
+def load_inception(path: Path) -> Any:
     """Return torch-fidelity's network with the weights of a file.
 
     Raises:
@@ -99,23 +98,15 @@ def load_inception(path: Path) -> nn.Module:
     """
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    _check_there(path)
-    try:
+    with user_error(f"features {INCEPTION}: {path} is not torch-fidelity's weights file"):
         # torch-fidelity's own loading runs whatever a pickle asks for; this first reading refuses all but tensors.
-        torch.load(path, map_location="cpu", weights_only=True)
+        torch.load(_existing(path), map_location="cpu", weights_only=True)
         return FeatureExtractorInceptionV3(INCEPTION, ["2048"], feature_extractor_weights_path=str(path))
-    except (RuntimeError, pickle.UnpicklingError, AttributeError, TypeError, EOFError) as error:
-        reason = one_line(error)
-        raise UserError(f"features {INCEPTION}: {path} is not torch-fidelity's weights file: {reason}") from None
 
 
 def trunk_hash(network: nn.Module) -> str:
     """Hash the weights that the pooled features depend on: not the last layer, which some copies lack."""
-    digest = hashlib.sha256()
-    for name, tensor in network.state_dict().items():
-        if not name.startswith("fc.") and not name.endswith("num_batches_tracked"):
-            digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:12]
+    return tensors_sha256(network, lambda name: name.startswith("fc.") or name.endswith("num_batches_tracked"))[:12]
 
 
 def inception_weights(data: Path) -> Path:
@@ -124,14 +115,13 @@ def inception_weights(data: Path) -> Path:
     Raises:
         UserError: it does not.
     """
-    path = data / f"{INCEPTION}.pth"
-    _check_there(path)
-    return path
+    return _existing(data / f"{INCEPTION}.pth")
 
 
-def _check_there(path: Path) -> None:
+def _existing(path: Path) -> Path:
     if not path.is_file():
         raise UserError(f"features {INCEPTION}: no weights at {path}; run: harness data get {INCEPTION}")
+    return path
 
 
 def get_inception(data: Path) -> str:

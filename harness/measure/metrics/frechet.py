@@ -13,6 +13,7 @@ from harness.errors import UserError
 
 EXTRAPOLATION_POINTS = 15
 EXTRAPOLATION_SEED = 2020
+NOTHING = torch.zeros(())  # the sum of no rows
 ROWS = 4096  # rows that are turned into float64 at once
 # Of a Cholesky factor's diagonal, smallest to largest, squared. Below it a covariance has directions whose variance is
 # rounding, and the product of two has eigenvalues that are, of which each root is 1e-8 of the largest.
@@ -28,16 +29,17 @@ class Statistics:
     count: int | None = None
 
 
+@dataclass
 class Moments:
     """Sums over rows about an early row, from which mean and covariance follow; those of several sets of rows add up.
 
     About a point among the rows the squares stay as small as the variances, so that no digits cancel.
     """
 
-    def __init__(self) -> None:
-        self.count = 0
-        self.centre: Tensor | None = None  # (D,)
-        self.sum = self.square = torch.zeros(())  # about the centre: (D,), (D, D)
+    count: int = 0
+    centre: Tensor | None = None  # (D,)
+    sum: Tensor = NOTHING  # about the centre, (D,)
+    square: Tensor = NOTHING  # about the centre, (D, D)
 
     def update(self, rows: Tensor) -> None:
         """Add rows (B, D)."""
@@ -56,11 +58,8 @@ class Moments:
             return self if other.centre is None else other
         shift = other.centre - self.centre  # Σ(x + s)(x + s)ᵀ = Σxxᵀ + (Σx)sᵀ + s(Σx)ᵀ + n ssᵀ
         cross = torch.outer(other.sum, shift)
-        both = Moments()
-        both.count, both.centre = self.count + other.count, self.centre
-        both.sum = self.sum + (other.sum + other.count * shift)
-        both.square = self.square + (other.square + cross + cross.T + other.count * torch.outer(shift, shift))
-        return both
+        square = self.square + (other.square + cross + cross.T + other.count * torch.outer(shift, shift))
+        return Moments(self.count + other.count, self.centre, self.sum + (other.sum + other.count * shift), square)
 
     def statistics(self) -> Statistics:
         """Return mean and covariance.
@@ -119,10 +118,8 @@ def trace_of_root(a: Tensor, b: Tensor) -> float:
 def _cholesky(covariance: Tensor) -> Tensor | None:
     """Lower factor of a covariance; None where it is not well conditioned."""
     factor, failed = torch.linalg.cholesky_ex(covariance)
-    diagonal = factor.diagonal()
-    if failed or (diagonal.min() / diagonal.max()) ** 2 < WELL_CONDITIONED:
-        return None
-    return factor
+    ratio = (factor.diagonal().min() / factor.diagonal().max()) ** 2
+    return None if failed or ratio < WELL_CONDITIONED else factor
 
 
 def _factor(covariance: Tensor) -> Tensor:
@@ -130,11 +127,6 @@ def _factor(covariance: Tensor) -> Tensor:
     values, vectors = torch.linalg.eigh(covariance)
     significant = values > len(values) * torch.finfo(values.dtype).eps * values[-1]
     return vectors[:, significant] * values[significant].sqrt()
-
-
-def enough(count: int, features: int) -> bool:
-    """Tell whether the bias of `count` samples can be told: it is a line in 1/N only well above N = D."""
-    return count >= 4 * features
 
 
 def fid_by_count(generated: np.ndarray, reference: Statistics) -> dict[int, float]:
@@ -154,8 +146,7 @@ def fid_by_count(generated: np.ndarray, reference: Statistics) -> dict[int, floa
 
 def fid_infinity(points: dict[int, float]) -> float:
     """Return the Fréchet distance at 1/N = 0 of the least-squares line through (1/N, FID) (Chong & Forsyth 2020)."""
-    _, intercept = np.polyfit([1 / count for count in points], list(points.values()), 1)
-    return float(intercept)
+    return float(np.polyfit([1 / count for count in points], list(points.values()), 1)[1])
 
 
 def fid_by_class(

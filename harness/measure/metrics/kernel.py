@@ -5,8 +5,8 @@
 
 import numpy as np
 
+from harness.measure.metrics import neighbours
 from harness.measure.metrics.frechet import ROWS
-from harness.measure.metrics.neighbours import distances, unit_rows
 
 KID_SUBSETS = 100
 CMMD_SIGMA = 10
@@ -64,5 +64,5 @@ def cmmd(generated: np.ndarray, reference: np.ndarray) -> float:
 
 def _mean_kernel(x: np.ndarray, y: np.ndarray) -> float:
     """Return the mean of the kernel over all pairs of unit rows."""
-    sums = (float(d.mul_(-1 / (2 * CMMD_SIGMA**2)).exp_().sum()) for _, d in distances(x, y, unit_rows))
+    sums = (float(d.mul_(-1 / (2 * CMMD_SIGMA**2)).exp_().sum()) for _, d in neighbours.distances(x, y, unit=True))
     return sum(sums) / (len(x) * len(y))

@@ -1,6 +1,6 @@
 """Which samples lie in whose balls, and which real image is nearest to each. Distances are squared, float64."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,6 @@ CHUNK = 1000  # rows of the matrix of distances that exist at once: 400 MB again
 # the distances rounds differently for batches of different sizes. This is wider than that, and narrower than data.
 EDGE = 1e-9
 SAME = 1e-13  # of the largest square of a row's length: distances below it are rounding errors of none
-RowsOf = Callable[[np.ndarray], np.ndarray]  # (n, D) → float64 (n, D)
 
 
 @dataclass(frozen=True)
@@ -114,16 +113,12 @@ def closest(nearest: Nearest, reference: Manifold, count: int) -> np.ndarray:
     return np.argsort(ratio, kind="stable")[:count]
 
 
-def double(rows: np.ndarray) -> np.ndarray:
-    """Return rows in float64."""
-    return np.asarray(rows, np.float64)
-
-
-def distances(x: np.ndarray, y: np.ndarray, rows_of: RowsOf = double) -> Iterator[tuple[slice, Tensor]]:
+def distances(x: np.ndarray, y: np.ndarray, unit: bool = False) -> Iterator[tuple[slice, Tensor]]:
     """Yield rows of x (N, D) with their squared distances to y (M, D): (slice, (≤CHUNK, M)).
 
-    rows_of: what a few rows of either become first, in float64; all of them at once would not fit beside the features.
+    unit: of rows of length one. A few rows at a time become float64: all at once would not fit beside the features.
     """
+    rows_of = unit_rows if unit else np.float64
     parts = [slice(first, first + BLOCK) for first in range(0, len(y), BLOCK)]
     squares = torch.cat([torch.from_numpy(rows_of(y[part])).square().sum(1) for part in parts])
     for start in range(0, len(x), CHUNK):

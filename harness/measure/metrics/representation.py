@@ -78,22 +78,18 @@ def cknna(x: Tensor, y: Tensor, neighbours: int = NEIGHBOURS) -> float:
     As its public code has it: cosine kernels, of which those pairs are kept that are neighbours in both; then the
     unbiased HSIC of Song et al. (2012), over the geometric mean of each kernel's with itself.
     """
-    kernels = [_cosines(x), _cosines(y)]
+    units = [F.normalize(features, dim=1) for features in (x, y)]
+    kernels = [unit @ unit.T for unit in units]
     near = [_nearest(kernel, neighbours) for kernel in kernels]
     own = [_hsic(kernel * mask, kernel * mask) for kernel, mask in zip(kernels, near, strict=True)]
     shared = _hsic(*(kernel * (near[0] & near[1]) for kernel in kernels))
     return float(shared / (own[0] * own[1]).sqrt()) if own[0] * own[1] > 0 else 0.0
 
 
-def _cosines(x: Tensor) -> Tensor:
-    unit = F.normalize(x, dim=1)
-    return unit @ unit.T
-
-
 def _nearest(kernel: Tensor, neighbours: int) -> Tensor:
     """(N, N) bool: row i has True at the neighbours of i, itself not among them."""
-    others = kernel.clone().fill_diagonal_(-torch.inf).topk(neighbours, dim=1).indices
-    return torch.zeros_like(kernel, dtype=torch.bool).scatter_(1, others, True)
+    nearest = kernel.clone().fill_diagonal_(-torch.inf).topk(neighbours, dim=1).indices
+    return torch.zeros_like(kernel, dtype=torch.bool).scatter_(1, nearest, True)
 
 
 def _hsic(k: Tensor, m: Tensor) -> Tensor:

@@ -22,8 +22,9 @@ class Schedule(NamedTuple):
     alphas_cumprod: Tensor  # ᾱ_k = Π (1 − β)
     alphas_cumprod_prev: Tensor  # ᾱ_{k−1}, 1 before the first step
     betas: Tensor  # β_k = 1 − ᾱ_k / ᾱ_{k−1}
-    posterior_variance: Tensor  # β̃_k = β_k (1 − ᾱ_{k−1}) / (1 − ᾱ_k), the variance of q(x_{k−1} | x_k, x)
-    posterior_log_variance: Tensor  # log β̃_k, with log β̃_1 for the first step, whose β̃ is 0
+    # log β̃_k, β̃_k = β_k (1 − ᾱ_{k−1}) / (1 − ᾱ_k) the variance of q(x_{k−1} | x_k, x); of the first step, whose β̃ is 0,
+    # it is log β̃_1
+    posterior_log_variance: Tensor
 
     def at(self, k: Tensor) -> "Schedule":
         """The numbers of steps k (N,), still float64 (N,), on the device of k."""
@@ -46,7 +47,7 @@ def schedule(steps: int = STEPS) -> Schedule:
     betas = 1 - alphas_cumprod / alphas_cumprod_prev
     variance = betas * (1 - alphas_cumprod_prev) / (1 - alphas_cumprod)
     log_variance = torch.cat((variance[1:2], variance[1:])).log()
-    return Schedule(alphas_cumprod, alphas_cumprod_prev, betas, variance, log_variance)
+    return Schedule(alphas_cumprod, alphas_cumprod_prev, betas, log_variance)
 
 
 FULL = schedule()

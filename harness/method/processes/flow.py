@@ -27,8 +27,7 @@ def nearby_times(t: Tensor, gap: float, generator: torch.Generator) -> Tensor:
 
 def noise_level(t: Tensor) -> Tensor:
     """σ = (1 − t)/t, the noise per unit of the image in x_t, float64: (N,) → (N,)."""
-    t = t.double()
-    return (1 - t) / t
+    return (1 - t.double()) / t.double()
 
 
 def times_at(share: float) -> Tensor:

@@ -72,8 +72,7 @@ class InductiveMomentMatching:
 
 def noise_level(t: Tensor) -> Tensor:
     """σ = t/(1 − t), the noise per unit of the image in x_t, float64: (N,) → (N,)."""
-    t = t.double()
-    return t / (1 - t)
+    return t.double() / (1 - t.double())
 
 
 def jump(net: Denoiser, x_t: Tensor, t: Tensor, span: Tensor, y: Tensor, taps: Taps = ()) -> Tapped:

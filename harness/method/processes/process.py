@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+Times = tuple[Tensor, ...]  # one or two of (N,), as a network is given them
 Taps = Sequence[int]  # numbers of blocks, 1 for the first
 Tapped = tuple[Tensor, list[Tensor]]  # what was computed, and the tapped block outputs [h (N, T, D) …]
 StepNoise = Callable[[int], Tensor]  # the noise of a sampler's step, shaped as the images
@@ -14,7 +15,7 @@ StepNoise = Callable[[int], Tensor]  # the noise of a sampler's step, shaped as 
 class Denoiser(Protocol):
     """A network as processes call it: `backbone.DiT`, the same under guidance, or a closed form."""
 
-    def __call__(self, x: Tensor, times: tuple[Tensor, ...], y: Tensor, taps: Taps = ()) -> Tapped:
+    def __call__(self, x: Tensor, times: Times, y: Tensor, taps: Taps = ()) -> Tapped:
         """x (N, C, H, W), times one or two of (N,), y (N,) → output (N, C or more, H, W), tapped block outputs."""
 
 

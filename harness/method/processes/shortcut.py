@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from harness.method.processes import flow
-from harness.method.processes.meanflow import MeanFlow
+from harness.method.processes import flow, meanflow
 from harness.method.processes.process import Denoiser, Tapped, Taps, column
 
 LEVELS = 7  # the smallest step is 2⁻⁷: 128 denoising steps in all (the paper's hyperparameters)
@@ -57,7 +56,7 @@ class Shortcut:
         return torch.tensor([[1 - share, float(LEVELS)]])
 
     # As in MeanFlow, the official code drops no label of the samples that learn from the network itself.
-    place_drops = MeanFlow.place_drops
+    place_drops = meanflow.MeanFlow.place_drops
 
     def interpolate(self, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """x_t = t x + (1 − t) noise: (N, C, H, W), (N, 2), (N, C, H, W) → (N, C, H, W)."""

@@ -1,4 +1,4 @@
-"""The classifiers that stand for Inception: trained once, damage told, the same on any machine."""
+"""The classifiers that stand for Inception: trained once, damage told, the same on any machine; any network of timm."""
 
 import dataclasses
 import shutil
@@ -7,13 +7,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
+import torch.nn.functional as F
 
 from harness.data.datasets import ImageDataset
 from harness.errors import UserError
-from harness.measure.extractors.classifier import RECIPES, classifier, outputs
+from harness.measure.extractors.extractor import RECIPES, array_features, classifier_outputs, extractor, recipe_of
 from harness.networks import supervised
-from harness.networks.supervised import augment, build, fit, resize
+from harness.networks.supervised import TrainedNetwork, augment, build, fit, resize, trained
+
+rng = np.random.default_rng(0)
+
+
+def classifier(train: ImageDataset, test: ImageDataset, cache: Path) -> TrainedNetwork:
+    return trained("classifier", recipe_of(train.name), train, test, cache)
 
 
 def test_classifier_is_trained_once(
@@ -24,8 +32,8 @@ def test_classifier_is_trained_once(
     monkeypatch.setattr(supervised, "fit", lambda *_: pytest.fail("trained again"))
     again = classifier(train, test, cache)
     images = torch.from_numpy(np.array(test.images[:7]))
-    assert torch.equal(outputs(first, images).pool, outputs(again, images).pool)
-    assert outputs(first, images).pool.shape == (7, 96)
+    assert torch.equal(classifier_outputs(first, images).pool, classifier_outputs(again, images).pool)
+    assert classifier_outputs(first, images).pool.shape == (7, 96)
     assert not again.network.training
     other = dataclasses.replace(train, content="of other images")
     with pytest.raises(pytest.fail.Exception, match="trained again"):
@@ -99,3 +107,30 @@ def test_classifiers_fit_their_images(digits: tuple[ImageDataset, ImageDataset])
         stand_in = dataclasses.replace(digits[0], images=np.zeros((2, C, side, side), np.uint8))
         out = build(recipe, stand_in).eval()(resize(torch.from_numpy(stand_in.images), recipe.side))
         assert out.shape == (2, 10)
+
+
+@pytest.mark.parametrize(
+    ("name", "width"), [("test_vit.r160_in1k", 64), ("vit_xsmall_patch16_clip_224.tinyclip_yfcc15m", 512)]
+)
+def test_features_of_any_network_of_timm(tmp_path, name: str, width: int) -> None:
+    torch.manual_seed(0)
+    network = timm.create_model(name).eval()
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    made = extractor(name, "", tmp_path, tmp_path, tmp_path / "weights.pth")
+    images = rng.integers(0, 256, (2, 3, 20, 20), np.uint8)
+    found = array_features(images, made).pool
+    cfg = network.pretrained_cfg
+    x = torch.stack([torch.from_numpy(image).float() / 255 for image in images])
+    x = F.interpolate(x, cfg["input_size"][1:], mode="bicubic", antialias=True)
+    x = (x - torch.tensor(cfg["mean"])[:, None, None]) / torch.tensor(cfg["std"])[:, None, None]
+    with torch.no_grad():  # CLIP's embedding is what timm has for its classes
+        expected = network(x) if "clip" in name else network.forward_head(network.forward_features(x), pre_logits=True)
+    assert found.shape == (2, width)
+    torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-4, atol=1e-4)
+    grey = array_features(images[:, :1], made).pool
+    np.testing.assert_allclose(grey, array_features(images[:, :1].repeat(3, 1), made).pool, rtol=1e-5, atol=1e-5)
+    assert made.foreign
+    with pytest.raises(UserError, match=r"weights.pth: not weights of test_resnet: "):
+        extractor("test_resnet", "", tmp_path, tmp_path, tmp_path / "weights.pth")
+    with pytest.raises(UserError, match="features 'vit_nano' are unknown; legal: "):
+        extractor("vit_nano", "", tmp_path, tmp_path)
