@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
-from harness.files import gc_paused, replace, write_bytes, write_json
+from harness.files import gc_paused, read_yaml, replace, write_bytes, write_json
 from harness.report import TEMPLATES
 from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.text import is_number, state_words
@@ -28,7 +27,7 @@ from harness.store.study import study_tables
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a text begins that Excel, LibreOffice or Google Sheets may run
 
-COLUMNS: dict[str, dict[str, str]] = yaml.safe_load((TEMPLATES / "csv_columns.yaml").read_text(encoding="utf-8"))
+COLUMNS: dict[str, dict[str, str]] = read_yaml(TEMPLATES / "csv_columns.yaml")
 
 
 def shown_as_text(value: Any) -> Any:
