@@ -10,12 +10,11 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from harness.errors import UserError, closest, nearest
+from harness.files import YAML_LOADER
 
 Keys = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)
 
-# libyaml's parser, where PyYAML was built with it, is ten times as fast and reads the same documents.
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 # Where the words of pydantic are Python's rather than YAML's.
 EXPECTED = {
@@ -102,8 +101,8 @@ def read_document(path: Path) -> Document:
         near = nearest(path.name, names) if isinstance(error, FileNotFoundError) else ""
         raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}{near}") from None
     try:
-        node = yaml.compose(text, LOADER)
-        content = {} if node is None else LOADER("").construct_document(node)
+        node = yaml.compose(text, YAML_LOADER)
+        content = {} if node is None else YAML_LOADER("").construct_document(node)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
-from harness.files import gc_paused, replace, write_bytes, write_json
+from harness.files import gc_paused, read_yaml, replace, write_bytes, write_json
 from harness.report import TEMPLATES
 from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.text import is_number, on_one_line, state_words
@@ -31,7 +30,7 @@ from harness.store.study import study_tables
 # before them included; or how it goes on behind a semicolon, which separates cells where the comma is decimal.
 FORMULA = re.compile("(^|;)(?=[\\s\u200b-\u200f\u2060\ufeff]*[=+@＝＋－＠﹢﹣﹦﹫-])")
 
-COLUMNS: dict[str, dict[str, str]] = yaml.safe_load((TEMPLATES / "csv_columns.yaml").read_text(encoding="utf-8"))
+COLUMNS: dict[str, dict[str, str]] = read_yaml(TEMPLATES / "csv_columns.yaml")
 
 
 def shown_as_text(value: Any) -> Any:
