@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
@@ -24,7 +25,7 @@ from harness.jobs import preflight
 from harness.jobs.failures import CAUSES, remedy
 from harness.jobs.job import Job
 from harness.slurm.client import failed_nodes, scancel, unfinished_jobs
-from harness.slurm.status import SlurmStatus, StudyStatus, follow_file, log_of, slurm_status
+from harness.slurm.status import SlurmStatus, StudyStatus, log_of, slurm_status
 from harness.slurm.submission import check_slurm
 from harness.store import records
 from harness.store.store import IDENTITY, Store
@@ -205,8 +206,14 @@ def logs(name: str, failed: bool, follow: bool, lines: int, results: Path, scrat
     if failed:
         say("\n\n".join(failures(Store(results, scratch, name), lines)) or "Nothing failed.")
         return
-    for line in follow_file(log_of(_find_run(results, scratch, name), name), lines, follow):
-        say(line, nl=False)
+    path = log_of(_find_run(results, scratch, name), name)
+    command = ["tail", "-n", str(lines), *(["--follow"] if follow else []), str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8", errors="replace") as program:
+        try:
+            for line in program.stdout or ():
+                say(line, nl=False)
+        finally:
+            program.kill()
 
 
 def failures(store: Store, lines: int) -> list[str]:

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 from rich.cells import cell_len
+from support.jobs import submission
 from support.synthetic_study import new_store, table_of, write_error
 
 from harness.commands.terminal import MANY, Rows, Screen, say
@@ -69,9 +70,10 @@ def failed(tmp_path, project):
     store.record_grid("table3", project / "grids" / "table3.yaml", "smoke", [])
     run = table.runs[0]
     write_error(store, run, "bug", HOSTILE)
+    submission(3, "7_3").write(store.scratch_folder(run.train_id))
     path = output_path(store, "7_3")
     path.parent.mkdir(parents=True)
-    path.write_text(f"first\n{HOSTILE.replace(chr(0xDCE9), '')}\n")
+    path.write_text(f"first\n{HOSTILE}\n", errors="surrogateescape")
     return store, run
 
 
@@ -80,15 +82,12 @@ def options(store: Store) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize(
-    "words", [("status", "STUDY"), ("status", "STUDY", "--json"), ("logs", "--failed", "STUDY"), ("show", "RUN")],
-    ids=" ".join,
-)  # fmt: skip
+    "words", ["status STUDY", "status STUDY --json", "logs --failed STUDY", "logs RUN", "show RUN"]
+)
 def test_a_hostile_message_of_a_failure_is_shown_by_every_command_that_tells_it(failed, harness, monkeypatch, words):
     store, run = failed
     monkeypatch.setenv("COLUMNS", "150")
-    code, out, err = harness(
-        *(word.replace("STUDY", store.study).replace("RUN", run.train_id) for word in words), *options(store)
-    )
+    code, out, err = harness(*words.replace("STUDY", store.study).replace("RUN", run.train_id).split(), *options(store))
     assert (code, err) == (0, "")
     assert printable(out) == out
     assert "[/lib/x.so]" in "".join(out.split())
