@@ -8,7 +8,7 @@ from rich.console import RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-from harness.commands.terminal import Rows, console
+from harness.commands.terminal import TextTable, console
 from harness.config.grid import Run, Table
 from harness.jobs.job import Job
 from harness.planning import budget, cost, plan
@@ -33,7 +33,7 @@ def print_plan(tables: Sequence[Table], store: Store) -> None:
     screen, planned = console(), plan.plan(tables, store)
     for name in dict.fromkeys(p.table.name for p in planned):
         of_table = [p for p in planned if p.table.name == name]
-        screen.print(Rows(plan.summary(of_table), [_run_row(p) for p in of_table]), "")
+        screen.print(TextTable(plan.summary(of_table), [_run_row(p) for p in of_table]), "")
     states = Counter(p.status.state for p in planned)
     screen.print(", ".join(f"{count} {state}" for state, count in states.items()))
     if len(tables) > 1:
@@ -43,7 +43,7 @@ def print_plan(tables: Sequence[Table], store: Store) -> None:
              "tables": ", ".join(t.tables)}
             for t in trainings(tables)
         ]  # fmt: skip
-        screen.print("", Rows(f"{len(rows)} distinct trainings", rows))
+        screen.print("", TextTable(f"{len(rows)} distinct trainings", rows))
 
 
 def _run_row(p: plan.Planned) -> dict[str, str]:
@@ -67,7 +67,7 @@ def print_cost(tables: Sequence[Table], prices: cost.Prices, price: float | None
     rows = [_cost_row(table.name, table.runs, prices) for table in tables]
     if len(tables) > 1:
         rows.append(_cost_row("all, each training once", prices.runs, prices))
-    console().print(Rows(f"Cost in {prices.unit}-hours", rows), "")
+    console().print(TextTable(f"Cost in {prices.unit}-hours", rows), "")
     left = prices.cost(prices.runs, left=True).hours
     money = f"; at {price:g} an hour, what is left costs {left * price:,.0f}" if price else ""
     console().print(f"{prices.words}{money}")
@@ -99,19 +99,19 @@ def print_selection(selection: budget.Selection, prices: cost.Prices, hours: flo
     screen.print(f"\nThe rule: {rule}.")
 
 
-def _rows(rows: Sequence[budget.Row]) -> Rows:
-    return Rows("", [{"table": row.table.name, "row": _in_words(row.cell.at)} for row in rows])
+def _rows(rows: Sequence[budget.Row]) -> TextTable:
+    return TextTable("", [{"table": row.table.name, "row": _in_words(row.cell.at)} for row in rows])
 
 
 # How trainings stand.
 
 
-def status_table(study: str, statuses: Sequence[TrainingStatus], most: int | None = None) -> Rows:
+def status_table(study: str, statuses: Sequence[TrainingStatus], most: int | None = None) -> TextTable:
     """Return all trainings, or as many as `most`: the running ones first, then what needs somebody, then the rest."""
     shown = statuses
     if most is not None and len(statuses) > most:
         shown = sorted(statuses, key=lambda s: URGENCY.index(s.state))[:most]
-    return Rows(f"{study}: {status_summary(statuses)}", [_status_row(s) for s in shown])
+    return TextTable(f"{study}: {status_summary(statuses)}", [_status_row(s) for s in shown])
 
 
 def status_summary(statuses: Sequence[TrainingStatus]) -> str:

@@ -2,7 +2,7 @@
 
 import click
 
-from harness.commands.terminal import Rows, console, say
+from harness.commands.terminal import TextTable, console, say
 from harness.config import key_reference
 from harness.errors import UserError, nearest
 
@@ -30,4 +30,4 @@ def keys(start: str, markdown: bool) -> None:
             for key in keys if key.name.startswith(start)
         ]  # fmt: skip
         if rows:
-            console().print(Rows(title, rows), "")
+            console().print(TextTable(title, rows), "")

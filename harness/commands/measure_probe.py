@@ -12,7 +12,7 @@ from rich.progress import track
 from harness.checkpoint_paths import weights_path
 from harness.commands import options
 from harness.commands.options import FILE
-from harness.commands.terminal import Rows, console, say, words_of
+from harness.commands.terminal import TextTable, console, say, words_of
 from harness.config.grid import Run, all_runs
 from harness.errors import UserError
 from harness.files import check_writable, write_json
@@ -105,7 +105,7 @@ def _print(result: dict[str, Any], samples: str) -> None:
         how = result["unavailable"][name] if value is None else definition.definition
         rows.append({"metric": definition.heading, "value": words, "how": how})
     screen = console()
-    screen.print(Rows(f"{samples} against {result['protocol']['reference']}", rows))
+    screen.print(TextTable(f"{samples} against {result['protocol']['reference']}", rows))
     protocol, intervals = result["protocol"], result.get("intervals")
     screen.print(words_of("measured", protocol=protocol, intervals=intervals, definition_of=definition_of), end="")
 

@@ -65,7 +65,7 @@ def words_of(template: str, **values: Any) -> str:
     return environment.get_template(f"{template}.txt.j2").render(values)
 
 
-class Rows:
+class TextTable:
     """Rows, each a mapping from headings to words, as a table without lines.
 
     Of many rows it is a table without what takes a second for a thousand of them: cells that are broken to fit the

@@ -12,7 +12,7 @@ from rich.cells import cell_len
 from support.jobs import submission
 from support.synthetic_study import new_store, table_of, write_error
 
-from harness.commands.terminal import MANY, Rows, Screen, say
+from harness.commands.terminal import MANY, Screen, TextTable, say
 from harness.errors import printable
 from harness.slurm.status import output_path
 from harness.store.store import Store
@@ -29,7 +29,7 @@ STYLE = re.compile(r"\x1b\[[0-9;]*m")  # what rich itself writes: colours and bo
 
 def shown(*rows: dict[str, str], title: str = "", width: int = 4000) -> str:
     file = io.StringIO()
-    Screen(file=file, force_terminal=True, width=width).print(Rows(title, rows))
+    Screen(file=file, force_terminal=True, width=width).print(TextTable(title, rows))
     return STYLE.sub("", file.getvalue())
 
 
