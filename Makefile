@@ -6,7 +6,7 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 STUDY ?= digits
 # Which tests, and how: make test SELECT=waits OPTIONS='--repeat 10'. Those that share a file, the cluster or the browser
 # run one after another; tests/conftest.py says which.
-SELECT ?= not long
+SELECT ?= not long and not fuzz
 PYTEST = -m pytest --numprocesses $(JOBS) --maxprocesses 8 --dist loadgroup --no-loadscope-reorder $(OPTIONS)
 PIP = -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
@@ -21,7 +21,7 @@ test: $(VENV)/ready-test
 	$(VENV)/bin/python $(PYTEST) -m "$(SELECT)"
 
 quick: $(VENV)/ready-test
-	$(VENV)/bin/python $(PYTEST) -m "not slow and not integration and not long"
+	$(VENV)/bin/python $(PYTEST) -m "not slow and not integration and not long and not fuzz"
 
 lint: $(VENV)/ready-test
 	$(VENV)/bin/ruff check .

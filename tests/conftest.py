@@ -16,6 +16,7 @@ CHROMIUM_FLAGS = (
 
 def pytest_addoption(parser):
     parser.addoption("--repeat", type=int, default=1, help="run each test that often")
+    parser.addoption("--hours", type=float, default=0, help="of new inputs for the tests marked fuzz, over all kinds")
 
 
 def pytest_configure(config):
@@ -49,6 +50,14 @@ def pytest_collection_modifyitems(items):
 def group_of(item):
     shared = [name for name in ("study", "browser") if name in item.fixturenames]
     return shared[0] if shared else item.path.stem
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say how many inputs each kind of fuzz has tried."""
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
+        for name, value in report.user_properties:
+            if name == "inputs" and report.when == "call":
+                terminalreporter.write_line(f"{report.nodeid}: {value} inputs")
 
 
 @pytest.hookimpl(hookwrapper=True)

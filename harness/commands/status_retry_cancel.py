@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
@@ -23,7 +24,7 @@ from harness.jobs import preflight
 from harness.jobs.failures import CAUSES, remedy
 from harness.jobs.job import Job
 from harness.slurm.client import failed_nodes, scancel, unfinished_jobs
-from harness.slurm.status import SlurmStatus, StudyStatus, follow_file, log_of, slurm_status
+from harness.slurm.status import SlurmStatus, StudyStatus, log_of, slurm_status
 from harness.slurm.submission import check_slurm
 from harness.store import records
 from harness.store.store import IDENTITY, Store
@@ -203,8 +204,8 @@ def logs(name: str, failed: bool, follow: bool, lines: int, results: Path, scrat
     if failed:
         click.echo("\n\n".join(failures(Store(results, scratch, name), lines)) or "Nothing failed.")
         return
-    for line in follow_file(log_of(_find_run(results, scratch, name), name), lines, follow):
-        click.echo(line, nl=False)
+    path = log_of(_find_run(results, scratch, name), name)
+    subprocess.run(["tail", "-n", str(lines), *(["--follow"] if follow else []), str(path)])
 
 
 def failures(store: Store, lines: int) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import yaml
 
+from harness.files import YAML_LOADER
 from harness.plain_text import CONTROL, check_text, cut, escape_controls
 
 Keys = tuple[str | int, ...]
@@ -48,8 +49,7 @@ class Refusal(Exception):
         self.line = line
 
 
-# libyaml's parser, where PyYAML was built with it, is ten times as fast and reads the same documents.
-class CoreLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+class CoreLoader(YAML_LOADER):  # type: ignore[misc]
     """PyYAML's parser with the plain words of the core schema, and no others."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
@@ -59,7 +59,7 @@ for _tag, _pattern in (*((tag, spelt) for tag, (spelt, _) in SCALARS.items()), M
     CoreLoader.add_implicit_resolver(_tag, re.compile(rf"(?:{_pattern.pattern})\Z"), None)
 
 
-def read_yaml(text: str, *above: str) -> tuple[Any, dict[Keys, int]]:
+def parse_yaml(text: str, *above: str) -> tuple[Any, dict[Keys, int]]:
     """Return the value of a document, None of an empty one, and the line of each of its keys; above: before them all.
 
     Raises:

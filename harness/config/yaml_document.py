@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from harness.config.core_yaml import DEEPEST, LARGEST, Keys, Refusal, dotted, read_yaml
+from harness.config.core_yaml import DEEPEST, LARGEST, Keys, Refusal, dotted, parse_yaml
 from harness.errors import UserError, closest, nearest
 from harness.plain_text import check_name, check_text, cut, escape_controls, is_name, shown
 
@@ -91,7 +91,7 @@ def read_document(path: Path) -> Document:
     """Read a YAML file safely: YAML 1.2's core schema, and within the limits of `core_yaml`.
 
     Raises:
-        UserError: the file is missing, or as `core_yaml.read_yaml`.
+        UserError: the file is missing, or as `core_yaml.parse_yaml`.
     """
     try:
         with path.open(encoding="utf-8") as file:
@@ -101,7 +101,7 @@ def read_document(path: Path) -> Document:
         near = nearest(path.name, names) if isinstance(error, FileNotFoundError) else ""
         raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}{near}") from None
     try:
-        content, lines = read_yaml(text)
+        content, lines = parse_yaml(text)
     except Refusal as refusal:
         raise UserError(f"{path}:{refusal.line}: {refusal}") from None
     if not isinstance(content, dict | None):
@@ -135,7 +135,7 @@ def parse_overrides(overrides: Sequence[str]) -> Layer:
     """Parse `--set key=value` words; the value is YAML, read as in a file.
 
     Raises:
-        UserError: a word without "=", with control characters, or a value that `core_yaml.read_yaml` refuses.
+        UserError: a word without "=", with control characters, or a value that `core_yaml.parse_yaml` refuses.
     """
     leaves = {}
     for word in overrides:
@@ -147,7 +147,7 @@ def parse_overrides(overrides: Sequence[str]) -> Layer:
         if not equals or not key.strip():
             raise UserError(f"--set {cut(word)}: expected key=value, for example --set regularizer.tau=1.0")
         try:
-            leaves[key.strip()] = Leaf(read_yaml(text, key.strip())[0], f"--set {cut(word)}")
+            leaves[key.strip()] = Leaf(parse_yaml(text, key.strip())[0], f"--set {cut(word)}")
         except Refusal as refusal:
             raise UserError(f"--set {cut(word)}: {refusal}") from None
     return leaves

@@ -13,18 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from pydantic import BaseModel
 
 from harness.data.cache import content_hash, own_file
 from harness.errors import UserError, user_error
-from harness.files import make_folder
+from harness.files import make_folder, read_yaml
 
 Arrays = tuple[np.ndarray, np.ndarray]  # images uint8 (N, C, H, W), labels int64 (N,)
 
-PUBLISHED: dict[str, dict[str, Any]] = yaml.safe_load(
-    Path(__file__).with_name("published.yaml").read_text(encoding="utf-8")
-)
+PUBLISHED: dict[str, dict[str, Any]] = read_yaml(Path(__file__).with_name("published.yaml"))
 IDX_FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),

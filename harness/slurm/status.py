@@ -1,8 +1,6 @@
 """How the trainings of a study stand: what their own files tell, what SLURM adds to that, and what their jobs print."""
 
-import time
-from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -136,12 +134,3 @@ def log_of(store: Store, train_id: str) -> Path:
     if not path.is_file():
         raise UserError(f"{train_id}: its job {submission.job} has written nothing yet ({path})")
     return path
-
-
-def follow_file(path: Path, lines: int, follow: bool) -> Iterator[str]:
-    """Yield the last lines of a file and, where asked, what is added to it, until interrupted."""
-    with path.open(encoding="utf-8", errors="replace") as file:
-        yield from deque(file, maxlen=lines)
-        while follow:
-            yield from iter(file.readline, "")
-            time.sleep(0.5)

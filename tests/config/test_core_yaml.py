@@ -10,7 +10,7 @@ from support.edits import edit
 from support.places import GRIDS, ROOT
 
 from harness.config.cluster_profile import load_profile, minutes
-from harness.config.core_yaml import Refusal, read_yaml
+from harness.config.core_yaml import Refusal, parse_yaml
 from harness.config.grid import load_table
 from harness.config.yaml_document import parse_overrides, read_document
 from harness.errors import UserError
@@ -29,12 +29,12 @@ TEXT = (
 
 @pytest.mark.parametrize("text", CORE)
 def test_the_core_schema_is_read(text):
-    assert repr(read_yaml(f"a: {text}")[0]["a"]) == repr(CORE[text]) or text == "-0.0"
+    assert repr(parse_yaml(f"a: {text}")[0]["a"]) == repr(CORE[text]) or text == "-0.0"
 
 
 @pytest.mark.parametrize("text", TEXT)
 def test_what_yaml_1_1_alone_reads_is_text_and_no_number_and_no_flag(text):
-    assert read_yaml(f"a: {text}")[0] == {"a": text}
+    assert parse_yaml(f"a: {text}")[0] == {"a": text}
     for key in ("batch", "ema", "optimizer.learning_rate", "seeds", "sampler.guidance", "resources.compile"):
         with pytest.raises(UserError, match=re.escape(f"found {text!r}")):
             load_table(GRIDS / "table3.yaml", "smoke", [f"{key}={text}"])
@@ -101,7 +101,8 @@ CHAIN = "a0: &a0 [x]\n" + "".join(f"a{k}: &a{k} [*a{k - 1}]\n" for k in range(1,
 HOSTILE = {
     "brackets": "[" * 3000, "braces": "{a: " * 3000, "a hundred thousand": "[" * 100_000, "blocks": "- " * 3000 + "x",
     "keys": "? " * 3000 + "x", "aliases": LAUGHS, "merged": MERGED_LAUGHS, "deep aliases": CHAIN,
-    "large": "a" * (2 << 20),    "many": "a: [" + "1, " * 150_000 + "1]", "itself": "a: &a {<<: *a}", "a key of lists": "? [a]\n: b",
+    "large": "a" * (2 << 20),
+    "many": "a: [" + "1, " * 150_000 + "1]", "itself": "a: &a {<<: *a}", "a key of lists": "? [a]\n: b",
     "long number": "a: " + "9" * 10_000 + "\nb: !!int " + "9" * 10_000,
 }  # fmt: skip
 
@@ -240,5 +241,5 @@ def test_a_profile_is_named_and_never_a_path(words):
 
 def test_a_line_is_known_within_a_refusal():
     with pytest.raises(Refusal) as caught:
-        read_yaml("a: 1\nb: [\n")
+        parse_yaml("a: 1\nb: [\n")
     assert caught.value.line >= 2

@@ -103,13 +103,13 @@ def _gain(metric: str, base: SweptArm, arm: SweptArm) -> dict[str, Any]:
     """What an arm gains without guidance and with: at the baseline's best scale, or the largest where that is none."""
     common = [scale for scale in base.cells if scale in arm.cells]
     low, high = min(arm.cells), base.best if base.best in common and base.best > min(common) else max(common)
-    known = arm.cells[low].change and arm.cells[high].change
+    changed = arm.cells[low].change and arm.cells[high].change
     return {
         "arm": arm,
         "at_best": change_between(arm.cells[arm.best].values, base.cells[base.best].values),
         "low": low,
         "high": high,
-        "moved": _moved(_by_seed(metric, base, arm, low, high)) if known else None,
+        "moved": _moved(_by_seed(metric, base, arm, low, high)) if changed else None,
         "strongest": max(common),
         "diversity": [_diversity(name, base, arm, low, high, max(common)) for name in DIVERSITY],
     }

@@ -4,15 +4,14 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import yaml
-
 from harness.config.grid import Table
+from harness.files import read_yaml
 from harness.report import TEMPLATES
 from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.text import STATES, counted, listed, seed_words, sentences
 from harness.report.reading.protocol import SAMPLING_COLUMNS, Protocol, differing_keys, training_values, varied_keys
 
-WORDS: dict[str, dict[str, Any]] = yaml.safe_load((TEMPLATES / "words.yaml").read_text(encoding="utf-8"))
+WORDS: dict[str, dict[str, Any]] = read_yaml(TEMPLATES / "words.yaml")
 
 
 def heading(table: Table) -> str:
