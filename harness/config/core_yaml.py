@@ -49,7 +49,7 @@ class Refusal(Exception):
         self.line = line
 
 
-class CoreLoader(YAML_LOADER):  # type: ignore[misc]
+class CoreLoader(YAML_LOADER):  # type: ignore[misc, valid-type]
     """PyYAML's parser with the plain words of the core schema, and no others."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}

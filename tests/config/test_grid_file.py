@@ -80,6 +80,6 @@ def test_a_mistake_in_a_grid_is_told_with_its_line(grids, old, new, words):
 def test_an_empty_product_is_refused(grids):
     edit(grids / "table3.yaml", "block: [none, 1 of 12, 3 of 12 (default), 7 of 12, 12 of 12, all]", "block: []")
     with pytest.raises(
-        UserError, match=r"table3\.yaml:26: vary\.0\.product\.block: at least one is needed, found \[\]$"
+        UserError, match=r"table3\.yaml:28: vary\.0\.product\.block: at least one is needed, found \[\]$"
     ):
         load_table(grids / "table3.yaml", "smoke")
