@@ -1,5 +1,6 @@
 """Arguments and options that several commands have."""
 
+import math
 import os
 import shlex
 from collections.abc import Callable
@@ -13,7 +14,20 @@ from harness.store.store import Store
 
 FILE = click.Path(path_type=Path)
 FOLDER = click.Path(path_type=Path, file_okay=False)
-HOURS = click.FloatRange(min=0)
+
+
+class FiniteRange(click.FloatRange):
+    """A number within limits; click lets NaN pass every limit."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number, or refuse the word as click does."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+HOURS = FiniteRange(min=0)
 
 
 def _folder(name: str, words: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from harness.data.raw_files import READERS
 from harness.errors import UserError, user_error
 from harness.files import read_model
+from harness.plain_text import check_name
 
 FILES = "moments.npy (N, 2C or C, H, W), labels.npy (N,) and meta.json"
 MOMENTS, FLIPPED, IMAGES, LABELS = "moments.npy", "moments_flip.npy", "images.npy", "labels.npy"
@@ -40,6 +41,7 @@ def read_meta(name: str, root: Path, split: str = "train") -> LatentMeta:
     Raises:
         UserError: no such data set or split; not JSON, a key is missing, or an unknown convention.
     """
+    check_name("data set", name)
     path = root / name / "meta.json"
     if not path.is_file():
         raise UserError(

@@ -47,3 +47,9 @@ def test_arrays_that_do_not_belong_together_are_refused(tmp_path: Path, name: st
     (tmp_path / "photos" / "labels.npy").unlink()
     with pytest.raises(UserError, match=r"packed latents need moments\.npy"):
         open_arrays(tmp_path / "photos", "mean,logvar")
+
+
+def test_a_data_set_is_named_and_never_a_path(tmp_path: Path) -> None:
+    write_latents(tmp_path / "outside")
+    with pytest.raises(UserError, match=r"data set \.\./outside: a name is .* did you mean 'outside'"):
+        read_meta("../outside", tmp_path / "data")
