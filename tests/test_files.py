@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 import time
 
 import pytest
@@ -81,3 +82,8 @@ def test_a_link_to_a_file_and_a_link_above_are_no_obstacle(tmp_path):
     check_no_links(tmp_path / "real")
     replace(tmp_path / "real" / "index.html", lambda path: path.write_text("page"))
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_json_of_a_name_that_is_not_utf8_is_read_by_all(tmp_path):
+    write_json(tmp_path / "a.json", {"name": os.fsdecode(b"caf\xe9")})
+    assert json.loads((tmp_path / "a.json").read_bytes().decode("utf-8")) == {"name": r"caf\udce9"}
