@@ -15,6 +15,7 @@ from harness.errors import UserError
 from harness.files import replace, sha256_of, write_json
 from harness.networks.checkpoint import save_tensors
 from harness.networks.public_layouts import SUFFIXES, Parts, Tensors, differences, read_parts, remarks, to_network
+from harness.plain_text import check_name
 
 EMA_FIRST: tuple[Part, ...] = ("ema", "raw", "state_dict", "model")
 EMA_LAST = EMA_FIRST[::-1]
@@ -29,7 +30,7 @@ def import_file(path: Path, name: str, candidates: Mapping[str, TrainSpec], root
         UserError: not a checkpoint; a tensor missing, extra, misshapen or not finite; several models fit; the name is
             taken.
     """
-    imported.check_name(name)
+    check_name("--name", name)
     parts = read_parts(path)
     label = _which(path, parts, candidates)
     _check_parts(parts, path)
