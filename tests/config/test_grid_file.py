@@ -57,6 +57,7 @@ def test_zip(grids):
         ("  - row: {loss: none, arm: baseline}", "  - zip: {loss: [none], arm: []}", ["vary.0.zip.", "at least one"]),
         ("baseline: {loss: none, arm: baseline}", "baseline: {loss: none}", ["no cell at", "the baseline of"]),
         ("  - {at: {loss: none, arm: baseline}", "  - {at: {loss: none}", ["paper.0.at", "missing: arm"]),
+        ('protocol: "sampler not named', 'protocol: "by some sampler', ["references.", "protocol", "ODE|SDE|DDPM"]),
         ("  - {at: {loss: none, arm: baseline}", "  - {at: {loss: none, arm: dispersive}", ["paper.0: no cell"]),
         ('arm: "contrastive, restricted noise"}, value: 35.87', "arm: dispersive}, value: 1", ["paper.12: two values"]),
         ("  - row: {loss: none, arm: baseline}", "  - product: {}", ["vary.0.product", "missing: loss, arm"]),
@@ -80,6 +81,6 @@ def test_a_mistake_in_a_grid_is_told_with_its_line(grids, old, new, words):
 def test_an_empty_product_is_refused(grids):
     edit(grids / "table3.yaml", "block: [none, 1 of 12, 3 of 12 (default), 7 of 12, 12 of 12, all]", "block: []")
     with pytest.raises(
-        UserError, match=r"table3\.yaml:26: vary\.0\.product\.block: at least one is needed, found \[\]$"
+        UserError, match=r"table3\.yaml:28: vary\.0\.product\.block: at least one is needed, found \[\]$"
     ):
         load_table(grids / "table3.yaml", "smoke")

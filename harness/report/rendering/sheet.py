@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
-from harness.config.grid_file import CONFIDENCE, SOURCES, PaperFact, PaperValue
+from harness.config.grid_file import CONFIDENCE, SOURCES, Reference, Sourced
 from harness.report.analysis import text
 from harness.report.analysis.pivot import Pivot, PivotCell, PivotRow, RunState
 from harness.report.analysis.statistics import Change
@@ -90,6 +91,7 @@ def table_layout(result: TableResult) -> TableLayout:
         columns, over = (*file.facts, "ours", *beside), ""
         inside = [cell for row in pivot.rows for cell in row.cells if cell]
         body, foot = ([_column_row(pivot, cell, cells) for cell in cells] for cells in (inside, pivot.asides))
+    foot += map(partial(_reference_row, pivot), sorted(file.references, key=lambda reference: reference.protocol))
     return TableLayout(
         result=result,
         heading=captions.heading(pivot.table),
@@ -143,6 +145,13 @@ def _column_row(pivot: Pivot, cell: PivotCell, among: Sequence[PivotCell]) -> La
     beside = (change, paper, its_change) if pivot.baselines else (paper,)
     cells = [LayoutCell({"": line}) for line in beside]
     return LayoutRow(label, [*(_fact(cell, fact) for fact in cell.facts), value, *cells])
+
+
+def _reference_row(pivot: Pivot, reference: Reference) -> LayoutRow:
+    """What was published elsewhere, and how it was measured: its neighbours in the table are no comparison."""
+    value = Span(text.number(reference.value, pivot.metric.decimals), "number")
+    lines = {"paper": (value, _source(reference)), "protocol": (Span(reference.protocol, "aside"),)}
+    return LayoutRow((Span(reference.of), Span("elsewhere", "aside", plain=" (elsewhere)")), [LayoutCell(lines)], True)
 
 
 def _line(*spans: Span) -> Line:
@@ -232,7 +241,7 @@ def _paper_change(cell: PivotCell) -> str:
     return "" if cell.paper_percent is None else text.signed_percent(cell.paper_percent, 2)
 
 
-def _source(paper: PaperValue | PaperFact, further: str = "") -> Span:
+def _source(paper: Sourced, further: str = "") -> Span:
     words = paper.confidence if paper.source == "paper" else f"{paper.confidence}, {paper.source}"
     title = f"{CONFIDENCE[paper.confidence]} confidence; source: {SOURCES[paper.source]}"
     return Span(words, "source", title, f" ({words}{further})")
