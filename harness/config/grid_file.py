@@ -83,7 +83,7 @@ class PaperValue(Sourced):
     facts: dict[FactName, PaperFact] = Field({}, description="the paper's facts, printed beneath those of our runs")
 
 
-class Reference(Sourced):
+class PublishedFigure(Sourced):
     """One figure that was published elsewhere: printed beneath the table, and compared with nothing."""
 
     of: Label = Field(description="what was measured")
@@ -111,7 +111,9 @@ class GridFile(Frozen):
     vary: tuple[Vary, ...] = Field(min_length=1, description="blocks of cells; one of product, zip, row in each")
     paper: tuple[PaperValue, ...] = Field((), description="the paper's numbers; a cell without one says so")
     ours: dict[str, tuple[Label, ...]] = Field({}, description="axis → labels that the paper has not; cells say so")
-    references: tuple[Reference, ...] = Field((), description="figures published elsewhere, in rows beneath the table")
+    references: tuple[PublishedFigure, ...] = Field(
+        (), description="figures published elsewhere, in rows beneath the table"
+    )
     paper_text: str = Field("", description="what the paper says of the table in words; only what has a source")
     seeds: Seeds = Field((0,), description="every cell is trained once with each; a scale's own seeds go before")
 

@@ -2,9 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
-from harness.config.grid_file import CONFIDENCE, SOURCES, Reference, Sourced
+from harness.config.grid_file import CONFIDENCE, SOURCES, PublishedFigure, Sourced
 from harness.report.analysis import text
 from harness.report.analysis.pivot import Pivot, PivotCell, PivotRow, RunState
 from harness.report.analysis.statistics import Change
@@ -54,7 +53,10 @@ class LayoutRow:
 
 @dataclass(frozen=True)
 class TableLayout:
-    """A table in words. `over` stands above all value columns, "" where there is nothing to say; `foot` is set apart.
+    """A table in words.
+
+    `over` stands above all value columns, "" where there is nothing to say; `foot` and `elsewhere`, the figures of other
+    publications, are set apart.
 
     `mixed` says what its numbers do not share though they should; `notes` stand beneath it; `missing` has the state of
     each run that gives no value, and why.
@@ -67,6 +69,7 @@ class TableLayout:
     over: str
     body: Sequence[LayoutRow]
     foot: Sequence[LayoutRow]
+    elsewhere: Sequence[LayoutRow]
     caption: str
     mixed: Sequence[str]
     notes: Sequence[Line]
@@ -91,7 +94,6 @@ def table_layout(result: TableResult) -> TableLayout:
         columns, over = (*file.facts, "ours", *beside), ""
         inside = [cell for row in pivot.rows for cell in row.cells if cell]
         body, foot = ([_column_row(pivot, cell, cells) for cell in cells] for cells in (inside, pivot.asides))
-    foot += map(partial(_reference_row, pivot), sorted(file.references, key=lambda reference: reference.protocol))
     return TableLayout(
         result=result,
         heading=captions.heading(pivot.table),
@@ -100,6 +102,7 @@ def table_layout(result: TableResult) -> TableLayout:
         over=over,
         body=body,
         foot=foot,
+        elsewhere=[_elsewhere(pivot, figure) for figure in captions.published_elsewhere(pivot)],
         caption=" ".join(captions.caption(pivot)),
         mixed=captions.mixed_sentences(pivot),
         notes=list(_notes(pivot)),
@@ -147,11 +150,11 @@ def _column_row(pivot: Pivot, cell: PivotCell, among: Sequence[PivotCell]) -> La
     return LayoutRow(label, [*(_fact(cell, fact) for fact in cell.facts), value, *cells])
 
 
-def _reference_row(pivot: Pivot, reference: Reference) -> LayoutRow:
-    """What was published elsewhere, and how it was measured: its neighbours in the table are no comparison."""
-    value = Span(text.number(reference.value, pivot.metric.decimals), "number")
-    lines = {"paper": (value, _source(reference)), "protocol": (Span(reference.protocol, "aside"),)}
-    return LayoutRow((Span(reference.of), Span("elsewhere", "aside", plain=" (elsewhere)")), [LayoutCell(lines)], True)
+def _elsewhere(pivot: Pivot, figure: PublishedFigure) -> LayoutRow:
+    """A figure with how it was measured: its neighbours in the table are no comparison."""
+    value = Span(text.number(figure.value, pivot.metric.decimals), "number")
+    lines = {"paper": (value, _source(figure)), "protocol": (Span(figure.protocol, "aside"),)}
+    return LayoutRow((Span(figure.of), Span("elsewhere", "aside", plain=" (elsewhere)")), [LayoutCell(lines)], True)
 
 
 def _line(*spans: Span) -> Line:
