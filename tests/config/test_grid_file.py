@@ -33,7 +33,7 @@ def test_zip(grids):
     ("old", "new", "words"),
     [
         ("  epochs: 80", "  epochs: 80\n  regularizer: {tua: 1.0}", ["regularizer.tua", "did you mean 'tau'?"]),
-        ("  epochs: 80", "  epochs: eighty", ["epochs", "integer", "'eighty'"]),
+        ("  epochs: 80", "  epochs: eighty", ["epochs", "a number is expected", "'eighty'"]),
         ("  model: SiT-B/2", "  model: SiT-H/2", ["model", "{SiT,DiT,MF,Shortcut,IMM,iCT}-{S,B,L,XL}"]),
         ("rows: loss", "rows: los", ["did you mean 'loss'?"]),
         ("baseline: {loss: none", "baseline: {loss: nil", ["no label 'nil'"]),

@@ -55,8 +55,8 @@ class LayoutRow:
 class TableLayout:
     """A table in words.
 
-    `over` stands above all value columns, "" where there is nothing to say; `foot` and `elsewhere`, the figures of other
-    publications, are set apart.
+    `over` stands above all value columns, "" where there is nothing to say; `foot` and `elsewhere`, the figures
+    of other publications, are set apart.
 
     `mixed` says what its numbers do not share though they should; `notes` stand beneath it; `missing` has the state of
     each run that gives no value, and why.
