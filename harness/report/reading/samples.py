@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from harness.config.grid import Run
+from harness.files import read_file
 from harness.store.records import Measurement
 from harness.store.store import Store
 
@@ -75,7 +76,7 @@ def read_strip(store: Store, run: Run, measurement: Measurement | None, name: st
     rows, columns = measurement.thumbnails.rows, measurement.thumbnails.columns
     alt = f"{rows * columns} samples of {name}, seed {run.seed}, in {rows} rows of {columns}"
     try:
-        content = path.read_bytes()
+        content = read_file(path)
         with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
             image.load()
             return Strip(name, Sheet(path, len(content), rows, columns, *image.size, alt))
