@@ -3,6 +3,7 @@
 import errno
 import gc
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -172,7 +173,7 @@ class UnfitFile(OSError):
     """What stands in a file's place is no plain file, or is larger than any of ours."""
 
 
-def open_file(path: Path) -> BinaryIO:
+def open_file(path: Path) -> io.BufferedReader:
     """Open a plain file for reading; never waits, as for who writes into a pipe.
 
     Raises:
@@ -182,7 +183,7 @@ def open_file(path: Path) -> BinaryIO:
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISREG(mode):
-        return os.fdopen(descriptor, "rb")
+        return io.BufferedReader(io.FileIO(descriptor))
     os.close(descriptor)
     kind = os.strerror(errno.EISDIR) if stat.S_ISDIR(mode) else "not a plain file"
     raise UnfitFile(errno.EINVAL, kind, str(path))

@@ -10,7 +10,8 @@ from support.imports import arrows, circles, class_names, imports, reached, sour
 from support.places import ROOT
 
 GROUND = (
-    "checkpoint_paths", "credentials", "errors", "files", "metric_definitions", "pictures", "plain_text", "process_group"
+    "checkpoint_paths", "credentials", "errors", "files", "metric_definitions", "pictures", "plain_text",
+    "process_group",
 )  # fmt: skip
 # What a run is, for those who compute: no grids, no stores, no jobs.
 WORDS = ("config.spec", "config.settings", "config.imported_weights")

@@ -175,16 +175,17 @@ class Store:
         Raises:
             UserError: there is no such study, or all its records are damaged.
         """
-        paths = self._grid_paths()
+        paths = self.grid_paths()
         if not paths:
             make = f"'harness run GRID --scale SCALE --study {self.study}' makes one"
             raise UserError(f"{self.root}: no study here; {make}")
         yield from each_or_told(_read_grid, paths)
 
     def _grids(self) -> dict[str, records.GridRecord]:
-        return {path.stem: _read_grid(path) for path in self._grid_paths()}
+        return {path.stem: _read_grid(path) for path in self.grid_paths()}
 
-    def _grid_paths(self) -> list[Path]:
+    def grid_paths(self) -> list[Path]:
+        """Return the files of the records of the study's grids, by table name."""
         return sorted((self.root / "grids").glob("*.json"))
 
 
