@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import stat
 import sys
@@ -33,6 +34,7 @@ LARGEST_JSON = 8 << 20  # bytes; parsed they take fifty times as much at worst
 LARGEST_LOG = 32 << 20  # bytes: a line of 250 bytes every 100 steps for 13 million steps
 # Seconds for a lock: after which is said what is waited for, and after which it is waited for no more.
 LONG_WAIT, LONGEST_WAIT = 20.0, 6 * 3600.0
+NOT_UTF8 = re.compile("[\ud800-\udfff]")  # as Python reads such a byte
 NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
@@ -49,8 +51,12 @@ def gc_paused() -> Iterator[None]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON to a temporary name beside the target and rename it, so that no reader ever sees half a file."""
-    write_bytes(path, (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    """Write JSON to a temporary name beside the target and rename it, so that no reader ever sees half a file.
+
+    A byte of a file's name that is not UTF-8 is written in words, \\udce9: no other reader would take it.
+    """
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    write_bytes(path, NOT_UTF8.sub(lambda half: f"\\\\u{ord(half[0]):04x}", text).encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -121,3 +121,8 @@ def test_who_waits_for_a_lock_says_so_and_does_not_wait_for_ever(tmp_path, capsy
     with locked(path):  # it was let go
         assert path.stat().st_mode & 0o007 == 0  # others of the machine cannot hold it
     assert capsys.readouterr().err == ""
+
+
+def test_json_of_a_name_that_is_not_utf8_is_read_by_all(tmp_path):
+    write_json(tmp_path / "a.json", {"name": os.fsdecode(b"caf\xe9")})
+    assert json.loads((tmp_path / "a.json").read_bytes().decode("utf-8")) == {"name": r"caf\udce9"}

@@ -17,7 +17,7 @@ from typing import Literal, TypeVar
 
 from harness.errors import UserError
 from harness.files import is_file
-from harness.plain_text import escape_controls
+from harness.plain_text import check_name, escape_controls
 from harness.store import records
 
 T = TypeVar("T")
@@ -52,8 +52,7 @@ class Store:
     study: str
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.study):
-            raise UserError(f"--study {self.study}: a study's name is letters, digits, '.', '_' and '-'")
+        check_name("--study", self.study)
 
     def absolute(self) -> "Store":
         """Return the same folders as seen from any other."""
