@@ -12,6 +12,7 @@ from harness.errors import UserError
 from harness.files import (
     LARGEST_JSON,
     UnfitFile,
+    check_no_links,
     check_writable,
     locked,
     read_file,
@@ -121,6 +122,26 @@ def test_who_waits_for_a_lock_says_so_and_does_not_wait_for_ever(tmp_path, capsy
     with locked(path):  # it was let go
         assert path.stat().st_mode & 0o007 == 0  # others of the machine cannot hold it
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("place", ["report", "report/tables", "report/runs/a", "report/dangling"])
+def test_a_folder_that_leads_elsewhere_is_refused_with_the_link_s_name(tmp_path, place):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / place).symlink_to(tmp_path / ("nowhere" if place.endswith("dangling") else "elsewhere"))
+    with pytest.raises(UserError, match=rf"{place}: a link to .*where, .* remove the link, or .*--reports"):
+        check_no_links(tmp_path / "report")
+
+
+def test_a_link_to_a_file_and_a_link_above_are_no_obstacle(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "reports").symlink_to(tmp_path / "real")
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "real" / "index.html").symlink_to(tmp_path / "file")
+    check_no_links(tmp_path / "reports" / "one")
+    check_no_links(tmp_path / "real")
+    replace(tmp_path / "real" / "index.html", lambda path: path.write_text("page"))
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_json_of_a_name_that_is_not_utf8_is_read_by_all(tmp_path):
