@@ -77,7 +77,7 @@ def test_layouts_that_would_mislead_are_refused(kl, photos, tmp_path):
         "dictionary": "several splits of a data set; name the folder of one: test, train",
         "dictionary/train": "one column of type Image is expected, found 0 among text",
         "nowhere": "no such folder; photos are",
-        "imagenet/train/a": "Couldn't find any class folder",
+        "imagenet/train/a": "4 pictures and no folders of classes; photos are",
     }.items():
         with pytest.raises(UserError, match=re.escape(words)):
             pack(tmp_path / folder, kl[0], tmp_path / "data")
