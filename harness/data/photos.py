@@ -97,17 +97,19 @@ def _hub_photos(rows: Any, source: Path, left_out: str = "") -> Photos:
     if len(labels) == 0 or labels.min() < 0:
         raise UserError(f"{source}: no rows, or rows whose {label} is hidden (−1); encode a split with labels")
     images = rows.select_columns([image]).cast_column(image, datasets.Image(decode=False))
-    return Photos(
-        labels, classes, [f"row {i}" for i in range(len(labels))], partial(_open_row, images, image), left_out
-    )
+    names = [f"row {i}" for i in range(len(labels))]
+    return Photos(labels, classes, names, partial(_open_row, images, image, source), left_out)
 
 
-def _open_row(rows: Any, column: str, index: int) -> AbstractContextManager[Image.Image]:
-    """Open a photo from the row's bytes; a file that a row names may be anybody's."""
-    content = rows[index][column]["bytes"]
-    if content is None:
-        raise ValueError("the row names a file and holds no picture; save the data set with its pictures in it")
-    return open_picture(content)
+def _open_row(rows: Any, column: str, folder: Path, index: int) -> AbstractContextManager[Image.Image]:
+    """Open a photo from the row's bytes, or from the file that it names, which may be anybody's outside the folder."""
+    row = rows[index][column]
+    if row["bytes"] is not None:
+        return open_picture(row["bytes"])
+    path = (folder / row["path"]).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise ValueError(f"it names a file outside the data set, {row['path']}; save_to_disk keeps the pictures in it")
+    return open_picture(path)
 
 
 def _column(rows: Any, kind: type, source: Path) -> str:

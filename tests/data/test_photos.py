@@ -1,5 +1,6 @@
 """Photos: cropped as ADM does, and read from every layout that people keep them in."""
 
+import io
 import json
 import re
 import shutil
@@ -10,6 +11,7 @@ from PIL import Image
 from support.photos import adm, pack, packed_arrays
 
 from harness.data.photos import centre_crop, load_crops, open_photos
+from harness.data.picture_files import text_of
 from harness.errors import UserError
 
 rng = np.random.default_rng(0)
@@ -49,9 +51,9 @@ def test_hugging_face_data_sets_give_the_same_arrays(kl, photos, packed, tmp_pat
     features = datasets.Features(picture=datasets.Image(), kind=datasets.ClassLabel(names=["a", "b", "c"]))
     columns = {"picture": list(map(str, files)), "kind": [path.parent.name for path in files]}
     rows = datasets.Dataset.from_dict(columns, features=features)
-    if layout == "saved":
-        rows.save_to_disk(tmp_path / "hub")
-    else:
+    rows.save_to_disk(tmp_path / "hub")
+    if layout == "parquet":
+        rows = datasets.load_from_disk(shutil.move(tmp_path / "hub", tmp_path / "whole"))
         (tmp_path / "hub").mkdir()
         for i in range(2):
             rows.select(range(6 * i, 6 * i + 6)).to_parquet(tmp_path / "hub" / f"train-0000{i}-of-00002.parquet")
@@ -63,6 +65,86 @@ def test_hugging_face_data_sets_give_the_same_arrays(kl, photos, packed, tmp_pat
     assert not (tmp_path / "data" / "photos" / ".arrow").exists()
     meta = json.loads((tmp_path / "data" / "photos" / "meta.json").read_text())
     assert meta["sha256"] == json.loads((packed / "photos" / "meta.json").read_text())["sha256"]
+
+
+def as_file(image, mode):
+    """Save a picture in another mode and open it again."""
+    file = io.BytesIO()
+    image.convert(mode).save(file, "TIFF" if mode == "CMYK" else "PNG")
+    return Image.open(file)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGBA", "LA", "CMYK"])
+def test_every_mode_is_cropped_as_its_rgb(mode):
+    image = as_file(Image.fromarray(rng.integers(0, 256, (40, 50, 3), np.uint8)), mode)
+    np.testing.assert_array_equal(centre_crop(image, 32), adm(image.convert("RGB"), 32))
+
+
+def test_a_narrow_photo_is_refused_before_it_is_stretched():
+    with pytest.raises(ValueError, match=r"too narrow: 1×500,000 pixels become 32×16,000,000"):
+        centre_crop(Image.new("L", (1, 500_000)), 32)
+
+
+def one_class(folder, name, files=("a.png",)):
+    for file in files:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(folder / name / file)
+
+
+def test_classes_are_the_visible_folders_in_the_order_of_code_points(tmp_path):
+    names = ("B", "a", "caf\udce9", "linked", "é")
+    for name in names[::-1]:
+        one_class(tmp_path, name)
+    one_class(tmp_path, ".ipynb_checkpoints")
+    one_class(tmp_path, "a/deep/.hidden")
+    one_class(tmp_path, "a/deep", ("b.webp",))
+    (tmp_path / "a" / "notes.txt").write_text("no photo")
+    photos = open_photos(tmp_path, tmp_path)
+    assert photos.classes == tuple(map(text_of, sorted(names)))
+    assert photos.names[:3] == ("B/a.png", "a/a.png", "a/deep/b.webp")
+    assert photos.labels.tolist() == [0, 1, 1, 2, 3, 4]
+    assert photos.left_out == "1 other file (1 .txt)"
+    assert len(photos.listing()) == 64
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda f: (f / "empty").mkdir(), "empty: a class without pictures; add them, or remove the folder"),
+        (lambda f: one_class(f, "x/.hidden"), "x: a class without pictures"),
+        (lambda f: one_class(f, "", ("loose.png",)), "loose.png: a picture beside the folders of classes"),
+        (lambda f: (f / "a" / "again").symlink_to(f), "the same folder as '.', through a link"),
+    ],
+)
+def test_folders_that_would_shift_or_lose_a_class_are_refused(tmp_path, spoil, message):
+    one_class(tmp_path, "a")
+    spoil(tmp_path)
+    with pytest.raises(UserError, match=re.escape(message)):
+        open_photos(tmp_path, tmp_path)
+
+
+def test_what_is_left_out_is_told_and_stored(kl, photos, packed, tmp_path):
+    mine = shutil.copytree(photos, tmp_path / "mine")
+    (mine / "a" / "notes.txt").write_text("no photo")
+    assert pack(mine, kl[0], tmp_path).endswith("; left out: 1 other file (1 .txt)")
+    meta, plain = (json.loads((root / "photos" / "meta.json").read_text()) for root in (tmp_path, packed))
+    assert meta.pop("left_out") == "1 other file (1 .txt)"
+    assert meta == plain
+
+
+def test_a_row_may_name_files_of_its_own_folder_alone(tmp_path):
+    import datasets
+
+    for path in (tmp_path / "secret.png", tmp_path / "mine" / "a.png"):
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8), (1, 2, 3)).save(path)
+    features = datasets.Features(picture=datasets.Image(), kind=datasets.ClassLabel(names=["a"]))
+    paths = [str(tmp_path / "mine" / "a.png"), str(tmp_path / "secret.png")]
+    rows = datasets.Dataset.from_dict({"picture": paths, "kind": [0, 0]}, features)
+    rows.to_parquet(tmp_path / "mine" / "x.parquet")
+    photos = open_photos(tmp_path / "mine", tmp_path / "cache")
+    assert load_crops(photos, 8, [0])[0, :, 0, 0].tolist() == [1, 2, 3]
+    assert "row 1: cannot be read (it names a file outside the data set" in str(load_crops(photos, 8, [1]))
 
 
 def test_layouts_that_would_mislead_are_refused(kl, photos, tmp_path):
