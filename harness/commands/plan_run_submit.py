@@ -16,6 +16,7 @@ from harness.errors import UserError
 from harness.files import check_writable
 from harness.jobs import local_pool, preflight
 from harness.jobs.job import Job, jobs_for
+from harness.plain_text import check_name
 from harness.planning import budget, cost
 from harness.process_group import place_from_torchrun
 from harness.slurm import submission
@@ -52,6 +53,7 @@ def requested(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def with_request(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tuple[str, ...], results: Path,
                      scratch: Path, **arguments: Any) -> None:  # fmt: skip
+        check_name("--scale", scale)
         command(Request(grids, scale, overrides, Store(results, scratch, study or scale)), **arguments)
 
     for option in reversed((

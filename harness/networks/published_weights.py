@@ -14,6 +14,7 @@ from harness.errors import UserError
 from harness.files import replace, sha256_of, write_json
 from harness.networks.checkpoint import save_tensors
 from harness.networks.public_layouts import SUFFIXES, Parts, Tensors, differences, read_parts, remarks, to_network
+from harness.plain_text import check_name
 
 EMA_FIRST: tuple[Part, ...] = ("ema", "raw", "state_dict", "model")
 EMA_LAST = EMA_FIRST[::-1]
@@ -27,7 +28,7 @@ def import_file(path: Path, name: str, candidates: Mapping[str, TrainSpec], root
     Raises:
         UserError: not a checkpoint; a tensor missing, extra or misshapen; several models fit; the name is taken.
     """
-    imported.check_name(name)
+    check_name("--name", name)
     parts = read_parts(path)
     label = _which(path, parts, candidates)
     architecture, digest = architecture_of(candidates[label]), content_hash(parts)

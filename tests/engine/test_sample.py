@@ -78,7 +78,7 @@ def test_image_i_comes_from_seed_i_whichever_images_are_drawn(process: str, meth
 
 @pytest.mark.parametrize(("channels", "guided"), [("three", 3), ("all", 4)])
 def test_guidance_is_that_of_a_loop_with_the_null_label(channels: str, guided: int):
-    spec = make_spec("flow", data=Data(name="made up", channels=4, size=8, classes=10, flip=False))
+    spec = make_spec("flow", data=Data(name="made-up", channels=4, size=8, classes=10, flip=False))
     net, count = stirred(spec), 6
     evaluation = make_eval(2, count, method="euler", intervals=4, guidance=2.5, guidance_channels=channels)
     drawn = sample(net, spec, evaluation, nothing)

@@ -118,7 +118,7 @@ def test_a_name_is_never_given_to_other_weights(specs, tmp_path):
     torch.save(other(SIT), tmp_path / "a.pt")
     with pytest.raises(UserError, match="holds other weights under this name"):
         import_file(tmp_path / "a.pt", "given", specs, tmp_path)
-    with pytest.raises(UserError, match="a name is letters"):
+    with pytest.raises(UserError, match="a name is at most 100 letters"):
         import_file(tmp_path / "a.pt", "../given", specs, tmp_path)
     spec = specs["SiT-S/2"].model_copy(update={"weights": first.sha256})
     save_file({name: t + 1 for name, t in SIT.items()}, tmp_path / "given.safetensors")
