@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 import time
 
 import pytest
@@ -61,3 +62,8 @@ def test_an_unwritable_folder_is_told_and_nothing_is_written(tmp_path):
         check_writable("--results", blocked / "results")
     check_writable("--results", tmp_path / "new" / "results")
     assert sorted(tmp_path.iterdir()) == [blocked]
+
+
+def test_json_of_a_name_that_is_not_utf8_is_read_by_all(tmp_path):
+    write_json(tmp_path / "a.json", {"name": os.fsdecode(b"caf\xe9")})
+    assert json.loads((tmp_path / "a.json").read_bytes().decode("utf-8")) == {"name": r"caf\udce9"}
