@@ -14,9 +14,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from harness.data.picture_files import class_folders, left_out, picture_files, text_of
+from harness.data.picture_files import class_folders, left_out, picture_files
 from harness.errors import UserError, one_line, user_error
 from harness.pictures import MOST_PIXELS, open_picture, to_bytes
+from harness.plain_text import escape_controls
 
 SPLITS = {"train", "val", "validation", "test"}
 LAYOUTS = "a folder of images for each class, a data set of Hugging Face's save_to_disk, or parquet files"
@@ -82,7 +83,7 @@ def _folder_photos(source: Path) -> Photos:
         raise UserError(f"{source / loose[0]}: a picture beside the folders of classes; move it into one of them")
     labels = np.array([number[owner] for owner in owners], np.int64)
     opened = partial(_open_file, source, files.names)
-    return Photos(labels, tuple(map(text_of, classes)), files.names, opened, files.left_out)
+    return Photos(labels, tuple(map(escape_controls, classes)), files.names, opened, files.left_out)
 
 
 def _open_file(folder: Path, names: Sequence[str], index: int) -> AbstractContextManager[Image.Image]:
@@ -97,19 +98,18 @@ def _hub_photos(rows: Any, source: Path, left_out: str = "") -> Photos:
     if len(labels) == 0 or labels.min() < 0:
         raise UserError(f"{source}: no rows, or rows whose {label} is hidden (−1); encode a split with labels")
     images = rows.select_columns([image]).cast_column(image, datasets.Image(decode=False))
+    if named := sum(chunk.field("bytes").null_count for chunk in images.data.column(image).chunks):
+        raise UserError(
+            f"{source}: {named:,} rows of {image} name files, which could be anybody's, in the place of pictures; "
+            "write it with save_to_disk, which takes the pictures in"
+        )
     names = [f"row {i}" for i in range(len(labels))]
-    return Photos(labels, classes, names, partial(_open_row, images, image, source), left_out)
+    return Photos(labels, classes, names, partial(_open_row, images, image), left_out)
 
 
-def _open_row(rows: Any, column: str, folder: Path, index: int) -> AbstractContextManager[Image.Image]:
-    """Open a photo from the row's bytes, or from the file that it names, which may be anybody's outside the folder."""
-    row = rows[index][column]
-    if row["bytes"] is not None:
-        return open_picture(row["bytes"])
-    path = (folder / row["path"]).resolve()
-    if not path.is_relative_to(folder.resolve()):
-        raise ValueError(f"it names a file outside the data set, {row['path']}; save_to_disk keeps the pictures in it")
-    return open_picture(path)
+def _open_row(rows: Any, column: str, index: int) -> AbstractContextManager[Image.Image]:
+    """Open a photo from the row's bytes, whatever file it names."""
+    return open_picture(rows[index][column]["bytes"])
 
 
 def _column(rows: Any, kind: type, source: Path) -> str:

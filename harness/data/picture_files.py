@@ -12,6 +12,7 @@ from pathlib import Path
 
 from harness.errors import UserError, user_error
 from harness.pictures import FORMATS, SUFFIXES, open_picture
+from harness.plain_text import escape_controls
 
 CERTAIN = tuple(name for name in FORMATS if name != "TGA")  # what is known by its first bytes
 MOST_KINDS = 5  # that are listed of what is left out
@@ -45,7 +46,7 @@ def picture_files(folder: Path) -> PictureFiles:
 
 def left_out(names: Iterable[str]) -> str:
     """Return how many files these are, and of which kinds: "3 other files (2 .txt, 1 .db)"."""
-    counts = Counter(text_of(Path(name).suffix.lower()) or "without suffix" for name in names)
+    counts = Counter(escape_controls(Path(name).suffix.lower()) or "without suffix" for name in names)
     if not counts:
         return ""
     kinds = sorted(counts, key=lambda kind: (-counts[kind], kind))
@@ -62,11 +63,6 @@ def class_folders(folder: Path) -> list[str]:
     """
     with user_error(f"{folder}: cannot be listed", kinds=OSError), os.scandir(folder) as entries:
         return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
-
-
-def text_of(name: str) -> str:
-    """Return a file's name as text that can be stored: bytes that are not UTF-8 are escaped, é of Latin-1 as \\xe9."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _files(folder: Path) -> Iterator[str]:

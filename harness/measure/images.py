@@ -7,16 +7,17 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import IO
 from zipfile import ZipFile
 
 import numpy as np
 
 from harness.data.datasets import ImageDataset
-from harness.data.picture_files import picture_files, text_of
+from harness.data.picture_files import picture_files
 from harness.errors import UserError, user_error
 from harness.files import sha256_of
+from harness.measure.npz import open_array, read_array
 from harness.pictures import channels, open_picture, to_bytes
+from harness.plain_text import escape_controls
 
 ARRAY, LABELS = "arr_0", "arr_1"  # as ADM's suite names images and classes in an .npz
 
@@ -89,19 +90,18 @@ def of_npz(path: Path) -> Images:
     Raises:
         UserError: the file cannot be read or holds something else.
     """
-    with readable(path), ZipFile(path) as archive, archive.open(f"{ARRAY}.npy") as stream:
-        shape, dtype = _header(stream)
-    N, H, W, C = _layout(shape, dtype, f"{path}: {ARRAY}")
-    with readable(path), np.load(path, allow_pickle=False) as arrays:
-        labels = arrays.get(LABELS)
+    with open_array(path, ARRAY) as (_, header):
+        if header.fortran:
+            raise ValueError("its images are in Fortran order")
+    N, H, W, C = _layout(header.shape, header.dtype, f"{path}: {ARRAY}")
+    labels = read_array(path, LABELS) if LABELS in npz_names(path) else None
     if labels is not None and (labels.ndim != 1 or labels.dtype.kind not in "iu"):
         labels = None
     if labels is not None and len(labels) != N:
         raise UserError(f"{path}: {ARRAY} has {N:,} images, and {LABELS} has {len(labels):,} labels; one each is legal")
 
     def read(start: int, stop: int) -> Iterator[np.ndarray]:
-        with readable(path), ZipFile(path) as archive, archive.open(f"{ARRAY}.npy") as stream:
-            _header(stream)
+        with open_array(path, ARRAY) as (stream, _):
             stream.seek(stream.tell() + start * H * W * C)
             for i in range(start, stop):
                 pixels = stream.read(H * W * C)
@@ -110,7 +110,7 @@ def of_npz(path: Path) -> Images:
                 yield np.frombuffer(pixels, np.uint8).reshape(H, W, C).transpose(2, 0, 1)
 
     labels = None if labels is None else labels.astype(np.int64)
-    return Images(text_of(path.name), N, (C, H, W), file_hash(path), read, labels)
+    return Images(escape_controls(path.name), N, (C, H, W), file_hash(path), read, labels)
 
 
 def _layout(shape: tuple[int, ...], dtype: np.dtype, where: str) -> tuple[int, int, int, int]:
@@ -145,15 +145,6 @@ def _two_readings(shape: tuple[int, ...]) -> tuple[str, ...]:
     return ()
 
 
-def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
-    version = np.lib.format.read_magic(stream)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(stream)
-    if fortran:
-        raise ValueError("its images are in Fortran order")
-    return shape, dtype
-
-
 def of_folder(folder: Path) -> Images:
     """Return the pictures of a folder and its sub-folders, by name; all grey ones make a set of one channel.
 
@@ -178,7 +169,7 @@ def of_folder(folder: Path) -> Images:
     digest = hashlib.sha256()
     for name, path in zip(files.names, paths, strict=True):
         digest.update(os.fsencode(name) + bytes.fromhex(file_hash(path)))
-    name, content = text_of(folder.name), digest.hexdigest()
+    name, content = escape_controls(folder.name), digest.hexdigest()
     return Images(name, len(paths), (C, H, W), content, read, left_out=files.left_out)
 
 

@@ -11,8 +11,8 @@ from PIL import Image
 from support.photos import adm, pack, packed_arrays
 
 from harness.data.photos import centre_crop, load_crops, open_photos
-from harness.data.picture_files import text_of
 from harness.errors import UserError
+from harness.plain_text import escape_controls
 
 rng = np.random.default_rng(0)
 
@@ -43,17 +43,17 @@ def test_a_damaged_photo_is_named_in_one_line_and_can_be_replaced(kl, photos, pa
     assert packed_arrays(tmp_path / "photos") == packed_arrays(packed / "photos")
 
 
-@pytest.mark.parametrize("layout", ["saved", "parquet"])
-def test_hugging_face_data_sets_give_the_same_arrays(kl, photos, packed, tmp_path, layout):
+@pytest.mark.parametrize(("layout", "picture", "kind"), [("saved", "image", "label"), ("parquet", "picture", "kind")])
+def test_hugging_face_data_sets_give_the_same_arrays(kl, photos, packed, tmp_path, layout, picture, kind):
     import datasets
 
     files = sorted(photos.rglob("*.png"))
-    features = datasets.Features(picture=datasets.Image(), kind=datasets.ClassLabel(names=["a", "b", "c"]))
-    columns = {"picture": list(map(str, files)), "kind": [path.parent.name for path in files]}
-    rows = datasets.Dataset.from_dict(columns, features=features)
-    rows.save_to_disk(tmp_path / "hub")
-    if layout == "parquet":
-        rows = datasets.load_from_disk(shutil.move(tmp_path / "hub", tmp_path / "whole"))
+    features = datasets.Features({picture: datasets.Image(), kind: datasets.ClassLabel(names=["a", "b", "c"])})
+    pictures = [{"bytes": path.read_bytes(), "path": "/nowhere"} for path in files]
+    rows = datasets.Dataset.from_dict({picture: pictures, kind: [p.parent.name for p in files]}, features=features)
+    if layout == "saved":
+        rows.save_to_disk(tmp_path / "hub")
+    else:
         (tmp_path / "hub").mkdir()
         for i in range(2):
             rows.select(range(6 * i, 6 * i + 6)).to_parquet(tmp_path / "hub" / f"train-0000{i}-of-00002.parquet")
@@ -100,7 +100,7 @@ def test_classes_are_the_visible_folders_in_the_order_of_code_points(tmp_path):
     one_class(tmp_path, "a/deep", ("b.webp",))
     (tmp_path / "a" / "notes.txt").write_text("no photo")
     photos = open_photos(tmp_path, tmp_path)
-    assert photos.classes == tuple(map(text_of, sorted(names)))
+    assert photos.classes == tuple(map(escape_controls, sorted(names)))
     assert photos.names[:3] == ("B/a.png", "a/a.png", "a/deep/b.webp")
     assert photos.labels.tolist() == [0, 1, 1, 2, 3, 4]
     assert photos.left_out == "1 other file (1 .txt)"
@@ -132,19 +132,15 @@ def test_what_is_left_out_is_told_and_stored(kl, photos, packed, tmp_path):
     assert meta == plain
 
 
-def test_a_row_may_name_files_of_its_own_folder_alone(tmp_path):
+def test_a_row_that_names_a_file_is_refused(photos, tmp_path):
     import datasets
 
-    for path in (tmp_path / "secret.png", tmp_path / "mine" / "a.png"):
-        path.parent.mkdir(exist_ok=True)
-        Image.new("RGB", (8, 8), (1, 2, 3)).save(path)
-    features = datasets.Features(picture=datasets.Image(), kind=datasets.ClassLabel(names=["a"]))
-    paths = [str(tmp_path / "mine" / "a.png"), str(tmp_path / "secret.png")]
-    rows = datasets.Dataset.from_dict({"picture": paths, "kind": [0, 0]}, features)
-    rows.to_parquet(tmp_path / "mine" / "x.parquet")
-    photos = open_photos(tmp_path / "mine", tmp_path / "cache")
-    assert load_crops(photos, 8, [0])[0, :, 0, 0].tolist() == [1, 2, 3]
-    assert "row 1: cannot be read (it names a file outside the data set" in str(load_crops(photos, 8, [1]))
+    (tmp_path / "hub").mkdir()
+    features = datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=["a"]))
+    rows = {"image": [{"bytes": None, "path": str(photos / "a" / "00.png")}], "label": ["a"]}
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "hub" / "train-0.parquet")
+    with pytest.raises(UserError, match=r"hub: 1 rows of image name files, .*; write it with save_to_disk"):
+        open_photos(tmp_path / "hub", tmp_path / "cache")
 
 
 def test_layouts_that_would_mislead_are_refused(kl, photos, tmp_path):

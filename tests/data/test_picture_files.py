@@ -1,15 +1,15 @@
 """Which files are pictures, in which order, and what is said of the rest."""
 
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from harness.data.picture_files import picture_files, text_of
+from harness.data.picture_files import picture_files
 from harness.errors import UserError
+from harness.plain_text import escape_controls
 
 
 def save(path: Path, kind: str = "PNG") -> Path:
@@ -94,5 +94,4 @@ def test_names_that_are_not_utf8_are_listed_and_have_a_text(tmp_path: Path) -> N
     save(tmp_path / "caf\udce9.png")
     (name,) = picture_files(tmp_path).names
     assert os.fsencode(name) == b"caf\xe9.png"
-    assert text_of(name).isprintable()
-    assert re.fullmatch(r"caf\\\w*e9\.png", text_of(name))
+    assert escape_controls(name).isprintable()
