@@ -55,6 +55,7 @@ FailureClass = Literal[
 ]  # fmt: skip
 Scalar = str | int | float | bool | None
 Series = tuple[tuple[int, float], ...]
+JobId = Annotated[str, Field(pattern=r"^[0-9]+(_[0-9]+)?$")]  # of SLURM: it goes to its programs, and into paths
 Log = Mapping[str, Series]  # the finite numbers of a training log, as (step, value), of each of `KEYS`
 
 
@@ -422,7 +423,7 @@ class Submission(Record):
     index: int | None
     evaluations: tuple[str, ...]
     time: float
-    job: str | None = None
+    job: JobId | None = None
     cancelled: bool = False
 
     @property
