@@ -1,13 +1,15 @@
 """The command line: its commands, and which mistake is whose. The module of a command is imported when it is called, so
 that help answers at once."""
 
-import errno
 import importlib
+import io
+import os
 import sys
+from contextlib import suppress
 
 import click
 
-from harness.errors import UserError
+from harness.errors import UserError, one_line, printable
 
 # Command → its module in `harness.commands`, and the first words of its help.
 COMMANDS = {
@@ -31,8 +33,8 @@ COMMANDS = {
     "submit": ("plan_run_submit", "Send GRIDS to a cluster's queue, one array for each set of equal resources."),
     "weights": ("weights", "Import and export published weights."),
 }
-# What a disk refuses, whichever command asks: whose it is to mend is told, and a traceback would not help.
-REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+# Exit codes. Beside them 0: all that was asked for is done; and 1: not all is, or nobody reads the output any more.
+MISTAKE, STOPPED = 2, 130
 
 
 class LazyGroup(click.Group):
@@ -59,7 +61,8 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is told in its own words and exits with 2."""
+    """Run the command line; what is the user's to mend is told in one line, and exits with 2."""
+    _write_any_text()
     try:
         cli(standalone_mode=False)
     except UserError as error:
@@ -69,19 +72,49 @@ def main() -> None:
             raise
         _end(f"this command needs the package '{error.name}': pip install -e '.[train]'")
     except OSError as error:
-        if error.errno not in REFUSED or error.filename is None:
-            raise
-        _end(f"{error.filename}: {error.strerror}")
+        _end(_refusal(error))
+    except UnicodeEncodeError as error:
+        _end(f"'{error.object}': these are not UTF-8, and nothing that is written could hold them; rename the file")
     except click.exceptions.Abort:
-        _end("Stopped. Run the same command again to go on.", 130)
-    except click.ClickException as error:
+        _end("Stopped. Run the same command again to go on.", STOPPED)
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
-        sys.exit(2)
+        sys.exit(MISTAKE)
+    except click.ClickException as error:
+        command = context.command_path if (context := getattr(error, "ctx", None)) else "harness"
+        words = " ".join(error.format_message().split()).rstrip(".")
+        _end(f"{command}: {words}; '{command} --help' says what is legal")
 
 
-def _end(words: str, code: int = 2) -> None:
-    click.echo(words, err=True)
+def _write_any_text() -> None:
+    """Let the output write what its encoding lacks as an escape, where it could only fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _refusal(error: OSError) -> str:
+    """Return what the system refuses, whatever asked for it: whose it is to mend is told, no traceback would help."""
+    places = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
+    if places:
+        return f"{' → '.join(places)}: {error.strerror}"
+    return f"the output or a file cannot be written or read: {error.strerror or one_line(error)}"
+
+
+def _end(words: str, code: int = MISTAKE) -> None:
+    """Print what is to be known in one line, and end."""
+    _forget_output()
+    click.echo(printable(words, keep=""), err=True)
     sys.exit(code)
+
+
+def _forget_output() -> None:
+    """Drop what the output could not take (a full disk), so that Python does not try again at its end and fail."""
+    try:
+        sys.stdout.flush()
+    except (OSError, AttributeError):
+        with suppress(OSError, AttributeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

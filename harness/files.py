@@ -5,6 +5,7 @@ import gc
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import uuid
@@ -22,6 +23,7 @@ M = TypeVar("M", bound=BaseModel)
 # libyaml's parser, where PyYAML was built with it, is ten times as fast and reads the same documents.
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 TEMPORARY = ".writing-"
+NOT_UTF8 = re.compile("[\ud800-\udfff]")  # as Python reads such a byte
 NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
@@ -38,8 +40,12 @@ def gc_paused() -> Iterator[None]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON to a temporary name beside the target and rename it, so that no reader ever sees half a file."""
-    write_bytes(path, (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    """Write JSON to a temporary name beside the target and rename it, so that no reader ever sees half a file.
+
+    A byte of a file's name that is not UTF-8 is written in words, \\udce9: no other reader would take it.
+    """
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    write_bytes(path, NOT_UTF8.sub(lambda half: f"\\\\u{ord(half[0]):04x}", text).encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -83,6 +89,23 @@ def check_writable(flag: str, folder: Path) -> None:
     existing = nearest_existing(folder)
     with user_error(f"{flag} {folder}: cannot write in {existing}", kinds=OSError):
         tempfile.TemporaryFile(dir=existing).close()
+
+
+def check_no_links(folder: Path) -> None:
+    """Refuse a folder to be written in that is a link, or that has a link below it to anything but a file.
+
+    What is written there would land elsewhere, perhaps where somebody else wants it. A link to a file is replaced.
+
+    Raises:
+        UserError: naming the link and where it leads.
+    """
+    below = (Path(place, name) for place, *names in os.walk(folder) for name in (*names[0], *names[1]))
+    for path in (folder, *below):
+        if path.is_symlink() and not path.is_file():
+            raise UserError(
+                f"{path}: a link to {path.readlink()}, and a report is written into folders of its own; remove the "
+                "link, or choose another folder with --reports"
+            )
 
 
 @contextmanager

@@ -1,18 +1,14 @@
 """What a person sees on the terminal: plans, prices, how trainings stand, and the bar while a grid runs."""
 
-import sys
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Sequence
 
-from rich.cells import cell_len, set_cell_size
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table as Grid
 from rich.text import Text
 
+from harness.commands.terminal import TextTable, console
 from harness.config.grid import Run, Table
 from harness.jobs.job import Job
 from harness.planning import budget, cost, plan
@@ -20,8 +16,6 @@ from harness.store.records import Heartbeat
 from harness.store.store import RunStatus, State, Store
 from harness.store.study import TrainingStatus, seconds_in_words, trainings
 
-TEMPLATES = Path(__file__).parent / "templates"
-MANY = 200  # rows: more than a screen holds
 # By urgency.
 COLOURS: dict[State, str] = {
     "running": "cyan", "failed": "red", "diverged": "red", "unreadable": "red", "interrupted": "yellow",
@@ -29,41 +23,6 @@ COLOURS: dict[State, str] = {
 }  # fmt: skip
 URGENCY = tuple(COLOURS)
 BAR = 10  # characters
-
-
-def console() -> Console:
-    """Return the terminal, or 150 columns where the output goes into a file."""
-    return Console(width=None if sys.stdout.isatty() else 150, highlight=False)
-
-
-def words_of(template: str, **values: Any) -> str:
-    """Fill a template of `templates/`, with words as they are: none of these is HTML."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(  # noqa: S701
-        loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
-    )
-    return environment.get_template(f"{template}.txt.j2").render(values)
-
-
-def grid(title: str, rows: Sequence[Mapping[str, str | Text]]) -> Grid | Text:
-    """Return rows, each a mapping from headings to words, as a table without lines; of many rows, without what takes a
-    second for a thousand of them: cells that are broken to fit the terminal, and colours."""
-    headings = list(rows[0]) if rows else []
-    if len(rows) > MANY:
-        return _plain_columns(title, [headings, *([str(cell) for cell in row.values()] for row in rows)])
-    grid = Grid(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for heading in headings:
-        grid.add_column(heading, no_wrap=heading in ("training", "measurement"))
-    for row in rows:
-        grid.add_row(*row.values())
-    return grid
-
-
-def _plain_columns(title: str, lines: Sequence[Sequence[str]]) -> Text:
-    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
-    padded = ("  ".join(map(set_cell_size, line, widths)).rstrip() for line in lines)
-    return Text("\n".join([title, *padded]), no_wrap=True, overflow="ignore")
 
 
 # Plans.
@@ -74,7 +33,7 @@ def print_plan(tables: Sequence[Table], store: Store) -> None:
     screen, planned = console(), plan.plan(tables, store)
     for name in dict.fromkeys(p.table.name for p in planned):
         of_table = [p for p in planned if p.table.name == name]
-        screen.print(grid(plan.summary(of_table), [_run_row(p) for p in of_table]), "")
+        screen.print(TextTable(plan.summary(of_table), [_run_row(p) for p in of_table]), "")
     states = Counter(p.status.state for p in planned)
     screen.print(", ".join(f"{count} {state}" for state, count in states.items()))
     if len(tables) > 1:
@@ -84,7 +43,7 @@ def print_plan(tables: Sequence[Table], store: Store) -> None:
              "tables": ", ".join(t.tables)}
             for t in trainings(tables)
         ]  # fmt: skip
-        screen.print("", grid(f"{len(rows)} distinct trainings", rows))
+        screen.print("", TextTable(f"{len(rows)} distinct trainings", rows))
 
 
 def _run_row(p: plan.Planned) -> dict[str, str]:
@@ -108,7 +67,7 @@ def print_cost(tables: Sequence[Table], prices: cost.Prices, price: float | None
     rows = [_cost_row(table.name, table.runs, prices) for table in tables]
     if len(tables) > 1:
         rows.append(_cost_row("all, each training once", prices.runs, prices))
-    console().print(grid(f"Cost in {prices.unit}-hours", rows), "")
+    console().print(TextTable(f"Cost in {prices.unit}-hours", rows), "")
     left = prices.cost(prices.runs, left=True).hours
     money = f"; at {price:g} an hour, what is left costs {left * price:,.0f}" if price else ""
     console().print(f"{prices.words}{money}")
@@ -140,19 +99,19 @@ def print_selection(selection: budget.Selection, prices: cost.Prices, hours: flo
     screen.print(f"\nThe rule: {rule}.")
 
 
-def _rows(rows: Sequence[budget.Row]) -> Grid | Text:
-    return grid("", [{"table": row.table.name, "row": _in_words(row.cell.at)} for row in rows])
+def _rows(rows: Sequence[budget.Row]) -> TextTable:
+    return TextTable("", [{"table": row.table.name, "row": _in_words(row.cell.at)} for row in rows])
 
 
 # How trainings stand.
 
 
-def status_table(study: str, statuses: Sequence[TrainingStatus], most: int | None = None) -> Grid | Text:
+def status_table(study: str, statuses: Sequence[TrainingStatus], most: int | None = None) -> TextTable:
     """Return all trainings, or as many as `most`: the running ones first, then what needs somebody, then the rest."""
     shown = statuses
     if most is not None and len(statuses) > most:
         shown = sorted(statuses, key=lambda s: URGENCY.index(s.state))[:most]
-    return grid(f"{study}: {status_summary(statuses)}", [_status_row(s) for s in shown])
+    return TextTable(f"{study}: {status_summary(statuses)}", [_status_row(s) for s in shown])
 
 
 def status_summary(statuses: Sequence[TrainingStatus]) -> str:
@@ -194,7 +153,7 @@ class ProgressBar(Progress):
         super().__init__(
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
             TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-            console=Console(highlight=False, soft_wrap=True), refresh_per_second=2,
+            console=console(soft_wrap=True), refresh_per_second=2,
         )  # fmt: skip
         self.add_task("", total=sum(job.steps + 1 for job in jobs))
 
@@ -217,7 +176,7 @@ class ProgressBar(Progress):
             self.running.pop(job.train_id, None)
             self.ended.append(job)
             count = len(self.ended)
-        end = f"{outcome.state}: {outcome.reason}" if outcome.reason else outcome.state
+        end = f"{outcome.state}: {outcome.words}" if outcome.reason else outcome.state
         self.console.print(f"{count}/{self.total} {job.train_id} {_arm_in_words(job)}, seed {job.train.seed}: {end}")
 
 

@@ -6,6 +6,7 @@ import click
 from rich.progress import Progress
 
 from harness.commands import options
+from harness.commands.terminal import console, say
 from harness.data import fetch
 from harness.data.raw_files import PUBLISHED
 from harness.errors import UserError, nearest
@@ -29,7 +30,7 @@ def get(name: str, data: Path) -> None:
     harness data get digits
     harness data get inception-v3-compat
     """
-    click.echo(get_by_name(name, data))
+    say(get_by_name(name, data))
 
 
 def get_by_name(name: str, root: Path) -> str:
@@ -72,8 +73,8 @@ def encode(source: Path, name: str, autoencoder: Path, size: int, keep_images: b
     """
     from harness.data.encode import Encoding
 
-    with Progress() as progress:
-        task = progress.add_task(f"encoding {name}", total=None)
+    with Progress(console=console()) as progress:
+        task = progress.add_task("encoding", total=None)
         encoding = Encoding(source, name, autoencoder, data, size, keep_images)
         summary = encoding.run(workers, lambda done, total: progress.update(task, completed=done, total=total))
-    click.echo(summary)
+    say(summary)

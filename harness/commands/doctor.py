@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from harness.commands import options
+from harness.commands.terminal import say
 from harness.config import cluster_profile, grid
 from harness.errors import UserError
 from harness.jobs.job import jobs_for
@@ -50,5 +51,5 @@ def _print(findings: Iterable[Finding]) -> int:
     wrong = 0
     for finding in findings:
         wrong += not finding.well
-        click.echo(f"{'✓' if finding.well else '✗'} {finding.subject}: {finding.message}")
+        say(f"{'✓' if finding.well else '✗'} {finding.subject}: {finding.message}")
     return wrong

@@ -2,7 +2,7 @@
 
 import click
 
-from harness.commands.console import console, grid
+from harness.commands.terminal import TextTable, console, say
 from harness.config import key_reference
 from harness.errors import UserError, nearest
 
@@ -18,7 +18,7 @@ def keys(start: str, markdown: bool) -> None:
     harness keys regularizer.tau
     """
     if markdown:
-        click.echo(key_reference.markdown(), nl=False)
+        say(key_reference.markdown(), nl=False)
         return
     sections = {title: key_reference.keys(model) for title, model in key_reference.MODELS.items()}
     names = [key.name for keys in sections.values() for key in keys]
@@ -30,4 +30,4 @@ def keys(start: str, markdown: bool) -> None:
             for key in keys if key.name.startswith(start)
         ]  # fmt: skip
         if rows:
-            console().print(grid(title, rows), "")
+            console().print(TextTable(title, rows), "")

@@ -11,8 +11,8 @@ from rich.progress import track
 
 from harness.checkpoint_paths import weights_path
 from harness.commands import options
-from harness.commands.console import console, grid, words_of
 from harness.commands.options import FILE
+from harness.commands.terminal import TextTable, console, say, words_of
 from harness.config.grid import Run, all_runs
 from harness.errors import UserError
 from harness.files import check_writable, write_json
@@ -66,13 +66,13 @@ def measure(samples: Path, out: Path | None, statistics: Path | None, nearest: P
         result, features = measure_images(images, what, world)
         if world.rank > 0:
             return
-    _print(result, samples.name)
     if out is not None:
         write_json(out, result)
     if statistics is not None:
         save_statistics(statistics, features)
     if nearest is not None:
         save_tiles(nearest, nearest_pairs(images, what, result))
+    _print(result, samples.name)  # last: the reader of a pipe may have gone
 
 
 @click.command()
@@ -90,8 +90,8 @@ def measure_study(store: Store, features: str | None, weights: Path | None, data
     harness measure-study digits
     """
     other = (features, weights) if features else None
-    done, left = remeasure(store, data, other, click.echo)
-    click.echo(f"{store.root}: {done} measurements renewed, {left} left as they were")
+    done, left = remeasure(store, data, other, say)
+    say(f"{store.root}: {done} measurements renewed, {left} left as they were")
     if left:
         sys.exit(1)
 
@@ -105,7 +105,7 @@ def _print(result: dict[str, Any], samples: str) -> None:
         how = result["unavailable"][name] if value is None else definition.definition
         rows.append({"metric": definition.heading, "value": words, "how": how})
     screen = console()
-    screen.print(grid(f"{samples} against {result['protocol']['reference']}", rows))
+    screen.print(TextTable(f"{samples} against {result['protocol']['reference']}", rows))
     protocol, intervals = result["protocol"], result.get("intervals")
     screen.print(words_of("measured", protocol=protocol, intervals=intervals, definition_of=definition_of), end="")
 
@@ -140,7 +140,7 @@ def probe(store: Store, only: str | None, data: Path) -> None:
         return representation_probe.bench(data_set, features, data, store.cache, device())
 
     runs, done = measured_checkpoints(store, only or ""), 0
-    for run in track(runs, description="probing"):
+    for run in track(runs, description="probing", console=console()):
         step, path = run.evaluation.step, store.probe_path(run.train_id, run.evaluation.step)
         images = bench(run.train.data.name, run.evaluation.evaluation.features)
         earlier = Probe.read(path)
@@ -149,11 +149,11 @@ def probe(store: Store, only: str | None, data: Path) -> None:
         try:
             numbers = representation_probe.probe(run.train, store.scratch_folder(run.train_id), step, images, device())
         except UserError as error:  # of this network alone
-            click.echo(f"{path}: {error}", err=True)
+            say(f"{path}: {error}", err=True)
             continue
         Probe(train_id=run.train_id, step=step, **numbers).write(path)
         done += 1
-    click.echo(f"{store.root}: probed {done} of {len(runs)} checkpoints.")
+    say(f"{store.root}: probed {done} of {len(runs)} checkpoints.")
 
 
 def measured_checkpoints(store: Store, prefix: str) -> list[Run]:

@@ -10,12 +10,14 @@ from typing import Any
 import click
 
 from harness.commands import console, options
+from harness.commands.terminal import say, words_of
 from harness.config import cluster_profile, yaml_document
 from harness.config.grid import Table, all_runs, load_table
 from harness.errors import UserError
 from harness.files import check_writable
 from harness.jobs import local_pool, preflight
 from harness.jobs.job import Job, jobs_for
+from harness.plain_text import check_name
 from harness.planning import budget, cost
 from harness.process_group import place_from_torchrun
 from harness.slurm import submission
@@ -52,6 +54,7 @@ def requested(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def with_request(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tuple[str, ...], results: Path,
                      scratch: Path, **arguments: Any) -> None:  # fmt: skip
+        check_name("--scale", scale)
         command(Request(grids, scale, overrides, Store(results, scratch, study or scale)), **arguments)
 
     for option in reversed((
@@ -116,7 +119,7 @@ def run(request: Request, data: Path, workers: int) -> None:
     todo = _lacking(request, tables, data, 1 if workers > 1 else None)
     _record(request, tables, todo, place.world_size if place else None)
     if not todo:
-        click.echo(f"{request.store.root}: everything is done already.")
+        say(f"{request.store.root}: everything is done already.")
         if place:
             local_pool.run_inline([], lambda *_: None)  # for the others wait to be told
         return
@@ -158,17 +161,17 @@ def submit(request: Request, data: Path, profile: str | None, only: str | None, 
         _record(request, tables, todo, slurm=isinstance(cluster, cluster_profile.SlurmProfile))
     if not todo:
         nothing = "nothing that is trained lacks a measurement" if only else "everything is done already"
-        click.echo(f"{store.root}: {nothing}.")
+        say(f"{store.root}: {nothing}.")
     elif isinstance(cluster, cluster_profile.LocalProfile):
         if dry_run:
-            click.echo(f"{len(todo)} trainings on this machine, {cluster.jobs} at once")
+            say(f"{len(todo)} trainings on this machine, {cluster.jobs} at once")
         else:
             _run_here(todo, store, cluster.jobs)
     elif dry_run:
         texts, note = submission.sbatch_texts(todo, cluster, folders)
-        click.echo("".join(texts), nl=False)  # byte for byte what would reach sbatch
+        say("".join(texts), nl=False)  # byte for byte what would reach sbatch
         if note:
-            click.echo(note, err=True)
+            say(note, err=True)
     else:
         submission.remember(SubmitOptions(profile=profile, data=str(data)), store)
         send(cluster, todo, store, folders)
@@ -180,7 +183,7 @@ def _lacking(request: Request, tables: Sequence[Table], data: Path, threads: int
     for job in jobs_for(all_runs(tables), request.store, data, threads):
         if job.missing() and job.diverged():
             again = f"delete {job.folder / Failure.FILE} to try it again"
-            click.echo(f"{job.train_id} diverged before and is left out; {again}", err=True)
+            say(f"{job.train_id} diverged before and is left out; {again}", err=True)
         elif job.missing():
             todo.append(job)
     return todo
@@ -213,7 +216,7 @@ def _with_seeds_of_before(request: Request, grid: Path, table: Table) -> list[st
     if set(before) <= set(table.seeds):
         return words
     seeds = sorted({*before, *table.seeds})
-    click.echo(f"{request.store.root}: {table.name} keeps the seeds it had; they are {seeds} now", err=True)
+    say(f"{request.store.root}: {table.name} keeps the seeds it had; they are {seeds} now", err=True)
     return [word for word in words if not word.startswith("seeds=")] + [f"seeds={seeds}".replace(" ", "")]
 
 
@@ -227,7 +230,7 @@ def _run_here(todo: Sequence[Job], store: Store, workers: int, torchrun: bool = 
     left = sum(bool(job.missing()) for job in todo)
     if left:
         reasons = f"the reasons: harness status {options.words_for(store)}"
-        click.echo(f"{left} of {len(todo)} trainings are not done; {reasons}", err=True)
+        say(f"{left} of {len(todo)} trainings are not done; {reasons}", err=True)
         sys.exit(1)
 
 
@@ -235,9 +238,9 @@ def send(profile: cluster_profile.SlurmProfile, todo: Sequence[Job], store: Stor
     """Send the jobs to SLURM, and say what became of them; `grids`: the folders of their grid files."""
     sent = submission.submit(todo, profile, grids)
     if sent.queued:
-        click.echo(f"{len(sent.queued)} trainings are in the queue already and were left there")
+        say(f"{len(sent.queued)} trainings are in the queue already and were left there")
     if sent.with_less:
-        click.echo(
+        say(
             f"{len(sent.with_less)} of these were sent before some of their measurements were asked for; "
             "give the same command again when they are done", err=True,
         )  # fmt: skip
@@ -245,4 +248,4 @@ def send(profile: cluster_profile.SlurmProfile, todo: Sequence[Job], store: Stor
     resources = [job.resources for job in todo if job.train_id not in elsewhere]
     hours = sum(r.hours * r.gpus * r.nodes for r in resources)
     price, study = profile.gpu_hour_price, options.words_for(store)
-    click.echo(console.words_of("submitted", sent=sent, hours=hours, price=price, study=study), nl=False)
+    say(words_of("submitted", sent=sent, hours=hours, price=price, study=study), nl=False)

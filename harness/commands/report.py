@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from harness.commands import options
+from harness.commands.terminal import say
 from harness.errors import UserError, user_error
 from harness.files import check_writable
 from harness.store.store import Store
@@ -25,7 +26,7 @@ def collect(store: Store, reports: Path) -> None:
     from harness.report.rendering.data_files import collect_study
 
     check_writable("--reports", reports)
-    click.echo(collect_study(store, reports))
+    say(collect_study(store, reports))
 
 
 @click.command()
@@ -71,7 +72,7 @@ def report(study: str | None, compared: tuple[str, str] | None, watch: bool, pdf
     else:
         assert compared
         path = _compare(Store(results, scratch, compared[0]), Store(results, scratch, compared[1]), reports)
-    click.echo(f"Report: {path.absolute().as_uri()}")
+    say(f"Report: {path.absolute().as_uri()}")
 
 
 def _watch(study: str | None, port: int, results: Path, scratch: Path, reports: Path) -> None:
@@ -82,8 +83,8 @@ def _watch(study: str | None, port: int, results: Path, scratch: Path, reports: 
 
     store, folder = Store(results, scratch, study), reports / study
     with user_error(f"--port {port}", "leave it out for a free one", OSError), suppress(KeyboardInterrupt):
-        serve(store, folder, port, lambda address: click.echo(f"Watching {study} at {address} (Ctrl-C ends)"))
-    click.echo(f"Report: {(folder / 'index.html').absolute().as_uri()}")
+        serve(store, folder, port, lambda address: say(f"Watching {study} at {address} (Ctrl-C ends)"))
+    say(f"Report: {(folder / 'index.html').absolute().as_uri()}")
 
 
 def _compare(first: Store, second: Store, reports: Path) -> Path:
@@ -92,8 +93,8 @@ def _compare(first: Store, second: Store, reports: Path) -> Path:
 
     tables = compare(first, second)
     for table, cell in differing(tables):
-        click.echo(f"{table.heading}: {cell.cell}: {cell.first} → {cell.second} ({cell.change_words})")
-    click.echo(", ".join(f"{count} {verdict}" for verdict, count in counts(tables).items()))
+        say(f"{table.heading}: {cell.cell}: {cell.first} → {cell.second} ({cell.change_words})")
+    say(", ".join(f"{count} {verdict}" for verdict, count in counts(tables).items()))
     return write_comparison(first, second, tables, reports / f"{first.study}-and-{second.study}")
 
 
@@ -116,4 +117,4 @@ def bundle(store: Store, output: Path | None, reports: Path) -> None:
         )
     check_writable("--reports", reports)
     check_writable("--output", path.parent)
-    click.echo(pack(store, reports, path))
+    say(pack(store, reports, path))

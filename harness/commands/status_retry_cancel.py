@@ -14,8 +14,9 @@ from click.core import ParameterSource
 from rich.live import Live
 
 from harness.commands import options
-from harness.commands.console import console, status_table, words_of
+from harness.commands.console import status_table
 from harness.commands.plan_run_submit import send
+from harness.commands.terminal import console, say, words_of
 from harness.config.cluster_profile import load_slurm_profile
 from harness.config.grid import Table, load_table
 from harness.errors import UserError, closest
@@ -53,9 +54,9 @@ def status(store: Store, watch: bool, as_json: bool) -> None:
     study = slurm_status(tables, trainings, store)
     if as_json:
         rows = [asdict(s.training) | {"slurm": _slurm_in_json(s)} for s in study.trainings]
-        click.echo(json.dumps({"study": store.study, "trainings": rows}, indent=1, ensure_ascii=False))
+        say(json.dumps({"study": store.study, "trainings": rows}, indent=1, ensure_ascii=False))
     else:
-        click.echo(_in_words(store, study), nl=False)
+        say(_in_words(store, study), nl=False)
 
 
 def watch_status(tables: Sequence[Table], store: Store, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -120,15 +121,16 @@ def cancel(store: Store, yes: bool) -> None:
     queue = {job.place: job for job in unfinished_jobs()}
     mine = {id: record for id, record in submissions.items() if record.place in queue}
     if not mine:
-        click.echo(f"{store.root}: SLURM holds none of its jobs.")
+        say(f"{store.root}: SLURM holds none of its jobs.")
         return
-    if not yes:
-        click.confirm(f"End {len(mine)} jobs of {store.study}?", abort=True)
+    if not yes and not click.confirm(f"End {len(mine)} jobs of {store.study}?"):
+        say("They were left as they are.")
+        return
     for id, record in mine.items():  # before they end: what is queued again in between must know it
         record.model_copy(update={"cancelled": True}).write(store.scratch_folder(id))
     scancel({queue[record.place].id for record in mine.values()})
     again = f"harness retry {options.words_for(store)} --only cancelled"
-    click.echo(f"Ended {len(mine)} jobs. Bring them back with: {again}")
+    say(f"Ended {len(mine)} jobs. Bring them back with: {again}")
 
 
 @click.command()
@@ -167,7 +169,7 @@ def retry(context: click.Context, store: Store, failed: bool, only: str | None, 
     study = slurm_status(tables, training_statuses(tables, store), store, data.absolute())
     todo = [status.job for status in study.trainings if status.failure in classes]
     if not todo:
-        click.echo(f"{store.root}: no training failed so.")
+        say(f"{store.root}: no training failed so.")
         return
     preflight.check(todo)
     cluster = cluster.model_copy(update={"exclude": (*cluster.exclude, *_failed_nodes(todo))})
@@ -180,10 +182,10 @@ def _failed_nodes(jobs: Sequence[Job]) -> list[str]:
     try:
         nodes = failed_nodes([record.job for record in submissions if record and record.job])
     except UserError as error:
-        click.echo(f"No node is left out, for nobody tells which failed: {error}", err=True)
+        say(f"No node is left out, for nobody tells which failed: {error}", err=True)
         return []
     if nodes:
-        click.echo(f"Left out, for they failed: {', '.join(nodes)}")
+        say(f"Left out, for they failed: {', '.join(nodes)}")
     return nodes
 
 
@@ -202,10 +204,16 @@ def logs(name: str, failed: bool, follow: bool, lines: int, results: Path, scrat
     harness logs --failed digits
     """
     if failed:
-        click.echo("\n\n".join(failures(Store(results, scratch, name), lines)) or "Nothing failed.")
+        say("\n\n".join(failures(Store(results, scratch, name), lines)) or "Nothing failed.")
         return
     path = log_of(_find_run(results, scratch, name), name)
-    subprocess.run(["tail", "-n", str(lines), *(["--follow"] if follow else []), str(path)])
+    command = ["tail", "-n", str(lines), *(["--follow"] if follow else []), str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8", errors="replace") as program:
+        try:
+            for line in program.stdout or ():
+                say(line, nl=False)
+        finally:
+            program.kill()
 
 
 def failures(store: Store, lines: int) -> list[str]:
@@ -227,7 +235,7 @@ def show(run: str, results: Path, scratch: Path) -> None:
     \b
     harness show 1a2b3c4d5e6f
     """
-    click.echo(describe(_find_run(results, scratch, run), run), nl=False)
+    say(describe(_find_run(results, scratch, run), run), nl=False)
 
 
 def _find_run(results: Path, scratch: Path, train_id: str) -> Store:

@@ -7,6 +7,7 @@ import click
 from harness.checkpoint_paths import kept_weights
 from harness.commands import options
 from harness.commands.options import FILE
+from harness.commands.terminal import say
 from harness.config import grid, grid_file, settings
 from harness.config import imported_weights as imported
 from harness.errors import UserError, nearest
@@ -39,9 +40,9 @@ def import_(file: Path, name: str, model: str | None, scale: str, scales: Path) 
     from harness.networks.published_weights import import_file
 
     weights = import_file(file, name, {model: specs[model]} if model else specs, imported.folder())
-    click.echo(f"{name}: {weights.label} ({weights.network}), {weights.contents}")
+    say(f"{name}: {weights.label} ({weights.network}), {weights.contents}")
     for remark in weights.remarks:
-        click.echo(f"  {remark}")
+        say(f"  {remark}")
 
 
 @weights.command()
@@ -69,8 +70,8 @@ def export(source: str, out: Path, layout: str, step: int | None, results: Path,
         published_weights.export(path, out)
     else:
         export_diffusers(published_weights.averaged_state(path, network), network, out)
-        click.echo(FREQUENCIES_NOTE)
-    click.echo(f"Wrote {out}")
+        say(FREQUENCIES_NOTE)
+    say(f"Wrote {out}")
 
 
 @weights.command(name="list")
@@ -82,7 +83,7 @@ def list_() -> None:
     """
     for name in imported.names(imported.folder()):
         weights = imported.describe(imported.folder(), name)
-        click.echo(f"{name}: {weights.label}, {weights.contents}, from {weights.origin.file}")
+        say(f"{name}: {weights.label}, {weights.contents}, from {weights.origin.file}")
 
 
 def _weights_of(source: str, step: int | None, results: Path, scratch: Path) -> tuple[Path, imported.Architecture]:

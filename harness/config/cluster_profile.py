@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from harness.config.settings import Count, Frozen, Positive, Resources, Whole
+from harness.config.settings import Count, Flag, Frozen, Hours, Line, Positive, Resources, Whole
 from harness.config.yaml_document import Layer, named_file, read_document, validate
 from harness.errors import UserError, nearest
+from harness.plain_text import shown
 
 FOLDER = Path("clusters")
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "WANDB_MODE": "offline"}
@@ -25,7 +26,7 @@ def _variable(name: str) -> str:
 class Partition(Frozen):
     """What a partition allows a job; what is not said is not limited."""
 
-    hours: Positive | None = Field(None, description="longest time limit")
+    hours: Hours | None = Field(None, description="longest time limit")
     nodes: Count | None = Field(None, description="most nodes of one job")
     gpus: Annotated[Whole, Field(ge=0)] | None = Field(None, description="GPUs on each node")
     cpus: Count | None = Field(None, description="cores on each node")
@@ -53,22 +54,22 @@ class SlurmProfile(Frozen):
     """A SLURM cluster."""
 
     executor: Literal["slurm"] = Field("slurm", description="slurm, or local with jobs: trainings at once")
-    partitions: dict[str, Partition] = Field({}, description="partitions by name; a job is sent to all that it fits")
-    account: str | None = Field(None, description="whom the hours are charged to")
-    qos: str | None = Field(None, description="quality of service")
-    constraint: str | None = Field(None, description="features that a node must have, such as a100|h100")
+    partitions: dict[Line, Partition] = Field({}, description="partitions by name; a job is sent to all that it fits")
+    account: Line | None = Field(None, description="whom the hours are charged to")
+    qos: Line | None = Field(None, description="quality of service")
+    constraint: Line | None = Field(None, description="features that a node must have, such as a100|h100")
     gpus_by: Literal["gpus_per_node", "gpus_per_task", "gres"] = Field(
         "gpus_per_node", description="the option by which this cluster wants to be asked for GPUs"
     )
-    gpu_kind: str | None = Field(None, description="kind of GPU, as the cluster calls it")
+    gpu_kind: Line | None = Field(None, description="kind of GPU, as the cluster calls it")
     signal_seconds: Count = Field(120, description="time between the signal that a job must end, and its end")
     array_throttle: Count | None = Field(None, description="trainings of one array that may run at once")
     array_limit: Literal["auto"] | Count = Field("auto", description="largest array; auto: asked of scontrol")
     max_submitted: Count | None = Field(None, description="most jobs of yours that the queue may hold")
-    exclude: tuple[str, ...] = Field((), description="nodes that are not to be used")
+    exclude: tuple[Line, ...] = Field((), description="nodes that are not to be used")
     setup: tuple[str, ...] = Field((), description="lines of shell before the job")
     environment: dict[Annotated[str, AfterValidator(_variable)], str] = Field({}, description="variables of the job")
-    offline: bool = Field(False, description="nodes reach no network: libraries are told to download nothing")
+    offline: Flag = Field(False, description="nodes reach no network: libraries are told to download nothing")
     gpu_hour_price: Positive | None = Field(None, description="price of a GPU-hour, in whatever currency")
     resources: Resources = Field(Resources(), description="the lowest layer of every run's resources")
 
@@ -161,11 +162,11 @@ def load_profile(name: str, folder: Path = FOLDER) -> tuple[Profile, Layer]:
     Raises:
         UserError: no such profile, or a mistake in it; file, line, key and nearest legal word.
     """
-    document = read_document(named_file(folder, name, f"--profile {name}: no file {folder / name}.yaml"))
+    document = read_document(named_file(folder, name, "--profile", f"--profile {name}: no file {folder / name}.yaml"))
     executor = document.content.get("executor")
-    if executor not in KINDS:
+    if executor not in list(KINDS):
         where = document.where("executor")
-        raise UserError(f"{where}: executor: slurm or local is expected, found {executor!r}; it is never guessed")
+        raise UserError(f"{where}: executor: slurm or local is expected, found {shown(executor)}; it is never guessed")
     profile = validate(KINDS[executor], document.content, document.where)
     return profile, document.layer({"resources": document.content.get("resources", {})})
 

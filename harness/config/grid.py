@@ -11,7 +11,18 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
 
-from harness.config.grid_file import At, GridFile, PaperValue, Scale, place_words, read_grid, read_preset, read_scale
+from harness.config.grid_file import (
+    MOST_RUNS,
+    At,
+    GridFile,
+    PaperValue,
+    Scale,
+    place_words,
+    preset_name,
+    read_grid,
+    read_preset,
+    read_scale,
+)
 from harness.config.resolve import SettingError, resolve
 from harness.config.settings import Family, Frozen, Resources, Seeds, Settings
 from harness.config.spec import EvalSpec, TrainSpec, eval_id, train_id
@@ -158,12 +169,16 @@ def load_table(path: Path, scale: str, overrides: Sequence[str] = (), cluster: L
     presets = cache(partial(read_preset, folder=path.parent / "presets"))
     commanded = parse_overrides(overrides)
     seeds = _commanded_seeds(commanded.pop("seeds", None)) or chosen.seeds or grid.seeds
+    if grid.count * len(seeds) > MOST_RUNS:
+        raise UserError(
+            f"{path}: {grid.count:,} cells with {len(seeds):,} seeds; a table has at most {MOST_RUNS:,} runs"
+        )
 
     def merged(row: Layer) -> Layer:
         """Merge the layers of a row; which preset and which family of the scale are among them, the others say."""
         layers = base | of_scale("") | row | commanded
         family = str(layers["model"].value).partition("-")[0] if "model" in layers else ""
-        preset = presets(layers["preset"]) if "preset" in layers else {}
+        preset = presets(*preset_name(layers["preset"])) if "preset" in layers else {}
         return (cluster or {}) | preset | base | of_scale(family) | row | commanded
 
     cells = []

@@ -1,15 +1,18 @@
 """What a grid file says: its models, where its cells are, and the refusal of names that do not fit together."""
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from harness.config.settings import Count, Family, Frozen, Real, Rung, Seeds, StandIns
-from harness.config.yaml_document import Document, Keys, Layer, Leaf, dotted, named_file, read_document, read_validated
+from harness.config.core_yaml import Keys, dotted
+from harness.config.settings import Count, Family, Flag, Frozen, Prose, Real, Rung, Seeds, StandIns
+from harness.config.yaml_document import Document, Layer, Leaf, named_file, read_document, read_validated
 from harness.errors import UserError, nearest
+from harness.plain_text import check_name, escape_controls, shown
 
 At = tuple[tuple[str, str], ...]
 Mistakes = Iterator[tuple[Keys, str]]  # the key to mend, and what is wrong there
@@ -23,11 +26,12 @@ SOURCES = {
     "secondary": "one secondary text, right wherever it can be checked",
     "later": "later papers that measured the method again",
 }
+MOST_CELLS, MOST_RUNS = 10_000, 100_000  # of a grid: ten times what anybody has wanted
 CONFIDENCE = {"H": "high", "M": "medium", "L": "low"}
 
 
 def _label(value: Any) -> str:
-    """Take a number as the word that it is printed as; YAML reads an unquoted no, yes and ~ as none of ours."""
+    """Take a number as the word that it is printed as; unquoted true, false and ~ are no words."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError("a label is a word or a number; put it in quotes where YAML reads it as something else")
     return str(value)
@@ -44,7 +48,7 @@ class Vary(Frozen):
     product: dict[Label, Labels] | None = Field(None, description="axis → labels: every combination is a cell")
     zip: dict[Label, Labels] | None = Field(None, description="axis → labels: the first of each, the second of each, …")
     row: Place | None = Field(None, description="axis → label: one cell")
-    aside: bool = Field(False, description="printed beneath the table, outside its rows and columns")
+    aside: Flag = Field(False, description="printed beneath the table, outside its rows and columns")
 
     @model_validator(mode="after")
     def _is_one_form(self) -> Self:
@@ -77,7 +81,7 @@ class PaperValue(Sourced):
 
     at: Place = Field(description="axis → label: the cell it belongs to")
     value: Real = Field(description="the paper's number")
-    note: str = Field("", description="said beside the number")
+    note: Prose = Field("", description="said beside the number")
     facts: dict[FactName, PaperFact] = Field({}, description="the paper's facts, printed beneath those of our runs")
 
 
@@ -85,8 +89,8 @@ class GridFile(Frozen):
     """The keys of a grid file."""
 
     table: Label = Field(description="the paper's number for this table")
-    title: str = Field(description="heading of the table")
-    question: str = Field(description="what the table asks, in one sentence")
+    title: Prose = Field(description="heading of the table")
+    question: Prose = Field(description="what the table asks, in one sentence")
     value: str = Field("fid", description="metric shown in the cells")
     rows: str = Field(description="axis that makes the rows")
     columns: str | None = Field(None, description="axis that makes the columns")
@@ -99,8 +103,13 @@ class GridFile(Frozen):
     vary: tuple[Vary, ...] = Field(min_length=1, description="blocks of cells; one of product, zip, row in each")
     paper: tuple[PaperValue, ...] = Field((), description="the paper's numbers; a cell without one says so")
     ours: dict[str, tuple[Label, ...]] = Field({}, description="axis → labels that the paper has not; cells say so")
-    paper_text: str = Field("", description="what the paper says of the table in words; only what has a source")
+    paper_text: Prose = Field("", description="what the paper says of the table in words; only what has a source")
     seeds: Seeds = Field((0,), description="every cell is trained once with each; a scale's own seeds go before")
+
+    @property
+    def count(self) -> int:
+        """How many cells its products make; counted, for there may be too many to make."""
+        return sum(math.prod(map(len, vary.product.values())) for vary in self.vary if vary.product)
 
     def places(self, vary: Vary) -> list[At]:
         """Return the places of a block's cells, each with its axes in the order of the file."""
@@ -118,9 +127,9 @@ class Scale(Frozen):
     """The keys of a scale file: what the paper's words cost here."""
 
     scale: str = Field(description="name of the scale, equal to its file's")
-    title: str = Field(description="what it is, in a few words")
-    note: str = Field("", description="said under every table of a report at this scale")
-    meaningful: bool = Field(True, description="false where the numbers only prove that the code runs")
+    title: Prose = Field(description="what it is, in a few words")
+    note: Prose = Field("", description="said under every table of a report at this scale")
+    meaningful: Flag = Field(True, description="false where the numbers only prove that the code runs")
     ladder: dict[Size, Rung] = Field(description="depth, width and heads that stand for each size")
     patches: dict[Patch, Count] = Field(description="patch size that stands for the paper's 2, 4 and 8")
     steps_per_epoch: Count = Field(description="training steps that stand for one of the paper's epochs")
@@ -141,8 +150,9 @@ def read_grid(path: Path) -> tuple[GridFile, Document]:
     Raises:
         UserError: a mistake in it; one line for each, with file, line, key and the nearest legal word.
     """
+    check_name(f"{escape_controls(str(path))}: the file's name", path.stem)
     file, document = read_validated(GridFile, path)
-    for keys, mistake in itertools.chain(_wrong_names(file), _wrong_places(file)):
+    for keys, mistake in itertools.chain(_too_many(file), _wrong_names(file), _wrong_places(file)):
         raise UserError(f"{document.where(*keys)}: {dotted(keys)}: {mistake}")
     return file, document
 
@@ -153,26 +163,42 @@ def read_scale(name: str, folder: Path) -> tuple[Scale, Document]:
     Raises:
         UserError: no such scale, or a mistake in it.
     """
-    file, document = read_validated(Scale, named_file(folder, name, f"--scale {name}: no such scale"))
+    file, document = read_validated(Scale, named_file(folder, name, "--scale", f"--scale {name}: no such scale"))
     if file.scale != name:
         raise UserError(f"{document.where('scale')}: scale: '{file.scale}' is not the name of the file, '{name}'")
     return file, document
 
 
-def read_preset(preset: Leaf, folder: Path) -> Layer:
-    """Read the file in `folder` that a setting names.
+def preset_name(preset: Leaf) -> tuple[str, str]:
+    """Return what a setting says of a preset: its name, and where it is written.
+
+    Raises:
+        UserError: it is no text.
+    """
+    if not isinstance(preset.value, str):
+        raise UserError(f"{preset.where}: preset: a name is expected, found {shown(preset.value)}")
+    return preset.value, preset.where
+
+
+def read_preset(name: str, where: str, folder: Path) -> Layer:
+    """Read the file in `folder` that a setting names; where: the setting's place.
 
     Raises:
         UserError: there is none, or a mistake in it.
     """
-    name = str(preset.value)
-    document = read_document(named_file(folder, name, f"{preset.where}: preset: no preset '{name}'"))
+    words = f"{where}: preset"
+    document = read_document(named_file(folder, name, words, f"{words}: no preset '{name}'"))
     return document.layer(document.content)
 
 
 def place_words(at: At) -> str:
     """Return a place in words, "loss = Hinge, arm = dispersive"; it is unique in its table."""
     return ", ".join(f"{axis} = {label}" for axis, label in at)
+
+
+def _too_many(file: GridFile) -> Mistakes:
+    if file.count > MOST_CELLS:
+        yield ("vary",), f"{file.count:,} cells; a grid has at most {MOST_CELLS:,}"
 
 
 def _wrong_names(file: GridFile) -> Mistakes:

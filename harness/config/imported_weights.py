@@ -6,7 +6,6 @@ The folder is `weights`, or what HARNESS_WEIGHTS says.
 """
 
 import os
-import re
 from pathlib import Path
 from typing import Literal
 
@@ -68,16 +67,6 @@ def architecture_of(spec: TrainSpec) -> Architecture:
 def folder() -> Path:
     """Return the folder of imported weights."""
     return Path(os.environ.get("HARNESS_WEIGHTS", "weights"))
-
-
-def check_name(name: str) -> None:
-    """Refuse a name that could not be a file's.
-
-    Raises:
-        UserError: naming what is legal.
-    """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise UserError(f"weights '{name}': a name is letters, digits, '.', '_' and '-'")
 
 
 def description_path(root: Path, name: str) -> Path:

@@ -142,7 +142,8 @@ def resolve_weights(settings: Settings, train: TrainSpec) -> TrainSpec:
 def resolve_blocks(blocks: Blocks, depth: int, key: str = "regularizer.blocks") -> tuple[int, ...]:
     """Turn block words into 1-based block numbers: k/n is the block at that share of the depth, rounded up.
 
-    Block num_layers//4, the paper's default, is 3/12 at every size of the paper. key: the setting to mend.
+    Block num_layers//4, the paper's default, is 3/12 at every size of the paper; where the depth is no multiple of 4,
+    3/12 is the block after it. key: the setting to mend.
     """
     if blocks == "all":
         return tuple(range(1, depth + 1))

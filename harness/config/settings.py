@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from harness.plain_text import NAME_RULE, check_text, is_name
+
 Precision = Literal["fp32", "bf16"]
 MatmulPrecision = Literal["highest", "high", "medium"]
 Family = Literal["SiT", "DiT", "MF", "Shortcut", "IMM", "iCT"]
@@ -16,6 +18,12 @@ SamplerName = Literal[
 ]  # fmt: skip
 Tracker = Literal["tensorboard", "wandb"]
 LossName = Literal["infonce-l2", "infonce-cosine", "hinge", "covariance"]
+LARGEST = 2**53
+DAYS = re.compile(
+    r"(?P<days>\d{1,5})-(?P<hours>[01]?\d|2[0-3])(:(?P<minutes>[0-5]?\d)(:(?P<seconds>[0-5]?\d))?)?", re.ASCII
+)
+SECONDS = {"days": 86_400, "hours": 3_600, "minutes": 60, "seconds": 1}
+CLOCK = re.compile(r"(?P<hours>\d{1,6}):(?P<minutes>[0-5]?\d):(?P<seconds>[0-5]?\d)", re.ASCII)
 OWN_ENCODER = "own-vit"
 BLOCK_WORDS = "legal: the number of a block from 1, k/n (that share of the depth), last"
 
@@ -38,10 +46,53 @@ def constants_of(loss: LossName, kind: str) -> tuple[str, ...]:
 # What a single setting may be.
 
 
-def refuse_bool(value: Any) -> Any:
-    """Refuse true and false where a number is expected: Python would read them as 1 and 0."""
-    if isinstance(value, bool):
+def read_number(value: Any) -> Any:
+    """Refuse true and false where a number is expected, which Python would read as 1 and 0, and text: "1_000".
+
+    Raises:
+        ValueError: one of these, and a number of more than 16 digits, beyond which floats skip whole numbers.
+    """
+    if isinstance(value, bool | str):
         raise ValueError("a number is expected")
+    if isinstance(value, int) and abs(value) > LARGEST:
+        raise ValueError(f"a number up to {LARGEST:,} is expected")
+    return value
+
+
+def read_flag(value: Any) -> Any:
+    """Refuse anything but true and false: pydantic takes yes and on as well, and 1.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if not isinstance(value, bool):
+        raise ValueError("true or false is expected")
+    return value
+
+
+def read_hours(value: Any) -> Any:
+    """Read a number of hours, or a time as SLURM writes it: D-HH:MM:SS, HH:MM:SS, and D-HH and D-HH:MM.
+
+    Raises:
+        ValueError: any other text. MM:SS of SLURM's is one, for people read it as hours and minutes.
+    """
+    if not isinstance(value, str):
+        return read_number(value)
+    match = DAYS.fullmatch(value) or CLOCK.fullmatch(value)
+    if not match:
+        raise ValueError("hours are a number, or a time as D-HH:MM:SS or HH:MM:SS")
+    parts = {unit: int(part or 0) for unit, part in match.groupdict().items()}
+    return sum(parts.get(unit, 0) * seconds for unit, seconds in SECONDS.items()) / 3600
+
+
+def read_name(value: str) -> str:
+    """Refuse what is no name, such as a path.
+
+    Raises:
+        ValueError: the rule of names.
+    """
+    if not is_name(value):
+        raise ValueError(f"{NAME_RULE}, and never a path")
     return value
 
 
@@ -99,11 +150,16 @@ def in_order(lengths: dict[int, int]) -> dict[int, int]:
     return lengths
 
 
-Whole = Annotated[int, BeforeValidator(refuse_bool)]
+Whole = Annotated[int, BeforeValidator(read_number)]
 Count = Annotated[Whole, Field(ge=1)]
-Real = Annotated[float, BeforeValidator(refuse_bool), Field(allow_inf_nan=False)]
+Real = Annotated[float, BeforeValidator(read_number), Field(allow_inf_nan=False)]
 Positive = Annotated[Real, Field(gt=0)]
 Share = Annotated[Real, Field(ge=0, lt=1)]
+Flag = Annotated[bool, BeforeValidator(read_flag)]
+Hours = Annotated[float, BeforeValidator(read_hours), Field(gt=0, le=1_000_000)]
+Name = Annotated[str, AfterValidator(read_name)]
+Line = Annotated[str, AfterValidator(check_text)]
+Prose = Annotated[str, AfterValidator(lambda text: " ".join(text.split()))]
 BlockWord = int | str
 Blocks = Annotated[BlockWord | tuple[BlockWord, ...], BeforeValidator(read_blocks)]
 OneBlock = Annotated[BlockWord, BeforeValidator(read_block)]
@@ -131,11 +187,11 @@ class Rung(Frozen):
 class Data(Frozen):
     """The training set, by what the network must know of it; the engine checks the files against these numbers."""
 
-    name: str = Field(description="data set: digits, fashion-mnist, cifar10, imagenet256")
+    name: Name = Field(description="data set: digits, fashion-mnist, cifar10, imagenet256")
     channels: Count = Field(description="channels of an image or latent")
     size: Count = Field(description="height and width of an image or latent")
     classes: Count = Field(description="number of labels")
-    flip: bool = Field(description="horizontal flips, each with probability one half")
+    flip: Flag = Field(description="horizontal flips, each with probability one half")
 
 
 class Optimizer(Frozen):
@@ -173,13 +229,13 @@ class RegularizerSettings(Frozen):
 class OwnEncoder(Frozen):
     """A ViT trained on the data set's own images and labels, for data that no public encoder knows."""
 
-    architecture: str = Field("test_vit", description="a VisionTransformer of timm, made without its weights")
+    architecture: Name = Field("test_vit", description="a VisionTransformer of timm, made without its weights")
     side: Count = Field(description="images are resized to this height and width")
     patch: Count = Field(description="height and width of a token, in pixels of the resized image")
     steps: Count = Field(description="its training steps")
     batch: Count = Field(description="images of one of them")
     shift: Share = Field(description="largest random shift of a training image, as a share of the side")
-    mirror: bool = Field(description="random left-right flips of the training images")
+    mirror: Flag = Field(description="random left-right flips of the training images")
     learning_rate: Positive = Field(2e-3, description="peak of its one cycle")
     weight_decay: Real = Field(0.05, ge=0, description="AdamW's")
     label_smoothing: Share = Field(0.1, description="share of the label's weight given to all labels alike")
@@ -196,7 +252,7 @@ class AlignmentSettings(Frozen):
     coefficient: Positive = Field(0.5, description="weight of the alignment")
     block: OneBlock = Field("8/28", description="aligned block: k (the k-th), k/n (that share of the depth), last")
     hidden: Count = Field(2048, description="width of the projector's two hidden layers")
-    encoder: str = Field(
+    encoder: Name = Field(
         "vit_base_patch14_dinov2.lvd142m", description="frozen encoder: a timm model with its weights' tag, or own-vit"
     )
     weights: Annotated[str, Field(pattern="^(published|[0-9a-f]{64})$")] = Field(
@@ -242,9 +298,19 @@ class MeanFlowSettings(Frozen):
 
 
 class ShortcutSettings(Frozen):
-    """What only shortcut models have: guidance inside their training target."""
+    """What only shortcut models have: guidance inside the training target, and how many samples take it."""
 
     guidance: Real = Field(1.0, ge=1, description="guidance in the targets made of the two smallest steps; 1 is none")
+    bootstrap_every: Whole | None = Field(
+        None,
+        ge=2,
+        description="one sample in so many learns from two half steps: 8 in their authors' code; by default 4",
+    )
+
+    @property
+    def every(self) -> int:
+        """One sample in so many learns from two half steps; trainings stored before it could be said have 4."""
+        return self.bootstrap_every or 4
 
 
 class MomentMatchingSettings(Frozen):
@@ -283,10 +349,10 @@ class Resources(Frozen):
     cpus: Count = Field(1, description="cores, and threads, of each process")
     memory_gb: Count = Field(4, description="memory of each process")
     micro_batch: Count | None = Field(None, description="samples in one pass of a process; by default its whole share")
-    compile: bool = Field(False, description="torch.compile of the network's blocks in training: worth it on GPUs")
-    checkpoint_blocks: bool = Field(False, description="keep blocks' inputs, recompute the rest: less memory, slower")
-    hours: Positive = Field(1.0, description="time limit of a job, wall clock")
-    partition: str | None = Field(None, description="SLURM partition; by default the cluster's")
+    compile: Flag = Field(False, description="torch.compile of the network's blocks in training: worth it on GPUs")
+    checkpoint_blocks: Flag = Field(False, description="keep blocks' inputs, recompute the rest: less memory, slower")
+    hours: Hours = Field(1.0, description="time limit of a job; also as SLURM writes it: D-HH:MM:SS, HH:MM:SS")
+    partition: Line | None = Field(None, description="SLURM partition; by default the cluster's")
     log_every: Count = Field(100, description="training steps between two lines of the log")
     checkpoint_minutes: Positive = Field(10.0, description="minutes between checkpoints: what a kill may cost")
     tracking: tuple[Tracker, ...] = Field((), description="who hears a run's numbers: tensorboard, wandb (offline)")
@@ -305,10 +371,10 @@ class Resources(Frozen):
 class Settings(Frozen):
     """Everything that a table, a scale, a row or `--set` may say of a run."""
 
-    preset: str | None = Field(None, description="file in grids/presets whose settings lie under all others")
+    preset: Name | None = Field(None, description="file in grids/presets whose settings lie under all others")
     model: str = Field(description="family-size/patch: family SiT, DiT, MF, Shortcut, IMM or iCT, for example SiT-B/2")
     epochs: Whole = Field(ge=0, description="the paper's epochs; the scale says what one costs in steps")
-    weights: str | None = Field(None, description="imported weights to begin from, by name; epochs: 0 measures them")
+    weights: Name | None = Field(None, description="imported weights to begin from, by name; epochs: 0 measures them")
     data: Data
     batch: Count = Field(description="samples of a training step, over all processes")
     label_drop: Share = Field(0.1, description="probability that a label is hidden, for classifier-free guidance")

@@ -6,15 +6,13 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
+from harness.config.core_yaml import DEEPEST, LARGEST, Keys, Refusal, dotted, parse_yaml
 from harness.errors import UserError, closest, nearest
-from harness.files import YAML_LOADER
+from harness.plain_text import check_name, check_text, cut, escape_controls, is_name, shown
 
-Keys = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)
-
 
 # Where the words of pydantic are Python's rather than YAML's.
 EXPECTED = {
@@ -66,13 +64,14 @@ class Document:
         return layer
 
 
-def named_file(folder: Path, name: str, message: str) -> Path:
-    """Return the YAML file of a name in a folder.
+def named_file(folder: Path, name: str, words: str, message: str) -> Path:
+    """Return the YAML file of a name in a folder; words: the option or key that wants it.
 
     Raises:
-        UserError: there is none: the message, and the nearest name.
+        UserError: it is no name, or there is no such file: the message, and the nearest name.
     """
-    names = [path.stem for path in folder.glob("*.yaml")]
+    check_name(words, name)
+    names = [path.stem for path in folder.glob("*.yaml") if is_name(path.stem)]
     if name not in names:
         raise UserError(f"{message}{nearest(name, names)}")
     return folder / f"{name}.yaml"
@@ -89,46 +88,25 @@ def read_validated(model: type[M], path: Path) -> tuple[M, Document]:
 
 
 def read_document(path: Path) -> Document:
-    """Read a YAML file safely.
+    """Read a YAML file safely: YAML 1.2's core schema, and within the limits of `core_yaml`.
 
     Raises:
-        UserError: the file is missing, is not YAML, says a key twice, or has an alias that contains itself.
+        UserError: the file is missing, or as `core_yaml.parse_yaml`.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(LARGEST + 1)
     except (OSError, UnicodeDecodeError) as error:
         names = [other.name for other in path.parent.glob(f"*{path.suffix}")]
         near = nearest(path.name, names) if isinstance(error, FileNotFoundError) else ""
         raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}{near}") from None
     try:
-        node = yaml.compose(text, YAML_LOADER)
-        content = {} if node is None else YAML_LOADER("").construct_document(node)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = mark.line + 1 if mark else 1
-        raise UserError(f"{path}:{line}: not YAML: {getattr(error, 'problem', None) or error}") from None
-    lines: dict[Keys, int] = {}
-    if node is not None:
-        _collect_lines(lines, node, (), path)
-    if not isinstance(content, dict):
+        content, lines = parse_yaml(text)
+    except Refusal as refusal:
+        raise UserError(f"{path}:{refusal.line}: {refusal}") from None
+    if not isinstance(content, dict | None):
         raise UserError(f"{path}:1: a mapping of keys to values is expected, found {type(content).__name__}")
-    return Document(path, content, lines)
-
-
-def _collect_lines(lines: dict[Keys, int], node: yaml.Node, keys: Keys, path: Path, *above: yaml.Node) -> None:
-    lines.setdefault(keys, node.start_mark.line + 1)
-    if node in above:
-        raise UserError(f"{path}:{lines[keys]}: {dotted(keys)}: this alias contains itself")
-    if isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            _collect_lines(lines, item, (*keys, index), path, *above, node)
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            inner = (*keys, key.value)
-            if inner in lines:
-                raise UserError(f"{path}:{key.start_mark.line + 1}: {dotted(inner)}: this key is said twice")
-            lines[inner] = key.start_mark.line + 1
-            _collect_lines(lines, value, inner, path, *above, node)
+    return Document(path, content or {}, lines)
 
 
 def nest(leaves: Layer) -> dict[str, Any]:
@@ -140,32 +118,38 @@ def nest(leaves: Layer) -> dict[str, Any]:
     content: dict[str, Any] = {}
     for name, leaf in leaves.items():
         *parents, last = name.split(".")
+        if len(parents) > DEEPEST:
+            raise UserError(f"{leaf.where}: a key of {len(parents) + 1} words; no setting lies so deep")
         inner = content
         for parent in parents:
             inner = inner.setdefault(parent, {})
             if not isinstance(inner, dict):
                 raise UserError(f"{leaf.where}: '{name}' lies below '{parent}', which has a value of its own")
         if isinstance(inner.get(last), dict):
-            raise UserError(f"{leaf.where}: '{name}' needs keys below it, found {leaf.value!r}")
+            raise UserError(f"{leaf.where}: '{name}' needs keys below it, found {shown(leaf.value)}")
         inner[last] = leaf.value
     return content
 
 
 def parse_overrides(overrides: Sequence[str]) -> Layer:
-    """Parse `--set key=value` words; the value is YAML.
+    """Parse `--set key=value` words; the value is YAML, read as in a file.
 
     Raises:
-        UserError: a word without "=", or a value that is not YAML.
+        UserError: a word without "=", with control characters, or a value that `core_yaml.parse_yaml` refuses.
     """
     leaves = {}
     for word in overrides:
+        try:
+            check_text(word)
+        except ValueError as error:
+            raise UserError(f"--set {cut(escape_controls(word))}: {error}") from None
         key, equals, text = word.partition("=")
         if not equals or not key.strip():
-            raise UserError(f"--set {word}: expected key=value, for example --set regularizer.tau=1.0")
+            raise UserError(f"--set {cut(word)}: expected key=value, for example --set regularizer.tau=1.0")
         try:
-            leaves[key.strip()] = Leaf(yaml.safe_load(text), f"--set {word}")
-        except yaml.YAMLError:
-            raise UserError(f"--set {word}: the value is not YAML") from None
+            leaves[key.strip()] = Leaf(parse_yaml(text, key.strip())[0], f"--set {cut(word)}")
+        except Refusal as refusal:
+            raise UserError(f"--set {cut(word)}: {refusal}") from None
     return leaves
 
 
@@ -198,11 +182,6 @@ def where_written(name: str, leaves: Layer, fallback: str) -> str:
     return next((leaf.where for leaf in (*below, *reversed(above))), fallback)
 
 
-def dotted(loc: Keys) -> str:
-    """Return a key as people write it after --set: "regularizer.tau"."""
-    return ".".join(str(part) for part in loc if part != "[key]")
-
-
 def _mistakes(model: type[BaseModel], error: ValidationError) -> list[Any]:
     """Return one error for each mistake.
 
@@ -223,8 +202,8 @@ def _message(model: type[BaseModel], error: Any) -> str:
         return "this key is needed and nothing sets it"
     if kind == "literal_error":
         legal = [word.strip(" '") for word in error["ctx"]["expected"].replace(" or ", ", ").split(", ")]
-        return f"'{value}' is not legal{nearest(str(value), legal)}"
-    return f"{EXPECTED.get(kind) or error['msg'].removeprefix('Value error, ')}, found {value!r}"
+        return f"'{cut(str(value))}' is not legal{nearest(str(value), legal)}"
+    return f"{EXPECTED.get(kind) or error['msg'].removeprefix('Value error, ')}, found {shown(value)}"
 
 
 def legal_keys(model: Any, loc: Keys) -> list[str]:

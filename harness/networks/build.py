@@ -42,7 +42,7 @@ def build_process(spec: TrainSpec) -> Process:
     if spec.meanflow:
         return meanflow.MeanFlow(spec.data.classes, **spec.meanflow.model_dump())
     if spec.shortcut:
-        return shortcut.Shortcut(spec.data.classes, spec.shortcut.guidance)
+        return shortcut.Shortcut(spec.data.classes, spec.shortcut.guidance, spec.shortcut.every)
     if spec.consistency:
         return consistency.ConsistencyTraining(spec.consistency.steps, spec.consistency.finest)
     if spec.imm:

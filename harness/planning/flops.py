@@ -80,9 +80,9 @@ def target_passes(spec: TrainSpec) -> float:
         ):  # a quarter takes the JVP; guidance takes a pass without label, and one with it for that quarter
             guided = spec.meanflow is not None and (spec.meanflow.omega, spec.meanflow.kappa) != (1, 0)
             return TANGENT / 4 + (5 / 4 if guided else 0)
-        case "shortcut":  # a quarter learns from two half steps; where these are the smallest, one in seven, guided
-            guided = spec.shortcut is not None and spec.shortcut.guidance != 1
-            return 2 / 4 * (1 + (1 / 7 if guided else 0))
+        case "shortcut":  # some learn from two half steps; where these are the smallest, one in seven, guided
+            assert spec.shortcut is not None, spec
+            return 2 / spec.shortcut.every * (1 + (1 / 7 if spec.shortcut.guidance != 1 else 0))
     return 0
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from harness.config.cluster_profile import SlurmProfile
 from harness.config.settings import Resources
-from harness.errors import UserError
+from harness.errors import UserError, user_error
+from harness.plain_text import check_text, shown
 from harness.slurm import bootstrap, client
 from harness.slurm.private import write_private
 from harness.slurm.snapshot import Snapshot
@@ -66,6 +67,6 @@ def _refuse_other_lines(values: Mapping[str, Any]) -> None:
         UserError: which, and what it holds.
     """
     for name, value in values.items():
-        texts = value if isinstance(value, list) and name != "setup" else [value]
-        if any(isinstance(text, str) and not text.isprintable() for text in texts):
-            raise UserError(f"{name}: one line of printable text is expected for sbatch, found {value!r}")
+        for text in value if isinstance(value, list) else [value]:
+            with user_error(f"{name}: {shown(text)} is no line of an sbatch file", kinds=ValueError):
+                check_text(str(text), keep="\n\t" if name == "setup" else "")

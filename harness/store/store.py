@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness.errors import UserError
+from harness.plain_text import check_name
 from harness.store import records
 
 # skipped: by a job that was cancelled, or that found another at work
@@ -46,8 +47,7 @@ class Store:
     study: str
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.study):
-            raise UserError(f"--study {self.study}: a study's name is letters, digits, '.', '_' and '-'")
+        check_name("--study", self.study)
 
     def absolute(self) -> "Store":
         """Return the same folders as seen from any other."""

@@ -137,7 +137,7 @@ def test_a_table_of_1500_cells_expands_at_once(grids):
         ("batch=true", "batch: a number is expected, found True"),
         ("optimizer.weight_decay=.inf", "optimizer.weight_decay: Input should be a finite number, found inf"),
         ("evaluation.samples=3", "greater than or equal to 4"),
-        ("batch=&a [*a]", "batch: Input should be a valid integer"),
+        ("batch=&a [*a]", "batch.0: this alias contains itself"),
         ("seeds", "expected key=value"),
         ("batch=[", "not YAML"),
         ("ema=1.5", "less than 1"),

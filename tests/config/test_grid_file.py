@@ -33,7 +33,7 @@ def test_zip(grids):
     ("old", "new", "words"),
     [
         ("  epochs: 80", "  epochs: 80\n  regularizer: {tua: 1.0}", ["regularizer.tua", "did you mean 'tau'?"]),
-        ("  epochs: 80", "  epochs: eighty", ["epochs", "integer", "'eighty'"]),
+        ("  epochs: 80", "  epochs: eighty", ["epochs", "a number is expected", "'eighty'"]),
         ("  model: SiT-B/2", "  model: SiT-H/2", ["model", "{SiT,DiT,MF,Shortcut,IMM,iCT}-{S,B,L,XL}"]),
         ("rows: loss", "rows: los", ["did you mean 'loss'?"]),
         ("baseline: {loss: none", "baseline: {loss: nil", ["no label 'nil'"]),
@@ -80,6 +80,6 @@ def test_a_mistake_in_a_grid_is_told_with_its_line(grids, old, new, words):
 def test_an_empty_product_is_refused(grids):
     edit(grids / "table3.yaml", "block: [none, 1 of 12, 3 of 12 (default), 7 of 12, 12 of 12, all]", "block: []")
     with pytest.raises(
-        UserError, match=r"table3\.yaml:26: vary\.0\.product\.block: at least one is needed, found \[\]$"
+        UserError, match=r"table3\.yaml:28: vary\.0\.product\.block: at least one is needed, found \[\]$"
     ):
         load_table(grids / "table3.yaml", "smoke")

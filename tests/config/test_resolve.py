@@ -145,6 +145,11 @@ def test_block_words(words, depth, numbers):
     assert resolve_blocks(words, depth) == numbers
 
 
+def test_the_papers_default_block_and_where_a_share_of_the_depth_is_another():
+    assert [resolve_blocks("3/12", depth) for depth in (12, 24, 28)] == [(12 // 4,), (24 // 4,), (28 // 4,)]
+    assert [resolve_blocks("3/12", depth) for depth in (6, 10)] == [(6 // 4 + 1,), (10 // 4 + 1,)]
+
+
 @pytest.mark.parametrize("words", [13, "13/12", (1, 99)])
 def test_impossible_blocks(words):
     with pytest.raises(SettingError, match="no block"):

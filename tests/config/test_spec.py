@@ -54,6 +54,13 @@ def test_a_new_optional_field_leaves_old_ids_alone():
     assert train_id(later) == train_id(train)
 
 
+def test_shortcut_models_learn_from_themselves_as_often_as_their_authors_code_says():
+    """But at digits, where stored trainings have the paper's one in four and keep their identity."""
+    shortcut = [run("table7b", "digits", index=2), run("table7b", index=1)]
+    assert [r.train.shortcut.every for r in shortcut] == [4, 8]
+    assert [r.train_id for r in shortcut] == ["9670b5249167", "2e8ea5dba28c"]
+
+
 def test_the_baseline_does_not_know_the_regularizer():
     assert run(overrides=["regularizer.tau=2.0", "regularizer.group=32"]).train_id == run().train_id
 

@@ -68,9 +68,9 @@ def test_guided_velocity_of_the_official_code():
 )
 def test_squared_error_and_loss_of_the_official_code(process, y, name):
     error, _ = process.loss(given(), X, y, T, E)
-    assert_close(process.weigh(error), f"mf.{name}.loss", rtol=1e-4, atol=0)
-    assert_close(replace(process, power=0).weigh(error), f"mf.{name}.sq_error_sum", rtol=1e-4, atol=0)
-    assert_close(error, f"mf.{name}.sq_error_sum", rtol=1e-4, atol=0)
+    assert_close(process.weigh(error), f"mf.{name}.loss", rtol=3e-7, atol=0)
+    assert_close(replace(process, power=0).weigh(error), f"mf.{name}.sq_error_sum", rtol=3e-7, atol=0)
+    assert_close(error, f"mf.{name}.sq_error_sum", rtol=3e-7, atol=0)
 
 
 @pytest.mark.parametrize("steps", [1, 2])

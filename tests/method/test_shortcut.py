@@ -101,14 +101,15 @@ def test_targets_carry_no_gradient_and_need_an_average():
         Shortcut(NULL).loss(network(), x, y, t, noise)
 
 
-def test_times_are_multiples_of_the_step_and_one_in_four_is_larger_than_the_smallest():
-    t = Shortcut(NULL).draw_times(28_000, torch.Generator().manual_seed(0)).double()
+@pytest.mark.parametrize("every", [4, 8])
+def test_times_are_multiples_of_the_step_and_one_in_so_many_is_larger_than_the_smallest(every):
+    t = Shortcut(NULL, every=every).draw_times(7_000 * every, torch.Generator().manual_seed(0)).double()
     now, k = t.unbind(1)
     assert (now >= 0).all()
     assert (now + 2**-k <= 1).all()
     assert torch.equal(now * 2**k, (now * 2**k).round())
-    for start in (0, 16, 4 * 977):  # a rank, a group, a micro-batch
-        assert (k[start : start + 16] < 7).sum() == 4
+    for start in (0, 16, 8 * 977):  # a rank, a group, a micro-batch
+        assert (k[start : start + 16] < 7).sum() == 16 // every
     assert torch.bincount(k[k < 7].long()).tolist() == pytest.approx([1000] * 7, abs=120)
     for level in (2, 7):
         places = torch.bincount((now * 2**k)[k == level].long(), minlength=2**level)

@@ -58,7 +58,7 @@ def test_networks_and_processes_are_those_of_the_spec(process: str, channels: in
     guidance = MeanFlowSettings(omega=0.3, kappa=0.6, start=0.1, end=0.7, power=0.5)
     spec = make_spec(
         process,
-        data=Data(name="made up", channels=3, size=12, classes=7, flip=False),
+        data=Data(name="made-up", channels=3, size=12, classes=7, flip=False),
         model=Model(depth=3, width=24, heads=3, patch=2),
         meanflow=guidance if process == "meanflow" else None,
     )

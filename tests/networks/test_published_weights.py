@@ -10,7 +10,7 @@ from support.public_checkpoints import DIT, GOLDEN, MF, PORT, SIT, SIT_SIGMA, ot
 from harness.config import imported_weights as imported
 from harness.errors import UserError
 from harness.method.processes import ddpm, flow, meanflow
-from harness.networks import checkpoint
+from harness.networks import checkpoint, published_weights
 from harness.networks.build import build_net
 from harness.networks.public_layouts import read_parts
 from harness.networks.published_weights import export, import_file, place
@@ -83,6 +83,18 @@ def test_network_and_ema_get_their_own(specs, tmp_path):
     assert torch.equal(checkpoint.load_weights(tmp_path / "run", 0, "model")[name], SIT[name] + 0.125)
 
 
+def test_weights_that_were_imported_before_they_were_looked_at_are_refused(specs, tmp_path, monkeypatch):
+    name = "blocks.1.mlp.fc1.weight"
+    torch.save(SIT | {name: SIT[name] / 0}, tmp_path / "a.pt")
+    spec = specs["SiT-S/2"]
+    with monkeypatch.context() as patched:
+        patched.setattr(published_weights, "check_weights", lambda *_: None)
+        sha256 = import_file(tmp_path / "a.pt", "given", {"SiT-S/2": spec}, tmp_path).sha256
+    with pytest.raises(UserError, match=rf"given\.safetensors: raw: {name}: .* values are not finite"):
+        place(spec.model_copy(update={"weights": sha256}), tmp_path, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_is_known_of_the_weights_is_told(specs, tmp_path):
     torch.save({"ema": PORT}, tmp_path / "b.pt")
     port = import_file(tmp_path / "b.pt", "port", specs, tmp_path)
@@ -118,7 +130,7 @@ def test_a_name_is_never_given_to_other_weights(specs, tmp_path):
     torch.save(other(SIT), tmp_path / "a.pt")
     with pytest.raises(UserError, match="holds other weights under this name"):
         import_file(tmp_path / "a.pt", "given", specs, tmp_path)
-    with pytest.raises(UserError, match="a name is letters"):
+    with pytest.raises(UserError, match="a name is at most 100 letters"):
         import_file(tmp_path / "a.pt", "../given", specs, tmp_path)
     spec = specs["SiT-S/2"].model_copy(update={"weights": first.sha256})
     save_file({name: t + 1 for name, t in SIT.items()}, tmp_path / "given.safetensors")

@@ -109,14 +109,16 @@ def test_a_training_step_of_every_family(name):
     assert flops.training(spec) == step(spec)
 
 
-def test_guided_shortcut_targets_cost_what_is_expected_of_them():
-    """28 samples: 21 learn from data, 7 from two half steps, one for each size, of which the smallest are guided."""
+@pytest.mark.parametrize("every", [4, 8])
+def test_guided_shortcut_targets_cost_what_is_expected_of_them(every):
+    """Of 7 · every samples 7 learn from two half steps, one for each size, of which the smallest are guided."""
+    n = 7 * every
     spec = TINY["Shortcut-B/2"].model_copy(
-        update={"shortcut": ShortcutSettings(guidance=1.5), "batch": 28, "regularizer": None}
+        update={"shortcut": ShortcutSettings(guidance=1.5, bootstrap_every=every), "batch": n, "regularizer": None}
     )
-    k = torch.cat([torch.arange(7), torch.full((21,), 7)]).float()
-    shape = (28, spec.data.channels, spec.data.size, spec.data.size)
-    draws = Draws(torch.stack([torch.zeros(28), k], 1), torch.zeros(shape), torch.zeros(28, dtype=torch.bool), step=0)
+    k = torch.cat([torch.arange(7), torch.full((n - 7,), 7)]).float()
+    shape = (n, spec.data.channels, spec.data.size, spec.data.size)
+    draws = Draws(torch.stack([torch.zeros(n), k], 1), torch.zeros(shape), torch.zeros(n, dtype=torch.bool), step=0)
     assert flops.training(spec) == pytest.approx(step(spec, draws), rel=1e-12)
 
 

@@ -1,11 +1,15 @@
 """What is taken away from a report: CSV that is safe in a spreadsheet, and everything as JSON."""
 
+import csv
 import io
 import json
 import math
+import string
+import unicodedata
 from pathlib import Path
 
 import pandas as pd
+import pytest
 from support import synthetic_study as synthetic
 from support.printed_tables import HOSTILE, NAMES
 
@@ -38,7 +42,7 @@ def test_a_long_csv_is_what_pandas_writes() -> None:
         "value": [0.1, math.nan, -1e-7],
         "best": [True, False, True],
     }
-    frame = pd.DataFrame({"words": ["a, b", 'say "c"', "two\nlines"], "none": ["", "d", ""]} | numbers)
+    frame = pd.DataFrame({"words": ["a, b", 'say "c"', "two lines"], "none": ["", "d", ""]} | numbers)
     assert csv_of(frame) == frame.to_csv(index=False, lineterminator="\n")
 
 
@@ -54,15 +58,38 @@ def test_a_formula_is_text_in_every_csv_and_a_number_stays_one(tmp_path: Path) -
     frame = pd.read_csv(path.with_name("results.csv"))
     assert set(frame["reason"].dropna()) == {f"'{formula}"}
     assert frame["value"].dtype == float
-    texts = ("=1+1", "+a", "-a", "@SUM(A1)", "\ta", "\ra")
-    assert [shown_as_text(text) for text in texts] == [f"'{text}" for text in texts]
-    assert [shown_as_text(value) for value in (-0.5, "-0.5", "−11 %", "a=b", None)] == [
-        -0.5,
-        "-0.5",
-        "−11 %",
-        "a=b",
-        None,
-    ]
+
+
+# As OWASP's page on CSV injection lists them, with what hides a sign or begins a cell of its own.
+FORMULAS = (
+    "=1+1", "+a", "-a", "@SUM(A1)", "\t=1+1", "\r=1+1", "\n=1+1", " =1+1", "\u00a0=1", "\u3000=1", "\ufeff=1",
+    "\u200b=1", "\0=1", "\x85=1", "\u2028=1", "＝1+1", "＋1", "－1", "＠SUM(A1)", " ＝1", "﹦1", "-1+cmd|' /C calc'!A0",
+    "a;=1",
+    "a; =1", "a\r=1", "a\n;@b",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_no_cell_of_any_reader_begins_with_a_sign(text: str) -> None:
+    """Read as by a spreadsheet with either separator, with rows that end wherever a line may end."""
+    content = csv_of(pd.DataFrame({text: [text, 1.5], "words": ["b", text]}))
+    for separator in ",;":
+        for line in content.splitlines():
+            for cell in next(csv.reader([line], delimiter=separator)):
+                bare = unicodedata.normalize("NFKC", cell).strip("\ufeff\u200b" + string.whitespace)
+                assert not bare.startswith(("=", "+", "-", "@")), (cell, line)
+    assert len(content.splitlines()) == 3
+
+
+def test_what_is_no_formula_is_left_as_it_is() -> None:
+    values = (-0.5, "-0.5", "−11 %", "a=b", "a - b", "λ = 0.5", "; ", "", None, True)
+    assert [shown_as_text(value) for value in values] == list(values)
+    assert [shown_as_text(text) for text in ("two\nlines", "\tb", "=a\r\nb")] == ["two lines", " b", "'=a b"]
+
+
+def test_two_headers_that_become_alike_keep_their_columns() -> None:
+    frame = pd.DataFrame([["x", "y"]], columns=["a\tb", "a b"])
+    assert csv_of(frame) == "a b,a b\nx,y\n"
 
 
 def test_the_record_holds_every_cell_and_run(full_layouts: list[TableLayout], hostile_layout: TableLayout) -> None:

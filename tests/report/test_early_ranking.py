@@ -3,7 +3,9 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy.stats import kendalltau
 from support import synthetic_study as synthetic
 from support.synthetic_study import pivot_of
 
@@ -50,6 +52,27 @@ def test_fid_of_fewer_images_is_ranked_where_measurements_kept_it(tmp_path: Path
     (ranking,) = early_rankings(store, [pivot_of(store, tables[0])], Logs(store))
     assert ranking.rankings[-1].name == "FID of 500 images"
     assert ranking.rankings[-1].tau == pytest.approx(-1.0)
+
+
+def test_a_seeds_own_value_is_no_part_of_what_it_is_ranked_against(tmp_path: Path) -> None:
+    """Arms that differ by chance alone: a final value has τ 0.48 with a mean that contains it, 0.20 without."""
+    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table2", "digits", "seeds=[0,1,2]")
+    final = np.random.default_rng(0).normal(4, 1, (13, 3))
+    for values, cell in zip(final, table.cells, strict=True):
+        for run in cell.runs:
+            synthetic.write_measurement(store, run, values[run.seed])
+            log = json.dumps({"step": 80, "denoising": values[run.seed]})
+            synthetic.write_text(store.run_folder(run.train_id) / "train.jsonl", f"{log}\n")
+    (ranking,) = early_rankings(store, [pivot_of(store, table)], Logs(store))
+    taus = [kendalltau(final[:, s], final[:, [o for o in range(3) if o != s]].mean(1)).statistic for s in range(3)]
+    assert np.mean(taus) == pytest.approx(0.20, abs=0.005)
+    assert [row.tau for row in ranking.rankings] == pytest.approx([np.mean(taus)] * 5, rel=1e-12)
+
+
+def test_one_seed_ranks_nothing(tmp_path: Path) -> None:
+    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table2", "digits", "seeds=[1]")
+    synthetic.full_study(store, [table])
+    assert early_rankings(store, [pivot_of(store, table)], Logs(store)) == []
 
 
 def test_trainings_of_another_kind_are_another_group(tmp_path: Path) -> None:

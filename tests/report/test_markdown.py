@@ -41,6 +41,14 @@ def test_markup_in_a_name_is_text_in_markdown(hostile_layout: TableLayout) -> No
     assert not re.findall("<(?!/?(h1|h2|p|table|thead|tbody|tr|th|td|ul|li|br|strong)>)", html)
 
 
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n", "\v", "\f", "\x85", "\u2028", "\u2029", "\n\n", "\x1e"])
+def test_a_text_with_line_ends_begins_no_block_of_its_own(end: str) -> None:
+    html = MarkdownIt("gfm-like", {"linkify": False}).render(f"- {markdown_escaped(f'a{end}# b{end}- c{end}    d')}\n")
+    assert re.sub("<[^>]*>", "", html).split() == ["a", "#", "b", "-", "c", "d"]
+    assert re.findall("<([a-z0-9]+)", html) == ["ul", "li"]
+    assert len(markdown_escaped(f"a{end}b").splitlines()) == 1
+
+
 def test_the_numbers_of_the_markdown_are_those_of_the_page(tmp_path: Path) -> None:
     store, table = synthetic.new_store(tmp_path), synthetic.table_of("table2")
     synthetic.full_study(store, [table])

@@ -80,7 +80,7 @@ def test_no_value_becomes_a_line_of_its_own_in_the_script(jobs, key):
         resources = resources.model_copy(update={key: EVIL})
     if key == "scratch":
         store = replace(store, scratch=store.scratch / EVIL)
-    with pytest.raises(UserError, match="one line of printable text is expected for sbatch"):
+    with pytest.raises(UserError, match=r"is no line of an sbatch file: text may not hold the control character \\n"):
         sbatch_texts([replace(jobs[0], store=store, resources=resources)], profile, [])
 
 

@@ -13,7 +13,6 @@ from harness.method.processes import flow, meanflow
 from harness.method.processes.process import Denoiser, Tapped, Taps, column
 
 LEVELS = 7  # the smallest step is 2⁻⁷: 128 denoising steps in all (the paper's hyperparameters)
-PERIOD = 4  # one sample in four learns from two half steps, the others from data (section 3.2)
 LIMIT = 4.0  # the official code clips the middle point and the target to it (targets_shortcut.py); not in the paper
 
 
@@ -22,12 +21,14 @@ class Shortcut:
     """The process; its times are (N, 2): t and k, for a step of size d = 2⁻ᵏ.
 
     The network embeds k and not d, as the official code does; k = 7 is the flow itself (the paper's d = 0). guidance:
-    classifier-free guidance inside the targets made of two smallest steps; larger steps learn it from them. average:
-    the network that makes the targets, by `with_average`.
+    classifier-free guidance inside the targets made of two smallest steps; larger steps learn it from them. every: one
+    sample in so many learns from two half steps, the others from data: 4 in the paper (section 3.2), 8 by default in
+    the official code (bootstrap_every). average: the network that makes the targets, by `with_average`.
     """
 
     null_label: int
     guidance: float = 1.0
+    every: int = 4
     average: Denoiser | None = None
 
     def with_average(self, average: Denoiser) -> "Shortcut":
@@ -35,13 +36,15 @@ class Shortcut:
         return replace(self, average=average)
 
     def draw_times(self, n: int, generator: torch.Generator) -> Tensor:
-        """(t, k), (N, 2): k = 7 for three in four, else uniform on 0 … 6; t a multiple of d, uniform on [0, 1).
+        """(t, k), (N, 2): k uniform on 0 … 6 for one in `every`, else 7; t a multiple of d, uniform on [0, 1).
 
-        The official code has the samples of two half steps at the front of the batch, as many of each size; here they
-        are every fourth, so that every rank, micro-batch and group of the regulariser has its quarter.
+        The official code has the samples of two half steps at the front of the batch, as many of each size, and more of
+        k = 0 where they do not come out even: of 256 / 8 there are 8 of k = 0 and 4 of each other. Here their sizes are
+        drawn, and they are the last of each `every`, so that every rank, micro-batch and group of the regulariser that
+        is a multiple of it has its share.
         """
         k = torch.randint(LEVELS, (n,), generator=generator)
-        steps = 2.0 ** torch.where(torch.arange(n) % PERIOD == PERIOD - 1, k, LEVELS)
+        steps = 2.0 ** torch.where(torch.arange(n) % self.every == self.every - 1, k, LEVELS)
         t = (torch.rand(n, generator=generator) * steps).floor() / steps
         return torch.stack((t, steps.log2()), dim=1)
 

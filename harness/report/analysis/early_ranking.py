@@ -35,8 +35,9 @@ class Contest:
 
 @dataclass(frozen=True)
 class Ranking:
-    """How well a measurement of one seed ranks the arms by their final means; τ and ρ are means over seeds.
+    """How well a measurement of one seed ranks the arms by their final means over the *other* seeds.
 
+    A mean that contained the seed's own final value would agree with it by its own noise. τ and ρ are means over seeds;
     `hits` says with how many of `seeds` the best arm is in the better half of the measurement.
     """
 
@@ -119,11 +120,11 @@ def _of_fewer_images(store: Store, contest: Contest) -> tuple[int, list[Values]]
 
 
 def _ranking(name: str, share: float, contest: Contest, early: Sequence[Values]) -> list[Ranking]:
-    """Return the ranking of a measurement, nothing where it knows fewer than two arms."""
-    final = [fmean(arm.values(contest.steps).values()) for arm in contest.arms]
+    """Return the ranking of a measurement, nothing where no seed has two arms that others have too."""
+    final = [arm.values(contest.steps) for arm in contest.arms]
     scores = []
     for seed in sorted({seed for values in early for seed in values}):
-        pairs = [(values[seed], end) for values, end in zip(early, final, strict=True) if seed in values]
+        pairs = list(_beside_the_others(seed, early, final))
         tau = kendall(*zip(*pairs, strict=True)) if len(pairs) > 1 else math.nan
         if not math.isnan(tau):
             scores.append((tau, spearman(*zip(*pairs, strict=True)), _keeps_best(pairs), len(pairs)))
@@ -133,8 +134,16 @@ def _ranking(name: str, share: float, contest: Contest, early: Sequence[Values])
     return [Ranking(name, share, max(arms), fmean(taus), mean_interval(taus), fmean(rhos), sum(hits), len(taus))]
 
 
+def _beside_the_others(seed: int, early: Sequence[Values], final: Sequence[Values]) -> Iterator[tuple[float, float]]:
+    """Yield each arm's early value of a seed, and the mean of its final ones over all other seeds."""
+    for values, ends in zip(early, final, strict=True):
+        others = [end for other, end in ends.items() if other != seed]
+        if seed in values and others:
+            yield values[seed], fmean(others)
+
+
 def _keeps_best(pairs: Sequence[tuple[float, float]]) -> bool:
-    """Tell whether the arm with the best final mean is among the better half by the early measurement."""
+    """Tell whether the arm with the best mean of the others is among the better half by the early measurement."""
     early, _ = min(pairs, key=lambda pair: pair[1])
     return sum(other < early for other, _ in pairs) < len(pairs) / 2
 

@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from harness.files import read_yaml
+from harness.plain_text import CONTROL
 from harness.report import TEMPLATES
 from harness.report.analysis.pivot import Estimate, PivotCell
 from harness.report.analysis.statistics import Change, Interval
@@ -133,3 +134,8 @@ def is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def on_one_line(text: str) -> str:
+    """Return text with a blank in the place of each line end and of each other control character."""
+    return CONTROL.sub(" ", text.replace("\r\n", "\n"))

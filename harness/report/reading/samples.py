@@ -5,15 +5,22 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from harness.config.grid import Run
+from harness.pictures import open_picture
 from harness.store.records import Measurement
 from harness.store.store import Store
 
 SMOOTH_FROM = 400  # pixels; wider thumbnails are shown as pictures, narrower ones as enlarged pixels
 WEBP_QUALITY = 82
-UNREADABLE = (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+# What a job writes is far smaller: 20 tiles of 64×64 pixels in some 100 kB.
+MOST_PIXELS, MOST_BYTES = 1 << 20, 1 << 22
+MOST_TILES, LARGEST_TILE, LARGEST_SIDE = (
+    256,
+    512,
+    8192,
+)  # a WebP has at most 16,383 pixels a side, six pairs of tiles too
 
 
 @dataclass(frozen=True)
@@ -41,8 +48,7 @@ class Sheet:
     @property
     def image(self) -> Image.Image:
         """The picture's pixels in RGB."""
-        with Image.open(self.path, formats=("PNG",)) as image:
-            return image.convert("RGB")
+        return _pixels(self.path)
 
 
 @dataclass(frozen=True)
@@ -75,11 +81,23 @@ def read_strip(store: Store, run: Run, measurement: Measurement | None, name: st
     rows, columns = measurement.thumbnails.rows, measurement.thumbnails.columns
     alt = f"{rows * columns} samples of {name}, seed {run.seed}, in {rows} rows of {columns}"
     try:
-        content = path.read_bytes()
-        with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
-            image.load()
-            return Strip(name, Sheet(path, len(content), rows, columns, *image.size, alt))
+        width, height = _pixels(path).size
     except FileNotFoundError:
         return none
-    except UNREADABLE:
+    except Exception:  # Pillow's readers fail in many ways
         return Strip(name, None, "the picture of its samples is unreadable")
+    if not _are_tiles(rows, columns, width, height):
+        return Strip(name, None, "the picture of its samples is not one that the harness writes")
+    return Strip(name, Sheet(path, path.stat().st_size, rows, columns, width, height, alt))
+
+
+def _pixels(path: Path) -> Image.Image:
+    """Return a picture in RGB, as it stands in a page, where it is of the kind and size of those that jobs write."""
+    with open_picture(path, ("PNG",), MOST_PIXELS, MOST_BYTES) as image:
+        return image.convert("RGB")
+
+
+def _are_tiles(rows: int, columns: int, width: int, height: int) -> bool:
+    """Can a picture of that many pixels be that many tiles?"""
+    few = min(rows, columns) > 0 and rows * columns <= MOST_TILES and max(width, height) <= LARGEST_SIDE
+    return few and columns <= width <= columns * LARGEST_TILE and rows <= height <= rows * LARGEST_TILE

@@ -1,9 +1,10 @@
 """The files beside the page: `results.csv`, `report.json`, each table as LaTeX, Markdown and CSV, and `summary.md`.
 
-CSV is safe to open in a spreadsheet: a text that would be run as a formula is shown as text.
+CSV is safe to open in a spreadsheet: a text that would be run as a formula is shown as text, on one line.
 """
 
 import importlib.util
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -12,10 +13,10 @@ from typing import Any
 
 import pandas as pd
 
-from harness.files import gc_paused, read_yaml, replace, write_bytes, write_json
+from harness.files import check_no_links, gc_paused, read_yaml, replace, write_bytes, write_json
 from harness.report import TEMPLATES
 from harness.report.analysis.pivot import Pivot, PivotCell
-from harness.report.analysis.text import is_number, state_words
+from harness.report.analysis.text import is_number, on_one_line, state_words
 from harness.report.reading.collect import collect
 from harness.report.reading.tidy import tidy_table
 from harness.report.rendering.latex import latex_document, latex_table
@@ -25,23 +26,29 @@ from harness.report.rendering.study_summary import StudySummary
 from harness.store.store import Store
 from harness.store.study import study_tables
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a text begins that Excel, LibreOffice or Google Sheets may run
+# How a text begins that Excel, LibreOffice or Google Sheets may run, full-width and small signs and what is not seen
+# before them included; or how it goes on behind a semicolon, which separates cells where the comma is decimal.
+FORMULA = re.compile("(^|;)(?=[\\s\u200b-\u200f\u2060\ufeff]*[=+@＝＋－＠﹢﹣﹦﹫-])")
 
 COLUMNS: dict[str, dict[str, str]] = read_yaml(TEMPLATES / "csv_columns.yaml")
 
 
 def shown_as_text(value: Any) -> Any:
-    """Return a value for a cell: before a text that begins like a formula stands an apostrophe; numbers stay bare."""
-    dangerous = isinstance(value, str) and value.startswith(FORMULA) and not is_number(value)
-    return f"'{value}" if dangerous else value
+    """Return a value for a cell: before a text that begins like a formula stands an apostrophe; numbers stay bare.
+
+    A text is on one line, and a control character a blank: a reader that ends a row there would begin a cell.
+    """
+    if not isinstance(value, str) or is_number(value):
+        return value
+    return FORMULA.sub(r"\1'", on_one_line(value))
 
 
 def csv_of(frame: pd.DataFrame) -> str:
     """Return a frame as CSV with a header and numbers in full, empty where there is none."""
-    safe = frame.rename(columns=shown_as_text)
-    for name in safe.select_dtypes(exclude="number"):
-        safe[name] = safe[name].astype("category").map(shown_as_text)  # a long frame says the same in many rows
-    return safe.to_csv(index=False, lineterminator="\n")
+    safe = frame.copy(deep=False)
+    for name in frame.select_dtypes(exclude="number"):
+        safe[name] = frame[name].astype("category").map(shown_as_text)  # a long frame says the same in many rows
+    return safe.to_csv(index=False, lineterminator="\n", header=list(map(shown_as_text, frame.columns)))
 
 
 @gc_paused()
@@ -49,9 +56,10 @@ def collect_study(store: Store, reports: Path) -> Path:
     """Write a study's results as one tidy CSV (and Parquet where pyarrow is installed), and return the CSV's path.
 
     Raises:
-        UserError: there is no such study, or one of its grid files cannot be read any more.
+        UserError: there is no such study, one of its grid files cannot be read any more, or the folder is a link.
     """
     path = reports / store.study / "results.csv"
+    check_no_links(path.parent)
     write_results(tidy_table(collect(store, study_tables(store))), path, parquet=True)
     return path
 
@@ -68,20 +76,24 @@ def write_results(frame: pd.DataFrame, path: Path, parquet: bool = False) -> Non
 
 def write_tables(summary: StudySummary, layouts: Sequence[TableLayout], target: Path) -> None:
     """Write `tables/<table>.tex`, `.md` and `.csv`, `tables/all.tex`, `report.json` and `summary.md` in `target`."""
-    names = [layout.result.pivot.table.name for layout in layouts]
+    latex = {"table1": _objectives("tex")}
+    latex |= {layout.result.pivot.table.name: latex_table(layout) for layout in layouts}
     texts = {
         "summary.md": markdown_summary(summary, layouts),
-        "tables/all.tex": latex_document(["table1", *names]),
+        "tables/all.tex": latex_document(latex),
+        "tables/table1.md": _objectives("md"),
     }
-    for name, layout in zip(names, layouts, strict=True):
-        texts[f"tables/{name}.tex"] = latex_table(layout)
-        texts[f"tables/{name}.md"] = markdown_table(layout)
-        texts[f"tables/{name}.csv"] = table_csv(layout)
-    for suffix in ("tex", "md"):
-        texts[f"tables/table1.{suffix}"] = (TEMPLATES / f"objectives.{suffix}").read_text(encoding="utf-8")
+    texts |= {f"tables/{name}.tex": text for name, text in latex.items()}
+    for layout in layouts:
+        texts[f"tables/{layout.result.pivot.table.name}.md"] = markdown_table(layout)
+        texts[f"tables/{layout.result.pivot.table.name}.csv"] = table_csv(layout)
     for name, text in texts.items():
         write_bytes(target / name, text.encode())
     write_json(target / "report.json", study_record(summary, layouts))
+
+
+def _objectives(suffix: str) -> str:
+    return (TEMPLATES / f"objectives.{suffix}").read_text(encoding="utf-8")
 
 
 def study_record(summary: StudySummary, layouts: Sequence[TableLayout]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import html
 import re
 from collections.abc import Sequence
 
+from harness.report.analysis.text import on_one_line
 from harness.report.rendering.html import environment
 from harness.report.rendering.sheet import TableLayout
 from harness.report.rendering.study_summary import StudySummary
@@ -23,8 +24,7 @@ def markdown_summary(summary: StudySummary, layouts: Sequence[TableLayout]) -> s
 
 def escaped(text: str) -> str:
     """Return text on one line that Markdown shows as it is."""
-    flat = " ".join(text.split()) if "\n" in text or "\r" in text else text
-    return html.escape(PUNCTUATION.sub(r"\\\1", flat), quote=False)
+    return html.escape(PUNCTUATION.sub(r"\\\1", on_one_line(text)), quote=False)
 
 
 MARKDOWN = environment(escaped)

@@ -1,6 +1,5 @@
 """Our choices: what the paper leaves open and we decided, each shown where some run of the study depends on it."""
 
-from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from operator import attrgetter
@@ -10,17 +9,18 @@ import yaml
 from jinja2 import Environment
 
 from harness.config.grid import Run
-from harness.config.settings import ConsistencySettings, MomentMatchingSettings, RegularizerSettings
+from harness.config.settings import ConsistencySettings, MomentMatchingSettings, RegularizerSettings, SamplerSettings
 from harness.config.spec import TrainSpec
 from harness.report import TEMPLATES
 from harness.report.analysis.text import counted, listed
 
 # settings: why each is open; fixed: id, subject, sentence, and on which trainings it bears
 CHOICES: dict[str, Any] = yaml.safe_load((TEMPLATES / "our_choices.yaml").read_text(encoding="utf-8"))
-# Which of the fixed ones bear on a training, of its fields; what it lacks is undefined there, and equals nothing.
+# Which of the fixed ones bear on a training, of its fields and of how it is sampled; what it lacks equals nothing.
 CONDITIONS: Any = Environment().compile_expression(f"[{', '.join(choice['when'] for choice in CHOICES['fixed'])}]")  # noqa: S701
 # Choices of which a constant of the authors is a part: its symbol, their value, and where a spec has it.
 CONSTANTS = {
+    "shortcut-sizes": ("bootstrap_every", 8, attrgetter("shortcut.every")),
     "imm-labels": ("k", MomentMatchingSettings().k, attrgetter("imm.k")),
     "ict-network": ("s₁", ConsistencySettings().finest, attrgetter("consistency.finest")),
 }
@@ -62,15 +62,18 @@ def setting_choices(runs: Iterable[Run]) -> list[SettingChoice]:
 
 def fixed_choices(runs: Collection[Run]) -> list[FixedChoice]:
     """Return every choice of ours that is no setting and on which some run depends."""
-    trainings = {run.train_id: run.train for run in runs}.values()
-    alike = Counter(train.model_copy(update={"seed": 0}) for train in trainings)  # seeds share what is asked of them
-    holds = {train: CONDITIONS(vars(train)) for train in alike}
+    alike: dict[tuple[TrainSpec, SamplerSettings], set[str]] = {}  # seeds share what is asked of them
+    for run in {run.eval_id: run for run in runs}.values():
+        key = run.train.model_copy(update={"seed": 0}), run.evaluation.sampler
+        alike.setdefault(key, set()).add(run.train_id)
+    holds = {(train, sampler): CONDITIONS(vars(train) | {"sampler": sampler}) for train, sampler in alike}
     choices = []
     for index, choice in enumerate(CHOICES["fixed"]):
-        depending = {train: count for train, count in alike.items() if holds[train][index]}
+        depending = {train: ids for (train, sampler), ids in alike.items() if holds[train, sampler][index]}
         if depending:
+            trainings = set().union(*depending.values())
             sentence = choice["sentence"] + _own_constant(choice["id"], depending)
-            choices.append(FixedChoice(choice["subject"], sentence, counted(sum(depending.values()), "training")))
+            choices.append(FixedChoice(choice["subject"], sentence, counted(len(trainings), "training")))
     return choices
 
 

@@ -1,0 +1,81 @@
+"""Pictures of other people's: which formats are tried, and how large one may be before its pixels are read."""
+
+import io
+import os
+import resource
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from harness.pictures import FORMATS, open_picture
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n%%EndProlog\nshowpage\n%%EOF\n"
+
+
+def png(width: int, height: int) -> bytes:
+    """A PNG whose header promises that many black pixels, in a few bytes."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+
+
+def opened(source: Path | bytes, **limits: int) -> tuple[int, int]:
+    with open_picture(source, **limits) as image:
+        image.load()
+        return image.size
+
+
+def test_postscript_called_a_picture_starts_no_other_program(tmp_path: Path) -> None:
+    """A `gs` that leaves a trace stands first on PATH; Pillow would call it."""
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/called\n", encoding="utf-8")
+    (tmp_path / "gs").chmod(0o755)
+    (tmp_path / "x.png").write_bytes(EPS)
+    code = (
+        "import sys; from pathlib import Path; from harness.pictures import open_picture\n"
+        "try:\n  with open_picture(Path(sys.argv[1])) as image: image.load()\n"
+        "except OSError as error: print(type(error).__name__)"
+    )
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    words = [sys.executable, "-c", code, str(tmp_path / "x.png")]
+    done = subprocess.run(words, env=os.environ | {"PATH": path}, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("UnidentifiedImageError\n", "")
+    assert not (tmp_path / "called").exists()
+    assert not {"EPS", "WMF", "FITS", "HDF5"} & set(FORMATS)
+
+
+def test_a_picture_of_too_many_pixels_or_bytes_is_refused_before_they_are_read() -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match=r"13,000×13,000 pixels, and at most 89,478,485"):
+        opened(png(13_000, 13_000))
+    with pytest.raises(Image.DecompressionBombError):
+        opened(png(60_000, 60_000))
+    with pytest.raises(ValueError, match="larger than 100 bytes"):
+        opened(png(4, 4) + bytes(200), size=100)
+    with pytest.raises(ValueError, match=r"4×4 pixels, and at most 15"):
+        opened(png(4, 4), pixels=15)
+    assert opened(png(4, 4), pixels=16) == (4, 4)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
+
+
+def test_what_is_no_plain_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.png")
+    for path in (tmp_path / "x.png", tmp_path, Path("/dev/zero")):
+        with pytest.raises(OSError):
+            opened(path, size=1000)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_each_format_that_pillow_writes_is_read(kind: str, tmp_path: Path) -> None:
+    picture, content = Image.new("RGB", (8, 6), (200, 40, 90)), io.BytesIO()
+    picture.save(content, format=kind)
+    assert opened(content.getvalue()) == (8, 6)
+    (tmp_path / "x.png").write_bytes(content.getvalue())
+    assert opened(tmp_path / "x.png") == (8, 6)
