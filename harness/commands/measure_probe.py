@@ -41,7 +41,10 @@ from harness.store.study import study_tables
 @options.scratch
 def measure(samples: Path, out: Path | None, statistics: Path | None, nearest: Path | None, scratch: Path,
             **request: Any) -> None:  # fmt: skip
-    """Measure SAMPLES against a reference. SAMPLES: an .npz of images (arr_0, uint8 N×H×W×3) or a folder of PNGs.
+    """Measure SAMPLES against a reference. SAMPLES: an .npz of images (arr_0, uint8 N×H×W×3) or a folder of pictures.
+
+    Of folders all formats that Pillow reads without other programs, links too; hidden names are nothing, other files
+    are counted and said, and what could be read in two ways is refused (docs/images.md).
 
     Gives FID and its extrapolation to infinitely many samples, sFID, KID, CMMD, Inception Score, precision, recall,
     density, coverage, Vendi score, memorisation, and FID and diversity by class where labels are known (arr_1); says
