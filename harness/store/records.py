@@ -74,7 +74,6 @@ MOST_METRICS = 1000
 MOST_KEYS = 100  # of a protocol
 ESCAPED = re.compile(rb"\\[ubfr]")  # how JSON spells what is not plain text
 Series = tuple[tuple[int, float], ...]
-JobId = Annotated[str, Field(pattern=r"^[0-9]+(_[0-9]+)?$")]  # of SLURM: it goes to its programs, and into paths
 Log = Mapping[str, Series]  # the finite numbers of a training log, as (step, value), of each of `KEYS`
 
 
