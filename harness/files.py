@@ -126,6 +126,23 @@ def check_output(flag: str, path: Path) -> None:
     check_writable(flag, path.parent)
 
 
+def check_no_links(folder: Path) -> None:
+    """Refuse a folder to be written in that is a link, or that has a link below it to anything but a file.
+
+    What is written there would land elsewhere, perhaps where somebody else wants it. A link to a file is replaced.
+
+    Raises:
+        UserError: naming the link and where it leads.
+    """
+    below = (Path(place, name) for place, *names in os.walk(folder) for name in (*names[0], *names[1]))
+    for path in (folder, *below):
+        if path.is_symlink() and not path.is_file():
+            raise UserError(
+                f"{path}: a link to {path.readlink()}, and a report is written into folders of its own; remove the "
+                "link, or choose another folder with --reports"
+            )
+
+
 @contextmanager
 def locked(path: Path, timeout: float = -1) -> Iterator[None]:
     """Hold the lock of a file for this process; the system lets go of it when the process ends, however it does.

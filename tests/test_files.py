@@ -8,7 +8,7 @@ import time
 import pytest
 
 from harness.errors import UserError
-from harness.files import check_writable, read_json, read_jsonl, replace, write_json
+from harness.files import check_no_links, check_writable, read_json, read_jsonl, replace, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -62,6 +62,26 @@ def test_an_unwritable_folder_is_told_and_nothing_is_written(tmp_path):
         check_writable("--results", blocked / "results")
     check_writable("--results", tmp_path / "new" / "results")
     assert sorted(tmp_path.iterdir()) == [blocked]
+
+
+@pytest.mark.parametrize("place", ["report", "report/tables", "report/runs/a", "report/dangling"])
+def test_a_folder_that_leads_elsewhere_is_refused_with_the_link_s_name(tmp_path, place):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / place).symlink_to(tmp_path / ("nowhere" if place.endswith("dangling") else "elsewhere"))
+    with pytest.raises(UserError, match=rf"{place}: a link to .*where, .* remove the link, or .*--reports"):
+        check_no_links(tmp_path / "report")
+
+
+def test_a_link_to_a_file_and_a_link_above_are_no_obstacle(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "reports").symlink_to(tmp_path / "real")
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "real" / "index.html").symlink_to(tmp_path / "file")
+    check_no_links(tmp_path / "reports" / "one")
+    check_no_links(tmp_path / "real")
+    replace(tmp_path / "real" / "index.html", lambda path: path.write_text("page"))
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_json_of_a_name_that_is_not_utf8_is_read_by_all(tmp_path):

@@ -52,7 +52,7 @@ def own_file(path: Path, remove: Path) -> AbstractContextManager[None]:
     Raises:
         UserError: the file is missing, cut off or otherwise damaged.
     """
-    kinds = (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile)
+    kinds = (OSError, EOFError, ValueError, KeyError, TypeError, MemoryError, BadZipFile)
     return user_error(f"{path}: damaged", f"delete {remove}, and it is made again", kinds)
 
 

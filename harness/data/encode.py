@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from harness.data import autoencoder, cache, datasets, latents, photos
+from harness.data.finite import NotFinite, check_finite
 from harness.data.latents import FLIPPED, IMAGES, MOMENTS
 from harness.data.raw_files import READERS
 from harness.errors import UserError
@@ -117,6 +118,15 @@ class Encoding:
         with torch.inference_mode():
             return self.coder.encode(datasets.from_uint8(x)).float().cpu().numpy()
 
+    def _checked_moments(self, x: Tensor, first: int) -> np.ndarray:
+        """Return the moments of photos from the number `first` on; one that is not finite is refused by its photo."""
+        moments = self.moments(x)
+        try:
+            check_finite(moments, "moments", "the autoencoder cannot encode it")
+        except NotFinite as error:
+            raise UserError(f"{self.photos.names[first + error.row]}: {error}") from None
+        return moments
+
     def _check_same(self, record: dict[str, Any], what: str) -> None:
         """Refuse to go on with what was made by another recipe."""
         if any(record.get(key) != value for key, value in self.recipe.items()):
@@ -157,8 +167,9 @@ class Encoding:
             if isinstance(x, str):
                 raise UserError(x)
             rows = slice(done, done + len(x))
-            arrays[MOMENTS][rows] = self.moments(x)
-            arrays[FLIPPED][rows] = self.moments(x.flip(-1))  # a flipped latent is not the latent of the flipped photo
+            arrays[MOMENTS][rows] = self._checked_moments(x, done)
+            # A flipped latent is not the latent of the flipped photo.
+            arrays[FLIPPED][rows] = self._checked_moments(x.flip(-1), done)
             if self.keep_images:
                 arrays[IMAGES][rows] = x.numpy()
             done = rows.stop

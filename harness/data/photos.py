@@ -84,13 +84,17 @@ def _hub_photos(rows: Any, source: Path) -> Photos:
     if len(labels) == 0 or labels.min() < 0:
         raise UserError(f"{source}: no rows, or rows whose {label} is hidden (−1); encode a split with labels")
     images = rows.select_columns([image]).cast_column(image, datasets.Image(decode=False))
+    if named := sum(chunk.field("bytes").null_count for chunk in images.data.column(image).chunks):
+        raise UserError(
+            f"{source}: {named:,} rows of {image} name files, which could be anybody's, in the place of pictures; "
+            "write it with save_to_disk, which takes the pictures in"
+        )
     return Photos(labels, classes, [f"row {i}" for i in range(len(labels))], partial(_open_row, images, image))
 
 
 def _open_row(rows: Any, column: str, index: int) -> Image.Image:
-    """Open a photo from the row's bytes, or from the file that it names."""
-    image = rows[index][column]
-    return Image.open(image["path"] if image["bytes"] is None else io.BytesIO(image["bytes"]))
+    """Open a photo from the row's bytes, whatever file it names."""
+    return Image.open(io.BytesIO(rows[index][column]["bytes"]))
 
 
 def _column(rows: Any, kind: type, source: Path) -> str:

@@ -6,7 +6,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import IO
 from zipfile import ZipFile
 
 import numpy as np
@@ -15,6 +14,7 @@ from PIL import Image
 from harness.data.datasets import ImageDataset
 from harness.errors import UserError, user_error
 from harness.files import sha256_of
+from harness.measure.npz import open_array, read_array
 
 ARRAY, LABELS = "arr_0", "arr_1"  # as ADM's suite names images and classes in an .npz
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -88,20 +88,20 @@ def of_npz(path: Path) -> Images:
     Raises:
         UserError: the file cannot be read or holds something else.
     """
-    with readable(path), ZipFile(path) as archive, archive.open(f"{ARRAY}.npy") as stream:
-        shape, dtype = _header(stream)
+    with open_array(path, ARRAY) as (_, header):
+        shape, dtype = header.shape, header.dtype
+        if header.fortran:
+            raise ValueError("its images are in Fortran order")
     if dtype != np.uint8 or len(shape) not in (3, 4) or (len(shape) == 4 and shape[-1] not in (1, 3)):
         raise UserError(f"{path}: {ARRAY} is {dtype} {shape}; expected uint8 (N, H, W, 3), 0 to 255")
     N, H, W, C = (*shape, 1) if len(shape) == 3 else shape
     if not N:
         raise UserError(f"{path}: {ARRAY} holds no images")
-    with readable(path), np.load(path, allow_pickle=False) as arrays:
-        labels = arrays.get(LABELS)
+    labels = read_array(path, LABELS) if LABELS in npz_names(path) else None
     has_classes = labels is not None and labels.shape == (N,) and labels.dtype.kind in "iu"
 
     def read(start: int, stop: int) -> Iterator[np.ndarray]:
-        with readable(path), ZipFile(path) as archive, archive.open(f"{ARRAY}.npy") as stream:
-            _header(stream)
+        with open_array(path, ARRAY) as (stream, _):
             stream.seek(stream.tell() + start * H * W * C)
             for i in range(start, stop):
                 pixels = stream.read(H * W * C)
@@ -109,16 +109,14 @@ def of_npz(path: Path) -> Images:
                     raise ValueError(f"it ends within image {i} of {N}")
                 yield np.frombuffer(pixels, np.uint8).reshape(H, W, C).transpose(2, 0, 1)
 
-    return Images(path.name, N, (C, H, W), file_hash(path), read, labels.astype(np.int64) if has_classes else None)
-
-
-def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
-    version = np.lib.format.read_magic(stream)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(stream)
-    if fortran:
-        raise ValueError("its images are in Fortran order")
-    return shape, dtype
+    return Images(
+        path.name,
+        N,
+        (C, H, W),
+        file_hash(path),
+        read,
+        labels.astype(np.int64) if labels is not None and has_classes else None,
+    )
 
 
 def of_folder(folder: Path) -> Images:

@@ -41,14 +41,14 @@ def test_a_damaged_photo_is_named_in_one_line_and_can_be_replaced(kl, photos, pa
     assert packed_arrays(tmp_path / "photos") == packed_arrays(packed / "photos")
 
 
-@pytest.mark.parametrize("layout", ["saved", "parquet"])
-def test_hugging_face_data_sets_give_the_same_arrays(kl, photos, packed, tmp_path, layout):
+@pytest.mark.parametrize(("layout", "picture", "kind"), [("saved", "image", "label"), ("parquet", "picture", "kind")])
+def test_hugging_face_data_sets_give_the_same_arrays(kl, photos, packed, tmp_path, layout, picture, kind):
     import datasets
 
     files = sorted(photos.rglob("*.png"))
-    features = datasets.Features(picture=datasets.Image(), kind=datasets.ClassLabel(names=["a", "b", "c"]))
-    columns = {"picture": list(map(str, files)), "kind": [path.parent.name for path in files]}
-    rows = datasets.Dataset.from_dict(columns, features=features)
+    features = datasets.Features({picture: datasets.Image(), kind: datasets.ClassLabel(names=["a", "b", "c"])})
+    pictures = [{"bytes": path.read_bytes(), "path": "/nowhere"} for path in files]
+    rows = datasets.Dataset.from_dict({picture: pictures, kind: [p.parent.name for p in files]}, features=features)
     if layout == "saved":
         rows.save_to_disk(tmp_path / "hub")
     else:
@@ -63,6 +63,17 @@ def test_hugging_face_data_sets_give_the_same_arrays(kl, photos, packed, tmp_pat
     assert not (tmp_path / "data" / "photos" / ".arrow").exists()
     meta = json.loads((tmp_path / "data" / "photos" / "meta.json").read_text())
     assert meta["sha256"] == json.loads((packed / "photos" / "meta.json").read_text())["sha256"]
+
+
+def test_a_row_that_names_a_file_is_refused(photos, tmp_path):
+    import datasets
+
+    (tmp_path / "hub").mkdir()
+    features = datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=["a"]))
+    rows = {"image": [{"bytes": None, "path": str(photos / "a" / "00.png")}], "label": ["a"]}
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "hub" / "train-0.parquet")
+    with pytest.raises(UserError, match=r"hub: 1 rows of image name files, .*; write it with save_to_disk"):
+        open_photos(tmp_path / "hub", tmp_path / "cache")
 
 
 def test_layouts_that_would_mislead_are_refused(kl, photos, tmp_path):

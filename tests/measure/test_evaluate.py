@@ -308,7 +308,7 @@ def test_a_spoilt_folder_is_one_line(project, call, spoil, message):
         ("one.npz", "real.npz", r"1 generated samples; this metric needs at least 2|1 images; a covariance needs"),
         ("large.npz", "real.npz", r"large.npz: images of 3×9×9, and real.npz has 3×8×8; make them alike first"),
         ("samples.npz", "other.npz", r"other.npz: statistics of 5 features, and these have 6: .* another network"),
-        ("samples.npz", "odd.npz", r"odd.npz: mu \(5,\), sigma \(4, 4\): not a mean and a finite covariance"),
+        ("samples.npz", "odd.npz", r"odd.npz: mu \(5,\), sigma \(4, 4\); \(D,\) and \(D, D\) are expected"),
         ("samples.npz", "half.npz", r"half.npz: cannot be read: .*sigma"),
         ("samples.npz", "no:where", r"data set no: not one of digits"),
     ],
