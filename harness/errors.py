@@ -1,7 +1,6 @@
 """What goes wrong and whose it is to mend, and the words that help to mend it."""
 
 import difflib
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -13,19 +12,8 @@ class UserError(Exception):
     """
 
 
-# What a terminal may take for a command, or for another order of what it shows: C0, DEL and C1; ends of lines; marks of
-# direction; lone surrogates, which are bytes of a file's name that are not UTF-8.
-CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
 class Diverged(Exception):
     """A training loss that is not finite: the run stops and is stored as `diverged`."""
-
-
-def printable(text: str, keep: str = "\n\t") -> str:
-    """Return a text that a terminal shows and does not obey: other characters than these are written as JSON does,
-    ESC as \\u001b. Applied to JSON it leaves JSON of the same content."""
-    return CONTROL.sub(lambda char: char[0] if char[0] in keep else f"\\u{ord(char[0]):04x}", text)
 
 
 def one_line(error: BaseException, length: int = 200) -> str:

@@ -13,7 +13,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import UserError, printable
+from harness.errors import UserError
+from harness.plain_text import printable
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
@@ -131,7 +132,7 @@ def remark_on_waiting(place: ProcessPlace, seconds: float = LONG) -> Iterator[No
 
 def waiting_words(place: ProcessPlace, seconds: float) -> str:
     """Return in one line for whom a process has waited so long, where, and what to do where nobody will come."""
-    others = "process 0" if place.rank else f"the other {place.world_size - 1}"
+    others = "process 0" if place.rank else f"{place.world_size - 1} other process(es)"
     advice = f"if nobody starts them, end this one; {WITHOUT}"
     if place.init_method != ENVIRONMENT:
         advice = "if they have ended, end this one; the same command goes on from what is stored"

@@ -97,7 +97,7 @@ def test_a_process_that_waits_says_for_whom(tmp_path, monkeypatch, capsys):
     with remark_on_waiting(place, 0.01):
         time.sleep(0.5)
     words = capsys.readouterr().err
-    assert words.startswith(f"process 0 of 3 has waited 0 s for the other 2 at file://{tmp_path}/rendezvous; ")
+    assert words.startswith(f"process 0 of 3 has waited 0 s for 2 other process(es) at file://{tmp_path}/rendezvous; ")
     assert words.count("\n") == 1
     monkeypatch.setenv("MASTER_ADDR", "node7")
     monkeypatch.setenv("MASTER_PORT", "29500")

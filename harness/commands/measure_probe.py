@@ -11,7 +11,7 @@ from rich.progress import track
 
 from harness.checkpoint_paths import weights_path
 from harness.commands import options
-from harness.commands.options import FILE, OUTPUT, Reference
+from harness.commands.options import FILE, OUTPUT, ReferenceWords
 from harness.commands.terminal import TextTable, console, say, words_of
 from harness.config.grid import Run, all_runs
 from harness.errors import UserError
@@ -25,7 +25,7 @@ from harness.store.study import study_tables
 
 @click.command()
 @click.argument("samples", type=FILE)
-@click.option("--reference", required=True, type=Reference(),
+@click.option("--reference", required=True, type=ReferenceWords(),
               help="An .npz (images, or mu and sigma), a folder of pictures, or DATA_SET:SPLIT.")  # fmt: skip
 @click.option("--features", default="inception-v3-compat",
               help="Or 'classifier', the data set's own, for tiny or grey images; or a model of timm.")  # fmt: skip
@@ -41,7 +41,10 @@ from harness.store.study import study_tables
 @options.scratch
 def measure(samples: Path, out: Path | None, statistics: Path | None, nearest: Path | None, scratch: Path,
             **request: Any) -> None:  # fmt: skip
-    """Measure SAMPLES against a reference. SAMPLES: an .npz of images (arr_0, uint8 N×H×W×3) or a folder of PNGs.
+    """Measure SAMPLES against a reference. SAMPLES: an .npz of images (arr_0, uint8 N×H×W×3) or a folder of pictures.
+
+    Of folders all formats that Pillow reads without other programs, links too; hidden names are nothing, other files
+    are counted and said, and what could be read in two ways is refused (docs/images.md).
 
     Gives FID and its extrapolation to infinitely many samples, sFID, KID, CMMD, Inception Score, precision, recall,
     density, coverage, Vendi score, memorisation, and FID and diversity by class where labels are known (arr_1); says

@@ -53,7 +53,7 @@ class Place(click.ParamType):
             check_output(flag, path)
 
 
-class Reference(click.ParamType):
+class ReferenceWords(click.ParamType):
     """What samples are measured against: a place, or DATA_SET:SPLIT, as a text."""
 
     name = "text"

@@ -43,7 +43,7 @@ def report(study: str | None, compared: tuple[str, str] | None, watch: bool, pdf
     """Write STUDY's report: the paper's tables with our numbers beside the paper's. STUDY may be a bundle, STUDY.zip.
 
     Beside the page lie its tables as LaTeX, Markdown and CSV, its figures as SVG, all that it says as report.json, and
-    summary.md.
+    summary.md. The report of STUDY.zip is written to bundles/STUDY in the folder of reports, beside your own.
 
     \b
     harness report digits --pdf
@@ -100,13 +100,21 @@ def _compare(first: Store, second: Store, reports: Path) -> Path:
 
 @click.command()
 @click.option("--output", type=options.OUTPUT, help="By default STUDY.zip, here.")
+@click.option(
+    "--anonymous",
+    is_flag=True,
+    help="Leave out names of hosts and users, absolute paths, uncommitted changes and tracebacks.",
+)
 @options.study
 @options.reports
-def bundle(store: Store, output: Path | None, reports: Path) -> None:
+def bundle(store: Store, output: Path | None, anonymous: bool, reports: Path) -> None:
     """Pack STUDY into one archive: grids, results, thumbnails and the report. `harness report STUDY.zip` opens it.
+
+    Says what the archive tells of those who made it. What looks like a secret is never packed.
 
     \b
     harness bundle digits --output digits.zip
+    harness bundle digits --anonymous
     """
     from harness.report.bundle import bundle as pack
 
@@ -117,4 +125,9 @@ def bundle(store: Store, output: Path | None, reports: Path) -> None:
         )
     check_writable("--reports", reports)
     check_output("--output", path)
-    say(pack(store, reports, path))
+    packed = pack(store, reports, path, anonymous)
+    for line in packed.gives_away:
+        say(f"It tells {line}", err=True)
+    if packed.gives_away:
+        say("'--anonymous' leaves these out.", err=True)
+    say(packed.path)

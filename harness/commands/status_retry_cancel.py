@@ -178,7 +178,7 @@ def retry(context: click.Context, store: Store, failed: bool, only: str | None, 
 
 def _failed_nodes(jobs: Sequence[Job]) -> list[str]:
     """Return the nodes that failed under earlier jobs of some trainings, and tell of them."""
-    submissions = [records.Submission.read(job.scratch) for job in jobs]
+    submissions = [records.Submission.peek(job.scratch) for job in jobs]
     try:
         nodes = failed_nodes([record.job for record in submissions if record and record.job])
     except UserError as error:
@@ -261,7 +261,7 @@ def describe(store: Store, train_id: str) -> str:
         train_id=train_id,
         store=store,
         documents={name: read_json(folder / name) for name in DOCUMENTS},
-        measurements={path.name: records.Measurement.read(path) for path in records.measurement_paths(folder)},
+        measurements={path.name: records.Measurement.peek(path) for path in records.measurement_paths(folder)},
         files=[path for root in (folder, scratch) for path in sorted(root.rglob("*")) if path.is_file()],
         grids=_grid_words(store, train_id),
         json=partial(json.dumps, indent=1, ensure_ascii=False),

@@ -93,7 +93,7 @@ def status_of(training: TrainingStatus, job: Job, record: Submission | None, ans
     if queued:
         message = training.reason if training.state == "interrupted" else ""
         return status("starting" if queued.state == "RUNNING" else "queued", message=message)
-    failure = Failure.read(job.folder)
+    failure = Failure.peek(job.folder)
     stored = status("waiting for a command")
     if failure:
         stored = status("failed", failure=failure.kind, message=failure.message, output=failure.traceback)
@@ -127,7 +127,7 @@ def log_of(store: Store, train_id: str) -> Path:
     Raises:
         UserError: it was not sent to SLURM, or has written nothing yet.
     """
-    submission = Submission.read(store.scratch_folder(train_id))
+    submission = Submission.peek(store.scratch_folder(train_id))
     if submission is None or submission.job is None:
         raise UserError(f"{train_id}: no job of SLURM's made this training; 'harness show {train_id}' tells the rest")
     path = output_path(store, submission.job)

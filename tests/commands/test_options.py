@@ -8,7 +8,7 @@ import pytest
 from support.command_line import leaves
 
 from harness import cli
-from harness.commands.options import Place, Reference, check_apart
+from harness.commands.options import Place, ReferenceWords, check_apart
 from harness.config import imported_weights
 from harness.config.cluster_profile import SlurmProfile
 from harness.config.settings import Resources
@@ -18,7 +18,7 @@ LONG = "a" * 256  # bytes: ext4, XFS and Btrfs take 255
 COMMANDS = leaves(cli.cli)
 PLACES = {
     (*path, str(param.name)): (command, param)
-    for path, command in COMMANDS.items() for param in command.params if isinstance(param.type, Place | Reference)
+    for path, command in COMMANDS.items() for param in command.params if isinstance(param.type, Place | ReferenceWords)
 }  # fmt: skip
 # What nobody can mean, and where no file can be; each with what the refusal must say.
 NOWHERE = {

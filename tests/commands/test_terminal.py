@@ -13,7 +13,7 @@ from support.jobs import submission
 from support.synthetic_study import new_store, table_of, write_error
 
 from harness.commands.terminal import MANY, Screen, TextTable, say
-from harness.errors import printable
+from harness.plain_text import printable
 from harness.slurm.status import output_path
 from harness.store.store import Store
 
