@@ -4,6 +4,7 @@ A folder is recognised by its files, and known by their sha256. What reads it is
 """
 
 import importlib.util
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness.data.finite import check_dense, check_weights
 from harness.data.latents import Convention
 from harness.errors import UserError, user_error
 from harness.files import read_json
@@ -79,7 +81,7 @@ def load(files: AutoencoderFiles) -> Autoencoder:
     """Read an autoencoder, onto a GPU where there is one.
 
     Raises:
-        UserError: its files are damaged, do not belong together, or need a shift besides a scale.
+        UserError: its files are damaged, not finite, do not belong together, or need a shift besides a scale.
     """
     with user_error(f"{files.paths[-1]}: cannot be read as {files.kind}", "fetch it again"):
         if files.kind == "VAElight":
@@ -92,6 +94,10 @@ def _of_diffusers(model: Any, files: AutoencoderFiles) -> Autoencoder:
     if model.config.get("shift_factor"):
         shift = model.config.shift_factor
         raise UserError(f"{files.paths[0]}: shift_factor {shift} is not supported; legal: autoencoders without one")
+    scale = float(model.config.scaling_factor)
+    if not (math.isfinite(scale) and scale > 0):
+        raise UserError(f"{files.paths[0]}: scaling_factor {scale:g} is not a positive number; fetch it again")
+    check_weights(model.state_dict(), str(files.paths[-1]))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device).eval().requires_grad_(False)
     has_posterior = files.kind == "AutoencoderKL"
@@ -103,7 +109,7 @@ def _of_diffusers(model: Any, files: AutoencoderFiles) -> Autoencoder:
     def decode(z: Tensor) -> Tensor:
         return model.decode(z.to(device)).sample
 
-    return Autoencoder(encode, decode, "mean,logvar" if has_posterior else "mean", float(model.config.scaling_factor))
+    return Autoencoder(encode, decode, "mean,logvar" if has_posterior else "mean", scale)
 
 
 def _diffusers(kind: str, config: Path, weights: Path) -> Any:
@@ -146,7 +152,9 @@ def _tae(encoder: Path, decoder: Path) -> Any:
 
 def _tensors(path: Path) -> dict[str, Tensor]:
     with user_error(f"{path}: not a file of tensors", "fetch it again"):
-        return dict(torch.load(path, map_location="cpu", weights_only=True))
+        tensors = dict(torch.load(path, map_location="cpu", weights_only=True))
+        check_dense(tensors, str(path))
+        return tensors
 
 
 class PooledBlock(nn.Module):

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from harness.data import latents, raw_files
-from harness.data.cache import own_file
+from harness.data.cache import content_hash, own_file
+from harness.data.finite import NotFinite, check_finite
 from harness.data.raw_files import READERS
 from harness.errors import UserError
 
@@ -92,7 +93,19 @@ class LatentDataset(Split):
         return eps if self.flipped is None else (*eps, torch.rand(n, generator=generator) < 0.5)
 
     def batch(self, indices: np.ndarray, draws: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """Return scaled samples of the posterior, and labels."""
+        """Return scaled samples of the posterior, and labels.
+
+        Raises:
+            UserError: a moment is not finite, or gives no finite latent.
+        """
+        x, y = self._batch(indices, draws)
+        try:
+            check_finite(x, f"data set {self.name}: latents", "encode it again")
+        except NotFinite as error:
+            raise UserError(f"{error}; the first are those of item {indices[error.row]}") from None
+        return x, y
+
+    def _batch(self, indices: np.ndarray, draws: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         moments = self.moments[indices]  # (B, 2C or C, H, W)
         if self.flipped is not None:
             chosen = draws[-1].numpy()
@@ -131,7 +144,7 @@ def load(name: str, split: str, root: Path, flip: bool = False) -> Dataset:
     if name in READERS:
         return load_images(name, split, root, flip)
     folder, meta = root / name, latents.read_meta(name, root, split)
-    moments, labels, *flipped = latents.open_arrays(folder, meta.moments)
+    moments, labels, *flipped = latents.open_arrays(folder, meta.moments, meta.classes)
     if flip and not flipped:
         raise UserError(
             f"data set {name}: flips need {folder / latents.FLIPPED}; encode the flipped images, or set flip: false"
@@ -164,14 +177,43 @@ def load_images(name: str, split: str, root: Path, flip: bool = False) -> ImageD
         if split not in converted.content:
             raise UserError(f"data set {name}: no split '{split}'; legal: {', '.join(converted.content)}")
         images, labels = (_map(folder / f"{split}-{kind}.npy", folder) for kind in ("images", "labels"))
+        _check_converted(folder, split, converted.content[split], _state_of(folder, split))
         return ImageDataset(name, split, labels, converted.classes, converted.content[split], images, flip)
     folder, packed = root / name, latents.read_meta(name, root, split)
     if not packed.images_sha256 or not (folder / latents.IMAGES).is_file():
         raise UserError(
             f"data set {name}: images are needed, and {folder} has no images.npy; encode it again with --keep-images"
         )
-    images, labels = _map(folder / latents.IMAGES, folder), _map(folder / latents.LABELS, folder).astype(np.int64)
+    images, labels = _map(folder / latents.IMAGES, folder), _map(folder / latents.LABELS, folder)
+    raw_files.check_labels(labels, packed.classes, folder / latents.LABELS)
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[0] != len(labels):
+        shape = f"{images.dtype} {images.shape}"
+        raise UserError(f"{folder / latents.IMAGES}: {shape}; uint8 ({len(labels)}, 3, H, W) is expected: encode again")
+    labels = labels.astype(np.int64)
     return ImageDataset(name, split, labels, packed.classes, packed.images_sha256, images, flip)
+
+
+def _state_of(folder: Path, split: str) -> tuple[int, ...]:
+    """Return sizes and times of a split's converted arrays: whoever writes to them changes one of these."""
+    stats = [(folder / f"{split}-{kind}.npy").stat() for kind in ("images", "labels")]
+    return tuple(number for stat in stats for number in (stat.st_size, stat.st_mtime_ns, stat.st_ino))
+
+
+@functools.lru_cache(maxsize=16)
+def _check_converted(folder: Path, split: str, content: str, state: tuple[int, ...]) -> None:
+    """Compare converted arrays with the sum taken when they were written: once a process, 0.1 to 0.4 s for CIFAR-10.
+
+    state: a change of it is looked at again.
+
+    Raises:
+        UserError: they are others.
+    """
+    with own_file(folder / f"{split}-images.npy", folder):
+        if (
+            content_hash(*(np.load(folder / f"{split}-{kind}.npy", mmap_mode="r") for kind in ("images", "labels")))
+            != content
+        ):
+            raise ValueError("it or the labels are not what was written, by the sha256 in meta.json")
 
 
 def _map(path: Path, remove: Path) -> np.ndarray:

@@ -9,13 +9,19 @@ import torch
 from torch import Tensor
 
 from harness.data import autoencoder, latents
+from harness.data.finite import check_finite
 from harness.data.raw_files import READERS
 from harness.errors import UserError
 from harness.files import sha256_of
 
 
 def to_uint8(x: Tensor) -> np.ndarray:
-    """Turn images in [−1, 1] into bytes as the public DiT and SiT code does: clamp(127.5·x + 128) and truncate."""
+    """Turn images in [−1, 1] into bytes as the public DiT and SiT code does: clamp(127.5·x + 128) and truncate.
+
+    Raises:
+        NotFinite: a pixel is no number, and no byte means that.
+    """
+    check_finite(x, "pixels")
     return (127.5 * x.float() + 128.0).clamp(0, 255).to("cpu", torch.uint8).numpy()
 
 
@@ -23,9 +29,13 @@ def decode_latents(z: Tensor, coder: autoencoder.Autoencoder, scale: float) -> n
     """Return images uint8 (N, 3, H, W) of scaled latents (N, C, h, w).
 
     One image at a time: the last bits of a convolution depend on its batch, and image i must not.
+
+    Raises:
+        NotFinite: a latent, or what it is decoded to.
     """
+    check_finite(z, "latents")
     with torch.inference_mode():
-        return np.concatenate([to_uint8(coder.decode(one)) for one in (z.float() / scale).split(1)])
+        return to_uint8(torch.cat([coder.decode(one) for one in (z.float() / scale).split(1)]))
 
 
 def decoder(dataset: str, root: Path) -> Callable[[Tensor], np.ndarray]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from harness.data import autoencoder, cache, datasets, latents, photos
+from harness.data.finite import NotFinite, check_finite
 from harness.data.latents import FLIPPED, IMAGES, MOMENTS
 from harness.data.raw_files import READERS
 from harness.errors import UserError
@@ -85,7 +86,7 @@ class Encoding:
         if isinstance(meta, dict):
             self._check_same(meta, "latents")
             shutil.rmtree(self.folder / ".arrow", ignore_errors=True)
-            return f"{self.folder.name}: {len(self.photos):,} latents are in {self.folder} already"
+            return f"{self.folder.name}: {len(self.photos):,} latents are in {self.folder} already{self._left_out}"
         self._check_disk()
         with cache.folder_lock(self.folder / ".lock", timeout=0):
             done = self._done()  # asked again: the lock may have been another's until now
@@ -118,6 +119,15 @@ class Encoding:
         """Return the moments of bytes (B, 3, size, size), float32."""
         with torch.inference_mode():
             return self.coder.encode(datasets.from_uint8(x)).float().cpu().numpy()
+
+    def _checked_moments(self, x: Tensor, first: int) -> np.ndarray:
+        """Return the moments of photos from the number `first` on; one that is not finite is refused by its photo."""
+        moments = self.moments(x)
+        try:
+            check_finite(moments, "moments", "the autoencoder cannot encode it")
+        except NotFinite as error:
+            raise UserError(f"{self.photos.names[first + error.row]}: {error}") from None
+        return moments
 
     def _check_same(self, record: dict[str, Any], what: str) -> None:
         """Refuse to go on with what was made by another recipe."""
@@ -159,8 +169,9 @@ class Encoding:
             if isinstance(x, str):
                 raise UserError(x)
             rows = slice(done, done + len(x))
-            arrays[MOMENTS][rows] = self.moments(x)
-            arrays[FLIPPED][rows] = self.moments(x.flip(-1))  # a flipped latent is not the latent of the flipped photo
+            arrays[MOMENTS][rows] = self._checked_moments(x, done)
+            # A flipped latent is not the latent of the flipped photo.
+            arrays[FLIPPED][rows] = self._checked_moments(x.flip(-1), done)
             if self.keep_images:
                 arrays[IMAGES][rows] = x.numpy()
             done = rows.stop
@@ -177,9 +188,16 @@ class Encoding:
         if self.keep_images:
             meta["images_sha256"] = cache.content_hash(arrays[IMAGES], labels)
         meta["versions"] = {"torch": torch.__version__, "pillow": PIL.__version__}
+        if self.photos.left_out:
+            meta["left_out"] = self.photos.left_out
         write_json(self.folder / "meta.json", meta)
         self.note.unlink()
         shutil.rmtree(self.folder / ".arrow", ignore_errors=True)
         size = sum(array.nbytes for array in arrays.values()) / 1e9
         classes = len(self.photos.classes)
-        return f"{self.folder.name}: {len(labels):,} photos in {classes} classes, {size:,.2f} GB in {self.folder}"
+        made = f"{len(labels):,} photos in {classes} classes"
+        return f"{self.folder.name}: {made}, {size:,.2f} GB in {self.folder}{self._left_out}"
+
+    @property
+    def _left_out(self) -> str:
+        return f"; left out: {self.photos.left_out}" if self.photos.left_out else ""

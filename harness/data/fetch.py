@@ -42,7 +42,7 @@ def check_latents(name: str, root: Path) -> str:
     from harness.data.datasets import load_images
 
     folder, meta = root / name, latents.read_meta(name, root)
-    arrays = latents.open_arrays(folder, meta.moments)
+    arrays = latents.open_arrays(folder, meta.moments, meta.classes)
     _check_sum(folder / latents.MOMENTS, content_hash(*arrays), meta.sha256)
     if meta.images_sha256:
         images = load_images(name, "train", root)

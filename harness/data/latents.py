@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
-from harness.data.raw_files import READERS
+from harness.data.raw_files import READERS, check_labels
 from harness.errors import UserError, user_error
 from harness.files import read_model
 from harness.plain_text import check_name
@@ -27,9 +27,9 @@ class AutoencoderIdentity(BaseModel):
 class LatentMeta(BaseModel):
     """meta.json, as far as it is read again. Written last: without it the folder is no data set."""
 
-    scale: float  # latents × scale is what a diffusion model sees
+    scale: float = Field(gt=0, allow_inf_nan=False)  # latents × scale is what a diffusion model sees
     moments: Convention
-    classes: int
+    classes: int = Field(ge=1)
     sha256: str  # `content_hash` of the arrays of `open_arrays`
     images_sha256: str | None = None  # of images and labels; None where the images were not kept
     autoencoder: AutoencoderIdentity | None = None
@@ -39,7 +39,8 @@ def read_meta(name: str, root: Path, split: str = "train") -> LatentMeta:
     """Read the meta.json of packed latents, which are all of one split.
 
     Raises:
-        UserError: no such data set or split; not JSON, a key is missing, or an unknown convention.
+        UserError: no such data set or split, or a name that is a path; not JSON, a key is missing, or an unknown
+            convention.
     """
     check_name("data set", name)
     path = root / name / "meta.json"
@@ -53,11 +54,11 @@ def read_meta(name: str, root: Path, split: str = "train") -> LatentMeta:
     return read_model(path, LatentMeta, f"packed latents are {FILES}")
 
 
-def open_arrays(folder: Path, convention: Convention) -> list[np.ndarray]:
+def open_arrays(folder: Path, convention: Convention, classes: int) -> list[np.ndarray]:
     """Map moments, labels and, where they are, the moments of the flipped images.
 
     Raises:
-        UserError: an array is missing or does not fit the others.
+        UserError: an array is missing, of another type, or does not fit the others; a label that is no class.
     """
     names = [MOMENTS, LABELS] + [FLIPPED] * (folder / FLIPPED).is_file()
     with user_error(f"{folder}: packed latents need {FILES}"):
@@ -66,4 +67,8 @@ def open_arrays(folder: Path, convention: Convention) -> list[np.ndarray]:
     odd = moments.ndim != 4 or (convention != "mean" and moments.shape[1] % 2)
     if odd or labels.shape != moments.shape[:1] or {a.shape for a in arrays[2:]} - {moments.shape}:
         raise UserError(f"{folder}: arrays of shapes {[a.shape for a in arrays]}; packed latents are {FILES}")
+    for array in (moments, *arrays[2:]):
+        if array.dtype.kind != "f" or not array.dtype.isnative:
+            raise UserError(f"{folder}: moments are {array.dtype}; float16 or float32 is expected: encode again")
+    check_labels(labels, classes, folder / LABELS)
     return arrays

@@ -6,7 +6,6 @@ again, delete that folder.
 
 import gzip
 import math
-import pickle
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
+from harness.data import plain_pickle
 from harness.data.cache import content_hash, own_file
 from harness.errors import UserError, user_error
 from harness.files import make_folder, read_yaml
@@ -26,6 +26,8 @@ IDX_FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
+LARGEST = 1 << 28  # bytes of a file, decompressed
+CLASSES = 10  # of each of these data sets
 CIFAR_BATCHES = {"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test": ("test_batch",)}
 
 
@@ -86,11 +88,14 @@ def read_bytes(path: Path) -> bytes:
     """Return the content of `path`, or of `path`.gz decompressed.
 
     Raises:
-        UserError: neither file can be read.
+        UserError: neither file can be read, or it holds more than any of these data sets.
     """
     packed = path.with_name(path.name + ".gz")
-    with user_error(f"{path}[.gz]: cannot be read"):
-        return path.read_bytes() if path.is_file() else gzip.decompress(packed.read_bytes())
+    with user_error(f"{path}[.gz]: cannot be read"), path.open("rb") if path.is_file() else gzip.open(packed) as file:
+        content = file.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise UserError(f"{path}[.gz]: more than {LARGEST >> 20} MiB, as no file of these data sets; fetch it again")
+    return content
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -136,33 +141,29 @@ def _binary_batch(path: Path) -> Arrays:
 
 
 def _python_batch(path: Path) -> Arrays:
-    with user_error(f"{path}: not a CIFAR-10 batch", "fetch it again"), path.open("rb") as file:
-        batch = ArrayUnpickler(file, encoding="bytes").load()
-        images, labels = np.asarray(batch[b"data"], np.uint8), np.asarray(batch[b"labels"], np.int64)
+    with user_error(f"{path}: not a CIFAR-10 batch", "fetch it again"):
+        batch = plain_pickle.loads(read_bytes(path))
+        batch = {key.decode("latin1") if isinstance(key, bytes) else key: value for key, value in batch.items()}
+        images, labels = batch["data"], batch["labels"]
+        if not isinstance(images, np.ndarray) or not all(type(label) is int for label in labels):
+            raise ValueError("no array of bytes under 'data', or no whole numbers under 'labels'")
+        labels = np.array(labels, np.int64)
     if images.shape != (len(labels), 3072):
         raise UserError(f"{path}: images of shape {images.shape} for {len(labels)} labels; fetch it again")
     return images, labels
 
 
-class ArrayUnpickler(pickle.Unpickler):
-    """Reads numbers, bytes, lists, dicts and NumPy arrays; any other name in the pickle is refused, never called."""
+def check_labels(labels: np.ndarray, classes: int, where: str | Path) -> None:
+    """Refuse labels (N,) that are no classes: whole numbers from 0 on.
 
-    legal = {  # noqa: RUF012  (a constant)
-        "numpy.ndarray": np.ndarray,
-        "numpy.dtype": np.dtype,
-        "numpy.core.multiarray._reconstruct": np.empty(0).__reduce__()[0],
-        "numpy._core.multiarray._reconstruct": np.empty(0).__reduce__()[0],
-    }
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Return the object that a pickle may name.
-
-        Raises:
-            pickle.UnpicklingError: for everything else.
-        """
-        if f"{module}.{name}" not in self.legal:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which a batch of images has no use for")
-        return self.legal[f"{module}.{name}"]
+    Raises:
+        UserError: naming the first.
+    """
+    if labels.dtype.kind not in "iu":
+        raise UserError(f"{where}: labels are {labels.dtype}; whole numbers from 0 to {classes - 1} are expected")
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if len(wrong):
+        raise UserError(f"{where}: label {wrong[0]} among them; classes are 0 to {classes - 1}")
 
 
 # Name of a data set → what reads its splits from a folder of data sets.
@@ -190,6 +191,8 @@ def convert(name: str, root: Path) -> tuple[Path, ConvertedMeta]:
     folder = root / ".converted" / name
     if not folder.is_dir():
         splits = READERS[name](root)
+        for split, (_, labels) in splits.items():
+            check_labels(labels, CLASSES, f"data set {name}: {split}")
         with user_error(f"data set {name}: cannot write {folder}", "choose another data folder", OSError):
             make_folder(folder, lambda temporary: _write_arrays(temporary, splits))
     path = folder / "meta.json"

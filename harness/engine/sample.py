@@ -16,9 +16,11 @@ from torch import Tensor
 from harness.checkpoint_paths import weights_path
 from harness.config.spec import TILE, EvalSpec, ProcessName, TrainSpec, eval_id
 from harness.data.decode import to_uint8
+from harness.data.finite import NotFinite
 from harness.engine.distributed import ALONE, World, device
 from harness.engine.sample_cache import SampleFile
 from harness.engine.train import OnStep, Progress
+from harness.errors import UserError
 from harness.method.backbone import DiT
 from harness.method.guidance import CountedNet, GuidanceInterval, guided
 from harness.method.processes import consistency, ddpm, flow, imm, meanflow, shortcut
@@ -78,6 +80,7 @@ class Sampler:
 
         Raises:
             OSError: there is no room for them.
+            UserError: weights or samples are not finite; in all processes.
         """
         net, spec = build_net(self.train).to(device()), self.spec
         net.load_state_dict(load_weights(folder, spec.step, "ema" if spec.evaluation.weights == "ema" else "model"))
@@ -93,7 +96,7 @@ class Sampler:
         with net.register_forward_pre_hook(lambda *_: self.on_step(save)):  # a tile may take longer than a signal gives
             for count, first in enumerate(left[:: world.size], 1):
                 mine = min(first + world.rank, tiles[-1])  # of the last round, some draw what another draws too
-                parts = world.gather(torch.from_numpy(self.decode(_draw_tile(counted, train, spec, mine, where))))
+                parts = world.gather(self._bytes_of(_draw_tile(counted, train, spec, mine, where), mine))
                 if world.leads:
                     nfe = round(counted.evaluations_per_image(count * TILE))
                     cache.add([tile.numpy() for tile in parts[: tiles.stop - first]], nfe)
@@ -104,6 +107,21 @@ class Sampler:
         labels = labels_of(images, train.data.classes, spec.evaluation.labels)
         pixels = cache.images(images.start % TILE, len(images))
         return Samples(pixels, labels, cache.record.nfe, cache.record.seconds)
+
+    def _bytes_of(self, samples: Tensor, tile: int) -> Tensor:
+        """Return a tile's samples (64, C, H, W) as bytes; one that is not finite is refused in all processes."""
+        pixels, fault = None, ""
+        try:
+            pixels = torch.from_numpy(self.decode(samples))
+        except NotFinite as error:
+            image, which, step = tile * TILE + error.row, self.spec.evaluation.weights, self.spec.step
+            fault = f"sample {image} (seed {image}) of the {which} weights of step {step}: {error}"
+        if faults := list(filter(None, self.world.all_gather(fault))):
+            raise UserError(
+                f"{faults[0]}; the weights diverged, or sampler.guidance or sampler.precision is too coarse"
+            )
+        assert pixels is not None
+        return pixels
 
 
 def _draw_tile(counted: CountedNet, train: TrainSpec, spec: EvalSpec, tile: int, where: torch.device) -> Tensor:

@@ -9,12 +9,14 @@ import numpy as np
 
 from harness import files
 from harness.data.cache import make_once, own_file
+from harness.data.finite import check_finite
 from harness.engine.distributed import ALONE, World
 from harness.errors import UserError
 from harness.measure.extractors.extractor import Extractor, Features, extract
-from harness.measure.images import ARRAY, Images, file_hash, npz_names, of_npz, readable
-from harness.measure.metrics.frechet import Statistics, statistics
+from harness.measure.images import ARRAY, Images, file_hash, npz_names, of_npz
+from harness.measure.metrics.frechet import Statistics, covariance_fault, statistics
 from harness.measure.metrics.neighbours import Manifold, manifold
+from harness.measure.npz import read_array
 
 NO_IMAGES = "the reference holds statistics and no images"
 
@@ -41,12 +43,14 @@ def of_images(images: Images, extractor: Extractor, cache: Path, world: World = 
     Raises:
         UserError: an image cannot be read, or the cache is damaged or cannot be written.
     """
-    base = f"reference-{images.name.replace('/', '-')}-{images.content[:12]}-{extractor.id}"
+    base = f"reference-{images.name.replace('/', '-')[:40]}-{images.content[:12]}-{extractor.id}"
     path = cache / f"{base}-features.npz"
     # Several processes are all needed for the work, so that none may wait in it for another's lock.
     shared = extract(images, extractor, world) if world.size > 1 and not world.decide(path.is_file) else None
     with _cached(path, lambda: _arrays(shared or extract(images, extractor))) as arrays:
         pool, spatial, diversity = arrays["pool"], arrays.get("spatial"), arrays.get("diversity")
+        for name in arrays:
+            check_finite(arrays[name], f"{path}: {name}", "delete it, and it is made again")
     with _cached(cache / f"{base}-neighbours.npz", lambda: _neighbours(pool)) as arrays:
         samples = Manifold(pool, arrays["radii"], arrays["nearest"])
     return Reference(
@@ -83,11 +87,25 @@ def save_statistics(path: Path, features: Features) -> None:
 
 
 def _read_statistics(path: Path, mean: str, covariance: str) -> Statistics:
-    with readable(path), np.load(path, allow_pickle=False) as arrays:
-        mu, sigma = (np.asarray(arrays[name], np.float64) for name in (mean, covariance))
-    if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)) or not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
-        raise UserError(f"{path}: {mean} {mu.shape}, {covariance} {sigma.shape}: not a mean and a finite covariance")
-    return Statistics(mu, sigma)
+    """Read a mean (D,) and a covariance (D, D).
+
+    Raises:
+        UserError: they are not there, not of real numbers, not finite, of other shapes, or no covariance.
+    """
+    stored = {name: read_array(path, name) for name in (mean, covariance)}
+    for name, array in stored.items():
+        if array.dtype.kind not in "fiu":
+            raise UserError(f"{path}: {name} is {array.dtype}; real numbers are expected")
+    mu, sigma = stored.values()
+    if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)) or not len(mu):
+        raise UserError(f"{path}: {mean} {mu.shape}, {covariance} {sigma.shape}; (D,) and (D, D) are expected")
+    for name, array in stored.items():
+        check_finite(np.asarray(array, np.float64), f"{path}: {name}", "compute the statistics again")
+    rounding = float(np.finfo(sigma.dtype).eps) if sigma.dtype.kind == "f" else 0.0
+    statistics_ = Statistics(np.asarray(mu, np.float64), np.asarray(sigma, np.float64))
+    if fault := covariance_fault(statistics_.covariance, rounding):
+        raise UserError(f"{path}: {covariance} is no covariance: {fault}; compute the statistics again")
+    return statistics_
 
 
 def _arrays(features: Features) -> dict[str, np.ndarray]:

@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from harness.checkpoint_paths import STATE, latest_step, state_path, weights_path, write_latest
+from harness.data.finite import check_weights
 from harness.errors import user_error
 from harness.files import replace
 
@@ -43,9 +44,12 @@ def load_weights(folder: Path, step: int, which: str) -> dict[str, Tensor]:
     """Read the kept weights of a step: `which` is "model" or "ema"; names are the network's own.
 
     Raises:
-        UserError: their file is damaged.
+        UserError: their file is damaged, or they are not finite.
     """
-    return tensors_of(_load(weights_path(folder, step)), which)
+    path = weights_path(folder, step)
+    tensors = tensors_of(_load(path), which)
+    check_weights(tensors, f"{path}: {which}")
+    return tensors
 
 
 def tensors_of(tensors: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:

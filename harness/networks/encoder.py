@@ -18,8 +18,10 @@ from torch import Tensor, nn
 from harness.config.settings import OWN_ENCODER, OwnEncoder
 from harness.config.spec import Alignment, TrainSpec
 from harness.data.datasets import Dataset, load_images
+from harness.data.finite import check_weights
 from harness.errors import UserError, user_error
 from harness.files import sha256_of
+from harness.networks.public_layouts import check_stored
 from harness.networks.supervised import Recipe, trained
 
 FOLDER = "encoders"  # of the data folder: files of weights, known by their sha256
@@ -144,12 +146,16 @@ def pretrained(name: str, path: Path | None, setting: str, advice: str, **option
     setting: what named the model. advice: what to do without network.
 
     Raises:
-        UserError: the weights are another model's, damaged, or not to be had.
+        UserError: the weights are another model's, damaged, not finite, or not to be had.
     """
     overlay = {"file": str(path), "custom_load": False} if path else None
     problem = f"{path}: not weights of {name}" if path else f"{setting}: timm cannot get the weights of '{name}'"
     with user_error(problem, "" if path else f"without network, {advice}"):
-        return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
+        network = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
+    if path:
+        check_stored(path)
+    check_weights(network.state_dict(), str(path or f"{setting}: {name}"))
+    return network
 
 
 def weights_file(alignment: Alignment, data: Path) -> Path:

@@ -8,8 +8,9 @@ best-known PyTorch port (zhuyu-cs/MeanFlow) calls the embedder of t − r `r_emb
 import argparse
 import pickle
 import re
+import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,14 @@ from torch import Tensor
 
 from harness.config.imported_weights import Architecture, Part, architecture_of
 from harness.config.spec import TrainSpec
+from harness.data.finite import check_dense
 from harness.errors import UserError, user_error
 from harness.method.backbone import sincos_positions
 from harness.networks.build import build_net
 from harness.networks.checkpoint import tensors_of
+
+# Torch's own, about files that are refused in one line.
+warnings.filterwarnings("ignore", "Validating sparse tensor", UserWarning)
 
 Tensors = dict[str, Tensor]
 Parts = dict[Part, Tensors]
@@ -50,6 +55,18 @@ def read_parts(path: Path) -> Parts:
     return {part: _plain_names(tensors, f"{path}: {part}") for part, tensors in _split(_read(path), path).items()}
 
 
+def check_stored(path: Path) -> None:
+    """Refuse a file whose tensors would silently become others where a network takes them: complex, sparse and such.
+
+    Raises:
+        UserError: naming the tensor, or as `read_parts` of what is no file of tensors.
+    """
+    content = _read(path)
+    for tensors in (content, *content.values()) if isinstance(content, Mapping) else ():
+        if isinstance(tensors, Mapping):
+            check_dense({str(name): t for name, t in tensors.items() if isinstance(t, Tensor)}, str(path))
+
+
 def _read(path: Path) -> Any:
     if path.suffix == ".safetensors":
         with user_error(f"{path}: not a safetensors file, or a broken one"):
@@ -69,7 +86,7 @@ def _split(content: Any, path: Path) -> Mapping[Part, Any]:
     """Parts of a file: nested under their keys, flat under their prefixes (as we write safetensors), or raw."""
     if not isinstance(content, Mapping) or not content:
         raise UserError(f"{path}: names and tensors are expected, found {type(content).__name__}")
-    if all(isinstance(value, Tensor) for value in content.values()):
+    if _all_are(str, content) and _all_are(Tensor, content.values()):
         flat: Parts = {part: tensors_of(content, part) for part in PARTS}
         whole = sum(map(len, flat.values())) == len(content)
         return {part: tensors for part, tensors in flat.items() if tensors} if whole else {"raw": dict(content)}
@@ -82,8 +99,9 @@ def _split(content: Any, path: Path) -> Mapping[Part, Any]:
 
 def _plain_names(tensors: Any, where: str) -> Tensors:
     """Names without the prefixes that wrappers put before them."""
-    if not isinstance(tensors, Mapping) or not all(isinstance(t, Tensor) for t in tensors.values()):
+    if not isinstance(tensors, Mapping) or not _all_are(str, tensors) or not _all_are(Tensor, tensors.values()):
         raise UserError(f"{where}: names and tensors are expected, found something else among them")
+    check_dense(tensors, where)
     plain = {}
     for wrapped, tensor in tensors.items():
         name = re.sub(WRAPPERS, "", wrapped)
@@ -91,6 +109,10 @@ def _plain_names(tensors: Any, where: str) -> Tensors:
             raise UserError(f"{where}: two tensors are called {name} but for their prefixes")
         plain[name] = tensor.detach()
     return plain
+
+
+def _all_are(kind: type, values: Iterable[Any]) -> bool:
+    return all(isinstance(value, kind) for value in values)
 
 
 def differences(tensors: Tensors, spec: TrainSpec) -> list[str]:

@@ -10,6 +10,7 @@ from harness.checkpoint_paths import weights_path
 from harness.config import imported_weights as imported
 from harness.config.imported_weights import Architecture, Imported, Origin, Part, architecture_of
 from harness.config.spec import TrainSpec
+from harness.data.finite import check_weights
 from harness.errors import UserError
 from harness.files import replace, sha256_of, write_json
 from harness.networks.checkpoint import save_tensors
@@ -26,11 +27,13 @@ def import_file(path: Path, name: str, candidates: Mapping[str, TrainSpec], root
     candidates: model name → spec of those it may be; exactly one must fit.
 
     Raises:
-        UserError: not a checkpoint; a tensor missing, extra or misshapen; several models fit; the name is taken.
+        UserError: not a checkpoint; a tensor missing, extra, misshapen or not finite; several models fit; the name is
+            taken.
     """
     check_name("--name", name)
     parts = read_parts(path)
     label = _which(path, parts, candidates)
+    _check_parts(parts, path)
     architecture, digest = architecture_of(candidates[label]), content_hash(parts)
     if name in imported.names(root) and imported.describe(root, name).sha256 != digest:
         raise UserError(f"--name {name}: {root} holds other weights under this name; choose another, or delete them")
@@ -60,6 +63,12 @@ def _which(path: Path, parts: Parts, candidates: Mapping[str, TrainSpec]) -> str
         label, difference = next(iter(wrong.items()))
         raise UserError(f"{path}: not a {label}: {difference}")
     raise UserError(f"{path}: fits no model of the scale; say --model, and it tells the tensor that differs")
+
+
+def _check_parts(parts: Parts, path: Path) -> None:
+    """Refuse weights that are not finite; their shapes are right by now, so that looking ends."""
+    for part, tensors in parts.items():
+        check_weights(tensors, f"{path}: {part}")
 
 
 def _first_difference(parts: Parts, spec: TrainSpec) -> str | None:
@@ -98,7 +107,7 @@ def place(spec: TrainSpec, root: Path, folder: Path) -> None:
     Network and EMA get their own where the file had both, and else the same.
 
     Raises:
-        UserError: the weights are not in `root`, or are no longer those that the spec names.
+        UserError: the weights are not in `root`, are no longer those that the spec names, or are not finite.
     """
     assert spec.weights is not None
     if weights_path(folder, 0).is_file():
@@ -107,6 +116,7 @@ def place(spec: TrainSpec, root: Path, folder: Path) -> None:
     parts, architecture = read_parts(path), architecture_of(spec)
     if content_hash(parts) != spec.weights:
         raise UserError(f"{path}: not the tensors that {description.name}.json names; import the file again")
+    _check_parts(parts, path)
     trained, averaged = (to_network(_first_of(parts, order), architecture) for order in (EMA_LAST, EMA_FIRST))
     _save({"model": trained, "ema": averaged}, weights_path(folder, 0))
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from harness.data.cache import make_once, own_file
 from harness.data.datasets import ImageDataset, from_uint8, positions
+from harness.data.finite import check_weights
 from harness.files import sha256_of, write_json
 from harness.networks.checkpoint import save_tensors
 
@@ -56,7 +57,7 @@ def trained(kind: str, recipe: Recipe, train: ImageDataset, test: ImageDataset, 
     kind: what the network is for, the first word of its file's name.
 
     Raises:
-        UserError: a cache that is damaged or cannot be written.
+        UserError: a cache that is damaged or cannot be written, or weights that are not finite.
     """
     made_from = {name: value for name, value in asdict(recipe).items() if value is not None}
     content = {"train": train.content, "test": test.content}
@@ -80,6 +81,7 @@ def trained(kind: str, recipe: Recipe, train: ImageDataset, test: ImageDataset, 
         if sha256_of(path) != weights:
             raise ValueError(f"its sha256 is not the one in {record_path.name}")
         network.load_state_dict(load_file(path))
+    check_weights(network.state_dict(), str(path))
     return TrainedNetwork(network.eval().requires_grad_(False), recipe.side, record)
 
 

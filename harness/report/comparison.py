@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from harness.files import write_bytes
+from harness.files import check_no_links, write_bytes
 from harness.report.analysis.pivot import Pivot, PivotCell, pivot
 from harness.report.analysis.statistics import Change, change_between
 from harness.report.analysis.text import MEANINGS, estimate, percent_change
@@ -119,7 +119,12 @@ def counts(tables: Sequence[TableDifference]) -> dict[DifferenceVerdict, int]:
 
 
 def write_comparison(first: Store, second: Store, tables: Sequence[TableDifference], target: Path) -> Path:
-    """Write `target/index.html` and `target/differences.csv` and return the path of the former."""
+    """Write `target/index.html` and `target/differences.csv` and return the path of the former.
+
+    Raises:
+        UserError: a folder to be written in is a link.
+    """
+    check_no_links(target)
     rows = [{"table": table.name} | asdict(cell) for table in tables for cell in table.cells]
     names = ("table", "cell", "first", "second")
     columns = {name: name for name in names} | data_files.COLUMNS["change"] | {"verdict": "verdict"}

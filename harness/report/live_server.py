@@ -4,25 +4,15 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from mimetypes import guess_type
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from harness.files import gc_paused, write_bytes
+from harness.report.local_http import Answer, LocalServer, file_inside
 from harness.report.rendering.html import render, script_of
 from harness.report.rendering.page import write_files
 from harness.store.records import Failure, Heartbeat, measurement_paths
 from harness.store.store import Store
 from harness.store.study import progress, study_tables, training_statuses
-
-LOOPBACK = "127.0.0.1"
-HEADERS = {
-    "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}  # fmt: skip
 
 
 class Watched:
@@ -54,6 +44,14 @@ class Watched:
         words = self.progress.words(seconds_left)
         return json.dumps({"version": self.version, "share": self.progress.share, "words": words}).encode()
 
+    def answer(self, path: str) -> Answer | None:
+        """Return the page, how far the study is, or a file of the report's folder and no other."""
+        if path in ("", "index.html"):
+            return "text/html", self.page
+        if path == "progress.json":
+            return "application/json", self.progress_json()
+        return file_inside(self.target, path)
+
 
 def _files(root: Path) -> list[tuple[str, ...]]:
     """Return what tells that a result, a failure or a job arrived or went: folders by what they hold."""
@@ -66,51 +64,6 @@ def _files(root: Path) -> list[tuple[str, ...]]:
     return contents
 
 
-class Handler(BaseHTTPRequestHandler):
-    """Answers with the page, with how far the study is, and with files of the report's folder and no other."""
-
-    def __init__(self, watched: Watched, *arguments: object) -> None:
-        self.watched = watched
-        super().__init__(*arguments)  # type: ignore[arg-type]
-
-    def do_GET(self) -> None:
-        """Answer one request; one that names another host was led here by a foreign page and is refused."""
-        port = self.connection.getsockname()[1]
-        if self.headers.get("Host") not in (f"{LOOPBACK}:{port}", f"localhost:{port}"):
-            self.send_error(HTTPStatus.FORBIDDEN)
-            return
-        path = unquote(urlsplit(self.path).path)
-        if path in ("/", "/index.html"):
-            self._answer("text/html", self.watched.page)
-        elif path == "/progress.json":
-            self._answer("application/json", self.watched.progress_json())
-        elif file := inside(self.watched.target, path):
-            self._answer(guess_type(file.name)[0] or "text/plain", file.read_bytes())
-        else:
-            self.send_error(HTTPStatus.NOT_FOUND)
-
-    def _answer(self, kind: str, content: bytes) -> None:
-        self.send_response(HTTPStatus.OK)
-        for name, value in HEADERS.items():
-            self.send_header(name, value)
-        self.send_header("Content-Type", f"{kind}; charset=utf-8")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing: a line a second would bury what the terminal shows."""
-
-
-def inside(folder: Path, path: str) -> Path | None:
-    """Return the file that a request's path names; None where there is none or it lies, or leads, out of the folder."""
-    if "\0" in path:
-        return None
-    root = folder.resolve()
-    file = (root / path.lstrip("/")).resolve()
-    return file if file.is_relative_to(root) and file.is_file() else None
-
-
 def serve(
     store: Store,
     target: Path,
@@ -121,16 +74,17 @@ def serve(
 ) -> None:
     """Serve the report of a study on this machine's loopback until stopped or interrupted; port 0 takes a free one.
 
+    on_ready: is given the address, which nobody else can guess.
+
     Raises:
         UserError: there is no such study.
         OSError: the port is taken.
     """
     watched, stop = Watched(store, target), stop or threading.Event()
     watched.refresh()
-    with ThreadingHTTPServer((LOOPBACK, port), partial(Handler, watched)) as server:
-        server.daemon_threads = True
+    with LocalServer(port, watched.answer) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        on_ready(f"http://{LOOPBACK}:{server.server_address[1]}/")
+        on_ready(server.address)
         try:
             while not stop.wait(every):
                 watched.refresh()

@@ -10,6 +10,7 @@ import torch
 from harness.data import autoencoder
 from harness.data.datasets import from_uint8
 from harness.data.decode import check_decoder, decode_latents, decoder, to_uint8
+from harness.data.finite import NotFinite
 from harness.errors import UserError
 from harness.measure.evaluate import check_measurable
 
@@ -18,6 +19,20 @@ def test_bytes_are_clamped_and_truncated():
     x = torch.tensor([-9.0, -1.0, -0.997, -0.5, -1e-3, 0.0, 1 / 255, 0.0078, 0.5, 0.996, 0.997, 1.0, 9.0])
     assert to_uint8(x).tolist() == [0, 0, 0, 64, 127, 128, 128, 128, 191, 254, 255, 255, 255]
     assert to_uint8(x.bfloat16())[[0, 3, 5, 8, 12]].tolist() == [0, 64, 128, 191, 255]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_no_number_becomes_no_byte(value):
+    x = torch.zeros(3, 1, 2, 2)
+    x[1, 0, 1, 1] = value
+    with pytest.raises(
+        NotFinite, match=r"pixels: 1 of 12 values are not finite \(the first is (nan|inf|-inf)\)"
+    ) as raised:
+        to_uint8(x)
+    assert raised.value.row == 1
+    coder = autoencoder.Autoencoder(torch.Tensor, lambda z: z.nan_to_num(), "mean", 1.0)  # which hides it
+    with pytest.raises(NotFinite, match="latents: 1 of 12"):
+        decode_latents(x, coder, 1.0)
 
 
 def test_bytes_come_back_from_their_pixels():

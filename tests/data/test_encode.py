@@ -5,17 +5,22 @@ import multiprocessing
 import os
 import shutil
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from support.photos import SIZE, adm, pack, packed_arrays
 from support.places import GRIDS
 
 from harness import cli
 from harness.config.grid import load_table
+from harness.data import datasets
+from harness.data import photos as photos_
 from harness.data.datasets import load
+from harness.data.encode import Encoding
 from harness.errors import UserError
 from harness.jobs.job import jobs_for
 from harness.jobs.preflight import check
@@ -70,6 +75,27 @@ def test_a_killed_encoding_goes_on_to_the_same_bytes(kl, photos, packed, tmp_pat
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
     assert "12 latents are in" in pack(photos, kl[0], tmp_path)
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
+
+
+def test_a_photo_that_the_autoencoder_cannot_encode_is_named(kl, photos, tmp_path):
+    folder = shutil.copytree(kl[0], tmp_path / "vae")
+    encoding = Encoding(photos, "photos", folder, tmp_path, SIZE, False, batch=4)
+    crops, encode = photos_.load_crops(encoding.photos, SIZE, range(4, 8)), encoding.coder.encode
+    mean = datasets.from_uint8(crops).mean()
+    broken = replace(encoding.coder, encode=lambda x: torch.where(x.mean() == mean, torch.nan, encode(x)))
+    encoding.coder = broken
+    with pytest.raises(UserError, match=r"^b/01\.png: moments: 8,192 of 8,192 values are not finite"):
+        encoding.run(0, lambda done, total: None, shard=4)
+    assert not (tmp_path / "photos" / "meta.json").exists()
+
+
+def test_an_autoencoder_that_is_not_finite_is_refused_by_its_tensor(kl, photos, tmp_path):
+    folder = shutil.copytree(kl[0], tmp_path / "vae")
+    path = folder / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(path)
+    save_file(tensors | {"decoder.conv_out.bias": torch.full((3,), torch.inf)}, path, {"format": "pt"})
+    with pytest.raises(UserError, match=r"model\.safetensors: decoder\.conv_out\.bias: 3 of 3 values are not finite"):
+        pack(photos, folder, tmp_path)
 
 
 def test_other_settings_and_a_second_writer_are_refused(kl, photos, copied, tmp_path, monkeypatch):

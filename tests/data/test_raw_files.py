@@ -1,5 +1,6 @@
 """Raw files: what is read is what they say; a pickle may name nothing but arrays; they become arrays once."""
 
+import gzip
 import pickle
 import shutil
 from pathlib import Path
@@ -84,6 +85,33 @@ def test_malicious_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"data_batch_3: not a CIFAR-10 batch: it asks for (builtins|pathlib)"):
         load("cifar10", "train", tmp_path)
     assert not (tmp_path / "owned").exists()
+
+
+def test_converted_arrays_that_are_others_are_refused(tmp_path: Path) -> None:
+    write_cifar10(tmp_path, "bin")
+    first = load("cifar10", "train", tmp_path)
+    path = tmp_path / ".converted" / "cifar10" / "train-labels.npy"
+    np.save(path, np.zeros_like(first.labels))
+    with pytest.raises(UserError, match=rf"the labels are not what was written, .*; delete {path.parent}, and it is"):
+        load("cifar10", "train", tmp_path)
+
+
+def test_labels_that_are_no_classes_are_refused(tmp_path: Path) -> None:
+    write_cifar10(tmp_path, "bin")
+    path = tmp_path / "cifar-10-batches-bin" / "data_batch_2.bin"
+    path.write_bytes(b"\x0a" + path.read_bytes()[1:])
+    with pytest.raises(UserError, match=r"cifar10: train: label 10 among them; classes are 0 to 9"):
+        load("cifar10", "train", tmp_path)
+    assert not (tmp_path / ".converted").exists()
+
+
+def test_a_packed_file_that_grows_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_fashion_mnist(tmp_path / "fashion-mnist")
+    monkeypatch.setattr(sources, "LARGEST", 1 << 20)
+    packed = tmp_path / "fashion-mnist" / "train-images-idx3-ubyte.gz"
+    packed.write_bytes(gzip.compress(bytes(1 << 22)))
+    with pytest.raises(UserError, match="more than 1 MiB, as no file of these data sets"):
+        load("fashion-mnist", "train", tmp_path)
 
 
 def test_a_root_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

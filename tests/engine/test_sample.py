@@ -17,8 +17,10 @@ from harness.config.settings import (
 from harness.config.spec import EvalSpec, TrainSpec
 from harness.data.datasets import ImageDataset
 from harness.engine import sample as sampling
+from harness.engine.distributed import World
 from harness.engine.sample import Sampler, labels_of
 from harness.engine.train import Trainer
+from harness.errors import UserError
 from harness.method.backbone import DiT
 from harness.method.processes import consistency, ddpm, flow, imm, meanflow, shortcut
 from harness.method.processes.consistency import ConsistencyTraining
@@ -156,3 +158,38 @@ def test_what_plans_know_without_torch_is_what_the_processes_say():
     assert resolve.WITHOUT_GUIDANCE.keys() == sampling.SAMPLE.keys() - sampling.NOISE_LEVEL.keys()
     doublings = (1280 // consistency.FIRST).bit_length()  # iCT's parts, of which a plan says how many steps they need
     assert ConsistencyTraining(steps=doublings).at_step(doublings - 1).intervals == 1280
+
+
+class BrokenAt(nn.Module):
+    """A network whose velocity is no number for one image of the noise."""
+
+    def __init__(self, net: nn.Module, noise: torch.Tensor, value: float) -> None:
+        super().__init__()
+        self.net, self.noise, self.value = net, noise, value
+
+    def forward(self, x: torch.Tensor, times: tuple[torch.Tensor, ...], y: torch.Tensor, taps: tuple[int, ...] = ()):
+        out, h = self.net(x, times, y, taps)
+        broken = (x == self.noise).flatten(1).all(1)
+        return torch.where(broken[:, None, None, None], self.value, out), h
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_sample_that_is_no_number_is_refused_by_its_seed_and_step(value: float):
+    spec, evaluation = make_spec(), make_eval(7, 4, "balanced", method="euler", intervals=2)
+    shape = (spec.data.channels, spec.data.size, spec.data.size)
+    net = BrokenAt(stirred(spec), torch.randn(shape, generator=generator(0, "sample", 70)), value)
+    only_these = evaluation.model_copy(update={"first_image": 64})
+    with pytest.raises(UserError, match=r"^sample 70 \(seed 70\) of the ema weights of step 3: pixels: .* not finite"):
+        sample(net, spec, only_these)
+
+
+class OneOfTwo(World):
+    """The leading process beside another, which has drawn what is no number."""
+
+    def all_gather(self, part: str) -> list[str]:
+        return [part, "sample 130 of the other process: pixels: …"]
+
+
+def test_a_sample_of_another_process_is_refused_in_this_one():
+    with pytest.raises(UserError, match=r"^sample 130 of the other process"):
+        sample(stirred(make_spec()), make_spec(), make_eval(0, 4, "balanced", intervals=2), world=OneOfTwo())

@@ -149,3 +149,28 @@ def test_a_file_without_the_last_layer_gives_no_inception_score(inception_file, 
     found = array_features(rng.integers(0, 256, (2, 3, 8, 8), np.uint8), network)
     assert found.logits is None
     assert found.spatial is not None
+
+
+def test_the_bytes_that_were_checked_are_those_that_are_loaded(inception_file, tmp_path, monkeypatch) -> None:
+    """Whoever can write to the file changes it after it was opened: nothing of the new file runs or counts."""
+    path, load = tmp_path / "weights.pth", torch.load
+    path.write_bytes(inception_file.read_bytes())
+
+    def load_and_swap(*arguments: object, **options: object) -> object:
+        content = load(*arguments, **options)  # type: ignore[arg-type]
+        torch.save({"code": Trap(tmp_path / "owned")}, path)
+        return content
+
+    monkeypatch.setattr(torch, "load", load_and_swap)
+    network = load_inception(path)
+    monkeypatch.undo()
+    assert inception.trunk_hash(network) == inception.trunk_hash(load_inception(inception_file))
+    assert not (tmp_path / "owned").exists()
+
+
+def test_weights_of_inception_that_are_not_finite_are_refused_by_name(inception_file, tmp_path) -> None:
+    weights = torch.load(inception_file, weights_only=True)
+    weights["Mixed_5b.branch1x1.conv.weight"][3] = float("nan")
+    torch.save(weights, tmp_path / "weights.pth")
+    with pytest.raises(UserError, match=r"weights.pth: Mixed_5b\.branch1x1\.conv\.weight: 192 of .* not finite"):
+        load_inception(tmp_path / "weights.pth")

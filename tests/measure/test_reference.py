@@ -12,7 +12,8 @@ from harness.errors import UserError
 from harness.measure.extractors.extractor import Extractor
 from harness.measure.extractors.inception import Outputs
 from harness.measure.images import of_split
-from harness.measure.reference import of_images
+from harness.measure.metrics.frechet import covariance_fault
+from harness.measure.reference import of_images, of_statistics
 
 
 def test_reference_features_are_cached_by_content_and_extractor(
@@ -45,3 +46,66 @@ def test_reference_features_are_cached_by_content_and_extractor(
         features(test, extract)
     cached.unlink()
     assert np.array_equal(features(test, extract), first)
+
+
+D = 6
+EYE, MEAN = np.eye(D), np.zeros(D)
+NEGATIVE = np.diag([-0.01] + [1.0] * (D - 1))
+HOLE = np.where(EYE == 1, np.nan, EYE)
+WRONG_STATISTICS = {
+    "negative": (MEAN, NEGATIVE, "sigma is no covariance: it has directions of negative variance"),
+    "negative within": (MEAN, EYE - 2 * np.full((D, D), 1 / D), "directions of negative variance"),
+    "all negative": (MEAN, -EYE, "directions of negative variance"),
+    "lopsided": (MEAN, EYE + np.triu(np.ones((D, D)), 1), "sigma is no covariance: it is not symmetric"),
+    "NaN": (MEAN, HOLE, r"sigma: 6 of 36 values are not finite \(the first is nan\)"),
+    "an infinite mean": (np.full(D, np.inf), EYE, "mu: 6 of 6 values are not finite"),
+    "complex": (MEAN, EYE * 1j, "sigma is complex128; real numbers are expected"),
+    "a complex mean": (MEAN.astype(complex), EYE, "mu is complex128"),
+    "text": (MEAN, EYE.astype("U3"), "sigma is <U3"),
+    "objects": (MEAN, EYE.astype(object), "sigma holds objects"),
+    "cut": (MEAN, EYE[:5], r"sigma \(5, 6\); \(D,\) and \(D, D\) are expected"),
+    "none": (MEAN[:0], EYE[:0, :0], r"mu \(0,\), sigma \(0, 0\)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", WRONG_STATISTICS)
+def test_statistics_that_are_none_are_refused_by_name(tmp_path: Path, what: str) -> None:
+    mean, covariance, words = WRONG_STATISTICS[what]
+    np.savez(tmp_path / "s.npz", mu=mean, sigma=covariance)
+    extract = Extractor("mean", "", lambda x: Outputs(x.float().mean((2, 3))), torch.device("cpu"))
+    with pytest.raises(UserError, match=rf"s\.npz: .*{words}") as raised:
+        of_statistics(tmp_path / "s.npz", extract, tmp_path)
+    assert "\n" not in str(raised.value)
+
+
+def test_covariances_that_others_have_stored_are_taken() -> None:
+    rng = np.random.default_rng(0)
+    few = rng.normal(size=(40, 200)) * rng.uniform(0.01, 3, 200)  # of fewer rows than features
+    exact = np.cov(few, rowvar=False)
+    assert np.linalg.eigvalsh(exact)[0] < 0  # by rounding
+    assert covariance_fault(exact) == ""
+    assert covariance_fault(np.cov(few.astype(np.float32), rowvar=False, dtype=np.float32).astype(float)) == ""
+    half = exact.astype(np.float16)
+    assert covariance_fault(half.astype(float), float(np.finfo(half.dtype).eps)) == ""
+    assert covariance_fault(np.zeros((3, 3))) == ""
+    assert covariance_fault(np.cov(rng.normal(size=(500, 20)), rowvar=False)) == ""
+
+
+def test_features_that_are_not_finite_are_refused_before_they_are_kept(
+    digits: tuple[ImageDataset, ImageDataset], tmp_path: Path
+) -> None:
+    broken = Extractor("broken", "", lambda x: Outputs((x.float().mean((2, 3)) - 75).sqrt()), torch.device("cpu"))
+    with pytest.raises(UserError, match=r"digits/test: features of broken: \d+ of 355 values are not finite"):
+        of_images(of_split(digits[1]), broken, tmp_path)
+    assert not list(tmp_path.glob("*.npz"))
+
+
+def test_kept_features_that_are_not_finite_are_refused_by_their_file(
+    digits: tuple[ImageDataset, ImageDataset], tmp_path: Path
+) -> None:
+    extract = Extractor("mean", "", lambda x: Outputs(x.float().mean((2, 3))), torch.device("cpu"))
+    of_images(of_split(digits[1]), extract, tmp_path)
+    (path,) = tmp_path.glob("*-features.npz")
+    np.savez(path, pool=np.full((355, 1), np.nan, np.float32))
+    with pytest.raises(UserError, match=rf"{path}: pool: 355 of 355 values .*; delete it, and it is made again"):
+        of_images(of_split(digits[1]), extract, tmp_path)

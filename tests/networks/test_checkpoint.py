@@ -29,3 +29,11 @@ def test_a_checkpoint_that_was_cut_is_named(tmp_path, length):
         path.write_bytes(path.read_bytes()[:length])
         with pytest.raises(UserError, match=rf"{path.name}: damaged: .*; delete it, and the training makes it again"):
             load()
+
+
+def test_weights_that_are_not_finite_are_refused_by_name(tmp_path):
+    half = torch.zeros(8).index_fill(0, torch.tensor([2]), float("nan"))
+    checkpoint.save_weights(tmp_path, 3, {"model.w": torch.zeros(8), "ema.w": half})
+    assert checkpoint.load_weights(tmp_path, 3, "model")["w"].sum() == 0
+    with pytest.raises(UserError, match=r"00000003\.safetensors: ema: w: 1 of 8 values are not finite"):
+        checkpoint.load_weights(tmp_path, 3, "ema")

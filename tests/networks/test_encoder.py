@@ -129,6 +129,23 @@ def test_a_file_that_is_not_the_models_weights_is_refused(file_of_weights, tmp_p
 
 
 @pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda t: t * float("nan"), "49,152 of 49,152 values are not finite"),
+        (lambda t: t.to(torch.complex64), "patch_embed.proj.weight is complex; dense tensors of real numbers are read"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Casting complex values")
+def test_an_encoders_weights_that_are_no_numbers_are_refused_by_name(file_of_weights, tmp_path, spoil, words):
+    path, _, network = file_of_weights
+    name = "patch_embed.proj.weight"
+    torch.save(network.state_dict() | {name: spoil(network.state_dict()[name])}, path.with_suffix(".pth"))
+    sha256 = hashlib.sha256(path.with_suffix(".pth").read_bytes()).hexdigest()
+    with pytest.raises(UserError, match=rf"some\.pth: .*{words}"):
+        load_encoder(public(sha256), tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize(
     ("spec", "message"),
     [
         (public(encoder="vit_of_nobody"), "timm .* has no model 'vit_of_nobody'"),

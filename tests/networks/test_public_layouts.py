@@ -37,6 +37,7 @@ def test_a_head_with_learned_sigma_samples_as_the_public_code_does(specs, tmp_pa
 QKV, LABELS = "blocks.1.attn.qkv.bias", "y_embedder.embedding_table.weight"
 
 
+ONE_INFINITE = SIT[QKV].index_fill(0, torch.tensor([7]), float("inf"))
 WRONG = {
     "missing": ({n: t for n, t in SIT.items() if n != QKV}, f"{QKV}: expected (144,), found none"),
     "extra": (SIT | {"projector.weight": torch.ones(2, 3)}, "projector.weight: expected no such tensor, found (2, 3)"),
@@ -47,6 +48,14 @@ WRONG = {
     "no positions": ({n: t for n, t in SIT.items() if n != "pos_embed"}, "pos_embed: expected (1, 16, 48), found none"),
     "in model alone": ({"ema": SIT, "model": SIT | {QKV: torch.ones(3)}}, f"model: {QKV}: expected (144,), found (3,)"),
     "no weights": ({"opt": {}, "args": argparse.Namespace()}, "expected at the top or under ema, model, state_dict"),
+    "NaN": (SIT | {QKV: SIT[QKV] * float("nan")}, f"raw: {QKV}: 144 of 144 values are not finite (the first is nan)"),
+    "infinite": ({"ema": SIT, "model": SIT | {QKV: ONE_INFINITE}}, f"model: {QKV}: 1 of 144 values are not finite"),
+    "beyond float32": (SIT | {QKV: SIT[QKV].double() + 1e300}, f"{QKV}: 144 of 144 values are not finite"),
+    "sparse": (SIT | {QKV: SIT[QKV].to_sparse()}, f"{QKV} is sparse; dense tensors of real numbers are read"),
+    "complex": (SIT | {QKV: SIT[QKV].to(torch.complex64)}, f"{QKV} is complex"),
+    "endless": (SIT | {QKV: torch.zeros(1).expand(10**12)}, f"{QKV}: expected (144,), found (1000000000000,)"),
+    "numbers for names": ({0: torch.ones(3)}, "expected at the top or under ema"),
+    "numbers for names within": ({"ema": {0: torch.ones(3)}}, "ema: names and tensors are expected"),
     "a list": ([1, 2], "names and tensors are expected, found list"),
     "a number among them": ({"ema": SIT | {"depth": 3}}, "found something else among them"),
     "two of a name": (SIT | {f"module.{QKV}": SIT[QKV]}, f"two tensors are called {QKV}"),

@@ -10,7 +10,7 @@ from support.public_checkpoints import DIT, GOLDEN, MF, PORT, SIT, SIT_SIGMA, ot
 from harness.config import imported_weights as imported
 from harness.errors import UserError
 from harness.method.processes import ddpm, flow, meanflow
-from harness.networks import checkpoint
+from harness.networks import checkpoint, published_weights
 from harness.networks.build import build_net
 from harness.networks.public_layouts import read_parts
 from harness.networks.published_weights import export, import_file, place
@@ -81,6 +81,18 @@ def test_network_and_ema_get_their_own(specs, tmp_path):
     name = "blocks.1.mlp.fc1.weight"
     assert torch.equal(checkpoint.load_weights(tmp_path / "run", 0, "ema")[name], SIT[name])
     assert torch.equal(checkpoint.load_weights(tmp_path / "run", 0, "model")[name], SIT[name] + 0.125)
+
+
+def test_weights_that_were_imported_before_they_were_looked_at_are_refused(specs, tmp_path, monkeypatch):
+    name = "blocks.1.mlp.fc1.weight"
+    torch.save(SIT | {name: SIT[name] / 0}, tmp_path / "a.pt")
+    spec = specs["SiT-S/2"]
+    with monkeypatch.context() as patched:
+        patched.setattr(published_weights, "check_weights", lambda *_: None)
+        sha256 = import_file(tmp_path / "a.pt", "given", {"SiT-S/2": spec}, tmp_path).sha256
+    with pytest.raises(UserError, match=rf"given\.safetensors: raw: {name}: .* values are not finite"):
+        place(spec.model_copy(update={"weights": sha256}), tmp_path, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_is_known_of_the_weights_is_told(specs, tmp_path):

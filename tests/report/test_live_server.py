@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import Queue
@@ -16,7 +17,7 @@ import pytest
 from support import synthetic_study as synthetic
 from support.places import ROOT
 
-from harness.report.live_server import Watched, inside, serve
+from harness.report.live_server import Watched, serve
 
 
 def harness(folder: Path, *words: str) -> subprocess.Popen[str]:
@@ -48,10 +49,10 @@ def served(tmp_path: Path) -> Iterator[tuple[Any, Any, str]]:
 
 
 def ask(address: str, path: str, host: str | None = None) -> tuple[int, bytes]:
-    """Ask for a path as it is written: a client that tidies ".." away would test itself."""
+    """Ask for a path below the address as it is written: a client that tidies ".." away would test itself."""
     where = urlsplit(address)
     connection = http.client.HTTPConnection(where.hostname, where.port, timeout=10)
-    connection.putrequest("GET", path, skip_host=True)
+    connection.putrequest("GET", where.path + path.removeprefix("/"), skip_host=True)
     connection.putheader("Host", host or where.netloc)
     connection.endheaders()
     answer = connection.getresponse()
@@ -75,7 +76,21 @@ def test_only_the_report_is_served_and_only_to_this_machine(served: tuple[Any, A
         status, content = ask(address, path)
         assert (path, status, b"secret" in content) == (path, 404, False)
     assert ask(address, "/", "evil.example")[0] == 403
-    assert inside(tmp_path / "reports/synthetic", "/report.json") is not None
+
+
+def test_who_does_not_know_the_address_learns_nothing(served: tuple[Any, Any, str]) -> None:
+    """Whoever has an account on the machine can connect; a word of 128 random bits is what they lack."""
+    _, _, address = served
+    where = urlsplit(address)
+    (word,) = where.path.strip("/").split("/")
+    assert len(set(word)) > 8
+    assert len(word) == 22
+    host, other = f"http://{where.netloc}/", f"http://{where.netloc}/{word[::-1]}/"
+    for place in (host, other, f"{address[:-2]}/", f"http://{where.netloc}//"):
+        for path in ("", "index.html", "progress.json", "report.json", "results.csv", "tables/table3.csv", "%ff", "é"):
+            status, content = ask(place, urllib.parse.quote(path, safe="/%"))
+            assert (status, b"synthetic" in content, word.encode() in content) == (404, False, False)
+    assert ask(host, where.path)[0] == 200
 
 
 def test_a_result_that_arrives_gives_a_new_version(served: tuple[Any, Any, str]) -> None:

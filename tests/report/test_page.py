@@ -256,3 +256,23 @@ def test_the_page_has_all_three(tmp_path: Path) -> None:
     ):
         assert words in page
     assert page == make_report(store, tables, tmp_path / "again").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("words", ["report one", "collect one", "bundle one", "report --compare one two"])
+@pytest.mark.parametrize("link", ["{target}", "{target}/tables", "{target}/runs"])
+def test_no_command_writes_a_report_through_a_link(words: str, link: str, tmp_path: Path) -> None:
+    table = synthetic.table_of("table3")
+    for study in ("one", "two"):
+        synthetic.full_study(synthetic.new_store(tmp_path, study), [table], pictures=lambda _: None)
+    elsewhere, target = tmp_path / "elsewhere", "one-and-two" if "--compare" in words else "one"
+    elsewhere.mkdir()
+    (elsewhere / "page.html").write_text("mine", encoding="utf-8")
+    place = tmp_path / "reports" / link.format(target=target)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.symlink_to(elsewhere)
+    folders = ["--results", str(tmp_path / "results"), "--reports", str(tmp_path / "reports")]
+    output = ["--output", str(tmp_path / "one.zip")] if "bundle" in words else []
+    done = CliRunner().invoke(cli, [*words.split(), *folders, *output])
+    assert isinstance(done.exception, UserError)
+    assert f"{place}: a link to {elsewhere}" in str(done.exception)
+    assert [path.read_text(encoding="utf-8") for path in elsewhere.iterdir()] == ["mine"]

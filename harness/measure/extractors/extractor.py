@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harness.data.datasets import load_images
+from harness.data.finite import check_finite
 from harness.engine.distributed import ALONE, World
 from harness.errors import UserError
 from harness.measure.extractors import inception
@@ -67,7 +68,7 @@ def extract(images: Images, extractor: Extractor, world: World = ALONE) -> Featu
     of each class's latest image are kept.
 
     Raises:
-        UserError: an image cannot be read.
+        UserError: an image cannot be read, or its features are not finite; in all processes.
     """
     start, stop = (images.count * r // world.size for r in (world.rank, world.rank + 1))
     pools, logits, moments = Rows(stop - start), Rows(stop - start), Moments()
@@ -84,10 +85,14 @@ def extract(images: Images, extractor: Extractor, world: World = ALONE) -> Featu
         classes.update(start + first * extractor.batch, outputs.perceptual)
     parts = world.all_gather((pools.rows, moments, logits.rows, classes.distances))
     all_pools, all_moments, all_logits, all_distances = zip(*parts, strict=True)
+    pool, own_logits = _joined(all_pools), None if extractor.no_logits else _joined(all_logits)
+    for kind, rows in (("features", pool), ("logits", own_logits)):
+        if rows is not None:
+            check_finite(rows, f"{images.name}: {kind} of {extractor.id}", "nothing can be measured with them")
     return Features(
-        _joined(all_pools),
+        pool,
         None if extractor.no_spatial else sum(all_moments, Moments()).statistics(),
-        None if extractor.no_logits else _joined(all_logits),
+        own_logits,
         images.labels,
         class_diversity(all_distances),
     )

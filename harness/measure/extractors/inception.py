@@ -1,5 +1,7 @@
 """FID's Inception-v3 of 2015-12-05, as torch-fidelity ports it, arranged to run fast: the same numbers to 1e-5."""
 
+import hashlib
+import io
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -7,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness.data.finite import check_weights
 from harness.errors import UserError, user_error
-from harness.files import sha256_of
 from harness.measure.metrics.diversity import perceptual
 from harness.networks.encoder import tensors_sha256
 
@@ -17,6 +19,7 @@ SHA256 = "6726825d"  # its beginning, part of the published file's name
 # `trunk_hash` of a copy whose last layer is zero. Known by its numbers: its FID between two sets of CIFAR-10 images is
 # the one that torch-fidelity publishes, to 3e-8 of the value.
 TRUNK = "64a9c03be395"
+LARGEST = 1 << 28  # bytes of the file; the published one has 95 million
 SIDE = 299
 SPATIAL_CHANNELS = 7
 DEPTHS = ("MaxPool_1", "MaxPool_2", "Mixed_5d", "Mixed_6e", "Mixed_7c")  # the last maps of each size, from 73×73 to 8×8
@@ -94,14 +97,32 @@ def load_inception(path: Path) -> Any:
     """Return torch-fidelity's network with the weights of a file.
 
     Raises:
-        UserError: the file is missing, or holds anything but this network's tensors.
+        UserError: the file is missing, or holds anything but this network's tensors, all finite.
     """
+    return _network_of(_content(path), path)
+
+
+def _content(path: Path) -> bytes:
+    """Read the weights' file, once: what is checked is what is loaded, whoever writes to the file meanwhile."""
+    with user_error(f"features {INCEPTION}: {path} cannot be read", kinds=OSError), _existing(path).open("rb") as file:
+        content = file.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise UserError(f"features {INCEPTION}: {path} is larger than any copy of these weights; fetch it again")
+    return content
+
+
+def _network_of(content: bytes, path: Path) -> Any:
+    """Return the network of a file's bytes."""
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     with user_error(f"features {INCEPTION}: {path} is not torch-fidelity's weights file"):
-        # torch-fidelity's own loading runs whatever a pickle asks for; this first reading refuses all but tensors.
-        torch.load(_existing(path), map_location="cpu", weights_only=True)
-        return FeatureExtractorInceptionV3(INCEPTION, ["2048"], feature_extractor_weights_path=str(path))
+        tensors = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        check_weights(tensors, str(path))
+        # torch-fidelity's own loading runs whatever a pickle asks for, and so it gets one that was written here.
+        ours = io.BytesIO()
+        torch.save(tensors, ours)
+        ours.seek(0)
+        return FeatureExtractorInceptionV3(INCEPTION, ["2048"], feature_extractor_weights_path=ours)
 
 
 def trunk_hash(network: nn.Module) -> str:
@@ -143,10 +164,11 @@ def get_inception(data: Path) -> str:
 
 def _recognised(path: Path) -> str:
     """Say which of the known copies a file is: the published one, or only its features."""
-    sha256 = sha256_of(path)
+    content = _content(path)
+    sha256 = hashlib.sha256(content).hexdigest()
     if sha256.startswith(SHA256):
         return "the published file by its sha256"
-    trunk = trunk_hash(load_inception(path))
+    trunk = trunk_hash(_network_of(content, path))
     if trunk != TRUNK:
         raise UserError(
             f"{path}: neither the published file (sha256 {sha256[:8]}…, expected {SHA256}…) nor a known copy "

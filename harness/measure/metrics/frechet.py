@@ -93,6 +93,23 @@ def statistics(features: np.ndarray) -> Statistics:
     return moments(features).statistics()
 
 
+def covariance_fault(covariance: np.ndarray, rounding: float = 0.0) -> str:
+    """Say why a finite matrix (D, D) is no covariance: not symmetric, or a negative variance; "" where it is one.
+
+    rounding: relative, of the numbers that it was stored as. Up to ten times that, at least 1e-4, of the largest
+    variance is taken for rounding: others compute covariances of many thousands of rows in float32.
+    """
+    largest = float(np.abs(covariance).max())
+    tolerance = max(1e-4, 10 * rounding) * largest
+    if float(np.abs(covariance - covariance.T).max()) > tolerance:
+        return "it is not symmetric"
+    # With all eigenvalues above −tolerance, and only then, the shifted matrix has a Cholesky factor.
+    shifted = torch.from_numpy(covariance + tolerance * np.eye(len(covariance)))
+    if largest and torch.linalg.cholesky_ex(shifted).info:
+        return "it has directions of negative variance"
+    return ""
+
+
 def frechet_distance(a: Statistics, b: Statistics) -> float:
     """Fréchet distance |μ₁ − μ₂|² + tr(Σ₁ + Σ₂ − 2(Σ₁Σ₂)^½), squared as in FID (Dowson & Landau 1982)."""
     mean = float(((a.mean - b.mean) ** 2).sum())

@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from harness.files import read_yaml
+from harness.plain_text import CONTROL
 from harness.report import TEMPLATES
 from harness.report.analysis.pivot import Estimate, PivotCell
 from harness.report.analysis.statistics import Change, Interval
@@ -16,7 +17,6 @@ from harness.report.analysis.statistics import Change, Interval
 NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 # What the states of runs, the verdicts and the measures of representations mean, as legends and sentences say it.
 MEANINGS: Any = read_yaml(TEMPLATES / "meanings.yaml")
-LINE_ENDS = re.compile("\r\n|[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 STATES: Mapping[str, str] = MEANINGS["states"]
 
 
@@ -138,4 +138,4 @@ def is_number(text: str) -> bool:
 
 def on_one_line(text: str) -> str:
     """Return text with a blank in the place of each line end and of each other control character."""
-    return LINE_ENDS.sub(" ", text)
+    return CONTROL.sub(" ", text.replace("\r\n", "\n"))

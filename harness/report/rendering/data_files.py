@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.files import gc_paused, read_yaml, replace, write_bytes, write_json
+from harness.files import check_no_links, gc_paused, read_yaml, replace, write_bytes, write_json
 from harness.report import TEMPLATES
 from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.text import is_number, on_one_line, state_words
@@ -56,9 +56,10 @@ def collect_study(store: Store, reports: Path) -> Path:
     """Write a study's results as one tidy CSV (and Parquet where pyarrow is installed), and return the CSV's path.
 
     Raises:
-        UserError: there is no such study, or one of its grid files cannot be read any more.
+        UserError: there is no such study, one of its grid files cannot be read any more, or the folder is a link.
     """
     path = reports / store.study / "results.csv"
+    check_no_links(path.parent)
     write_results(tidy_table(collect(store, study_tables(store))), path, parquet=True)
     return path
 
@@ -121,6 +122,7 @@ def table_record(layout: TableLayout) -> dict[str, Any]:
         "footnotes": layout.footnotes,
         "findings": layout.result.findings,
         "paper_says": pivot.table.file.paper_text,
+        "references": [reference.model_dump() for reference in pivot.table.file.references],
         "protocols": {letter: dict(protocol) for letter, protocol in pivot.protocols.items()},
         "missing": [f"{state}: {sentence}" for state, sentence in layout.missing],
         "cells": [

@@ -6,7 +6,7 @@ from typing import Any
 
 from harness.config.grid import Table
 from harness.config.grid_file import CONFIDENCE, SOURCES
-from harness.files import gc_paused, write_bytes, write_json
+from harness.files import check_no_links, gc_paused, write_bytes, write_json
 from harness.report.analysis import early_ranking, guidance_sweep, surfaces
 from harness.report.analysis.pivot import pivot
 from harness.report.analysis.table_result import TableResult
@@ -38,7 +38,12 @@ def make_report(store: Store, tables: Sequence[Table], target: Path, pdf: bool =
 
 
 def write_files(store: Store, tables: Sequence[Table], target: Path, pdf: bool = False) -> dict[str, Any]:
-    """Write everything that stands beside the page, and return everything that the page's template prints."""
+    """Write everything that stands beside the page, and return everything that the page's template prints.
+
+    Raises:
+        UserError: a folder to be written in is a link.
+    """
+    check_no_links(target)
     statuses, logs = RunStatuses(store), Logs(store)
     results = collect(store, tables, statuses)
     layouts = [sheet.table_layout(TableResult(pivot(table, results))) for table in tables]

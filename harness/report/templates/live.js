@@ -81,11 +81,11 @@
     if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
   };
 
-  const fetched = async () => new DOMParser().parseFromString(await (await fetch("/", { cache: "no-store" })).text(), "text/html");
+  const fetched = async () => new DOMParser().parseFromString(await (await fetch("./", { cache: "no-store" })).text(), "text/html");
   const remember = page => { shown = new Map([...sections(page)].map(([id, section]) => [id, section.outerHTML])); };
   const look = async () => {
     try {
-      const said = await (await fetch("/progress.json", { cache: "no-store" })).json();
+      const said = await (await fetch("progress.json", { cache: "no-store" })).json();
       bar.value = said.share;
       await still();
       if (words.textContent !== said.words) inPlace(() => { words.textContent = said.words; });
