@@ -22,6 +22,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
 from harness.errors import UserError, user_error
+from harness.plain_text import printable
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -91,15 +92,50 @@ def make_folder(folder: Path, fill: Callable[[Path], object]) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def place(words: str | Path, flag: str) -> Path:
+    """Return the path that somebody's words name: the one place where `~` and `~user` become a home, which a shell does
+    in `--json ~/x` and not in `--json=~/x`, in a variable or in a file. Nothing is looked for there.
+
+    flag: the option, argument or variable that the words stand in.
+
+    Raises:
+        UserError: there are none, `~user` has no home, or no record, page or job script could hold them.
+    """
+    shown = printable(str(words), keep="")
+    if not str(words):
+        raise UserError(f"{flag}: an empty name; leave it out, or say which")
+    if shown != str(words):
+        raise UserError(f"{flag} {shown}: control characters, or bytes that are not UTF-8, in a name; rename it")
+    try:
+        return Path(words).expanduser()
+    except RuntimeError:
+        raise UserError(f"{flag} {words}: no such user; a name that begins with '~' is written ./~name") from None
+
+
 def check_writable(flag: str, folder: Path) -> None:
     """Refuse a folder that cannot be written, leaving nothing behind.
 
     Raises:
         UserError: naming the command-line flag that gave the folder.
     """
-    existing = nearest_existing(folder)
-    with user_error(f"{flag} {folder}: cannot write in {existing}", kinds=OSError):
-        tempfile.TemporaryFile(dir=existing).close()
+    with user_error(f"{flag} {folder}: cannot be written", kinds=OSError):
+        existing = nearest_existing(folder)
+        with user_error(f"{flag} {folder}: cannot write in {existing}", kinds=OSError):
+            tempfile.TemporaryFile(dir=existing).close()
+
+
+def check_output(flag: str, path: Path) -> None:
+    """Refuse the name of a file that cannot be written, or that is a folder or a device, leaving nothing behind.
+
+    Raises:
+        UserError: naming the command-line flag that gave the file.
+    """
+    with user_error(f"{flag} {path}: cannot be written", kinds=OSError):
+        if path.is_dir():
+            raise UserError(f"{flag} {path}: is a folder; the name of a file in it is expected")
+        if path.exists() and not path.is_file():
+            raise UserError(f"{flag} {path}: is a device or a pipe; the name of a file is expected")
+    check_writable(flag, path.parent)
 
 
 def check_no_links(folder: Path) -> None:

@@ -196,8 +196,8 @@ def _record(
     store = request.store
     for path, table in zip(request.grids, tables, strict=True):
         store.check_grid(table.name, path, request.scale, list(request.overrides))
-    check_writable("--results", store.results)
-    check_writable("--scratch", store.scratch)
+    check_writable("--results", store.root)
+    check_writable("--scratch", store.scratch / store.study)
     if slurm:
         preflight.check_unconverted(jobs)
         submission.check_slurm()

@@ -8,7 +8,7 @@ import click
 from harness.commands import options
 from harness.commands.terminal import say
 from harness.errors import UserError, user_error
-from harness.files import check_writable
+from harness.files import check_output, check_writable, place
 from harness.store.store import Store
 
 BUNDLE = ".zip"
@@ -64,7 +64,7 @@ def report(study: str | None, compared: tuple[str, str] | None, watch: bool, pdf
     if study is not None and study.endswith(BUNDLE):
         from harness.report.bundle import report_bundle
 
-        path = report_bundle(Path(study), reports, pdf)
+        path = report_bundle(place(study, "STUDY"), reports, pdf)
     elif study is not None:
         from harness.report.rendering.page import report as write_report
 
@@ -99,7 +99,7 @@ def _compare(first: Store, second: Store, reports: Path) -> Path:
 
 
 @click.command()
-@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="By default STUDY.zip, here.")
+@click.option("--output", type=options.OUTPUT, help="By default STUDY.zip, here.")
 @click.option(
     "--anonymous",
     is_flag=True,
@@ -124,7 +124,7 @@ def bundle(store: Store, output: Path | None, anonymous: bool, reports: Path) ->
             f"--output {path}: a name that ends in {BUNDLE} is expected, as 'harness report' knows it by that"
         )
     check_writable("--reports", reports)
-    check_writable("--output", path.parent)
+    check_output("--output", path)
     packed = pack(store, reports, path, anonymous)
     for line in packed.gives_away:
         say(f"It tells {line}", err=True)

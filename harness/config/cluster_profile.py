@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field
 from harness.config.settings import Count, Flag, Frozen, Hours, Line, Positive, Resources, Whole
 from harness.config.yaml_document import Layer, named_file, read_document, validate
 from harness.errors import UserError, nearest
+from harness.files import place
 from harness.plain_text import shown
 
 FOLDER = Path("clusters")
@@ -119,7 +120,7 @@ class SlurmProfile(Frozen):
         """
         self.check(resources)
         variables = (OFFLINE if self.offline else {}) | self.environment
-        exports = [f"export {key}={shlex.quote(value)}" for key, value in variables.items()]
+        exports = [f"export {key}={shlex.quote(_at_home(key, value))}" for key, value in variables.items()]
         parameters = {
             **self.model_dump(include={"account", "qos", "constraint"}),
             "partition": self.partition(resources),
@@ -149,6 +150,11 @@ class SlurmProfile(Frozen):
 
 Profile = LocalProfile | SlurmProfile
 KINDS: dict[str, type[LocalProfile] | type[SlurmProfile]] = {"local": LocalProfile, "slurm": SlurmProfile}
+
+
+def _at_home(name: str, value: str) -> str:
+    """Return a variable's value; one that begins with "~" is a place, which no shell expands within quotes."""
+    return str(place(value, f"environment: {name}:")) if value.startswith("~") else value
 
 
 def minutes(resources: Resources) -> int:

@@ -11,7 +11,7 @@ from functools import partial
 
 from harness.errors import UserError
 from harness.jobs.failures import ENDS
-from harness.process_group import TORCHRUN
+from harness.process_group import LAUNCHER
 
 DEFAULT_ARRAY_LIMIT = 1001  # MaxArraySize where slurm.conf does not say it
 RESTART = 60.0  # seconds for which a controller that is started again may be away
@@ -156,7 +156,7 @@ def own_environment() -> Iterator[None]:
     SBATCH_… would overrule the profile, and a shell inside an allocation has the SLURM_… of that.
     """
     slurms = [name for name in os.environ if name.startswith(LEAKING) and name not in NEEDED_TO_ASK]
-    leaking = {*slurms, *TORCHRUN, "MASTER_ADDR", "MASTER_PORT"} & os.environ.keys()
+    leaking = {*slurms, *LAUNCHER} & os.environ.keys()
     leaked = {name: os.environ.pop(name) for name in leaking}
     try:
         yield
