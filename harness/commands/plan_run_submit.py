@@ -168,9 +168,12 @@ def submit(request: Request, data: Path, profile: str | None, only: str | None, 
         else:
             _run_here(todo, store, cluster.jobs)
     elif dry_run:
-        say("\n".join(submission.sbatch_texts(todo, cluster, folders)))
+        texts, note = submission.sbatch_texts(todo, cluster, folders)
+        say("".join(texts), nl=False)  # byte for byte what would reach sbatch
+        if note:
+            say(note, err=True)
     else:
-        SubmitOptions(profile=profile, data=str(data)).write(store.slurm_folder)
+        submission.remember(SubmitOptions(profile=profile, data=str(data)), store)
         send(cluster, todo, store, folders)
 
 

@@ -26,7 +26,7 @@ from harness.jobs.failures import CAUSES, remedy
 from harness.jobs.job import Job
 from harness.slurm.client import failed_nodes, scancel, unfinished_jobs
 from harness.slurm.status import SlurmStatus, StudyStatus, log_of, slurm_status
-from harness.slurm.submission import check_slurm
+from harness.slurm.submission import check_slurm, remembered
 from harness.store import records
 from harness.store.store import IDENTITY, Store
 from harness.store.study import study_tables, training_statuses
@@ -160,7 +160,7 @@ def retry(context: click.Context, store: Store, failed: bool, only: str | None, 
             raise UserError(f"--set {word}: a retry may change resources.… only; anything else is another run")
     check_slurm()
     store = store.absolute()
-    sent = records.SubmitOptions.read(store.slurm_folder) or records.SubmitOptions()
+    sent = remembered(store)
     cluster, layer = load_slurm_profile(profile or sent.profile)
     if context.get_parameter_source("data") is ParameterSource.DEFAULT:
         data = Path(sent.data or data)

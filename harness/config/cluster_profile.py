@@ -112,8 +112,8 @@ class SlurmProfile(Frozen):
             raise UserError(f"resources: no partition meets them ({reasons})")
         return ",".join(fitting)
 
-    def parameters(self, resources: Resources, name: str, count: int, *setup: str) -> dict[str, Any]:
-        """Return what submitit is to write into the sbatch file of an array of `count` jobs; setup: more of its shell.
+    def parameters(self, resources: Resources, name: str, count: int) -> dict[str, Any]:
+        """Return what submitit is to write into the sbatch file of an array of `count` jobs.
 
         Raises:
             UserError: as `check`.
@@ -139,7 +139,7 @@ class SlurmProfile(Frozen):
             "array_parallelism": min(count, self.array_throttle or count),
             "stderr_to_stdout": True,
             "additional_parameters": {"requeue": True},  # also where the cluster's JobRequeue is 0
-            "setup": [*self.setup, *exports, *setup],
+            "setup": [*self.setup, *exports],
         }
         return {key: value for key, value in parameters.items() if value is not None}
 

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from harness.errors import UserError
 from harness.jobs.failures import ENDS
@@ -60,13 +61,13 @@ def squeue(patience: float = 0) -> list[SlurmJob]:
     return [SlurmJob(id, name, state, reason) for id, state, reason, name in rows]
 
 
-def unfinished_jobs() -> list[SlurmJob]:
+def unfinished_jobs(patience: float = RESTART) -> list[SlurmJob]:
     """Return this user's jobs that wait, run or are ending, as who acts on them must know; a restart is waited for.
 
     Raises:
         UserError: SLURM does not answer.
     """
-    return [job for job in squeue(RESTART) if not job.has_ended]
+    return [job for job in squeue(patience) if not job.has_ended]
 
 
 def array_limit() -> int:
@@ -125,6 +126,23 @@ def scancel(ids: Collection[str]) -> None:
     """
     if ids:
         ask("scancel", *sorted(ids), patience=RESTART)
+
+
+def sbatch(path: Path) -> str:
+    """Send a job's file to SLURM, and return the id of the job.
+
+    Raises:
+        UserError: SLURM refuses it; in its own words.
+    """
+    try:
+        done = subprocess.run(["sbatch", str(path)], capture_output=True, text=True, errors="replace")
+    except FileNotFoundError:
+        raise UserError("no SLURM here ('sbatch' is not on PATH)") from None
+    answer = re.search(r"job ([0-9]+)", done.stdout)
+    if done.returncode or not answer:
+        words = (done.stderr.strip() or done.stdout.strip()).splitlines() or [f"it ended with {done.returncode}"]
+        raise UserError(words[-1])
+    return answer.group(1)
 
 
 def ask(*words: str, patience: float = 0) -> str:

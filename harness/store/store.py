@@ -3,7 +3,7 @@
 results/<study>/grids/<table>.json        which grid file, scale and overrides belong to the study
 results/<study>/<train_id>/               the small files of a training (`records`): spec, attempts, log, measurements
 scratch/<study>/<train_id>/               its checkpoints: large, and not committed; its submission to SLURM
-scratch/<study>/slurm/                    submitit's files, the output of the study's jobs, and their code
+scratch/<study>/slurm/                    its sender's alone: the jobs' code, sbatch files, tasks and output
 """
 
 import os
