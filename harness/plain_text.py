@@ -7,8 +7,9 @@ from typing import Any
 from harness.errors import UserError
 
 # C0, DEL and C1 move a terminal's cursor and begin lines of shell; U+2028 and U+2029 end lines for some readers only;
-# marks of direction show text in another order than it is read in; lone surrogates are bytes that are not UTF-8.
-CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# marks of direction show text in another order than it is read in; lone surrogates are bytes that are not UTF-8; of a
+# byte order mark nothing is seen.
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 NAME_RULE = "a name is at most 100 letters, digits, '.', '_' and '-', and begins with none of '.' and '-'"
 

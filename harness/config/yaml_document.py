@@ -94,7 +94,7 @@ def read_document(path: Path) -> Document:
         UserError: the file is missing, or as `core_yaml.parse_yaml`.
     """
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             text = file.read(LARGEST + 1)
     except (OSError, UnicodeDecodeError) as error:
         names = [other.name for other in path.parent.glob(f"*{path.suffix}")]

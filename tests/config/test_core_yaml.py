@@ -243,3 +243,11 @@ def test_a_line_is_known_within_a_refusal():
     with pytest.raises(Refusal) as caught:
         parse_yaml("a: 1\nb: [\n")
     assert caught.value.line >= 2
+
+
+def test_a_byte_order_mark_begins_a_file_and_stands_nowhere_else(tmp_path):
+    (tmp_path / "a.yaml").write_text("\ufeffa: 1\n")
+    assert read_document(tmp_path / "a.yaml").content == {"a": 1}
+    (tmp_path / "a.yaml").write_text("ti\ufefftle: 1\n")
+    with pytest.raises(UserError, match=r"a\.yaml:1: holds the control character \\ufeff"):
+        read_document(tmp_path / "a.yaml")
