@@ -1,25 +1,34 @@
 """Other people's pictures: opened as one of the formats that are expected, and only as large as they may be.
 
 Pillow goes by a file's content, whatever its name: an EPS called `x.png` would reach Ghostscript, and a file of some
-kilobytes may say that it has billions of pixels.
+kilobytes may say that it has billions of pixels. What its numbers mean as grey or RGB bytes is decided here as well.
 """
 
 import io
-import os
-import stat
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
+
+from harness.files import open_file
 
 # What Pillow decodes by itself: no PostScript, no metafiles, no other program. TGA, known by no first bytes, is last.
 FORMATS = (
-    "AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "QOI", "SGI", "TIFF", "WEBP", "TGA",
+    "AVIF", "BMP", "DDS", "GIF", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "QOI", "SGI", "SUN", "TIFF", "WEBP", "TGA",
+)  # fmt: skip
+SUFFIXES = (
+    ".apng", ".avif", ".bmp", ".dds", ".gif", ".j2c", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx",
+    ".mpo", ".pbm", ".pcx", ".pfm", ".pgm", ".png", ".pnm", ".ppm", ".qoi", ".ras", ".sgi", ".tga", ".tif", ".tiff",
+    ".webp",
 )  # fmt: skip
 MOST_PIXELS = 89_478_485  # above which Pillow warns; 256 MiB as RGB, and the largest photo of ImageNet has 20 million
 MOST_BYTES = 1 << 28
+GREY, COLOUR = ("1", "L", "LA"), ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")  # Pillow's modes of bytes
+DEEP = ("I;16", "I;16B", "I;16L", "I;16N")  # 16 bits of grey; Pillow's own readers of 16-bit colour keep the high byte
+BITS, PHOTOMETRIC, BLACK_IS_ZERO = 258, 262, 1  # of TIFF
 
 
 @contextmanager
@@ -44,6 +53,60 @@ def open_picture(
         yield image
 
 
+def channels(image: Image.Image) -> int:
+    """Return 1 for a grey picture and 3 for a coloured one, from its header.
+
+    Raises:
+        ValueError: its numbers have no one meaning as bytes, or it has more than one frame.
+    """
+    if getattr(image, "is_animated", False) and image.format != "MPO":  # a photo with previews of itself
+        raise ValueError("more than one frame; save the one that is meant as a picture of its own")
+    if image.mode in GREY or is_deep(image):
+        return 1
+    if image.mode not in COLOUR:
+        raise ValueError(f"a picture of mode {image.mode}, whose black and white are unknown; save it as 8-bit PNG")
+    return 3
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Does a picture hold grey from 0 to 65,535? Of TIFF also 12 bits and white at 0 come as Pillow's 16-bit mode."""
+    if image.format == "TIFF" and image.mode in DEEP:
+        tags = image.tag_v2  # type: ignore[attr-defined]
+        return tags.get(BITS) == (16,) and tags.get(PHOTOMETRIC) == BLACK_IS_ZERO
+    return image.mode in DEEP or (image.mode == "I" and image.format in ("PNG", "PPM"))
+
+
+def to_bytes(image: Image.Image) -> Image.Image:
+    """Return a picture in mode L or RGB.
+
+    8 bits stay, 16 bits of grey are divided by 257 and rounded, 1 bit becomes 0 and 255, a palette and CMYK become RGB
+    as Pillow converts them. Transparency that nothing shows through is dropped.
+
+    Raises:
+        ValueError: as `channels`, or something shows through.
+    """
+    mode = "L" if channels(image) == 1 else "RGB"
+    if image.has_transparency_data:
+        return opaque(image).convert(mode)
+    if not is_deep(image):
+        return image.convert(mode)
+    return Image.fromarray(np.round(np.asarray(image, np.float64) / 257).astype(np.uint8))
+
+
+def opaque(image: Image.Image) -> Image.Image:
+    """Return a picture in RGBA whose every pixel hides what is behind it.
+
+    Raises:
+        ValueError: one does not, or may not: one colour of 16 bits is transparent.
+    """
+    key = image.info.get("transparency", b"")
+    beyond = not isinstance(key, bytes) and np.max(key) > 255
+    image = image.convert("RGBA")
+    if beyond or image.getchannel("A").getextrema() != (255, 255):
+        raise ValueError("a transparent picture; lay it on the background that you mean")
+    return image
+
+
 def _content(source: Path | bytes, size: int) -> bytes:
     content = source if isinstance(source, bytes) else _read(source, size)
     if len(content) > size:
@@ -52,8 +115,6 @@ def _content(source: Path | bytes, size: int) -> bytes:
 
 
 def _read(path: Path, size: int) -> bytes:
-    """Return at most one byte more than `size` of a file; one that waits for a writer is not waited for."""
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError("no plain file")
+    """Return at most one byte more than `size` of a file."""
+    with open_file(path) as file:
         return file.read(size + 1)

@@ -66,7 +66,8 @@ def encode(source: Path, name: str, autoencoder: Path, size: int, keep_images: b
     """Pack the latents of the photos in SOURCE, and of their mirror images, as data set NAME.
 
     SOURCE is a folder with a folder of images for each class (ImageNet's train/), a data set of Hugging Face's
-    save_to_disk, or a folder of parquet files. Killed or stopped, it goes on when the same command is given again.
+    save_to_disk, or a folder of parquet files. Classes are its folders by name; which files count is the same
+    as for measure (docs/images.md). Killed or stopped, it goes on when the same command is given again.
 
     \b
     harness encode /imagenet/train imagenet256 --autoencoder /sd-vae-ft-ema --keep-images

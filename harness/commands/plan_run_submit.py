@@ -168,9 +168,12 @@ def submit(request: Request, data: Path, profile: str | None, only: str | None, 
         else:
             _run_here(todo, store, cluster.jobs)
     elif dry_run:
-        say("\n".join(submission.sbatch_texts(todo, cluster, folders)))
+        texts, note = submission.sbatch_texts(todo, cluster, folders)
+        say("".join(texts), nl=False)  # byte for byte what would reach sbatch
+        if note:
+            say(note, err=True)
     else:
-        SubmitOptions(profile=profile, data=str(data)).write(store.slurm_folder)
+        submission.remember(SubmitOptions(profile=profile, data=str(data)), store)
         send(cluster, todo, store, folders)
 
 
@@ -196,8 +199,8 @@ def _record(
     store = request.store
     for path, table in zip(request.grids, tables, strict=True):
         store.check_grid(table.name, path, request.scale, list(request.overrides))
-    check_writable("--results", store.results)
-    check_writable("--scratch", store.scratch)
+    check_writable("--results", store.root)
+    check_writable("--scratch", store.scratch / store.study)
     if slurm:
         preflight.check_unconverted(jobs)
         submission.check_slurm()

@@ -26,7 +26,7 @@ from harness.jobs.failures import CAUSES, remedy
 from harness.jobs.job import Job
 from harness.slurm.client import failed_nodes, scancel, unfinished_jobs
 from harness.slurm.status import SlurmStatus, StudyStatus, log_of, slurm_status
-from harness.slurm.submission import check_slurm
+from harness.slurm.submission import check_slurm, remembered
 from harness.store import records
 from harness.store.store import IDENTITY, Store
 from harness.store.study import study_tables, training_statuses
@@ -160,7 +160,7 @@ def retry(context: click.Context, store: Store, failed: bool, only: str | None, 
             raise UserError(f"--set {word}: a retry may change resources.… only; anything else is another run")
     check_slurm()
     store = store.absolute()
-    sent = records.SubmitOptions.read(store.slurm_folder) or records.SubmitOptions()
+    sent = remembered(store)
     cluster, layer = load_slurm_profile(profile or sent.profile)
     if context.get_parameter_source("data") is ParameterSource.DEFAULT:
         data = Path(sent.data or data)
@@ -178,7 +178,7 @@ def retry(context: click.Context, store: Store, failed: bool, only: str | None, 
 
 def _failed_nodes(jobs: Sequence[Job]) -> list[str]:
     """Return the nodes that failed under earlier jobs of some trainings, and tell of them."""
-    submissions = [records.Submission.read(job.scratch) for job in jobs]
+    submissions = [records.Submission.peek(job.scratch) for job in jobs]
     try:
         nodes = failed_nodes([record.job for record in submissions if record and record.job])
     except UserError as error:
@@ -261,7 +261,7 @@ def describe(store: Store, train_id: str) -> str:
         train_id=train_id,
         store=store,
         documents={name: read_json(folder / name) for name in DOCUMENTS},
-        measurements={path.name: records.Measurement.read(path) for path in records.measurement_paths(folder)},
+        measurements={path.name: records.Measurement.peek(path) for path in records.measurement_paths(folder)},
         files=[path for root in (folder, scratch) for path in sorted(root.rglob("*")) if path.is_file()],
         grids=_grid_words(store, train_id),
         json=partial(json.dumps, indent=1, ensure_ascii=False),

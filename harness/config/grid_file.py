@@ -25,7 +25,9 @@ SOURCES = {
     "authors": "the authors' replies in the issues of their release",
     "secondary": "one secondary text, right wherever it can be checked",
     "later": "later papers that measured the method again",
+    "public": "the public papers and code of the networks and methods beside it",
 }
+WAYS = ("ODE", "SDE", "DDPM", "one evaluation", "sampler not named")  # of sampling what a reference measured
 MOST_CELLS, MOST_RUNS = 10_000, 100_000  # of a grid: ten times what anybody has wanted
 CONFIDENCE = {"H": "high", "M": "medium", "L": "low"}
 
@@ -60,7 +62,7 @@ class Vary(Frozen):
 
 
 FactName = Literal["pre-training", "extra parameters", "external data", "parameters", "steps", "NFE"]
-Source = Literal["paper", "official", "authors", "secondary", "later"]
+Source = Literal["paper", "official", "authors", "secondary", "later", "public"]
 
 
 class Sourced(Frozen):
@@ -85,6 +87,16 @@ class PaperValue(Sourced):
     facts: dict[FactName, PaperFact] = Field({}, description="the paper's facts, printed beneath those of our runs")
 
 
+class PublishedFigure(Sourced):
+    """One figure that was published elsewhere: printed beneath the table, and compared with nothing."""
+
+    of: Label = Field(description="what was measured")
+    protocol: Annotated[Prose, Field(pattern=rf"^({'|'.join(WAYS)})\b")] = Field(
+        description=f"how; begins with {', '.join(WAYS[:-1])} or {WAYS[-1]}, for no two of them can be compared"
+    )
+    value: Real = Field(description="the figure")
+
+
 class GridFile(Frozen):
     """The keys of a grid file."""
 
@@ -103,6 +115,9 @@ class GridFile(Frozen):
     vary: tuple[Vary, ...] = Field(min_length=1, description="blocks of cells; one of product, zip, row in each")
     paper: tuple[PaperValue, ...] = Field((), description="the paper's numbers; a cell without one says so")
     ours: dict[str, tuple[Label, ...]] = Field({}, description="axis → labels that the paper has not; cells say so")
+    references: tuple[PublishedFigure, ...] = Field(
+        (), description="figures published elsewhere, in rows beneath the table"
+    )
     paper_text: Prose = Field("", description="what the paper says of the table in words; only what has a source")
     seeds: Seeds = Field((0,), description="every cell is trained once with each; a scale's own seeds go before")
 

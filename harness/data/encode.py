@@ -84,7 +84,7 @@ class Encoding:
         if isinstance(meta, dict):
             self._check_same(meta, "latents")
             shutil.rmtree(self.folder / ".arrow", ignore_errors=True)
-            return f"{self.folder.name}: {len(self.photos):,} latents are in {self.folder} already"
+            return f"{self.folder.name}: {len(self.photos):,} latents are in {self.folder} already{self._left_out}"
         self._check_disk()
         with cache.folder_lock(self.folder / ".lock", timeout=0):
             done = self._done()  # asked again: the lock may have been another's until now
@@ -186,9 +186,16 @@ class Encoding:
         if self.keep_images:
             meta["images_sha256"] = cache.content_hash(arrays[IMAGES], labels)
         meta["versions"] = {"torch": torch.__version__, "pillow": PIL.__version__}
+        if self.photos.left_out:
+            meta["left_out"] = self.photos.left_out
         write_json(self.folder / "meta.json", meta)
         self.note.unlink()
         shutil.rmtree(self.folder / ".arrow", ignore_errors=True)
         size = sum(array.nbytes for array in arrays.values()) / 1e9
         classes = len(self.photos.classes)
-        return f"{self.folder.name}: {len(labels):,} photos in {classes} classes, {size:,.2f} GB in {self.folder}"
+        made = f"{len(labels):,} photos in {classes} classes"
+        return f"{self.folder.name}: {made}, {size:,.2f} GB in {self.folder}{self._left_out}"
+
+    @property
+    def _left_out(self) -> str:
+        return f"; left out: {self.photos.left_out}" if self.photos.left_out else ""

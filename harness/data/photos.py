@@ -1,8 +1,9 @@
 """Labelled photos as people keep them: a folder of images by class, or a Hugging Face data set."""
 
 import hashlib
-import io
+import os
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,8 +14,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from harness.data.picture_files import class_folders, left_out, picture_files
 from harness.errors import UserError, one_line, user_error
 from harness.files import read_json
+from harness.pictures import MOST_PIXELS, open_picture, to_bytes
+from harness.plain_text import escape_controls
 
 SPLITS = {"train", "val", "validation", "test"}
 LAYOUTS = "a folder of images for each class, a data set of Hugging Face's save_to_disk, or parquet files"
@@ -27,7 +31,8 @@ class Photos:
     labels: np.ndarray  # int64 (N,)
     classes: tuple[str, ...]
     names: Sequence[str]  # what people call each photo: its path in the folder, or its row
-    open: Callable[[int], Image.Image]  # its pixels perhaps not read yet; what is no image raises as Pillow does
+    open: Callable[[int], AbstractContextManager[Image.Image]]  # as `open_picture` does
+    left_out: str = ""  # the files beside them that are not of them
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -35,7 +40,7 @@ class Photos:
     def listing(self) -> str:
         """Return the sha256 of all names and labels: two sources that differ in it are not the same."""
         lines = (f"{name} {label}\n" for name, label in zip(self.names, self.labels, strict=True))
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
+        return hashlib.sha256(os.fsencode("".join(lines))).hexdigest()
 
 
 def open_photos(source: Path, cache: Path) -> Photos:
@@ -51,7 +56,8 @@ def open_photos(source: Path, cache: Path) -> Photos:
     if (source / "dataset_dict.json").is_file():
         inside = ", ".join(sorted(path.parent.name for path in source.glob("*/state.json")))
         raise UserError(f"{source}: several splits of a data set; name the folder of one: {inside}")
-    files = sorted(source.glob("train-*.parquet")) or sorted(source.glob("*.parquet"))
+    parquet = sorted(path for path in source.glob("*.parquet") if not path.name.startswith("."))
+    files = [path for path in parquet if path.name.startswith("train-")] or parquet
     if not files and not (source / "state.json").is_file():
         return _folder_photos(source)
     with user_error(f"{source}: reading this data set needs datasets", "pip install -e '.[encode]'", ImportError):
@@ -63,7 +69,7 @@ def open_photos(source: Path, cache: Path) -> Photos:
         else:
             _check_saved(source)
             rows = datasets.load_from_disk(source)
-    return _hub_photos(rows, source)
+    return _hub_photos(rows, source, left_out(path.name for path in parquet if path not in files))
 
 
 def _check_saved(source: Path) -> None:
@@ -78,21 +84,28 @@ def _check_saved(source: Path) -> None:
 
 
 def _folder_photos(source: Path) -> Photos:
-    from torchvision.datasets import ImageFolder
+    """The pictures below each folder of `source`, which is a class; classes by name, in the order of code points."""
+    files, classes = picture_files(source), class_folders(source)
+    if not classes:
+        raise UserError(f"{source}: {len(files.names)} pictures and no folders of classes; photos are {LAYOUTS}")
+    if set(classes) <= SPLITS:
+        raise UserError(f"{source}: splits, not classes: {', '.join(classes)}; name the folder of one split")
+    number = {name: label for label, name in enumerate(classes)}
+    owners = [name.partition("/")[0] for name in files.names]
+    if empty := sorted(number.keys() - set(owners)):
+        raise UserError(f"{source / empty[0]}: a class without pictures; add them, or remove the folder")
+    if loose := [name for name in files.names if "/" not in name]:
+        raise UserError(f"{source / loose[0]}: a picture beside the folders of classes; move it into one of them")
+    labels = np.array([number[owner] for owner in owners], np.int64)
+    opened = partial(_open_file, source, files.names)
+    return Photos(labels, tuple(map(escape_controls, classes)), files.names, opened, files.left_out)
 
-    with user_error(f"{source}: not a folder of classes", f"photos are {LAYOUTS}", (OSError, ValueError)):
-        images = ImageFolder(str(source))
-    if set(images.classes) <= SPLITS:
-        raise UserError(f"{source}: splits, not classes: {', '.join(images.classes)}; name the folder of one split")
-    names = [Path(path).relative_to(source).as_posix() for path, _ in images.samples]
-    return Photos(np.array(images.targets, np.int64), tuple(images.classes), names, partial(_open_file, source, names))
+
+def _open_file(folder: Path, names: Sequence[str], index: int) -> AbstractContextManager[Image.Image]:
+    return open_picture(folder / names[index])
 
 
-def _open_file(folder: Path, names: Sequence[str], index: int) -> Image.Image:
-    return Image.open(folder / names[index])
-
-
-def _hub_photos(rows: Any, source: Path) -> Photos:
+def _hub_photos(rows: Any, source: Path, left_out: str = "") -> Photos:
     import datasets
 
     image, label = (_column(rows, kind, source) for kind in (datasets.Image, datasets.ClassLabel))
@@ -105,12 +118,13 @@ def _hub_photos(rows: Any, source: Path) -> Photos:
             f"{source}: {named:,} rows of {image} name files, which could be anybody's, in the place of pictures; "
             "write it with save_to_disk, which takes the pictures in"
         )
-    return Photos(labels, classes, [f"row {i}" for i in range(len(labels))], partial(_open_row, images, image))
+    names = [f"row {i}" for i in range(len(labels))]
+    return Photos(labels, classes, names, partial(_open_row, images, image), left_out)
 
 
-def _open_row(rows: Any, column: str, index: int) -> Image.Image:
+def _open_row(rows: Any, column: str, index: int) -> AbstractContextManager[Image.Image]:
     """Open a photo from the row's bytes, whatever file it names."""
-    return Image.open(io.BytesIO(rows[index][column]["bytes"]))
+    return open_picture(rows[index][column]["bytes"])
 
 
 def _column(rows: Any, kind: type, source: Path) -> str:
@@ -128,12 +142,18 @@ def centre_crop(image: Image.Image, size: int) -> np.ndarray:
 
     Halved by box averages while its shorter side is at least 2·size, then resized bicubically so that the shorter side
     is `size`, then cut to the centre (Dhariwal & Nichol 2021, guided-diffusion's image_datasets.py).
+
+    Raises:
+        ValueError: as `to_bytes`, or the photo is so narrow that it would become very long.
     """
-    image = image.convert("RGB")
+    image = to_bytes(image).convert("RGB")
     while min(image.size) >= 2 * size:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
     ratio = size / min(image.size)
-    image = image.resize((round(image.width * ratio), round(image.height * ratio)), Image.Resampling.BICUBIC)
+    width, height = round(image.width * ratio), round(image.height * ratio)
+    if width * height > MOST_PIXELS:
+        raise ValueError(f"too narrow: {image.width:,}×{image.height:,} pixels become {width:,}×{height:,}")
+    image = image.resize((width, height), Image.Resampling.BICUBIC)
     left, top = (image.width - size) // 2, (image.height - size) // 2
     return np.asarray(image.crop((left, top, left + size, top + size))).transpose(2, 0, 1)
 

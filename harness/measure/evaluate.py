@@ -66,6 +66,9 @@ def measure(samples: Images, request: MeasureRequest, world: World = ALONE) -> t
         reference = of_statistics(Path(request.reference), network, request.cache, world)
     features = extract(samples, network, world)
     result = compare(features, reference, network)
+    for side, images_of in (("generated", samples), ("reference", real)):
+        if images_of and images_of.left_out:
+            result["protocol"][f"{side}_left_out"] = images_of.left_out
     if request.intervals and world.leads:
         result["intervals"] = intervals(result, features, reference)
     return result, features

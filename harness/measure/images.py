@@ -1,6 +1,7 @@
 """Sets of images that are read batch by batch: arrays, splits of data sets, ADM's .npz, folders of pictures."""
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -9,16 +10,16 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import numpy as np
-from PIL import Image
 
 from harness.data.datasets import ImageDataset
+from harness.data.picture_files import picture_files
 from harness.errors import UserError, user_error
 from harness.files import sha256_of
 from harness.measure.npz import open_array, read_array
+from harness.pictures import channels, open_picture, to_bytes
+from harness.plain_text import escape_controls
 
 ARRAY, LABELS = "arr_0", "arr_1"  # as ADM's suite names images and classes in an .npz
-SUFFIXES = (".png", ".jpg", ".jpeg")
-CHANNELS = {"1": 1, "L": 1, "RGB": 3, "P": 3}  # Pillow's modes that lose nothing as 8-bit grey or colour
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Images:
     read: Callable[[int, int], Iterable[np.ndarray]]  # (start, stop) → each image in turn, uint8 (C, H, W)
     labels: np.ndarray | None = None  # whole numbers (N,); None where nobody knows them
     held_out: str = ""  # why nothing can have memorised them; "" where it can
+    left_out: str = ""  # the files of their folder that are no pictures
 
     def batches(self, size: int, start: int, stop: int) -> Iterator[np.ndarray]:
         """Yield images `start` to `stop` as uint8 (≤size, C, H, W), copies: torch takes no read-only memory.
@@ -71,8 +73,8 @@ def of_path(path: Path) -> Images:
         return of_folder(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file or folder; expected an .npz of images or a folder of pictures")
-    if path.suffix != ".npz":
-        raise UserError(f"{path}: neither an .npz nor a folder of pictures")
+    if path.suffix.lower() != ".npz":
+        raise UserError(f"{path}: neither an .npz nor a folder of pictures; np.savez writes an array as an .npz")
     names = npz_names(path)
     if ARRAY not in names:
         raise UserError(f"{path}: holds {', '.join(names) or 'nothing'}; images are expected under {ARRAY}")
@@ -89,16 +91,14 @@ def of_npz(path: Path) -> Images:
         UserError: the file cannot be read or holds something else.
     """
     with open_array(path, ARRAY) as (_, header):
-        shape, dtype = header.shape, header.dtype
         if header.fortran:
             raise ValueError("its images are in Fortran order")
-    if dtype != np.uint8 or len(shape) not in (3, 4) or (len(shape) == 4 and shape[-1] not in (1, 3)):
-        raise UserError(f"{path}: {ARRAY} is {dtype} {shape}; expected uint8 (N, H, W, 3), 0 to 255")
-    N, H, W, C = (*shape, 1) if len(shape) == 3 else shape
-    if not N:
-        raise UserError(f"{path}: {ARRAY} holds no images")
+    N, H, W, C = _layout(header.shape, header.dtype, f"{path}: {ARRAY}")
     labels = read_array(path, LABELS) if LABELS in npz_names(path) else None
-    has_classes = labels is not None and labels.shape == (N,) and labels.dtype.kind in "iu"
+    if labels is not None and (labels.ndim != 1 or labels.dtype.kind not in "iu"):
+        labels = None
+    if labels is not None and len(labels) != N:
+        raise UserError(f"{path}: {ARRAY} has {N:,} images, and {LABELS} has {len(labels):,} labels; one each is legal")
 
     def read(start: int, stop: int) -> Iterator[np.ndarray]:
         with open_array(path, ARRAY) as (stream, _):
@@ -109,14 +109,40 @@ def of_npz(path: Path) -> Images:
                     raise ValueError(f"it ends within image {i} of {N}")
                 yield np.frombuffer(pixels, np.uint8).reshape(H, W, C).transpose(2, 0, 1)
 
-    return Images(
-        path.name,
-        N,
-        (C, H, W),
-        file_hash(path),
-        read,
-        labels.astype(np.int64) if labels is not None and has_classes else None,
-    )
+    labels = None if labels is None else labels.astype(np.int64)
+    return Images(escape_controls(path.name), N, (C, H, W), file_hash(path), read, labels)
+
+
+def _layout(shape: tuple[int, ...], dtype: np.dtype, where: str) -> tuple[int, int, int, int]:
+    """Return N, H, W, C of an array of images.
+
+    Raises:
+        UserError: it can be read as none, or in two ways.
+    """
+    sides, legal = by(shape), f"{where} is {dtype} {shape}; expected uint8 (N, H, W, 3), 0 to 255"
+    if dtype != np.uint8:
+        raise UserError(f"{legal}; of floats from 0 to 1 np.round(255 * x).astype('uint8') makes that")
+    if len(shape) not in (3, 4) or (len(shape) == 4 and not {shape[1], shape[3]} & {1, 3}):
+        raise UserError(legal)
+    if min(shape) < 1:
+        raise UserError(f"{where} holds no images: its shape is {shape}")
+    if readings := _two_readings(shape):
+        raise UserError(f"{where} is {sides}: {' or '.join(readings)}; expected (N, H, W, C), in which it can mean one")
+    if len(shape) == 4 and shape[3] not in (1, 3):
+        raise UserError(f"{legal}: its channels come first, and transpose(0, 2, 3, 1) puts them last")
+    N, H, W, C = (*shape, 1) if len(shape) == 3 else shape
+    return N, H, W, C
+
+
+def _two_readings(shape: tuple[int, ...]) -> tuple[str, ...]:
+    """Return what an array of three or four axes may be where that is more than one thing."""
+    if len(shape) == 3 and {shape[0], shape[2]} & {1, 3}:
+        H, W = shape[:2] if shape[2] in (1, 3) else shape[1:]
+        return f"{shape[0]} grey images of {by(shape[1:])} pixels", f"one image of {by((H, W))} pixels"
+    if len(shape) == 4 and shape[1] in (1, 3) and shape[3] in (1, 3):
+        last, first = by(shape[1:3]), by(shape[2:])
+        return f"images of {last} pixels with their channels last", f"of {first} pixels with their channels first"
+    return ()
 
 
 def of_folder(folder: Path) -> Images:
@@ -125,24 +151,26 @@ def of_folder(folder: Path) -> Images:
     Sizes and colours are checked from the files' headers, before any network runs.
 
     Raises:
-        UserError: no pictures, pictures of different sizes, or one that cannot be read or has transparency.
+        UserError: no pictures, pictures of different sizes, or one that is no grey or coloured bytes.
     """
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    files = picture_files(folder)
+    paths = files.paths
     if not paths:
-        raise UserError(f"{folder}: no pictures ({', '.join(SUFFIXES)}) in this folder or below it")
-    sizes, channels = zip(*(_look(path) for path in paths), strict=True)
+        raise UserError(f"{folder}: no pictures in this folder or below it, and {files.left_out or 'no other files'}")
+    sizes, colours = zip(*(_look(path) for path in paths), strict=True)
     for path, size in zip(paths, sizes, strict=True):
         if size != sizes[0]:
             raise UserError(f"{path}: {by(size)} pixels, and {paths[0].name} has {by(sizes[0])}; sizes must be equal")
-    C, (W, H) = max(channels), sizes[0]
+    C, (W, H) = max(colours), sizes[0]
 
     def read(start: int, stop: int) -> Iterator[np.ndarray]:
         return (_decode(path, C) for path in paths[start:stop])
 
     digest = hashlib.sha256()
-    for path in paths:
-        digest.update(str(path.relative_to(folder)).encode() + bytes.fromhex(file_hash(path)))
-    return Images(folder.name, len(paths), (C, H, W), digest.hexdigest(), read)
+    for name, path in zip(files.names, paths, strict=True):
+        digest.update(os.fsencode(name) + bytes.fromhex(file_hash(path)))
+    name, content = escape_controls(folder.name), digest.hexdigest()
+    return Images(name, len(paths), (C, H, W), content, read, left_out=files.left_out)
 
 
 def by(size: Iterable[int]) -> str:
@@ -151,19 +179,18 @@ def by(size: Iterable[int]) -> str:
 
 
 def _look(path: Path) -> tuple[tuple[int, int], int]:
-    """Return (width, height) and channels from a picture's header."""
-    with readable(path), Image.open(path) as picture:
-        mode, size, transparent = picture.mode, picture.size, "transparency" in picture.info
-    if mode not in CHANNELS or transparent:
-        kind = "a transparent picture" if transparent or mode in ("RGBA", "LA", "PA") else f"a picture of mode {mode}"
-        raise UserError(f"{path}: {kind}; expected 8-bit grey or RGB: convert it, on the background that you mean")
-    return size, CHANNELS[mode]
+    """Return (width, height) and channels from a picture's header; what may be transparent is looked through."""
+    with readable(path), open_picture(path) as picture:
+        if picture.has_transparency_data:
+            to_bytes(picture)
+        return picture.size, channels(picture)
 
 
 def _decode(path: Path, channels: int) -> np.ndarray:
     """Return a picture as uint8 (C, H, W)."""
-    with readable(path), Image.open(path) as picture:
-        return np.atleast_3d(np.asarray(picture.convert("L" if channels == 1 else "RGB"))).transpose(2, 0, 1)
+    with readable(path), open_picture(path) as picture:
+        mode = "L" if channels == 1 else "RGB"
+        return np.atleast_3d(np.asarray(to_bytes(picture).convert(mode))).transpose(2, 0, 1)
 
 
 def readable(path: Path) -> AbstractContextManager[None]:

@@ -43,7 +43,7 @@ def of_images(images: Images, extractor: Extractor, cache: Path, world: World = 
     Raises:
         UserError: an image cannot be read, or the cache is damaged or cannot be written.
     """
-    base = f"reference-{images.name.replace('/', '-')}-{images.content[:12]}-{extractor.id}"
+    base = f"reference-{images.name.replace('/', '-')[:40]}-{images.content[:12]}-{extractor.id}"
     path = cache / f"{base}-features.npz"
     # Several processes are all needed for the work, so that none may wait in it for another's lock.
     shared = extract(images, extractor, world) if world.size > 1 and not world.decide(path.is_file) else None

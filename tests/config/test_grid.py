@@ -9,7 +9,7 @@ from support.edits import edit
 from support.places import GRIDS, PAPER_GRIDS
 
 from harness.config.grid import load_table
-from harness.config.grid_file import Scale
+from harness.config.grid_file import Scale, read_grid
 from harness.errors import UserError
 
 SCALES = sorted(p.stem for p in (GRIDS / "scales").glob("*.yaml"))
@@ -24,6 +24,19 @@ def test_every_table_expands_at_every_scale(table, scale):
     expanded = load_table(GRIDS / f"{table}.yaml", scale)
     assert len({cell.at for cell in expanded.cells}) == len(expanded.cells) > 0
     assert all(len(cell.runs) == len(expanded.seeds) for cell in expanded.cells)
+
+
+def test_every_figure_published_elsewhere_is_of_one_way_of_sampling():
+    """The public 400K-step references are DDPM's for DiT and the SDE's for SiT; the release has the ODE."""
+    files = {table: read_grid(GRIDS / f"{table}.yaml")[0] for table in TABLES}
+    of = {(table, r.of): (r.value, r.protocol.split(",")[0]) for table, file in files.items() for r in file.references}
+    figures = {"DDPM": ("DiT", 68.40, 43.47, 23.33, 19.47), "SDE": ("SiT", 57.6, 33.0, 18.9, 17.3)}
+    for way, (family, *fids) in figures.items():
+        sizes = [f"{family}-{size}/2" for size in ("S", "B", "L", "XL")]
+        assert [of["figure4", size] for size in sizes] == [(fid, way) for fid in fids]
+    assert of["table2", "SiT-B/2 + Disp, PyTorch release"] == (32.64, "ODE")
+    assert of["table5", "SiT-XL/2 + Disp, PyTorch release"] == (4.74, "ODE")
+    assert of["table6", "REPA, SiT-XL/2"] == (1.42, "SDE")
 
 
 def test_table2_is_the_papers():

@@ -57,6 +57,7 @@ def test_zip(grids):
         ("  - row: {loss: none, arm: baseline}", "  - zip: {loss: [none], arm: []}", ["vary.0.zip.", "at least one"]),
         ("baseline: {loss: none, arm: baseline}", "baseline: {loss: none}", ["no cell at", "the baseline of"]),
         ("  - {at: {loss: none, arm: baseline}", "  - {at: {loss: none}", ["paper.0.at", "missing: arm"]),
+        ('protocol: "ODE, no', 'protocol: "by some sampler', ["references.", "protocol", "ODE|SDE|DDPM"]),
         ("  - {at: {loss: none, arm: baseline}", "  - {at: {loss: none, arm: dispersive}", ["paper.0: no cell"]),
         ('arm: "contrastive, restricted noise"}, value: 35.87', "arm: dispersive}, value: 1", ["paper.12: two values"]),
         ("  - row: {loss: none, arm: baseline}", "  - product: {}", ["vary.0.product", "missing: loss, arm"]),

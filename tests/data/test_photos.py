@@ -1,5 +1,6 @@
 """Photos: cropped as ADM does, and read from every layout that people keep them in."""
 
+import io
 import json
 import re
 import shutil
@@ -11,6 +12,7 @@ from support.photos import adm, pack, packed_arrays
 
 from harness.data.photos import centre_crop, load_crops, open_photos
 from harness.errors import UserError
+from harness.plain_text import escape_controls
 
 rng = np.random.default_rng(0)
 
@@ -65,6 +67,71 @@ def test_hugging_face_data_sets_give_the_same_arrays(kl, photos, packed, tmp_pat
     assert meta["sha256"] == json.loads((packed / "photos" / "meta.json").read_text())["sha256"]
 
 
+def as_file(image, mode):
+    """Save a picture in another mode and open it again."""
+    file = io.BytesIO()
+    image.convert(mode).save(file, "TIFF" if mode == "CMYK" else "PNG")
+    return Image.open(file)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGBA", "LA", "CMYK"])
+def test_every_mode_is_cropped_as_its_rgb(mode):
+    image = as_file(Image.fromarray(rng.integers(0, 256, (40, 50, 3), np.uint8)), mode)
+    np.testing.assert_array_equal(centre_crop(image, 32), adm(image.convert("RGB"), 32))
+
+
+def test_a_narrow_photo_is_refused_before_it_is_stretched():
+    with pytest.raises(ValueError, match=r"too narrow: 1×500,000 pixels become 32×16,000,000"):
+        centre_crop(Image.new("L", (1, 500_000)), 32)
+
+
+def one_class(folder, name, files=("a.png",)):
+    for file in files:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(folder / name / file)
+
+
+def test_classes_are_the_visible_folders_in_the_order_of_code_points(tmp_path):
+    names = ("B", "a", "caf\udce9", "linked", "é")
+    for name in names[::-1]:
+        one_class(tmp_path, name)
+    one_class(tmp_path, ".ipynb_checkpoints")
+    one_class(tmp_path, "a/deep/.hidden")
+    one_class(tmp_path, "a/deep", ("b.webp",))
+    (tmp_path / "a" / "notes.txt").write_text("no photo")
+    photos = open_photos(tmp_path, tmp_path)
+    assert photos.classes == tuple(map(escape_controls, sorted(names)))
+    assert photos.names[:3] == ("B/a.png", "a/a.png", "a/deep/b.webp")
+    assert photos.labels.tolist() == [0, 1, 1, 2, 3, 4]
+    assert photos.left_out == "1 other file (1 .txt)"
+    assert len(photos.listing()) == 64
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda f: (f / "empty").mkdir(), "empty: a class without pictures; add them, or remove the folder"),
+        (lambda f: one_class(f, "x/.hidden"), "x: a class without pictures"),
+        (lambda f: one_class(f, "", ("loose.png",)), "loose.png: a picture beside the folders of classes"),
+        (lambda f: (f / "a" / "again").symlink_to(f), "the same folder as '.', through a link"),
+    ],
+)
+def test_folders_that_would_shift_or_lose_a_class_are_refused(tmp_path, spoil, message):
+    one_class(tmp_path, "a")
+    spoil(tmp_path)
+    with pytest.raises(UserError, match=re.escape(message)):
+        open_photos(tmp_path, tmp_path)
+
+
+def test_what_is_left_out_is_told_and_stored(kl, photos, packed, tmp_path):
+    mine = shutil.copytree(photos, tmp_path / "mine")
+    (mine / "a" / "notes.txt").write_text("no photo")
+    assert pack(mine, kl[0], tmp_path).endswith("; left out: 1 other file (1 .txt)")
+    meta, plain = (json.loads((root / "photos" / "meta.json").read_text()) for root in (tmp_path, packed))
+    assert meta.pop("left_out") == "1 other file (1 .txt)"
+    assert meta == plain
+
+
 def test_a_row_that_names_a_file_is_refused(photos, tmp_path):
     import datasets
 
@@ -108,7 +175,7 @@ def test_layouts_that_would_mislead_are_refused(kl, photos, tmp_path):
         "dictionary": "several splits of a data set; name the folder of one: test, train",
         "dictionary/train": "one column of type Image is expected, found 0 among text",
         "nowhere": "no such folder; photos are",
-        "imagenet/train/a": "Couldn't find any class folder",
+        "imagenet/train/a": "4 pictures and no folders of classes; photos are",
     }.items():
         with pytest.raises(UserError, match=re.escape(words)):
             pack(tmp_path / folder, kl[0], tmp_path / "data")

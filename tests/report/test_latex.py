@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.printed_tables import NAMES
 
 from harness.report.analysis.table_result import TableResult
 from harness.report.rendering.data_files import write_tables
@@ -37,6 +38,15 @@ def test_what_tex_would_read_as_its_own_is_escaped() -> None:
     assert escaped("--scale λ ± ℓ₂ 中\n[x]") == (
         r"-{}-scale \ensuremath{\lambda} \ensuremath{\pm} \ensuremath{\ell}\ensuremath{_2} \texttt{U+4E2D} {[}x{]}"
     )
+
+
+def test_figures_published_elsewhere_stand_beneath_by_their_protocol(full_layouts: list[TableLayout]) -> None:
+    table = latex_table(full_layouts[NAMES.index("figure4")])
+    ddpm = (
+        "Elsewhere (DDPM, 250 steps, no guidance, 400K steps): DiT-S/2 68.40 (M, public), DiT-B/2 43.47 (M, public), "
+    )
+    assert ddpm in table
+    assert table.index("bottomrule") < table.index(ddpm) < table.index("Elsewhere (SDE, 250 steps, no guidance, 400K")
 
 
 @pytest.mark.integration

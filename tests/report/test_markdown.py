@@ -24,7 +24,7 @@ def test_markdown_renders_to_the_words_of_the_table(full_layouts: list[TableLayo
     html = MarkdownIt("commonmark").enable("table").render(markdown_table(layout))
     words = [
         [plain(row.label), *("".join(map(plain, cell.lines.values())) for cell in row.cells)]
-        for row in (*layout.body, *layout.foot)
+        for row in (*layout.body, *layout.foot, *layout.elsewhere)
     ]
     assert cells_of(html) == [row + [""] * (1 + len(layout.columns) - len(row)) for row in words]
 

@@ -56,6 +56,20 @@ def test_facts_stand_beside_the_paper_s_with_its_source(full_layouts: list[Table
     assert source.title.startswith("medium confidence; source: ")
 
 
+def test_figures_published_elsewhere_stand_beneath_with_how_they_were_measured(full_layouts: list[TableLayout]) -> None:
+    """The release's README samples by ODE; DiverseDiT's table by SDE: each says so, and neither has a change."""
+    layout = full_layouts[NAMES.index("table2")]
+    rows = {row.label[0].text: [plain(line) for line in row.cells[0].lines.values()] for row in layout.elsewhere}
+    assert rows["SiT-B/2 + Disp, PyTorch release"] == [
+        "32.64 (H, official)",
+        "ODE, no guidance, 80 epochs; λ 0.25, τ 1, last block, groups of 32",
+    ]
+    assert rows["DiverseDiT + Disp, SiT-B/2"] == ["24.98 (H, later)", "SDE, 250 steps, no guidance, 400K steps"]
+    ways = [words[-1].partition(",")[0] for words in rows.values()]
+    assert ways == sorted(ways)
+    assert not layout.foot
+
+
 def test_gaps_and_mixtures_stand_in_the_cell_of_the_value(tmp_path: Path) -> None:
     store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
     synthetic.full_study(store, [table])

@@ -2,13 +2,16 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 from harness.config.grid import Table
+from harness.config.grid_file import PublishedFigure
 from harness.files import read_yaml
 from harness.report import TEMPLATES
 from harness.report.analysis.pivot import Pivot, PivotCell
-from harness.report.analysis.text import STATES, counted, listed, seed_words, sentences
+from harness.report.analysis.text import STATES, counted, listed, number, seed_words, sentences
 from harness.report.reading.protocol import SAMPLING_COLUMNS, Protocol, differing_keys, training_values, varied_keys
 
 WORDS: dict[str, dict[str, Any]] = read_yaml(TEMPLATES / "words.yaml")
@@ -165,6 +168,20 @@ def _asks_for_blocks(pivot: Pivot) -> bool:
 def notes(pivot: Pivot) -> list[str]:
     """Return the different notes on the paper's numbers of a table, in order."""
     return list(dict.fromkeys(cell.paper.note for cell in pivot.cells if cell.paper and cell.paper.note))
+
+
+def published_elsewhere(pivot: Pivot) -> list[PublishedFigure]:
+    """Return the figures of other publications, those that were measured alike beside each other."""
+    return sorted(pivot.table.file.references, key=attrgetter("protocol"))
+
+
+def elsewhere_sentences(pivot: Pivot) -> list[str]:
+    """Say in a sentence for each protocol what other publications have by it."""
+    lines = []
+    for protocol, alike in groupby(published_elsewhere(pivot), key=attrgetter("protocol")):
+        figures = (f"{f.of} {number(f.value, pivot.metric.decimals)} ({f.confidence}, {f.source})" for f in alike)
+        lines.append(f"Elsewhere ({protocol}): {', '.join(figures)}.")
+    return lines
 
 
 def missing_list(pivot: Pivot) -> list[tuple[str, str]]:

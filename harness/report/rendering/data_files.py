@@ -122,6 +122,7 @@ def table_record(layout: TableLayout) -> dict[str, Any]:
         "footnotes": layout.footnotes,
         "findings": layout.result.findings,
         "paper_says": pivot.table.file.paper_text,
+        "references": [reference.model_dump() for reference in pivot.table.file.references],
         "protocols": {letter: dict(protocol) for letter, protocol in pivot.protocols.items()},
         "missing": [f"{state}: {sentence}" for state, sentence in layout.missing],
         "cells": [

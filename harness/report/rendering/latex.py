@@ -7,6 +7,7 @@ from functools import cache
 from pylatexenc.latexencode import unicode_to_latex
 
 from harness.report.analysis.text import on_one_line
+from harness.report.rendering import captions
 from harness.report.rendering.html import environment
 from harness.report.rendering.sheet import TableLayout
 
@@ -20,7 +21,9 @@ OWN = {  # brackets and stars a row's end would take for its own
 
 def latex_table(layout: TableLayout) -> str:
     """Return one table as a `table` environment with the paper's own number; it needs array and booktabs."""
-    return LATEX.get_template("table.tex.j2").render(layout=layout, table=layout.result.pivot.table)
+    pivot = layout.result.pivot
+    elsewhere = captions.elsewhere_sentences(pivot)
+    return LATEX.get_template("table.tex.j2").render(layout=layout, table=pivot.table, elsewhere=elsewhere)
 
 
 def latex_document(tables: Mapping[str, str]) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from harness.config.grid_file import CONFIDENCE, SOURCES, PaperFact, PaperValue
+from harness.config.grid_file import CONFIDENCE, SOURCES, PublishedFigure, Sourced
 from harness.report.analysis import text
 from harness.report.analysis.pivot import Pivot, PivotCell, PivotRow, RunState
 from harness.report.analysis.statistics import Change
@@ -53,7 +53,10 @@ class LayoutRow:
 
 @dataclass(frozen=True)
 class TableLayout:
-    """A table in words. `over` stands above all value columns, "" where there is nothing to say; `foot` is set apart.
+    """A table in words.
+
+    `over` stands above all value columns, "" where there is nothing to say; `foot` and `elsewhere`, the figures
+    of other publications, are set apart.
 
     `mixed` says what its numbers do not share though they should; `notes` stand beneath it; `missing` has the state of
     each run that gives no value, and why.
@@ -66,6 +69,7 @@ class TableLayout:
     over: str
     body: Sequence[LayoutRow]
     foot: Sequence[LayoutRow]
+    elsewhere: Sequence[LayoutRow]
     caption: str
     mixed: Sequence[str]
     notes: Sequence[Line]
@@ -98,6 +102,7 @@ def table_layout(result: TableResult) -> TableLayout:
         over=over,
         body=body,
         foot=foot,
+        elsewhere=[_elsewhere(pivot, figure) for figure in captions.published_elsewhere(pivot)],
         caption=" ".join(captions.caption(pivot)),
         mixed=captions.mixed_sentences(pivot),
         notes=list(_notes(pivot)),
@@ -143,6 +148,13 @@ def _column_row(pivot: Pivot, cell: PivotCell, among: Sequence[PivotCell]) -> La
     beside = (change, paper, its_change) if pivot.baselines else (paper,)
     cells = [LayoutCell({"": line}) for line in beside]
     return LayoutRow(label, [*(_fact(cell, fact) for fact in cell.facts), value, *cells])
+
+
+def _elsewhere(pivot: Pivot, figure: PublishedFigure) -> LayoutRow:
+    """A figure with how it was measured: its neighbours in the table are no comparison."""
+    value = Span(text.number(figure.value, pivot.metric.decimals), "number")
+    lines = {"paper": (value, _source(figure)), "protocol": (Span(figure.protocol, "aside"),)}
+    return LayoutRow((Span(figure.of), Span("elsewhere", "aside", plain=" (elsewhere)")), [LayoutCell(lines)], True)
 
 
 def _line(*spans: Span) -> Line:
@@ -232,7 +244,7 @@ def _paper_change(cell: PivotCell) -> str:
     return "" if cell.paper_percent is None else text.signed_percent(cell.paper_percent, 2)
 
 
-def _source(paper: PaperValue | PaperFact, further: str = "") -> Span:
+def _source(paper: Sourced, further: str = "") -> Span:
     words = paper.confidence if paper.source == "paper" else f"{paper.confidence}, {paper.source}"
     title = f"{CONFIDENCE[paper.confidence]} confidence; source: {SOURCES[paper.source]}"
     return Span(words, "source", title, f" ({words}{further})")
