@@ -9,7 +9,8 @@ from contextlib import suppress
 
 import click
 
-from harness.errors import UserError, one_line, printable
+from harness.errors import UserError, one_line
+from harness.plain_text import printable
 
 # Command → its module in `harness.commands`, and the first words of its help.
 COMMANDS = {

@@ -1,7 +1,6 @@
 """What goes wrong and whose it is to mend, and the words that help to mend it."""
 
 import difflib
-import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -13,28 +12,8 @@ class UserError(Exception):
     """
 
 
-# What a terminal may take for a command, or for another order of what it shows: control and format characters, among
-# them those of writing to the left; halves of UTF-16 (bytes of a file's name that are not UTF-8); ends of lines.
-COMMANDING = ("Cc", "Cf", "Cs", "Zl", "Zp")
-
-
 class Diverged(Exception):
     """A training loss that is not finite: the run stops and is stored as `diverged`."""
-
-
-def printable(text: str, keep: str = "\n\t") -> str:
-    """Return a text that a terminal shows and does not obey: other characters than these are written as JSON does,
-    ESC as \\u001b. Applied to JSON it leaves JSON of the same content."""
-    if text.isprintable():
-        return text
-    return "".join(
-        _escaped(char) if unicodedata.category(char) in COMMANDING and char not in keep else char for char in text
-    )
-
-
-def _escaped(char: str) -> str:
-    units = char.encode("utf-16-be", "surrogatepass").hex()
-    return "".join(f"\\u{units[i : i + 4]}" for i in range(0, len(units), 4))
 
 
 def one_line(error: BaseException, length: int = 200) -> str:

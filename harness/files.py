@@ -3,26 +3,38 @@
 import errno
 import gc
 import hashlib
+import io
 import json
 import os
 import re
 import shutil
+import stat
+import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 
 from harness.errors import UserError, user_error
+from harness.plain_text import printable
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 M = TypeVar("M", bound=BaseModel)
 # libyaml's parser, where PyYAML was built with it, is ten times as fast and reads the same documents.
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 TEMPORARY = ".writing-"
+LARGEST_JSON = 8 << 20  # bytes; parsed they take fifty times as much at worst
+LARGEST_LOG = 32 << 20  # bytes: a line of 250 bytes every 100 steps for 13 million steps
+# Seconds for a lock: after which is said what is waited for, and after which it is waited for no more.
+LONG_WAIT, LONGEST_WAIT = 20.0, 6 * 3600.0
 NOT_UTF8 = re.compile("[\ud800-\udfff]")  # as Python reads such a byte
 NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
@@ -80,15 +92,50 @@ def make_folder(folder: Path, fill: Callable[[Path], object]) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def place(words: str | Path, flag: str) -> Path:
+    """Return the path that somebody's words name: the one place where `~` and `~user` become a home, which a shell does
+    in `--json ~/x` and not in `--json=~/x`, in a variable or in a file. Nothing is looked for there.
+
+    flag: the option, argument or variable that the words stand in.
+
+    Raises:
+        UserError: there are none, `~user` has no home, or no record, page or job script could hold them.
+    """
+    shown = printable(str(words), keep="")
+    if not str(words):
+        raise UserError(f"{flag}: an empty name; leave it out, or say which")
+    if shown != str(words):
+        raise UserError(f"{flag} {shown}: control characters, or bytes that are not UTF-8, in a name; rename it")
+    try:
+        return Path(words).expanduser()
+    except RuntimeError:
+        raise UserError(f"{flag} {words}: no such user; a name that begins with '~' is written ./~name") from None
+
+
 def check_writable(flag: str, folder: Path) -> None:
     """Refuse a folder that cannot be written, leaving nothing behind.
 
     Raises:
         UserError: naming the command-line flag that gave the folder.
     """
-    existing = nearest_existing(folder)
-    with user_error(f"{flag} {folder}: cannot write in {existing}", kinds=OSError):
-        tempfile.TemporaryFile(dir=existing).close()
+    with user_error(f"{flag} {folder}: cannot be written", kinds=OSError):
+        existing = nearest_existing(folder)
+        with user_error(f"{flag} {folder}: cannot write in {existing}", kinds=OSError):
+            tempfile.TemporaryFile(dir=existing).close()
+
+
+def check_output(flag: str, path: Path) -> None:
+    """Refuse the name of a file that cannot be written, or that is a folder or a device, leaving nothing behind.
+
+    Raises:
+        UserError: naming the command-line flag that gave the file.
+    """
+    with user_error(f"{flag} {path}: cannot be written", kinds=OSError):
+        if path.is_dir():
+            raise UserError(f"{flag} {path}: is a folder; the name of a file in it is expected")
+        if path.exists() and not path.is_file():
+            raise UserError(f"{flag} {path}: is a device or a pipe; the name of a file is expected")
+    check_writable(flag, path.parent)
 
 
 def check_no_links(folder: Path) -> None:
@@ -109,21 +156,26 @@ def check_no_links(folder: Path) -> None:
 
 
 @contextmanager
-def locked(path: Path, timeout: float = -1) -> Iterator[None]:
+def locked(path: Path, timeout: float | None = None) -> Iterator[None]:
     """Hold the lock of a file for this process; the system lets go of it when the process ends, however it does.
 
-    timeout: seconds to wait for another process; -1 for as long as it takes.
+    timeout: seconds to wait for another process; None for as long as a long work may take, with a word on the standard
+    error. Who is neither the owner nor of the file's group can hold no lock against us.
 
     Raises:
         filelock.Timeout: another process holds it.
-        UserError: the filesystem has no such locks. One that its holder has to remove would stay when a node dies.
+        UserError: the filesystem has no such locks, or `timeout` is None and another process never lets go. A lock that
+            its holder has to remove would stay when a node dies.
         OSError: the file cannot be written.
     """
     from filelock import FileLock
 
-    lock = FileLock(path, timeout=timeout, fallback_to_soft=False)
+    lock = FileLock(path, mode=0o660, fallback_to_soft=False)
     try:
-        lock.acquire(poll_interval=0.5)
+        if timeout is None:
+            _wait_for(lock, path)
+        else:
+            lock.acquire(timeout=timeout, poll_interval=0.5)
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
@@ -135,6 +187,24 @@ def locked(path: Path, timeout: float = -1) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _wait_for(lock: "FileLock", path: Path) -> None:
+    """Wait for a lock, with a word after a while and an end."""
+    from filelock import Timeout
+
+    with suppress(Timeout):
+        lock.acquire(timeout=LONG_WAIT, poll_interval=0.5)
+        return
+    holder = f"'fuser -v {path}' on its node names it"
+    print(f"{path}: another process has this lock, which is waited for; {holder}", file=sys.stderr, flush=True)
+    try:
+        lock.acquire(timeout=LONGEST_WAIT - LONG_WAIT, poll_interval=0.5)
+    except Timeout:
+        hours = f"{LONGEST_WAIT / 3600:g} hours"
+        raise UserError(
+            f"{path}: another process has had this lock for {hours}; {holder}: end it, and run again"
+        ) from None
 
 
 def nearest_existing(folder: Path) -> Path:
@@ -158,11 +228,51 @@ def remove_temporaries(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+class UnfitFile(OSError):
+    """What stands in a file's place is no plain file, or is larger than any of ours."""
+
+
+def open_file(path: Path) -> io.BufferedReader:
+    """Open a plain file for reading; never waits, as for who writes into a pipe.
+
+    Raises:
+        UnfitFile: it is a pipe, a device or a folder.
+        OSError: it cannot be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return io.BufferedReader(io.FileIO(descriptor))
+    os.close(descriptor)
+    kind = os.strerror(errno.EISDIR) if stat.S_ISDIR(mode) else "not a plain file"
+    raise UnfitFile(errno.EINVAL, kind, str(path))
+
+
+def is_file(path: Path) -> bool:
+    """Tell whether there is a plain file; not where we may not even look."""
+    with suppress(OSError):
+        return path.is_file()
+    return False
+
+
+def read_file(path: Path, most: int = LARGEST_JSON) -> bytes:
+    """Return the bytes of a plain file that has at most so many.
+
+    Raises:
+        UnfitFile, OSError: as `open_file`; or it is larger.
+    """
+    with open_file(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise UnfitFile(errno.EFBIG, f"larger than {most >> 20} MiB", str(path))
+    return content
+
+
 def read_json(path: Path) -> Any:
-    """Read a JSON file; None where it is missing or not JSON."""
+    """Read a JSON file; None where it is missing or not JSON: also where it is nested deeper than 200, or too large."""
     try:
-        return json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return from_json(read_file(path))
+    except (FileNotFoundError, NotADirectoryError, ValueError, UnfitFile):
         return None
 
 
@@ -178,7 +288,7 @@ def read_model(path: Path, model: type[M], advice: str) -> M:
         UserError: it is missing, not JSON, or a key of it is wrong; the key, and the advice.
     """
     try:
-        return model.model_validate_json(path.read_bytes())
+        return model.model_validate_json(read_file(path))
     except OSError as error:
         reason = f"cannot be read: {error.strerror}"
     except ValidationError as error:
@@ -188,7 +298,7 @@ def read_model(path: Path, model: type[M], advice: str) -> M:
 
 def first_mistake(error: ValidationError) -> str:
     """Return "key: what is wrong with it" of the first key that is wrong."""
-    first = error.errors()[0]
+    first = error.errors(include_input=False, include_url=False)[0]
     return ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
 
 
@@ -196,25 +306,28 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Read a log by step: of a step that was done twice the last line counts, and a torn line is left out.
 
     Raises:
-        OSError: it is there and cannot be read.
+        OSError: it is there and cannot be read; `UnfitFile` where it is no log.
     """
-    return parse_log(path.read_text(encoding="utf-8", errors="replace") if path.is_file() else "")
+    try:
+        return parse_log(read_file(path, LARGEST_LOG).decode(errors="replace"))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def parse_log(text: str) -> list[dict[str, Any]]:
-    """Read the lines of a log, as `read_jsonl` does."""
+    """Read the lines of a log, as `read_jsonl` does; no writer of ours leaves a list or mapping in one."""
     by_step = {}
     for line in text.splitlines():
         with suppress(ValueError):
-            entry = json.loads(line)
-            if isinstance(entry, dict) and isinstance(entry.get("step"), int):
-                by_step[entry["step"]] = entry
+            entry = from_json(line)
+            if isinstance(entry, dict) and type(entry.get("step")) is int:
+                by_step[entry["step"]] = {k: v for k, v in entry.items() if not isinstance(v, list | dict)}
     return [by_step[step] for step in sorted(by_step)]
 
 
 def tail(path: Path, size: int = 4000) -> str:
     """Return the last `size` bytes of a text file, whose first line may be cut; "" where it cannot be read."""
-    with suppress(OSError), path.open("rb") as file:
+    with suppress(OSError), open_file(path) as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - size))
         return file.read().decode(errors="replace")
     return ""

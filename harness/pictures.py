@@ -5,8 +5,6 @@ kilobytes may say that it has billions of pixels. What its numbers mean as grey 
 """
 
 import io
-import os
-import stat
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+
+from harness.files import open_file
 
 # What Pillow decodes by itself: no PostScript, no metafiles, no other program. TGA, known by no first bytes, is last.
 FORMATS = (
@@ -119,8 +119,6 @@ def _content(source: Path | bytes, size: int) -> bytes:
 
 
 def _read(path: Path, size: int) -> bytes:
-    """Return at most one byte more than `size` of a file; one that waits for a writer is not waited for."""
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError("no plain file")
+    """Return at most one byte more than `size` of a file."""
+    with open_file(path) as file:
         return file.read(size + 1)

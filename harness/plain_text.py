@@ -18,6 +18,12 @@ def escape_controls(text: str, keep: str = "") -> str:
     return CONTROL.sub(lambda match: match[0] if match[0] in keep else ascii(match[0])[1:-1], text)
 
 
+def printable(text: str, keep: str = "\n\t") -> str:
+    r"""Return a text that a terminal shows and does not obey: other characters than these are written as JSON does,
+    ESC as \u001b. Applied to JSON it leaves JSON of the same content."""
+    return CONTROL.sub(lambda char: char[0] if char[0] in keep else f"\\u{ord(char[0]):04x}", text)
+
+
 def check_text(text: str, keep: str = "") -> str:
     r"""Return text without control characters as it is; keep: those of them that are legal, such as "\n\t".
 

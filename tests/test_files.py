@@ -7,8 +7,21 @@ import time
 
 import pytest
 
+from harness import files
 from harness.errors import UserError
-from harness.files import check_no_links, check_writable, read_json, read_jsonl, replace, write_json
+from harness.files import (
+    LARGEST_JSON,
+    UnfitFile,
+    check_no_links,
+    check_writable,
+    locked,
+    read_file,
+    read_json,
+    read_jsonl,
+    replace,
+    tail,
+    write_json,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -62,6 +75,53 @@ def test_an_unwritable_folder_is_told_and_nothing_is_written(tmp_path):
         check_writable("--results", blocked / "results")
     check_writable("--results", tmp_path / "new" / "results")
     assert sorted(tmp_path.iterdir()) == [blocked]
+
+
+UNFIT = {
+    "a pipe": lambda path: os.mkfifo(path),
+    "a device": lambda path: path.symlink_to("/dev/zero"),
+    "a folder": lambda path: path.mkdir(),
+    "too large": lambda path: path.write_bytes(b"0" * (LARGEST_JSON + 1)),
+}
+
+
+@pytest.mark.parametrize("kind", UNFIT)
+def test_no_reader_waits_for_a_pipe_or_takes_in_what_is_no_file_of_ours(tmp_path, kind):
+    path = tmp_path / "x.json"
+    UNFIT[kind](path)
+    with pytest.raises(UnfitFile):
+        read_file(path)
+    assert read_json(path) is None
+    if kind != "too large":
+        assert tail(path) == ""
+        with pytest.raises(UnfitFile):
+            read_jsonl(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"a":' * 1000 + "1" + "}" * 1000, "1" * 5000, '"\\ud800"', '"\xff"', ""]
+)
+def test_json_that_no_writer_of_ours_leaves_is_none(tmp_path, text):
+    (tmp_path / "x.json").write_bytes(text.encode("latin-1"))
+    assert read_json(tmp_path / "x.json") is None
+
+
+def test_a_step_that_is_no_whole_number_is_no_line_of_a_log(tmp_path):
+    lines = ['{"step": true}', '{"step": 1.5}', '{"step": "1"}', "[" * 1000, '{"step": 2}', '{"step": NaN}']
+    (tmp_path / "train.jsonl").write_text("\n".join(lines))
+    assert read_jsonl(tmp_path / "train.jsonl") == [{"step": 2}]
+
+
+def test_who_waits_for_a_lock_says_so_and_does_not_wait_for_ever(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(files, "LONG_WAIT", 0.1)
+    monkeypatch.setattr(files, "LONGEST_WAIT", 0.3)
+    path = tmp_path / "lock"
+    with locked(path), pytest.raises(UserError, match=r"has had this lock .*end it, and run again"), locked(path):
+        pass
+    assert "another process has this lock, which is waited for" in capsys.readouterr().err
+    with locked(path):  # it was let go
+        assert path.stat().st_mode & 0o007 == 0  # others of the machine cannot hold it
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("place", ["report", "report/tables", "report/runs/a", "report/dangling"])

@@ -9,7 +9,10 @@ import pytest
 from support.imports import arrows, circles, class_names, imports, reached, sources, within
 from support.places import ROOT
 
-GROUND = ("checkpoint_paths", "errors", "files", "metric_definitions", "pictures", "plain_text", "process_group")
+GROUND = (
+    "checkpoint_paths", "credentials", "errors", "files", "metric_definitions", "pictures", "plain_text",
+    "process_group",
+)  # fmt: skip
 # What a run is, for those who compute: no grids, no stores, no jobs.
 WORDS = ("config.spec", "config.settings", "config.imported_weights")
 COMPUTES = ("measure", "engine", "networks", "data", "method")
@@ -40,7 +43,7 @@ HEAVY = ("torch", "torchvision", "timm", "torch_fidelity", "sklearn", "safetenso
 # These compute nothing: no torch in them, not even within a function.
 TORCHLESS = (
     "cli", "report", "planning", "store", "config", "metric_definitions", "errors", "files", "checkpoint_paths",
-    "pictures", "plain_text",
+    "credentials", "pictures", "plain_text",
 )  # fmt: skip
 # Mathematics needs no more; what opens files, starts programs or reads clocks is not among these.
 METHOD_USES = (

@@ -161,7 +161,7 @@ class ProgressBar(Progress):
         """Look how far the jobs are, and draw that."""
         with self.lock:
             running, ended = list(self.running.values()), list(self.ended)
-        heartbeats = [Heartbeat.read(job.folder) for job in running]
+        heartbeats = [Heartbeat.peek(job.folder) for job in running]
         steps = sum(job.steps + 1 for job in ended) + sum(heartbeat.step for heartbeat in heartbeats if heartbeat)
         for bar in self.task_ids:
             self.update(bar, completed=steps, description=f"{len(ended)}/{self.total} trainings")

@@ -11,7 +11,7 @@ from rich.progress import track
 
 from harness.checkpoint_paths import weights_path
 from harness.commands import options
-from harness.commands.options import FILE
+from harness.commands.options import FILE, OUTPUT, ReferenceWords
 from harness.commands.terminal import TextTable, console, say, words_of
 from harness.config.grid import Run, all_runs
 from harness.errors import UserError
@@ -25,14 +25,14 @@ from harness.store.study import study_tables
 
 @click.command()
 @click.argument("samples", type=FILE)
-@click.option("--reference", required=True,
+@click.option("--reference", required=True, type=ReferenceWords(),
               help="An .npz (images, or mu and sigma), a folder of pictures, or DATA_SET:SPLIT.")  # fmt: skip
 @click.option("--features", default="inception-v3-compat",
               help="Or 'classifier', the data set's own, for tiny or grey images; or a model of timm.")  # fmt: skip
 @click.option("--weights", type=FILE, help="File of the network's weights; by default the one in --data, or timm's.")
-@click.option("--json", "out", type=FILE, help="Write numbers and protocol there as well.")
-@click.option("--statistics", type=FILE, help="Write the samples' statistics there, an .npz for a later --reference.")
-@click.option("--nearest", type=FILE, help="Write a PNG there: the samples nearest to reference images, above these.")
+@click.option("--json", "out", type=OUTPUT, help="Write numbers and protocol there as well.")
+@click.option("--statistics", type=OUTPUT, help="Write the samples' statistics there, an .npz for a later --reference.")
+@click.option("--nearest", type=OUTPUT, help="Write a PNG there: the samples nearest to reference images, above these.")
 @click.option("--intervals", is_flag=True,
               help="Say how far each number would move with other samples; 20 times the metrics' work.")  # fmt: skip
 @click.option("--batch", default=64, type=click.IntRange(min=1), help="Images at once.")
@@ -60,9 +60,9 @@ def measure(samples: Path, out: Path | None, statistics: Path | None, nearest: P
     from harness.measure.images import of_path
     from harness.measure.reference import save_statistics
 
-    for flag, path in (("--json", out), ("--statistics", statistics), ("--nearest", nearest)):
-        if path is not None:
-            check_writable(flag, path.parent)
+    outputs = {"--json": out, "--statistics": statistics, "--nearest": nearest}
+    inputs = {"SAMPLES": samples, "--reference": Path(request["reference"]), "--weights": request["weights"]}
+    options.check_apart(outputs, inputs)
     what = MeasureRequest(cache=scratch / ".cache", **request)
     with joined() as world:
         images = of_path(samples)
@@ -93,6 +93,7 @@ def measure_study(store: Store, features: str | None, weights: Path | None, data
     harness measure-study digits
     """
     other = (features, weights) if features else None
+    check_writable("--results", store.root)
     done, left = remeasure(store, data, other, say)
     say(f"{store.root}: {done} measurements renewed, {left} left as they were")
     if left:
@@ -142,6 +143,7 @@ def probe(store: Store, only: str | None, data: Path) -> None:
     def bench(data_set: str, features: str) -> representation_probe.Bench:
         return representation_probe.bench(data_set, features, data, store.cache, device())
 
+    check_writable("--results", store.root)
     runs, done = measured_checkpoints(store, only or ""), 0
     for run in track(runs, description="probing", console=console()):
         step, path = run.evaluation.step, store.probe_path(run.train_id, run.evaluation.step)

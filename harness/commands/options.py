@@ -1,19 +1,104 @@
 """Arguments and options that several commands have."""
 
+import math
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
+from click.core import ParameterSource
 
+from harness.errors import UserError, user_error
+from harness.files import check_output, nearest_existing, place
 from harness.store.store import Store
 
-FILE = click.Path(path_type=Path)
-FOLDER = click.Path(path_type=Path, file_okay=False)
-HOURS = click.FloatRange(min=0)
+
+class Place(click.ParamType):
+    """A name of a file or folder: what can be known of it is checked before a command does anything.
+
+    kind: "any" file or folder to be read; "folder", which need not be there yet; "output", a file to be written; "new",
+    what is to be written and must not be there yet.
+    """
+
+    name = "path"
+
+    def __init__(self, kind: Literal["any", "folder", "output", "new"]) -> None:
+        self.kind = kind
+
+    def convert(self, value: str | Path, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path.
+
+        Raises:
+            UserError: nothing can be read or written there; which option or variable says so, and why.
+        """
+        flag = _flag(param, ctx)
+        path = place(value, flag)
+        with user_error(f"{flag} {path}", kinds=OSError):
+            self._check(path, flag)
+        return path
+
+    def _check(self, path: Path, flag: str) -> None:
+        there = path.exists()  # raises where a name is too long, or links lead in a circle
+        if self.kind == "folder" and there and not path.is_dir():
+            raise UserError(f"{flag} {path}: is a file; a folder is expected")
+        if self.kind == "folder" and not there and path.is_symlink():
+            raise UserError(f"{flag} {path}: is a link that leads nowhere; a folder is expected")
+        if self.kind == "folder" and not nearest_existing(path).is_dir():
+            raise UserError(f"{flag} {path}: {nearest_existing(path)} is a file; a folder is expected")
+        if self.kind == "new" and (there or path.is_symlink()):
+            raise UserError(f"{flag} {path}: exists already; choose another name")
+        if self.kind in ("output", "new"):
+            check_output(flag, path)
+
+
+class ReferenceWords(click.ParamType):
+    """What samples are measured against: a place, or DATA_SET:SPLIT, as a text."""
+
+    name = "text"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text, and where it is a place, that of the path."""
+        return value if ":" in value and not Path(value).exists() else str(FILE.convert(value, param, ctx))
+
+
+def check_apart(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path | None]) -> None:
+    """Refuse outputs that would overwrite each other or what is read, each by its option.
+
+    Raises:
+        UserError: naming both options.
+    """
+    taken = {path.resolve(): flag for flag, path in inputs.items() if path}
+    for flag, path in outputs.items():
+        other = taken.setdefault(path.resolve(), flag) if path else flag
+        if other != flag:
+            raise UserError(f"{flag} {path}: {other} names the same file; choose another name")
+
+
+def _flag(param: click.Parameter | None, ctx: click.Context | None) -> str:
+    """Return what a person would look for: the option, the argument, or the variable in its stead."""
+    if param is None:
+        return "a path"
+    if ctx and param.envvar and ctx.get_parameter_source(str(param.name)) is ParameterSource.ENVIRONMENT:
+        return str(param.envvar)
+    return param.opts[0] if isinstance(param, click.Option) else str(param.name).upper()
+
+
+class FiniteRange(click.FloatRange):
+    """A number within limits; click lets NaN pass every limit."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number, or refuse the word as click does."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+FILE, FOLDER, OUTPUT, NEW = Place("any"), Place("folder"), Place("output"), Place("new")
+HOURS = FiniteRange(min=0)
 
 
 def _folder(name: str, words: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -44,6 +129,7 @@ def words_for(store: Store) -> str:
     """Return a study as a command is told of it: its name, and its folders where a command would not find them."""
     words = [store.study]
     for name, folder in {"results": store.results, "scratch": store.scratch}.items():
-        if folder.absolute() != Path(os.environ.get(f"HARNESS_{name.upper()}", name)).absolute():
+        variable = f"HARNESS_{name.upper()}"
+        if folder.absolute() != place(os.environ.get(variable) or name, variable).absolute():
             words += [f"--{name}", str(folder)]
     return shlex.join(words)

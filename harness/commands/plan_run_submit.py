@@ -72,7 +72,7 @@ def requested(command: Callable[..., None]) -> Callable[..., None]:
 @click.command()
 @requested
 @click.option("--gpu", default="H200", help="GPU whose speed is assumed where no earlier run has measured one.")
-@click.option("--utilisation", type=click.FloatRange(0, 1, min_open=True),
+@click.option("--utilisation", type=options.FiniteRange(0, 1, min_open=True),
               help="Share of its peak that is assumed; else 0.3 in bf16, 0.6 in fp32.")  # fmt: skip
 @click.option("--gpu-hour-price", "price", type=options.HOURS, help="Price of a GPU-hour, in any currency.")
 @options.gpu_hours
@@ -168,9 +168,12 @@ def submit(request: Request, data: Path, profile: str | None, only: str | None, 
         else:
             _run_here(todo, store, cluster.jobs)
     elif dry_run:
-        say("\n".join(submission.sbatch_texts(todo, cluster, folders)))
+        texts, note = submission.sbatch_texts(todo, cluster, folders)
+        say("".join(texts), nl=False)  # byte for byte what would reach sbatch
+        if note:
+            say(note, err=True)
     else:
-        SubmitOptions(profile=profile, data=str(data)).write(store.slurm_folder)
+        submission.remember(SubmitOptions(profile=profile, data=str(data)), store)
         send(cluster, todo, store, folders)
 
 
@@ -196,8 +199,8 @@ def _record(
     store = request.store
     for path, table in zip(request.grids, tables, strict=True):
         store.check_grid(table.name, path, request.scale, list(request.overrides))
-    check_writable("--results", store.results)
-    check_writable("--scratch", store.scratch)
+    check_writable("--results", store.root)
+    check_writable("--scratch", store.scratch / store.study)
     if slurm:
         preflight.check_unconverted(jobs)
         submission.check_slurm()

@@ -8,7 +8,7 @@ import click
 from harness.commands import options
 from harness.commands.terminal import say
 from harness.errors import UserError, user_error
-from harness.files import check_writable
+from harness.files import check_output, check_writable, place
 from harness.store.store import Store
 
 BUNDLE = ".zip"
@@ -43,7 +43,7 @@ def report(study: str | None, compared: tuple[str, str] | None, watch: bool, pdf
     """Write STUDY's report: the paper's tables with our numbers beside the paper's. STUDY may be a bundle, STUDY.zip.
 
     Beside the page lie its tables as LaTeX, Markdown and CSV, its figures as SVG, all that it says as report.json, and
-    summary.md.
+    summary.md. The report of STUDY.zip is written to bundles/STUDY in the folder of reports, beside your own.
 
     \b
     harness report digits --pdf
@@ -64,7 +64,7 @@ def report(study: str | None, compared: tuple[str, str] | None, watch: bool, pdf
     if study is not None and study.endswith(BUNDLE):
         from harness.report.bundle import report_bundle
 
-        path = report_bundle(Path(study), reports, pdf)
+        path = report_bundle(place(study, "STUDY"), reports, pdf)
     elif study is not None:
         from harness.report.rendering.page import report as write_report
 
@@ -99,14 +99,22 @@ def _compare(first: Store, second: Store, reports: Path) -> Path:
 
 
 @click.command()
-@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="By default STUDY.zip, here.")
+@click.option("--output", type=options.OUTPUT, help="By default STUDY.zip, here.")
+@click.option(
+    "--anonymous",
+    is_flag=True,
+    help="Leave out names of hosts and users, absolute paths, uncommitted changes and tracebacks.",
+)
 @options.study
 @options.reports
-def bundle(store: Store, output: Path | None, reports: Path) -> None:
+def bundle(store: Store, output: Path | None, anonymous: bool, reports: Path) -> None:
     """Pack STUDY into one archive: grids, results, thumbnails and the report. `harness report STUDY.zip` opens it.
+
+    Says what the archive tells of those who made it. What looks like a secret is never packed.
 
     \b
     harness bundle digits --output digits.zip
+    harness bundle digits --anonymous
     """
     from harness.report.bundle import bundle as pack
 
@@ -116,5 +124,10 @@ def bundle(store: Store, output: Path | None, reports: Path) -> None:
             f"--output {path}: a name that ends in {BUNDLE} is expected, as 'harness report' knows it by that"
         )
     check_writable("--reports", reports)
-    check_writable("--output", path.parent)
-    say(pack(store, reports, path))
+    check_output("--output", path)
+    packed = pack(store, reports, path, anonymous)
+    for line in packed.gives_away:
+        say(f"It tells {line}", err=True)
+    if packed.gives_away:
+        say("'--anonymous' leaves these out.", err=True)
+    say(packed.path)

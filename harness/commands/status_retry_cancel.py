@@ -20,13 +20,13 @@ from harness.commands.terminal import console, say, words_of
 from harness.config.cluster_profile import load_slurm_profile
 from harness.config.grid import Table, load_table
 from harness.errors import UserError, closest
-from harness.files import read_json
+from harness.files import is_file, read_json
 from harness.jobs import preflight
 from harness.jobs.failures import CAUSES, remedy
 from harness.jobs.job import Job
 from harness.slurm.client import failed_nodes, scancel, unfinished_jobs
 from harness.slurm.status import SlurmStatus, StudyStatus, log_of, slurm_status
-from harness.slurm.submission import check_slurm
+from harness.slurm.submission import check_slurm, remembered
 from harness.store import records
 from harness.store.store import IDENTITY, Store
 from harness.store.study import study_tables, training_statuses
@@ -160,7 +160,7 @@ def retry(context: click.Context, store: Store, failed: bool, only: str | None, 
             raise UserError(f"--set {word}: a retry may change resources.… only; anything else is another run")
     check_slurm()
     store = store.absolute()
-    sent = records.SubmitOptions.read(store.slurm_folder) or records.SubmitOptions()
+    sent = remembered(store)
     cluster, layer = load_slurm_profile(profile or sent.profile)
     if context.get_parameter_source("data") is ParameterSource.DEFAULT:
         data = Path(sent.data or data)
@@ -178,7 +178,7 @@ def retry(context: click.Context, store: Store, failed: bool, only: str | None, 
 
 def _failed_nodes(jobs: Sequence[Job]) -> list[str]:
     """Return the nodes that failed under earlier jobs of some trainings, and tell of them."""
-    submissions = [records.Submission.read(job.scratch) for job in jobs]
+    submissions = [records.Submission.peek(job.scratch) for job in jobs]
     try:
         nodes = failed_nodes([record.job for record in submissions if record and record.job])
     except UserError as error:
@@ -249,7 +249,7 @@ def _find_run(results: Path, scratch: Path, train_id: str) -> Store:
         near = closest(train_id, {path.parent.name for path in results.glob(f"*/*/{records.SpecFile.FILE}")})
         hint = f"; did you mean '{near}'?" if near else "; 'harness status STUDY' names them"
         raise UserError(f"{train_id}: no training of this name in {results}{hint}")
-    latest = max(studies, key=lambda root: (root / train_id).stat().st_mtime)
+    latest = max(studies, key=lambda root: (root / train_id).lstat().st_mtime)
     return Store(results, scratch, latest.name)
 
 
@@ -261,8 +261,8 @@ def describe(store: Store, train_id: str) -> str:
         train_id=train_id,
         store=store,
         documents={name: read_json(folder / name) for name in DOCUMENTS},
-        measurements={path.name: records.Measurement.read(path) for path in records.measurement_paths(folder)},
-        files=[path for root in (folder, scratch) for path in sorted(root.rglob("*")) if path.is_file()],
+        measurements={path.name: records.Measurement.peek(path) for path in records.measurement_paths(folder)},
+        files=[path for root in (folder, scratch) for path in sorted(root.rglob("*")) if is_file(path)],
         grids=_grid_words(store, train_id),
         json=partial(json.dumps, indent=1, ensure_ascii=False),
     )

@@ -14,7 +14,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.table import Table as Columns
 from rich.text import Text
 
-from harness.errors import printable
+from harness.plain_text import printable
 
 TEMPLATES = Path(__file__).parent / "templates"
 MANY = 200  # rows: more than a screen holds

@@ -6,11 +6,12 @@ import click
 
 from harness.checkpoint_paths import kept_weights
 from harness.commands import options
-from harness.commands.options import FILE
+from harness.commands.options import FILE, NEW
 from harness.commands.terminal import say
 from harness.config import grid, grid_file, settings
 from harness.config import imported_weights as imported
 from harness.errors import UserError, nearest
+from harness.files import check_writable
 from harness.store.records import read_spec
 from harness.store.store import IDENTITY, Store
 
@@ -39,6 +40,7 @@ def import_(file: Path, name: str, model: str | None, scale: str, scales: Path) 
         raise UserError(f"--model {model}: not a model of scale {scale}{nearest(model, specs)}")
     from harness.networks.published_weights import import_file
 
+    check_writable("HARNESS_WEIGHTS", imported.folder())
     weights = import_file(file, name, {model: specs[model]} if model else specs, imported.folder())
     say(f"{name}: {weights.label} ({weights.network}), {weights.contents}")
     for remark in weights.remarks:
@@ -47,7 +49,7 @@ def import_(file: Path, name: str, model: str | None, scale: str, scales: Path) 
 
 @weights.command()
 @click.argument("source")
-@click.argument("out", type=FILE)
+@click.argument("out", type=NEW)
 @click.option("--format", "layout", type=click.Choice(["public", "diffusers"]), default="public",
               help="A checkpoint of the public code, or a DiTTransformer2DModel folder of the EMA.")  # fmt: skip
 @click.option("--step", type=click.IntRange(min=0), help="Step of a run; by default the last one kept.")
@@ -63,8 +65,6 @@ def export(source: str, out: Path, layout: str, step: int | None, results: Path,
     from harness.networks import published_weights
     from harness.networks.diffusers_export import FREQUENCIES_NOTE, export_diffusers
 
-    if out.exists():
-        raise UserError(f"{out}: exists already; choose another name")
     path, network = _weights_of(source, step, results, scratch)
     if layout == "public":
         published_weights.export(path, out)

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field
 from harness.config.settings import Count, Flag, Frozen, Hours, Line, Positive, Resources, Whole
 from harness.config.yaml_document import Layer, named_file, read_document, validate
 from harness.errors import UserError, nearest
+from harness.files import place
 from harness.plain_text import shown
 
 FOLDER = Path("clusters")
@@ -111,15 +112,15 @@ class SlurmProfile(Frozen):
             raise UserError(f"resources: no partition meets them ({reasons})")
         return ",".join(fitting)
 
-    def parameters(self, resources: Resources, name: str, count: int, *setup: str) -> dict[str, Any]:
-        """Return what submitit is to write into the sbatch file of an array of `count` jobs; setup: more of its shell.
+    def parameters(self, resources: Resources, name: str, count: int) -> dict[str, Any]:
+        """Return what submitit is to write into the sbatch file of an array of `count` jobs.
 
         Raises:
             UserError: as `check`.
         """
         self.check(resources)
         variables = (OFFLINE if self.offline else {}) | self.environment
-        exports = [f"export {key}={shlex.quote(value)}" for key, value in variables.items()]
+        exports = [f"export {key}={shlex.quote(_at_home(key, value))}" for key, value in variables.items()]
         parameters = {
             **self.model_dump(include={"account", "qos", "constraint"}),
             "partition": self.partition(resources),
@@ -138,7 +139,7 @@ class SlurmProfile(Frozen):
             "array_parallelism": min(count, self.array_throttle or count),
             "stderr_to_stdout": True,
             "additional_parameters": {"requeue": True},  # also where the cluster's JobRequeue is 0
-            "setup": [*self.setup, *exports, *setup],
+            "setup": [*self.setup, *exports],
         }
         return {key: value for key, value in parameters.items() if value is not None}
 
@@ -149,6 +150,11 @@ class SlurmProfile(Frozen):
 
 Profile = LocalProfile | SlurmProfile
 KINDS: dict[str, type[LocalProfile] | type[SlurmProfile]] = {"local": LocalProfile, "slurm": SlurmProfile}
+
+
+def _at_home(name: str, value: str) -> str:
+    """Return a variable's value; one that begins with "~" is a place, which no shell expands within quotes."""
+    return str(place(value, f"environment: {name}:")) if value.startswith("~") else value
 
 
 def minutes(resources: Resources) -> int:

@@ -14,7 +14,7 @@ from pydantic import Field
 from harness.config.settings import Frozen
 from harness.config.spec import Model, ProcessName, TrainSpec
 from harness.errors import UserError, nearest
-from harness.files import read_model
+from harness.files import place, read_model
 
 Part = Literal["raw", "ema", "model", "state_dict"]
 
@@ -66,7 +66,7 @@ def architecture_of(spec: TrainSpec) -> Architecture:
 
 def folder() -> Path:
     """Return the folder of imported weights."""
-    return Path(os.environ.get("HARNESS_WEIGHTS", "weights"))
+    return place(os.environ.get("HARNESS_WEIGHTS") or "weights", "HARNESS_WEIGHTS")
 
 
 def description_path(root: Path, name: str) -> Path:

@@ -27,12 +27,12 @@ def make_once(path: Path, make: Callable[[], object]) -> None:
 
 
 @contextmanager
-def folder_lock(path: Path, timeout: float = -1) -> Iterator[None]:
+def folder_lock(path: Path, timeout: float | None = None) -> Iterator[None]:
     """Hold the lock file `path`, its folder made where it is missing. It ends with its process, so nothing is left.
 
     Raises:
         UserError: the folder cannot be written, its filesystem cannot lock, or another process holds the lock for more
-            than `timeout` seconds; -1 waits for good.
+            than `timeout` seconds; None: as `locked`.
     """
     with ExitStack() as stack:
         try:

@@ -13,7 +13,17 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from harness.process_group import ProcessPlace, hide_gpus, place_from_submitit, place_from_torchrun, take_gpu
+from harness.errors import user_error
+from harness.process_group import (
+    WITHOUT,
+    ProcessPlace,
+    hide_gpus,
+    meeting_point,
+    place_from_submitit,
+    place_from_torchrun,
+    remark_on_waiting,
+    take_gpu,
+)
 
 T = TypeVar("T")
 # The others wait for the first process while it measures, and that takes as long as it takes. A process that dies ends
@@ -104,7 +114,20 @@ def joined(place: ProcessPlace | None = None, on_gpu: bool = True) -> Iterator[W
     if not place or place.world_size == 1:
         yield ALONE
         return
-    backend, rank, size = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", place.rank, place.world_size
-    dist.init_process_group(backend, place.init_method, timeout=PATIENCE, rank=rank, world_size=size)
-    yield World(rank, size)
+    _meet(place)
+    yield World(place.rank, place.world_size)
     dist.destroy_process_group()  # not after a failure: the others may be waiting for it, and this process ends
+
+
+def _meet(place: ProcessPlace) -> None:
+    """Wait for the other processes, and make the group of them all.
+
+    Raises:
+        UserError: where they are to meet nobody can be met.
+    """
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    problem = f"process {place.rank} of {place.world_size} cannot meet the others at {meeting_point(place)}"
+    with remark_on_waiting(place), user_error(problem, WITHOUT, (dist.DistError, OSError)):
+        dist.init_process_group(
+            backend, place.init_method, timeout=PATIENCE, rank=place.rank, world_size=place.world_size
+        )

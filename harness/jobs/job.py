@@ -6,18 +6,19 @@ job, the two halves of the house meet; what needs torch is imported when it runs
 
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import Timeout
+from pydantic import TypeAdapter
 
 from harness.checkpoint_paths import weights_path
 from harness.config import grid, imported_weights, settings
 from harness.config.spec import EvalSpec, TrainSpec, canonical, eval_id, train_id
-from harness.errors import Diverged
+from harness.errors import Diverged, user_error
 from harness.files import remove_temporaries
 from harness.jobs import measuring, preemption, recording, tracking
 from harness.process_group import keep_freed_memory
@@ -185,6 +186,23 @@ class Job:
         words = spec.model_dump(mode="json", by_alias=True, exclude_none=True)
         identities = {"train_id": self.train_id, "eval_id": eval_id(self.train, spec)}
         measurement.write(samples, records.Measurement(**identities, spec=words, **measured))
+
+
+def jobs_to_json(jobs: Sequence[Job]) -> bytes:
+    """Return jobs as data, from which nothing is executed.
+
+    Raises:
+        UserError: the name of a folder is not UTF-8.
+    """
+    with user_error("the folders of results, scratch, data and weights", "their names must be UTF-8", UnicodeError):
+        for job in jobs:
+            "".join(map(str, (job.store.results, job.store.scratch, job.data, job.weights))).encode()
+    return TypeAdapter(list[Job]).dump_json(list(jobs))
+
+
+def jobs_from_json(content: bytes) -> list[Job]:
+    """Return the jobs of `jobs_to_json`."""
+    return TypeAdapter(list[Job]).validate_json(content)
 
 
 def jobs_for(runs: Iterable[grid.Run], store: Store, data: Path, threads: int | None = None) -> list[Job]:

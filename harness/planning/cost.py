@@ -6,6 +6,7 @@ Each training is paid once. A speed is that of the study's earlier runs, or else
 import statistics
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -89,9 +90,10 @@ class MeasuredSpeeds:
         self.speeds = defaultdict[Work, list[float]](list)
         self.devices = defaultdict[bool, dict[str, None]](dict)  # of GPUs (True) and of processors, in their order
         for folder in store.run_folders():
-            environment, train = Environment.read(folder), read_spec(folder)
-            if environment and environment.last and train:
-                self._add(folder, train, environment.last)
+            with suppress(UserError):  # a folder that cannot be read tells nothing
+                environment, train = Environment.read(folder), read_spec(folder)
+                if environment and environment.last and train:
+                    self._add(folder, train, environment.last)
 
     def _add(self, folder: Path, train: TrainSpec, attempt: Attempt) -> None:
         """Add what a run tells: the median of its log's last lines, and the times of its samplers."""
@@ -99,7 +101,7 @@ class MeasuredSpeeds:
             speed = statistics.median(rates) * flops.training(train) / attempt.devices
             self.speeds[work_of(train, attempt.on_gpu)].append(speed)
             self.devices[attempt.on_gpu][attempt.device] = None
-        for measurement in map(Measurement.read, measurement_paths(folder)):
+        for measurement in map(Measurement.peek, measurement_paths(folder)):
             seconds = measurement.seconds.get("sample", 0.0) if measurement else 0.0
             if measurement and measurement.evaluation and seconds > 0:
                 passes = measurement.protocol.generated * measurement.nfe

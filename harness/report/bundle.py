@@ -1,110 +1,142 @@
 """A study in one archive: grids, results with thumbnails, and the report, to be opened elsewhere.
 
 The archive is laid out as a project's folder, so that unpacking it by hand gives one; equal studies give equal bytes.
+It holds the files that are named here and no others, and its report is made from them alone.
 """
 
+import dataclasses
 import json
 import os
+import re
 import stat
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.config import imported_weights as imported
+from harness.config.grid import Table
 from harness.errors import UserError
-from harness.files import TEMPORARY, replace
+from harness.files import LARGEST_LOG, check_no_links, is_file, read_file, replace, write_bytes
+from harness.plain_text import is_name
+from harness.report import disclosure
+from harness.report.archive import is_read, unpack
 from harness.report.rendering.page import make_report
 from harness.report.rendering.study_summary import portable
-from harness.store.records import Heartbeat
+from harness.store.records import GridRecord
 from harness.store.store import Store
 from harness.store.study import study_tables
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can say
-LEFT_OUT = (Heartbeat.FILE,)
-LARGEST = 4 << 30  # bytes, unpacked
+OPENED = "bundles"  # the folder of reports in which those of bundles lie, beside one's own
 
 
-def bundle(store: Store, reports: Path, path: Path) -> Path:
+@dataclass(frozen=True)
+class Bundle:
+    """An archive, and in a line for each kind what it tells of those who made it."""
+
+    path: Path
+    gives_away: list[str]
+
+
+def bundle(store: Store, reports: Path, path: Path, anonymous: bool = False) -> Bundle:
     """Make the report of a study and pack it with all it was made from into the zip archive `path`.
 
-    Raises:
-        UserError: there is no such study, or two of its grids in different folders need different files of one name.
-    """
-    tables = study_tables(store)
-    make_report(store, tables, reports / store.study)
-    weights = {cell.settings.weights for table in tables for cell in table.cells} - {None}
-    records = _records(store)
-    files = _grid_files(store)
-    files |= {f"weights/{name}.json": imported.description_path(imported.folder(), str(name)) for name in weights}
-    files |= _below(store.root, f"results/{store.study}") | _below(reports / store.study, f"reports/{store.study}")
-
-    def write(temporary: Path) -> None:
-        with zipfile.ZipFile(temporary, "w") as archive:
-            for name in sorted(files):
-                archive.writestr(_entry(name), records.get(name) or files[name].read_bytes(), zipfile.ZIP_DEFLATED)
-
-    replace(path, write)
-    return path
-
-
-def unpack(archive: Path, folder: Path) -> Store:
-    """Unpack a bundle into `folder`, and return the study that it holds.
+    anonymous: leave out what tells of its makers; the study's own report in `reports` then stays as it is.
 
     Raises:
-        UserError: it is no bundle of one study, or a name in it would leave the folder.
+        UserError: there is no such study, a file of it cannot be read or looks as if it held a secret, two of its
+            grids in different folders need different files of one name, or a folder of the report is a link.
     """
+    check_no_links(reports / store.study)
+    files = _files(store)
+    told = [fact for name in files for fact in disclosure.gives_away(name, files[name].content)]
+    if anonymous:
+        named = disclosure.names_of(told)
+        files = {name: file.without(named) for name, file in files.items() if not name.endswith(".patch")}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, file in files.items():
+            content = file.content
+            disclosure.check_secrets(name, file.source, content)
+            write_bytes(Path(folder) / name, content)
+        made = _report(Path(folder), store.study)
+        pages = {f"reports/{store.study}/{page.relative_to(made).as_posix()}": page for page in _plain_files(made)}
+        if not anonymous:
+            for name, page in pages.items():
+                write_bytes(reports.joinpath(*Path(name).parts[1:]), page.read_bytes())
+        replace(path, lambda temporary: _pack(temporary, [*files, *pages], Path(folder)))
+    return Bundle(path, [] if anonymous else disclosure.summary(told))
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A file to be packed. written: another content than it has. named: finds the names that are to be left out."""
+
+    name: str
+    source: Path
+    written: bytes | None = None
+    named: re.Pattern[str] | None = None
+
+    def without(self, named: re.Pattern[str]) -> "Packed":
+        """Return the same without names."""
+        return dataclasses.replace(self, named=named)
+
+    @property
+    def content(self) -> bytes:
+        """Its bytes, read anew each time: a study's files may be more than the memory holds."""
+        content = self.written if self.written is not None else _content(self.source)
+        return content if self.named is None else disclosure.anonymous(self.name, content, self.named)
+
+
+def _pack(path: Path, names: list[str], folder: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in sorted(names):
+            archive.writestr(_entry(name), (folder / name).read_bytes(), zipfile.ZIP_DEFLATED)
+
+
+def _content(source: Path) -> bytes:
     try:
-        with zipfile.ZipFile(archive) as opened:
-            entries = [entry for entry in opened.infolist() if not entry.is_dir()]
-            for entry in entries:
-                _check(archive, entry)
-            if sum(entry.file_size for entry in entries) > LARGEST:
-                raise UserError(
-                    f"{archive}: unpacks to more than {LARGEST >> 30} GiB, which no study's small files are"
-                )
-            opened.extractall(folder, entries)
-    except (zipfile.BadZipFile, zlib.error, OSError, NotImplementedError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{archive}: cannot be read as a bundle: {reason}") from None
-    studies = {path.parent.parent.name for path in folder.glob("results/*/grids/*.json")}
-    if len(studies) != 1:
-        raise UserError(f"{archive}: a bundle holds one study, found {len(studies)}; 'harness bundle STUDY' makes one")
-    return Store(folder / "results", folder / "scratch", studies.pop())
+        return read_file(source, LARGEST_LOG)
+    except OSError as error:
+        raise UserError(f"{source}: cannot be packed: {error.strerror}") from None
 
 
 def report_bundle(archive: Path, reports: Path, pdf: bool = False) -> Path:
-    """Make the report of a bundle's study anew from the results in it, in `reports`, and return its path.
+    """Make the report of a bundle's study anew from the results in it, and return its path in `reports/bundles`.
 
     Raises:
-        UserError: as `unpack`.
+        UserError: as `unpack`, or a folder of the reports of bundles is a link.
     """
-    target = reports.absolute()
+    target = reports.absolute() / OPENED
+    check_no_links(target)
     with tempfile.TemporaryDirectory() as folder:
-        store = unpack(archive, Path(folder))
-        with chdir(folder), _own_weights():  # its grids lie beside its results, as in a project
-            return make_report(store, study_tables(store), target / store.study, pdf)
+        study = unpack(archive, Path(folder)).study
+        name = archive.stem if is_name(archive.stem) else study
+        with _standing_in(Path(folder)):
+            store = Store(Path("results"), Path("scratch"), study)
+            return make_report(store, study_tables(store), target / name, pdf)
+
+
+def _report(folder: Path, study: str) -> Path:
+    """Make the report of a study whose project is `folder`, as it will be made when it is opened; return its folder."""
+    target = folder.absolute() / "reports" / study
+    with _standing_in(folder):
+        store = Store(Path("results"), Path("scratch"), study)
+        return make_report(store, study_tables(store), target).parent
 
 
 @contextmanager
-def _own_weights() -> Iterator[None]:
-    """Look for imported weights where the bundle has them, whatever HARNESS_WEIGHTS says."""
-    folder = os.environ.pop("HARNESS_WEIGHTS", None)
+def _standing_in(project: Path) -> Iterator[None]:
+    """Stand where grids lie beside results, and imported weights too, whatever HARNESS_WEIGHTS says."""
+    weights = os.environ.pop("HARNESS_WEIGHTS", None)
     try:
-        yield
+        with chdir(project):
+            yield
     finally:
-        if folder is not None:
-            os.environ["HARNESS_WEIGHTS"] = folder
-
-
-def _check(archive: Path, entry: zipfile.ZipInfo) -> None:
-    """Refuse a name that is absolute, climbs, or is spelt in another system's way, and anything but a plain file."""
-    parts = entry.filename.split("/")
-    plain = stat.S_IFMT(entry.external_attr >> 16) in (0, stat.S_IFREG)
-    if not plain or "\\" in entry.filename or ":" in entry.filename or any(part in ("", ".", "..") for part in parts):
-        raise UserError(f"{archive}: holds {entry.filename!r}, which would leave its folder; it was not unpacked")
+        if weights is not None:
+            os.environ["HARNESS_WEIGHTS"] = weights
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
@@ -114,34 +146,51 @@ def _entry(name: str) -> zipfile.ZipInfo:
     return entry
 
 
-def _records(store: Store) -> dict[str, bytes]:
-    """Return the records of the study's grids, with the grids where the archive has them."""
-    return {
-        f"results/{store.study}/grids/{Path(record.grid).stem}.json": json.dumps(
-            record.content | {"grid": portable(Path(record.grid)).as_posix()}, indent=1, ensure_ascii=False
-        ).encode()
-        for record in store.grids()
-    }
+def _files(store: Store) -> dict[str, Packed]:
+    """Return the files that a study's report is made from, by their names in the archive."""
+    records = {path: store.recorded_grid(path.stem) for path in store.grid_paths()}
+    tables = study_tables(store)
+    if len(tables) < len(records):
+        raise UserError(f"{store.root}: a grid of it cannot be read, and without it the bundle would lack a table")
+    weights = {cell.settings.weights for table in tables for cell in table.cells} - {None}
+    sources = _grid_files(store, tables)
+    sources |= {f"weights/{name}.json": imported.description_path(imported.folder(), str(name)) for name in weights}
+    for folder in store.run_folders():
+        for path in () if folder.is_symlink() else _plain_files(folder):
+            sources[f"results/{store.study}/{folder.name}/{path.relative_to(folder).as_posix()}"] = path
+    files = {name: Packed(name, path) for name, path in sources.items() if is_read(name)}
+    for path, record in records.items():
+        if record:
+            name = f"results/{store.study}/grids/{path.name}"
+            files[name] = Packed(name, path, _portable(record))
+    return files
 
 
-def _grid_files(store: Store) -> dict[str, Path]:
-    """Return the study's grids with their scales and presets by their names in the archive."""
+def _portable(record: GridRecord) -> bytes:
+    """Return a record with its grid where the archive has it."""
+    content = record.content | {"grid": portable(Path(record.grid)).as_posix()}
+    return json.dumps(content, indent=1, ensure_ascii=False).encode()
+
+
+def _plain_files(folder: Path) -> Iterator[Path]:
+    """Yield the files of a folder and of those in it; links are not followed."""
+    for place, _, names in os.walk(folder):
+        paths = (Path(place) / name for name in sorted(names))
+        yield from (path for path in paths if is_file(path) and not path.is_symlink())
+
+
+def _grid_files(store: Store, tables: list[Table]) -> dict[str, Path]:
+    """Return the study's grids with their scales, and the presets that they name, by their names in the archive."""
     files: dict[str, Path] = {}
+    presets = {table.name: {cell.settings.preset for cell in table.cells} - {None} for table in tables}
     for record in store.grids():
         grid = Path(record.grid)
-        beside = [grid, grid.parent / "scales" / f"{record.scale}.yaml", *(grid.parent / "presets").glob("*.yaml")]
-        for path in beside:
+        named = [grid.parent / "presets" / f"{name}.yaml" for name in sorted(map(str, presets[grid.stem]))]
+        for path in (grid, grid.parent / "scales" / f"{record.scale}.yaml", *named):
             name = (portable(grid).parent / path.relative_to(grid.parent)).as_posix()
             other = files.setdefault(name, path)
-            if other.read_bytes() != path.read_bytes():
+            if _content(other) != _content(path):
                 raise UserError(
                     f"harness bundle: {other} and {path} differ and would have one name; make them one file"
                 )
     return files
-
-
-def _below(folder: Path, name: str) -> dict[str, Path]:
-    """Return the files of a folder by their names in the archive, without what is of this moment."""
-    paths = (Path(place) / file for place, _, files in os.walk(folder) for file in files)
-    packed = (path for path in paths if path.name not in LEFT_OUT and not path.name.startswith(TEMPORARY))
-    return {f"{name}/{path.relative_to(folder).as_posix()}": path for path in packed if not path.is_symlink()}

@@ -8,10 +8,11 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from harness.errors import UserError
 from harness.jobs.failures import ENDS
-from harness.process_group import TORCHRUN
+from harness.process_group import LAUNCHER
 
 DEFAULT_ARRAY_LIMIT = 1001  # MaxArraySize where slurm.conf does not say it
 RESTART = 60.0  # seconds for which a controller that is started again may be away
@@ -60,13 +61,13 @@ def squeue(patience: float = 0) -> list[SlurmJob]:
     return [SlurmJob(id, name, state, reason) for id, state, reason, name in rows]
 
 
-def unfinished_jobs() -> list[SlurmJob]:
+def unfinished_jobs(patience: float = RESTART) -> list[SlurmJob]:
     """Return this user's jobs that wait, run or are ending, as who acts on them must know; a restart is waited for.
 
     Raises:
         UserError: SLURM does not answer.
     """
-    return [job for job in squeue(RESTART) if not job.has_ended]
+    return [job for job in squeue(patience) if not job.has_ended]
 
 
 def array_limit() -> int:
@@ -127,6 +128,23 @@ def scancel(ids: Collection[str]) -> None:
         ask("scancel", *sorted(ids), patience=RESTART)
 
 
+def sbatch(path: Path) -> str:
+    """Send a job's file to SLURM, and return the id of the job.
+
+    Raises:
+        UserError: SLURM refuses it; in its own words.
+    """
+    try:
+        done = subprocess.run(["sbatch", str(path)], capture_output=True, text=True, errors="replace")
+    except FileNotFoundError:
+        raise UserError("no SLURM here ('sbatch' is not on PATH)") from None
+    answer = re.search(r"job ([0-9]+)", done.stdout)
+    if done.returncode or not answer:
+        words = (done.stderr.strip() or done.stdout.strip()).splitlines() or [f"it ended with {done.returncode}"]
+        raise UserError(words[-1])
+    return answer.group(1)
+
+
 def ask(*words: str, patience: float = 0) -> str:
     """Return what a program of SLURM's prints.
 
@@ -156,7 +174,7 @@ def own_environment() -> Iterator[None]:
     SBATCH_… would overrule the profile, and a shell inside an allocation has the SLURM_… of that.
     """
     slurms = [name for name in os.environ if name.startswith(LEAKING) and name not in NEEDED_TO_ASK]
-    leaking = {*slurms, *TORCHRUN, "MASTER_ADDR", "MASTER_PORT"} & os.environ.keys()
+    leaking = {*slurms, *LAUNCHER} & os.environ.keys()
     leaked = {name: os.environ.pop(name) for name in leaking}
     try:
         yield

@@ -3,6 +3,7 @@
 That job is of the very kind that trainings are.
 """
 
+import os
 import platform
 import re
 import time
@@ -13,19 +14,26 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import TypeAdapter
+
 from harness.config.cluster_profile import Partition, SlurmProfile
 from harness.config.settings import Resources
 from harness.errors import UserError, nearest
-from harness.files import check_writable, read_json, tail, write_json
+from harness.files import check_writable, read_json, tail, write_bytes, write_json
 from harness.jobs.job import Job
 from harness.jobs.preflight import check
-from harness.slurm import client, submission
+from harness.slurm import client
+from harness.slurm.private import private_folder
+from harness.slurm.script import script
+from harness.slurm.snapshot import snapshot
+from harness.slurm.status import output_path
 from harness.store.store import Store
 
 if TYPE_CHECKING:
     from harness.engine.distributed import World
 
 RENAMES = 200
+FINDINGS = "findings.json"
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,14 @@ class Cluster:
         most = max((p.nodes or 2 for p in self.profile.partitions.values()), default=2)
         hours = min(resources.hours, max(0.1, (self.profile.signal_seconds + 120) / 3600))
         return resources.model_copy(update={"nodes": min(2, most), "hours": hours})
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What the job on the nodes is told; folder: see `examine_from_nodes`."""
+
+    cluster: Cluster
+    folder: Path
 
 
 def examine_here(cluster: Cluster) -> Iterator[Finding]:
@@ -124,28 +140,33 @@ def examine_nodes(cluster: Cluster, grids: Collection[Path], seconds: float) -> 
     Raises:
         UserError: SLURM refuses it, or it is not done within `seconds`.
     """
-    from submitit import SlurmExecutor
-    from submitit.core.utils import pickle_load
+    folder, token = cluster.store.slurm_folder, f"doctor-{uuid.uuid4().hex[:12]}"
+    tasks = TypeAdapter(Examination).dump_json(Examination(cluster, cluster.store.scratch / "doctor" / token))
+    code = snapshot(grids)
+    with private_folder(folder) as here:
+        code.write(here, folder)
+        job = script(cluster.profile, cluster.resources, token, 1, folder, code, __name__, tasks).send(here)
+        (here / job).mkdir(mode=0o700, exist_ok=True)
+        result, log, begin = here / job / FINDINGS, output_path(cluster.store, job), time.monotonic()
+        while not result.is_file() and any(other.name == token for other in client.unfinished_jobs()):
+            if time.monotonic() - begin > seconds:
+                client.scancel([job])
+                raise UserError(f"the job {job} gave no answer in {seconds:g} s; raise --wait, or see {log}")
+            time.sleep(1)
+        if result.is_file():
+            return TypeAdapter(list[Finding]).validate_json(result.read_bytes())
+    words = [line for line in tail(log).split("\n") if line.strip()] or ["nothing"]
+    raise UserError(f"the job {job} ended without an answer; its last words in {log}: {words[-1]}")
 
-    folder, token = cluster.store.scratch / "doctor", f"doctor-{uuid.uuid4().hex[:12]}"
-    code = submission.snapshot(grids, folder)
-    executor = SlurmExecutor(folder=folder / "%j")
-    executor.update_parameters(**cluster.profile.parameters(cluster.resources, token, 1, code.setup))
-    code.take()
-    with client.own_environment():
-        job = executor.submit(examine_from_nodes, cluster, folder / token)
-    result, log, start = job.paths.result_pickle, job.paths.stdout, time.monotonic()
-    while not result.is_file() and any(other.name == token for other in client.unfinished_jobs()):
-        if time.monotonic() - start > seconds:
-            client.scancel([str(job.job_id)])
-            raise UserError(f"the job {job.job_id} gave no answer in {seconds:g} s; raise --wait, or see {log}")
-        time.sleep(1)
-    outcome, findings = pickle_load(result) if result.is_file() else ("", [])
-    if outcome != "success":
-        end = "failed" if outcome else "ended without an answer"
-        words = [line for line in tail(log).split("\n") if line.strip()] or ["nothing"]
-        raise UserError(f"the job {job.job_id} {end}; its last words in {log}: {words[-1]}")
-    return findings
+
+def start(content: bytes, here: Path) -> None:
+    """Examine from the nodes, as a job, and write what is found beside its output; here: the folder of jobs."""
+    os.environ["SUBMITIT_FOLDER"] = f"{here}/%j"
+    examination = TypeAdapter(Examination).validate_json(content)
+    findings = examine_from_nodes(examination.cluster, examination.folder)
+    if os.environ.get("SLURM_PROCID", "0") == "0":
+        path = here / os.environ["SLURM_JOB_ID"] / FINDINGS
+        write_bytes(path, TypeAdapter(list[Finding]).dump_json(findings))
 
 
 def examine_from_nodes(cluster: Cluster, folder: Path) -> list[Finding]:

@@ -12,7 +12,9 @@ from harness.errors import UserError
 from harness.files import tail
 from harness.jobs.failures import ENDS, SIGNS_IN_OUTPUT
 from harness.jobs.job import Job, jobs_for
+from harness.slurm.bootstrap import REFUSED
 from harness.slurm.client import SlurmJob, accounts, squeue
+from harness.slurm.private import problem
 from harness.store.records import Failure, FailureClass, Submission
 from harness.store.store import Store
 from harness.store.study import TrainingStatus
@@ -93,7 +95,7 @@ def status_of(training: TrainingStatus, job: Job, record: Submission | None, ans
     if queued:
         message = training.reason if training.state == "interrupted" else ""
         return status("starting" if queued.state == "RUNNING" else "queued", message=message)
-    failure = Failure.read(job.folder)
+    failure = Failure.peek(job.folder)
     stored = status("waiting for a command")
     if failure:
         stored = status("failed", failure=failure.kind, message=failure.message, output=failure.traceback)
@@ -113,7 +115,13 @@ def status_of(training: TrainingStatus, job: Job, record: Submission | None, ans
     kind, output = ENDS.get(end or "", "killed"), tail(output_path(job.store, record.job))
     if kind == "killed":  # only its output may tell more
         kind = next((sign for words, sign in SIGNS_IN_OUTPUT.items() if words in output), kind)
+        reason = "; ".join(filter(None, (reason, refusal(output), problem(job.store.slurm_folder))))
     return status("failed", failure=kind, message=reason, output=output)
+
+
+def refusal(output: str) -> str:
+    """Return the line by which a job says that what lies there is not what was sent; "" where there is none."""
+    return next((line for line in output.splitlines() if line.startswith(REFUSED)), "")
 
 
 def output_path(store: Store, job: str) -> Path:
@@ -127,7 +135,7 @@ def log_of(store: Store, train_id: str) -> Path:
     Raises:
         UserError: it was not sent to SLURM, or has written nothing yet.
     """
-    submission = Submission.read(store.scratch_folder(train_id))
+    submission = Submission.peek(store.scratch_folder(train_id))
     if submission is None or submission.job is None:
         raise UserError(f"{train_id}: no job of SLURM's made this training; 'harness show {train_id}' tells the rest")
     path = output_path(store, submission.job)

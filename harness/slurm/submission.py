@@ -1,35 +1,32 @@
 """Sending jobs to SLURM, each once: what is sent is recorded (`Submission`) before it is sent.
 
-Its code is copied, so that editing the tree changes no job that waits in the queue:
-
-scratch/<study>/slurm/code-<hash of its content>/   the package, and the YAML files of grids and clusters, whether git
-                                                    knows them or not; harness/source.json keeps the commit it was
-                                                    taken from
+scratch/<study>/slurm/   their sender's alone, for it is what they execute: the code (`snapshot`), and of each array
+                         its sbatch file <name>.sh and its tasks <name>.json, whose hash stands in the first
 """
 
 import hashlib
+import json
 import shlex
-import shutil
-import sys
 import time
-import uuid
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from harness.config.cluster_profile import SlurmProfile
 from harness.config.spec import eval_id
 from harness.errors import UserError
-from harness.files import locked, make_folder, write_json
-from harness.jobs.job import Job
-from harness.jobs.recording import PACKAGE, SOURCE, source
-from harness.slurm import client, task
-from harness.store.records import Submission
+from harness.files import locked
+from harness.jobs.job import Job, jobs_to_json
+from harness.slurm import client
+from harness.slurm.bootstrap import Untrusted, check_own
+from harness.slurm.private import private_folder, problem, write_private
+from harness.slurm.script import Script, script
+from harness.slurm.snapshot import Snapshot, snapshot
+from harness.store.records import Submission, SubmitOptions
+from harness.store.store import Store
 
-Array = tuple[list[Job], dict[str, Any]]  # jobs of equal resources that are sent together, and what sbatch is told
-ATTEMPTS = 100  # how often a job may reach its time limit and go on in the queue
-GRID_FILES = ("*.yaml", "scales/*.yaml", "presets/*.yaml")  # not all below: it may be the folder one works in
+TASK = "harness.slurm.task"  # what each job starts; it is loaded there, and not here
+Array = tuple[list[Job], Script]  # jobs of equal resources that are sent together
 
 
 @dataclass
@@ -50,46 +47,6 @@ class Sent:
         return list(dict.fromkeys(id.partition("_")[0] for id in self.ids))
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """Files to copy, by their names in the folder."""
-
-    folder: Path
-    files: dict[str, Path]
-
-    @property
-    def setup(self) -> str:
-        """Return the line of shell by which a job runs this code: not what lies in the folder it is started in."""
-        return f"export PYTHONSAFEPATH=1 PYTHONPATH={shlex.quote(str(self.folder))}${{PYTHONPATH:+:$PYTHONPATH}}"
-
-    def take(self) -> None:
-        """Copy the files, where that was not done before."""
-        if not self.folder.exists():
-            make_folder(self.folder, self._copy)
-
-    def _copy(self, folder: Path) -> None:
-        for name, path in self.files.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, folder / name)
-        write_json(folder / PACKAGE.name / SOURCE, source(folder / PACKAGE.name))
-
-
-def snapshot(grids: Collection[Path], folder: Path) -> Snapshot:
-    """Name the code as it is now, in a folder of snapshots; `grids`: the folders of the grid files that are sent."""
-    sources = [(PACKAGE, path) for path in sorted(PACKAGE.rglob("*")) if "__pycache__" not in path.parts]
-    for grid in sorted({grid.resolve() for grid in (*grids, Path("clusters"))}):
-        sources += [(grid, path) for pattern in GRID_FILES for path in sorted(grid.glob(pattern))]
-    files = {
-        f"{root.name}/{path.relative_to(root).as_posix()}": path
-        for root, path in sources
-        if path.is_file() and not path.name.startswith(".")
-    }
-    digest = hashlib.sha256()
-    for name, path in files.items():
-        digest.update(f"{name}\0{path.stat().st_size}\0".encode() + path.read_bytes())
-    return Snapshot(folder.absolute() / f"code-{digest.hexdigest()[:12]}", files)
-
-
 def measurement_jobs(jobs: Iterable[Job]) -> list[Job]:
     """Return what of the jobs needs no training, its weights being kept, as cheap jobs of one process each."""
     measuring = []
@@ -100,35 +57,67 @@ def measurement_jobs(jobs: Iterable[Job]) -> list[Job]:
     return measuring
 
 
-def arrays_of(jobs: Sequence[Job], profile: SlurmProfile, limit: int, code: Snapshot) -> list[Array]:
-    """Cut jobs into arrays of equal resources, none larger than `limit`, that run `code`; each has a name of its own.
+@dataclass(frozen=True)
+class Prepared:
+    """What a submission would send, and what of the jobs it would not."""
+
+    sent: Sent
+    code: Snapshot
+    arrays: list[Array]
+
+
+def prepare(
+    jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path], queue: Collection[client.SlurmJob], limit: int
+) -> Prepared:
+    """Cut what SLURM does not hold yet into arrays of equal resources, none larger than `limit`.
 
     Raises:
-        UserError: the profile's cluster cannot give what a job asks.
+        UserError: the profile's cluster cannot give what a job asks, or the folder of jobs is not the user's own.
     """
+    folder, code = jobs[0].store.slurm_folder, snapshot(grids)
+    if wrong := problem(folder):
+        raise UserError(wrong)
+    sent, todo = _compare(jobs, queue)
+    if profile.max_submitted is not None:
+        room = max(0, profile.max_submitted - len(queue))
+        todo, sent.later = todo[:room], todo[room:]
     arrays = []
-    for resources in dict.fromkeys(job.resources for job in jobs):
-        alike = [job for job in jobs if job.resources == resources]
-        for first in range(0, len(alike), limit):
-            part, name = alike[first : first + limit], f"{jobs[0].store.study}-{uuid.uuid4().hex[:12]}"
-            arrays.append((part, profile.parameters(resources, name, len(part), code.setup)))
-    return arrays
+    for resources in dict.fromkeys(job.resources for job in todo):
+        alike = [job for job in todo if job.resources == resources]
+        for part in (alike[first : first + limit] for first in range(0, len(alike), limit)):
+            tasks = jobs_to_json(part)
+            text = script(profile, resources, _name(part, tasks), len(part), folder, code, TASK, tasks)
+            arrays.append((part, text))
+    return Prepared(sent, code, arrays)
 
 
-def sbatch_texts(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path]) -> Iterator[str]:
-    """Yield the sbatch files that `submit` would send; nothing is asked of SLURM, nor written.
+def _name(jobs: Sequence[Job], tasks: bytes) -> str:
+    """Name an array after its tasks and what was sent for them before, so that none has the name of an earlier one."""
+    digest = hashlib.sha256(tasks)
+    for job in jobs:
+        before = Submission.read(job.scratch)
+        digest.update(f"\n{before.token} {before.time}".encode() if before else b"\n")
+    return f"{jobs[0].store.study}-{digest.hexdigest()[:12]}"
+
+
+def sbatch_texts(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path]) -> tuple[list[str], str]:
+    """Return the sbatch files that `submit` would send now, and nothing is written; and a note.
+
+    The note tells that SLURM does not answer: then they are those for an empty queue. "" where it does.
 
     Raises:
-        UserError: the profile's cluster cannot give what a job asks.
+        UserError: as `prepare`.
     """
-    from submitit.slurm.slurm import _make_sbatch_string
+    try:
+        queue, limit, note = client.unfinished_jobs(patience=0), _limit(profile), ""
+    except UserError as error:
+        queue, note = [], f"as for an empty queue, for SLURM was not asked: {error}"
+        limit = client.DEFAULT_ARRAY_LIMIT if profile.array_limit == "auto" else profile.array_limit
+    return [text.text for _, text in prepare(jobs, profile, grids, queue, limit).arrays], note
 
-    folder = jobs[0].store.slurm_folder
-    limit = client.DEFAULT_ARRAY_LIMIT if profile.array_limit == "auto" else profile.array_limit
-    command = f"{sys.executable} -u -m submitit.core._submit {folder / '%j'}"
-    for part, parameters in arrays_of(jobs, profile, limit, snapshot(grids, folder)):
-        count = len(part) if len(part) > 1 else None
-        yield _make_sbatch_string(command=command, folder=folder / "%j", map_count=count, **parameters)
+
+def _limit(profile: SlurmProfile) -> int:
+    return client.array_limit() if profile.array_limit == "auto" else profile.array_limit
 
 
 def check_slurm() -> None:
@@ -144,25 +133,21 @@ def submit(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path]) 
     """Send to SLURM the jobs of one study that it does not hold already; `grids`: the folders of their grid files.
 
     Raises:
-        UserError: SLURM does not answer, or it refused an array; those before it are sent, recorded and told.
+        UserError: as `prepare`; SLURM does not answer, or it refused an array; those before it are sent, recorded and
+            told.
     """
     folder = jobs[0].store.slurm_folder
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / "lock"):  # a second terminal waits, and then finds the first one's jobs
+    with private_folder(folder) as here, locked(here / "lock"):  # a second terminal waits, then finds the first's jobs
         queue = client.unfinished_jobs()
-        sent, todo = _compare(jobs, queue)
-        if profile.max_submitted is not None:
-            room = max(0, profile.max_submitted - len(queue))
-            todo, sent.later = todo[:room], todo[room:]
-        limit = client.array_limit() if profile.array_limit == "auto" else profile.array_limit
-        code = snapshot(grids, folder)
-        arrays = arrays_of(todo, profile, limit, code)
-        code.take()
-        for number, (part, parameters) in enumerate(arrays, 1):
+        prepared = prepare(jobs, profile, grids, queue, _limit(profile))
+        sent, arrays = prepared.sent, prepared.arrays
+        _record_ids(sent.queued, queue)
+        prepared.code.write(here, folder)
+        for number, (part, text) in enumerate(arrays, 1):
             try:
-                sent.ids += _send(part, parameters, folder)
+                sent.ids += _send(part, text, here)
             except UserError as error:
-                left = len(todo) - len(sent.ids)
+                left = sum(len(part) for part, _ in arrays) - len(sent.ids)
                 raise UserError(
                     f"submit: SLURM refused array {number} of {len(arrays)}: {error}. Sent and recorded: "
                     f"{len(sent.ids)} trainings (job {', '.join(sent.arrays) or 'none'}); not sent: {left}, which the "
@@ -171,50 +156,82 @@ def submit(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path]) 
     return sent
 
 
+def remember(options: SubmitOptions, store: Store) -> None:
+    """Write what a retry takes over from this submission.
+
+    Raises:
+        UserError: as `private_folder`.
+    """
+    with private_folder(store.slurm_folder) as here:
+        write_private(here / options.FILE, json.dumps(options.content).encode())
+
+
+def remembered(store: Store) -> SubmitOptions:
+    """Return what the last submission left for a retry.
+
+    Raises:
+        UserError: others could have written it: a profile has commands, and theirs are not taken.
+    """
+    path = store.slurm_folder / SubmitOptions.FILE
+    if wrong := problem(store.slurm_folder):
+        raise UserError(wrong)
+    try:
+        check_own(path)
+    except Untrusted as error:
+        rest = "a retry takes no profile from it; say --profile and --data after: rm"
+        raise UserError(f"{error}; {rest} {shlex.quote(str(path))}") from None
+    except OSError:  # it is missing
+        return SubmitOptions()
+    return SubmitOptions.read(store.slurm_folder) or SubmitOptions()
+
+
 def _compare(jobs: Sequence[Job], queue: Collection[client.SlurmJob]) -> tuple[Sent, list[Job]]:
     """Tell the jobs that SLURM has from those that are to be sent; note those that it has with less to measure."""
-    sent, todo, places = Sent(), [], {job.place: job for job in queue}
+    sent, todo, places = Sent(), [], {job.place for job in queue}
     for job in jobs:
         missing, submission = job.missing_ids(), Submission.read(job.scratch)
         if not missing:  # it ended since somebody looked, and before SLURM was asked
             continue
-        if submission is None or not (queued := places.get(submission.place)):
+        if submission is None or submission.place not in places:
             todo.append(job)
             continue
-        if submission.job is None:  # nobody lived to write it down
-            submission.model_copy(update={"job": queued.id}).write(job.scratch)
         sent.queued.append(job)
         if not missing <= set(submission.evaluations):
             sent.with_less.append(job)
     return sent, todo
 
 
-def _send(jobs: Sequence[Job], parameters: dict[str, Any], folder: Path) -> list[str]:
+def _record_ids(jobs: Sequence[Job], queue: Collection[client.SlurmJob]) -> None:
+    """Write down SLURM's ids of queued jobs where nobody lived to do so."""
+    ids = {job.place: job.id for job in queue}
+    for job in jobs:
+        submission = Submission.read(job.scratch)
+        if submission and submission.job is None:
+            submission.model_copy(update={"job": ids[submission.place]}).write(job.scratch)
+
+
+def _send(jobs: Sequence[Job], text: Script, here: Path) -> list[str]:
     """Record an array's jobs under its name, send it, and record the ids that SLURM gave them.
 
     Where sbatch refuses, the records are restored, and the array is ended where SLURM took it all the same: that
-    happens when the controller's answer is lost on the way, and such jobs would wait for files that nobody wrote.
+    happens when the controller's answer is lost on the way, and such jobs would do what nobody knows of.
     """
-    from submitit import SlurmExecutor
-    from submitit.core.utils import FailedJobError, FailedSubmissionError
-
-    before, token, now = [Submission.read(job.scratch) for job in jobs], parameters["job_name"], time.time()
+    before, now = [Submission.read(job.scratch) for job in jobs], time.time()
     submissions = []
     for index, job in enumerate(jobs):
         evaluations = tuple(eval_id(job.train, evaluation) for evaluation in job.evaluations)
         place = index if len(jobs) > 1 else None
-        submissions.append(Submission(token=token, index=place, evaluations=evaluations, time=now))
+        submissions.append(Submission(token=text.name, index=place, evaluations=evaluations, time=now))
     _record(jobs, submissions)
-    executor = SlurmExecutor(folder=folder / "%j", max_num_timeout=ATTEMPTS)
-    executor.update_parameters(**parameters)
     try:
-        with client.own_environment(), executor.batch():
-            sent = [executor.submit(task.SlurmTask(job)) for job in jobs]
-    except (FailedJobError, FailedSubmissionError) as error:
-        client.scancel({job.id.partition("_")[0] for job in client.unfinished_jobs() if job.name == token})
+        array = text.send(here)
+    except UserError:
+        client.scancel({job.id.partition("_")[0] for job in client.unfinished_jobs() if job.name == text.name})
         _record(jobs, before)
-        raise UserError(str(error).strip().splitlines()[-1]) from None
-    ids = [str(job.job_id) for job in sent]
+        raise
+    ids = [f"{array}_{index}" if len(jobs) > 1 else array for index in range(len(jobs))]
+    for id in ids:  # where SLURM writes their output
+        (here / id).mkdir(mode=0o700, exist_ok=True)
     _record(jobs, [s.model_copy(update={"job": id}) for s, id in zip(submissions, ids, strict=True)])
     return ids
 

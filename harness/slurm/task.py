@@ -1,34 +1,40 @@
-"""A job as submitit runs it under SLURM: not once it is cancelled, and queued again as long as it gains something."""
+"""A job as SLURM runs it: not once it is cancelled, and queued again as long as it gains something."""
 
+import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, Field
+from submitit import JobEnvironment
+from submitit.core.utils import DelayedSubmission, JobPaths, UncompletedJobError
+
+from harness.config.cluster_profile import minutes
 from harness.errors import UserError
-from harness.jobs.job import Job
+from harness.files import write_json
+from harness.jobs.job import Job, jobs_from_json
+from harness.slurm.bootstrap import Untrusted, check_own
 from harness.slurm.client import unfinished_jobs
 from harness.store.records import Submission, measurement_paths
 from harness.store.store import RunStatus
 
 SHARE = 0.5  # of its hours
+ATTEMPTS = 100  # how often a job may reach its time limit and go on in the queue
 
 
 @dataclass(frozen=True)
 class SlurmTask:
-    """submitit's callable.
+    """One job of SLURM's.
 
     reached: what the training's folders held when SLURM was last asked to queue it again; None where that has not been.
-    began: when this process was handed it, by the clock of `time.monotonic`.
+    began: when this process made it of its file, by the clock of `time.monotonic`.
     """
 
     job: Job
     reached: frozenset[str] | None = None
     began: float = field(default_factory=time.monotonic, compare=False)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Note the moment: each of SLURM's jobs is a process of its own, which unpickles its task at once."""
-        self.__dict__.update(state, began=time.monotonic())
 
     def __call__(self) -> RunStatus:
         """Do the job, in all processes that share it."""
@@ -41,9 +47,6 @@ class SlurmTask:
             UncompletedJobError: it gained nothing and had half of its hours to do so: the next would gain as little. A
                 failure of the class "time limit".
         """
-        from submitit.core.utils import UncompletedJobError
-        from submitit.helpers import DelayedSubmission
-
         with suppress(UserError):
             unfinished_jobs()  # waits for a controller that is away, which submitit asks only once
         if self.cancelled():
@@ -52,12 +55,62 @@ class SlurmTask:
         # One that was ended sooner was preempted, which says nothing of what the next will have; nor does the first.
         if self.reached == reached and seconds > 3600 * self.job.resources.hours * SHARE:
             raise UncompletedJobError("nothing was gained since the job was last queued again, so it is not once more")
-        return DelayedSubmission(replace(self, reached=reached))
+        return RequeuedTask(replace(self, reached=reached))
 
     def cancelled(self) -> bool:
         """Tell whether `harness cancel` has ended the job of SLURM's that this is."""
         submission = Submission.read(self.job.scratch)
         return submission is not None and submission.cancelled
+
+
+class TaskPaths(JobPaths):
+    """submitit's names of a job's files, with one of our own for what it leaves to itself when it is queued again."""
+
+    @property
+    def submitted_pickle(self) -> Path:
+        """The file that submitit's handler of signals has written; no pickle."""
+        return Path(self._format_id(self.folder / "%j_requeued.json"))
+
+
+class Requeued(BaseModel):
+    """What a job that is queued again is to know: `SlurmTask.reached`, and how often it may be again."""
+
+    reached: frozenset[str] | None = None
+    left: int = Field(ATTEMPTS, ge=-1, le=ATTEMPTS)
+
+    @classmethod
+    def of(cls, path: Path) -> "Requeued":
+        """Read it; as for the first time where it is missing, damaged, or may be another's."""
+        with suppress(OSError, ValueError, Untrusted):
+            check_own(path)
+            return cls.model_validate_json(path.read_bytes())
+        return cls()
+
+
+class RequeuedTask(DelayedSubmission):
+    """What submitit's handler of signals calls, and stores when it queues the job again."""
+
+    def __init__(self, task: SlurmTask) -> None:
+        super().__init__(task)
+        self.task = task
+
+    def dump(self, filepath: str | Path) -> None:
+        """Write what the next attempt is to know."""
+        known = Requeued(reached=self.task.reached, left=self._timeout_countdown)
+        write_json(Path(filepath), known.model_dump(mode="json"))
+
+
+def start(content: bytes, here: Path) -> None:
+    """Do this job's task of those that were sent; here: the folder of the study's jobs."""
+    os.environ["SUBMITIT_FOLDER"] = f"{here}/%j"
+    environment = JobEnvironment()
+    job = jobs_from_json(content)[int(environment.array_task_id or 0)]
+    paths = TaskPaths(here / "%j", environment.job_id, environment.global_rank)
+    before = Requeued.of(paths.submitted_pickle)
+    attempt = RequeuedTask(SlurmTask(job, before.reached))
+    attempt.set_timeout(minutes(job.resources), before.left)
+    environment._handle_signals(paths, attempt)
+    print(attempt.result(), "Job completed successfully", sep="\n", flush=True)
 
 
 def artefacts(job: Job) -> frozenset[str]:

@@ -22,23 +22,30 @@ Each JSON file says its `schema_version`; one that does not is of before the fir
 an older file lacks has the default that its model names: what was true when it was written. A file of a newer version
 is refused, because its words may mean something else. A line of the log has numbers by name and no version; a name that
 is missing was not logged. What a file holds beyond its model is kept, and written again.
+
+What others wrote is not trusted: a file has its size, depth and types, or is damaged; in its texts control characters
+are written out, and what looks like a secret is masked.
 """
 
 import math
 import os
 import platform
+import re
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import from_json
 
 from harness.config.spec import EvalSpec, TrainSpec
+from harness.credentials import is_suspect, masked
 from harness.errors import UserError
-from harness.files import first_mistake, parse_log, read_jsonl, tail, write_json
+from harness.files import first_mistake, parse_log, read_file, read_jsonl, tail, write_json
+from harness.plain_text import CONTROL, escape_controls, shown
 
 SCHEMA_VERSION = 1
 LOG = "train.jsonl"
@@ -53,7 +60,20 @@ FailureClass = Literal[
     "out of memory", "time limit", "preempted", "node", "disk full", "diverged", "bad data", "bug", "cancelled",
     "killed",
 ]  # fmt: skip
-Scalar = str | int | float | bool | None
+# Numbers as far as arithmetic, processes, clocks and tables take them; JSON knows larger ones, and NaN.
+Count = Annotated[int, Field(ge=0, lt=1 << 53)]
+Positive = Annotated[int, Field(ge=1, lt=1 << 53)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Time = Annotated[float, Field(ge=0, lt=2.5e11)]  # seconds since 1970, until the year 9892
+Scalar = str | Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)] | Finite | bool | None
+JobId = Annotated[str, Field(pattern=r"^[0-9]+(_[0-9]+)?$")]  # of SLURM: it goes to its programs, and into paths
+Identity = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
+SPACES = {ord(space): " " for space in "\n\r\t"}  # between the words of JSON
+LARGEST = 1e60  # far beyond float32, and its fourth power is still a number: statistics do not overflow
+MOST_ITEMS = 100_000  # of a file, and lists or mappings in it; each that is wrong costs some kilobytes of words
+MOST_METRICS = 1000
+MOST_KEYS = 100  # of a protocol
+ESCAPED = re.compile(rb"\\[ubfr]")  # how JSON spells what is not plain text
 Series = tuple[tuple[int, float], ...]
 Log = Mapping[str, Series]  # the finite numbers of a training log, as (step, value), of each of `KEYS`
 
@@ -66,10 +86,17 @@ class NewerRecord(UserError):
     """A file of a run that a newer harness has written."""
 
 
+class UnreadableRecord(UserError):
+    """A file of a run that the system does not let us read, or that is no plain file of a legal size."""
+
+
 class Part(BaseModel):
     """A part of a file."""
 
     model_config = ConfigDict(frozen=True, extra="allow", validate_by_name=True)
+
+
+R = TypeVar("R", bound="Record")
 
 
 class Record(Part):
@@ -86,24 +113,38 @@ class Record(Part):
         Raises:
             DamagedRecord: it is not such a file.
             NewerRecord: a newer harness has written it.
-            OSError: it cannot be read.
+            UnreadableRecord: it cannot be read.
         """
         path = place / cls.FILE
+        name = escape_controls(f"{path.parent.name}/{path.name}")
+        content = b""
         try:
-            return cls.model_validate_json(path.read_bytes())
+            content = read_file(path)
+            return _parsed(cls, content)
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise UnreadableRecord(f"{name}: {error.strerror}") from None
         except ValidationError as error:
-            raise _refusal(f"{path.parent.name}/{path.name}", error) from None
+            raise _refusal(name, error, content) from None
+        except ValueError:
+            raise DamagedRecord(f"{name} is broken") from None
 
     @classmethod
     def read(cls, place: Path) -> Self | None:
         """Return what a file holds; None where it is missing or damaged.
 
         Raises:
-            NewerRecord, OSError: as `load`.
+            NewerRecord, UnreadableRecord: as `load`.
         """
         with suppress(DamagedRecord):
+            return cls.load(place)
+        return None
+
+    @classmethod
+    def peek(cls, place: Path) -> Self | None:
+        """Return what a file holds, for those who only show it; None whatever is wrong with it."""
+        with suppress(UserError):
             return cls.load(place)
         return None
 
@@ -117,11 +158,43 @@ class Record(Part):
         write_json(place / self.FILE, self.content)
 
 
-def _refusal(name: str, error: ValidationError) -> UserError:
+def _parsed(model: type[R], content: bytes) -> R:
+    """Check a file against its model, its texts made plain; hardly one has to be, so that is looked for first.
+
+    Raises:
+        ValueError: it is not JSON, or has too many items; `ValidationError` where it does not fit.
+    """
+    if max(map(content.count, (b",", b"[", b"{"))) > MOST_ITEMS:
+        raise ValueError
+    text = content.decode(errors="replace")
+    if ESCAPED.search(content) or CONTROL.search(text.translate(SPACES)) or is_suspect(text):
+        return model.model_validate(_plain(from_json(content)))
+    return model.model_validate_json(content)
+
+
+def _plain(value: Any) -> Any:
+    """Return JSON of which every text, names too, has its control characters written out and its secrets masked."""
+    if isinstance(value, str):
+        return escape_controls(masked(value), keep="\n\t")
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    return value
+
+
+def finite(value: Any) -> float | None:
+    """Return a stored value as a number; None where it is none: NaN, infinite, a text, or beyond `LARGEST`."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
+    return float(value) if is_number else None
+
+
+def _refusal(name: str, error: ValidationError, content: bytes) -> UserError:
     """Say in one line what is wrong with a file; its version first, which may explain all else."""
-    mistakes = error.errors()
-    if newer := [mistake["input"] for mistake in mistakes if mistake["type"] == "less_than_equal"]:
-        return NewerRecord(f"{name}: schema version {newer[0]} is of a newer harness; this one reads {SCHEMA_VERSION}")
+    mistakes = error.errors(include_input=False, include_url=False)
+    if any(mistake["type"] == "less_than_equal" and mistake["loc"] == ("schema_version",) for mistake in mistakes):
+        newer = shown(from_json(content)["schema_version"])
+        return NewerRecord(f"{name}: schema version {newer} is of a newer harness; this one reads {SCHEMA_VERSION}")
     broken = mistakes[0]["type"] == "json_invalid"
     return DamagedRecord(f"{name} is broken" if broken else f"{name}: {first_mistake(error)}")
 
@@ -141,7 +214,7 @@ def read_spec(folder: Path) -> TrainSpec | None:
     """Return what is trained in a folder; None where that is missing or damaged.
 
     Raises:
-        NewerRecord, OSError: as `Record.load`.
+        NewerRecord, UnreadableRecord: as `Record.load`.
     """
     file = SpecFile.read(folder) or SpecFile()
     with suppress(ValidationError):  # the baseline's regulariser is None, and has no default
@@ -165,7 +238,7 @@ class GridRecord(Record):
 class Attempt(Part):
     """One attempt at a training. Before they were recorded, there was one process of one thread."""
 
-    attempt: int = 1
+    attempt: Count = 1
     start: str = ""
     end: str | None = None
     last_sign: str | None = None  # of one that was killed, where an attempt came after it
@@ -174,11 +247,11 @@ class Attempt(Part):
     diff: str | None = None  # the file beside env.json that holds the uncommitted changes
     host: str = ""
     device: str = ""
-    gpus: int | None = None
+    gpus: Count | None = None
     driver: str | None = None
     cuda: str | None = None
-    threads: int = 1
-    processes: int = 1
+    threads: Positive = 1
+    processes: Positive = 1
     versions: dict[str, str | None] = {}
     slurm_job_id: str | None = None
     slurm: dict[str, str] | None = None
@@ -240,7 +313,7 @@ def read_log(path: Path) -> Log:
 
 def _series(lines: list[dict[str, Any]], key: str) -> Series:
     values = [(line["step"], line.get(key)) for line in lines]
-    return tuple((step, float(v)) for step, v in values if isinstance(v, int | float) and math.isfinite(v))
+    return tuple((step, v) for step, value in values if (v := finite(value)) is not None)
 
 
 def logged_hours(log: Log, batch: int, step: int) -> float | None:
@@ -251,13 +324,13 @@ def logged_hours(log: Log, batch: int, step: int) -> float | None:
             break
         seconds += (min(at, step) - before) * batch / speed
         before = at
-    return seconds / 3600 if before >= step > 0 else None
+    return seconds / 3600 if before >= step > 0 and math.isfinite(seconds) else None
 
 
 def last_speeds(path: Path) -> list[float]:
     """Return the images per second of the last whole lines of a log, in their order."""
-    speeds = (line.get("images_per_second") for line in parse_log(tail(path, TAIL)))
-    return [float(speed) for speed in speeds if isinstance(speed, int | float)]
+    speeds = (finite(line.get("images_per_second")) for line in parse_log(tail(path, TAIL)))
+    return [speed for speed in speeds if speed and speed > 0]
 
 
 class Heartbeat(Record):
@@ -266,11 +339,11 @@ class Heartbeat(Record):
     FILE = "heartbeat.json"
 
     phase: str
-    step: int
-    total: int
-    time: float
+    step: Count
+    total: Count
+    time: Time
     host: str
-    pid: int
+    pid: Annotated[int, Field(ge=1, lt=1 << 31)]
 
     @property
     def alive(self) -> bool:
@@ -298,21 +371,21 @@ class Failure(Record):
     kind: Annotated[FailureClass, BeforeValidator(_class_of_before)] = Field(default="bug", alias="class")
     message: str = ""
     traceback: str = ""
-    step: int | None = None
-    time: float | None = None
+    step: Count | None = None
+    time: Time | None = None
 
 
 class EncoderRecord(Part):
     """The frozen encoder of a run; of our own ViT, also what it learned from."""
 
     name: str
-    parameters: int
+    parameters: Count
     sha256: str
     published: bool = False
-    accuracy: float = 0.0
+    accuracy: Finite = 0.0
     data: str = ""
-    images: int = 1
-    images_seen: int = 0
+    images: Positive = 1
+    images_seen: Count = 0
 
 
 class ModelFacts(Record):
@@ -320,16 +393,16 @@ class ModelFacts(Record):
 
     FILE = "facts.json"
 
-    parameters: int
-    projector_parameters: int | None = None
+    parameters: Count
+    projector_parameters: Count | None = None
     encoder: EncoderRecord | None = None
 
 
 class Thumbnails(Part):
     """How many tiles the picture beside a measurement holds."""
 
-    rows: int
-    columns: int
+    rows: Positive
+    columns: Positive
 
 
 class MeasurementProtocol(Part):
@@ -339,9 +412,15 @@ class MeasurementProtocol(Part):
 
     features: str
     features_note: str = ""
-    generated: int
+    generated: Positive
     reference: str
-    reference_count: int
+    reference_count: Count
+
+    @model_validator(mode="after")
+    def _few_keys(self) -> Self:
+        if len(self.model_extra or {}) > MOST_KEYS:
+            raise ValueError(f"a protocol has at most {MOST_KEYS} keys")
+        return self
 
 
 class Measurement(Record):
@@ -350,15 +429,15 @@ class Measurement(Record):
 
     train_id: str
     eval_id: str
-    metrics: dict[str, Any]
+    metrics: Annotated[dict[str, Any], Field(max_length=MOST_METRICS)]
     unavailable: dict[str, str] = {}
     protocol: MeasurementProtocol
-    nfe: int
+    nfe: Positive
     thumbnails: Thumbnails | None = None
     spec: dict[str, Any] = {}
     details: dict[str, Any] = {}
     others: dict[str, Any] = {}
-    seconds: dict[str, float] = {}
+    seconds: dict[str, Finite] = {}
 
     @property
     def measured_with(self) -> dict[str, Scalar]:
@@ -374,28 +453,30 @@ class Measurement(Record):
 
     @property
     def fid_by_count(self) -> dict[int, float]:
-        """FID of the first so many images; none where that was not kept."""
-        return {int(count): value for count, value in self.details.get("fid_by_count", {}).items()}
+        """FID of the first so many images; none where that was not kept, or is no number."""
+        kept = self.details.get("fid_by_count")
+        numbers = {count: finite(value) for count, value in kept.items()} if isinstance(kept, dict) else {}
+        return {int(count): value for count, value in numbers.items() if count.isdecimal() and value is not None}
 
 
 class ProbedBlock(Part):
     """One block at one noise level; block 0 is the noisy image itself."""
 
-    block: int
-    probe_accuracy: float
-    effective_rank: float
-    norm: float
-    distance: float
-    uniformity: float
-    alignment: float
-    cka: float | None = None
-    cknna: float | None = None
+    block: Count
+    probe_accuracy: Finite
+    effective_rank: Finite
+    norm: Finite
+    distance: Finite
+    uniformity: Finite
+    alignment: Finite
+    cka: Finite | None = None
+    cknna: Finite | None = None
 
 
 class ProbedLevel(Part):
     """All blocks at one noise level."""
 
-    noise: float
+    noise: Finite
     blocks: list[ProbedBlock]
 
 
@@ -403,7 +484,7 @@ class Probe(Record):
     """`probe-<step>.json`."""
 
     train_id: str = ""
-    step: int = 0
+    step: Count = 0
     protocol: dict[str, Any]
     levels: list[ProbedLevel]
 
@@ -419,10 +500,10 @@ class Submission(Record):
     FILE = "submission.json"
 
     token: str
-    index: int | None
-    evaluations: tuple[str, ...]
-    time: float
-    job: str | None = None
+    index: Count | None
+    evaluations: tuple[Identity, ...]
+    time: Time
+    job: JobId | None = None
     cancelled: bool = False
 
     @property

@@ -3,20 +3,25 @@
 results/<study>/grids/<table>.json        which grid file, scale and overrides belong to the study
 results/<study>/<train_id>/               the small files of a training (`records`): spec, attempts, log, measurements
 scratch/<study>/<train_id>/               its checkpoints: large, and not committed; its submission to SLURM
-scratch/<study>/slurm/                    submitit's files, the output of the study's jobs, and their code
+scratch/<study>/slurm/                    its sender's alone: the jobs' code, sbatch files, tasks and output
 """
 
 import os
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from harness.errors import UserError
-from harness.plain_text import check_name
+from harness.files import is_file
+from harness.plain_text import check_name, escape_controls
 from harness.store import records
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 # skipped: by a job that was cancelled, or that found another at work
 State = Literal["done", "running", "interrupted", "failed", "diverged", "unreadable", "not run", "skipped"]
@@ -95,7 +100,7 @@ class Store:
         """Return the last submission of every training, also of those that no grid of the study wants any more."""
         paths = (self.scratch / self.study).glob(f"*/{records.Submission.FILE}")
         folders = [path.parent for path in sorted(paths) if IDENTITY.fullmatch(path.parent.name)]
-        submissions = {folder.name: records.Submission.read(folder) for folder in folders}
+        submissions = {folder.name: records.Submission.peek(folder) for folder in folders}
         return {train_id: submission for train_id, submission in submissions.items() if submission}
 
     def measured(self, train_id: str, eval_id: str) -> bool:
@@ -125,12 +130,11 @@ class Store:
                 whose = f"{measurement.eval_id} of {measurement.train_id}"
                 raise records.DamagedRecord(f"evals/{path.name} holds another measurement: {whose}")
             return RunStatus("done", measurement=measurement)
-        except OSError as error:
-            return RunStatus("unreadable", f"{Path(str(error.filename)).name}: {error.strerror}")
+        except records.DamagedRecord as error:
+            remedy = "the next run measures again" if is_file(path) else "delete it"
+            return RunStatus("unreadable", str(error) if self.measured(train_id, eval_id) else f"{error}; {remedy}")
         except UserError as error:
-            remedy = "the next run measures again" if path.is_file() else "delete it"
-            mendable = isinstance(error, records.DamagedRecord) and not self.measured(train_id, eval_id)
-            return RunStatus("unreadable", f"{error}; {remedy}" if mendable else str(error))
+            return RunStatus("unreadable", str(error))
 
     def check_grid(self, table: str, grid: Path, scale: str, overrides: list[str]) -> None:
         """Refuse what would make the study's report forget runs: another scale, or the same table from other words.
@@ -156,29 +160,32 @@ class Store:
             record.write(path)
 
     def recorded_grid(self, table: str) -> records.GridRecord | None:
-        """Return what `record_grid` stored of a table; None where it stored nothing."""
-        return self._grids().get(table)
-
-    def grids(self) -> Iterator[records.GridRecord]:
-        """Yield what `record_grid` stored, by table name.
+        """Return what `record_grid` stored of a table; None where it stored nothing.
 
         Raises:
-            UserError: there is no such study, or a record of it is damaged.
+            UserError: the record is damaged.
         """
-        grids = self._grids()
-        if not grids:
+        path = self.root / "grids" / f"{table}.json"
+        return _read_grid(path) if os.path.lexists(path) else None
+
+    def grids(self) -> Iterator[records.GridRecord]:
+        """Yield what `record_grid` stored, by table name; what is damaged is told, and left out while another is not.
+
+        Raises:
+            UserError: there is no such study, or all its records are damaged.
+        """
+        paths = self.grid_paths()
+        if not paths:
             make = f"'harness run GRID --scale SCALE --study {self.study}' makes one"
             raise UserError(f"{self.root}: no study here; {make}")
-        yield from grids.values()
+        yield from each_or_told(_read_grid, paths)
 
     def _grids(self) -> dict[str, records.GridRecord]:
-        grids = {}
-        for path in sorted((self.root / "grids").glob("*.json")):
-            record = records.GridRecord.read(path)
-            if record is None:
-                raise UserError(f"{path}: not a record of a grid; delete it, and 'harness run' writes it again")
-            grids[path.stem] = record
-        return grids
+        return {path.stem: _read_grid(path) for path in self.grid_paths()}
+
+    def grid_paths(self) -> list[Path]:
+        """Return the files of the records of the study's grids, by table name."""
+        return sorted((self.root / "grids").glob("*.json"))
 
 
 class Logs:
@@ -186,12 +193,44 @@ class Logs:
     folder lacks is a log without series and an environment that is None.
 
     Raises:
-        DamagedRecord, NewerRecord, OSError: as `Record.load`, where an environment cannot be read.
+        UserError: as `Record.load`, where an environment cannot be read.
+
     """
 
     def __init__(self, store: Store) -> None:
         self.of = cache(lambda train_id: records.read_log(store.run_folder(train_id) / records.LOG))
         self.environment = cache(lambda train_id: records.Environment.load(store.run_folder(train_id)))
+
+
+def each_or_told(read: Callable[[T], R], sources: Iterable[T]) -> list[R]:
+    """Read each source; one that is refused costs itself, and a line on the standard error.
+
+    Raises:
+        UserError: the first refusal, where nothing could be read.
+    """
+    whole, refusals = [], []
+    for source in sources:
+        try:
+            whole.append(read(source))
+        except UserError as error:
+            refusals.append(error)
+    if refusals and not whole:
+        raise refusals[0]
+    for refusal in refusals:
+        print(f"Left out: {escape_controls(str(refusal))}", file=sys.stderr)
+    return whole
+
+
+def _read_grid(path: Path) -> records.GridRecord:
+    """Return the record of a grid.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    record = records.GridRecord.read(path)
+    if record is None:
+        raise UserError(f"{path}: not a record of a grid; delete it, and 'harness run' writes it again")
+    return record
 
 
 def _unfinished(folder: Path) -> RunStatus:

@@ -3,6 +3,7 @@
 All of it from the study's own files, so it is true from any host, and when its submitter is gone.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,22 +12,29 @@ from pathlib import Path
 from harness.config.grid import Cell, Run, Table, all_runs, load_table
 from harness.config.yaml_document import Layer
 from harness.errors import UserError
-from harness.store.records import LOG, Environment, Failure, Heartbeat, last_speeds
-from harness.store.store import RunStatus, State, Store
+from harness.files import is_file
+from harness.store.records import LOG, Environment, Failure, GridRecord, Heartbeat, last_speeds
+from harness.store.store import RunStatus, State, Store, each_or_told
 
 
 def study_tables(store: Store, overrides: Sequence[str] = (), layer: Layer | None = None) -> list[Table]:
     """Expand a study's grids again, in the order of the report; overrides and layer: as in `load_table`.
 
+    A grid that is not here or cannot be read is told, and left out while another can be.
+
     Raises:
-        UserError: there is no such study, or one of its grid files is not here.
+        UserError: there is no such study, none of its grids can be read, or the overrides are wrong.
     """
-    tables = []
-    for record in store.grids():
-        if not Path(record.grid).is_file():
+
+    def by_itself(record: GridRecord) -> tuple[GridRecord, Table]:
+        if not is_file(Path(record.grid)):
             raise UserError(f"{store.root}: its grid {record.grid} is not here; stand in the project's folder")
-        tables.append(load_table(Path(record.grid), record.scale, [*record.overrides, *overrides], layer))
-    return sorted(tables, key=_place)
+        return record, load_table(Path(record.grid), record.scale, record.overrides)
+
+    tables = each_or_told(by_itself, store.grids())
+    if overrides or layer:  # a mistake of these stops all
+        tables = [(r, load_table(Path(r.grid), r.scale, [*r.overrides, *overrides], layer)) for r, _ in tables]
+    return sorted((table for _, table in tables), key=_place)
 
 
 def _place(table: Table) -> tuple[bool, bool, str, str]:
@@ -41,6 +49,9 @@ def runs_by_training(runs: Iterable[Run]) -> dict[str, list[Run]]:
     for run in runs:
         by_training.setdefault(run.train_id, {}).setdefault(run.eval_id, run)
     return {train_id: list(by_measurement.values()) for train_id, by_measurement in by_training.items()}
+
+
+CENTURY = 3.156e9  # seconds
 
 
 @dataclass(frozen=True)
@@ -119,10 +130,11 @@ def _status(store: Store, training: Training, runs: Sequence[Run], steps_per_epo
     statuses = [store.status(run.train_id, run.eval_id) for run in runs]
     status = next((status for status in statuses if status.state != "done"), RunStatus("done"))
     done, running = status.state == "done", status.state == "running"
-    environment = Environment.read(folder) or Environment()
+    environment = Environment.peek(folder) or Environment()
     sign = None if done else last_sign(folder)
     step = training.steps if done else (sign and sign.step) or 0
     speed = next(reversed(last_speeds(folder / LOG)), None) if running else None
+    left = max(0, training.steps - step) * run.train.batch / speed if speed else None
     on_gpu = environment.last.on_gpu if environment.last else run.resources.on_gpu
     return TrainingStatus(
         **vars(training),
@@ -134,7 +146,7 @@ def _status(store: Store, training: Training, runs: Sequence[Run], steps_per_epo
         epochs=training.steps / steps_per_epoch,
         measured=sum(status.state == "done" for status in statuses),
         images_per_second=speed,
-        seconds_left=(training.steps - step) * run.train.batch / speed if speed else None,
+        seconds_left=None if left is None or math.isinf(left) else left,
         hours=environment.hours(sign.time if sign else None),
         unit="GPU" if on_gpu else "core",
         attempts=len(environment.attempts),
@@ -143,7 +155,7 @@ def _status(store: Store, training: Training, runs: Sequence[Run], steps_per_epo
 
 def last_sign(folder: Path) -> Heartbeat | Failure | None:
     """Return the last sign of life of a training that did not end well: its heartbeat, or what its failure left."""
-    return Heartbeat.read(folder) or Failure.read(folder)
+    return Heartbeat.peek(folder) or Failure.peek(folder)
 
 
 @dataclass(frozen=True)
@@ -188,6 +200,8 @@ def progress(statuses: Iterable[TrainingStatus]) -> Progress:
 
 def seconds_in_words(seconds: float) -> str:
     """Return a time in its two largest units: "2 d 4 h", "3 h 12 min", "5 min 2 s"."""
+    if seconds > CENTURY:
+        return "more than a century"
     whole = round(seconds)
     for size, unit, small, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
         if whole >= size:

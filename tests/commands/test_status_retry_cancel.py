@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from submitit.core.utils import DelayedSubmission
 from support.jobs import jobs_of, submission
 from support.places import GRIDS, ROOT
 from support.programs import answer, write_program
@@ -17,6 +16,7 @@ from harness.cli import cli
 from harness.commands.options import words_for
 from harness.commands.status_retry_cancel import describe, failures, watch_status
 from harness.errors import Diverged, UserError
+from harness.jobs.job import jobs_from_json
 from harness.slurm.status import output_path
 from harness.store.records import Submission
 from harness.store.store import Store
@@ -134,7 +134,8 @@ def test_a_retry_remembers_what_submit_was_told(tmp_path, monkeypatch):
 
     def sent(*words: str) -> tuple[str, Path]:
         call(*words)
-        job = DelayedSubmission.load(tmp_path / f"scratch/smoke/slurm/{SENT}/{SENT}_submitted.pkl").function.job
+        tasks = max((tmp_path / "scratch/smoke/slurm").glob("smoke-*.json"), key=lambda path: path.stat().st_mtime_ns)
+        (job,) = jobs_from_json(tasks.read_bytes())
         job.fail(ZeroDivisionError())
         return (tmp_path / "accounts").read_text().split()[-1], job.data
 

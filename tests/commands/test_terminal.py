@@ -13,7 +13,7 @@ from support.jobs import submission
 from support.synthetic_study import new_store, table_of, write_error
 
 from harness.commands.terminal import MANY, Screen, TextTable, say
-from harness.errors import printable
+from harness.plain_text import printable
 from harness.slurm.status import output_path
 from harness.store.store import Store
 
@@ -104,7 +104,7 @@ def test_a_hostile_label_is_shown_by_the_plan(project, harness):
 def test_a_hostile_word_in_a_refusal_is_one_line(project, harness):
     code, out, err = harness("plan", f"x\n{HOSTILE}", "--scale", "smoke")
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert err.startswith(rf"x\u000a{SHOWN}: ")
+    assert err.startswith(rf"GRIDS x\u000a{SHOWN}: ")
 
 
 # The output itself.
@@ -137,7 +137,7 @@ def test_a_terminal_of_20_columns_is_enough(project):
 @pytest.mark.parametrize(
     ("shell", "code", "message"),
     [
-        ("| head -1 > /dev/null; exit ${PIPESTATUS[0]}", 1, ""),
+        ("| true; exit ${PIPESTATUS[0]}", 1, ""),
         ("> /dev/full", 2, "the output or a file cannot be written or read: No space left on device\n"),
         (">&-", 0, ""),
     ],

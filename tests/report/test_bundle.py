@@ -49,7 +49,7 @@ def test_a_bundle_opens_elsewhere_to_the_same_report(
     monkeypatch.chdir(elsewhere)
     done = CliRunner().invoke(cli, ["report", str(archive)], catch_exceptions=False)
     assert done.exit_code == 0
-    assert files(elsewhere / "reports" / "synthetic") == made_here
+    assert files(elsewhere / "reports" / "bundles" / "study") == made_here
     names = zipfile.ZipFile(archive).namelist()
     assert not [name for name in names if "heartbeat" in name]
     assert {name.partition("/")[0] for name in names} == {"grids", "results", "reports"}
@@ -61,24 +61,36 @@ def test_a_bundle_opens_elsewhere_to_the_same_report(
     assert files(Path("reports/synthetic")) == made_here
 
 
+@pytest.mark.parametrize("link", ["bundles", "bundles/study", "bundles/study/tables"])
+def test_a_bundle_is_not_opened_through_a_link(link: str, project: Store, tmp_path: Path) -> None:
+    path = bundle(project, Path("reports"), tmp_path / "study.zip").path
+    (tmp_path / "elsewhere").mkdir()
+    place = tmp_path / "received" / link
+    place.parent.mkdir(parents=True)
+    place.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=rf"{place}: a link to {tmp_path}/elsewhere"):
+        report_bundle(path, tmp_path / "received")
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
 def test_grids_from_any_folder_are_packed_and_open_to_the_same_report(project: Store, tmp_path: Path) -> None:
     Path("grids").rename(tmp_path / "kept elsewhere")
     for name in NAMES:
         project.record_grid(name, tmp_path / "kept elsewhere" / f"{name}.yaml", "digits", [])
-    path = bundle(project, Path("reports"), tmp_path / "study.zip")
+    path = bundle(project, Path("reports"), tmp_path / "study.zip").path
     with zipfile.ZipFile(path) as archive:
         record = json.loads(archive.read("results/synthetic/grids/table2.json"))
         names = {f"kept elsewhere/{name}" for name in ("table2.yaml", "scales/digits.yaml", "presets/paper.yaml")}
         assert names < set(archive.namelist())
     assert record["grid"] == "kept elsewhere/table2.yaml"
     report_bundle(path, tmp_path / "reports")
-    assert files(tmp_path / "reports" / "synthetic") == files(Path("reports/synthetic"))
+    assert files(tmp_path / "reports" / "bundles" / "study") == files(Path("reports/synthetic"))
 
 
 def test_a_bundle_is_opened_with_its_own_imported_weights(
     project: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, folders = bundle(project, Path("reports"), tmp_path / "study.zip"), []
+    path, folders = bundle(project, Path("reports"), tmp_path / "study.zip").path, []
     monkeypatch.setenv("HARNESS_WEIGHTS", "/nowhere")
     monkeypatch.setattr(bundling, "make_report", lambda *_: folders.append(imported.folder()))
     report_bundle(path, tmp_path / "reports")

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.long]
 KINDS = ["preempted", "node", "time limit", "killed", "out of memory", "diverged", "bad data", "bug"]
 EATS = """import sys
 from pathlib import Path
-if b"submitit" in Path("/proc/self/cmdline").read_bytes():
+if b"harness.slurm.task" in Path("/proc/self/cmdline").read_bytes():
     sys.eaten = b"x" * 2 * 10**9
 """
 RATE = "optimizer.learning_rate"

@@ -1,5 +1,6 @@
 """What is sent: each job once, no more than the queue may hold, and what measurements need no training."""
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,9 +11,10 @@ from support.jobs import jobs_of, submission
 from support.places import ROOT
 from support.programs import answer, write_program
 
-from harness.config.cluster_profile import SlurmProfile
+from harness.config.cluster_profile import Partition, SlurmProfile
 from harness.errors import UserError
-from harness.slurm.submission import measurement_jobs, snapshot, submit
+from harness.slurm.snapshot import snapshot
+from harness.slurm.submission import measurement_jobs, sbatch_texts, submit
 
 
 @pytest.fixture
@@ -33,7 +35,59 @@ def test_no_more_is_sent_than_the_queue_may_hold_and_a_lost_id_is_found(jobs):
     records = store.submissions()
     assert records.pop(first).job == "7_3"
     assert sorted(record.job for record in records.values()) == sorted(sent.ids)
-    assert all((store.slurm_folder / id / f"{id}_submitted.pkl").is_file() for id in sent.ids)
+    assert all((store.slurm_folder / id).is_dir() for id in sent.ids)  # where SLURM writes their output
+
+
+def test_a_dry_run_shows_byte_for_byte_what_sbatch_is_given(jobs, tmp_path):
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    write_program(tmp_path, "sbatch", f"cat $1 > {kept}/$(ls {kept} | wc -l)", f"echo job 1$(ls {kept} | wc -l)")
+    submission(3).write(jobs[0].store.scratch_folder(jobs[0].train_id))  # one that the queue has already
+    profile = SlurmProfile(max_submitted=11, array_limit=4, setup=("module load 'a b'",), constraint="a|b")
+    for again in range(2):  # the second time what was sent before is known, and not in the queue
+        shown, note = sbatch_texts(jobs, profile, [])
+        assert not note
+        submit(jobs, profile, [])
+        files = sorted(kept.iterdir(), key=lambda path: int(path.name))
+        assert [path.read_text() for path in files][3 * again :] == shown
+        assert [f"--array=0-{last}%" in text for last, text in zip((3, 3, 0), shown, strict=True)] == [
+            True,
+            True,
+            False,
+        ]
+    names = {line for path in kept.iterdir() for line in path.read_text().splitlines() if "--job-name" in line}
+    assert len(names) == 6
+
+
+def test_a_dry_run_without_slurm_says_so(jobs, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    shown, note = sbatch_texts(jobs, SlurmProfile(max_submitted=11), [])
+    assert "--array=0-10%11" in shown[0]
+    assert note.startswith("as for an empty queue, for SLURM was not asked: no SLURM here")
+
+
+EVIL = "gpu\ntouch evil\n#"
+
+
+@pytest.mark.parametrize(
+    "key", ["account", "qos", "constraint", "gpu_kind", "exclude", "partitions", "partition", "scratch"]
+)
+def test_no_value_becomes_a_line_of_its_own_in_the_script(jobs, key):
+    store, resources = jobs[0].store, jobs[0].resources.model_copy(update={"gpus": 1})
+    value = {"exclude": (EVIL,), "partitions": {EVIL: Partition()}}.get(key, EVIL)
+    profile = SlurmProfile().model_copy(update={key: value} if key in SlurmProfile.model_fields else {})
+    if key == "partition":
+        resources = resources.model_copy(update={key: EVIL})
+    if key == "scratch":
+        store = replace(store, scratch=store.scratch / EVIL)
+    with pytest.raises(UserError, match=r"is no line of an sbatch file: text may not hold the control character \\n"):
+        sbatch_texts([replace(jobs[0], store=store, resources=resources)], profile, [])
+
+
+def test_a_percent_sign_in_the_folder_is_refused_for_slurm_would_replace_it(jobs):
+    store = replace(jobs[0].store, scratch=jobs[0].store.scratch / "50%")
+    with pytest.raises(UserError, match="reads '%' in names of files as its own"):
+        sbatch_texts([replace(jobs[0], store=store)], SlurmProfile(), [])
 
 
 def test_what_sbatch_refuses_is_not_recorded_and_ended_where_slurm_took_it_all_the_same(jobs, tmp_path):
@@ -69,21 +123,24 @@ def test_a_copy_of_the_code_is_what_a_job_imports_wherever_it_starts(tmp_path, m
     grids.mkdir()
     (grids / "untracked.yaml").write_text("a: 1")
     monkeypatch.chdir(ROOT)
-    code = snapshot([grids], tmp_path / "logs")
-    code.take()
-    code.take()  # the second submission finds it
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    code = snapshot([grids])
+    code.write(logs, logs)
+    code.write(logs, logs)  # the second submission finds it
     (grids / "untracked.yaml").write_text("a: 2")
-    assert (code.folder / "ours" / "untracked.yaml").read_text() == "a: 1"
-    assert snapshot([grids], tmp_path / "logs").folder != code.folder
-    assert [path.name for path in (tmp_path / "logs").iterdir()] == [code.folder.name]
-    program = tmp_path / "program.py"
-    program.write_text(
+    assert (logs / code.name / "ours" / "untracked.yaml").read_text() == "a: 1"
+    assert snapshot([grids]).name != code.name
+    assert [path.name for path in logs.iterdir()] == [code.name]
+    program = (
         "import sys, pathlib, harness\nfrom harness.jobs.recording import source\n"
-        "print(harness.__file__, source(pathlib.Path(sys.argv[1])))\n"
+        f"print(harness.__file__, source(pathlib.Path('{tmp_path}')))\n"
     )
-    command = f"{code.setup}; {sys.executable} {program} {tmp_path}"
-    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.startswith(f"{code.folder}/harness/__init__.py")
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program], cwd=ROOT, capture_output=True, text=True, check=True,
+        env=os.environ | {"PYTHONPATH": str(logs / code.name)},
+    )  # fmt: skip
+    assert done.stdout.startswith(f"{logs}/{code.name}/harness/__init__.py")
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
     assert head in done.stdout
 
@@ -95,8 +152,8 @@ def test_a_grid_beside_ones_work_is_copied_alone_and_into_the_copy(tmp_path, mon
         (work / name).parent.mkdir(parents=True, exist_ok=True)
         (work / name).write_text("a: 1")
     monkeypatch.chdir(work / "here" if folder != "." else work)
-    code = snapshot([Path(folder)], tmp_path / "logs")
+    code = snapshot([Path(folder)])
     copied = {name for name in code.files if not name.startswith("harness/")}
     assert copied == {"work/table.yaml", "work/scales/smoke.yaml"}
-    code.take()
-    assert all((code.folder / name).is_file() for name in code.files)
+    code.write(tmp_path, tmp_path)
+    assert all((tmp_path / code.name / name).is_file() for name in code.files)

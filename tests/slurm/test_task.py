@@ -1,7 +1,6 @@
 """A task of SLURM's does nothing once it was cancelled, and is queued again only while it gains something."""
 
 import os
-import pickle
 import signal
 import time
 from dataclasses import replace
@@ -11,7 +10,7 @@ from importlib import import_module
 import pytest
 import torch
 from submitit import JobEnvironment
-from submitit.core.utils import DelayedSubmission, UncompletedJobError
+from submitit.core.utils import UncompletedJobError
 from submitit.slurm.slurm import SlurmJobEnvironment
 from support.jobs import jobs_of, submission
 from support.signals import restored_handlers
@@ -23,7 +22,7 @@ from harness.files import read_json, write_json
 from harness.jobs.failures import class_of
 from harness.jobs.job import Job
 from harness.method.guidance import CountedNet
-from harness.slurm.task import SlurmTask
+from harness.slurm.task import ATTEMPTS, Requeued, RequeuedTask, SlurmTask, TaskPaths
 from harness.store.store import RunStatus
 
 
@@ -55,8 +54,8 @@ def test_submitit_queues_a_job_that_has_drawn_more_and_ends_one_that_has_not(job
     for name, value in (("SUBMITIT_EXECUTOR", "slurm"), ("SUBMITIT_FOLDER", str(tmp_path)), ("SLURM_JOB_ID", "7")):
         monkeypatch.setenv(name, value)
     long_ago = time.monotonic() - 3600 * job.resources.hours
-    task, paths = SlurmTask(replace(job, evaluations=(evaluation,))), JobEnvironment().paths
-    delayed = DelayedSubmission(replace(task, began=long_ago))
+    task, paths = SlurmTask(replace(job, evaluations=(evaluation,))), TaskPaths(tmp_path, "7", 0)
+    delayed = RequeuedTask(replace(task, began=long_ago))
     delayed.set_timeout(60, 9)
     for tile, ends, images in ((2, True, 128), (2, False, 128), (3, True, 192)):
         monkeypatch.setattr(import_module("harness.engine.sample"), "_draw_tile", partial(signalled, tile))
@@ -71,16 +70,15 @@ def test_submitit_queues_a_job_that_has_drawn_more_and_ends_one_that_has_not(job
                 assert error["class"] == "time limit"
                 assert "nothing was gained" in error["message"]
         assert list(saved_images(job.scratch).values()) == [images]
-        delayed = DelayedSubmission.load(paths.submitted_pickle)
-        delayed.function = replace(delayed.function, began=long_ago)
+        delayed = RequeuedTask(replace(task, reached=Requeued.of(paths.submitted_pickle).reached, began=long_ago))
+        delayed.set_timeout(60, 9)
     assert queued == [9, 9]
 
 
 def test_a_job_that_gains_nothing_in_its_hours_is_not_queued_again(job):
     job.scratch.mkdir(parents=True)
     long_ago, just_now = time.monotonic() - 3600 * job.resources.hours, time.monotonic()
-    task = pickle.loads(pickle.dumps(replace(SlurmTask(job), began=long_ago)))
-    assert task.began >= just_now  # when this process was handed it
+    task = SlurmTask(job)
     again = replace(task.checkpoint().function, began=long_ago)
     assert (again.job, again.reached) == (job, frozenset())
     (job.scratch / "samples-0.json").write_text('{"images": 0}')
@@ -99,3 +97,17 @@ def test_a_job_that_gains_nothing_in_its_hours_is_not_queued_again(job):
         again = again.checkpoint().function
         with pytest.raises(UncompletedJobError):
             again.checkpoint()
+
+
+def test_what_a_job_leaves_to_itself_is_data_and_nobody_elses(job, tmp_path):
+    path = tmp_path / "7_requeued.json"
+    task = RequeuedTask(replace(SlurmTask(job), reached=frozenset({"a", "b"})))
+    task.set_timeout(60, 9)
+    task.dump(path)
+    assert Requeued.of(path) == Requeued(reached=frozenset({"a", "b"}), left=9)
+    for text in ('{"left": 1000}', "[]", "{"):
+        path.write_text(text)
+        assert Requeued.of(path) == Requeued(reached=None, left=ATTEMPTS)
+    path.write_text('{"left": 3}')
+    path.chmod(0o666)
+    assert Requeued.of(path).left == ATTEMPTS

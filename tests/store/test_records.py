@@ -1,6 +1,7 @@
 """Each file of a run has one schema: what is committed is read by it, older files by its rules, newer ones never."""
 
 import json
+import os
 from datetime import UTC, datetime
 
 import pytest
@@ -27,6 +28,7 @@ from harness.store.records import (
     SpecFile,
     Submission,
     SubmitOptions,
+    UnreadableRecord,
     last_speeds,
     measurement_paths,
     read_log,
@@ -229,3 +231,78 @@ def test_hours_of_attempts_by_hand():
     assert hours_spent(ended, killed) == 2.0 + 2.0
     assert hours_spent(unknown, ended) == 2.0
     assert hours_spent(ended, unknown, last_sign=at(5, 15).timestamp()) == 2.25
+
+
+ODD = [
+    (Heartbeat, {"pid": 2**70}), (Heartbeat, {"pid": 0}), (Heartbeat, {"pid": -1}), (Heartbeat, {"step": 2**70}),
+    (Heartbeat, {"time": float("nan")}), (Heartbeat, {"time": 1e300}), (Heartbeat, {"step": -5}),
+    (Failure, {"time": float("inf")}), (ModelFacts, {"parameters": 2**70}), (Measurement, {"nfe": 0}),
+    (Measurement, {"protocol": PROTOCOL | {"generated": 10**30}}), (Measurement, {"seconds": {"sample": float("nan")}}),
+    (Measurement, {"metrics": {str(index): 1 for index in range(2000)}}), 
+    (Measurement, {"thumbnails": {"rows": 0, "columns": 1}}),
+    (Measurement, {"protocol": PROTOCOL | {str(index): 1 for index in range(200)}}),
+    (Environment, {"attempts": [{"processes": 0}]}), (Environment, {"attempts": [{"threads": 2**80}]}),
+    (GridRecord, {"set": 5}), (GridRecord, {"grid": 7}), (GridRecord, {"set": [[]]}),
+    (Submission, {"job": "1,2 --format=x"}), (Submission, {"job": "../../x"}), (Submission, {"job": "12_3\n"}),
+    (Submission, {"evaluations": ["../x"]}), (Submission, {"index": -1}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "odd"), ODD)
+def test_a_number_or_word_that_no_program_takes_is_damage(kind, odd, tmp_path):
+    place = place_of(kind, tmp_path)
+    (place / kind.FILE).write_text(json.dumps(WHOLE[kind] | odd))
+    assert kind.read(place) is kind.peek(place) is None
+    with pytest.raises(DamagedRecord) as refused:
+        kind.load(place)
+    assert str(refused.value).isprintable()
+
+
+def test_a_job_of_slurm_is_named_by_its_numbers(tmp_path):
+    for job in ("12", "12_3"):
+        (tmp_path / Submission.FILE).write_text(json.dumps(WHOLE[Submission] | {"job": job}))
+        assert Submission.load(tmp_path).job == job
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+@pytest.mark.parametrize("spoil", [os.mkfifo, lambda path: path.mkdir(), lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_file_is_told_and_never_waited_for(kind, spoil, tmp_path):
+    place = place_of(kind, tmp_path)
+    spoil(place / kind.FILE)
+    assert kind.peek(place) is None
+    with pytest.raises(UnreadableRecord, match=r"not a plain file|Is a directory|larger than"):
+        kind.load(place)
+
+
+def test_texts_of_a_record_are_plain_and_without_secrets(tmp_path):
+    token = "hf_" + "a1B2c3D4e5" * 3
+    message = f"\x1b[31mred\x1b]0;title\x07 \x9b2J \u202egnp.exe\rover {token}"
+    for ascii_only in (True, False):
+        (tmp_path / Failure.FILE).write_text(
+            json.dumps({"message": message, "traceback": "one\n\ttwo\n"}, ensure_ascii=ascii_only)
+        )
+        failure = Failure.load(tmp_path)
+        assert failure.message.isprintable()
+        assert token not in failure.message
+        assert "\\x1b[31mred" in failure.message
+        assert failure.traceback == "one\n\ttwo\n"
+    (tmp_path / "x.json").write_text(json.dumps(MEASUREMENT | {"metrics": {"f\x1bid": 1.0}}))
+    assert list(Measurement.load(tmp_path / "x.json").metrics) == ["f\\x1bid"]
+
+
+@pytest.mark.parametrize(
+    "kept", [[1], "x", {"a": 1.0}, {"100": "x", "200": float("nan"), "300": True, "400": 5.5}, None]
+)
+def test_only_numbers_are_fids_of_fewer_images(kept, tmp_path):
+    (tmp_path / "x.json").write_text(json.dumps(MEASUREMENT | {"details": {"fid_by_count": kept}}))
+    by_count = Measurement.load(tmp_path / "x.json").fid_by_count
+    assert by_count == ({400: 5.5} if isinstance(kept, dict) and "400" in kept else {})
+
+
+def test_only_finite_numbers_of_a_log_are_shown(tmp_path):
+    values = ["NaN", "Infinity", "1e999", "1" * 400, "true", '"3"', "[]", "null", "2.5"]
+    log = "".join(f'{{"step": {step}, "loss": {value}}}\n' for step, value in enumerate(values))
+    (tmp_path / LOG).write_text(log)
+    assert read_log(tmp_path / LOG)["loss"] == ((8, 2.5),)
+    (tmp_path / LOG).write_text(log.replace("loss", "images_per_second"))
+    assert last_speeds(tmp_path / LOG) == [2.5]

@@ -1,12 +1,15 @@
 """How a training stands follows from its own files, whichever machine wrote them."""
 
+import csv
 import json
+import os
 import shutil
 import time
 from collections import Counter
 from datetime import UTC, datetime
 
 import pytest
+from support.fuzzing import command
 from support.places import GRIDS, PAPER_GRIDS
 from support.synthetic_study import new_store, table_of, write_error, write_heartbeat, write_measurement
 
@@ -149,3 +152,54 @@ def test_a_training_is_told_by_what_sets_it_apart():
     longest = by_words["SiT-XL/2", "arm: dispersive"]  # neither epochs, sampler nor guidance change it
     assert (longest.steps, longest.measurements) == (7_000_000, 5)
     assert by_words["MF-B/2", "model: MF-B/2, 240 epochs; arm: baseline"].steps == 1_200_000
+
+
+TRASH = (
+    lambda path: os.mkfifo(path),
+    lambda path: path.mkdir(),
+    lambda path: path.symlink_to("/dev/zero"),
+    lambda path: path.write_bytes(b"[" * 200_000),
+    lambda path: path.write_bytes(b'{"schema_version": 2}'),
+    lambda path: path.write_bytes(b'{"schema_version": 1, "meas'),
+    lambda path: path.write_bytes(b"\xff\xfe\x00"),
+)
+FILES = ("spec.json", "env.json", "train.jsonl", "heartbeat.json", "error.json", "facts.json", "evals/{}.json",
+         "evals/{}.png", "probe-{}.json")  # fmt: skip
+
+
+def test_bad_files_cost_their_own_cells_and_no_command_stops(tmp_path, monkeypatch):
+    """Each training of a table but the first has one kind of trash for its files; the first one's number stays."""
+    shutil.copytree(GRIDS, tmp_path / "grids")
+    monkeypatch.chdir(tmp_path)
+    table, store = table_of("table3", "smoke"), new_store(tmp_path, "s")
+    store.record_grid("table3", tmp_path / "grids" / "table3.yaml", "smoke", [])
+    store.record_grid("table2", tmp_path / "grids" / "table2.yaml", "smoke", [])
+    for index, run in enumerate(table.runs):
+        write_measurement(store, run, 5.0 + index)
+    first, *others = {run.train_id: run for run in table.runs}.values()
+    for index, run in enumerate(others):
+        for name in (name.format(run.eval_id) for name in FILES):
+            path = store.run_folder(run.train_id) / name
+            path.unlink(missing_ok=True)
+            TRASH[index % len(TRASH)](path)
+        scratch = store.scratch_folder(run.train_id)
+        scratch.mkdir(parents=True)
+        TRASH[index % len(TRASH)](scratch / "submission.json")
+    (store.root / "grids" / "table2.json").write_text('{"grid": 7, "set": 5}')
+    os.mkfifo(store.root / "grids" / "table4.json")
+    shows = [("show", run.train_id) for run in (first, *others[: len(TRASH)])]
+    of_all = ("status", "s"), ("status", "s", "--json"), ("report", "s"), ("collect", "s"), ("logs", "--failed", "s")
+    for words in (*of_all, *shows):
+        outcome = command(tmp_path, *words)
+        assert outcome.code == 0, (words, outcome.text)
+        left_out = [line for line in outcome.text.splitlines() if line.startswith("Left out: ")]
+        assert len(left_out) in ((0, 2) if words[0] == "show" else (2, 4)), (words, left_out)
+    with (tmp_path / "reports" / "s" / "results.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["metric"] == "fid"]
+    values = {row["train_id"]: float(row["value"]) for row in rows if row["value"]}
+    assert values[first.train_id] in [5.0 + i for i, run in enumerate(table.runs) if run.train_id == first.train_id]
+    assert {row["train_id"]: row["state"] for row in rows if not row["value"]}.keys() == {r.train_id for r in others}
+    assert {row["state"] for row in rows if not row["value"]} == {"unreadable"}
+    page = (tmp_path / "reports" / "s" / "index.html").read_text()
+    assert all(f"{name}: its grid" in page for name in ("table2", "table4"))
+    assert command(tmp_path, "bundle", "s").code == 2

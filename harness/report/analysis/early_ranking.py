@@ -113,7 +113,7 @@ def _of_fewer_images(store: Store, contest: Contest) -> tuple[int, list[Values]]
     by_count: list[dict[int, dict[int, float]]] = []
     for arm in contest.arms:
         runs = arm.measured[contest.steps].items()
-        files = {seed: Measurement.read(store.eval_path(run.train_id, run.eval_id)) for seed, run in runs}
+        files = {seed: Measurement.peek(store.eval_path(run.train_id, run.eval_id)) for seed, run in runs}
         by_count.append({seed: file.fid_by_count for seed, file in files.items() if file})
     count = min((count for arm in by_count for fids in arm.values() for count in fids), default=0)
     return count, [{seed: fids[count] for seed, fids in arm.items() if count in fids} for arm in by_count]

@@ -87,7 +87,7 @@ def probed_arms(store: Store, pivots: Sequence[Pivot]) -> list[ProbedArm]:
 def _probed(store: Store, arm: Arm, step: int) -> dict[int, Probed]:
     """Return the runs of an arm at a step that were probed, by seed."""
     runs, values = arm.measured[step], arm.values(step)
-    probes = {seed: Probe.read(store.probe_path(runs[seed].train_id, step)) for seed in sorted(runs)}
+    probes = {seed: Probe.peek(store.probe_path(runs[seed].train_id, step)) for seed in sorted(runs)}
     return {seed: Probed(runs[seed], values[seed], probe) for seed, probe in probes.items() if probe}
 
 

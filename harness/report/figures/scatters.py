@@ -1,11 +1,13 @@
 """Cells as points: precision against recall, and a metric against what its training cost."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any
 
 from harness.config.grid import Run
+from harness.errors import UserError
 from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.text import number
 from harness.report.figures.panels import Line, Panel, panels_figure
@@ -92,8 +94,10 @@ def cell_hours(cell: PivotCell, logs: Logs) -> tuple[float, str] | None:
 
 def _hours(logs: Logs, run: Run) -> tuple[float, str] | None:
     hours = logged_hours(logs.of(run.train_id), run.train.batch, run.evaluation.step)
-    environment = logs.environment(run.train_id)
-    attempt = environment.last if environment else None
+    attempt = None
+    with suppress(UserError):  # an environment that cannot be read
+        environment = logs.environment(run.train_id)
+        attempt = environment.last if environment else None
     return (hours * attempt.devices, attempt.unit) if hours and attempt else None
 
 

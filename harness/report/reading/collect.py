@@ -1,14 +1,14 @@
 """From a study's folders to one typed record for each table × cell × seed, and nothing is ever dropped."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 
 from harness.config.grid import Cell, Run, Table
+from harness.plain_text import shown
 from harness.report.reading.protocol import Protocol, sampling_protocol
 from harness.report.reading.run_facts import RunFacts, run_facts
-from harness.store.records import Measurement, Scalar
+from harness.store.records import Measurement, Scalar, finite
 from harness.store.store import RunStatus, Store
 
 
@@ -82,9 +82,9 @@ class RunStatuses:
 
 def _metric_value(measurement: Measurement, name: str) -> MetricValue:
     value = measurement.metrics.get(name)
-    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max:
-        return MetricValue(float(value))
-    reason = f"{name} is {value!r}"
+    if (measured := finite(value)) is not None:
+        return MetricValue(measured)
+    reason = f"{name} is {shown(value)}"
     if name not in measurement.metrics:
         unavailable = measurement.unavailable.get(name)
         reason = f"it holds no {name}{f': {unavailable}' if unavailable else ''}"

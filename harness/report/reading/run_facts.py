@@ -30,7 +30,7 @@ def run_facts(store: Store, names: Sequence[FactName], run: Run, measurement: Me
     """Return the facts of a run in words; none where nothing is measured or asked for."""
     if measurement is None or not names:
         return {}
-    record = ModelFacts.read(store.run_folder(run.train_id))
+    record = ModelFacts.peek(store.run_folder(run.train_id))
     facts = _encoder_facts(run, record) | {
         "parameters": in_short(record.parameters) if record else UNRECORDED,  # of the network that is sampled
         "steps": f"{run.evaluation.sampler.intervals:,}",

@@ -38,6 +38,8 @@ def _shared(result: RunResult) -> dict[str, Any]:
     table, cell, run = result.table, result.cell, result.run
     measurement = result.status.measurement
     return {
+        **training_protocol(run),
+        **result.measured_with,  # its file may have further keys, and these never stand for ours
         "table": table.name,
         "cell": place_words(cell.at),
         "row": cell.label(table.file.rows),
@@ -51,8 +53,6 @@ def _shared(result: RunResult) -> dict[str, Any]:
         "eval_id": run.eval_id,
         "protocol": _in_short(result.protocol) if measurement else "",
         "features_note": measurement.protocol.features_note if measurement else "",
-        **training_protocol(run),
-        **result.measured_with,
         **{f"fact: {name}": words for name, words in result.facts.items()},
     }
 
@@ -73,4 +73,6 @@ def _column(values: list[Any]) -> Any:
         return ["" if value is None else value for value in values]
     if all(type(value) is int for value in present):
         return pd.array(values, dtype="Int64")
+    if any(isinstance(value, str | bool) for value in present):  # of several kinds, as no writer of ours leaves them
+        return ["" if value is None else str(value) for value in values]
     return values

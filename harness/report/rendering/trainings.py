@@ -14,6 +14,7 @@ from harness.config.spec import EvalSpec, TrainSpec
 from harness.errors import UserError
 from harness.files import write_bytes
 from harness.metric_definitions import definition_of
+from harness.plain_text import shown
 from harness.report.analysis.pivot import Pivot, PivotCell, RunState
 from harness.report.analysis.text import number
 from harness.report.figures.over_training import Curve, run_curves
@@ -21,7 +22,7 @@ from harness.report.reading.collect import RunStatuses
 from harness.report.reading.samples import Strip, read_strip
 from harness.report.rendering.html import render, script_of
 from harness.report.rendering.study_summary import command
-from harness.store.records import Attempt, Failure, Measurement
+from harness.store.records import Attempt, Failure, Measurement, finite
 from harness.store.store import Logs
 
 Use = tuple[Pivot, PivotCell, Run, RunState]  # one seed of a cell that shows a training
@@ -83,7 +84,7 @@ def _training(
     runs = {run.eval_id: run for _, _, run, _ in uses}
     pivot, _, first, first_state = uses[0]
     state = next((state for *_, state in reversed(uses) if state.value is None), first_state)
-    failure = Failure.read(statuses.store.run_folder(first.train_id)) if state.state in ("failed", "diverged") else None
+    failure = Failure.peek(statuses.store.run_folder(first.train_id)) if state.state in ("failed", "diverged") else None
     return TrainingArticle(
         run=state,
         traceback=failure.traceback if failure else "",
@@ -118,8 +119,8 @@ def _numbers(measurement: Measurement) -> Iterator[tuple[str, str]]:
     """Yield every number of a measurement and then its protocol, each as (what, words)."""
     for name, value in measurement.metrics.items():
         metric = definition_of(name)
-        is_number = isinstance(value, int | float)
-        yield metric.title, number(float(value), metric.decimals) if is_number else str(value)
+        measured = finite(value)
+        yield metric.title, f"no number: {shown(value)}" if measured is None else number(measured, metric.decimals)
     for name, value in {**measurement.protocol.model_dump(), "network evaluations": measurement.nfe}.items():
         if value not in ("", None):
             yield name.replace("_", " "), str(value)

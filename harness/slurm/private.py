@@ -1,0 +1,81 @@
+"""What a job will execute belongs to its sender alone: folders of mode 0700 and files of 0600, whatever the umask.
+
+Results, checkpoints and caches are data, and stay as shared as the umask makes them.
+"""
+
+import os
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+from harness.errors import UserError
+from harness.files import make_folder, replace
+from harness.slurm.bootstrap import Untrusted, check_own, opened, read_folder
+
+OWN = "choose another --study or --scratch, or move it away: mv"
+
+
+def problem(folder: Path) -> str:
+    """Return what is wrong with the folder of a study's jobs, and what to do; "" where it is well or missing."""
+    try:
+        check_own(folder)
+    except Untrusted as error:
+        remedy = OWN if "can be written" not in str(error) else "look at what lies there, then: chmod 700"
+        target = f" {shlex.quote(str(folder) + '.of-others')}" if remedy is OWN else ""
+        return f"{error}, and jobs run what lies there; {remedy} {shlex.quote(str(folder))}{target}"
+    except OSError:  # it is missing, or cannot be looked at
+        pass
+    return ""
+
+
+@contextmanager
+def private_folder(folder: Path) -> Iterator[Path]:
+    """Make the folder, or close an own one to others; yield a path that stays its own, whoever renames its parents.
+
+    Raises:
+        UserError: it belongs to another, others can write in it, or the filesystem does not keep owners and modes.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    if wrong := problem(folder):
+        raise UserError(wrong)
+    here = opened(folder)
+    try:
+        here.chmod(0o700)
+        yield here
+    finally:
+        os.close(int(here.name))
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file of mode 0600 atomically."""
+    replace(path, partial(_write, content))
+
+
+def _write(content: bytes, path: Path) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:
+        file.write(content)
+
+
+def write_private_folder(folder: Path, files: dict[str, bytes]) -> None:
+    """Write files into a folder of their own; one that is there already must hold just these, byte for byte.
+
+    Raises:
+        Untrusted: it holds something else, or others could write it.
+    """
+    if not os.path.lexists(folder):
+        make_folder(folder, partial(_fill, files))
+    if read_folder(folder) != files:
+        raise Untrusted(f"{folder} does not hold what would be sent")
+
+
+def _fill(files: dict[str, bytes], folder: Path) -> None:
+    folder.chmod(0o700)
+    for name, content in files.items():
+        for parent in reversed((folder / name).relative_to(folder).parents[:-1]):
+            with suppress(FileExistsError):
+                (folder / parent).mkdir(mode=0o700)
+        _write(content, folder / name)
