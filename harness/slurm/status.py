@@ -60,7 +60,9 @@ def slurm_status(
 ) -> StudyStatus:
     """Return how a study stands that has these tables and trainings; where SLURM is silent, as its files alone tell."""
     jobs = {job.train_id: job for job in jobs_for(all_runs(tables), store, data)}
-    records = store.submissions()
+    records: dict[str, Submission] = {}
+    with suppress(PermissionError):  # of another user, whose scratch is closed: the results tell how it stands
+        records = store.submissions()
     answer = _ask(records.values())
     statuses = [status_of(t, jobs[t.train_id], records.get(t.train_id), answer) for t in trainings]
     return StudyStatus(statuses, sum(r.place in answer.queue for id, r in records.items() if id not in jobs))
