@@ -1,5 +1,6 @@
 """Arguments and options that several commands have."""
 
+import math
 import os
 import shlex
 from collections.abc import Callable, Mapping
@@ -90,8 +91,19 @@ def _flag(param: click.Parameter | None, ctx: click.Context | None) -> str:
     return param.opts[0] if isinstance(param, click.Option) else str(param.name).upper()
 
 
+class FiniteRange(click.FloatRange):
+    """A number within limits; click lets NaN pass every limit."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number, or refuse the word as click does."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
 FILE, EXISTING, FOLDER, OUTPUT, NEW = Place("any"), Place("existing"), Place("folder"), Place("output"), Place("new")
-HOURS = click.FloatRange(min=0)
+HOURS = FiniteRange(min=0)
 
 
 def _folder(name: str, words: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

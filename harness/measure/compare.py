@@ -40,12 +40,18 @@ def compare(generated: Features, reference: Reference, extractor: Extractor) -> 
     values |= _by_rows(generated.pool, reference, details)
     features, carriers = extractor.name or extractor.id, values if extractor.foreign else ("cmmd",)
     named = {with_features(name, features) if name in carriers else name: value for name, value in values.items()}
+    named = {name: value if _can_stand(value) else f"it came out as {value}" for name, value in named.items()}
     return {
         "metrics": {name: value for name, value in named.items() if not isinstance(value, str)},
         "unavailable": {name: why for name, why in named.items() if isinstance(why, str)},
         "protocol": _protocol(len(generated.pool), reference, extractor),
         "details": details,
     }
+
+
+def _can_stand(value: float | str) -> bool:
+    """Tell whether a value is a reason already, or a finite number; squares of features beyond 1e19 are not."""
+    return isinstance(value, str) or bool(np.isfinite(value))
 
 
 def check_features(x: np.ndarray, side: str, fewest: int = 2) -> None:
