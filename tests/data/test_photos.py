@@ -4,6 +4,7 @@ import io
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -105,6 +106,15 @@ def test_classes_are_the_visible_folders_in_the_order_of_code_points(tmp_path):
     assert photos.labels.tolist() == [0, 1, 1, 2, 3, 4]
     assert photos.left_out == "1 other file (1 .txt)"
     assert len(photos.listing()) == 64
+
+
+def test_ordinary_folders_are_listed_as_torchvision_lists_them(photos, tmp_path):
+    """Latents that were made with its listing are of the same photos."""
+    from torchvision.datasets import ImageFolder
+
+    theirs, ours = ImageFolder(str(photos)), open_photos(photos, tmp_path)
+    assert list(ours.names) == [str(Path(path).relative_to(photos)) for path, _ in theirs.samples]
+    assert (list(ours.classes), ours.labels.tolist()) == (theirs.classes, theirs.targets)
 
 
 @pytest.mark.parametrize(
