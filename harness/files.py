@@ -181,7 +181,7 @@ def locked(path: Path, timeout: float | None = None) -> Iterator[None]:
             raise
         raise UserError(
             f"{path.parent}: its filesystem cannot lock files ({error.strerror}), and nothing would keep two jobs "
-            "apart; mount it with flock (Lustre: -o flock), or choose another folder"
+            "apart; mount it with flock (Lustre: -o flock), or name a folder of another filesystem (--scratch, --data)"
         ) from None
     try:
         yield
@@ -298,7 +298,7 @@ def read_model(path: Path, model: type[M], advice: str) -> M:
 
 def first_mistake(error: ValidationError) -> str:
     """Return "key: what is wrong with it" of the first key that is wrong."""
-    first = error.errors()[0]
+    first = error.errors(include_input=False, include_url=False)[0]
     return ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
 
 
@@ -315,13 +315,13 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def parse_log(text: str) -> list[dict[str, Any]]:
-    """Read the lines of a log, as `read_jsonl` does."""
+    """Read the lines of a log, as `read_jsonl` does; no writer of ours leaves a list or mapping in one."""
     by_step = {}
     for line in text.splitlines():
         with suppress(ValueError):
             entry = from_json(line)
             if isinstance(entry, dict) and type(entry.get("step")) is int:
-                by_step[entry["step"]] = entry
+                by_step[entry["step"]] = {k: v for k, v in entry.items() if not isinstance(v, list | dict)}
     return [by_step[step] for step in sorted(by_step)]
 
 

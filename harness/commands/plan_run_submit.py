@@ -72,7 +72,7 @@ def requested(command: Callable[..., None]) -> Callable[..., None]:
 @click.command()
 @requested
 @click.option("--gpu", default="H200", help="GPU whose speed is assumed where no earlier run has measured one.")
-@click.option("--utilisation", type=click.FloatRange(0, 1, min_open=True),
+@click.option("--utilisation", type=options.FiniteRange(0, 1, min_open=True),
               help="Share of its peak that is assumed; else 0.3 in bf16, 0.6 in fp32.")  # fmt: skip
 @click.option("--gpu-hour-price", "price", type=options.HOURS, help="Price of a GPU-hour, in any currency.")
 @options.gpu_hours

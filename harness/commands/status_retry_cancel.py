@@ -20,7 +20,7 @@ from harness.commands.terminal import console, say, words_of
 from harness.config.cluster_profile import load_slurm_profile
 from harness.config.grid import Table, load_table
 from harness.errors import UserError, closest
-from harness.files import read_json
+from harness.files import is_file, read_json
 from harness.jobs import preflight
 from harness.jobs.failures import CAUSES, remedy
 from harness.jobs.job import Job
@@ -249,7 +249,7 @@ def _find_run(results: Path, scratch: Path, train_id: str) -> Store:
         near = closest(train_id, {path.parent.name for path in results.glob(f"*/*/{records.SpecFile.FILE}")})
         hint = f"; did you mean '{near}'?" if near else "; 'harness status STUDY' names them"
         raise UserError(f"{train_id}: no training of this name in {results}{hint}")
-    latest = max(studies, key=lambda root: (root / train_id).stat().st_mtime)
+    latest = max(studies, key=lambda root: (root / train_id).lstat().st_mtime)
     return Store(results, scratch, latest.name)
 
 
@@ -262,7 +262,7 @@ def describe(store: Store, train_id: str) -> str:
         store=store,
         documents={name: read_json(folder / name) for name in DOCUMENTS},
         measurements={path.name: records.Measurement.peek(path) for path in records.measurement_paths(folder)},
-        files=[path for root in (folder, scratch) for path in sorted(root.rglob("*")) if path.is_file()],
+        files=[path for root in (folder, scratch) for path in sorted(root.rglob("*")) if is_file(path)],
         grids=_grid_words(store, train_id),
         json=partial(json.dumps, indent=1, ensure_ascii=False),
     )

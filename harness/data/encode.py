@@ -22,6 +22,7 @@ from harness.data.latents import FLIPPED, IMAGES, MOMENTS
 from harness.data.raw_files import READERS
 from harness.errors import UserError
 from harness.files import nearest_existing, read_json, sha256_of, write_json
+from harness.plain_text import check_name
 
 BATCH = 32  # images through the encoder at once; not an option, as the last bits of the latents depend on it
 SHARD = 1024  # images between two notes of progress; a multiple of BATCH
@@ -49,8 +50,9 @@ class Encoding:
     def __init__(
         self, source: Path, name: str, weights: Path, root: Path, size: int, keep_images: bool, batch: int = BATCH
     ) -> None:
-        if name in READERS or not name.replace("-", "").replace("_", "").isalnum():
-            raise UserError(f"NAME {name}: letters, digits, - and _ are legal, and not the names {', '.join(READERS)}")
+        check_name("NAME", name)
+        if name in READERS:
+            raise UserError(f"NAME {name}: this is a data set already; legal are others than {', '.join(READERS)}")
         self.folder, self.size, self.keep_images, self.batch = root / name, size, keep_images, batch
         self.note = self.folder / "encoding.json"  # how far an unfinished encoding is
         self.files = autoencoder.find(weights)

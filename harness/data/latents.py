@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from harness.data.raw_files import READERS, check_labels
 from harness.errors import UserError, user_error
 from harness.files import read_model
+from harness.plain_text import check_name
 
 FILES = "moments.npy (N, 2C or C, H, W), labels.npy (N,) and meta.json"
 MOMENTS, FLIPPED, IMAGES, LABELS = "moments.npy", "moments_flip.npy", "images.npy", "labels.npy"
@@ -41,8 +42,7 @@ def read_meta(name: str, root: Path, split: str = "train") -> LatentMeta:
         UserError: no such data set or split, or a name that is a path; not JSON, a key is missing, or an unknown
             convention.
     """
-    if not name or Path(name).name != name or name == "..":
-        raise UserError(f"data set {name}: a name is a folder in {root}, and no path; give its name alone")
+    check_name("data set", name)
     path = root / name / "meta.json"
     if not path.is_file():
         raise UserError(

@@ -19,7 +19,7 @@ from pathlib import Path
 from harness.config import imported_weights as imported
 from harness.config.grid import Table
 from harness.errors import UserError
-from harness.files import LARGEST_LOG, is_file, read_file, replace, write_bytes
+from harness.files import LARGEST_LOG, check_no_links, is_file, read_file, replace, write_bytes
 from harness.plain_text import is_name
 from harness.report import disclosure
 from harness.report.archive import is_read, unpack
@@ -47,9 +47,10 @@ def bundle(store: Store, reports: Path, path: Path, anonymous: bool = False) -> 
     anonymous: leave out what tells of its makers; the study's own report in `reports` then stays as it is.
 
     Raises:
-        UserError: there is no such study, a file of it cannot be read or looks as if it held a secret, or two of its
-            grids in different folders need different files of one name.
+        UserError: there is no such study, a file of it cannot be read or looks as if it held a secret, two of its
+            grids in different folders need different files of one name, or a folder of the report is a link.
     """
+    check_no_links(reports / store.study)
     files = _files(store)
     told = [fact for name in files for fact in disclosure.gives_away(name, files[name].content)]
     if anonymous:
@@ -106,9 +107,10 @@ def report_bundle(archive: Path, reports: Path, pdf: bool = False) -> Path:
     """Make the report of a bundle's study anew from the results in it, and return its path in `reports/bundles`.
 
     Raises:
-        UserError: as `unpack`.
+        UserError: as `unpack`, or a folder of the reports of bundles is a link.
     """
     target = reports.absolute() / OPENED
+    check_no_links(target)
     with tempfile.TemporaryDirectory() as folder:
         study = unpack(archive, Path(folder)).study
         name = archive.stem if is_name(archive.stem) else study

@@ -42,10 +42,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import from_json
 
 from harness.config.spec import EvalSpec, TrainSpec
-from harness.credentials import SIGNS, masked
+from harness.credentials import is_suspect, masked
 from harness.errors import UserError
-from harness.files import first_mistake, parse_log, read_file, read_jsonl, tail, write_json
-from harness.plain_text import CONTROL, escape_controls
+from harness.files import UnfitFile, first_mistake, parse_log, read_file, read_jsonl, tail, write_json
+from harness.plain_text import CONTROL, escape_controls, shown
 
 SCHEMA_VERSION = 1
 LOG = "train.jsonl"
@@ -70,6 +70,7 @@ JobId = Annotated[str, Field(pattern=r"^[0-9]+(_[0-9]+)?$")]  # of SLURM: it goe
 Identity = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
 SPACES = {ord(space): " " for space in "\n\r\t"}  # between the words of JSON
 LARGEST = 1e60  # far beyond float32, and its fourth power is still a number: statistics do not overflow
+MOST_ITEMS = 100_000  # of a file, and lists or mappings in it; each that is wrong costs some kilobytes of words
 MOST_METRICS = 1000
 MOST_KEYS = 100  # of a protocol
 ESCAPED = re.compile(rb"\\[ubfr]")  # how JSON spells what is not plain text
@@ -116,14 +117,17 @@ class Record(Part):
         """
         path = place / cls.FILE
         name = escape_controls(f"{path.parent.name}/{path.name}")
+        content = b""
         try:
-            return _parsed(cls, read_file(path))
+            content = read_file(path)
+            return _parsed(cls, content)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            raise UnreadableRecord(f"{name}: {error.strerror}") from None
+            remedy = "; remove it" if isinstance(error, UnfitFile) else ""
+            raise UnreadableRecord(f"{name}: {error.strerror}{remedy}") from None
         except ValidationError as error:
-            raise _refusal(name, error) from None
+            raise _refusal(name, error, content) from None
         except ValueError:
             raise DamagedRecord(f"{name} is broken") from None
 
@@ -156,9 +160,15 @@ class Record(Part):
 
 
 def _parsed(model: type[R], content: bytes) -> R:
-    """Check a file against its model, its texts made plain; hardly one has to be, so that is looked for first."""
+    """Check a file against its model, its texts made plain; hardly one has to be, so that is looked for first.
+
+    Raises:
+        ValueError: it is not JSON, or has too many items; `ValidationError` where it does not fit.
+    """
+    if max(map(content.count, (b",", b"[", b"{"))) > MOST_ITEMS:
+        raise ValueError
     text = content.decode(errors="replace")
-    if ESCAPED.search(content) or CONTROL.search(text.translate(SPACES)) or SIGNS.search(text):
+    if ESCAPED.search(content) or CONTROL.search(text.translate(SPACES)) or is_suspect(text):
         return model.model_validate(_plain(from_json(content)))
     return model.model_validate_json(content)
 
@@ -180,11 +190,12 @@ def finite(value: Any) -> float | None:
     return float(value) if is_number else None
 
 
-def _refusal(name: str, error: ValidationError) -> UserError:
+def _refusal(name: str, error: ValidationError, content: bytes) -> UserError:
     """Say in one line what is wrong with a file; its version first, which may explain all else."""
-    mistakes = error.errors()
-    if newer := [mistake["input"] for mistake in mistakes if mistake["type"] == "less_than_equal"]:
-        return NewerRecord(f"{name}: schema version {newer[0]} is of a newer harness; this one reads {SCHEMA_VERSION}")
+    mistakes = error.errors(include_input=False, include_url=False)
+    if any(mistake["type"] == "less_than_equal" and mistake["loc"] == ("schema_version",) for mistake in mistakes):
+        newer = shown(from_json(content)["schema_version"])
+        return NewerRecord(f"{name}: schema version {newer} is of a newer harness; this one reads {SCHEMA_VERSION}")
     broken = mistakes[0]["type"] == "json_invalid"
     return DamagedRecord(f"{name} is broken" if broken else f"{name}: {first_mistake(error)}")
 

@@ -70,3 +70,33 @@ def test_a_study_keeps_the_seeds_that_it_had(project, harness, monkeypatch, tmp_
         assert (f"table2 keeps the seeds it had; they are {seeds} now" in err) == bool(seeds)
     (table,) = study_tables(Store(Path("results"), Path("scratch"), "smoke"))
     assert table.seeds == (0, 1, 2, 3)
+
+
+def test_a_path_where_a_name_is_wanted_is_answered_with_the_option_and_the_name(project, harness):
+    words = ("plan", "grids/table2.yaml", "--scale")
+    for scale in ("grids/scales/smoke.yaml", "../smoke"):
+        code, _, err = harness(*words, scale)
+        assert (code, err.count("\n")) == (2, 1)
+        assert err.startswith(f"--scale {scale}: a name is ")
+        assert err.endswith("did you mean 'smoke'?\n")
+    code, _, err = harness("submit", "grids/table2.yaml", "--scale", "smoke", "--profile", "../../evil/p", "--dry-run")
+    assert code == 2
+    assert "--profile ../../evil/p: a name is " in err
+
+
+def test_a_limit_that_is_no_number_is_no_limit_and_refused(project, harness):
+    for option in ("--max-gpu-hours", "--fit", "--gpu-hour-price", "--utilisation"):
+        code, _, err = harness("plan", "grids/table2.yaml", "--scale", "smoke", option, "nan")
+        assert code == 2
+        assert f"'{option}': nan is not a finite number" in err
+
+
+def test_a_grid_writes_no_line_of_shell_into_what_is_sent(project, harness):
+    grid = project / "grids" / "table3.yaml"
+    for value in ('"gpu\\ntouch PWNED\\n#"', '"gpu\\u2028x"', '"gpu\\x85x"'):
+        grid.write_text(grid.read_text().replace("base:", f"base:\n  resources.partition: {value}", 1))
+        code, out, err = harness("submit", "grids/table3.yaml", "--scale", "smoke", "--dry-run")
+        assert (code, out) == (2, "")
+        assert err.startswith("grids/table3.yaml:")
+        assert "base.resources.partition: text may not hold the control character \\" in err
+        grid.write_text(grid.read_text().replace(f"\n  resources.partition: {value}", ""))

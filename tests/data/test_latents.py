@@ -85,5 +85,5 @@ def test_a_latent_that_is_not_finite_is_refused_when_it_is_drawn(tmp_path: Path)
 def test_a_name_that_leads_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
     write_latents(tmp_path / "outside")
     (tmp_path / "data").mkdir()
-    with pytest.raises(UserError, match=r"a name is a folder in .*, and no path"):
+    with pytest.raises(UserError, match=r"a name is at most 100 .*, and never a path"):
         read_meta(name, tmp_path / "data")

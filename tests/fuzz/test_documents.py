@@ -23,7 +23,8 @@ TABLES = ("table2", "table3", "table4", "table5", "table6", "table7a", "converge
 # YAML 1.2's core schema, as the specification gives it (section 10.3.2).
 INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-DURATION = re.compile(r"(?:(\d+)-)?(\d+):(\d+):(\d+)")  # SLURM's D-HH:MM:SS
+# SLURM's HH:MM:SS, D-HH, D-HH:MM and D-HH:MM:SS; its MM:SS could be hours and minutes, and is refused.
+DURATION = re.compile(r"(?:(\d+)-(\d+)(?::(\d+)(?::(\d+))?)?)|(\d+):(\d+):(\d+)")
 
 
 def text_of(content: Any) -> bytes:
@@ -76,6 +77,7 @@ def test_a_profile_writes_options_and_no_lines_of_its_own(folder: Path, explore:
 
 def core_schema(text: str) -> float | None:
     """Return the number that YAML 1.2 reads, None where it reads no number."""
+    text = text.removeprefix("!!int ")
     if INTEGER.fullmatch(text):
         return float(int(text, 0) if text.startswith("0") and text[1:2] in ("o", "x") else int(text))
     if FLOAT.fullmatch(text):
@@ -87,7 +89,9 @@ def hours_of(text: str) -> float | None:
     match = DURATION.fullmatch(text)
     if match is None:
         return core_schema(text)
-    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    days, *rest = match.groups()
+    hours, minutes, seconds = (int(part or 0) for part in (rest[:3] if days else rest[3:]))
+    days = int(days or 0)
     return days * 24 + hours + minutes / 60 + seconds / 3600
 
 
@@ -101,7 +105,7 @@ numbers = (
     )
 )
 SETTINGS = {
-    "optimizer.lr": ("train.optimizer.lr", core_schema),
+    "optimizer.learning_rate": ("train.optimizer.learning_rate", core_schema),
     "resources.hours": ("resources.hours", hours_of),
     "sampler.guidance": ("evaluation.sampler.guidance", core_schema),
     "ema": ("train.ema", core_schema),

@@ -67,10 +67,11 @@ def test_guided_velocity_of_the_official_code():
     ("process", "y", "name"), [(PLAIN, Y, "plain"), (GUIDED, Y, "cfg"), (GUIDED, DROPPED, "drop2")]
 )
 def test_squared_error_and_loss_of_the_official_code(process, y, name):
+    """The loss is near 1 and tells an offset of 0.02 from 0.01 by its fifth digit; the sums have room for rounding."""
     error, _ = process.loss(given(), X, y, T, E)
     assert_close(process.weigh(error), f"mf.{name}.loss", rtol=3e-7, atol=0)
-    assert_close(replace(process, power=0).weigh(error), f"mf.{name}.sq_error_sum", rtol=3e-7, atol=0)
-    assert_close(error, f"mf.{name}.sq_error_sum", rtol=3e-7, atol=0)
+    assert_close(replace(process, power=0).weigh(error), f"mf.{name}.sq_error_sum", rtol=1e-5, atol=0)
+    assert_close(error, f"mf.{name}.sq_error_sum", rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("steps", [1, 2])

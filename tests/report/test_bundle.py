@@ -61,6 +61,18 @@ def test_a_bundle_opens_elsewhere_to_the_same_report(
     assert files(Path("reports/synthetic")) == made_here
 
 
+@pytest.mark.parametrize("link", ["bundles", "bundles/study", "bundles/study/tables"])
+def test_a_bundle_is_not_opened_through_a_link(link: str, project: Store, tmp_path: Path) -> None:
+    path = bundle(project, Path("reports"), tmp_path / "study.zip").path
+    (tmp_path / "elsewhere").mkdir()
+    place = tmp_path / "received" / link
+    place.parent.mkdir(parents=True)
+    place.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=rf"{place}: a link to {tmp_path}/elsewhere"):
+        report_bundle(path, tmp_path / "received")
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
 def test_grids_from_any_folder_are_packed_and_open_to_the_same_report(project: Store, tmp_path: Path) -> None:
     Path("grids").rename(tmp_path / "kept elsewhere")
     for name in NAMES:

@@ -200,4 +200,6 @@ def test_bad_files_cost_their_own_cells_and_no_command_stops(tmp_path, monkeypat
     assert values[first.train_id] in [5.0 + i for i, run in enumerate(table.runs) if run.train_id == first.train_id]
     assert {row["train_id"]: row["state"] for row in rows if not row["value"]}.keys() == {r.train_id for r in others}
     assert {row["state"] for row in rows if not row["value"]} == {"unreadable"}
+    page = (tmp_path / "reports" / "s" / "index.html").read_text()
+    assert all(f"{name}: its grid" in page for name in ("table2", "table4"))
     assert command(tmp_path, "bundle", "s").code == 2

@@ -7,6 +7,7 @@ from typing import Any
 from harness.config.grid import Table
 from harness.config.grid_file import CONFIDENCE, SOURCES
 from harness.files import check_no_links, gc_paused, write_bytes, write_json
+from harness.plain_text import escape_controls
 from harness.report.analysis import early_ranking, guidance_sweep, surfaces
 from harness.report.analysis.pivot import pivot
 from harness.report.analysis.table_result import TableResult
@@ -48,7 +49,8 @@ def write_files(store: Store, tables: Sequence[Table], target: Path, pdf: bool =
     results = collect(store, tables, statuses)
     layouts = [sheet.table_layout(TableResult(pivot(table, results))) for table in tables]
     pivots = [layout.result.pivot for layout in layouts]
-    summary = study_summary(store.study, pivots)
+    left_out = {path.stem for path in store.grid_paths()} - {table.name for table in tables}
+    summary = study_summary(store.study, pivots, sorted(map(escape_controls, left_out)))
     styles = ArmStyles()
     pages = trainings.paginate(store.study, trainings.training_articles(statuses, pivots, logs))
     data_files.write_results(tidy_table(results), target / "results.csv")

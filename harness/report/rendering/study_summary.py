@@ -31,12 +31,15 @@ class StudySummary:
     fixed_choices: list[FixedChoice]
 
 
-def study_summary(study: str, pivots: Sequence[Pivot]) -> StudySummary:
-    """Sum up a study from its tables."""
+def study_summary(study: str, pivots: Sequence[Pivot], left_out: Sequence[str] = ()) -> StudySummary:
+    """Sum up a study from its tables; left_out: the names of those whose grids cannot be read."""
     runs = [run for pivot in pivots for run in pivot.table.runs]
     choices = setting_choices(runs), fixed_choices(runs)
     sentences, verdicts = summary_sentences(pivots), verdicts_used(pivots)
-    return StudySummary(study, _scales(pivots), sentences, verdicts, study_lines(pivots), *choices)
+    lines = study_lines(pivots)
+    if left_out:
+        lines["Left out"] = [f"{name}: its grid, or the study's record of it, cannot be read" for name in left_out]
+    return StudySummary(study, _scales(pivots), sentences, verdicts, lines, *choices)
 
 
 def study_lines(pivots: Sequence[Pivot]) -> dict[str, list[str]]:
