@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from harness.files import open_file
 
@@ -46,7 +46,11 @@ def open_picture(
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit here is the caller's
-        picture = Image.open(io.BytesIO(_content(source, size)), formats=tuple(formats))
+        content = io.BytesIO(_content(source, size))
+        try:
+            picture = Image.open(content, formats=tuple(formats))
+        except UnidentifiedImageError:
+            raise UnidentifiedImageError(f"cannot identify its format; read are {', '.join(formats)}") from None
     with picture as image:
         if image.width * image.height > pixels:
             raise ValueError(f"{image.width:,}×{image.height:,} pixels, and at most {pixels:,} are read")

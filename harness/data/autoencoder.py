@@ -136,25 +136,26 @@ def _tae(encoder: Path, decoder: Path) -> Any:
     """
     from diffusers import AutoencoderTiny
 
-    states = [_tensors(path) for path in (encoder, decoder)]
+    paths = encoder, decoder
+    states = [_tensors(path) for path in paths]
     model: Any = AutoencoderTiny(latent_channels=states[1]["1.weight"].shape[1])
-    for layers, tensors, clamps in zip((model.encoder.layers, model.decoder.layers), states, (0, 1), strict=True):
+    parts = model.encoder.layers, model.decoder.layers
+    for path, layers, tensors, clamps in zip(paths, parts, states, (0, 1), strict=True):
         renamed = {}
         for name, tensor in tensors.items():
             number, _, rest = name.partition(".")
             i = int(number) - clamps
-            renamed[f"{i}.{rest}"] = tensor.float()
+            renamed[f"{i}.{rest}"] = tensor
             if rest == "pool.0.weight":
                 layers[i] = PooledBlock(layers[i], tensor.shape[1])
+        check_dense(renamed, str(path), layers)
         layers.load_state_dict(renamed)
     return model
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
     with user_error(f"{path}: not a file of tensors", "fetch it again"):
-        tensors = dict(torch.load(path, map_location="cpu", weights_only=True))
-        check_dense(tensors, str(path))
-        return tensors
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
 
 
 class PooledBlock(nn.Module):

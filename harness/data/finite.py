@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.errors import UserError
 
@@ -36,12 +36,15 @@ def check_finite(values: Tensor | np.ndarray, what: str, advice: str = "") -> No
     raise NotFinite("; ".join(filter(None, (problem, advice))), row)
 
 
-def check_dense(tensors: Mapping[str, Tensor], where: str) -> None:
+def check_dense(tensors: Mapping[str, Tensor], where: str, network: nn.Module | None = None) -> None:
     """Refuse tensors that are no plain arrays of real numbers; only what is declared of them is looked at.
+
+    network: whose they are to be; it would round to whole numbers without a word what has been stored as such.
 
     Raises:
         UserError: naming the tensor.
     """
+    own = network.state_dict() if network else {}
     for name, tensor in tensors.items():
         kinds = {
             "nested": tensor.is_nested,
@@ -49,6 +52,7 @@ def check_dense(tensors: Mapping[str, Tensor], where: str) -> None:
             "quantised": tensor.is_quantized,
             "complex": tensor.is_complex(),
             "without values": tensor.is_meta,
+            "of whole numbers": name in own and own[name].is_floating_point() > tensor.is_floating_point(),
         }
         if kind := next((kind for kind, applies in kinds.items() if applies), ""):
             raise UserError(f"{where}: {name} is {kind}; dense tensors of real numbers are read")

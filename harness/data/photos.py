@@ -16,6 +16,7 @@ from torch import Tensor
 
 from harness.data.picture_files import class_folders, left_out, picture_files
 from harness.errors import UserError, one_line, user_error
+from harness.files import read_json
 from harness.pictures import MOST_PIXELS, open_picture, to_bytes
 from harness.plain_text import escape_controls
 
@@ -62,10 +63,24 @@ def open_photos(source: Path, cache: Path) -> Photos:
     with user_error(f"{source}: reading this data set needs datasets", "pip install -e '.[encode]'", ImportError):
         import datasets
 
-    if not files:
-        return _hub_photos(datasets.load_from_disk(source), source)
-    rows = datasets.Dataset.from_parquet([str(path) for path in files], cache_dir=str(cache))
+    with user_error(f"{source}: not a data set that can be read", "fetch or save it again"):
+        if files:
+            rows = datasets.Dataset.from_parquet([str(path) for path in files], cache_dir=str(cache))
+        else:
+            _check_saved(source)
+            rows = datasets.load_from_disk(source)
     return _hub_photos(rows, source, left_out(path.name for path in parquet if path not in files))
+
+
+def _check_saved(source: Path) -> None:
+    """Refuse a saved data set whose list of files leads out of its folder."""
+    state = read_json(source / "state.json")
+    files = state.get("_data_files") if isinstance(state, dict) else None
+    entries = files if isinstance(files, list) else [None]
+    for name in (entry.get("filename") if isinstance(entry, dict) else None for entry in entries):
+        if not isinstance(name, str) or Path(name).name != name or not (source / name).is_file():
+            shown = f"'{name}'" if isinstance(name, str) else "no list of files"
+            raise UserError(f"{source}/state.json: {shown}; files of this folder are read; save the data set again")
 
 
 def _folder_photos(source: Path) -> Photos:

@@ -15,6 +15,7 @@ from harness.pictures import FORMATS, SUFFIXES, open_picture
 from harness.plain_text import escape_controls
 
 CERTAIN = tuple(name for name in FORMATS if name != "TGA")  # what is known by its first bytes
+NOWHERE = "{}: a link that leads to no file; mend it or remove it"
 MOST_KINDS = 5  # that are listed of what is left out
 
 
@@ -76,10 +77,12 @@ def _files(folder: Path) -> Iterator[str]:
                 name = f"{inside}{entry.name}"
                 if entry.name.startswith("."):
                     continue
-                if entry.is_dir():
+                with user_error(NOWHERE.format(folder / name), kinds=OSError):  # a link to itself
+                    is_folder = entry.is_dir()
+                if is_folder:
                     pending.append(f"{name}/")
                 elif entry.is_symlink() and not entry.is_file():
-                    raise UserError(f"{folder / name}: a link that leads to no file; mend it or remove it")
+                    raise UserError(NOWHERE.format(folder / name))
                 else:
                     yield name
 

@@ -40,6 +40,7 @@ def compare(generated: Features, reference: Reference, extractor: Extractor) -> 
     values |= _by_rows(generated.pool, reference, details)
     features, carriers = extractor.name or extractor.id, values if extractor.foreign else ("cmmd",)
     named = {with_features(name, features) if name in carriers else name: value for name, value in values.items()}
+    named = {name: value if _can_stand(value) else f"it came out as {value}" for name, value in named.items()}
     return {
         "metrics": {name: value for name, value in named.items() if not isinstance(value, str)},
         "unavailable": {name: why for name, why in named.items() if isinstance(why, str)},
@@ -48,16 +49,21 @@ def compare(generated: Features, reference: Reference, extractor: Extractor) -> 
     }
 
 
+def _can_stand(value: float | str) -> bool:
+    """Tell whether a value is a reason already, or a finite number; squares of features beyond 1e19 are not."""
+    return isinstance(value, str) or bool(np.isfinite(value))
+
+
 def check_features(x: np.ndarray, side: str, fewest: int = 2) -> None:
     """Refuse fewer rows than that, and values that are not finite: a distance on them would be no number at all.
 
-    x: features (N, D). side: what they are called in the message, "generated" or "reference".
+    x: features (N, D). side: whose they are, "generated" or "reference".
 
     Raises:
         UserError: naming the side.
     """
     if len(x) < fewest:
-        raise UserError(f"{len(x)} {side} samples; this metric needs at least {fewest}: draw more")
+        raise UserError(f"{len(x)} {side} samples; this metric needs at least {fewest}: {neighbours.MORE[side]}")
     if broken := int((~np.isfinite(x).all(1)).sum()):
         raise UserError(f"{side} features are not finite in {broken} of {len(x)} rows")
 

@@ -153,7 +153,7 @@ def pretrained(name: str, path: Path | None, setting: str, advice: str, **option
     with user_error(problem, "" if path else f"without network, {advice}"):
         network = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
     if path:
-        check_stored(path)
+        check_stored(path, network)
     check_weights(network.state_dict(), str(path or f"{setting}: {name}"))
     return network
 

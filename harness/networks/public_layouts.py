@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.config.imported_weights import Architecture, Part, architecture_of
 from harness.config.spec import TrainSpec
@@ -55,8 +55,8 @@ def read_parts(path: Path) -> Parts:
     return {part: _plain_names(tensors, f"{path}: {part}") for part, tensors in _split(_read(path), path).items()}
 
 
-def check_stored(path: Path) -> None:
-    """Refuse a file whose tensors would silently become others where a network takes them: complex, sparse and such.
+def check_stored(path: Path, network: nn.Module) -> None:
+    """Refuse a file whose tensors would silently become others in the network that takes them: complex ones and such.
 
     Raises:
         UserError: naming the tensor, or as `read_parts` of what is no file of tensors.
@@ -64,7 +64,8 @@ def check_stored(path: Path) -> None:
     content = _read(path)
     for tensors in (content, *content.values()) if isinstance(content, Mapping) else ():
         if isinstance(tensors, Mapping):
-            check_dense({str(name): t for name, t in tensors.items() if isinstance(t, Tensor)}, str(path))
+            named = {re.sub(WRAPPERS, "", str(name)): t for name, t in tensors.items() if isinstance(t, Tensor)}
+            check_dense(named, str(path), network)
 
 
 def _read(path: Path) -> Any:

@@ -125,11 +125,11 @@ def export(source: Path, out: Path) -> None:
     """Write kept weights in the public layout: `ema` and `model` (or what was imported), tensors equal bit for bit.
 
     Raises:
-        UserError: `out` has another suffix.
+        UserError: `out` has another suffix, or the weights are not finite.
     """
     if out.suffix not in SUFFIXES:
         raise UserError(f"{out}: {', '.join(SUFFIXES)} are written, found '{out.suffix}'")
-    parts = read_parts(source)
+    parts = _read_finite(source)
     if out.suffix == ".safetensors":
         _save(parts, out)
         return
@@ -142,8 +142,18 @@ def _torch_save(content: object, path: Path) -> None:
 
 
 def averaged_state(source: Path, architecture: Architecture) -> Tensors:
-    """Return the state of the network from kept weights: the EMA's where there is one."""
-    return to_network(_first_of(read_parts(source), EMA_FIRST), architecture)
+    """Return the state of the network from kept weights: the EMA's where there is one.
+
+    Raises:
+        UserError: they are not finite.
+    """
+    return to_network(_first_of(_read_finite(source), EMA_FIRST), architecture)
+
+
+def _read_finite(source: Path) -> Parts:
+    parts = read_parts(source)
+    _check_parts(parts, source)
+    return parts
 
 
 def _first_of(parts: Parts, order: tuple[Part, ...]) -> Tensors:

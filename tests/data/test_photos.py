@@ -4,6 +4,7 @@ import io
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -107,6 +108,15 @@ def test_classes_are_the_visible_folders_in_the_order_of_code_points(tmp_path):
     assert len(photos.listing()) == 64
 
 
+def test_ordinary_folders_are_listed_as_torchvision_lists_them(photos, tmp_path):
+    """Latents that were made with its listing are of the same photos."""
+    from torchvision.datasets import ImageFolder
+
+    theirs, ours = ImageFolder(str(photos)), open_photos(photos, tmp_path)
+    assert list(ours.names) == [str(Path(path).relative_to(photos)) for path, _ in theirs.samples]
+    assert (list(ours.classes), ours.labels.tolist()) == (theirs.classes, theirs.targets)
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -141,6 +151,26 @@ def test_a_row_that_names_a_file_is_refused(photos, tmp_path):
     datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "hub" / "train-0.parquet")
     with pytest.raises(UserError, match=r"hub: 1 rows of image name files, .*; write it with save_to_disk"):
         open_photos(tmp_path / "hub", tmp_path / "cache")
+
+
+@pytest.mark.parametrize("files", [[{"filename": "../secret.arrow"}], [{"filename": "gone.arrow"}], [{}], 5, None])
+def test_a_saved_data_set_reads_files_of_its_folder_alone(tmp_path, files):
+    import datasets
+
+    rows = datasets.Dataset.from_dict({"text": ["a"]})
+    rows.save_to_disk(tmp_path / "hub")
+    shutil.move(next((tmp_path / "hub").glob("*.arrow")), tmp_path / "secret.arrow")
+    path = tmp_path / "hub" / "state.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"_data_files": files}))
+    with pytest.raises(UserError, match=r"hub/state\.json: .*; files of this folder are read"):
+        open_photos(tmp_path / "hub", tmp_path / "cache")
+
+
+def test_a_torn_data_set_is_one_line(tmp_path):
+    (tmp_path / "train-0.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(UserError, match=r"not a data set that can be read: .*; fetch or save it again") as raised:
+        open_photos(tmp_path, tmp_path / "cache")
+    assert "\n" not in str(raised.value)
 
 
 def test_layouts_that_would_mislead_are_refused(kl, photos, tmp_path):

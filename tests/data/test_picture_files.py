@@ -80,7 +80,7 @@ def to_itself(folder: Path) -> None:
         (circle, r"deep/again/?: the same folder as '\.', through a link"),
         (twice, r"(more|deep)/?: the same folder as '(more|deep)/', through a link: remove one of the two"),
         (to_nothing, r"b\.png: a link that leads to no file"),
-        (to_itself, r"(b: a link that leads to no file|cannot be listed: Too many levels)"),
+        (to_itself, r"/b: a link that leads to no file"),
     ],
 )
 def test_links_that_mislead_are_refused(tmp_path: Path, spoil: Callable[[Path], None], message: str) -> None:

@@ -27,7 +27,16 @@ def test_what_cannot_be_measured_is_refused_in_one_line() -> None:
     ):
         with pytest.raises(UserError, match="generated features are not finite in 2 of 10 rows"):
             refused()
-    with pytest.raises(UserError, match="1 reference samples; this metric needs at least 4"):
+    with pytest.raises(UserError, match="1 reference samples; this metric needs at least 4: name a --reference"):
         check_features(x[:1], "reference", 4)
     with pytest.raises(UserError, match="9 generated samples; this metric needs at least 10"):
         compare(Features(x, logits=x[:9]), real, extractor)
+
+
+def test_a_number_that_is_not_finite_is_missing_and_says_so() -> None:
+    x = correlated(40, 3) * np.float32(1e30)  # whose squares and cubes are beyond any number
+    real = Reference("real", "", 40, statistics(x), None, manifold(x))
+    with np.errstate(over="ignore"):
+        result = compare(Features(x), real, Extractor("none", "", Outputs, torch.device("cpu")))
+    assert result["unavailable"]["kid_std"] == "it came out as inf"
+    assert all(np.isfinite(value) for value in result["metrics"].values())

@@ -79,5 +79,7 @@ def test_grey_of_sixteen_bits_is_scaled_among_pictures_of_eight(tmp_path: Path) 
 
 def test_postscript_called_a_picture_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\nshowpage\n")
-    with pytest.raises(UserError, match=re.escape(f"{tmp_path}/x.png: cannot be read: ")):
+    with pytest.raises(
+        UserError, match=re.escape(f"{tmp_path}/x.png: cannot be read: cannot identify its format; read are AVIF, ")
+    ):
         images.of_path(tmp_path)

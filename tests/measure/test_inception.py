@@ -174,3 +174,7 @@ def test_weights_of_inception_that_are_not_finite_are_refused_by_name(inception_
     torch.save(weights, tmp_path / "weights.pth")
     with pytest.raises(UserError, match=r"weights.pth: Mixed_5b\.branch1x1\.conv\.weight: 192 of .* not finite"):
         load_inception(tmp_path / "weights.pth")
+    weights["Mixed_5b.branch1x1.conv.weight"] = torch.ones(64, 192, 1, 1, dtype=torch.int32)
+    torch.save(weights, tmp_path / "weights.pth")
+    with pytest.raises(UserError, match=r"weights.pth: Mixed_5b\.branch1x1\.conv\.weight is of whole numbers"):
+        load_inception(tmp_path / "weights.pth")

@@ -132,6 +132,7 @@ def test_a_file_that_is_not_the_models_weights_is_refused(file_of_weights, tmp_p
     ("spoil", "words"),
     [
         (lambda t: t * float("nan"), "49,152 of 49,152 values are not finite"),
+        (lambda t: t.int(), "patch_embed.proj.weight is of whole numbers"),
         (lambda t: t.to(torch.complex64), "patch_embed.proj.weight is complex; dense tensors of real numbers are read"),
     ],
 )

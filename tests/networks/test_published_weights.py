@@ -93,6 +93,9 @@ def test_weights_that_were_imported_before_they_were_looked_at_are_refused(specs
     with pytest.raises(UserError, match=rf"given\.safetensors: raw: {name}: .* values are not finite"):
         place(spec.model_copy(update={"weights": sha256}), tmp_path, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+    with pytest.raises(UserError, match=rf"given\.safetensors: raw: {name}: .* values are not finite"):
+        export(imported.tensors_path(tmp_path, "given"), tmp_path / "out.pt")
+    assert not (tmp_path / "out.pt").exists()
 
 
 def test_what_is_known_of_the_weights_is_told(specs, tmp_path):

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.data.finite import check_weights
+from harness.data.finite import check_dense, check_weights
 from harness.errors import UserError, user_error
 from harness.measure.metrics.diversity import perceptual
 from harness.networks.encoder import tensors_sha256
@@ -122,7 +122,9 @@ def _network_of(content: bytes, path: Path) -> Any:
         ours = io.BytesIO()
         torch.save(tensors, ours)
         ours.seek(0)
-        return FeatureExtractorInceptionV3(INCEPTION, ["2048"], feature_extractor_weights_path=ours)
+        network = FeatureExtractorInceptionV3(INCEPTION, ["2048"], feature_extractor_weights_path=ours)
+        check_dense(tensors, str(path), network)
+    return network
 
 
 def trunk_hash(network: nn.Module) -> str:
