@@ -5,9 +5,10 @@ in them, and for all that asks without torch.
 last. `weights-<step>.safetensors` keeps network and EMA of a step that somebody wants to measure.
 """
 
+import re
 from pathlib import Path
 
-from harness.files import read_json, write_json
+from harness.files import is_file, read_json, write_json
 
 LATEST = "latest.json"
 WEIGHTS, STATE = "weights-", "state-"
@@ -25,7 +26,8 @@ def state_path(folder: Path, step: int) -> Path:
 
 def kept_weights(folder: Path) -> dict[int, Path]:
     """Return the weights that are kept, by their step."""
-    return {int(path.stem.removeprefix(WEIGHTS)): path for path in sorted(folder.glob(f"{WEIGHTS}*.safetensors"))}
+    paths = {path.stem.removeprefix(WEIGHTS): path for path in sorted(folder.glob(f"{WEIGHTS}*.safetensors"))}
+    return {int(step): path for step, path in paths.items() if re.fullmatch("[0-9]{8,15}", step)}
 
 
 def write_latest(folder: Path, step: int) -> None:
@@ -36,4 +38,5 @@ def write_latest(folder: Path, step: int) -> None:
 def latest_step(folder: Path) -> int:
     """Return the step of the state that counts; 0 where there is none."""
     latest = read_json(folder / LATEST)
-    return int(latest["step"]) if isinstance(latest, dict) and (folder / latest["file"]).is_file() else 0
+    step = latest.get("step") if isinstance(latest, dict) else None
+    return step if type(step) is int and 0 <= step < 1 << 53 and is_file(state_path(folder, step)) else 0

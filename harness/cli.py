@@ -10,7 +10,7 @@ from contextlib import suppress
 import click
 
 from harness.errors import UserError, one_line
-from harness.plain_text import printable
+from harness.plain_text import cut, printable
 
 # Command → its module in `harness.commands`, and the first words of its help.
 COMMANDS = {
@@ -65,7 +65,7 @@ def main() -> None:
     """Run the command line; what is the user's to mend is told in one line, and exits with 2."""
     _write_any_text()
     try:
-        cli(standalone_mode=False)
+        cli(standalone_mode=False, prog_name="harness")
     except UserError as error:
         _end(str(error))
     except ModuleNotFoundError as error:
@@ -75,7 +75,8 @@ def main() -> None:
     except OSError as error:
         _end(_refusal(error))
     except UnicodeEncodeError as error:
-        _end(f"'{error.object}': these are not UTF-8, and nothing that is written could hold them; rename the file")
+        line = error.object[: error.end].rpartition("\n")[2] + error.object[error.end :].partition("\n")[0]
+        _end(f"'{cut(line)}': bytes that are not UTF-8, which nothing that is written could hold; rename the file")
     except click.exceptions.Abort:
         _end("Stopped. Run the same command again to go on.", STOPPED)
     except click.exceptions.NoArgsIsHelpError as error:

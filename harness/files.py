@@ -181,7 +181,7 @@ def locked(path: Path, timeout: float | None = None) -> Iterator[None]:
             raise
         raise UserError(
             f"{path.parent}: its filesystem cannot lock files ({error.strerror}), and nothing would keep two jobs "
-            "apart; mount it with flock (Lustre: -o flock), or choose another folder"
+            "apart; mount it with flock (Lustre: -o flock), or name a folder of another filesystem (--scratch, --data)"
         ) from None
     try:
         yield

@@ -53,9 +53,9 @@ def get_by_name(name: str, root: Path) -> str:
 
 
 @click.command()
-@click.argument("source", type=options.FILE)
+@click.argument("source", type=options.EXISTING)
 @click.argument("name")
-@click.option("--autoencoder", type=options.FILE, required=True,
+@click.option("--autoencoder", type=options.EXISTING, required=True,
               help="Its folder: diffusers' format, TAESD's two .pth files, or VAElight's two .onnx files.")  # fmt: skip
 @click.option("--size", default=256, type=click.IntRange(min=8), help="Side of the centre crop.")
 @click.option("--keep-images", is_flag=True, help="Keep the crops too: measuring needs them.")
@@ -74,8 +74,8 @@ def encode(source: Path, name: str, autoencoder: Path, size: int, keep_images: b
     """
     from harness.data.encode import Encoding
 
+    encoding = Encoding(source, name, autoencoder, data, size, keep_images)
     with Progress(console=console()) as progress:
         task = progress.add_task("encoding", total=None)
-        encoding = Encoding(source, name, autoencoder, data, size, keep_images)
         summary = encoding.run(workers, lambda done, total: progress.update(task, completed=done, total=total))
     say(summary)

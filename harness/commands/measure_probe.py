@@ -11,7 +11,7 @@ from rich.progress import track
 
 from harness.checkpoint_paths import weights_path
 from harness.commands import options
-from harness.commands.options import FILE, OUTPUT, ReferenceWords
+from harness.commands.options import EXISTING, FILE, OUTPUT, ReferenceWords
 from harness.commands.terminal import TextTable, console, say, words_of
 from harness.config.grid import Run, all_runs
 from harness.errors import UserError
@@ -29,7 +29,9 @@ from harness.store.study import study_tables
               help="An .npz (images, or mu and sigma), a folder of pictures, or DATA_SET:SPLIT.")  # fmt: skip
 @click.option("--features", default="inception-v3-compat",
               help="Or 'classifier', the data set's own, for tiny or grey images; or a model of timm.")  # fmt: skip
-@click.option("--weights", type=FILE, help="File of the network's weights; by default the one in --data, or timm's.")
+@click.option(
+    "--weights", type=EXISTING, help="File of the network's weights; by default the one in --data, or timm's."
+)
 @click.option("--json", "out", type=OUTPUT, help="Write numbers and protocol there as well.")
 @click.option("--statistics", type=OUTPUT, help="Write the samples' statistics there, an .npz for a later --reference.")
 @click.option("--nearest", type=OUTPUT, help="Write a PNG there: the samples nearest to reference images, above these.")
@@ -80,7 +82,7 @@ def measure(samples: Path, out: Path | None, statistics: Path | None, nearest: P
 
 @click.command()
 @click.option("--features", help="A model of timm: measure with its features as well, beside the study's own.")
-@click.option("--weights", type=FILE, help="File of that model's weights; by default timm's.")
+@click.option("--weights", type=EXISTING, help="File of that model's weights; by default timm's.")
 @options.study
 @options.data
 def measure_study(store: Store, features: str | None, weights: Path | None, data: Path) -> None:

@@ -19,13 +19,14 @@ from harness.store.store import Store
 class Place(click.ParamType):
     """A name of a file or folder: what can be known of it is checked before a command does anything.
 
-    kind: "any" file or folder to be read; "folder", which need not be there yet; "output", a file to be written; "new",
+    kind: "any" file or folder to be read, whose reader says what may be meant where it is missing; "existing", one that
+    is there; "folder", which need not be there yet; "output", a file to be written; "new",
     what is to be written and must not be there yet.
     """
 
     name = "path"
 
-    def __init__(self, kind: Literal["any", "folder", "output", "new"]) -> None:
+    def __init__(self, kind: Literal["any", "existing", "folder", "output", "new"]) -> None:
         self.kind = kind
 
     def convert(self, value: str | Path, param: click.Parameter | None, ctx: click.Context | None) -> Path:
@@ -42,6 +43,10 @@ class Place(click.ParamType):
 
     def _check(self, path: Path, flag: str) -> None:
         there = path.exists()  # raises where a name is too long, or links lead in a circle
+        if self.kind == "existing" and not there:
+            raise UserError(f"{flag} {path}: no such file or folder")
+        if self.kind in ("any", "existing") and there and not (path.is_file() or path.is_dir()):
+            raise UserError(f"{flag} {path}: is a device or a pipe; a file or a folder is expected")
         if self.kind == "folder" and there and not path.is_dir():
             raise UserError(f"{flag} {path}: is a file; a folder is expected")
         if self.kind == "folder" and not there and path.is_symlink():
@@ -97,7 +102,7 @@ class FiniteRange(click.FloatRange):
         return number
 
 
-FILE, FOLDER, OUTPUT, NEW = Place("any"), Place("folder"), Place("output"), Place("new")
+FILE, EXISTING, FOLDER, OUTPUT, NEW = Place("any"), Place("existing"), Place("folder"), Place("output"), Place("new")
 HOURS = FiniteRange(min=0)
 
 

@@ -42,7 +42,8 @@ def folder_lock(path: Path, timeout: float | None = None) -> Iterator[None]:
             advice = "wait for it, or choose another name"
             raise UserError(f"{path.parent}: another process is writing into it; {advice}") from None
         except OSError as error:
-            raise UserError(f"{path.parent}: cannot be written: {error.strerror}; choose another folder") from None
+            advice = "mend that, or name another folder with --scratch or --data"
+            raise UserError(f"{path.parent}: cannot be written: {error.strerror}; {advice}") from None
         yield
 
 

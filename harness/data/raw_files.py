@@ -193,7 +193,7 @@ def convert(name: str, root: Path) -> tuple[Path, ConvertedMeta]:
         splits = READERS[name](root)
         for split, (_, labels) in splits.items():
             check_labels(labels, CLASSES, f"data set {name}: {split}")
-        with user_error(f"data set {name}: cannot write {folder}", "choose another data folder", OSError):
+        with user_error(f"data set {name}: cannot write {folder}", "mend that, or name another --data", OSError):
             make_folder(folder, lambda temporary: _write_arrays(temporary, splits))
     path = folder / "meta.json"
     with own_file(path, folder):

@@ -57,13 +57,13 @@ def _can_stand(value: float | str) -> bool:
 def check_features(x: np.ndarray, side: str, fewest: int = 2) -> None:
     """Refuse fewer rows than that, and values that are not finite: a distance on them would be no number at all.
 
-    x: features (N, D). side: what they are called in the message, "generated" or "reference".
+    x: features (N, D). side: whose they are, "generated" or "reference".
 
     Raises:
         UserError: naming the side.
     """
     if len(x) < fewest:
-        raise UserError(f"{len(x)} {side} samples; this metric needs at least {fewest}: draw more")
+        raise UserError(f"{len(x)} {side} samples; this metric needs at least {fewest}: {neighbours.MORE[side]}")
     if broken := int((~np.isfinite(x).all(1)).sum()):
         raise UserError(f"{side} features are not finite in {broken} of {len(x)} rows")
 

@@ -18,6 +18,7 @@ from harness.measure.metrics.frechet import Statistics, covariance_fault, statis
 from harness.measure.metrics.neighbours import Manifold, manifold
 from harness.measure.npz import read_array
 
+LONGEST_NAME = 100  # bytes
 NO_IMAGES = "the reference holds statistics and no images"
 
 
@@ -118,9 +119,14 @@ def _arrays(features: Features) -> dict[str, np.ndarray]:
     return arrays
 
 
+def _short(name: str) -> str:
+    """Return the beginning of a name; files of the cache add to it, and a file's name has at most 255 bytes."""
+    return name.encode()[:LONGEST_NAME].decode(errors="ignore")
+
+
 def _neighbours(pool: np.ndarray) -> dict[str, np.ndarray]:
     """What a manifold adds to its features; it takes minutes for 60,000 images."""
-    samples = manifold(pool)
+    samples = manifold(pool, "reference")
     return {"radii": samples.radii, "nearest": samples.nearest}
 
 

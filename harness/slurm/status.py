@@ -60,7 +60,9 @@ def slurm_status(
 ) -> StudyStatus:
     """Return how a study stands that has these tables and trainings; where SLURM is silent, as its files alone tell."""
     jobs = {job.train_id: job for job in jobs_for(all_runs(tables), store, data)}
-    records = store.submissions()
+    records: dict[str, Submission] = {}
+    with suppress(PermissionError):  # of another user, whose scratch is closed: the results tell how it stands
+        records = store.submissions()
     answer = _ask(records.values())
     statuses = [status_of(t, jobs[t.train_id], records.get(t.train_id), answer) for t in trainings]
     return StudyStatus(statuses, sum(r.place in answer.queue for id, r in records.items() if id not in jobs))
@@ -106,7 +108,7 @@ def status_of(training: TrainingStatus, job: Job, record: Submission | None, ans
     if record.job and answer.silent:
         return status("unknown", message="it was sent, and SLURM does not answer")
     end = answer.ends.get(record.job or "")
-    lacks_results = end == "COMPLETED" and job.missing_ids() & set(record.evaluations)
+    lacks_results = end == "COMPLETED" and _lacks(job, record)
     if record.job is None or not (lacks_results or end in ENDS or end is None):
         return stored
     reason = "; ".join(filter(None, (f"SLURM: {end}" if end else "nothing tells of its end", training.reason)))
@@ -117,6 +119,13 @@ def status_of(training: TrainingStatus, job: Job, record: Submission | None, ans
         kind = next((sign for words, sign in SIGNS_IN_OUTPUT.items() if words in output), kind)
         reason = "; ".join(filter(None, (reason, refusal(output), problem(job.store.slurm_folder))))
     return status("failed", failure=kind, message=reason, output=output)
+
+
+def _lacks(job: Job, record: Submission) -> bool:
+    """Tell whether results of a job are not there; what cannot be read is there, and its state says what is wrong."""
+    with suppress(UserError):
+        return bool(job.missing_ids() & set(record.evaluations))
+    return False
 
 
 def refusal(output: str) -> str:

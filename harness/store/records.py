@@ -44,7 +44,7 @@ from pydantic_core import from_json
 from harness.config.spec import EvalSpec, TrainSpec
 from harness.credentials import is_suspect, masked
 from harness.errors import UserError
-from harness.files import first_mistake, parse_log, read_file, read_jsonl, tail, write_json
+from harness.files import UnfitFile, first_mistake, parse_log, read_file, read_jsonl, tail, write_json
 from harness.plain_text import CONTROL, escape_controls, shown
 
 SCHEMA_VERSION = 1
@@ -124,7 +124,8 @@ class Record(Part):
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            raise UnreadableRecord(f"{name}: {error.strerror}") from None
+            remedy = "; remove it" if isinstance(error, UnfitFile) else ""
+            raise UnreadableRecord(f"{name}: {error.strerror}{remedy}") from None
         except ValidationError as error:
             raise _refusal(name, error, content) from None
         except ValueError:

@@ -1,6 +1,7 @@
 """The command line as a person meets it: plans at once, mistakes in one line with exit code 2, and nothing written."""
 
 import errno
+import os
 import shlex
 import subprocess
 import sys
@@ -25,12 +26,63 @@ def test_an_unwritable_report_folder_is_one_line(project, harness):
     assert err == f"--reports taken/reports: {project / 'taken'} is a file; a folder is expected\n"
 
 
-def test_a_file_that_the_disk_refuses_is_one_line(project, harness, monkeypatch):
+def refused(harness, monkeypatch, error: BaseException) -> tuple[int, str, str]:
+    """Return what a command says in which something raises."""
+
     def refuse(*_):
-        raise PermissionError(errno.EACCES, "Permission denied", "results/smoke/env.json")
+        raise error
 
     monkeypatch.setattr("harness.store.store.Store.grids", refuse)
-    assert harness("status", "smoke") == (2, "", "results/smoke/env.json: Permission denied\n")
+    return harness("status", "smoke")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "EISDIR", "ENOTDIR", "ENOENT", "EEXIST", "ENAMETOOLONG", "ELOOP",
+     "EINVAL", "EIO", "ESTALE", "EMFILE", "ENXIO", "EFBIG", "EBUSY"],
+)  # fmt: skip
+def test_what_the_system_refuses_is_one_line(project, harness, monkeypatch, name):
+    words = os.strerror(getattr(errno, name))
+    error = OSError(getattr(errno, name), words, "results/a\n\x1b.json")
+    line = rf"results/a\u000a\u001b.json: {words}"
+    assert refused(harness, monkeypatch, error) == (2, "", f"{line}\n")
+
+
+def test_other_refusals_are_one_line_too(project, harness, monkeypatch):
+    end = "the output or a file cannot be written or read: "
+    for error, words in (
+        (OSError(errno.ENOSPC, "No space left on device"), f"{end}No space left on device"),
+        (OSError("image file is\ntruncated"), f"{end}image file is truncated"),
+        (OSError(errno.EXDEV, "Invalid cross-device link", "a", None, "b"), "a → b: Invalid cross-device link"),
+    ):
+        assert refused(harness, monkeypatch, error) == (2, "", f"{words}\n")
+    name = os.fsdecode(b"caf\xe9.png")
+    with pytest.raises(UnicodeEncodeError) as raised:
+        f"a.png 0\n{name} 0\nb.png 0".encode()
+    code, out, err = refused(harness, monkeypatch, raised.value)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(r"'caf\udce9.png 0': bytes that are not UTF-8")
+
+
+def test_ctrl_c_is_no_mistake(project, harness, monkeypatch):
+    assert refused(harness, monkeypatch, KeyboardInterrupt()) == (
+        130, "", "\nStopped. Run the same command again to go on.\n",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["plan", "grids/table2.yaml"], "harness plan: Missing option '--scale'; 'harness plan --help' says"),
+        (["plan", "--sacle", "x"], "harness plan: No such option '--sacle'"),
+        (["run", "x", "--scale", "y", "--jobs", "a\nb"], "harness run: Invalid value for '--jobs': "),
+        (["pln"], "harness: No such command 'pln'"),
+    ],
+)
+def test_a_word_that_no_command_knows_is_one_line(project, harness, words, message):
+    code, out, err = harness(*words)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(message)
 
 
 def test_a_missing_package_is_named(project, harness, monkeypatch):

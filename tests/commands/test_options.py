@@ -8,7 +8,7 @@ import pytest
 from support.command_line import leaves
 
 from harness import cli
-from harness.commands.options import Place, ReferenceWords, check_apart
+from harness.commands.options import EXISTING, Place, ReferenceWords, check_apart
 from harness.config import imported_weights
 from harness.config.cluster_profile import SlurmProfile
 from harness.config.settings import Resources
@@ -36,7 +36,9 @@ UNFIT = {
                "file/x": "Not a directory", "/proc/none/x": "cannot write in /proc"},
     "new": {"file": "exists already", "folder": "exists already", "lost": "exists already",
             "file/x": "Not a directory"},
-    "any": {},
+    "any": {"pipe": "is a device or a pipe", "/dev/null": "is a device or a pipe"},
+    "existing": {"pipe": "is a device or a pipe", "missing": "no such file", "file/x": "no such file",
+                 "circle": "no such file"},
 }  # fmt: skip
 
 
@@ -48,6 +50,7 @@ def places(tmp_path, monkeypatch):
     Path("file").write_text("")
     Path("folder").mkdir()
     Path("circle").symlink_to("circle")
+    os.mkfifo("pipe")
     Path("lost").symlink_to("nowhere")
     return tmp_path
 
@@ -58,7 +61,7 @@ def words_of(command: click.Command, target: click.Parameter | None = None, valu
     for param in command.params:
         if param is not target and not param.required:
             continue
-        words = value if param is target else "unmade"
+        words = value if param is target else "file" if param.type is EXISTING else "unmade"
         if isinstance(param, click.Option):
             options += [f"{param.opts[0]}={words}"]
         else:
@@ -85,6 +88,8 @@ def test_a_tilde_is_the_home_in_every_option(name, places, monkeypatch):
     command, param = PLACES[name]
     monkeypatch.setenv("HOME", str(places / "home"))
     (places / "home").mkdir()
+    if param.type is EXISTING:
+        (places / "home" / "a b").touch()
     context = command.make_context("it", words_of(command, param, "~/a b"))
     value = context.params[str(param.name)]
     assert str(value[0] if isinstance(value, tuple) else value) == f"{places}/home/a b"

@@ -12,7 +12,7 @@ from harness.errors import UserError
 def test_a_cache_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     made: list[str] = []
-    with pytest.raises(UserError, match=r"file: cannot be written: File exists; choose another"):
+    with pytest.raises(UserError, match=r"file: cannot be written: File exists; mend that, or name another"):
         make_once(tmp_path / "file" / "result", lambda: made.append("result"))
     assert not made
 

@@ -116,7 +116,7 @@ def test_a_packed_file_that_grows_without_end_is_refused(tmp_path: Path, monkeyp
 
 def test_a_root_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"cannot write .*digits: Not a directory; choose another data folder"):
+    with pytest.raises(UserError, match=r"cannot write .*digits: Not a directory; mend that, or"):
         load("digits", "train", tmp_path / "file")
 
 

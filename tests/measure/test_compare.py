@@ -27,7 +27,7 @@ def test_what_cannot_be_measured_is_refused_in_one_line() -> None:
     ):
         with pytest.raises(UserError, match="generated features are not finite in 2 of 10 rows"):
             refused()
-    with pytest.raises(UserError, match="1 reference samples; this metric needs at least 4"):
+    with pytest.raises(UserError, match="1 reference samples; this metric needs at least 4: name a --reference"):
         check_features(x[:1], "reference", 4)
     with pytest.raises(UserError, match="9 generated samples; this metric needs at least 10"):
         compare(Features(x, logits=x[:9]), real, extractor)

@@ -48,6 +48,17 @@ def test_reference_features_are_cached_by_content_and_extractor(
     assert np.array_equal(features(test, extract), first)
 
 
+def test_a_short_reference_is_what_is_to_be_longer_and_a_long_name_is_no_fault(
+    digits: tuple[ImageDataset, ImageDataset], tmp_path: Path
+) -> None:
+    extract = Extractor("mean", "", lambda x: Outputs(x.float().mean((2, 3))), torch.device("cpu"))
+    few = dataclasses.replace(of_split(digits[1]), count=5)
+    with pytest.raises(UserError, match=r"^5 reference samples; neighbourhoods need at least 6: name a --reference of"):
+        of_images(few, extract, tmp_path)
+    long = dataclasses.replace(few, count=9, name="ä" * 127)  # 254 bytes
+    assert of_images(long, extract, tmp_path).name == long.name
+
+
 D = 6
 EYE, MEAN = np.eye(D), np.zeros(D)
 NEGATIVE = np.diag([-0.01] + [1.0] * (D - 1))

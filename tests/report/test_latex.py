@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from support.printed_tables import NAMES
 
+from harness.config.grid_file import PublishedFigure
 from harness.report.analysis.table_result import TableResult
 from harness.report.rendering.data_files import write_tables
 from harness.report.rendering.latex import escaped, latex_document, latex_table
@@ -110,7 +111,11 @@ def test_nothing_of_a_hostile_study_runs_in_tex_and_nothing_is_read(
 def hostile_study(layout: TableLayout, name: str, words: str) -> TableLayout:
     """The table by another name, with words in the place of everything that a grid's author may say."""
     table = layout.result.pivot.table
-    file = table.file.model_copy(update={"title": words, "question": words, "paper_text": words, "table": words})
+    figure = PublishedFigure.model_construct(
+        of=words, protocol=words, value=1.0, note=words, source="later", confidence="H"
+    )
+    said = dict.fromkeys(("title", "question", "paper_text", "table"), words)
+    file = table.file.model_copy(update=said | {"references": (figure,)})
     pivot = replace(layout.result.pivot, table=replace(table, name=name, file=file))
     cells = [replace(cell, name=words) for cell in pivot.cells]
     return table_layout(TableResult(replace(pivot, cells=cells)))

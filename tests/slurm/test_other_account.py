@@ -86,15 +86,15 @@ def test_what_another_puts_in_the_place_of_a_waiting_jobs_folder_is_not_run_and_
     assert not metrics_of(tmp_path, study)
     assert not (tmp_path / "marks" / "ran").exists()
     output = " ".join(harness(tmp_path, "status", study).split())
-    assert output.count(" failed: bad data, SLURM job ") == 2
+    assert output.count(" failed: killed, SLURM job ") == 2
     assert f"scratch/{study}/slurm belongs to nobody, and jobs run what lies there" in output
-    for command in (("retry", study, "--only", "bad data", *PROFILE), ("submit", *GRID, study, *PROFILE)):
+    for command in (("retry", study, "--only", "killed", *PROFILE), ("submit", *GRID, study, *PROFILE)):
         refused = harness(tmp_path, *command, fails=True)
         assert f"{slurm} belongs to nobody" in refused
         assert refused.count("\n") == 1
     # The command that the message names, and a retry, mend it.
     shutil.move(slurm, f"{slurm}.of-others")
-    harness(tmp_path, "retry", study, "--only", "bad data", *PROFILE)
+    harness(tmp_path, "retry", study, "--only", "killed", *PROFILE)
     wait_for(lambda: len(metrics_of(tmp_path, study)) == 8)
     assert len(metrics_of(tmp_path, study)) == 8
     assert not (tmp_path / "marks" / "ran").exists()
@@ -135,3 +135,5 @@ def test_caches_and_checkpoints_of_another_are_data_and_no_code(study, shared, o
     harness(tmp_path, "submit", *GRID, study, "--set", "seeds=[7]", *PROFILE)
     wait_for(lambda: not queued_jobs(study))
     assert not (tmp_path / "marks" / "ran").exists()
+    output = " ".join(harness(tmp_path, "status", study).split())
+    assert output.count(": damaged: ") == 2  # the owner is told which file to delete

@@ -163,3 +163,15 @@ def test_one_question_tells_of_all_trainings_and_of_those_that_no_grid_wants(job
     assert states.pop(job.train_id) == "starting"
     assert set(states.values()) == {"waiting for a command"}
     assert (study.strays, (tmp_path / "asked").read_text()) == (1, "\n")
+
+
+def test_how_a_study_stands_whose_scratch_is_closed_is_told_by_its_results(job, monkeypatch):
+    table = load_table(GRIDS / "table3.yaml", "smoke", [])
+    trainings = training_statuses([table], job.store)
+
+    def closed(store):
+        raise PermissionError(errno.EACCES, "Permission denied", str(store.scratch))
+
+    monkeypatch.setattr(type(job.store), "submissions", closed)
+    study = slurm_status([table], trainings, job.store)
+    assert [status.training for status in study.trainings] == trainings

@@ -18,6 +18,8 @@ CHUNK = 1000  # rows of the matrix of distances that exist at once: 400 MB again
 # the distances rounds differently for batches of different sizes. This is wider than that, and narrower than data.
 EDGE = 1e-9
 SAME = 1e-13  # of the largest square of a row's length: distances below it are rounding errors of none
+# What to do where there are too few samples of a side.
+MORE = {"generated": "draw more", "reference": "name a --reference of more images"}
 
 
 @dataclass(frozen=True)
@@ -37,15 +39,17 @@ class Nearest:
     distance: np.ndarray
 
 
-def manifold(features: np.ndarray) -> Manifold:
+def manifold(features: np.ndarray, side: str = "generated") -> Manifold:
     """Return the samples with the distances to their neighbours; a sample is not its own.
+
+    side: whose they are, a key of `MORE`.
 
     Raises:
         UserError: fewer than six samples.
     """
     k = DENSITY_NEIGHBOURHOOD
     if len(features) <= k:
-        raise UserError(f"{len(features)} samples; neighbourhoods need at least {k + 1}: draw more")
+        raise UserError(f"{len(features)} {side} samples; neighbourhoods need at least {k + 1}: {MORE[side]}")
     radii, nearest = [], []
     for rows, d in distances(features, features):
         d[torch.arange(len(d)), torch.arange(rows.start, rows.stop)] = torch.inf
