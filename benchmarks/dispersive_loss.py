@@ -15,8 +15,8 @@ import torch
 from side_by_side import Arm, compare, memory_as_torch_finds_it, print_table
 from torch import Tensor
 
+from harness.engine.allocator import keep_freed_memory
 from harness.method.losses import Potential, disperse
-from harness.process_group import keep_freed_memory
 
 TAU = 0.5
 OURS, PLAIN = "by Gram matrix (ours)", "torch.pdist"

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
-from harness.process_group import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, keep_freed_memory
+from harness.engine.allocator import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, keep_freed_memory
 
 Arm = Callable[[int], object]
 MIB = 1 << 20

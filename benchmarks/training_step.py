@@ -20,11 +20,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from harness.config.settings import Data, MeanFlowSettings, Optimizer, Resources
 from harness.config.spec import Model, Regularizer, TrainSpec
 from harness.data.datasets import ImageDataset
+from harness.engine.allocator import keep_freed_memory
 from harness.engine.train import Trainer
 from harness.method.objective import draw
 from harness.method.precision import matmul_precision
 from harness.networks.build import build_objective
-from harness.process_group import keep_freed_memory
 
 Precision = Literal["fp32", "bf16"]
 SIZES = {"S": (12, 384, 6), "B": (12, 768, 12), "L": (24, 1024, 16), "XL": (28, 1152, 16)}  # depth, width, heads

@@ -16,8 +16,9 @@ import torch
 from training_step import Precision, random_data, spec
 
 from harness.config.settings import Resources
-from harness.engine.distributed import device, joined
+from harness.engine.distributed import joined
 from harness.engine.train import Trainer
+from harness.gpu import device
 from harness.process_group import ProcessPlace
 
 KINDS = {"1 process × 1 thread": (1, 1), "2 processes × 1 thread": (2, 1), "1 process × 2 threads": (1, 2)}

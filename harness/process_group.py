@@ -1,30 +1,22 @@
-"""Which of several processes that share a run this one is, as whoever started it tells; its GPU, and its memory.
+"""Which of several processes that share a run this one is, as whoever started it tells; `gpu` has its GPU."""
 
-Each process of a machine computes on the GPU of its local rank, counted on from the first where there are fewer; the
-processes of a pool's second worker count on from those of the first. A run that asks for no GPU sees none.
-"""
-
-import ctypes
 import os
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UserError
 from harness.plain_text import printable
 
-VISIBLE = "CUDA_VISIBLE_DEVICES"
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 LAUNCHER = (*TORCHRUN, "MASTER_ADDR", "MASTER_PORT")
 ENVIRONMENT = "env://"
 WITHOUT = f"to go on without a launcher: unset {' '.join(LAUNCHER)}"
 LARGEST_PORT = 65535
 LONG = 60.0  # seconds of waiting for other processes, after which it is said
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
-LARGEST_KEPT = 1 << 30  # bytes
 
 
 @dataclass(frozen=True)
@@ -145,29 +137,3 @@ def meeting_point(place: ProcessPlace) -> str:
     if place.init_method != ENVIRONMENT:
         return place.init_method
     return f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')} (MASTER_ADDR, MASTER_PORT)"
-
-
-def hide_gpus() -> None:
-    """Let torch find no GPU in this process and those that it starts; it must not have looked for them yet."""
-    os.environ[VISIBLE] = ""
-
-
-def keep_freed_memory() -> None:
-    """Have the C library keep what a step frees for the next one.
-
-    By default glibc gives every large tensor back to the system as soon as it is freed, so that each step pays again
-    for pages which the system must first clear: an eighth of a bf16 step of SiT-S/2 (benchmarks/README.md). The
-    process then holds its peak until it ends. Other C libraries have no such setting, and are left as they are.
-    """
-    with suppress(OSError, AttributeError, TypeError):  # TypeError: Windows has no library without a name
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT)
-        mallopt(M_TRIM_THRESHOLD, -1)
-
-
-def take_gpu(place: ProcessPlace) -> None:
-    """Choose this process's GPU among those that it sees, for all that it computes; SLURM may show it its own only."""
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.set_device(place.local_rank % torch.cuda.device_count())

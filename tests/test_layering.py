@@ -11,7 +11,7 @@ from support.places import ROOT
 
 GROUND = (
     "checkpoint_paths", "credentials", "errors", "files", "metric_definitions", "pictures", "plain_text",
-    "process_group",
+    "gpu", "process_group",
 )  # fmt: skip
 # What a run is, for those who compute: no grids, no stores, no jobs.
 WORDS = ("config.spec", "config.settings", "config.imported_weights")

@@ -1,25 +1,19 @@
-"""Which process this one is, and which GPU is its own, follow from who started it."""
+"""Which process this one is follows from who started it."""
 
-import os
 import socket
 import time
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-import torch
 import torch.distributed as dist
-from support.jobs import jobs_of
 
 from harness.engine.distributed import ALONE, joined
 from harness.errors import UserError
 from harness.process_group import (
-    VISIBLE,
     ProcessPlace,
     file_url,
     place_from_submitit,
     place_from_torchrun,
-    places_on_this_machine,
     remark_on_waiting,
     waiting_words,
 )
@@ -114,25 +108,3 @@ def test_a_place_where_nobody_can_be_met_is_said_at_once(monkeypatch):
             monkeypatch.setenv(name, value)
         with pytest.raises(UserError, match=rf"process 0 of 2 cannot meet the others at 127.0.0.1:{port} "), joined():
             pass
-
-
-def test_each_process_on_a_machine_has_a_gpu_of_its_own(tmp_path, monkeypatch):
-    places = [place for slot in (0, 1) for place in places_on_this_machine(tmp_path, 2, slot)]
-    assert [(place.rank, place.local_rank) for place in places] == [(0, 0), (1, 1), (0, 2), (1, 3)]
-    assert all(place.world_size == 2 for place in places)
-    chosen: list[int] = []
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
-    for place in places:
-        with joined(replace(place, rank=0, world_size=1)):
-            pass
-    assert chosen == [0, 1, 2, 0]
-
-
-@pytest.mark.parametrize(("gpus", "seen"), [(1, "0,1"), (0, "")])
-def test_without_gpus_asked_for_none_is_seen(tmp_path, monkeypatch, gpus, seen):
-    monkeypatch.setenv(VISIBLE, "0,1")
-    job = replace(jobs_of(tmp_path, "convergence", f"resources.gpus={gpus}")[0], evaluations=())
-    assert job().reason == "nothing was missing"
-    assert os.environ[VISIBLE] == seen

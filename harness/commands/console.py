@@ -13,8 +13,9 @@ from harness.config.grid import Run, Table
 from harness.jobs.job import Job
 from harness.planning import budget, cost, plan
 from harness.store.records import Heartbeat
-from harness.store.store import RunStatus, State, Store
-from harness.store.study import TrainingStatus, seconds_in_words, trainings
+from harness.store.status import RunStatus, State, TrainingStatus, seconds_in_words
+from harness.store.store import Store
+from harness.store.study import trainings
 
 # By urgency.
 COLOURS: dict[State, str] = {

@@ -138,7 +138,7 @@ def probe(store: Store, only: str | None, data: Path) -> None:
     \b
     harness probe digits
     """
-    from harness.engine.distributed import device
+    from harness.gpu import device
     from harness.measure import representation_probe
 
     @cache

@@ -25,11 +25,12 @@ from harness.jobs import preflight
 from harness.jobs.failures import CAUSES, remedy
 from harness.jobs.job import Job
 from harness.slurm.client import failed_nodes, scancel, unfinished_jobs
-from harness.slurm.status import SlurmStatus, StudyStatus, log_of, slurm_status
+from harness.slurm.queue_status import SlurmStatus, StudyStatus, log_of, slurm_status
 from harness.slurm.submission import check_slurm, remembered
 from harness.store import records
+from harness.store.status import training_statuses
 from harness.store.store import IDENTITY, Store
-from harness.store.study import study_tables, training_statuses
+from harness.store.study import study_tables
 
 DOCUMENTS = (records.SpecFile.FILE, records.Environment.FILE, records.Failure.FILE)
 

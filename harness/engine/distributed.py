@@ -14,15 +14,14 @@ import torch.distributed as dist
 from torch import Tensor
 
 from harness.errors import user_error
+from harness.gpu import hide_gpus, take_gpu
 from harness.process_group import (
     WITHOUT,
     ProcessPlace,
-    hide_gpus,
     meeting_point,
     place_from_submitit,
     place_from_torchrun,
     remark_on_waiting,
-    take_gpu,
 )
 
 T = TypeVar("T")
@@ -90,11 +89,6 @@ class World:
 
 
 ALONE = World()
-
-
-def device() -> torch.device:
-    """Return where this process computes: its GPU, or the CPU."""
-    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 @contextmanager

@@ -15,12 +15,13 @@ from torch import Tensor
 
 from harness.checkpoint_paths import weights_path
 from harness.config.spec import TILE, EvalSpec, ProcessName, TrainSpec, eval_id
-from harness.data.decode import to_uint8
 from harness.data.finite import NotFinite
-from harness.engine.distributed import ALONE, World, device
+from harness.data.to_bytes import to_uint8
+from harness.engine.distributed import ALONE, World
 from harness.engine.sample_cache import SampleFile
 from harness.engine.train import OnStep, Progress
 from harness.errors import UserError
+from harness.gpu import device
 from harness.method.backbone import DiT
 from harness.method.guidance import CountedNet, GuidanceInterval, guided
 from harness.method.processes import consistency, ddpm, flow, imm, meanflow, shortcut

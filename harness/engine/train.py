@@ -23,9 +23,10 @@ from harness.config.settings import Resources
 from harness.config.spec import TrainSpec
 from harness.data.datasets import Dataset
 from harness.engine.batches import Batch, Batches
-from harness.engine.distributed import ALONE, World, device
+from harness.engine.distributed import ALONE, World
 from harness.engine.metric_logger import MetricAverager, append, cut
 from harness.engine.term_health import TermHealth
+from harness.gpu import device
 from harness.method.objective import Objective
 from harness.method.precision import matmul_precision
 from harness.method.processes.process import LearnsFromAverage

@@ -18,12 +18,13 @@ from pydantic import TypeAdapter
 from harness.checkpoint_paths import weights_path
 from harness.config import grid, imported_weights, settings
 from harness.config.spec import EvalSpec, TrainSpec, canonical, eval_id, train_id
+from harness.engine.allocator import keep_freed_memory
 from harness.errors import Diverged, user_error
 from harness.files import remove_temporaries
 from harness.jobs import measuring, preemption, recording, tracking
-from harness.process_group import keep_freed_memory
 from harness.store import records, study
-from harness.store.store import RunStatus, Store
+from harness.store.status import RunStatus
+from harness.store.store import Store
 
 if TYPE_CHECKING:
     from harness.engine.distributed import World

@@ -12,7 +12,7 @@ from pathlib import Path
 from harness.config.settings import Resources
 from harness.jobs.job import Job
 from harness.process_group import ProcessPlace, places_on_this_machine
-from harness.store.store import RunStatus
+from harness.store.status import RunStatus
 
 OnChange = Callable[[Job, RunStatus | None], None]  # hears of each job's start (None) and end
 

@@ -50,7 +50,7 @@ class Measuring:
 
     def draw(self, **listeners: Any) -> "Samples | None":
         """Draw the images; listeners: the world and what is called on the way, as `Sampler` has them."""
-        from harness.data.decode import decoder
+        from harness.data.to_bytes import decoder
         from harness.engine.sample import Sampler
 
         decode = decoder(self.train.data.name, self.data)
@@ -62,7 +62,7 @@ class Measuring:
         Raises:
             UserError: as `measure`.
         """
-        from harness.data.decode import autoencoder_sha256
+        from harness.data.to_bytes import autoencoder_sha256
         from harness.measure.evaluate import MeasureRequest, measure
         from harness.measure.images import of_array
 

@@ -6,6 +6,7 @@ SIGTERM comes when SLURM takes the machine away, or somebody cancels: a checkpoi
 queues a preempted job again, unless it ended by itself; and a cancelled one must not queue itself again.
 SIGINT, Ctrl-C, ends `harness run`: the pool's workers do not hear it, and end with their parent (jobs/local_pool.py).
 SIGKILL leaves nobody to do anything: what is lost is what came after the last checkpoint (`checkpoint_minutes`).
+Both are obeyed between two steps: `Trainer.train_to` (engine/train.py) saves there; and between drawn samples.
 """
 
 import signal

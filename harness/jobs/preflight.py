@@ -48,7 +48,7 @@ def check_unconverted(jobs: Sequence[Job], processes: int | None = None) -> None
 def _check_ingredients(job: Job) -> None:
     """Look for what a training is made of: imported weights, data set, autoencoder, frozen encoder."""
     from harness.data.datasets import load
-    from harness.data.decode import check_decoder
+    from harness.data.to_bytes import check_decoder
     from harness.networks.encoder import check_encoder
 
     if job.train.weights:

@@ -21,7 +21,7 @@ from harness.errors import Diverged, UserError
 from harness.files import locked, read_json, remove_temporaries, write_bytes
 from harness.jobs.failures import class_of
 from harness.process_group import under_slurm
-from harness.store import records, study
+from harness.store import records, status
 
 if TYPE_CHECKING:
     from harness.engine.distributed import World
@@ -69,7 +69,7 @@ def record_attempt(folder: Path, train: TrainSpec, steps: int, threads: int, pro
     """Record a job in its run's folder while it works, `processes` together with `threads` each, towards `steps`."""
     remove_temporaries(folder)
     earlier = (records.Environment.read(folder) or records.Environment()).attempts
-    if earlier and not earlier[-1].end and (sign := study.last_sign(folder)) and sign.time is not None:
+    if earlier and not earlier[-1].end and (sign := status.last_sign(folder)) and sign.time is not None:
         # Its file is about to be overwritten.
         earlier[-1] = earlier[-1].model_copy(update={"last_sign": records.utc(sign.time)})
     (folder / records.Failure.FILE).unlink(missing_ok=True)

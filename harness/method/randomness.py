@@ -1,4 +1,6 @@
-"""Randomness as a function of position: what is drawn depends on where one is, never on what was drawn before."""
+"""Randomness as a function of position: what is drawn depends on where one is, never on what was drawn before.
+
+Who asks for which place: image i's streams are in engine/sample.py, those of a training step in method/objective.py."""
 
 import hashlib
 

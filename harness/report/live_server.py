@@ -11,8 +11,9 @@ from harness.report.local_http import Answer, LocalServer, file_inside
 from harness.report.rendering.html import render, script_of
 from harness.report.rendering.page import write_files
 from harness.store.records import Failure, Heartbeat, measurement_paths
+from harness.store.status import progress, training_statuses
 from harness.store.store import Store
-from harness.store.study import progress, study_tables, training_statuses
+from harness.store.study import study_tables
 
 
 class Watched:

@@ -24,9 +24,9 @@ from harness.jobs.job import Job
 from harness.jobs.preflight import check
 from harness.slurm import client
 from harness.slurm.private import private_folder
-from harness.slurm.script import script
+from harness.slurm.queue_status import output_path
+from harness.slurm.sbatch_script import script
 from harness.slurm.snapshot import snapshot
-from harness.slurm.status import output_path
 from harness.store.store import Store
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ def _reduce(world: "World") -> str:
     """Add up ones over all processes, as the gradients are."""
     import torch
 
-    from harness.engine.distributed import device
+    from harness.gpu import device
 
     start = time.perf_counter()
     total = world.mean({"one": torch.ones((), device=device()) * world.size})["one"]

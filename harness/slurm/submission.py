@@ -20,7 +20,7 @@ from harness.jobs.job import Job, jobs_to_json
 from harness.slurm import client
 from harness.slurm.bootstrap import Untrusted, check_own
 from harness.slurm.private import private_folder, problem, write_private
-from harness.slurm.script import Script, script
+from harness.slurm.sbatch_script import Script, script
 from harness.slurm.snapshot import Snapshot, snapshot
 from harness.store.records import Submission, SubmitOptions
 from harness.store.store import Store

@@ -18,7 +18,7 @@ from harness.jobs.job import Job, jobs_from_json
 from harness.slurm.bootstrap import Untrusted, check_own
 from harness.slurm.client import unfinished_jobs
 from harness.store.records import Submission, measurement_paths
-from harness.store.store import RunStatus
+from harness.store.status import RunStatus
 
 SHARE = 0.5  # of its hours
 ATTEMPTS = 100  # how often a job may reach its time limit and go on in the queue

@@ -13,34 +13,16 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from harness.errors import UserError
-from harness.files import is_file
 from harness.plain_text import check_name, escape_controls
 from harness.store import records
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-# skipped: by a job that was cancelled, or that found another at work
-State = Literal["done", "running", "interrupted", "failed", "diverged", "unreadable", "not run", "skipped"]
 IDENTITY = re.compile(r"[0-9a-f]{12}")
-
-
-@dataclass(frozen=True)
-class RunStatus:
-    """How a run stands by its folder, or where a job leaves it. reason: why it is not done, or what its job is doing;
-    measurement: what was measured, where `Store.result` was asked."""
-
-    state: State
-    reason: str = ""
-    measurement: records.Measurement | None = None
-
-    @property
-    def words(self) -> str:
-        """The reason in one line."""
-        return " ".join(self.reason.split())
 
 
 @dataclass(frozen=True)
@@ -110,31 +92,6 @@ class Store:
             NewerRecord: a newer harness has measured it.
         """
         return records.Record.read(self.eval_path(train_id, eval_id)) is not None
-
-    def result(self, train_id: str, eval_id: str) -> RunStatus:
-        """Return a run's status with what was measured; a file that holds something else is a state as well."""
-        return self.status(train_id, eval_id, records.Measurement)
-
-    def status(self, train_id: str, eval_id: str, kind: type[records.Record] = records.Record) -> RunStatus:
-        """Derive a run's status from which files exist; a file that cannot be read is a state, and never raised.
-
-        kind: what a measurement's file must hold for it to be done; else that it is whole is enough.
-        """
-        path = self.eval_path(train_id, eval_id)
-        try:
-            record = kind.load(path)
-            if record is None:
-                return _unfinished(self.run_folder(train_id))
-            measurement = record if isinstance(record, records.Measurement) else None
-            if measurement and (measurement.train_id, measurement.eval_id) != (train_id, eval_id):
-                whose = f"{measurement.eval_id} of {measurement.train_id}"
-                raise records.DamagedRecord(f"evals/{path.name} holds another measurement: {whose}")
-            return RunStatus("done", measurement=measurement)
-        except records.DamagedRecord as error:
-            remedy = "the next run measures again" if is_file(path) else "delete it"
-            return RunStatus("unreadable", str(error) if self.measured(train_id, eval_id) else f"{error}; {remedy}")
-        except UserError as error:
-            return RunStatus("unreadable", str(error))
 
     def check_grid(self, table: str, grid: Path, scale: str, overrides: list[str]) -> None:
         """Refuse what would make the study's report forget runs: another scale, or the same table from other words.
@@ -231,17 +188,6 @@ def _read_grid(path: Path) -> records.GridRecord:
     if record is None:
         raise UserError(f"{path}: not a record of a grid; delete it, and 'harness run' writes it again")
     return record
-
-
-def _unfinished(folder: Path) -> RunStatus:
-    heartbeat, failure = records.Heartbeat.load(folder), records.Failure.load(folder)
-    if heartbeat and heartbeat.alive:
-        return RunStatus("running", f"{heartbeat.phase}, step {heartbeat.step} of {heartbeat.total}")
-    if failure:
-        return RunStatus("diverged" if failure.kind == "diverged" else "failed", failure.message)
-    if heartbeat:
-        return RunStatus("interrupted", f"last sign at step {heartbeat.step}; the next run goes on from its checkpoint")
-    return RunStatus("not run")
 
 
 def _grid_record(grid: Path, scale: str, overrides: list[str]) -> records.GridRecord:

@@ -17,7 +17,7 @@ from harness.commands.options import words_for
 from harness.commands.status_retry_cancel import describe, failures, watch_status
 from harness.errors import Diverged, UserError
 from harness.jobs.job import jobs_from_json
-from harness.slurm.status import output_path
+from harness.slurm.queue_status import output_path
 from harness.store.records import Submission
 from harness.store.store import Store
 

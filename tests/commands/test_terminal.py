@@ -14,7 +14,7 @@ from support.synthetic_study import new_store, table_of, write_error
 
 from harness.commands.terminal import MANY, Screen, TextTable, say
 from harness.plain_text import printable
-from harness.slurm.status import output_path
+from harness.slurm.queue_status import output_path
 from harness.store.store import Store
 
 PLAN = (sys.executable, "-m", "harness.cli", "plan", "grids/table2.yaml", "--scale", "smoke")

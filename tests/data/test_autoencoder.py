@@ -12,7 +12,7 @@ from support.photos import pack
 
 from harness.data import autoencoder
 from harness.data.datasets import LatentDataset, load, load_images
-from harness.data.decode import decoder, to_uint8
+from harness.data.to_bytes import decoder, to_uint8
 from harness.errors import UserError
 
 

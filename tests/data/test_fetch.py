@@ -7,9 +7,9 @@ import pytest
 from support.raw_data import write_cifar10
 
 from harness.commands.data_encode import get_by_name
-from harness.data.decode import decoder
 from harness.data.fetch import check_latents, get_published
 from harness.data.raw_files import PUBLISHED
+from harness.data.to_bytes import decoder
 from harness.errors import UserError
 
 

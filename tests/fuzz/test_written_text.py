@@ -20,6 +20,7 @@ from harness.report.reading.samples import read_strip
 from harness.report.rendering.data_files import csv_of
 from harness.report.rendering.latex import escaped as latex_escaped
 from harness.report.rendering.markdown import escaped as markdown_escaped
+from harness.store.status import run_result
 
 pytestmark = pytest.mark.fuzz
 SIGNS = "=+-@＝＋－＠﹦;,'\"\t\r\n\v\x85\u2028\ufeff\u200b \u3000\\{}[]()#$%^&_~*`|<>!.:/1a\x00\u202e"
@@ -76,7 +77,7 @@ def test_a_spoiled_picture_is_shown_or_said_to_be_unreadable(explore: Callable[.
     synthetic.full_study(store, [table])
     run = table.runs[0]
     path = store.eval_path(run.train_id, run.eval_id).with_suffix(".png")
-    measurement = store.result(run.train_id, run.eval_id).measurement
+    measurement = run_result(store, run.train_id, run.eval_id).measurement
 
     def check(content: bytes) -> None:
         path.write_bytes(content)

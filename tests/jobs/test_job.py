@@ -23,6 +23,7 @@ from harness.errors import UserError
 from harness.files import read_json, read_jsonl
 from harness.jobs.job import jobs_for
 from harness.jobs.recording import run_lock
+from harness.store.status import run_status
 
 
 @pytest.fixture(scope="session")
@@ -116,7 +117,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_as_diverged(tmp_path, data, scr
     error = read_json(job.folder / "error.json")
     assert error["class"] == "diverged"
     assert "not finite between steps" in error["message"]
-    states = [job.store.status(job.train_id, eval_id(job.train, e)).state for e in job.evaluations]
+    states = [run_status(job.store, job.train_id, eval_id(job.train, e)).state for e in job.evaluations]
     assert states == ["done", "diverged", "diverged", "diverged"]  # the untrained network could be measured
     assert job.diverged()
 
@@ -186,7 +187,7 @@ def test_a_broken_heartbeat_stops_nothing(tmp_path, data, broken):
     folder = job.folder
     folder.mkdir(parents=True)
     (folder / "heartbeat.json").write_text(broken)
-    assert job.store.status(job.train_id, "0" * 12).state == "unreadable"
+    assert run_status(job.store, job.train_id, "0" * 12).state == "unreadable"
     assert job().state == "done"
 
 

@@ -13,6 +13,7 @@ from support import synthetic_study as synthetic
 from harness.files import read_json, write_json
 from harness.report.reading.samples import read_strip
 from harness.report.rendering.page import make_report
+from harness.store.status import run_result
 
 UNREADABLE, FOREIGN = "the picture of its samples is unreadable", "the picture of its samples is not one that"
 
@@ -56,7 +57,7 @@ def test_tiles_that_the_picture_cannot_be_are_not_cut(tiles: tuple[int, int], tm
     for run in table.runs:
         path = store.eval_path(run.train_id, run.eval_id)
         write_json(path, read_json(path) | {"thumbnails": {"rows": tiles[0], "columns": tiles[1]}})
-    measurement = store.result(run.train_id, run.eval_id).measurement
+    measurement = run_result(store, run.train_id, run.eval_id).measurement
     assert measurement is None or FOREIGN in read_strip(store, run, measurement, "an arm").missing
     make_report(store, [table], tmp_path / "report")
 
@@ -68,7 +69,7 @@ def test_a_picture_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     path = store.eval_path(run.train_id, run.eval_id).with_suffix(".png")
     path.unlink()
     os.mkfifo(path)
-    measurement = store.result(run.train_id, run.eval_id).measurement
+    measurement = run_result(store, run.train_id, run.eval_id).measurement
     assert read_strip(store, run, measurement, "an arm").missing == UNREADABLE
 
 
@@ -76,7 +77,7 @@ def test_the_picture_of_a_job_is_read_as_it_is(tmp_path: Path) -> None:
     store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
     picture = np.zeros((128, 640, 3), np.uint8)
     path = synthetic.write_measurement(store, table.runs[0], 3.0, picture=picture)
-    measurement = store.result(table.runs[0].train_id, path.stem).measurement
+    measurement = run_result(store, table.runs[0].train_id, path.stem).measurement
     sheet = read_strip(store, table.runs[0], measurement, "an arm").sheet
     assert sheet
     assert (sheet.width, sheet.height, sheet.image.mode) == (640, 128, "RGB")

@@ -12,7 +12,7 @@ from harness.config.cluster_profile import SlurmProfile
 from harness.config.settings import Resources
 from harness.errors import UserError
 from harness.slurm.private import private_folder
-from harness.slurm.script import script
+from harness.slurm.sbatch_script import script
 from harness.slurm.snapshot import Snapshot
 
 WORK = b"import work.part\ndef start(content, here): print('works:', content.decode(), here.joinpath('lock').exists())"

@@ -23,7 +23,7 @@ from harness.jobs.failures import class_of
 from harness.jobs.job import Job
 from harness.method.guidance import CountedNet
 from harness.slurm.task import ATTEMPTS, Requeued, RequeuedTask, SlurmTask, TaskPaths
-from harness.store.store import RunStatus
+from harness.store.status import RunStatus
 
 
 @pytest.fixture

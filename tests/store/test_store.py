@@ -15,6 +15,7 @@ from harness.files import write_json
 from harness.report.reading.collect import collect
 from harness.report.reading.tidy import tidy_table
 from harness.store.records import HEARTBEAT_STALE_SECONDS, LOG, Environment
+from harness.store.status import run_status
 from harness.store.store import Logs, Store
 from harness.store.study import runs_by_training
 
@@ -33,14 +34,14 @@ def beat(store, **changes):
 
 
 def state(store):
-    return store.status(TRAIN, EVAL).state
+    return run_status(store, TRAIN, EVAL).state
 
 
 def test_status_follows_from_the_files(store):
     assert state(store) == "not run"
     beat(store)
     assert state(store) == "running"
-    assert store.status(TRAIN, EVAL).reason == "training, step 7 of 9"
+    assert run_status(store, TRAIN, EVAL).reason == "training, step 7 of 9"
     beat(store, pid=2**22 + 1)  # above the largest process id: nobody
     assert state(store) == "interrupted"
     beat(store, time=time.time() - HEARTBEAT_STALE_SECONDS - 1)  # a process id that somebody else has by now
@@ -50,7 +51,7 @@ def test_status_follows_from_the_files(store):
     beat(store, host="elsewhere", time=time.time() - HEARTBEAT_STALE_SECONDS - 1)
     assert state(store) == "interrupted"
     write_json(store.run_folder(TRAIN) / "error.json", {"class": "diverged", "message": "loss not finite"})
-    assert store.status(TRAIN, EVAL).reason == "loss not finite"
+    assert run_status(store, TRAIN, EVAL).reason == "loss not finite"
     assert state(store) == "diverged"
     store.eval_path(TRAIN, EVAL).parent.mkdir()
     store.eval_path(TRAIN, EVAL).write_text('{"metrics": {"fi')

@@ -15,7 +15,8 @@ from support.synthetic_study import new_store, table_of, write_error, write_hear
 
 from harness.commands.console import status_summary
 from harness.files import write_json
-from harness.store.study import Progress, progress, seconds_in_words, study_tables, training_statuses, trainings
+from harness.store.status import Progress, progress, seconds_in_words, training_statuses
+from harness.store.study import study_tables, trainings
 
 
 def write_attempts(store, run, *attempts):

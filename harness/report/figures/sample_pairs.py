@@ -11,6 +11,7 @@ from harness.config.grid import Run
 from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.text import state_words
 from harness.report.reading.samples import Sheet, Strip, data_uri, image_uri, read_strip
+from harness.store.status import run_result
 from harness.store.store import Store
 
 PAIRS = 6
@@ -137,4 +138,4 @@ def sample_strips(store: Store, pivot: Pivot) -> Strips | None:
 
 
 def _strip(store: Store, run: Run, name: str, missing: str = "") -> Strip:
-    return read_strip(store, run, store.result(run.train_id, run.eval_id).measurement, name, missing)
+    return read_strip(store, run, run_result(store, run.train_id, run.eval_id).measurement, name, missing)

@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 
 from harness.config.grid import Cell, Run, Table
 from harness.plain_text import shown
 from harness.report.reading.protocol import Protocol, sampling_protocol
 from harness.report.reading.run_facts import RunFacts, run_facts
 from harness.store.records import Measurement, Scalar, finite
-from harness.store.store import RunStatus, Store
+from harness.store.status import RunStatus, run_result
+from harness.store.store import Store
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class RunStatuses:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._result = cache(store.result)
+        self._result = cache(partial(run_result, store))
 
     def of(self, run: Run) -> RunStatus:
         """Return how a run stands, with its measurement where that is done."""

@@ -20,9 +20,9 @@ from harness.jobs.job import jobs_for
 from harness.jobs.local_pool import WorkerError
 from harness.jobs.recording import heartbeats
 from harness.slurm.client import SlurmJob
-from harness.slurm.status import Answer, SlurmStatus, output_path, slurm_status, status_of
+from harness.slurm.queue_status import Answer, SlurmStatus, output_path, slurm_status, status_of
 from harness.store.records import Submission
-from harness.store.study import training_statuses
+from harness.store.status import training_statuses
 
 TABLE = load_table(GRIDS / "table2.yaml", "smoke")
 SENT = submission(3, "7_3")

@@ -16,8 +16,8 @@ from harness.slurm.bootstrap import REFUSED
 from harness.slurm.client import SlurmJob, accounts, squeue
 from harness.slurm.private import problem
 from harness.store.records import Failure, FailureClass, Submission
+from harness.store.status import TrainingStatus
 from harness.store.store import Store
-from harness.store.study import TrainingStatus
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import torch
 
 from harness.data import autoencoder
 from harness.data.datasets import from_uint8
-from harness.data.decode import check_decoder, decode_latents, decoder, to_uint8
 from harness.data.finite import NotFinite
+from harness.data.to_bytes import check_decoder, decode_latents, decoder, to_uint8
 from harness.errors import UserError
 from harness.measure.evaluate import check_measurable
 

@@ -1,0 +1,20 @@
+"""Memory that a step frees, for the next step."""
+
+import ctypes
+from contextlib import suppress
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
+LARGEST_KEPT = 1 << 30  # bytes
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep what a step frees for the next one.
+
+    By default glibc gives every large tensor back to the system as soon as it is freed, so that each step pays again
+    for pages which the system must first clear: an eighth of a bf16 step of SiT-S/2 (benchmarks/README.md). The
+    process then holds its peak until it ends. Other C libraries have no such setting, and are left as they are.
+    """
+    with suppress(OSError, AttributeError, TypeError):  # TypeError: Windows has no library without a name
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT)
+        mallopt(M_TRIM_THRESHOLD, -1)

@@ -1,0 +1,187 @@
+"""How a run and a training stand by the files of their folders: done, running, failed …; and how far a study is.
+
+True from any host, and when the submitter is gone; what a queue knows beside is joined in `slurm/queue_status.py`.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from harness.config.grid import Run, Table, all_runs
+from harness.errors import UserError
+from harness.files import is_file
+from harness.store import records
+from harness.store.records import LOG, Environment, Failure, Heartbeat, last_speeds
+from harness.store.store import Store
+from harness.store.study import Training, runs_by_training, trainings
+
+# skipped: by a job that was cancelled, or that found another at work
+State = Literal["done", "running", "interrupted", "failed", "diverged", "unreadable", "not run", "skipped"]
+CENTURY = 3.156e9  # seconds
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """How a run stands by its folder, or where a job leaves it. reason: why it is not done, or what its job is doing;
+    measurement: what was measured, where `run_result` was asked."""
+
+    state: State
+    reason: str = ""
+    measurement: records.Measurement | None = None
+
+    @property
+    def words(self) -> str:
+        """The reason in one line."""
+        return " ".join(self.reason.split())
+
+
+def run_result(store: Store, train_id: str, eval_id: str) -> RunStatus:
+    """Return a run's status with what was measured; a file that holds something else is a state as well."""
+    return run_status(store, train_id, eval_id, records.Measurement)
+
+
+def run_status(store: Store, train_id: str, eval_id: str, kind: type[records.Record] = records.Record) -> RunStatus:
+    """Derive a run's status from which files exist; a file that cannot be read is a state, and never raised.
+
+    kind: what a measurement's file must hold for it to be done; else that it is whole is enough.
+    """
+    path = store.eval_path(train_id, eval_id)
+    try:
+        record = kind.load(path)
+        if record is None:
+            return _unfinished(store.run_folder(train_id))
+        measurement = record if isinstance(record, records.Measurement) else None
+        if measurement and (measurement.train_id, measurement.eval_id) != (train_id, eval_id):
+            whose = f"{measurement.eval_id} of {measurement.train_id}"
+            raise records.DamagedRecord(f"evals/{path.name} holds another measurement: {whose}")
+        return RunStatus("done", measurement=measurement)
+    except records.DamagedRecord as error:
+        remedy = "the next run measures again" if is_file(path) else "delete it"
+        return RunStatus("unreadable", str(error) if store.measured(train_id, eval_id) else f"{error}; {remedy}")
+    except UserError as error:
+        return RunStatus("unreadable", str(error))
+
+
+def _unfinished(folder: Path) -> RunStatus:
+    heartbeat, failure = records.Heartbeat.load(folder), records.Failure.load(folder)
+    if heartbeat and heartbeat.alive:
+        return RunStatus("running", f"{heartbeat.phase}, step {heartbeat.step} of {heartbeat.total}")
+    if failure:
+        return RunStatus("diverged" if failure.kind == "diverged" else "failed", failure.message)
+    if heartbeat:
+        return RunStatus("interrupted", f"last sign at step {heartbeat.step}; the next run goes on from its checkpoint")
+    return RunStatus("not run")
+
+
+@dataclass(frozen=True)
+class TrainingStatus(Training):
+    """How a training stands by its own files. epoch: in the paper's epochs, of so many. measured: measurements that are
+    done. seconds_left: until the last training step; None where that is not known. hours: spent, of GPUs or else of
+    cores."""
+
+    state: State
+    reason: str
+    phase: str
+    step: int
+    epoch: float
+    epochs: float
+    measured: int
+    images_per_second: float | None
+    seconds_left: float | None
+    hours: float
+    unit: str
+    attempts: int
+
+
+def training_statuses(tables: Sequence[Table], store: Store) -> list[TrainingStatus]:
+    """Return how each distinct training of some tables stands, in the order of the report."""
+    runs = runs_by_training(all_runs(tables))
+    epoch = {run.train_id: table.scale.steps_per_epoch for table in tables for run in table.runs}
+    return [_status(store, t, runs[t.train_id], epoch[t.train_id]) for t in trainings(tables)]
+
+
+def _status(store: Store, training: Training, runs: Sequence[Run], steps_per_epoch: int) -> TrainingStatus:
+    folder, run = store.run_folder(training.train_id), runs[0]
+    statuses = [run_status(store, run.train_id, run.eval_id) for run in runs]
+    status = next((status for status in statuses if status.state != "done"), RunStatus("done"))
+    done, running = status.state == "done", status.state == "running"
+    environment = Environment.peek(folder) or Environment()
+    sign = None if done else last_sign(folder)
+    step = training.steps if done else (sign and sign.step) or 0
+    speed = next(reversed(last_speeds(folder / LOG)), None) if running else None
+    left = max(0, training.steps - step) * run.train.batch / speed if speed else None
+    on_gpu = environment.last.on_gpu if environment.last else run.resources.on_gpu
+    return TrainingStatus(
+        **vars(training),
+        state=status.state,
+        reason="" if running else status.reason,
+        phase=sign.phase if running and isinstance(sign, Heartbeat) else "",
+        step=step,
+        epoch=step / steps_per_epoch,
+        epochs=training.steps / steps_per_epoch,
+        measured=sum(status.state == "done" for status in statuses),
+        images_per_second=speed,
+        seconds_left=None if left is None or math.isinf(left) else left,
+        hours=environment.hours(sign.time if sign else None),
+        unit="GPU" if on_gpu else "core",
+        attempts=len(environment.attempts),
+    )
+
+
+def last_sign(folder: Path) -> Heartbeat | Failure | None:
+    """Return the last sign of life of a training that did not end well: its heartbeat, or what its failure left."""
+    return Heartbeat.peek(folder) or Failure.peek(folder)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Steps done of those asked for, and measurements by state. What failed or diverged counts as ended."""
+
+    steps: int
+    all_steps: int
+    states: dict[str, int]
+
+    @property
+    def share(self) -> float:
+        """Steps done of those asked for, from 0 to 1."""
+        return self.steps / self.all_steps if self.all_steps else 1.0
+
+    def seconds_left(self, before: "Progress", seconds: float) -> float | None:
+        """Return the seconds left at the pace since `before`, `seconds` ago; None where nothing has moved."""
+        moved = self.steps - before.steps
+        return (self.all_steps - self.steps) * seconds / moved if moved > 0 and seconds > 0 else None
+
+    def words(self, left: float | None) -> str:
+        """Return "12 of 26 measurements done, 1 running, about 3 min left"."""
+        total, states = sum(self.states.values()), dict(self.states)
+        parts = [f"{states.pop('done', 0):,} of {total:,} measurement{'' if total == 1 else 's'} done"]
+        parts += [f"{count:,} {state}" for state, count in sorted(states.items())]
+        if self.steps < self.all_steps:
+            parts.append("time left not known yet" if left is None else f"about {seconds_in_words(left)} left")
+        return ", ".join(parts)
+
+
+def progress(statuses: Iterable[TrainingStatus]) -> Progress:
+    """Return how far trainings are together; measuring counts as one more step."""
+    states, steps, all_steps = Counter[str](), 0, 0
+    for status in statuses:
+        states["done"] += status.measured
+        states[status.state] += status.measurements - status.measured
+        all_steps += status.steps + 1
+        ended = status.state in ("done", "failed", "diverged")
+        steps += status.steps + 1 if ended else min(status.step, status.steps)
+    return Progress(steps, all_steps, dict(+states))
+
+
+def seconds_in_words(seconds: float) -> str:
+    """Return a time in its two largest units: "2 d 4 h", "3 h 12 min", "5 min 2 s"."""
+    if seconds > CENTURY:
+        return "more than a century"
+    whole = round(seconds)
+    for size, unit, small, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            return f"{whole // size} {unit} {whole % size // small} {smaller}"
+    return f"{whole} s"
