@@ -22,6 +22,7 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     """One thread: small networks gain nothing from more, and there may be as many processes of tests as cores."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.pop("COLUMNS", None)  # readline, which pytest loads, tells it to the processes that xdist starts
 
 
 def pytest_generate_tests(metafunc):
