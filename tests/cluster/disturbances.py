@@ -181,6 +181,11 @@ def ended_since(before: Counter[tuple[str, str]], kind: str) -> list[str]:
     return sorted(id for id, state in (ended() - before).elements() if state == kind)
 
 
+def is_held(job: SlurmJob) -> bool:
+    """Tell whether a job waits until somebody releases it, as SLURM has it where a node could not start it."""
+    return job.state == "PENDING" and "held" in job.reason.lower()
+
+
 def tend(jobs: list[SlurmJob], running: int) -> None:
     """Do what an operator does: release jobs until so many are free to run, and take nodes that wait for a word back.
 
@@ -189,7 +194,7 @@ def tend(jobs: list[SlurmJob], running: int) -> None:
     """
     for node in slurm("sinfo", "-h", "-N", "-p", "gpu", "-t", "drained,down", "-o", "%N").split():
         slurm(str(CLUSTER), "node-on", node)
-    waiting, free = [job.id for job in jobs if job.is_held], [job for job in jobs if not job.is_held]
+    waiting, free = [job.id for job in jobs if is_held(job)], [job for job in jobs if not is_held(job)]
     for id in waiting[: max(0, running - len(free))]:
         quietly("scontrol", "release", id)
     at_once([job.id for job in free if job.reason == "BeginTime"])
