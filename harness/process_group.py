@@ -74,8 +74,8 @@ def _check_place(rank: int, world_size: int, local_rank: int, given: Mapping[str
 
 
 def place_from_submitit() -> ProcessPlace | None:
-    """Return this process's place in a SLURM job of submitit's; None elsewhere."""
-    if not under_slurm():
+    """Return this process's place in a SLURM job of submitit's; None elsewhere, as in a shell that one has started."""
+    if not under_slurm() or "SUBMITIT_FOLDER" not in os.environ:
         return None
     from submitit import JobEnvironment
 

@@ -35,6 +35,7 @@ def test_a_process_knows_its_place(monkeypatch, tmp_path):
     with joined() as world:
         assert world == ALONE
     monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    assert place_from_submitit() is None  # a shell that a job of ours has started
     monkeypatch.setenv("SUBMITIT_FOLDER", str(tmp_path / "a folder" / "%j"))
     monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
     assert place_from_submitit() == ProcessPlace(3, 4, 1, f"file://{tmp_path}/a folder/7/rendezvous-7-2")

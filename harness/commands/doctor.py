@@ -17,7 +17,9 @@ from harness.store.store import Store
 @click.command()
 @click.argument("grids", nargs=-1, type=options.FILE)
 @click.option("--scale", help="Name of a file in the grids' scales/ folder; needed with GRIDS.")
-@click.option("--wait", default=300.0, help="Seconds to wait for the job on the nodes.")
+@click.option(
+    "--wait", type=options.FiniteRange(min=0), default=300.0, help="Seconds to wait for the job on the nodes."
+)
 @options.results
 @options.scratch
 @options.data

@@ -147,17 +147,17 @@ def _pairs(node: yaml.MappingNode, keys: Keys, *above: yaml.Node) -> list[tuple[
     """Return the keys of a mapping with their values; its own come before those that it merges, earlier ones first.
 
     Raises:
-        Refusal: a key that is written twice, whatever its spelling: 1 is 0x1.
+        Refusal: a key that is written twice, whatever its spelling: 1 is 0x1, and 1.0.
     """
     own: dict[str, Any] = {}
     for key, value in node.value:
-        name = str(_key(key, keys))
+        name = _name(key, keys)
         if name in own:
             raise Refusal(key.start_mark.line + 1, f"{dotted((*keys, key.value))}: this key is said twice")
         own[name] = (key, value)
     merges = [own.pop(name) for name in list(own) if own[name][0].tag == MERGE[0]]
     brought = chain.from_iterable(_merged(key, value, keys, *above, node) for key, value in merges)
-    merged = {str(_key(key, keys)): (key, value) for key, value in brought}
+    merged = {_name(key, keys): (key, value) for key, value in brought}
     return [*(pair for name, pair in merged.items() if name not in own), *own.values()]
 
 
@@ -170,6 +170,13 @@ def _merged(key: yaml.Node, value: yaml.Node, keys: Keys, *above: yaml.Node) -> 
     if any(source in above for source in sources):
         raise Refusal(line, f"{dotted(keys)}: this alias contains itself")
     return list(chain.from_iterable(_pairs(source, keys, *above, source) for source in reversed(sources)))
+
+
+def _name(node: yaml.Node, keys: Keys) -> str:
+    """Return what tells a key from the others: to Python 1, 1.0 and true are one key."""
+    key = _key(node, keys)
+    whole = isinstance(key, float | bool) and float(key).is_integer()
+    return str(int(key)) if whole else str(key)
 
 
 def _key(node: yaml.Node, keys: Keys) -> Any:

@@ -129,10 +129,10 @@ def read_seeds(value: Any) -> tuple[int, ...]:
     """Read one seed or a list of them.
 
     Raises:
-        ValueError: an empty list, a seed said twice, or anything but whole numbers from 0.
+        ValueError: an empty list, a seed said twice, or anything but whole numbers from 0 to 2**53.
     """
     seeds = tuple(value) if isinstance(value, list | tuple) else (value,)
-    whole = all(type(seed) is int and seed >= 0 for seed in seeds)
+    whole = all(type(seed) is int and 0 <= seed <= LARGEST for seed in seeds)
     if not seeds or not whole or len(set(seeds)) < len(seeds):
         raise ValueError("different whole numbers are expected, for example [0, 1, 2]")
     return seeds

@@ -84,6 +84,9 @@ def test_merge_keys_may_be_overridden_and_real_duplicates_may_not(tmp_path):
         "c: {x: 1, x: 2}",
         "c:\n  1: a\n  0x1: b",
         "c: {'1': a, 1: b}",
+        "c: {1: a, 1.0: b}",
+        "c: {100: a, 1e2: b}",
+        "c: {1: a, true: b}",
         "c: {<<: {x: 1}, <<: {x: 2}}",
     ):
         path.write_text(f"a: 1\nb: 2\n{twice}\n")

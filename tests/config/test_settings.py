@@ -45,7 +45,7 @@ def test_what_is_no_usable_number_is_refused(model, field, value):
         model(**{field: value})
 
 
-@pytest.mark.parametrize("seeds", [[], [True], [0, 0], [0.0], [-1], "0", [[0]]])
+@pytest.mark.parametrize("seeds", [[], [True], [0, 0], [0.0], [-1], "0", [[0]], [10**20]])
 def test_seeds_are_different_whole_numbers(seeds):
     rest = {"scale": "s", "title": "t", "ladder": {}, "patches": {}, "steps_per_epoch": 1}
     assert Scale(**rest, seeds=[2, 0]).seeds == (2, 0)
