@@ -67,7 +67,7 @@ def main() -> None:
     try:
         cli(standalone_mode=False, prog_name="harness")
     except UserError as error:
-        _end(str(error))
+        _end(*map(str, error.args))
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "harness":
             raise
@@ -78,7 +78,7 @@ def main() -> None:
         line = error.object[: error.end].rpartition("\n")[2] + error.object[error.end :].partition("\n")[0]
         _end(f"'{cut(line)}': bytes that are not UTF-8, which nothing that is written could hold; rename the file")
     except click.exceptions.Abort:
-        _end("Stopped. Run the same command again to go on.", STOPPED)
+        _end("Stopped. Run the same command again to go on.", code=STOPPED)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(MISTAKE)
@@ -103,10 +103,11 @@ def _refusal(error: OSError) -> str:
     return f"the output or a file cannot be written or read: {error.strerror or one_line(error)}"
 
 
-def _end(words: str, code: int = MISTAKE) -> None:
-    """Print what is to be known in one line, and end."""
+def _end(*lines: str, code: int = MISTAKE) -> None:
+    """Print what is to be known, each in one line, and end."""
     _forget_output()
-    click.echo(printable(words, keep=""), err=True)
+    for line in lines:
+        click.echo(printable(line, keep=""), err=True)
     sys.exit(code)
 
 

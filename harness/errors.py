@@ -6,10 +6,13 @@ from contextlib import contextmanager
 
 
 class UserError(Exception):
-    """A mistake of the user's, told in one line: where it is, what was found, what is legal, what to do.
+    """A mistake of the user's, told in one line: where it is, what was found, what is legal, what to do; or several.
 
-    The command line prints the message without a traceback and exits with code 2.
+    The command line prints each without a traceback, and exits with code 2.
     """
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.args))
 
 
 class Diverged(Exception):

@@ -163,7 +163,7 @@ def validate(model: type[M], content: Any, where: Callable[..., str]) -> M:
         return model.model_validate(content)
     except ValidationError as error:
         lines = [f"{where(*e['loc'])}: {dotted(e['loc'])}: {_message(model, e)}" for e in _mistakes(model, error)]
-    raise UserError("\n".join(dict.fromkeys(lines)))
+    raise UserError(*dict.fromkeys(lines))
 
 
 def validate_layers(model: type[M], leaves: Layer, fallback: str) -> M:

@@ -107,6 +107,16 @@ def test_a_hostile_word_in_a_refusal_is_one_line(project, harness):
     assert err.startswith(rf"GRIDS x\u000a{SHOWN}: ")
 
 
+def test_each_mistake_of_a_file_has_a_line(project, harness):
+    (project / "grids" / "x.yaml").write_text("table: x\nfoo: 1\nbar: 2\n")
+    code, out, err = harness("plan", "grids/x.yaml", "--scale", "smoke")
+    assert (code, out) == (2, "")
+    lines = err.splitlines()
+    assert len(lines) > 2
+    assert all(line.startswith("grids/x.yaml:") for line in lines)
+    assert "\\u000a" not in err
+
+
 # The output itself.
 
 
