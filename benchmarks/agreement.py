@@ -172,8 +172,9 @@ def to_itself(features: Features, data: Path) -> None:
     """Print the distances of a set to its own statistics, written and read in the layout of ADM's references."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "reference.npz")
-        save_statistics(path, features)
-        reference = of_statistics(path, extractor(INCEPTION, "cifar10", data, data), Path(folder))
+        network = extractor(INCEPTION, "cifar10", data, data)
+        save_statistics(path, features, network.id)
+        reference = of_statistics(path, network, Path(folder))
     assert reference.spatial is not None
     assert features.spatial is not None
     distance, spatial = (

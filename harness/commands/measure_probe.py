@@ -74,7 +74,7 @@ def measure(samples: Path, out: Path | None, statistics: Path | None, nearest: P
     if out is not None:
         write_json(out, result)
     if statistics is not None:
-        save_statistics(statistics, features)
+        save_statistics(statistics, features, result["protocol"]["features"])
     if nearest is not None:
         save_tiles(nearest, nearest_pairs(images, what, result))
     _print(result, samples.name)  # last: the reader of a pipe may have gone

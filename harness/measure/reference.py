@@ -17,9 +17,12 @@ from harness.measure.images import ARRAY, Images, file_hash, npz_names, of_npz
 from harness.measure.metrics.frechet import Statistics, covariance_fault, statistics
 from harness.measure.metrics.neighbours import Manifold, manifold
 from harness.measure.npz import read_array
+from harness.plain_text import shown
 
 LONGEST_NAME = 100  # bytes
 NO_IMAGES = "the reference holds statistics and no images"
+
+NAME = "features"  # array of a file of statistics: the id of the extractor that made them
 
 
 @dataclass(frozen=True)
@@ -65,11 +68,13 @@ def of_statistics(path: Path, extractor: Extractor, cache: Path, world: World = 
     """Return a reference from an .npz of statistics: mu and sigma, and mu_s and sigma_s where it has them.
 
     ADM's reference files also hold 10,000 images under arr_0, for precision and recall; those are used too. The
-    statistics carry no name of their extractor: they must be of the same features, which only their length can show.
+    statistics that we write name their extractor (`features`, UTF-8); others must be of the same features, which only
+    their length can show.
 
     Raises:
-        UserError: the file cannot be read, or its arrays do not fit the extractor's features.
+        UserError: the file cannot be read, its arrays do not fit the extractor's features, or are of other ones.
     """
+    _check_made_with(path, extractor)
     names, pool, samples = npz_names(path), _read_statistics(path, "mu", "sigma"), None
     spatial = _read_statistics(path, "mu_s", "sigma_s") if "mu_s" in names and not extractor.no_spatial else None
     if ARRAY in names:
@@ -78,10 +83,19 @@ def of_statistics(path: Path, extractor: Extractor, cache: Path, world: World = 
     return Reference(path.name, file_hash(path), None, pool, spatial, samples, why)
 
 
-def save_statistics(path: Path, features: Features) -> None:
-    """Write an .npz of statistics that ADM's suite reads as well: mu, sigma, and mu_s, sigma_s where there are any."""
+def _check_made_with(path: Path, extractor: Extractor) -> None:
+    if NAME not in npz_names(path):
+        return
+    made_with = bytes(read_array(path, NAME)).decode(errors="replace")
+    if made_with != extractor.id:
+        remedy = "name the same --features and --weights, or compute the statistics again"
+        raise UserError(f"{path}: its statistics are of {shown(made_with)}, not of {extractor.id}; {remedy}")
+
+
+def save_statistics(path: Path, features: Features, extractor_id: str) -> None:
+    """Write an .npz of statistics that ADM's suite reads as well, mu, sigma, mu_s, sigma_s, and the extractor's id."""
     pool = statistics(features.pool)
-    arrays = {"mu": pool.mean, "sigma": pool.covariance}
+    arrays = {"mu": pool.mean, "sigma": pool.covariance, NAME: np.frombuffer(extractor_id.encode(), np.uint8)}
     if features.spatial:
         arrays |= {"mu_s": features.spatial.mean, "sigma_s": features.spatial.covariance}
     _save(path, arrays)

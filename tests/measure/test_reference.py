@@ -9,11 +9,11 @@ import torch
 
 from harness.data.datasets import ImageDataset
 from harness.errors import UserError
-from harness.measure.extractors.extractor import Extractor
+from harness.measure.extractors.extractor import Extractor, Features
 from harness.measure.extractors.inception import Outputs
 from harness.measure.images import of_split
 from harness.measure.metrics.frechet import covariance_fault
-from harness.measure.reference import of_images, of_statistics
+from harness.measure.reference import of_images, of_statistics, save_statistics
 
 
 def test_reference_features_are_cached_by_content_and_extractor(
@@ -87,6 +87,17 @@ def test_statistics_that_are_none_are_refused_by_name(tmp_path: Path, what: str)
     with pytest.raises(UserError, match=rf"s\.npz: .*{words}") as raised:
         of_statistics(tmp_path / "s.npz", extract, tmp_path)
     assert "\n" not in str(raised.value)
+
+
+def test_statistics_of_one_network_are_no_reference_for_another(tmp_path: Path) -> None:
+    means = lambda x: Outputs(x.float().mean((2, 3)))  # noqa: E731
+    ours, other = (Extractor(name, "", means, torch.device("cpu")) for name in ("mean-1", "mean-2"))
+    features = Features(np.random.default_rng(0).normal(size=(9, D)).astype(np.float32))
+    save_statistics(tmp_path / "s.npz", features, ours.id)
+    reference = of_statistics(tmp_path / "s.npz", ours, tmp_path)
+    np.testing.assert_allclose(reference.pool.covariance, np.cov(features.pool, rowvar=False), rtol=1e-5)
+    with pytest.raises(UserError, match=r"s\.npz: its statistics are of 'mean-1', not of mean-2; name the same"):
+        of_statistics(tmp_path / "s.npz", other, tmp_path)
 
 
 def test_covariances_that_others_have_stored_are_taken() -> None:
