@@ -88,7 +88,8 @@ def _folder_photos(source: Path) -> Photos:
     files, classes = picture_files(source), class_folders(source)
     if not classes:
         raise UserError(f"{source}: {len(files.names)} pictures and no folders of classes; photos are {LAYOUTS}")
-    if set(classes) <= SPLITS:
+    names = {name.lower() for name in classes}
+    if names <= SPLITS or ("train" in names and len(names & SPLITS) > 1):  # "train" alone may be the vehicle
         raise UserError(f"{source}: splits, not classes: {', '.join(classes)}; name the folder of one split")
     number = {name: label for label, name in enumerate(classes)}
     owners = [name.partition("/")[0] for name in files.names]

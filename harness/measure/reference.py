@@ -19,7 +19,6 @@ from harness.measure.metrics.neighbours import Manifold, manifold
 from harness.measure.npz import read_array
 from harness.plain_text import shown
 
-LONGEST_NAME = 100  # bytes
 NO_IMAGES = "the reference holds statistics and no images"
 
 NAME = "features"  # array of a file of statistics: the id of the extractor that made them
@@ -131,11 +130,6 @@ def _arrays(features: Features) -> dict[str, np.ndarray]:
     if features.diversity is not None:
         arrays["diversity"] = np.array(features.diversity)
     return arrays
-
-
-def _short(name: str) -> str:
-    """Return the beginning of a name; files of the cache add to it, and a file's name has at most 255 bytes."""
-    return name.encode()[:LONGEST_NAME].decode(errors="ignore")
 
 
 def _neighbours(pool: np.ndarray) -> dict[str, np.ndarray]:

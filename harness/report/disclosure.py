@@ -38,7 +38,7 @@ def check_secrets(name: str, source: Path, content: bytes) -> None:
         return
     for number, line in enumerate(content.decode(errors="replace").split("\n"), 1):
         for _, kind in secrets_in(line.replace('\\"', '"').replace("\\n", "\n")):
-            advice = "take it out there, or leave messages and changes out with --anonymous"
+            advice = "take it out there; --anonymous leaves tracebacks and changes out, and keeps messages"
             raise UserError(f"{source}:{number}: looks like {kind}, and was not packed; {advice}")
 
 

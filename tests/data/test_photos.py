@@ -176,12 +176,16 @@ def test_a_torn_data_set_is_one_line(tmp_path):
 def test_layouts_that_would_mislead_are_refused(kl, photos, tmp_path):
     import datasets
 
-    for split in ("train", "val"):
-        shutil.copytree(photos, tmp_path / "imagenet" / split)
+    for split in ("imagenet/train", "imagenet/val", "capitals/Train", "capitals/Test"):
+        shutil.copytree(photos, tmp_path / split)
+    for name in ("train", "test", "masks"):
+        shutil.copytree(photos / "a", tmp_path / "three" / name)
     rows = datasets.Dataset.from_dict({"text": ["a"]})
     datasets.DatasetDict(train=rows, test=rows).save_to_disk(tmp_path / "dictionary")
     for folder, words in {
         "imagenet": "splits, not classes: train, val; name the folder of one split",
+        "capitals": "splits, not classes: Test, Train; name the folder of one split",
+        "three": "splits, not classes: masks, test, train; name the folder of one split",
         "dictionary": "several splits of a data set; name the folder of one: test, train",
         "dictionary/train": "one column of type Image is expected, found 0 among text",
         "nowhere": "no such folder; photos are",
