@@ -95,10 +95,8 @@ def of_npz(path: Path) -> Images:
             raise ValueError("its images are in Fortran order")
     N, H, W, C = _layout(header.shape, header.dtype, f"{path}: {ARRAY}")
     labels = read_array(path, LABELS) if LABELS in npz_names(path) else None
-    if labels is not None and (labels.ndim != 1 or labels.dtype.kind not in "iu"):
-        labels = None
-    if labels is not None and len(labels) != N:
-        raise UserError(f"{path}: {ARRAY} has {N:,} images, and {LABELS} has {len(labels):,} labels; one each is legal")
+    if labels is not None:
+        _check_labels(labels, N, path)
 
     def read(start: int, stop: int) -> Iterator[np.ndarray]:
         with open_array(path, ARRAY) as (stream, _):
@@ -111,6 +109,14 @@ def of_npz(path: Path) -> Images:
 
     labels = None if labels is None else labels.astype(np.int64)
     return Images(escape_controls(path.name), N, (C, H, W), file_hash(path), read, labels)
+
+
+def _check_labels(labels: np.ndarray, N: int, path: Path) -> None:
+    if labels.ndim != 1 or labels.dtype.kind not in "iu" or not ((labels >= 0) & (labels < 2**31)).all():
+        what = f"{LABELS} is {labels.dtype} {labels.shape}"
+        raise UserError(f"{path}: {what}; expected labels, whole numbers from 0, one for each image; or leave it out")
+    if len(labels) != N:
+        raise UserError(f"{path}: {ARRAY} has {N:,} images, and {LABELS} has {len(labels):,} labels; one each is legal")
 
 
 def _layout(shape: tuple[int, ...], dtype: np.dtype, where: str) -> tuple[int, int, int, int]:

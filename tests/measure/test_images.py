@@ -51,6 +51,15 @@ def test_labels_of_another_number_are_refused(tmp_path: Path) -> None:
         images.of_path(tmp_path / "x.npz")
 
 
+@pytest.mark.parametrize(
+    "labels", [np.arange(6.0), np.arange(6) > 2, np.eye(6, dtype=int), np.arange(6) - 1, np.full(6, 2**63, np.uint64)]
+)
+def test_labels_that_are_none_are_refused(tmp_path: Path, labels: np.ndarray) -> None:
+    np.savez(tmp_path / "x.npz", BYTES, labels)
+    with pytest.raises(UserError, match=rf"x\.npz: arr_1 is {labels.dtype} .*; expected labels, whole numbers from 0"):
+        images.of_path(tmp_path / "x.npz")
+
+
 @pytest.mark.parametrize("array", [BYTES, BYTES[..., :1], BYTES[..., 0]])
 def test_bytes_are_what_they_are(tmp_path: Path, array: np.ndarray) -> None:
     np.savez(tmp_path / "x.npz", array)
