@@ -29,6 +29,7 @@ SOURCES = {
 }
 WAYS = ("ODE", "SDE", "DDPM", "one evaluation", "sampler not named")  # of sampling what a reference measured
 MOST_CELLS, MOST_RUNS = 10_000, 100_000  # of a grid: ten times what anybody has wanted
+LONGEST_LABEL = 300
 CONFIDENCE = {"H": "high", "M": "medium", "L": "low"}
 
 
@@ -36,6 +37,8 @@ def _label(value: Any) -> str:
     """Take a number as the word that it is printed as; unquoted true, false and ~ are no words."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError("a label is a word or a number; put it in quotes where YAML reads it as something else")
+    if len(str(value)) > LONGEST_LABEL:
+        raise ValueError(f"a label has at most {LONGEST_LABEL} characters; it stands in every row of a table")
     return str(value)
 
 
