@@ -68,7 +68,8 @@ class Measuring:
 
         name, evaluation = self.train.data.name, self.spec.evaluation
         reference, features = f"{name}:{evaluation.reference}", features or evaluation.features
-        request = MeasureRequest(reference, features, self.data, self.store.cache, weights)
+        part = evaluation.reference_part
+        request = MeasureRequest(reference, features, self.data, self.store.cache, weights, part=part)
         measured, _ = measure(of_array(samples.images, "samples", labels=samples.labels), request)
         if sha256 := autoencoder_sha256(name, self.data):
             measured["protocol"]["autoencoder"] = sha256[:12]

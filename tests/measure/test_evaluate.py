@@ -243,7 +243,7 @@ def test_against_a_split_of_a_data_set(project, call):
 
 def test_references_are_extracted_once_for_each_content(project, call, monkeypatch):
     call("samples.npz", "--reference", "real.npz")
-    features, neighbours = sorted(Path("scratch/.cache").glob("reference-*.npz"))
+    features, neighbours, _ = sorted(Path("scratch/.cache").glob("reference-*.npz"))
     neighbours.unlink()  # as after a death between the two files
     assert call("samples.npz", "--reference", "real.npz")[0] == 0
     monkeypatch.setattr("harness.measure.reference.extract", lambda *_: pytest.fail("extracted again"))
