@@ -46,7 +46,7 @@ max_submitted: 40
 offline: true
 gpu_hour_price: 2.5
 setup: [module load cuda/12]
-environment: {TOKEN: it is}
+environment: {TOKEN: it is, PRICE: 5$, THREADS: 0x2}
 resources: {gpus: 4, checkpoint_minutes: 3}
 """
 
@@ -95,6 +95,25 @@ def test_the_profile_is_the_lowest_layer_of_resources(tmp_path):
         ("executor: slurm\nqos: a\nqos: b", "ours.yaml:3: qos: this key is said twice"),
         ("executor: slurm\narray_limit: many", "ours.yaml:2: array_limit"),
         ("executor: slurm\nenvironment: {A B: c}", "ours.yaml:2: environment.A B: the name of a variable"),
+        (
+            "executor: slurm\nenvironment:\n  HF_HOME: $HOME/hf",
+            "ours.yaml:3: environment.HF_HOME: nothing puts a value for $H",
+        ),
+        (
+            "executor: slurm\nenvironment: {A: 'x${B:-c}'}",
+            "${B:-c} here; write the value, or ~/ for your home, or a line",
+        ),
+        ("executor: slurm\nenvironment: {A: $(id)}", "a value for $( here"),
+        ("executor: slurm\nenvironment: {A: '`id`'}", "a value for ` here"),
+        (
+            "executor: slurm\naccount: $USER",
+            "ours.yaml:2: account: nothing puts a value for $USER here; write the value",
+        ),
+        ("executor: slurm\npartitions: {$P: {}}", "ours.yaml:2: partitions.$P: nothing puts a value for $P"),
+        (
+            "executor: slurm\nenvironment: {A: true}",
+            "ours.yaml:2: environment.A: text is expected in quotes, found True",
+        ),
         ("account: x", "ours.yaml:1: executor: slurm or local is expected, found None"),
         ("executor: local\naccount: x", "ours.yaml:2: account: unknown key 'account'"),
     ],
