@@ -173,7 +173,7 @@ StandIns = Annotated[dict[Count, Count], AfterValidator(in_order)]
 class Frozen(BaseModel):
     """A model that cannot change and refuses keys it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, defer_build=True)
 
 
 class Rung(Frozen):
