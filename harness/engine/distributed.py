@@ -137,4 +137,5 @@ def _meet(place: ProcessPlace) -> World:
         where = {"store": meet_over_network(place)} if place.several_nodes else {"init_method": place.init_method}
         dist.init_process_group(backend, timeout=PATIENCE, rank=place.rank, world_size=place.world_size, **where)
         patient = dist.new_group(backend="gloo", timeout=PATIENCE_WHILE_ONE_WORKS)
+    assert isinstance(patient, dist.ProcessGroup)  # a number in a process that is left out, and none is
     return World(place.rank, place.world_size, patient)
