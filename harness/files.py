@@ -270,7 +270,8 @@ def read_file(path: Path, most: int = LARGEST_JSON) -> bytes:
         UnfitFile, OSError: as `open_file`; or it is larger.
     """
     with open_file(path) as file:
-        content = file.read(most + 1)
+        size = os.fstat(file.fileno()).st_size  # room for the largest costs more than reading a small one
+        content = file.read(min(size, most) + 1)
     if len(content) > most:
         raise UnfitFile(errno.EFBIG, f"larger than {most >> 20} MiB", str(path))
     return content

@@ -15,6 +15,7 @@ from harness.plain_text import shown
 
 FOLDER = Path("clusters")
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "WANDB_MODE": "offline"}
+INTERFACE_VARIABLES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 MINUTE_EARLY = 60  # sbatch(1), --signal: "the signal may be sent up to 60 seconds earlier than specified"
 
 
@@ -47,7 +48,16 @@ def _final_variable(text: str) -> str:
         raise ValueError(f"{error}, or a line of shell in setup: export NAME=...") from None
 
 
+def _interfaces(names: str) -> str:
+    """Refuse what gloo and NCCL do not both read as names of interfaces; NCCL's "^" and "=" are unknown to gloo."""
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,15}(,[A-Za-z0-9_.-]{1,15})*", names):
+        raise ValueError("names of network interfaces, such as ib0, or ib0,ib1, are expected")
+    return names
+
+
 Word = Annotated[Line, AfterValidator(_final)]
+Variable = Annotated[str, AfterValidator(_variable)]
+FinalText = Annotated[str, AfterValidator(_final_variable)]
 
 
 class Partition(Frozen):
@@ -95,8 +105,11 @@ class SlurmProfile(Frozen):
     max_submitted: Count | None = Field(None, description="most jobs of yours that the queue may hold")
     exclude: tuple[Word, ...] = Field((), description="nodes that are not to be used")
     setup: tuple[str, ...] = Field((), description="lines of shell before the job")
-    environment: dict[Annotated[str, AfterValidator(_variable)], Annotated[str, AfterValidator(_final_variable)]] = (
-        Field({}, description="variables of the job, as they are; only ~ is expanded, and no $NAME")
+    environment: dict[Variable, FinalText] = Field(
+        {}, description="variables of the job, as they are; only ~ is expanded, and no $NAME"
+    )
+    network_interface: Annotated[str, AfterValidator(_interfaces)] | None = Field(
+        None, description="by which interfaces processes of several nodes reach each other, such as ib0, or ib0,ib1"
     )
     offline: Flag = Field(False, description="nodes reach no network: libraries are told to download nothing")
     gpu_hour_price: Positive | None = Field(None, description="price of a GPU-hour, in whatever currency")
@@ -147,7 +160,8 @@ class SlurmProfile(Frozen):
             UserError: as `check`.
         """
         self.check(resources)
-        variables = (OFFLINE if self.offline else {}) | self.environment
+        interface = dict.fromkeys(INTERFACE_VARIABLES, self.network_interface) if self.network_interface else {}
+        variables = (OFFLINE if self.offline else {}) | interface | self.environment
         exports = [f"export {key}={shlex.quote(_at_home(key, value))}" for key, value in variables.items()]
         parameters = {
             **self.model_dump(include={"account", "qos", "constraint"}),

@@ -173,7 +173,9 @@ StandIns = Annotated[dict[Count, Count], AfterValidator(in_order)]
 class Frozen(BaseModel):
     """A model that cannot change and refuses keys it does not know; where text is meant, 0.10 is "0.10"."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, coerce_numbers_to_str=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, defer_build=True, coerce_numbers_to_str=True
+    )
 
 
 class Rung(Frozen):
