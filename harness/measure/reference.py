@@ -198,5 +198,5 @@ def _cached(path: Path, make: Callable[[Workspace], Arrays], workspace: Workspac
 def _holds(path: Path, needed: Collection[str]) -> bool:
     if not path.is_file():
         return False
-    with own_file(path, path):
-        return set(npz_names(path)).issuperset(needed)
+    with own_file(path, path), np.load(path) as arrays:
+        return set(arrays).issuperset(needed)
