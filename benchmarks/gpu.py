@@ -28,9 +28,6 @@ from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
-os.environ.setdefault("OMP_NUM_THREADS", "1" if "--tiny" in sys.argv else str(os.cpu_count() or 1))
-sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).resolve().parent)]
-
 import torch
 from card import agreement_parts, speed_parts
 from card.record import Record, Row, read_limits
@@ -129,6 +126,8 @@ def main() -> int:
     if not chosen.tiny and not torch.cuda.is_available():
         parser.error("torch finds no GPU here; --tiny rehearses on a CPU")
     faulthandler.enable()
+    if chosen.tiny:
+        torch.set_num_threads(1)
     device = torch.device("cpu" if chosen.tiny else "cuda")
     card = Card(device, chosen.tiny, chosen.out, time.monotonic() + chosen.seconds)
     record = Record(chosen.out, header(card, chosen), read_limits(chosen.tiny))

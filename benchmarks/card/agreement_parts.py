@@ -5,7 +5,7 @@ import tempfile
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,6 +13,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import harness
 from card.record import Row
 from card.workloads import (
     COMPILED,
@@ -26,12 +30,8 @@ from card.workloads import (
     trainer,
     worst,
 )
-from torch.nn.parallel import DistributedDataParallel
-from torch.utils._python_dispatch import TorchDispatchMode
-
-import harness
 from harness.config.settings import Resources
-from harness.config.spec import ProcessName, TrainSpec
+from harness.config.spec import TrainSpec
 from harness.engine.distributed import World
 from harness.engine.train import train
 from harness.networks.checkpoint import load_weights
@@ -130,7 +130,7 @@ def compiled(card: Card) -> Rows:
     The families follow each other in one process, as the trainings of a table may. The fault: nothing is compiled.
     """
     batch, model = (16, small(card).model) if card.tiny else (32, card.sized("S"))
-    side = 8 if card.tiny else 32
+    side = card.side
     arms: dict[str, tuple[TrainSpec, int]] = {
         "SiT": (spec(model, batch, side=side), 1),
         "SiT without the loss": (spec(model, batch, side=side, kind=None), 1),
@@ -138,8 +138,7 @@ def compiled(card: Card) -> Rows:
         "SiT again": (spec(model, batch, side=side), 1),
     }
     for name, (chosen, passes) in arms.items():
-        counted = counting(card) if not card.faulty else nullcontext([0])
-        with counted as calls:
+        with counting(card) as calls:
             made = trainer(chosen, card.device, EAGER if card.faulty else COMPILED)
             measured = losses(made, range(2))
             calls[0] = 0
@@ -158,7 +157,7 @@ def counting(card: Card) -> Iterator[list[int]]:
     calls, compile_one = [0], torch.compile
 
     def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., Any]:
-        made = graph.forward if card.tiny else compile_fx(graph, inputs)
+        made: Any = graph.forward if card.tiny else compile_fx(graph, inputs)
 
         def call(*arguments: Any) -> Any:
             calls[0] += 1
@@ -192,7 +191,7 @@ def ddp(card: Card) -> Rows:
         "two processes, bf16": (small(card), EAGER),
     }
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(share, (card, list(arms.values()), steps, folder), 2)
+        mp.spawn(share, (card, list(arms.values()), steps, folder), 2, daemon=True)
         measured = json.loads(Path(folder, "losses.json").read_text())
     for (name, (chosen, _)), curve in zip(arms.items(), measured, strict=True):
         expected = losses(trainer(chosen, card.device), steps)
@@ -224,7 +223,7 @@ def share(rank: int, card: Card, arms: list[tuple[TrainSpec, Resources]], steps:
         mine = chosen.model_copy(update={"seed": 1}) if card.faulty and rank else chosen
         made = trainer(mine, card.device, resources, world)
         own = torch.tensor(losses(made, steps), dtype=torch.float64)
-        curves.append((sum(world.all_gather(own)) / 2).tolist())  # type: ignore[union-attr]
+        curves.append(torch.stack(world.all_gather(own)).mean(0).tolist())
     if world.leads:
         Path(folder, "losses.json").write_text(json.dumps(curves))
     dist.destroy_process_group()

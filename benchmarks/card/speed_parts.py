@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from card.agreement_parts import convolutions_in_tf32
 from card.record import Row
 from card.workloads import COMPILED, EAGER, NAMES, Card, relative, spec, trainer
-from torch import Tensor
-
 from harness.config.spec import ProcessName, TrainSpec
 from harness.data.datasets import LatentDataset
 from harness.engine.train import Trainer
@@ -97,9 +97,7 @@ def speed(card: Card) -> Rows:
     for size, process, loss, compile_blocks in STEPS:
         if card.left < RESERVE:
             break
-        chosen = spec(
-            card.sized(size), card.batch, process, "dispersive" if loss else None, side=8 if card.tiny else 32
-        )
+        chosen = spec(card.sized(size), card.batch, process, "dispersive" if loss else None, side=card.side)
         row = timed_step(card, chosen, compile_blocks and not card.tiny)
         milliseconds[size, process, loss, compile_blocks] = row["ms"]
         words = f"{'with' if loss else 'without'} the loss, {'compiled' if compile_blocks else 'eager'}"
@@ -144,10 +142,10 @@ def sampling(card: Card) -> Rows:
     The fault: bf16 draws images of another noise.
     """
     for size in ("B", "XL", "S"):
-        chosen = spec(card.sized(size), card.batch, side=8 if card.tiny else 32)
+        chosen = spec(card.sized(size), card.batch, side=card.side)
         net = build_net(chosen).initialise(0)
-        for p in net.parameters():  # the public initialisation gives zero everywhere
-            p.data += 0.02 * torch.randn(p.shape, generator=torch.Generator().manual_seed(0))
+        for p in net.parameters():  # the public initialisation draws zeros
+            p.data += 0.02 * torch.randn(p.shape)
         net = net.to(card.device).eval()
         for count in (4, 8) if card.tiny else (64, 256):
             strict, reference = 0.0, None
@@ -260,14 +258,14 @@ def loader(card: Card) -> Rows:
 
     The fault: each batch takes a second more to make.
     """
-    count, side = (512, 8) if card.tiny else (20_000, 32)
-    moments = np.zeros((count, 8, side, side), np.float16 if card.tiny else np.float32)
+    count = 512 if card.tiny else 20_000
+    moments = np.zeros((count, 8, card.side, card.side), np.float16 if card.tiny else np.float32)
     labels = np.zeros(count, np.int64)
     kind = SlowLatents if card.faulty else LatentDataset
     latents = kind("latents", "train", labels, 1000, "", moments, moments.copy(), 0.18215, "mean,logvar")
     for size in ("S",) if card.tiny else ("S", "B"):
         card.forget()
-        chosen = spec(card.sized(size), card.batch, side=side)
+        chosen = spec(card.sized(size), card.batch, side=card.side)
         made = Trainer(chosen, latents, card.device, EAGER if card.tiny else COMPILED)
         steps = iter(range(1000))
         calls = (2, 1) if card.tiny else (20, 4)
@@ -305,7 +303,7 @@ def profile(card: Card) -> Rows:
     from torch.profiler import profile as profiled
 
     card.forget()
-    chosen = spec(card.sized("B"), card.batch, side=8 if card.tiny else 32)
+    chosen = spec(card.sized("B"), card.batch, side=card.side)
     made = trainer(chosen, card.device, EAGER if card.tiny else COMPILED)
     steps = range(1, 1) if card.faulty else range(4, 6)
     kinds = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * card.on_gpu

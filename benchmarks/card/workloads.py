@@ -53,6 +53,11 @@ class Card:
         return 16 if self.tiny else 256
 
     @property
+    def side(self) -> int:
+        """Height and width of their latents."""
+        return 8 if self.tiny else 32
+
+    @property
     def left(self) -> float:
         """Seconds that are left to all parts."""
         return self.deadline - time.monotonic()
