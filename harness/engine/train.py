@@ -66,7 +66,7 @@ class Trainer:
         self.trained = {name.removeprefix("net."): p for name, p in parameters if p.requires_grad}
         self.optimizer = self._make_optimizer()
         self.batches = Batches(spec, dataset, self.objective, world, self.resources.micro_batch)
-        equip_blocks(self.net, self.resources)
+        equip_blocks(self.net, self.ema.module, self.resources)
         self.health = TermHealth(self.objective, world, self._autocast)
         self.averager = MetricAverager(self.objective.terms)
         self.stored = {"model": self.net, "ema": self.ema.module} | {term.name: term for term in self.objective.terms}
