@@ -141,7 +141,7 @@ def block_calls(spec: TrainSpec, steps: int = 3) -> list[int]:
         def count(*_, step=step) -> None:
             calls[step] += 1
 
-        blocks = [*trainer.net.blocks, *trainer.ema.module.blocks]
+        blocks = [*trainer.net.blocks, *trainer.ema.blocks]
         hooks = [block.register_forward_pre_hook(count) for block in blocks]
         trainer.step(step)
         for hook in hooks:
