@@ -65,7 +65,7 @@ class Job:
 
     def missing(self) -> tuple[EvalSpec, ...]:
         """Return the measurements that the folder lacks."""
-        return tuple(e for e in self.evaluations if not self.store.measured(self.train_id, eval_id(self.train, e)))
+        return tuple(e for e in self.evaluations if not self.store.measured(self.train_id, eval_id(self.train_id, e)))
 
     def ready(self) -> tuple[EvalSpec, ...]:
         """Return the missing measurements that need no training: the weights are kept."""
@@ -73,7 +73,7 @@ class Job:
 
     def missing_ids(self) -> set[str]:
         """Return the identities of the measurements that the folder lacks."""
-        return {eval_id(self.train, e) for e in self.missing()}
+        return {eval_id(self.train_id, e) for e in self.missing()}
 
     def diverged(self) -> bool:
         """Tell whether the training diverged before: it would again."""
@@ -185,7 +185,7 @@ class Job:
         measured["seconds"] = {what: round(value, 2) for what, value in seconds.items()}
         measured |= {"nfe": samples.nfe, "thumbnails": measuring.THUMBNAILS}
         words = spec.model_dump(mode="json", by_alias=True, exclude_none=True)
-        identities = {"train_id": self.train_id, "eval_id": eval_id(self.train, spec)}
+        identities = {"train_id": self.train_id, "eval_id": eval_id(self.train_id, spec)}
         measurement.write(samples, records.Measurement(**identities, spec=words, **measured))
 
 

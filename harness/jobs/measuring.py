@@ -41,7 +41,7 @@ class Measuring:
     @property
     def path(self) -> Path:
         """Where the measurement is to be, <eval_id>.json."""
-        return self.store.eval_path(train_id(self.train), eval_id(self.train, self.spec))
+        return self.store.eval_path(train_id(self.train), eval_id(train_id(self.train), self.spec))
 
     @property
     def scratch(self) -> Path:
@@ -160,7 +160,7 @@ def _stored(path: Path) -> tuple[TrainSpec, EvalSpec, Measurement]:
     """
     record, train = Measurement.read(path), read_spec(path.parents[1])
     spec = record.evaluation if record else None
-    if record and train and spec and (train_id(train), eval_id(train, spec)) == (path.parts[-3], path.stem):
+    if record and train and spec and (train_id(train), eval_id(train_id(train), spec)) == (path.parts[-3], path.stem):
         return train, spec, record
     raise UserError("its file or its training's spec.json is broken, or lies in the wrong folder")
 

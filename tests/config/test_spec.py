@@ -74,7 +74,7 @@ def test_tables_share_the_baseline_and_the_default():
 def test_eval_id_depends_on_the_training():
     a, b = run(index=0), run(index=1)
     assert a.evaluation == b.evaluation
-    assert eval_id(a.train, a.evaluation) != eval_id(b.train, b.evaluation)
+    assert eval_id(a.train_id, a.evaluation) != eval_id(b.train_id, b.evaluation)
 
 
 def test_specs_are_frozen():
