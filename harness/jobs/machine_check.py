@@ -207,9 +207,10 @@ def examine_jobs(jobs: Sequence[Job]) -> Iterator[Finding]:
     from harness.measure.extractors.inception import INCEPTION, inception_weights
 
     inception = {job.data for job in jobs for e in job.evaluations if e.evaluation.features == INCEPTION}
-    weights = [(f"weights in {data}", partial(inception_weights, data)) for data in sorted(inception)]
+    named: list[tuple[str, Callable[[], object]]] = [*preflight.checks(jobs)]
+    named += [(f"weights in {data}", partial(inception_weights, data)) for data in sorted(inception)]
     faults: list[str] = []
-    for subject, check in (*preflight.checks(jobs), *weights):
+    for subject, check in named:
         finding = examine(subject, check, "here")
         if finding.well or not any(fault.endswith(finding.message) for fault in faults):
             yield finding
