@@ -119,6 +119,6 @@ def train_id(train: TrainSpec) -> str:
     return hashlib.sha256(canonical(train).encode()).hexdigest()[:12]
 
 
-def eval_id(train: TrainSpec, evaluation: EvalSpec) -> str:
-    """Return the identity of a measurement of that training."""
-    return hashlib.sha256((train_id(train) + canonical(evaluation)).encode()).hexdigest()[:12]
+def eval_id(train_id: str, evaluation: EvalSpec) -> str:
+    """Return the identity of a measurement of the training of that identity."""
+    return hashlib.sha256((train_id + canonical(evaluation)).encode()).hexdigest()[:12]

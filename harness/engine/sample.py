@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from harness.checkpoint_paths import weights_path
-from harness.config.spec import TILE, EvalSpec, ProcessName, TrainSpec, eval_id
+from harness.config.spec import TILE, EvalSpec, ProcessName, TrainSpec, eval_id, train_id
 from harness.data.finite import NotFinite
 from harness.data.to_bytes import to_uint8
 from harness.engine.distributed import ALONE, World
@@ -85,7 +85,8 @@ class Sampler:
         """
         net, spec = build_net(self.train).to(device()), self.spec
         net.load_state_dict(load_weights(folder, spec.step, "ema" if spec.evaluation.weights == "ema" else "model"))
-        return self.draw_from(net, SampleFile(folder, eval_id(self.train, spec), weights_path(folder, spec.step)))
+        name = eval_id(train_id(self.train), spec)
+        return self.draw_from(net, SampleFile(folder, name, weights_path(folder, spec.step)))
 
     def draw_from(self, net: DiT, cache: SampleFile) -> Samples | None:
         """As `draw`, from a network; the images are added to those that the cache has already."""

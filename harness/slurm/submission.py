@@ -219,7 +219,7 @@ def _send(jobs: Sequence[Job], text: Script, here: Path) -> list[str]:
     before, now = [Submission.read(job.scratch) for job in jobs], time.time()
     submissions = []
     for index, job in enumerate(jobs):
-        evaluations = tuple(eval_id(job.train, evaluation) for evaluation in job.evaluations)
+        evaluations = tuple(eval_id(job.train_id, evaluation) for evaluation in job.evaluations)
         place = index if len(jobs) > 1 else None
         submissions.append(Submission(token=text.name, index=place, evaluations=evaluations, time=now))
     _record(jobs, submissions)

@@ -120,7 +120,7 @@ class UnreadableRecord(UserError):
 class Part(BaseModel):
     """A part of a file."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", validate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="allow", validate_by_name=True, defer_build=True)
 
 
 R = TypeVar("R", bound="Record")

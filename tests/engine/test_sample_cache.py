@@ -20,7 +20,7 @@ from support.trainings import end, nothing, start
 from harness.checkpoint_paths import weights_path
 from harness.config.grid import load_table
 from harness.config.settings import EvaluationSettings, SamplerSettings
-from harness.config.spec import EvalSpec, Model, eval_id
+from harness.config.spec import EvalSpec, Model, eval_id, train_id
 from harness.engine import sample_cache
 from harness.engine.distributed import ALONE, World
 from harness.engine.sample import Sampler, Samples
@@ -35,7 +35,7 @@ from harness.store.store import Store
 SPEC = make_spec(model=Model(depth=1, width=16, heads=2, patch=4))
 HEUN = SamplerSettings(method="heun", intervals=3)  # six evaluations
 EVALUATION = EvalSpec(step=7, sampler=HEUN, evaluation=EvaluationSettings(samples=314), first_image=40)  # tiles 0 to 5
-NAME = eval_id(SPEC, EVALUATION)
+NAME = eval_id(train_id(SPEC), EVALUATION)
 GRID = GRIDS / "convergence.yaml"
 
 

@@ -98,7 +98,7 @@ def test_a_failure_of_before_the_last_submission_is_not_the_reason(job):
 
 
 def test_a_job_that_slurm_forgot_or_that_ended_with_nothing_is_told_so(job):
-    sent = submission(3, "7_3", evaluations=tuple(eval_id(job.train, e) for e in job.evaluations))
+    sent = submission(3, "7_3", evaluations=tuple(eval_id(job.train_id, e) for e in job.evaluations))
     assert status(job, sent).message == "nothing tells of its end"
     assert status(job, sent, Answer(ends={"7_3": "COMPLETED"})).message.startswith("it ended without its results")
     assert status(job, sent, Answer(silent=True)).state == "unknown"
@@ -140,7 +140,7 @@ def test_a_full_disk_that_nothing_can_be_written_to_is_told_by_the_jobs_output(j
     outcome = job.fail(FULL)
     assert outcome.state == "failed"
     assert "could not be stored" in outcome.reason
-    sent = submission(3, "7_3", evaluations=tuple(eval_id(job.train, e) for e in job.evaluations))
+    sent = submission(3, "7_3", evaluations=tuple(eval_id(job.train_id, e) for e in job.evaluations))
     output = output_path(job.store, "7_3")
     output.parent.mkdir(parents=True)
     output.write_text("")

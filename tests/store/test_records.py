@@ -97,7 +97,7 @@ def test_committed_specs_are_those_of_their_places():
         train = read_spec(folder)
         assert train_id(train) == folder.name
         for path in measurement_paths(folder):
-            assert eval_id(train, Measurement.load(path).evaluation) == path.stem
+            assert eval_id(train_id(train), Measurement.load(path).evaluation) == path.stem
 
 
 def test_committed_grids_are_read():
