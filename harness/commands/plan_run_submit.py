@@ -17,7 +17,7 @@ from harness.config.grid import Table, all_runs, load_table
 from harness.errors import UserError
 from harness.files import check_writable
 from harness.jobs import local_pool, preflight
-from harness.jobs.job import Job, Work, jobs_for
+from harness.jobs.job import Job, WorkLeft, jobs_for
 from harness.jobs.preemption import NEVER, Deadline
 from harness.plain_text import check_name
 from harness.planning import budget, cost
@@ -252,7 +252,7 @@ def _run_here(
         sys.exit(1)
 
 
-def _end_in_time(todo: Sequence[Job], before: Sequence[Work]) -> NoReturn:
+def _end_in_time(todo: Sequence[Job], before: Sequence[WorkLeft]) -> NoReturn:
     """Say what is left when the time is up, and exit; with 75 (EX_TEMPFAIL) where the same command helps."""
     after = [job.left() for job in todo]
     if after == list(before):

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from harness.networks.encoder import FrozenEncoder
 
 
-class Work(NamedTuple):
+class WorkLeft(NamedTuple):
     """What is left to do."""
 
     steps: int  # of training
@@ -79,7 +79,7 @@ class Job:
         """Return the missing measurements that need no training: the weights are kept."""
         return tuple(e for e in self.missing() if weights_path(self.scratch, e.step).is_file())
 
-    def left(self) -> Work:
+    def left(self) -> WorkLeft:
         """Return what is left to do, by what the folders hold."""
         from harness.engine.sample_cache import saved_images
 
@@ -89,7 +89,7 @@ class Job:
         steps = max((step - reached for step in untrained), default=0)
         steps_again = max((step - again for step in untrained if step < reached), default=0)
         images = [e.evaluation.samples - drawn.get(f"samples-{eval_id(self.train_id, e)}.json", 0) for e in missing]
-        return Work(max(0, steps) + max(0, steps_again), sum(max(0, count) for count in images), len(missing))
+        return WorkLeft(max(0, steps) + max(0, steps_again), sum(max(0, count) for count in images), len(missing))
 
     def missing_ids(self) -> set[str]:
         """Return the identities of the measurements that the folder lacks."""
