@@ -143,15 +143,13 @@ class Job:
     def _work(self, world: "World", deadline: preemption.Deadline) -> None:
         import torch
 
-        from harness.engine.sample_cache import remove_samples
-
         torch.set_num_threads(self.threads)
         keep_freed_memory()
         if not world.leads:
             return self._make(world, lambda phase, step: None, deadline)
         remove_temporaries(self.scratch)  # what a killed job has left and nobody needs
         for path in records.measurement_paths(self.folder):
-            remove_samples(self.scratch, path.stem)
+            measuring.forget_samples(self.scratch, path.stem)
         trackers = tracking.tracked(self.resources.tracking, self.folder, self.scratch.parent, self.train)
         with recording.record_attempt(self.folder, self.train, self.steps, self.threads, world.size) as say, trackers:
             self._make(world, say, deadline)
@@ -193,7 +191,7 @@ class Job:
         return encoder
 
     def _evaluate(self, spec: EvalSpec, world: "World", say: recording.Say, deadline: preemption.Deadline) -> None:
-        """Sample, in all processes, and measure, in the leading one."""
+        """Sample and measure, in all processes; the leading one writes."""
         measurement, start = measuring.Measuring(self.store, self.data, self.train, spec), time.perf_counter()
 
         def on_progress(images: int) -> None:
@@ -201,11 +199,11 @@ class Job:
 
         with preemption.PreemptionHandler(world, deadline) as handler:
             samples = measurement.draw(world=world, on_progress=on_progress, on_step=handler.on_step)
-        if samples is None:
-            return
-        sampled = time.perf_counter()
+        samples, sampled = measurement.everywhere(samples, world), time.perf_counter()
         say("measuring", self.steps)
-        measured = measurement.measure(samples)
+        measured = measurement.measure(samples, world=world)
+        if not world.leads:
+            return
         seconds = {"sample": samples.earlier + sampled - start, "measure": time.perf_counter() - sampled}
         measured["seconds"] = {what: round(value, 2) for what, value in seconds.items()}
         measured |= {"nfe": samples.nfe, "thumbnails": measuring.THUMBNAILS}
