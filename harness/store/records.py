@@ -84,7 +84,7 @@ Log = Mapping[str, Series]  # the finite numbers of a training log, as (step, va
 NO_LOG: Log = {key: () for key in KEYS}
 
 
-class Points(Sequence[tuple[int, float]]):
+class LoggedSeries(Sequence[tuple[int, float]]):
     """Steps with their values at 16 bytes each: a study has millions."""
 
     def __init__(self, points: Iterable[tuple[int, float]]) -> None:
@@ -352,7 +352,7 @@ def read_log(path: Path) -> Log:
 
 def _series(lines: list[dict[str, Any]], key: str) -> Series:
     values = ((line["step"], finite(line.get(key))) for line in lines if 0 <= line["step"] < 1 << 53)
-    return Points((step, value) for step, value in values if value is not None)
+    return LoggedSeries((step, value) for step, value in values if value is not None)
 
 
 def logged_hours(log: Log, batch: int, step: int) -> float | None:
