@@ -222,11 +222,12 @@ def _with_seeds_of_before(request: Request, grid: Path, table: Table) -> list[st
 
 def _run_here(todo: Sequence[Job], store: Store, workers: int, torchrun: bool = False) -> None:
     """Run on this machine, and exit with 1 where something is not done in the end."""
-    with console.ProgressBar(todo) as bar:
-        if not torchrun and (workers > 1 or local_pool.needs_workers(todo)):
-            local_pool.run_in_workers(todo, workers, bar.on_change)
+    jobs = [part for job in todo for part in job.parts()]
+    with console.ProgressBar(jobs) as bar:
+        if not torchrun and (workers > 1 or local_pool.needs_workers(jobs)):
+            local_pool.run_in_workers(jobs, workers, bar.on_change)
         else:
-            local_pool.run_inline(todo, bar.on_change)
+            local_pool.run_inline(jobs, bar.on_change)
     left = sum(bool(job.missing()) for job in todo)
     if left:
         reasons = f"the reasons: harness status {options.words_for(store)}"
@@ -244,8 +245,6 @@ def send(profile: cluster_profile.SlurmProfile, todo: Sequence[Job], store: Stor
             f"{len(sent.with_less)} of these were sent before some of their measurements were asked for; "
             "give the same command again when they are done", err=True,
         )  # fmt: skip
-    elsewhere = {job.train_id for job in (*sent.queued, *sent.later)}
-    resources = [job.resources for job in todo if job.train_id not in elsewhere]
-    hours = sum(r.hours * r.gpus * r.nodes for r in resources)
+    hours = sum(job.resources.hours * job.resources.gpus * job.resources.nodes for job in sent.jobs)
     price, study = profile.gpu_hour_price, options.words_for(store)
     say(words_of("submitted", sent=sent, hours=hours, price=price, study=study), nl=False)

@@ -5,12 +5,13 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from harness.config.settings import Resources
 from harness.jobs.job import Job
+from harness.jobs.job_queue import JobQueue
 from harness.process_group import ProcessPlace, places_on_this_machine
 from harness.store.status import RunStatus
 
@@ -29,11 +30,13 @@ def run_inline(jobs: Iterable[Job], on_change: OnChange) -> None:
     """
     from harness.engine.distributed import joined
 
-    queue = iter(jobs)
+    queue = JobQueue(jobs)
     with joined() as world:
-        while job := world.decide(lambda: next(queue, None)):
+        while job := world.decide(queue.take):
             on_change(job, None)
-            on_change(job, job())
+            outcome = job()
+            on_change(job, outcome)
+            queue.end(job, outcome)
 
 
 def run_in_workers(jobs: Sequence[Job], workers: int, on_change: OnChange) -> None:
@@ -43,7 +46,7 @@ def run_in_workers(jobs: Sequence[Job], workers: int, on_change: OnChange) -> No
     process is interrupted or ends, its workers end with it. `on_change` is called from several threads.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the workers as they start
-    queue, stopping = iter(list(jobs)), threading.Event()  # each job is taken from the iterator once, by one thread
+    queue, stopping = JobQueue(jobs), threading.Event()
     slots = range(min(workers, len(jobs)))
     threads = [threading.Thread(target=_fill, args=(slot, queue, on_change, stopping), daemon=True) for slot in slots]
     for thread in threads:
@@ -56,10 +59,10 @@ def run_in_workers(jobs: Sequence[Job], workers: int, on_change: OnChange) -> No
         stopping.set()
 
 
-def _fill(slot: int, queue: Iterator[Job], on_change: OnChange, stopping: threading.Event) -> None:
+def _fill(slot: int, queue: JobQueue, on_change: OnChange, stopping: threading.Event) -> None:
     """Keep a slot busy until the queue is empty."""
     worker: Worker | None = None
-    for job in queue:
+    while job := queue.take():
         if worker and not worker.fits(job):
             worker.end()
             worker = None
@@ -72,6 +75,7 @@ def _fill(slot: int, queue: Iterator[Job], on_change: OnChange, stopping: thread
                 return
             outcome = job.fail(error)
         on_change(job, outcome)
+        queue.end(job, outcome)
     if worker:
         worker.end()
 

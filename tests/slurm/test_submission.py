@@ -32,7 +32,9 @@ def test_no_more_is_sent_than_the_queue_may_hold_and_a_lost_id_is_found(jobs):
     sent = submit(jobs, SlurmProfile(max_submitted=7, array_limit=3), [])
     assert (len(sent.queued), len(sent.ids), len(sent.later)) == (1, 5, 7)
     assert (sent.with_less, sent.arrays) == (sent.queued, ["9", "10"])
-    records = store.submissions()
+    records = {
+        train_id: record for train_id, of_training in store.submissions().items() for record in of_training.values()
+    }
     assert records.pop(first).job == "7_3"
     assert sorted(record.job for record in records.values()) == sorted(sent.ids)
     assert all((store.slurm_folder / id).is_dir() for id in sent.ids)  # where SLURM writes their output
@@ -100,7 +102,7 @@ def test_what_sbatch_refuses_is_not_recorded_and_ended_where_slurm_took_it_all_t
     write_program(tmp_path, "scancel", f"echo $* > {tmp_path}/ended")
     with pytest.raises(UserError, match=r"refused array 1 of 1: .*the answer was lost.*\(job none\); not sent: 13"):
         submit(jobs, SlurmProfile(array_limit=100), [])
-    assert store.submissions() == {first: before}
+    assert store.submissions() == {first: {store.scratch_folder(first): before}}
     assert (tmp_path / "ended").read_text() == "11\n"
 
 
