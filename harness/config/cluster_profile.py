@@ -15,6 +15,7 @@ from harness.plain_text import shown
 
 FOLDER = Path("clusters")
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "WANDB_MODE": "offline"}
+INTERFACE_VARIABLES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 MINUTE_EARLY = 60  # sbatch(1), --signal: "the signal may be sent up to 60 seconds earlier than specified"
 
 
@@ -22,6 +23,13 @@ def _variable(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
         raise ValueError("the name of a variable is letters, digits and '_'")
     return name
+
+
+def _interfaces(names: str) -> str:
+    """Refuse what gloo and NCCL do not both read as names of interfaces; NCCL's "^" and "=" are unknown to gloo."""
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,15}(,[A-Za-z0-9_.-]{1,15})*", names):
+        raise ValueError("names of network interfaces, such as ib0, or ib0,ib1, are expected")
+    return names
 
 
 class Partition(Frozen):
@@ -70,6 +78,9 @@ class SlurmProfile(Frozen):
     exclude: tuple[Line, ...] = Field((), description="nodes that are not to be used")
     setup: tuple[str, ...] = Field((), description="lines of shell before the job")
     environment: dict[Annotated[str, AfterValidator(_variable)], str] = Field({}, description="variables of the job")
+    network_interface: Annotated[str, AfterValidator(_interfaces)] | None = Field(
+        None, description="by which interfaces processes of several nodes reach each other, such as ib0, or ib0,ib1"
+    )
     offline: Flag = Field(False, description="nodes reach no network: libraries are told to download nothing")
     gpu_hour_price: Positive | None = Field(None, description="price of a GPU-hour, in whatever currency")
     resources: Resources = Field(Resources(), description="the lowest layer of every run's resources")
@@ -119,7 +130,8 @@ class SlurmProfile(Frozen):
             UserError: as `check`.
         """
         self.check(resources)
-        variables = (OFFLINE if self.offline else {}) | self.environment
+        interface = dict.fromkeys(INTERFACE_VARIABLES, self.network_interface) if self.network_interface else {}
+        variables = (OFFLINE if self.offline else {}) | interface | self.environment
         exports = [f"export {key}={shlex.quote(_at_home(key, value))}" for key, value in variables.items()]
         parameters = {
             **self.model_dump(include={"account", "qos", "constraint"}),

@@ -1,6 +1,7 @@
 """One training on one process, on several, or in micro-batches: the same run; and any process draws the same pixels."""
 
 import json
+import multiprocessing
 import os
 import random
 import shutil
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -28,13 +30,15 @@ from harness.config.settings import (
     Resources,
 )
 from harness.config.spec import Alignment, Model, Regularizer, TrainSpec
+from harness.engine import distributed
 from harness.engine.batches import Batches
-from harness.engine.distributed import ALONE, World
+from harness.engine.distributed import ALONE, World, joined
 from harness.engine.sample import Samples
 from harness.engine.train import Trainer, train
 from harness.files import read_jsonl
 from harness.method.randomness import generator
 from harness.networks.build import build_net, build_objective
+from harness.process_group import ProcessPlace, file_url
 
 STEPS = 8
 DATASET = make_dataset(50)
@@ -232,6 +236,30 @@ def test_two_processes_that_stop_between_two_lines_of_the_log_write_the_same_nex
     assert all(torch.equal(weight, final_weights(whole)[name]) for name, weight in final_weights(stopped).items())
     assert [line["step"] for line in log(whole)] == [4, 8]
     assert log(stopped) == log(whole)
+
+
+@pytest.mark.slow
+def test_a_gradient_is_waited_for_shortly_and_a_decision_for_days(tmp_path):
+    places = [ProcessPlace(rank, 2, rank, file_url(tmp_path / "rendezvous")) for rank in range(2)]
+    processes = [multiprocessing.get_context("spawn").Process(target=lag, args=(place,)) for place in places]
+    for process in processes:
+        process.start()
+    assert end(processes, seconds=120)[0] == GAVE_UP
+
+
+GAVE_UP = 7
+
+
+def lag(place: ProcessPlace) -> None:
+    """Be three seconds late for a decision and then for a mean, among processes that wait a second for a mean."""
+    distributed.PATIENCE = timedelta(seconds=1)
+    with joined(place) as world:
+        for share in (lambda: world.any(False), lambda: world.mean({"gradient": torch.ones(1)})):
+            time.sleep(3 * world.rank)
+            try:
+                share()
+            except RuntimeError as error:
+                os._exit(GAVE_UP if "imed out" in str(error) else 1)
 
 
 class Stopped(Exception):
