@@ -20,7 +20,6 @@ from harness.store.records import Failure, FailureClass, Submission
 from harness.store.status import TrainingStatus, signs
 from harness.store.store import Store
 
-
 # By what needs somebody first, where the parts of a training are in several.
 SlurmState = Literal["failed", "held", "running", "starting", "queued", "unknown", "waiting for a command", "done"]
 URGENCY: tuple[SlurmState, ...] = get_args(SlurmState)
