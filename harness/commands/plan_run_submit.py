@@ -55,7 +55,9 @@ def requested(command: Callable[..., None]) -> Callable[..., None]:
     def with_request(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tuple[str, ...], results: Path,
                      scratch: Path, **arguments: Any) -> None:  # fmt: skip
         check_name("--scale", scale)
-        command(Request(grids, scale, overrides, Store(results, scratch, study or scale)), **arguments)
+        store = Store(results, scratch, study or scale)
+        store.check_new_name()
+        command(Request(grids, scale, overrides, store), **arguments)
 
     for option in reversed((
         click.argument("grids", nargs=-1, required=True, type=options.FILE),

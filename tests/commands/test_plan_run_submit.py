@@ -1,10 +1,12 @@
 """What would run and what it costs; where it runs, what is checked first, and what the study remembers."""
 
+import os
 import re
 import shutil
 import time
 from pathlib import Path
 
+import pytest
 from support.programs import answer
 
 from harness.store.store import Store
@@ -100,3 +102,29 @@ def test_a_grid_writes_no_line_of_shell_into_what_is_sent(project, harness):
         assert err.startswith("grids/table3.yaml:")
         assert "base.resources.partition: text may not hold the control character \\" in err
         grid.write_text(grid.read_text().replace(f"\n  resources.partition: {value}", ""))
+
+
+@pytest.mark.parametrize("name", ["scales/smoke.yaml", "presets/paper.yaml", "table3.yaml"])
+def test_a_pipe_in_place_of_a_file_is_refused_and_nobody_waits_for_its_writer(project, harness, name):
+    path = project / "grids" / name
+    path.unlink()
+    os.mkfifo(path)
+    code, _, err = harness("plan", "grids/table3.yaml", "--scale", "smoke")
+    assert (code, err.count("\n")) == (2, 1)
+    assert re.match(rf"(GRIDS )?grids/{name}: (cannot be read: not a plain file|is a device or a pipe)", err)
+
+
+def test_a_new_study_is_not_called_as_a_bundle_and_an_old_one_is_told_from_it(project, harness):
+    words = ("run", "grids/table3.yaml", "--scale", "smoke", "--study", "x.zip")
+    code, _, err = harness(*words)
+    assert (code, err) == (2, "--study x.zip: what ends in .zip is a bundle; did you mean 'x'?\n")
+    shutil.copy("grids/scales/smoke.yaml", "grids/scales/y.zip.yaml")
+    assert harness("plan", "grids/table3.yaml", "--scale", "y.zip")[2].startswith("--study y.zip: what ends in .zip")
+    store = Store(Path("results"), Path("scratch"), "x.zip")
+    store.record_grid("table3", Path("grids/table3.yaml"), "smoke", [])
+    assert harness("report", "x.zip")[0] == 0  # a study of before
+    Path("x.zip").touch()
+    code, _, err = harness("report", "x.zip")
+    assert code == 2
+    assert "write ./x.zip for the bundle, or rename the study's folder" in err
+    assert "x.zip: cannot be read as a bundle" in harness("report", "./x.zip")[2]

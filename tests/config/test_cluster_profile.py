@@ -47,7 +47,7 @@ offline: true
 network_interface: ib0,ib1
 gpu_hour_price: 2.5
 setup: [module load cuda/12]
-environment: {TOKEN: it is, NCCL_SOCKET_IFNAME: mlx}
+environment: {TOKEN: it is, PRICE: 5$, THREADS: 0x2, NCCL_SOCKET_IFNAME: mlx}
 resources: {gpus: 4, checkpoint_minutes: 3}
 """
 
@@ -98,6 +98,25 @@ def test_the_profile_is_the_lowest_layer_of_resources(tmp_path):
         ("executor: slurm\nqos: a\nqos: b", "ours.yaml:3: qos: this key is said twice"),
         ("executor: slurm\narray_limit: many", "ours.yaml:2: array_limit"),
         ("executor: slurm\nenvironment: {A B: c}", "ours.yaml:2: environment.A B: the name of a variable"),
+        (
+            "executor: slurm\nenvironment:\n  HF_HOME: $HOME/hf",
+            "ours.yaml:3: environment.HF_HOME: nothing puts a value for $H",
+        ),
+        (
+            "executor: slurm\nenvironment: {A: 'x${B:-c}'}",
+            "${B:-c} here; write the value, or ~/ for your home, or a line",
+        ),
+        ("executor: slurm\nenvironment: {A: $(id)}", "a value for $( here"),
+        ("executor: slurm\nenvironment: {A: '`id`'}", "a value for ` here"),
+        (
+            "executor: slurm\naccount: $USER",
+            "ours.yaml:2: account: nothing puts a value for $USER here; write the value",
+        ),
+        ("executor: slurm\npartitions: {$P: {}}", "ours.yaml:2: partitions.$P: nothing puts a value for $P"),
+        (
+            "executor: slurm\nenvironment: {A: true}",
+            "ours.yaml:2: environment.A: text is expected in quotes, found True",
+        ),
         (
             "executor: slurm\nnetwork_interface: ^lo",
             "ours.yaml:2: network_interface: names of network interfaces, such",
