@@ -1,7 +1,9 @@
 """Through a real SLURM: a training's images drawn in shards by jobs of their own, and measured by one after them."""
 
+import json
+
 import pytest
-from support.real_slurm import PROFILE, harness, metrics_of, queued_jobs, slurm, wait_for, write_grid, write_profile
+from support.real_slurm import harness, metrics_of, queued_jobs, slurm, wait_for, write_grid, write_profile
 
 from harness.files import read_json
 
@@ -27,7 +29,9 @@ def test_a_killed_shard_costs_itself_and_the_numbers_are_those_of_one_job(study,
     ids = ids_of(tmp_path, study)
     drawn = f"scratch/{study}/*/parts/*/samples-*.json"
     wait_for(lambda: len(list(tmp_path.glob(drawn))) == 2)
-    assert "1 trainings in SLURM's queue" in harness(tmp_path, "status", study)
+    (training,) = json.loads(harness(tmp_path, "status", study, "--json"))["trainings"]
+    assert training["state"] == "interrupted"  # as far as files tell
+    assert (training["slurm"]["state"], training["slurm"]["job"]) == ("starting", ids["sample-2-of-3"])
     slurm("scancel", "--signal=KILL", "--full", ids["sample-2-of-3"])
     wait_for(lambda: not queued_jobs(study))  # the measuring, which can never begin, has left the queue too
     assert not metrics_of(tmp_path, study)

@@ -71,7 +71,7 @@ def test_a_dry_run_without_slurm_says_so(jobs, monkeypatch):
 @pytest.fixture
 def divided(jobs, tmp_path):
     """Two trainings of four jobs each, and a SLURM that holds what sbatch took and nobody has taken out."""
-    taken = "sed -n \"s/^#SBATCH --job-name=/$id|PENDING|None|/p\" $last"
+    taken = 'sed -n "s/^#SBATCH --job-name=/$id|PENDING|None|/p" $last'
     lines = f"echo $* >> {tmp_path}/words; id=$(wc -l < {tmp_path}/words); for last; do :; done"
     write_program(tmp_path, "sbatch", lines, f"{taken} >> {tmp_path}/queue; echo Submitted batch job $id")
     write_program(tmp_path, "squeue", f"[ ! -e {tmp_path}/queue ] || cat {tmp_path}/queue")
