@@ -25,7 +25,7 @@ WORKFLOWS = {
         "show": ("status_retry_cancel", "Print what is known of a training."),
         "retry": ("status_retry_cancel", "Send the failed trainings of STUDY to SLURM again."),
         "cancel": ("status_retry_cancel", "End STUDY's jobs in SLURM."),
-        "doctor": ("doctor", "Examine a SLURM cluster before the first job."),
+        "doctor": ("doctor", "Examine this machine, or a SLURM cluster, before the first job."),
     },
     "Results": {
         "report": ("report", "Write STUDY's report."),
@@ -45,7 +45,8 @@ WORKFLOWS = {
     },
 }
 COMMANDS = {name: command for workflow in WORKFLOWS.values() for name, command in workflow.items()}
-EPILOG = """Exit codes: 0, all that was asked for is done; 1, not all of it is; 2, a mistake to mend; 130, stopped.
+EPILOG = """Exit codes: 0, all that was asked for is done; 1, not all of it is; 2, a mistake to mend;
+75, stopped in time, as --minutes asked; 130, stopped.
 
 \b
 Completion: eval "$(_HARNESS_COMPLETE=bash_source harness)"

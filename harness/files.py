@@ -99,13 +99,17 @@ def place(words: str | Path, flag: str) -> Path:
     flag: the option, argument or variable that the words stand in.
 
     Raises:
-        UserError: there are none, `~user` has no home, or no record, page or job script could hold them.
+        UserError: there are none, `~user` has no home, a variable has no value yet, or no record, page or job script
+            could hold them.
     """
     shown = printable(str(words), keep="")
-    if not str(words):
+    if not str(words).strip():
         raise UserError(f"{flag}: an empty name; leave it out, or say which")
     if shown != str(words):
         raise UserError(f"{flag} {shown}: control characters, or bytes that are not UTF-8, in a name; rename it")
+    if meant := re.match(r"\$(\w+|\{\w+\})", shown):
+        advice = f"write its value, or ~/ for your home; a name that begins with '$' is written ./{shown}"
+        raise UserError(f"{flag} {shown}: no shell has put a value for {meant[0]}; {advice}")
     try:
         return Path(words).expanduser()
     except RuntimeError:
@@ -214,10 +218,14 @@ def nearest_existing(folder: Path) -> Path:
 
 
 def sha256_of(*paths: Path) -> str:
-    """Return the sha256 of files' bytes, one file after the other."""
+    """Return the sha256 of plain files' bytes, one file after the other.
+
+    Raises:
+        UnfitFile, OSError: as `open_file`.
+    """
     digest = hashlib.sha256()
     for path in paths:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             hashlib.file_digest(file, lambda: digest)
     return digest.hexdigest()
 

@@ -19,6 +19,7 @@ from harness.files import (
     read_json,
     read_jsonl,
     replace,
+    sha256_of,
     tail,
     write_json,
 )
@@ -93,6 +94,8 @@ def test_no_reader_waits_for_a_pipe_or_takes_in_what_is_no_file_of_ours(tmp_path
         read_file(path)
     assert read_json(path) is None
     if kind != "too large":
+        with pytest.raises(UnfitFile):
+            sha256_of(path)
         assert tail(path) == ""
         with pytest.raises(UnfitFile):
             read_jsonl(path)

@@ -17,7 +17,7 @@ from harness.plain_text import check_name, escape_controls, shown
 At = tuple[tuple[str, str], ...]
 Mistakes = Iterator[tuple[Keys, str]]  # the key to mend, and what is wrong there
 Size = Literal["S", "B", "L", "XL"]
-Patch = Literal["2", "4", "8"]
+Patch = Annotated[Literal["2", "4", "8"], BeforeValidator(lambda key: str(key) if type(key) is int else key)]
 
 SOURCES = {
     "paper": "the paper, arXiv 2506.09027, as its numbers were handed to this project",
@@ -33,9 +33,10 @@ CONFIDENCE = {"H": "high", "M": "medium", "L": "low"}
 
 
 def _label(value: Any) -> str:
-    """Take a number as the word that it is printed as; unquoted true, false and ~ are no words."""
+    """Take a number as the word that it is written as; unquoted true, false and ~ are no words."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError("a label is a word or a number; put it in quotes where YAML reads it as something else")
+        quotes = "" if isinstance(value, list | dict) else "; this one needs quotes"
+        raise ValueError(f"a label is a word or a number{quotes}")
     return str(value)
 
 

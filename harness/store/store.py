@@ -23,6 +23,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 IDENTITY = re.compile(r"[0-9a-f]{12}")
+BUNDLE = ".zip"  # how the name of a study in one archive ends
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,16 @@ class Store:
 
     def __post_init__(self) -> None:
         check_name("--study", self.study)
+
+    def check_new_name(self) -> None:
+        """Refuse a new study that is called as a bundle: `harness report` would look for that.
+
+        Raises:
+            UserError: the name, and another.
+        """
+        if self.study.endswith(BUNDLE) and not self.root.is_dir():
+            other = self.study.removesuffix(BUNDLE) or "study"
+            raise UserError(f"--study {self.study}: what ends in {BUNDLE} is a bundle; did you mean '{other}'?")
 
     def absolute(self) -> "Store":
         """Return the same folders as seen from any other."""

@@ -100,7 +100,7 @@ def test_a_step_is_adamw_on_the_loss_and_ema_on_the_weights(dataset: ImageDatase
             w[name] = weights[name].detach().double()
             e[name] = 0.8 * e[name] + 0.2 * w[name]
     assert np.mean(compared) > 0.8
-    averages = dict(trainer.ema.module.named_parameters())
+    averages = dict(trainer.ema.named_parameters())
     for name in weights:
         torch.testing.assert_close(averages[name].double(), e[name], rtol=1e-5, atol=1e-6)
     assert torch.equal(net.pos_embed, frozen)
@@ -126,11 +126,11 @@ def test_precision_is_what_the_network_computes_in(
 
 def test_the_targets_of_a_shortcut_model_come_from_the_ema(dataset: ImageDataset):
     trainer = make_trainer(make_spec("shortcut"), dataset)
-    assert trainer.objective.process.average is trainer.ema.module
+    assert trainer.objective.process.average is trainer.ema
     assert all(name.startswith("net.") for name in trainer.objective.state_dict())  # no weights but the network's
     loss = trainer.step(0)["loss"]
     other = make_trainer(make_spec("shortcut"), dataset)
-    stir(other.ema.module, seed=1)
+    stir(other.ema, seed=1)
     assert other.step(0)["loss"] != loss
 
 

@@ -118,7 +118,9 @@ def velocity_and_derivative(
 
     now, span = t.unbind(1)
     tangents = (v, torch.ones_like(now), torch.ones_like(span))  # r stands still: t − r moves as t does
-    with sdpa_kernel(SDPBackend.MATH):  # the fused attention kernels have no forward mode
+    # The fused attention kernels have no forward mode; nor have compiled blocks, and torch, once asked for it, would
+    # compile them no more for as long as the process lives.
+    with sdpa_kernel(SDPBackend.MATH), torch.compiler.set_stance("force_eager"):
         outputs: Any = torch.func.jvp(forward, (z, now, span), tangents)
     (u, h), (du_dt, _) = outputs
     return u, du_dt.detach(), h
