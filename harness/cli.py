@@ -18,7 +18,7 @@ COMMANDS = {
     "cancel": ("status_retry_cancel", "End STUDY's jobs in SLURM, after a question; they do not rise again."),
     "collect": ("report", "Write STUDY's results as one tidy CSV (and Parquet where pyarrow is installed)."),
     "data": ("data_encode", "Get and check data sets."),
-    "doctor": ("doctor", "Examine a SLURM cluster before the first job."),
+    "doctor": ("doctor", "Examine this machine, or a SLURM cluster, before the first job."),
     "encode": ("data_encode", "Pack the latents of the photos in SOURCE, and of their mirror images."),
     "keys": ("key_listing", "List the keys of grid files, scale files and settings that begin with START."),
     "logs": ("status_retry_cancel", "Print the end of what the job of RUN wrote, or STUDY's failures."),
