@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from harness.method.precision import plain_attention
 from harness.method.processes import flow
 from harness.method.processes.process import Denoiser, Tapped, Taps, column
 
@@ -131,7 +131,7 @@ def velocity_and_derivative(
     tangents = (v, torch.ones_like(now), torch.ones_like(span))  # r stands still: t − r moves as t does
     # The fused attention kernels have no forward mode; nor have compiled blocks, and torch, once asked for it, would
     # compile them no more for as long as the process lives.
-    with sdpa_kernel(SDPBackend.MATH), torch.compiler.set_stance("force_eager"):
+    with plain_attention(), torch.compiler.set_stance("force_eager"):
         outputs: Any = torch.func.jvp(forward, (z, now, span), tangents)
     (u, h), (du_dt, _) = outputs
     return u, du_dt.detach(), h
