@@ -8,7 +8,7 @@ give the mean of their gradients: the mean over the regulariser's groups, as the
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterable
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from harness.checkpoint_paths import latest_step, weights_path
+from harness.checkpoint_paths import BEHIND, latest_step, weights_path
 from harness.config.settings import Resources
 from harness.config.spec import TrainSpec
 from harness.data.datasets import Dataset
+from harness.data.page_cache import pre_reading
 from harness.engine.batches import Batch, Batches
 from harness.engine.distributed import ALONE, World
 from harness.engine.metric_logger import MetricAverager, append, cut
@@ -226,7 +227,7 @@ def train(
         Diverged: a loss or gradient is not finite, in all processes; the checkpoint before it stays.
         UserError: a term of the loss has no gradient at the first step.
     """
-    aside = folder / "behind"
+    aside = folder / BEHIND
 
     def missing() -> tuple[set[int], set[int]]:
         """Return the steps whose weights are missing, before and after the checkpoint."""
@@ -241,6 +242,8 @@ def train(
         for steps, states, lines in ((behind, aside, aside / "train.jsonl"), (ahead, folder, log)):
             if steps:
                 trainer = Trainer(spec, dataset, device(), resources, world, encoder)
-                trainer.train_to(steps, folder, states, lines, on_progress, on_step)
+                files = dataset.files(images=encoder is not None)
+                with closing(trainer.batches), pre_reading(files, world.rank / world.size):
+                    trainer.train_to(steps, folder, states, lines, on_progress, on_step)
             if steps and states == aside and world.leads:
                 shutil.rmtree(aside)
