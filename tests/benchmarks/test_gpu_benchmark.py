@@ -46,7 +46,7 @@ def test_the_rehearsal_passes(tmp_path):
 
 
 @pytest.mark.long
-def test_every_part_sees_a_fault(tmp_path):
+def test_every_part_sees_a_fault_by_its_limits(tmp_path):
     code, parts = rehearse(tmp_path, "--fault", *PARTS)
     assert code == 1
     assert {name: part["passed"] for name, part in parts.items()} == dict.fromkeys(PARTS, False)
