@@ -252,7 +252,7 @@ def share(rank: int, card: Card, arms: list[tuple[TrainSpec, Resources]], steps:
 def resume(card: Card) -> Rows:
     """Twenty steps, and ten with ten more from their checkpoint, by the project's own `train`.
 
-    The fault: the checkpoint is forgotten.
+    The fault: the second training has another seed.
     """
     kept, chosen = [], small(card)
     images = random_images(1024, chosen.data.size)
