@@ -76,8 +76,9 @@ def print_cost(tables: Sequence[Table], prices: cost.Prices, price: float | None
 
 def _cost_row(name: str, runs: Sequence[Run], prices: cost.Prices) -> dict[str, str]:
     whole, left = prices.cost(runs), prices.cost(runs, left=True)
-    hours = map(hours_in_words, (whole.training, whole.sampling, whole.measuring, whole.hours, left.hours))
-    headings = ("training", "sampling", "measuring", "hours", "left to do")
+    parts = whole.training, whole.sampling, whole.measuring, whole.references, whole.hours, left.hours
+    headings = ("training", "sampling", "measuring", "references", "hours", "left to do")
+    hours = map(hours_in_words, parts)
     row = {"": name, "trainings": str(len({run.train_id for run in runs}))} | dict(zip(headings, hours, strict=True))
     return row | {"checkpoints": f"{whole.bytes / 1e9:,.1f} GB"}
 

@@ -32,6 +32,8 @@ from harness.store.study import study_tables
 @click.option(
     "--weights", type=EXISTING, help="File of the network's weights; by default the one in --data, or timm's."
 )
+@click.option("--reference-part", "part", type=click.IntRange(min=6), metavar="N",
+              help="Precision, recall, density, coverage against N of its images; by default all.")  # fmt: skip
 @click.option("--json", "out", type=OUTPUT, help="Write numbers and protocol there as well.")
 @click.option("--statistics", type=OUTPUT, help="Write the samples' statistics there, an .npz for a later --reference.")
 @click.option("--nearest", type=OUTPUT, help="Write a PNG there: the samples nearest to reference images, above these.")

@@ -1,11 +1,12 @@
 """The commands that take grid files: what would run, run it here, or send it to a cluster."""
 
+import os
 import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -16,7 +17,8 @@ from harness.config.grid import Table, all_runs, load_table
 from harness.errors import UserError
 from harness.files import check_writable
 from harness.jobs import local_pool, preflight
-from harness.jobs.job import Job, jobs_for
+from harness.jobs.job import Job, WorkLeft, jobs_for
+from harness.jobs.preemption import NEVER, Deadline
 from harness.plain_text import check_name
 from harness.planning import budget, cost
 from harness.process_group import place_from_torchrun
@@ -104,18 +106,27 @@ def plan(request: Request, gpu: str, utilisation: float | None, price: float | N
 @requested
 @options.data
 @click.option("--jobs", "workers", default=1, type=click.IntRange(min=1), help="Trainings at once, one thread each.")
-def run(request: Request, data: Path, workers: int) -> None:
+@click.option(
+    "--minutes",
+    type=options.FiniteRange(min=0, min_open=True),
+    help="Stop at a checkpoint after so long, and exit with 75; a measurement that has begun is ended first.",
+)
+def run(request: Request, data: Path, workers: int, minutes: float | None) -> None:
     """Run GRIDS on this machine; what is done already is not done again, and what was killed goes on.
+
+    The exit code is 0 when everything is done, 1 where a run failed, and 75 where --minutes were up and the same
+    command goes on.
 
     \b
     harness run grids/table2.yaml --scale smoke
     harness run grids/table2.yaml --scale digits --study mine --set 'seeds=[0,1,2,3,4]' --jobs 2
+    harness run grids/table2.yaml --scale digits --minutes 50
     """
-    place = place_from_torchrun()
+    deadline, place = Deadline.after(minutes), place_from_torchrun()
     if place and workers > 1:
         raise UserError(f"--jobs {workers}: torchrun's processes share one training at a time; leave this out")
     if place and place.rank > 0:
-        local_pool.run_inline([], lambda *_: None)
+        local_pool.run_inline([], lambda *_: None, deadline)
         return
     tables = request.tables()
     todo = _lacking(request, tables, data, 1 if workers > 1 else None)
@@ -125,7 +136,7 @@ def run(request: Request, data: Path, workers: int) -> None:
         if place:
             local_pool.run_inline([], lambda *_: None)  # for the others wait to be told
         return
-    _run_here(todo, request.store, workers, place is not None)
+    _run_here(todo, request.store, workers, place is not None, deadline)
 
 
 @click.command()
@@ -222,18 +233,37 @@ def _with_seeds_of_before(request: Request, grid: Path, table: Table) -> list[st
     return [word for word in words if not word.startswith("seeds=")] + [f"seeds={seeds}".replace(" ", "")]
 
 
-def _run_here(todo: Sequence[Job], store: Store, workers: int, torchrun: bool = False) -> None:
-    """Run on this machine, and exit with 1 where something is not done in the end."""
+def _run_here(
+    todo: Sequence[Job], store: Store, workers: int, torchrun: bool = False, deadline: Deadline = NEVER
+) -> None:
+    """Run on this machine, and exit with 1 where something is not done in the end, or with 75 for want of time."""
+    before = [job.left() for job in todo]
     with console.ProgressBar(todo) as bar:
         if not torchrun and (workers > 1 or local_pool.needs_workers(todo)):
-            local_pool.run_in_workers(todo, workers, bar.on_change)
+            local_pool.run_in_workers(todo, workers, bar.on_change, deadline)
         else:
-            local_pool.run_inline(todo, bar.on_change)
-    left = sum(bool(job.missing()) for job in todo)
+            local_pool.run_inline(todo, bar.on_change, deadline)
+    left = [job for job in todo if job.missing()]
+    if any(Failure.peek(job.folder) is None for job in left) and deadline.passed:
+        _end_in_time(todo, before)
     if left:
         reasons = f"the reasons: harness status {options.words_for(store)}"
-        say(f"{left} of {len(todo)} trainings are not done; {reasons}", err=True)
+        say(f"{len(left)} of {len(todo)} trainings are not done; {reasons}", err=True)
         sys.exit(1)
+
+
+def _end_in_time(todo: Sequence[Job], before: Sequence[WorkLeft]) -> NoReturn:
+    """Say what is left when the time is up, and exit; with 75 (EX_TEMPFAIL) where the same command helps."""
+    after = [job.left() for job in todo]
+    if after == list(before):
+        say("--minutes: nothing was gained in this time; allow more of it", err=True)
+        sys.exit(1)
+    steps, images, measurements = (sum(column) for column in zip(*after, strict=True))
+    left = f"{steps:,} training steps, {images:,} images to draw and {measurements:,} measurements"
+    trainings = sum(work.measurements > 0 for work in after)
+    say(f"--minutes: the time is up. {trainings} of {len(todo)} trainings are left, with {left}; "
+        "the same command goes on", err=True)  # fmt: skip
+    sys.exit(os.EX_TEMPFAIL)
 
 
 def send(profile: cluster_profile.SlurmProfile, todo: Sequence[Job], store: Store, grids: Collection[Path]) -> None:

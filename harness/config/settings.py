@@ -337,6 +337,11 @@ class EvaluationSettings(Frozen):
         "inception-v3-compat", description="network whose features are compared"
     )
     reference: Literal["train", "test"] = Field("train", description="split of the data set that is the reference")
+    reference_part: Annotated[Whole, Field(ge=6)] | None = Field(
+        None,
+        description="images of it, drawn once, whose balls count for precision, recall, density and coverage (ADM's "
+        "suite: 10,000); by default all",
+    )
     weights: Literal["ema", "raw"] = Field("ema", description="the moving average of the weights, or the last ones")
 
 

@@ -111,6 +111,11 @@ class SampleFile:
         return np.memmap(self.pixels_path, np.uint8, "r", shape=shape)[first : first + count]
 
 
+def kept_images(folder: Path, name: str, first: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Return images (N, C, H, W) from the first one on, as `SampleFile.images` does, in a process that drew none."""
+    return np.memmap(folder / f"samples-{name}.bin", np.uint8, "r", first * int(np.prod(shape[1:])), shape)
+
+
 def saved_images(folder: Path) -> dict[str, int]:
     """Return how many images are kept in a folder, by the names of their records."""
     records = {path.name: read_json(path) for path in folder.glob("samples-*.json")}

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from harness.checkpoint_paths import latest_step, weights_path
+from harness.checkpoint_paths import BEHIND, latest_step, weights_path
 from harness.config.settings import Resources
 from harness.config.spec import TrainSpec
 from harness.data.datasets import Dataset
@@ -226,7 +226,7 @@ def train(
         Diverged: a loss or gradient is not finite, in all processes; the checkpoint before it stays.
         UserError: a term of the loss has no gradient at the first step.
     """
-    aside = folder / "behind"
+    aside = folder / BEHIND
 
     def missing() -> tuple[set[int], set[int]]:
         """Return the steps whose weights are missing, before and after the checkpoint."""

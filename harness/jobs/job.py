@@ -10,16 +10,16 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from filelock import Timeout
 from pydantic import TypeAdapter
 
-from harness.checkpoint_paths import weights_path
+from harness.checkpoint_paths import BEHIND, latest_step, weights_path
 from harness.config import grid, imported_weights, settings
 from harness.config.spec import EvalSpec, TrainSpec, canonical, eval_id, train_id
 from harness.engine.allocator import keep_freed_memory
-from harness.errors import Diverged, user_error
+from harness.errors import Diverged, OutOfTime, user_error
 from harness.files import remove_temporaries
 from harness.jobs import measuring, preemption, recording, tracking
 from harness.store import records, study
@@ -29,6 +29,14 @@ from harness.store.store import Store
 if TYPE_CHECKING:
     from harness.engine.distributed import World
     from harness.networks.encoder import FrozenEncoder
+
+
+class WorkLeft(NamedTuple):
+    """What is left to do."""
+
+    steps: int  # of training
+    images: int  # to be drawn
+    measurements: int
 
 
 @dataclass(frozen=True)
@@ -71,6 +79,18 @@ class Job:
         """Return the missing measurements that need no training: the weights are kept."""
         return tuple(e for e in self.missing() if weights_path(self.scratch, e.step).is_file())
 
+    def left(self) -> WorkLeft:
+        """Return what is left to do, by what the folders hold."""
+        from harness.engine.sample_cache import saved_images
+
+        missing, drawn = self.missing(), saved_images(self.scratch)
+        untrained = [e.step for e in missing if not weights_path(self.scratch, e.step).is_file()]
+        reached, again = latest_step(self.scratch), latest_step(self.scratch / BEHIND)
+        steps = max((step - reached for step in untrained), default=0)
+        steps_again = max((step - again for step in untrained if step < reached), default=0)
+        images = [e.evaluation.samples - drawn.get(f"samples-{eval_id(self.train_id, e)}.json", 0) for e in missing]
+        return WorkLeft(max(0, steps) + max(0, steps_again), sum(max(0, count) for count in images), len(missing))
+
     def missing_ids(self) -> set[str]:
         """Return the identities of the measurements that the folder lacks."""
         return {eval_id(self.train_id, e) for e in self.missing()}
@@ -80,10 +100,13 @@ class Job:
         failure = records.Failure.read(self.folder)
         return failure is not None and failure.kind == "diverged"
 
-    def __call__(self, cancelled: Callable[[], bool] = lambda: False) -> RunStatus:
+    def __call__(
+        self, cancelled: Callable[[], bool] = lambda: False, deadline: preemption.Deadline = preemption.NEVER
+    ) -> RunStatus:
         """Make what is missing, together with the processes that share the run; all of them must call this.
 
-        cancelled: asked in the leading process, whether nothing is to be made any more. A failure is stored in the
+        cancelled: asked in the leading process, whether nothing is to be made any more. deadline: when to stop, at a
+        checkpoint, though something is missing; a measurement that has begun is ended first. A failure is stored in the
         run's folder and returned. Among several processes it is raised then, because only the end of this process can
         end the others' waiting for it.
         """
@@ -96,8 +119,10 @@ class Job:
                 if world.decide(cancelled):
                     return RunStatus("skipped", "cancelled")
                 with recording.run_lock(self.scratch, world):
-                    self._work(world)
+                    self._work(world, deadline)
                 return RunStatus("done")
+            except OutOfTime:
+                return RunStatus("interrupted", "its time is up; the same command goes on from here")
             except Timeout:
                 return RunStatus("skipped", "another job is at work on this training")
             except Exception as error:  # whatever went wrong in this run must not stop its neighbours
@@ -115,35 +140,33 @@ class Job:
             message = f"{error}; this could not be stored: {unwritten}"
         return RunStatus("diverged" if isinstance(error, Diverged) else "failed", message)
 
-    def _work(self, world: "World") -> None:
+    def _work(self, world: "World", deadline: preemption.Deadline) -> None:
         import torch
-
-        from harness.engine.sample_cache import remove_samples
 
         torch.set_num_threads(self.threads)
         keep_freed_memory()
         if not world.leads:
-            return self._make(world, lambda phase, step: None)
+            return self._make(world, lambda phase, step: None, deadline)
         remove_temporaries(self.scratch)  # what a killed job has left and nobody needs
         for path in records.measurement_paths(self.folder):
-            remove_samples(self.scratch, path.stem)
+            measuring.forget_samples(self.scratch, path.stem)
         trackers = tracking.tracked(self.resources.tracking, self.folder, self.scratch.parent, self.train)
         with recording.record_attempt(self.folder, self.train, self.steps, self.threads, world.size) as say, trackers:
-            self._make(world, say)
+            self._make(world, say, deadline)
 
-    def _make(self, world: "World", say: recording.Say) -> None:
+    def _make(self, world: "World", say: recording.Say, deadline: preemption.Deadline) -> None:
         """Train and measure; of a training that diverges, measure what it was good for before."""
         diverged: Diverged | None = None
         try:
-            self._train(world, say)
+            self._train(world, say, deadline)
         except Diverged as error:
             diverged = error
         for evaluation in world.decide(self.ready):
-            self._evaluate(evaluation, world, say)
+            self._evaluate(evaluation, world, say, deadline)
         if diverged:
             raise diverged
 
-    def _train(self, world: "World", say: recording.Say) -> None:
+    def _train(self, world: "World", say: recording.Say, deadline: preemption.Deadline) -> None:
         from harness.data.datasets import load
         from harness.engine.train import train
         from harness.networks.published_weights import place
@@ -154,7 +177,7 @@ class Job:
         dataset = load(self.train.data.name, "train", self.data, self.train.data.flip)
         encoder = self._encoder(steps, world)
         scratch, log, progress = self.scratch, self.folder / records.LOG, partial(say, "training")
-        with preemption.PreemptionHandler(world) as handler:
+        with preemption.PreemptionHandler(world, deadline) as handler:
             train(self.train, dataset, scratch, log, steps, self.resources, progress, world, encoder, handler.on_step)
 
     def _encoder(self, steps: Collection[int], world: "World") -> "FrozenEncoder | None":
@@ -167,20 +190,20 @@ class Job:
             recording.record_model_facts(self.folder, self.train, encoder)
         return encoder
 
-    def _evaluate(self, spec: EvalSpec, world: "World", say: recording.Say) -> None:
-        """Sample, in all processes, and measure, in the leading one."""
+    def _evaluate(self, spec: EvalSpec, world: "World", say: recording.Say, deadline: preemption.Deadline) -> None:
+        """Sample and measure, in all processes; the leading one writes."""
         measurement, start = measuring.Measuring(self.store, self.data, self.train, spec), time.perf_counter()
 
         def on_progress(images: int) -> None:
             say(f"sampling, {images:,} images drawn", self.steps)
 
-        with preemption.PreemptionHandler(world) as handler:
+        with preemption.PreemptionHandler(world, deadline) as handler:
             samples = measurement.draw(world=world, on_progress=on_progress, on_step=handler.on_step)
-        if samples is None:
-            return
-        sampled = time.perf_counter()
+        samples, sampled = measurement.everywhere(samples, world), time.perf_counter()
         say("measuring", self.steps)
-        measured = measurement.measure(samples)
+        measured = measurement.measure(samples, world=world)
+        if not world.leads:
+            return
         seconds = {"sample": samples.earlier + sampled - start, "measure": time.perf_counter() - sampled}
         measured["seconds"] = {what: round(value, 2) for what, value in seconds.items()}
         measured |= {"nfe": samples.nfe, "thumbnails": measuring.THUMBNAILS}
