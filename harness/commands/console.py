@@ -148,8 +148,8 @@ class ProgressBar(Progress):
     """A bar over training steps, fed by the jobs' own heartbeats, below a line for each job that has ended."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
-        self.total = len(jobs)
-        self.running: dict[str, Job] = {}
+        self.total, self.noun = len(jobs), "jobs" if any(job.part.words for job in jobs) else "trainings"
+        self.running: dict[tuple[str, str], Job] = {}
         self.ended: list[Job] = []
         self.lock = threading.Lock()
         super().__init__(
@@ -157,29 +157,35 @@ class ProgressBar(Progress):
             TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
             console=console(soft_wrap=True), refresh_per_second=2,
         )  # fmt: skip
-        self.add_task("", total=sum(job.steps + 1 for job in jobs))
+        self.add_task("", total=sum(map(_length, jobs)))
 
     def get_renderables(self) -> Iterable[RenderableType]:
         """Look how far the jobs are, and draw that."""
         with self.lock:
             running, ended = list(self.running.values()), list(self.ended)
-        heartbeats = [Heartbeat.peek(job.folder) for job in running]
-        steps = sum(job.steps + 1 for job in ended) + sum(heartbeat.step for heartbeat in heartbeats if heartbeat)
+        heartbeats = [Heartbeat.peek(job.folder) for job in running if job.part.stage == 0]
+        steps = sum(map(_length, ended)) + sum(heartbeat.step for heartbeat in heartbeats if heartbeat)
         for bar in self.task_ids:
-            self.update(bar, completed=steps, description=f"{len(ended)}/{self.total} trainings")
+            self.update(bar, completed=steps, description=f"{len(ended)}/{self.total} {self.noun}")
         yield from super().get_renderables()
 
     def on_change(self, job: Job, outcome: RunStatus | None) -> None:
         """Hear that a job has started (None) or how it ended."""
         with self.lock:
             if outcome is None:
-                self.running[job.train_id] = job
+                self.running[job.train_id, job.part.name] = job
                 return
-            self.running.pop(job.train_id, None)
+            self.running.pop((job.train_id, job.part.name), None)
             self.ended.append(job)
             count = len(self.ended)
         end = f"{outcome.state}: {outcome.words}" if outcome.reason else outcome.state
-        self.console.print(f"{count}/{self.total} {job.train_id} {_arm_in_words(job)}, seed {job.train.seed}: {end}")
+        words = ", ".join(filter(None, (f"{job.train_id} {_arm_in_words(job)}, seed {job.train.seed}", job.part.words)))
+        self.console.print(f"{count}/{self.total} {words}: {end}")
+
+
+def _length(job: Job) -> int:
+    """Training steps of a job, and one more for what comes after them."""
+    return job.steps + 1 if job.part.stage == 0 else 1
 
 
 def _arm_in_words(job: Job) -> str:

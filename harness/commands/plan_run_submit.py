@@ -238,11 +238,12 @@ def _run_here(
 ) -> None:
     """Run on this machine, and exit with 1 where something is not done in the end, or with 75 for want of time."""
     before = [job.left() for job in todo]
-    with console.ProgressBar(todo) as bar:
-        if not torchrun and (workers > 1 or local_pool.needs_workers(todo)):
-            local_pool.run_in_workers(todo, workers, bar.on_change, deadline)
+    jobs = [part for job in todo for part in job.parts()]
+    with console.ProgressBar(jobs) as bar:
+        if not torchrun and (workers > 1 or local_pool.needs_workers(jobs)):
+            local_pool.run_in_workers(jobs, workers, bar.on_change, deadline)
         else:
-            local_pool.run_inline(todo, bar.on_change, deadline)
+            local_pool.run_inline(jobs, bar.on_change, deadline)
     left = [job for job in todo if job.missing()]
     if any(Failure.peek(job.folder) is None for job in left) and deadline.passed:
         _end_in_time(todo, before)
@@ -276,8 +277,6 @@ def send(profile: cluster_profile.SlurmProfile, todo: Sequence[Job], store: Stor
             f"{len(sent.with_less)} of these were sent before some of their measurements were asked for; "
             "give the same command again when they are done", err=True,
         )  # fmt: skip
-    elsewhere = {job.train_id for job in (*sent.queued, *sent.later)}
-    resources = [job.resources for job in todo if job.train_id not in elsewhere]
-    hours = sum(r.hours * r.gpus * r.nodes for r in resources)
+    hours = sum(job.resources.hours * job.resources.gpus * job.resources.nodes for job in sent.jobs)
     price, study = profile.gpu_hour_price, options.words_for(store)
     say(words_of("submitted", sent=sent, hours=hours, price=price, study=study), nl=False)

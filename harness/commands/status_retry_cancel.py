@@ -120,16 +120,17 @@ def cancel(store: Store, yes: bool) -> None:
     if not submissions:
         next(store.grids())  # a study that there is not is refused
     queue = {job.place: job for job in unfinished_jobs()}
-    mine = {id: record for id, record in submissions.items() if record.place in queue}
+    of_all = [pair for of_training in submissions.values() for pair in of_training.items()]
+    mine = [(folder, record) for folder, record in of_all if record.place in queue]
     if not mine:
         say(f"{store.root}: SLURM holds none of its jobs.")
         return
     if not yes and not click.confirm(f"End {len(mine)} jobs of {store.study}?"):
         say("They were left as they are.")
         return
-    for id, record in mine.items():  # before they end: what is queued again in between must know it
-        record.model_copy(update={"cancelled": True}).write(store.scratch_folder(id))
-    scancel({queue[record.place].id for record in mine.values()})
+    for folder, record in mine:  # before they end: what is queued again in between must know it
+        record.model_copy(update={"cancelled": True}).write(folder)
+    scancel({queue[record.place].id for _, record in mine})
     again = f"harness retry {options.words_for(store)} --only cancelled"
     say(f"Ended {len(mine)} jobs. Bring them back with: {again}")
 
@@ -179,9 +180,9 @@ def retry(context: click.Context, store: Store, failed: bool, only: str | None, 
 
 def _failed_nodes(jobs: Sequence[Job]) -> list[str]:
     """Return the nodes that failed under earlier jobs of some trainings, and tell of them."""
-    submissions = [records.Submission.peek(job.scratch) for job in jobs]
+    submissions = [record for job in jobs for record in job.store.submissions_of(job.train_id).values()]
     try:
-        nodes = failed_nodes([record.job for record in submissions if record and record.job])
+        nodes = failed_nodes([record.job for record in submissions if record.job])
     except UserError as error:
         say(f"No node is left out, for nobody tells which failed: {error}", err=True)
         return []
@@ -200,14 +201,19 @@ def _failed_nodes(jobs: Sequence[Job]) -> list[str]:
 def logs(name: str, failed: bool, follow: bool, lines: int, results: Path, scratch: Path) -> None:
     """Print the end of what the job of RUN wrote, or STUDY's failures. RUN: a training, as `harness status` names it.
 
+    Of a training that is several jobs (resources.sample_shards), the one that has written last; or the part that is
+    said after a slash: train, sample-2-of-3, measure-of-3.
+
     \b
     harness logs 1a2b3c4d5e6f -f
+    harness logs 1a2b3c4d5e6f/sample-2-of-3
     harness logs --failed digits
     """
     if failed:
         say("\n\n".join(failures(Store(results, scratch, name), lines)) or "Nothing failed.")
         return
-    path = log_of(_find_run(results, scratch, name), name)
+    train_id, _, part = name.partition("/")
+    path = log_of(_find_run(results, scratch, train_id), train_id, part)
     command = ["tail", "-n", str(lines), *(["--follow"] if follow else []), str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8", errors="replace") as program:
         try:

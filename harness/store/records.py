@@ -46,6 +46,7 @@ from harness.credentials import is_suspect, masked
 from harness.errors import UserError
 from harness.files import UnfitFile, first_mistake, parse_log, read_file, read_jsonl, tail, write_json
 from harness.plain_text import CONTROL, escape_controls, shown
+from harness.store import job_part
 
 SCHEMA_VERSION = 1
 LOG = "train.jsonl"
@@ -68,6 +69,7 @@ Time = Annotated[float, Field(ge=0, lt=2.5e11)]  # seconds since 1970, until the
 Scalar = str | Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)] | Finite | bool | None
 JobId = Annotated[str, Field(pattern=r"^[0-9]+(_[0-9]+)?$")]  # of SLURM: it goes to its programs, and into paths
 Identity = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
+JobPartName = Annotated[str, Field(pattern=job_part.PATTERN)]
 SPACES = {ord(space): " " for space in "\n\r\t"}  # between the words of JSON
 LARGEST = 1e60  # far beyond float32, and its fourth power is still a number: statistics do not overflow
 MOST_ITEMS = 100_000  # of a file, and lists or mappings in it; each that is wrong costs some kilobytes of words
@@ -256,6 +258,7 @@ class Attempt(Part):
     versions: dict[str, str | None] = {}
     slurm_job_id: str | None = None
     slurm: dict[str, str] | None = None
+    part: JobPartName = "whole"  # what of the training's work it did
 
     @property
     def on_gpu(self) -> bool:
@@ -496,7 +499,8 @@ def measurement_paths(folder: Path) -> list[Path]:
 
 
 class Submission(Record):
-    """`submission.json`. token: the name of its job, chosen before SLURM gave it an id. time: in seconds since 1970."""
+    """`submission.json`. token: the name of its job, chosen before SLURM gave it an id. time: in seconds since 1970.
+    part: what of the training's work it does."""
 
     FILE = "submission.json"
 
@@ -506,6 +510,7 @@ class Submission(Record):
     time: Time
     job: JobId | None = None
     cancelled: bool = False
+    part: JobPartName = "whole"
 
     @property
     def place(self) -> tuple[str, int | None]:

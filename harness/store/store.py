@@ -3,6 +3,7 @@
 results/<study>/grids/<table>.json        which grid file, scale and overrides belong to the study
 results/<study>/<train_id>/               the small files of a training (`records`): spec, attempts, log, measurements
 scratch/<study>/<train_id>/               its checkpoints: large, and not committed; its submission to SLURM
+…/<train_id>/parts/<part>/                of a part of its work (`job_part`): signs of life; images, submission
 scratch/<study>/slurm/                    its sender's alone: the jobs' code, sbatch files, tasks and output
 """
 
@@ -23,6 +24,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 IDENTITY = re.compile(r"[0-9a-f]{12}")
+PARTS = "parts"
 BUNDLE = ".zip"  # how the name of a study in one archive ends
 
 
@@ -89,12 +91,19 @@ class Store:
         """Return the file of what a checkpoint's representations are like."""
         return self.run_folder(train_id) / f"probe-{step}.json"
 
-    def submissions(self) -> dict[str, records.Submission]:
-        """Return the last submission of every training, also of those that no grid of the study wants any more."""
-        paths = (self.scratch / self.study).glob(f"*/{records.Submission.FILE}")
-        folders = [path.parent for path in sorted(paths) if IDENTITY.fullmatch(path.parent.name)]
-        submissions = {folder.name: records.Submission.peek(folder) for folder in folders}
-        return {train_id: submission for train_id, submission in submissions.items() if submission}
+    def submissions(self) -> dict[str, dict[Path, records.Submission]]:
+        """Return the last submissions of every training, those of its parts too, by the folders that they lie in; also
+        of trainings that no grid of the study wants any more."""
+        root = self.scratch / self.study
+        names = {path.name for path in root.glob("*") if IDENTITY.fullmatch(path.name)}
+        submissions = {name: self.submissions_of(name) for name in sorted(names)}
+        return {name: of_training for name, of_training in submissions.items() if of_training}
+
+    def submissions_of(self, train_id: str) -> dict[Path, records.Submission]:
+        """Return the last submissions of a training and of its parts, by the folders that they lie in."""
+        folder = self.scratch_folder(train_id)
+        found = {place: records.Submission.peek(place) for place in (folder, *part_folders(folder))}
+        return {place: submission for place, submission in found.items() if submission}
 
     def measured(self, train_id: str, eval_id: str) -> bool:
         """Tell whether a measurement is done: its file is there and whole.
@@ -154,6 +163,11 @@ class Store:
     def grid_paths(self) -> list[Path]:
         """Return the files of the records of the study's grids, by table name."""
         return sorted((self.root / "grids").glob("*.json"))
+
+
+def part_folders(folder: Path) -> list[Path]:
+    """Return the folders of what is made by itself for a training, below one of its two folders."""
+    return sorted(folder.glob(f"{PARTS}/*"))
 
 
 class Logs:
