@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from unittest import mock
 
 import torch
 import torch.distributed as dist
@@ -174,7 +175,7 @@ def counting(card: Card) -> Iterator[list[int]]:
     """Count the calls of compiled graphs: Inductor's on a card, and in the rehearsal the graphs as they are traced."""
     from torch._inductor.compile_fx import compile_fx
 
-    calls, before = [0], build.BACKEND
+    calls = [0]
 
     def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., Any]:
         made: Any = graph.forward if card.tiny else compile_fx(graph, inputs)
@@ -185,11 +186,8 @@ def counting(card: Card) -> Iterator[list[int]]:
 
         return call
 
-    build.BACKEND = backend
-    try:
+    with mock.patch.object(build, "BACKEND", backend):
         yield calls
-    finally:
-        build.BACKEND = before
 
 
 def ddp(card: Card) -> Rows:
