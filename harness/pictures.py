@@ -65,6 +65,9 @@ def channels(image: Image.Image) -> int:
     """
     if getattr(image, "is_animated", False) and image.format != "MPO":  # a photo with previews of itself
         raise ValueError("more than one frame; save the one that is meant as a picture of its own")
+    if _loses_grey(image):
+        what = f"16 bits of grey as {image.format} or with transparency, of which Pillow keeps the high byte"
+        raise ValueError(f"{what}; save it as PNG without transparency")
     if image.mode in GREY or is_deep(image):
         return 1
     if image.mode not in COLOUR:
@@ -90,25 +93,37 @@ def to_bytes(image: Image.Image) -> Image.Image:
         ValueError: as `channels`, or something shows through.
     """
     mode = "L" if channels(image) == 1 else "RGB"
-    if image.has_transparency_data:
-        return opaque(image).convert(mode)
+    if image.has_transparency_data and _shows_through(image):
+        raise ValueError("a transparent picture; lay it on the background that you mean")
     if not is_deep(image):
         return image.convert(mode)
     return Image.fromarray(np.round(np.asarray(image, np.float64) / 257).astype(np.uint8))
 
 
-def opaque(image: Image.Image) -> Image.Image:
-    """Return a picture in RGBA whose every pixel hides what is behind it.
+def _coding(image: Image.Image) -> str:
+    """Return how an opened file codes its pixels, such as "zip L;2" or "zip RGB;16B"; "" once they are read."""
+    tile = next(iter(getattr(image, "tile", ())), None)
+    return f"{tile[0]} {tile[3]}" if tile else ""
 
-    Raises:
-        ValueError: one does not, or may not: one colour of 16 bits is transparent.
-    """
-    key = image.info.get("transparency", b"")
-    beyond = not isinstance(key, bytes) and np.max(key) > 255
-    image = image.convert("RGBA")
-    if beyond or image.getchannel("A").getextrema() != (255, 255):
-        raise ValueError("a transparent picture; lay it on the background that you mean")
-    return image
+
+def _loses_grey(image: Image.Image) -> bool:
+    """Is it 16 bits of grey that Pillow reads as 8, or a JPEG 2000 of grey and alpha, which says no bits?"""
+    coding = _coding(image)
+    cut = "16" in coding and (image.mode in GREY or "LA;16" in coding)
+    return cut or (image.mode == "LA" and coding.startswith("jpeg2k"))
+
+
+def _shows_through(image: Image.Image) -> bool:
+    """Does a picture have a pixel through which something shows? A clear colour of PNG is one in the file's own bits,
+    and Pillow makes 8 of them; of 16 bits of colour it keeps the high byte, so that any clear colour may be there."""
+    key, coding = image.info.get("transparency"), _coding(image)
+    if not isinstance(key, int | tuple) or image.mode in ("P", "PA"):
+        return image.convert("RGBA").getchannel("A").getextrema() != (255, 255)
+    if "16" in coding and not is_deep(image):
+        return True
+    shades = {"zip 1": 1 / 255, "zip L;2": 85, "zip L;4": 17}.get(coding, 1)  # of 1 bit Pillow says 0 or 255
+    pixels = np.asarray(image, np.float64)
+    return bool((pixels == np.multiply(key, shades)).reshape(image.height, image.width, -1).all(-1).any())
 
 
 def _content(source: Path | bytes, size: int) -> bytes:

@@ -24,12 +24,14 @@ class ProcessPlace:
     """A process among those that share a run, in the words of `torch.distributed.init_process_group`.
 
     local_rank: counts the processes of one machine, of several runs there may be at once: each has a GPU of its own.
+    several_nodes: the file of `init_method` is on a filesystem of several machines, where it is slow to meet.
     """
 
     rank: int
     world_size: int
     local_rank: int
     init_method: str
+    several_nodes: bool = False
 
 
 def place_from_torchrun() -> ProcessPlace | None:
@@ -83,7 +85,7 @@ def place_from_submitit() -> ProcessPlace | None:
     # A file beside the job's logs, which all its nodes see: no port to choose, and no name of a node to look up.
     attempt = os.environ.get("SLURM_RESTART_COUNT", "0")
     rendezvous = job.paths.folder / f"rendezvous-{job.job_id}-{attempt}"
-    return ProcessPlace(job.global_rank, job.num_tasks, job.local_rank, file_url(rendezvous))
+    return ProcessPlace(job.global_rank, job.num_tasks, job.local_rank, file_url(rendezvous), job.num_nodes > 1)
 
 
 def places_on_this_machine(folder: Path, world_size: int, slot: int = 0) -> list[ProcessPlace]:

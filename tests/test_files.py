@@ -19,6 +19,7 @@ from harness.files import (
     read_json,
     read_jsonl,
     replace,
+    sha256_of,
     tail,
     write_json,
 )
@@ -93,6 +94,8 @@ def test_no_reader_waits_for_a_pipe_or_takes_in_what_is_no_file_of_ours(tmp_path
         read_file(path)
     assert read_json(path) is None
     if kind != "too large":
+        with pytest.raises(UnfitFile):
+            sha256_of(path)
         assert tail(path) == ""
         with pytest.raises(UnfitFile):
             read_jsonl(path)
@@ -104,6 +107,14 @@ def test_no_reader_waits_for_a_pipe_or_takes_in_what_is_no_file_of_ours(tmp_path
 def test_json_that_no_writer_of_ours_leaves_is_none(tmp_path, text):
     (tmp_path / "x.json").write_bytes(text.encode("latin-1"))
     assert read_json(tmp_path / "x.json") is None
+
+
+def test_of_a_log_only_what_is_asked_for_is_taken_in(tmp_path):
+    path, many = tmp_path / "train.jsonl", "".join(f', "{key:x}": 1' for key in range(10_000))
+    path.write_text(f'{{"step": 1, "loss": 2, "x": 3}}\n{{"step": 2, "loss": 3{many}}}\n{{"step": 3, "loss": 4}}\n')
+    assert read_jsonl(path, ("step", "loss"), most=3) == [{"step": 1, "loss": 2}, {"step": 3, "loss": 4}]
+    with pytest.raises(UnfitFile, match="more than 2 lines"):
+        read_jsonl(path, most=2)
 
 
 def test_a_step_that_is_no_whole_number_is_no_line_of_a_log(tmp_path):

@@ -19,14 +19,17 @@ from harness.pictures import FORMATS, open_picture, to_bytes
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n%%EndProlog\nshowpage\n%%EOF\n"
 
 
-def png(width: int, height: int) -> bytes:
-    """A PNG whose header promises that many black pixels, in a few bytes."""
+def png(width: int, height: int, content: bytes = bytes(1000), bits: int = 8, kind: int = 2, clear: Any = ()) -> bytes:
+    """A PNG as its specification has it (https://www.w3.org/TR/png-3): by default a header that promises that many
+    black pixels, in a few bytes. kind: 0 is grey, 2 RGB, 4 grey and alpha; clear: the clear colour in the file's bits.
+    """
 
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0))
+    key = chunk(b"tRNS", struct.pack(f">{len(clear)}H", *clear)) if clear else b""
+    return b"\x89PNG\r\n\x1a\n" + header + key + chunk(b"IDAT", zlib.compress(content)) + chunk(b"IEND", b"")
 
 
 def opened(source: Path | bytes, **limits: int) -> tuple[int, int]:
@@ -93,6 +96,12 @@ def reopened(image: Image.Image, kind: str, **options: Any) -> Image.Image:
     return Image.open(content)
 
 
+def row(bits: int, kind: int, pixels: bytes, clear: Any = ()) -> Image.Image:
+    """A PNG of one row."""
+    width = len(pixels) * 8 // bits // {0: 1, 2: 3, 4: 2}[kind]
+    return Image.open(io.BytesIO(png(width, 1, b"\0" + pixels, bits, kind, clear)))
+
+
 MEANINGS = {  # a picture, and the bytes that it can only mean
     "1 bit": (lambda: reopened(Image.fromarray(GREY > 127), "PNG"), np.where(GREY > 127, 255, 0)),
     "16 bits": (lambda: reopened(Image.fromarray(GREY.astype(np.uint16) * 257), "PNG"), GREY),
@@ -103,6 +112,11 @@ MEANINGS = {  # a picture, and the bytes that it can only mean
     "opaque": (lambda: reopened(Image.fromarray(COLOUR).convert("RGBA"), "PNG"), COLOUR),
     "opaque grey": (lambda: reopened(Image.fromarray(GREY).convert("LA"), "PNG"), GREY),
     "a colour that is nowhere": (lambda: reopened(Image.fromarray(GREY), "PNG", transparency=3), GREY),
+    "1 bit, a colour that is nowhere": (lambda: row(1, 0, b"\xff", (0,)), np.full((1, 8), 255)),
+    "2 bits, a colour that is nowhere": (lambda: row(2, 0, b"\x1a", (3,)), np.array([[0, 85, 170, 170]])),
+    "4 bits, a colour that is nowhere": (lambda: row(4, 0, b"\x0f", (5,)), np.array([[0, 255]])),
+    "16 bits, a colour that is nowhere": (lambda: row(16, 0, b"\x01\x01\x02\x02", (514 - 1,)), np.array([[1, 2]])),
+    "RGB, a colour that is nowhere": (lambda: row(8, 2, b"abc", (97, 98, 98)), np.array([[[97, 98, 99]]])),
 }
 
 
@@ -125,7 +139,20 @@ UNCLEAR = {
     "one clear pixel": (half_clear, "transparent picture; lay it on the background"),
     "a clear colour": (lambda: reopened(Image.fromarray(GREY), "PNG", transparency=4), "transparent picture"),
     "a clear 16-bit grey": (
-        lambda: reopened(Image.fromarray(GREY.astype(np.uint16) * 257), "PNG", transparency=300), "transparent picture"
+        lambda: reopened(Image.fromarray(GREY.astype(np.uint16) * 257), "PNG", transparency=257 * 40),
+        "transparent picture",
+    ),
+    "a clear 1-bit black": (lambda: row(1, 0, b"\xaa", (0,)), "transparent picture"),
+    "a clear 1-bit white": (lambda: row(1, 0, b"\xaa", (1,)), "transparent picture"),
+    "a clear 2-bit grey": (lambda: row(2, 0, b"\x1b", (2,)), "transparent picture"),
+    "a clear 4-bit grey": (lambda: row(4, 0, b"\x0f", (15,)), "transparent picture"),
+    "a clear dark 16-bit grey": (lambda: row(16, 0, b"\0\x05", (5,)), "transparent picture"),
+    "a clear colour of RGB": (lambda: row(8, 2, b"abcabd", (97, 98, 99)), "transparent picture"),
+    "a clear dark 16-bit colour": (lambda: row(16, 2, bytes(6), (1, 1, 1)), "transparent picture"),
+    "16 bits of grey and alpha": (lambda: row(16, 4, b"\x7f\xff\xff\xff"), "16 bits of grey .* keeps the high byte"),
+    "16 bits of SGI": (lambda: reopened(Image.fromarray(GREY), "SGI", bpc=2), "16 bits of grey as SGI"),
+    "grey and alpha of JPEG 2000": (
+        lambda: reopened(Image.fromarray(GREY).convert("LA"), "JPEG2000"), "16 bits of grey as JPEG2000"
     ),
     "floats": (lambda: reopened(Image.fromarray(GREY / np.float32(255)), "TIFF"), "mode F, whose black and white"),
     "32 bits": (lambda: reopened(Image.fromarray(GREY.astype(np.int32)), "TIFF"), "mode I, whose black and white"),

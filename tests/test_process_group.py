@@ -38,7 +38,7 @@ def test_a_process_knows_its_place(monkeypatch, tmp_path):
     assert place_from_submitit() is None  # a shell that a job of ours has started
     monkeypatch.setenv("SUBMITIT_FOLDER", str(tmp_path / "a folder" / "%j"))
     monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
-    assert place_from_submitit() == ProcessPlace(3, 4, 1, f"file://{tmp_path}/a folder/7/rendezvous-7-2")
+    assert place_from_submitit() == ProcessPlace(3, 4, 1, f"file://{tmp_path}/a folder/7/rendezvous-7-2", True)
     for name, value in TORCHRUNS.items():
         monkeypatch.setenv(name, value)
     assert place_from_torchrun() == ProcessPlace(5, 8, 2, "env://")

@@ -9,9 +9,7 @@ from harness.commands import options
 from harness.commands.terminal import say
 from harness.errors import UserError, user_error
 from harness.files import check_output, check_writable, place
-from harness.store.store import Store
-
-BUNDLE = ".zip"
+from harness.store.store import BUNDLE, Store
 
 
 @click.command()
@@ -61,7 +59,7 @@ def report(study: str | None, compared: tuple[str, str] | None, watch: bool, pdf
     if watch:
         _watch(study, port, results, scratch, reports)
         return
-    if study is not None and study.endswith(BUNDLE):
+    if study is not None and _is_bundle(study, results):
         from harness.report.bundle import report_bundle
 
         path = report_bundle(place(study, "STUDY"), reports, pdf)
@@ -75,9 +73,25 @@ def report(study: str | None, compared: tuple[str, str] | None, watch: bool, pdf
     say(f"Report: {path.absolute().as_uri()}")
 
 
+def _is_bundle(study: str, results: Path) -> bool:
+    """Tell whether STUDY is a bundle's file; studies of an earlier harness may be called so too.
+
+    Raises:
+        UserError: it is both.
+    """
+    if not study.endswith(BUNDLE) or Path(study).name != study or not (results / study).is_dir():
+        return study.endswith(BUNDLE)
+    if Path(study).exists():
+        raise UserError(
+            f"STUDY {study}: a bundle here, and the study {results / study} as well; write ./{study} for the bundle, "
+            "or rename the study's folder"
+        )
+    return False
+
+
 def _watch(study: str | None, port: int, results: Path, scratch: Path, reports: Path) -> None:
     """Serve a study's report until Ctrl-C."""
-    if study is None or study.endswith(BUNDLE):
+    if study is None or _is_bundle(study, results):
         raise UserError("harness report --watch: a study's name is expected; a bundle and a comparison do not change")
     from harness.report.live_server import serve
 

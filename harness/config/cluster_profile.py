@@ -15,6 +15,7 @@ from harness.plain_text import shown
 
 FOLDER = Path("clusters")
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "WANDB_MODE": "offline"}
+INTERFACE_VARIABLES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 MINUTE_EARLY = 60  # sbatch(1), --signal: "the signal may be sent up to 60 seconds earlier than specified"
 
 
@@ -22,6 +23,41 @@ def _variable(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
         raise ValueError("the name of a variable is letters, digits and '_'")
     return name
+
+
+def _final(text: str) -> str:
+    """Pass on text that no shell is to change: it reaches SLURM, or a job's environment, between quotes.
+
+    Raises:
+        ValueError: it names a variable or a command of a shell.
+    """
+    if meant := re.search(r"\$(\w+|\{\w+[^}]*\}?|\()|`", text):
+        raise ValueError(f"nothing puts a value for {meant[0]} here; write the value, or ~/ for your home")
+    return text
+
+
+def _final_variable(text: str) -> str:
+    """Pass on a variable's value as `_final` does.
+
+    Raises:
+        ValueError: as `_final`; and where a shell would change it.
+    """
+    try:
+        return _final(text)
+    except ValueError as error:
+        raise ValueError(f"{error}, or a line of shell in setup: export NAME=...") from None
+
+
+def _interfaces(names: str) -> str:
+    """Refuse what gloo and NCCL do not both read as names of interfaces; NCCL's "^" and "=" are unknown to gloo."""
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,15}(,[A-Za-z0-9_.-]{1,15})*", names):
+        raise ValueError("names of network interfaces, such as ib0, or ib0,ib1, are expected")
+    return names
+
+
+Word = Annotated[Line, AfterValidator(_final)]
+Variable = Annotated[str, AfterValidator(_variable)]
+FinalText = Annotated[str, AfterValidator(_final_variable)]
 
 
 class Partition(Frozen):
@@ -55,21 +91,26 @@ class SlurmProfile(Frozen):
     """A SLURM cluster."""
 
     executor: Literal["slurm"] = Field("slurm", description="slurm, or local with jobs: trainings at once")
-    partitions: dict[Line, Partition] = Field({}, description="partitions by name; a job is sent to all that it fits")
-    account: Line | None = Field(None, description="whom the hours are charged to")
-    qos: Line | None = Field(None, description="quality of service")
-    constraint: Line | None = Field(None, description="features that a node must have, such as a100|h100")
+    partitions: dict[Word, Partition] = Field({}, description="partitions by name; a job is sent to all that it fits")
+    account: Word | None = Field(None, description="whom the hours are charged to")
+    qos: Word | None = Field(None, description="quality of service")
+    constraint: Word | None = Field(None, description="features that a node must have, such as a100|h100")
     gpus_by: Literal["gpus_per_node", "gpus_per_task", "gres"] = Field(
         "gpus_per_node", description="the option by which this cluster wants to be asked for GPUs"
     )
-    gpu_kind: Line | None = Field(None, description="kind of GPU, as the cluster calls it")
+    gpu_kind: Word | None = Field(None, description="kind of GPU, as the cluster calls it")
     signal_seconds: Count = Field(120, description="time between the signal that a job must end, and its end")
     array_throttle: Count | None = Field(None, description="trainings of one array that may run at once")
     array_limit: Literal["auto"] | Count = Field("auto", description="largest array; auto: asked of scontrol")
     max_submitted: Count | None = Field(None, description="most jobs of yours that the queue may hold")
-    exclude: tuple[Line, ...] = Field((), description="nodes that are not to be used")
+    exclude: tuple[Word, ...] = Field((), description="nodes that are not to be used")
     setup: tuple[str, ...] = Field((), description="lines of shell before the job")
-    environment: dict[Annotated[str, AfterValidator(_variable)], str] = Field({}, description="variables of the job")
+    environment: dict[Variable, FinalText] = Field(
+        {}, description="variables of the job, as they are; only ~ is expanded, and no $NAME"
+    )
+    network_interface: Annotated[str, AfterValidator(_interfaces)] | None = Field(
+        None, description="by which interfaces processes of several nodes reach each other, such as ib0, or ib0,ib1"
+    )
     offline: Flag = Field(False, description="nodes reach no network: libraries are told to download nothing")
     gpu_hour_price: Positive | None = Field(None, description="price of a GPU-hour, in whatever currency")
     resources: Resources = Field(Resources(), description="the lowest layer of every run's resources")
@@ -119,7 +160,8 @@ class SlurmProfile(Frozen):
             UserError: as `check`.
         """
         self.check(resources)
-        variables = (OFFLINE if self.offline else {}) | self.environment
+        interface = dict.fromkeys(INTERFACE_VARIABLES, self.network_interface) if self.network_interface else {}
+        variables = (OFFLINE if self.offline else {}) | interface | self.environment
         exports = [f"export {key}={shlex.quote(_at_home(key, value))}" for key, value in variables.items()]
         parameters = {
             **self.model_dump(include={"account", "qos", "constraint"}),

@@ -9,7 +9,7 @@ large with its aliases written out, is known before any of it is built.
 import re
 from collections.abc import Callable, Iterator
 from itertools import chain
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import yaml
 
@@ -39,6 +39,29 @@ SCALARS: dict[str, tuple[re.Pattern[str], Callable[[str], Any]]] = {
     f"{TAG}float": (FLOAT, lambda text: float(re.sub(r"\.(?=[in])", "", text.lower()))),
 }
 MERGE = (f"{TAG}merge", re.compile("<<"))
+
+
+class Spelt:
+    """A number whose text in the document is not what Python prints of it, 0.10 or 1e3: as text it stays as it was."""
+
+    text: str
+
+    def __new__(cls, value: Any, text: str = "") -> Self:
+        """Make one of a number and of its text."""
+        number = super().__new__(cls, value)  # type: ignore[call-arg]
+        number.text = text
+        return number
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class SpeltInteger(Spelt, int):
+    """Such a whole number."""
+
+
+class SpeltFloat(Spelt, float):
+    """Such a float."""
 
 
 class Refusal(Exception):
@@ -147,18 +170,20 @@ def _pairs(node: yaml.MappingNode, keys: Keys, *above: yaml.Node) -> list[tuple[
     """Return the keys of a mapping with their values; its own come before those that it merges, earlier ones first.
 
     Raises:
-        Refusal: a key that is written twice, whatever its spelling: 1 is 0x1, and 1.0.
+        Refusal: a key that is written twice, whatever its spelling: 1 is 0x1, and 1.0, and as a label '1'.
     """
-    own: dict[str, Any] = {}
+    own, texts = dict[str, Any](), set[str]()
     for key, value in node.value:
         name = _name(key, keys)
-        if name in own:
+        if name in own or key.value in texts:
             raise Refusal(key.start_mark.line + 1, f"{dotted((*keys, key.value))}: this key is said twice")
         own[name] = (key, value)
+        texts.add(key.value)
     merges = [own.pop(name) for name in list(own) if own[name][0].tag == MERGE[0]]
     brought = chain.from_iterable(_merged(key, value, keys, *above, node) for key, value in merges)
     merged = {_name(key, keys): (key, value) for key, value in brought}
-    return [*(pair for name, pair in merged.items() if name not in own), *own.values()]
+    further = [pair for name, pair in merged.items() if name not in own and pair[0].value not in texts]
+    return [*further, *own.values()]
 
 
 def _merged(key: yaml.Node, value: yaml.Node, keys: Keys, *above: yaml.Node) -> list[tuple[yaml.Node, yaml.Node]]:
@@ -175,8 +200,8 @@ def _merged(key: yaml.Node, value: yaml.Node, keys: Keys, *above: yaml.Node) -> 
 def _name(node: yaml.Node, keys: Keys) -> str:
     """Return what tells a key from the others: to Python 1, 1.0 and true are one key."""
     key = _key(node, keys)
-    whole = isinstance(key, float | bool) and float(key).is_integer()
-    return str(int(key)) if whole else str(key)
+    number = isinstance(key, int | float)
+    return repr(int(key) if number and float(key).is_integer() else float(key)) if number else str(key)
 
 
 def _key(node: yaml.Node, keys: Keys) -> Any:
@@ -195,7 +220,13 @@ def _scalar(node: yaml.ScalarNode, keys: Keys, is_key: bool = False) -> Any:
         text = cut(escape_controls(node.value))
         raise Refusal(node.start_mark.line + 1, f"{dotted(keys)}: {error}: '{text}'") from None
     _check_tag(node)
-    return SCALARS[node.tag][1](node.value) if node.tag in SCALARS else node.value
+    return _spelt(SCALARS[node.tag][1](node.value), node.value) if node.tag in SCALARS else node.value
+
+
+def _spelt(value: Any, text: str) -> Any:
+    """Return a value with its text, where it is a number that Python would print otherwise."""
+    kind = {int: SpeltInteger, float: SpeltFloat}.get(type(value))
+    return value if kind is None or str(value) == text else kind(value, text)
 
 
 def _check_tag(node: yaml.Node) -> None:

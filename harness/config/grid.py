@@ -50,7 +50,7 @@ class Run:
     @cached_property
     def eval_id(self) -> str:
         """Identity of the measurement."""
-        return eval_id(self.train, self.evaluation)
+        return eval_id(self.train_id, self.evaluation)
 
     def with_seed(self, seed: int) -> "Run":
         """Return the same with another seed: other draws in training, and other images."""

@@ -17,7 +17,7 @@ from harness.plain_text import check_name, escape_controls, shown
 At = tuple[tuple[str, str], ...]
 Mistakes = Iterator[tuple[Keys, str]]  # the key to mend, and what is wrong there
 Size = Literal["S", "B", "L", "XL"]
-Patch = Literal["2", "4", "8"]
+Patch = Annotated[Literal["2", "4", "8"], BeforeValidator(lambda key: str(key) if type(key) is int else key)]
 
 SOURCES = {
     "paper": "the paper, arXiv 2506.09027, as its numbers were handed to this project",
@@ -29,13 +29,17 @@ SOURCES = {
 }
 WAYS = ("ODE", "SDE", "DDPM", "one evaluation", "sampler not named")  # of sampling what a reference measured
 MOST_CELLS, MOST_RUNS = 10_000, 100_000  # of a grid: ten times what anybody has wanted
+LONGEST_LABEL = 300
 CONFIDENCE = {"H": "high", "M": "medium", "L": "low"}
 
 
 def _label(value: Any) -> str:
-    """Take a number as the word that it is printed as; unquoted true, false and ~ are no words."""
+    """Take a number as the word that it is written as; unquoted true, false and ~ are no words."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError("a label is a word or a number; put it in quotes where YAML reads it as something else")
+        quotes = "" if isinstance(value, list | dict) else "; this one needs quotes"
+        raise ValueError(f"a label is a word or a number{quotes}")
+    if len(str(value)) > LONGEST_LABEL:
+        raise ValueError(f"a label has at most {LONGEST_LABEL} characters; it stands in every row of a table")
     return str(value)
 
 

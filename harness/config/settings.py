@@ -122,7 +122,7 @@ def read_block(value: Any) -> Any:
 def _is_block(word: Any) -> bool:
     if isinstance(word, str):
         return re.fullmatch(r"[1-9]\d*/[1-9]\d*|all|last", word) is not None
-    return type(word) is int and word >= 1
+    return isinstance(word, int) and not isinstance(word, bool) and word >= 1
 
 
 def read_seeds(value: Any) -> tuple[int, ...]:
@@ -132,7 +132,7 @@ def read_seeds(value: Any) -> tuple[int, ...]:
         ValueError: an empty list, a seed said twice, or anything but whole numbers from 0 to 2**53.
     """
     seeds = tuple(value) if isinstance(value, list | tuple) else (value,)
-    whole = all(type(seed) is int and 0 <= seed <= LARGEST for seed in seeds)
+    whole = all(isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed <= LARGEST for seed in seeds)
     if not seeds or not whole or len(set(seeds)) < len(seeds):
         raise ValueError("different whole numbers are expected, for example [0, 1, 2]")
     return seeds
@@ -171,9 +171,11 @@ StandIns = Annotated[dict[Count, Count], AfterValidator(in_order)]
 
 
 class Frozen(BaseModel):
-    """A model that cannot change and refuses keys it does not know."""
+    """A model that cannot change and refuses keys it does not know; where text is meant, 0.10 is "0.10"."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, defer_build=True, coerce_numbers_to_str=True
+    )
 
 
 class Rung(Frozen):
@@ -335,6 +337,11 @@ class EvaluationSettings(Frozen):
         "inception-v3-compat", description="network whose features are compared"
     )
     reference: Literal["train", "test"] = Field("train", description="split of the data set that is the reference")
+    reference_part: Annotated[Whole, Field(ge=6)] | None = Field(
+        None,
+        description="images of it, drawn once, whose balls count for precision, recall, density and coverage (ADM's "
+        "suite: 10,000); by default all",
+    )
     weights: Literal["ema", "raw"] = Field("ema", description="the moving average of the weights, or the last ones")
 
 
@@ -351,6 +358,9 @@ class Resources(Frozen):
     micro_batch: Count | None = Field(None, description="samples in one pass of a process; by default its whole share")
     compile: Flag = Field(False, description="torch.compile of the network's blocks in training: worth it on GPUs")
     checkpoint_blocks: Flag = Field(False, description="keep blocks' inputs, recompute the rest: less memory, slower")
+    sample_shards: Annotated[Whole, Field(ge=1, le=1000)] = Field(
+        1, description="jobs that draw a training's images, and a job after them that measures; 1: all in one job"
+    )
     hours: Hours = Field(1.0, description="time limit of a job; also as SLURM writes it: D-HH:MM:SS, HH:MM:SS")
     partition: Line | None = Field(None, description="SLURM partition; by default the cluster's")
     log_every: Count = Field(100, description="training steps between two lines of the log")

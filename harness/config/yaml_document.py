@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from harness.config.core_yaml import DEEPEST, LARGEST, Keys, Refusal, dotted, parse_yaml
 from harness.errors import UserError, closest, nearest
+from harness.files import read_file
 from harness.plain_text import check_name, check_text, cut, escape_controls, is_name, shown
 
 M = TypeVar("M", bound=BaseModel)
@@ -20,6 +21,7 @@ EXPECTED = {
     "dict_type": "keys and values are expected",
     "tuple_type": "a list is expected",
     "too_short": "at least one is needed",
+    "string_type": "text is expected",
 }
 
 
@@ -94,8 +96,7 @@ def read_document(path: Path) -> Document:
         UserError: the file is missing, or as `core_yaml.parse_yaml`.
     """
     try:
-        with path.open(encoding="utf-8-sig") as file:
-            text = file.read(LARGEST + 1)
+        text = read_file(path, 4 * LARGEST).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         names = [other.name for other in path.parent.glob(f"*{path.suffix}")]
         near = nearest(path.name, names) if isinstance(error, FileNotFoundError) else ""
@@ -203,7 +204,10 @@ def _message(model: type[BaseModel], error: Any) -> str:
     if kind == "literal_error":
         legal = [word.strip(" '") for word in error["ctx"]["expected"].replace(" or ", ", ").split(", ")]
         return f"'{cut(str(value))}' is not legal{nearest(str(value), legal)}"
-    return f"{EXPECTED.get(kind) or error['msg'].removeprefix('Value error, ')}, found {shown(value)}"
+    expected = EXPECTED.get(kind) or error["msg"].removeprefix("Value error, ")
+    if kind == "string_type" and isinstance(value, bool | None):
+        expected += " in quotes"
+    return f"{expected}, found {shown(value)}"
 
 
 def legal_keys(model: Any, loc: Keys) -> list[str]:

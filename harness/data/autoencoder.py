@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from harness.data.finite import check_dense, check_weights
 from harness.data.latents import Convention
 from harness.errors import UserError, user_error
-from harness.files import read_json
+from harness.files import is_file, read_json
 
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 ONNX = ("VAEencoder.onnx", "VAEpreview.onnx")
@@ -69,7 +69,7 @@ def _find(folder: Path) -> AutoencoderFiles:
             files = weights[0].name if weights else "no weights"
             raise UserError(f"{config}: _class_name '{kind}' with {files} is not known; an autoencoder is {LEGAL}")
         return AutoencoderFiles(kind, (config, weights[0]))
-    encoders, decoders = (sorted(folder.glob(f"*_{part}.pth")) for part in ("encoder", "decoder"))
+    encoders, decoders = (sorted(filter(is_file, folder.glob(f"*_{part}.pth"))) for part in ("encoder", "decoder"))
     if len(encoders) == len(decoders) == 1:
         return AutoencoderFiles("TAE", (*encoders, *decoders))
     if all((folder / name).is_file() for name in ONNX):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from harness.data.picture_files import class_folders, left_out, picture_files
 from harness.errors import UserError, one_line, user_error
-from harness.files import read_json
+from harness.files import is_file, read_json
 from harness.pictures import MOST_PIXELS, open_picture, to_bytes
 from harness.plain_text import escape_controls
 
@@ -56,7 +56,7 @@ def open_photos(source: Path, cache: Path) -> Photos:
     if (source / "dataset_dict.json").is_file():
         inside = ", ".join(sorted(path.parent.name for path in source.glob("*/state.json")))
         raise UserError(f"{source}: several splits of a data set; name the folder of one: {inside}")
-    parquet = sorted(path for path in source.glob("*.parquet") if not path.name.startswith("."))
+    parquet = sorted(path for path in source.glob("*.parquet") if is_file(path) and not path.name.startswith("."))
     files = [path for path in parquet if path.name.startswith("train-")] or parquet
     if not files and not (source / "state.json").is_file():
         return _folder_photos(source)

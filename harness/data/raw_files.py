@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from harness.data import plain_pickle
 from harness.data.cache import content_hash, own_file
 from harness.errors import UserError, user_error
-from harness.files import make_folder, read_yaml
+from harness.files import make_folder, open_file, read_yaml
 
 Arrays = tuple[np.ndarray, np.ndarray]  # images uint8 (N, C, H, W), labels int64 (N,)
 
@@ -91,8 +91,8 @@ def read_bytes(path: Path) -> bytes:
         UserError: neither file can be read, or it holds more than any of these data sets.
     """
     packed = path.with_name(path.name + ".gz")
-    with user_error(f"{path}[.gz]: cannot be read"), path.open("rb") if path.is_file() else gzip.open(packed) as file:
-        content = file.read(LARGEST + 1)
+    with user_error(f"{path}[.gz]: cannot be read"), open_file(path if path.is_file() else packed) as file:
+        content = (file if path.is_file() else gzip.GzipFile(fileobj=file)).read(LARGEST + 1)
     if len(content) > LARGEST:
         raise UserError(f"{path}[.gz]: more than {LARGEST >> 20} MiB, as no file of these data sets; fetch it again")
     return content

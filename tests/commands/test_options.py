@@ -23,6 +23,9 @@ PLACES = {
 # What nobody can mean, and where no file can be; each with what the refusal must say.
 NOWHERE = {
     "": "an empty name",
+    "  ": "an empty name",
+    "$HOME/x": "no shell has put a value for $HOME; write its value, or ~/ for your home",
+    "${DATA}": "no shell has put a value for ${DATA}",
     os.fsdecode(b"caf\xe9"): r"caf\udce9: control characters, or bytes that are not UTF-8",
     "a\nb": r"a\u000ab: control characters",
     "~no-such-user/x": "no such user",

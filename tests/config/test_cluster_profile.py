@@ -44,9 +44,10 @@ array_limit: 6
 exclude: [n7, n8]
 max_submitted: 40
 offline: true
+network_interface: ib0,ib1
 gpu_hour_price: 2.5
 setup: [module load cuda/12]
-environment: {TOKEN: it is}
+environment: {TOKEN: it is, PRICE: 5$, THREADS: 0x2, NCCL_SOCKET_IFNAME: mlx}
 resources: {gpus: 4, checkpoint_minutes: 3}
 """
 
@@ -67,6 +68,8 @@ def test_a_dry_run_prints_every_field_without_slurm_and_writes_nothing(tmp_path)
     lines = first.splitlines()
     assert lines.index("module load cuda/12") < lines.index("export TOKEN='it is'") < lines.index("# command")
     assert "export HF_HUB_OFFLINE=1" in lines
+    assert "export GLOO_SOCKET_IFNAME=ib0,ib1" in lines
+    assert "export NCCL_SOCKET_IFNAME=mlx" in lines  # what is said by the variable's own name goes over it
     assert "no SLURM here" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["clusters"]
 
@@ -95,6 +98,29 @@ def test_the_profile_is_the_lowest_layer_of_resources(tmp_path):
         ("executor: slurm\nqos: a\nqos: b", "ours.yaml:3: qos: this key is said twice"),
         ("executor: slurm\narray_limit: many", "ours.yaml:2: array_limit"),
         ("executor: slurm\nenvironment: {A B: c}", "ours.yaml:2: environment.A B: the name of a variable"),
+        (
+            "executor: slurm\nenvironment:\n  HF_HOME: $HOME/hf",
+            "ours.yaml:3: environment.HF_HOME: nothing puts a value for $H",
+        ),
+        (
+            "executor: slurm\nenvironment: {A: 'x${B:-c}'}",
+            "${B:-c} here; write the value, or ~/ for your home, or a line",
+        ),
+        ("executor: slurm\nenvironment: {A: $(id)}", "a value for $( here"),
+        ("executor: slurm\nenvironment: {A: '`id`'}", "a value for ` here"),
+        (
+            "executor: slurm\naccount: $USER",
+            "ours.yaml:2: account: nothing puts a value for $USER here; write the value",
+        ),
+        ("executor: slurm\npartitions: {$P: {}}", "ours.yaml:2: partitions.$P: nothing puts a value for $P"),
+        (
+            "executor: slurm\nenvironment: {A: true}",
+            "ours.yaml:2: environment.A: text is expected in quotes, found True",
+        ),
+        (
+            "executor: slurm\nnetwork_interface: ^lo",
+            "ours.yaml:2: network_interface: names of network interfaces, such",
+        ),
         ("account: x", "ours.yaml:1: executor: slurm or local is expected, found None"),
         ("executor: local\naccount: x", "ours.yaml:2: account: unknown key 'account'"),
     ],

@@ -1,5 +1,7 @@
 """Grid and scale files: what they may say, and mistakes told with file, line, key and the nearest legal word."""
 
+import re
+
 import pytest
 from support.edits import edit
 
@@ -84,3 +86,44 @@ def test_an_empty_product_is_refused(grids):
         UserError, match=r"table3\.yaml:28: vary\.0\.product\.block: at least one is needed, found \[\]$"
     ):
         load_table(grids / "table3.yaml", "smoke")
+
+
+def test_a_label_that_is_a_number_keeps_its_spelling(grids):
+    spellings = ["0.50", "5e-1", "+1", "0x1F", "0.25"]
+    rows = ", ".join(f"{text}: {{regularizer.tau: {0.1 * n:g}}}" for n, text in enumerate(spellings[1:], 1))
+    (grids / "labels.yaml").write_text(
+        "table: 1e0\ntitle: 2.50\nquestion: q\nrows: τ\nbase: {preset: paper, model: SiT-B/2, epochs: 80}\n"
+        f"axes: {{τ: {{{rows}}}}}\nvary: [{{product: {{τ: [{', '.join(spellings[1:])}]}}}}]\n"
+    )
+    table = load_table(grids / "labels.yaml", "smoke")
+    assert table.labels("τ") == spellings[1:]
+    assert (table.file.table, table.file.title) == ("1e0", "2.50")
+
+
+def test_one_label_in_two_spellings_of_a_key_is_said_twice(grids):
+    for twice in ("0.50: {}, 0.5: {}", "0.50: {}, '0.50': {}", "<<: {'0.50': {}}, 0.50: {}, 5e-1: {}"):
+        (grids / "a.yaml").write_text(f"axes: {{τ: {{{twice}}}}}")
+        with pytest.raises(UserError, match=r"a\.yaml:1: axes\.τ\..*: this key is said twice"):
+            load_table(grids / "a.yaml", "smoke")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("patches:", "patches: {16: 2} #", "patches.16: '16' is not legal; legal: 2, 4, 8"),
+        ("title:", "title: true #", "title: text is expected in quotes, found True"),
+        ("title:", "title: [a] #", "title: text is expected, found ['a']"),
+    ],
+)
+def test_what_is_no_text_is_told_with_what_is_legal(grids, old, new, words):
+    edit(grids / "scales" / "smoke.yaml", old, new)
+    with pytest.raises(UserError, match=rf"smoke\.yaml:\d+: {re.escape(words)}$"):
+        load_table(grids / "table3.yaml", "smoke")
+
+
+def test_patches_need_no_quotes(grids):
+    expected = load_table(grids / "table3.yaml", "smoke").runs
+    scale = grids / "scales" / "smoke.yaml"
+    line = next(line for line in scale.read_text().splitlines() if line.startswith("patches:"))
+    edit(scale, line, line.replace('"', ""))
+    assert load_table(grids / "table3.yaml", "smoke").runs == expected

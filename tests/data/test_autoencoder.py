@@ -34,6 +34,13 @@ def test_taesds_files_are_diffusers_tiny_autoencoder_and_have_no_posterior(tiny,
         np.testing.assert_allclose(mirrored[1:], tiny[1].encode(images[1:].flip(-1)).latents, atol=1e-5)
 
 
+def test_pipes_are_no_autoencoder(tmp_path):
+    for name in ("x_encoder.pth", "x_decoder.pth"):
+        os.mkfifo(tmp_path / name)
+    with pytest.raises(UserError, match="no autoencoder that is known"):
+        autoencoder.find(tmp_path)
+
+
 def test_taef2s_blocks_add_a_normalised_bottleneck():
     block = torch.nn.Module()
     block.conv, block.skip, block.fuse = torch.nn.Conv2d(8, 8, 3, padding=1), torch.nn.Identity(), torch.nn.ReLU()

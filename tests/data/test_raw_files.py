@@ -1,6 +1,7 @@
 """Raw files: what is read is what they say; a pickle may name nothing but arrays; they become arrays once."""
 
 import gzip
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -14,6 +15,15 @@ from harness.data import raw_files as sources
 from harness.data.cache import content_hash
 from harness.data.datasets import load
 from harness.errors import UserError
+
+
+def test_a_pipe_among_raw_files_is_not_waited_for(tmp_path: Path) -> None:
+    write_fashion_mnist(tmp_path / "fashion-mnist")
+    path = tmp_path / "fashion-mnist" / "t10k-labels-idx1-ubyte"
+    path.unlink()
+    os.mkfifo(path.with_name(f"{path.name}.gz"))
+    with pytest.raises(UserError, match=r"t10k-labels-idx1-ubyte\[.gz\]: cannot be read: not a plain file"):
+        load("fashion-mnist", "train", tmp_path)
 
 
 def test_digits_are_scikit_learns(digits: Path) -> None:

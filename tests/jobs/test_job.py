@@ -117,7 +117,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_as_diverged(tmp_path, data, scr
     error = read_json(job.folder / "error.json")
     assert error["class"] == "diverged"
     assert "not finite between steps" in error["message"]
-    states = [run_status(job.store, job.train_id, eval_id(job.train, e)).state for e in job.evaluations]
+    states = [run_status(job.store, job.train_id, eval_id(job.train_id, e)).state for e in job.evaluations]
     assert states == ["done", "diverged", "diverged", "diverged"]  # the untrained network could be measured
     assert job.diverged()
 
