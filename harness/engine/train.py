@@ -8,7 +8,7 @@ give the mean of their gradients: the mean over the regulariser's groups, as the
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterable
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from harness.checkpoint_paths import BEHIND, latest_step, weights_path
 from harness.config.settings import Resources
 from harness.config.spec import TrainSpec
 from harness.data.datasets import Dataset
+from harness.data.page_cache import pre_reading
 from harness.engine.batches import Batch, Batches
 from harness.engine.distributed import ALONE, World
 from harness.engine.metric_logger import MetricAverager, append, cut
@@ -241,6 +242,8 @@ def train(
         for steps, states, lines in ((behind, aside, aside / "train.jsonl"), (ahead, folder, log)):
             if steps:
                 trainer = Trainer(spec, dataset, device(), resources, world, encoder)
-                trainer.train_to(steps, folder, states, lines, on_progress, on_step)
+                files = dataset.files(images=encoder is not None)
+                with closing(trainer.batches), pre_reading(files, world.rank / world.size):
+                    trainer.train_to(steps, folder, states, lines, on_progress, on_step)
             if steps and states == aside and world.leads:
                 shutil.rmtree(aside)

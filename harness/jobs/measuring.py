@@ -23,7 +23,7 @@ from harness.store.store import Store
 
 if TYPE_CHECKING:
     from harness.engine.distributed import World
-    from harness.engine.sample import Samples
+    from harness.engine.sample import Sampler, Samples
 
 THUMBNAILS = Thumbnails(rows=2, columns=10)
 SIDE = 64  # pixels of the largest tile of a picture
@@ -52,12 +52,16 @@ class Measuring:
         return self.store.scratch_folder(train_id(self.train))
 
     def draw(self, **listeners: Any) -> "Samples | None":
-        """Draw the images; listeners: the world and what is called on the way, as `Sampler` has them."""
+        """Draw the images; listeners: as `sampler` takes them."""
+        return self.sampler(**listeners).draw(self.scratch)
+
+    def sampler(self, **listeners: Any) -> "Sampler":
+        """Return what draws the images; listeners: the world and what is called on the way, as `Sampler` has them."""
         from harness.data.to_bytes import decoder
         from harness.engine.sample import Sampler
 
         decode = decoder(self.train.data.name, self.data)
-        return Sampler(self.train, self.spec, decode=decode, **listeners).draw(self.scratch)
+        return Sampler(self.train, self.spec, decode=decode, **listeners)
 
     def everywhere(self, samples: "Samples | None", world: "World") -> "Samples":
         """Return in all processes the images that `draw` gives to the leading one; the others map its file."""
