@@ -1,4 +1,4 @@
-"""In which precision torch multiplies matrices of float32, for a while."""
+"""In which precision torch multiplies matrices of float32, and convolves, for a while."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +15,21 @@ def matmul_precision(name: str) -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+@contextmanager
+def float32_arithmetic(tf32: bool = False) -> Iterator[None]:
+    """Have a GPU multiply float32 in float32 or in TF32, also in convolutions, where torch does the latter unless told.
+
+    What was set is set again in the end.
+    """
+    convolutions = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = tf32
+    try:
+        with matmul_precision("high" if tf32 else "highest"):
+            yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = convolutions
 
 
 @contextmanager
