@@ -26,7 +26,7 @@ from harness.errors import UserError
 from harness.gpu import device
 from harness.method.backbone import DiT
 from harness.method.guidance import CountedNet, GuidanceInterval, guided
-from harness.method.precision import float32_arithmetic
+from harness.method.precision import matmul_precision
 from harness.method.processes import consistency, ddpm, flow, imm, meanflow, shortcut
 from harness.method.randomness import generator
 from harness.networks.build import build_net, compile_blocks
@@ -128,7 +128,8 @@ class Sampler:
         tiles = self.spec.tiles if self.tiles is None else self.tiles
         left = tiles[self.world.decide(cache.begin) // self.spec.tile :]
         counted, where = CountedNet(net.eval()), next(net.parameters()).device
-        with _Decoding(self, cache, tiles) as decoding, float32_arithmetic(self.spec.sampler.matmul == "tf32"):
+        products = matmul_precision("high" if self.spec.sampler.matmul == "tf32" else "highest")  # the decoder's too
+        with _Decoding(self, cache, tiles) as decoding, products:
             # A tile may take longer than a signal gives.
             with net.register_forward_pre_hook(lambda *_: self.on_step(decoding.save)):
                 for count, first in enumerate(left[:: self.world.size], 1):

@@ -22,7 +22,7 @@ from harness.measure.images import Images, of_array
 from harness.measure.metrics.diversity import ClassDistances, class_diversity, perceptual
 from harness.measure.metrics.frechet import Moments, Statistics
 from harness.measure.workspace import Arrays, Workspace
-from harness.method.precision import float32_arithmetic
+from harness.method.precision import matmul_precision
 from harness.networks.encoder import pretrained, tensors_sha256
 from harness.networks.supervised import Recipe, TrainedNetwork, resize, trained
 
@@ -158,7 +158,7 @@ def exact_arithmetic() -> Iterator[None]:
 
     Inception's pooled features would move by 6e-4 of their length. What was set is set again in the end.
     """
-    with float32_arithmetic():
+    with matmul_precision("highest"):
         yield
 
 
