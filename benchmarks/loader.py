@@ -94,10 +94,10 @@ def compare(folder: Path, against: Path | None, rounds: int, number: int) -> Non
     sides = {name: Side(folder, against or here, *([] if against else ["--ahead", "1"])), "ours": Side(folder, here)}
     speeds: dict[str, list[float]] = {name: [] for name in sides}
     for k in range(rounds):
-        for side in list(sides)[:: 1 if k % 2 else -1]:
-            speeds[side].append(sides[side].images_per_second(number))
-    for side, values in speeds.items():
-        print(f"{side}: {statistics.median(values):,.0f} images/s")
+        for which in list(sides)[:: 1 if k % 2 else -1]:
+            speeds[which].append(sides[which].images_per_second(number))
+    for which, values in speeds.items():
+        print(f"{which}: {statistics.median(values):,.0f} images/s")
     ratios = [ours / theirs for theirs, ours in zip(*speeds.values(), strict=True)]
     print(f"median of the ratios: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
     for side in sides.values():

@@ -20,6 +20,8 @@ from harness.config.spec import ProcessName, TrainSpec
 from harness.data.datasets import LatentDataset
 from harness.engine.train import Trainer
 from harness.measure.extractors.inception import INCEPTION, Inception, load_inception
+from harness.measure.metrics.neighbours import manifold
+from harness.measure.workspace import Workspace
 from harness.method.precision import matmul_precision
 from harness.method.processes import flow
 from harness.networks.build import build_net
@@ -213,7 +215,29 @@ def measure(card: Card) -> Rows:
                     "images/s": many / seconds,
                 },
             )
+    yield from pairs(card)
     yield from decoding(card)
+
+
+def pairs(card: Card) -> Rows:
+    """Neighbours and kernels of all pairs of one set in float64, by the project's own code: against the CPU, and how
+    fast."""
+    drawn = np.random.default_rng(0).standard_normal((200 if card.tiny else 20_000, FEATURES), np.float32)
+    few = drawn[:200] if card.tiny else drawn[:1000]
+    expected, measured = (
+        manifold(few),
+        manifold(few * (1.01 if card.faulty else 1), workspace=Workspace(device=card.device)),
+    )
+    difference = relative(torch.from_numpy(measured.radii), torch.from_numpy(expected.radii))
+    seconds = card.streamed(lambda: manifold(drawn, workspace=Workspace(device=card.device)), 1, 0)
+    yield (
+        "pairs of features, fp64",
+        {
+            "relative difference to the CPU": difference,
+            "pairs/s": len(drawn) ** 2 / seconds,
+            f"hours of all pairs of {REFERENCE:,}": REFERENCE**2 / len(drawn) ** 2 * seconds / 3600,
+        },
+    )
 
 
 def random_inception() -> Any:

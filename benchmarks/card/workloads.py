@@ -1,6 +1,5 @@
 """What the parts train and time: specs of the paper's sizes, random latents, and a clock that waits for the GPU."""
 
-import gc
 import statistics
 import subprocess
 import time
@@ -22,6 +21,7 @@ from harness.config.settings import (
 )
 from harness.config.spec import Consistency, Model, ProcessName, Regularizer, TrainSpec
 from harness.data.datasets import ImageDataset
+from harness.engine.allocator import release_memory
 from harness.engine.distributed import ALONE, World
 from harness.engine.train import Trainer
 from harness.method.precision import matmul_precision
@@ -69,9 +69,8 @@ class Card:
 
     def forget(self) -> None:
         """Give back the memory of what was timed before, and begin to measure the peak anew."""
-        gc.collect()
+        release_memory()
         if self.on_gpu:
-            torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
 
     def peak(self) -> float | None:

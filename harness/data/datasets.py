@@ -45,7 +45,8 @@ class Split:
 
         images: those that `images_for` reads as well.
         """
-        return [Path(array.filename) for array in self._arrays(images) if isinstance(array, np.memmap)]
+        maps = [array for array in self._arrays(images) if isinstance(array, np.memmap)]
+        return [Path(array.filename) for array in maps if array.filename]
 
     def _arrays(self, images: bool) -> list[np.ndarray | None]:
         raise NotImplementedError

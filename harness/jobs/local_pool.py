@@ -5,12 +5,13 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from harness.config.settings import Resources
 from harness.jobs.job import Job
+from harness.jobs.job_queue import JobQueue
 from harness.jobs.preemption import NEVER, Deadline
 from harness.process_group import ProcessPlace, places_on_this_machine
 from harness.store.status import RunStatus
@@ -30,11 +31,13 @@ def run_inline(jobs: Iterable[Job], on_change: OnChange, deadline: Deadline = NE
     """
     from harness.engine.distributed import joined
 
-    queue = iter(jobs)
+    queue = JobQueue(jobs)
     with joined() as world:
-        while job := world.decide(lambda: None if deadline.passed else next(queue, None)):
+        while job := world.decide(lambda: None if deadline.passed else queue.take()):
             on_change(job, None)
-            on_change(job, job(deadline=deadline))
+            outcome = job(deadline=deadline)
+            on_change(job, outcome)
+            queue.end(job, outcome)
 
 
 def run_in_workers(jobs: Sequence[Job], workers: int, on_change: OnChange, deadline: Deadline = NEVER) -> None:
@@ -44,7 +47,7 @@ def run_in_workers(jobs: Sequence[Job], workers: int, on_change: OnChange, deadl
     process is interrupted or ends, its workers end with it. `on_change` is called from several threads.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the workers as they start
-    queue, stopping = iter(list(jobs)), threading.Event()  # each job is taken from the iterator once, by one thread
+    queue, stopping = JobQueue(jobs), threading.Event()
     slots = range(min(workers, len(jobs)))
     arguments = (queue, on_change, stopping, deadline)
     threads = [threading.Thread(target=_fill, args=(slot, *arguments), daemon=True) for slot in slots]
@@ -58,11 +61,12 @@ def run_in_workers(jobs: Sequence[Job], workers: int, on_change: OnChange, deadl
         stopping.set()
 
 
-def _fill(slot: int, queue: Iterator[Job], on_change: OnChange, stopping: threading.Event, deadline: Deadline) -> None:
+def _fill(slot: int, queue: JobQueue, on_change: OnChange, stopping: threading.Event, deadline: Deadline) -> None:
     """Keep a slot busy until the queue is empty, or the time is up."""
     worker: Worker | None = None
-    for job in queue:
+    while job := queue.take():
         if deadline.passed:
+            queue.end(job, RunStatus("interrupted"))
             break
         if worker and not worker.fits(job):
             worker.end()
@@ -76,6 +80,7 @@ def _fill(slot: int, queue: Iterator[Job], on_change: OnChange, stopping: thread
                 return
             outcome = job.fail(error)
         on_change(job, outcome)
+        queue.end(job, outcome)
     if worker:
         worker.end()
 
