@@ -194,6 +194,9 @@ class Data(Frozen):
     size: Count = Field(description="height and width of an image or latent")
     classes: Count = Field(description="number of labels")
     flip: Flag = Field(description="horizontal flips, each with probability one half")
+    moments: Literal["float16"] | None = Field(
+        None, description="float16: of latents packed with harness encode --moments float16; by default float32"
+    )
 
 
 class Optimizer(Frozen):
