@@ -148,6 +148,7 @@ class Scale(Frozen):
     scale: str = Field(description="name of the scale, equal to its file's")
     title: Prose = Field(description="what it is, in a few words")
     note: Prose = Field("", description="said under every table of a report at this scale")
+    limits: Prose = Field("", description="what its numbers can and cannot say, on a report's first screen")
     meaningful: Flag = Field(True, description="false where the numbers only prove that the code runs")
     ladder: dict[Size, Rung] = Field(description="depth, width and heads that stand for each size")
     patches: dict[Patch, Count] = Field(description="patch size that stands for the paper's 2, 4 and 8")

@@ -28,7 +28,7 @@ LIST = 8 << 20  # bytes of the archive's list of files, which is read as a whole
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others take up to 4 GiB to unpack anything
 # The files of a run by their names in its folder; a bundle holds these and no others.
 OF_A_RUN = re.compile(
-    r"(spec|env|error|facts)\.json|train\.jsonl|probe-\d+\.json|diff-[0-9a-f]{12}\.patch|evals/[0-9a-f]{12}\.(json|png)"
+    r"(spec|env|error|facts)\.json|train\.jsonl|probe-\d+\.json|diff-[0-9a-f]{12}\.patch|evals/[0-9a-f]{12}(\.json|(-nearest)?\.png)"
 )
 
 
