@@ -128,7 +128,7 @@ def _uncertainty(result: dict[str, Any], name: str) -> str:
 
 
 @click.command()
-@click.option("--only", metavar="RUN", help="One training: the first letters of its folder's name.")
+@click.option("--run", "only", metavar="RUN", help="One training: the first letters of its name.")
 @options.study
 @options.data
 def probe(store: Store, only: str | None, data: Path) -> None:

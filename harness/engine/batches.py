@@ -17,7 +17,7 @@ from harness.config.spec import TrainSpec
 from harness.data.datasets import Dataset, positions
 from harness.engine.distributed import World
 from harness.gpu import device
-from harness.method.objective import Objective, draw
+from harness.method.objective import Objective, draw, share_of
 from harness.method.randomness import generator
 from harness.method.terms import Draws
 
@@ -76,5 +76,5 @@ class Batches:
         for part in self.parts:
             mine = indices[part], tuple(drawn[part] for drawn in augmentation)
             images = dataset.images_for(*mine) if any(term.needs_features for term in terms) else None
-            batches.append(Batch(*dataset.batch(*mine), draws.slice(part.start, part.stop), images))
+            batches.append(Batch(*dataset.batch(*mine), share_of(draws, part, self.objective.process), images))
         return [batch.map(Tensor.pin_memory) for batch in batches] if torch.cuda.is_available() else batches

@@ -34,6 +34,34 @@ def test_plan_says_which_table_shares_a_run(project, harness):
     assert sorted(name for name in shared if name) == ["table2", "table2", "table3", "table3"]  # baseline and default
 
 
+def planned(out: str) -> set[tuple[str, str]]:
+    rows = [line.split("\t") for line in out.splitlines() if "\t" in line][1:]
+    return {(row[0], row[1]) for row in rows}
+
+
+def test_filters_choose_tables_and_rows_and_their_price(project, harness):
+    words = ("plan", "grids/table2.yaml", "grids/table3.yaml", "--scale", "smoke")
+    _, everything, _ = harness(*words)
+    _, out, _ = harness(*words, "--table", "2", "--arm", "HINGE")
+    assert planned(out) == {
+        (table, cell) for table, cell in planned(everything) if table == "table2" and "Hinge" in cell
+    }
+    assert "3 distinct trainings; 3 not run" in out
+    assert "table3" not in out
+    assert planned(harness(*words, "--failed")[1]) == set()
+    code, out, err = harness(*words, "--table", "table4")
+    assert (code, out) == (2, "")
+    assert err.startswith("--table table4: no such table; did you mean 'table")
+    code, out, err = harness(*words, "--arm", "hinges")
+    assert (code, out, err) == (2, "", "--arm hinges: no label of a row holds these words\n")
+
+
+def test_a_grid_may_be_meant_by_its_name(project, harness):
+    for name in ("table2", "tabel2.yaml"):
+        code, out, err = harness("plan", name, "--scale", "smoke")
+        assert (code, out, err) == (2, "", f"{name}: no such grid file; did you mean 'grids/table2.yaml'?\n")
+
+
 def test_the_command_prices_refuses_and_proposes(project, harness):
     words = ["plan", "grids/table2.yaml", "grids/table3.yaml", "--scale", "imagenet256", "--gpu", "A100"]
     start = time.process_time()

@@ -76,7 +76,7 @@ def test_the_cpus_allocator_is_out_of_memory():
 @pytest.mark.parametrize(("end", "failure"), [*ENDS.items(), ("COMPLETED", None)])
 def test_what_left_no_word_has_the_class_that_slurm_tells(job, end, failure):
     assert status(job, SENT, Answer(ends={"7_3": end})).failure == failure
-    assert failure is None or remedy(failure, "study").startswith(("harness retry study --only", "the same seed"))
+    assert failure is None or remedy(failure, "study").startswith(("harness retry study --class", "the same seed"))
 
 
 def test_a_job_in_the_queue_is_no_failure_whatever_came_before(job):
