@@ -41,7 +41,8 @@ from harness.networks.checkpoint import load_weights
 Rows = Iterator[tuple[str, Row]]
 CPU = torch.device("cpu")
 PACKAGE = str(Path(harness.__file__).parent)
-WAITS = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
+WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive"}
+BY_MASK = {"index", "index_put", "index_put_"}
 
 
 def correct(card: Card) -> Rows:
@@ -78,8 +79,8 @@ def syncs(card: Card) -> Rows:
     On a CPU those that would: a tensor is read as a number, or its shape depends on what it holds. The fault: the step
     reads its loss.
     """
-    for process in ("flow", "meanflow", "shortcut", "imm", "consistency"):
-        made = trainer(small(card, process=process, precision="bf16"), card.device)
+    for process in NAMES:
+        made = trainer(small(card, process=process), card.device)
         losses(made, range(1))
         seen = OnCard() if card.on_gpu else OnCpu()
         with seen:
@@ -120,9 +121,10 @@ class OnCpu(TorchDispatchMode):
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation, and note where it waits."""
-        if function in WAITS:
+        name = function.overloadpacket.__name__
+        if name in WAITS or (name in BY_MASK and any(i is not None and i.dtype == torch.bool for i in args[1])):
             frames = [frame for frame in traceback.extract_stack() if PACKAGE in frame.filename]
-            self.places.append(f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else function.name())
+            self.places.append(f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else name)
         return function(*args, **(kwargs or {}))
 
 
