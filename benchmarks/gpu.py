@@ -128,7 +128,7 @@ def main() -> int:
     faulthandler.enable()
     if chosen.tiny:
         torch.set_num_threads(1)
-    device = torch.device("cpu" if chosen.tiny else "cuda")
+    device = torch.device("cpu") if chosen.tiny else torch.device("cuda", 0)
     card = Card(device, chosen.tiny, chosen.out, time.monotonic() + chosen.seconds)
     record = Record(chosen.out, header(card, chosen), read_limits(chosen.tiny))
     passed = [

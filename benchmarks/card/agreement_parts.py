@@ -38,6 +38,7 @@ from harness.engine.train import Trainer, train
 from harness.networks import build
 from harness.networks.checkpoint import load_weights
 
+ARITHMETIC = (("fp32", "fp32", "highest"), ("TF32", "fp32", "high"), ("bf16", "bf16", "highest"))
 Rows = Iterator[tuple[str, Row]]
 CPU = torch.device("cpu")
 PACKAGE = str(Path(harness.__file__).parent)
@@ -55,22 +56,10 @@ def correct(card: Card) -> Rows:
         chosen: dict[str, Any] = {"process": process, "kind": kind}
         mine = chosen | ({"seed": 1} if card.faulty else {})
         expected = losses(trainer(small(card, precision="fp32", **chosen), CPU), steps)
-        for precision, tf32 in (("fp32", False), ("fp32", True), ("bf16", True)):
-            with convolutions_in_tf32(tf32):
-                measured = losses(trainer(small(card, precision=precision, **mine), card.device), steps)
-            words = f"{precision} with convolutions in TF32" if (precision, tf32) == ("fp32", True) else precision
-            yield f"{NAMES[process]}, {kind}, {words}", {"worst relative difference": worst(expected, measured)}
-
-
-@contextmanager
-def convolutions_in_tf32(allowed: bool) -> Iterator[None]:
-    """Let cuDNN multiply in TF32 or not, and put back what was."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = allowed
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
+        for words, precision, matmul in ARITHMETIC:
+            there = small(card, precision=precision, matmul=matmul, **mine)
+            difference = worst(expected, losses(trainer(there, card.device), steps))
+            yield f"{NAMES[process]}, {kind}, {words}", {"worst relative difference": difference}
 
 
 def syncs(card: Card) -> Rows:

@@ -5,6 +5,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from card.agreement_parts import convolutions_in_tf32
 from card.record import Row
 from card.workloads import COMPILED, EAGER, NAMES, Card, relative, spec, trainer
 from harness.config.spec import ProcessName, TrainSpec
@@ -217,6 +217,17 @@ def measure(card: Card) -> Rows:
             )
     yield from pairs(card)
     yield from decoding(card)
+
+
+@contextmanager
+def convolutions_in_tf32(allowed: bool) -> Iterator[None]:
+    """Let cuDNN multiply in TF32 or not, and put back what was."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def pairs(card: Card) -> Rows:
