@@ -6,6 +6,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,8 +19,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import harness
-from card.record import Row
+from card.record import Row, attempt
 from card.workloads import (
+    ARITHMETIC,
     COMPILED,
     EAGER,
     NAMES,
@@ -38,7 +40,10 @@ from harness.engine.train import Trainer, train
 from harness.networks import build
 from harness.networks.checkpoint import load_weights
 
-ARITHMETIC = (("fp32", "fp32", "highest"), ("TF32", "fp32", "high"), ("bf16", "bf16", "highest"))
+    ("fp32", "fp32", "highest"),
+    ("TF32", "fp32", "high"),
+    ("bf16", "bf16", "highest"),
+)
 Rows = Iterator[tuple[str, Row]]
 CPU = torch.device("cpu")
 PACKAGE = str(Path(harness.__file__).parent)
@@ -54,12 +59,16 @@ def correct(card: Card) -> Rows:
     steps = range(3 if card.tiny else 20)
     for process, kind in [(p, "dispersive") for p in NAMES] + [("flow", "contrastive")]:
         chosen: dict[str, Any] = {"process": process, "kind": kind}
-        mine = chosen | ({"seed": 1} if card.faulty else {})
         expected = losses(trainer(small(card, precision="fp32", **chosen), CPU), steps)
         for words, precision, matmul in ARITHMETIC:
-            there = small(card, precision=precision, matmul=matmul, **mine)
-            difference = worst(expected, losses(trainer(there, card.device), steps))
-            yield f"{NAMES[process]}, {kind}, {words}", {"worst relative difference": difference}
+            seed = {"seed": 1} if card.faulty else {}
+            there = small(card, precision=precision, matmul=matmul, **chosen, **seed)
+            yield f"{NAMES[process]}, {kind}, {words}", attempt(partial(difference, card, there, steps, expected))
+
+
+def difference(card: Card, chosen: TrainSpec, steps: range, expected: list[float]) -> Row:
+    """Take the steps on the card, and return how far they are from what is expected."""
+    return {"worst relative difference": worst(expected, losses(trainer(chosen, card.device), steps))}
 
 
 def syncs(card: Card) -> Rows:
@@ -128,22 +137,24 @@ def compiled(card: Card) -> Rows:
         arms += (("DiT", "ddpm"), ("Shortcut", "shortcut"), ("IMM", "imm"), ("iCT", "consistency"))
     for name, process in arms:
         chosen = small(card, process=process) if card.tiny else spec(card.sized("S"), 32, process)
-        calls = block_calls(trainer(chosen, card.device))
-        calls -= chosen.model.depth if process == "meanflow" else 0
-        expected = losses(trainer(chosen, card.device), range(5))
-        with counting(card) as compiled_calls:
-            made = trainer(chosen, card.device, EAGER if card.faulty else COMPILED)
-            measured = losses(made, range(4))
-            compiled_calls[0] = 0
-            measured += losses(made, range(4, 5))
-        yield (
-            name,
-            {
-                "blocks called in a step": calls,
-                "compiled / called": compiled_calls[0] / calls,
-                "worst relative difference": worst(expected, measured),
-            },
-        )
+        yield name, attempt(partial(compiled_steps, card, chosen))
+
+
+def compiled_steps(card: Card, chosen: TrainSpec) -> Row:
+    """Return how five compiled steps differ from eager ones, and which share of the fifth one's blocks is compiled."""
+    calls = block_calls(trainer(chosen, card.device))
+    calls -= chosen.model.depth if chosen.process == "meanflow" else 0
+    expected = losses(trainer(chosen, card.device), range(5))
+    with counting(card) as compiled_calls:
+        made = trainer(chosen, card.device, EAGER if card.faulty else COMPILED)
+        measured = losses(made, range(4))
+        compiled_calls[0] = 0
+        measured += losses(made, range(4, 5))
+    return {
+        "blocks called in a step": calls,
+        "compiled / called": compiled_calls[0] / calls,
+        "worst relative difference": worst(expected, measured),
+    }
 
 
 def block_calls(made: Trainer) -> int:
@@ -187,11 +198,9 @@ def ddp(card: Card) -> Rows:
     The fault: the second process learns from other images.
     """
     steps = range(2 if card.tiny else 6)
+    how = "NCCL" if card.on_gpu else "gloo"
     for precision in ("fp32", "bf16"):
-        expected = losses(trainer(small(card, precision=precision), card.device), steps)
-        alone = losses_of_one(card, small(card, precision=precision), steps)
-        how = "NCCL" if card.on_gpu else "gloo"
-        yield f"one process, {how}, {precision}", {"worst relative difference": worst(expected, alone)}
+        yield f"one process, {how}, {precision}", attempt(partial(alone, card, small(card, precision=precision), steps))
     half = small(card).batch // 4
     again = Resources(micro_batch=half, checkpoint_blocks=True)
     arms = {
@@ -207,8 +216,9 @@ def ddp(card: Card) -> Rows:
         yield name, {"worst relative difference": worst(expected, curve)}
 
 
-def losses_of_one(card: Card, chosen: TrainSpec, steps: range) -> list[float]:
-    """Return the losses of a process that exchanges gradients with itself alone."""
+def alone(card: Card, chosen: TrainSpec, steps: range) -> Row:
+    """Return how steps of a process that exchanges gradients with itself alone differ from those without."""
+    expected = losses(trainer(chosen, card.device), steps)
     with tempfile.TemporaryDirectory() as folder:
         method = f"file://{folder}/rendezvous"
         dist.init_process_group("nccl" if card.on_gpu else "gloo", init_method=method, rank=0, world_size=1)
@@ -216,7 +226,7 @@ def losses_of_one(card: Card, chosen: TrainSpec, steps: range) -> list[float]:
             made = trainer(chosen, card.device)
             first = losses(made, steps[:1])
             made.module = DistributedDataParallel(made.objective)
-            return first + losses(made, steps[1:])
+            return {"worst relative difference": worst(expected, first + losses(made, steps[1:]))}
         finally:
             dist.destroy_process_group()
 
