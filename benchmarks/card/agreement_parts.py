@@ -40,10 +40,6 @@ from harness.engine.train import Trainer, train
 from harness.networks import build
 from harness.networks.checkpoint import load_weights
 
-    ("fp32", "fp32", "highest"),
-    ("TF32", "fp32", "high"),
-    ("bf16", "bf16", "highest"),
-)
 Rows = Iterator[tuple[str, Row]]
 CPU = torch.device("cpu")
 PACKAGE = str(Path(harness.__file__).parent)
