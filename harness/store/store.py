@@ -7,6 +7,7 @@ scratch/<study>/<train_id>/               its checkpoints: large, and not commit
 scratch/<study>/slurm/                    its sender's alone: the jobs' code, sbatch files, tasks and output
 """
 
+import errno
 import os
 import re
 import sys
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from harness.errors import UserError
+from harness.files import UnfitFile
 from harness.plain_text import check_name, escape_controls
 from harness.store import records
 
@@ -24,6 +26,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 IDENTITY = re.compile(r"[0-9a-f]{12}")
+MOST_POINTS = 16_000_000  # of all logs of a study: five hundred trainings of 4,000 lines
 PARTS = "parts"
 BUNDLE = ".zip"  # how the name of a study in one archive ends
 
@@ -171,8 +174,8 @@ def part_folders(folder: Path) -> list[Path]:
 
 
 class Logs:
-    """The logs of a study, and what its trainings ran on, by their identity and each read once; what a training's
-    folder lacks is a log without series and an environment that is None.
+    """The logs of a study, and what its trainings ran on, by their identity; what a training's folder lacks is a log
+    without series and an environment that is None.
 
     Raises:
         UserError: as `Record.load`, where an environment cannot be read.
@@ -180,8 +183,29 @@ class Logs:
     """
 
     def __init__(self, store: Store) -> None:
-        self.of = cache(lambda train_id: records.read_log(store.run_folder(train_id) / records.LOG))
+        self.store = store
         self.environment = cache(lambda train_id: records.Environment.load(store.run_folder(train_id)))
+        self._kept: dict[str, records.Log] = {}
+        self._room = MOST_POINTS
+
+    def of(self, train_id: str) -> records.Log:
+        """Return a training's log; one that cannot be read, or that has no room beside the others, is told, and
+        empty."""
+        if train_id not in self._kept:
+            path = self.store.run_folder(train_id) / records.LOG
+            try:
+                self._kept[train_id] = self._fitting(records.read_log(path))
+            except OSError as error:
+                print(f"Left out: {path}: {error.strerror}", file=sys.stderr)
+                self._kept[train_id] = records.NO_LOG
+        return self._kept[train_id]
+
+    def _fitting(self, log: records.Log) -> records.Log:
+        points = sum(map(len, log.values()))
+        if points > self._room:
+            raise UnfitFile(errno.EFBIG, f"more than {MOST_POINTS:,} numbers with the logs of the other trainings")
+        self._room -= points
+        return log
 
 
 def each_or_told(read: Callable[[T], R], sources: Iterable[T]) -> list[R]:
