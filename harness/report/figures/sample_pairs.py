@@ -138,4 +138,4 @@ def sample_strips(store: Store, pivot: Pivot) -> Strips | None:
 
 
 def _strip(store: Store, run: Run, name: str, missing: str = "") -> Strip:
-    return read_strip(store, run, run_result(store, run.train_id, run.eval_id).measurement, name, missing)
+    return read_strip(store, run, run_result(store, run).measurement, name, missing)
