@@ -30,7 +30,7 @@ from harness.measure.extractors.inception import INCEPTION, Outputs, inception_w
 from harness.measure.metrics.diversity import inception_score
 from harness.measure.metrics.frechet import frechet_distance, statistics
 from harness.measure.metrics.kernel import kid, kid_subset_size
-from harness.measure.metrics.neighbours import manifold, neighbour_metrics
+from harness.measure.metrics.neighbours import across, manifold
 from harness.measure.reference import of_statistics, save_statistics
 
 PUBLISHED = {"fid": 110.280826, "kid": -0.00067925, "kid_std": 0.00177782}  # training against test images
@@ -151,7 +151,7 @@ def main() -> None:
 def against(name: str, found: dict[str, Features], spatial: dict[str, np.ndarray], shipped: dict[str, Any]) -> None:
     """Print the distances and neighbours of the training images and of those called `name`, twice."""
     x, y = found["train"].pool, found[name].pool
-    shares, _ = neighbour_metrics(manifold(x), manifold(y))
+    shares = across(manifold(x), manifold(y)).shares
     mine = {
         "fid": frechet_distance(statistics(x), statistics(y)),
         "kid": kid(x, y)[0],

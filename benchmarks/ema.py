@@ -1,4 +1,4 @@
-"""The moving average of a network's weights: the library's, over all tensors at once, against a loop over parameters.
+"""The moving average of a network's weights: over all tensors at once, against a loop over parameters.
 
 Then the relative error of both against float64 after many updates. Run: python benchmarks/ema.py --model S
 """
@@ -8,12 +8,12 @@ import argparse
 import torch
 from plain import DECAY, average
 from side_by_side import Arm, compare, print_table
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from training_step import DEVICE, SIZES, spec
 
+from harness.engine.moving_average import MovingAverage
 from harness.networks.build import build_objective
 
-LOOP = "loop of mul_ and add_"
+LOOP, OURS = "loop of mul_ and add_", "ours"
 
 
 def errors(updates: int) -> dict[str, float]:
@@ -23,15 +23,14 @@ def errors(updates: int) -> dict[str, float]:
     for module in (slow, fast):
         for weight in module.parameters():
             torch.nn.init.ones_(weight)
-    library = AveragedModel(fast, multi_avg_fn=get_ema_multi_avg_fn(DECAY))
-    library.n_averaged.fill_(1)
+    average_of = MovingAverage(fast, DECAY)
     exact = torch.ones(256, 256, dtype=torch.float64)
     for _ in range(updates):
         fast.weight.data += 1e-3 * torch.randn(256, 256, generator=g)
         exact += (1 - DECAY) * (fast.weight.detach().double() - exact)
         average(slow, fast)
-        library.update_parameters(fast)
-    found = {LOOP: slow.weight, "library": library.module.get_parameter("weight")}
+        average_of.update()
+    found = {LOOP: slow.weight, OURS: average_of.net.get_parameter("weight")}
     return {name: float((weight.detach().double() - exact).norm() / exact.norm()) for name, weight in found.items()}
 
 
@@ -42,10 +41,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     chosen = parser.parse_args()
     net = build_objective(spec(chosen.model, 2, "fp32", False)).net.to(DEVICE)
-    library = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(DECAY))
-    library.n_averaged.fill_(1)
+    average_of = MovingAverage(net, DECAY)
     slow = build_objective(spec(chosen.model, 2, "fp32", False)).net.to(DEVICE)
-    arms: dict[str, Arm] = {LOOP: lambda k: average(slow, net), "library": lambda k: library.update_parameters(net)}
+    arms: dict[str, Arm] = {LOOP: lambda k: average(slow, net), OURS: lambda k: average_of.update()}
     print(f"SiT-{chosen.model}/2, {DEVICE}, {torch.get_num_threads()} thread(s)")
     print_table(compare(arms, chosen.rounds), LOOP)
     for name, error in errors(10_000).items():

@@ -17,6 +17,7 @@ from harness.measure.compare import compare
 from harness.measure.extractors.extractor import Extractor, Features, extract, extractor
 from harness.measure.extractors.inception import INCEPTION, Outputs
 from harness.measure.images import Images
+from harness.measure.metrics.diversity import vendi
 from harness.measure.metrics.frechet import statistics
 from harness.measure.metrics.neighbours import manifold
 from harness.measure.reference import Reference
@@ -63,7 +64,7 @@ def of_features(count: int) -> None:
     generated, real = (rng.standard_normal((count, 2048), np.float32) for _ in range(2))
     kept = 2 * count * FEATURES / 2**20
     print(f"{count} and {count} features: {peak():.0f} MiB, of which features {kept:.0f}", flush=True)
-    reference = Reference("random", "random", count, statistics(real), None, manifold(real))
+    reference = Reference("random", "random", count, statistics(real), None, manifold(real), vendi=vendi(real))
     began = time.process_time()
     found = compare(Features(generated), reference, Extractor("random", "random", Outputs, torch.device("cpu")))
     print(f"{', '.join(found['metrics'])}: {time.process_time() - began:.0f} CPU-s")

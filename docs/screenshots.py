@@ -16,7 +16,7 @@ REPORT, FOLDER = Path("reports/digits/index.html"), Path("docs/pictures")
 WIDTH, ABOVE, BELOW = 960, 24, 8  # CSS pixels: the page's measure and a little around it
 SCALE = 1.5  # pixels of a CSS pixel: letters stay sharp on fine screens
 SHOTS = {  # picture → the first and the last thing to be seen in it, and what must be unfolded
-    "top": ("header", "#summary .claims", ""),
+    "top": ("#answer", "#answer .first", ""),
     "table2": ("#table-table2", "#table-table2 figure.plot", ""),
     "pictures": ("#table-table2 details.more h3", "#table-table2 details.more", "#table-table2 details.more"),
 }

@@ -11,6 +11,7 @@ from pathlib import Path
 from harness.files import is_file, read_json, write_json
 
 LATEST = "latest.json"
+BEHIND = "behind"  # folder in which steps before the checkpoint are trained for
 WEIGHTS, STATE = "weights-", "state-"
 
 

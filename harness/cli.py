@@ -12,28 +12,45 @@ import click
 from harness.errors import UserError, one_line
 from harness.plain_text import cut, printable
 
-# Command → its module in `harness.commands`, and the first words of its help.
-COMMANDS = {
-    "bundle": ("report", "Pack STUDY into one archive: grids, results, thumbnails and the report."),
-    "cancel": ("status_retry_cancel", "End STUDY's jobs in SLURM, after a question; they do not rise again."),
-    "collect": ("report", "Write STUDY's results as one tidy CSV (and Parquet where pyarrow is installed)."),
-    "data": ("data_encode", "Get and check data sets."),
-    "doctor": ("doctor", "Examine a SLURM cluster before the first job."),
-    "encode": ("data_encode", "Pack the latents of the photos in SOURCE, and of their mirror images."),
-    "keys": ("key_listing", "List the keys of grid files, scale files and settings that begin with START."),
-    "logs": ("status_retry_cancel", "Print the end of what the job of RUN wrote, or STUDY's failures."),
-    "measure": ("measure_probe", "Measure SAMPLES against a reference."),
-    "measure-study": ("measure_probe", "Add to STUDY's measurements the metrics that they lack."),
-    "plan": ("plan_run_submit", "List every run of GRIDS, and what they cost."),
-    "probe": ("measure_probe", "Measure the representations of STUDY's networks."),
-    "report": ("report", "Write STUDY's report: the paper's tables with our numbers beside the paper's."),
-    "retry": ("status_retry_cancel", "Send the failed trainings of STUDY to SLURM again."),
-    "run": ("plan_run_submit", "Run GRIDS on this machine; what is done already is not done again."),
-    "show": ("status_retry_cancel", "Print what is known of a training."),
-    "status": ("status_retry_cancel", "Say how each training of STUDY stands."),
-    "submit": ("plan_run_submit", "Send GRIDS to a cluster's queue, one array for each set of equal resources."),
-    "weights": ("weights", "Import and export published weights."),
+# By workflow: command → its module in `harness.commands`, and what it does in one line.
+WORKFLOWS = {
+    "Plan and run": {
+        "plan": ("plan_run_submit", "List every run of GRIDS, and what they cost."),
+        "run": ("plan_run_submit", "Run GRIDS on this machine; what is done already is not done again."),
+        "submit": ("plan_run_submit", "Send GRIDS to a cluster's queue."),
+    },
+    "Watch and mend": {
+        "status": ("status_retry_cancel", "Say how each training of STUDY stands."),
+        "logs": ("status_retry_cancel", "Print the end of what the job of RUN wrote, or STUDY's failures."),
+        "show": ("status_retry_cancel", "Print what is known of a training."),
+        "retry": ("status_retry_cancel", "Send the failed trainings of STUDY to SLURM again."),
+        "cancel": ("status_retry_cancel", "End STUDY's jobs in SLURM."),
+        "doctor": ("doctor", "Examine this machine, or a SLURM cluster, before the first job."),
+    },
+    "Results": {
+        "report": ("report", "Write STUDY's report."),
+        "collect": ("report", "Write STUDY's results as one tidy CSV."),
+        "bundle": ("report", "Pack STUDY into one archive."),
+    },
+    "Measure": {
+        "measure": ("measure_probe", "Measure SAMPLES against a reference."),
+        "measure-study": ("measure_probe", "Add to STUDY's measurements the metrics that they lack."),
+        "probe": ("measure_probe", "Measure the representations of STUDY's networks."),
+    },
+    "Data, weights and settings": {
+        "data": ("data_encode", "Get and check data sets."),
+        "encode": ("data_encode", "Pack the latents of the photos in SOURCE."),
+        "weights": ("weights", "Import and export published weights."),
+        "keys": ("key_listing", "List the keys of grid files, scale files and settings."),
+    },
 }
+COMMANDS = {name: command for workflow in WORKFLOWS.values() for name, command in workflow.items()}
+EPILOG = """Exit codes: 0, all that was asked for is done; 1, not all of it is; 2, a mistake to mend;
+75, stopped in time, as --minutes asked; 130, stopped.
+
+\b
+Completion: eval "$(_HARNESS_COMPLETE=bash_source harness)"
+"""
 # Exit codes. Beside them 0: all that was asked for is done; and 1: not all is, or nobody reads the output any more.
 MISTAKE, STOPPED = 2, 130
 
@@ -51,12 +68,20 @@ class LazyGroup(click.Group):
             command = getattr(module, name.replace("-", "_"))
         return name, command, rest
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands by workflow."""
+        for title, workflow in WORKFLOWS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, words) for name, (_, words) in workflow.items()], col_max=20)
+
 
 @click.group(
     cls=LazyGroup,
     commands=[click.Command(name, short_help=words) for name, (_, words) in COMMANDS.items()],
+    epilog=EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True},
 )
+@click.version_option(package_name="dispersive-harness", message="%(version)s")
 def cli() -> None:
     """Ablations of Dispersive Loss: plan a grid, run it here or on SLURM, and report it beside the paper's tables."""
 

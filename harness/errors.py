@@ -19,6 +19,10 @@ class Diverged(Exception):
     """A training loss that is not finite: the run stops and is stored as `diverged`."""
 
 
+class OutOfTime(Exception):
+    """The time that a command was given is up: what is done is stored, and the same command goes on."""
+
+
 def one_line(error: BaseException, length: int = 200) -> str:
     """Return what an exception says, in one line of at most `length` characters; its type where it says nothing."""
     return " ".join(str(error).split())[:length] or type(error).__name__

@@ -12,7 +12,7 @@ import stat
 import sys
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -32,6 +32,7 @@ M = TypeVar("M", bound=BaseModel)
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 TEMPORARY = ".writing-"
 LARGEST_JSON = 8 << 20  # bytes; parsed they take fifty times as much at worst
+LONGEST_LINE = 1 << 16  # characters of a log's; ours have 250
 LARGEST_LOG = 32 << 20  # bytes: a line of 250 bytes every 100 steps for 13 million steps
 # Seconds for a lock: after which is said what is waited for, and after which it is waited for no more.
 LONG_WAIT, LONGEST_WAIT = 20.0, 6 * 3600.0
@@ -311,27 +312,40 @@ def first_mistake(error: ValidationError) -> str:
     return ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
 
 
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
+def read_jsonl(path: Path, keys: Collection[str] = (), most: int | None = None) -> list[dict[str, Any]]:
     """Read a log by step: of a step that was done twice the last line counts, and a torn line is left out.
 
+    keys: those to be kept, where not all are. most: lines that it may have.
+
     Raises:
-        OSError: it is there and cannot be read; `UnfitFile` where it is no log.
+        OSError: it is there and cannot be read; `UnfitFile` where it is no log, or has more lines.
     """
     try:
-        return parse_log(read_file(path, LARGEST_LOG).decode(errors="replace"))
+        content = read_file(path, LARGEST_LOG)
     except (FileNotFoundError, NotADirectoryError):
         return []
+    if most is not None and content.count(b"\n") > most:
+        raise UnfitFile(errno.EFBIG, f"more than {most:,} lines", str(path))
+    return parse_log(content.decode(errors="replace"), keys)
 
 
-def parse_log(text: str) -> list[dict[str, Any]]:
-    """Read the lines of a log, as `read_jsonl` does; no writer of ours leaves a list or mapping in one."""
+def parse_log(text: str, keys: Collection[str] = ()) -> list[dict[str, Any]]:
+    """Read the lines of a log, as `read_jsonl` does; no writer of ours leaves a list or mapping in one, or a line that
+    is longer than `LONGEST_LINE`."""
     by_step = {}
-    for line in text.splitlines():
-        with suppress(ValueError):
-            entry = from_json(line)
-            if isinstance(entry, dict) and type(entry.get("step")) is int:
-                by_step[entry["step"]] = {k: v for k, v in entry.items() if not isinstance(v, list | dict)}
+    for line in text.split("\n"):
+        entry = _entry(line)
+        if isinstance(entry, dict) and type(entry.get("step")) is int:
+            kept = ((key, value) for key, value in entry.items() if not keys or key in keys)
+            by_step[entry["step"]] = {key: value for key, value in kept if not isinstance(value, list | dict)}
     return [by_step[step] for step in sorted(by_step)]
+
+
+def _entry(line: str) -> Any:
+    """Return what a line of a log holds; None where it is torn."""
+    with suppress(ValueError):
+        return from_json(line) if len(line) <= LONGEST_LINE else None
+    return None
 
 
 def tail(path: Path, size: int = 4000) -> str:

@@ -109,6 +109,14 @@ def test_json_that_no_writer_of_ours_leaves_is_none(tmp_path, text):
     assert read_json(tmp_path / "x.json") is None
 
 
+def test_of_a_log_only_what_is_asked_for_is_taken_in(tmp_path):
+    path, many = tmp_path / "train.jsonl", "".join(f', "{key:x}": 1' for key in range(10_000))
+    path.write_text(f'{{"step": 1, "loss": 2, "x": 3}}\n{{"step": 2, "loss": 3{many}}}\n{{"step": 3, "loss": 4}}\n')
+    assert read_jsonl(path, ("step", "loss"), most=3) == [{"step": 1, "loss": 2}, {"step": 3, "loss": 4}]
+    with pytest.raises(UnfitFile, match="more than 2 lines"):
+        read_jsonl(path, most=2)
+
+
 def test_a_step_that_is_no_whole_number_is_no_line_of_a_log(tmp_path):
     lines = ['{"step": true}', '{"step": 1.5}', '{"step": "1"}', "[" * 1000, '{"step": 2}', '{"step": NaN}']
     (tmp_path / "train.jsonl").write_text("\n".join(lines))

@@ -1,6 +1,7 @@
 """What a person sees on the terminal: plans, prices, how trainings stand, and the bar while a grid runs."""
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -8,14 +9,15 @@ from rich.console import RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-from harness.commands.terminal import TextTable, console
+from harness.commands.terminal import Listing, TextTable, console, show, show_note
 from harness.config.grid import Run, Table
+from harness.config.spec import eval_id
 from harness.jobs.job import Job
+from harness.metric_definitions import definition_of
 from harness.planning import budget, cost, plan
-from harness.store.records import Heartbeat
+from harness.store.records import Heartbeat, Measurement, finite
 from harness.store.status import RunStatus, State, TrainingStatus, seconds_in_words
 from harness.store.store import Store
-from harness.store.study import trainings
 
 # By urgency.
 COLOURS: dict[State, str] = {
@@ -23,36 +25,33 @@ COLOURS: dict[State, str] = {
     "not run": "dim", "done": "green",
 }  # fmt: skip
 URGENCY = tuple(COLOURS)
-BAR = 10  # characters
+FAILED = ("failed", "diverged", "unreadable")
 
 
 # Plans.
 
 
-def print_plan(tables: Sequence[Table], store: Store) -> None:
-    """Print every run, table by table, how many there are in each state, and the trainings that several tables want."""
-    screen, planned = console(), plan.plan(tables, store)
-    for name in dict.fromkeys(p.table.name for p in planned):
-        of_table = [p for p in planned if p.table.name == name]
-        screen.print(TextTable(plan.summary(of_table), [_run_row(p) for p in of_table]), "")
+def print_plan(tables: Sequence[Table], store: Store, failed: bool = False) -> None:
+    """Print every run, table by table, and how many there are in each state; failed: only those that failed."""
+    planned = plan.plan(tables, store)
+    show(*(_of_table([p for p in planned if p.table is table], failed) for table in tables))
     states = Counter(p.status.state for p in planned)
-    screen.print(", ".join(f"{count} {state}" for state, count in states.items()))
-    if len(tables) > 1:
-        rows = [
-            {"training": t.train_id, "model": t.model, "seed": str(t.seed), "steps": f"{t.steps:,}",
-             "measured": f"{t.measurements} ×", "in the words of its first table": t.words,
-             "tables": ", ".join(t.tables)}
-            for t in trainings(tables)
-        ]  # fmt: skip
-        screen.print("", TextTable(f"{len(rows)} distinct trainings", rows))
+    trainings = len({p.run.train_id for p in planned})
+    show_note(f"{trainings} distinct trainings; {', '.join(f'{count} {state}' for state, count in states.items())}")
+
+
+def _of_table(planned: Sequence[plan.Planned], failed: bool) -> Listing:
+    rows = [_run_row(p) for p in planned if not failed or p.status.state in FAILED]
+    dropped = ("measurement", "model", "steps", "table", "shared with")
+    return Listing(plan.summary(planned), rows, {"cell": 24, "why": 8}, dropped)
 
 
 def _run_row(p: plan.Planned) -> dict[str, str]:
     run, cell = p.run, p.table.cell(p.run.at)
     return {
-        "cell": _in_words(run.at), "seed": str(run.seed), "model": cell.settings.model if cell else "",
-        "steps": f"{run.evaluation.step:,}", "training": run.train_id, "measurement": run.eval_id, "why": p.why,
-        "shared with": ", ".join(p.shared_with),
+        "table": p.table.name, "cell": _in_words(run.at), "seed": str(run.seed),
+        "model": cell.settings.model if cell else "", "steps": f"{run.evaluation.step:,}", "training": run.train_id,
+        "measurement": run.eval_id, "why": p.why, "shared with": ", ".join(p.shared_with),
     }  # fmt: skip
 
 
@@ -76,8 +75,9 @@ def print_cost(tables: Sequence[Table], prices: cost.Prices, price: float | None
 
 def _cost_row(name: str, runs: Sequence[Run], prices: cost.Prices) -> dict[str, str]:
     whole, left = prices.cost(runs), prices.cost(runs, left=True)
-    hours = map(hours_in_words, (whole.training, whole.sampling, whole.measuring, whole.hours, left.hours))
-    headings = ("training", "sampling", "measuring", "hours", "left to do")
+    parts = whole.training, whole.sampling, whole.measuring, whole.references, whole.hours, left.hours
+    headings = ("training", "sampling", "measuring", "references", "hours", "left to do")
+    hours = map(hours_in_words, parts)
     row = {"": name, "trainings": str(len({run.train_id for run in runs}))} | dict(zip(headings, hours, strict=True))
     return row | {"checkpoints": f"{whole.bytes / 1e9:,.1f} GB"}
 
@@ -107,36 +107,47 @@ def _rows(rows: Sequence[budget.Row]) -> TextTable:
 # How trainings stand.
 
 
-def status_table(study: str, statuses: Sequence[TrainingStatus], most: int | None = None) -> TextTable:
+def print_status(study: str, statuses: Sequence[TrainingStatus], failed: bool = False) -> None:
+    """Print how each training stands, and how many of each table do so; failed: only those that failed."""
+    show(status_listing(study, [s for s in statuses if not failed or s.state in FAILED]))
+    for name in dict.fromkeys(name for s in statuses for name in s.tables):
+        show_note(f"{name}: {_states([s for s in statuses if name in s.tables])}")
+
+
+def status_listing(study: str, statuses: Sequence[TrainingStatus], most: int | None = None) -> Listing:
     """Return all trainings, or as many as `most`: the running ones first, then what needs somebody, then the rest."""
     shown = statuses
     if most is not None and len(statuses) > most:
         shown = sorted(statuses, key=lambda s: URGENCY.index(s.state))[:most]
-    return TextTable(f"{study}: {status_summary(statuses)}", [_status_row(s) for s in shown])
+    cropped, dropped = {"what": 16, "reason": 16}, ("images/s", "hours", "tables", "model", "step", "left")
+    return Listing(f"{study}: {status_summary(statuses)}", list(map(_status_row, shown)), cropped, dropped)
 
 
 def status_summary(statuses: Sequence[TrainingStatus]) -> str:
     """Return how many trainings and measurements are in which state, and what was spent."""
-    states = Counter(s.state for s in statuses)
     spent: dict[str, float] = {}
     for s in statuses:
         spent[s.unit] = spent.get(s.unit, 0.0) + s.hours
-    parts = [f"{states[state]} {state}" for state in URGENCY if states[state]]
-    parts += [f"{sum(s.measured for s in statuses)} of {sum(s.measurements for s in statuses)} measurements"]
+    parts = [
+        _states(statuses),
+        f"{sum(s.measured for s in statuses)} of {sum(s.measurements for s in statuses)} measurements",
+    ]
     return ", ".join(parts + [f"{hours_in_words(hours)} {unit}-hours spent" for unit, hours in spent.items()])
 
 
+def _states(statuses: Sequence[TrainingStatus]) -> str:
+    states = Counter(s.state for s in statuses)
+    return ", ".join(f"{states[state]} {state}" for state in URGENCY if states[state])
+
+
 def _status_row(s: TrainingStatus) -> dict[str, str | Text]:
-    full = int((s.step / s.steps if s.steps else 1.0) * BAR)
-    bar = f"{'█' * full}{'░' * (BAR - full)} {s.measured}/{s.measurements}"
-    reason = s.phase if s.state == "running" else s.reason
     return {
-        "training": s.train_id, "what": f"{s.model} {s.words}", "seed": str(s.seed),
-        "state": Text(s.state, COLOURS[s.state]), "progress": bar, "epoch": f"{s.epoch:,.3g}/{s.epochs:,.3g}",
-        "step": f"{s.step:,}/{s.steps:,}",
-        "images/s": "" if s.images_per_second is None else f"{s.images_per_second:,.0f}",
-        "left": "" if s.seconds_left is None else seconds_in_words(s.seconds_left),
-        "hours": hours_in_words(s.hours) if s.hours else "", "reason": " ".join(reason.split()),
+        "training": s.train_id, "model": s.model, "what": s.labels, "seed": str(s.seed),
+        "state": Text(s.state, COLOURS[s.state]), "measured": f"{s.measured}/{s.measurements}",
+        "step": f"{s.step}/{s.steps}", "left": "" if s.seconds_left is None else seconds_in_words(s.seconds_left),
+        "images/s": "" if s.images_per_second is None else f"{s.images_per_second:.0f}",
+        "hours": hours_in_words(s.hours) if s.hours else "", "tables": ", ".join(s.tables),
+        "reason": " ".join((s.phase if s.state == "running" else s.reason).split()),
     }  # fmt: skip
 
 
@@ -147,8 +158,8 @@ class ProgressBar(Progress):
     """A bar over training steps, fed by the jobs' own heartbeats, below a line for each job that has ended."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
-        self.total = len(jobs)
-        self.running: dict[str, Job] = {}
+        self.total, self.noun = len(jobs), "jobs" if any(job.part.words for job in jobs) else "trainings"
+        self.running: dict[tuple[str, str], tuple[Job, float]] = {}  # with the clock at its start
         self.ended: list[Job] = []
         self.lock = threading.Lock()
         super().__init__(
@@ -156,29 +167,47 @@ class ProgressBar(Progress):
             TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
             console=console(soft_wrap=True), refresh_per_second=2,
         )  # fmt: skip
-        self.add_task("", total=sum(job.steps + 1 for job in jobs))
+        self.add_task("", total=sum(map(_length, jobs)))
 
     def get_renderables(self) -> Iterable[RenderableType]:
         """Look how far the jobs are, and draw that."""
         with self.lock:
-            running, ended = list(self.running.values()), list(self.ended)
-        heartbeats = [Heartbeat.peek(job.folder) for job in running]
-        steps = sum(job.steps + 1 for job in ended) + sum(heartbeat.step for heartbeat in heartbeats if heartbeat)
+            running, ended = [job for job, _ in self.running.values()], list(self.ended)
+        heartbeats = [Heartbeat.peek(job.folder) for job in running if job.part.stage == 0]
+        steps = sum(map(_length, ended)) + sum(heartbeat.step for heartbeat in heartbeats if heartbeat)
         for bar in self.task_ids:
-            self.update(bar, completed=steps, description=f"{len(ended)}/{self.total} trainings")
+            self.update(bar, completed=steps, description=f"{len(ended)}/{self.total} {self.noun}")
         yield from super().get_renderables()
 
     def on_change(self, job: Job, outcome: RunStatus | None) -> None:
         """Hear that a job has started (None) or how it ended."""
         with self.lock:
             if outcome is None:
-                self.running[job.train_id] = job
+                self.running[job.train_id, job.part.name] = job, time.monotonic()
                 return
-            self.running.pop(job.train_id, None)
+            _, start = self.running.pop((job.train_id, job.part.name), (job, time.monotonic()))
             self.ended.append(job)
             count = len(self.ended)
-        end = f"{outcome.state}: {outcome.words}" if outcome.reason else outcome.state
-        self.console.print(f"{count}/{self.total} {job.train_id} {_arm_in_words(job)}, seed {job.train.seed}: {end}")
+        end = f"{outcome.state}: {outcome.words}" if outcome.reason else f"{outcome.state}{_value(job)}"
+        end += f", {seconds_in_words(time.monotonic() - start)}"
+        words = ", ".join(filter(None, (f"{job.train_id} {_arm_in_words(job)}, seed {job.train.seed}", job.part.words)))
+        self.console.print(f"{count}/{self.total} {words}: {end}")
+
+
+def _length(job: Job) -> int:
+    """Training steps of a job, and one more for what comes after them."""
+    return job.steps + 1 if job.part.stage == 0 else 1
+
+
+def _value(job: Job) -> str:
+    """Return the first number of a training's last measurement, as ": FID 1.37"."""
+    last = max(job.evaluations, key=lambda evaluation: evaluation.step)
+    measurement = Measurement.peek(job.store.eval_path(job.train_id, eval_id(job.train_id, last)))
+    numbers = ((name, finite(value)) for name, value in (measurement.metrics if measurement else {}).items())
+    for name, value in numbers:
+        if value is not None:
+            return f": {definition_of(name).title} {value:.{definition_of(name).decimals}f}"
+    return ""
 
 
 def _arm_in_words(job: Job) -> str:

@@ -32,6 +32,8 @@ from harness.store.study import study_tables
 @click.option(
     "--weights", type=EXISTING, help="File of the network's weights; by default the one in --data, or timm's."
 )
+@click.option("--reference-part", "part", type=click.IntRange(min=6), metavar="N",
+              help="Precision, recall, density, coverage against N of its images; by default all.")  # fmt: skip
 @click.option("--json", "out", type=OUTPUT, help="Write numbers and protocol there as well.")
 @click.option("--statistics", type=OUTPUT, help="Write the samples' statistics there, an .npz for a later --reference.")
 @click.option("--nearest", type=OUTPUT, help="Write a PNG there: the samples nearest to reference images, above these.")
@@ -126,7 +128,7 @@ def _uncertainty(result: dict[str, Any], name: str) -> str:
 
 
 @click.command()
-@click.option("--only", metavar="RUN", help="One training: the first letters of its folder's name.")
+@click.option("--run", "only", metavar="RUN", help="One training: the first letters of its name.")
 @options.study
 @options.data
 def probe(store: Store, only: str | None, data: Path) -> None:

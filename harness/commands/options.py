@@ -3,7 +3,8 @@
 import math
 import os
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +12,8 @@ from typing import Any, Literal
 import click
 from click.core import ParameterSource
 
-from harness.errors import UserError, user_error
+from harness.config.grid import Cell, Table
+from harness.errors import UserError, nearest, user_error
 from harness.files import check_output, nearest_existing, place
 from harness.store.store import Store
 
@@ -108,14 +110,14 @@ HOURS = FiniteRange(min=0)
 
 def _folder(name: str, words: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     variable = f"HARNESS_{name.upper()}"
-    return click.option(f"--{name}", type=FOLDER, default=name, envvar=variable, help=words)
+    return click.option(f"--{name}", type=FOLDER, default=name, envvar=variable, show_envvar=True, help=words)
 
 
 results = _folder("results", "Folder of what is measured: small, and can be committed.")
 scratch = _folder("scratch", "Folder for checkpoints and caches: large, and not committed.")
 data = _folder("data", "Folder of the data sets.")
 reports = _folder("reports", "Folder of the reports: small, and can be committed.")
-profile = click.option("--profile", envvar="HARNESS_PROFILE",
+profile = click.option("--profile", envvar="HARNESS_PROFILE", show_envvar=True,
                        help="Name of a file in clusters/; without it, SLURM with its own defaults.")  # fmt: skip
 gpu_hours = click.option("--max-gpu-hours", "limit", type=HOURS, help="Refuse what needs more than this.")
 
@@ -128,6 +130,51 @@ def study(command: Callable[..., None]) -> Callable[..., None]:
         command(store=Store(results, scratch, study), **arguments)
 
     return click.argument("study")(results(scratch(with_store)))
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which rows a person wants to see. names: of tables, or their numbers; arm: a part of a label, in any case."""
+
+    names: tuple[str, ...]
+    arm: str | None
+    failed: bool
+
+    def of(self, tables: Sequence[Table]) -> list[Table]:
+        """Return the tables that are wanted, with the cells that are.
+
+        Raises:
+            UserError: there is no such table, or no such label.
+        """
+        legal = {word: table.name for table in tables for word in (table.name, table.file.table)}
+        for name in self.names:
+            if name not in legal:
+                raise UserError(f"--table {name}: no such table{nearest(name, legal)}")
+        wanted = {legal[name] for name in self.names} or set(legal.values())
+        tables = [replace(t, cells=tuple(filter(self._has_arm, t.cells))) for t in tables if t.name in wanted]
+        if not any(table.cells for table in tables):
+            raise UserError(f"--arm {self.arm}: no label of a row holds these words")
+        return [table for table in tables if table.cells]
+
+    def _has_arm(self, cell: Cell) -> bool:
+        return self.arm is None or any(self.arm.casefold() in label.casefold() for _, label in cell.at)
+
+
+def filtered(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that choose rows, and pass them to it as one Filter."""
+
+    @wraps(command)
+    def with_filter(*positional: Any, names: tuple[str, ...], arm: str | None, failed: bool, **arguments: Any) -> None:
+        command(*positional, only=Filter(names, arm, failed), **arguments)
+
+    for option in reversed((
+        click.option("--table", "names", multiple=True, metavar="NAME",
+                     help="Only this table: table2, or 2. Repeatable."),
+        click.option("--arm", metavar="WORDS", help="Only rows of which a label holds these words."),
+        click.option("--failed", is_flag=True, help="Only what failed."),
+    )):  # fmt: skip
+        with_filter = option(with_filter)
+    return with_filter
 
 
 def words_for(store: Store) -> str:

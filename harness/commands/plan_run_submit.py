@@ -1,11 +1,12 @@
 """The commands that take grid files: what would run, run it here, or send it to a cluster."""
 
+import os
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -13,10 +14,11 @@ from harness.commands import console, options
 from harness.commands.terminal import say, words_of
 from harness.config import cluster_profile, yaml_document
 from harness.config.grid import Table, all_runs, load_table
-from harness.errors import UserError
+from harness.errors import UserError, closest, nearest
 from harness.files import check_writable
 from harness.jobs import local_pool, preflight
-from harness.jobs.job import Job, jobs_for
+from harness.jobs.job import Job, WorkLeft, jobs_for
+from harness.jobs.preemption import NEVER, Deadline
 from harness.plain_text import check_name
 from harness.planning import budget, cost
 from harness.process_group import place_from_torchrun
@@ -42,10 +44,19 @@ class Request:
         """
         named: dict[str, Path] = {}
         for path in self.grids:
+            if not path.exists():
+                raise UserError(f"{path}: no such grid file{_meant(path)}")
             other = named.setdefault(path.stem, path)
             if other.absolute() != path.absolute():
                 raise UserError(f"{path}: {other} has the same name, and a study would forget one of them; rename it")
         return [load_table(path, self.scale, self.overrides, layer) for path in self.grids]
+
+
+def _meant(path: Path) -> str:
+    """Return the grid file that may be meant by one that is missing, or those that there are."""
+    grids = {other.stem: str(other) for other in (*path.parent.glob("*.yaml"), *Path("grids").glob("*.yaml"))}
+    near = closest(path.stem, grids)
+    return f"; did you mean '{grids[near]}'?" if near else nearest(str(path), grids.values())
 
 
 def requested(command: Callable[..., None]) -> Callable[..., None]:
@@ -61,7 +72,8 @@ def requested(command: Callable[..., None]) -> Callable[..., None]:
 
     for option in reversed((
         click.argument("grids", nargs=-1, required=True, type=options.FILE),
-        click.option("--scale", required=True, help="Name of a file in the grids' scales/ folder."),
+        click.option("--scale", required=True,
+                     help="How large all is: smoke, digits, cifar10, imagenet256, … as in the grids' scales/ folder."),
         click.option("--study", help="Name of the study's folder; by default the scale's name."),
         click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
                      help="Override a setting; over table, scale and row. Repeatable."),
@@ -77,21 +89,23 @@ def requested(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--utilisation", type=options.FiniteRange(0, 1, min_open=True),
               help="Share of its peak that is assumed; else 0.3 in bf16, 0.6 in fp32.")  # fmt: skip
 @click.option("--gpu-hour-price", "price", type=options.HOURS, help="Price of a GPU-hour, in any currency.")
+@options.filtered
 @options.gpu_hours
 @click.option("--fit", "hours", type=options.HOURS, help="Propose the rows that fit in so many GPU-hours.")
-def plan(request: Request, gpu: str, utilisation: float | None, price: float | None, limit: float | None,
-         hours: float | None) -> None:  # fmt: skip
+def plan(request: Request, gpu: str, utilisation: float | None, price: float | None, only: options.Filter,
+         limit: float | None, hours: float | None) -> None:  # fmt: skip
     """List every run of GRIDS, and what they cost.
 
-    Of each run: why it would run, that it is done, or which other table shares it. Of several grids, each distinct
-    training is listed once, with the tables that share it.
+    Of each run: why it would run, that it is done, or which other table shares its training. Into a file or a pipe it
+    writes tabs between the columns, and # before what is no row.
 
     \b
     harness plan grids/table2.yaml --scale digits
     harness plan grids/*.yaml --scale imagenet256 --gpu A100 --fit 500
+    harness plan grids/*.yaml --scale digits --table 2 --arm dispersive
     """
-    tables = request.tables()
-    console.print_plan(tables, request.store)
+    tables = only.of(request.tables())
+    console.print_plan(tables, request.store, only.failed)
     prices = cost.Prices(all_runs(tables), request.store, cost.Assumption(gpu, utilisation))
     console.print_cost(tables, prices, price)
     if hours is not None:
@@ -104,38 +118,48 @@ def plan(request: Request, gpu: str, utilisation: float | None, price: float | N
 @requested
 @options.data
 @click.option("--jobs", "workers", default=1, type=click.IntRange(min=1), help="Trainings at once, one thread each.")
-def run(request: Request, data: Path, workers: int) -> None:
+@click.option(
+    "--minutes",
+    type=options.FiniteRange(min=0, min_open=True),
+    help="Stop at a checkpoint after so long, and exit with 75; a measurement that has begun is ended first.",
+)
+def run(request: Request, data: Path, workers: int, minutes: float | None) -> None:
     """Run GRIDS on this machine; what is done already is not done again, and what was killed goes on.
+
+    The exit code is 0 when everything is done, 1 where a run failed, and 75 where --minutes were up and the same
+    command goes on.
 
     \b
     harness run grids/table2.yaml --scale smoke
     harness run grids/table2.yaml --scale digits --study mine --set 'seeds=[0,1,2,3,4]' --jobs 2
+    harness run grids/table2.yaml --scale digits --minutes 50
     """
-    place = place_from_torchrun()
+    deadline, place = Deadline.after(minutes), place_from_torchrun()
     if place and workers > 1:
         raise UserError(f"--jobs {workers}: torchrun's processes share one training at a time; leave this out")
     if place and place.rank > 0:
-        local_pool.run_inline([], lambda *_: None)
+        local_pool.run_inline([], lambda *_: None, deadline)
         return
     tables = request.tables()
     todo = _lacking(request, tables, data, 1 if workers > 1 else None)
     _record(request, tables, todo, place.world_size if place else None)
     if not todo:
         say(f"{request.store.root}: everything is done already.")
+        _show_results(request.store, tables)
         if place:
             local_pool.run_inline([], lambda *_: None)  # for the others wait to be told
         return
-    _run_here(todo, request.store, workers, place is not None)
+    _run_here(todo, request.store, tables, workers, place is not None, deadline)
 
 
 @click.command()
 @requested
 @options.data
 @options.profile
-@click.option("--only", type=click.Choice(["eval"]), help="eval: only measure what is trained, in jobs of one process.")
+@click.option("--measure-only", is_flag=True, help="Only measure what is trained, in jobs of one process.")
 @options.gpu_hours
 @click.option("--dry-run", is_flag=True, help="Print the sbatch files; send and write nothing.")
-def submit(request: Request, data: Path, profile: str | None, only: str | None, limit: float | None,
+def submit(request: Request, data: Path, profile: str | None, measure_only: bool, limit: float | None,
            dry_run: bool) -> None:  # fmt: skip
     """Send GRIDS to a cluster's queue, one array for each set of equal resources; the nodes must see the folders.
 
@@ -145,7 +169,7 @@ def submit(request: Request, data: Path, profile: str | None, only: str | None, 
     \b
     harness submit grids/table*.yaml --scale cifar10 --profile ours --dry-run
     harness submit grids/table*.yaml --scale cifar10 --profile ours
-    harness submit grids/table5.yaml --scale cifar10 --profile ours --only eval
+    harness submit grids/table5.yaml --scale cifar10 --profile ours --measure-only
     """
     cluster, layer = cluster_profile.load_profile(profile) if profile else (cluster_profile.SlurmProfile(), {})
     request, data = replace(request, store=request.store.absolute()), data.absolute()
@@ -155,28 +179,39 @@ def submit(request: Request, data: Path, profile: str | None, only: str | None, 
         cost.Prices(all_runs(tables), store, cost.Assumption()).refuse_beyond(limit)
     threads = 1 if isinstance(cluster, cluster_profile.LocalProfile) and cluster.jobs > 1 else None
     todo = _lacking(request, tables, data, threads)
-    todo = submission.measurement_jobs(todo) if only else todo
+    todo = submission.measurement_jobs(todo) if measure_only else todo
     if isinstance(cluster, cluster_profile.SlurmProfile):
         for job in todo:
             cluster.check(job.resources)
     if not dry_run:
         _record(request, tables, todo, slurm=isinstance(cluster, cluster_profile.SlurmProfile))
     if not todo:
-        nothing = "nothing that is trained lacks a measurement" if only else "everything is done already"
+        nothing = "nothing that is trained lacks a measurement" if measure_only else "everything is done already"
         say(f"{store.root}: {nothing}.")
     elif isinstance(cluster, cluster_profile.LocalProfile):
         if dry_run:
             say(f"{len(todo)} trainings on this machine, {cluster.jobs} at once")
         else:
-            _run_here(todo, store, cluster.jobs)
+            _run_here(todo, store, tables, cluster.jobs)
     elif dry_run:
         texts, note = submission.sbatch_texts(todo, cluster, folders)
         say("".join(texts), nl=False)  # byte for byte what would reach sbatch
-        if note:
-            say(note, err=True)
+        for line in (*filter(None, [note]), *_in_short(todo, len(texts), tables, store)):
+            say(line, err=True)
     else:
         submission.remember(SubmitOptions(profile=profile, data=str(data)), store)
         send(cluster, todo, store, folders)
+
+
+def _in_short(todo: Sequence[Job], arrays: int, tables: Sequence[Table], store: Store) -> Iterator[str]:
+    """Yield what would be sent, what that costs, and what this machine lacks of what it needs."""
+    prices = cost.Prices(all_runs(tables), store, cost.Assumption())
+    hours = console.hours_in_words(prices.cost(prices.runs, left=True).hours)
+    yield f"{len(todo)} trainings in {arrays} arrays of jobs; about {hours} {prices.unit}-hours are left to do"
+    try:
+        preflight.check_unconverted(todo)
+    except UserError as error:
+        yield from (f"missing here: {line}" for line in error.args)
 
 
 def _lacking(request: Request, tables: Sequence[Table], data: Path, threads: int | None) -> list[Job]:
@@ -222,18 +257,48 @@ def _with_seeds_of_before(request: Request, grid: Path, table: Table) -> list[st
     return [word for word in words if not word.startswith("seeds=")] + [f"seeds={seeds}".replace(" ", "")]
 
 
-def _run_here(todo: Sequence[Job], store: Store, workers: int, torchrun: bool = False) -> None:
-    """Run on this machine, and exit with 1 where something is not done in the end."""
-    with console.ProgressBar(todo) as bar:
-        if not torchrun and (workers > 1 or local_pool.needs_workers(todo)):
-            local_pool.run_in_workers(todo, workers, bar.on_change)
+def _run_here(
+    todo: Sequence[Job], store: Store, tables: Sequence[Table], workers: int, torchrun: bool = False,
+    deadline: Deadline = NEVER,
+) -> None:  # fmt: skip
+    """Run here, print the tables, and exit: with 1 where something is not done, with 75 for want of time."""
+    before = [job.left() for job in todo]
+    jobs = [part for job in todo for part in job.parts()]
+    with console.ProgressBar(jobs) as bar:
+        if not torchrun and (workers > 1 or local_pool.needs_workers(jobs)):
+            local_pool.run_in_workers(jobs, workers, bar.on_change, deadline)
         else:
-            local_pool.run_inline(todo, bar.on_change)
-    left = sum(bool(job.missing()) for job in todo)
+            local_pool.run_inline(jobs, bar.on_change, deadline)
+    _show_results(store, tables)
+    left = [job for job in todo if job.missing()]
+    if any(Failure.peek(job.folder) is None for job in left) and deadline.passed:
+        _end_in_time(todo, before)
     if left:
         reasons = f"the reasons: harness status {options.words_for(store)}"
-        say(f"{left} of {len(todo)} trainings are not done; {reasons}", err=True)
+        say(f"{len(left)} of {len(todo)} trainings are not done; {reasons}", err=True)
         sys.exit(1)
+
+
+def _show_results(store: Store, tables: Sequence[Table]) -> None:
+    """Print what the study has of some tables, and the command that makes its report."""
+    from harness.commands.result_listing import show_results
+
+    show_results(store, [table.name for table in tables])
+    say(f"Next: harness report {options.words_for(store)}")
+
+
+def _end_in_time(todo: Sequence[Job], before: Sequence[WorkLeft]) -> NoReturn:
+    """Say what is left when the time is up, and exit; with 75 (EX_TEMPFAIL) where the same command helps."""
+    after = [job.left() for job in todo]
+    if after == list(before):
+        say("--minutes: nothing was gained in this time; allow more of it", err=True)
+        sys.exit(1)
+    steps, images, measurements = (sum(column) for column in zip(*after, strict=True))
+    left = f"{steps:,} training steps, {images:,} images to draw and {measurements:,} measurements"
+    trainings = sum(work.measurements > 0 for work in after)
+    say(f"--minutes: the time is up. {trainings} of {len(todo)} trainings are left, with {left}; "
+        "the same command goes on", err=True)  # fmt: skip
+    sys.exit(os.EX_TEMPFAIL)
 
 
 def send(profile: cluster_profile.SlurmProfile, todo: Sequence[Job], store: Store, grids: Collection[Path]) -> None:
@@ -246,8 +311,6 @@ def send(profile: cluster_profile.SlurmProfile, todo: Sequence[Job], store: Stor
             f"{len(sent.with_less)} of these were sent before some of their measurements were asked for; "
             "give the same command again when they are done", err=True,
         )  # fmt: skip
-    elsewhere = {job.train_id for job in (*sent.queued, *sent.later)}
-    resources = [job.resources for job in todo if job.train_id not in elsewhere]
-    hours = sum(r.hours * r.gpus * r.nodes for r in resources)
+    hours = sum(job.resources.hours * job.resources.gpus * job.resources.nodes for job in sent.jobs)
     price, study = profile.gpu_hour_price, options.words_for(store)
     say(words_of("submitted", sent=sent, hours=hours, price=price, study=study), nl=False)

@@ -1,6 +1,7 @@
 """The commands that take a study that was begun: how its trainings stand, why some failed, their end, and again."""
 
 import json
+import re
 import shlex
 import subprocess
 import time
@@ -14,7 +15,7 @@ from click.core import ParameterSource
 from rich.live import Live
 
 from harness.commands import options
-from harness.commands.console import status_table
+from harness.commands.console import print_status, status_listing
 from harness.commands.plan_run_submit import send
 from harness.commands.terminal import console, say, words_of
 from harness.config.cluster_profile import load_slurm_profile
@@ -32,26 +33,31 @@ from harness.store.status import training_statuses
 from harness.store.store import IDENTITY, Store
 from harness.store.study import study_tables
 
+PREFIX = re.compile("[0-9a-f]{1,12}")
 DOCUMENTS = (records.SpecFile.FILE, records.Environment.FILE, records.Failure.FILE)
 
 
 @click.command()
 @options.study
+@options.filtered
 @click.option("--watch", is_flag=True, help="Show it again every few seconds, until all is done.")
 @click.option("--json", "as_json", is_flag=True, help="Everything that is known, as JSON.")
-def status(store: Store, watch: bool, as_json: bool) -> None:
+def status(store: Store, only: options.Filter, watch: bool, as_json: bool) -> None:
     """Say how each training of STUDY stands, from its folders alone, whichever machine it runs on.
+
+    Into a file or a pipe it writes tabs between the columns, and # before what is no row.
 
     \b
     harness status digits
     harness status digits --watch
+    harness status digits --table 2 --failed
     """
-    tables = study_tables(store)
+    tables = only.of(study_tables(store))
     if watch and not as_json:
         watch_status(tables, store)
     trainings = training_statuses(tables, store)
     if not (watch or as_json):
-        console().print(status_table(store.study, trainings))  # before SLURM is asked, which may take its time
+        print_status(store.study, trainings, only.failed)  # before SLURM is asked, which may take its time
     study = slurm_status(tables, trainings, store)
     if as_json:
         rows = [asdict(s.training) | {"slurm": _slurm_in_json(s)} for s in study.trainings]
@@ -66,7 +72,7 @@ def watch_status(tables: Sequence[Table], store: Store, sleep: Callable[[float],
     with Live(console=screen, auto_refresh=False) as live:
         while True:
             trainings = training_statuses(tables, store)
-            live.update(status_table(store.study, trainings, most=max(1, screen.height - 4)), refresh=True)
+            live.update(status_listing(store.study, trainings, most=max(1, screen.height - 4)), refresh=True)
             if all(training.state == "done" for training in trainings):
                 return
             sleep(records.HEARTBEAT_SECONDS)
@@ -120,31 +126,32 @@ def cancel(store: Store, yes: bool) -> None:
     if not submissions:
         next(store.grids())  # a study that there is not is refused
     queue = {job.place: job for job in unfinished_jobs()}
-    mine = {id: record for id, record in submissions.items() if record.place in queue}
+    of_all = [pair for of_training in submissions.values() for pair in of_training.items()]
+    mine = [(folder, record) for folder, record in of_all if record.place in queue]
     if not mine:
         say(f"{store.root}: SLURM holds none of its jobs.")
         return
     if not yes and not click.confirm(f"End {len(mine)} jobs of {store.study}?"):
         say("They were left as they are.")
         return
-    for id, record in mine.items():  # before they end: what is queued again in between must know it
-        record.model_copy(update={"cancelled": True}).write(store.scratch_folder(id))
-    scancel({queue[record.place].id for record in mine.values()})
-    again = f"harness retry {options.words_for(store)} --only cancelled"
+    for folder, record in mine:  # before they end: what is queued again in between must know it
+        record.model_copy(update={"cancelled": True}).write(folder)
+    scancel({queue[record.place].id for _, record in mine})
+    again = f"harness retry {options.words_for(store)} --class cancelled"
     say(f"Ended {len(mine)} jobs. Bring them back with: {again}")
 
 
 @click.command()
 @click.option("--failed", is_flag=True, help="All that failed, but what diverged or was cancelled.")
-@click.option("--only", type=click.Choice([*CAUSES, "cancelled"]), help="Only failures of this class.")
+@click.option("--class", "failure", type=click.Choice([*CAUSES, "cancelled"]), help="Only failures of this class.")
 @click.option("--set", "overrides", multiple=True, metavar="resources.KEY=VALUE",
               help="What to ask of the cluster this time. Repeatable.")  # fmt: skip
 @options.study
 @options.data
 @options.profile
 @click.pass_context
-def retry(context: click.Context, store: Store, failed: bool, only: str | None, overrides: tuple[str, ...], data: Path,
-          profile: str | None) -> None:  # fmt: skip
+def retry(context: click.Context, store: Store, failed: bool, failure: str | None, overrides: tuple[str, ...],
+          data: Path, profile: str | None) -> None:  # fmt: skip
     """Send the failed trainings of STUDY to SLURM again; they go on from their checkpoints.
 
     `harness status STUDY` tells why each failed, and the command that mends it. Nodes that failed are left out.
@@ -152,10 +159,10 @@ def retry(context: click.Context, store: Store, failed: bool, only: str | None, 
 
     \b
     harness retry digits --failed
-    harness retry digits --only 'out of memory' --set resources.memory_gb=64 --profile ours
+    harness retry digits --class 'out of memory' --set resources.memory_gb=64 --profile ours
     """
-    if failed == bool(only):
-        raise UserError("retry: say either --failed or --only CLASS")
+    if failed == bool(failure):
+        raise UserError("retry: say either --failed or --class CLASS")
     for word in overrides:
         if not word.startswith("resources."):
             raise UserError(f"--set {word}: a retry may change resources.… only; anything else is another run")
@@ -165,7 +172,7 @@ def retry(context: click.Context, store: Store, failed: bool, only: str | None, 
     cluster, layer = load_slurm_profile(profile or sent.profile)
     if context.get_parameter_source("data") is ParameterSource.DEFAULT:
         data = Path(sent.data or data)
-    classes = {only} if only else set(CAUSES)
+    classes = {failure} if failure else set(CAUSES)
     tables = study_tables(store, overrides, layer)
     study = slurm_status(tables, training_statuses(tables, store), store, data.absolute())
     todo = [status.job for status in study.trainings if status.failure in classes]
@@ -179,9 +186,9 @@ def retry(context: click.Context, store: Store, failed: bool, only: str | None, 
 
 def _failed_nodes(jobs: Sequence[Job]) -> list[str]:
     """Return the nodes that failed under earlier jobs of some trainings, and tell of them."""
-    submissions = [records.Submission.peek(job.scratch) for job in jobs]
+    submissions = [record for job in jobs for record in job.store.submissions_of(job.train_id).values()]
     try:
-        nodes = failed_nodes([record.job for record in submissions if record and record.job])
+        nodes = failed_nodes([record.job for record in submissions if record.job])
     except UserError as error:
         say(f"No node is left out, for nobody tells which failed: {error}", err=True)
         return []
@@ -200,14 +207,19 @@ def _failed_nodes(jobs: Sequence[Job]) -> list[str]:
 def logs(name: str, failed: bool, follow: bool, lines: int, results: Path, scratch: Path) -> None:
     """Print the end of what the job of RUN wrote, or STUDY's failures. RUN: a training, as `harness status` names it.
 
+    Of a training that is several jobs (resources.sample_shards), the one that has written last; or the part that is
+    said after a slash: train, sample-2-of-3, measure-of-3.
+
     \b
     harness logs 1a2b3c4d5e6f -f
+    harness logs 1a2b3c4d5e6f/sample-2-of-3
     harness logs --failed digits
     """
     if failed:
         say("\n\n".join(failures(Store(results, scratch, name), lines)) or "Nothing failed.")
         return
-    path = log_of(_find_run(results, scratch, name), name)
+    train_id, _, part = name.partition("/")
+    path = log_of(*_find_run(results, scratch, train_id), part)
     command = ["tail", "-n", str(lines), *(["--follow"] if follow else []), str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8", errors="replace") as program:
         try:
@@ -236,22 +248,28 @@ def show(run: str, results: Path, scratch: Path) -> None:
     \b
     harness show 1a2b3c4d5e6f
     """
-    say(describe(_find_run(results, scratch, run), run), nl=False)
+    say(describe(*_find_run(results, scratch, run)), nl=False)
 
 
-def _find_run(results: Path, scratch: Path, train_id: str) -> Store:
-    """Return the study that holds a training, the one written to last where several do.
+def _find_run(results: Path, scratch: Path, train_id: str) -> tuple[Store, str]:
+    """Return the study that holds a training, the one written to last where several do, and the training's whole name.
+
+    train_id: as many of the first letters of its name as tell it from others.
 
     Raises:
-        UserError: none does.
+        UserError: none does, or several trainings begin so.
     """
-    studies = [path.parent for path in results.glob(f"*/{train_id}") if IDENTITY.fullmatch(train_id)]
+    runs = results.glob(f"*/{train_id}*") if PREFIX.fullmatch(train_id) else ()
+    studies = [(path.parent, path.name) for path in runs if IDENTITY.fullmatch(path.name)]
+    names = sorted({name for _, name in studies})
+    if len(names) > 1:
+        raise UserError(f"{train_id}: {len(names)} trainings begin so: {', '.join(names[:5])}{' …' * (len(names) > 5)}")
     if not studies:
         near = closest(train_id, {path.parent.name for path in results.glob(f"*/*/{records.SpecFile.FILE}")})
         hint = f"; did you mean '{near}'?" if near else "; 'harness status STUDY' names them"
         raise UserError(f"{train_id}: no training of this name in {results}{hint}")
-    latest = max(studies, key=lambda root: (root / train_id).lstat().st_mtime)
-    return Store(results, scratch, latest.name)
+    latest, name = max(studies, key=lambda study: (study[0] / study[1]).lstat().st_mtime)
+    return Store(results, scratch, latest.name), name
 
 
 def describe(store: Store, train_id: str) -> str:

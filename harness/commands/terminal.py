@@ -5,6 +5,7 @@ import errno
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ NARROWEST = 12
 # Of a cell, below which its words cannot be read; an identity is never broken.
 IDENTITIES, IDENTITY, WORDS = ("training", "measurement"), 12, 4
 GAP = 2
+ENOUGH = 48  # of a column that may be cropped, before others are dropped for it
 
 
 def say(text: str | Path, err: bool = False, nl: bool = True) -> None:
@@ -82,7 +84,7 @@ class TextTable:
             yield self._plain()
             return
         needed = sum((IDENTITY if heading in IDENTITIES else WORDS) + GAP for heading in self.headings) - GAP
-        yield self._columns() if needed <= options.max_width else self._listed()
+        yield self._columns() if needed <= options.max_width else self.listed()
 
     @property
     def headings(self) -> list[str]:
@@ -97,7 +99,8 @@ class TextTable:
             columns.add_row(*row.values())
         return columns
 
-    def _listed(self) -> Text:
+    def listed(self) -> Text:
+        """Return each row as lines of "heading: words"."""
         lines = [Text(self.title)] if self.title else []
         for row in self.rows:
             lines += [
@@ -111,6 +114,74 @@ class TextTable:
         widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
         padded = ("  ".join(map(set_cell_size, line, widths)).rstrip() for line in lines)
         return Text("\n".join([self.title, *padded]), no_wrap=True, overflow="ignore")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Rows of one line each, as mappings from headings to words.
+
+    cropped: columns of which a narrow terminal shows the beginnings, each with the least width that can be read.
+    dropped: columns that it goes without before words are cropped, the first of them first; and any that is empty.
+    """
+
+    title: str
+    rows: Sequence[Mapping[str, str | Text]]
+    cropped: Mapping[str, int]
+    dropped: Sequence[str] = ()
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        """Yield what rich is to print."""
+        widths = self.widths(options.max_width)
+        if sum(widths.values()) + GAP * (len(widths) - 1) > options.max_width:
+            yield TextTable(self.title, self.rows).listed()
+            return
+        yield Text(printable(self.title), "bold")
+        screen = Text("", no_wrap=True, overflow="ignore")
+        for row in ({name: Text(name, "bold") for name in widths}, *self.rows):
+            for name, width in widths.items():
+                cell = _cell(row[name])
+                screen.append(fitted(cell.plain, width), cell.style).append(" " * GAP)
+            screen.rstrip()
+            screen.append("\n")
+        yield screen
+
+    def widths(self, room: int) -> dict[str, int]:
+        """Return the columns that are shown, and their widths in `room`."""
+        names = [name for name in (self.rows[0] if self.rows else {}) if any(str(row[name]) for row in self.rows)]
+        needed = {n: max(cell_len(n), *(cell_len(printable(str(row[n]), keep="")) for row in self.rows)) for n in names}
+        enough = {name: min(width, ENOUGH) if name in self.cropped else width for name, width in needed.items()}
+        for name in self.dropped:
+            if sum(enough.values()) + GAP * (len(enough) - 1) > room:
+                enough.pop(name, None)
+        least = {name: min(width, self.cropped.get(name, width)) for name, width in enough.items()}
+        left = room - sum(least.values()) - GAP * (len(least) - 1)
+        for place, name in enumerate(flexible := sorted(least.keys() & self.cropped, key=lambda n: needed[n])):
+            more = max(0, min(needed[name] - least[name], left // (len(flexible) - place)))
+            least[name], left = least[name] + more, left - more
+        return least
+
+
+def show(*listings: Listing) -> None:
+    """Print listings of the same columns: each in columns that fit the terminal, or, where the output goes into a file,
+    all as one with tabs between the columns. There a line that begins with # is no row, and no column is left out."""
+    screen, rows = console(), [row for listing in listings for row in listing.rows]
+    if screen.is_terminal:
+        screen.print(*listings, sep="\n")
+        return
+    lines = [[f"# {listing.title}"] for listing in listings] + ([list(rows[0])] if rows else [])
+    for line in (*lines, *(row.values() for row in rows)):  # by no printer that would put blanks in the place of tabs
+        screen.file.write("\t".join(printable(str(cell), keep="") for cell in line) + "\n")
+
+
+def show_note(words: str) -> None:
+    """Print a line that is no row of a listing."""
+    screen = console()
+    screen.print(words if screen.is_terminal else f"# {words}")
+
+
+def fitted(words: str, width: int) -> str:
+    """Return words in so many columns of the terminal; an ellipsis stands for what has no room."""
+    return set_cell_size(words, width) if cell_len(words) <= width else f"{set_cell_size(words, width - 1)}…"
 
 
 def _cell(words: str | Text) -> Text:

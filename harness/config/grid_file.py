@@ -29,6 +29,7 @@ SOURCES = {
 }
 WAYS = ("ODE", "SDE", "DDPM", "one evaluation", "sampler not named")  # of sampling what a reference measured
 MOST_CELLS, MOST_RUNS = 10_000, 100_000  # of a grid: ten times what anybody has wanted
+LONGEST_LABEL = 300
 CONFIDENCE = {"H": "high", "M": "medium", "L": "low"}
 
 
@@ -37,6 +38,8 @@ def _label(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         quotes = "" if isinstance(value, list | dict) else "; this one needs quotes"
         raise ValueError(f"a label is a word or a number{quotes}")
+    if len(str(value)) > LONGEST_LABEL:
+        raise ValueError(f"a label has at most {LONGEST_LABEL} characters; it stands in every row of a table")
     return str(value)
 
 
@@ -145,6 +148,7 @@ class Scale(Frozen):
     scale: str = Field(description="name of the scale, equal to its file's")
     title: Prose = Field(description="what it is, in a few words")
     note: Prose = Field("", description="said under every table of a report at this scale")
+    limits: Prose = Field("", description="what its numbers can and cannot say, on a report's first screen")
     meaningful: Flag = Field(True, description="false where the numbers only prove that the code runs")
     ladder: dict[Size, Rung] = Field(description="depth, width and heads that stand for each size")
     patches: dict[Patch, Count] = Field(description="patch size that stands for the paper's 2, 4 and 8")

@@ -337,6 +337,11 @@ class EvaluationSettings(Frozen):
         "inception-v3-compat", description="network whose features are compared"
     )
     reference: Literal["train", "test"] = Field("train", description="split of the data set that is the reference")
+    reference_part: Annotated[Whole, Field(ge=6)] | None = Field(
+        None,
+        description="images of it, drawn once, whose balls count for precision, recall, density and coverage (ADM's "
+        "suite: 10,000); by default all",
+    )
     weights: Literal["ema", "raw"] = Field("ema", description="the moving average of the weights, or the last ones")
 
 
@@ -353,6 +358,9 @@ class Resources(Frozen):
     micro_batch: Count | None = Field(None, description="samples in one pass of a process; by default its whole share")
     compile: Flag = Field(False, description="torch.compile of the network's blocks in training: worth it on GPUs")
     checkpoint_blocks: Flag = Field(False, description="keep blocks' inputs, recompute the rest: less memory, slower")
+    sample_shards: Annotated[Whole, Field(ge=1, le=1000)] = Field(
+        1, description="jobs that draw a training's images, and a job after them that measures; 1: all in one job"
+    )
     hours: Hours = Field(1.0, description="time limit of a job; also as SLURM writes it: D-HH:MM:SS, HH:MM:SS")
     partition: Line | None = Field(None, description="SLURM partition; by default the cluster's")
     log_every: Count = Field(100, description="training steps between two lines of the log")

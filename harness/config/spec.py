@@ -107,6 +107,16 @@ class EvalSpec(Frozen):
     evaluation: settings.EvaluationSettings
     first_image: int
 
+    @property
+    def tiles(self) -> range:
+        """The tiles that hold the images; of the first and the last maybe only a part is wanted."""
+        return range(self.first_image // TILE, (self.first_image + self.evaluation.samples - 1) // TILE + 1)
+
+
+def shard_of(tiles: range, shard: int, shards: int) -> range:
+    """Return the tiles of one of several shards, counted from 1: contiguous, and alike in number but for one."""
+    return tiles[len(tiles) * (shard - 1) // shards : len(tiles) * shard // shards]
+
 
 Stored = dict[str, Any]  # what a file holds of a specification
 

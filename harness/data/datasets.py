@@ -40,6 +40,17 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def files(self, images: bool) -> list[Path]:
+        """Return the files that batches are read from by memory maps, the most important first.
+
+        images: those that `images_for` reads as well.
+        """
+        maps = [array for array in self._arrays(images) if isinstance(array, np.memmap)]
+        return [Path(array.filename) for array in maps if array.filename]
+
+    def _arrays(self, images: bool) -> list[np.ndarray | None]:
+        raise NotImplementedError
+
 
 @dataclass(frozen=True)
 class ImageDataset(Split):
@@ -52,6 +63,9 @@ class ImageDataset(Split):
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of an image."""
         return self.images.shape[1:]
+
+    def _arrays(self, images: bool) -> list[np.ndarray | None]:
+        return [self.images]
 
     def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Draw flips, bool (n,), or nothing."""
@@ -87,6 +101,9 @@ class LatentDataset(Split):
         _, channels, H, W = self.moments.shape
         return channels if self.convention == "mean" else channels // 2, H, W
 
+    def _arrays(self, images: bool) -> list[np.ndarray | None]:
+        return [self.moments, self.flipped, self.photos.images if self.photos and images else None]
+
     def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Draw posterior noise (n, C, H, W), if there is a posterior; flips, bool (n,), if there are two sets."""
         eps = () if self.convention == "mean" else (torch.randn(n, *self.shape, generator=generator),)
@@ -106,17 +123,23 @@ class LatentDataset(Split):
         return x, y
 
     def _batch(self, indices: np.ndarray, draws: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        moments = self.moments[indices]  # (B, 2C or C, H, W)
-        if self.flipped is not None:
-            chosen = draws[-1].numpy()
-            moments[chosen] = self.flipped[indices[chosen]]
-        x, y = torch.from_numpy(moments).float(), torch.from_numpy(self.labels[indices])
+        x = torch.from_numpy(self._moments(indices, draws)).float()  # (B, 2C or C, H, W)
+        y = torch.from_numpy(self.labels[indices])
         if self.convention == "mean":
             return self.scale * x, y
         mean, spread = x.chunk(2, dim=1)
         # The clamp is the reference encoder's: its log-variance is an unbounded network output.
-        sigma = torch.exp(0.5 * spread.clamp(-30, 20)) if self.convention == "mean,logvar" else spread
-        return self.scale * (mean + sigma * draws[0]), y
+        sigma = spread.clamp(-30, 20).mul_(0.5).exp_() if self.convention == "mean,logvar" else spread
+        return sigma.mul_(draws[0]).add_(mean).mul_(self.scale), y  # in place: memory takes more time than sums
+
+    def _moments(self, indices: np.ndarray, draws: tuple[Tensor, ...]) -> np.ndarray:
+        """Return copies of the moments, those of the flipped images where they were drawn."""
+        if self.flipped is None:
+            return self.moments[indices]
+        moments = np.empty((len(indices), *self.moments.shape[1:]), self.moments.dtype)
+        for row, index, flip in zip(moments, indices, draws[-1].tolist(), strict=True):
+            row[...] = (self.flipped if flip else self.moments)[index]  # a row at a time: each is copied once
+        return moments
 
     def images_for(self, indices: np.ndarray, draws: tuple[Tensor, ...]) -> Tensor:
         """Return the photographs behind the latents, uint8 (B, 3, H, W).

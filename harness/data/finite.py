@@ -28,7 +28,7 @@ def check_finite(values: Tensor | np.ndarray, what: str, advice: str = "") -> No
     if isinstance(values, np.ndarray):
         values = torch.from_numpy(np.require(values, requirements="W"))  # torch takes no read-only memory
     x = values.float() if values.is_floating_point() else values
-    if x.numel() == 0 or bool(torch.isfinite(x).all()):
+    if x.numel() == 0 or all(map(torch.isfinite, torch.aminmax(x))):  # NaN is both, and all is read once
         return
     bad = ~torch.isfinite(x)
     first, row = float(x[bad].flatten()[0]), int(bad.nonzero()[0, 0]) if bad.dim() else 0

@@ -1,6 +1,7 @@
-"""Memory that a step frees, for the next step."""
+"""Memory that a step frees, for the next step; and what a finished piece of work holds, for the next piece."""
 
 import ctypes
+import gc
 from contextlib import suppress
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
@@ -18,3 +19,12 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT)
         mallopt(M_TRIM_THRESHOLD, -1)
+
+
+def release_memory() -> None:
+    """Give back what finished work holds: a network that was trained lies in circles of references, and a GPU's memory
+    that was freed stays with torch."""
+    import torch
+
+    gc.collect()
+    torch.cuda.empty_cache()  # nothing where there is no GPU

@@ -1,12 +1,14 @@
 """What a training step is given: this process's share of the global batch, ready before the step asks for it.
 
-Every process draws for the whole global batch and keeps its slice. All of it is a pure function of the step, so that a
-thread can make the next batch while this one is learnt from, and change nothing.
+Every process draws for the whole global batch and keeps its slice. All of it is a pure function of the step, so that
+threads can make the next batches while this one is learnt from, and change nothing. NumPy and torch let go of Python's
+lock while they gather and draw.
 """
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -14,9 +16,12 @@ from torch import Tensor
 from harness.config.spec import TrainSpec
 from harness.data.datasets import Dataset, positions
 from harness.engine.distributed import World
-from harness.method.objective import Objective, draw
+from harness.gpu import device
+from harness.method.objective import Objective, draw, share_of
 from harness.method.randomness import generator
 from harness.method.terms import Draws
+
+AHEAD = 4  # batches that are made at once
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ class Batch:
 
 
 class Batches:
-    """The batches of a training, one step ahead."""
+    """The batches of a training, a few steps ahead, until it is closed."""
 
     def __init__(
         self, spec: TrainSpec, dataset: Dataset, objective: Objective, world: World, micro_batch: int | None
@@ -44,14 +49,23 @@ class Batches:
         share = world.share(spec.batch)
         size = micro_batch or len(share)
         self.parts = [slice(start, start + size) for start in range(share.start, share.stop, size)]
-        self.thread = ThreadPoolExecutor(1)
+        # Without this, pinned memory would be that of the first GPU's context, also where another is this process's.
+        here = partial(torch.cuda.set_device, device()) if torch.cuda.is_available() else None
+        self.threads = ThreadPoolExecutor(AHEAD, initializer=here)
         self.ahead: dict[int, Future[list[Batch]]] = {}
 
     def get(self, step: int) -> list[Batch]:
-        """Return the micro-batches of step `step` on the CPU, and begin to make those of the next."""
-        batches = self.ahead[step].result() if step in self.ahead else self._make(step)
-        self.ahead = {step + 1: self.thread.submit(self._make, step + 1)}
-        return batches
+        """Return the micro-batches of step `step` on the CPU, and begin to make those of the next steps."""
+        for other in self.ahead.keys() - range(step, step + 1 + AHEAD):
+            self.ahead.pop(other).cancel()
+        for coming in range(step, step + 1 + AHEAD):
+            if coming not in self.ahead:
+                self.ahead[coming] = self.threads.submit(self._make, coming)
+        return self.ahead.pop(step).result()
+
+    def close(self) -> None:
+        """Make no more; what is being made is left alone, and ends in a moment."""
+        self.threads.shutdown(wait=False, cancel_futures=True)
 
     def _make(self, step: int) -> list[Batch]:
         spec, dataset, size = self.spec, self.dataset, self.spec.batch
@@ -62,5 +76,5 @@ class Batches:
         for part in self.parts:
             mine = indices[part], tuple(drawn[part] for drawn in augmentation)
             images = dataset.images_for(*mine) if any(term.needs_features for term in terms) else None
-            batches.append(Batch(*dataset.batch(*mine), draws.slice(part.start, part.stop), images))
+            batches.append(Batch(*dataset.batch(*mine), share_of(draws, part, self.objective.process), images))
         return [batch.map(Tensor.pin_memory) for batch in batches] if torch.cuda.is_available() else batches

@@ -62,13 +62,14 @@ def labels_of(images: range, classes: int, law: str) -> np.ndarray:
 class Sampler:
     """Draws the images of a measurement; the processes of the world take tiles in turn, and all must take part.
 
-    decode: turns samples into bytes. on_progress(n): called after n images. on_step(save): called before every
-    evaluation of the network: who must end soon calls `save` before.
+    tiles: those of a shard; by default all. decode: turns samples into bytes. on_progress(n): called after n images.
+    on_step(save): called before every evaluation of the network: who must end soon calls `save` before.
     """
 
     train: TrainSpec
     spec: EvalSpec
     world: World = ALONE
+    tiles: range | None = None
     decode: Decode = to_uint8
     on_progress: Progress = lambda images: None
     on_step: OnStep = lambda save: None
@@ -83,16 +84,44 @@ class Sampler:
             OSError: there is no room for them.
             UserError: weights or samples are not finite; in all processes.
         """
+        return self.draw_from(self._net(folder), self._cache(folder, folder))
+
+    def draw_shard(self, folder: Path, kept: Path) -> None:
+        """As `draw`, the tiles of a shard, which are kept in a folder of its own.
+
+        Raises:
+            OSError, UserError: as `draw`.
+        """
+        cache = self._cache(folder, kept)
+        self.add_to(cache, self._net(folder))
+        if self.world.leads:
+            cache.save()
+
+    def _net(self, folder: Path) -> DiT:
         net, spec = build_net(self.train).to(device()), self.spec
         net.load_state_dict(load_weights(folder, spec.step, "ema" if spec.evaluation.weights == "ema" else "model"))
-        name = eval_id(train_id(self.train), spec)
-        return self.draw_from(net, SampleFile(folder, name, weights_path(folder, spec.step)))
+        return net
+
+    def _cache(self, folder: Path, kept: Path) -> SampleFile:
+        return SampleFile(kept, eval_id(train_id(self.train), self.spec), weights_path(folder, self.spec.step))
 
     def draw_from(self, net: DiT, cache: SampleFile) -> Samples | None:
         """As `draw`, from a network; the images are added to those that the cache has already."""
-        train, spec, world, counted = self.train, self.spec, self.world, CountedNet(net.eval())
+        self.add_to(cache, net)
+        if not self.world.leads:
+            return None
+        spec = self.spec
         images = range(spec.first_image, spec.first_image + spec.evaluation.samples)
-        tiles = range(images.start // TILE, (images.stop - 1) // TILE + 1)
+        labels = labels_of(images, self.train.data.classes, spec.evaluation.labels)
+        pixels = cache.images(images.start % TILE, len(images))
+        return Samples(pixels, labels, cache.record.nfe, cache.record.seconds)
+
+    def add_to(self, cache: SampleFile, net: DiT) -> None:
+        """Draw the tiles that a cache has not yet, and add them to it."""
+        train, spec, world, counted = self.train, self.spec, self.world, CountedNet(net.eval())
+        tiles = spec.tiles if self.tiles is None else self.tiles
+        first_image = max(spec.first_image, tiles.start * TILE)
+        stop = min(spec.first_image + spec.evaluation.samples, tiles.stop * TILE)
         left = tiles[world.decide(cache.begin) // TILE :]
         save, where = cache.save if world.leads else lambda: None, next(net.parameters()).device
         with net.register_forward_pre_hook(lambda *_: self.on_step(save)):  # a tile may take longer than a signal gives
@@ -102,13 +131,8 @@ class Sampler:
                 if world.leads:
                     nfe = round(counted.evaluations_per_image(count * TILE))
                     cache.add([tile.numpy() for tile in parts[: tiles.stop - first]], nfe)
-                self.on_progress(min((first + world.size) * TILE, images.stop) - images.start)
+                self.on_progress(min((first + world.size) * TILE, stop) - first_image)
         self.on_step(save)
-        if not world.leads:
-            return None
-        labels = labels_of(images, train.data.classes, spec.evaluation.labels)
-        pixels = cache.images(images.start % TILE, len(images))
-        return Samples(pixels, labels, cache.record.nfe, cache.record.seconds)
 
     def _bytes_of(self, samples: Tensor, tile: int) -> Tensor:
         """Return a tile's samples (64, C, H, W) as bytes; one that is not finite is refused in all processes."""

@@ -9,7 +9,9 @@ The file is written and not mapped while it grows: on a full disk a write fails,
 import os
 import time
 import zlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,6 +21,7 @@ from harness.files import read_json, write_json
 
 SECONDS = 10.0  # of drawing that a kill may cost; what is drawn in less is not recorded at all
 BLOCK = 1 << 24
+JOINED = 64  # images that are copied at once
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,11 @@ class SampleFile:
         Raises:
             OSError: the folder cannot be written.
         """
-        weights = _checksum(self.weights, self.weights.stat().st_size)
+        status = self.weights.stat()
+        weights = _checksum_of_weights(self.weights, status.st_size, status.st_mtime_ns)
         self.record = self._read(weights) or SampleRecord(weights)
         if not self.record.images:
+            self.folder.mkdir(parents=True, exist_ok=True)
             remove_samples(self.folder, self.name)
         self.file = self.pixels_path.open("r+b" if self.record.images else "wb")
         self.file.seek(self.record.size)
@@ -111,6 +116,45 @@ class SampleFile:
         return np.memmap(self.pixels_path, np.uint8, "r", shape=shape)[first : first + count]
 
 
+def join(folder: Path, name: str, weights: Path, shards: Mapping[Path, int]) -> list[Path]:
+    """Make the images of a measurement in `folder` of those of its shards, of which each folder holds so many.
+
+    Return the folders of which some are not there, or damaged, which are removed; then nothing is made. Who was stopped
+    goes on. The shards' images are removed when all are there.
+
+    Raises:
+        OSError: there is no room for them.
+    """
+    parts = [SampleFile(shard, name, weights) for shard, count in shards.items() if count]
+    counts = [count for count in shards.values() if count]
+    if lacking := [part for part, count in zip(parts, counts, strict=True) if part.begin() != count]:
+        return [part.folder for part in lacking]
+    whole, first = SampleFile(folder, name, weights), 0
+    position = whole.begin()
+    for part, count in zip(parts, counts, strict=True):
+        if position <= first:
+            whole.record = replace(whole.record, seconds=whole.record.seconds + part.record.seconds)
+        pixels = part.images(0, count)
+        for start in range(max(0, position - first), count, JOINED):
+            whole.add([pixels[start : start + JOINED]], part.record.nfe)
+        first += count
+    whole.save()
+    for part in parts:
+        remove_samples(part.folder, name)
+    return []
+
+
+def has_images(folder: Path, name: str, images: int) -> bool:
+    """Tell whether a measurement's record says that so many images are kept; whether they are whole, `join` looks."""
+    record = read_json(folder / f"samples-{name}.json")
+    return isinstance(record, dict) and record.get("images") == images
+
+
+def kept_images(folder: Path, name: str, first: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Return images (N, C, H, W) from the first one on, as `SampleFile.images` does, in a process that drew none."""
+    return np.memmap(folder / f"samples-{name}.bin", np.uint8, "r", first * int(np.prod(shape[1:])), shape)
+
+
 def saved_images(folder: Path) -> dict[str, int]:
     """Return how many images are kept in a folder, by the names of their records."""
     records = {path.name: read_json(path) for path in folder.glob("samples-*.json")}
@@ -121,6 +165,13 @@ def remove_samples(folder: Path, name: str) -> None:
     """Remove a measurement's kept images, the record first."""
     for suffix in ("json", "bin"):
         (folder / f"samples-{name}.{suffix}").unlink(missing_ok=True)
+
+
+@cache
+def _checksum_of_weights(path: Path, size: int, time: int) -> int:
+    """Return the checksum of a file of weights, which may have gigabytes and is asked for by each shard; time: of its
+    last change."""
+    return _checksum(path, size)
 
 
 def _checksum(path: Path, size: int) -> int:

@@ -8,7 +8,7 @@ give the mean of their gradients: the mean over the regulariser's groups, as the
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterable
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,16 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from harness.checkpoint_paths import latest_step, weights_path
+from harness.checkpoint_paths import BEHIND, latest_step, weights_path
 from harness.config.settings import Resources
 from harness.config.spec import TrainSpec
 from harness.data.datasets import Dataset
+from harness.data.page_cache import pre_reading
 from harness.engine.batches import Batch, Batches
 from harness.engine.distributed import ALONE, World
 from harness.engine.metric_logger import MetricAverager, append, cut
+from harness.engine.moving_average import MovingAverage
 from harness.engine.term_health import TermHealth
 from harness.gpu import device
 from harness.method.objective import Objective
@@ -58,18 +59,18 @@ class Trainer:
         self.encoder = encoder.to(device) if encoder else None
         self.objective: Objective = build_objective(spec, encoder.width if encoder else None).to(device)
         self.net = self.objective.net
-        self.ema = AveragedModel(self.net, multi_avg_fn=get_ema_multi_avg_fn(spec.ema))
-        self.ema.n_averaged.fill_(1)  # the average starts at the initial weights, as in the public DiT code
+        self.average = MovingAverage(self.net, spec.ema)
+        self.ema = self.average.net
         if isinstance(self.objective.process, LearnsFromAverage):
-            self.objective.process = self.objective.process.with_average(self.ema.module)
+            self.objective.process = self.objective.process.with_average(self.ema)
         parameters = self.objective.named_parameters()
         self.trained = {name.removeprefix("net."): p for name, p in parameters if p.requires_grad}
         self.optimizer = self._make_optimizer()
         self.batches = Batches(spec, dataset, self.objective, world, self.resources.micro_batch)
-        equip_blocks(self.net, self.resources)
+        equip_blocks(self.net, self.ema, self.resources)
         self.health = TermHealth(self.objective, world, self._autocast)
         self.averager = MetricAverager(self.objective.terms)
-        self.stored = {"model": self.net, "ema": self.ema.module} | {term.name: term for term in self.objective.terms}
+        self.stored = {"model": self.net, "ema": self.ema} | {term.name: term for term in self.objective.terms}
         self.module: Objective | DistributedDataParallel = self.objective
         self.learning: list[Term] | None = None  # terms that `module` exchanges the gradients of
 
@@ -94,7 +95,7 @@ class Trainer:
             parts = [self._backward(batch, len(batches)) for batch in others]
         parts.append(self._backward(last, len(batches)))  # which exchanges the sum of all micro-batches' gradients
         self.optimizer.step()
-        self.ema.update_parameters(self.net)
+        self.average.update()
         return {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
 
     def _learn_from(self, terms: list[Term]) -> None:
@@ -113,7 +114,7 @@ class Trainer:
         batch = batch.map(lambda tensor: tensor.to(self.device, non_blocking=True))  # pinned memory: no wait
         with self._autocast():
             features = self.encoder(batch.images) if self.encoder and batch.images is not None else None
-        return {"x": batch.x, "y": batch.y, "draws": batch.draws, "features": features, "average": self.ema.module}
+        return {"x": batch.x, "y": batch.y, "draws": batch.draws, "features": features, "average": self.ema}
 
     def _backward(self, batch: Batch, parts: int) -> dict[str, Tensor]:
         """Add one of `parts` micro-batches' share of the gradient, and return its losses, detached."""
@@ -226,7 +227,7 @@ def train(
         Diverged: a loss or gradient is not finite, in all processes; the checkpoint before it stays.
         UserError: a term of the loss has no gradient at the first step.
     """
-    aside = folder / "behind"
+    aside = folder / BEHIND
 
     def missing() -> tuple[set[int], set[int]]:
         """Return the steps whose weights are missing, before and after the checkpoint."""
@@ -241,6 +242,8 @@ def train(
         for steps, states, lines in ((behind, aside, aside / "train.jsonl"), (ahead, folder, log)):
             if steps:
                 trainer = Trainer(spec, dataset, device(), resources, world, encoder)
-                trainer.train_to(steps, folder, states, lines, on_progress, on_step)
+                files = dataset.files(images=encoder is not None)
+                with closing(trainer.batches), pre_reading(files, world.rank / world.size):
+                    trainer.train_to(steps, folder, states, lines, on_progress, on_step)
             if steps and states == aside and world.leads:
                 shutil.rmtree(aside)

@@ -50,4 +50,4 @@ def remedy(kind: FailureClass, study: str, again: Sequence[str] = ()) -> str:
         return f"the same seed diverges again; in a study of its own, with less: {slower}"
     cause = CAUSES.get(kind, {})
     repair = f"{cause['repair'].format(study=study)}, then: " if "repair" in cause else ""
-    return f"{repair}harness retry {study} --only {shlex.quote(kind)} {cause.get('options', '')}".rstrip()
+    return f"{repair}harness retry {study} --class {shlex.quote(kind)} {cause.get('options', '')}".rstrip()

@@ -6,34 +6,44 @@ job, the two halves of the house meet; what needs torch is imported when it runs
 
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from filelock import Timeout
 from pydantic import TypeAdapter
 
-from harness.checkpoint_paths import weights_path
+from harness.checkpoint_paths import BEHIND, latest_step, weights_path
 from harness.config import grid, imported_weights, settings
-from harness.config.spec import EvalSpec, TrainSpec, canonical, eval_id, train_id
+from harness.config.spec import TILE, EvalSpec, TrainSpec, canonical, eval_id, shard_of, train_id
 from harness.engine.allocator import keep_freed_memory
-from harness.errors import Diverged, user_error
+from harness.errors import Diverged, OutOfTime, UserError, user_error
 from harness.files import remove_temporaries
 from harness.jobs import measuring, preemption, recording, tracking
 from harness.store import records, study
+from harness.store.job_part import WHOLE, JobPart, division
 from harness.store.status import RunStatus
-from harness.store.store import Store
+from harness.store.store import PARTS, Store, part_folders
 
 if TYPE_CHECKING:
     from harness.engine.distributed import World
     from harness.networks.encoder import FrozenEncoder
 
 
+class WorkLeft(NamedTuple):
+    """What is left to do."""
+
+    steps: int  # of training
+    images: int  # to be drawn
+    measurements: int
+
+
 @dataclass(frozen=True)
 class Job:
-    """What one training's folder should hold in the end."""
+    """What one training's folder should hold in the end, or the part of it that this job makes."""
 
     store: Store
     data: Path
@@ -42,6 +52,7 @@ class Job:
     resources: settings.Resources
     threads: int
     weights: Path = Path("weights")
+    part: JobPart = WHOLE
 
     @property
     def train_id(self) -> str:
@@ -50,8 +61,9 @@ class Job:
 
     @property
     def folder(self) -> Path:
-        """The training's folder of small files."""
-        return self.store.run_folder(self.train_id)
+        """The folder of small files: the training's, but of a shard its own."""
+        folder = self.store.run_folder(self.train_id)
+        return folder / PARTS / self.part.name if self.part.kind == "sample" else folder
 
     @property
     def scratch(self) -> Path:
@@ -59,31 +71,95 @@ class Job:
         return self.store.scratch_folder(self.train_id)
 
     @property
+    def own_scratch(self) -> Path:
+        """The folder of large files that this job alone writes into: the training's, but of a shard its own."""
+        return self.submission_folder if self.part.kind == "sample" else self.scratch
+
+    @property
+    def submission_folder(self) -> Path:
+        """The folder of the record of its submission to SLURM."""
+        return self.scratch / PARTS / self.part.name if self.part.stage else self.scratch
+
+    @property
     def steps(self) -> int:
         """Training steps that the measurements need."""
         return max(e.step for e in self.evaluations)
 
     def missing(self) -> tuple[EvalSpec, ...]:
-        """Return the measurements that the folder lacks."""
-        return tuple(e for e in self.evaluations if not self.store.measured(self.train_id, eval_id(self.train_id, e)))
+        """Return the measurements that lack what this job makes: their weights, its shard of their images, or all."""
+        lacking = [e for e in self.evaluations if not self.store.measured(self.train_id, eval_id(self.train_id, e))]
+        if self.part.kind == "train":
+            return tuple(e for e in lacking if not weights_path(self.scratch, e.step).is_file())
+        if self.part.kind == "sample":
+            return tuple(e for e in lacking if not self._has_drawn(e))
+        return tuple(lacking)
+
+    def _has_drawn(self, spec: EvalSpec) -> bool:
+        """Tell whether the images of a shard are all kept, or those of all shards together already."""
+        from harness.engine.sample_cache import has_images
+
+        name, mine = eval_id(self.train_id, spec), len(self._tiles(self.part, spec)) * TILE
+        whole = has_images(self.scratch, name, len(spec.tiles) * TILE)
+        return whole or mine == 0 or has_images(self.own_scratch, name, mine)
+
+    def _tiles(self, part: JobPart, spec: EvalSpec) -> range:
+        return shard_of(spec.tiles, part.shard, part.shards)
 
     def ready(self) -> tuple[EvalSpec, ...]:
         """Return the missing measurements that need no training: the weights are kept."""
         return tuple(e for e in self.missing() if weights_path(self.scratch, e.step).is_file())
 
+    def left(self) -> WorkLeft:
+        """Return what is left to do, by what the folders hold."""
+        from harness.engine.sample_cache import saved_images
+
+        missing, drawn = self.missing(), Counter[str]()
+        for place in (self.scratch, *part_folders(self.scratch)):
+            drawn.update(saved_images(place))
+        untrained = [e.step for e in missing if not weights_path(self.scratch, e.step).is_file()]
+        reached, again = latest_step(self.scratch), latest_step(self.scratch / BEHIND)
+        steps = max((step - reached for step in untrained), default=0)
+        steps_again = max((step - again for step in untrained if step < reached), default=0)
+        images = [e.evaluation.samples - drawn[f"samples-{eval_id(self.train_id, e)}.json"] for e in missing]
+        return WorkLeft(max(0, steps) + max(0, steps_again), sum(max(0, count) for count in images), len(missing))
+
     def missing_ids(self) -> set[str]:
-        """Return the identities of the measurements that the folder lacks."""
+        """Return the identities of what `missing` returns."""
         return {eval_id(self.train_id, e) for e in self.missing()}
 
     def diverged(self) -> bool:
         """Tell whether the training diverged before: it would again."""
-        failure = records.Failure.read(self.folder)
+        failure = records.Failure.read(self.store.run_folder(self.train_id))
         return failure is not None and failure.kind == "diverged"
 
-    def __call__(self, cancelled: Callable[[], bool] = lambda: False) -> RunStatus:
+    def parts(self) -> list["Job"]:
+        """Return the jobs that make this training, without those that have nothing to do: this one, or its parts.
+
+        What comes after the training is for one process each, and no shard has less than a tile.
+        """
+        return [job for job in self.in_parts(self.division()) or [self] if job.missing()]
+
+    def in_parts(self, parts: Iterable[JobPart]) -> list["Job"]:
+        """Return the jobs of some parts of this training's work."""
+        return [replace(self, part=p, resources=self.alone if p.stage else self.resources) for p in parts]
+
+    @property
+    def alone(self) -> settings.Resources:
+        """What is asked of one process and at most one GPU."""
+        return self.resources.model_copy(update={"nodes": 1, "processes": 1, "gpus": min(self.resources.gpus, 1)})
+
+    def division(self) -> list[JobPart]:
+        """Return into which parts the resources divide this training's work; none where it is one job."""
+        shards = self.resources.sample_shards
+        return division(min(shards, max(len(e.tiles) for e in self.evaluations))) if shards > 1 else []
+
+    def __call__(
+        self, cancelled: Callable[[], bool] = lambda: False, deadline: preemption.Deadline = preemption.NEVER
+    ) -> RunStatus:
         """Make what is missing, together with the processes that share the run; all of them must call this.
 
-        cancelled: asked in the leading process, whether nothing is to be made any more. A failure is stored in the
+        cancelled: asked in the leading process, whether nothing is to be made any more. deadline: when to stop, at a
+        checkpoint, though something is missing; a measurement that has begun is ended first. A failure is stored in the
         run's folder and returned. Among several processes it is raised then, because only the end of this process can
         end the others' waiting for it.
         """
@@ -95,9 +171,13 @@ class Job:
                     return RunStatus("done", "nothing was missing")
                 if world.decide(cancelled):
                     return RunStatus("skipped", "cancelled")
-                with recording.run_lock(self.scratch, world):
-                    self._work(world)
+                with recording.run_lock(self.own_scratch, world):
+                    self._work(world, deadline)
+                if self.part.stage and world.decide(self.diverged):
+                    return RunStatus("diverged", "what it was good for before was drawn and measured")
                 return RunStatus("done")
+            except OutOfTime:
+                return RunStatus("interrupted", "its time is up; the same command goes on from here")
             except Timeout:
                 return RunStatus("skipped", "another job is at work on this training")
             except Exception as error:  # whatever went wrong in this run must not stop its neighbours
@@ -115,35 +195,76 @@ class Job:
             message = f"{error}; this could not be stored: {unwritten}"
         return RunStatus("diverged" if isinstance(error, Diverged) else "failed", message)
 
-    def _work(self, world: "World") -> None:
+    def _work(self, world: "World", deadline: preemption.Deadline) -> None:
         import torch
-
-        from harness.engine.sample_cache import remove_samples
 
         torch.set_num_threads(self.threads)
         keep_freed_memory()
         if not world.leads:
-            return self._make(world, lambda phase, step: None)
-        remove_temporaries(self.scratch)  # what a killed job has left and nobody needs
-        for path in records.measurement_paths(self.folder):
-            remove_samples(self.scratch, path.stem)
-        trackers = tracking.tracked(self.resources.tracking, self.folder, self.scratch.parent, self.train)
-        with recording.record_attempt(self.folder, self.train, self.steps, self.threads, world.size) as say, trackers:
-            self._make(world, say)
+            return self._make(world, lambda phase, step: None, deadline)
+        remove_temporaries(self.own_scratch)  # what a killed job has left and nobody needs
+        for path in records.measurement_paths(self.store.run_folder(self.train_id)):
+            measuring.forget_samples(self.own_scratch, path.stem)
+        if self.part.stage:
+            self._take_over()
+        heard_by = () if self.part.kind == "sample" else self.resources.tracking
+        trackers = tracking.tracked(heard_by, self.folder, self.scratch.parent, self.train)
+        attempt = self.folder, self.train, self.steps, self.threads, world.size, self.part
+        with recording.record_attempt(*attempt) as say, trackers:
+            self._make(world, say, deadline)
 
-    def _make(self, world: "World", say: recording.Say) -> None:
-        """Train and measure; of a training that diverges, measure what it was good for before."""
+    def _take_over(self) -> None:
+        """Look for what the parts before this one were to make, and put the images of shards together to be measured.
+
+        Raises:
+            UserError: something is not there, and its training did not diverge; nothing is measured then.
+        """
+        if len(self.ready()) < len(self.missing()) and not self.diverged():
+            raise UserError("weights that are to be measured are not kept: the training has not come so far")
+        if self.part.kind == "measure":
+            for spec in self.ready():
+                self._join_shards(spec)
+            recording.take_over_attempts(self.folder)
+
+    def _join_shards(self, spec: EvalSpec) -> None:
+        from harness.engine.sample_cache import has_images, join
+
+        name, shards = eval_id(self.train_id, spec), [p for p in division(self.part.shards) if p.kind == "sample"]
+        if has_images(self.scratch, name, len(spec.tiles) * TILE):
+            return
+        counts = {self.scratch / PARTS / part.name: len(self._tiles(part, spec)) * TILE for part in shards}
+        if lacking := join(self.scratch, name, weights_path(self.scratch, spec.step), counts):
+            words = ", ".join(JobPart.named(folder.name).words for folder in lacking)
+            raise UserError(f"{words}: the images of measurement {name} are not all there, or damaged; draw them again")
+
+    def _make(self, world: "World", say: recording.Say, deadline: preemption.Deadline) -> None:
+        """Train and measure, or do a part of it; of a training that diverges, measure what it was good for before."""
         diverged: Diverged | None = None
         try:
-            self._train(world, say)
+            if self.part.stage == 0:
+                self._train(world, say, deadline)
         except Diverged as error:
             diverged = error
-        for evaluation in world.decide(self.ready):
-            self._evaluate(evaluation, world, say)
+        for spec in world.decide(self.ready) if self.part.kind != "train" else ():
+            if self.part.kind == "sample":
+                self._draw_shard(spec, world, say, deadline)
+            else:
+                self._evaluate(spec, world, say, deadline)
         if diverged:
             raise diverged
 
-    def _train(self, world: "World", say: recording.Say) -> None:
+    def _draw_shard(self, spec: EvalSpec, world: "World", say: recording.Say, deadline: preemption.Deadline) -> None:
+        measurement = measuring.Measuring(self.store, self.data, self.train, spec)
+
+        def on_progress(images: int) -> None:
+            say(f"sampling, {images:,} images of {self.part.words} drawn", self.steps)
+
+        with preemption.PreemptionHandler(world, deadline) as handler:
+            listeners = {"on_progress": on_progress, "on_step": handler.on_step}
+            sampler = measurement.sampler(world=world, tiles=self._tiles(self.part, spec), **listeners)
+            sampler.draw_shard(self.scratch, self.own_scratch)
+
+    def _train(self, world: "World", say: recording.Say, deadline: preemption.Deadline) -> None:
         from harness.data.datasets import load
         from harness.engine.train import train
         from harness.networks.published_weights import place
@@ -154,7 +275,7 @@ class Job:
         dataset = load(self.train.data.name, "train", self.data, self.train.data.flip)
         encoder = self._encoder(steps, world)
         scratch, log, progress = self.scratch, self.folder / records.LOG, partial(say, "training")
-        with preemption.PreemptionHandler(world) as handler:
+        with preemption.PreemptionHandler(world, deadline) as handler:
             train(self.train, dataset, scratch, log, steps, self.resources, progress, world, encoder, handler.on_step)
 
     def _encoder(self, steps: Collection[int], world: "World") -> "FrozenEncoder | None":
@@ -167,20 +288,20 @@ class Job:
             recording.record_model_facts(self.folder, self.train, encoder)
         return encoder
 
-    def _evaluate(self, spec: EvalSpec, world: "World", say: recording.Say) -> None:
-        """Sample, in all processes, and measure, in the leading one."""
+    def _evaluate(self, spec: EvalSpec, world: "World", say: recording.Say, deadline: preemption.Deadline) -> None:
+        """Sample and measure, in all processes; the leading one writes."""
         measurement, start = measuring.Measuring(self.store, self.data, self.train, spec), time.perf_counter()
 
         def on_progress(images: int) -> None:
             say(f"sampling, {images:,} images drawn", self.steps)
 
-        with preemption.PreemptionHandler(world) as handler:
+        with preemption.PreemptionHandler(world, deadline) as handler:
             samples = measurement.draw(world=world, on_progress=on_progress, on_step=handler.on_step)
-        if samples is None:
-            return
-        sampled = time.perf_counter()
+        samples, sampled = measurement.everywhere(samples, world), time.perf_counter()
         say("measuring", self.steps)
-        measured = measurement.measure(samples)
+        measured = measurement.measure(samples, world=world)
+        if not world.leads:
+            return
         seconds = {"sample": samples.earlier + sampled - start, "measure": time.perf_counter() - sampled}
         measured["seconds"] = {what: round(value, 2) for what, value in seconds.items()}
         measured |= {"nfe": samples.nfe, "thumbnails": measuring.THUMBNAILS}

@@ -5,12 +5,14 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from harness.config.settings import Resources
 from harness.jobs.job import Job
+from harness.jobs.job_queue import JobQueue
+from harness.jobs.preemption import NEVER, Deadline
 from harness.process_group import ProcessPlace, places_on_this_machine
 from harness.store.status import RunStatus
 
@@ -22,30 +24,33 @@ def needs_workers(jobs: Sequence[Job]) -> bool:
     return any(job.resources.team > 1 for job in jobs) or len({job.resources.on_gpu for job in jobs}) > 1
 
 
-def run_inline(jobs: Iterable[Job], on_change: OnChange) -> None:
+def run_inline(jobs: Iterable[Job], on_change: OnChange, deadline: Deadline = NEVER) -> None:
     """Run the jobs one after the other in this process, and in all of torchrun's where it is one of them.
 
-    These must all call this; the jobs are those of the leading one.
+    These must all call this, with a deadline or all without; the jobs are those of the leading one.
     """
     from harness.engine.distributed import joined
 
-    queue = iter(jobs)
+    queue = JobQueue(jobs)
     with joined() as world:
-        while job := world.decide(lambda: next(queue, None)):
+        while job := world.decide(lambda: None if deadline.passed else queue.take()):
             on_change(job, None)
-            on_change(job, job())
+            outcome = job(deadline=deadline)
+            on_change(job, outcome)
+            queue.end(job, outcome)
 
 
-def run_in_workers(jobs: Sequence[Job], workers: int, on_change: OnChange) -> None:
+def run_in_workers(jobs: Sequence[Job], workers: int, on_change: OnChange, deadline: Deadline = NEVER) -> None:
     """Run as many jobs at once as there are `workers`, each in as many processes as it asks for on one machine.
 
     A worker that dies (killed, out of memory) fails the one run it was at, and the next run gets a fresh one. When this
     process is interrupted or ends, its workers end with it. `on_change` is called from several threads.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the workers as they start
-    queue, stopping = iter(list(jobs)), threading.Event()  # each job is taken from the iterator once, by one thread
+    queue, stopping = JobQueue(jobs), threading.Event()
     slots = range(min(workers, len(jobs)))
-    threads = [threading.Thread(target=_fill, args=(slot, queue, on_change, stopping), daemon=True) for slot in slots]
+    arguments = (queue, on_change, stopping, deadline)
+    threads = [threading.Thread(target=_fill, args=(slot, *arguments), daemon=True) for slot in slots]
     for thread in threads:
         thread.start()
     try:
@@ -56,22 +61,26 @@ def run_in_workers(jobs: Sequence[Job], workers: int, on_change: OnChange) -> No
         stopping.set()
 
 
-def _fill(slot: int, queue: Iterator[Job], on_change: OnChange, stopping: threading.Event) -> None:
-    """Keep a slot busy until the queue is empty."""
+def _fill(slot: int, queue: JobQueue, on_change: OnChange, stopping: threading.Event, deadline: Deadline) -> None:
+    """Keep a slot busy until the queue is empty, or the time is up."""
     worker: Worker | None = None
-    for job in queue:
+    while job := queue.take():
+        if deadline.passed:
+            queue.end(job, RunStatus("interrupted"))
+            break
         if worker and not worker.fits(job):
             worker.end()
             worker = None
         worker = worker or Worker(job.resources, slot)
         on_change(job, None)
         try:
-            outcome = worker.do(job)
+            outcome = worker.do(job, deadline)
         except WorkerError as error:
             if stopping.is_set():  # the worker was ended with us: the run is interrupted, and has not failed
                 return
             outcome = job.fail(error)
         on_change(job, outcome)
+        queue.end(job, outcome)
     if worker:
         worker.end()
 
@@ -103,7 +112,7 @@ class Worker:
         """Tell whether it can do this job: it is whole, has as many processes as asked, and sees GPUs or not."""
         return self.usable and (self.size, self.on_gpu) == (job.resources.team, job.resources.on_gpu)
 
-    def do(self, job: Job) -> RunStatus:
+    def do(self, job: Job, deadline: Deadline = NEVER) -> RunStatus:
         """Have a job done by all processes together, and return the outcome that the leading one tells.
 
         Raises:
@@ -112,7 +121,7 @@ class Worker:
         outcomes: dict[int, RunStatus] = {}
         try:
             for rank in range(self.size):
-                self.pipes[rank].send(job)
+                self.pipes[rank].send((job, deadline))
             while silent := [pipe for rank, pipe in enumerate(self.pipes) if rank not in outcomes]:
                 ready = wait(silent)
                 for rank in [rank for rank, pipe in enumerate(self.pipes) if pipe in ready]:
@@ -154,11 +163,11 @@ def _serve(pipe: Connection, place: ProcessPlace, on_gpu: bool) -> None:
     with joined(place, on_gpu):
         while True:
             try:
-                job: Job = pipe.recv()
+                job, deadline = pipe.recv()
             except EOFError:
                 return
             try:
-                outcome = job()
+                outcome = job(deadline=deadline)
             except Exception as error:
                 pipe.send(RunStatus("failed", f"{type(error).__name__}: {error}"))
                 raise

@@ -3,24 +3,27 @@
 A study that was measured when there were fewer metrics is measured again without training, on the same images.
 """
 
+import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import Timeout
 
+from harness import files
 from harness.checkpoint_paths import weights_path
-from harness.config.spec import EvalSpec, TrainSpec, eval_id, train_id
+from harness.config.spec import TILE, EvalSpec, TrainSpec, eval_id, train_id
 from harness.errors import UserError
-from harness.files import locked, replace
+from harness.files import locked
 from harness.metric_definitions import MEASURED, base, with_features
 from harness.store.records import Environment, Measurement, Thumbnails, measurement_paths, read_spec
 from harness.store.store import Store
 
 if TYPE_CHECKING:
-    from harness.engine.sample import Samples
+    from harness.engine.distributed import World
+    from harness.engine.sample import Sampler, Samples
 
 THUMBNAILS = Thumbnails(rows=2, columns=10)
 SIDE = 64  # pixels of the largest tile of a picture
@@ -49,27 +52,62 @@ class Measuring:
         return self.store.scratch_folder(train_id(self.train))
 
     def draw(self, **listeners: Any) -> "Samples | None":
-        """Draw the images; listeners: the world and what is called on the way, as `Sampler` has them."""
+        """Draw the images; listeners: as `sampler` takes them."""
+        return self.sampler(**listeners).draw(self.scratch)
+
+    def sampler(self, **listeners: Any) -> "Sampler":
+        """Return what draws the images; listeners: the world and what is called on the way, as `Sampler` has them."""
         from harness.data.to_bytes import decoder
         from harness.engine.sample import Sampler
 
         decode = decoder(self.train.data.name, self.data)
-        return Sampler(self.train, self.spec, decode=decode, **listeners).draw(self.scratch)
+        return Sampler(self.train, self.spec, decode=decode, **listeners)
 
-    def measure(self, samples: "Samples", features: str | None = None, weights: Path | None = None) -> dict[str, Any]:
+    def everywhere(self, samples: "Samples | None", world: "World") -> "Samples":
+        """Return in all processes the images that `draw` gives to the leading one; the others map its file."""
+        from harness.engine.sample_cache import kept_images
+
+        if world.size == 1:
+            assert samples is not None
+            return samples
+        known = world.decide(lambda: samples and (samples.images.shape, replace(samples, images=samples.images[:0])))
+        if samples is not None:
+            return samples
+        shape, rest = known  # type: ignore[misc]
+        first = self.spec.first_image % TILE
+        return replace(rest, images=kept_images(self.scratch, self.path.stem, first, shape))
+
+    def measure(
+        self, samples: "Samples", features: str | None = None, weights: Path | None = None, world: "World | None" = None
+    ) -> dict[str, Any]:
         """Return {metrics, unavailable, protocol, details} of drawn images, by the spec's features or others.
+
+        The processes of the world share the work, and all must call this. What is measured is kept in scratch until
+        `write`, so that who is killed goes on.
 
         Raises:
             UserError: as `measure`.
         """
+        from harness.data.cache import content_hash
         from harness.data.to_bytes import autoencoder_sha256
+        from harness.engine.allocator import release_memory
+        from harness.engine.distributed import ALONE
         from harness.measure.evaluate import MeasureRequest, measure
         from harness.measure.images import of_array
 
-        name, evaluation = self.train.data.name, self.spec.evaluation
-        reference, features = f"{name}:{evaluation.reference}", features or evaluation.features
-        request = MeasureRequest(reference, features, self.data, self.store.cache, weights)
-        measured, _ = measure(of_array(samples.images, "samples", labels=samples.labels), request)
+        release_memory()
+        world, name, evaluation = world or ALONE, self.train.data.name, self.spec.evaluation
+        request = MeasureRequest(
+            reference=f"{name}:{evaluation.reference}",
+            features=features or evaluation.features,
+            data=self.data,
+            cache=self.store.cache,
+            weights=weights,
+            part=evaluation.reference_part,
+            scratch=_measured_folder(self.scratch, self.path.stem),
+        )
+        content = world.decide(lambda: content_hash(samples.images))
+        measured, _ = measure(of_array(samples.images, "samples", content, samples.labels), request, world)
         if sha256 := autoencoder_sha256(name, self.data):
             measured["protocol"]["autoencoder"] = sha256[:12]
         return measured
@@ -92,10 +130,20 @@ class Measuring:
         self.forget_samples()
 
     def forget_samples(self) -> None:
-        """Remove the images that were kept for those who go on."""
-        from harness.engine.sample_cache import remove_samples
+        """Remove the images that were kept for those who go on, and what was measured of them."""
+        forget_samples(self.scratch, self.path.stem)
 
-        remove_samples(self.scratch, self.path.stem)
+
+def forget_samples(scratch: Path, name: str) -> None:
+    """Remove from a training's scratch what a measurement has kept until it was written."""
+    from harness.engine.sample_cache import remove_samples
+
+    remove_samples(scratch, name)
+    shutil.rmtree(_measured_folder(scratch, name), ignore_errors=True)
+
+
+def _measured_folder(scratch: Path, name: str) -> Path:
+    return scratch / f"measured-{name}"
 
 
 def save_tiles(path: Path, rows: Sequence[Any]) -> None:
@@ -111,7 +159,7 @@ def save_tiles(path: Path, rows: Sequence[Any]) -> None:
     picture = Image.fromarray(sheet[..., 0] if channels == 1 else sheet[..., :3])
     if height > SIDE:
         picture = picture.resize((columns * SIDE, count * SIDE), Image.Resampling.BOX)
-    replace(path, lambda temporary: picture.save(temporary, format="PNG", optimize=True))
+    files.replace(path, lambda temporary: picture.save(temporary, format="PNG", optimize=True))
 
 
 def remeasure(store: Store, data: Path, other: Other | None, tell: Callable[[str], None]) -> tuple[int, int]:

@@ -1,22 +1,47 @@
-"""What happens at a signal.
+"""What happens at a signal, and at the end of the time that `harness run --minutes` was given.
 
 SIGUSR2 comes before the time limit (`signal_seconds`): a checkpoint is written at once, then submitit's handler asks
 `SlurmTask.checkpoint` (slurm/task.py) what to queue again, and ends the job.
 SIGTERM comes when SLURM takes the machine away, or somebody cancels: a checkpoint, and on until the end. SLURM itself
 queues a preempted job again, unless it ended by itself; and a cancelled one must not queue itself again.
 SIGINT, Ctrl-C, ends `harness run`: the pool's workers do not hear it, and end with their parent (jobs/local_pool.py).
+When the time is up, a checkpoint is written, and nothing more is begun.
 SIGKILL leaves nobody to do anything: what is lost is what came after the last checkpoint (`checkpoint_minutes`).
-Both are obeyed between two steps: `Trainer.train_to` (engine/train.py) saves there; and between drawn samples.
+All are obeyed between two steps: `Trainer.train_to` (engine/train.py) saves there; and between drawn samples.
 """
 
+import math
 import signal
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from harness.errors import OutOfTime
 from harness.process_group import under_slurm
 
 if TYPE_CHECKING:
     from harness.engine.distributed import World
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """When to stop, by the clock of `time.monotonic`, which all processes of a machine share; by default never."""
+
+    at: float = math.inf
+
+    @classmethod
+    def after(cls, minutes: float | None) -> "Deadline":
+        """Return the end of so many minutes from now on; never for None."""
+        return cls() if minutes is None else cls(time.monotonic() + 60 * minutes)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the time is up."""
+        return time.monotonic() >= self.at
+
+
+NEVER = Deadline()
 
 
 class PreemptionHandler:
@@ -24,10 +49,12 @@ class PreemptionHandler:
 
     At other times there is nothing to save, and submitit's handlers hear the signals as ever. Of several processes all
     must listen, for the sums of all are saved, and a signal does not reach them at the same step.
+
+    deadline: when the work is to stop; all processes must be given one, or none of them.
     """
 
-    def __init__(self, world: "World") -> None:
-        self.world = world
+    def __init__(self, world: "World", deadline: Deadline = NEVER) -> None:
+        self.world, self.deadline = world, deadline
         self.received: int | None = None
         self.handlers: dict[int, Callable[..., Any]] = {}
 
@@ -46,10 +73,17 @@ class PreemptionHandler:
             self._hand_on()
 
     def on_step(self, save: Callable[[], None]) -> None:
-        """Between two steps or evaluations, in all processes: where a signal has come to one, save, and hand it on."""
+        """Between two steps or evaluations, in all processes: where a signal has come to one, save, and hand it on.
+
+        Raises:
+            OutOfTime: the time is up, in all processes; it is saved.
+        """
         if self.handlers and self.world.any(self.received is not None):
             save()
             self._hand_on()
+        if self.deadline != NEVER and self.world.any(self.deadline.passed):
+            save()
+            raise OutOfTime
 
     def _hand_on(self) -> None:
         number, self.received = self.received, None

@@ -1,6 +1,7 @@
 """What is refused before anything runs or is written, because it would only fail at the end of a long training."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from harness.config import imported_weights, resolve
 from harness.errors import UserError
@@ -17,14 +18,22 @@ def check(jobs: Sequence[Job], processes: int | None = None) -> None:
         UserError: processes cannot share a training, what it needs is missing or is not what its spec says, or a
             measurement could not be made.
     """
+    for _, check_one in checks(jobs, processes):
+        check_one()
+
+
+def checks(jobs: Sequence[Job], processes: int | None = None) -> Iterator[tuple[str, Callable[[], None]]]:
+    """Yield what `check` looks for, one by one: what it is, and what looks for it and raises."""
     from harness.measure.evaluate import check_measurable
 
-    check_unconverted(jobs, processes)
+    yield "resources and trackers", partial(check_unconverted, jobs, processes)
     alike = {(j.data, j.weights, j.train.data, j.train.weights, j.train.alignment): j for j in jobs}
     for job in alike.values():
-        _check_ingredients(job)
-    for data, name, settings in {(j.data, j.train.data.name, e.evaluation) for j in jobs for e in j.evaluations}:
-        check_measurable(name, settings.reference, settings.features, data)
+        yield f"data set {job.train.data.name}", partial(_check_ingredients, job)
+    measured = ((j.data, j.train.data.name, e.evaluation) for j in jobs for e in j.evaluations)
+    for data, name, settings in dict.fromkeys(measured):
+        subject = f"features {settings.features} of {name}:{settings.reference}"
+        yield subject, partial(check_measurable, name, settings.reference, settings.features, data)
 
 
 def check_unconverted(jobs: Sequence[Job], processes: int | None = None) -> None:

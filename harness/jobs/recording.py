@@ -4,6 +4,7 @@ import hashlib
 import os
 import platform
 import re
+import shutil
 import subprocess
 import threading
 import time
@@ -22,6 +23,8 @@ from harness.files import locked, read_json, remove_temporaries, write_bytes
 from harness.jobs.failures import class_of
 from harness.process_group import under_slurm
 from harness.store import records, status
+from harness.store.job_part import WHOLE, JobPart
+from harness.store.store import PARTS, part_folders
 
 if TYPE_CHECKING:
     from harness.engine.distributed import World
@@ -65,21 +68,47 @@ def _lock(folder: Path, locks: ExitStack) -> bool:
 
 
 @contextmanager
-def record_attempt(folder: Path, train: TrainSpec, steps: int, threads: int, processes: int) -> Iterator[Say]:
-    """Record a job in its run's folder while it works, `processes` together with `threads` each, towards `steps`."""
+def record_attempt(
+    folder: Path, train: TrainSpec, steps: int, threads: int, processes: int, part: JobPart = WHOLE
+) -> Iterator[Say]:
+    """Record a job in its run's folder while it works, `processes` together with `threads` each, towards `steps`.
+
+    part: what of the training's work it does; where that is no training, that it has diverged stays true.
+    """
     remove_temporaries(folder)
     earlier = (records.Environment.read(folder) or records.Environment()).attempts
     if earlier and not earlier[-1].end and (sign := status.last_sign(folder)) and sign.time is not None:
         # Its file is about to be overwritten.
         earlier[-1] = earlier[-1].model_copy(update={"last_sign": records.utc(sign.time)})
-    (folder / records.Failure.FILE).unlink(missing_ok=True)
+    failure = records.Failure.peek(folder)
+    if part.stage == 0 or not failure or failure.kind != "diverged":
+        (folder / records.Failure.FILE).unlink(missing_ok=True)
     records.write_spec(folder, train)
-    attempt = records.Attempt.model_validate({"attempt": len(earlier) + 1} | provenance(folder, threads, processes))
+    facts = {"attempt": len(earlier) + 1, **provenance(folder, threads, processes), "part": part.name}
+    attempt = records.Attempt.model_validate(facts)
     records.Environment(attempts=[*earlier, attempt]).write(folder)
     with heartbeats(folder, steps) as say:
         yield say
     ended = attempt.model_copy(update={"end": records.utc(time.time())})
     records.Environment(attempts=[*earlier, ended]).write(folder)
+
+
+def take_over_attempts(folder: Path) -> None:
+    """Add to a training's attempts those of its shards, whose folders of small files are then removed."""
+    shards, earlier = part_folders(folder), (records.Environment.read(folder) or records.Environment()).attempts
+    taken = [attempt.model_copy(update={"attempt": 0}) for attempt in earlier]  # by who was killed before the removal
+    found = [a for shard in shards for a in (records.Environment.read(shard) or records.Environment()).attempts]
+    new = [a for a in found if a.model_copy(update={"attempt": 0}) not in taken]
+    attempts = [*earlier, *sorted(new, key=lambda attempt: attempt.start)]
+    if new:
+        numbered = [a.model_copy(update={"attempt": number}) for number, a in enumerate(attempts, 1)]
+        records.Environment(attempts=numbered).write(folder)
+    for shard in shards:
+        for path in shard.glob("diff-*.patch"):  # that an attempt names
+            path.replace(folder / path.name)
+        shutil.rmtree(shard)
+    with suppress(OSError):  # another division's are still there, or there never was one
+        (folder / PARTS).rmdir()
 
 
 def provenance(folder: Path, threads: int, processes: int) -> dict[str, Any]:

@@ -1,29 +1,35 @@
 """From the features of two sets of images to every number that they give, and the reason for each that they do not."""
 
+from functools import partial, reduce
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+import torch
 
 from harness.errors import UserError
 from harness.measure.extractors.extractor import Extractor, Features
 from harness.measure.metrics import diversity, frechet, kernel, neighbours
 from harness.measure.reference import NO_IMAGES, Reference
+from harness.measure.workspace import Workspace
 from harness.metric_definitions import with_features
 
 PAIRS = 10  # samples that are shown beside their nearest real images
 PER_FEATURE = 4  # samples: FID's bias is a line in 1/N only well above N = D
 NO_LABELS = "nobody knows the classes of the samples"
-BY_ROWS = ("kid", "precision", "recall", "density", "coverage", "cmmd", "memorisation")  # need each image's features
+BY_PAIRS = ("precision", "recall", "density", "coverage", "cmmd", "memorisation")  # need each image's features
 Details = dict[str, Any]
 Values = dict[str, float | str]  # of each metric its number, or why there is none
+Piece = tuple[Values, Details]  # of what is computed together; ready for JSON
 
 
-def compare(generated: Features, reference: Reference, extractor: Extractor) -> dict[str, Any]:
+def compare(
+    generated: Features, reference: Reference, extractor: Extractor, workspace: Workspace | None = None
+) -> dict[str, Any]:
     """Return {metrics, unavailable, protocol, details}, ready for JSON.
 
     Details: FID by the number of samples, FID by class, the samples nearest to real images and how near, and the
-    numbers of the real images themselves.
+    numbers of the real images themselves. workspace: whose processes share the work, all of which must call this.
 
     Raises:
         UserError: features that are not finite, or too few samples.
@@ -33,11 +39,11 @@ def compare(generated: Features, reference: Reference, extractor: Extractor) -> 
         check_features(generated.logits, "generated", diversity.SPLITS)
     if reference.manifold:
         check_features(reference.manifold.features, "reference")
-    details: Details = {"real": {}}
-    values = _distances(generated, reference, extractor, details)
-    values["class_fid"] = _class_fid(generated, reference, details)
-    values |= _diversity(generated, reference, extractor, details)
-    values |= _by_rows(generated.pool, reference, details)
+    work = workspace or Workspace(device=extractor.device)
+    pieces = {"fid": _distances, "infinity": _infinity, "class_fid": _class_fid, "diversity": _diversity, "kid": _kid}
+    made = [work.value(name, partial(piece, generated, reference, extractor)) for name, piece in pieces.items()]
+    made.append(_by_pairs(generated.pool, reference, work))
+    values, details = (reduce(_joined, parts) for parts in zip(*made, strict=True))
     features, carriers = extractor.name or extractor.id, values if extractor.foreign else ("cmmd",)
     named = {with_features(name, features) if name in carriers else name: value for name, value in values.items()}
     named = {name: value if _can_stand(value) else f"it came out as {value}" for name, value in named.items()}
@@ -68,81 +74,101 @@ def check_features(x: np.ndarray, side: str, fewest: int = 2) -> None:
         raise UserError(f"{side} features are not finite in {broken} of {len(x)} rows")
 
 
-def _distances(generated: Features, reference: Reference, extractor: Extractor, details: Details) -> Values:
-    """The Fréchet distances of all samples and of fewer, and the Inception Score."""
-    N, D = generated.pool.shape
-    values: Values = {"fid": _distance(frechet.statistics(generated.pool), reference.pool, reference.name)}
-    if N >= PER_FEATURE * D:
-        points = frechet.fid_by_count(generated.pool, reference.pool)
-        details["fid_by_count"] = {str(count): distance for count, distance in points.items()}
-        values["fid_infinity"] = frechet.fid_infinity(points)
-    else:
-        values["fid_infinity"] = f"{N:,} samples; of {D:,} features the bias can be told from {PER_FEATURE * D:,} on"
+def _joined(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
+    """Return both, what is within `real` put together as well."""
+    return a | b | ({"real": a.get("real", {}) | b["real"]} if "real" in b else {})
+
+
+def _distances(generated: Features, reference: Reference, extractor: Extractor) -> Piece:
+    """The Fréchet distances of all samples, and the Inception Score."""
+    pool = frechet.statistics(generated.pool, extractor.device)
+    values: Values = {"fid": _distance(pool, reference.pool, reference.name, extractor.device)}
     if generated.spatial and reference.spatial:
-        values["sfid"] = _distance(generated.spatial, reference.spatial, reference.name)
+        values["sfid"] = _distance(generated.spatial, reference.spatial, reference.name, extractor.device)
     else:
         values["sfid"] = extractor.no_spatial or reference.no_spatial
     if generated.logits is None:
-        return values | {"inception_score": extractor.no_logits}
+        return values | {"inception_score": extractor.no_logits}, {}
     score, spread = diversity.inception_score(generated.logits)
-    return values | {"inception_score": score, "inception_score_std": spread}
+    return values | {"inception_score": score, "inception_score_std": spread}, {}
 
 
-def _class_fid(generated: Features, reference: Reference, details: Details) -> float | str:
+def _infinity(generated: Features, reference: Reference, extractor: Extractor) -> Piece:
+    """The Fréchet distances of fewer samples, and of infinitely many."""
+    N, D = generated.pool.shape
+    if N < PER_FEATURE * D:
+        reason = f"{N:,} samples; of {D:,} features the bias can be told from {PER_FEATURE * D:,} on"
+        return {"fid_infinity": reason}, {}
+    points = frechet.fid_by_count(generated.pool, reference.pool, extractor.device)
+    by_count = {str(count): distance for count, distance in points.items()}
+    return {"fid_infinity": frechet.fid_infinity(points)}, {"fid_by_count": by_count}
+
+
+def _class_fid(generated: Features, reference: Reference, extractor: Extractor) -> Piece:
     """The mean of the classes' own FIDs."""
     D, real = generated.pool.shape[1], reference.manifold
     if real is None:
-        return NO_IMAGES
+        return {"class_fid": NO_IMAGES}, {}
     if generated.labels is None:
-        return NO_LABELS
+        return {"class_fid": NO_LABELS}, {}
     if reference.labels is None:
-        return "nobody knows the classes of the reference"
+        return {"class_fid": "nobody knows the classes of the reference"}, {}
     if few := frechet.too_few(generated.labels, D, "samples") or frechet.too_few(reference.labels, D, reference.name):
-        return few
-    each = frechet.fid_by_class(generated.pool, generated.labels, real.features, reference.labels)
+        return {"class_fid": few}, {}
+    labels, device = (generated.labels, reference.labels), extractor.device
+    each = frechet.fid_by_class(generated.pool, labels[0], real.features, labels[1], device)
     if not each:
-        return "samples and reference have no class in common"
-    details["fid_by_class"] = {str(label): distance for label, distance in each.items()}
-    return float(np.mean(list(each.values())))
+        return {"class_fid": "samples and reference have no class in common"}, {}
+    by_class = {str(label): distance for label, distance in each.items()}
+    return {"class_fid": float(np.mean(list(each.values())))}, {"fid_by_class": by_class}
 
 
-def _diversity(generated: Features, reference: Reference, extractor: Extractor, details: Details) -> Values:
+def _diversity(generated: Features, reference: Reference, extractor: Extractor) -> Piece:
     """What samples say without being compared; what real images say goes into the details."""
-    if reference.manifold:
-        details["real"]["vendi"] = diversity.vendi(reference.manifold.features)
+    real = {"vendi": reference.vendi} if reference.manifold else {}
     if reference.diversity is not None:
-        details["real"]["class_diversity"] = reference.diversity
+        real["class_diversity"] = reference.diversity
     reason = extractor.no_maps or (NO_LABELS if generated.labels is None else "no class has two samples")
     within = reason if generated.diversity is None else generated.diversity
-    return {"vendi": diversity.vendi(generated.pool), "class_diversity": within}
+    values: Values = {"vendi": diversity.vendi(generated.pool, extractor.device), "class_diversity": within}
+    return values, {"real": real}
 
 
-def _by_rows(generated: np.ndarray, reference: Reference, details: Details) -> Values:
-    """The metrics that need the features of each reference image."""
+def _kid(generated: Features, reference: Reference, extractor: Extractor) -> Piece:
+    """KID, of which random subsets are taken."""
+    if reference.manifold is None:
+        return {"kid": NO_IMAGES}, {}
+    mean, spread = kernel.kid(generated.pool, reference.manifold.features, device=extractor.device)
+    return {"kid": mean, "kid_std": spread}, {}
+
+
+def _by_pairs(pool: np.ndarray, reference: Reference, workspace: Workspace) -> Piece:
+    """The metrics that all pairs of samples and reference images enter."""
     real = reference.manifold
     if real is None:
-        return dict.fromkeys(BY_ROWS, NO_IMAGES)
-    kid, spread = kernel.kid(generated, real.features)
-    shares, nearest = neighbours.neighbour_metrics(neighbours.manifold(generated), real)
-    values: Values = {"kid": kid, "kid_std": spread, **shares, "cmmd": kernel.cmmd(generated, real.features)}
+        return dict.fromkeys(BY_PAIRS, NO_IMAGES), {}
+    generated = neighbours.manifold(pool, "generated", workspace.within("own"))
+    found = neighbours.across(generated, real, reference.part, workspace)
+    cmmd = kernel.cmmd(generated.kernel, real.kernel, found.kernel)
+    values: Values = {**found.shares, "cmmd": cmmd}
     if reference.held_out:
-        return values | {"memorisation": reference.held_out}
+        return values | {"memorisation": reference.held_out}, {}
+    nearest = found.nearest
     values["memorisation"] = float(neighbours.memorised(nearest, real).mean())
-    details["real"]["memorisation"] = neighbours.mutual_share(real)
-    details["nearest"] = [
+    pairs = [
         {"sample": int(i), "real": int(nearest.index[i]), "distance": float(nearest.distance[i]) ** 0.5}
         for i in neighbours.closest(nearest, real, PAIRS)
     ]
-    return values
+    return values, {"real": {"memorisation": neighbours.mutual_share(real)}, "nearest": pairs}
 
 
-def _distance(generated: frechet.Statistics, reference: frechet.Statistics, name: str) -> float:
+def _distance(generated: frechet.Statistics, reference: frechet.Statistics, name: str, device: torch.device) -> float:
     if generated.mean.shape != reference.mean.shape:
         raise UserError(
             f"{name}: statistics of {len(reference.mean)} features, and these have {len(generated.mean)}: they are of "
             "another network"
         )
-    return frechet.frechet_distance(generated, reference)
+    return frechet.frechet_distance(generated, reference, device)
 
 
 def _protocol(count: int, reference: Reference, extractor: Extractor) -> dict[str, Any]:
@@ -162,4 +188,6 @@ def _protocol(count: int, reference: Reference, extractor: Extractor) -> dict[st
         protocol["prc_neighbourhood"] = neighbours.NEIGHBOURHOOD
         if rows != reference.count:
             protocol["reference_rows"] = rows
+        if reference.part:
+            protocol["reference_part"] = len(reference.part.features)
     return protocol

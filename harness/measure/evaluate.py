@@ -16,7 +16,8 @@ from harness.measure.extractors.extractor import BATCH, Extractor, Features, ext
 from harness.measure.extractors.inception import INCEPTION, inception_weights
 from harness.measure.images import Images
 from harness.measure.jackknife import check_groups, intervals
-from harness.measure.reference import of_images, of_statistics
+from harness.measure.reference import Reference, of_images, of_statistics
+from harness.measure.workspace import Workspace
 from harness.metric_definitions import base
 
 
@@ -45,11 +46,13 @@ class MeasureRequest:
     device: str | None = None  # by default the GPU where there is one
     batch: int = BATCH
     intervals: bool = False
+    part: int | None = None  # images of the reference whose balls count; by default all
+    scratch: Path | None = None  # folder for what is measured already, which a kill leaves; None: in memory alone
 
 
 def measure(samples: Images, request: MeasureRequest, world: World = ALONE) -> tuple[dict[str, Any], Features]:
     """Return {metrics, unavailable, protocol, details} and the samples' features, with intervals where the request has
-    them (in the first process alone); everything is looked at before any network.
+    them (in the first process alone); everything is looked at before any network. The processes share the work.
 
     Raises:
         UserError: something is missing, cannot be read, or does not fit together.
@@ -61,17 +64,25 @@ def measure(samples: Images, request: MeasureRequest, world: World = ALONE) -> t
         _check_shapes(samples, real, request)
     network = _network(request)
     if real:
-        reference = of_images(real, network, request.cache, world)
+        reference = of_images(real, network, request.cache, world, request.part)
     else:
-        reference = of_statistics(Path(request.reference), network, request.cache, world)
-    features = extract(samples, network, world)
-    result = compare(features, reference, network)
+        reference = of_statistics(Path(request.reference), network, request.cache, world, request.part)
+    workspace = Workspace(world, network.device, request.scratch)
+    workspace.keep_only(_made_of(samples, reference, network))
+    features = extract(samples, network, workspace.within("features"))
+    result = compare(features, reference, network, workspace)
     for side, images_of in (("generated", samples), ("reference", real)):
         if images_of and images_of.left_out:
             result["protocol"][f"{side}_left_out"] = images_of.left_out
     if request.intervals and world.leads:
         result["intervals"] = intervals(result, features, reference)
     return result, features
+
+
+def _made_of(samples: Images, reference: Reference, network: Extractor) -> dict[str, Any]:
+    """Return what all that is measured of some samples depends on."""
+    part = len(reference.part.features) if reference.part else None
+    return {"samples": samples.content, "reference": reference.content, "part": part, "features": network.id}
 
 
 def nearest_pairs(samples: Images, request: MeasureRequest, result: dict[str, Any]) -> tuple[list[np.ndarray], ...]:

@@ -110,6 +110,8 @@ def _metrics(generated: Features, reference: Reference, rows: np.ndarray, left: 
     if generated.labels is not None and reference.labels is not None:
         each = frechet.fid_by_class(x, generated.labels[rows], real.features, reference.labels)
         metrics["class_fid"] = float(np.mean(list(each.values())))
-    shares, nearest = neighbours.neighbour_metrics(neighbours.manifold(x), real)
-    metrics |= shares | {"kid": kernel.within_less_across(x, real.features), "cmmd": kernel.cmmd(x, real.features)}
-    return metrics | {"memorisation": float(neighbours.memorised(nearest, real).mean())}
+    own = neighbours.manifold(x)
+    found = neighbours.across(own, real, reference.part)
+    cmmd = kernel.cmmd(own.kernel, real.kernel, found.kernel)
+    metrics |= found.shares | {"kid": kernel.within_less_across(x, real.features), "cmmd": cmmd}
+    return metrics | {"memorisation": float(neighbours.memorised(found.nearest, real).mean())}

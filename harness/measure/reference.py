@@ -1,22 +1,23 @@
 """What samples are measured against: the features and statistics of real images, made once for each content."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from harness import files
-from harness.data.cache import make_once, own_file
+from harness.data.cache import folder_lock, own_file
 from harness.data.finite import check_finite
 from harness.engine.distributed import ALONE, World
 from harness.errors import UserError
 from harness.measure.extractors.extractor import Extractor, Features, extract
 from harness.measure.images import ARRAY, Images, file_hash, npz_names, of_npz
+from harness.measure.metrics.diversity import vendi
 from harness.measure.metrics.frechet import Statistics, covariance_fault, statistics
-from harness.measure.metrics.neighbours import Manifold, manifold
+from harness.measure.metrics.neighbours import Manifold, manifold, part_of
 from harness.measure.npz import read_array
+from harness.measure.workspace import Arrays, Workspace, load, save
 from harness.plain_text import shown
 
 NO_IMAGES = "the reference holds statistics and no images"
@@ -26,7 +27,10 @@ NAME = "features"  # array of a file of statistics: the id of the extractor that
 
 @dataclass(frozen=True)
 class Reference:
-    """Real images as the metrics see them; `manifold` is None where only statistics are known."""
+    """Real images as the metrics see them, with their own numbers; `manifold` is None where only statistics are known.
+
+    part: those of its images whose balls count for precision, recall, density and coverage; None: all do.
+    """
 
     name: str
     content: str
@@ -34,36 +38,53 @@ class Reference:
     pool: Statistics
     spatial: Statistics | None
     manifold: Manifold | None
+    part: Manifold | None = None
+    vendi: float = float("nan")  # of the images of `manifold`
     no_spatial: str = ""  # why `spatial` is missing
     labels: np.ndarray | None = None  # of the rows of `manifold`
     diversity: float | None = None
     held_out: str = ""  # why nothing can have memorised its images; "" where it can
 
 
-def of_images(images: Images, extractor: Extractor, cache: Path, world: World = ALONE) -> Reference:
+def of_images(
+    images: Images, extractor: Extractor, cache: Path, world: World = ALONE, part: int | None = None
+) -> Reference:
     """Return the reference that a set of images makes, from the cache where it holds them.
+
+    What the images come to by themselves is made once for each content and extractor, and the extractor's id says the
+    arithmetic: features, their statistics and Vendi score, and what all of their pairs come to. part: of how many
+    images the balls count; by default of all.
 
     Raises:
         UserError: an image cannot be read, or the cache is damaged or cannot be written.
     """
-    base = f"reference-{images.name.replace('/', '-')[:40]}-{images.content[:12]}-{extractor.id}"
-    path = cache / f"{base}-features.npz"
-    # Several processes are all needed for the work, so that none may wait in it for another's lock.
-    shared = extract(images, extractor, world) if world.size > 1 and not world.decide(path.is_file) else None
-    with _cached(path, lambda: _arrays(shared or extract(images, extractor))) as arrays:
-        pool, spatial, diversity = arrays["pool"], arrays.get("spatial"), arrays.get("diversity")
-        for name in arrays:
-            check_finite(arrays[name], f"{path}: {name}", "delete it, and it is made again")
-    with _cached(cache / f"{base}-neighbours.npz", lambda: _neighbours(pool)) as arrays:
-        samples = Manifold(pool, arrays["radii"], arrays["nearest"])
+    base = cache / f"reference-{images.name.replace('/', '-')[:40]}-{images.content[:12]}-{extractor.id}"
+    workspace = Workspace(world, extractor.device)
+
+    def cached(what: str, make: Callable[[Workspace], Arrays], *needed: str) -> Arrays:
+        return _cached(base.with_name(f"{base.name}-{what}.npz"), make, workspace, needed)
+
+    features = cached("features", lambda work: _arrays(extract(images, extractor, work)))
+    pool, spatial, diversity = features["pool"], features.get("spatial"), features.get("diversity")
+    own = cached("statistics", lambda work: _own(pool, work))
+
+    def all_pairs(what: str, of: np.ndarray) -> Manifold:
+        arrays = cached(what, lambda work: _neighbours(of, work), "kernel")
+        return Manifold(of, arrays["radii"], arrays["nearest"], float(arrays["kernel"]))
+
+    whole, rows = all_pairs("neighbours", pool), part_of(len(pool), part)
+    chosen = None if rows is None else all_pairs(f"neighbours-of-{part}", pool[rows])
     return Reference(
-        images.name, images.content, images.count, statistics(pool),
-        None if spatial is None else Statistics(spatial[0], spatial[1:], images.count), samples, extractor.no_spatial,
+        images.name, images.content, images.count, Statistics(own["mean"], own["covariance"], images.count),
+        None if spatial is None else Statistics(spatial[0], spatial[1:], images.count), whole,
+        chosen, float(own["vendi"]), extractor.no_spatial,
         images.labels, None if diversity is None else float(diversity), images.held_out,
     )  # fmt: skip
 
 
-def of_statistics(path: Path, extractor: Extractor, cache: Path, world: World = ALONE) -> Reference:
+def of_statistics(
+    path: Path, extractor: Extractor, cache: Path, world: World = ALONE, part: int | None = None
+) -> Reference:
     """Return a reference from an .npz of statistics: mu and sigma, and mu_s and sigma_s where it has them.
 
     ADM's reference files also hold 10,000 images under arr_0, for precision and recall; those are used too. The
@@ -74,12 +95,14 @@ def of_statistics(path: Path, extractor: Extractor, cache: Path, world: World = 
         UserError: the file cannot be read, its arrays do not fit the extractor's features, or are of other ones.
     """
     _check_made_with(path, extractor)
-    names, pool, samples = npz_names(path), _read_statistics(path, "mu", "sigma"), None
+    names, pool = npz_names(path), _read_statistics(path, "mu", "sigma")
     spatial = _read_statistics(path, "mu_s", "sigma_s") if "mu_s" in names and not extractor.no_spatial else None
-    if ARRAY in names:
-        samples = of_images(replace(of_npz(path), name=path.stem), extractor, cache, world).manifold
     why = extractor.no_spatial or f"{path.name} holds no mu_s and sigma_s"
-    return Reference(path.name, file_hash(path), None, pool, spatial, samples, why)
+    reference = Reference(path.name, file_hash(path), None, pool, spatial, None, no_spatial=why)
+    if ARRAY in names:
+        images = of_images(replace(of_npz(path), name=path.stem), extractor, cache, world, part)
+        return replace(reference, manifold=images.manifold, part=images.part, vendi=images.vendi)
+    return reference
 
 
 def _check_made_with(path: Path, extractor: Extractor) -> None:
@@ -97,7 +120,7 @@ def save_statistics(path: Path, features: Features, extractor_id: str) -> None:
     arrays = {"mu": pool.mean, "sigma": pool.covariance, NAME: np.frombuffer(extractor_id.encode(), np.uint8)}
     if features.spatial:
         arrays |= {"mu_s": features.spatial.mean, "sigma_s": features.spatial.covariance}
-    _save(path, arrays)
+    save(path, arrays)
 
 
 def _read_statistics(path: Path, mean: str, covariance: str) -> Statistics:
@@ -132,23 +155,48 @@ def _arrays(features: Features) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _neighbours(pool: np.ndarray) -> dict[str, np.ndarray]:
-    """What a manifold adds to its features; it takes minutes for 60,000 images."""
-    samples = manifold(pool, "reference")
-    return {"radii": samples.radii, "nearest": samples.nearest}
+def _own(pool: np.ndarray, workspace: Workspace) -> Arrays:
+    """Statistics and Vendi score of features (N, D), which one process makes."""
+
+    def make() -> Arrays:
+        found = statistics(pool, workspace.device)
+        return {"mean": found.mean, "covariance": found.covariance, "vendi": np.array(vendi(pool, workspace.device))}
+
+    return workspace.world.decide(make)
 
 
-@contextmanager
-def _cached(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> Iterator[Mapping[str, np.ndarray]]:
-    """The arrays of a cached .npz, made where it is missing."""
-    make_once(path, lambda: _save(path, make()))
+def _neighbours(pool: np.ndarray, workspace: Workspace) -> Arrays:
+    """What a manifold adds to its features: all pairs, which takes minutes for a million images on a large GPU."""
+    samples = manifold(pool, "reference", workspace)
+    return {"radii": samples.radii, "nearest": samples.nearest, "kernel": np.array(samples.kernel)}
+
+
+def _cached(path: Path, make: Callable[[Workspace], Arrays], workspace: Workspace, needed: Collection[str]) -> Arrays:
+    """The arrays of a cached .npz, made where it is missing, or lacks what it was not needed for once.
+
+    All processes make it, and the leading one keeps others out; what a kill leaves of its parts is found again.
+
+    Raises:
+        UserError: the cache is damaged or cannot be written.
+    """
+    world = workspace.world
+    if not world.decide(lambda: _holds(path, needed)):
+        with ExitStack() as stack:
+            if world.leads:
+                stack.enter_context(folder_lock(path.with_name(path.name + ".lock")))
+            if not world.decide(lambda: _holds(path, needed)):
+                work = replace(workspace, folder=path.with_suffix(".parts"))
+                arrays = make(work)
+                world.decide(lambda: save(path, arrays))
+                work.forget()
+    arrays = load(path)
+    for name in arrays:
+        check_finite(arrays[name], f"{path}: {name}", "delete it, and it is made again")
+    return arrays
+
+
+def _holds(path: Path, needed: Collection[str]) -> bool:
+    if not path.is_file():
+        return False
     with own_file(path, path), np.load(path) as arrays:
-        yield arrays
-
-
-def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as file:  # np.savez would add .npz to the name
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-
-    files.replace(path, write)
+        return set(arrays).issuperset(needed)

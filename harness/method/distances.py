@@ -15,7 +15,8 @@ from harness.method.precision import full_precision
 
 # A squared distance below this many units of rounding of ‖z_i‖² + ‖z_j‖² cannot be told from zero in a Gram matrix.
 ROUNDINGS = 16
-# Sums over features are taken in stretches that fit a cache: faster than at once, and with half the error of float32.
+# Sums over features are taken in stretches: with half the error of float32. On a CPU one after the other, because a
+# stretch fits its cache; elsewhere all of them as one batch of products, because each is too small for a GPU.
 STRETCH = 4_096
 # The mean of so many rows removes what all rows share as well as the mean of all, and costs no pass over the batch.
 ENOUGH_ROWS = 8
@@ -37,6 +38,47 @@ def _symmetric_product(z: Tensor) -> Tensor:
     return torch.cat([upper, torch.cat([upper[..., half:].mT, corner], -1)], -2)
 
 
+def _centred_product(z: Tensor, offset: Tensor) -> Tensor:
+    """(Z − offset)(Z − offset)ᵀ: (..., N, D), (..., 1, D) → (..., N, N)."""
+    if z.device.type == "cpu":
+        return torch.stack([_symmetric_product(part) for part in _centred_stretches(z, offset)]).sum(0)
+    return _product_at_once(z, offset=offset)
+
+
+def _centred_gradient(symmetric: Tensor, z: Tensor, offset: Tensor) -> Tensor:
+    """The gradient of Z, for that of its product, added to its transpose: (..., N, N) → (..., N, D)."""
+    if z.device.type != "cpu":
+        return symmetric @ (z - offset)
+    result = torch.empty_like(z)
+    for out, part in zip(result.split(STRETCH, -1), _centred_stretches(z, offset), strict=True):
+        torch.matmul(symmetric, part, out=out)
+    return result
+
+
+def _stacked(z: Tensor, offset: Tensor | None) -> Tensor:
+    """The whole stretches of Z − offset, one behind the other in memory: (..., N, D) → (S, ..., N, STRETCH)."""
+    stretches = z.unflatten(-1, (-1, STRETCH)).movedim(-2, 0)
+    if offset is None:
+        return stretches.contiguous()
+    offset = offset.unflatten(-1, (-1, STRETCH)).movedim(-2, 0)
+    return torch.sub(stretches, offset, out=z.new_empty(stretches.shape))
+
+
+def _product_at_once(a: Tensor, b: Tensor | None = None, offset: Tensor | None = None) -> Tensor:
+    """A Bᵀ, or (A − offset)(A − offset)ᵀ, as one batch of products of stretches, and their sum: few kernels."""
+    whole = a.shape[-1] - a.shape[-1] % STRETCH
+    total: Tensor | None = None
+    if whole:
+        left = _stacked(a[..., :whole], None if offset is None else offset[..., :whole])
+        total = (left @ (left if b is None else _stacked(b[..., :whole], None)).mT).sum(0)
+    if whole < a.shape[-1]:
+        rest = a[..., whole:] if offset is None else a[..., whole:] - offset[..., whole:]
+        product = rest @ (rest if b is None else b[..., whole:]).mT
+        total = product if total is None else total + product
+    assert total is not None, "no features"
+    return total
+
+
 class _Gram(torch.autograd.Function):
     """(Z − offset)(Z − offset)ᵀ for a constant offset.
 
@@ -48,17 +90,50 @@ class _Gram(torch.autograd.Function):
     def forward(ctx: Any, z: Tensor, offset: Tensor) -> Tensor:
         ctx.save_for_backward(z, offset)
         with full_precision(z.device.type):
-            return torch.stack([_symmetric_product(part) for part in _centred_stretches(z, offset)]).sum(0)
+            return _centred_product(z, offset)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         z, offset = ctx.saved_tensors
-        symmetric, result = gradient + gradient.mT, torch.empty_like(z)
         with full_precision(z.device.type):
-            for out, part in zip(result.split(STRETCH, -1), _centred_stretches(z, offset), strict=True):
-                torch.matmul(symmetric, part, out=out)
-        return result, None
+            return _centred_gradient(gradient + gradient.mT, z, offset), None
+
+
+class _SquaredDistances(torch.autograd.Function):
+    """‖z_i − z_j‖² from the Gram matrix of Z − offset, and ‖z_i‖² + ‖z_j‖² of these, a constant.
+
+    What plain autograd would do to (..., N, N) on the way back, by half as many kernels; to the same bits.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
+        with full_precision(z.device.type):
+            products = _centred_product(z, offset)
+        norms = products.diagonal(dim1=-2, dim2=-1)
+        scale = norms[..., :, None] + norms[..., None, :]
+        square = _difference(scale, products)
+        ctx.save_for_backward(z, offset, square)
+        ctx.mark_non_differentiable(scale)
+        ctx.set_materialize_grads(False)
+        return square, scale
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor | None, _: None) -> tuple[Tensor | None, None]:
+        if gradient is None:
+            return None, None
+        z, offset, square = ctx.saved_tensors
+        gradient = torch.ops.aten.threshold_backward(gradient, square, 0)
+        of_product = gradient * -2
+        of_product.diagonal(dim1=-2, dim2=-1).add_(gradient.sum(-1) + gradient.sum(-2))
+        with full_precision(z.device.type):
+            return _centred_gradient(of_product + of_product.mT, z, offset), None
+
+
+def _difference(scale: Tensor, products: Tensor) -> Tensor:
+    """‖z_i‖² + ‖z_j‖² − 2 z_i·z_j, which rounding may take below 0."""
+    return torch.add(scale, products, alpha=-2).relu()
 
 
 class _Product(torch.autograd.Function):
@@ -67,8 +142,10 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
         ctx.save_for_backward(a, b)
-        stretches = zip(a.split(STRETCH, -1), b.split(STRETCH, -1), strict=True)
         with full_precision(a.device.type):
+            if a.device.type != "cpu":
+                return _product_at_once(a, b)
+            stretches = zip(a.split(STRETCH, -1), b.split(STRETCH, -1), strict=True)
             return torch.stack([left @ right.mT for left, right in stretches]).sum(0)
 
     @staticmethod
@@ -90,14 +167,11 @@ def _square_and_scale(z: Tensor, other: Tensor | None) -> tuple[Tensor, Tensor]:
     # Distances do not change when all rows move together, so the offset is a constant: it needs no gradient.
     offset = z.detach()[..., :ENOUGH_ROWS, :].mean(-2, keepdim=True)
     if other is None:
-        products = _Gram.apply(z, offset)
-        left = right = products.diagonal(dim1=-2, dim2=-1)
-    else:
-        z, other = z - offset, other - offset
-        products = gram(z, other)
-        left, right = z.square().sum(-1), other.square().sum(-1)
-    scale = left[..., :, None] + right[..., None, :]
-    return (scale - 2 * products).clamp(min=0), scale
+        square, scale = _SquaredDistances.apply(z, offset)
+        return square, scale
+    z, other = z - offset, other - offset
+    scale = z.square().sum(-1)[..., :, None] + other.square().sum(-1)[..., None, :]
+    return _difference(scale, gram(z, other)), scale
 
 
 def squared_distances(z: Tensor, other: Tensor | None = None) -> Tensor:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -43,22 +43,37 @@ def guided(
     evaluated once. Taps are those of the conditional part.
     """
     assert channels in ("three", "all"), channels
-    if scale == 1:
-        return net
+    return net if scale == 1 else GuidedNet(net, scale, channels, null_label, interval)
 
-    def guided_net(x: Tensor, times: Times, y: Tensor, taps: Taps = ()) -> Tapped:
+
+@dataclass(frozen=True)
+class GuidedNet:
+    """What `guided` returns."""
+
+    net: Denoiser
+    scale: float
+    channels: str
+    null_label: int
+    interval: GuidanceInterval | None
+
+    def at(self, t: Tensor) -> Denoiser:
+        """The network at a time t (1,) that all images share: guided everywhere, or not at all."""
+        if self.interval is None or bool(self.interval(t)):
+            return replace(self, interval=None)
+        return self.net
+
+    def __call__(self, x: Tensor, times: Times, y: Tensor, taps: Taps = ()) -> Tapped:
+        """Each image by its own time: where there is an interval, a GPU is waited for to learn how many are inside."""
         n, c = x.shape[:2]
-        assert channels == "all" or c >= 3, f"three-channel guidance of {c} channel(s)"
-        inside = slice(None) if interval is None else interval(times[0])
-        labels = torch.cat((y, torch.full_like(y[inside], null_label)))
+        assert self.channels == "all" or c >= 3, f"three-channel guidance of {c} channel(s)"
+        inside = slice(None) if self.interval is None else self.interval(times[0])
+        labels = torch.cat((y, torch.full_like(y[inside], self.null_label)))
         again = tuple(torch.cat((t, t[inside])) for t in times)
-        both, h = net(torch.cat((x, x[inside])), again, labels, taps)
-        k = 3 if channels == "three" else c
+        both, h = self.net(torch.cat((x, x[inside])), again, labels, taps)
+        k = 3 if self.channels == "three" else c
         out, conditional, null = both[:n].clone(), both[:n][inside, :k], both[n:, :k]
-        out[inside, :k] = null + scale * (conditional - null)
+        out[inside, :k] = null + self.scale * (conditional - null)
         return out, [tapped[:n] for tapped in h]
-
-    return guided_net
 
 
 class CountedNet:

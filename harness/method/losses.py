@@ -127,7 +127,7 @@ def _distance_cosine(z: Tensor, z_plus: Tensor | None) -> Tensor:
 
 
 def _repel_infonce(distance: Distance, z: Tensor, z_plus: Tensor | None, potential: Potential) -> Tensor:
-    logits = -distance(z, z_plus) / potential.tau  # (..., N, N)
+    logits = distance(z, z_plus) / -potential.tau  # (..., N, N)
     if z_plus is None:
         return logits.logsumexp((-2, -1)) - 2 * math.log(logits.shape[-1])
     return logits.logsumexp(-1).mean(-1)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.method.backbone import DiT
-from harness.method.processes.process import FollowsCurriculum, PlacesDrops, Process, WeighsErrors
+from harness.method.processes.process import FollowsCurriculum, PlacesDrops, Process, SplitsBatch, WeighsErrors
 from harness.method.randomness import generator
 from harness.method.terms import Draws, StepView, Term
 
@@ -34,6 +34,12 @@ def draw(
         dropped = process.place_drops(dropped)
     draws = Draws(t, noise, dropped, step)
     return replace(draws, own={term.name: term.draw(draws, process, seed) for term in terms})
+
+
+def share_of(draws: Draws, part: slice, process: Process) -> Draws:
+    """A rank's or a micro-batch's share of the draws, on the CPU, split as the process treats its samples."""
+    mine = draws.slice(part.start, part.stop)
+    return replace(mine, split=process.split(mine.t)) if isinstance(process, SplitsBatch) else mine
 
 
 class Objective(nn.Module):
@@ -66,8 +72,9 @@ class Objective(nn.Module):
         features (N, T, E): those of the frozen encoder, and average: the network's moving one, for terms that ask.
         """
         view, taps = self.view(x, y, draws, features, average), self.taps(draws.step)
-        error, h = self.process.loss(self.net, x, view.y, draws.t, draws.noise, taps)
-        loss = self.process.weigh(error) if isinstance(self.process, WeighsErrors) else error
+        process = self.process.with_split(draws.split) if isinstance(self.process, SplitsBatch) else self.process
+        error, h = process.loss(self.net, x, view.y, draws.t, draws.noise, taps)
+        loss = process.weigh(error) if isinstance(process, WeighsErrors) else error
         total = loss.mean()
         values = {"denoising": total.detach()}
         if loss is not error:

@@ -13,7 +13,7 @@ to return them as further taps.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import torch
@@ -39,15 +39,17 @@ class Draws:
     dropped: Tensor  # (N,) bool: labels replaced by the null label
     step: int  # counted from 0
     own: dict[str, dict[str, Tensor]] = field(default_factory=dict)  # of each term, by its name; all (N, …)
+    split: tuple[Tensor, ...] = ()  # positions in these N of what the process treats differently, by `share_of`
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Draws":
         """The same draws, each changed in the same way: cut, or brought to a device."""
         own = {term: {name: change(value) for name, value in drawn.items()} for term, drawn in self.own.items()}
-        return Draws(change(self.t), change(self.noise), change(self.dropped), self.step, own)
+        split = tuple(change(positions) for positions in self.split)
+        return Draws(change(self.t), change(self.noise), change(self.dropped), self.step, own, split)
 
     def slice(self, start: int, stop: int) -> "Draws":
         """The draws of samples start … stop − 1: a rank's or a micro-batch's share."""
-        return self.map(lambda value: value[start:stop])
+        return replace(self, split=()).map(lambda value: value[start:stop])
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
 """From a spec to modules: the one place where the two vocabularies meet."""
 
 import warnings
+from collections.abc import Callable
 from functools import partial
 
 import torch
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from harness.config.settings import Resources
@@ -17,6 +19,10 @@ from harness.method.terms import AlignmentTerm, ContrastiveTerm, DispersiveTerm,
 
 # Torch's own, at the first derivative that MeanFlow takes: it would stand between the lines of a run's progress.
 warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
+
+Forward = Callable[[Tensor, Tensor], Tensor]  # a block's: (N, T, D), (N, D) → (N, T, D)
+BACKEND = "inductor"  # of torch.compile
+GRAPHS = 32  # of a block in one process: shapes with and without gradient; one more is an error
 
 TIME_SCALES: dict[ProcessName, float] = {"imm": imm.TIME_SCALE, "consistency": consistency.TIME_SCALE}
 
@@ -73,13 +79,40 @@ def build_terms(spec: TrainSpec, features: int | None = None) -> list[Term]:
     return terms
 
 
-def equip_blocks(net: DiT, resources: Resources) -> None:
+def equip_blocks(net: DiT, average: DiT, resources: Resources) -> None:
     """Compile each block, and let each be computed again in the backward pass, where the resources say so.
 
-    Block by block, because all are alike: one compilation serves them all. A block computed again keeps its input only.
+    A block computed again keeps its input only. The average of the network has no backward pass.
     """
-    for block in net.blocks:
-        if resources.compile:
-            block.forward = torch.compile(block.forward)
-        if resources.checkpoint_blocks:
+    if resources.compile:
+        compile_blocks(net, average)
+    if resources.checkpoint_blocks:
+        for block in net.blocks:
             block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
+
+
+def compile_blocks(*networks: DiT) -> None:
+    """Have the blocks of networks compiled as they are first called, block by block: all are alike, and share graphs.
+
+    What was compiled for other networks before is forgotten: torch counts the graphs of a function over all that a
+    process trains, and would take no more after some of them. A block is one graph, also under
+    DistributedDataParallel, and its kernels depend on what the call is given, never on earlier calls: so all arms of a
+    table, and a training that is resumed, compute by the same ones.
+    """
+    torch._dynamo.reset()
+    torch._dynamo.config.optimize_ddp = False  # it would cut a block's graph at the bounds of DDP's buckets
+    torch._dynamo.config.recompile_limit = GRAPHS
+    for net in networks:
+        for block in net.blocks:
+            block.forward = _compiled(block.forward)
+
+
+def _compiled(forward: Forward) -> Forward:
+    """A graph for each shape; but one for batches of all sizes where a process makes targets, of what it draws."""
+    static, any_size = (torch.compile(forward, backend=BACKEND, fullgraph=True, dynamic=d) for d in (False, True))
+
+    def call(x: Tensor, c: Tensor) -> Tensor:
+        targets = not torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+        return any_size(x, c) if targets else static(x, c)
+
+    return call

@@ -45,10 +45,12 @@ def rows(tables: Sequence[Table]) -> Iterator[Row]:
 def select_rows(tables: Sequence[Table], prices: Prices, budget: float) -> Selection:
     """Choose rows within a budget of device-hours; what is done already costs nothing."""
     candidates, steps, measurements = list(rows(tables)), dict(prices.begun), set(prices.done)  # these two are bought
-    sharing = defaultdict[str, set[int]](set)  # which rows have a training
+    sharing = defaultdict[object, set[int]](set)  # which rows have a training, or a reference that is new
+    new = set(prices.once) - {prices.reference[name] for name in prices.done}
     for index, row in enumerate(candidates):
         for run in row.runs:
             sharing[run.train_id].add(index)
+            sharing[prices.reference[run.eval_id]].add(index)
 
     def price(index: int) -> float:
         return prices.cost_beyond(steps, measurements, candidates[index].runs).hours
@@ -64,6 +66,9 @@ def select_rows(tables: Sequence[Table], prices: Prices, budget: float) -> Selec
         for run in candidates[index].runs:
             measurements.add(run.eval_id)
             steps[run.train_id] = max(run.evaluation.step, steps[run.train_id])
-        for other in set().union(*(sharing[run.train_id] for run in candidates[index].runs)) & hours.keys():
+        bought = {prices.reference[run.eval_id] for run in candidates[index].runs} & new
+        changed = [*bought, *(run.train_id for run in candidates[index].runs)]
+        for other in set().union(*(sharing[key] for key in changed)) & hours.keys():
             hours[other] = price(other)
+        new -= bought
     return Selection(chosen, [candidates[index] for index in hours], spent)

@@ -5,7 +5,7 @@ Each training is paid once. A speed is that of the study's earlier runs, or else
 
 import statistics
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,24 +17,26 @@ from harness.config.imported_weights import Architecture, architecture_of
 from harness.config.settings import SamplerSettings
 from harness.config.spec import TILE, EvalSpec, TrainSpec
 from harness.errors import UserError, nearest
-from harness.planning import flops
+from harness.planning import flops, measuring_flops
+from harness.planning.measuring_flops import reference_of
 from harness.store.records import LOG, Attempt, Environment, Measurement, last_speeds, measurement_paths, read_spec
 from harness.store.store import Store
 from harness.store.study import runs_by_training
 
 FLOAT = 4  # bytes
-Arithmetic = Literal["bf16", "tf32", "fp32"]
+Arithmetic = Literal["bf16", "tf32", "fp32", "fp64"]
 
-# Peak FLOP/s without sparsity, from NVIDIA's data sheets (the SXM modules where there are several).
+# Peak FLOP/s without sparsity, from NVIDIA's data sheets (the SXM modules where there are several); float64 by tensor
+# cores where they have it.
 GPUS: dict[str, dict[Arithmetic, float]] = {
-    "A100": {"bf16": 312e12, "tf32": 156e12, "fp32": 19.5e12},
-    "H100": {"bf16": 989e12, "tf32": 494e12, "fp32": 67e12},
-    "H200": {"bf16": 989e12, "tf32": 494e12, "fp32": 67e12},
-    "L40S": {"bf16": 362e12, "tf32": 183e12, "fp32": 91.6e12},
-    "RTX4090": {"bf16": 165e12, "tf32": 82.6e12, "fp32": 82.6e12},
+    "A100": {"bf16": 312e12, "tf32": 156e12, "fp32": 19.5e12, "fp64": 19.5e12},
+    "H100": {"bf16": 989e12, "tf32": 494e12, "fp32": 67e12, "fp64": 67e12},
+    "H200": {"bf16": 989e12, "tf32": 494e12, "fp32": 67e12, "fp64": 67e12},
+    "L40S": {"bf16": 362e12, "tf32": 183e12, "fp32": 91.6e12, "fp64": 1.43e12},
+    "RTX4090": {"bf16": 165e12, "tf32": 82.6e12, "fp32": 82.6e12, "fp64": 1.29e12},
 }
 # Our assumption. What is not a matrix product waits for memory, and so weighs less where products take longer.
-UTILISATION: dict[Arithmetic, float] = {"bf16": 0.3, "tf32": 0.4, "fp32": 0.6}
+UTILISATION: dict[Arithmetic, float] = {"bf16": 0.3, "tf32": 0.4, "fp32": 0.6, "fp64": 0.6}
 CORE = 20e9  # FLOP/s of a processor's core on the small networks that are trained there: our assumption
 
 
@@ -115,23 +117,25 @@ class MeasuredSpeeds:
 
 @dataclass(frozen=True)
 class Cost:
-    """Device-hours, and bytes of checkpoints that stay."""
+    """Device-hours, and bytes of checkpoints that stay. references: of what is made once of each reference."""
 
     training: float = 0.0
     sampling: float = 0.0
     measuring: float = 0.0
     bytes: int = 0
+    references: float = 0.0
 
     @property
     def hours(self) -> float:
         """Device-hours of everything."""
-        return self.training + self.sampling + self.measuring
+        return self.training + self.sampling + self.measuring + self.references
 
 
 class Prices:
     """What each step and each measurement of some runs costs.
 
-    begun: the step of each training's checkpoint. done: the measurements that are there.
+    begun: the step of each training's checkpoint. done: the measurements that are there. reference: by measurement,
+    what it is made against; whose own numbers cost nothing where one of them is done.
     """
 
     def __init__(self, runs: Sequence[Run], store: Store, assumption: Assumption) -> None:
@@ -143,6 +147,8 @@ class Prices:
         self.step = {name: self._step(run) for name, run in self.trainings.items()}
         self.sampling = {run.eval_id: self._sampling(run) for run in runs}
         self.measuring = {run.eval_id: self._measuring(run) for run in runs}
+        self.reference = {run.eval_id: reference_of(run.train, run.evaluation.evaluation) for run in runs}
+        self.once = {self.reference[run.eval_id]: self._once(run) for run in runs}
         self.begun = {name: latest_step(store.scratch_folder(name)) for name in self.trainings}
         self.done = {run.eval_id for run in runs if store.measured(run.train_id, run.eval_id)}
 
@@ -159,7 +165,9 @@ class Prices:
             size += checkpoint_bytes(self.trainings[name].train, steps)
             measurements += [run.eval_id for run in same]
         sampling, measuring = (sum(hours[name] for name in measurements) for hours in (self.sampling, self.measuring))
-        return Cost(training, sampling, measuring, size)
+        made = {self.reference[name] for name in done if name in self.reference}
+        new = dict.fromkeys(self.reference[name] for name in measurements if self.reference[name] not in made)
+        return Cost(training, sampling, measuring, size, sum(self.once[reference] for reference in new))
 
     def refuse_beyond(self, limit: float) -> None:
         """Refuse the runs where more than `limit` device-hours are left to do, each training counted once.
@@ -186,9 +194,20 @@ class Prices:
 
     def _measuring(self, run: Run) -> float:
         """Hours of measuring them."""
-        settings = run.evaluation.evaluation
-        operations = settings.samples * flops.measuring(run.train, settings.features)
-        return operations / self.assumption.speed("fp32", run.resources.on_gpu) / 3600
+        settings, train = run.evaluation.evaluation, run.train
+        against = measuring_flops.each(settings.samples, reference_of(train, settings), train.data.classes)
+        return self._by(run, measuring_flops.networks(settings.samples, train, settings.features), against)
+
+    def _once(self, run: Run) -> float:
+        """Hours of what is made once of the reference of a measurement."""
+        reference = reference_of(run.train, run.evaluation.evaluation)
+        return self._by(run, measuring_flops.networks_once(reference), measuring_flops.once(reference))
+
+    def _by(self, run: Run, float32: int, float64: int) -> float:
+        """Hours of operations in two arithmetics, of which no earlier run tells the speed."""
+        on_gpu = run.resources.on_gpu
+        speeds = self.assumption.speed("fp32", on_gpu), self.assumption.speed("fp64", on_gpu)
+        return (float32 / speeds[0] + float64 / speeds[1]) / 3600
 
     def _hours(self, operations: float, work: Work) -> float:
         speed = self.measured.median(work)
@@ -211,7 +230,21 @@ class Prices:
         aligned = [run.train.alignment for run in self.trainings.values() if run.train.alignment]
         strange = sorted({term.encoder for term in aligned if flops.encoder(term) is None})
         parts += [f"without {name}, an encoder whose operations are not known here" for name in strange]
-        return "Priced " + "; ".join(parts)
+        return "Priced " + "; ".join([*parts, *self._measuring_words()])
+
+    def _measuring_words(self) -> Iterator[str]:
+        """Say what is assumed of measuring, reference by reference."""
+        on_gpu = any(run.resources.on_gpu for run in self.runs)
+        speeds = (self.assumption.words_for(kind, on_gpu) for kind in (("fp32", "fp64") if on_gpu else ("fp64",)))
+        yield f"measuring by assumption: {', '.join(speeds)}"
+        for reference, hours in self.once.items():
+            name = f"{reference.dataset}/{reference.split}"
+            if reference.images is None:
+                yield f"without the pairs with {name}, whose size is not known here"
+                continue
+            part = f", shares against {reference.rows:,}" if reference.rows < reference.images else ""
+            of = f"pairs of all samples with the {reference.images:,} images of {name} by {reference.width:,} features"
+            yield f"{of}{part}; its own pairs once, by the first measurement ({hours:.2g} hours)"
 
 
 def checkpoint_bytes(train: TrainSpec, steps: Collection[int]) -> int:
@@ -225,5 +258,4 @@ def checkpoint_bytes(train: TrainSpec, steps: Collection[int]) -> int:
 
 def _drawn(evaluation: EvalSpec) -> int:
     """Return how many images are drawn for a measurement: whole tiles."""
-    first, stop = evaluation.first_image, evaluation.first_image + evaluation.evaluation.samples
-    return TILE * ((stop - 1) // TILE - first // TILE + 1)
+    return TILE * len(evaluation.tiles)

@@ -16,17 +16,19 @@ from pathlib import Path
 from harness.errors import UserError
 from harness.files import LARGEST_LOG, open_file
 from harness.plain_text import CONTROL, is_name, shown
-from harness.store.records import GridRecord
+from harness.store.records import GridRecord, items_in
 from harness.store.store import IDENTITY, Store
 
 MOST_ENTRIES = 50_000
 LARGEST = 2 << 30  # bytes, unpacked
+# Of all its records: those of a thousand trainings that are probed. In RAM a value takes 300 bytes at most.
+LARGEST_RECORDS, MOST_ITEMS = 64 << 20, 2_000_000
 RATIO = 200  # of unpacked bytes to packed ones, in what is larger than a MiB: a study's text has 10, zeros 1000
 LIST = 8 << 20  # bytes of the archive's list of files, which is read as a whole
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others take up to 4 GiB to unpack anything
 # The files of a run by their names in its folder; a bundle holds these and no others.
 OF_A_RUN = re.compile(
-    r"(spec|env|error|facts)\.json|train\.jsonl|probe-\d+\.json|diff-[0-9a-f]{12}\.patch|evals/[0-9a-f]{12}\.(json|png)"
+    r"(spec|env|error|facts)\.json|train\.jsonl|probe-\d+\.json|diff-[0-9a-f]{12}\.patch|evals/[0-9a-f]{12}(\.json|(-nearest)?\.png)"
 )
 
 
@@ -48,13 +50,14 @@ def unpack(archive: Path, folder: Path) -> Store:
     """
     with _opened(archive) as opened:
         entries = [entry for entry in opened.infolist() if not entry.is_dir()]
-        _check_sizes(archive, entries)
+        check_sizes(archive, entries)
         for entry in entries:
             _check(archive, entry)
         wanted = {entry.filename: entry for entry in entries if is_read(entry.filename)}
         study = _study(archive, wanted)
         for name, entry in wanted.items():
             _write(opened, entry, folder / name)
+    check_items(archive, (folder / name for name in wanted))
     store = Store(folder / "results", folder / "scratch", study)
     _check_grids(archive, store, wanted)
     return store
@@ -83,17 +86,41 @@ def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
         raise UserError(f"{archive}: cannot be read as a bundle: {reason}") from None
 
 
-def _check_sizes(archive: Path, entries: list[zipfile.ZipInfo]) -> None:
-    """Refuse a bomb by what it says of itself; what it says is held against it when it is unpacked."""
+def check_sizes(archive: Path, entries: list[zipfile.ZipInfo]) -> None:
+    """Refuse a bomb by what it says of itself; what it says is held against it when it is unpacked.
+
+    Raises:
+        UserError: it holds more than a bundle may.
+    """
     if len(entries) > MOST_ENTRIES:
         raise UserError(f"{archive}: holds {len(entries):,} files; a bundle has at most {MOST_ENTRIES:,}")
     if len({entry.filename for entry in entries}) < len(entries):
         raise UserError(f"{archive}: holds two files of one name; it was not unpacked")
     if sum(entry.file_size for entry in entries) > LARGEST:
         raise UserError(f"{archive}: unpacks to more than {LARGEST >> 30} GiB, which no study's small files are")
+    records = sum(entry.file_size for entry in entries if is_record(entry.filename))
+    if records > LARGEST_RECORDS:
+        limit = f"a bundle has at most {LARGEST_RECORDS >> 20} MiB of records, as of a thousand trainings"
+        raise UserError(f"{archive}: holds {records >> 20:,} MiB; {limit}")
     for entry in entries:
         if entry.file_size > max(1 << 20, RATIO * entry.compress_size):
             raise UserError(f"{archive}: {shown(entry.filename)} unpacks to more than {RATIO} times its size")
+
+
+def check_items(archive: Path, paths: Iterable[Path]) -> None:
+    """Refuse records that would fill the memory: of small values, a list or mapping each, they take most.
+
+    Raises:
+        UserError: they hold more values than the records of a bundle may.
+    """
+    items = sum(items_in(path.read_bytes()) for path in paths if path.suffix == ".json")
+    if items > MOST_ITEMS:
+        raise UserError(f"{archive}: its records hold {items:,} values; those of a bundle have at most {MOST_ITEMS:,}")
+
+
+def is_record(name: str) -> bool:
+    """Tell whether a file of a bundle, by its name, is read as JSON."""
+    return name.endswith(".json") and is_read(name)
 
 
 def _check(archive: Path, entry: zipfile.ZipInfo) -> None:

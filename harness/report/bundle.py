@@ -22,7 +22,7 @@ from harness.errors import UserError
 from harness.files import LARGEST_LOG, check_no_links, is_file, read_file, replace, write_bytes
 from harness.plain_text import is_name
 from harness.report import disclosure
-from harness.report.archive import is_read, unpack
+from harness.report.archive import check_items, check_sizes, is_read, unpack
 from harness.report.rendering.page import make_report
 from harness.report.rendering.study_summary import portable
 from harness.store.records import GridRecord
@@ -48,7 +48,8 @@ def bundle(store: Store, reports: Path, path: Path, anonymous: bool = False) -> 
 
     Raises:
         UserError: there is no such study, a file of it cannot be read or looks as if it held a secret, two of its
-            grids in different folders need different files of one name, or a folder of the report is a link.
+            grids in different folders need different files of one name, it is too large to be opened, or a folder of
+            the report is a link.
     """
     check_no_links(reports / store.study)
     files = _files(store)
@@ -66,7 +67,8 @@ def bundle(store: Store, reports: Path, path: Path, anonymous: bool = False) -> 
         if not anonymous:
             for name, page in pages.items():
                 write_bytes(reports.joinpath(*Path(name).parts[1:]), page.read_bytes())
-        replace(path, lambda temporary: _pack(temporary, [*files, *pages], Path(folder)))
+        check_items(path, (Path(folder) / name for name in files))
+        replace(path, lambda temporary: _pack(temporary, path, [*files, *pages], Path(folder)))
     return Bundle(path, [] if anonymous else disclosure.summary(told))
 
 
@@ -90,10 +92,12 @@ class Packed:
         return content if self.named is None else disclosure.anonymous(self.name, content, self.named)
 
 
-def _pack(path: Path, names: list[str], folder: Path) -> None:
-    with zipfile.ZipFile(path, "w") as archive:
+def _pack(temporary: Path, path: Path, names: list[str], folder: Path) -> None:
+    """Pack files, and refuse an archive that nobody could open."""
+    with zipfile.ZipFile(temporary, "w") as archive:
         for name in sorted(names):
             archive.writestr(_entry(name), (folder / name).read_bytes(), zipfile.ZIP_DEFLATED)
+        check_sizes(path, archive.infolist())
 
 
 def _content(source: Path) -> bytes:

@@ -34,7 +34,7 @@ class Watched:
             self.tables = study_tables(self.store)
             values = write_files(self.store, self.tables, self.target)
             write_bytes(self.target / "index.html", render(values).encode())
-            live = values | {"live": self.version + 1} | script_of("theme.js", "runs.js", "live.js")
+            live = values | {"live": self.version + 1} | script_of("theme.js", "contents.js", "runs.js", "live.js")
             self.page = render(live).encode()
             self.fingerprint, self.version = fingerprint, self.version + 1
         self.progress = progress(training_statuses(self.tables, self.store))

@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -128,14 +128,17 @@ def scancel(ids: Collection[str]) -> None:
         ask("scancel", *sorted(ids), patience=RESTART)
 
 
-def sbatch(path: Path) -> str:
+def sbatch(path: Path, needs: Sequence[str] = ()) -> str:
     """Send a job's file to SLURM, and return the id of the job.
+
+    needs: ids of jobs that must end well before it begins; where one does not, SLURM takes it out of the queue.
 
     Raises:
         UserError: SLURM refuses it; in its own words.
     """
     try:
-        done = subprocess.run(["sbatch", str(path)], capture_output=True, text=True, errors="replace")
+        order = [f"--dependency=afterok:{':'.join(needs)}", "--kill-on-invalid-dep=yes"] if needs else []
+        done = subprocess.run(["sbatch", *order, str(path)], capture_output=True, text=True, errors="replace")
     except FileNotFoundError:
         raise UserError("no SLURM here ('sbatch' is not on PATH)") from None
     answer = re.search(r"job ([0-9]+)", done.stdout)

@@ -8,7 +8,7 @@ import platform
 import re
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,8 +19,9 @@ from pydantic import TypeAdapter
 from harness.config.cluster_profile import Partition, SlurmProfile
 from harness.config.settings import Resources
 from harness.errors import UserError, nearest
-from harness.files import check_writable, read_json, tail, write_bytes, write_json
+from harness.files import read_json, tail, write_bytes, write_json
 from harness.jobs.job import Job
+from harness.jobs.machine_check import Finding, examine, examine_devices, examine_disk, this_machine
 from harness.jobs.preflight import check
 from harness.slurm import client
 from harness.slurm.private import private_folder
@@ -34,24 +35,6 @@ if TYPE_CHECKING:
 
 RENAMES = 200
 FINDINGS = "findings.json"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was examined; message: what was found, and where it is not well what to do."""
-
-    subject: str
-    well: bool
-    message: str
-
-
-def examine(subject: str, check: Callable[[], object], message: str = "") -> Finding:
-    """Examine one thing; what the check raises is what is wrong with it, and else the message or what it returns."""
-    try:
-        result = check()
-        return Finding(subject, True, message or str(result))
-    except (UserError, OSError, RuntimeError, AssertionError) as error:
-        return Finding(subject, False, str(error).strip() or type(error).__name__)
 
 
 @dataclass(frozen=True)
@@ -90,7 +73,7 @@ def examine_here(cluster: Cluster) -> Iterator[Finding]:
     fitting = partial(cluster.profile.partition, cluster.resources)
     yield examine("what a training asks", lambda: f"fits {fitting() or 'the default'}")
     for flag, folder in (("--results", cluster.store.results), ("--scratch", cluster.store.scratch)):
-        yield examine(flag, partial(check_writable, flag, folder), f"{folder} can be written")
+        yield examine_disk(flag, folder)
 
 
 def compare_partition(name: str, promised: Partition) -> str:
@@ -176,25 +159,17 @@ def examine_from_nodes(cluster: Cluster, folder: Path) -> list[Finding]:
     jobs = cluster.jobs
     needs = f"what {len(jobs)} trainings need is here" if jobs else "no grid was named: nothing to find"
     with joined() as world:
-        gpus = examine("GPUs", partial(_see_gpus, cluster.resources.gpus))
-        here = [gpus, examine("data and weights", partial(check, jobs), needs)]
-        nodes = world.all_gather((platform.node(), [finding.message for finding in here if not finding.well]))
+        gpus = min(1, cluster.resources.gpus)  # of a node's, SLURM may show each process its own alone
+        here = list(examine_devices(this_machine(), gpus, "look at gpus_by in the profile, and at the driver"))
+        here.append(examine("data and weights", partial(check, jobs), needs))
+        nodes = world.all_gather((platform.node(), [finding.message for finding in here if finding.wrong]))
         together = [
             examine("all-reduce", partial(_reduce, world)),
             examine("shared folder", partial(_rename, world, folder)),
         ]
         wrong = [Finding("a node", False, f"{message} (on {host})") for host, messages in nodes for message in messages]
         hosts = Finding("nodes", True, ", ".join(host for host, _ in nodes))
-        return [hosts, *together, *(finding for finding in here if finding.well), *wrong]
-
-
-def _see_gpus(gpus: int) -> str:
-    import torch
-
-    seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if gpus and not seen:
-        raise UserError(f"{gpus} asked for and none seen: look at gpus_by in the profile, and at the driver")
-    return f"{seen} seen, {gpus} asked for"
+        return [hosts, *together, *(finding for finding in here if not finding.wrong), *wrong]
 
 
 def _reduce(world: "World") -> str:

@@ -2,10 +2,10 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from harness.config.grid import Table, all_runs
 from harness.errors import UserError
@@ -15,9 +15,14 @@ from harness.jobs.job import Job, jobs_for
 from harness.slurm.bootstrap import REFUSED
 from harness.slurm.client import SlurmJob, accounts, squeue
 from harness.slurm.private import problem
+from harness.store.job_part import current_division
 from harness.store.records import Failure, FailureClass, Submission
-from harness.store.status import TrainingStatus
+from harness.store.status import TrainingStatus, signs
 from harness.store.store import Store
+
+# By what needs somebody first, where the parts of a training are in several.
+SlurmState = Literal["failed", "held", "running", "starting", "queued", "unknown", "waiting for a command", "done"]
+URGENCY: tuple[SlurmState, ...] = get_args(SlurmState)
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class SlurmStatus:
 
     training: TrainingStatus
     job: Job
-    state: Literal["done", "running", "starting", "queued", "held", "failed", "unknown", "waiting for a command"]
+    state: SlurmState
     slurm_job: str | None = None
     failure: FailureClass | None = None
     message: str = ""
@@ -60,12 +65,13 @@ def slurm_status(
 ) -> StudyStatus:
     """Return how a study stands that has these tables and trainings; where SLURM is silent, as its files alone tell."""
     jobs = {job.train_id: job for job in jobs_for(all_runs(tables), store, data)}
-    records: dict[str, Submission] = {}
+    records: dict[str, list[Submission]] = {}
     with suppress(PermissionError):  # of another user, whose scratch is closed: the results tell how it stands
-        records = store.submissions()
-    answer = _ask(records.values())
-    statuses = [status_of(t, jobs[t.train_id], records.get(t.train_id), answer) for t in trainings]
-    return StudyStatus(statuses, sum(r.place in answer.queue for id, r in records.items() if id not in jobs))
+        records = {name: list(of_training.values()) for name, of_training in store.submissions().items()}
+    answer = _ask([record for of_training in records.values() for record in of_training])
+    statuses = [training_status(t, jobs[t.train_id], records.get(t.train_id, []), answer) for t in trainings]
+    strays = [record for name, of_training in records.items() if name not in jobs for record in of_training]
+    return StudyStatus(statuses, sum(record.place in answer.queue for record in strays))
 
 
 def _ask(records: Collection[Submission]) -> Answer:
@@ -81,6 +87,27 @@ def _ask(records: Collection[Submission]) -> Answer:
     with suppress(UserError):
         ends |= {id: state for id, state, _ in accounts(forgotten)}
     return Answer({job.place: job for job in jobs if not job.has_ended}, ends)
+
+
+def training_status(training: TrainingStatus, job: Job, records: Sequence[Submission], answer: Answer) -> SlurmStatus:
+    """Join what a training's files, the records of its submissions and SLURM tell; of one in parts, the state of what
+    needs somebody first: what failed, the earliest of it."""
+    by_name = {record.part: record for record in sorted(records, key=lambda record: record.time)}
+    parts = current_division(reversed(by_name))
+    if training.state == "done" or not parts:
+        last = by_name.get("whole") or by_name.get("train")
+        return status_of(training, job, last, answer)
+    jobs = [part_job for part_job in job.in_parts(parts) if part_job.missing()]
+    statuses = [_part_status(training, part_job, by_name.get(part_job.part.name), answer) for part_job in jobs]
+    status = min(statuses, key=lambda s: URGENCY.index(s.state))
+    held = [s.slurm_job for s in statuses if s.state == "held" == status.state and s.slurm_job]
+    message = ": ".join(filter(None, (status.job.part.words, status.message)))
+    return replace(status, training=training, job=job, slurm_job=",".join(held) or status.slurm_job, message=message)
+
+
+def _part_status(training: TrainingStatus, job: Job, record: Submission | None, answer: Answer) -> SlurmStatus:
+    by_files = signs(job.folder)
+    return status_of(replace(training, state=by_files.state, reason=by_files.reason), job, record, answer)
 
 
 def status_of(training: TrainingStatus, job: Job, record: Submission | None, answer: Answer) -> SlurmStatus:
@@ -138,16 +165,21 @@ def output_path(store: Store, job: str) -> Path:
     return store.slurm_folder / job / f"{job}_0_log.out"
 
 
-def log_of(store: Store, train_id: str) -> Path:
-    """Return the file that a training's last job in SLURM writes.
+def log_of(store: Store, train_id: str, part: str = "") -> Path:
+    """Return the file that a training's last job in SLURM writes: of several the one that has written last, or that of
+    a part by its name.
 
     Raises:
         UserError: it was not sent to SLURM, or has written nothing yet.
     """
-    submission = Submission.peek(store.scratch_folder(train_id))
-    if submission is None or submission.job is None:
+    records = [record for record in store.submissions_of(train_id).values() if record.job]
+    if not records:
         raise UserError(f"{train_id}: no job of SLURM's made this training; 'harness show {train_id}' tells the rest")
-    path = output_path(store, submission.job)
-    if not path.is_file():
-        raise UserError(f"{train_id}: its job {submission.job} has written nothing yet ({path})")
-    return path
+    if part and part not in (names := [record.part for record in records]):
+        raise UserError(f"{train_id}/{part}: none of its jobs is named so; they are {', '.join(names)}")
+    paths = {output_path(store, str(record.job)): record for record in records if part in ("", record.part)}
+    written = [path for path in paths if path.is_file()]
+    if not written:
+        path, record = next(iter(paths.items()))
+        raise UserError(f"{train_id}: its job {record.job} has written nothing yet ({path})")
+    return max(written, key=lambda path: path.stat().st_mtime)

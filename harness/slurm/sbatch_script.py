@@ -3,7 +3,7 @@
 import hashlib
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,8 @@ class Script:
     tasks: bytes
     text: str
 
-    def send(self, here: Path) -> str:
-        """Write both below `here` and hand the text to sbatch; return SLURM's id.
+    def send(self, here: Path, needs: Sequence[str] = ()) -> str:
+        """Write both below `here` and hand the text to sbatch; return SLURM's id. needs: as `client.sbatch`.
 
         Raises:
             UserError: as `client.sbatch`.
@@ -36,7 +36,7 @@ class Script:
         write_private(here / f"{self.name}.json", self.tasks)
         write_private(here / f"{self.name}.sh", self.text.encode())
         with client.own_environment():
-            return client.sbatch(here / f"{self.name}.sh")
+            return client.sbatch(here / f"{self.name}.sh", needs)
 
 
 def script(

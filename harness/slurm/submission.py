@@ -5,10 +5,11 @@ scratch/<study>/slurm/   their sender's alone, for it is what they execute: the 
 """
 
 import hashlib
+import itertools
 import json
 import shlex
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -26,16 +27,17 @@ from harness.store.records import Submission, SubmitOptions
 from harness.store.store import Store
 
 TASK = "harness.slurm.task"  # what each job starts; it is loaded there, and not here
-Array = tuple[list[Job], Script]  # jobs of equal resources that are sent together
+Place = tuple[str, str]  # a training, and the name of a part of its work
 
 
 @dataclass
 class Sent:
-    """What a submission came to: SLURM's ids of what it sent, and the jobs that it did not send.
+    """What a submission came to: the jobs that it sent and SLURM's ids of them, and the trainings that it did not send.
 
     queued: SLURM has them already; with_less: some of these, with fewer measurements; later: the queue has no room.
     """
 
+    jobs: list[Job] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
     queued: list[Job] = field(default_factory=list)
     with_less: list[Job] = field(default_factory=list)
@@ -46,24 +48,43 @@ class Sent:
         """SLURM's ids of the arrays."""
         return list(dict.fromkeys(id.partition("_")[0] for id in self.ids))
 
+    @property
+    def trainings(self) -> int:
+        """How many trainings have jobs among those that were sent."""
+        return len({job.train_id for job in self.jobs})
+
+
+@dataclass(frozen=True)
+class Array:
+    """Jobs of equal resources that are sent together."""
+
+    jobs: list[Job]
+    script: Script
+
+    def needs(self, ids: Mapping[Place, str]) -> list[str]:
+        """Return which of some jobs must end well before these begin: the earlier parts of their training."""
+        first = self.jobs[0]
+        earlier = [p.name for p in first.division() if p.stage < first.part.stage] if first.part.stage else []
+        return [ids[first.train_id, name] for name in earlier if (first.train_id, name) in ids]
+
 
 def measurement_jobs(jobs: Iterable[Job]) -> list[Job]:
     """Return what of the jobs needs no training, its weights being kept, as cheap jobs of one process each."""
     measuring = []
     for job in jobs:
         if ready := job.ready():
-            alone = job.resources.model_copy(update={"nodes": 1, "processes": 1, "gpus": min(job.resources.gpus, 1)})
-            measuring.append(replace(job, evaluations=ready, resources=alone))
+            measuring.append(replace(job, evaluations=ready, resources=job.alone))
     return measuring
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a submission would send, and what of the jobs it would not."""
+    """What a submission would send, and what of the jobs it would not; ids: of the parts that SLURM has already."""
 
     sent: Sent
     code: Snapshot
     arrays: list[Array]
+    ids: dict[Place, str]
 
 
 def prepare(
@@ -77,25 +98,49 @@ def prepare(
     folder, code = jobs[0].store.slurm_folder, snapshot(grids)
     if wrong := problem(folder):
         raise UserError(wrong)
-    sent, todo = _compare(jobs, queue)
+    sent, todo, ids = _compare(jobs, queue)
     if profile.max_submitted is not None:
-        room = max(0, profile.max_submitted - len(queue))
-        todo, sent.later = todo[:room], todo[room:]
+        todo, sent.later = _fitting(todo, profile.max_submitted, len(queue))
     arrays = []
-    for resources in dict.fromkeys(job.resources for job in todo):
-        alike = [job for job in todo if job.resources == resources]
+    for alike in _alike([part for parts in todo for part in parts]):
         for part in (alike[first : first + limit] for first in range(0, len(alike), limit)):
-            tasks = jobs_to_json(part)
+            tasks, resources = jobs_to_json(part), part[0].resources
             text = script(profile, resources, _name(part, tasks), len(part), folder, code, TASK, tasks)
-            arrays.append((part, text))
-    return Prepared(sent, code, arrays)
+            arrays.append(Array(part, text))
+    return Prepared(sent, code, arrays, ids)
+
+
+def _alike(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Return the jobs of equal resources that wait for the same jobs: trainings together, the shards of each, and what
+    measures each."""
+    groups: dict[tuple[object, ...], list[Job]] = {}
+    for job in sorted(jobs, key=lambda job: min(job.part.stage, 1)):
+        waits = (job.train_id, job.part.stage) if job.part.stage else ()
+        groups.setdefault((waits, job.resources), []).append(job)
+    return list(groups.values())
+
+
+def _fitting(todo: list[list[Job]], most: int, held: int) -> tuple[list[list[Job]], list[Job]]:
+    """Return the trainings, each with its parts, that a queue has room for which holds some jobs, and the others.
+
+    Raises:
+        UserError: one training alone has too many parts.
+    """
+    if large := next((parts for parts in todo if len(parts) > most), None):
+        raise UserError(
+            f"resources.sample_shards: a training is {len(large)} jobs, and the profile's max_submitted is {most}; "
+            "ask for fewer shards"
+        )
+    ends = itertools.accumulate(len(parts) for parts in todo)
+    count = sum(end <= most - held for end in ends)
+    return todo[:count], [parts[0] for parts in todo[count:]]
 
 
 def _name(jobs: Sequence[Job], tasks: bytes) -> str:
     """Name an array after its tasks and what was sent for them before, so that none has the name of an earlier one."""
     digest = hashlib.sha256(tasks)
     for job in jobs:
-        before = Submission.read(job.scratch)
+        before = Submission.read(job.submission_folder)
         digest.update(f"\n{before.token} {before.time}".encode() if before else b"\n")
     return f"{jobs[0].store.study}-{digest.hexdigest()[:12]}"
 
@@ -113,7 +158,7 @@ def sbatch_texts(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[P
     except UserError as error:
         queue, note = [], f"as for an empty queue, for SLURM was not asked: {error}"
         limit = client.DEFAULT_ARRAY_LIMIT if profile.array_limit == "auto" else profile.array_limit
-    return [text.text for _, text in prepare(jobs, profile, grids, queue, limit).arrays], note
+    return [array.script.text for array in prepare(jobs, profile, grids, queue, limit).arrays], note
 
 
 def _limit(profile: SlurmProfile) -> int:
@@ -140,19 +185,22 @@ def submit(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path]) 
     with private_folder(folder) as here, locked(here / "lock"):  # a second terminal waits, then finds the first's jobs
         queue = client.unfinished_jobs()
         prepared = prepare(jobs, profile, grids, queue, _limit(profile))
-        sent, arrays = prepared.sent, prepared.arrays
-        _record_ids(sent.queued, queue)
+        sent, arrays, ids = prepared.sent, prepared.arrays, dict(prepared.ids)
+        _record_ids(jobs, queue)
         prepared.code.write(here, folder)
-        for number, (part, text) in enumerate(arrays, 1):
+        for number, array in enumerate(arrays, 1):
             try:
-                sent.ids += _send(part, text, here)
+                new = _send(array, here, array.needs(ids))
             except UserError as error:
-                left = sum(len(part) for part, _ in arrays) - len(sent.ids)
+                left = sum(len(array.jobs) for array in arrays) - len(sent.ids)
+                what = "trainings" if all(array.jobs[0].part.kind == "whole" for array in arrays) else "jobs"
                 raise UserError(
                     f"submit: SLURM refused array {number} of {len(arrays)}: {error}. Sent and recorded: "
-                    f"{len(sent.ids)} trainings (job {', '.join(sent.arrays) or 'none'}); not sent: {left}, which the "
+                    f"{len(sent.ids)} {what} (job {', '.join(sent.arrays) or 'none'}); not sent: {left}, which the "
                     "same command sends"
                 ) from None
+            sent.jobs, sent.ids = sent.jobs + array.jobs, sent.ids + new
+            ids |= {(job.train_id, job.part.name): id for job, id in zip(array.jobs, new, strict=True)}
     return sent
 
 
@@ -185,53 +233,59 @@ def remembered(store: Store) -> SubmitOptions:
     return SubmitOptions.read(store.slurm_folder) or SubmitOptions()
 
 
-def _compare(jobs: Sequence[Job], queue: Collection[client.SlurmJob]) -> tuple[Sent, list[Job]]:
-    """Tell the jobs that SLURM has from those that are to be sent; note those that it has with less to measure."""
-    sent, todo, places = Sent(), [], {job.place for job in queue}
+def _compare(jobs: Sequence[Job], queue: Collection[client.SlurmJob]) -> tuple[Sent, list[list[Job]], dict[Place, str]]:
+    """Tell the trainings that SLURM has from those of which parts are to be sent; note those that it has with less to
+    measure. Return also the ids of parts that it has."""
+    sent, todo, ids, queued_as = Sent(), [], dict[Place, str](), {job.place: job.id for job in queue}
     for job in jobs:
-        missing, submission = job.missing_ids(), Submission.read(job.scratch)
-        if not missing:  # it ended since somebody looked, and before SLURM was asked
+        queued = {s.part: s for s in job.store.submissions_of(job.train_id).values() if s.place in queued_as}
+        ids |= {(job.train_id, name): queued_as[submission.place] for name, submission in queued.items()}
+        divided_otherwise = bool(queued.keys() - {part.name for part in job.division() or [job.part]})
+        parts = [] if divided_otherwise else [part for part in job.parts() if part.part.name not in queued]
+        if not job.missing():  # it ended since somebody looked, and before SLURM was asked
             continue
-        if submission is None or submission.place not in places:
-            todo.append(job)
+        if parts:
+            todo.append(parts)
             continue
         sent.queued.append(job)
-        if not missing <= set(submission.evaluations):
+        if not all(job.missing_ids() <= set(submission.evaluations) for submission in queued.values()):
             sent.with_less.append(job)
-    return sent, todo
+    return sent, todo, ids
 
 
 def _record_ids(jobs: Sequence[Job], queue: Collection[client.SlurmJob]) -> None:
     """Write down SLURM's ids of queued jobs where nobody lived to do so."""
     ids = {job.place: job.id for job in queue}
     for job in jobs:
-        submission = Submission.read(job.scratch)
-        if submission and submission.job is None:
-            submission.model_copy(update={"job": ids[submission.place]}).write(job.scratch)
+        for folder, submission in job.store.submissions_of(job.train_id).items():
+            if submission.job is None and submission.place in ids:
+                submission.model_copy(update={"job": ids[submission.place]}).write(folder)
 
 
-def _send(jobs: Sequence[Job], text: Script, here: Path) -> list[str]:
+def _send(array: Array, here: Path, needs: Sequence[str]) -> list[str]:
     """Record an array's jobs under its name, send it, and record the ids that SLURM gave them.
 
+    needs: SLURM's ids of what must end well before they begin; where one does not, SLURM ends them.
     Where sbatch refuses, the records are restored, and the array is ended where SLURM took it all the same: that
     happens when the controller's answer is lost on the way, and such jobs would do what nobody knows of.
     """
-    before, now = [Submission.read(job.scratch) for job in jobs], time.time()
+    jobs, text = array.jobs, array.script
+    before, now = [Submission.read(job.submission_folder) for job in jobs], time.time()
     submissions = []
     for index, job in enumerate(jobs):
         evaluations = tuple(eval_id(job.train_id, evaluation) for evaluation in job.evaluations)
-        place = index if len(jobs) > 1 else None
-        submissions.append(Submission(token=text.name, index=place, evaluations=evaluations, time=now))
+        place, part = index if len(jobs) > 1 else None, job.part.name
+        submissions.append(Submission(token=text.name, index=place, evaluations=evaluations, time=now, part=part))
     _record(jobs, submissions)
     try:
-        array = text.send(here)
+        id = text.send(here, needs)
     except UserError:
         client.scancel({job.id.partition("_")[0] for job in client.unfinished_jobs() if job.name == text.name})
         _record(jobs, before)
         raise
-    ids = [f"{array}_{index}" if len(jobs) > 1 else array for index in range(len(jobs))]
-    for id in ids:  # where SLURM writes their output
-        (here / id).mkdir(mode=0o700, exist_ok=True)
+    ids = [f"{id}_{index}" if len(jobs) > 1 else id for index in range(len(jobs))]
+    for name in ids:  # where SLURM writes their output
+        (here / name).mkdir(mode=0o700, exist_ok=True)
     _record(jobs, [s.model_copy(update={"job": id}) for s, id in zip(submissions, ids, strict=True)])
     return ids
 
@@ -240,6 +294,6 @@ def _record(jobs: Sequence[Job], submissions: Sequence[Submission | None]) -> No
     """Write each job's submission, or remove its record."""
     for job, submission in zip(jobs, submissions, strict=True):
         if submission:
-            submission.write(job.scratch)
+            submission.write(job.submission_folder)
         else:
-            (job.scratch / Submission.FILE).unlink(missing_ok=True)
+            (job.submission_folder / Submission.FILE).unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """A job as SLURM runs it: not once it is cancelled, and queued again as long as it gains something."""
 
 import os
+import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -59,7 +60,7 @@ class SlurmTask:
 
     def cancelled(self) -> bool:
         """Tell whether `harness cancel` has ended the job of SLURM's that this is."""
-        submission = Submission.read(self.job.scratch)
+        submission = Submission.read(self.job.submission_folder)
         return submission is not None and submission.cancelled
 
 
@@ -110,13 +111,16 @@ def start(content: bytes, here: Path) -> None:
     attempt = RequeuedTask(SlurmTask(job, before.reached))
     attempt.set_timeout(minutes(job.resources), before.left)
     environment._handle_signals(paths, attempt)
-    print(attempt.result(), "Job completed successfully", sep="\n", flush=True)
+    outcome = attempt.result()
+    if job.part.kind != "whole" and not outcome.lets_go_on:  # SLURM does not let go on what needs it
+        sys.exit(f"{outcome.state}: {outcome.words}")
+    print(outcome, "Job completed successfully", sep="\n", flush=True)
 
 
 def artefacts(job: Job) -> frozenset[str]:
     """Return what a job's two folders hold: states and weights, images that are kept, measurements."""
     from harness.engine.sample_cache import saved_images
 
-    tensors = {str(path.relative_to(job.scratch)) for path in job.scratch.rglob("*.safetensors")}
-    images = {f"{name}: {count}" for name, count in saved_images(job.scratch).items() if count}
+    tensors = {str(path.relative_to(job.own_scratch)) for path in job.own_scratch.rglob("*.safetensors")}
+    images = {f"{name}: {count}" for name, count in saved_images(job.own_scratch).items() if count}
     return frozenset(tensors | images | {path.name for path in measurement_paths(job.folder)})

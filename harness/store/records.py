@@ -32,7 +32,8 @@ import os
 import platform
 import re
 import time
-from collections.abc import Mapping
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,6 +48,7 @@ from harness.errors import UserError
 from harness.files import UnfitFile, first_mistake, parse_log, read_file, read_json, read_jsonl, tail, write_json
 from harness.metric_definitions import beyond
 from harness.plain_text import CONTROL, escape_controls, shown
+from harness.store import job_part
 
 SCHEMA_VERSION = 1
 LOG = "train.jsonl"
@@ -66,17 +68,44 @@ Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 Positive = Annotated[int, Field(ge=1, lt=1 << 53)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Time = Annotated[float, Field(ge=0, lt=2.5e11)]  # seconds since 1970, until the year 9892
-Scalar = str | Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)] | Finite | bool | None
+LONGEST_NAME = 200  # characters
+Name = Annotated[str, Field(max_length=LONGEST_NAME)]  # a table repeats it in each of its rows
+Scalar = Name | Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)] | Finite | bool | None
 JobId = Annotated[str, Field(pattern=r"^[0-9]+(_[0-9]+)?$")]  # of SLURM: it goes to its programs, and into paths
 Identity = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
+JobPartName = Annotated[str, Field(pattern=job_part.PATTERN)]
 SPACES = {ord(space): " " for space in "\n\r\t"}  # between the words of JSON
 LARGEST = 1e60  # far beyond float32, and its fourth power is still a number: statistics do not overflow
-MOST_ITEMS = 100_000  # of a file, and lists or mappings in it; each that is wrong costs some kilobytes of words
+MOST_ITEMS = 100_000  # of a file, with its lists and mappings; each that is wrong costs some kilobytes of words
+LONGEST_TEXT = 10_000  # characters, of which none but a message or a traceback has a tenth
 MOST_METRICS = 1000
 MOST_KEYS = 100  # of a protocol
-ESCAPED = re.compile(rb"\\[ubfr]")  # how JSON spells what is not plain text
-Series = tuple[tuple[int, float], ...]
+MOST_LINES = 200_000  # of a log that is shown
+ESCAPED = re.compile(rb"\\[ubfr\"]")  # how JSON spells what is not plain text
+Series = Sequence[tuple[int, float]]
 Log = Mapping[str, Series]  # the finite numbers of a training log, as (step, value), of each of `KEYS`
+NO_LOG: Log = {key: () for key in KEYS}
+
+
+class LoggedSeries(Sequence[tuple[int, float]]):
+    """Steps with their values at 16 bytes each: a study has millions."""
+
+    def __init__(self, points: Iterable[tuple[int, float]]) -> None:
+        self.steps, self.values = array("q"), array("d")
+        for step, value in points:
+            self.steps.append(step)
+            self.values.append(value)
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __getitem__(self, index: Any) -> Any:
+        """Return a point by its number."""
+        return self.steps[index], self.values[index]
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether another sequence has the same points."""
+        return isinstance(other, Sequence) and tuple(self) == tuple(other)
 
 
 class DamagedRecord(UserError):
@@ -166,18 +195,27 @@ def _parsed(model: type[R], content: bytes) -> R:
     Raises:
         ValueError: it is not JSON, or has too many items; `ValidationError` where it does not fit.
     """
-    if max(map(content.count, (b",", b"[", b"{"))) > MOST_ITEMS:
+    if items_in(content) > MOST_ITEMS:
         raise ValueError
     text = content.decode(errors="replace")
-    if ESCAPED.search(content) or CONTROL.search(text.translate(SPACES)) or is_suspect(text):
+    long = max(map(len, text.split('"'))) > LONGEST_TEXT
+    if long or ESCAPED.search(content) or CONTROL.search(text.translate(SPACES)) or is_suspect(text):
         return model.model_validate(_plain(from_json(content)))
     return model.model_validate_json(content)
 
 
+def items_in(content: bytes) -> int:
+    """Return how many values, lists and mappings JSON has at most."""
+    return sum(map(content.count, (b",", b"[", b"{")))
+
+
 def _plain(value: Any) -> Any:
-    """Return JSON of which every text, names too, has its control characters written out and its secrets masked."""
+    """Return JSON of which every text, names too, has its control characters written out and its secrets masked, and
+    lacks its middle where it is long: a message says at its beginning what it is about, a traceback at its end."""
     if isinstance(value, str):
-        return escape_controls(masked(value), keep="\n\t")
+        half = LONGEST_TEXT // 2
+        text = escape_controls(masked(value), keep="\n\t")
+        return text if len(text) <= LONGEST_TEXT else f"{text[:half]}…{text[-half:]}"
     if isinstance(value, list):
         return [_plain(item) for item in value]
     if isinstance(value, dict):
@@ -266,6 +304,7 @@ class Attempt(Part):
     versions: dict[str, str | None] = {}
     slurm_job_id: str | None = None
     slurm: dict[str, str] | None = None
+    part: JobPartName = "whole"  # what of the training's work it did
 
     @property
     def on_gpu(self) -> bool:
@@ -315,16 +354,18 @@ def utc(seconds: float) -> str:
 
 
 def read_log(path: Path) -> Log:
-    """Read a log; its series are empty where it does not hold them, or cannot be read."""
-    lines: list[dict[str, Any]] = []
-    with suppress(OSError):
-        lines = read_jsonl(path)
+    """Read a log; its series are empty where it does not hold them, or is missing.
+
+    Raises:
+        OSError: it cannot be read; `UnfitFile` where it is no log, or has more than `MOST_LINES`.
+    """
+    lines = read_jsonl(path, ("step", *KEYS), MOST_LINES)
     return {key: _series(lines, key) for key in KEYS}
 
 
 def _series(lines: list[dict[str, Any]], key: str) -> Series:
-    values = [(line["step"], line.get(key)) for line in lines]
-    return tuple((step, v) for step, value in values if (v := finite(value)) is not None)
+    values = ((line["step"], finite(line.get(key))) for line in lines if 0 <= line["step"] < 1 << 53)
+    return LoggedSeries((step, value) for step, value in values if value is not None)
 
 
 def logged_hours(log: Log, batch: int, step: int) -> float | None:
@@ -421,16 +462,17 @@ class MeasurementProtocol(Part):
 
     __pydantic_extra__: dict[str, Scalar]
 
-    features: str
-    features_note: str = ""
+    features: Name
+    features_note: Name = ""
     generated: Positive
-    reference: str
+    reference: Name
     reference_count: Count
 
     @model_validator(mode="after")
     def _few_keys(self) -> Self:
-        if len(self.model_extra or {}) > MOST_KEYS:
-            raise ValueError(f"a protocol has at most {MOST_KEYS} keys")
+        extra = self.model_extra or {}
+        if len(extra) > MOST_KEYS or any(len(key) > LONGEST_NAME for key in extra):
+            raise ValueError(f"a protocol has at most {MOST_KEYS} keys, each of at most {LONGEST_NAME} characters")
         return self
 
 
@@ -440,7 +482,7 @@ class Measurement(Record):
 
     train_id: str
     eval_id: str
-    metrics: Annotated[dict[str, Any], Field(max_length=MOST_METRICS)]
+    metrics: Annotated[dict[Name, Any], Field(max_length=MOST_METRICS)]
     unavailable: dict[str, str] = {}
     protocol: MeasurementProtocol
     nfe: Positive
@@ -517,7 +559,8 @@ def measurement_paths(folder: Path) -> list[Path]:
 
 
 class Submission(Record):
-    """`submission.json`. token: the name of its job, chosen before SLURM gave it an id. time: in seconds since 1970."""
+    """`submission.json`. token: the name of its job, chosen before SLURM gave it an id. time: in seconds since 1970.
+    part: what of the training's work it does."""
 
     FILE = "submission.json"
 
@@ -527,6 +570,7 @@ class Submission(Record):
     time: Time
     job: JobId | None = None
     cancelled: bool = False
+    part: JobPartName = "whole"
 
     @property
     def place(self) -> tuple[str, int | None]:

@@ -16,12 +16,14 @@ from harness.errors import UserError
 from harness.files import is_file
 from harness.store import records
 from harness.store.records import LOG, Environment, Failure, Heartbeat, last_speeds
-from harness.store.store import Store
+from harness.store.store import Store, part_folders
 from harness.store.study import Training, runs_by_training, trainings
 
 # skipped: by a job that was cancelled, or that found another at work
 State = Literal["done", "running", "interrupted", "failed", "diverged", "unreadable", "not run", "skipped"]
 CENTURY = 3.156e9  # seconds
+# Of the jobs of a training, by what is told of it.
+URGENCY: tuple[State, ...] = ("running", "failed", "diverged", "interrupted", "not run")
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,12 @@ class RunStatus:
     state: State
     reason: str = ""
     measurement: records.Measurement | None = None
+
+    @property
+    def lets_go_on(self) -> bool:
+        """Whether what comes after a job that left it so has something to begin with: also what diverged was once good
+        for something."""
+        return self.state in ("done", "diverged")
 
     @property
     def words(self) -> str:
@@ -84,7 +92,7 @@ def run_status(store: Store, train_id: str, eval_id: str, kind: type[records.Rec
     try:
         record = kind.load(path)
         if record is None:
-            return _unfinished(store.run_folder(train_id))
+            return unfinished(store.run_folder(train_id))
         measurement = record if isinstance(record, records.Measurement) else None
         if measurement and (measurement.train_id, measurement.eval_id) != (train_id, eval_id):
             whose = f"{measurement.eval_id} of {measurement.train_id}"
@@ -97,7 +105,15 @@ def run_status(store: Store, train_id: str, eval_id: str, kind: type[records.Rec
         return RunStatus("unreadable", str(error))
 
 
-def _unfinished(folder: Path) -> RunStatus:
+def unfinished(folder: Path) -> RunStatus:
+    """Return how a run stands that is not done, by the signs of life and failures of its jobs: those of the parts of
+    its training too."""
+    found = [signs(place) for place in (folder, *part_folders(folder))]
+    return min(found, key=lambda status: URGENCY.index(status.state))
+
+
+def signs(folder: Path) -> RunStatus:
+    """Return how a job stands by what it wrote into its folder: running, failed, diverged, interrupted, or not run."""
     heartbeat, failure = records.Heartbeat.load(folder), records.Failure.load(folder)
     if heartbeat and heartbeat.alive:
         return RunStatus("running", f"{heartbeat.phase}, step {heartbeat.step} of {heartbeat.total}")
@@ -105,6 +121,9 @@ def _unfinished(folder: Path) -> RunStatus:
         return RunStatus("diverged" if failure.kind == "diverged" else "failed", failure.message)
     if heartbeat:
         return RunStatus("interrupted", f"last sign at step {heartbeat.step}; the next run goes on from its checkpoint")
+    environment = records.Environment.load(folder)
+    if environment and environment.last and environment.last.part == "train":
+        return RunStatus("interrupted", "its training is done, and not all of it is measured yet")
     return RunStatus("not run")
 
 
@@ -141,8 +160,11 @@ def _status(store: Store, training: Training, runs: Sequence[Run], steps_per_epo
     status = next((status for status in statuses if status.state != "done"), RunStatus("done"))
     done, running = status.state == "done", status.state == "running"
     environment = Environment.peek(folder) or Environment()
-    sign = None if done else last_sign(folder)
-    step = training.steps if done else (sign and sign.step) or 0
+    signs_of_life = {place: None if done else last_sign(place) for place in (folder, *part_folders(folder))}
+    at_work = [sign for sign in signs_of_life.values() if isinstance(sign, Heartbeat) and sign.alive]
+    sign = at_work[0] if at_work else next((sign for sign in signs_of_life.values() if sign), None)
+    trained = done or (status.state == "interrupted" and not sign)  # and it waits for what measures it
+    step = training.steps if trained else (sign and sign.step) or 0
     speed = next(reversed(last_speeds(folder / LOG)), None) if running else None
     left = max(0, training.steps - step) * run.train.batch / speed if speed else None
     on_gpu = environment.last.on_gpu if environment.last else run.resources.on_gpu
@@ -150,17 +172,27 @@ def _status(store: Store, training: Training, runs: Sequence[Run], steps_per_epo
         **vars(training),
         state=status.state,
         reason="" if running else status.reason,
-        phase=sign.phase if running and isinstance(sign, Heartbeat) else "",
+        phase=_phase(at_work) if running else "",
         step=step,
         epoch=step / steps_per_epoch,
         epochs=training.steps / steps_per_epoch,
         measured=sum(status.state == "done" for status in statuses),
         images_per_second=speed,
         seconds_left=None if left is None or math.isinf(left) else left,
-        hours=environment.hours(sign.time if sign else None),
+        hours=sum(_hours(place, sign) for place, sign in signs_of_life.items()),
         unit="GPU" if on_gpu else "core",
         attempts=len(environment.attempts),
     )
+
+
+def _phase(at_work: Sequence[Heartbeat]) -> str:
+    """Say what the jobs of a training are doing, in the words of the first."""
+    more = f"; {len(at_work) - 1} more jobs at work" if len(at_work) > 1 else ""
+    return at_work[0].phase + more if at_work else ""
+
+
+def _hours(folder: Path, sign: Heartbeat | Failure | None) -> float:
+    return (Environment.peek(folder) or Environment()).hours(sign.time if sign else None)
 
 
 def last_sign(folder: Path) -> Heartbeat | Failure | None:

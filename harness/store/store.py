@@ -3,9 +3,11 @@
 results/<study>/grids/<table>.json        which grid file, scale and overrides belong to the study
 results/<study>/<train_id>/               the small files of a training (`records`): spec, attempts, log, measurements
 scratch/<study>/<train_id>/               its checkpoints: large, and not committed; its submission to SLURM
+…/<train_id>/parts/<part>/                of a part of its work (`job_part`): signs of life; images, submission
 scratch/<study>/slurm/                    its sender's alone: the jobs' code, sbatch files, tasks and output
 """
 
+import errno
 import os
 import re
 import sys
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from harness.errors import UserError
+from harness.files import UnfitFile
 from harness.plain_text import check_name, escape_controls
 from harness.store import records
 
@@ -23,6 +26,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 IDENTITY = re.compile(r"[0-9a-f]{12}")
+MOST_POINTS = 16_000_000  # of all logs of a study: five hundred trainings of 4,000 lines
+PARTS = "parts"
 BUNDLE = ".zip"  # how the name of a study in one archive ends
 
 
@@ -89,12 +94,19 @@ class Store:
         """Return the file of what a checkpoint's representations are like."""
         return self.run_folder(train_id) / f"probe-{step}.json"
 
-    def submissions(self) -> dict[str, records.Submission]:
-        """Return the last submission of every training, also of those that no grid of the study wants any more."""
-        paths = (self.scratch / self.study).glob(f"*/{records.Submission.FILE}")
-        folders = [path.parent for path in sorted(paths) if IDENTITY.fullmatch(path.parent.name)]
-        submissions = {folder.name: records.Submission.peek(folder) for folder in folders}
-        return {train_id: submission for train_id, submission in submissions.items() if submission}
+    def submissions(self) -> dict[str, dict[Path, records.Submission]]:
+        """Return the last submissions of every training, those of its parts too, by the folders that they lie in; also
+        of trainings that no grid of the study wants any more."""
+        root = self.scratch / self.study
+        names = {path.name for path in root.glob("*") if IDENTITY.fullmatch(path.name)}
+        submissions = {name: self.submissions_of(name) for name in sorted(names)}
+        return {name: of_training for name, of_training in submissions.items() if of_training}
+
+    def submissions_of(self, train_id: str) -> dict[Path, records.Submission]:
+        """Return the last submissions of a training and of its parts, by the folders that they lie in."""
+        folder = self.scratch_folder(train_id)
+        found = {place: records.Submission.peek(place) for place in (folder, *part_folders(folder))}
+        return {place: submission for place, submission in found.items() if submission}
 
     def measured(self, train_id: str, eval_id: str) -> bool:
         """Tell whether a measurement is done: its file is there and whole.
@@ -156,9 +168,14 @@ class Store:
         return sorted((self.root / "grids").glob("*.json"))
 
 
+def part_folders(folder: Path) -> list[Path]:
+    """Return the folders of what is made by itself for a training, below one of its two folders."""
+    return sorted(folder.glob(f"{PARTS}/*"))
+
+
 class Logs:
-    """The logs of a study, and what its trainings ran on, by their identity and each read once; what a training's
-    folder lacks is a log without series and an environment that is None.
+    """The logs of a study, and what its trainings ran on, by their identity; what a training's folder lacks is a log
+    without series and an environment that is None.
 
     Raises:
         UserError: as `Record.load`, where an environment cannot be read.
@@ -166,8 +183,29 @@ class Logs:
     """
 
     def __init__(self, store: Store) -> None:
-        self.of = cache(lambda train_id: records.read_log(store.run_folder(train_id) / records.LOG))
+        self.store = store
         self.environment = cache(lambda train_id: records.Environment.load(store.run_folder(train_id)))
+        self._kept: dict[str, records.Log] = {}
+        self._room = MOST_POINTS
+
+    def of(self, train_id: str) -> records.Log:
+        """Return a training's log; one that cannot be read, or that has no room beside the others, is told, and
+        empty."""
+        if train_id not in self._kept:
+            path = self.store.run_folder(train_id) / records.LOG
+            try:
+                self._kept[train_id] = self._fitting(records.read_log(path))
+            except OSError as error:
+                print(f"Left out: {path}: {error.strerror}", file=sys.stderr)
+                self._kept[train_id] = records.NO_LOG
+        return self._kept[train_id]
+
+    def _fitting(self, log: records.Log) -> records.Log:
+        points = sum(map(len, log.values()))
+        if points > self._room:
+            raise UnfitFile(errno.EFBIG, f"more than {MOST_POINTS:,} numbers with the logs of the other trainings")
+        self._room -= points
+        return log
 
 
 def each_or_told(read: Callable[[T], R], sources: Iterable[T]) -> list[R]:

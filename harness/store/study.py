@@ -48,11 +48,15 @@ def runs_by_training(runs: Iterable[Run]) -> dict[str, list[Run]]:
 
 @dataclass(frozen=True)
 class Training:
-    """One training, however many cells and tables want it: its longest length, and how often it is measured."""
+    """One training, however many cells and tables want it: its longest length, and how often it is measured.
+
+    words: its cell's "axis: label; axis: label" in the first table that wants it; labels: without the axes.
+    """
 
     train_id: str
     model: str
     words: str
+    labels: str
     seed: int
     tables: tuple[str, ...]
     steps: int
@@ -77,6 +81,7 @@ def _training(uses: Sequence[tuple[Table, Cell, Run]], changing: Mapping[str, se
         train_id=run.train_id,
         model=", ".join(dict.fromkeys(cell.settings.model for _, cell, _ in uses)),
         words="; ".join(f"{axis}: {label}" for axis, label in longest.at if axis in changing[table.name]),
+        labels=" · ".join(label for axis, label in longest.at if axis in changing[table.name]),
         seed=run.seed,
         tables=tuple(dict.fromkeys(table.name for table, _, _ in uses)),
         steps=max(run.evaluation.step for _, _, run in uses),

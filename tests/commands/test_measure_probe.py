@@ -51,10 +51,10 @@ def test_a_checkpoint_is_probed_once(kept, monkeypatch):
     assert (made["protocol"]["label"], made["protocol"]["weights"]) == (None, "ema")
     assert [block["block"] for block in made["levels"][0]["blocks"]] == list(range(run.train.model.depth + 1))
     path.write_text(json.dumps(made | {"kept": True}))
-    assert "probed 0 of 1 checkpoints" in call(runner, store, "--only", run.train_id[:5]).output
+    assert "probed 0 of 1 checkpoints" in call(runner, store, "--run", run.train_id[:5]).output
     assert json.loads(path.read_text())["kept"]
     monkeypatch.setattr(probe, "NOISE_LEVELS", (0.3,))  # measured otherwise, it is measured again
     assert "probed 1 of 1 checkpoints" in call(runner, store).output
-    missing = call(runner, store, "--only", other.train_id)
+    missing = call(runner, store, "--run", other.train_id)
     assert isinstance(missing.exception, UserError)
     assert "no measured checkpoint of training" in str(missing.exception)

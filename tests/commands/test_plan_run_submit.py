@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from support.programs import answer
 
+from harness.files import read_json, read_jsonl
+from harness.jobs.preemption import NEVER, Deadline
 from harness.store.store import Store
 from harness.store.study import study_tables
 
@@ -30,6 +32,34 @@ def test_plan_says_which_table_shares_a_run(project, harness):
     _, out, _ = harness("plan", "grids/table2.yaml", "grids/table3.yaml", "--scale", "imagenet256")
     shared = [line.split("to run")[1].strip() for line in out.splitlines() if "to run" in line]
     assert sorted(name for name in shared if name) == ["table2", "table2", "table3", "table3"]  # baseline and default
+
+
+def planned(out: str) -> set[tuple[str, str]]:
+    rows = [line.split("\t") for line in out.splitlines() if "\t" in line][1:]
+    return {(row[0], row[1]) for row in rows}
+
+
+def test_filters_choose_tables_and_rows_and_their_price(project, harness):
+    words = ("plan", "grids/table2.yaml", "grids/table3.yaml", "--scale", "smoke")
+    _, everything, _ = harness(*words)
+    _, out, _ = harness(*words, "--table", "2", "--arm", "HINGE")
+    assert planned(out) == {
+        (table, cell) for table, cell in planned(everything) if table == "table2" and "Hinge" in cell
+    }
+    assert "3 distinct trainings; 3 not run" in out
+    assert "table3" not in out
+    assert planned(harness(*words, "--failed")[1]) == set()
+    code, out, err = harness(*words, "--table", "table4")
+    assert (code, out) == (2, "")
+    assert err.startswith("--table table4: no such table; did you mean 'table")
+    code, out, err = harness(*words, "--arm", "hinges")
+    assert (code, out, err) == (2, "", "--arm hinges: no label of a row holds these words\n")
+
+
+def test_a_grid_may_be_meant_by_its_name(project, harness):
+    for name in ("table2", "tabel2.yaml"):
+        code, out, err = harness("plan", name, "--scale", "smoke")
+        assert (code, out, err) == (2, "", f"{name}: no such grid file; did you mean 'grids/table2.yaml'?\n")
 
 
 def test_the_command_prices_refuses_and_proposes(project, harness):
@@ -128,3 +158,59 @@ def test_a_new_study_is_not_called_as_a_bundle_and_an_old_one_is_told_from_it(pr
     assert code == 2
     assert "write ./x.zip for the bundle, or rename the study's folder" in err
     assert "x.zip: cannot be read as a bundle" in harness("report", "./x.zip")[2]
+
+
+# The end of a given time.
+
+
+def bits(folder: Path) -> dict[str, object]:
+    """Return every number that a study of a command's holds: measurements, logs and weights."""
+    evals = {str(path.relative_to(folder)): read_json(path)["metrics"] for path in folder.rglob("evals/*.json")}
+    logs = {
+        str(path.relative_to(folder)): [line | {"images_per_second": 0} for line in read_jsonl(path)]
+        for path in folder.rglob("train.jsonl")
+    }
+    weights = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("weights-*.safetensors")}
+    assert all((evals, logs, weights))
+    return evals | logs | weights
+
+
+@pytest.mark.slow
+def test_a_study_that_stops_again_and_again_for_want_of_time_ends_with_the_same_bits(
+    project, cache, monkeypatch, harness
+):
+    """Time passes as the work asks for it: after so many questions it is up, and each command stops elsewhere."""
+    for scratch in (project / "whole" / "scratch", project / "cut" / "scratch"):
+        scratch.mkdir(parents=True)
+        (scratch / ".cache").symlink_to(cache)
+    words = ("run", "grids/convergence.yaml", "--scale", "smoke", "--study", "s", "--set", "seeds=[0]",
+             "--set", "evaluation.samples=192")  # fmt: skip
+    assert harness(*words, "--scratch", "whole/scratch", "--results", "whole/results")[0] == 0
+    questions = [0]
+
+    def passed(deadline: Deadline) -> bool:
+        questions[0] -= 1
+        return deadline != NEVER and questions[0] < 0
+
+    monkeypatch.setattr(Deadline, "passed", property(passed))
+    stopped, left = set(), []
+    for turn in range(60):
+        questions[0] = 9 + 4 * turn
+        code, _, err = harness(*words, "--minutes", "1", "--scratch", "cut/scratch", "--results", "cut/results")
+        if code == 0:
+            break
+        assert code == 75, err
+        left.append([int(number.replace(",", "")) for number in re.findall(r"[\d,]*\d", err.split("up.")[1])])
+        stopped.add(tuple(len(list((project / "cut").rglob(name))) for name in ("weights-*", "samples-*.json")))
+    assert code == 0
+    assert len(left) >= 6
+    assert len(stopped) >= 3  # in training, among images, and between them and measuring
+    assert left == sorted(left, reverse=True)
+    assert bits(project / "cut") == bits(project / "whole")
+
+
+def test_time_in_which_nothing_is_gained_is_too_short_and_said(project, monkeypatch, harness):
+    monkeypatch.setattr(Deadline, "passed", property(lambda deadline: True))
+    words = ("run", "grids/convergence.yaml", "--scale", "smoke", "--minutes", "1")
+    code, _, err = harness(*words)
+    assert (code, err.splitlines()[-1]) == (1, "--minutes: nothing was gained in this time; allow more of it")

@@ -154,8 +154,8 @@ def test_a_retry_remembers_what_submit_was_told(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "say either --failed or --only"),
-        (("--failed", "--only", "bug"), "say either --failed or --only"),
+        ((), "say either --failed or --class"),
+        (("--failed", "--class", "bug"), "say either --failed or --class"),
         (("--failed", "--set", "batch=2"), "--set batch=2: a retry may change resources"),
     ],
 )
@@ -172,3 +172,37 @@ def test_a_damaged_measurement_is_shown_as_such(tmp_path):
     text = describe(store, run.train_id)
     assert f"{run.eval_id}.json\ndamaged; delete it" in text
     assert f"--study {store.study}" in text.split("command\n")[1]
+
+
+def test_a_training_may_be_named_by_its_first_letters(tmp_path):
+    store, table = new_store(tmp_path), table_of("table3")
+    full_study(store, [table])
+    folders = ("--results", str(store.results), "--scratch", str(store.scratch))
+    name = table.runs[0].train_id
+    shortest = next(
+        n
+        for n in range(1, 13)
+        if sum(r.train_id[:n] == name[:n] for r in {r.train_id: r for r in table.runs}.values()) == 1
+    )
+    assert call("show", name[:shortest], *folders) == call("show", name, *folders)
+    (store.root / f"{name[:-1]}{'1' if name[-1] == '0' else '0'}").mkdir()
+    with pytest.raises(UserError, match=f"{name[:-1]}: 2 trainings begin so: {name[:-1]}"):
+        call("show", name[:-1], *folders)
+    with pytest.raises(UserError, match="no training of this name"):
+        call("show", "../*", *folders)
+
+
+def test_a_line_for_each_training_and_for_each_table(study):
+    table, store, run = study
+    other = next(r for r in table.runs if r.train_id != run.train_id)
+    write_measurement(store, run, 3.0)
+    write_error(store, other, "bug", "KeyError: nothing")
+    lines = call("status", *options(store)).splitlines()
+    rows = [line.split("\t") for line in lines if "\t" in line]
+    heading, count = rows[0], len({r.train_id for r in table.runs})
+    assert len(rows) == 1 + count
+    states = {row[heading.index("training")]: row[heading.index("state")] for row in rows[1:]}
+    assert (states[run.train_id], states[other.train_id]) == ("done", "failed")
+    assert f"# table3: 1 failed, {count - 2} not run, 1 done" in lines
+    only = [line for line in call("status", *options(store), "--failed").splitlines() if "\t" in line]
+    assert [line.split("\t")[0] for line in only[1:]] == [other.train_id]

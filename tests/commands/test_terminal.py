@@ -11,6 +11,7 @@ import pytest
 from rich.cells import cell_len
 from support.jobs import submission
 from support.synthetic_study import new_store, table_of, write_error
+from support.terminal import on_terminal
 
 from harness.commands.terminal import MANY, Screen, TextTable, say
 from harness.plain_text import printable
@@ -138,10 +139,29 @@ def test_an_output_that_is_not_utf8_gets_all_words(project, settings):
 
 
 def test_a_terminal_of_20_columns_is_enough(project):
-    done = plan(COLUMNS="20")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert max(map(cell_len, done.stdout.splitlines())) <= 20
-    assert {"edf5050a40db", "b0c31d327beb"} <= set(done.stdout.split())
+    lines = on_terminal(20, *PLAN[3:])
+    assert max(map(cell_len, lines)) <= 20
+    assert {"edf5050a40db", "b0c31d327beb"} <= set(" ".join(lines).split())
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_a_run_is_a_line_of_a_terminal(project, columns):
+    lines = on_terminal(columns, *PLAN[3:], "--arm", "dispersive")
+    runs = [line for line in lines if "to run" in line]
+    assert len(runs) == 4
+    assert max(map(cell_len, lines)) <= columns
+    assert all(("InfoNCE" in line or "Hinge" in line or "Covariance" in line) and " 0 " in line for line in runs)
+    assert ("measurement" in " ".join(lines)) == (columns == 200)
+
+
+def test_a_run_is_a_line_with_tabs_in_a_file(project):
+    heading, *rows = [line.split("\t") for line in plan().stdout.splitlines() if "\t" in line]
+    assert heading == ["table", "cell", "seed", "model", "steps", "training", "measurement", "why", "shared with"]
+    assert len(rows) == 13
+    assert {len(row) for row in rows} == {9}
+    assert rows[0][:2] == ["table2", "none · baseline"]
+    others = [line for line in plan().stdout.splitlines()[:30] if "\t" not in line]
+    assert others[0].startswith("# Table 2 at smoke: 13 cells")
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support import specs
+from support.graphs import CountedGraphs
 from support.places import GRIDS
 from support.specs import OWN, make_eval
 from support.trainings import CPU, Calm, end, make_dataset, make_encoder, nothing, sample, start
@@ -36,7 +37,9 @@ from harness.engine.distributed import ALONE, World, joined
 from harness.engine.sample import Samples
 from harness.engine.train import Trainer, train
 from harness.files import read_jsonl
+from harness.method.precision import matmul_precision
 from harness.method.randomness import generator
+from harness.networks import build
 from harness.networks.build import build_net, build_objective
 from harness.process_group import ProcessPlace, file_url
 
@@ -325,6 +328,31 @@ def test_compiled_blocks_give_the_same_gradient_under_the_jvp_too():
         if weight.grad is not None:
             torch.testing.assert_close(weight.grad, weight2.grad, rtol=1e-4, atol=1e-6)
     assert compiled.weights().keys() == plain.weights().keys()
+
+
+@pytest.mark.slow
+def test_a_compiled_block_is_one_graph_under_ddp_with_and_without_the_loss(tmp_path):
+    """A block of width 768 is larger than one of DDP's buckets, where torch would cut its graph."""
+    assert end(start(2, tmp_path, count_graphs, tmp_path)) == [0, 0]
+    for rank in range(2):
+        counted = json.loads((tmp_path / f"graphs-{rank}.json").read_text())
+        assert counted == {"graphs": [1, 1], "calls": [2, 3], "same": True}  # and the look into the health
+
+
+def count_graphs(folder: Path, world: World) -> None:
+    build.BACKEND, counts, calls, used = CountedGraphs(), [], [], set()
+    for arm in ("baseline", "dispersive"):
+        build.BACKEND.clear()
+        model = Model(depth=2, width=768, heads=2, patch=4)
+        spec = make_spec("flow", arm).model_copy(update={"model": model, "batch": 8})
+        trainer = Trainer(spec, DATASET, CPU, Resources(compile=True), world)
+        with matmul_precision(spec.matmul):
+            trainer.step(0, look=arm != "baseline")
+        counts.append(build.BACKEND.count)
+        calls.append(build.BACKEND.calls)
+        used |= set(build.BACKEND.used)
+    counted = {"graphs": counts, "calls": calls, "same": len(used) == 1}
+    (folder / f"graphs-{world.rank}.json").write_text(json.dumps(counted))
 
 
 # From the command line.

@@ -130,7 +130,7 @@ def test_the_measured_weights_are_those_of_the_ema(dataset: ImageDataset, tmp_pa
     checkpoint.save_weights(tmp_path, 3, trainer.weights())
     checkpoint.save_weights(tmp_path, 2, Trainer(trainer.spec, dataset, CPU).weights())
     drawn = {}
-    for weights, net in (("ema", trainer.ema.module), ("raw", trainer.net)):
+    for weights, net in (("ema", trainer.ema), ("raw", trainer.net)):
         evaluation = make_eval(0, 4, weights=weights, method="euler", intervals=2)
         drawn[weights] = Sampler(trainer.spec, evaluation).draw(tmp_path).images
         assert isinstance(net, DiT)

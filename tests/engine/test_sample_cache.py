@@ -20,11 +20,11 @@ from support.trainings import end, nothing, start
 from harness.checkpoint_paths import weights_path
 from harness.config.grid import load_table
 from harness.config.settings import EvaluationSettings, SamplerSettings
-from harness.config.spec import EvalSpec, Model, eval_id, train_id
+from harness.config.spec import EvalSpec, Model, eval_id, shard_of, train_id
 from harness.engine import sample_cache
 from harness.engine.distributed import ALONE, World
 from harness.engine.sample import Sampler, Samples
-from harness.engine.sample_cache import SampleFile, saved_images
+from harness.engine.sample_cache import SampleFile, join, saved_images
 from harness.jobs.failures import class_of
 from harness.jobs.job import Job, jobs_for
 from harness.jobs.preemption import PreemptionHandler
@@ -237,6 +237,47 @@ def test_a_full_disk_is_told_as_such(here, whole):
         drawn.save()
     assert class_of(full.value) == "disk full"
     assert not saved_images(here)
+
+
+# Shards.
+
+
+def draw_shards(here: Path, which: list[int], shards: int = 4) -> dict[Path, int]:
+    """Draw some of the shards; return how many images each of all has, by its folder."""
+    tiles = {here / str(shard): shard_of(EVALUATION.tiles, shard, shards) for shard in range(1, shards + 1)}
+    for shard in which:
+        Sampler(SPEC, EVALUATION, tiles=tiles[here / str(shard)]).draw_shard(here, here / str(shard))
+    return {folder: 64 * len(mine) for folder, mine in tiles.items()}
+
+
+def test_shards_drawn_in_any_order_are_together_the_images_of_one_process(whole, here):
+    assert stop_at(here, 14) == 128  # one process had begun
+    counts = draw_shards(here, [3, 1, 4])
+    assert list(counts.values()) == [64, 128, 64, 128]
+    weights, rest = weights_path(here, 7), Evaluations()
+    assert join(here, NAME, weights, counts) == [here / "2"]
+    assert saved_images(here) == {f"samples-{NAME}.json": 128}
+    draw_shards(here, [2])
+    flip(here, here / "4" / f"samples-{NAME}.bin", here)
+    assert join(here, NAME, weights, counts) == [here / "4"]
+    assert not saved_images(here / "4")  # and is drawn again, alone
+    draw_shards(here, [4])
+    assert join(here, NAME, weights, counts) == []
+    assert_same(draw(here, rest), whole)
+    assert rest.count == 1
+    assert not any(saved_images(folder) for folder in counts)
+
+
+def test_a_shard_that_is_stopped_goes_on(whole, here):
+    sampler = Sampler(SPEC, EVALUATION, tiles=range(2, 6), on_step=Evaluations(13))
+    with pytest.raises(Stopped):
+        sampler.draw_shard(here, here / "2")
+    assert list(saved_images(here / "2").values()) == [128]
+    rest = Evaluations()
+    replace(sampler, on_step=rest).draw_shard(here, here / "2")
+    assert rest.count == 2 * 6 + 1
+    pixels = np.fromfile(here / "2" / f"samples-{NAME}.bin", np.uint8).reshape(256, 1, 8, 8)
+    np.testing.assert_array_equal(pixels[:226], whole.images[128 - 40 :])
 
 
 # The job around it.

@@ -1,6 +1,8 @@
 """Training: AdamW and its EMA, terms that add up and stop, and a resume that cannot be told from no stop."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support.backbones import moved
+from support.host_waits import NoHostWaits
 from support.specs import DISPERSIVE, PROCESSES, REPA, aligned_spec, make_eval, make_spec
 from support.terms import Adversarial, AlignedWithTheAverage, BlockAlignedWithALaterOne
 from support.trainings import CPU, make_dataset, make_encoder, make_trainer, nothing, sample, stir, stirred
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from harness.checkpoint_paths import latest_step, weights_path
 from harness.config.resolve import SAMPLERS
@@ -21,16 +25,19 @@ from harness.config.settings import (
 )
 from harness.config.spec import TrainSpec
 from harness.data.datasets import ImageDataset, positions
+from harness.engine.batches import Batches
+from harness.engine.distributed import ALONE
 from harness.engine.train import Trainer, train
 from harness.errors import Diverged
 from harness.files import read_jsonl
 from harness.method.backbone import DiT
 from harness.method.losses import floor
 from harness.method.objective import Objective
-from harness.method.processes import flow
+from harness.method.processes import ddpm, flow
+from harness.method.processes.process import LearnsFromAverage
 from harness.method.randomness import generator
 from harness.networks import checkpoint
-from harness.networks.build import build_objective
+from harness.networks.build import build_net, build_objective, build_process, build_terms
 from harness.networks.encoder import FrozenEncoder
 
 NEVER = Resources(log_every=2, checkpoint_minutes=1e9)
@@ -100,7 +107,7 @@ def test_a_step_is_adamw_on_the_loss_and_ema_on_the_weights(dataset: ImageDatase
             w[name] = weights[name].detach().double()
             e[name] = 0.8 * e[name] + 0.2 * w[name]
     assert np.mean(compared) > 0.8
-    averages = dict(trainer.ema.module.named_parameters())
+    averages = dict(trainer.ema.named_parameters())
     for name in weights:
         torch.testing.assert_close(averages[name].double(), e[name], rtol=1e-5, atol=1e-6)
     assert torch.equal(net.pos_embed, frozen)
@@ -126,11 +133,11 @@ def test_precision_is_what_the_network_computes_in(
 
 def test_the_targets_of_a_shortcut_model_come_from_the_ema(dataset: ImageDataset):
     trainer = make_trainer(make_spec("shortcut"), dataset)
-    assert trainer.objective.process.average is trainer.ema.module
+    assert trainer.objective.process.average is trainer.ema
     assert all(name.startswith("net.") for name in trainer.objective.state_dict())  # no weights but the network's
     loss = trainer.step(0)["loss"]
     other = make_trainer(make_spec("shortcut"), dataset)
-    stir(other.ema.module, seed=1)
+    stir(other.ema, seed=1)
     assert other.step(0)["loss"] != loss
 
 
@@ -183,20 +190,64 @@ def test_weights_that_are_wanted_later_are_those_that_would_have_been_kept(datas
     assert [line["step"] for line in read_jsonl(tmp_path / "little by little" / "train.jsonl")] == [2, 4, 5]
 
 
-def test_matmul_precision_is_the_specs_while_training_and_then_what_it_was(dataset: ImageDataset, tmp_path: Path):
-    seen: list[str] = []
+def test_precision_of_products_and_convolutions_is_the_specs_while_training_and_then_what_it_was(
+    dataset: ImageDataset, tmp_path: Path
+):
+    seen: list[tuple[str, bool]] = []
+
+    def now() -> tuple[str, bool]:
+        return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
 
     def on_progress(step: int) -> None:
-        seen.append(torch.get_float32_matmul_precision())
+        seen.append(now())
         if step == 2:
             raise Diverged("stop")
 
-    before = torch.get_float32_matmul_precision()
-    assert before == "highest"
-    with pytest.raises(Diverged):
-        train(make_spec("flow", matmul="high"), dataset, tmp_path, tmp_path / "log", {9}, NEVER, on_progress)
-    assert seen == ["high", "high"]
-    assert torch.get_float32_matmul_precision() == before
+    assert now() == ("highest", True)  # torch's defaults: convolutions are TF32 by themselves
+    for matmul in ("high", "highest"):
+        spec, folder = make_spec("flow", matmul=matmul), tmp_path / matmul
+        with pytest.raises(Diverged):
+            train(spec, dataset, folder, folder / "log", {9}, NEVER, on_progress)
+    assert seen == [("high", True), ("high", True), ("highest", False), ("highest", False)]
+    assert now() == ("highest", True)
+
+
+# What a GPU would be waited for.
+
+ARMS = (None, DISPERSIVE, DISPERSIVE.model_copy(update={"kind": "contrastive", "noise": "independent"}))
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_a_step_reads_no_number_and_has_no_shape_that_depends_on_one(dataset: ImageDataset, process: str):
+    for arm in ARMS:
+        trainer = Trainer(make_spec(process, regularizer=arm), dataset, CPU)
+        trainer.step(0)  # and a thread makes the batch of the next
+        with NoHostWaits():
+            trainer.step(1)
+
+
+@contextmanager
+def pretended_gpu() -> Iterator[None]:
+    """Let tensors be made without numbers, on a GPU that is not there."""
+    with FakeTensorMode(), torch.device("cuda"):
+        yield
+    ddpm._table.cache_clear()
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_the_loss_is_computed_on_the_gpu_alone(dataset: ImageDataset, process: str):
+    """Nothing is copied there in a step but the batch, which is pinned; nor is anything asked back."""
+    spec = make_spec(process, regularizer=ARMS[2], batch=16)
+    (made,) = Batches(spec, dataset, build_objective(spec), ALONE, None).get(0)
+    with pretended_gpu():
+        objective = Objective(build_net(spec), build_process(spec), build_terms(spec), 10)
+        if isinstance(objective.process, LearnsFromAverage):
+            objective.process = objective.process.with_average(objective.net)
+        batch = made.map(lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype))
+        objective(batch.x, batch.y, batch.draws)  # constants are brought there once
+        with NoHostWaits():
+            losses = objective(batch.x, batch.y, batch.draws)
+    assert {loss.device.type for loss in losses.values()} == {"cuda"}
 
 
 # Terms.

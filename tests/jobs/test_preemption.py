@@ -14,7 +14,7 @@ from harness.config.settings import Resources
 from harness.engine.distributed import ALONE, World
 from harness.engine.train import train
 from harness.files import read_jsonl
-from harness.jobs.preemption import PreemptionHandler
+from harness.jobs.preemption import NEVER, Deadline, PreemptionHandler
 from harness.networks import checkpoint
 
 pytestmark = pytest.mark.waits
@@ -102,3 +102,9 @@ def test_only_a_job_of_slurms_listens(received, monkeypatch):
     with PreemptionHandler(ALONE):
         os.kill(os.getpid(), signal.SIGUSR2)
         assert len(received) == 2
+
+
+def test_the_time_counts_from_the_start_of_the_command():
+    assert not Deadline.after(1).passed
+    assert Deadline.after(1e-9).passed
+    assert Deadline.after(None) == NEVER

@@ -3,22 +3,19 @@
 import numpy as np
 import pytest
 import torch
-from support.feature_metrics import correlated
+from support.feature_metrics import correlated, reference_of
 
 from harness.errors import UserError
 from harness.measure.compare import check_features, compare
 from harness.measure.extractors.extractor import Extractor, Features
 from harness.measure.extractors.inception import Outputs
-from harness.measure.metrics.frechet import statistics
-from harness.measure.metrics.neighbours import manifold
-from harness.measure.reference import Reference
 
 
 def test_what_cannot_be_measured_is_refused_in_one_line() -> None:
     x = correlated(10, 3)
     broken = x.copy()
     broken[[2, 5], 1] = np.nan
-    real = Reference("real", "", 10, statistics(x), None, manifold(x))
+    real = reference_of(x)
     extractor = Extractor("none", "", Outputs, torch.device("cpu"))
     for refused in (
         lambda: check_features(broken, "generated", 4),
@@ -35,7 +32,7 @@ def test_what_cannot_be_measured_is_refused_in_one_line() -> None:
 
 def test_a_number_that_is_not_finite_is_missing_and_says_so() -> None:
     x = correlated(40, 3) * np.float32(1e30)  # whose squares and cubes are beyond any number
-    real = Reference("real", "", 40, statistics(x), None, manifold(x))
+    real = reference_of(x)
     with np.errstate(over="ignore"):
         result = compare(Features(x), real, Extractor("none", "", Outputs, torch.device("cpu")))
     assert result["unavailable"]["kid_std"] == "it came out as inf"

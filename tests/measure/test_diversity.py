@@ -41,14 +41,19 @@ def test_the_distance_within_a_class_is_lpips_without_weights() -> None:
         for size in cuts:
             whole.update(start, perceptual([x[start : start + size] for x in maps]))
             start += size
-        assert whole.distances.keys() == expected.keys()
+        found = whole.take()
+        assert set(found["labels"]) == expected.keys()
         for label, distances in expected.items():
-            assert whole.distances[label] == pytest.approx(distances, rel=1e-5)
+            assert found["distances"][found["labels"] == label] == pytest.approx(distances, rel=1e-5)
     mean = np.mean([np.mean(distances) for distances in expected.values()])
-    assert class_diversity([whole.distances]) == pytest.approx(mean, rel=1e-5)
-    assert class_diversity([{}]) is None
-    assert whole.before(4, 9) == [1, 3]  # class 2 has none before
-    assert whole.before(4, 6) == [1]
+    assert class_diversity(**found) == pytest.approx(mean, rel=1e-5)
+    assert class_diversity(**whole.take()) is None
+    assert whole.before(4, 9).tolist() == [1, 3]  # class 2 has none before
+    assert whole.before(4, 6).tolist() == [1]
+    begun = ClassDistances(labels)
+    begun.remember(begun.before(4, 9), perceptual([x[[1, 3]] for x in maps]))
+    begun.update(4, perceptual([x[4:] for x in maps]))
+    assert class_diversity(**begun.take()) == pytest.approx((expected[0][2] + np.mean(expected[1])) / 2, rel=1e-5)
     large = torch.rand(1, 2, 32, 32)
     assert torch.equal(perceptual([large]), perceptual([F.avg_pool2d(large, 4)]))
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.multiprocessing
 from PIL import Image
-from torch import Tensor
+from support.stand_in import stand_in
 
 from harness import cli
 from harness.data.datasets import ImageDataset, load_images
@@ -19,9 +19,7 @@ from harness.engine.distributed import ALONE, World, joined
 from harness.errors import UserError
 from harness.measure import evaluate, images
 from harness.measure.evaluate import MeasureRequest, check_measurable, measure
-from harness.measure.extractors.extractor import RECIPES, Extractor
-from harness.measure.extractors.inception import Outputs
-from harness.measure.metrics.diversity import perceptual
+from harness.measure.extractors.extractor import RECIPES
 from harness.measure.metrics.frechet import frechet_distance, statistics
 from harness.measure.reference import of_statistics
 from harness.metric_definitions import DEFINITIONS, MEASURED, base
@@ -68,20 +66,6 @@ def test_what_could_not_be_measured_is_refused_before_the_training(data: Path, m
 
 
 # `harness measure`.
-
-
-def stand_in(*_: object) -> Extractor:
-    """Return an extractor with everything that Inception has, in a few numbers."""
-    generator = torch.Generator().manual_seed(0)
-    into_pool, into_logits = torch.randn(48, 6, generator=generator), torch.randn(6, 4, generator=generator)
-
-    def network(images: Tensor) -> Outputs:
-        x = images.float().expand(-1, 3, -1, -1) / 255
-        cells = torch.nn.functional.adaptive_avg_pool2d(x, 4)  # (B, 3, 4, 4)
-        pool = (cells.flatten(1) @ into_pool).relu()
-        return Outputs(pool, cells[:, 0].flatten(1), pool @ into_logits, perceptual((cells, x)))
-
-    return Extractor("stand-in", "a stand-in", network, torch.device("cpu"), no_spatial="", no_logits="", no_maps="")
 
 
 def pictures(n: int, seed: int = 0) -> np.ndarray:
@@ -243,7 +227,7 @@ def test_against_a_split_of_a_data_set(project, call):
 
 def test_references_are_extracted_once_for_each_content(project, call, monkeypatch):
     call("samples.npz", "--reference", "real.npz")
-    features, neighbours = sorted(Path("scratch/.cache").glob("reference-*.npz"))
+    features, neighbours, _ = sorted(Path("scratch/.cache").glob("reference-*.npz"))
     neighbours.unlink()  # as after a death between the two files
     assert call("samples.npz", "--reference", "real.npz")[0] == 0
     monkeypatch.setattr("harness.measure.reference.extract", lambda *_: pytest.fail("extracted again"))

@@ -5,15 +5,15 @@ from collections import defaultdict
 import numpy as np
 import pytest
 from scipy import stats
-from support.feature_metrics import fid
+from support.feature_metrics import cmmd, fid, reference_of
 
 from harness.errors import UserError
 from harness.measure.extractors.extractor import Features
 from harness.measure.jackknife import GROUPS, STUDENT, check_groups, intervals, jackknife_error, replicates
 from harness.measure.metrics.diversity import inception_score, vendi
 from harness.measure.metrics.frechet import frechet_distance, statistics
-from harness.measure.metrics.kernel import cmmd, kid
-from harness.measure.metrics.neighbours import manifold, memorised, neighbour_metrics
+from harness.measure.metrics.kernel import kid
+from harness.measure.metrics.neighbours import across, manifold, memorised
 from harness.measure.reference import Reference
 
 N, M, D = 200, 300, 8
@@ -24,7 +24,7 @@ METRICS = {
 
 def reference(generator: np.random.Generator) -> Reference:
     real = generator.normal(size=(M, D)).astype(np.float32)
-    return Reference("real", "", M, statistics(real), None, manifold(real))
+    return reference_of(real)
 
 
 def samples(generator: np.random.Generator) -> Features:
@@ -37,12 +37,12 @@ def metrics_of(generated: Features, real: Reference) -> dict[str, float]:
     x, y = generated.pool, real.manifold
     assert y is not None
     assert generated.logits is not None
-    shares, nearest = neighbour_metrics(manifold(x), y)
+    found = across(manifold(x), y)
     (kernel, kernel_spread), (score, score_spread) = kid(x, y.features), inception_score(generated.logits)
-    return shares | {
+    return found.shares | {
         "fid": frechet_distance(statistics(x), real.pool), "kid": kernel, "kid_std": kernel_spread,
         "inception_score": score, "inception_score_std": score_spread, "vendi": vendi(x), "cmmd": cmmd(x, y.features),
-        "memorisation": float(memorised(nearest, y).mean()), "sfid": 1.0,
+        "memorisation": float(memorised(found.nearest, y).mean()), "sfid": 1.0,
     }  # fmt: skip
 
 

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from support.feature_metrics import cmmd
 
-from harness.measure.metrics.kernel import cmmd, kid, kid_subset_size
+from harness.measure.metrics.kernel import kid, kid_subset_size
 
 rng = np.random.default_rng(0)
 

@@ -6,7 +6,7 @@ import torch
 from support.backbones import NULL, given
 
 from harness.method.guidance import CountedNet, GuidanceInterval, guided
-from harness.method.processes import ddpm, flow
+from harness.method.processes import ddpm, flow, imm
 
 N = 3
 ZERO, Y = torch.zeros(N, 4, 1, 1, dtype=torch.float64), torch.zeros(N, dtype=torch.long)
@@ -80,6 +80,29 @@ def test_an_interval_of_dit_is_in_the_same_units(above, up_to):
     torch.testing.assert_close(x, torch.full_like(x, expected), rtol=1e-9, atol=0)
     assert 0 < inside < steps
     assert counted.evaluations_per_image(N) == steps + inside
+
+
+@pytest.mark.parametrize("process", [flow, ddpm, imm])
+def test_samplers_ask_the_interval_on_the_host_once_an_evaluation(process):
+    """By the one time of a tile, and not by every image's, which a GPU would have to be waited for to tell."""
+    asked, intervals = [], 5
+
+    def noise_level(t):
+        asked.append(t)
+        return process.noise_level(t)
+
+    def net(x, times, y, taps=()):
+        asked.append(times[0])
+        return torch.zeros_like(x).repeat(1, 2 if process is ddpm else 1, 1, 1), []
+
+    guide = guided(net, 3.0, "all", NULL, GuidanceInterval(noise_level, 0.5, 5.0))
+    arguments = {flow: ("euler", intervals), ddpm: ("ddim", intervals), imm: (intervals,)}[process]
+    process.sample(guide, torch.zeros(N, 4, 1, 1), Y, *arguments)
+    assert len(asked) == 2 * intervals
+    assert {len(t) for t in asked[1::2]} == {N, 2 * N}
+    for mine, given_to_net in zip(asked[::2], asked[1::2], strict=True):
+        assert mine.device.type == "cpu"
+        assert torch.equal(mine, given_to_net[:1])  # to the last bit: a bound may be met exactly
 
 
 def test_both_families_mean_the_same_noise():

@@ -5,9 +5,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file
 from support.backbones import ARMS, DISPERSIVE, NULL, RESTRICTED, SHAPE, batch, build, with_weights
 from support.places import GOLDEN as GOLDEN_FOLDER
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.method.backbone import DiT
 from harness.method.guidance import CountedNet
@@ -247,6 +249,30 @@ def test_gradient_in_bf16(device):
     rough = torch.cat([g.flatten() for g in gradients(error.mean(), net)])
     assert error.dtype == torch.float32
     assert (rough - exact).norm() < 0.03 * exact.norm()
+
+
+class Products(TorchDispatchMode):
+    """Collects the precisions of attention's products."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dtypes: set[torch.dtype] = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function.overloadpacket.__name__ == "bmm":
+            self.dtypes.add(args[0].dtype)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention_under_the_jvp_multiplies_in_the_precision_of_the_network(dtype):
+    """Torch by itself takes float32 for bf16; the setting is put back."""
+    assert not torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
+    z, t, v = Z.to(dtype), T.to(dtype), (E - X).to(dtype)
+    with Products() as products:
+        velocity_and_derivative(lambda z, *_: (F.scaled_dot_product_attention(z, z, z), []), z, t, Y, v)
+    assert products.dtypes == {dtype}
+    assert not torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
 
 
 def test_initial_weights_and_size_of_the_network():

@@ -74,7 +74,7 @@ def test_a_gaussians_steps_are_their_own_targets():
     t = torch.stack(((torch.rand(n, dtype=torch.float64) * 2**k).floor() / 2**k, k), dim=1)
     x, y = torch.linspace(-2, 2, n, dtype=torch.float64).view(n, 1, 1, 1), torch.zeros(n, dtype=torch.long)
     expected, _ = gaussian_step(x, t.unbind(1), y)
-    torch.testing.assert_close(process.two_half_steps(x, t, y), expected, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(process.two_half_steps(x, t, y, process.split(t)[1]), expected, rtol=1e-10, atol=1e-10)
     noise, moving = torch.zeros_like(x), torch.rand(n, 1, 1, 1, dtype=torch.float64)
     assert process.loss(gaussian_step, moving, y, t, noise)[0].max() < 1e-18
 

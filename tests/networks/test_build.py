@@ -1,9 +1,11 @@
-"""What is built is what the spec says."""
+"""What is built is what the spec says; compiled blocks stay compiled, in every family and after every other one."""
 
 import pytest
 import torch
+from support.graphs import CountedGraphs
 from support.places import GRIDS
-from support.specs import DISPERSIVE, make_spec
+from support.specs import DISPERSIVE, PROCESSES, make_spec
+from support.trainings import CPU, make_dataset
 
 from harness.config.grid import load_table, model_specs
 from harness.config.grid_file import read_scale
@@ -11,8 +13,11 @@ from harness.config.settings import (
     Data,
     MeanFlowSettings,
     Optimizer,
+    Resources,
 )
-from harness.config.spec import Model
+from harness.config.spec import Model, TrainSpec
+from harness.engine.train import Trainer
+from harness.method.precision import matmul_precision
 from harness.method.processes import ddpm, flow, meanflow
 from harness.method.processes.consistency import ConsistencyTraining
 from harness.method.processes.imm import InductiveMomentMatching
@@ -116,3 +121,75 @@ def test_parameter_counts_are_the_published_ones():
             assert round(counts[name] / 1e6) == PUBLISHED[size][(8, 4, 2).index(int(patch))], name
     assert counts["DiT-XL/2"] + 256 * 1152 == 675_129_632  # what the public code prints, with the position table
     assert [round(counts[name] / 1e6) for name in ("SiT-XL/2", "MF-XL/2", "MF-B/4")] == [675, 676, 131]
+
+
+# Compiled blocks.
+
+
+@pytest.fixture
+def graphs(monkeypatch) -> CountedGraphs:
+    counted = CountedGraphs()
+    monkeypatch.setattr("harness.networks.build.BACKEND", counted)
+    return counted
+
+
+def block_calls(spec: TrainSpec, steps: int = 3) -> list[int]:
+    """How often a step calls a block, counted in a training that is not compiled."""
+    trainer, calls = Trainer(spec, make_dataset(), CPU), [0] * steps
+    for step in range(steps):
+
+        def count(*_, step=step) -> None:
+            calls[step] += 1
+
+        blocks = [*trainer.net.blocks, *trainer.ema.blocks]
+        hooks = [block.register_forward_pre_hook(count) for block in blocks]
+        trainer.step(step)
+        for hook in hooks:
+            hook.remove()
+    return calls
+
+
+def compiled_calls(graphs: CountedGraphs, spec: TrainSpec, steps: int = 3) -> list[int]:
+    graphs.clear()
+    trainer, calls = Trainer(spec, make_dataset(), CPU, Resources(compile=True)), []
+    with matmul_precision(spec.matmul):
+        for step in range(steps):
+            before = graphs.calls
+            trainer.step(step)
+            calls.append(graphs.calls - before)
+    return calls
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_every_pass_through_a_block_is_compiled_step_after_step(graphs, process):
+    """But for the one that MeanFlow's derivative is taken of, which other trainings of the process do not pay for."""
+    spec = make_spec(process, batch=32)
+    derivative = spec.model.depth if process == "meanflow" else 0
+    expected = [calls - derivative for calls in block_calls(spec)]
+    assert min(expected) >= spec.model.depth
+    assert compiled_calls(graphs, spec) == expected
+    assert graphs.count <= 3  # with a gradient; without one for any size, and for a batch of one
+    if process == "meanflow":
+        assert compiled_calls(graphs, make_spec("flow")) == [2, 2, 2]
+
+
+@pytest.mark.slow
+def test_networks_of_any_number_of_widths_are_compiled_one_after_the_other(graphs):
+    for width in range(8, 48, 4):  # more than torch takes of one function
+        spec = make_spec("flow", model=Model(depth=2, width=width, heads=2, patch=4))
+        assert compiled_calls(graphs, spec, steps=1) == [2]
+        assert graphs.count == 1
+
+
+def test_baseline_and_regularised_arm_have_the_same_kernels_whatever_was_called_before(graphs):
+    codes = []
+    for regularizer, look in ((None, False), (DISPERSIVE, False), (DISPERSIVE, True)):
+        graphs.clear()
+        spec = make_spec("meanflow", batch=32, regularizer=regularizer, meanflow=MeanFlowSettings(), matmul="high")
+        trainer = Trainer(spec, make_dataset(), CPU, Resources(compile=True))
+        with matmul_precision(spec.matmul):
+            trainer.step(0, look=look)
+        codes.append(graphs.used[-1])
+    assert graphs.count == 2  # the look into the health of the terms is a pass of the whole batch
+    assert codes[0] == codes[1] == codes[2]
+    assert "24" in codes[0]  # of 32 samples those with r = t: no size is left open

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 from support import synthetic_study as synthetic
+from support.places import ROOT
 
-from harness.report.rendering.page import make_report
+from harness.report.rendering.page import make_report, report
+from harness.store.store import Store
 
 pytestmark = [pytest.mark.integration, pytest.mark.waits]
 ENTER = "\ue007"
@@ -30,9 +32,11 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_report(store, tables, folder / "reports" / store.study)
 
 
-def open_page(browser: Any, page: Path, width: int = 1100, scheme: str = "light") -> tuple[list[str], list[str]]:
+def open_page(
+    browser: Any, page: Path, width: int = 1100, scheme: str = "light", height: int = 900
+) -> tuple[list[str], list[str]]:
     """Open the page; return the addresses it asked for and what stands on its console."""
-    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
@@ -68,11 +72,15 @@ def test_the_watch_for_requests_and_errors_sees_them(browser: Any, page: Path) -
     assert any("Content Security Policy" in line for line in console)
 
 
+def unfold(browser: Any, sections: str = "details") -> None:
+    browser.execute_script(f"document.querySelectorAll('{sections}').forEach(part => {{ part.open = true; }})")
+
+
 def test_pictures_and_mathematics_are_drawn(browser: Any, page: Path) -> None:
     open_page(browser, page)
-    browser.execute_script("document.querySelectorAll('.more').forEach(more => { more.open = true; })")
+    unfold(browser)
     sizes = browser.execute_script(
-        "return [...document.querySelectorAll('section.table :is(img, svg, math)')].map(e => {"
+        "return [...document.querySelectorAll(':is(.table, #objectives) :is(img, svg, math)')].map(e => {"
         " const box = e.getBoundingClientRect();"
         " return [e.tagName.toLowerCase(), box.width, box.height, e.naturalWidth ?? 1]; })"
     )
@@ -92,12 +100,44 @@ def test_nothing_sticks_out_of_the_window(browser: Any, page: Path, width: int) 
 @pytest.mark.parametrize("width", [390, 1100])
 def test_no_table_that_stands_open_needs_to_be_scrolled(browser: Any, page: Path, width: int) -> None:
     open_page(browser, page, width)
+    unfold(browser, "#objectives details")
     widths = browser.execute_script(
         "return [...document.querySelectorAll('.scroll')].filter(e => !e.closest('details:not([open])'))"
         ".map(e => [e.ariaLabel, e.scrollWidth - e.clientWidth])"
     )
     assert ["Table 1", 0] in widths
     assert [label for label, excess in widths if excess > 0] == []
+
+
+@pytest.mark.slow
+def test_the_report_of_the_digits_is_short_and_begins_with_its_answer(browser: Any, tmp_path: Path) -> None:
+    """Screens of 1440 × 900 and words before anything is unfolded; digits are drawn at 8 times their size."""
+    page = report(Store(ROOT / "results", tmp_path, "digits"), tmp_path / "reports")
+    for width, height in ((390, 844), (1920, 1080), (1440, 900)):
+        requests, console = open_page(browser, page, width, height=height)
+        assert ([url for url in requests[1:] if not url.startswith("data:")], console) == ([], [])
+        answer = browser.find_element("id", "answer")
+        assert answer.find_element("class name", "verdict").text.startswith(
+            "Here the paper’s loss makes FID worse by 27 %"
+        )
+        tiles = browser.execute_script(
+            "return [...document.querySelectorAll('.seen .row')].map(row => {"
+            " return row.getBoundingClientRect().height / row.firstChild.naturalHeight; })"
+        )
+        assert tiles == [8, 8, 8]  # real, without and with the loss
+    counts = browser.execute_script("""
+        const words = text => text.match(/\\S+/g)?.length ?? 0, all = document.body.innerText;
+        const edge = document.querySelector('#answer .first').getBoundingClientRect();
+        return {
+            screens: document.documentElement.scrollHeight / 900, words: words(all),
+            before: words(document.querySelector('main').innerText.split('Here the paper')[0]),
+            firstScreen: edge.bottom + scrollY, more: document.getElementById('answer').nextElementSibling.offsetTop,
+        };""")
+    assert counts["screens"] <= 12, counts
+    assert counts["words"] <= 3500, counts
+    assert counts["before"] <= 10, counts
+    assert counts["firstScreen"] <= 900 - 20, counts
+    assert counts["more"] >= 880, counts  # nothing else stands on the first screen
 
 
 def shown_runs(browser: Any) -> list[list[str]]:
@@ -110,6 +150,7 @@ def shown_runs(browser: Any) -> list[list[str]]:
 
 def test_the_run_index_filters_and_sorts(browser: Any, page: Path) -> None:
     open_page(browser, page)
+    unfold(browser, "#index details")
     everything = shown_runs(browser)
     browser.find_element("id", "filter-words").send_keys("table 2 HINGE dispersive")
     assert [(run[1], run[4]) for run in shown_runs(browser)] == [
@@ -212,6 +253,7 @@ def test_without_a_script_a_cell_still_leads_to_its_runs(browser: Any, page: Pat
     try:
         browser.get(page.as_uri())
         target = browser.find_element("css selector", "#table-table2 .behind").get_attribute("href")
+        browser.get(target)
         row = browser.find_element("id", target.partition("#")[2])
         assert row.find_element("css selector", "th").text == "baseline"
         assert not browser.find_element("id", "filters").is_displayed()

@@ -13,6 +13,7 @@ from support import synthetic_study as synthetic
 from harness.cli import cli
 from harness.config import imported_weights as imported
 from harness.errors import UserError
+from harness.report import archive as opening
 from harness.report import bundle as bundling
 from harness.report.bundle import bundle, report_bundle, unpack
 from harness.store.store import Store
@@ -59,6 +60,16 @@ def test_a_bundle_opens_elsewhere_to_the_same_report(
     shutil.rmtree("reports")
     assert CliRunner().invoke(cli, ["report", "synthetic"], catch_exceptions=False).exit_code == 0
     assert files(Path("reports/synthetic")) == made_here
+
+
+@pytest.mark.parametrize("limit", ["MOST_ITEMS", "LARGEST_RECORDS", "MOST_ENTRIES"])
+def test_what_could_not_be_opened_is_not_packed(
+    limit: str, project: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, limit, 10)
+    with pytest.raises(UserError, match=rf"^{tmp_path}/study.zip: .*at most"):
+        bundle(project, Path("reports"), tmp_path / "study.zip")
+    assert not (tmp_path / "study.zip").exists()
 
 
 @pytest.mark.parametrize("link", ["bundles", "bundles/study", "bundles/study/tables"])

@@ -8,21 +8,24 @@ from support.html_page import Page
 from support.synthetic_study import pivot_cell, pivot_of, write_values
 
 from harness.config.grid import Table, load_table
-from harness.report.analysis.pivot import Pivot, pivot
+from harness.report.analysis.pivot import Pivot, kind_of, pivot
 from harness.report.analysis.statistics import Change
 from harness.report.analysis.table_result import TableResult
 from harness.report.reading.collect import collect
 from harness.report.rendering.captions import (
     caption,
+    caption_parts,
+    in_one,
     mixed_sentences,
     one_run_sentences,
     planned_sentences,
+    shared_parts,
     tap_note,
     taps_sentence,
     untold_sentences,
 )
 from harness.report.rendering.page import make_report
-from harness.report.rendering.sheet import change_class, table_layout
+from harness.report.rendering.sheet import table_layout
 
 
 def grids_with(folder: Path, name: str, *replaced: tuple[str, str]) -> Path:
@@ -214,13 +217,26 @@ def test_the_noise_levels_of_guidance_are_said(tmp_path: Path) -> None:
         assert not laid_out.mixes
 
 
-def test_what_prints_as_zero_has_no_colour(tmp_path: Path) -> None:
+def test_a_change_has_a_colour_where_its_interval_excludes_zero_and_it_prints_as_one(tmp_path: Path) -> None:
     laid_out = pivot_of(synthetic.new_store(tmp_path), synthetic.table_of("table3"))
-    percents = (-0.06, -0.04, 0.0, 0.04, 0.06)
-    assert [change_class(laid_out, Change(p, None, (0,), paired=False)) for p in percents] == [
-        "better",
-        "same",
-        "same",
-        "same",
-        "worse",
-    ]
+    for p, kinds in ((0.01, ["better", "same", "same", "same", "worse"]), (0.2, ["same"] * 5), (None, ["same"] * 5)):
+        changes = [Change(percent, None, (0,), paired=False, p=p) for percent in (-0.06, -0.04, 0.0, 0.04, 0.06)]
+        assert [kind_of(laid_out, change) for change in changes] == kinds
+
+
+def test_what_half_of_the_tables_share_is_said_once(tmp_path: Path) -> None:
+    store, names = synthetic.new_store(tmp_path), ("table2", "table3", "table4", "table5")
+    tables = [synthetic.table_of(name) for name in names]
+    synthetic.full_study(store, tables)
+    captions = [caption(pivot) for pivot in synthetic.pivots_of(store, tables)]
+    shared = shared_parts(captions)
+    once = in_one(shared.values())
+    assert once.startswith("FID (lower is better) of 1,000 images")
+    assert "Heun ODE sampler, 12 intervals, 24 network evaluations an image in fp32, no guidance, averaged" in once
+    assert "The regulariser acts on the output of block 2 of 6." in once
+    own = [{words for part, words in caption_parts(c).items() if shared.get(part) != words} for c in captions]
+    assert own[:3] == [set(), set(), set()]
+    assert own[3] == {
+        "Here 1,280 steps stand for the paper’s 800 epochs, 1,920 for 1,400",
+        "The regulariser acts on the output of block 3 of 10",
+    }

@@ -1,11 +1,15 @@
 """The layout of a table: what a cell says in a page, and how the same reads in LaTeX and Markdown."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from support import synthetic_study as synthetic
 from support.printed_tables import NAMES, layouts_of
+from support.synthetic_study import pivots_of
 
-from harness.report.rendering.sheet import LayoutCell, Span, TableLayout, plain, runs_anchor
+from harness.report.analysis.pivot import fullest_cells
+from harness.report.analysis.table_result import TableResult
+from harness.report.rendering.sheet import LayoutCell, Span, TableLayout, plain, runs_anchor, table_layout
 
 
 def value_of(layout: TableLayout, label: str) -> LayoutCell:
@@ -79,7 +83,7 @@ def test_gaps_and_mixtures_stand_in_the_cell_of_the_value(tmp_path: Path) -> Non
     synthetic.write_measurement(store, mixed, 0.1, {"generated": 500})
     layout = layouts_of(store, [table])[0]
     cell = value_of(layout, "1 of 12")
-    assert plain(cell.lines["value"]).endswith("(a); one seed; seed 0 failed")
+    assert plain(cell.lines["value"]).endswith("(a); n=1; seed 0 failed")
     assert [span.title for span in cell.lines["value"] if span.kind == "state"] == ["out of memory"]
     assert plain(value_of(layout, "all").lines["value"]).startswith("mixed protocols; 0.10 (b); ")
     assert layout.footnotes[0].startswith("This table mixes protocols")
@@ -93,3 +97,27 @@ def test_each_cell_leads_to_runs_of_its_own(full_layouts: list[TableLayout]) -> 
         links = [cell.link for row in (*layout.body, *layout.foot) for cell in row.cells if cell.link]
         assert len(set(anchors)) == len(anchors)
         assert sorted(links) == sorted(anchors)
+
+
+def test_a_mean_of_fewer_seeds_names_the_table_that_has_more(tmp_path: Path) -> None:
+    store = synthetic.new_store(tmp_path)
+    few, many = (
+        synthetic.table_of(*table)
+        for table in (("table3", "digits", "seeds=[0,1]"), ("table2", "digits", "seeds=[0,1,2]"))
+    )
+    synthetic.full_study(store, [few, many])
+    pivots = pivots_of(store, [few, many])
+    layouts = [table_layout(TableResult(pivot), fullest_cells(pivots)) for pivot in pivots]
+    baseline, means = value_of(layouts[0], "none"), [pivot.cells[0].mean for pivot in pivots]
+    assert plain(baseline.lines["value"]).startswith(f"{means[0]:.2f}")
+    assert plain(baseline.lines["fuller"]) == f"({means[1]:.2f} with n=3 in Table 2)"
+    assert means[0] != means[1]
+    assert not any("fuller" in cell.lines for row in layouts[1].body for cell in row.cells)
+
+
+def test_a_table_of_ours_without_numbers_of_the_paper_has_no_column_for_them(tmp_path: Path) -> None:
+    table = synthetic.table_of("table3")
+    own = replace(table, file=table.file.model_copy(update={"table": "own", "paper": ()}))
+    (layout,) = layouts_of(synthetic.new_store(tmp_path), [own])
+    assert layout.columns == ("ours", "change")
+    assert {len(row.cells) for row in layout.body} == {2}

@@ -7,6 +7,8 @@ import pytest
 from support import synthetic_study as synthetic
 from support.synthetic_study import write_values
 
+from harness.errors import UserError
+from harness.report.reading import tidy
 from harness.report.reading.collect import collect
 from harness.report.reading.protocol import TRAINING_COLUMNS
 from harness.report.reading.tidy import tidy_table
@@ -40,6 +42,19 @@ def test_collect_gives_a_row_for_every_metric_and_for_every_run_that_is_not_done
     assert list(again.columns) == list(frame.columns)
     assert again["value"].tolist() == ["5.0", "0.0123", "0.001", "0.5", "0.25", *[""] * 11]
     assert again["generated"].tolist() == ["1000"] * 5 + [""] * 11
+
+
+def test_a_table_that_would_fill_the_memory_is_refused_with_the_file_that_makes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
+    synthetic.full_study(store, [table])
+    whole = tidy_table(collect(store, [table]))
+    run = table.runs[3]
+    synthetic.write_measurement(store, run, 5.0, {"x": "y" * 200}, further={f"m{index}": 1.0 for index in range(500)})
+    monkeypatch.setattr(tidy, "LARGEST", len(whole.to_csv()) * 2)
+    with pytest.raises(UserError, match=f"^{run.train_id}/evals/{run.eval_id}.json: .* it is most of a table of"):
+        tidy_table(collect(store, [table]))
 
 
 def test_parquet_holds_the_same_numbers(tmp_path: Path) -> None:

@@ -15,5 +15,5 @@ def test_nothing_is_lost_whatever_happens(needs, tmp_path, capsys):
         assert len(chaos.metrics_of(folder, chaos.INLINE)) == 13
     assert len(disturbed.done) == 10
     assert " failed: disk full" in status
-    assert "make room in the folders of results and scratch, then: harness retry chaos --only 'disk full'" in status
+    assert "make room in the folders of results and scratch, then: harness retry chaos --class 'disk full'" in status
     assert not lost

@@ -88,13 +88,13 @@ def test_what_another_puts_in_the_place_of_a_waiting_jobs_folder_is_not_run_and_
     output = " ".join(harness(tmp_path, "status", study).split())
     assert output.count(" failed: killed, SLURM job ") == 2
     assert f"scratch/{study}/slurm belongs to nobody, and jobs run what lies there" in output
-    for command in (("retry", study, "--only", "killed", *PROFILE), ("submit", *GRID, study, *PROFILE)):
+    for command in (("retry", study, "--class", "killed", *PROFILE), ("submit", *GRID, study, *PROFILE)):
         refused = harness(tmp_path, *command, fails=True)
         assert f"{slurm} belongs to nobody" in refused
         assert refused.count("\n") == 1
     # The command that the message names, and a retry, mend it.
     shutil.move(slurm, f"{slurm}.of-others")
-    harness(tmp_path, "retry", study, "--only", "killed", *PROFILE)
+    harness(tmp_path, "retry", study, "--class", "killed", *PROFILE)
     wait_for(lambda: len(metrics_of(tmp_path, study)) == 8)
     assert len(metrics_of(tmp_path, study)) == 8
     assert not (tmp_path / "marks" / "ran").exists()

@@ -20,7 +20,7 @@ from harness.jobs.job import jobs_for
 from harness.jobs.local_pool import WorkerError
 from harness.jobs.recording import heartbeats
 from harness.slurm.client import SlurmJob
-from harness.slurm.queue_status import Answer, SlurmStatus, output_path, slurm_status, status_of
+from harness.slurm.queue_status import Answer, SlurmStatus, output_path, slurm_status, status_of, training_status
 from harness.store.records import Submission
 from harness.store.status import training_statuses
 
@@ -76,7 +76,7 @@ def test_the_cpus_allocator_is_out_of_memory():
 @pytest.mark.parametrize(("end", "failure"), [*ENDS.items(), ("COMPLETED", None)])
 def test_what_left_no_word_has_the_class_that_slurm_tells(job, end, failure):
     assert status(job, SENT, Answer(ends={"7_3": end})).failure == failure
-    assert failure is None or remedy(failure, "study").startswith(("harness retry study --only", "the same seed"))
+    assert failure is None or remedy(failure, "study").startswith(("harness retry study --class", "the same seed"))
 
 
 def test_a_job_in_the_queue_is_no_failure_whatever_came_before(job):
@@ -110,6 +110,44 @@ def test_a_beat_is_believed_unless_slurm_has_queued_the_job_again(job):
         assert status(job, SENT, Answer(silent=True)).state == "running"
         assert status(job, SENT, in_queue("7_3", "study-0", "RUNNING")).state == "running"
         assert status(job, SENT, in_queue("7_3", "study-0", "PENDING")).state == "queued"
+
+
+PARTS = ("train", "sample-1-of-2", "sample-2-of-2", "measure-of-2")
+IN_QUEUE, HELD = SlurmJob("1", "study-1", "RUNNING"), SlurmJob("2", "study-2", "PENDING", "requeued held")
+ENDED = {"0": "COMPLETED", "1": "COMPLETED", "2": "FAILED", "3": "CANCELLED"}
+
+
+@pytest.mark.parametrize(
+    ("queue", "ends", "expected"),
+    [
+        ([IN_QUEUE], ENDED, ("failed", "2", "shard 2 of 2: SLURM: FAILED")),
+        ([], ENDED, ("failed", "1", "shard 1 of 2: it ended without its results")),
+        ([IN_QUEUE, HELD], ENDED, ("failed", "3", "measuring: SLURM: CANCELLED")),
+        (
+            [IN_QUEUE, HELD],
+            {"0": "COMPLETED", "3": "PENDING"},
+            ("held", "2", "shard 2 of 2: requeued held"),
+        ),
+    ],
+)
+def test_of_a_training_in_parts_what_needs_somebody_is_told_the_earliest_of_it(tmp_path, queue, ends, expected):
+    table = load_table(GRIDS / "table2.yaml", "smoke", ["resources.sample_shards=2", "evaluation.samples=200"])
+    job, training = (
+        jobs_for(table.runs, store_in(tmp_path), tmp_path / "data")[0],
+        training_statuses([table], store_in(tmp_path))[0],
+    )
+    assert training.train_id == job.train_id
+    job.scratch.mkdir(parents=True)
+    for spec in job.evaluations:
+        (job.scratch / f"weights-{spec.step:08d}.safetensors").touch()
+    evaluations = tuple(eval_id(job.train_id, e) for e in job.evaluations)
+    older = submission(None, "9", token="study-9", part="sample-1-of-3", time=0.0)  # of another division
+    records = [older] + [
+        submission(None, f"{n}", token=f"study-{n}", part=part, evaluations=evaluations, time=1.0)
+        for n, part in enumerate(PARTS)
+    ]
+    status = training_status(training, job, records, Answer({held.place: held for held in queue}, ends))
+    assert (status.state, status.slurm_job, status.message.partition(": harness logs")[0]) == expected
 
 
 FULL = OSError(errno.ENOSPC, "No space left on device")

@@ -99,9 +99,9 @@ def test_an_array_gives_the_inline_numbers_after_it_was_cancelled_and_brought_ba
     assert not metrics_of(tmp_path, study)
     output = harness(tmp_path, "status", study)
     assert output.count(" failed: cancelled, SLURM job ") == 2
-    assert f"harness retry {study} --only cancelled" in output
+    assert f"harness retry {study} --class cancelled" in output
     assert "no training failed so" in harness(tmp_path, "retry", study, "--failed", *PROFILE)
-    harness(tmp_path, "retry", study, "--only", "cancelled", "--set", "resources.hours=0.3", *PROFILE)
+    harness(tmp_path, "retry", study, "--class", "cancelled", "--set", "resources.hours=0.3", *PROFILE)
     wait_for(lambda: len(metrics_of(tmp_path, study)) == 8 and not queued_jobs(study))
     assert metrics_of(tmp_path, study) == metrics_of(tmp_path, "inline")
     assert "everything is done already" in harness(tmp_path, "submit", *CONVERGENCE, study)
@@ -113,7 +113,7 @@ def test_an_array_gives_the_inline_numbers_after_it_was_cancelled_and_brought_ba
     assert '"slurm_job_id"' in shown
     assert '"fid"' in shown
     path.unlink()
-    assert "Submitted 1 trainings" in harness(tmp_path, "submit", *CONVERGENCE, study, *PROFILE, "--only", "eval")
+    assert "Submitted 1 trainings" in harness(tmp_path, "submit", *CONVERGENCE, study, *PROFILE, "--measure-only")
     wait_for(path.is_file)
     assert metrics_of(tmp_path, study) == before
 

@@ -32,7 +32,9 @@ def test_no_more_is_sent_than_the_queue_may_hold_and_a_lost_id_is_found(jobs):
     sent = submit(jobs, SlurmProfile(max_submitted=7, array_limit=3), [])
     assert (len(sent.queued), len(sent.ids), len(sent.later)) == (1, 5, 7)
     assert (sent.with_less, sent.arrays) == (sent.queued, ["9", "10"])
-    records = store.submissions()
+    records = {
+        train_id: record for train_id, of_training in store.submissions().items() for record in of_training.values()
+    }
     assert records.pop(first).job == "7_3"
     assert sorted(record.job for record in records.values()) == sorted(sent.ids)
     assert all((store.slurm_folder / id).is_dir() for id in sent.ids)  # where SLURM writes their output
@@ -64,6 +66,59 @@ def test_a_dry_run_without_slurm_says_so(jobs, monkeypatch):
     shown, note = sbatch_texts(jobs, SlurmProfile(max_submitted=11), [])
     assert "--array=0-10%11" in shown[0]
     assert note.startswith("as for an empty queue, for SLURM was not asked: no SLURM here")
+
+
+@pytest.fixture
+def divided(jobs, tmp_path):
+    """Two trainings of four jobs each, and a SLURM that holds what sbatch took and nobody has taken out."""
+    taken = 'sed -n "s/^#SBATCH --job-name=/$id|PENDING|None|/p" $last'
+    lines = f"echo $* >> {tmp_path}/words; id=$(wc -l < {tmp_path}/words); for last; do :; done"
+    write_program(tmp_path, "sbatch", lines, f"{taken} >> {tmp_path}/queue; echo Submitted batch job $id")
+    write_program(tmp_path, "squeue", f"[ ! -e {tmp_path}/queue ] || cat {tmp_path}/queue")
+    return jobs_of(tmp_path, "table2", "resources.sample_shards=2", "evaluation.samples=200")[:2]
+
+
+def ids_of(job) -> dict[str, str]:
+    return {record.part: record.job for record in job.store.submissions_of(job.train_id).values()}
+
+
+def needed(tmp_path) -> list[str]:
+    """Return what each sbatch was told to wait for."""
+    calls = (tmp_path / "words").read_text().splitlines()
+    return [next((w.partition("afterok:")[2] for w in call.split() if "afterok" in w), "") for call in calls]
+
+
+def test_a_training_in_shards_is_an_array_of_them_after_it_and_measuring_after_them(divided, tmp_path):
+    first, second = divided
+    sent = submit(divided, SlurmProfile(array_limit=100), [])
+    assert (sent.trainings, len(sent.ids)) == (2, 8)
+    assert ids_of(first) == {"train": "1_0", "sample-1-of-2": "2_0", "sample-2-of-2": "2_1", "measure-of-2": "3"}
+    assert ids_of(second) == {"train": "1_1", "sample-1-of-2": "4_0", "sample-2-of-2": "4_1", "measure-of-2": "5"}
+    assert needed(tmp_path) == ["", "1_0", "1_0:2_0:2_1", "1_1", "1_1:4_0:4_1"]
+    assert all("--kill-on-invalid-dep=yes" in line for line in (tmp_path / "words").read_text().splitlines()[1:])
+
+
+def test_what_was_lost_of_a_training_in_shards_is_sent_again_alone(divided, tmp_path):
+    first = divided[0]
+    submit([first], SlurmProfile(array_limit=100), [])
+    names = [line.split("|")[-1] for line in (tmp_path / "queue").read_text().splitlines()]
+    held = [f"2_1|RUNNING|None|{names[1]}"]  # the training and the first shard are gone, and so is the measuring
+    (tmp_path / "queue").write_text("\n".join(held) + "\n")
+    for spec in first.evaluations:
+        first.scratch.mkdir(parents=True, exist_ok=True)
+        (first.scratch / f"weights-{spec.step:08d}.safetensors").touch()
+    assert submit([first], SlurmProfile(array_limit=100), []).ids == ["4", "5"]
+    assert ids_of(first) == {"train": "1", "sample-1-of-2": "4", "sample-2-of-2": "2_1", "measure-of-2": "5"}
+    assert needed(tmp_path)[3:] == ["", "4:2_1"]
+    whole = replace(first, resources=first.resources.model_copy(update={"sample_shards": 1}))
+    assert submit([whole], SlurmProfile(array_limit=100), []).queued == [whole]  # its parts are at work
+
+
+def test_no_training_is_sent_by_half(divided):
+    sent = submit(divided, SlurmProfile(max_submitted=7, array_limit=100), [])
+    assert (sent.trainings, [job.train_id for job in sent.later]) == (1, [divided[1].train_id])
+    with pytest.raises(UserError, match=r"sample_shards: a training is 4 jobs, and the profile's max_submitted is 3"):
+        submit(divided[1:], SlurmProfile(max_submitted=3, array_limit=100), [])
 
 
 EVIL = "gpu\ntouch evil\n#"
@@ -100,7 +155,7 @@ def test_what_sbatch_refuses_is_not_recorded_and_ended_where_slurm_took_it_all_t
     write_program(tmp_path, "scancel", f"echo $* > {tmp_path}/ended")
     with pytest.raises(UserError, match=r"refused array 1 of 1: .*the answer was lost.*\(job none\); not sent: 13"):
         submit(jobs, SlurmProfile(array_limit=100), [])
-    assert store.submissions() == {first: before}
+    assert store.submissions() == {first: {store.scratch_folder(first): before}}
     assert (tmp_path / "ended").read_text() == "11\n"
 
 

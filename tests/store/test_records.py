@@ -13,6 +13,7 @@ from harness.errors import UserError
 from harness.files import read_json, write_json
 from harness.store.records import (
     LOG,
+    LONGEST_TEXT,
     SCHEMA_VERSION,
     TAIL,
     DamagedRecord,
@@ -289,6 +290,20 @@ def test_texts_of_a_record_are_plain_and_without_secrets(tmp_path):
         assert failure.traceback == "one\n\ttwo\n"
     (tmp_path / "x.json").write_text(json.dumps(MEASUREMENT | {"metrics": {"f\x1bid": 1.0}}))
     assert list(Measurement.load(tmp_path / "x.json").metrics) == ["f\\x1bid"]
+
+
+def test_a_long_text_is_read_without_its_middle_and_a_name_has_a_length(tmp_path):
+    quoted = 'x"' * 1_000_000
+    for message in ("m" * 2_000_000, quoted, "é" * 2_000_000):
+        (tmp_path / Failure.FILE).write_text(json.dumps({"message": f"begin {message} end"}, ensure_ascii=False))
+        read = Failure.load(tmp_path).message
+        assert len(read) == LONGEST_TEXT + 1
+        assert (read[:6], read[-4:]) == ("begin ", " end")
+    for change in ({"metrics": {"m" * 300: 1.0}}, {"protocol": MEASUREMENT["protocol"] | {"features": "f" * 300}},
+                   {"protocol": MEASUREMENT["protocol"] | {"k" * 300: 1}}):  # fmt: skip
+        (tmp_path / "x.json").write_text(json.dumps(MEASUREMENT | change))
+        with pytest.raises(DamagedRecord, match="200 characters"):
+            Measurement.load(tmp_path / "x.json")
 
 
 @pytest.mark.parametrize(

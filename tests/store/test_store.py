@@ -14,6 +14,8 @@ from harness.errors import UserError
 from harness.files import write_json
 from harness.report.reading.collect import collect
 from harness.report.reading.tidy import tidy_table
+from harness.store import records
+from harness.store import store as storing
 from harness.store.records import HEARTBEAT_STALE_SECONDS, LOG, Environment
 from harness.store.status import run_status
 from harness.store.store import Logs, Store
@@ -102,6 +104,23 @@ def test_what_a_study_logged_is_read_once(tmp_path):
     assert (logs.of(run.train_id), logs.environment(run.train_id)) == first
     with pytest.raises(UserError, match=r"env\.json is broken"):
         Logs(store).environment(run.train_id)
+
+
+def test_a_log_that_is_too_long_costs_its_own_curve_and_a_line(tmp_path, monkeypatch, capsys):
+    first, second, third = sorted({run.train_id for run in table_of("table2").runs})[:3]
+    store = new_store(tmp_path)
+    for train_id, lines in ((first, 4), (second, 9), (third, 5)):
+        write_text(store.run_folder(train_id) / LOG, log_lines(lines))
+    monkeypatch.setattr(records, "MOST_LINES", 5)
+    monkeypatch.setattr(storing, "MOST_POINTS", 6)
+    logs = Logs(store)
+    lengths = [len(logs.of(train_id)["loss"]) for train_id in (first, second, third, first, second, third)]
+    assert lengths == [3, 0, 0, 3, 0, 0]
+    told = capsys.readouterr().err.splitlines()
+    assert told == [
+        f"Left out: {store.run_folder(second) / LOG}: more than 5 lines",
+        f"Left out: {store.run_folder(third) / LOG}: more than 6 numbers with the logs of the other trainings",
+    ]
 
 
 # Many jobs write one store while somebody collects it.

@@ -2,8 +2,11 @@
 
 import numpy as np
 
+from harness.measure.metrics.diversity import vendi
 from harness.measure.metrics.frechet import frechet_distance, statistics
-from harness.measure.metrics.neighbours import manifold, neighbour_metrics
+from harness.measure.metrics.kernel import cmmd as cmmd_of
+from harness.measure.metrics.neighbours import across, manifold
+from harness.measure.reference import Reference
 
 rng = np.random.default_rng(0)
 
@@ -13,8 +16,18 @@ def fid(generated: np.ndarray, reference: np.ndarray) -> float:
 
 
 def precision_recall(generated: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
-    shares, _ = neighbour_metrics(manifold(generated), manifold(reference))
+    shares = across(manifold(generated), manifold(reference)).shares
     return shares["precision"], shares["recall"]
+
+
+def cmmd(generated: np.ndarray, reference: np.ndarray) -> float:
+    x, y = manifold(generated), manifold(reference)
+    return cmmd_of(x.kernel, y.kernel, across(x, y).kernel)
+
+
+def reference_of(features: np.ndarray) -> Reference:
+    pool, samples = statistics(features), manifold(features)
+    return Reference("real", "", len(features), pool, None, samples, vendi=vendi(features))
 
 
 def correlated(n: int, d: int) -> np.ndarray:

@@ -64,7 +64,7 @@ def stirred(spec: TrainSpec, seed: int = 0) -> DiT:
 def make_trainer(spec: TrainSpec, dataset: ImageDataset) -> Trainer:
     trainer = Trainer(spec, dataset, CPU)
     stir(trainer.net)
-    trainer.ema.module.load_state_dict(trainer.net.state_dict())
+    trainer.ema.load_state_dict(trainer.net.state_dict())
     return trainer
 
 

@@ -1,7 +1,8 @@
 """The networks whose features are compared, and the one pass over images that gives all that the metrics need."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,17 +15,18 @@ from torch import Tensor
 
 from harness.data.datasets import load_images
 from harness.data.finite import check_finite
-from harness.engine.distributed import ALONE, World
 from harness.errors import UserError
 from harness.measure.extractors import inception
 from harness.measure.extractors.inception import INCEPTION, Outputs
 from harness.measure.images import Images, of_array
 from harness.measure.metrics.diversity import ClassDistances, class_diversity, perceptual
 from harness.measure.metrics.frechet import Moments, Statistics
+from harness.measure.workspace import Arrays, Workspace
 from harness.networks.encoder import pretrained, tensors_sha256
 from harness.networks.supervised import Recipe, TrainedNetwork, resize, trained
 
 BATCH = 64
+PART = 8192  # images that one process turns into features at a time, and that a kill costs at most
 # Of the small classifiers whose pooled features stand for Inception's where images are tiny or grey.
 RECIPES = {
     "digits": Recipe(side=16, steps=200, batch=64, shift=0.1, mirror=False),
@@ -35,7 +37,8 @@ RECIPES = {
 
 @dataclass(frozen=True)
 class Extractor:
-    """Images to features. `id` names the weights as well as the protocol: features of different ids never compare."""
+    """Images to features. `id` names the weights as well as the protocol, and the arithmetic where that is a GPU's:
+    features of different ids never compare."""
 
     id: str
     note: str  # for people
@@ -61,7 +64,7 @@ class Features:
 
 
 @torch.no_grad()
-def extract(images: Images, extractor: Extractor, world: World = ALONE) -> Features:
+def extract(images: Images, extractor: Extractor, workspace: Workspace | None = None) -> Features:
     """Return the features of images in one pass, the work shared among the processes; all of them get all of it.
 
     Only the pooled features and the logits are kept for each image; the spatial ones enter sums, and of the maps those
@@ -70,11 +73,43 @@ def extract(images: Images, extractor: Extractor, world: World = ALONE) -> Featu
     Raises:
         UserError: an image cannot be read, or its features are not finite; in all processes.
     """
-    start, stop = (images.count * r // world.size for r in (world.rank, world.rank + 1))
-    pools, logits, moments = Rows(stop - start), Rows(stop - start), Moments()
+    classes, reached = ClassDistances(None if extractor.no_maps else images.labels), 0
+
+    def make(number: int) -> Arrays:
+        nonlocal classes, reached
+        start, stop = number * PART, min((number + 1) * PART, images.count)
+        if start != reached:
+            classes = _classes_before(images, extractor, start, stop)
+        reached = stop
+        return _part(images, extractor, classes, start, stop)
+
+    parts = (workspace or Workspace()).parts(-(-images.count // PART), make)
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in ("pool", "labels", "distances")}
+    sums = (Moments.of_arrays(part) for part in parts) if not extractor.no_spatial else ()
+    return Features(
+        joined["pool"],
+        None if extractor.no_spatial else sum(sums, Moments()).statistics(),
+        None if extractor.no_logits else np.concatenate([part["logits"] for part in parts]),
+        images.labels,
+        class_diversity(joined["labels"], joined["distances"]),
+    )
+
+
+def _classes_before(images: Images, extractor: Extractor, start: int, stop: int) -> ClassDistances:
+    """Return the distances within classes as they are before images `start` to `stop`."""
     classes = ClassDistances(None if extractor.no_maps else images.labels)
-    for i in classes.before(start, stop):
-        classes.update(i, _outputs(images.one(i)[None], extractor).perceptual)
+    latest = classes.before(start, stop)
+    for first in range(0, len(latest), extractor.batch):
+        some = latest[first : first + extractor.batch]
+        maps = _outputs(np.stack([images.one(int(i)) for i in some]), extractor).perceptual
+        assert maps is not None
+        classes.remember(some, maps)
+    return classes
+
+
+def _part(images: Images, extractor: Extractor, classes: ClassDistances, start: int, stop: int) -> Arrays:
+    """Return what images `start` to `stop` come to."""
+    pools, logits, moments = Rows(stop - start), Rows(stop - start), Moments()
     for first, batch in enumerate(images.batches(extractor.batch, start, stop)):
         outputs = _outputs(batch, extractor)
         pools.add(outputs.pool)
@@ -83,24 +118,19 @@ def extract(images: Images, extractor: Extractor, world: World = ALONE) -> Featu
         if outputs.logits is not None:
             logits.add(outputs.logits)
         classes.update(start + first * extractor.batch, outputs.perceptual)
-    parts = world.all_gather((pools.rows, moments, logits.rows, classes.distances))
-    all_pools, all_moments, all_logits, all_distances = zip(*parts, strict=True)
-    pool, own_logits = _joined(all_pools), None if extractor.no_logits else _joined(all_logits)
-    for kind, rows in (("features", pool), ("logits", own_logits)):
-        if rows is not None:
-            check_finite(rows, f"{images.name}: {kind} of {extractor.id}", "nothing can be measured with them")
-    return Features(
-        pool,
-        None if extractor.no_spatial else sum(all_moments, Moments()).statistics(),
-        own_logits,
-        images.labels,
-        class_diversity(all_distances),
-    )
+    arrays = {"pool": pools.array(), **classes.take()}
+    if not extractor.no_logits:
+        arrays["logits"] = logits.array()
+    for kind, name in (("features", "pool"), ("logits", "logits")):
+        if name in arrays:
+            check_finite(arrays[name], f"{images.name}: {kind} of {extractor.id}", "nothing can be measured with them")
+    return arrays if extractor.no_spatial else {**arrays, **moments.arrays()}
 
 
 class Rows:
-    """Rows (N, …) that come in batches. They are written into one array: many small ones, made between the network's
-    large ones, would lie so that the memory of those could not be used again.
+    """Rows (N, …) that come in batches. They are written into one tensor: many small ones, made between the network's
+    large ones, would lie so that the memory of those could not be used again. It is on their device until all are
+    there, so that nothing waits for a copy.
     """
 
     def __init__(self, count: int) -> None:
@@ -109,20 +139,42 @@ class Rows:
         self.rows: Tensor | None = None
 
     def add(self, batch: Tensor) -> None:
-        """Add rows (n, …), from any device."""
+        """Add rows (n, …)."""
         if self.rows is None:
-            self.rows = torch.empty(self.count, *batch.shape[1:], dtype=torch.float32)
+            self.rows = torch.empty(self.count, *batch.shape[1:], dtype=torch.float32, device=batch.device)
         self.rows[self.filled : self.filled + len(batch)] = batch
         self.filled += len(batch)
 
+    def array(self) -> np.ndarray:
+        """Return them all."""
+        assert self.rows is not None
+        return self.rows.cpu().numpy()
 
-def _joined(parts: Sequence[Tensor | None]) -> np.ndarray:
-    rows = [part for part in parts if part is not None]
-    return (torch.cat(rows) if len(rows) > 1 else rows[0]).numpy()
+
+@contextmanager
+def exact_arithmetic() -> Iterator[None]:
+    """Have float32 mean float32 on a GPU, in products and convolutions; torch's default for these is TF32.
+
+    Inception's pooled features would move by 6e-4 of their length. What was set is set again in the end.
+    """
+    convolutions, products = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    torch.backends.cudnn.allow_tf32 = False
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = convolutions
+        torch.set_float32_matmul_precision(products)
+
+
+def arithmetic_of(device: torch.device) -> str:
+    """Return what an extractor's id says of its arithmetic: nothing on processors, as ever."""
+    return "" if device.type == "cpu" else f"-{device.type}-fp32"
 
 
 def _outputs(batch: np.ndarray, extractor: Extractor) -> Outputs:
-    return extractor.network(torch.from_numpy(batch).to(extractor.device))
+    with exact_arithmetic():
+        return extractor.network(torch.from_numpy(batch).to(extractor.device))
 
 
 def array_features(images: np.ndarray, extractor: Extractor) -> Features:
@@ -140,13 +192,16 @@ def extractor(
     Raises:
         UserError: an unknown name, a data set without a recipe, or missing weights.
     """
+    where = torch.device(device)
     if name == "classifier":
-        return _classifier(dataset, data, cache, torch.device(device))
-    if name == INCEPTION:
-        return _inception(weights or inception.inception_weights(data), torch.device(device))
-    if timm.is_model(name.partition(".")[0]):  # a name may carry the tag of its weights
-        return _timm(name, weights, torch.device(device))
-    raise UserError(f"features '{name}' are unknown; legal: classifier, {INCEPTION}, or a model of timm")
+        made = _classifier(dataset, data, cache, where)
+    elif name == INCEPTION:
+        made = _inception(weights or inception.inception_weights(data), where)
+    elif timm.is_model(name.partition(".")[0]):  # a name may carry the tag of its weights
+        made = _timm(name, weights, where)
+    else:
+        raise UserError(f"features '{name}' are unknown; legal: classifier, {INCEPTION}, or a model of timm")
+    return replace(made, id=made.id + arithmetic_of(where))
 
 
 def _classifier(dataset: str, data: Path, cache: Path, device: torch.device) -> Extractor:

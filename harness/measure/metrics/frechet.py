@@ -1,6 +1,6 @@
 """Fréchet distances: of all samples, extrapolated to infinitely many, and class by class.
 
-Means and covariances are gathered batch by batch, in float64.
+Means and covariances are gathered batch by batch, in float64, on the device that the rows lie on.
 """
 
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import UserError
+from harness.measure.workspace import CPU, Arrays
 
 EXTRAPOLATION_POINTS = 15
 EXTRAPOLATION_SEED = 2020
@@ -43,7 +44,7 @@ class Moments:
 
     def update(self, rows: Tensor) -> None:
         """Add rows (B, D)."""
-        rows = rows.detach().cpu().double()
+        rows = rows.detach().double()
         if self.centre is None:
             self.centre = rows[0].clone()
             self.sum, self.square = torch.zeros_like(self.centre), rows.new_zeros(rows.shape[1], rows.shape[1])
@@ -73,24 +74,36 @@ class Moments:
         covariance = (self.square - self.count * torch.outer(mean, mean)) / (self.count - 1)
         if not covariance.isfinite().all():
             raise UserError("features are not finite; no distance can be taken")
-        return Statistics((mean + self.centre).numpy(), covariance.numpy(), self.count)
+        return Statistics((mean + self.centre).cpu().numpy(), covariance.cpu().numpy(), self.count)
+
+    def arrays(self) -> Arrays:
+        """Return the sums as arrays for a file."""
+        assert self.centre is not None
+        tensors = {"centre": self.centre, "sum": self.sum, "square": self.square}
+        return {"count": np.array(self.count), **{name: tensor.cpu().numpy() for name, tensor in tensors.items()}}
+
+    @classmethod
+    def of_arrays(cls, arrays: Arrays) -> "Moments":
+        """Return the sums of `arrays`."""
+        tensors = (torch.from_numpy(arrays[name]) for name in ("centre", "sum", "square"))
+        return cls(int(arrays["count"]), *tensors)
 
 
-def moments(features: np.ndarray) -> Moments:
-    """Return the sums over features (N, D)."""
+def moments(features: np.ndarray, device: torch.device = CPU) -> Moments:
+    """Return the sums over features (N, D), made on a device."""
     sums = Moments()
     for start in range(0, len(features), ROWS):
-        sums.update(torch.from_numpy(features[start : start + ROWS]))
+        sums.update(torch.from_numpy(features[start : start + ROWS]).to(device))
     return sums
 
 
-def statistics(features: np.ndarray) -> Statistics:
-    """Return mean and covariance of features (N, D).
+def statistics(features: np.ndarray, device: torch.device = CPU) -> Statistics:
+    """Return mean and covariance of features (N, D), made on a device.
 
     Raises:
         UserError: as `Moments.statistics`.
     """
-    return moments(features).statistics()
+    return moments(features, device).statistics()
 
 
 def covariance_fault(covariance: np.ndarray, rounding: float = 0.0) -> str:
@@ -110,10 +123,10 @@ def covariance_fault(covariance: np.ndarray, rounding: float = 0.0) -> str:
     return ""
 
 
-def frechet_distance(a: Statistics, b: Statistics) -> float:
+def frechet_distance(a: Statistics, b: Statistics, device: torch.device = CPU) -> float:
     """Fréchet distance |μ₁ − μ₂|² + tr(Σ₁ + Σ₂ − 2(Σ₁Σ₂)^½), squared as in FID (Dowson & Landau 1982)."""
     mean = float(((a.mean - b.mean) ** 2).sum())
-    first, second = torch.from_numpy(a.covariance), torch.from_numpy(b.covariance)
+    first, second = torch.from_numpy(a.covariance).to(device), torch.from_numpy(b.covariance).to(device)
     return mean + float(first.trace() + second.trace()) - 2 * trace_of_root(first, second)
 
 
@@ -146,7 +159,7 @@ def _factor(covariance: Tensor) -> Tensor:
     return vectors[:, significant] * values[significant].sqrt()
 
 
-def fid_by_count(generated: np.ndarray, reference: Statistics) -> dict[int, float]:
+def fid_by_count(generated: np.ndarray, reference: Statistics, device: torch.device = CPU) -> dict[int, float]:
     """Return count → FID of so many samples, for 15 counts evenly spaced up to all N; the mean over disjoint draws.
 
     Features (N, D). The smallest count is N/10, at least 2D; with 50,000 samples of Inception's features the counts
@@ -157,7 +170,8 @@ def fid_by_count(generated: np.ndarray, reference: Statistics) -> dict[int, floa
     points = {}
     for count in np.linspace(max(N // 10, 2 * D), N, EXTRAPOLATION_POINTS).astype(int).tolist():
         draws = np.split(rng.permutation(N)[: N // count * count], N // count)
-        points[count] = float(np.mean([frechet_distance(statistics(generated[np.sort(i)]), reference) for i in draws]))
+        drawn = (statistics(generated[np.sort(i)], device) for i in draws)
+        points[count] = float(np.mean([frechet_distance(part, reference, device) for part in drawn]))
     return points
 
 
@@ -167,7 +181,11 @@ def fid_infinity(points: dict[int, float]) -> float:
 
 
 def fid_by_class(
-    generated: np.ndarray, labels: np.ndarray, reference: np.ndarray, reference_labels: np.ndarray
+    generated: np.ndarray,
+    labels: np.ndarray,
+    reference: np.ndarray,
+    reference_labels: np.ndarray,
+    device: torch.device = CPU,
 ) -> dict[int, float]:
     """Return the Fréchet distance of each class that both have: features (N, D), labels (N,), and the reference's.
 
@@ -175,7 +193,11 @@ def fid_by_class(
         UserError: as `Moments.statistics`.
     """
     sides, classes = ((generated, labels), (reference, reference_labels)), np.intersect1d(labels, reference_labels)
-    return {label: frechet_distance(*(statistics(x[y == label]) for x, y in sides)) for label in classes.tolist()}
+    distances = {}
+    for label in classes.tolist():
+        ours, theirs = (statistics(x[y == label], device) for x, y in sides)
+        distances[label] = frechet_distance(ours, theirs, device)
+    return distances
 
 
 def too_few(labels: np.ndarray, features: int, whose: str) -> str:

@@ -3,10 +3,16 @@
 `generated` (N, D) comes first and `reference` (M, D) second, which is torch-fidelity's order.
 """
 
-import numpy as np
+import math
+from collections.abc import Mapping, Sequence
 
-from harness.measure.metrics import neighbours
+import numpy as np
+import torch
+from torch import Tensor
+
 from harness.measure.metrics.frechet import ROWS
+from harness.measure.metrics.pairs import Block
+from harness.measure.workspace import CPU, Arrays
 
 KID_SUBSETS = 100
 CMMD_SIGMA = 10
@@ -21,7 +27,9 @@ def kid_subset_size(generated: int, reference: int) -> int:
     return max(2, min(1000, generated // 2, reference // 2))
 
 
-def kid(generated: np.ndarray, reference: np.ndarray, size: int | None = None) -> tuple[float, float]:
+def kid(
+    generated: np.ndarray, reference: np.ndarray, size: int | None = None, device: torch.device = CPU
+) -> tuple[float, float]:
     """Kernel distance (Bińkowski et al. 2018): mean and spread over 100 random subsets of the unbiased MMD².
 
     The kernel is (x·y/D + 1)³. The subsets, of `kid_subset_size` rows or of `size`, are the same in every call and
@@ -32,11 +40,11 @@ def kid(generated: np.ndarray, reference: np.ndarray, size: int | None = None) -
     estimates = []
     for _ in range(KID_SUBSETS):
         subsets = (x[rng.choice(len(x), size, replace=False)] for x in (generated, reference))
-        estimates.append(_squared_mmd(*(np.asarray(x, np.float64) for x in subsets)))
+        estimates.append(_squared_mmd(*(torch.from_numpy(x).to(device).double() for x in subsets)))
     return float(np.mean(estimates)), float(np.std(estimates))
 
 
-def _squared_mmd(x: np.ndarray, y: np.ndarray) -> float:
+def _squared_mmd(x: Tensor, y: Tensor) -> float:
     """Unbiased MMD² of two sets of as many rows (Gretton et al. 2012, eq. 3)."""
     n, D = x.shape
     within = sum(float(k.sum() - k.trace()) for k in ((x @ x.T / D + 1) ** 3, (y @ y.T / D + 1) ** 3))
@@ -53,16 +61,30 @@ def within_less_across(generated: np.ndarray, reference: np.ndarray) -> float:
     return within / (N * (N - 1)) - 2 * across / (N * len(y))
 
 
-def cmmd(generated: np.ndarray, reference: np.ndarray) -> float:
+def cmmd(generated: float, reference: float, across: float) -> float:
     """CMMD (Jayasumana et al. 2024) of any features: 1000 · MMD² of unit rows, kernel exp(−|x − y|²/(2 · 10²)).
 
-    The estimate is its authors' code's, the biased one: all pairs, each row with itself as well.
+    The estimate is its authors' code's, the biased one: all pairs, each row with itself as well. Of the kernel's means
+    over the pairs within the generated samples, within the reference, and across.
     """
-    x, y = generated, reference
-    return 1000 * (_mean_kernel(x, x) + _mean_kernel(y, y) - 2 * _mean_kernel(x, y))
+    return 1000 * (generated + reference - 2 * across)
 
 
-def _mean_kernel(x: np.ndarray, y: np.ndarray) -> float:
-    """Return the mean of the kernel over all pairs of unit rows."""
-    sums = (float(d.mul_(-1 / (2 * CMMD_SIGMA**2)).exp_().sum()) for _, d in neighbours.distances(x, y, unit=True))
-    return sum(sums) / (len(x) * len(y))
+class MeanKernel:
+    """The sums of CMMD's kernel over the blocks of a part."""
+
+    def __init__(self, part: slice) -> None:
+        self.sums: list[Tensor] = []
+
+    def add(self, block: Block) -> None:
+        """Take a block in."""
+        self.sums.append(block.unit_distances.mul(-1 / (2 * CMMD_SIGMA**2)).exp_().sum())
+
+    def result(self) -> Arrays:
+        """Return the sums (blocks,)."""
+        return {"kernel": torch.stack(self.sums).cpu().numpy()}
+
+
+def mean_kernel(parts: Mapping[str, Sequence[np.ndarray]], rows: int, columns: int) -> float:
+    """Return the mean of the kernel over all pairs, of what `MeanKernel` has found of their parts."""
+    return math.fsum(np.concatenate(parts["kernel"]).tolist()) / (rows * columns)

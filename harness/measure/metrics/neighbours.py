@@ -1,34 +1,38 @@
 """Which samples lie in whose balls, and which real image is nearest to each. Distances are squared, float64."""
 
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from harness.errors import UserError
+from harness.measure.metrics.kernel import MeanKernel, mean_kernel
+from harness.measure.metrics.pairs import Block, over_pairs, points
+from harness.measure.workspace import Arrays, Workspace
 
 NEIGHBOURHOOD = 3  # of precision and recall, as in ADM's suite and Kynkäänniemi et al. 2019
 DENSITY_NEIGHBOURHOOD = 5  # of density and coverage, as in Naeem et al. 2020
-BLOCK = 4096  # rows of the other side that exist in float64 at once: 67 MB of 2,048 features
-CHUNK = 1000  # rows of the matrix of distances that exist at once: 400 MB against 50,000 samples
 # A copy of a ball's own k-th neighbour lies on its edge, where rounding would decide: the matrix product that makes
 # the distances rounds differently for batches of different sizes. This is wider than that, and narrower than data.
 EDGE = 1e-9
-SAME = 1e-13  # of the largest square of a row's length: distances below it are rounding errors of none
+PART_SEED = 2020
 # What to do where there are too few samples of a side.
 MORE = {"generated": "draw more", "reference": "name a --reference of more images"}
 
 
 @dataclass(frozen=True)
 class Manifold:
-    """Samples (N, D) with the squared distances (N, 5) to their nearest neighbours, ascending, and the nearest (N,)."""
+    """Samples (N, D) with the squared distances (N, 5) to their nearest neighbours, ascending, and the nearest (N,).
+
+    kernel: the mean of CMMD's kernel over all of their pairs.
+    """
 
     features: np.ndarray
     radii: np.ndarray
     nearest: np.ndarray
+    kernel: float
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,69 @@ class Nearest:
     distance: np.ndarray
 
 
-def manifold(features: np.ndarray, side: str = "generated") -> Manifold:
+class _Closest:
+    """Of each row of a part the `count` smallest distances, ascending, and to which rows of y; own: not to itself."""
+
+    def __init__(self, part: slice, device: torch.device, count: int, own: bool = False) -> None:
+        self.part, self.own = part, own
+        size = (part.stop - part.start, count)
+        self.values = torch.full(size, torch.inf, dtype=torch.float64, device=device)
+        self.indices = torch.zeros(size, dtype=torch.long, device=device)
+
+    def add(self, block: Block) -> None:
+        """Take a block in."""
+        rows, d = block.rows, block.distances
+        if self.own:
+            d = _without_diagonal(d, block.columns.start - block.start - rows.start)
+        count = self.values.shape[1]
+        least = d.topk(min(count, d.shape[1]), largest=False)
+        values = torch.cat([self.values[rows], least.values], 1)
+        indices = torch.cat([self.indices[rows], least.indices + block.columns.start], 1)
+        self.values[rows], order = values.topk(count, largest=False)
+        self.indices[rows] = indices.gather(1, order)
+
+    def result(self) -> Arrays:
+        """Return distances (n, count) and indices (n, count)."""
+        return {"distances": self.values.cpu().numpy(), "indices": self.indices.cpu().numpy()}
+
+
+def _without_diagonal(d: Tensor, shift: int) -> Tensor:
+    """Return distances of rows i with columns j, those with i = j + shift at infinity."""
+    if -d.shape[1] < shift < d.shape[0]:
+        d = d.clone()
+        d.diagonal(-shift).fill_(torch.inf)
+    return d
+
+
+class _Balls:
+    """Which rows of x lie in balls around y, and which of y in balls around rows of x."""
+
+    def __init__(self, part: slice, generated: Manifold, reference: Manifold, device: torch.device) -> None:
+        third, fifth = NEIGHBOURHOOD - 1, DENSITY_NEIGHBOURHOOD - 1
+        own, balls, dense = (
+            torch.from_numpy(radii).to(device)
+            for radii in (generated.radii[part, third], reference.radii[:, third], reference.radii[:, fifth])
+        )
+        self.own, self.balls, self.dense = own[:, None] * (1 + EDGE), balls * (1 + EDGE), dense * (1 - EDGE)
+        self.precise = torch.zeros(len(own), dtype=torch.bool, device=device)
+        self.recalled, self.covered = torch.zeros(2, len(balls), dtype=torch.bool, device=device)
+        self.within = torch.zeros((), dtype=torch.long, device=device)
+
+    def add(self, block: Block) -> None:
+        """Take a block in."""
+        d, rows, columns = block.distances, block.rows, block.columns
+        inside = d < self.dense[columns]
+        self.precise[rows] |= (d <= self.balls[columns]).any(1)
+        self.recalled[columns] |= (d <= self.own[rows]).any(0)
+        self.covered[columns] |= inside.any(0)
+        self.within += inside.sum()
+
+    def result(self) -> Arrays:
+        """Return precise (n,), recalled and covered (M,), and the number of pairs within."""
+        return {name: getattr(self, name).cpu().numpy() for name in ("precise", "recalled", "covered", "within")}
+
+
+def manifold(features: np.ndarray, side: str = "generated", workspace: Workspace | None = None) -> Manifold:
     """Return the samples with the distances to their neighbours; a sample is not its own.
 
     side: whose they are, a key of `MORE`.
@@ -47,49 +113,67 @@ def manifold(features: np.ndarray, side: str = "generated") -> Manifold:
     Raises:
         UserError: fewer than six samples.
     """
-    k = DENSITY_NEIGHBOURHOOD
+    k, workspace = DENSITY_NEIGHBOURHOOD, workspace or Workspace()
     if len(features) <= k:
         raise UserError(f"{len(features)} {side} samples; neighbourhoods need at least {k + 1}: {MORE[side]}")
-    radii, nearest = [], []
-    for rows, d in distances(features, features):
-        d[torch.arange(len(d)), torch.arange(rows.start, rows.stop)] = torch.inf
-        smallest = d.topk(k, largest=False)
-        radii.append(smallest.values)
-        nearest.append(smallest.indices[:, 0])
-    return Manifold(features, torch.cat(radii).numpy(), torch.cat(nearest).numpy())
+    x = points(features, workspace.device)
+    closest_ = lambda part: _Closest(part, workspace.device, k, own=True)  # noqa: E731
+    parts = over_pairs(x, x, [closest_, MeanKernel], workspace)
+    nearest = np.concatenate(parts["indices"])[:, 0]
+    return Manifold(features, np.concatenate(parts["distances"]), nearest, mean_kernel(parts, len(x), len(x)))
 
 
-def neighbour_metrics(generated: Manifold, reference: Manifold) -> tuple[dict[str, float], Nearest]:
-    """Return precision, recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020); who is nearest.
+def part_of(count: int, size: int | None) -> np.ndarray | None:
+    """Return the rows of the fixed random part of a reference, ascending: the same for each `count` and `size`.
 
-    Precision is the share of generated samples in the closed ball, out to the third neighbour, of any reference
-    sample; recall the same with the sides exchanged. Density is how many reference balls, open and out to the fifth
-    neighbour, hold a generated sample, over five: 1 is expected for equal laws, and it may exceed 1. Coverage is the
-    share of those balls that hold any.
+    They are the first `size` of NumPy's `RandomState(2020).permutation(count)`. None: the part is all.
     """
-    third, fifth = NEIGHBOURHOOD - 1, DENSITY_NEIGHBOURHOOD - 1
-    N, M = len(generated.features), len(reference.features)
-    precise = within = 0
-    recalled, covered = torch.zeros(2, M, dtype=torch.bool)
-    balls, dense = (torch.from_numpy(reference.radii[:, k]) for k in (third, fifth))
-    indices, values = [], []
-    for rows, d in distances(generated.features, reference.features):
-        own = torch.from_numpy(generated.radii[rows, third])[:, None]
-        precise += int((d <= balls * (1 + EDGE)).any(1).sum())
-        recalled |= (d <= own * (1 + EDGE)).any(0)
-        inside = d < dense * (1 - EDGE)
-        within += int(inside.sum())
-        covered |= inside.any(0)
-        least = d.min(1)
-        indices.append(least.indices)
-        values.append(least.values)
-    shares = {
-        "precision": precise / N,
-        "recall": int(recalled.sum()) / M,
-        "density": within / (DENSITY_NEIGHBOURHOOD * N),
-        "coverage": int(covered.sum()) / M,
+    if size is None or size >= count:
+        return None
+    return np.sort(np.random.RandomState(PART_SEED).permutation(count)[:size])
+
+
+@dataclass(frozen=True)
+class Across:
+    """What all pairs of generated and reference samples come to: the four shares, who is nearest, and the mean kernel;
+    the shares are those of the reference's part, where it has one."""
+
+    shares: dict[str, float]
+    nearest: Nearest
+    kernel: float
+
+
+def across(
+    generated: Manifold, reference: Manifold, part: Manifold | None = None, workspace: Workspace | None = None
+) -> Across:
+    """Go through all pairs of generated and reference samples, once, and through those with a part of the reference.
+
+    Precision is the share of generated samples in the closed ball, out to the third neighbour, of any reference sample
+    (Kynkäänniemi et al. 2019); recall the same with the sides exchanged. Density is how many reference balls, open and
+    out to the fifth neighbour, hold a generated sample, over five: 1 is expected for equal laws, and it may exceed 1.
+    Coverage is the share of those balls that hold any (Naeem et al. 2020).
+    """
+    workspace, balls = workspace or Workspace(), part or reference
+    device = workspace.device
+    x, y = points(generated.features, device), points(reference.features, device)
+    nearest = lambda rows: _Closest(rows, device, 1)  # noqa: E731
+    inside = lambda rows: _Balls(rows, generated, balls, device)  # noqa: E731
+    parts = over_pairs(x, y, [nearest, MeanKernel, *([] if part else [inside])], workspace.within("across"))
+    if part:
+        parts |= over_pairs(x, points(part.features, device), [inside], workspace.within("across-part"))
+    index, distance = (np.concatenate(parts[name])[:, 0] for name in ("indices", "distances"))
+    return Across(_shares(parts), Nearest(index, distance), mean_kernel(parts, len(x), len(y)))
+
+
+def _shares(parts: Mapping[str, Sequence[np.ndarray]]) -> dict[str, float]:
+    precise = np.concatenate(parts["precise"])
+    recalled, covered = (np.any(parts[name], axis=0) for name in ("recalled", "covered"))
+    return {
+        "precision": int(precise.sum()) / len(precise),
+        "recall": int(recalled.sum()) / len(recalled),
+        "density": int(np.sum(parts["within"])) / (DENSITY_NEIGHBOURHOOD * len(precise)),
+        "coverage": int(covered.sum()) / len(covered),
     }
-    return shares, Nearest(torch.cat(indices).numpy(), torch.cat(values).numpy())
 
 
 def memorised(nearest: Nearest, reference: Manifold) -> np.ndarray:
@@ -115,26 +199,3 @@ def closest(nearest: Nearest, reference: Manifold, count: int) -> np.ndarray:
     own = reference.radii[nearest.index, 0]
     ratio = np.divide(nearest.distance, own, out=np.where(nearest.distance > 0, np.inf, 0.0), where=own > 0)
     return np.argsort(ratio, kind="stable")[:count]
-
-
-def distances(x: np.ndarray, y: np.ndarray, unit: bool = False) -> Iterator[tuple[slice, Tensor]]:
-    """Yield rows of x (N, D) with their squared distances to y (M, D): (slice, (≤CHUNK, M)).
-
-    unit: of rows of length one. A few rows at a time become float64: all at once would not fit beside the features.
-    """
-    rows_of = unit_rows if unit else np.float64
-    parts = [slice(first, first + BLOCK) for first in range(0, len(y), BLOCK)]
-    squares = torch.cat([torch.from_numpy(rows_of(y[part])).square().sum(1) for part in parts])
-    for start in range(0, len(x), CHUNK):
-        rows = torch.from_numpy(rows_of(x[start : start + CHUNK]))
-        d = squares + rows.square().sum(1)[:, None]
-        for part in parts:
-            d[:, part].addmm_(rows, torch.from_numpy(rows_of(y[part])).T, alpha=-2)
-        yield slice(start, start + len(rows)), F.threshold(d, SAME * float(squares.max()), 0, inplace=True)
-
-
-def unit_rows(x: np.ndarray) -> np.ndarray:
-    """Rows of length one, float64; a row of zeros stays one."""
-    unit = np.array(x, np.float64)
-    unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), np.finfo(np.float64).tiny)
-    return unit

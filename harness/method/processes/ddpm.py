@@ -5,13 +5,14 @@ others v: where a reverse step's log-variance lies between log β̃ (v = −1) a
 """
 
 import math
+from functools import cache
 from itertools import accumulate
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from harness.method.processes.process import Denoiser, StepNoise, Tapped, Taps, column
+from harness.method.processes.process import Denoiser, StepNoise, Tapped, Taps, column, network_at
 
 STEPS = 1000
 
@@ -25,10 +26,6 @@ class Schedule(NamedTuple):
     # log β̃_k, β̃_k = β_k (1 − ᾱ_{k−1}) / (1 − ᾱ_k) the variance of q(x_{k−1} | x_k, x); of the first step, whose β̃ is 0,
     # it is log β̃_1
     posterior_log_variance: Tensor
-
-    def at(self, k: Tensor) -> "Schedule":
-        """The numbers of steps k (N,), still float64 (N,), on the device of k."""
-        return Schedule(*torch.stack(self).to(k.device, non_blocking=True)[:, k])
 
 
 def spaced_timesteps(steps: int) -> list[int]:
@@ -53,6 +50,18 @@ def schedule(steps: int = STEPS) -> Schedule:
 FULL = schedule()
 
 
+@cache
+def _table(steps: int, device: torch.device) -> Tensor:
+    """`schedule` on a device, (4, steps): brought there once, because the copy is waited for."""
+    with torch.inference_mode(False):
+        return torch.stack(schedule(steps)).to(device)
+
+
+def schedule_at(k: Tensor, steps: int = STEPS) -> Schedule:
+    """The numbers of steps k (N,) of so many, still float64 (N,), on the device of k."""
+    return Schedule(*_table(steps, k.device)[:, k])
+
+
 def draw_times(n: int, generator: torch.Generator) -> Tensor:
     """t uniform on 0 … 999, int64 (N,)."""
     return torch.randint(STEPS, (n,), generator=generator)
@@ -66,7 +75,7 @@ def nearby_times(t: Tensor, gap: float, generator: torch.Generator) -> Tensor:
 
 def noise_level(t: Tensor) -> Tensor:
     """σ = √((1 − ᾱ_t)/ᾱ_t), the noise per unit of the image in x_t, float64: int64 (N,) → (N,)."""
-    alphas_cumprod = FULL.at(t).alphas_cumprod
+    alphas_cumprod = schedule_at(t).alphas_cumprod
     return ((1 - alphas_cumprod) / alphas_cumprod).sqrt()
 
 
@@ -78,7 +87,7 @@ def times_at(share: float) -> Tensor:
 
 def interpolate(x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
     """x_t = √ᾱ_t x + √(1 − ᾱ_t) noise (Ho et al., eq. 4): (N, C, H, W), int64 (N,), (N, C, H, W) → (N, C, H, W)."""
-    alphas_cumprod = FULL.at(t).alphas_cumprod
+    alphas_cumprod = schedule_at(t).alphas_cumprod
     return column(alphas_cumprod.sqrt(), x.dtype) * x + column((1 - alphas_cumprod).sqrt(), x.dtype) * noise
 
 
@@ -95,7 +104,7 @@ def loss_terms(out: Tensor, x: Tensor, t: Tensor, noise: Tensor) -> tuple[Tensor
     The bound is this step's term only, in bits. It teaches the variance: ε is detached in it.
     """
     eps, v = _split(out, x)
-    s = FULL.at(t)
+    s = schedule_at(t)
     error = eps - noise
     # The posterior's mean and the model's are eq. 11 of Ho et al. with the true noise and with ε: x_t drops out.
     scale = s.betas / ((1 - s.betas) * (1 - s.alphas_cumprod)).sqrt()
@@ -141,11 +150,12 @@ def sample(
     """
     assert method in ("ancestral", "ddim"), method
     assert method == "ddim" or step_noise is not None, "ancestral sampling needs step_noise"
-    times, table, x = spaced_timesteps(steps), schedule(steps), noise
+    times, x = spaced_timesteps(steps), noise
     for k in reversed(range(steps)):
-        out, _ = net(x, (torch.full((len(x),), times[k], device=x.device),), y, ())
+        net_now = network_at(net, torch.tensor([times[k]]))
+        out, _ = net_now(x, (torch.full((len(x),), times[k], device=x.device),), y, ())
         eps, v = _split(out, x)
-        s = table.at(torch.full((1,), k, device=x.device))
+        s = schedule_at(torch.full((1,), k, device=x.device), steps)
         if method == "ddim":
             x = _ddim_step(x, eps, s)
         else:

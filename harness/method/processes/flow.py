@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from harness.method.processes.process import Denoiser, StepNoise, Tapped, Taps, column
+from harness.method.processes.process import Denoiser, StepNoise, Tapped, Taps, column, network_at
 
 Velocity = Callable[[Tensor, float], Tensor]
 LAST_STEP = 0.04  # of the SDE
@@ -62,7 +62,7 @@ def sample(
     assert method in ("euler", "heun", "euler-maruyama"), method
 
     def velocity(x: Tensor, t: float) -> Tensor:
-        out, _ = net(x, (x.new_full((len(x),), t),), y, ())
+        out, _ = network_at(net, x.new_full((1,), t, device="cpu"))(x, (x.new_full((len(x),), t),), y, ())
         return out[:, : x.shape[1]].to(x.dtype)
 
     if method == "euler-maruyama":

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.method.processes.process import Denoiser, Tapped, Taps, column
+from harness.method.processes.process import Denoiser, Tapped, Taps, column, network_at
 
 PARTICLES = 4  # M, the samples of a group
 END = 0.994  # T: times reach from 0 to here, and sampling starts here
@@ -107,8 +107,9 @@ def sample(net: Denoiser, noise: Tensor, y: Tensor, intervals: int) -> Tensor:
     """Pushforward sampling (algorithm 2): jump from noise (N, C, H, W), taken as x_T, to 0 in equal spans of time."""
     assert intervals >= 1, intervals
     x, span = noise, noise.new_full((len(noise),), END / intervals)
+    shared = noise.new_full((1,), END / intervals, device="cpu")
     for k in range(intervals, 0, -1):
-        x, _ = jump(net, x, k * span, span, y)
+        x, _ = jump(network_at(net, k * shared), x, k * span, span, y)
     return x
 
 

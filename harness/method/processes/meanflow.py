@@ -4,13 +4,13 @@ t = 0 is data and t = 1 noise; v = e − x. Going back from t to r, z_r = z_t �
 the velocity itself. u obeys u = v − (t − r) du/dt, d/dt taken along the flow at fixed r, and is learnt from that.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from harness.method.precision import plain_attention
 from harness.method.processes import flow
 from harness.method.processes.process import Denoiser, Tapped, Taps, column
 
@@ -25,6 +25,7 @@ class MeanFlow:
 
     null_label: a sample that carries it had its label dropped. omega, kappa, start, end: guidance in the target, for
     t in [start, end]; ω = 1 with κ = 0 is none. power: p of the adaptive weight; 0 leaves the squared error.
+    positions: of the samples with r = t and those with r < t, by `with_split`.
     """
 
     null_label: int
@@ -33,6 +34,7 @@ class MeanFlow:
     start: float = 0.0
     end: float = 1.0
     power: float = 1.0
+    positions: tuple[Tensor, ...] = ()
 
     def draw_times(self, n: int, generator: torch.Generator) -> Tensor:
         """(t, t − r), (N, 2): the larger of two logit-normal draws is t, the smaller is r, but r = t for three in four.
@@ -59,6 +61,15 @@ class MeanFlow:
         fours = torch.nn.functional.pad(dropped, (0, -len(dropped) % PERIOD)).view(-1, PERIOD)
         return fours.sort(dim=1, descending=True).values.flatten()[: len(dropped)]
 
+    def split(self, t: Tensor) -> tuple[Tensor, ...]:
+        """Positions of the samples with r = t, and of those with r < t, whose target needs du/dt: (n,), (N − n,)."""
+        order, n = t[:, 1].argsort(stable=True), int((t[:, 1] == 0).sum())
+        return order[:n], order[n:]
+
+    def with_split(self, split: tuple[Tensor, ...]) -> "MeanFlow":
+        """The same process for samples that `split` has split."""
+        return replace(self, positions=split)
+
     def interpolate(self, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """z_t = (1 − t) x + t noise: (N, C, H, W), (N, 2), (N, C, H, W) → (N, C, H, W)."""
         t = column(t[:, 0])
@@ -74,9 +85,9 @@ class MeanFlow:
         Each sample goes through the network once. Where r = t the target is v: only the others need du/dt, and the JVP.
         """
         z, v = self.interpolate(x, t, noise), noise - x
-        order = t[:, 1].argsort(stable=True)  # r = t first
+        still, moving = self.positions or self.split(t)
+        order, n = torch.cat((still, moving)), len(still)
         z, v, y, t = z[order], v[order], y[order], t[order]
-        n = int((t[:, 1] == 0).sum())
         u, h = net(z[:n], t[:n].unbind(1), y[:n], taps)
         v = self._guide(net, z, v, y, t, u.detach())
         u_moving, du_dt, h_moving = velocity_and_derivative(net, z[n:], t[n:], y[n:], v[n:], taps)
@@ -118,7 +129,9 @@ def velocity_and_derivative(
 
     now, span = t.unbind(1)
     tangents = (v, torch.ones_like(now), torch.ones_like(span))  # r stands still: t − r moves as t does
-    with sdpa_kernel(SDPBackend.MATH):  # the fused attention kernels have no forward mode
+    # The fused attention kernels have no forward mode; nor have compiled blocks, and torch, once asked for it, would
+    # compile them no more for as long as the process lives.
+    with plain_attention(), torch.compiler.set_stance("force_eager"):
         outputs: Any = torch.func.jvp(forward, (z, now, span), tangents)
     (u, h), (du_dt, _) = outputs
     return u, du_dt.detach(), h

@@ -77,6 +77,33 @@ class LearnsFromAverage(Protocol):
         """The same process, with the network that makes its targets."""
 
 
+@runtime_checkable
+class SplitsBatch(Protocol):
+    """What a process may have beside `Process`: samples that it treats in different ways, as their times say.
+
+    How many those are is found where the times are drawn, on the CPU: a GPU would have to be waited for.
+    """
+
+    def split(self, t: Tensor) -> tuple[Tensor, ...]:
+        """Positions of samples with times (N,) or (N, K), int64, one tensor for each way."""
+
+    def with_split(self, split: tuple[Tensor, ...]) -> Process:
+        """The same process for samples that are split so; `loss` splits those of any other itself."""
+
+
+@runtime_checkable
+class DependsOnTime(Protocol):
+    """A network that is another one at some times: one that is guided in an interval."""
+
+    def at(self, t: Tensor) -> Denoiser:
+        """The network at a time t (1,), on the CPU, that all images share."""
+
+
+def network_at(net: Denoiser, t: Tensor) -> Denoiser:
+    """The network at a time t (1,) that all images share, on the CPU: a GPU would have to be asked, and waited for."""
+    return net.at(t) if isinstance(net, DependsOnTime) else net
+
+
 def column(numbers: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """One number for each image, (N,) → (N, 1, 1, 1), to be multiplied with (N, C, H, W); in that precision, if any."""
     return numbers.to(dtype or numbers.dtype)[:, None, None, None]

@@ -23,13 +23,15 @@ class Shortcut:
     The network embeds k and not d, as the official code does; k = 7 is the flow itself (the paper's d = 0). guidance:
     classifier-free guidance inside the targets made of two smallest steps; larger steps learn it from them. every: one
     sample in so many learns from two half steps, the others from data: 4 in the paper (section 3.2), 8 by default in
-    the official code (bootstrap_every). average: the network that makes the targets, by `with_average`.
+    the official code (bootstrap_every). average: the network that makes the targets, by `with_average`. positions: of
+    the samples that learn from two half steps and, among these, of those whose halves are smallest, by `with_split`.
     """
 
     null_label: int
     guidance: float = 1.0
     every: int = 4
     average: Denoiser | None = None
+    positions: tuple[Tensor, ...] = ()
 
     def with_average(self, average: Denoiser) -> "Shortcut":
         """The same process, its targets made by this network: the moving average of the one that learns."""
@@ -61,6 +63,15 @@ class Shortcut:
     # As in MeanFlow, the official code drops no label of the samples that learn from the network itself.
     place_drops = meanflow.MeanFlow.place_drops
 
+    def split(self, t: Tensor) -> tuple[Tensor, ...]:
+        """Positions of the samples of steps larger than the smallest; and, among these, of those twice as large."""
+        larger = (t[:, 1] < LEVELS).nonzero().squeeze(1)
+        return larger, (t[larger, 1] + 1 == LEVELS).nonzero().squeeze(1)
+
+    def with_split(self, split: tuple[Tensor, ...]) -> "Shortcut":
+        """The same process for samples that `split` has split."""
+        return replace(self, positions=split)
+
     def interpolate(self, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """x_t = t x + (1 − t) noise: (N, C, H, W), (N, 2), (N, C, H, W) → (N, C, H, W)."""
         return flow.interpolate(x, t[:, 0], noise)
@@ -72,25 +83,27 @@ class Shortcut:
         """
         x_t, target = self.interpolate(x, t, noise), x - noise
         s, h = net(x_t, t.unbind(1), y, taps)
-        larger = (t[:, 1] < LEVELS).nonzero().squeeze(1)
-        target[larger] = self.two_half_steps(x_t[larger], t[larger], y[larger])
+        larger, doubled = self.positions or self.split(t)
+        target[larger] = self.two_half_steps(x_t[larger], t[larger], y[larger], doubled)
         return (s - target).square().flatten(1).mean(1), h
 
     @torch.no_grad()
-    def two_half_steps(self, x_t: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        """The mean of s(x_t, t, d/2) and s(x_{t+d/2}, t + d/2, d/2), what one step of size d is to do (eq. 5)."""
+    def two_half_steps(self, x_t: Tensor, t: Tensor, y: Tensor, doubled: Tensor) -> Tensor:
+        """The mean of s(x_t, t, d/2) and s(x_{t+d/2}, t + d/2, d/2), what one step of size d is to do (eq. 5).
+
+        doubled: positions of the samples whose half steps are smallest ones, and guided.
+        """
         now, k = t.unbind(1)
         half = 2.0 ** -(k + 1)
-        first = self._step(x_t, now, k + 1, y)
+        first = self._step(x_t, now, k + 1, y, doubled)
         middle = (x_t + column(half) * first).clamp(-LIMIT, LIMIT)
-        second = self._step(middle, now + half, k + 1, y)
+        second = self._step(middle, now + half, k + 1, y, doubled)
         return ((first + second) / 2).clamp(-LIMIT, LIMIT)
 
-    def _step(self, x_t: Tensor, t: Tensor, k: Tensor, y: Tensor) -> Tensor:
-        """The averaged network's s, guided where the step is a smallest one; in the precision of x_t."""
+    def _step(self, x_t: Tensor, t: Tensor, k: Tensor, y: Tensor, smallest: Tensor) -> Tensor:
+        """The averaged network's s, guided at the positions of smallest steps; in the precision of x_t."""
         assert self.average is not None, "the targets come from an averaged network: with_average"
         s = self.average(x_t, (t, k), y)[0].to(x_t.dtype)
-        smallest = (k == LEVELS).nonzero().squeeze(1)
         if self.guidance == 1 or not len(smallest):
             return s
         null_labels = torch.full_like(y[smallest], self.null_label)

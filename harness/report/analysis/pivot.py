@@ -185,6 +185,26 @@ class Pivot:
         return -value if self.metric.direction == "higher" else value
 
 
+def kind_of(pivot: Pivot, change: Change) -> str:
+    """Return "better" or "worse" for a change whose interval excludes zero; "same" for any other.
+
+    One seed has no interval, what prints as zero is no change, and a metric may have no direction.
+    """
+    if not change.beyond or round(change.percent, 1) == 0 or not pivot.metric.direction:
+        return "same"
+    return "better" if pivot.improves(change.percent) else "worse"
+
+
+def fullest_cells(pivots: Sequence[Pivot]) -> dict[str, tuple[Pivot, PivotCell]]:
+    """Return for each measurement the cell, and its table, that has most seeds of the arm; the first of equals."""
+    fullest: dict[str, tuple[Pivot, PivotCell]] = {}
+    for own, cell in ((pivot, cell) for pivot in pivots for cell in pivot.cells if cell.ours):
+        for run in cell.runs:
+            if run.eval_id not in fullest or len(fullest[run.eval_id][1].values) < len(cell.values):
+                fullest[run.eval_id] = own, cell
+    return fullest
+
+
 def pivot(table: Table, results: Sequence[RunResult]) -> Pivot:
     """Lay out one table of the results that `collect` read."""
     own = [result for result in results if result.table.name == table.name]

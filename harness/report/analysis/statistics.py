@@ -15,6 +15,7 @@ import numpy as np
 import scipy
 
 LEVEL, ALPHA = 0.95, 0.05
+SILENT_FROM = 100.0  # percent of the baseline: an interval about zero that is wider than this is said, not printed
 FLIPPED = 16  # seeds, whose 65,536 choices of signs take a moment; a t-test of more needs no second opinion
 
 
@@ -57,6 +58,11 @@ class Change:
     def beyond(self) -> bool:
         """True where its interval excludes zero."""
         return self.p is not None and self.p < ALPHA
+
+    @property
+    def silent(self) -> bool:
+        """True where its interval is about zero and so wide that its ends say nothing: "two seeds cannot tell"."""
+        return self.interval is not None and not self.beyond and self.interval.high - self.interval.low > SILENT_FROM
 
     @property
     def survives(self) -> bool:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
 
-from harness.report.analysis.claims import judged
-from harness.report.analysis.pivot import Pivot, PivotCell, Verdict
+from harness.report.analysis.claims import arms, judged, together
+from harness.report.analysis.pivot import Pivot, PivotCell, kind_of
 from harness.report.analysis.statistics import change_between, smallest_flip_p
 from harness.report.analysis.text import is_number, number, p_words, sentences, share
 
@@ -41,13 +41,31 @@ class TableResult:
         )
 
     @cached_property
+    def plain_findings(self) -> list[str]:
+        """The same in at most two sentences, which count each arm once."""
+        changed = [cell for cell in arms(self.pivot.cells) if cell.change and self.pivot.metric.direction]
+        papers = [cell.paper_percent for cell in changed if cell.paper_percent]
+        kinds = Counter(kind_of(self.pivot, cell.change) for cell in changed if cell.change)
+        seeds = sorted({len(cell.change.seeds) for cell in changed if cell.change})
+        return sentences(
+            "plain_findings.j2",
+            meaningful=self.pivot.table.scale.meaningful,
+            kinds=kinds,
+            changed=len(changed),
+            seeds=seeds,
+            papers=len(papers),
+            paper_better=sum(map(self.pivot.improves, papers)),
+            findings=self.findings,
+        )
+
+    @cached_property
     def judged(self) -> list[PivotCell]:
         """The cells that have a verdict; none at a scale without a meaning."""
         return judged([self.pivot])
 
-    def count(self, verdict: Verdict) -> int:
-        """Return how many cells have a verdict."""
-        return sum(cell.verdict == verdict for cell in self.judged)
+    def count(self, outcome: str) -> int:
+        """Return of how many cells that is what they and the paper say together."""
+        return sum(together(self.pivot, cell) == outcome for cell in self.judged)
 
     @cached_property
     def tested(self) -> list[PivotCell]:

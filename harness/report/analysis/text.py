@@ -58,8 +58,13 @@ def signed_percent(value: float, decimals: int = 1) -> str:
 
 
 def percent_change(change: Change) -> str:
-    """Return "−11.4 % [−14.0, −8.8]*": the star says that it survives Holm's correction, no brackets that n is one."""
+    """Return "−11.4 % [−14.0, −8.8]*": the star says that it survives Holm's correction, no brackets that n is one.
+
+    Where an interval says nothing, "+163.4 % (two seeds cannot tell)".
+    """
     percent = signed_percent(change.percent)
+    if change.silent:
+        return f"{percent} ({in_words(len(change.seeds))} seeds cannot tell)"
     return f"{percent} {interval_words(change.interval)}{'*' * change.survives}" if change.interval else percent
 
 

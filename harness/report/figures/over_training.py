@@ -154,7 +154,7 @@ def run_curves(log: Log, name: str) -> tuple[Curve, ...]:
 def thinned(series: Series) -> Series:
     """Return at most `CURVE_POINTS` of a series, evenly apart and always the last."""
     every = max(1, math.ceil(len(series) / CURVE_POINTS))
-    return series[::-every][::-1]
+    return tuple(series[index] for index in range((len(series) - 1) % every, len(series), every))
 
 
 def _curve(title: str, series: Series, name: str) -> Curve:

@@ -1,6 +1,5 @@
 """Pairs of samples from the same noise and of the same class: left without the loss, right with it."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -10,7 +9,7 @@ from PIL import Image, ImageChops, ImageStat
 from harness.config.grid import Run
 from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.text import state_words
-from harness.report.reading.samples import Sheet, Strip, data_uri, image_uri, read_strip
+from harness.report.reading.samples import Sheet, Strip, image_uri, png_uri, read_strip
 from harness.store.status import run_result
 from harness.store.store import Store
 
@@ -54,11 +53,7 @@ class Pairs:
 
     def uri(self, image: Image.Image) -> str:
         """Return a picture of pairs as it stands in a page."""
-        if not self.pixelated:
-            return image_uri(image)
-        buffer = io.BytesIO()
-        image.save(buffer, format="PNG", optimize=True)
-        return data_uri(buffer.getvalue(), "png")
+        return png_uri(image) if self.pixelated else image_uri(image)
 
 
 @dataclass(frozen=True)
@@ -81,8 +76,8 @@ def pair_chart(store: Store, pivot: Pivot) -> Pairs | None:
     if cell is None or baseline is None:
         return None
     for with_loss in cell.source.runs:
-        alike = [run for run in baseline.runs if run.seed == with_loss.seed and _same_noise(run, with_loss)]
-        sheets = [sheet for run in (*alike, with_loss) if (sheet := _strip(store, run, cell.name).sheet)]
+        same = [run for run in baseline.runs if run.seed == with_loss.seed and alike(run, with_loss)]
+        sheets = [sheet for run in (*same, with_loss) if (sheet := strip_of(store, run, cell.name).sheet)]
         if len(sheets) == 2:
             return pairs(cell.name, with_loss.seed, *sheets)
     return None
@@ -99,18 +94,19 @@ def pairs(name: str, seed: int, without: Sheet, with_loss: Sheet) -> Pairs | Non
     shape = [(s.rows, s.columns, s.width, s.height) for s in (without, with_loss)]
     if shape[0] != shape[1]:
         return None
-    tiles = list(zip(_tiles(without), _tiles(with_loss), strict=True))
+    tiles = list(zip(tiles_of(without), tiles_of(with_loss), strict=True))
     apart = [fmean(ImageStat.Stat(ImageChops.difference(*pair)).mean) for pair in tiles]
     return Pairs(name, seed, tiles, apart, without.pixelated)
 
 
-def _same_noise(a: Run, b: Run) -> bool:
+def alike(a: Run, b: Run) -> bool:
     """Image i comes from seed i: two runs begin alike when they draw alike, from networks of one kind."""
-    alike = a.train.process == b.train.process and a.train.data == b.train.data
-    return a.evaluation == b.evaluation and alike
+    one_kind = a.train.process == b.train.process and a.train.data == b.train.data
+    return a.evaluation == b.evaluation and one_kind
 
 
-def _tiles(sheet: Sheet) -> list[Image.Image]:
+def tiles_of(sheet: Sheet) -> list[Image.Image]:
+    """Cut a sheet into its tiles, row by row."""
     image = sheet.image
     width, height = sheet.width // sheet.columns, sheet.height // sheet.rows
     corners = [(c * width, r * height) for r in range(sheet.rows) for c in range(sheet.columns)]
@@ -130,12 +126,13 @@ def sample_strips(store: Store, pivot: Pivot) -> Strips | None:
     best = Strips(0, ())
     for seed in pivot.table.seeds:
         runs = [(cell, next(run for run in cell.source.runs if run.seed == seed)) for cell in arms]
-        strips = tuple(_strip(store, run, cell.name, state_words(cell)) for cell, run in runs)
+        strips = tuple(strip_of(store, run, cell.name, state_words(cell)) for cell, run in runs)
         best = max(best, Strips(seed, strips), key=lambda strips: strips.pictured)
         if best.pictured == len(arms):
             break
     return best if best.pictured else None
 
 
-def _strip(store: Store, run: Run, name: str, missing: str = "") -> Strip:
+def strip_of(store: Store, run: Run, name: str, missing: str = "") -> Strip:
+    """Return the samples of a run's measurement, as the store has it."""
     return read_strip(store, run, run_result(store, run).measurement, name, missing)

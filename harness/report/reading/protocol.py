@@ -21,6 +21,7 @@ SET_BY = {
     "reference": ("evaluation.reference",),
     "reference_count": ("evaluation.reference",),
     "reference_content": ("evaluation.reference",),
+    "reference_part": ("evaluation.reference_part",),
     "weights": ("evaluation.weights",),
     "training_precision": ("precision",),
     "betas": ("optimizer.beta1", "optimizer.beta2", "preset"),

@@ -67,6 +67,13 @@ def image_uri(image: Image.Image) -> str:
     return data_uri(buffer.getvalue(), "webp")
 
 
+def png_uri(image: Image.Image) -> str:
+    """Return a small picture as an address, each of its pixels kept."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return data_uri(buffer.getvalue(), "png")
+
+
 def data_uri(content: bytes, kind: str) -> str:
     """Return an image's bytes as an address that needs no other file."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
@@ -74,7 +81,16 @@ def data_uri(content: bytes, kind: str) -> str:
 
 def read_strip(store: Store, run: Run, measurement: Measurement | None, name: str, missing: str = "") -> Strip:
     """Return the samples kept beside a run's measurement, or why there are none: `missing` where that is known."""
-    path = store.eval_path(run.train_id, run.eval_id).with_suffix(".png")
+    return _read(store.eval_path(run.train_id, run.eval_id).with_suffix(".png"), run, measurement, name, missing)
+
+
+def read_nearest(store: Store, run: Run, measurement: Measurement | None) -> Sheet | None:
+    """Return the picture of the samples that came nearest to real images, these in its second row; None without one."""
+    path = store.eval_path(run.train_id, run.eval_id)
+    return _read(path.with_name(f"{path.stem}-nearest.png"), run, measurement, "samples near real images").sheet
+
+
+def _read(path: Path, run: Run, measurement: Measurement | None, name: str, missing: str = "") -> Strip:
     none = Strip(name, None, missing or "no samples were kept")
     if measurement is None or measurement.thumbnails is None:
         return none

@@ -6,11 +6,13 @@ from typing import Any
 import pandas as pd
 
 from harness.config.grid_file import place_words
+from harness.errors import UserError
 from harness.metric_definitions import definition_of
 from harness.report.reading.collect import RunResult
 from harness.report.reading.protocol import SAMPLING_COLUMNS, TRAINING_COLUMNS, training_protocol
 
 OWN_COLUMNS = ("metric", "value", "direction", "state", "reason")  # of a row; a run's rows share all others
+LARGEST = 1 << 27  # characters; a study of two hundred trainings has two million
 COLUMNS = (
     "table", "cell", "row", "column", "aside", "model", "epochs", "step", "seed", "train_id", "eval_id",
     "state", "reason", "metric", "value", "direction", "protocol", "features_note",
@@ -20,8 +22,13 @@ COLUMNS = (
 
 
 def tidy_table(results: Sequence[RunResult]) -> pd.DataFrame:
-    """Return a row for each result × metric; what the rows of a run share is looked at once and then repeated."""
+    """Return a row for each result × metric; what the rows of a run share is looked at once and then repeated.
+
+    Raises:
+        UserError: it would fill the memory.
+    """
     records = [_shared(result) for result in results]
+    _check_size(results, records)
     names = [*COLUMNS, *sorted({key for record in records for key in record} - set(COLUMNS))]
     shared = {name: [record.get(name) for record in records] for name in names if name not in OWN_COLUMNS}
     rows = [index for index, result in enumerate(results) for _ in result.metrics]
@@ -32,6 +39,19 @@ def tidy_table(results: Sequence[RunResult]) -> pd.DataFrame:
         for name, metric in result.metrics.items()
     ]
     return frame.join(pd.DataFrame(own, columns=OWN_COLUMNS).astype({"value": float}))[names]
+
+
+def _check_size(results: Sequence[RunResult], records: Sequence[Mapping[str, Any]]) -> None:
+    sizes = [
+        len(result.metrics) * sum(len(str(value)) + 1 for value in record.values())
+        for result, record in zip(results, records, strict=True)
+    ]
+    if (total := sum(sizes)) > LARGEST:
+        run = results[sizes.index(max(sizes))].run
+        raise UserError(
+            f"{run.train_id}/evals/{run.eval_id}.json: with {max(sizes):,} characters it is most of a table of "
+            f"{total:,}, and at most {LARGEST:,} are written; a measurement has some dozens of metrics and short words"
+        )
 
 
 def _shared(result: RunResult) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The protocol of a table in words: its caption, and what its numbers do not share."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
@@ -15,6 +15,7 @@ from harness.report.analysis.text import STATES, counted, listed, number, seed_w
 from harness.report.reading.protocol import SAMPLING_COLUMNS, Protocol, differing_keys, training_values, varied_keys
 
 WORDS: dict[str, dict[str, Any]] = read_yaml(TEMPLATES / "words.yaml")
+LETTERED = "images drawn as the letter behind each number says"
 
 
 def heading(table: Table) -> str:
@@ -35,14 +36,39 @@ def caption(pivot: Pivot) -> list[str]:
         pivot=pivot,
         protocol=protocol,
         notes=[] if "features" in differing else pivot.features_notes,
-        drawn="images drawn as the letter behind each number says"
-        if letters or not protocol
-        else sampler_words(protocol),
+        drawn=LETTERED if letters or not protocol else sampler_words(protocol),
         weights=WORDS["weights"].get(protocol.get("weights", "")),
         trained=[f"{word} {listed(values)}" for word, values in trained.items()],
         measured_apart=_measured_apart(pivot),
         taps=taps_sentence(pivot),
     )
+
+
+def shared_parts(captions: Sequence[Sequence[str]]) -> dict[str, str]:
+    """Return the words of each part that at least half of the captions with that part say: said once, above all tables.
+
+    What letters in the cells say is never shared, and what one of several tables says is not either.
+    """
+    said: dict[str, Counter[str]] = {}
+    for part, words in (item for caption in captions for item in caption_parts(caption).items()):
+        said.setdefault(part, Counter())[words] += 1
+    most = {part: (*counts.most_common(1)[0], counts.total()) for part, counts in said.items()}
+    return {part: words for part, (words, n, of) in most.items() if 2 * n >= of and (n > 1 or len(captions) == 1)}
+
+
+def caption_parts(sentences: Sequence[str]) -> dict[str, str]:
+    """Cut a caption into what tables may share, by what each part is about: its place, or the word it begins with."""
+    parts = {}
+    for place, sentence in enumerate(sentences):
+        for index, words in enumerate(sentence.removesuffix(".").split("; ")):
+            if not words.startswith(LETTERED):
+                parts[f"{place}.{index}" if place < 2 else words.partition(" ")[0]] = words
+    return parts
+
+
+def in_one(parts: Iterable[str]) -> str:
+    """Put parts of captions together again, each as a sentence."""
+    return " ".join(f"{words[:1].upper()}{words[1:]}." for words in parts)
 
 
 def _measured_apart(pivot: Pivot) -> list[str]:

@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness.report import TEMPLATES
-from harness.report.analysis import text
+from harness.report.analysis import claims, text
 from harness.report.rendering import sheet
 
 NUMBERS = ("anchor", "counted", "interval_words", "listed", "number", "p_words", "percent_change", "signed_percent")
@@ -39,7 +39,12 @@ def environment(escaped: Callable[[str], str] | None = None, **delimiters: Any) 
     )
     made.filters |= {name: getattr(text, name) for name in NUMBERS}
     made.globals["meanings"] = text.MEANINGS
-    made.filters |= {"plain": sheet.plain, "run_value": sheet.run_value, "runs_anchor": sheet.runs_anchor}
+    made.filters |= {
+        "together": claims.together,
+        "plain": sheet.plain,
+        "run_value": sheet.run_value,
+        "runs_anchor": sheet.runs_anchor,
+    }
     return made
 
 

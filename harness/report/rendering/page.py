@@ -9,13 +9,16 @@ from harness.config.grid_file import CONFIDENCE, SOURCES
 from harness.files import check_no_links, gc_paused, write_bytes, write_json
 from harness.plain_text import escape_controls
 from harness.report.analysis import early_ranking, guidance_sweep, surfaces
-from harness.report.analysis.pivot import pivot
+from harness.report.analysis.answer import answer
+from harness.report.analysis.pivot import fullest_cells, pivot
 from harness.report.analysis.table_result import TableResult
+from harness.report.figures.first_samples import first_samples
+from harness.report.figures.forest import forest
 from harness.report.figures.style import ArmStyles
 from harness.report.figures.sweeps import guidance_picture, surface_picture
 from harness.report.reading.collect import RunStatuses, collect
 from harness.report.reading.tidy import tidy_table
-from harness.report.rendering import data_files, html, sections, sheet, trainings
+from harness.report.rendering import captions, data_files, html, sections, sheet, trainings
 from harness.report.rendering.study_summary import study_summary
 from harness.store.store import Logs, Store
 from harness.store.study import study_tables
@@ -47,8 +50,11 @@ def write_files(store: Store, tables: Sequence[Table], target: Path, pdf: bool =
     check_no_links(target)
     statuses, logs = RunStatuses(store), Logs(store)
     results = collect(store, tables, statuses)
-    layouts = [sheet.table_layout(TableResult(pivot(table, results))) for table in tables]
-    pivots = [layout.result.pivot for layout in layouts]
+    pivots = [pivot(table, results) for table in tables]
+    fullest = fullest_cells(pivots)
+    layouts = [sheet.table_layout(TableResult(pivot), fullest) for pivot in pivots]
+    shared = captions.shared_parts([layout.sentences for layout in layouts])
+    first = answer(pivots)
     left_out = {path.stem for path in store.grid_paths()} - {table.name for table in tables}
     summary = study_summary(store.study, pivots, sorted(map(escape_controls, left_out)))
     styles = ArmStyles()
@@ -58,7 +64,11 @@ def write_files(store: Store, tables: Sequence[Table], target: Path, pdf: bool =
     pages.write(target)
     values = {
         "summary": summary,
-        "tables": [sections.table_section(store, layout, logs, styles) for layout in layouts],
+        "answer": first,
+        "forest": forest(first),
+        "first_samples": first_samples(store, first.headline) if first.headline else None,
+        "shared": captions.in_one(shared.values()),
+        "tables": [sections.table_section(store, layout, shared, logs, styles) for layout in layouts],
         "guidance": [(sweep, guidance_picture(sweep, styles)) for sweep in guidance_sweep.sweeps(pivots)],
         "surfaces": [(surface, surface_picture(surface, styles)) for surface in surfaces.surfaces(pivots)],
         "rankings": early_ranking.early_rankings(store, pivots, logs),
@@ -70,7 +80,7 @@ def write_files(store: Store, tables: Sequence[Table], target: Path, pdf: bool =
         "confidence": CONFIDENCE,
         "sources": SOURCES,
         "live": False,
-        **html.script_of("theme.js", "runs.js"),
+        **html.script_of("theme.js", "contents.js", "runs.js"),
     }
     _write_figures(values, target, pdf)
     return values

@@ -1,7 +1,7 @@
 """The sections of the page: each table with its figures, and what is said beyond the tables."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from harness.report.analysis import representations as probing
@@ -11,16 +11,23 @@ from harness.report.analysis.text import number, sentences
 from harness.report.figures import block_profile, over_training, sample_pairs, scatters, sweeps, table_figure
 from harness.report.figures.picture import Picture
 from harness.report.figures.style import ArmStyles
+from harness.report.rendering.captions import caption_parts, in_one
 from harness.report.rendering.sheet import TableLayout
 from harness.report.rendering.study_summary import command
 from harness.store.store import Logs, Store
 
+SEEDS = "1.0"  # the part of a caption that says how many seeds there are, which stands beside each mean too
+
 
 @dataclass(frozen=True)
 class TableSection:
-    """A table with its figures; `folded` ones, pairs and samples are hidden until asked for."""
+    """A table with its figures; `folded` ones, pairs and samples are hidden until asked for.
+
+    caption: what the tables of the study do not share.
+    """
 
     layout: TableLayout
+    caption: str
     command: str
     figures: list[Picture]
     folded: list[Picture]
@@ -28,21 +35,38 @@ class TableSection:
     samples: sample_pairs.Strips | None
 
 
-def table_section(store: Store, layout: TableLayout, logs: Logs, styles: ArmStyles) -> TableSection:
+def table_section(
+    store: Store, layout: TableLayout, shared: Mapping[str, str], logs: Logs, styles: ArmStyles
+) -> TableSection:
     """Gather what the page prints of one table."""
     pivot = layout.result.pivot
     meaningful = pivot.table.scale.meaningful
-    figures = [table_figure.table_figure(pivot, styles)]
+    own = table_figure.table_figure(pivot, styles)
+    lines = [sweeps.size_picture(pivot, styles), over_training.length_chart(pivot, styles)]
+    shown: list[Picture | None] = [*filter(None, lines)] or [own]  # of two that show the same values, the clearer
     folded = [over_training.loss_chart(pivot, logs, styles), scatters.scatter_chart(pivot, logs, styles)]
-    figures += [sweeps.size_picture(pivot, styles), over_training.length_chart(pivot, styles)]
+    folded = [*([] if own in shown or own is None else [replace(own, title="Every seed")]), *folded]
     return TableSection(
         layout=layout,
+        caption=_own_caption(layout, shared),
         command=command(store, pivot.table),
-        figures=[figure for figure in figures if figure],
+        figures=[figure for figure in shown if figure],
         folded=[figure for figure in folded if figure and meaningful],
         pairs=sample_pairs.pair_chart(store, pivot) if meaningful else None,
         samples=sample_pairs.sample_strips(store, pivot),
     )
+
+
+def _own_caption(layout: TableLayout, shared: Mapping[str, str]) -> str:
+    """What the table's caption says beyond what is said above all tables, and why a number of the paper is absent."""
+    own = {part: words for part, words in caption_parts(layout.sentences).items() if shared.get(part) != words}
+    parts = [words for part, words in own.items() if part != SEEDS or not layout.result.pivot.protocols]
+    pivot = layout.result.pivot
+    without = [cell for cell in pivot.cells if not cell.paper]
+    if layout.over and 0 < len(without) < len(pivot.cells):
+        ours = all(pivot.table.is_ours(cell.source) for cell in without)
+        parts.append(f"Where no number of the paper stands, {'it has none' if ours else 'none is available to us'}")
+    return in_one(parts)
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from harness.config.grid_file import CONFIDENCE, SOURCES, PublishedFigure, Sourced
 from harness.report.analysis import text
-from harness.report.analysis.pivot import Pivot, PivotCell, PivotRow, RunState
+from harness.report.analysis.pivot import Pivot, PivotCell, PivotRow, RunState, kind_of
 from harness.report.analysis.statistics import Change
 from harness.report.analysis.table_result import TableResult
 from harness.report.reading.run_facts import Fact
@@ -26,6 +27,7 @@ class Span:
 
 
 Line = tuple[Span, ...]
+Fullest = Mapping[str, tuple[Pivot, PivotCell]]  # measurement → the table and cell with most seeds of its arm
 
 
 def plain(line: Line) -> str:
@@ -58,8 +60,8 @@ class TableLayout:
     `over` stands above all value columns, "" where there is nothing to say; `foot` and `elsewhere`, the figures
     of other publications, are set apart.
 
-    `mixed` says what its numbers do not share though they should; `notes` stand beneath it; `missing` has the state of
-    each run that gives no value, and why.
+    `mixed` says what its numbers do not share though they should; `notes` stand beneath it, `further_notes` where they
+    can be looked up; `missing` has the state of each run that gives no value, and why.
     """
 
     result: TableResult
@@ -70,30 +72,41 @@ class TableLayout:
     body: Sequence[LayoutRow]
     foot: Sequence[LayoutRow]
     elsewhere: Sequence[LayoutRow]
-    caption: str
+    sentences: Sequence[str]
     mixed: Sequence[str]
     notes: Sequence[Line]
+    further_notes: Sequence[Line]
     missing: Sequence[tuple[str, str]]
+
+    @property
+    def caption(self) -> str:
+        """How its numbers were measured, in sentences."""
+        return " ".join(self.sentences)
 
     @property
     def footnotes(self) -> list[str]:
         """All that stands beneath the table where nothing stands above it."""
         alarm = "This table mixes protocols; only numbers with the same letter can be compared."
-        return [*([alarm, *self.mixed] if self.mixed else ()), *map(plain, self.notes)]
+        return [*([alarm, *self.mixed] if self.mixed else ()), *map(plain, (*self.notes, *self.further_notes))]
 
 
-def table_layout(result: TableResult) -> TableLayout:
-    """Lay a table out: by rows and columns, or where there are no columns with all that is known of a cell in a row."""
+def table_layout(result: TableResult, fullest: Fullest = MappingProxyType({})) -> TableLayout:
+    """Lay a table out: by rows and columns, or where there are no columns with all that is known of a cell in a row.
+
+    fullest: the cell of the study with most seeds of each measurement; one with fewer says what that has.
+    """
     pivot, file = result.pivot, result.pivot.table.file
     if len(pivot.columns) > 1:
         columns, over = pivot.columns, file.columns or ""
-        body = [_matrix_row(pivot, row) for row in pivot.rows]
-        foot = [_matrix_row(pivot, PivotRow(cell.name, (), cell)) for cell in pivot.asides]
+        body = [_matrix_row(pivot, row, fullest) for row in pivot.rows]
+        foot = [_matrix_row(pivot, PivotRow(cell.name, (), cell), fullest) for cell in pivot.asides]
     else:
-        beside = ("change", "paper", "its change") if pivot.baselines else ("paper",)
+        beside = ("change",) * bool(pivot.baselines)
+        if _published(pivot):
+            beside += ("paper", "its change") if pivot.baselines else ("paper",)
         columns, over = (*file.facts, "ours", *beside), ""
         inside = [cell for row in pivot.rows for cell in row.cells if cell]
-        body, foot = ([_column_row(pivot, cell, cells) for cell in cells] for cells in (inside, pivot.asides))
+        body, foot = ([_column_row(pivot, cell, cells, fullest) for cell in cells] for cells in (inside, pivot.asides))
     return TableLayout(
         result=result,
         heading=captions.heading(pivot.table),
@@ -103,9 +116,10 @@ def table_layout(result: TableResult) -> TableLayout:
         body=body,
         foot=foot,
         elsewhere=[_elsewhere(pivot, figure) for figure in captions.published_elsewhere(pivot)],
-        caption=" ".join(captions.caption(pivot)),
+        sentences=captions.caption(pivot),
         mixed=captions.mixed_sentences(pivot),
         notes=list(_notes(pivot)),
+        further_notes=list(_further_notes(pivot)),
         missing=captions.missing_list(pivot),
     )
 
@@ -122,32 +136,42 @@ def run_value(pivot: Pivot, run: RunState) -> str:
     return f"{value} {run.protocol}" if run.protocol and len(pivot.protocols) > 1 else value
 
 
-def _matrix_row(pivot: Pivot, row: PivotRow) -> LayoutRow:
+def _matrix_row(pivot: Pivot, row: PivotRow, fullest: Fullest) -> LayoutRow:
     cells = [row.across] if row.across else row.cells
-    stacks = [_stacked(pivot, cell) if cell else LayoutCell() for cell in cells]
+    stacks = [_stacked(pivot, cell, fullest) if cell else LayoutCell() for cell in cells]
     return LayoutRow((Span(row.label),), stacks, across=row.across is not None)
 
 
-def _stacked(pivot: Pivot, cell: PivotCell) -> LayoutCell:
+def _stacked(pivot: Pivot, cell: PivotCell, fullest: Fullest) -> LayoutCell:
     """All that is known of a cell, line by line."""
     owner = Span("paper" if cell.paper or not pivot.table.is_ours(cell.source) else "", "whose")
     lines = {
         "value": _line(*_value(pivot, cell), _tap(pivot, cell)),
-        "change": _change(pivot, cell),
-        "paper": _line(owner, *_paper(pivot, cell, _paper_change(cell))),
+        "fuller": _line(_fuller(pivot, cell, fullest)),
+        "change": () if cell.is_baseline and cell.column in ("baseline", "") else _change(pivot, cell),
+        "paper": _line(owner, *_paper(pivot, cell, _paper_change(cell))) if _published(pivot) else (),
     }
     shown = {kind: line for kind, line in lines.items() if line}
     return LayoutCell(shown, "best" if cell.is_best else "", runs_anchor(pivot, cell))
 
 
-def _column_row(pivot: Pivot, cell: PivotCell, among: Sequence[PivotCell]) -> LayoutRow:
+def _column_row(pivot: Pivot, cell: PivotCell, among: Sequence[PivotCell], fullest: Fullest) -> LayoutRow:
     """A row for a cell, with a column for each thing that is known of it; alone, it has its whole name."""
     label = _line(Span(cell.row if len(among) > 1 else cell.name), _tap(pivot, cell))
-    value = LayoutCell({"value": _line(*_value(pivot, cell))}, "best" if cell.is_best else "", runs_anchor(pivot, cell))
+    lines = {"value": _line(*_value(pivot, cell)), "fuller": _line(_fuller(pivot, cell, fullest))}
+    shown = {kind: line for kind, line in lines.items() if line or kind == "value"}
+    value = LayoutCell(shown, "best" if cell.is_best else "", runs_anchor(pivot, cell))
     change, paper, its_change = _change(pivot, cell), _paper(pivot, cell), (Span(_paper_change(cell), "number"),)
-    beside = (change, paper, its_change) if pivot.baselines else (paper,)
+    beside = (change,) * bool(pivot.baselines)
+    if _published(pivot):
+        beside += (paper, its_change) if pivot.baselines else (paper,)
     cells = [LayoutCell({"": line}) for line in beside]
     return LayoutRow(label, [*(_fact(cell, fact) for fact in cell.facts), value, *cells])
+
+
+def _published(pivot: Pivot) -> bool:
+    """True for a table of the paper's, or of ours with numbers of the paper in it."""
+    return pivot.table.is_paper or any(cell.paper for cell in pivot.cells)
 
 
 def _elsewhere(pivot: Pivot, figure: PublishedFigure) -> LayoutRow:
@@ -180,10 +204,10 @@ def _value(pivot: Pivot, cell: PivotCell) -> Iterator[Span]:
         yield Span(text.estimate(cell.ours, decimals), "ours")
         if len(pivot.protocols) > 1:
             yield _letter(cell.letters[0])
+        count = len(cell.ours.seeds)
+        yield Span(f"n={count}", "count", plain="" if count == len(pivot.table.seeds) else f"; n={count}")
         if cell.is_best:
             yield Span("best", "tag", plain="")
-        if len(cell.ours.seeds) == 1 < len(pivot.table.seeds):
-            yield Span("one seed", "aside", plain="; one seed")
     elif cell.mixed:
         yield Span("mixed protocols", "state")
         for run in cell.runs:
@@ -195,6 +219,16 @@ def _value(pivot: Pivot, cell: PivotCell) -> Iterator[Span]:
         yield Span(states, "state", cell.missing[0].reason, f"; {states}")
 
 
+def _fuller(pivot: Pivot, cell: PivotCell, fullest: Fullest) -> Span:
+    """What the same arm has in another table, where that has more of its seeds; no words where none has."""
+    table, other = fullest.get(cell.runs[0].eval_id, (pivot, cell))
+    if not cell.ours or not other.ours or len(other.ours.seeds) <= len(cell.ours.seeds):
+        return Span("")
+    mean = text.number(other.mean, table.metric.decimals)
+    words = f"{mean} with n={len(other.ours.seeds)} in {table.table.name_in_words}"
+    return Span(words, "aside", plain=f"({words})")
+
+
 def _letter(letter: str) -> Span:
     return Span(letter, "letter", plain=f" ({letter})")
 
@@ -204,19 +238,8 @@ def _change(pivot: Pivot, cell: PivotCell) -> Line:
     if cell.change is None:
         return _line(Span("our baseline" if cell.is_baseline else cell.no_change, "aside"))
     note = _change_note(cell, cell.change)
-    change = Span(text.percent_change(cell.change), change_class(pivot, cell.change))
+    change = Span(text.percent_change(cell.change), kind_of(pivot, cell.change))
     return _line(change, Span(note, "aside", plain=f" ({note})"))
-
-
-def change_class(pivot: Pivot, change: Change) -> str:
-    """Return "better" or "worse" for a change that is told from chance, or is of one seed; "same" for any other.
-
-    A change that prints as zero, or is of a metric without direction, is "same" too.
-    """
-    chance = change.p is not None and not change.beyond
-    if chance or round(change.percent, 1) == 0 or not pivot.metric.direction:
-        return "same"
-    return "better" if pivot.improves(change.percent) else "worse"
 
 
 def _change_note(cell: PivotCell, change: Change) -> str:
@@ -232,7 +255,7 @@ def _paper(pivot: Pivot, cell: PivotCell, change: str = "") -> Line:
     """The paper's value, its change, and our confidence in it with its source: "32.35 (H)", "15.95 (M, secondary)"."""
     if cell.paper is None:
         words = "not in the paper" if pivot.table.is_ours(cell.source) else "not available to us"
-        return (Span(words, "unpublished"),)
+        return (Span("–", "unpublished", words, f" {words}"),)
     mark = str(captions.notes(pivot).index(cell.paper.note) + 1) if cell.paper.note else ""
     value = Span(text.number(cell.paper.value, pivot.metric.decimals), "number")
     source = _source(cell.paper, f"; note {mark}" if mark else "")
@@ -251,9 +274,16 @@ def _source(paper: Sourced, further: str = "") -> Span:
 
 
 def _notes(pivot: Pivot) -> Iterator[Line]:
+    """What must be known to read the numbers: which were trained otherwise unasked, and which are one run."""
+    for sentence in (*captions.untold_sentences(pivot), *captions.one_run_sentences(pivot)):
+        yield (Span(sentence),)
+
+
+def _further_notes(pivot: Pivot) -> Iterator[Line]:
+    """What can be looked up: how images were drawn by letter, encoders, and notes on the paper's numbers."""
     for letter, sentence in captions.planned_sentences(pivot):
         yield Span(letter, "mark", plain=f"({letter})"), Span(sentence)
-    for sentence in (*captions.untold_sentences(pivot), *pivot.encoders, *captions.one_run_sentences(pivot)):
+    for sentence in pivot.encoders:
         yield (Span(sentence),)
     for index, note in enumerate(captions.notes(pivot), start=1):
         yield Span(str(index), "mark", plain=f"Note {index}:"), Span(note)

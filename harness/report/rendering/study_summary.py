@@ -10,8 +10,8 @@ from harness.config.grid import Table
 from harness.config.grid_file import Scale
 from harness.config.resolve import PROCESSES
 from harness.config.spec import Model
-from harness.report.analysis.claims import summary_sentences, verdicts_used
-from harness.report.analysis.pivot import Pivot, Verdict
+from harness.report.analysis.claims import outcomes_used, summary_sentences
+from harness.report.analysis.pivot import Pivot
 from harness.report.analysis.text import is_number, listed, sentences
 from harness.report.rendering.captions import WORDS, guidance_words, steps_words
 from harness.report.rendering.our_choices import FixedChoice, SettingChoice, fixed_choices, setting_choices
@@ -25,7 +25,7 @@ class StudySummary:
     study: str
     scales: tuple[Scale, ...]
     sentences: list[str]
-    verdicts: list[Verdict]  # those that some cell has
+    outcomes: list[str]  # what some cells and the paper say together
     lines: Mapping[str, Sequence[str]]  # what was run: a term, and the lines on it
     setting_choices: list[SettingChoice]
     fixed_choices: list[FixedChoice]
@@ -35,11 +35,11 @@ def study_summary(study: str, pivots: Sequence[Pivot], left_out: Sequence[str] =
     """Sum up a study from its tables; left_out: the names of those whose grids cannot be read."""
     runs = [run for pivot in pivots for run in pivot.table.runs]
     choices = setting_choices(runs), fixed_choices(runs)
-    sentences, verdicts = summary_sentences(pivots), verdicts_used(pivots)
+    sentences, outcomes = summary_sentences(pivots), outcomes_used(pivots)
     lines = study_lines(pivots)
     if left_out:
         lines["Left out"] = [f"{name}: its grid, or the study's record of it, cannot be read" for name in left_out]
-    return StudySummary(study, _scales(pivots), sentences, verdicts, lines, *choices)
+    return StudySummary(study, _scales(pivots), sentences, outcomes, lines, *choices)
 
 
 def study_lines(pivots: Sequence[Pivot]) -> dict[str, list[str]]:

@@ -57,11 +57,13 @@
     const target = decodeURIComponent(location.hash.slice(1));
     document.querySelectorAll(".training.shown").forEach(training => training.classList.remove("shown"));
     if (target.startsWith("training-")) {
+      found("index").querySelector("details").open = true;
       found(target)?.classList.add("shown");
       found(target)?.querySelector("h3").focus({ preventScroll: true });
       return;
     }
     const behind = rows.some(row => row.dataset.behind === target);
+    if (behind || target === "index") found("index").querySelector("details").open = true;
     cell = behind ? target : "";
     if (behind) found("filter-words").value = found("filter-state").value = "";
     filter();

@@ -1,0 +1,66 @@
+"""A part of a training's work is begun when what it needs is done, and never after a failure of that."""
+
+import threading
+
+import pytest
+from support.jobs import jobs_of
+
+from harness.jobs.job import Job
+from harness.jobs.job_queue import JobQueue
+from harness.store.status import RunStatus
+
+DONE, FAILED = RunStatus("done"), RunStatus("failed", "it broke")
+SHARDS = ("resources.sample_shards=2", "evaluation.samples=200")
+
+
+@pytest.fixture
+def parts(tmp_path) -> list[Job]:
+    """The jobs of two trainings."""
+    return [part for job in jobs_of(tmp_path, "table2", *SHARDS)[:2] for part in job.parts()]
+
+
+def name_of(job: Job | None) -> str:
+    return job.part.name if job else "none"
+
+
+def test_shards_wait_for_their_training_and_measuring_for_all_of_them(parts):
+    assert [job.part.name for job in parts[:4]] == ["train", "sample-1-of-2", "sample-2-of-2", "measure-of-2"]
+    queue = JobQueue(parts[:4])
+    train = queue.take()
+    waiting: list[Job | None] = []
+    others = [threading.Thread(target=lambda: waiting.append(queue.take()), daemon=True) for _ in range(2)]
+    for other in others:
+        other.start()
+    assert not waiting
+    queue.end(train, DONE)
+    for other in others:
+        other.join(10)
+    assert sorted(map(name_of, waiting)) == ["sample-1-of-2", "sample-2-of-2"]
+    queue.end(waiting[0], DONE)
+    last = threading.Thread(target=lambda: waiting.append(queue.take()), daemon=True)
+    last.start()
+    assert len(waiting) == 2
+    queue.end(waiting[1], RunStatus("diverged"))  # what it was good for before is measured
+    last.join(10)
+    assert name_of(waiting[2]) == "measure-of-2"
+
+
+def test_after_a_failed_shard_its_neighbours_are_drawn_and_nothing_is_measured(parts):
+    queue, taken = JobQueue(parts), []
+    while job := queue.take():
+        taken.append(job)
+        queue.end(job, FAILED if job is parts[1] else DONE)
+    assert [part for part in parts if part not in taken] == [parts[3]]  # the measuring of the first training
+
+
+def test_what_is_done_is_no_job_again(parts):
+    train, first, second, measure = parts[:4]
+    for spec in train.evaluations:
+        train.scratch.mkdir(parents=True, exist_ok=True)
+        (train.scratch / f"weights-{spec.step:08d}.safetensors").touch()
+        first.own_scratch.mkdir(parents=True, exist_ok=True)
+        (first.own_scratch / f"samples-{first.missing_ids().pop()}.json").write_text('{"images": 128}')
+    assert (first.missing(), measure.ready()) == ((), measure.missing())
+    assert len(second.missing()) == 1  # tiles 2 and 3 of 200 images
+    (whole,) = [job for job in jobs_of(first.store.scratch.parent, "table2", *SHARDS) if job.train_id == first.train_id]
+    assert [part.part.name for part in whole.parts()] == ["sample-2-of-2", "measure-of-2"]
