@@ -1,6 +1,7 @@
 """`harness data` and `harness encode`: data sets, and photos packed as latents."""
 
 from pathlib import Path
+from typing import Literal
 
 import click
 from rich.progress import Progress
@@ -59,10 +60,16 @@ def get_by_name(name: str, root: Path) -> str:
               help="Its folder: diffusers' format, TAESD's two .pth files, or VAElight's two .onnx files.")  # fmt: skip
 @click.option("--size", default=256, type=click.IntRange(min=8), help="Side of the centre crop.")
 @click.option("--keep-images", is_flag=True, help="Keep the crops too: measuring needs them.")
+@click.option(
+    "--moments",
+    default="float32",
+    type=click.Choice(["float32", "float16"]),
+    help="Type of the latents; half the bytes, and trainings say so too: --set data.moments=float16.",
+)
 @click.option("--workers", default=4, type=click.IntRange(min=0), help="Processes that read and crop.")
 @options.data
-def encode(source: Path, name: str, autoencoder: Path, size: int, keep_images: bool, workers: int,
-           data: Path) -> None:  # fmt: skip
+def encode(source: Path, name: str, autoencoder: Path, size: int, keep_images: bool,
+           moments: Literal["float32", "float16"], workers: int, data: Path) -> None:  # fmt: skip
     """Pack the latents of the photos in SOURCE, and of their mirror images, as data set NAME.
 
     SOURCE is a folder with a folder of images for each class (ImageNet's train/), a data set of Hugging Face's
@@ -74,7 +81,8 @@ def encode(source: Path, name: str, autoencoder: Path, size: int, keep_images: b
     """
     from harness.data.encode import Encoding
 
-    encoding = Encoding(source, name, autoencoder, data, size, keep_images)
+    dtype = None if moments == "float32" else moments
+    encoding = Encoding(source, name, autoencoder, data, size, keep_images, dtype=dtype)
     with Progress(console=console()) as progress:
         task = progress.add_task("encoding", total=None)
         summary = encoding.run(workers, lambda done, total: progress.update(task, completed=done, total=total))

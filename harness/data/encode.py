@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import PIL
@@ -42,18 +42,22 @@ class Encoding:
         size: side of the centre crop.
         keep_images: whether to keep the crops too, which measuring needs.
         batch: images through the encoder at once.
+        dtype: of the moments; None is float32. The rounding to float16 changes what is trained on: a training says so
+            too (`data.moments`).
 
     Raises:
         UserError: photos or autoencoder cannot be read, or the name is not legal.
     """
 
     def __init__(
-        self, source: Path, name: str, weights: Path, root: Path, size: int, keep_images: bool, batch: int = BATCH
-    ) -> None:
+        self, source: Path, name: str, weights: Path, root: Path, size: int, keep_images: bool, batch: int = BATCH,
+        dtype: Literal["float16"] | None = None,
+    ) -> None:  # fmt: skip
         check_name("NAME", name)
         if name in READERS:
             raise UserError(f"NAME {name}: this is a data set already; legal are others than {', '.join(READERS)}")
         self.folder, self.size, self.keep_images, self.batch = root / name, size, keep_images, batch
+        self.dtype = dtype
         self.note = self.folder / "encoding.json"  # how far an unfinished encoding is
         self.files = autoencoder.find(weights)
         self.photos = photos.open_photos(source, self.folder / ".arrow")
@@ -67,6 +71,7 @@ class Encoding:
             "images": keep_images,
             "moments": self.coder.moments,
             "scale": self.coder.scale,
+            "dtype": dtype,
             "autoencoder": {"kind": self.files.kind, "sha256": sha256_of(*self.files.paths)},
         }
 
@@ -112,7 +117,7 @@ class Encoding:
             raise UserError(
                 f"--size {self.size}: its latents, {one[-1]} wide, decode to another; choose a multiple of 8"
             )
-        moments, images = (np.dtype(np.float32), (N, *one)), (np.dtype(np.uint8), (N, *pixels))
+        moments, images = (np.dtype(self.dtype or "float32"), (N, *one)), (np.dtype(np.uint8), (N, *pixels))
         return {MOMENTS: moments, FLIPPED: moments} | ({IMAGES: images} if self.keep_images else {})
 
     def moments(self, x: Tensor) -> np.ndarray:
@@ -121,10 +126,14 @@ class Encoding:
             return self.coder.encode(datasets.from_uint8(x)).float().cpu().numpy()
 
     def _checked_moments(self, x: Tensor, first: int) -> np.ndarray:
-        """Return the moments of photos from the number `first` on; one that is not finite is refused by its photo."""
+        """Return the moments of photos from the number `first` on, as they are kept; one that is not finite is refused
+        by its photo."""
         moments = self.moments(x)
         try:
             check_finite(moments, "moments", "the autoencoder cannot encode it")
+            with np.errstate(over="ignore"):  # which is refused in the next line
+                moments = moments.astype(self.shapes[MOMENTS][0], copy=False)
+            check_finite(moments, "moments in float16", "encode with --moments float32")
         except NotFinite as error:
             raise UserError(f"{self.photos.names[first + error.row]}: {error}") from None
         return moments

@@ -33,6 +33,7 @@ class LatentMeta(BaseModel):
     sha256: str  # `content_hash` of the arrays of `open_arrays`
     images_sha256: str | None = None  # of images and labels; None where the images were not kept
     autoencoder: AutoencoderIdentity | None = None
+    dtype: Literal["float16"] | None = None  # of the moments, where `harness encode` was asked for others than float32
 
 
 def read_meta(name: str, root: Path, split: str = "train") -> LatentMeta:

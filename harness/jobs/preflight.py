@@ -56,7 +56,9 @@ def check_unconverted(jobs: Sequence[Job], processes: int | None = None) -> None
 
 def _check_ingredients(job: Job) -> None:
     """Look for what a training is made of: imported weights, data set, autoencoder, frozen encoder."""
+    from harness.data import latents
     from harness.data.datasets import load
+    from harness.data.raw_files import READERS
     from harness.data.to_bytes import check_decoder
     from harness.networks.encoder import check_encoder
 
@@ -69,6 +71,12 @@ def _check_ingredients(job: Job) -> None:
         raise UserError(
             f"data set {data.name}: its files in {job.data} hold images of {shape} in {dataset.classes} classes, "
             f"the scale says {expected} in {data.classes}"
+        )
+    stored = latents.read_meta(data.name, job.data).dtype if data.name not in READERS else None
+    if stored != data.moments:
+        raise UserError(
+            f"data.moments: {data.moments or 'float32'}, and {job.data / data.name} holds {stored or 'float32'}; "
+            f"add --set data.moments={stored or 'null'}, or encode again with --moments {data.moments or 'float32'}"
         )
     check_decoder(data.name, job.data)
     if job.train.alignment:

@@ -132,6 +132,34 @@ def test_the_command_line_packs_and_refuses_in_one_line(kl, photos, packed, tmp_
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_half_the_bytes_are_another_data_set_and_said_so_by_who_trains_on_it(kl, photos, packed, tmp_path, scratch):
+    def job(root, *overrides):
+        named = ("data.name=photos", "data.classes=3", "data.channels=4", "data.size=16", "data.flip=true")
+        return jobs_for(load_table(GRIDS / "convergence.yaml", "smoke", (*named, *overrides)).runs[:1],
+                        Store(tmp_path, scratch, "s"), root)[0]  # fmt: skip
+
+    encoding = Encoding(photos, "photos", kl[0], tmp_path, SIZE, True, batch=4, dtype="float16")
+    encoding.run(0, lambda done, total: None, shard=4)
+    for name in ("moments.npy", "moments_flip.npy"):
+        whole, half = (np.load(root / "photos" / name) for root in (packed, tmp_path))
+        assert half.dtype == np.float16
+        np.testing.assert_array_equal(half, whole.astype(np.float16))
+    with pytest.raises(UserError, match="holds latents of other photos or settings"):
+        pack(photos, kl[0], tmp_path)
+    half = "data.moments=float16"
+    assert job(packed).train_id != job(packed, half).train_id
+    for root, words, found in ((tmp_path, (), "float16"), (packed, (half,), "float32")):
+        with pytest.raises(UserError, match=rf"data\.moments: .*photos holds {found}; add --set data\.moments="):
+            check([job(root, *words)])
+
+
+def test_a_moment_that_float16_does_not_hold_is_refused(kl, photos, tmp_path, monkeypatch):
+    encoding = Encoding(photos, "photos", kl[0], tmp_path, SIZE, False, batch=4, dtype="float16")
+    monkeypatch.setattr(encoding, "moments", lambda x: np.full((len(x), 8, SIZE // 8, SIZE // 8), 7e4, np.float32))
+    with pytest.raises(UserError, match=r"\.png: moments in float16: .* encode with --moments float32"):
+        encoding.run(0, lambda done, total: None)
+
+
 @pytest.mark.slow
 def test_photos_to_latents_to_decoded_samples_to_fid(copied, tmp_path):
     """Through the ordinary job: a scale with these latents, a tiny network, Inception with random weights."""
