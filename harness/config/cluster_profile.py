@@ -227,5 +227,6 @@ def load_slurm_profile(name: str | None) -> tuple[SlurmProfile, Layer]:
     """
     profile, layer = load_profile(name) if name else (SlurmProfile(), {})
     if not isinstance(profile, SlurmProfile):
-        raise UserError(f"--profile {name}: its executor is {profile.executor}; this command needs slurm")
+        where = FOLDER / f"{name}.yaml"
+        raise UserError(f"{where}: its executor is {profile.executor}; this command needs a profile of slurm")
     return profile, layer

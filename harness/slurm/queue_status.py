@@ -94,7 +94,7 @@ def training_status(training: TrainingStatus, job: Job, records: Sequence[Submis
     needs somebody first: what failed, the earliest of it."""
     by_name = {record.part: record for record in sorted(records, key=lambda record: record.time)}
     parts = current_division(reversed(by_name))
-    if training.state == "done" or not parts:
+    if training.state in ("done", "unreadable") or not parts:
         last = by_name.get("whole") or by_name.get("train")
         return status_of(training, job, last, answer)
     jobs = [part_job for part_job in job.in_parts(parts) if part_job.missing()]
