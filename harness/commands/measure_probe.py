@@ -180,7 +180,7 @@ def measured_checkpoints(store: Store, prefix: str) -> list[Run]:
     checkpoints: dict[Path, Run] = {}
     for run in all_runs(study_tables(store)):
         path = weights_path(store.scratch_folder(run.train_id), run.evaluation.step)
-        if run.train_id.startswith(prefix) and path.is_file() and store.measured(run.train_id, run.eval_id):
+        if run.train_id.startswith(prefix) and path.is_file() and store.settled(run.train_id, run.eval_id):
             checkpoints.setdefault(path, run)
     if not checkpoints:
         which = f"of training {prefix} " if prefix else ""

@@ -96,7 +96,7 @@ def test_a_tilde_is_the_home_in_every_option(name, places, monkeypatch):
     command, param = PLACES[name]
     monkeypatch.setenv("HOME", str(places / "home"))
     (places / "home").mkdir()
-    if param.type is EXISTING:
+    if param.type in (EXISTING, PLAIN):
         (places / "home" / "a b").touch()
     context = command.make_context("it", words_of(command, param, "~/a b"))
     value = context.params[str(param.name)]

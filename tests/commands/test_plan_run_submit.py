@@ -236,4 +236,6 @@ def test_a_measurement_that_cannot_be_read_costs_itself_and_nothing_is_written_o
     assert {job.train_id for job in ran} == {run.train_id for run in table.runs[1:]}
     code, out, err = harness("submit", "grids/table3.yaml", "--scale", "smoke", "--dry-run")
     assert (code, "is left out" in err, table.runs[0].train_id in out) == (1, True, False)
+    code, out, _ = harness("plan", "grids/table3.yaml", "--scale", "smoke")
+    assert (code, "schema version 99" in " ".join(out.split())) == (0, True)
     assert newer.read_text() == '{"schema_version": 99}'
