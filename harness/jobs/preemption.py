@@ -13,7 +13,8 @@ All are obeyed between two steps: `Trainer.train_to` (engine/train.py) saves the
 import math
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,42 @@ class Deadline:
 
 
 NEVER = Deadline()
+
+
+class WorkerSignals:
+    """A worker's own handlers, where a job of SLURM's has started it: SIGUSR2 stops what it is doing, for good.
+
+    SIGTERM alone stops nothing. A worker is started with both blocked, so that none is lost, or kills it, before this.
+    """
+
+    NUMBERS = (signal.SIGUSR2, signal.SIGTERM)
+
+    def __init__(self) -> None:
+        self.heard = self.busy = False
+        if under_slurm():
+            for number in self.NUMBERS:
+                signal.signal(number, self._receive)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self.NUMBERS)
+
+    def _receive(self, number: int, _: object) -> None:
+        first, self.heard = not self.heard, self.heard or number == signal.SIGUSR2
+        if self.busy and self.heard and first:
+            raise OutOfTime
+
+    @contextmanager
+    def obeyed(self) -> Iterator[None]:
+        """Do something until the signal comes.
+
+        Raises:
+            OutOfTime: it came, now or before.
+        """
+        self.busy = True
+        try:
+            if self.heard:
+                raise OutOfTime
+            yield
+        finally:
+            self.busy = False
 
 
 class PreemptionHandler:
