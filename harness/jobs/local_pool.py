@@ -7,6 +7,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
@@ -181,7 +182,7 @@ def _serve(pipe: Connection, place: ProcessPlace, on_gpu: bool) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to hear
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    signals = WorkerSignals()
+    signals = WorkerSignals(partial(_stop, pipe))
     with joined(place, on_gpu):
         while True:
             try:
@@ -197,6 +198,12 @@ def _serve(pipe: Connection, place: ProcessPlace, on_gpu: bool) -> None:
                 pipe.send(RunStatus("failed", f"{type(error).__name__}: {error}"))
                 raise
             pipe.send(outcome)
+
+
+def _stop(pipe: Connection) -> None:
+    """Say that the job was stopped, and end at once."""
+    pipe.send(RunStatus("interrupted", STOPPED))
+    os._exit(0)
 
 
 def _end_with_parent() -> None:
