@@ -66,20 +66,21 @@ def print_cost(tables: Sequence[Table], prices: cost.Prices, price: float | None
     """Print what each table and all of them cost; price: of one device-hour, in whatever currency."""
     rows = [_cost_row(table.name, table.runs, prices) for table in tables]
     if len(tables) > 1:
-        rows.append(_cost_row("all, each training once", prices.runs, prices))
-    console().print(TextTable(f"Cost in {prices.unit}-hours", rows), "")
+        rows.append(_cost_row("all", prices.runs, prices))
+    once = "; of all, each training once" if len(tables) > 1 else ""
+    show(Listing(f"Cost in {prices.unit}-hours{once}", rows, {}, ("checkpoints", "references")))
     left = prices.cost(prices.runs, left=True).hours
     money = f"; at {price:g} an hour, what is left costs {left * price:,.0f}" if price else ""
-    console().print(f"{prices.words}{money}")
+    show_note(f"{prices.words}{money}")
 
 
 def _cost_row(name: str, runs: Sequence[Run], prices: cost.Prices) -> dict[str, str]:
     whole, left = prices.cost(runs), prices.cost(runs, left=True)
     parts = whole.training, whole.sampling, whole.measuring, whole.references, whole.hours, left.hours
-    headings = ("training", "sampling", "measuring", "references", "hours", "left to do")
+    headings = ("training", "sampling", "measuring", "references", "hours", "left")
     hours = map(hours_in_words, parts)
-    row = {"": name, "trainings": str(len({run.train_id for run in runs}))} | dict(zip(headings, hours, strict=True))
-    return row | {"checkpoints": f"{whole.bytes / 1e9:,.1f} GB"}
+    row = {"table": name, "trainings": str(len({run.train_id for run in runs}))}
+    return row | dict(zip(headings, hours, strict=True)) | {"checkpoints": f"{whole.bytes / 1e9:,.1f} GB"}
 
 
 def hours_in_words(hours: float) -> str:

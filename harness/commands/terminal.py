@@ -170,13 +170,17 @@ def show(*listings: Listing) -> None:
         return
     lines = [[f"# {listing.title}"] for listing in listings] + ([list(rows[0])] if rows else [])
     for line in (*lines, *(row.values() for row in rows)):  # by no printer that would put blanks in the place of tabs
-        screen.file.write("\t".join(printable(str(cell), keep="") for cell in line) + "\n")
+        print(*(printable(str(cell), keep="") for cell in line), sep="\t", file=screen.file)
+    screen.file.flush()
 
 
 def show_note(words: str) -> None:
     """Print a line that is no row of a listing."""
     screen = console()
-    screen.print(words if screen.is_terminal else f"# {words}")
+    if screen.is_terminal:
+        screen.print(words)
+    else:
+        print("#", printable(words, keep=""), file=screen.file, flush=True)
 
 
 def fitted(words: str, width: int) -> str:

@@ -36,7 +36,7 @@ def test_plan_says_which_table_shares_a_run(project, harness):
 
 def planned(out: str) -> set[tuple[str, str]]:
     rows = [line.split("\t") for line in out.splitlines() if "\t" in line][1:]
-    return {(row[0], row[1]) for row in rows}
+    return {(row[0], row[1]) for row in rows if re.fullmatch("[0-9a-f]{12}", row[5])}
 
 
 def test_filters_choose_tables_and_rows_and_their_price(project, harness):
@@ -69,7 +69,7 @@ def test_the_command_prices_refuses_and_proposes(project, harness):
     assert time.process_time() - start < 5
     assert code == 2
     assert "--max-gpu-hours 100: about" in err
-    assert re.search(r"all, each training once +17 ", out)
+    assert "\nall\t17\t" in out
     assert re.search(r"\d+ of 17 rows fit: \d+ of 600 GPU-hours", out)
     assert "at 2 an hour, what is left costs" in out
     assert not (project / "results").exists()
