@@ -48,9 +48,9 @@ NEVER = Deadline()
 class WorkerSignals:
     """A worker's own handlers, where a job of SLURM's has started it: SIGUSR2 stops what it is doing, for good.
 
-    Between two steps it does so in order, by `OutOfTime`; elsewhere like a kill, after which what is stored is whole: an
-    exception that comes from nowhere may be taken for what is wrong with a file that is being read. SIGTERM alone stops
-    nothing. A worker is started with both blocked, so that none is lost, or kills it, before this.
+    Between two steps it does so in order, by `OutOfTime`; elsewhere like a kill, after which what is stored is whole:
+    an exception that comes from nowhere may be taken for what is wrong with a file that is being read. SIGTERM alone
+    stops nothing. A worker is started with both blocked, so that none is lost, or kills it, before this.
 
     end: says that it was stopped, and ends the process.
     """
