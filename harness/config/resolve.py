@@ -8,7 +8,7 @@ from typing import cast, get_args
 from harness.config import imported_weights as imported
 from harness.config.grid_file import Patch, Scale, Size
 from harness.config.settings import OWN_ENCODER, Blocks, Family, Resources, SamplerSettings, Settings, constants_of
-from harness.config.spec import Alignment, Consistency, EvalSpec, Model, ProcessName, Regularizer, TrainSpec
+from harness.config.spec import TILE, Alignment, Consistency, EvalSpec, Model, ProcessName, Regularizer, TrainSpec
 from harness.errors import UserError
 
 PROCESSES: dict[Family, ProcessName] = {
@@ -39,6 +39,7 @@ INTERVALS: dict[ProcessName, tuple[Collection[int], str]] = {
 }
 UNCHANGED = ("data", "optimizer", "batch", "label_drop", "ema", "precision", "matmul")  # settings that the spec has too
 OF_ONE_PROCESS = ("meanflow", "shortcut", "imm")  # and each of these if it is the process
+DEFAULTS = {"matmul": "fp32", "tile": TILE, "decode": 1}  # of the sampler, where a spec says nothing
 PARTICLES = 4  # samples that share their times in IMM
 
 
@@ -210,9 +211,12 @@ def resolve_alignment(settings: Settings, scale: Scale, depth: int) -> Alignment
 def resolve_sampler(settings: Settings, process: ProcessName) -> SamplerSettings:
     """Without guidance, or where there are no more than three channels, the guided channels are simply all.
 
-    Without guidance there is no interval of it either.
+    Without guidance there is no interval of it either. Saying a default is not saying anything.
     """
-    sampler = settings.sampler
+    said = settings.sampler.model_dump(include=set(DEFAULTS))
+    sampler = settings.sampler.model_copy(update={key: None for key in DEFAULTS if said[key] == DEFAULTS[key]})
+    if (tile := sampler.tile or TILE) % (sampler.decode or 1):
+        raise SettingError("sampler.decode", f"groups of {sampler.decode} do not divide a tile of {tile} images")
     if sampler.method not in SAMPLERS[process]:
         legal = ", ".join(SAMPLERS[process])
         raise SettingError("sampler.method", f"{settings.model} cannot be sampled by {sampler.method}; legal: {legal}")

@@ -290,6 +290,17 @@ class SamplerSettings(Frozen):
     )
     guidance_to: Positive | None = Field(None, description="guidance only up to this noise level σ")
     precision: Precision = Field("fp32", description="bf16: autocast of the network while sampling")
+    matmul: Literal["fp32", "tf32"] | None = Field(
+        None,
+        description="how a GPU multiplies float32 while sampling and decoding, convolutions too: tf32, as the public "
+        "samplers of SiT, or by default fp32",
+    )
+    tile: Annotated[Whole, Field(ge=1, le=256)] | None = Field(
+        None, description="images drawn together, whichever are wanted, so that image i is the same; by default 64"
+    )
+    decode: Annotated[Whole, Field(ge=1, le=256)] | None = Field(
+        None, description="latents of a tile that the autoencoder decodes together; by default one at a time"
+    )
 
 
 class MeanFlowSettings(Frozen):
@@ -363,7 +374,7 @@ class Resources(Frozen):
     cpus: Count = Field(1, description="cores, and threads, of each process")
     memory_gb: Count = Field(4, description="memory of each process")
     micro_batch: Count | None = Field(None, description="samples in one pass of a process; by default its whole share")
-    compile: Flag = Field(False, description="torch.compile of the network's blocks in training: worth it on GPUs")
+    compile: Flag = Field(False, description="torch.compile of the network's blocks, sampling too: worth it on GPUs")
     checkpoint_blocks: Flag = Field(False, description="keep blocks' inputs, recompute the rest: less memory, slower")
     sample_shards: Annotated[Whole, Field(ge=1, le=1000)] = Field(
         1, description="jobs that draw a training's images, and a job after them that measures; 1: all in one job"

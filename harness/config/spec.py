@@ -14,7 +14,7 @@ from harness.config.settings import Count, Frozen
 
 ProcessName = Literal["flow", "ddpm", "meanflow", "shortcut", "imm", "consistency"]
 TWO_TIMES: tuple[ProcessName, ...] = ("meanflow", "shortcut", "imm")  # whose networks take a second time
-TILE = 64  # images that are drawn together, and always whole: image i is the same whatever is drawn beside it
+TILE = 64  # images that are drawn together where sampler.tile does not say it: always whole tiles
 
 
 class Model(settings.Rung):
@@ -108,9 +108,14 @@ class EvalSpec(Frozen):
     first_image: int
 
     @property
+    def tile(self) -> int:
+        """Images that are drawn together, always whole tiles: image i is the same whatever is drawn beside it."""
+        return self.sampler.tile or TILE
+
+    @property
     def tiles(self) -> range:
         """The tiles that hold the images; of the first and the last maybe only a part is wanted."""
-        return range(self.first_image // TILE, (self.first_image + self.evaluation.samples - 1) // TILE + 1)
+        return range(self.first_image // self.tile, (self.first_image + self.evaluation.samples - 1) // self.tile + 1)
 
 
 def shard_of(tiles: range, shard: int, shards: int) -> range:

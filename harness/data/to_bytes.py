@@ -25,21 +25,23 @@ def to_uint8(x: Tensor) -> np.ndarray:
     return (127.5 * x.float() + 128.0).clamp(0, 255).to("cpu", torch.uint8).numpy()
 
 
-def decode_latents(z: Tensor, coder: autoencoder.Autoencoder, scale: float) -> np.ndarray:
+def decode_latents(z: Tensor, coder: autoencoder.Autoencoder, scale: float, group: int = 1) -> np.ndarray:
     """Return images uint8 (N, 3, H, W) of scaled latents (N, C, h, w).
 
-    One image at a time: the last bits of a convolution depend on its batch, and image i must not.
+    In groups of so many from the first on, for the last bits of a convolution depend on its batch: image i is the same
+    where it is always the same one of the same group.
 
     Raises:
         NotFinite: a latent, or what it is decoded to.
     """
     check_finite(z, "latents")
     with torch.inference_mode():
-        return to_uint8(torch.cat([coder.decode(one) for one in (z.float() / scale).split(1)]))
+        return to_uint8(torch.cat([coder.decode(some) for some in (z.float() / scale).split(group)]))
 
 
-def decoder(dataset: str, root: Path) -> Callable[[Tensor], np.ndarray]:
-    """Return what turns samples (N, C, H, W) of a network trained on a data set into bytes: latents are decoded.
+def decoder(dataset: str, root: Path, group: int = 1) -> Callable[[Tensor], np.ndarray]:
+    """Return what turns samples (N, C, H, W) of a network trained on a data set into bytes: latents are decoded, in
+    groups of so many.
 
     Raises:
         UserError: as `check_decoder`, or the autoencoder is not the one that made the latents.
@@ -50,7 +52,8 @@ def decoder(dataset: str, root: Path) -> Callable[[Tensor], np.ndarray]:
     files = autoencoder.find(folder)
     if sha256_of(*files.paths) != sha256:
         raise UserError(f"{folder}: its sha256 is not the one in {root / dataset}/meta.json; encode {dataset} again")
-    return partial(decode_latents, coder=autoencoder.load(files), scale=latents.read_meta(dataset, root).scale)
+    scale = latents.read_meta(dataset, root).scale
+    return partial(decode_latents, coder=autoencoder.load(files), scale=scale, group=group)
 
 
 def autoencoder_sha256(dataset: str, root: Path) -> str:

@@ -18,8 +18,8 @@ from pydantic import TypeAdapter
 
 from harness.checkpoint_paths import BEHIND, latest_step, weights_path
 from harness.config import grid, imported_weights, settings
-from harness.config.spec import TILE, EvalSpec, TrainSpec, canonical, eval_id, shard_of, train_id
-from harness.engine.allocator import keep_freed_memory
+from harness.config.spec import EvalSpec, TrainSpec, canonical, eval_id, shard_of, train_id
+from harness.engine.allocator import keep_freed_memory, release_memory
 from harness.errors import Diverged, OutOfTime, UserError, user_error
 from harness.files import remove_temporaries
 from harness.jobs import measuring, preemption, recording, tracking
@@ -101,8 +101,8 @@ class Job:
         """Tell whether the images of a shard are all kept, or those of all shards together already."""
         from harness.engine.sample_cache import has_images
 
-        name, mine = eval_id(self.train_id, spec), len(self._tiles(self.part, spec)) * TILE
-        whole = has_images(self.scratch, name, len(spec.tiles) * TILE)
+        name, mine = eval_id(self.train_id, spec), len(self._tiles(self.part, spec)) * spec.tile
+        whole = has_images(self.scratch, name, len(spec.tiles) * spec.tile)
         return whole or mine == 0 or has_images(self.own_scratch, name, mine)
 
     def _tiles(self, part: JobPart, spec: EvalSpec) -> range:
@@ -212,7 +212,7 @@ class Job:
             self._take_over()
         heard_by = () if self.part.kind == "sample" else self.resources.tracking
         trackers = tracking.tracked(heard_by, self.folder, self.scratch.parent, self.train)
-        attempt = self.folder, self.train, self.steps, self.threads, world.size, self.part
+        attempt = self.folder, self.train, self.steps, self.threads, world.size, self.part, self.resources.compile
         with recording.record_attempt(*attempt) as say, trackers:
             self._make(world, say, deadline)
 
@@ -233,9 +233,9 @@ class Job:
         from harness.engine.sample_cache import has_images, join
 
         name, shards = eval_id(self.train_id, spec), [p for p in division(self.part.shards) if p.kind == "sample"]
-        if has_images(self.scratch, name, len(spec.tiles) * TILE):
+        if has_images(self.scratch, name, len(spec.tiles) * spec.tile):
             return
-        counts = {self.scratch / PARTS / part.name: len(self._tiles(part, spec)) * TILE for part in shards}
+        counts = {self.scratch / PARTS / part.name: len(self._tiles(part, spec)) * spec.tile for part in shards}
         if lacking := join(self.scratch, name, weights_path(self.scratch, spec.step), counts):
             words = ", ".join(JobPart.named(folder.name).words for folder in lacking)
             raise UserError(f"{words}: the images of measurement {name} are not all there, or damaged; draw them again")
@@ -263,7 +263,7 @@ class Job:
             say(f"sampling, {images:,} images of {self.part.words} drawn", self.steps)
 
         with preemption.PreemptionHandler(world, deadline) as handler:
-            listeners = {"on_progress": on_progress, "on_step": handler.on_step}
+            listeners = {"on_progress": on_progress, "on_step": handler.on_step, "compiled": self.resources.compile}
             sampler = measurement.sampler(world=world, tiles=self._tiles(self.part, spec), **listeners)
             sampler.draw_shard(self.scratch, self.own_scratch)
 
@@ -278,8 +278,15 @@ class Job:
         dataset = load(self.train.data.name, "train", self.data, self.train.data.flip)
         encoder = self._encoder(steps, world)
         scratch, log, progress = self.scratch, self.folder / records.LOG, partial(say, "training")
-        with preemption.PreemptionHandler(world, deadline) as handler:
-            train(self.train, dataset, scratch, log, steps, self.resources, progress, world, encoder, handler.on_step)
+        try:
+            with preemption.PreemptionHandler(world, deadline) as handler:
+                listeners = progress, world, encoder, handler.on_step
+                train(self.train, dataset, scratch, log, steps, self.resources, *listeners)
+        except Diverged as error:
+            traceback.clear_frames(error.__traceback__)  # they hold the network
+            raise
+        finally:
+            release_memory()
 
     def _encoder(self, steps: Collection[int], world: "World") -> "FrozenEncoder | None":
         """Return the frozen encoder that the training still needs, and record what only torch can tell of the run."""
@@ -299,7 +306,8 @@ class Job:
             say(f"sampling, {images:,} images drawn", self.steps)
 
         with preemption.PreemptionHandler(world, deadline) as handler:
-            samples = measurement.draw(world=world, on_progress=on_progress, on_step=handler.on_step)
+            listeners = {"on_progress": on_progress, "on_step": handler.on_step, "compiled": self.resources.compile}
+            samples = measurement.draw(world=world, **listeners)
         samples, sampled = measurement.everywhere(samples, world), time.perf_counter()
         say("measuring", self.steps)
         measured = measurement.measure(samples, world=world)

@@ -14,11 +14,11 @@ from filelock import Timeout
 
 from harness import files
 from harness.checkpoint_paths import weights_path
-from harness.config.spec import TILE, EvalSpec, TrainSpec, eval_id, train_id
+from harness.config.spec import EvalSpec, TrainSpec, eval_id, train_id
 from harness.errors import UserError
 from harness.files import locked
 from harness.metric_definitions import MEASURED, base, with_features
-from harness.store.records import Environment, Measurement, Thumbnails, measurement_paths, read_spec
+from harness.store.records import Attempt, Environment, Measurement, Thumbnails, measurement_paths, read_spec
 from harness.store.store import Store
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Measuring:
         from harness.data.to_bytes import decoder
         from harness.engine.sample import Sampler
 
-        decode = decoder(self.train.data.name, self.data)
+        decode = decoder(self.train.data.name, self.data, self.spec.sampler.decode or 1)
         return Sampler(self.train, self.spec, decode=decode, **listeners)
 
     def everywhere(self, samples: "Samples | None", world: "World") -> "Samples":
@@ -74,7 +74,7 @@ class Measuring:
         if samples is not None:
             return samples
         shape, rest = known  # type: ignore[misc]
-        first = self.spec.first_image % TILE
+        first = self.spec.first_image % self.spec.tile
         return replace(rest, images=kept_images(self.scratch, self.path.stem, first, shape))
 
     def measure(
@@ -238,8 +238,9 @@ def _remeasure(store: Store, data: Path, path: Path, other: Other | None) -> int
         if not lacks_metrics(record, other):  # another process did it while this one was elsewhere
             return 0
         environment = Environment.read(path.parents[1])  # another number of threads changes the images' last bits
-        torch.set_num_threads(environment.last.threads if environment and environment.last else 1)
-        samples = measuring.draw()
+        last = environment.last if environment and environment.last else Attempt()
+        torch.set_num_threads(last.threads)
+        samples = measuring.draw(compiled=last.compiled)
         assert samples is not None  # of one process alone
         try:
             measured = measuring.measure(samples)

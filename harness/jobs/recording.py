@@ -69,8 +69,9 @@ def _lock(folder: Path, locks: ExitStack) -> bool:
 
 @contextmanager
 def record_attempt(
-    folder: Path, train: TrainSpec, steps: int, threads: int, processes: int, part: JobPart = WHOLE
-) -> Iterator[Say]:
+    folder: Path, train: TrainSpec, steps: int, threads: int, processes: int, part: JobPart = WHOLE,
+    compiled: bool = False,
+) -> Iterator[Say]:  # fmt: skip
     """Record a job in its run's folder while it works, `processes` together with `threads` each, towards `steps`.
 
     part: what of the training's work it does; where that is no training, that it has diverged stays true.
@@ -84,8 +85,8 @@ def record_attempt(
     if part.stage == 0 or not failure or failure.kind != "diverged":
         (folder / records.Failure.FILE).unlink(missing_ok=True)
     records.write_spec(folder, train)
-    facts = {"attempt": len(earlier) + 1, **provenance(folder, threads, processes), "part": part.name}
-    attempt = records.Attempt.model_validate(facts)
+    facts = provenance(folder, threads, processes) | {"part": part.name, "compiled": compiled}
+    attempt = records.Attempt.model_validate({"attempt": len(earlier) + 1} | facts)
     records.Environment(attempts=[*earlier, attempt]).write(folder)
     with heartbeats(folder, steps) as say:
         yield say

@@ -15,7 +15,7 @@ from harness.checkpoint_paths import latest_step
 from harness.config.grid import Run
 from harness.config.imported_weights import Architecture, architecture_of
 from harness.config.settings import SamplerSettings
-from harness.config.spec import TILE, EvalSpec, TrainSpec
+from harness.config.spec import EvalSpec, TrainSpec
 from harness.errors import UserError, nearest
 from harness.planning import flops, measuring_flops
 from harness.planning.measuring_flops import reference_of
@@ -79,8 +79,9 @@ class Work(NamedTuple):
 
 
 def work_of(train: TrainSpec, on_gpu: bool, sampler: SamplerSettings | None = None) -> Work:
-    """Return the work of training a network, or of sampling from it, which has torch's own float32 beside bf16."""
-    float32: Arithmetic = "fp32" if sampler or train.matmul == "highest" else "tf32"
+    """Return the work of training a network, or of sampling from it."""
+    full = sampler.matmul is None if sampler else train.matmul == "highest"
+    float32: Arithmetic = "fp32" if full else "tf32"
     arithmetic = "bf16" if (sampler or train).precision == "bf16" else float32
     return Work(sampler is not None, on_gpu, arithmetic, architecture_of(train))
 
@@ -258,4 +259,4 @@ def checkpoint_bytes(train: TrainSpec, steps: Collection[int]) -> int:
 
 def _drawn(evaluation: EvalSpec) -> int:
     """Return how many images are drawn for a measurement: whole tiles."""
-    return TILE * len(evaluation.tiles)
+    return evaluation.tile * len(evaluation.tiles)

@@ -295,6 +295,7 @@ class Attempt(Part):
     slurm_job_id: str | None = None
     slurm: dict[str, str] | None = None
     part: JobPartName = "whole"  # what of the training's work it did
+    compiled: bool = False  # whether the network's blocks were
 
     @property
     def on_gpu(self) -> bool:

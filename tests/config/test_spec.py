@@ -12,7 +12,8 @@ def run(table="table2", scale="imagenet256", overrides=(), index=0):
     return load_table(GRIDS / f"{table}.yaml", scale, overrides).runs[index]
 
 
-BEFORE = ["evaluation.reference_part=null"]  # what these scales did not set when their ids were pinned
+OF_SAMPLER = ["sampler.matmul=null", "sampler.tile=null", "sampler.decode=null"]
+BEFORE = ["evaluation.reference_part=null", *OF_SAMPLER]  # what these scales did not set when their ids were pinned
 
 
 def test_ids_are_pinned():
@@ -20,6 +21,14 @@ def test_ids_are_pinned():
     tables, scales = ("table2", "table3", "table4"), ("imagenet256", "cifar10")
     rows = {f"{t}/{s}/{i}": run(t, s, BEFORE, index=i) for t in tables for s in scales for i in (0, 3)}
     assert {key: f"{r.train_id} {r.eval_id}" for key, r in rows.items()} == PINNED
+
+
+def test_a_default_of_the_sampler_said_is_the_measurement_that_says_none():
+    said = ["sampler.matmul=fp32", "sampler.tile=64", "sampler.decode=1"]
+    assert run(overrides=said).eval_id == run(overrides=OF_SAMPLER).eval_id
+    others = ["sampler.matmul=tf32", "sampler.tile=16", "sampler.decode=8"]
+    ids = {run(overrides=[*OF_SAMPLER, other]).eval_id for other in others}
+    assert len(ids | {run(overrides=OF_SAMPLER).eval_id}) == 4
 
 
 def test_measurement_does_not_touch_the_training():

@@ -52,7 +52,8 @@ def test_samples_are_decoded_one_by_one_with_the_one_rounding(kl, packed):
     sizes = []  # a convolution's last bits depend on its batch
     coder = autoencoder.Autoencoder(torch.Tensor, lambda z: sizes.append(len(z)) or z, "mean", 1.0)
     decode_latents(z, coder, 1.0)
-    assert sizes == [1] * 5
+    decode_latents(z, coder, 1.0, group=2)
+    assert sizes == [1] * 5 + [2, 2, 1]
 
 
 def test_what_is_missing_is_refused_before_training(copied):

@@ -1,31 +1,34 @@
 """Sampling: image i comes from seed i, guided as the spec says, from the weights that it names."""
 
+import threading
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from support.graphs import CountedGraphs
 from support.specs import make_eval, make_spec, only
-from support.trainings import CPU, Calm, make_dataset, make_trainer, nothing, sample, stirred
+from support.trainings import CPU, Calm, SamplesInMemory, make_dataset, make_trainer, nothing, sample, stirred
 from torch import nn
 
 from harness.config import resolve
 from harness.config.settings import (
     Data,
 )
-from harness.config.spec import EvalSpec, TrainSpec
+from harness.config.spec import EvalSpec, TrainSpec, eval_id, train_id
 from harness.data.datasets import ImageDataset
 from harness.engine import sample as sampling
 from harness.engine.distributed import World
 from harness.engine.sample import Sampler, labels_of
+from harness.engine.sample_cache import remove_samples
 from harness.engine.train import Trainer
 from harness.errors import UserError
 from harness.method.backbone import DiT
 from harness.method.processes import consistency, ddpm, flow, imm, meanflow, shortcut
 from harness.method.processes.consistency import ConsistencyTraining
 from harness.method.randomness import generator
-from harness.networks import checkpoint
+from harness.networks import build, checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +79,60 @@ def test_image_i_comes_from_seed_i_whichever_images_are_drawn(process: str, meth
             assert drawn.nfe == nfe
             assert drawn.labels.tolist() == [i % 10 for i in images]
     assert sizes == {64}  # whatever is wanted, for the last bits of a matrix product depend on its size
+
+
+def test_a_tile_is_as_large_as_the_protocol_says_and_of_the_same_images_however_they_are_cut():
+    spec, sizes = make_spec(), set[int]()
+    net, evaluation = stirred(spec), make_eval(0, 4, "balanced", method="euler", intervals=2, tile=24)
+    expected = one_by_one(net, spec, evaluation, range(20, 85))
+    net.register_forward_pre_hook(lambda _, inputs: sizes.add(len(inputs[0])))
+    whole = sample(net, spec, only(evaluation, range(20, 85)), nothing).images
+    assert np.abs(whole.astype(float) - expected).max() <= 1
+    for images in (range(20, 30), range(30, 85)):
+        drawn = sample(net, spec, only(evaluation, images), nothing).images
+        np.testing.assert_array_equal(drawn, whole[images.start - 20 : images.stop - 20])
+    assert sizes == {24}
+
+
+def flags() -> tuple[str, bool]:
+    return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+
+
+@pytest.mark.parametrize(("matmul", "expected"), [("tf32", ("high", True)), (None, ("highest", False))])
+def test_network_and_decoder_multiply_as_the_protocol_says_and_nothing_does_so_after(matmul, expected, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", expected[0] == "highest")
+    spec, seen, before = make_spec(), set[tuple[str, bool]](), flags()
+    net = stirred(spec)
+    net.register_forward_pre_hook(lambda *_: seen.add(flags()))
+    evaluation = make_eval(0, 150, method="euler", intervals=2, matmul=matmul)
+
+    def decode(samples: torch.Tensor) -> np.ndarray:
+        seen.add(flags())
+        if len(threads) == 1:
+            raise ValueError
+        threads.add(threading.get_ident())
+        return np.zeros((64, 1, 8, 8), np.uint8)
+
+    threads = set[int]()
+    with pytest.raises(ValueError):
+        Sampler(spec, evaluation, decode=decode).draw_from(net, SamplesInMemory())
+    assert threads.isdisjoint({threading.get_ident()})
+    assert (seen, flags()) == ({expected}, before)
+
+
+def test_a_compiled_sampler_calls_its_compiled_blocks_at_every_evaluation(monkeypatch, tmp_path, dataset):
+    graphs = CountedGraphs()
+    monkeypatch.setattr(build, "BACKEND", graphs)
+    trainer = make_trainer(make_spec("flow"), dataset)
+    checkpoint.save_weights(tmp_path, 3, trainer.weights())
+    evaluation = make_eval(0, 150, method="euler", intervals=2, guidance=2.0, guidance_channels="all")
+    plain = Sampler(trainer.spec, evaluation).draw(tmp_path)
+    remove_samples(tmp_path, eval_id(train_id(trainer.spec), evaluation))
+    assert graphs.calls == 0
+    drawn = Sampler(trainer.spec, evaluation, compiled=True).draw(tmp_path)
+    assert graphs.calls == 3 * 2 * trainer.spec.model.depth  # tiles, intervals: with and without a label in one pass
+    assert graphs.count == 1
+    np.testing.assert_array_equal(drawn.images, plain.images)
 
 
 @pytest.mark.parametrize(("channels", "guided"), [("three", 3), ("all", 4)])

@@ -225,6 +225,18 @@ def test_against_a_split_of_a_data_set(project, call):
     assert "no split 'validation'; legal: train, test" in said
 
 
+def test_shares_against_a_part_of_the_reference_are_another_protocol(project, call):
+    _, whole, _ = call("samples.npz", "--reference", "real.npz")
+    code, part, said = call("samples.npz", "--reference", "real.npz", "--reference-part", 20)
+    assert code == 0
+    assert part["protocol"] == whole["protocol"] | {"reference_part": 20}
+    changed = {name for name, value in part["metrics"].items() if value != whole["metrics"][name]}
+    assert changed <= {"precision", "recall", "density", "coverage"} >= {"coverage"}
+    assert changed
+    assert "(precision, recall, density and coverage: 20 of them)" in " ".join(said.split())
+    assert call("samples.npz", "--reference", "real.npz", "--reference-part", 60)[1] == whole
+
+
 def test_references_are_extracted_once_for_each_content(project, call, monkeypatch):
     call("samples.npz", "--reference", "real.npz")
     features, neighbours, _ = sorted(Path("scratch/.cache").glob("reference-*.npz"))

@@ -13,7 +13,16 @@ import torch.nn.functional as F
 
 from harness.data.datasets import ImageDataset
 from harness.errors import UserError
-from harness.measure.extractors.extractor import RECIPES, array_features, classifier_outputs, extractor, recipe_of
+from harness.measure.extractors.extractor import (
+    RECIPES,
+    Extractor,
+    arithmetic_of,
+    array_features,
+    classifier_outputs,
+    extractor,
+    recipe_of,
+)
+from harness.measure.extractors.inception import Outputs
 from harness.networks import supervised
 from harness.networks.supervised import TrainedNetwork, augment, build, fit, resize, trained
 
@@ -134,3 +143,21 @@ def test_features_of_any_network_of_timm(tmp_path, name: str, width: int) -> Non
         extractor("test_resnet", "", tmp_path, tmp_path, tmp_path / "weights.pth")
     with pytest.raises(UserError, match="features 'vit_nano' are unknown; legal: "):
         extractor("vit_nano", "", tmp_path, tmp_path)
+
+
+def test_float32_of_a_gpu_is_no_tf32_and_the_id_says_whose_arithmetic_it_is() -> None:
+    seen = []
+
+    def network(images: torch.Tensor) -> Outputs:
+        seen.append((torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()))
+        return Outputs(images.float().mean((2, 3)))
+
+    torch.set_float32_matmul_precision("high")
+    try:
+        before = torch.backends.cudnn.allow_tf32
+        array_features(np.zeros((3, 3, 4, 4), np.uint8), Extractor("means", "", network, torch.device("cpu")))
+        assert seen == [(False, "highest")]
+        assert (torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()) == (before, "high")
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert [arithmetic_of(torch.device(name)) for name in ("cpu", "cuda", "cuda:3")] == ["", "-cuda-fp32", "-cuda-fp32"]

@@ -2,28 +2,32 @@
 
 import numpy as np
 import pytest
+import torch
 from support.feature_metrics import cmmd
 
+from harness.measure.metrics import kernel
 from harness.measure.metrics.kernel import kid, kid_subset_size
 
 rng = np.random.default_rng(0)
 
 
-def test_kid_is_that_of_a_double_loop() -> None:
+def test_kid_is_that_of_a_double_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = rng.normal(size=(14, 5)), rng.normal(size=(12, 5)) + 0.5
     size = kid_subset_size(14, 12)
     assert size == 6
     assert kid_subset_size(50_000, 10_000) == 1000
 
-    def kernel(a: np.ndarray, b: np.ndarray) -> float:
+    def cubed(a: np.ndarray, b: np.ndarray) -> float:
         return (sum(p * q for p, q in zip(a, b, strict=True)) / 5 + 1) ** 3
 
     subsets, found = np.random.RandomState(2020), []
     for _ in range(100):
         a, b = x[subsets.choice(14, size, False)], y[subsets.choice(12, size, False)]
-        within = sum(kernel(s[i], s[j]) for s in (a, b) for i in range(size) for j in range(size) if i != j)
-        between = sum(kernel(p, q) for p in a for q in b)
+        within = sum(cubed(s[i], s[j]) for s in (a, b) for i in range(size) for j in range(size) if i != j)
+        between = sum(cubed(p, q) for p in a for q in b)
         found.append(within / (size * (size - 1)) - 2 * between / size**2)
+    assert kid(x, y) == pytest.approx((np.mean(found), np.std(found)), rel=1e-10)
+    monkeypatch.setattr(kernel, "_float64", lambda rows, _: torch.from_numpy(rows).double())  # as on a GPU
     assert kid(x, y) == pytest.approx((np.mean(found), np.std(found)), rel=1e-10)
 
 

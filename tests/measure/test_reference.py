@@ -131,3 +131,18 @@ def test_kept_features_that_are_not_finite_are_refused_by_their_file(
     np.savez(path, pool=np.full((355, 1), np.nan, np.float32))
     with pytest.raises(UserError, match=rf"{path}: pool: 355 of 355 values .*; delete it, and it is made again"):
         of_images(of_split(digits[1]), extract, tmp_path)
+
+
+def test_neighbours_of_an_older_cache_are_made_again_with_what_they_lack(
+    digits: tuple[ImageDataset, ImageDataset], tmp_path: Path
+) -> None:
+    extract = Extractor("mean", "", lambda x: Outputs(x.float().mean((2, 3))), torch.device("cpu"))
+    first = of_images(of_split(digits[1]), extract, tmp_path).manifold
+    assert first
+    (path,) = tmp_path.glob("*-neighbours.npz")
+    np.savez(path, radii=first.radii, nearest=first.nearest)  # as before CMMD's kernel was kept
+    again = of_images(of_split(digits[1]), extract, tmp_path).manifold
+    assert again
+    assert again.kernel == first.kernel
+    assert set(np.load(path)) == {"radii", "nearest", "kernel"}
+    assert not list(tmp_path.glob("*.parts"))

@@ -38,3 +38,16 @@ def test_the_rule_buys_as_many_rows_as_can_be_bought_of_a_small_table(tmp_path):
             if price.cost([run for row in chosen for run in row.runs], left=True).hours <= budget
         )
         assert len(select_rows([table], price, budget).chosen) == best
+
+
+def test_a_reference_is_paid_by_the_first_row_and_by_none_where_it_is_measured_against_already(tmp_path):
+    table = table_of("table2", "imagenet256")
+    price, candidates = prices(tmp_path, table), list(rows([table]))
+    once = price.cost(table.runs).references
+    assert once > 0
+    assert sum(price.cost(row.runs).references for row in candidates) == pytest.approx(once * len(candidates))
+    chosen = select_rows([table], price, 1e6)
+    assert chosen.hours == pytest.approx(price.cost(table.runs).hours)
+    assert price.cost_beyond({}, [table.runs[0].eval_id], table.runs).references == 0
+    other = table_of("table2", "imagenet256", "evaluation.reference_part=null")
+    assert prices(tmp_path, table, other).cost([*table.runs, *other.runs]).references > 1.9 * once

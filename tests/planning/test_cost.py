@@ -16,14 +16,14 @@ from harness.planning.cost import Assumption, Prices, checkpoint_bytes
 
 
 def test_the_price_of_one_row_by_hand(tmp_path):
-    """SiT-B/2 for 400K steps of 256; 50,000 images, drawn as 782 tiles of 64, by Heun with 249 intervals."""
+    """SiT-B/2 for 400K steps of 256; 50,000 images, drawn as 196 tiles of 256, by Heun with 249 intervals."""
     (run, *_) = table_of("table2", "imagenet256").runs
     cost = prices(tmp_path, table_of("table2", "imagenet256")).cost([run])
     forward = 2 * 256 * 12 * 12 * 768**2 + 12 * 4 * 256**2 * 768 + 12 * 12 * 768**2  # 12 blocks
     forward += 2 * 256 * 768 * 16 * 2 + 2 * 256 * 768 + 2 * 768**2 + 4 * 768**2  # patches in and out, time, last norm
     first = 2 * 256 * 768 * 16 + 2 * 256 * 768
     assert cost.training == pytest.approx(400_000 * 256 * (3 * forward - first) / (0.5 * 989e12) / 3600)
-    assert cost.sampling == pytest.approx(782 * 64 * 498 * forward / (0.5 * 67e12) / 3600)
+    assert cost.sampling == pytest.approx(196 * 256 * 498 * forward / (0.5 * 494e12) / 3600)
     assert flops.parameters(run.train) == 130_303_504  # SiT-B/2 without its fixed positions
     stored = (2 * 2 + 2) * 130_303_504 + 4 * 256 * 768  # state, and one pair of weights, in float32
     assert cost.bytes == checkpoint_bytes(run.train, [400_000]) == 4 * stored

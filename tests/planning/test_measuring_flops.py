@@ -13,12 +13,12 @@ from harness.measure.compare import compare
 from harness.measure.extractors.extractor import Extractor, Features, extract
 from harness.measure.extractors.inception import Outputs
 from harness.measure.images import of_array
-from harness.measure.metrics import pairs
+from harness.measure.metrics import kernel, pairs
 from harness.measure.metrics.neighbours import Manifold
 from harness.measure.reference import Reference, of_images
 from harness.planning.measuring_flops import WIDTHS, ReferenceWork, each, moments, once
 
-N, M, PART, D, CLASSES = 120, 300, 50, 6, 3
+N, M, PART, D, CLASSES = 40, 90, 30, 4, 3
 BY_PIXEL = Extractor("pixels", "", lambda x: Outputs(x.flatten(1).float()), torch.device("cpu"))
 
 
@@ -39,6 +39,7 @@ def counted(call) -> int:
 @pytest.mark.parametrize("samples", [N, 4 * D - 1])
 def test_the_price_is_what_is_counted(tmp_path: Path, monkeypatch, part: int | None, samples: int) -> None:
     monkeypatch.setitem(WIDTHS, "classifier", D)
+    monkeypatch.setattr(kernel, "_float64", lambda rows, _: torch.from_numpy(rows).double())  # as on a GPU
     work, found = ReferenceWork("any", "train", "classifier", part, M), list[Reference]()
     assert once(work) == counted(lambda: found.append(of_images(pixels(M, D, 0), BY_PIXEL, tmp_path, part=part)))
     generated = extract(pixels(samples, D, 1), BY_PIXEL)

@@ -22,6 +22,7 @@ from harness.measure.images import Images, of_array
 from harness.measure.metrics.diversity import ClassDistances, class_diversity, perceptual
 from harness.measure.metrics.frechet import Moments, Statistics
 from harness.measure.workspace import Arrays, Workspace
+from harness.method.precision import matmul_precision
 from harness.networks.encoder import pretrained, tensors_sha256
 from harness.networks.supervised import Recipe, TrainedNetwork, resize, trained
 
@@ -157,14 +158,8 @@ def exact_arithmetic() -> Iterator[None]:
 
     Inception's pooled features would move by 6e-4 of their length. What was set is set again in the end.
     """
-    convolutions, products = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
-    torch.backends.cudnn.allow_tf32 = False
-    torch.set_float32_matmul_precision("highest")
-    try:
+    with matmul_precision("highest"):
         yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = convolutions
-        torch.set_float32_matmul_precision(products)
 
 
 def arithmetic_of(device: torch.device) -> str:

@@ -5,6 +5,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,11 +41,16 @@ def kid(
     estimates = []
     for _ in range(KID_SUBSETS):
         subsets = (x[rng.choice(len(x), size, replace=False)] for x in (generated, reference))
-        estimates.append(_squared_mmd(*(torch.from_numpy(x).to(device).double() for x in subsets)))
+        estimates.append(_squared_mmd(*(_float64(x, device) for x in subsets)))
     return float(np.mean(estimates)), float(np.std(estimates))
 
 
-def _squared_mmd(x: Tensor, y: Tensor) -> float:
+def _float64(x: np.ndarray, device: torch.device) -> Any:
+    """Return rows for `_squared_mmd`: a processor's as an array, of whose product with itself NumPy makes one half."""
+    return np.asarray(x, np.float64) if device.type == "cpu" else torch.from_numpy(x).to(device).double()
+
+
+def _squared_mmd(x: Any, y: Any) -> float:
     """Unbiased MMD² of two sets of as many rows (Gretton et al. 2012, eq. 3)."""
     n, D = x.shape
     within = sum(float(k.sum() - k.trace()) for k in ((x @ x.T / D + 1) ** 3, (y @ y.T / D + 1) ** 3))

@@ -39,7 +39,7 @@ def sampling_protocol(run: Run) -> dict[str, Any]:
         "guidance": sampler.guidance,
         "guidance_channels": sampler.guidance_channels,
         "guidance_interval": _guidance_interval(sampler),
-        "sampling_precision": sampler.precision,
+        "sampling_precision": sampler.matmul or "fp32" if sampler.precision == "fp32" else sampler.precision,
         "target_guidance": _target_guidance(run.train),
         "labels": evaluation.labels,
         "weights": evaluation.weights,
