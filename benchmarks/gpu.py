@@ -30,7 +30,7 @@ from types import FrameType
 
 import torch
 from card import agreement_parts, speed_parts
-from card.record import Record, Row, read_limits
+from card.record import Record, Row, problem, read_limits
 from card.workloads import Card, commit
 
 Part = Callable[[Card], Iterator[tuple[str, Row]]]
@@ -51,8 +51,8 @@ SECONDS = 540.0
 PATIENCE = 1.5  # times its seconds, after which a part is stopped
 
 
-class TooLongError(Exception):
-    """A part has used up its time."""
+class TooLongError(BaseException):
+    """A part has used up its time; no row of it is to go on."""
 
 
 @contextmanager
@@ -83,9 +83,9 @@ def run(part: Part, seconds: float, card: Card, record: Record) -> bool:
             for row, values in part(card):
                 made.rows[row] = values
                 record.write()
-    except Exception as error:
+    except (Exception, TooLongError) as error:
         traceback.print_exc(file=sys.stderr)
-        made.problems.append(f"{type(error).__name__}: {' '.join(str(error).split())[-300:]}")
+        made.problems.append(problem(error))
     passed = record.end(name, time.monotonic() - begun).passed
     wrong = [f"{v.row}: {v.value} {v.number}, {v.limit}" for v in made.verdicts if not v.kept]
     print(
@@ -128,7 +128,7 @@ def main() -> int:
     faulthandler.enable()
     if chosen.tiny:
         torch.set_num_threads(1)
-    device = torch.device("cpu" if chosen.tiny else "cuda")
+    device = torch.device("cpu") if chosen.tiny else torch.device("cuda", 0)
     card = Card(device, chosen.tiny, chosen.out, time.monotonic() + chosen.seconds)
     record = Record(chosen.out, header(card, chosen), read_limits(chosen.tiny))
     passed = [

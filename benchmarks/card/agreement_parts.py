@@ -6,6 +6,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,8 +19,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import harness
-from card.record import Row
+from card.record import Row, attempt
 from card.workloads import (
+    ARITHMETIC,
     COMPILED,
     EAGER,
     NAMES,
@@ -41,7 +43,8 @@ from harness.networks.checkpoint import load_weights
 Rows = Iterator[tuple[str, Row]]
 CPU = torch.device("cpu")
 PACKAGE = str(Path(harness.__file__).parent)
-WAITS = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
+WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive"}
+BY_MASK = {"index", "index_put", "index_put_"}
 
 
 def correct(card: Card) -> Rows:
@@ -52,24 +55,16 @@ def correct(card: Card) -> Rows:
     steps = range(3 if card.tiny else 20)
     for process, kind in [(p, "dispersive") for p in NAMES] + [("flow", "contrastive")]:
         chosen: dict[str, Any] = {"process": process, "kind": kind}
-        mine = chosen | ({"seed": 1} if card.faulty else {})
         expected = losses(trainer(small(card, precision="fp32", **chosen), CPU), steps)
-        for precision, tf32 in (("fp32", False), ("fp32", True), ("bf16", True)):
-            with convolutions_in_tf32(tf32):
-                measured = losses(trainer(small(card, precision=precision, **mine), card.device), steps)
-            words = f"{precision} with convolutions in TF32" if (precision, tf32) == ("fp32", True) else precision
-            yield f"{NAMES[process]}, {kind}, {words}", {"worst relative difference": worst(expected, measured)}
+        for words, precision, matmul in ARITHMETIC:
+            seed = {"seed": 1} if card.faulty else {}
+            there = small(card, precision=precision, matmul=matmul, **chosen, **seed)
+            yield f"{NAMES[process]}, {kind}, {words}", attempt(partial(difference, card, there, steps, expected))
 
 
-@contextmanager
-def convolutions_in_tf32(allowed: bool) -> Iterator[None]:
-    """Let cuDNN multiply in TF32 or not, and put back what was."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = allowed
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
+def difference(card: Card, chosen: TrainSpec, steps: range, expected: list[float]) -> Row:
+    """Take the steps on the card, and return how far they are from what is expected."""
+    return {"worst relative difference": worst(expected, losses(trainer(chosen, card.device), steps))}
 
 
 def syncs(card: Card) -> Rows:
@@ -78,8 +73,8 @@ def syncs(card: Card) -> Rows:
     On a CPU those that would: a tensor is read as a number, or its shape depends on what it holds. The fault: the step
     reads its loss.
     """
-    for process in ("flow", "meanflow", "shortcut", "imm", "consistency"):
-        made = trainer(small(card, process=process, precision="bf16"), card.device)
+    for process in NAMES:
+        made = trainer(small(card, process=process), card.device)
         losses(made, range(1))
         seen = OnCard() if card.on_gpu else OnCpu()
         with seen:
@@ -120,9 +115,10 @@ class OnCpu(TorchDispatchMode):
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation, and note where it waits."""
-        if function in WAITS:
+        name = function.overloadpacket.__name__
+        if name in WAITS or (name in BY_MASK and any(i is not None and i.dtype == torch.bool for i in args[1])):
             frames = [frame for frame in traceback.extract_stack() if PACKAGE in frame.filename]
-            self.places.append(f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else function.name())
+            self.places.append(f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else name)
         return function(*args, **(kwargs or {}))
 
 
@@ -137,22 +133,24 @@ def compiled(card: Card) -> Rows:
         arms += (("DiT", "ddpm"), ("Shortcut", "shortcut"), ("IMM", "imm"), ("iCT", "consistency"))
     for name, process in arms:
         chosen = small(card, process=process) if card.tiny else spec(card.sized("S"), 32, process)
-        calls = block_calls(trainer(chosen, card.device))
-        calls -= chosen.model.depth if process == "meanflow" else 0
-        expected = losses(trainer(chosen, card.device), range(5))
-        with counting(card) as compiled_calls:
-            made = trainer(chosen, card.device, EAGER if card.faulty else COMPILED)
-            measured = losses(made, range(4))
-            compiled_calls[0] = 0
-            measured += losses(made, range(4, 5))
-        yield (
-            name,
-            {
-                "blocks called in a step": calls,
-                "compiled / called": compiled_calls[0] / calls,
-                "worst relative difference": worst(expected, measured),
-            },
-        )
+        yield name, attempt(partial(compiled_steps, card, chosen))
+
+
+def compiled_steps(card: Card, chosen: TrainSpec) -> Row:
+    """Return how five compiled steps differ from eager ones, and which share of the fifth one's blocks is compiled."""
+    calls = block_calls(trainer(chosen, card.device))
+    calls -= chosen.model.depth if chosen.process == "meanflow" else 0
+    expected = losses(trainer(chosen, card.device), range(5))
+    with counting(card) as compiled_calls:
+        made = trainer(chosen, card.device, EAGER if card.faulty else COMPILED)
+        measured = losses(made, range(4))
+        compiled_calls[0] = 0
+        measured += losses(made, range(4, 5))
+    return {
+        "blocks called in a step": calls,
+        "compiled / called": compiled_calls[0] / calls,
+        "worst relative difference": worst(expected, measured),
+    }
 
 
 def block_calls(made: Trainer) -> int:
@@ -196,11 +194,9 @@ def ddp(card: Card) -> Rows:
     The fault: the second process learns from other images.
     """
     steps = range(2 if card.tiny else 6)
+    how = "NCCL" if card.on_gpu else "gloo"
     for precision in ("fp32", "bf16"):
-        expected = losses(trainer(small(card, precision=precision), card.device), steps)
-        alone = losses_of_one(card, small(card, precision=precision), steps)
-        how = "NCCL" if card.on_gpu else "gloo"
-        yield f"one process, {how}, {precision}", {"worst relative difference": worst(expected, alone)}
+        yield f"one process, {how}, {precision}", attempt(partial(alone, card, small(card, precision=precision), steps))
     half = small(card).batch // 4
     again = Resources(micro_batch=half, checkpoint_blocks=True)
     arms = {
@@ -216,8 +212,9 @@ def ddp(card: Card) -> Rows:
         yield name, {"worst relative difference": worst(expected, curve)}
 
 
-def losses_of_one(card: Card, chosen: TrainSpec, steps: range) -> list[float]:
-    """Return the losses of a process that exchanges gradients with itself alone."""
+def alone(card: Card, chosen: TrainSpec, steps: range) -> Row:
+    """Return how steps of a process that exchanges gradients with itself alone differ from those without."""
+    expected = losses(trainer(chosen, card.device), steps)
     with tempfile.TemporaryDirectory() as folder:
         method = f"file://{folder}/rendezvous"
         dist.init_process_group("nccl" if card.on_gpu else "gloo", init_method=method, rank=0, world_size=1)
@@ -225,7 +222,7 @@ def losses_of_one(card: Card, chosen: TrainSpec, steps: range) -> list[float]:
             made = trainer(chosen, card.device)
             first = losses(made, steps[:1])
             made.module = DistributedDataParallel(made.objective)
-            return first + losses(made, steps[1:])
+            return {"worst relative difference": worst(expected, first + losses(made, steps[1:]))}
         finally:
             dist.destroy_process_group()
 

@@ -5,9 +5,11 @@ Files are written anew after each row, so that a run that is killed loses the ro
 
 import json
 import math
+import sys
 import time
 import tomllib
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -41,6 +43,20 @@ class Limit:
         """Tell whether a number keeps it; what is not finite keeps none."""
         least, most = self.at_least, self.at_most
         return math.isfinite(number) and (least is None or number >= least) and (most is None or number <= most)
+
+
+def attempt(make: Callable[[], Row]) -> Row:
+    """Return a row, or the problem that kept it from being measured: other rows are measured all the same."""
+    try:
+        return make()
+    except Exception as error:
+        traceback.print_exc(file=sys.stderr)
+        return {"problem": problem(error)}
+
+
+def problem(error: BaseException) -> str:
+    """Return what an exception says, in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[-300:]}"
 
 
 def read_limits(tiny: bool, path: Path = LIMITS) -> dict[str, list[Limit]]:
@@ -105,6 +121,7 @@ class Record:
     def end(self, name: str, seconds: float) -> PartRecord:
         """Hold what a part gave to its limits, and write it."""
         part = self.parts[name]
+        part.problems += [f"{row}: {values['problem']}" for row, values in part.rows.items() if "problem" in values]
         part.verdicts, part.seconds, part.ended = list(verdicts(part.rows, self.limits.get(name, []))), seconds, True
         self.write()
         return part

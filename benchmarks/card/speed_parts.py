@@ -1,10 +1,13 @@
 """How fast is it on a card: products, steps, sampling, features, loading; and a profile of a step."""
 
 import copy
+import math
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,9 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from card.agreement_parts import convolutions_in_tf32
-from card.record import Row
-from card.workloads import COMPILED, EAGER, NAMES, Card, relative, spec, trainer
+from card.record import Row, attempt
+from card.workloads import ARITHMETIC, COMPILED, EAGER, NAMES, Card, relative, spec, trainer
 from harness.config.spec import ProcessName, TrainSpec
 from harness.data.datasets import LatentDataset
 from harness.engine.train import Trainer
@@ -100,13 +102,13 @@ def speed(card: Card) -> Rows:
         if card.left < RESERVE:
             break
         chosen = spec(card.sized(size), card.batch, process, "dispersive" if loss else None, side=card.side)
-        row = timed_step(card, chosen, compile_blocks and not card.tiny)
-        milliseconds[size, process, loss, compile_blocks] = row["ms"]
+        row = attempt(partial(timed_step, card, chosen, compile_blocks and not card.tiny))
+        milliseconds[size, process, loss, compile_blocks] = row.get("ms", math.nan)
         words = f"{'with' if loss else 'without'} the loss, {'compiled' if compile_blocks else 'eager'}"
         yield f"{NAMES[process]}-{size}/2, {words}", row
-    base = milliseconds["B", "flow", False, True]
-    yield "the loss", {"step with / without": milliseconds["B", "flow", True, True] / base}
-    yield "MeanFlow, compiled", {"step / SiT's": milliseconds["B", "meanflow", False, True] / base}
+    base = milliseconds.get(("B", "flow", False, True), math.nan)
+    yield "the loss", {"step with / without": milliseconds.get(("B", "flow", True, True), math.nan) / base}
+    yield "MeanFlow, compiled", {"step / SiT's": milliseconds.get(("B", "meanflow", False, True), math.nan) / base}
 
 
 def timed_step(card: Card, chosen: TrainSpec, compile_blocks: bool) -> Row:
@@ -144,32 +146,31 @@ def sampling(card: Card) -> Rows:
     The fault: bf16 draws images of another noise.
     """
     for size in ("B", "XL", "S"):
-        chosen = spec(card.sized(size), card.batch, side=card.side)
-        net = build_net(chosen).initialise(0)
+        torch.manual_seed(0)
+        net = build_net(spec(card.sized(size), card.batch, side=card.side)).initialise(0)
         for p in net.parameters():  # the public initialisation draws zeros
             p.data += 0.02 * torch.randn(p.shape)
         net = net.to(card.device).eval()
         for count in (4, 8) if card.tiny else (64, 256):
-            strict, reference = 0.0, None
-            for precision, matmul in (("fp32", "highest"), ("tf32", "high"), ("bf16", "highest")):
+            strict: tuple[float, Tensor] | None = None
+            for words, precision, matmul in ARITHMETIC:
                 if card.left < RESERVE / 2:
                     return
-                noise = torch.randn(
-                    count, 4, chosen.data.size, chosen.data.size, generator=torch.Generator().manual_seed(0)
-                )
-                noise = (noise.flip(0) if card.faulty and precision == "bf16" else noise).to(card.device)
-                seconds, drawn = timed_sampling(card, net, noise, precision == "bf16", matmul)
-                if reference is None:
-                    strict, reference = seconds, drawn
-                yield (
-                    f"SiT-{size}/2, {count} at once, {precision}",
-                    {
-                        "ms an evaluation": 1e3 * seconds,
-                        "GPU-hours of 50,000 images": 50_000 / count * 498 * seconds / 3600,
-                        "× as fast as strict fp32": strict / seconds,
-                        "relative difference to strict fp32": relative(drawn, reference),
-                    },
-                )
+                torch.manual_seed(1 if card.faulty and precision == "bf16" else 0)
+                noise = torch.randn(count, 4, card.side, card.side).to(card.device)
+                drawn = timed_sampling(card, net, noise, precision == "bf16", matmul)
+                strict = strict or drawn
+                yield f"SiT-{size}/2, {count} at once, {words}", sampling_row(count, drawn, strict)
+
+
+def sampling_row(count: int, drawn: tuple[float, Tensor], strict: tuple[float, Tensor]) -> Row:
+    """Return what is said of seconds and images, beside those in strict fp32."""
+    return {
+        "ms an evaluation": 1e3 * drawn[0],
+        "GPU-hours of 50,000 images": 50_000 / count * 498 * drawn[0] / 3600,
+        "× as fast as strict fp32": strict[0] / drawn[0],
+        "relative difference to strict fp32": relative(drawn[1], strict[1]),
+    }
 
 
 def timed_sampling(card: Card, net: Any, noise: Tensor, bf16: bool, matmul: str) -> tuple[float, Tensor]:
@@ -217,6 +218,17 @@ def measure(card: Card) -> Rows:
             )
     yield from pairs(card)
     yield from decoding(card)
+
+
+@contextmanager
+def convolutions_in_tf32(allowed: bool) -> Iterator[None]:
+    """Let cuDNN multiply in TF32 or not, and put back what was."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def pairs(card: Card) -> Rows:
@@ -270,11 +282,11 @@ def decoding(card: Card) -> Rows:
         latent_channels=4,
     )
     decoder.to(card.device).eval()
-    for count in (1, 2) if card.tiny else (1, 16, 64):
-        z = torch.randn(count, 4, *((8, 8) if card.tiny else (32, 32)), device=card.device)
-        with torch.inference_mode():
+    for count, tf32 in ((1, False), (2, False)) if card.tiny else ((1, False), (16, False), (16, True), (64, True)):
+        z = torch.randn(count, 4, card.side, card.side, device=card.device)
+        with torch.inference_mode(), convolutions_in_tf32(tf32):
             seconds = card.streamed(lambda z=z: decoder.decode(z).sample, 2, 1)  # type: ignore[misc]
-        yield f"decoding, {count} at once", {"images/s": count / seconds}
+        yield f"decoding, {count} at once, cudnn TF32 {'on' if tf32 else 'off'}", {"images/s": count / seconds}
 
 
 def loader(card: Card) -> Rows:

@@ -27,6 +27,11 @@ from harness.engine.train import Trainer
 from harness.method.precision import matmul_precision
 
 SIZES = {"S": (12, 384, 6), "B": (12, 768, 12), "L": (24, 1024, 16), "XL": (28, 1152, 16)}  # depth, width, heads
+ARITHMETIC: tuple[tuple[str, Literal["fp32", "bf16"], str], ...] = (  # its name, the network's, that of matrices
+    ("fp32", "fp32", "highest"),
+    ("TF32", "fp32", "high"),
+    ("bf16", "bf16", "highest"),
+)
 EAGER, COMPILED = Resources(), Resources(compile=True)
 SMALL = Model(depth=4, width=128, heads=4, patch=2)  # what is compared bit by bit, and not timed
 TINY = Model(depth=2, width=64, heads=4, patch=2)  # all there is in the rehearsal

@@ -23,6 +23,7 @@ from harness.config.spec import TrainSpec
 from harness.data.datasets import Dataset
 from harness.data.page_cache import pre_reading
 from harness.engine.batches import Batch, Batches
+from harness.engine.checkpoint_writer import CheckpointWriter
 from harness.engine.distributed import ALONE, World
 from harness.engine.metric_logger import MetricAverager, append, cut
 from harness.engine.moving_average import MovingAverage
@@ -68,7 +69,10 @@ class Trainer:
         self.optimizer = self._make_optimizer()
         self.batches = Batches(spec, dataset, self.objective, world, self.resources.micro_batch)
         equip_blocks(self.net, self.ema, self.resources)
-        self.health = TermHealth(self.objective, world, self._autocast)
+        self.precision = partial(
+            torch.autocast, self.device.type, torch.bfloat16, enabled=self.spec.precision == "bf16"
+        )
+        self.health = TermHealth(self.objective, world, self.precision)
         self.averager = MetricAverager(self.objective.terms)
         self.stored = {"model": self.net, "ema": self.ema} | {term.name: term for term in self.objective.terms}
         self.module: Objective | DistributedDataParallel = self.objective
@@ -107,25 +111,23 @@ class Trainer:
                 term.requires_grad_(False)
         self.learning, self.module = terms, self.objective
         if self.world.size > 1:
-            self.module = DistributedDataParallel(self.objective)
+            # Gradients lie in the buckets that are exchanged: no second copy of them.
+            self.module = DistributedDataParallel(self.objective, gradient_as_bucket_view=True)
 
     def _inputs(self, batch: Batch) -> dict[str, Any]:
         """The arguments of the objective, on the device."""
         batch = batch.map(lambda tensor: tensor.to(self.device, non_blocking=True))  # pinned memory: no wait
-        with self._autocast():
+        with self.precision():
             features = self.encoder(batch.images) if self.encoder and batch.images is not None else None
         return {"x": batch.x, "y": batch.y, "draws": batch.draws, "features": features, "average": self.ema}
 
     def _backward(self, batch: Batch, parts: int) -> dict[str, Tensor]:
         """Add one of `parts` micro-batches' share of the gradient, and return its losses, detached."""
         inputs = self._inputs(batch)
-        with self._autocast():
+        with self.precision():
             losses: dict[str, Tensor] = self.module(**inputs)
         (losses["loss"] / parts).backward()
         return {name: loss.detach() for name, loss in losses.items()}
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.precision == "bf16")
 
     def gradient_norm(self) -> float:
         """Return the ℓ2 norm of the last step's gradient."""
@@ -159,23 +161,24 @@ class Trainer:
         if self.spec.weights and step == 0:  # network and EMA each begin from their own
             for kind in SAMPLED:
                 self.stored[kind].load_state_dict(checkpoint.load_weights(weights, 0, kind))
-        if step in steps and leads:
-            checkpoint.save_weights(weights, step, self.weights())
-        saved = time.monotonic()
-        while step < last:
-            term_ends = self.objective.active(step) != self.objective.active(step + 1)  # a line is of like steps
-            logs = term_ends or step + 1 in steps or (step + 1) % self.resources.log_every == 0
-            self.averager.add(self.step(step, look=logs or step == 0))
-            step += 1
-            on_progress(step)
-            if logs:
-                self._log(log, step)
-                if leads and step in steps:
-                    checkpoint.save_weights(weights, step, self.weights())
-                if leads and (step == last or time.monotonic() - saved > 60 * self.resources.checkpoint_minutes):
-                    checkpoint.save_state(states, step, self.state())
-                    saved = time.monotonic()
-            on_step(partial(self._save, states, step))
+        with CheckpointWriter() as writer:
+            if step in steps and leads:
+                self._write(writer, step, weights, None)
+            saved = time.monotonic()
+            while step < last:
+                term_ends = self.objective.active(step) != self.objective.active(step + 1)  # a line is of like steps
+                logs = term_ends or step + 1 in steps or (step + 1) % self.resources.log_every == 0
+                self.averager.add(self.step(step, look=logs or step == 0))
+                step += 1
+                on_progress(step)
+                if logs:
+                    self._log(log, step)
+                    due = step == last or time.monotonic() - saved > 60 * self.resources.checkpoint_minutes
+                    if leads and (due or step in steps):
+                        self._write(writer, step, weights if step in steps else None, states if due else None)
+                        saved = time.monotonic() if due else saved
+                writer.check()
+                on_step(partial(self._save, writer, states, step))
 
     def _log(self, log: Path, step: int) -> None:
         """Add the line of a step to the log; all processes must call this."""
@@ -184,11 +187,24 @@ class Trainer:
         if self.world.leads:
             append(log, line)
 
-    def _save(self, folder: Path, step: int) -> None:
-        """Write a checkpoint between two lines of the log; all processes must call this."""
+    def _write(self, writer: CheckpointWriter, step: int, weights: Path | None, states: Path | None) -> None:
+        """Have the weights kept in one folder, and then the state saved in another; None is none."""
+
+        def save(tensors: dict[str, Tensor]) -> None:
+            if weights:
+                kept = {name: t for name, t in tensors.items() if name.startswith(tuple(f"{k}." for k in SAMPLED))}
+                checkpoint.save_weights(weights, step, kept)
+            if states:
+                checkpoint.save_state(states, step, tensors)
+
+        writer.write(self.state() if states else self.weights(), save)
+
+    def _save(self, writer: CheckpointWriter, folder: Path, step: int) -> None:
+        """Write a checkpoint between two lines of the log, and wait for it; all processes must call this."""
         unlogged = self.averager.state(self.world)
         if self.world.leads:
-            checkpoint.save_state(folder, step, self.state() | unlogged)
+            writer.write(self.state() | unlogged, partial(checkpoint.save_state, folder, step))
+            writer.wait()
 
     def _resume(self, folder: Path, log: Path) -> int:
         """Restore the latest state, in all processes, and cut the log to it."""

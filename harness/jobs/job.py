@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 from harness.checkpoint_paths import BEHIND, latest_step, weights_path
 from harness.config import grid, imported_weights, settings
 from harness.config.spec import EvalSpec, TrainSpec, canonical, eval_id, shard_of, train_id
-from harness.engine.allocator import keep_freed_memory
+from harness.engine.allocator import keep_freed_memory, release_memory
 from harness.errors import Diverged, OutOfTime, UserError, user_error
 from harness.files import remove_temporaries
 from harness.jobs import measuring, preemption, recording, tracking
@@ -275,8 +275,15 @@ class Job:
         dataset = load(self.train.data.name, "train", self.data, self.train.data.flip)
         encoder = self._encoder(steps, world)
         scratch, log, progress = self.scratch, self.folder / records.LOG, partial(say, "training")
-        with preemption.PreemptionHandler(world, deadline) as handler:
-            train(self.train, dataset, scratch, log, steps, self.resources, progress, world, encoder, handler.on_step)
+        try:
+            with preemption.PreemptionHandler(world, deadline) as handler:
+                listeners = progress, world, encoder, handler.on_step
+                train(self.train, dataset, scratch, log, steps, self.resources, *listeners)
+        except Diverged as error:
+            traceback.clear_frames(error.__traceback__)  # they hold the network
+            raise
+        finally:
+            release_memory()
 
     def _encoder(self, steps: Collection[int], world: "World") -> "FrozenEncoder | None":
         """Return the frozen encoder that the training still needs, and record what only torch can tell of the run."""

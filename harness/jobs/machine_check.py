@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from harness.errors import UserError, one_line
+from harness.errors import UserError, one_line, user_error
 from harness.files import check_writable, nearest_existing
 from harness.jobs import preflight
 from harness.jobs.job import Job
@@ -163,7 +163,9 @@ def compile_header(compiler: str | None, headers: Path) -> str:
     if compiler is None:
         raise UserError(f"no C compiler; {remedy}")
     command = [compiler, "-fsyntax-only", "-xc", "-I", str(headers), "-"]
-    answer = subprocess.run(command, input="#include <Python.h>\n", capture_output=True, text=True, timeout=PATIENCE)
+    include = "#include <Python.h>\n"
+    with user_error(compiler, remedy, OSError):
+        answer = subprocess.run(command, input=include, capture_output=True, text=True, timeout=PATIENCE)
     if answer.returncode != 0:
         raise UserError(f"{compiler} finds no sound {headers / 'Python.h'}; {remedy}")
     return f"{compiler} reads {headers / 'Python.h'}"

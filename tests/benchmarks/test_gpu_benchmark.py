@@ -6,6 +6,7 @@ import sys
 import time
 
 import pytest
+import torch
 from support.places import ROOT
 
 COMMAND = [sys.executable, "benchmarks/gpu.py", "--tiny"]
@@ -57,7 +58,7 @@ def test_every_part_sees_a_fault_by_its_limits(tmp_path):
 
 def run_parts(benchmark, record, folder, *parts):
     """Run made-up parts, half a second each at most; return which passed, and what was recorded."""
-    card = benchmark.Card(benchmark.torch.device("cpu"), True, folder, time.monotonic() + 60)
+    card = benchmark.Card(torch.device("cpu"), True, folder, time.monotonic() + 60)
     limits = {"good": [record.Limit("a row", "x", at_most=1)], "bad": [record.Limit("*", "x", at_least=1)]}
     kept = record.Record(folder, {"rehearsal": True}, limits)
     return [benchmark.run(part, 0.4, card, kept) for part in parts], kept
@@ -80,6 +81,14 @@ def dying(card):
     raise RuntimeError("CUDA error: an illegal\nmemory access")
 
 
+def lacking(card):
+    """Give a row that could not be measured, and one that could."""
+    from card.record import attempt
+
+    yield "too large", attempt(lambda: {"x": torch.zeros(1 << 62).sum()})
+    yield "a row", {"x": 1.0}
+
+
 def endless(card):
     """Give a row, and go on."""
     yield "a row", {"x": 1.0}
@@ -88,12 +97,14 @@ def endless(card):
 
 
 def test_a_part_that_fails_or_takes_too_long_costs_no_other(benchmark, record, tmp_path):
-    passed, kept = run_parts(benchmark, record, tmp_path, dying, endless, bad, good)
-    assert passed == [False, False, False, True]
+    passed, kept = run_parts(benchmark, record, tmp_path, dying, lacking, endless, bad, good)
+    assert passed == [False, False, False, False, True]
     assert [v.kept for v in kept.parts["bad"].verdicts] == [False, False]
     written = json.loads((tmp_path / "gpu.json").read_text("utf-8"))["parts"]
     assert written["dying"]["problems"] == ["RuntimeError: CUDA error: an illegal memory access"]
     assert written["dying"]["rows"] == {"a row": {"x": 1.0}}
+    assert list(written["lacking"]["rows"]) == ["too large", "a row"]
+    assert written["lacking"]["problems"][0].startswith("too large: RuntimeError: ")
     assert written["endless"]["problems"][0].startswith("TooLongError: stopped after 1 s")
 
 

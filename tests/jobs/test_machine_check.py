@@ -46,7 +46,7 @@ def crash():
         ({"gpus": (T4,)}, 1, "bf16", "✗", "Tesla T4 computes none; say --set precision=fp32"),
         ({"compiler": None}, 1, "compiler, for resources.compile", "✗", "Debian: gcc, python3-dev"),
         ({"headers": Path("/nowhere")}, 1, "compiler, for resources.compile", "✗", "no sound /nowhere/Python.h"),
-        ({"compiler": "/nowhere/gcc"}, 1, "compiler, for resources.compile", "✗", "/nowhere/gcc"),
+        ({"compiler": "/nowhere/gcc"}, 1, "compiler, for resources.compile", "✗", "leave resources.compile out"),
         ({"trial": crash}, 1, "bf16 product, and NCCL with one process", "✗", "look at the driver"),
     ],
 )
