@@ -292,6 +292,7 @@ def _run_here(
     deadline: Deadline = NEVER,
 ) -> None:  # fmt: skip
     """Run here, print the tables, and exit: with 1 where something is not done, with 75 for want of time."""
+    local_pool.check_room(todo, workers)
     before = [job.left() for job in todo]
     jobs = [part for job in todo for part in job.parts()]
     with console.ProgressBar(jobs) as bar:
@@ -341,6 +342,7 @@ def send(profile: cluster_profile.SlurmProfile, todo: Sequence[Job], store: Stor
             f"{len(sent.with_less)} of these were sent before some of their measurements were asked for; "
             "give the same command again when they are done", err=True,
         )  # fmt: skip
-    hours = sum(job.resources.hours * job.resources.gpus * job.resources.nodes for job in sent.jobs)
+    asked = [job.resources for job in sent.jobs]
+    hours = sum(r.hours * r.gpus * r.nodes / r.packed for r in asked)
     price, study = profile.gpu_hour_price, options.words_for(store)
     say(words_of("submitted", sent=sent, hours=hours, price=price, study=study), nl=False)
