@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.plain_text import printable
+from harness.plain_text import escape_controls
 
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 LAUNCHER = (*TORCHRUN, "MASTER_ADDR", "MASTER_PORT")
@@ -46,6 +46,20 @@ def place_from_torchrun() -> ProcessPlace | None:
         return None
     _check_place(rank, world_size, local_rank, given)
     return ProcessPlace(rank, world_size, local_rank, ENVIRONMENT)
+
+
+def check_alone(command: str) -> None:
+    """Refuse a launcher's processes where a command shares no work: each would do all of it, one in the other's way.
+
+    Raises:
+        UserError: this is one of several, or as `place_from_torchrun`.
+    """
+    place = place_from_torchrun()
+    if place and place.world_size > 1:
+        raise UserError(
+            f"{command}: it shares no work, and each of the WORLD_SIZE={place.world_size} processes would do all of "
+            f"it; start it once, without torchrun ({WITHOUT})"
+        )
 
 
 def _number(name: str, given: Mapping[str, str], default: int = 0) -> int:
@@ -114,7 +128,7 @@ def file_url(path: Path) -> str:
 def remark_on_waiting(place: ProcessPlace, seconds: float = LONG) -> Iterator[None]:
     """Say once on the standard error for whom this process waits, where that takes longer than so many seconds."""
     timer = threading.Timer(
-        seconds, lambda: print(printable(waiting_words(place, seconds)), file=sys.stderr, flush=True)
+        seconds, lambda: print(escape_controls(waiting_words(place, seconds)), file=sys.stderr, flush=True)
     )
     timer.daemon = True
     timer.start()
