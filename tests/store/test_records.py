@@ -146,7 +146,7 @@ def test_a_measurement_of_a_newer_harness_is_neither_shown_nor_measured_again(tm
     store, run = new_store(tmp_path), table_of("table2").runs[0]
     path = store.eval_path(run.train_id, run.eval_id)
     write_json(path, {"schema_version": SCHEMA_VERSION + 1})
-    for status in (run_status(store, run.train_id, run.eval_id), run_result(store, run.train_id, run.eval_id)):
+    for status in (run_status(store, run.train_id, run.eval_id), run_result(store, run)):
         assert status.state == "unreadable"
         assert status.reason == f"evals/{path.name}: schema version 2 is of a newer harness; this one reads 1"
     with pytest.raises(UserError, match="of a newer harness"):
