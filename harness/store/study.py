@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.config.grid import Cell, Run, Table, load_table
+from harness.config.grid_file import MOST_CELLS
 from harness.config.yaml_document import Layer
 from harness.errors import UserError
 from harness.files import is_file
@@ -15,16 +16,25 @@ from harness.store.store import Store, each_or_told
 def study_tables(store: Store, overrides: Sequence[str] = (), layer: Layer | None = None) -> list[Table]:
     """Expand a study's grids again, in the order of the report; overrides and layer: as in `load_table`.
 
-    A grid that is not here or cannot be read is told, and left out while another can be.
+    A grid that is not here, cannot be read or is one too many is told, and left out while another can be.
 
     Raises:
         UserError: there is no such study, none of its grids can be read, or the overrides are wrong.
     """
 
+    cells = 0
+
     def by_itself(record: GridRecord) -> tuple[GridRecord, Table]:
+        nonlocal cells
         if not is_file(Path(record.grid)):
             raise UserError(f"{store.root}: its grid {record.grid} is not here; stand in the project's folder")
-        return record, load_table(Path(record.grid), record.scale, record.overrides)
+        table = load_table(Path(record.grid), record.scale, record.overrides)
+        if cells + len(table.cells) > MOST_CELLS:  # one grid may have so many, and many grids would fill the memory
+            raise UserError(
+                f"{record.grid}: with it the study has more than {MOST_CELLS:,} cells; make it another study"
+            )
+        cells += len(table.cells)
+        return record, table
 
     tables = each_or_told(by_itself, store.grids())
     if overrides or layer:  # a mistake of these stops all

@@ -15,6 +15,7 @@ from support.synthetic_study import new_store, table_of, write_error, write_hear
 
 from harness.commands.console import status_summary
 from harness.files import write_json
+from harness.store import study as studying
 from harness.store.status import Progress, progress, seconds_in_words, training_statuses
 from harness.store.study import study_tables, trainings
 
@@ -206,3 +207,13 @@ def test_bad_files_cost_their_own_cells_and_no_command_stops(tmp_path, monkeypat
     page = (tmp_path / "reports" / "s" / "index.html").read_text()
     assert all(f"{name}: its grid" in page for name in ("table2", "table4"))
     assert command(tmp_path, "bundle", "s").code == 2
+
+
+def test_the_grid_with_which_a_study_has_too_many_cells_costs_itself_and_a_line(tmp_path, monkeypatch, capsys):
+    store = new_store(tmp_path)
+    for name in ("table2", "table3", "table4"):
+        store.record_grid(name, GRIDS / f"{name}.yaml", "smoke", [])
+    whole = study_tables(store)
+    monkeypatch.setattr(studying, "MOST_CELLS", sum(len(table.cells) for table in whole) - 1)
+    assert [table.name for table in study_tables(store)] == ["table2", "table3"]
+    assert "table4.yaml: with it the study has more than" in capsys.readouterr().err
