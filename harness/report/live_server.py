@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.files import gc_paused, write_bytes
 from harness.report.local_http import Answer, LocalServer, file_inside
 from harness.report.rendering.html import render, script_of
-from harness.report.rendering.page import write_files
+from harness.report.rendering.page import SCRIPTS, write_files
 from harness.store.records import Failure, Heartbeat, measurement_paths
 from harness.store.status import progress, training_statuses
 from harness.store.store import Store
@@ -34,7 +34,7 @@ class Watched:
             self.tables = study_tables(self.store)
             values = write_files(self.store, self.tables, self.target)
             write_bytes(self.target / "index.html", render(values).encode())
-            live = values | {"live": self.version + 1} | script_of("theme.js", "contents.js", "runs.js", "live.js")
+            live = values | {"live": self.version + 1} | script_of(*SCRIPTS, "live.js")
             self.page = render(live).encode()
             self.fingerprint, self.version = fingerprint, self.version + 1
         self.progress = progress(training_statuses(self.tables, self.store))

@@ -2,13 +2,19 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
+import numpy as np
 import pytest
 from support import synthetic_study as synthetic
 from support.places import ROOT
 
+from harness.report.analysis.pivot import Estimate
+from harness.report.analysis.statistics import change_between
+from harness.report.analysis.text import estimate, percent_change
 from harness.report.rendering.page import make_report, report
 from harness.store.store import Store
 
@@ -184,44 +190,113 @@ def until(browser: Any, holds: Callable[[], object]) -> None:
     WebDriverWait(browser, 10).until(lambda _: holds())
 
 
-def test_by_keyboard_a_cell_opens_its_runs_and_a_run_its_training_and_back_again(browser: Any, page: Path) -> None:
+CELL = "#table-table2 tbody tr:nth-child(2) td:nth-child(4) .behind"  # InfoNCE, ℓ2 · dispersive
+
+
+def test_by_keyboard_a_number_opens_what_is_behind_it_and_the_page_stays(browser: Any, page: Path) -> None:
     open_page(browser, page)
-    everything = shown_runs(browser)
-    link = browser.find_element("css selector", "#table-table2 tbody tr:nth-child(2) td:nth-child(4) .behind")
+    link = browser.find_element("css selector", CELL)
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", link)
+    browser.execute_script("arguments[0].focus()", link)
+    place = pytest.approx(browser.execute_script("return scrollY"), abs=5)
     link.send_keys(ENTER)
-    until(browser, lambda: len(shown_runs(browser)) == 2)  # a page follows its address a moment later
-    assert [(run[0], run[1], run[2]) for run in shown_runs(browser)] == [
-        ("Table 2", "InfoNCE, ℓ2 · dispersive", "0"), ("Table 2", "InfoNCE, ℓ2 · dispersive", "1"),
-    ]  # fmt: skip
-    assert visible(browser, ".training") == []
-    run = browser.switch_to.active_element
-    assert run.tag_name == "a"
+    panel = browser.find_element("id", "panel")
+    until(browser, panel.is_displayed)
+    assert focused(browser).startswith("Table 2, InfoNCE, ℓ2 · dispersive")
+    assert browser.execute_script("return scrollY") == place
+    seeds = panel.find_elements("css selector", ".seeds button")
+    assert [button.text for button in seeds] == ["0: 4.20", "1: 4.40"]
+    words = ("seeds=0", "FID\n4.20", "precision\n0.500", "classifier-digits-1a2b3c4d5e6f", "results/synthetic/", "Copy")
+    for word in (*words, "harness run grids/table2.yaml --scale digits --study synthetic"):
+        assert word in panel.text
+    pictures = "return [...document.querySelectorAll('#panel img')].map(i => [i.naturalWidth, i.offsetWidth > 80])"
+    assert browser.execute_script(pictures) == [[80, True]] * 4  # the training was measured at four lengths
+    seeds[1].send_keys(ENTER)
+    assert [button.get_attribute("aria-pressed") for button in seeds] == ["false", "true"]
+    assert "seeds=1" in panel.text
+    unfold(browser, "#panel details")
+    assert '"loss": "infonce-l2"' in panel.text
+    assert '"method": "heun"' in panel.text
+    address = browser.current_url
+    assert address.endswith("#runs-table-table2-3")
+    browser.switch_to.active_element.send_keys("\ue00c")  # Escape
+    assert not panel.is_displayed()
+    assert (browser.current_url, browser.execute_script("return scrollY")) == (page.as_uri(), place)
+    assert browser.switch_to.active_element == link
+    link.send_keys(ENTER)
+    until(browser, panel.is_displayed)
+    browser.back()
+    until(browser, lambda: not panel.is_displayed())
+    assert browser.switch_to.active_element == link
+    browser.get("about:blank")
+    browser.get(address)
+    until(browser, lambda: browser.find_element("id", "panel").is_displayed())
+    assert browser.get_log("browser") == []
+
+
+def test_a_run_of_the_index_opens_its_training_and_back_again(browser: Any, page: Path) -> None:
+    open_page(browser, page)
+    unfold(browser, "#index details")
+    run = browser.find_element("css selector", "#all-runs tbody tr:nth-child(3) a")
     run.send_keys(ENTER)
     until(browser, lambda: visible(browser, ".training"))
-    (training,) = visible(browser, ".training")
-    name = training.partition(",")[0]
-    assert name == f"Training {run.text}"
-    assert focused(browser).startswith(name)
-    for words in ("seeds=0", "FID\n4.20", "precision\n0.500", "classifier-digits-1a2b3c4d5e6f", "results/synthetic/"):
-        assert words in training
-    assert "harness run grids/table2.yaml --scale digits --study synthetic" in training
-    widths = (
-        "return [...document.querySelectorAll('.training.shown img')].map(i => [i.naturalWidth, i.offsetWidth > 80])"
-    )
-    assert browser.execute_script(widths) == [[80, True]] * 4  # the training was measured at four lengths
-    for details in browser.find_elements("css selector", ".training summary"):
-        if details.is_displayed():
-            details.send_keys(ENTER)
-    (training,) = visible(browser, ".training")
-    assert '"loss": "infonce-l2"' in training
-    assert '"method": "heun"' in training
+    assert focused(browser).startswith(f"Training {run.text}, seed 0: ")
     browser.back()
     until(browser, lambda: not visible(browser, ".training"))
-    assert len(shown_runs(browser)) == 2
     assert browser.switch_to.active_element == run
-    browser.back()
-    until(browser, lambda: shown_runs(browser) == everything)
-    assert browser.switch_to.active_element == link
+
+
+def test_another_metric_and_fewer_seeds_change_the_tables_as_the_statistics_say(browser: Any, tmp_path: Path) -> None:
+    """The page computes in a language of its own; here is what Python has for the same values."""
+    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3", "digits", "seeds=[0,1,2,3]")
+    values, numbers = {}, np.random.default_rng(0)
+    for row, cell in enumerate(table.cells):
+        for run in cell.runs:
+            precision = float(f"{numbers.normal(0.5 + 0.05 * row * (row != 3), 0.01 * (1 + 30 * (row == 2))):.6g}")
+            values[row, run.seed] = precision
+            synthetic.write_measurement(store, run, 5.0 + row, further={"precision": precision})
+    open_page(browser, make_report(store, [table], tmp_path / "page"))
+    unfold(browser, "#view details")
+    before = shown_cells(browser)
+    browser.find_element("css selector", "#metric option[value=precision]").click()
+    browser.find_element("css selector", "#view input[value='1']").send_keys(" ")
+    seeds, expected = (0, 2, 3), []
+    base = {seed: values[0, seed] for seed in seeds}
+    for row in range(len(table.cells)):
+        sample = {seed: values[row, seed] for seed in seeds}
+        change = replace(change_between(sample, base), adjusted=None) if row else None
+        words = percent_change(change).replace("three seeds", "3 seeds") if change else "our baseline"
+        sense = ("better" if change.percent > 0 else "worse") if change and change.beyond else "same"
+        mean = estimate(Estimate(fmean(sample.values()), stdev(sample.values()), seeds), 3)
+        expected.append([f"{mean} n=3", words, sense if change else "aside"])
+    assert shown_cells(browser) == expected
+    assert {sense for *_, sense in expected} >= {"better", "same"}
+    assert any("cannot tell" in words for _, words, _ in expected)
+    browser.find_element("css selector", "#metric option[value=fid]").click()
+    browser.find_element("css selector", "#view input[value='1']").send_keys(" ")
+    assert shown_cells(browser) == before
+
+
+def shown_cells(browser: Any) -> list[list[str]]:
+    """Return our value, our change and the class of the change in each row of Table 3, in the order of its cells."""
+    return browser.execute_script(
+        "return [...document.querySelectorAll('#table-table3 .pivot tbody tr')].map(row => ["
+        "[...row.querySelectorAll('.ours, .count')].map(part => part.textContent).join(' '),"
+        "row.cells[2].firstElementChild.textContent, row.cells[2].firstElementChild.className])"
+    )
+
+
+def test_a_table_is_sorted_by_any_of_its_columns(browser: Any, page: Path) -> None:
+    open_page(browser, page)
+    head = browser.find_element("css selector", "#table-table3 .pivot th:nth-child(3) button")
+    for sign in (1, -1):
+        head.send_keys(ENTER)
+        changes = browser.execute_script(
+            "return [...document.querySelectorAll('#table-table3 .pivot td:nth-child(3)')].map(e => e.textContent)"
+        )
+        numbers = [sign * float(words.partition("\u202f")[0].replace("−", "-")) for words in changes if "%" in words]
+        assert len(numbers) == len(changes) - 1  # the baseline has no change
+        assert numbers == sorted(numbers)
 
 
 def visible(browser: Any, selector: str) -> list[str]:

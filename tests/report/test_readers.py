@@ -72,7 +72,7 @@ def test_each_gap_has_its_own_mark_and_its_reason(browser: Any, study: tuple[Pat
     page, runs = study
     browser.get(page.as_uri())
     ours = {label: cells[0] for label, cells in rows(browser).items()}
-    assert re.fullmatch(r"4\.\d\d\s±\s\d\.\d\d *a? seed 0 failed", ours["1 of 12"].replace("\n", " "))
+    assert re.fullmatch(r"4\.\d\d\s±\s\d\.\d\d *a? n=4 seed 0 failed", ours["1 of 12"].replace("\n", " "))
     assert "seed 1 diverged" in ours["3 of 12 (default)"]
     assert "seed 2 running" in ours["7 of 12"]
     assert "seed 4 not run" in ours["none"]
@@ -146,8 +146,7 @@ def faults(browser: Any) -> list[tuple[str, list[str]]]:
 def test_print_cuts_no_table_and_leaves_out_what_is_folded(
     browser: Any, tmp_path: Path, needs: Callable[..., None]
 ) -> None:
-    """Each table's rows stand on one page of the PDF, though the pages before it are filled to any height; and so do
-    the figures published elsewhere beneath them, on that page or the next."""
+    """Each table's rows stand on one page of the PDF, though the pages before it are filled to any height."""
     needs("pdftotext")
     store = synthetic.new_store(tmp_path)
     tables = [synthetic.table_of(name) for name in ("table2", "table3", "table4", "figure4", "convergence")]
@@ -155,14 +154,14 @@ def test_print_cuts_no_table_and_leaves_out_what_is_folded(
     page = make_report(store, tables, tmp_path / "report")
     browser.get(page.as_uri())
     shown = browser.execute_script(
-        "return [...document.querySelectorAll('.pivot tbody, .pivot tfoot')].map("
+        "return [...document.querySelectorAll('.pivot:not(.elsewhere) tbody, .pivot tfoot')].map("
         "part => [...part.querySelectorAll('th[scope=row]')].map(head => head.firstChild.textContent.trim()))"
     )
     assert len(shown) >= 5
     pages = printed(browser, tmp_path)
     for labels in shown:
         assert any(in_order(labels, text) for text in pages), labels
-    assert not any("More pictures" in text for text in pages)
+    assert not any("more pictures" in text or "Every run" in text for text in pages)
     assert sum(text.count("Table 4. ") for text in pages) == 1
     assert any("H" in text and "high" in text for text in pages)
 
@@ -198,6 +197,7 @@ def test_a_heavy_study_has_pages_of_trainings_and_leads_there_and_back(
     assert "<article" not in page.read_text(encoding="utf-8")
     browser.get_log("browser")
     browser.get(page.as_uri())
+    browser.execute_script("document.querySelector('#index details').open = true")
     run = browser.find_elements("css selector", "#all-runs tbody a")[-1]
     name = run.text
     run.send_keys("\ue007")

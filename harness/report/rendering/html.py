@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,6 +19,11 @@ NUMBERS = ("anchor", "counted", "interval_words", "listed", "number", "p_words",
 def render(values: Mapping[str, Any], template: str = "page.html.j2") -> str:
     """Fill a template; every value is escaped, so that a name or a traceback with HTML in it is shown as text."""
     return HTML.get_template(template).render(values)
+
+
+def short_json(values: Mapping[str, float]) -> str:
+    """Return numbers by name as JSON for a script, each with six digits."""
+    return json.dumps({name: float(f"{value:.6g}") for name, value in values.items()}, separators=(",", ":"))
 
 
 def environment(escaped: Callable[[str], str] | None = None, **delimiters: Any) -> Environment:
@@ -44,6 +50,7 @@ def environment(escaped: Callable[[str], str] | None = None, **delimiters: Any) 
         "plain": sheet.plain,
         "run_value": sheet.run_value,
         "runs_anchor": sheet.runs_anchor,
+        "short_json": short_json,
     }
     return made
 

@@ -7,10 +7,12 @@ from typing import Any
 from harness.config.grid import Table
 from harness.config.grid_file import CONFIDENCE, SOURCES
 from harness.files import check_no_links, gc_paused, write_bytes, write_json
+from harness.metric_definitions import Definition, definition_of
 from harness.plain_text import escape_controls
 from harness.report.analysis import early_ranking, guidance_sweep, surfaces
 from harness.report.analysis.answer import answer
-from harness.report.analysis.pivot import fullest_cells, pivot
+from harness.report.analysis.pivot import Pivot, fullest_cells, pivot
+from harness.report.analysis.statistics import t_quantile
 from harness.report.analysis.table_result import TableResult
 from harness.report.figures.first_samples import first_samples
 from harness.report.figures.forest import forest
@@ -22,6 +24,8 @@ from harness.report.rendering import captions, data_files, html, sections, sheet
 from harness.report.rendering.study_summary import study_summary
 from harness.store.store import Logs, Store
 from harness.store.study import study_tables
+
+SCRIPTS = ("theme.js", "contents.js", "tables.js", "runs.js", "panel.js", "metrics.js")
 
 
 def report(store: Store, reports: Path, pdf: bool = False) -> Path:
@@ -74,16 +78,26 @@ def write_files(store: Store, tables: Sequence[Table], target: Path, pdf: bool =
         "rankings": early_ranking.early_rankings(store, pivots, logs),
         "representations": sections.representations(store, pivots),
         "pivots": pivots,
+        "options": _metrics(pivots),
+        "seeds": sorted({run.seed for pivot in pivots for cell in pivot.cells for run in cell.runs}),
+        "quantiles": [round(t_quantile(degrees), 6) for degrees in range(1, 30)],
         "runs": [run for pivot in pivots for cell in pivot.cells for run in cell.runs],
         "articles": pages.articles(),
         "places": pages.places,
         "confidence": CONFIDENCE,
         "sources": SOURCES,
         "live": False,
-        **html.script_of("theme.js", "contents.js", "runs.js"),
+        **html.script_of(*SCRIPTS),
     }
     _write_figures(values, target, pdf)
     return values
+
+
+def _metrics(pivots: Sequence[Pivot]) -> dict[str, Definition]:
+    """Return the metrics that runs have, those that tables show first."""
+    shown = [pivot.table.file.value for pivot in pivots]
+    stored = [name for pivot in pivots for cell in pivot.cells for run in cell.runs for name in run.metrics]
+    return {name: definition_of(name) for name in dict.fromkeys([*shown, *stored])}
 
 
 def _write_figures(values: dict[str, Any], target: Path, pdf: bool) -> None:

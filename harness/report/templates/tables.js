@@ -1,0 +1,30 @@
+// Rows in the order of a column: a click on its head, and another for the other way round.
+const sortable = (() => {
+  const key = (row, column) => {
+    const text = row.cells[column]?.textContent.trim() ?? "", first = /^[+−]?[\d.,]+/.exec(text)?.[0];
+    return { text, number: parseFloat((first ?? "").replace("−", "-").replaceAll(",", "")), isNumber: first !== undefined };
+  };
+  const compare = (a, b) => a.isNumber && b.isNumber ? a.number - b.number : a.text.localeCompare(b.text, "en", { numeric: true });
+  const sort = (table, head, column) => {
+    const descending = head.ariaSort === "ascending";
+    [...head.parentElement.cells].forEach(other => { other.removeAttribute("aria-sort"); });
+    head.setAttribute("aria-sort", descending ? "descending" : "ascending");
+    const keyed = [...table.tBodies[0].rows].map(row => ({ row, key: key(row, column) }));
+    keyed.sort((a, b) => !a.key.text - !b.key.text || (descending ? -1 : 1) * compare(a.key, b.key));
+    table.tBodies[0].append(...keyed.map(entry => entry.row));
+  };
+  return table => {
+    const heads = [...table.tHead.rows].at(-1).cells;
+    const before = table.tHead.rows.length - 1; // a head over two rows counts in the last
+    [...heads].forEach((head, place) => {
+      const button = Object.assign(document.createElement("button"), { type: "button", textContent: head.textContent });
+      head.replaceChildren(button);
+      button.addEventListener("click", () => sort(table, head, place + before));
+    });
+  };
+})();
+(() => {
+  const equip = () => document.querySelectorAll(".pivot:has(thead):not(:has(thead button))").forEach(sortable);
+  document.addEventListener("renewed", equip);
+  equip();
+})();
