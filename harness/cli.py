@@ -10,7 +10,7 @@ from contextlib import suppress
 import click
 
 from harness.errors import UserError, one_line
-from harness.plain_text import cut, printable
+from harness.plain_text import cut, escape_controls
 
 # By workflow: command → its module in `harness.commands`, and what it does in one line.
 WORKFLOWS = {
@@ -132,7 +132,7 @@ def _end(*lines: str, code: int = MISTAKE) -> None:
     """Print what is to be known, each in one line, and end."""
     _forget_output()
     for line in lines:
-        click.echo(printable(line, keep=""), err=True)
+        click.echo(escape_controls(line), err=True)
     sys.exit(code)
 
 

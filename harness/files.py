@@ -22,7 +22,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
 from harness.errors import UserError, user_error
-from harness.plain_text import printable
+from harness.plain_text import escape_controls
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -103,7 +103,7 @@ def place(words: str | Path, flag: str) -> Path:
         UserError: there are none, `~user` has no home, a variable has no value yet, or no record, page or job script
             could hold them.
     """
-    shown = printable(str(words), keep="")
+    shown = escape_controls(str(words))
     if not str(words).strip():
         raise UserError(f"{flag}: an empty name; leave it out, or say which")
     if shown != str(words):

@@ -10,19 +10,24 @@ from harness.errors import UserError
 # marks of direction show text in another order than it is read in; lone surrogates are bytes that are not UTF-8; of a
 # byte order mark nothing is seen.
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
+# Nothing is seen of these either, but letters and pictures need some: Unicode's Default_Ignorable_Code_Point and the
+# anchors of annotations, as inside of a class of `re`.
+UNSEEN = (
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff"
+    "\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 NAME_RULE = "a name is at most 100 letters, digits, '.', '_' and '-', and begins with none of '.' and '-'"
 
 
 def escape_controls(text: str, keep: str = "") -> str:
-    r"""Return text with every control character written out, such as \x1b; keep: characters to leave as they are."""
-    return CONTROL.sub(lambda match: match[0] if match[0] in keep else ascii(match[0])[1:-1], text)
+    r"""Return a text that a terminal shows and does not obey: every control character is written as JSON does, ESC as
+    \u001b. Applied to JSON it leaves JSON of the same content. keep: characters to leave as they are."""
+    return CONTROL.sub(lambda char: char[0] if char[0] in keep else _written_out(char[0]), text)
 
 
-def printable(text: str, keep: str = "\n\t") -> str:
-    r"""Return a text that a terminal shows and does not obey: other characters than these are written as JSON does,
-    ESC as \u001b. Applied to JSON it leaves JSON of the same content."""
-    return CONTROL.sub(lambda char: char[0] if char[0] in keep else f"\\u{ord(char[0]):04x}", text)
+def _written_out(control: str) -> str:
+    return {"\n": r"\n", "\r": r"\r", "\t": r"\t"}.get(control, f"\\u{ord(control):04x}")
 
 
 def check_text(text: str, keep: str = "") -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.plain_text import printable
+from harness.plain_text import escape_controls
 
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 LAUNCHER = (*TORCHRUN, "MASTER_ADDR", "MASTER_PORT")
@@ -114,7 +114,7 @@ def file_url(path: Path) -> str:
 def remark_on_waiting(place: ProcessPlace, seconds: float = LONG) -> Iterator[None]:
     """Say once on the standard error for whom this process waits, where that takes longer than so many seconds."""
     timer = threading.Timer(
-        seconds, lambda: print(printable(waiting_words(place, seconds)), file=sys.stderr, flush=True)
+        seconds, lambda: print(escape_controls(waiting_words(place, seconds)), file=sys.stderr, flush=True)
     )
     timer.daemon = True
     timer.start()

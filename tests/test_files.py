@@ -135,6 +135,15 @@ def test_who_waits_for_a_lock_says_so_and_does_not_wait_for_ever(tmp_path, capsy
     assert capsys.readouterr().err == ""
 
 
+def test_who_is_of_another_group_can_hold_no_lock_against_us(tmp_path):
+    before = os.umask(0)
+    try:
+        with locked(tmp_path / ".lock"):
+            assert (tmp_path / ".lock").stat().st_mode & 0o777 == 0o660
+    finally:
+        os.umask(before)
+
+
 @pytest.mark.parametrize("place", ["report", "report/tables", "report/runs/a", "report/dangling"])
 def test_a_folder_that_leads_elsewhere_is_refused_with_the_link_s_name(tmp_path, place):
     (tmp_path / "elsewhere").mkdir()

@@ -1,11 +1,13 @@
 """Text and names of others: what may stand in them, and how a message shows what may not."""
 
+import re
 import unicodedata
 
 import pytest
+import regex
 
 from harness.errors import UserError
-from harness.plain_text import check_name, check_text, escape_controls, shown
+from harness.plain_text import UNSEEN, check_name, check_text, escape_controls, shown
 
 BIDIRECTIONAL = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}  # Unicode's UAX 9: embeddings, isolates
 
@@ -25,9 +27,16 @@ def test_unicodes_controls_are_refused_and_shown_written_out_and_letters_are_not
 
 def test_what_may_stay_is_said():
     assert check_text("a\nb\tc", "\n\t") == "a\nb\tc"
-    assert escape_controls("a\nb\x1b[31m\udcff", "\n") == "a\nb\\x1b[31m\\udcff"
-    with pytest.raises(ValueError, match=r"the control character \\x1b$"):
+    assert escape_controls("a\nb\x1b[31m\udcff", "\n") == "a\nb\\u001b[31m\\udcff"
+    with pytest.raises(ValueError, match=r"the control character \\u001b$"):
         check_text("a\n\x1b", "\n")
+
+
+def test_what_is_not_seen_is_what_unicode_says():
+    """Another library knows Unicode's property; beside it are the anchors of annotations, which nothing shows."""
+    everything = "".join(map(chr, range(0x110000)))
+    expected = regex.findall(r"[\p{Default_Ignorable_Code_Point}\ufff9-\ufffb]", everything)
+    assert re.findall(f"[{UNSEEN}]", everything) == expected
 
 
 def test_a_value_is_shown_in_one_short_line():

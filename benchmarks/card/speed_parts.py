@@ -6,11 +6,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -18,15 +18,18 @@ from torch import Tensor
 
 from card.record import Row, attempt
 from card.workloads import ARITHMETIC, COMPILED, EAGER, NAMES, Card, relative, spec, trainer
-from harness.config.spec import ProcessName, TrainSpec
+from harness.config.settings import EvaluationSettings, SamplerSettings
+from harness.config.spec import EvalSpec, ProcessName, TrainSpec
 from harness.data.datasets import LatentDataset
+from harness.engine.sample import Sampler
+from harness.engine.sample_cache import SampleFile
 from harness.engine.train import Trainer
 from harness.measure.extractors.inception import INCEPTION, Inception, load_inception
 from harness.measure.metrics.neighbours import manifold
 from harness.measure.workspace import Workspace
 from harness.method.precision import matmul_precision
 from harness.method.processes import flow
-from harness.networks.build import build_net
+from harness.networks.build import build_net, compile_blocks
 from harness.planning import flops
 
 Rows = Iterator[tuple[str, Row]]
@@ -98,24 +101,24 @@ def speed(card: Card) -> Rows:
     The fault: the steps are not taken.
     """
     milliseconds: dict[tuple[str, ProcessName, bool, bool], float] = {}
-    for size, process, loss, compile_blocks in STEPS:
+    for size, process, loss, blocks_compiled in STEPS:
         if card.left < RESERVE:
             break
         chosen = spec(card.sized(size), card.batch, process, "dispersive" if loss else None, side=card.side)
-        row = attempt(partial(timed_step, card, chosen, compile_blocks and not card.tiny))
-        milliseconds[size, process, loss, compile_blocks] = row.get("ms", math.nan)
-        words = f"{'with' if loss else 'without'} the loss, {'compiled' if compile_blocks else 'eager'}"
+        row = attempt(partial(timed_step, card, chosen, blocks_compiled and not card.tiny))
+        milliseconds[size, process, loss, blocks_compiled] = row.get("ms", math.nan)
+        words = f"{'with' if loss else 'without'} the loss, {'compiled' if blocks_compiled else 'eager'}"
         yield f"{NAMES[process]}-{size}/2, {words}", row
     base = milliseconds.get(("B", "flow", False, True), math.nan)
     yield "the loss", {"step with / without": milliseconds.get(("B", "flow", True, True), math.nan) / base}
     yield "MeanFlow, compiled", {"step / SiT's": milliseconds.get(("B", "meanflow", False, True), math.nan) / base}
 
 
-def timed_step(card: Card, chosen: TrainSpec, compile_blocks: bool) -> Row:
+def timed_step(card: Card, chosen: TrainSpec, blocks_compiled: bool) -> Row:
     """Return what a step takes, once the first has been taken."""
     card.forget()
     begun = time.perf_counter()
-    made = trainer(chosen, card.device, COMPILED if compile_blocks else EAGER, images=4096)
+    made = trainer(chosen, card.device, COMPILED if blocks_compiled else EAGER, images=4096)
     steps = iter(range(1000))
 
     def step() -> None:
@@ -161,6 +164,8 @@ def sampling(card: Card) -> Rows:
                 drawn = timed_sampling(card, net, noise, precision == "bf16", matmul)
                 strict = strict or drawn
                 yield f"SiT-{size}/2, {count} at once, {words}", sampling_row(count, drawn, strict)
+        if size == "B":
+            yield "SiT-B/2, a tile by the project's sampler", attempt(partial(sampled_tile, card, net))
 
 
 def sampling_row(count: int, drawn: tuple[float, Tensor], strict: tuple[float, Tensor]) -> Row:
@@ -170,6 +175,32 @@ def sampling_row(count: int, drawn: tuple[float, Tensor], strict: tuple[float, T
         "GPU-hours of 50,000 images": 50_000 / count * 498 * drawn[0] / 3600,
         "× as fast as strict fp32": strict[0] / drawn[0],
         "relative difference to strict fp32": relative(drawn[1], strict[1]),
+    }
+
+
+def sampled_tile(card: Card, net: Any) -> Row:
+    """Draw a tile twice as the scale imagenet256 does, and a tenth of its intervals: in TF32, compiled, from seeds."""
+    count, evaluations = (8, 4) if card.tiny else (256, 50)
+    if not card.tiny:
+        compile_blocks(net)
+    tiles, seconds = [], 0.0
+    for first in (0, count if card.faulty else 0):
+        sampler = SamplerSettings(method="heun", intervals=evaluations // 2, matmul="tf32", tile=count)
+        wanted = EvalSpec(step=0, sampler=sampler, evaluation=EvaluationSettings(samples=count), first_image=first)
+        with tempfile.TemporaryDirectory() as name:
+            weights_file = Path(name, "weights")
+            weights_file.touch()
+            begun = time.perf_counter()
+            drawn = Sampler(spec(card.sized("B"), card.batch, side=card.side), wanted).draw_from(
+                net, SampleFile(Path(name), "tile", weights_file)
+            )
+            seconds = time.perf_counter() - begun  # of the second, when all is compiled
+            assert drawn is not None
+            tiles.append(np.array(drawn.images))
+    return {
+        "ms an evaluation": 1e3 * seconds / evaluations,
+        "GPU-hours of 50,000 images": 50_000 / count * 498 * seconds / evaluations / 3600,
+        "bytes that differ when drawn again": int((tiles[0] != tiles[1]).sum()),
     }
 
 
@@ -294,30 +325,30 @@ def loader(card: Card) -> Rows:
 
     The fault: each batch takes a second more to make.
     """
-    count = 512 if card.tiny else 20_000
-    moments = np.zeros((count, 8, card.side, card.side), np.float16 if card.tiny else np.float32)
-    labels = np.zeros(count, np.int64)
+    items, calls = (512, (4, 0)) if card.tiny else (20_000, (20, 8))
+    moments = np.zeros((items, 8, card.side, card.side), np.float16 if card.tiny else np.float32)
+    labels = np.zeros(items, np.int64)
     kind = SlowLatents if card.faulty else LatentDataset
     latents = kind("latents", "train", labels, 1000, "", moments, moments.copy(), 0.18215, "mean,logvar")
     for size in ("S",) if card.tiny else ("S", "B"):
         card.forget()
         chosen = spec(card.sized(size), card.batch, side=card.side)
         made = Trainer(chosen, latents, card.device, EAGER if card.tiny else COMPILED)
-        steps = iter(range(1000))
-        calls = (2, 1) if card.tiny else (20, 4)
-        with matmul_precision(chosen.matmul):
-            fed = card.streamed(lambda made=made, steps=steps: made.step(next(steps)), *calls)  # type: ignore[misc]
-            fixed = made.batches.get(next(steps))
-            made.batches = SimpleNamespace(get=lambda step, fixed=fixed: fixed)  # type: ignore[assignment]
-            best = card.streamed(lambda made=made: made.step(0), *calls)  # type: ignore[misc]
-        yield (
-            f"SiT-{size}/2",
-            {
-                "images/s with the loader": card.batch / fed,
-                "images/s of one batch": card.batch / best,
-                "loader / fixed batch": best / fed,
-            },
-        )
+        with closing(made.batches), matmul_precision(chosen.matmul):
+            yield f"SiT-{size}/2", fed_and_fixed(card, made, calls)
+
+
+def fed_and_fixed(card: Card, made: Trainer, calls: tuple[int, int]) -> Row:
+    """Time steps on one batch, and then on those that the loader makes."""
+    fixed, steps = made.batches.get(0), iter(range(1, 1000))
+    with mock.patch.object(made.batches, "get", return_value=fixed):
+        best = card.streamed(lambda: made.step(0), *calls)
+    fed = card.streamed(lambda: made.step(next(steps)), *calls)
+    return {
+        "images/s with the loader": card.batch / fed,
+        "images/s of one batch": card.batch / best,
+        "loader / fixed batch": best / fed,
+    }
 
 
 class SlowLatents(LatentDataset):

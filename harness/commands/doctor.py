@@ -1,5 +1,6 @@
 """`harness doctor`."""
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from shutil import which
@@ -74,7 +75,8 @@ def examine_machine(machine: Machine, tables: list[grid.Table], store: Store, da
     yield from machine_check.examine_devices(machine, max((job.resources.gpus for job in jobs), default=0))
     if machine.gpus:
         smallest = min(machine.gpus, key=lambda gpu: gpu.free)
-        yield from (examine_ladder(name, specs, smallest, not tables) for name, specs in _ladders(tables).items())
+        for name, specs in _ladders(tables).items():
+            yield examine_ladder(name, specs, smallest, os.cpu_count() or 1, not tables)
     if machine.torch:
         yield from machine_check.examine_jobs(jobs) if tables else machine_check.examine_data(data)
     room = cost.Prices(runs, store, cost.Assumption()).cost(runs, left=True).bytes if runs else 0
@@ -95,11 +97,11 @@ def _ladders(tables: list[grid.Table]) -> dict[str, dict[str, TrainSpec]]:
     return ladders
 
 
-def examine_ladder(name: str, specs: dict[str, TrainSpec], gpu: Gpu, optional: bool) -> Finding:
+def examine_ladder(name: str, specs: dict[str, TrainSpec], gpu: Gpu, cores: int, optional: bool) -> Finding:
     """Look which networks fit into a GPU's free memory, and say what to set for each."""
     words, too_large = [], False
     for model, spec in specs.items():
-        fit = None if spec.process == "meanflow" else memory.fit(spec, gpu.free)
+        fit = None if spec.process == "meanflow" else memory.fit(spec, gpu.free, cores)
         if spec.process == "meanflow":
             words.append(f"{model} not estimated")
         else:

@@ -15,8 +15,9 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.table import Table as Columns
 from rich.text import Text
 
-from harness.plain_text import printable
+from harness.plain_text import escape_controls
 
+LINES = "\n\t"  # of a text that has several
 TEMPLATES = Path(__file__).parent / "templates"
 MANY = 200  # rows: more than a screen holds
 # Columns of the terminal.
@@ -30,7 +31,7 @@ ENOUGH = 48  # of a column that may be cropped, before others are dropped for it
 
 def say(text: str | Path, err: bool = False, nl: bool = True) -> None:
     """Print a text as it is, on the standard output or `err`, with a line feed or not."""
-    click.echo(printable(str(text)), err=err, nl=nl)
+    click.echo(escape_controls(str(text), LINES), err=err, nl=nl)
 
 
 class Screen(Console):
@@ -38,7 +39,9 @@ class Screen(Console):
 
     def render_str(self, text: str, **style: Any) -> Text:
         """Return what stands for a string: rich asks this for each cell, title and word."""
-        return super().render_str(printable(text), **style | {"markup": False, "emoji": False, "highlight": False})
+        return super().render_str(
+            escape_controls(text, LINES), **style | {"markup": False, "emoji": False, "highlight": False}
+        )
 
     def on_broken_pipe(self) -> None:
         """Leave a reader who has gone to the command line, as `click.echo` does."""
@@ -62,7 +65,7 @@ def words_of(template: str, **values: Any) -> str:
 
     environment = Environment(  # noqa: S701
         loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True,
-        finalize=lambda value: printable(str(value), keep="") if isinstance(value, Path) else value,
+        finalize=lambda value: escape_controls(str(value)) if isinstance(value, Path) else value,
     )  # fmt: skip
     return environment.get_template(f"{template}.txt.j2").render(values)
 
@@ -75,8 +78,8 @@ class TextTable:
     """
 
     def __init__(self, title: str, rows: Sequence[Mapping[str, str | Text]]) -> None:
-        self.title = printable(title)
-        self.rows = [{printable(heading): _cell(cell) for heading, cell in row.items()} for row in rows]
+        self.title = escape_controls(title, LINES)
+        self.rows = [{escape_controls(heading): _cell(cell) for heading, cell in row.items()} for row in rows]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         """Yield what rich is to print."""
@@ -135,7 +138,7 @@ class Listing:
         if sum(widths.values()) + GAP * (len(widths) - 1) > options.max_width:
             yield TextTable(self.title, self.rows).listed()
             return
-        yield Text(printable(self.title), "bold")
+        yield Text(escape_controls(self.title, LINES), "bold")
         screen = Text("", no_wrap=True, overflow="ignore")
         for row in ({name: Text(name, "bold") for name in widths}, *self.rows):
             for name, width in widths.items():
@@ -148,7 +151,7 @@ class Listing:
     def widths(self, room: int) -> dict[str, int]:
         """Return the columns that are shown, and their widths in `room`."""
         names = [name for name in (self.rows[0] if self.rows else {}) if any(str(row[name]) for row in self.rows)]
-        needed = {n: max(cell_len(n), *(cell_len(printable(str(row[n]), keep="")) for row in self.rows)) for n in names}
+        needed = {n: max(cell_len(n), *(cell_len(escape_controls(str(row[n]))) for row in self.rows)) for n in names}
         enough = {name: min(width, ENOUGH) if name in self.cropped else width for name, width in needed.items()}
         for name in self.dropped:
             if sum(enough.values()) + GAP * (len(enough) - 1) > room:
@@ -170,7 +173,7 @@ def show(*listings: Listing) -> None:
         return
     lines = [[f"# {listing.title}"] for listing in listings] + ([list(rows[0])] if rows else [])
     for line in (*lines, *(row.values() for row in rows)):  # by no printer that would put blanks in the place of tabs
-        print(*(printable(str(cell), keep="") for cell in line), sep="\t", file=screen.file)
+        print(*(escape_controls(str(cell)) for cell in line), sep="\t", file=screen.file)
     screen.file.flush()
 
 
@@ -180,7 +183,7 @@ def show_note(words: str) -> None:
     if screen.is_terminal:
         screen.print(words)
     else:
-        print("#", printable(words, keep=""), file=screen.file, flush=True)
+        print("#", escape_controls(words), file=screen.file, flush=True)
 
 
 def fitted(words: str, width: int) -> str:
@@ -189,4 +192,4 @@ def fitted(words: str, width: int) -> str:
 
 
 def _cell(words: str | Text) -> Text:
-    return words if isinstance(words, Text) else Text(printable(words, keep=""))
+    return words if isinstance(words, Text) else Text(escape_controls(words))

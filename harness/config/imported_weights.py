@@ -102,8 +102,8 @@ def find(root: Path, sha256: str) -> tuple[Imported, Path]:
     Raises:
         UserError: nothing here has this identity, or its tensors are not here.
     """
-    described = [describe(root, name) for name in names(root)]
-    same = {tensors_path(root, model.name): model for model in described if model.sha256 == sha256}
+    described = {tensors_path(root, name): describe(root, name) for name in names(root)}  # never where a file says
+    same = {path: model for path, model in described.items() if model.sha256 == sha256}
     for path, model in same.items():
         if path.is_file():
             return model, path

@@ -73,7 +73,10 @@ def open_photos(source: Path, cache: Path) -> Photos:
 
 
 def _check_saved(source: Path) -> None:
-    """Refuse a saved data set whose list of files leads out of its folder."""
+    """Refuse a saved data set whose list of files, or a link in it, leads out of its folder."""
+    for path in source.iterdir():
+        if path.is_symlink() and path.resolve().parent != source.resolve():
+            raise UserError(f"{path}: a link that leads out of this data set; copy the file it means, or save it again")
     state = read_json(source / "state.json")
     files = state.get("_data_files") if isinstance(state, dict) else None
     entries = files if isinstance(files, list) else [None]

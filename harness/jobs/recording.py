@@ -77,10 +77,7 @@ def record_attempt(
     part: what of the training's work it does; where that is no training, that it has diverged stays true.
     """
     remove_temporaries(folder)
-    earlier = (records.Environment.read(folder) or records.Environment()).attempts
-    if earlier and not earlier[-1].end and (sign := status.last_sign(folder)) and sign.time is not None:
-        # Its file is about to be overwritten.
-        earlier[-1] = earlier[-1].model_copy(update={"last_sign": records.utc(sign.time)})
+    earlier = _attempts(folder)
     failure = records.Failure.peek(folder)
     if part.stage == 0 or not failure or failure.kind != "diverged":
         (folder / records.Failure.FILE).unlink(missing_ok=True)
@@ -88,17 +85,25 @@ def record_attempt(
     facts = provenance(folder, threads, processes) | {"part": part.name, "compiled": compiled}
     attempt = records.Attempt.model_validate({"attempt": len(earlier) + 1} | facts)
     records.Environment(attempts=[*earlier, attempt]).write(folder)
-    with heartbeats(folder, steps) as say:
+    with heartbeats(folder, steps, steps if part.stage else 0) as say:
         yield say
     ended = attempt.model_copy(update={"end": records.utc(time.time())})
     records.Environment(attempts=[*earlier, ended]).write(folder)
 
 
+def _attempts(folder: Path) -> list[records.Attempt]:
+    """Return the attempts of a folder; in that of one that was killed, its last sign, whose file does not stay."""
+    attempts = (records.Environment.read(folder) or records.Environment()).attempts
+    if attempts and not attempts[-1].end and (sign := status.last_sign(folder)) and sign.time is not None:
+        attempts[-1] = attempts[-1].model_copy(update={"last_sign": records.utc(sign.time)})
+    return attempts
+
+
 def take_over_attempts(folder: Path) -> None:
     """Add to a training's attempts those of its shards, whose folders of small files are then removed."""
-    shards, earlier = part_folders(folder), (records.Environment.read(folder) or records.Environment()).attempts
+    shards, earlier = part_folders(folder), _attempts(folder)
     taken = [attempt.model_copy(update={"attempt": 0}) for attempt in earlier]  # by who was killed before the removal
-    found = [a for shard in shards for a in (records.Environment.read(shard) or records.Environment()).attempts]
+    found = [attempt for shard in shards for attempt in _attempts(shard)]
     new = [a for a in found if a.model_copy(update={"attempt": 0}) not in taken]
     attempts = [*earlier, *sorted(new, key=lambda attempt: attempt.start)]
     if new:
@@ -182,12 +187,13 @@ def _content(path: str) -> str:
 
 
 @contextmanager
-def heartbeats(folder: Path, total: int) -> Iterator[Say]:
+def heartbeats(folder: Path, total: int, step: int = 0) -> Iterator[Say]:
     """Write signs of life into a run's own folder, true from any host; yield what is called to say what is being done.
 
+    step: of so many in all, where it begins.
     After a failure the last sign stays until the failure is stored: it says at which step that was.
     """
-    sign = {"phase": "starting", "step": 0, "total": total, "host": platform.node(), "pid": os.getpid()}
+    sign = {"phase": "starting", "step": step, "total": total, "host": platform.node(), "pid": os.getpid()}
 
     def write() -> None:
         records.Heartbeat.model_validate(sign | {"time": time.time()}).write(folder)

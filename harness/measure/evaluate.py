@@ -75,7 +75,7 @@ def measure(samples: Images, request: MeasureRequest, world: World = ALONE) -> t
         if images_of and images_of.left_out:
             result["protocol"][f"{side}_left_out"] = images_of.left_out
     if request.intervals and world.leads:
-        result["intervals"] = intervals(result, features, reference)
+        result["intervals"] = intervals(result, features, reference, network.device)
     return result, features
 
 

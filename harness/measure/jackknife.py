@@ -13,12 +13,14 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.stats import t
 
 from harness.errors import UserError
 from harness.measure.extractors.extractor import Features
 from harness.measure.metrics import diversity, frechet, kernel, neighbours
 from harness.measure.reference import Reference
+from harness.measure.workspace import CPU, Workspace
 from harness.metric_definitions import OF_OTHER_FEATURES, SPREADS, base, spread_of
 
 GROUPS = 20
@@ -34,7 +36,9 @@ ABSENT = {
 OWN_NAMES = {foreign: name for name, foreign in OF_OTHER_FEATURES.items()}
 
 
-def intervals(result: dict[str, Any], generated: Features, reference: Reference) -> dict[str, Any]:
+def intervals(
+    result: dict[str, Any], generated: Features, reference: Reference, device: torch.device = CPU
+) -> dict[str, Any]:
     """Return {level, method, found: {name: [low, high]}, unavailable: {name: why}} for the metrics of `compare`.
 
     result: what `compare` made of the same features and reference. It takes 20 times as long as the metrics themselves;
@@ -43,7 +47,7 @@ def intervals(result: dict[str, Any], generated: Features, reference: Reference)
     values = result["metrics"]
     metrics = {name: OWN_NAMES.get(base(name), base(name)) for name in values if base(name) not in SPREADS.values()}
     by_class = "class_fid" in metrics.values()
-    again = replicates(generated if by_class else replace(generated, labels=None), reference)
+    again = replicates(generated if by_class else replace(generated, labels=None), reference, device)
     intervals_, unavailable = {}, {}
     for name, metric in metrics.items():
         value = values[name]
@@ -62,7 +66,8 @@ def intervals(result: dict[str, Any], generated: Features, reference: Reference)
 def _no_interval(metric: str, value: float, generated: Features, reference: Reference) -> str:
     """Say why a metric has no interval; "" where it has."""
     if metric in SHARES and reference.manifold:
-        images = generated.pool if SHARES[metric] == "samples" else reference.manifold.features
+        balls = reference.part or reference.manifold
+        images = generated.pool if SHARES[metric] == "samples" else balls.features
         if min(value, 1 - value) * len(images) < RARE:
             return f"fewer than {RARE} images are behind this share, or behind its complement"
     return ABSENT.get(metric, "")
@@ -83,35 +88,38 @@ def jackknife_error(values: np.ndarray) -> float:
     return float(math.sqrt((len(values) - 1) * np.var(values)))
 
 
-def replicates(generated: Features, reference: Reference) -> dict[str, np.ndarray]:
+def replicates(generated: Features, reference: Reference, device: torch.device = CPU) -> dict[str, np.ndarray]:
     """Return name → (20,) values of each metric, each without one group of the samples; by class if labelled.
 
     KID is of all pairs, less what the reference alone gives: other random subsets would be noise of the replicates.
     """
     order = np.random.RandomState(SEED).permutation(len(generated.pool))
     groups = [np.sort(group) for group in np.array_split(order, GROUPS)]
-    parts = [frechet.moments(generated.pool[rows]) for rows in groups]  # so that each row is multiplied once
+    parts = [frechet.moments(generated.pool[rows], device) for rows in groups]  # so that each row is multiplied once
     values = []
     for g in range(GROUPS):
         left = sum(parts[:g] + parts[g + 1 :], frechet.Moments()).statistics()
         rows = np.sort(np.concatenate(groups[:g] + groups[g + 1 :]))
-        values.append(_metrics(generated, reference, rows, left))
+        values.append(_metrics(generated, reference, rows, left, device))
     return {name: np.array([replicate[name] for replicate in values]) for name in values[0]}
 
 
-def _metrics(generated: Features, reference: Reference, rows: np.ndarray, left: frechet.Statistics) -> dict[str, float]:
+def _metrics(
+    generated: Features, reference: Reference, rows: np.ndarray, left: frechet.Statistics, device: torch.device
+) -> dict[str, float]:
     """Return the metrics of the samples that are left, by their rows and the statistics of these."""
-    x, real = generated.pool[rows], reference.manifold
-    metrics = {"fid": frechet.frechet_distance(left, reference.pool), "vendi": diversity.vendi(x)}
+    x, real, workspace = generated.pool[rows], reference.manifold, Workspace(device=device)
+    fid = frechet.frechet_distance(left, reference.pool, device)
+    metrics = {"fid": fid, "vendi": diversity.vendi(x, device)}
     if generated.logits is not None:
         metrics["inception_score"] = diversity.inception_score_of(generated.logits, rows)
     if real is None:
         return metrics
     if generated.labels is not None and reference.labels is not None:
-        each = frechet.fid_by_class(x, generated.labels[rows], real.features, reference.labels)
+        each = frechet.fid_by_class(x, generated.labels[rows], real.features, reference.labels, device)
         metrics["class_fid"] = float(np.mean(list(each.values())))
-    own = neighbours.manifold(x)
-    found = neighbours.across(own, real, reference.part)
+    own = neighbours.manifold(x, workspace=workspace)
+    found = neighbours.across(own, real, reference.part, workspace)
     cmmd = kernel.cmmd(own.kernel, real.kernel, found.kernel)
     metrics |= found.shares | {"kid": kernel.within_less_across(x, real.features), "cmmd": cmmd}
     return metrics | {"memorisation": float(neighbours.memorised(found.nearest, real).mean())}

@@ -54,19 +54,20 @@ class Fit:
         micro = f"resources.micro_batch={self.micro_batch}" if self.micro_batch < batch else ""
         blocks = "resources.checkpoint_blocks=true" if self.again else ""
         needed = " ".join(filter(None, (micro, blocks)))
-        room = f", room for {self.at_once} at once" if self.at_once > 1 else ""
+        room = f", room for {self.at_once} at once (--jobs {self.at_once})" if self.at_once > 1 else ""
         return f"{f'with {needed}' if needed else 'whole batch'}{room}"
 
 
-def fit(spec: TrainSpec, free: int) -> Fit | None:
+def fit(spec: TrainSpec, free: int, cores: int) -> Fit | None:
     """Return how a training of one process fits into so many free bytes: the largest micro-batch, then blocks computed
-    again; None where nothing fits."""
+    again; None where nothing fits. Each of several at once needs a core."""
     budget, halves = SHARE * free, [spec.batch >> k for k in range(spec.batch.bit_length())]
     for again in (False, True):
         for micro_batch in (half for half in halves if half >= min(PAIRS, spec.batch)):
             needed = CONTEXT + state_bytes(spec) + kept_bytes(spec, micro_batch, again)
             if needed <= budget and _legal(spec, micro_batch, again):
-                return Fit(micro_batch, again, int(budget // needed) if micro_batch == spec.batch else 1)
+                whole = (micro_batch, again) == (spec.batch, False)
+                return Fit(micro_batch, again, min(cores, int(budget // needed)) if whole else 1)
     return None
 
 

@@ -36,10 +36,11 @@ def check_secrets(name: str, source: Path, content: bytes) -> None:
     """
     if name.endswith(".png"):
         return
-    for number, line in enumerate(content.decode(errors="replace").split("\n"), 1):
-        for _, kind in secrets_in(line.replace('\\"', '"').replace("\\n", "\n")):
-            advice = "take it out there; --anonymous leaves tracebacks and changes out, and keeps messages"
-            raise UserError(f"{source}:{number}: looks like {kind}, and was not packed; {advice}")
+    # What JSON holds in one line of its own may be several of a text, such as a .netrc's.
+    text = content.decode(errors="replace").replace('\\"', '"').replace("\\n", "\v")
+    for number, kind in secrets_in(text):
+        advice = "take it out there; --anonymous leaves tracebacks and changes out, and keeps messages"
+        raise UserError(f"{source}:{number}: looks like {kind}, and was not packed; {advice}")
 
 
 def gives_away(name: str, content: bytes) -> Iterator[tuple[str, str]]:

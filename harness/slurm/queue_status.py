@@ -15,7 +15,7 @@ from harness.jobs.job import Job, jobs_for
 from harness.slurm.bootstrap import REFUSED
 from harness.slurm.client import SlurmJob, accounts, squeue
 from harness.slurm.private import problem
-from harness.store.job_part import current_division
+from harness.store.job_part import JobPart, current_division
 from harness.store.records import Failure, FailureClass, Submission
 from harness.store.status import TrainingStatus, signs
 from harness.store.store import Store
@@ -90,19 +90,28 @@ def _ask(records: Collection[Submission]) -> Answer:
 
 
 def training_status(training: TrainingStatus, job: Job, records: Sequence[Submission], answer: Answer) -> SlurmStatus:
-    """Join what a training's files, the records of its submissions and SLURM tell; of one in parts, the state of what
-    needs somebody first: what failed, the earliest of it."""
+    """Join what a training's files, the records of its submissions and SLURM tell.
+
+    Of one in parts it is the state of those that are next, of these what needs somebody first: what comes after them
+    waits for them, and SLURM ends it where one of them fails.
+    """
     by_name = {record.part: record for record in sorted(records, key=lambda record: record.time)}
-    parts = current_division(reversed(by_name))
-    if training.state == "done" or not parts:
-        last = by_name.get("whole") or by_name.get("train")
-        return status_of(training, job, last, answer)
-    jobs = [part_job for part_job in job.in_parts(parts) if part_job.missing()]
-    statuses = [_part_status(training, part_job, by_name.get(part_job.part.name), answer) for part_job in jobs]
+    lacking = [] if training.state == "done" else _lacking(job, current_division(reversed(by_name)))
+    if not lacking:
+        return status_of(training, job, by_name.get("whole") or by_name.get("train"), answer)
+    following = [part for part in lacking if part.part.stage == lacking[0].part.stage]
+    statuses = [_part_status(training, part, by_name.get(part.part.name), answer) for part in following]
     status = min(statuses, key=lambda s: URGENCY.index(s.state))
     held = [s.slurm_job for s in statuses if s.state == "held" == status.state and s.slurm_job]
     message = ": ".join(filter(None, (status.job.part.words, status.message)))
     return replace(status, training=training, job=job, slurm_job=",".join(held) or status.slurm_job, message=message)
+
+
+def _lacking(job: Job, parts: Sequence[JobPart]) -> list[Job]:
+    """Return the jobs of the parts that are not done; none where what is there cannot be read."""
+    with suppress(UserError):
+        return [part for part in job.in_parts(parts) if part.missing()]
+    return []
 
 
 def _part_status(training: TrainingStatus, job: Job, record: Submission | None, answer: Answer) -> SlurmStatus:

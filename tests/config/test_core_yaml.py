@@ -148,7 +148,8 @@ def test_cells_and_runs_are_counted_before_they_are_made(grids):
 
 # As YAML's double quotes write it, and as messages do.
 CONTROLS = {
-    "\\n": "\\n", "\\r": "\\r", "\\e": "\\x1b", "\\0": "\\x00", "\\x7f": "\\x7f", "\\x9b": "\\x9b", "\\N": "\\x85",
+    "\\n": "\\n", "\\r": "\\r", "\\e": "\\u001b", "\\0": "\\u0000", "\\x7f": "\\u007f", "\\x9b": "\\u009b",
+    "\\N": "\\u0085",
     "\\u202e": "\\u202e", "\\u2066": "\\u2066", "\\L": "\\u2028",
 }  # fmt: skip
 

@@ -38,3 +38,13 @@ def test_weights_are_found_by_identity_where_their_tensors_are(tmp_path):
     assert (model.name, path) == ("second", tmp_path / "second.safetensors")
     with pytest.raises(UserError, match="no weights cdcdcdcdcdcd… in"):
         imported.find(tmp_path, "cd" * 32)
+
+
+def test_tensors_are_those_beside_a_description_wherever_it_says_that_they_are(tmp_path):
+    (tmp_path / "outside.safetensors").touch()
+    (tmp_path / "weights").mkdir()
+    model = describe(tmp_path / "weights", "given", "ab" * 32)
+    renamed = model.model_copy(update={"name": "../outside"})
+    write_json(imported.description_path(tmp_path / "weights", "given"), renamed.model_dump(mode="json"))
+    with pytest.raises(UserError, match=r"given\.safetensors is not here"):
+        imported.find(tmp_path / "weights", "ab" * 32)

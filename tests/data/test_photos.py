@@ -166,6 +166,24 @@ def test_a_saved_data_set_reads_files_of_its_folder_alone(tmp_path, files):
         open_photos(tmp_path / "hub", tmp_path / "cache")
 
 
+def test_a_link_in_a_saved_data_set_that_leads_out_of_it_is_refused(tmp_path):
+    import datasets
+
+    rows = datasets.Dataset.from_dict({"text": ["a"]})
+    rows.save_to_disk(tmp_path / "hub")
+    for path in [*(tmp_path / "hub").glob("*.arrow"), tmp_path / "hub" / "dataset_info.json"]:
+        path.rename(tmp_path / "secret")
+        path.symlink_to(tmp_path / "secret")
+        with pytest.raises(UserError, match=rf"^{path}: a link that leads out of this data set"):
+            open_photos(tmp_path / "hub", tmp_path / "cache")
+        path.unlink()
+        (tmp_path / "secret").rename(path)
+        (tmp_path / "hub" / "inside").unlink(missing_ok=True)
+        (tmp_path / "hub" / "inside").symlink_to(path.name)
+    with pytest.raises(UserError, match="one column of type Image is expected"):
+        open_photos(tmp_path / "hub", tmp_path / "cache")
+
+
 def test_a_torn_data_set_is_one_line(tmp_path):
     (tmp_path / "train-0.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(UserError, match=r"not a data set that can be read: .*; fetch or save it again") as raised:

@@ -24,7 +24,7 @@ from harness.config.spec import EvalSpec, Model, eval_id, shard_of, train_id
 from harness.engine import sample_cache
 from harness.engine.distributed import ALONE, World
 from harness.engine.sample import Sampler, Samples
-from harness.engine.sample_cache import SampleFile, join, saved_images
+from harness.engine.sample_cache import SampleFile, join, kept_images, saved_images
 from harness.jobs.failures import class_of
 from harness.jobs.job import Job, jobs_for
 from harness.jobs.preemption import PreemptionHandler
@@ -106,6 +106,11 @@ def test_what_is_stopped_again_and_again_draws_the_same_and_no_tile_twice(whole,
 
 
 @pytest.mark.slow
+def test_a_process_that_drew_none_finds_the_same_images(whole, tmp_path):
+    first = EVALUATION.first_image % EVALUATION.tile
+    assert np.array_equal(kept_images(tmp_path / "whole", NAME, first, whole.images.shape), whole.images)
+
+
 def test_another_number_of_processes_goes_on(whole, here):
     assert 0 not in end(start(2, here, hear_a_signal, here))
     assert saved_images(here) == {f"samples-{NAME}.json": 128}

@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from support import synthetic_study as synthetic
 from support.fuzzing import SCALARS, Content, command, mutated, spliced
 from support.places import GRIDS
+
+from harness.store.records import KEYS
 
 pytestmark = pytest.mark.fuzz
 STUDY = "synthetic"
@@ -79,6 +82,41 @@ def test_a_spoiled_file_is_told_and_changes_no_other_number(whole: Path, tmp_pat
 
     spoiled = st.sampled_from(files).flatmap(lambda path: st.tuples(st.just(path), mutations(whole / path)))
     explore(check, spoiled, 40)
+
+
+def many_lines() -> str:
+    numbers = ",".join(f'"{key}":{0.1 + index}' for index, key in enumerate(KEYS))
+    return "".join(f'{{"step":{step},{numbers}}}\n' for step in range(30_000))
+
+
+def of_an_evaluation(**changes: Any) -> Callable[[str], str]:
+    return lambda text: json.dumps(json.loads(text) | changes)
+
+
+# What may stand in each file of a kind, as heavy as it is still read or just not.
+HEAVY: dict[str, tuple[str, Callable[[str], str]]] = {
+    "a log of many lines": ("train.jsonl", lambda _: many_lines()),
+    "a log of one line": ("train.jsonl", lambda _: '{"step":1' + "".join(f',"{k:x}":1' for k in range(900_000)) + "}"),
+    "a mapping of mappings": ("evals/", of_an_evaluation(spec={f"k{k}": {"a": k} for k in range(30_000)})),
+    "metrics with long names": ("evals/", of_an_evaluation(metrics={f"{k}{'m' * 190}": 1.5 for k in range(990)})),
+    "a long message": ("error.json", of_an_evaluation(message="m." * 3_900_000)),
+}
+
+
+@pytest.mark.parametrize("kind", HEAVY)
+def test_a_heavy_bundle_takes_no_more_memory_than_any_other(whole: Path, tmp_path: Path, kind: str) -> None:
+    place, heavy = HEAVY[kind]
+    with zipfile.ZipFile(whole / f"{STUDY}.zip") as packed:
+        members = {name: packed.read(name).decode() for name in packed.namelist() if not name.endswith(".png")}
+    runs = sorted({name.rpartition("/evals/")[0] for name in members if "/evals/" in name})
+    members |= {f"{run}/train.jsonl": "" for run in runs[:2]}
+    members |= {
+        name: heavy(text) for name, text in members.items() if place in name and name.endswith(("json", "jsonl"))
+    }
+    with zipfile.ZipFile(tmp_path / "given.zip", "w") as packed:
+        for name, text in members.items():
+            packed.writestr(name, text)
+    command(tmp_path, "report", "given.zip")
 
 
 @st.composite

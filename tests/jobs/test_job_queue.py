@@ -5,8 +5,10 @@ import threading
 import pytest
 from support.jobs import jobs_of
 
+from harness.files import read_json
 from harness.jobs.job import Job
 from harness.jobs.job_queue import JobQueue
+from harness.jobs.local_pool import run_inline
 from harness.store.status import RunStatus
 
 DONE, FAILED = RunStatus("done"), RunStatus("failed", "it broke")
@@ -64,3 +66,29 @@ def test_what_is_done_is_no_job_again(parts):
     assert len(second.missing()) == 1  # tiles 2 and 3 of 200 images
     (whole,) = [job for job in jobs_of(first.store.scratch.parent, "table2", *SHARDS) if job.train_id == first.train_id]
     assert [part.part.name for part in whole.parts()] == ["sample-2-of-2", "measure-of-2"]
+
+
+@pytest.mark.slow
+def test_a_lost_shard_is_told_before_anything_is_measured_and_drawn_again_alone(tmp_path, cache):
+    for name in ("whole", "parts"):  # the digits' classifier need not be trained again
+        (tmp_path / name / "scratch").mkdir(parents=True)
+        (tmp_path / name / "scratch" / ".cache").symlink_to(cache)
+    whole, *_ = jobs_of(tmp_path / "whole", "table2", *SHARDS[1:])
+    job, *_ = jobs_of(tmp_path / "parts", "table2", *SHARDS)
+    assert whole().state == "done"
+    train, first, second, measure = job.parts()
+    assert [part().state for part in (train, first, second)] == ["done"] * 3
+    (kept,) = second.own_scratch.glob("samples-*.bin")
+    kept.write_bytes(kept.read_bytes()[:-1] + b"?")
+    lost = measure()
+    assert (lost.state, lost.reason[:16]) == ("failed", "shard 2 of 2: th")
+    assert not list(job.folder.glob("evals/*"))
+    assert [part.part.name for part in job.parts()] == ["sample-2-of-2", "measure-of-2"]
+    run_inline(job.parts(), lambda *_: None)
+    assert not job.missing()
+    for path in whole.folder.glob("evals/*"):
+        ours = job.folder / "evals" / path.name
+        if path.suffix == ".json":
+            assert read_json(ours) | {"seconds": 0} == read_json(path) | {"seconds": 0}
+        else:
+            assert ours.read_bytes() == path.read_bytes()

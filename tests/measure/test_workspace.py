@@ -1,6 +1,8 @@
 """What is measured is the same after any number of kills, and by any number of processes; nothing is done twice."""
 
+import multiprocessing
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -86,6 +88,35 @@ def test_other_samples_find_nothing_of_the_former(tmp_path, monkeypatch):
     measured(tmp_path, content=images.of_array(pictures(50, 5), "samples", "others", np.arange(50) % 3))
     for name, values in found.items():
         assert files.read_json(tmp_path / "measured" / f"{name}.json") != values
+
+
+def _die(folder: str, last: int) -> None:
+    """Measure, and be killed by the system as soon as so many files are there."""
+    small_parts(setattr)
+    replace, kept = files.replace, list[Path]()
+
+    def write(path: Path, make: Callable[[Path], object]) -> None:
+        replace(path, make)
+        kept.append(path)
+        if len(kept) == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    files.replace = write
+    measured(Path(folder))
+
+
+@pytest.mark.slow
+def test_the_system_may_kill_it(tmp_path, monkeypatch):
+    """In the reference's features, and then in the features of the samples."""
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+    for last in (1, 12):
+        process = multiprocessing.get_context("spawn").Process(target=_die, args=(str(tmp_path / "killed"), last))
+        process.start()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+    small_parts(monkeypatch.setattr)
+    assert measured(tmp_path / "killed") == measured(tmp_path / "whole")
 
 
 def _worker(rank: int, folder: str) -> None:

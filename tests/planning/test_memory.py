@@ -75,21 +75,22 @@ def needed(chosen, micro_batch, again=False):
 
 def test_the_largest_micro_batch_that_fits_is_proposed():
     for gibibytes in (24, 32, 48, 80, 141):
-        fit, budget = memory.fit(XL, gibibytes * GIB), memory.SHARE * gibibytes * GIB
+        fit, budget = memory.fit(XL, gibibytes * GIB, 64), memory.SHARE * gibibytes * GIB
         assert needed(XL, fit.micro_batch, fit.again) <= budget
         assert fit.micro_batch == XL.batch or needed(XL, 2 * fit.micro_batch, fit.again) > budget
-    assert memory.fit(XL, 141 * GIB).words(256) == "whole batch"
-    assert memory.fit(XL, 80 * GIB).words(256) == "with resources.micro_batch=128"
+    assert memory.fit(XL, 141 * GIB, 64).words(256) == "whole batch"
+    assert memory.fit(XL, 80 * GIB, 64).words(256) == "with resources.micro_batch=128"
 
 
 def test_no_micro_batch_tears_a_group_apart_and_blocks_are_computed_again_first():
-    fit = memory.fit(XL, 20 * GIB)
+    fit = memory.fit(XL, 20 * GIB, 64)
     assert (fit.again, fit.micro_batch >= 16) == (True, True)
     assert "resources.checkpoint_blocks=true" in fit.words(256)
-    assert memory.fit(XL, 12 * GIB) is None
+    assert memory.fit(XL, 12 * GIB, 64) is None
 
 
 def test_as_many_small_trainings_share_a_card_as_fit():
     small = paper(12, 384, 6)
-    fit = memory.fit(small, 80 * GIB)
+    fit = memory.fit(small, 80 * GIB, 64)
+    assert memory.fit(small, 80 * GIB, 2).words(256) == "whole batch, room for 2 at once (--jobs 2)"
     assert fit.at_once * needed(small, 256) <= memory.SHARE * 80 * GIB < (fit.at_once + 1) * needed(small, 256)

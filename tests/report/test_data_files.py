@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import regex
 from support import synthetic_study as synthetic
 from support.printed_tables import HOSTILE, NAMES
 
@@ -67,6 +68,17 @@ FORMULAS = (
     "a;=1",
     "a; =1", "a\r=1", "a\n;@b",
 )  # fmt: skip
+
+
+def test_whatever_unicode_holds_compatible_with_a_sign_behind_whatever_is_not_seen_begins_no_cell() -> None:
+    everything = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x110000)]))
+    compatible = everything[: everything.index("\U00020000")]  # above are ideographs
+    signs = [sign for sign in compatible if unicodedata.normalize("NFKC", sign)[:1] in tuple("=+-@")]
+    hidden = regex.findall(r"[\p{DI}\p{White_Space}]", everything)
+    assert len(signs) > 12
+    assert {"\u00ad", "\u180e", "\u3164", "\u00a0"} < set(hidden)
+    assert [f"U+{ord(sign):04X}" for sign in signs if "'" not in str(shown_as_text(f"{sign}A1"))] == []
+    assert [f"U+{ord(c):04X}" for c in hidden if "'" not in str(shown_as_text(f"{c}=A1"))] == []
 
 
 @pytest.mark.parametrize("text", FORMULAS)

@@ -88,6 +88,32 @@ def test_an_anonymous_bundle_tells_nothing_and_opens_to_the_same_numbers(study: 
     assert Path("reports/bundles/anonymous/results.csv").read_text().splitlines() == numbers[1]
 
 
+PLACES = {
+    "message": "error.json", "traceback": "error.json", "log": "train.jsonl", "changes": "diff-0123456789ab.patch"
+}  # fmt: skip
+WORDS = (
+    f'wandb.login(key="{TOKEN[3:]}")', f"machine api.wandb.ai\nlogin user\npassword {TOKEN[3:]}",
+    f"x --token={TOKEN[3:]}", f"WANDB_API_KEY is {TOKEN[3:]}",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("words", WORDS)
+def test_a_secret_of_any_form_stops_the_packing_wherever_it_is(
+    study: Store, place: str, words: str, tmp_path: Path
+) -> None:
+    path = next(study.root.glob("*/error.json")).with_name(PLACES[place])
+    if path.suffix == ".json":
+        write_json(path, json.loads(path.read_text()) | {place: f'in "x":\n{words}\n'})
+    elif place == "log":
+        path.write_text(json.dumps({"step": 1, "note": words}) + "\n")
+    else:
+        path.write_text("diff --git a/x b/x\n" + "".join(f"+{line}\n" for line in words.split("\n")))
+    with pytest.raises(UserError, match=rf"{path.name}:\d: looks like a .* was not packed") as refused:
+        bundle(study, Path("reports"), tmp_path / "x.zip")
+    assert TOKEN[3:] not in str(refused.value)
+
+
 @pytest.mark.parametrize("kind", ["message", "changes", "grid"])
 def test_a_secret_stops_the_packing_with_its_place(study: Store, kind: str, tmp_path: Path) -> None:
     folder = next(study.root.glob("*/error.json")).parent

@@ -122,7 +122,7 @@ ENDED = {"0": "COMPLETED", "1": "COMPLETED", "2": "FAILED", "3": "CANCELLED"}
     [
         ([IN_QUEUE], ENDED, ("failed", "2", "shard 2 of 2: SLURM: FAILED")),
         ([], ENDED, ("failed", "1", "shard 1 of 2: it ended without its results")),
-        ([IN_QUEUE, HELD], ENDED, ("failed", "3", "measuring: SLURM: CANCELLED")),
+        ([IN_QUEUE, HELD], ENDED, ("held", "2", "shard 2 of 2: requeued held")),  # measuring waits for it
         (
             [IN_QUEUE, HELD],
             {"0": "COMPLETED", "3": "PENDING"},

@@ -286,10 +286,10 @@ def test_texts_of_a_record_are_plain_and_without_secrets(tmp_path):
         failure = Failure.load(tmp_path)
         assert failure.message.isprintable()
         assert token not in failure.message
-        assert "\\x1b[31mred" in failure.message
+        assert "\\u001b[31mred" in failure.message
         assert failure.traceback == "one\n\ttwo\n"
     (tmp_path / "x.json").write_text(json.dumps(MEASUREMENT | {"metrics": {"f\x1bid": 1.0}}))
-    assert list(Measurement.load(tmp_path / "x.json").metrics) == ["f\\x1bid"]
+    assert list(Measurement.load(tmp_path / "x.json").metrics) == ["f\\u001bid"]
 
 
 def test_a_long_text_is_read_without_its_middle_and_a_name_has_a_length(tmp_path):

@@ -33,8 +33,8 @@ PIECES: tuple[bytes, ...] = (
 )  # fmt: skip
 
 
-class Hang(Exception):
-    """A command did not end in time."""
+class Hang(BaseException):
+    """A command did not end in time; nothing that takes any exception for an answer takes this one."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,15 @@ def time_limit(seconds: int) -> Iterator[None]:
 
 def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+@contextlib.contextmanager
+def bounded() -> Iterator[None]:
+    """Hold what is done with one input to the time and the memory that it may take."""
+    peak = peak_memory()
+    with time_limit(SECONDS):
+        yield
+    assert peak_memory() - peak < MEMORY, f"took {(peak_memory() - peak) >> 20} MiB"
 
 
 def command(folder: Path, *words: str) -> Outcome:

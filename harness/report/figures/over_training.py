@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import TypeVar
 
 from harness.report.analysis.arms import step_of
 from harness.report.analysis.pivot import Pivot, PivotCell
@@ -15,6 +16,7 @@ from harness.report.figures.style import DASHES, ArmStyle, ArmStyles, wants_loga
 from harness.store.records import Log, Series
 from harness.store.store import Logs
 
+T = TypeVar("T")
 FEWEST_LENGTHS = 3
 MOST_ARMS = 5  # beside the baseline: more lines cannot be told apart
 TALL = 2.3  # inches
@@ -104,7 +106,7 @@ def _mean(cell: PivotCell, logs: Logs, key: str) -> Series:
     """Average a key over the seeds that logged it, at the steps that all of them have."""
     series = [dict(logged) for run in cell.runs if (logged := logs.of(run.train_id)[key])]
     common = sorted(set.intersection(*map(set, series))) if series else []
-    return thinned(tuple((step, fmean(values[step] for values in series)) for step in common))
+    return tuple((step, fmean(values[step] for values in series)) for step in thinned(common))
 
 
 def _means(cells: Sequence[PivotCell], logs: Logs, key: str) -> dict[str, Series]:
@@ -151,7 +153,7 @@ def run_curves(log: Log, name: str) -> tuple[Curve, ...]:
     return tuple(_curve(CURVES[key], values, name) for key, values in series.items() if len(values) > 1)
 
 
-def thinned(series: Series) -> Series:
+def thinned(series: Sequence[T]) -> tuple[T, ...]:
     """Return at most `CURVE_POINTS` of a series, evenly apart and always the last."""
     every = max(1, math.ceil(len(series) / CURVE_POINTS))
     return tuple(series[index] for index in range((len(series) - 1) % every, len(series), every))

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from harness.files import check_no_links, gc_paused, read_yaml, replace, write_bytes, write_json
+from harness.plain_text import UNSEEN
 from harness.report import TEMPLATES
 from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.text import is_number, on_one_line, state_words
@@ -26,9 +27,9 @@ from harness.report.rendering.study_summary import StudySummary
 from harness.store.store import Store
 from harness.store.study import study_tables
 
-# How a text begins that Excel, LibreOffice or Google Sheets may run, full-width and small signs and what is not seen
-# before them included; or how it goes on behind a semicolon, which separates cells where the comma is decimal.
-FORMULA = re.compile("(^|;)(?=[\\s\u200b-\u200f\u2060\ufeff]*[=+@＝＋－＠﹢﹣﹦﹫-])")
+# How a text begins that Excel, LibreOffice or Google Sheets may run, with what is not seen before it: a sign, or what
+# Unicode holds compatible with one. A semicolon separates cells where the comma is decimal.
+FORMULA = re.compile(f"(^|;)(?=[\\s{UNSEEN}]*[=+@⁺⁼₊₌⩵⩶﬩﹢﹣﹦﹫＋－＝＠-])")
 
 COLUMNS: dict[str, dict[str, str]] = read_yaml(TEMPLATES / "csv_columns.yaml")
 
