@@ -292,6 +292,12 @@ def test_texts_of_a_record_are_plain_and_without_secrets(tmp_path):
     assert list(Measurement.load(tmp_path / "x.json").metrics) == ["f\\u001bid"]
 
 
+def test_a_file_of_more_values_than_any_of_ours_is_damaged(tmp_path):
+    for items, kept in ((99_000, True), (101_000, False)):
+        (tmp_path / SubmitOptions.FILE).write_text(json.dumps({"profile": "p", "x": [0] * items}))
+        assert (SubmitOptions.read(tmp_path) is not None) == kept
+
+
 def test_a_long_text_is_read_without_its_middle_and_a_name_has_a_length(tmp_path):
     quoted = 'x"' * 1_000_000
     for message in ("m" * 2_000_000, quoted, "é" * 2_000_000):
