@@ -21,6 +21,7 @@ from harness.files import read_json
 from harness.report.reading.collect import collect
 from harness.report.reading.tidy import tidy_table
 from harness.report.rendering.page import make_report
+from harness.store.records import write_spec
 from harness.store.store import Store
 from harness.store.study import study_tables
 
@@ -103,11 +104,13 @@ def _copy(source: Store, store: Store, old: Run, new: Run, generator: random.Ran
     folder, target = source.run_folder(old.train_id), store.run_folder(new.train_id)
     if not target.is_dir():
         (target / "evals").mkdir(parents=True)
+        write_spec(target, new.train)
         for name in ("train.jsonl", "env.json", "facts.json"):
             if (folder / name).is_file():
                 shutil.copy(folder / name, target / name)
     content = read_json(source.eval_path(old.train_id, old.eval_id))
-    content |= {"train_id": new.train_id, "eval_id": new.eval_id}
+    spec = new.evaluation.model_dump(mode="json", by_alias=True, exclude_none=True)
+    content |= {"train_id": new.train_id, "eval_id": new.eval_id, "spec": spec}
     content["metrics"]["fid"] *= generator.uniform(0.95, 1.05)
     path = store.eval_path(new.train_id, new.eval_id)
     path.write_text(json.dumps(content), encoding="utf-8")

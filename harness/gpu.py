@@ -28,6 +28,13 @@ def take_gpu(place: ProcessPlace) -> None:
         torch.cuda.set_device(place.local_rank % torch.cuda.device_count())
 
 
+def gpu_count() -> int:
+    """Return how many GPUs this process sees."""
+    import torch
+
+    return torch.cuda.device_count()
+
+
 def device() -> "torch.device":
     """Return where this process computes: its GPU, or the CPU."""
     import torch

@@ -21,7 +21,7 @@ class Definition:
     """One metric.
 
     direction: which is better, "" for neither. decimals: with how many it is printed. definition: what is computed, in
-    a sentence. source: where it was published.
+    a sentence. source: where it was published. least, most: between which it lies, where there is such a limit.
     """
 
     title: str
@@ -29,6 +29,8 @@ class Definition:
     decimals: int = 4
     definition: str = ""
     source: str = ""
+    least: float | None = None
+    most: float | None = None
 
     @property
     def heading(self) -> str:
@@ -39,6 +41,10 @@ class Definition:
 DEFINITIONS = {name: Definition(**definition) for name, definition in FILE["definitions"].items()}
 OF_OTHER_FEATURES: dict[str, str] = FILE["of_other_features"]
 SPREADS: dict[str, str] = FILE["spreads"]
+ROUNDING = 1e-3
+LIMITS = {name: (metric.least, metric.most) for name, metric in DEFINITIONS.items()} | {
+    name: (0, None) for name in SPREADS.values()
+}
 MEASURED = tuple(name for name in DEFINITIONS if name not in OF_OTHER_FEATURES.values())  # what a measurement has
 
 
@@ -68,6 +74,19 @@ def definition_of(name: str) -> Definition:
         return Definition(name)
     definition = DEFINITIONS[metric]
     return replace(definition, title=f"{definition.title} ({features})") if features else definition
+
+
+def beyond(name: str, value: float) -> str:
+    """Say what is legal where a value is none that a metric, or the spread of one, can have; "" where it can.
+
+    Differences of large sums that should be 0 are a little less: up to `ROUNDING` is no fault.
+    """
+    metric = base(name)
+    least, most = LIMITS.get(metric, (None, None))
+    too_low, too_high = (least is not None and value < least - ROUNDING), (most is not None and value > most + ROUNDING)
+    if not (too_low or too_high):
+        return ""
+    return f"; {metric} is from {least:g} to {most:g}" if most is not None else f"; {metric} is {least:g} or more"
 
 
 def markdown() -> str:

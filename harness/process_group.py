@@ -48,6 +48,20 @@ def place_from_torchrun() -> ProcessPlace | None:
     return ProcessPlace(rank, world_size, local_rank, ENVIRONMENT)
 
 
+def check_alone(command: str) -> None:
+    """Refuse a launcher's processes where a command shares no work: each would do all of it, one in the other's way.
+
+    Raises:
+        UserError: this is one of several, or as `place_from_torchrun`.
+    """
+    place = place_from_torchrun()
+    if place and place.world_size > 1:
+        raise UserError(
+            f"{command}: it shares no work, and each of the WORLD_SIZE={place.world_size} processes would do all of "
+            f"it; start it once, without torchrun ({WITHOUT})"
+        )
+
+
 def _number(name: str, given: Mapping[str, str], default: int = 0) -> int:
     """Return what a variable says.
 

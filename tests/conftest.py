@@ -16,7 +16,7 @@ CHROMIUM_FLAGS = (
 
 def pytest_addoption(parser):
     parser.addoption("--repeat", type=int, default=1, help="run each test that often")
-    parser.addoption("--hours", type=float, default=0, help="of new inputs for the tests marked fuzz, over all kinds")
+    parser.addoption("--hours", type=float, default=0, help="of new inputs, shared by all tests marked fuzz")
 
 
 def pytest_configure(config):

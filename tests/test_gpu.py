@@ -26,6 +26,18 @@ def test_each_process_on_a_machine_has_a_gpu_of_its_own(tmp_path, monkeypatch):
     assert chosen == [0, 1, 2, 0]
 
 
+def test_workers_beyond_the_number_of_gpus_share_them_evenly(tmp_path, monkeypatch):
+    chosen: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    for slot in range(6):
+        (place,) = places_on_this_machine(tmp_path, 1, slot)
+        with joined(place):
+            pass
+    assert chosen == [0, 1, 0, 1, 0, 1]
+
+
 @pytest.mark.parametrize(("gpus", "seen"), [(1, "0,1"), (0, "")])
 def test_without_gpus_asked_for_none_is_seen(tmp_path, monkeypatch, gpus, seen):
     monkeypatch.setenv(VISIBLE, "0,1")

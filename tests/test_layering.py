@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "commands": ("slurm", "jobs", "report", "planning", "store", "config", *COMPUTES),
     "slurm": ("jobs", "store", "config"),
     "slurm.diagnostics": ("slurm", "engine.distributed", "jobs", "store", "config"),
-    "slurm.task": ("slurm", "engine.sample_cache", "jobs", "store", "config"),
+    "slurm.task": ("slurm", "engine.distributed", "engine.sample_cache", "jobs", "store", "config"),
     "jobs": ("store", "config", *COMPUTES),
     "report": ("store", "config"),
     "report.rendering": ("report.figures", "report.analysis", "report.reading", "store", "config"),

@@ -11,6 +11,7 @@ from harness.commands.terminal import console, say
 from harness.data import fetch
 from harness.data.raw_files import PUBLISHED
 from harness.errors import UserError, nearest
+from harness.process_group import check_alone
 
 INCEPTION = "inception-v3-compat"  # the weights of FID's network
 LATENTS = ("imagenet256", "imagenet-sample")  # what our scales call them
@@ -79,6 +80,7 @@ def encode(source: Path, name: str, autoencoder: Path, size: int, keep_images: b
     \b
     harness encode /imagenet/train imagenet256 --autoencoder /sd-vae-ft-ema --keep-images
     """
+    check_alone("harness encode")
     from harness.data.encode import Encoding
 
     dtype = None if moments == "float32" else moments

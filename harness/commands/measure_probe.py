@@ -11,13 +11,14 @@ from rich.progress import track
 
 from harness.checkpoint_paths import weights_path
 from harness.commands import options
-from harness.commands.options import EXISTING, FILE, OUTPUT, ReferenceWords
+from harness.commands.options import FILE, OUTPUT, PLAIN, ReferenceWords
 from harness.commands.terminal import TextTable, console, say, words_of
 from harness.config.grid import Run, all_runs
 from harness.errors import UserError
 from harness.files import check_writable, write_json
 from harness.jobs.measuring import remeasure, save_tiles
 from harness.metric_definitions import DEFINITIONS, base, definition_of, spread_of
+from harness.process_group import check_alone, place_from_torchrun
 from harness.store.records import Probe
 from harness.store.store import Store
 from harness.store.study import study_tables
@@ -29,9 +30,7 @@ from harness.store.study import study_tables
               help="An .npz (images, or mu and sigma), a folder of pictures, or DATA_SET:SPLIT.")  # fmt: skip
 @click.option("--features", default="inception-v3-compat",
               help="Or 'classifier', the data set's own, for tiny or grey images; or a model of timm.")  # fmt: skip
-@click.option(
-    "--weights", type=EXISTING, help="File of the network's weights; by default the one in --data, or timm's."
-)
+@click.option("--weights", type=PLAIN, help="File of the network's weights; by default the one in --data, or timm's.")
 @click.option("--reference-part", "part", type=click.IntRange(min=6), metavar="N",
               help="Precision, recall, density, coverage against N of its images; by default all.")  # fmt: skip
 @click.option("--json", "out", type=OUTPUT, help="Write numbers and protocol there as well.")
@@ -58,12 +57,15 @@ def measure(samples: Path, out: Path | None, statistics: Path | None, nearest: P
     harness measure samples.npz --reference VIRTUAL_imagenet256_labeled.npz
     harness measure pngs/ --reference cifar10:test
     """
+    place_from_torchrun()  # what a launcher has left is told at once, and not when torch is loaded
     from harness.engine.distributed import joined
     from harness.measure.evaluate import MeasureRequest, nearest_pairs
     from harness.measure.evaluate import measure as measure_images
     from harness.measure.images import of_path
     from harness.measure.reference import save_statistics
 
+    options.check_suffix("--statistics", statistics, ".npz")
+    options.check_suffix("--nearest", nearest, ".png")
     outputs = {"--json": out, "--statistics": statistics, "--nearest": nearest}
     inputs = {"SAMPLES": samples, "--reference": Path(request["reference"]), "--weights": request["weights"]}
     options.check_apart(outputs, inputs)
@@ -84,7 +86,7 @@ def measure(samples: Path, out: Path | None, statistics: Path | None, nearest: P
 
 @click.command()
 @click.option("--features", help="A model of timm: measure with its features as well, beside the study's own.")
-@click.option("--weights", type=EXISTING, help="File of that model's weights; by default timm's.")
+@click.option("--weights", type=PLAIN, help="File of that model's weights; by default timm's.")
 @options.study
 @options.data
 def measure_study(store: Store, features: str | None, weights: Path | None, data: Path) -> None:
@@ -96,6 +98,7 @@ def measure_study(store: Store, features: str | None, weights: Path | None, data
     \b
     harness measure-study digits
     """
+    check_alone("harness measure-study")
     other = (features, weights) if features else None
     check_writable("--results", store.root)
     done, left = remeasure(store, data, other, say)
@@ -140,6 +143,7 @@ def probe(store: Store, only: str | None, data: Path) -> None:
     \b
     harness probe digits
     """
+    check_alone("harness probe")
     from harness.gpu import device
     from harness.measure import representation_probe
 
@@ -176,7 +180,7 @@ def measured_checkpoints(store: Store, prefix: str) -> list[Run]:
     checkpoints: dict[Path, Run] = {}
     for run in all_runs(study_tables(store)):
         path = weights_path(store.scratch_folder(run.train_id), run.evaluation.step)
-        if run.train_id.startswith(prefix) and path.is_file() and store.measured(run.train_id, run.eval_id):
+        if run.train_id.startswith(prefix) and path.is_file() and store.settled(run.train_id, run.eval_id):
             checkpoints.setdefault(path, run)
     if not checkpoints:
         which = f"of training {prefix} " if prefix else ""

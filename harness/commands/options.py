@@ -12,7 +12,9 @@ from typing import Any, Literal
 import click
 from click.core import ParameterSource
 
+from harness.config.cluster_profile import FOLDER as PROFILES
 from harness.config.grid import Cell, Table
+from harness.config.yaml_document import named_file
 from harness.errors import UserError, nearest, user_error
 from harness.files import check_output, nearest_existing, place
 from harness.store.store import Store
@@ -22,13 +24,13 @@ class Place(click.ParamType):
     """A name of a file or folder: what can be known of it is checked before a command does anything.
 
     kind: "any" file or folder to be read, whose reader says what may be meant where it is missing; "existing", one that
-    is there; "folder", which need not be there yet; "output", a file to be written; "new",
-    what is to be written and must not be there yet.
+    is there; "plain", a file that is there; "folder", which need not be there yet; "output", a file to be written;
+    "new", what is to be written and must not be there yet.
     """
 
     name = "path"
 
-    def __init__(self, kind: Literal["any", "existing", "folder", "output", "new"]) -> None:
+    def __init__(self, kind: Literal["any", "existing", "plain", "folder", "output", "new"]) -> None:
         self.kind = kind
 
     def convert(self, value: str | Path, param: click.Parameter | None, ctx: click.Context | None) -> Path:
@@ -45,10 +47,13 @@ class Place(click.ParamType):
 
     def _check(self, path: Path, flag: str) -> None:
         there = path.exists()  # raises where a name is too long, or links lead in a circle
-        if self.kind == "existing" and not there:
-            raise UserError(f"{flag} {path}: no such file or folder")
-        if self.kind in ("any", "existing") and there and not (path.is_file() or path.is_dir()):
-            raise UserError(f"{flag} {path}: is a device or a pipe; a file or a folder is expected")
+        if self.kind in ("existing", "plain") and not there:
+            raise UserError(f"{flag} {path}: no such file{' or folder' if self.kind == 'existing' else ''}")
+        if self.kind == "plain" and path.is_dir():
+            raise UserError(f"{flag} {path}: is a folder; the name of a file in it is expected")
+        if self.kind in ("any", "existing", "plain") and there and not (path.is_file() or path.is_dir()):
+            expected = "a file" if self.kind == "plain" else "a file or a folder"
+            raise UserError(f"{flag} {path}: is a device or a pipe; {expected} is expected")
         if self.kind == "folder" and there and not path.is_dir():
             raise UserError(f"{flag} {path}: is a file; a folder is expected")
         if self.kind == "folder" and not there and path.is_symlink():
@@ -69,6 +74,32 @@ class ReferenceWords(click.ParamType):
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the text, and where it is a place, that of the path."""
         return value if ":" in value and not Path(value).exists() else str(FILE.convert(value, param, ctx))
+
+
+class ProfileName(click.ParamType):
+    """The name of a cluster's profile, looked for at once, so that the option or variable that says it is told."""
+
+    name = "text"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name.
+
+        Raises:
+            UserError: it is no name, or there is no such file.
+        """
+        flag = _flag(param, ctx)
+        named_file(PROFILES, value, flag, f"{flag} {value}: no file {PROFILES / value}.yaml")
+        return value
+
+
+def check_suffix(flag: str, path: Path | None, suffix: str) -> None:
+    """Refuse the name of a file to be written that promises another format.
+
+    Raises:
+        UserError: naming the option and the suffix.
+    """
+    if path and path.suffix.lower() != suffix:
+        raise UserError(f"{flag} {path}: a name that ends in {suffix} is expected, for that is what is written")
 
 
 def check_apart(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path | None]) -> None:
@@ -104,7 +135,8 @@ class FiniteRange(click.FloatRange):
         return number
 
 
-FILE, EXISTING, FOLDER, OUTPUT, NEW = Place("any"), Place("existing"), Place("folder"), Place("output"), Place("new")
+FILE, EXISTING, PLAIN, FOLDER = Place("any"), Place("existing"), Place("plain"), Place("folder")
+OUTPUT, NEW = Place("output"), Place("new")
 HOURS = FiniteRange(min=0)
 
 
@@ -117,7 +149,7 @@ results = _folder("results", "Folder of what is measured: small, and can be comm
 scratch = _folder("scratch", "Folder for checkpoints and caches: large, and not committed.")
 data = _folder("data", "Folder of the data sets.")
 reports = _folder("reports", "Folder of the reports: small, and can be committed.")
-profile = click.option("--profile", envvar="HARNESS_PROFILE", show_envvar=True,
+profile = click.option("--profile", type=ProfileName(), envvar="HARNESS_PROFILE", show_envvar=True,
                        help="Name of a file in clusters/; without it, SLURM with its own defaults.")  # fmt: skip
 gpu_hours = click.option("--max-gpu-hours", "limit", type=HOURS, help="Refuse what needs more than this.")
 

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,6 +14,7 @@ from harness.commands import console, options
 from harness.commands.terminal import say, words_of
 from harness.config import cluster_profile, yaml_document
 from harness.config.grid import Table, all_runs, load_table
+from harness.config.spec import EvalSpec, eval_id
 from harness.errors import UserError, closest, nearest
 from harness.files import check_writable
 from harness.jobs import local_pool, preflight
@@ -141,15 +142,17 @@ def run(request: Request, data: Path, workers: int, minutes: float | None) -> No
         local_pool.run_inline([], lambda *_: None, deadline)
         return
     tables = request.tables()
-    todo = _lacking(request, tables, data, 1 if workers > 1 else None)
+    todo, unreadable = _lacking(request, tables, data, 1 if workers > 1 else None)
     _record(request, tables, todo, place.world_size if place else None)
-    if not todo:
-        say(f"{request.store.root}: everything is done already.")
+    if todo:
+        _run_here(todo, request.store, tables, workers, place is not None, deadline)
+    else:
+        say(f"{request.store.root}: everything {'else ' if unreadable else ''}is done already.")
         _show_results(request.store, tables)
         if place:
             local_pool.run_inline([], lambda *_: None)  # for the others wait to be told
-        return
-    _run_here(todo, request.store, tables, workers, place is not None, deadline)
+    if unreadable:
+        sys.exit(1)
 
 
 @click.command()
@@ -178,7 +181,7 @@ def submit(request: Request, data: Path, profile: str | None, measure_only: bool
     if limit is not None:
         cost.Prices(all_runs(tables), store, cost.Assumption()).refuse_beyond(limit)
     threads = 1 if isinstance(cluster, cluster_profile.LocalProfile) and cluster.jobs > 1 else None
-    todo = _lacking(request, tables, data, threads)
+    todo, unreadable = _lacking(request, tables, data, threads)
     todo = submission.measurement_jobs(todo) if measure_only else todo
     if isinstance(cluster, cluster_profile.SlurmProfile):
         for job in todo:
@@ -187,6 +190,7 @@ def submit(request: Request, data: Path, profile: str | None, measure_only: bool
         _record(request, tables, todo, slurm=isinstance(cluster, cluster_profile.SlurmProfile))
     if not todo:
         nothing = "nothing that is trained lacks a measurement" if measure_only else "everything is done already"
+        nothing += " but what cannot be read" if unreadable else ""
         say(f"{store.root}: {nothing}.")
     elif isinstance(cluster, cluster_profile.LocalProfile):
         if dry_run:
@@ -201,6 +205,8 @@ def submit(request: Request, data: Path, profile: str | None, measure_only: bool
     else:
         submission.remember(SubmitOptions(profile=profile, data=str(data)), store)
         send(cluster, todo, store, folders)
+    if unreadable:
+        sys.exit(1)
 
 
 def _in_short(todo: Sequence[Job], arrays: int, tables: Sequence[Table], store: Store) -> Iterator[str]:
@@ -214,16 +220,40 @@ def _in_short(todo: Sequence[Job], arrays: int, tables: Sequence[Table], store: 
         yield from (f"missing here: {line}" for line in error.args)
 
 
-def _lacking(request: Request, tables: Sequence[Table], data: Path, threads: int | None) -> list[Job]:
-    """Return the jobs that lack something; without what diverged before, for the same seed would diverge again."""
-    todo = []
+def _lacking(request: Request, tables: Sequence[Table], data: Path, threads: int | None) -> tuple[list[Job], bool]:
+    """Return the jobs that lack something, without what diverged before, for the same seed would diverge again; and
+    whether some measurement cannot be read: it is left out, for nothing is to be written over what others may read."""
+    todo, unreadable = [], False
     for job in jobs_for(all_runs(tables), request.store, data, threads):
-        if job.missing() and job.diverged():
+        whole = _readable(job)
+        unreadable |= whole is not job
+        if whole and whole.missing() and whole.diverged():
             again = f"delete {job.folder / Failure.FILE} to try it again"
             say(f"{job.train_id} diverged before and is left out; {again}", err=True)
-        elif job.missing():
-            todo.append(job)
-    return todo
+        elif whole and whole.missing():
+            todo.append(whole)
+    return todo, unreadable
+
+
+def _readable(job: Job) -> Job | None:
+    """Return a job, or what it is without the measurements that cannot be read, each of which is told; None where
+    nothing is left of it."""
+    try:
+        job.missing()
+        return job
+    except UserError:
+        kept = tuple(filter(partial(_can_be_read, job), job.evaluations))
+        return replace(job, evaluations=kept) if kept else None
+
+
+def _can_be_read(job: Job, evaluation: EvalSpec) -> bool:
+    try:
+        job.store.measured(job.train_id, eval_id(job.train_id, evaluation))
+    except UserError as error:
+        say(f"{job.train_id}: a measurement is left out: {error}; mend or remove its file, and give the same command "
+            "again", err=True)  # fmt: skip
+        return False
+    return True
 
 
 def _record(
@@ -262,6 +292,7 @@ def _run_here(
     deadline: Deadline = NEVER,
 ) -> None:  # fmt: skip
     """Run here, print the tables, and exit: with 1 where something is not done, with 75 for want of time."""
+    local_pool.check_room(todo, workers)
     before = [job.left() for job in todo]
     jobs = [part for job in todo for part in job.parts()]
     with console.ProgressBar(jobs) as bar:
@@ -311,6 +342,7 @@ def send(profile: cluster_profile.SlurmProfile, todo: Sequence[Job], store: Stor
             f"{len(sent.with_less)} of these were sent before some of their measurements were asked for; "
             "give the same command again when they are done", err=True,
         )  # fmt: skip
-    hours = sum(job.resources.hours * job.resources.gpus * job.resources.nodes for job in sent.jobs)
+    asked = [job.resources for job in sent.jobs]
+    hours = sum(r.hours * r.gpus * r.nodes / r.packed for r in asked)
     price, study = profile.gpu_hour_price, options.words_for(store)
     say(words_of("submitted", sent=sent, hours=hours, price=price, study=study), nl=False)

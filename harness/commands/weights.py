@@ -6,7 +6,7 @@ import click
 
 from harness.checkpoint_paths import kept_weights
 from harness.commands import options
-from harness.commands.options import EXISTING, NEW
+from harness.commands.options import NEW, PLAIN
 from harness.commands.terminal import say
 from harness.config import grid, grid_file, settings
 from harness.config import imported_weights as imported
@@ -24,7 +24,7 @@ def weights() -> None:
 
 
 @weights.command(name="import")
-@click.argument("file", type=EXISTING)
+@click.argument("file", type=PLAIN)
 @click.option("--name", required=True, help="What `--set weights=NAME` will call them.")
 @click.option("--model", help="Model of the file, for example SiT-XL/2; by default the only one that its shapes fit.")
 @click.option("--scale", default="imagenet256", help="Scale that says what model names stand for.")

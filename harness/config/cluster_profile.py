@@ -73,7 +73,8 @@ class Partition(Frozen):
         """Return the first limit that a run's resources do not meet, in words; None where they fit."""
         per_process = {"cpus", "memory_gb"}  # and the limit is the node's
         for name, limit in self.model_dump(exclude_none=True).items():
-            request = getattr(resources, name) * (resources.team if name in per_process else 1)
+            processes = resources.team * resources.packed if name in per_process else 1
+            request = getattr(resources, name) * processes
             if request > limit:
                 return f"{request:g} {name} asked for, at most {limit:g}"
         return None
@@ -172,12 +173,12 @@ class SlurmProfile(Frozen):
             "time": minutes(resources),
             "nodes": resources.nodes,
             "ntasks_per_node": resources.team,
-            "cpus_per_task": resources.cpus,
-            "mem": f"{resources.memory_gb * resources.team}GB",
+            "cpus_per_task": resources.cpus * resources.packed,
+            "mem": f"{resources.memory_gb * resources.team * resources.packed}GB",
             "signal_delay_s": self.signal_seconds,
             # One process that fails must not leave the others waiting. SLURM 22.05 to 23.02 forgets a job's cores per
             # task in its steps unless they are said again.
-            "srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={resources.cpus}"],
+            "srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={resources.cpus * resources.packed}"],
             "array_parallelism": min(count, self.array_throttle or count),
             "stderr_to_stdout": True,
             "additional_parameters": {"requeue": True},  # also where the cluster's JobRequeue is 0
@@ -227,5 +228,6 @@ def load_slurm_profile(name: str | None) -> tuple[SlurmProfile, Layer]:
     """
     profile, layer = load_profile(name) if name else (SlurmProfile(), {})
     if not isinstance(profile, SlurmProfile):
-        raise UserError(f"--profile {name}: its executor is {profile.executor}; this command needs slurm")
+        where = FOLDER / f"{name}.yaml"
+        raise UserError(f"{where}: its executor is {profile.executor}; this command needs a profile of slurm")
     return profile, layer

@@ -367,6 +367,10 @@ class Resources(Frozen):
         None, description="processes on each machine that share one training; by default one for each GPU, at least one"
     )
     gpus: Whole = Field(0, ge=0, description="GPUs on each machine; 0: none is used, also where there is one")
+    jobs_per_gpu: Count = Field(
+        1,
+        description="trainings that share one GPU: run --jobs fills each with so many, submit packs so many into a job",
+    )
     cpus: Count = Field(1, description="cores, and threads, of each process")
     memory_gb: Count = Field(4, description="memory of each process")
     micro_batch: Count | None = Field(None, description="samples in one pass of a process; by default its whole share")
@@ -385,6 +389,11 @@ class Resources(Frozen):
     def on_gpu(self) -> bool:
         """Whether it is for GPUs, and not for processors."""
         return self.gpus > 0
+
+    @property
+    def packed(self) -> int:
+        """Trainings that share a job of SLURM's, and its GPU."""
+        return self.jobs_per_gpu if self.on_gpu else 1
 
     @property
     def team(self) -> int:

@@ -123,17 +123,20 @@ def shard_of(tiles: range, shard: int, shards: int) -> range:
     return tiles[len(tiles) * (shard - 1) // shards : len(tiles) * shard // shards]
 
 
-def canonical(model: BaseModel) -> str:
+Stored = dict[str, Any]  # what a file holds of a specification
+
+
+def canonical(spec: BaseModel | Stored) -> str:
     """Canonical JSON: every field, keys sorted, floats by repr; None dropped: a new knob leaves old ids alone."""
-    content = model.model_dump(mode="json", by_alias=True, exclude_none=True)
+    content = spec if isinstance(spec, dict) else spec.model_dump(mode="json", by_alias=True, exclude_none=True)
     return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def train_id(train: TrainSpec) -> str:
+def train_id(train: TrainSpec | Stored) -> str:
     """Return the identity of a training: 12 hexadecimal digits of sha256."""
     return hashlib.sha256(canonical(train).encode()).hexdigest()[:12]
 
 
-def eval_id(train_id: str, evaluation: EvalSpec) -> str:
+def eval_id(train_id: str, evaluation: EvalSpec | Stored) -> str:
     """Return the identity of a measurement of the training of that identity."""
     return hashlib.sha256((train_id + canonical(evaluation)).encode()).hexdigest()[:12]

@@ -13,7 +13,7 @@ from harness.data import latents, raw_files
 from harness.data.cache import content_hash, own_file
 from harness.data.finite import NotFinite, check_finite
 from harness.data.raw_files import READERS
-from harness.errors import UserError
+from harness.errors import UserError, nearest
 
 
 def from_uint8(images: Tensor) -> Tensor:
@@ -196,9 +196,9 @@ def load_images(name: str, split: str, root: Path, flip: bool = False) -> ImageD
         UserError: as `load`, a converted file is damaged, and where latents were packed without their images.
     """
     if name in READERS:
+        if split not in raw_files.SPLITS:  # before anything is looked for, which may be missing too
+            raise UserError(f"data set {name}: no split '{split}'{nearest(split, raw_files.SPLITS)}")
         folder, converted = raw_files.convert(name, root)
-        if split not in converted.content:
-            raise UserError(f"data set {name}: no split '{split}'; legal: {', '.join(converted.content)}")
         images, labels = (_map(folder / f"{split}-{kind}.npy", folder) for kind in ("images", "labels"))
         _check_converted(folder, split, converted.content[split], _state_of(folder, split))
         return ImageDataset(name, split, labels, converted.classes, converted.content[split], images, flip)

@@ -26,6 +26,7 @@ IDX_FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
+SPLITS = ("train", "test")  # of each of these data sets
 LARGEST = 1 << 28  # bytes of a file, decompressed
 CLASSES = 10  # of each of these data sets
 CIFAR_BATCHES = {"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test": ("test_batch",)}

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from harness.networks.encoder import FrozenEncoder
 
 
+STOPPED = "its time is up; the same command goes on from here"
+
+
 class WorkLeft(NamedTuple):
     """What is left to do."""
 
@@ -177,7 +180,7 @@ class Job:
                     return RunStatus("diverged", "what it was good for before was drawn and measured")
                 return RunStatus("done")
             except OutOfTime:
-                return RunStatus("interrupted", "its time is up; the same command goes on from here")
+                return RunStatus("interrupted", STOPPED)
             except Timeout:
                 return RunStatus("skipped", "another job is at work on this training")
             except Exception as error:  # whatever went wrong in this run must not stop its neighbours

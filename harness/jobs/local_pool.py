@@ -1,18 +1,22 @@
 """Who runs the jobs on this machine: this process, torchrun's, or a pool of workers. SLURM runs the same jobs."""
 
+import math
 import multiprocessing
 import os
 import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from harness.config.settings import Resources
-from harness.jobs.job import Job
+from harness.errors import OutOfTime, UserError
+from harness.gpu import gpu_count
+from harness.jobs.job import STOPPED, Job
 from harness.jobs.job_queue import JobQueue
-from harness.jobs.preemption import NEVER, Deadline
+from harness.jobs.preemption import NEVER, Deadline, WorkerSignals
 from harness.process_group import ProcessPlace, places_on_this_machine
 from harness.store.status import RunStatus
 
@@ -22,6 +26,23 @@ OnChange = Callable[[Job, RunStatus | None], None]  # hears of each job's start 
 def needs_workers(jobs: Sequence[Job]) -> bool:
     """Tell whether one process cannot do the jobs: some are for several processes, or only some for a GPU."""
     return any(job.resources.team > 1 for job in jobs) or len({job.resources.on_gpu for job in jobs}) > 1
+
+
+def check_room(jobs: Sequence[Job], workers: int) -> None:
+    """Refuse more jobs at once than the GPUs of this machine are to be shared by, where there are any.
+
+    Raises:
+        UserError: with what would make room.
+    """
+    at_once, count = min(workers, len(jobs)), gpu_count() if workers > 1 else 0
+    for resources in dict.fromkeys(job.resources for job in jobs if job.resources.on_gpu and count):
+        needed = math.ceil(at_once * resources.gpus / count)
+        if at_once > 1 and needed > resources.jobs_per_gpu:
+            raise UserError(
+                f"--jobs {workers}: {at_once} trainings at once, of {resources.gpus} GPU(s) each, are too many for the "
+                f"{count} here with resources.jobs_per_gpu: {resources.jobs_per_gpu}; where the memory holds them, "
+                f"add --set resources.jobs_per_gpu={needed}"
+            )
 
 
 def run_inline(jobs: Iterable[Job], on_change: OnChange, deadline: Deadline = NEVER) -> None:
@@ -63,6 +84,7 @@ def run_in_workers(jobs: Sequence[Job], workers: int, on_change: OnChange, deadl
 
 def _fill(slot: int, queue: JobQueue, on_change: OnChange, stopping: threading.Event, deadline: Deadline) -> None:
     """Keep a slot busy until the queue is empty, or the time is up."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, WorkerSignals.NUMBERS)  # which the workers inherit, and then listen to
     worker: Worker | None = None
     while job := queue.take():
         if deadline.passed:
@@ -160,6 +182,7 @@ def _serve(pipe: Connection, place: ProcessPlace, on_gpu: bool) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to hear
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    signals = WorkerSignals(partial(_stop, pipe))
     with joined(place, on_gpu):
         while True:
             try:
@@ -167,11 +190,20 @@ def _serve(pipe: Connection, place: ProcessPlace, on_gpu: bool) -> None:
             except EOFError:
                 return
             try:
-                outcome = job(deadline=deadline)
+                with signals.obeyed():
+                    outcome = job(deadline=deadline)
+            except OutOfTime:
+                outcome = RunStatus("interrupted", STOPPED)
             except Exception as error:
                 pipe.send(RunStatus("failed", f"{type(error).__name__}: {error}"))
                 raise
             pipe.send(outcome)
+
+
+def _stop(pipe: Connection) -> None:
+    """Say that the job was stopped, and end at once."""
+    pipe.send(RunStatus("interrupted", STOPPED))
+    os._exit(0)
 
 
 def _end_with_parent() -> None:

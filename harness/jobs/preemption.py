@@ -13,7 +13,8 @@ All are obeyed between two steps: `Trainer.train_to` (engine/train.py) saves the
 import math
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,50 @@ class Deadline:
 
 NEVER = Deadline()
 CALLS, SECONDS = 16, 2.0  # steps between two times that processes ask each other, at most, and about how long that is
+
+
+class WorkerSignals:
+    """A worker's own handlers, where a job of SLURM's has started it: SIGUSR2 stops what it is doing, for good.
+
+    Between two steps it does so in order, by `OutOfTime`; elsewhere like a kill, after which what is stored is whole:
+    an exception that comes from nowhere may be taken for what is wrong with a file that is being read. SIGTERM alone
+    stops nothing. A worker is started with both blocked, so that none is lost, or kills it, before this.
+
+    end: says that it was stopped, and ends the process.
+    """
+
+    NUMBERS = (signal.SIGUSR2, signal.SIGTERM)
+
+    def __init__(self, end: Callable[[], None]) -> None:
+        self.end, self.heard, self.busy = end, False, False
+        if under_slurm():
+            for number in self.NUMBERS:
+                signal.signal(number, self._receive)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self.NUMBERS)
+
+    def _receive(self, number: int, frame: object) -> None:
+        if number != signal.SIGUSR2 or self.heard:
+            return
+        self.heard = True
+        if self.busy and frame is None:  # `PreemptionHandler` hands it on, and has saved
+            raise OutOfTime
+        if self.busy:
+            self.end()
+
+    @contextmanager
+    def obeyed(self) -> Iterator[None]:
+        """Do something until the signal comes.
+
+        Raises:
+            OutOfTime: it came, now or before.
+        """
+        self.busy = True
+        try:
+            if self.heard:
+                raise OutOfTime
+            yield
+        finally:
+            self.busy = False
 
 
 class PreemptionHandler:

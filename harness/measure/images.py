@@ -127,7 +127,7 @@ def _layout(shape: tuple[int, ...], dtype: np.dtype, where: str) -> tuple[int, i
     """
     sides, legal = by(shape), f"{where} is {dtype} {shape}; expected uint8 (N, H, W, 3), 0 to 255"
     if dtype != np.uint8:
-        raise UserError(f"{legal}; of floats from 0 to 1 np.round(255 * x).astype('uint8') makes that")
+        raise UserError(f"{legal}{_to_uint8(dtype)}")
     if len(shape) not in (3, 4) or (len(shape) == 4 and not {shape[1], shape[3]} & {1, 3}):
         raise UserError(legal)
     if min(shape) < 1:
@@ -138,6 +138,17 @@ def _layout(shape: tuple[int, ...], dtype: np.dtype, where: str) -> tuple[int, i
         raise UserError(f"{legal}: its channels come first, and transpose(0, 2, 3, 1) puts them last")
     N, H, W, C = (*shape, 1) if len(shape) == 3 else shape
     return N, H, W, C
+
+
+def _to_uint8(dtype: np.dtype) -> str:
+    """Return what makes bytes of values x of another type, for each thing that they may be."""
+    advice = "; of {} np.round({}).astype('uint8') makes that"
+    if dtype.kind == "f":
+        return advice.format("floats from 0 to 1", "255 * x") + ", of those from -1 to 1 np.round(127.5 * (x + 1))"
+    if dtype.kind == "b":
+        return advice.format("false and true", "255 * x")
+    deep = ", of those from 0 to 65,535 np.round(x / 257)" if dtype.kind in "iu" and dtype.itemsize > 1 else ""
+    return advice.format("whole numbers from 0 to 255", "x") + deep if dtype.kind in "iu" else ""
 
 
 def _two_readings(shape: tuple[int, ...]) -> tuple[str, ...]:

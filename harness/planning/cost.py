@@ -151,7 +151,7 @@ class Prices:
         self.reference = {run.eval_id: reference_of(run.train, run.evaluation.evaluation) for run in runs}
         self.once = {self.reference[run.eval_id]: self._once(run) for run in runs}
         self.begun = {name: latest_step(store.scratch_folder(name)) for name in self.trainings}
-        self.done = {run.eval_id for run in runs if store.measured(run.train_id, run.eval_id)}
+        self.done = {run.eval_id for run in runs if store.settled(run.train_id, run.eval_id)}
 
     def cost(self, runs: Iterable[Run], left: bool = False) -> Cost:
         """Return what runs cost together; left: only what is not done yet."""

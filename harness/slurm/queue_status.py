@@ -96,7 +96,7 @@ def training_status(training: TrainingStatus, job: Job, records: Sequence[Submis
     waits for them, and SLURM ends it where one of them fails.
     """
     by_name = {record.part: record for record in sorted(records, key=lambda record: record.time)}
-    lacking = [] if training.state == "done" else _lacking(job, current_division(reversed(by_name)))
+    lacking = [] if training.state in ("done", "unreadable") else _lacking(job, current_division(reversed(by_name)))
     if not lacking:
         return status_of(training, job, by_name.get("whole") or by_name.get("train"), answer)
     following = [part for part in lacking if part.part.stage == lacking[0].part.stage]

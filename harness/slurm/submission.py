@@ -7,6 +7,7 @@ scratch/<study>/slurm/   their sender's alone, for it is what they execute: the 
 import hashlib
 import itertools
 import json
+import math
 import shlex
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -61,6 +62,12 @@ class Array:
     jobs: list[Job]
     script: Script
 
+    @property
+    def elements(self) -> list[int | None]:
+        """For each job which element of the array makes it: those that share a GPU are one; None where there is one."""
+        packed = self.jobs[0].resources.packed
+        return [index // packed if len(self.jobs) > packed else None for index in range(len(self.jobs))]
+
     def needs(self, ids: Mapping[Place, str]) -> list[str]:
         """Return which of some jobs must end well before these begin: the earlier parts of their training."""
         first = self.jobs[0]
@@ -103,9 +110,11 @@ def prepare(
         todo, sent.later = _fitting(todo, profile.max_submitted, len(queue))
     arrays = []
     for alike in _alike([part for parts in todo for part in parts]):
-        for part in (alike[first : first + limit] for first in range(0, len(alike), limit)):
-            tasks, resources = jobs_to_json(part), part[0].resources
-            text = script(profile, resources, _name(part, tasks), len(part), folder, code, TASK, tasks)
+        resources = alike[0].resources
+        most = limit * resources.packed
+        for part in (alike[first : first + most] for first in range(0, len(alike), most)):
+            tasks, count = jobs_to_json(part), math.ceil(len(part) / resources.packed)
+            text = script(profile, resources, _name(part, tasks), count, folder, code, TASK, tasks)
             arrays.append(Array(part, text))
     return Prepared(sent, code, arrays, ids)
 
@@ -272,10 +281,9 @@ def _send(array: Array, here: Path, needs: Sequence[str]) -> list[str]:
     jobs, text = array.jobs, array.script
     before, now = [Submission.read(job.submission_folder) for job in jobs], time.time()
     submissions = []
-    for index, job in enumerate(jobs):
-        evaluations = tuple(eval_id(job.train_id, evaluation) for evaluation in job.evaluations)
-        place, part = index if len(jobs) > 1 else None, job.part.name
-        submissions.append(Submission(token=text.name, index=place, evaluations=evaluations, time=now, part=part))
+    for index, job in zip(array.elements, jobs, strict=True):
+        evaluations, part = tuple(eval_id(job.train_id, evaluation) for evaluation in job.evaluations), job.part.name
+        submissions.append(Submission(token=text.name, index=index, evaluations=evaluations, time=now, part=part))
     _record(jobs, submissions)
     try:
         id = text.send(here, needs)
@@ -283,7 +291,7 @@ def _send(array: Array, here: Path, needs: Sequence[str]) -> list[str]:
         client.scancel({job.id.partition("_")[0] for job in client.unfinished_jobs() if job.name == text.name})
         _record(jobs, before)
         raise
-    ids = [f"{id}_{index}" if len(jobs) > 1 else id for index in range(len(jobs))]
+    ids = [id if index is None else f"{id}_{index}" for index in array.elements]
     for name in ids:  # where SLURM writes their output
         (here / name).mkdir(mode=0o700, exist_ok=True)
     _record(jobs, [s.model_copy(update={"job": id}) for s, id in zip(submissions, ids, strict=True)])

@@ -1,4 +1,7 @@
-"""A job as SLURM runs it: not once it is cancelled, and queued again as long as it gains something."""
+"""A job as SLURM runs it: not once it is cancelled, and queued again as long as it gains something.
+
+Trainings that share a GPU are one job of SLURM's, each in a process of its own that hears SLURM's signals as well.
+"""
 
 import os
 import sys
@@ -16,6 +19,8 @@ from harness.config.cluster_profile import minutes
 from harness.errors import UserError
 from harness.files import write_json
 from harness.jobs.job import Job, jobs_from_json
+from harness.jobs.local_pool import run_in_workers
+from harness.jobs.preemption import PreemptionHandler
 from harness.slurm.bootstrap import Untrusted, check_own
 from harness.slurm.client import unfinished_jobs
 from harness.store.records import Submission, measurement_paths
@@ -27,19 +32,36 @@ ATTEMPTS = 100  # how often a job may reach its time limit and go on in the queu
 
 @dataclass(frozen=True)
 class SlurmTask:
-    """One job of SLURM's.
+    """One job of SLURM's: one of ours, or several at once.
 
     reached: what the training's folders held when SLURM was last asked to queue it again; None where that has not been.
     began: when this process made it of its file, by the clock of `time.monotonic`.
     """
 
-    job: Job
+    jobs: tuple[Job, ...]
     reached: frozenset[str] | None = None
     began: float = field(default_factory=time.monotonic, compare=False)
 
     def __call__(self) -> RunStatus:
-        """Do the job, in all processes that share it."""
-        return self.job(self.cancelled)
+        """Do the job, in all processes that share it, or the jobs; of several the outcome of one that is not done."""
+        return self._together() if len(self.jobs) > 1 else self.jobs[0](self.cancelled)
+
+    def _together(self) -> RunStatus:
+        from harness.engine.distributed import ALONE
+
+        outcomes = {}
+
+        def hear(job: Job, outcome: RunStatus | None) -> None:
+            if outcome:
+                outcomes[job.train_id] = outcome
+                print(f"{job.train_id} {outcome.state}: {outcome.words}", flush=True)
+
+        if self.cancelled():
+            return RunStatus("skipped", "cancelled")
+        # A signal comes to all processes of the job: the workers stop at a checkpoint, and then it is handed on here.
+        with PreemptionHandler(ALONE):
+            run_in_workers(self.jobs, len(self.jobs), hear)
+        return next((outcome for outcome in outcomes.values() if outcome.state != "done"), RunStatus("done"))
 
     def checkpoint(self, *_: Any) -> Any:
         """Tell submitit what to queue again after a preemption or a time limit: the same task, unless cancelled.
@@ -52,16 +74,16 @@ class SlurmTask:
             unfinished_jobs()  # waits for a controller that is away, which submitit asks only once
         if self.cancelled():
             return None
-        reached, seconds = artefacts(self.job), time.monotonic() - self.began
+        reached, seconds = frozenset().union(*map(artefacts, self.jobs)), time.monotonic() - self.began
         # One that was ended sooner was preempted, which says nothing of what the next will have; nor does the first.
-        if self.reached == reached and seconds > 3600 * self.job.resources.hours * SHARE:
+        if self.reached == reached and seconds > 3600 * self.jobs[0].resources.hours * SHARE:
             raise UncompletedJobError("nothing was gained since the job was last queued again, so it is not once more")
         return RequeuedTask(replace(self, reached=reached))
 
     def cancelled(self) -> bool:
         """Tell whether `harness cancel` has ended the job of SLURM's that this is."""
-        submission = Submission.read(self.job.submission_folder)
-        return submission is not None and submission.cancelled
+        submissions = [Submission.read(job.submission_folder) for job in self.jobs]
+        return any(submission is not None and submission.cancelled for submission in submissions)
 
 
 class TaskPaths(JobPaths):
@@ -105,14 +127,16 @@ def start(content: bytes, here: Path) -> None:
     """Do this job's task of those that were sent; here: the folder of the study's jobs."""
     os.environ["SUBMITIT_FOLDER"] = f"{here}/%j"
     environment = JobEnvironment()
-    job = jobs_from_json(content)[int(environment.array_task_id or 0)]
+    everybody, element = jobs_from_json(content), int(environment.array_task_id or 0)
+    packed = everybody[0].resources.packed
+    jobs = tuple(everybody[element * packed : (element + 1) * packed])
     paths = TaskPaths(here / "%j", environment.job_id, environment.global_rank)
     before = Requeued.of(paths.submitted_pickle)
-    attempt = RequeuedTask(SlurmTask(job, before.reached))
-    attempt.set_timeout(minutes(job.resources), before.left)
+    attempt = RequeuedTask(SlurmTask(jobs, before.reached))
+    attempt.set_timeout(minutes(jobs[0].resources), before.left)
     environment._handle_signals(paths, attempt)
     outcome = attempt.result()
-    if job.part.kind != "whole" and not outcome.lets_go_on:  # SLURM does not let go on what needs it
+    if jobs[0].part.kind != "whole" and not outcome.lets_go_on:  # SLURM does not let go on what needs it
         sys.exit(f"{outcome.state}: {outcome.words}")
     print(outcome, "Job completed successfully", sep="\n", flush=True)
 
@@ -121,6 +145,6 @@ def artefacts(job: Job) -> frozenset[str]:
     """Return what a job's two folders hold: states and weights, images that are kept, measurements."""
     from harness.engine.sample_cache import saved_images
 
-    tensors = {str(path.relative_to(job.own_scratch)) for path in job.own_scratch.rglob("*.safetensors")}
+    tensors = {str(path.relative_to(job.scratch.parent)) for path in job.own_scratch.rglob("*.safetensors")}
     images = {f"{name}: {count}" for name, count in saved_images(job.own_scratch).items() if count}
-    return frozenset(tensors | images | {path.name for path in measurement_paths(job.folder)})
+    return frozenset(tensors | images | {f"{job.train_id}/{path.name}" for path in measurement_paths(job.folder)})

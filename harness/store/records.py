@@ -42,10 +42,11 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import from_json
 
-from harness.config.spec import EvalSpec, TrainSpec
+from harness.config.spec import EvalSpec, TrainSpec, train_id
 from harness.credentials import is_suspect, masked
 from harness.errors import UserError
-from harness.files import UnfitFile, first_mistake, parse_log, read_file, read_jsonl, tail, write_json
+from harness.files import UnfitFile, first_mistake, parse_log, read_file, read_json, read_jsonl, tail, write_json
+from harness.metric_definitions import beyond
 from harness.plain_text import CONTROL, escape_controls, shown
 from harness.store import job_part
 
@@ -259,6 +260,15 @@ def read_spec(folder: Path) -> TrainSpec | None:
     with suppress(ValidationError):  # the baseline's regulariser is None, and has no default
         return TrainSpec.model_validate({"regularizer": None, **(file.model_extra or {})})
     return None
+
+
+def spec_identity(folder: Path) -> str:
+    """Return the identity of a training by the words of its `spec.json`; "" where there are none, or newer ones."""
+    with suppress(OSError):
+        content = read_json(folder / SpecFile.FILE)
+        if isinstance(content, dict) and content.pop("schema_version", None) in (None, SCHEMA_VERSION):
+            return train_id(content)
+    return ""
 
 
 class GridRecord(Record):
@@ -495,19 +505,30 @@ class Measurement(Record):
             return EvalSpec.model_validate(self.spec)
         return None
 
+    def number(self, name: str) -> tuple[float | None, str]:
+        """Return a metric as a number, or None and why: it is not there, no number, or beyond what it can be."""
+        value = self.metrics.get(name)
+        if name not in self.metrics:
+            unavailable = self.unavailable.get(name)
+            return None, f"it holds no {name}{f': {unavailable}' if unavailable else ''}"
+        number = finite(value)
+        legal = "" if number is None else beyond(name, number)
+        return (None, f"{name} is {shown(value)}{legal}") if number is None or legal else (number, "")
+
     @property
     def fid_by_count(self) -> dict[int, float]:
         """FID of the first so many images; none where that was not kept, or is no number."""
         kept = self.details.get("fid_by_count")
         numbers = {count: finite(value) for count, value in kept.items()} if isinstance(kept, dict) else {}
-        return {int(count): value for count, value in numbers.items() if count.isdecimal() and value is not None}
+        legal = {count: value for count, value in numbers.items() if value is not None and not beyond("fid", value)}
+        return {int(count): value for count, value in legal.items() if count.isdecimal()}
 
 
 class ProbedBlock(Part):
     """One block at one noise level; block 0 is the noisy image itself."""
 
     block: Count
-    probe_accuracy: Finite
+    probe_accuracy: Annotated[Finite, Field(ge=0, le=1)]
     effective_rank: Finite
     norm: Finite
     distance: Finite

@@ -5,12 +5,13 @@ True from any host, and when the submitter is gone; what a queue knows beside is
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from harness.config.grid import Run, Table, all_runs
+from harness.config.spec import eval_id, train_id
 from harness.errors import UserError
 from harness.files import is_file
 from harness.store import records
@@ -46,9 +47,40 @@ class RunStatus:
         return " ".join(self.reason.split())
 
 
-def run_result(store: Store, train_id: str, eval_id: str) -> RunStatus:
-    """Return a run's status with what was measured; a file that holds something else is a state as well."""
-    return run_status(store, train_id, eval_id, records.Measurement)
+def run_result(store: Store, run: Run, fault: Callable[[Store, Run], str] | None = None) -> RunStatus:
+    """Return a run's status with what was measured; a file that holds something else is a state as well.
+
+    fault: `spec_fault`, or what remembers it of trainings that are measured many times.
+    """
+    status = run_status(store, run.train_id, run.eval_id, records.Measurement)
+    if status.measurement is None:
+        return status
+    wrong = _asked_otherwise(status.measurement, run) or (fault or spec_fault)(store, run)
+    return RunStatus("unreadable", wrong) if wrong else status
+
+
+def spec_fault(store: Store, run: Run) -> str:
+    """Say why a training's folder is not of the training that its name says; "" where it is, or holds no spec.json."""
+    folder = store.run_folder(run.train_id)
+    if records.spec_identity(folder) == run.train_id:
+        return ""
+    try:
+        file, train = records.SpecFile.load(folder), records.read_spec(folder)
+    except UserError as error:
+        return str(error)
+    if file is None or (train and train_id(train) == run.train_id):
+        return ""
+    name = f"{folder.name}/{records.SpecFile.FILE}"
+    return f"{name} is not of this training; remove the folder, and the next run makes it"
+
+
+def _asked_otherwise(measurement: records.Measurement, run: Run) -> str:
+    """Say why a measurement is not the one that its name says, by the specification in it; before, none was kept."""
+    if not measurement.spec or eval_id(run.train_id, measurement.spec) == run.eval_id:
+        return ""
+    if (evaluation := measurement.evaluation) and eval_id(run.train_id, evaluation) == run.eval_id:  # spelt otherwise
+        return ""
+    return f"evals/{run.eval_id}.json: its spec is of another measurement; delete it, and the next run measures again"
 
 
 def run_status(store: Store, train_id: str, eval_id: str, kind: type[records.Record] = records.Record) -> RunStatus:

@@ -116,6 +116,13 @@ class Store:
         """
         return records.Record.read(self.eval_path(train_id, eval_id)) is not None
 
+    def settled(self, train_id: str, eval_id: str) -> bool:
+        """Tell whether nothing is to be measured: it is done, or its file cannot be read and is not written over."""
+        try:
+            return self.measured(train_id, eval_id)
+        except UserError:
+            return True
+
     def check_grid(self, table: str, grid: Path, scale: str, overrides: list[str]) -> None:
         """Refuse what would make the study's report forget runs: another scale, or the same table from other words.
 

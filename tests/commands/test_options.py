@@ -1,14 +1,17 @@
 """Every option, argument and variable that names a place is checked before its command does anything."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import click
 import pytest
 from support.command_line import leaves
+from support.places import ROOT
 
 from harness import cli
-from harness.commands.options import EXISTING, Place, ReferenceWords, check_apart
+from harness.commands.options import EXISTING, PLAIN, Place, ReferenceWords, check_apart
 from harness.config import imported_weights
 from harness.config.cluster_profile import SlurmProfile
 from harness.config.settings import Resources
@@ -39,6 +42,8 @@ UNFIT = {
                "file/x": "Not a directory", "/proc/none/x": "cannot write in /proc"},
     "new": {"file": "exists already", "folder": "exists already", "lost": "exists already",
             "file/x": "Not a directory"},
+    "plain": {"pipe": "is a device or a pipe; a file is expected", "missing": "no such file", "file/x": "no such file",
+              "folder": "is a folder; the name of a file in it is expected", "circle": "no such file"},
     "any": {"pipe": "is a device or a pipe", "/dev/null": "is a device or a pipe"},
     "existing": {"pipe": "is a device or a pipe", "missing": "no such file", "file/x": "no such file",
                  "circle": "no such file"},
@@ -64,7 +69,7 @@ def words_of(command: click.Command, target: click.Parameter | None = None, valu
     for param in command.params:
         if param is not target and not param.required:
             continue
-        words = value if param is target else "file" if param.type is EXISTING else "unmade"
+        words = value if param is target else "file" if param.type in (EXISTING, PLAIN) else "unmade"
         if isinstance(param, click.Option):
             options += [f"{param.opts[0]}={words}"]
         else:
@@ -91,7 +96,7 @@ def test_a_tilde_is_the_home_in_every_option(name, places, monkeypatch):
     command, param = PLACES[name]
     monkeypatch.setenv("HOME", str(places / "home"))
     (places / "home").mkdir()
-    if param.type is EXISTING:
+    if param.type in (EXISTING, PLAIN):
         (places / "home" / "a b").touch()
     context = command.make_context("it", words_of(command, param, "~/a b"))
     value = context.params[str(param.name)]
@@ -126,3 +131,56 @@ def test_nothing_is_written_over_what_is_read_or_written_already(places):
         check_apart({"--json": Path("a"), "--statistics": Path("folder/../a")}, {})
     with pytest.raises(UserError, match=r"--statistics ref.npz: --reference names the same file"):
         check_apart({"--statistics": Path("ref.npz")}, {"--reference": Path("ref.npz")})
+
+
+def test_a_profile_is_named_by_the_option_or_variable_that_says_it(project, harness, monkeypatch):
+    (project / "clusters").mkdir()
+    (project / "clusters" / "ours.yaml").write_text("executor: slurm\n")
+    words = ("submit", "grids/table3.yaml", "--scale", "smoke", "--dry-run")
+    missing = " our: no file clusters/our.yaml; did you mean 'ours'?\n"
+    assert harness(*words, "--profile", "our")[::2] == (2, f"--profile{missing}")
+    monkeypatch.setenv("HARNESS_PROFILE", "our")
+    assert harness(*words)[::2] == (2, f"HARNESS_PROFILE{missing}")
+    monkeypatch.setenv("HARNESS_PROFILE", "../ours")
+    assert harness(*words)[2].startswith("HARNESS_PROFILE ../ours: a name is ")
+    monkeypatch.setenv("HARNESS_PROFILE", "ours")
+    assert harness(*words)[0] == 0
+
+
+@pytest.mark.parametrize(("option", "suffix"), [("--nearest", ".png"), ("--statistics", ".npz")])
+def test_what_is_written_has_the_suffix_of_its_format(places, harness, option, suffix):
+    code, _, err = harness("measure", "file", "--reference", "cifar10:test", option, "n.jpg")
+    assert (code, err) == (
+        2,
+        f"{option} n.jpg: a name that ends in {suffix} is expected, for that is what is written\n",
+    )
+
+
+LEFT = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+
+
+@pytest.mark.parametrize("words", [("probe", "x"), ("measure-study", "x"), ("encode", ".", "y", "--autoencoder", ".")])
+def test_a_command_that_shares_no_work_says_so_to_a_launcher(places, harness, monkeypatch, words):
+    for name, value in LEFT.items():
+        monkeypatch.setenv(name, value)
+    code, _, err = harness(*words)
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith(f"harness {words[0]}: it shares no work, and each of the WORLD_SIZE=2 processes would do all")
+
+
+STALE = """
+import sys
+from harness.cli import main
+sys.argv = ["harness", "measure", "file", "--reference", "cifar10:test"]
+try:
+    main()
+finally:
+    assert "torch" not in sys.modules, "torch was loaded first"
+"""
+
+
+def test_what_a_launcher_left_is_told_before_torch_is_loaded(places):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "RANK": "3", "WORLD_SIZE": "2"}
+    done = subprocess.run([sys.executable, "-c", STALE], env=environment, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("RANK='3' WORLD_SIZE='2' in the environment, and no LOCAL_RANK")

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from support.programs import answer
 
+from harness.commands import plan_run_submit
+from harness.config.grid import load_table
 from harness.files import read_json, read_jsonl
 from harness.jobs.preemption import NEVER, Deadline
 from harness.store.store import Store
@@ -214,3 +216,26 @@ def test_time_in_which_nothing_is_gained_is_too_short_and_said(project, monkeypa
     words = ("run", "grids/convergence.yaml", "--scale", "smoke", "--minutes", "1")
     code, _, err = harness(*words)
     assert (code, err.splitlines()[-1]) == (1, "--minutes: nothing was gained in this time; allow more of it")
+
+
+def test_a_measurement_that_cannot_be_read_costs_itself_and_nothing_is_written_over_it(project, harness, monkeypatch):
+    table = load_table(Path("grids/table3.yaml"), "smoke")
+    store = Store(Path("results"), Path("scratch"), "smoke")
+    newer = store.eval_path(table.runs[0].train_id, table.runs[0].eval_id)
+    newer.parent.mkdir(parents=True)
+    newer.write_text('{"schema_version": 99}')
+    ran = []
+    monkeypatch.setattr(plan_run_submit, "_run_here", lambda todo, *_: ran.extend(todo))
+    monkeypatch.setattr(plan_run_submit.preflight, "check", lambda *_: None)
+    code, _, err = harness("run", "grids/table3.yaml", "--scale", "smoke")
+    assert code == 1
+    assert err == (
+        f"{table.runs[0].train_id}: a measurement is left out: evals/{newer.name}: schema version 99 is of a newer "
+        "harness; this one reads 1; mend or remove its file, and give the same command again\n"
+    )
+    assert {job.train_id for job in ran} == {run.train_id for run in table.runs[1:]}
+    code, out, err = harness("submit", "grids/table3.yaml", "--scale", "smoke", "--dry-run")
+    assert (code, "is left out" in err, table.runs[0].train_id in out) == (1, True, False)
+    code, out, _ = harness("plan", "grids/table3.yaml", "--scale", "smoke")
+    assert (code, "schema version 99" in " ".join(out.split())) == (0, True)
+    assert newer.read_text() == '{"schema_version": 99}'

@@ -77,7 +77,7 @@ def test_a_spoiled_picture_is_shown_or_said_to_be_unreadable(explore: Callable[.
     synthetic.full_study(store, [table])
     run = table.runs[0]
     path = store.eval_path(run.train_id, run.eval_id).with_suffix(".png")
-    measurement = run_result(store, run.train_id, run.eval_id).measurement
+    measurement = run_result(store, run).measurement
 
     def check(content: bytes) -> None:
         path.write_bytes(content)

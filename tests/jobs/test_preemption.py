@@ -13,8 +13,9 @@ from harness.checkpoint_paths import latest_step
 from harness.config.settings import Resources
 from harness.engine.distributed import ALONE, World
 from harness.engine.train import train
+from harness.errors import OutOfTime
 from harness.files import read_jsonl
-from harness.jobs.preemption import NEVER, Deadline, PreemptionHandler
+from harness.jobs.preemption import NEVER, Deadline, PreemptionHandler, WorkerSignals
 from harness.networks import checkpoint
 
 pytestmark = pytest.mark.waits
@@ -124,6 +125,55 @@ def test_only_a_job_of_slurms_listens(received, monkeypatch):
     with PreemptionHandler(ALONE):
         os.kill(os.getpid(), signal.SIGUSR2)
         assert len(received) == 2
+
+
+class Ended(BaseException):
+    """Stands for the end of a process."""
+
+
+def end() -> None:
+    raise Ended
+
+
+def test_a_worker_in_a_job_of_slurms_stops_between_two_steps_and_for_good(received):
+    signals, written = WorkerSignals(end), []
+
+    def work() -> None:
+        with signals.obeyed(), PreemptionHandler(ALONE) as handler:
+            os.kill(os.getpid(), signal.SIGUSR2)
+            assert not written
+            handler.on_step(partial(written.append, 1))
+
+    with pytest.raises(OutOfTime):
+        work()
+    assert written == [1]
+    os.kill(os.getpid(), signal.SIGUSR2)  # again, to a worker that is at nothing
+    with pytest.raises(OutOfTime), signals.obeyed():
+        pytest.fail("what comes after it is not begun")
+
+
+def test_elsewhere_a_worker_ends_at_once_and_nothing_takes_it_for_a_failure(received):
+    signals = WorkerSignals(end)
+
+    def measure() -> None:
+        with signals.obeyed():
+            os.kill(os.getpid(), signal.SIGTERM)  # which SLURM may send and take back
+            try:
+                os.kill(os.getpid(), signal.SIGUSR2)
+            except Exception:  # as where a file is read
+                pytest.fail("it is no failure")
+
+    with pytest.raises(Ended):
+        measure()
+
+
+def test_a_signal_that_comes_before_a_worker_works_is_not_forgotten(received):
+    signal.pthread_sigmask(signal.SIG_BLOCK, WorkerSignals.NUMBERS)  # as it is started
+    os.kill(os.getpid(), signal.SIGUSR2)
+    signals = WorkerSignals(end)
+    with pytest.raises(OutOfTime), signals.obeyed():
+        pytest.fail("it came before")
+    assert received == []
 
 
 def test_the_time_counts_from_the_start_of_the_command():

@@ -18,9 +18,12 @@ BYTES = rng.integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
     ("array", "message"),
     [
         (BYTES / 255, r"float64 \(6, 8, 8, 3\); expected uint8"),
-        (BYTES.astype(np.uint16), "uint16"),
-        (BYTES.astype(np.int64), "int64"),
-        (BYTES > 127, "bool"),
+        (
+            BYTES.astype(np.uint16),
+            r"uint16 .* 255 np.round\(x\).*, of those from 0 to 65,535 np.round\(x / 257\)",
+        ),
+        (BYTES.astype(np.int64), r"int64 .*; of whole numbers from 0 to 255 np.round\(x\).astype\('uint8'\)"),
+        (BYTES > 127, r"bool .*; of false and true np.round\(255 \* x\)"),
         (BYTES.transpose(0, 3, 1, 2), "its channels come first, and transpose"),
         (BYTES.transpose(0, 1, 3, 2), r"\(6, 8, 3, 8\); expected uint8"),
         (BYTES[:, :3], "6×3×8×3: images of 3×8 pixels with their channels last or of 8×3 pixels with their channels f"),

@@ -286,6 +286,31 @@ def shown_cells(browser: Any) -> list[list[str]]:
     )
 
 
+def test_a_mark_says_what_it_is_and_leads_to_its_runs(browser: Any, page: Path) -> None:
+    open_page(browser, page)
+    marks = browser.find_elements("css selector", "#table-table2 .plot svg a:not([tabindex])")
+    assert len(marks) == 13 - 2  # a mean for each cell but those without a value
+    browser.execute_script("arguments[0].focus()", marks[0])
+    tip = browser.find_element("id", "tip")
+    assert tip.text.startswith("baseline: 4.79 ± 0.07")
+    browser.switch_to.active_element.send_keys(ENTER)
+    until(browser, browser.find_element("id", "panel").is_displayed)
+    assert browser.current_url.endswith("#runs-table-table2-0")
+
+
+def test_samples_are_enlarged_with_a_slider_between_without_and_with(browser: Any, page: Path) -> None:
+    open_page(browser, page)
+    browser.find_element("css selector", ".seen > button").send_keys(ENTER)
+    slider = browser.switch_to.active_element
+    assert slider.tag_name == "button"  # closes
+    slider.send_keys("\ue004")  # Tab
+    slider = browser.switch_to.active_element
+    share = "return getComputedStyle(document.querySelector('.stage img:last-child')).clipPath"
+    assert browser.execute_script(share) == "inset(0px 50% 0px 0px)"
+    slider.send_keys("\ue014")  # Right
+    assert browser.execute_script(share) == "inset(0px 49% 0px 0px)"
+
+
 def test_a_table_is_sorted_by_any_of_its_columns(browser: Any, page: Path) -> None:
     open_page(browser, page)
     head = browser.find_element("css selector", "#table-table3 .pivot th:nth-child(3) button")

@@ -47,7 +47,7 @@ def test_fid_of_fewer_images_is_ranked_where_measurements_kept_it(tmp_path: Path
     for run in tables[0].runs:
         path = store.eval_path(run.train_id, run.eval_id)
         content = json.loads(path.read_text(encoding="utf-8"))
-        by_count = {"500": -content["metrics"]["fid"], "1000": content["metrics"]["fid"]}
+        by_count = {"500": 1000 - content["metrics"]["fid"], "1000": content["metrics"]["fid"]}
         path.write_text(json.dumps(content | {"details": {"fid_by_count": by_count}}), encoding="utf-8")
     (ranking,) = early_rankings(store, [pivot_of(store, tables[0])], Logs(store))
     assert ranking.rankings[-1].name == "FID of 500 images"

@@ -129,7 +129,7 @@ def test_lengths_join_the_cells_of_one_training(tmp_path: Path) -> None:
 def sheet_of(store: Store, run: Run, tiles: list[int]) -> Sheet:
     picture = np.repeat(np.array(tiles, np.uint8).reshape(2, 10), 8, axis=1).repeat(8, axis=0)
     synthetic.write_measurement(store, run, 4.0, picture=picture)
-    sheet = read_strip(store, run, run_result(store, run.train_id, run.eval_id).measurement, "it").sheet
+    sheet = read_strip(store, run, run_result(store, run).measurement, "it").sheet
     assert sheet
     return sheet
 

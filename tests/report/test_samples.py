@@ -57,7 +57,7 @@ def test_tiles_that_the_picture_cannot_be_are_not_cut(tiles: tuple[int, int], tm
     for run in table.runs:
         path = store.eval_path(run.train_id, run.eval_id)
         write_json(path, read_json(path) | {"thumbnails": {"rows": tiles[0], "columns": tiles[1]}})
-    measurement = run_result(store, run.train_id, run.eval_id).measurement
+    measurement = run_result(store, run).measurement
     assert measurement is None or FOREIGN in read_strip(store, run, measurement, "an arm").missing
     make_report(store, [table], tmp_path / "report")
 
@@ -69,15 +69,15 @@ def test_a_picture_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     path = store.eval_path(run.train_id, run.eval_id).with_suffix(".png")
     path.unlink()
     os.mkfifo(path)
-    measurement = run_result(store, run.train_id, run.eval_id).measurement
+    measurement = run_result(store, run).measurement
     assert read_strip(store, run, measurement, "an arm").missing == UNREADABLE
 
 
 def test_the_picture_of_a_job_is_read_as_it_is(tmp_path: Path) -> None:
     store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
     picture = np.zeros((128, 640, 3), np.uint8)
-    path = synthetic.write_measurement(store, table.runs[0], 3.0, picture=picture)
-    measurement = run_result(store, table.runs[0].train_id, path.stem).measurement
+    synthetic.write_measurement(store, table.runs[0], 3.0, picture=picture)
+    measurement = run_result(store, table.runs[0]).measurement
     sheet = read_strip(store, table.runs[0], measurement, "an arm").sheet
     assert sheet
     assert (sheet.width, sheet.height, sheet.image.mode) == (640, 128, "RGB")

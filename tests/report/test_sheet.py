@@ -9,7 +9,8 @@ from support.synthetic_study import pivots_of
 
 from harness.report.analysis.pivot import fullest_cells
 from harness.report.analysis.table_result import TableResult
-from harness.report.rendering.sheet import LayoutCell, Span, TableLayout, plain, runs_anchor, table_layout
+from harness.report.analysis.text import runs_anchor
+from harness.report.rendering.sheet import LayoutCell, Span, TableLayout, plain, table_layout
 
 
 def value_of(layout: TableLayout, label: str) -> LayoutCell:

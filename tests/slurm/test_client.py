@@ -26,8 +26,8 @@ def test_who_acts_waits_for_a_controller_that_is_restarted_and_who_looks_does_no
     with pytest.raises(UserError, match="SLURM does not answer"):
         squeue()
     Path("back").unlink()
-    task = SlurmTask(jobs_of(tmp_path, "table2")[0])
-    assert task.checkpoint().function == SlurmTask(task.job, frozenset())  # before submitit asks SLURM to queue it
+    task = SlurmTask((jobs_of(tmp_path, "table2")[0],))
+    assert task.checkpoint().function == SlurmTask(task.jobs, frozenset())  # before submitit asks SLURM to queue it
     assert Path("back").exists()
     write_program(tmp_path, "squeue", "echo 'something else' >&2; exit 1")
     task.checkpoint()  # what cannot be waited for does not stop it

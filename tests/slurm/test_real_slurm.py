@@ -145,6 +145,26 @@ def test_a_training_whose_time_is_up_goes_on_and_its_state_is_true_without_accou
     assert [len(environment["attempts"]) for environment in environments] == [2, 2]
 
 
+@pytest.mark.long
+def test_trainings_that_share_a_gpu_stop_together_at_the_signal_and_give_the_inline_numbers(study, tmp_path):
+    """The GPU is one that SLURM counts and nobody has: what shares it computes on the CPU."""
+    write_scale(tmp_path, "steady", 50)
+    words = ("--set", "resources.log_every=350", "--set", "resources.gpus=1", "--set", "resources.jobs_per_gpu=2")
+    steady = ("grids/convergence.yaml", "--scale", "steady", *words, "--study")
+    harness(tmp_path, "run", *steady, "inline", "--jobs", "2")
+    harness(tmp_path, "submit", *steady, study, *PROFILE)
+    (job,) = set(at_step(tmp_path, study, 100))
+    assert "gres/gpu=1" in slurm("scontrol", "show", "job", job)
+    slurm("scancel", "--signal=USR2", job)
+    wait_for(lambda: [queued.state for queued in queued_jobs(study)] == ["PENDING"])
+    steps = [read_json(p)["step"] for p in tmp_path.glob(f"scratch/{study}/*/latest.json")]
+    assert len(steps) == 2
+    assert all(100 < step < 1000 for step in steps)
+    wait_for(lambda: at_once([job]) or len(metrics_of(tmp_path, study)) == 8)
+    assert metrics_of(tmp_path, study) == metrics_of(tmp_path, "inline")
+    assert logs(tmp_path, study) == logs(tmp_path, "inline")
+
+
 def at_step(folder: Path, study: str, step: int) -> list[str]:
     """Return SLURM's ids of the two trainings once both have got that far."""
     beats: list[dict] = []

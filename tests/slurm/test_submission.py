@@ -12,9 +12,11 @@ from support.places import ROOT
 from support.programs import answer, write_program
 
 from harness.config.cluster_profile import Partition, SlurmProfile
+from harness.config.settings import Resources
 from harness.errors import UserError
 from harness.slurm.snapshot import snapshot
 from harness.slurm.submission import measurement_jobs, sbatch_texts, submit
+from harness.store.records import Submission
 
 
 @pytest.fixture
@@ -59,6 +61,21 @@ def test_a_dry_run_shows_byte_for_byte_what_sbatch_is_given(jobs, tmp_path):
         ]
     names = {line for path in kept.iterdir() for line in path.read_text().splitlines() if "--job-name" in line}
     assert len(names) == 6
+
+
+def test_trainings_that_share_a_gpu_are_one_element_of_the_array(jobs, tmp_path):
+    resources = Resources(gpus=1, jobs_per_gpu=4, cpus=3, memory_gb=5)
+    sharing = [replace(job, resources=resources) for job in jobs]
+    (text,), _ = sbatch_texts(sharing, SlurmProfile(gpus_by="gpus_per_task"), [])  # 13 trainings
+    lines = {line.removeprefix("#SBATCH ") for line in text.splitlines()}
+    asked = {"--array=0-3%4", "--gpus-per-task=1", "--ntasks-per-node=1", "--cpus-per-task=12", "--mem=20GB"}
+    assert asked <= lines
+    sent = submit(sharing, SlurmProfile(array_limit=3), [])  # an array of three elements, and one of one
+    records = [Submission.read(job.scratch) for job in sharing]
+    assert [record.index for record in records] == [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, None]
+    assert [record.job for record in records] == sent.ids
+    assert (len(set(sent.ids)), sent.trainings) == (4, 13)
+    assert len(submit(sharing, SlurmProfile(), []).ids) == 13  # nothing of it is in the queue of this test
 
 
 def test_a_dry_run_without_slurm_says_so(jobs, monkeypatch):

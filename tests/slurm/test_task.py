@@ -20,9 +20,9 @@ from harness.engine.sample import _draw_tile
 from harness.engine.sample_cache import saved_images
 from harness.files import read_json, write_json
 from harness.jobs.failures import class_of
-from harness.jobs.job import Job
+from harness.jobs.job import Job, jobs_to_json
 from harness.method.guidance import CountedNet
-from harness.slurm.task import ATTEMPTS, Requeued, RequeuedTask, SlurmTask, TaskPaths
+from harness.slurm.task import ATTEMPTS, Requeued, RequeuedTask, SlurmTask, TaskPaths, start
 from harness.store.status import RunStatus
 
 
@@ -33,9 +33,24 @@ def job(tmp_path) -> Job:
 
 def test_a_cancelled_job_does_nothing_and_is_not_queued_again(job):
     submission(None, "7", cancelled=True).write(job.scratch)
-    task = SlurmTask(job)
+    task = SlurmTask((job,))
     assert task() == RunStatus("skipped", "cancelled")
     assert task.checkpoint() is None
+
+
+def test_each_element_of_an_array_makes_the_trainings_that_share_its_gpu(tmp_path, monkeypatch):
+    sharing = jobs_of(tmp_path, "table2", "resources.gpus=1", "resources.jobs_per_gpu=5")  # 13 of them
+    made: list[tuple[str, ...]] = []
+    monkeypatch.setattr(SlurmTask, "__call__", lambda task: made.append(tuple(job.train_id for job in task.jobs)))
+    for name, value in (("SUBMITIT_EXECUTOR", "slurm"), ("SLURM_JOB_ID", "7")):
+        monkeypatch.setenv(name, value)
+    with restored_handlers():
+        for element in range(3):
+            monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
+            monkeypatch.setenv("SLURM_ARRAY_TASK_ID", str(element))
+            start(jobs_to_json(sharing), tmp_path)
+    assert [len(ids) for ids in made] == [5, 5, 3]
+    assert [id for ids in made for id in ids] == [job.train_id for job in sharing]
 
 
 def signalled(when: int, counted: CountedNet, train: TrainSpec, spec: EvalSpec, tile: int, device: torch.device):
@@ -54,7 +69,7 @@ def test_submitit_queues_a_job_that_has_drawn_more_and_ends_one_that_has_not(job
     for name, value in (("SUBMITIT_EXECUTOR", "slurm"), ("SUBMITIT_FOLDER", str(tmp_path)), ("SLURM_JOB_ID", "7")):
         monkeypatch.setenv(name, value)
     long_ago = time.monotonic() - 3600 * job.resources.hours
-    task, paths = SlurmTask(replace(job, evaluations=(evaluation,))), TaskPaths(tmp_path, "7", 0)
+    task, paths = SlurmTask((replace(job, evaluations=(evaluation,)),)), TaskPaths(tmp_path, "7", 0)
     delayed = RequeuedTask(replace(task, began=long_ago))
     delayed.set_timeout(60, 9)
     for tile, ends, images in ((2, True, 128), (2, False, 128), (3, True, 192)):
@@ -78,9 +93,9 @@ def test_submitit_queues_a_job_that_has_drawn_more_and_ends_one_that_has_not(job
 def test_a_job_that_gains_nothing_in_its_hours_is_not_queued_again(job):
     job.scratch.mkdir(parents=True)
     long_ago, just_now = time.monotonic() - 3600 * job.resources.hours, time.monotonic()
-    task = SlurmTask(job)
+    task = SlurmTask((job,))
     again = replace(task.checkpoint().function, began=long_ago)
-    assert (again.job, again.reached) == (job, frozenset())
+    assert (again.jobs, again.reached) == ((job,), frozenset())
     (job.scratch / "samples-0.json").write_text('{"images": 0}')
     with pytest.raises(UncompletedJobError, match="nothing was gained") as ended:
         again.checkpoint()
@@ -101,7 +116,7 @@ def test_a_job_that_gains_nothing_in_its_hours_is_not_queued_again(job):
 
 def test_what_a_job_leaves_to_itself_is_data_and_nobody_elses(job, tmp_path):
     path = tmp_path / "7_requeued.json"
-    task = RequeuedTask(replace(SlurmTask(job), reached=frozenset({"a", "b"})))
+    task = RequeuedTask(replace(SlurmTask((job,)), reached=frozenset({"a", "b"})))
     task.set_timeout(60, 9)
     task.dump(path)
     assert Requeued.of(path) == Requeued(reached=frozenset({"a", "b"}), left=9)

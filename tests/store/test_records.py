@@ -146,7 +146,7 @@ def test_a_measurement_of_a_newer_harness_is_neither_shown_nor_measured_again(tm
     store, run = new_store(tmp_path), table_of("table2").runs[0]
     path = store.eval_path(run.train_id, run.eval_id)
     write_json(path, {"schema_version": SCHEMA_VERSION + 1})
-    for status in (run_status(store, run.train_id, run.eval_id), run_result(store, run.train_id, run.eval_id)):
+    for status in (run_status(store, run.train_id, run.eval_id), run_result(store, run)):
         assert status.state == "unreadable"
         assert status.reason == f"evals/{path.name}: schema version 2 is of a newer harness; this one reads 1"
     with pytest.raises(UserError, match="of a newer harness"):
@@ -290,6 +290,12 @@ def test_texts_of_a_record_are_plain_and_without_secrets(tmp_path):
         assert failure.traceback == "one\n\ttwo\n"
     (tmp_path / "x.json").write_text(json.dumps(MEASUREMENT | {"metrics": {"f\x1bid": 1.0}}))
     assert list(Measurement.load(tmp_path / "x.json").metrics) == ["f\\u001bid"]
+
+
+def test_a_file_of_more_values_than_any_of_ours_is_damaged(tmp_path):
+    for items, kept in ((99_000, True), (101_000, False)):
+        (tmp_path / SubmitOptions.FILE).write_text(json.dumps({"profile": "p", "x": [0] * items}))
+        assert (SubmitOptions.read(tmp_path) is not None) == kept
 
 
 def test_a_long_text_is_read_without_its_middle_and_a_name_has_a_length(tmp_path):

@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from harness.files import read_yaml
 from harness.plain_text import CONTROL
 from harness.report import TEMPLATES
-from harness.report.analysis.pivot import Estimate, PivotCell
+from harness.report.analysis.pivot import Estimate, Pivot, PivotCell
 from harness.report.analysis.statistics import Change, Interval
 
 NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
@@ -116,6 +116,12 @@ def anchor(name: str) -> str:
 def slug(name: str) -> str:
     """Return a name that may stand in a link."""
     return re.sub(r"\W+", "-", name)
+
+
+def runs_anchor(pivot: Pivot, cell: PivotCell) -> str:
+    """Return the name that a cell's runs have in links within the page."""
+    place = next(index for index, other in enumerate(pivot.cells) if other.source is cell.source)
+    return f"runs-{anchor(pivot.table.name)}-{place}"
 
 
 def seed_words(seeds: Sequence[str]) -> str:

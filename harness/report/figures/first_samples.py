@@ -102,7 +102,7 @@ def real_tiles(store: Store, headline: Headline, count: int) -> list[Image.Image
 
 def _nearest(store: Store, run: Run) -> Iterator[tuple[int, float, Image.Image]]:
     """Yield the number of each sample that came nearest to a real image, their distance, and the real image."""
-    measurement = run_result(store, run.train_id, run.eval_id).measurement
+    measurement = run_result(store, run).measurement
     sheet = read_nearest(store, run, measurement)
     pairs = measurement.details.get("nearest") if measurement else None
     if sheet is None or not isinstance(pairs, list):

@@ -135,4 +135,4 @@ def sample_strips(store: Store, pivot: Pivot) -> Strips | None:
 
 def strip_of(store: Store, run: Run, name: str, missing: str = "") -> Strip:
     """Return the samples of a run's measurement, as the store has it."""
-    return read_strip(store, run, run_result(store, run.train_id, run.eval_id).measurement, name, missing)
+    return read_strip(store, run, run_result(store, run).measurement, name, missing)

@@ -15,10 +15,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from harness.report.analysis.pivot import Pivot, PivotCell
-from harness.report.analysis.text import estimate, is_number, number, signed_percent, state_words
+from harness.report.analysis.text import (
+    estimate,
+    is_number,
+    number,
+    percent_change,
+    runs_anchor,
+    signed_percent,
+    state_words,
+)
 from harness.report.figures import style
 from harness.report.figures.panels import add_legend
-from harness.report.figures.picture import Picture
+from harness.report.figures.picture import Picture, marked
 from harness.report.figures.style import LINE, WIDTH, ArmStyle, ArmStyles, cell_styles
 
 LABELS, RIGHT, GAP = 1.3, 0.12, 0.12  # inches: room for the labels of rows, at the right, between rows
@@ -117,9 +125,13 @@ def _draw_cell(axes: Axes, pivot: Pivot, cell: PivotCell, arm: ArmStyle, y: floa
         place: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center", "bbox": CLEAR}
         axes.text(0.01, y, _words(pivot, cell), color=style.MUTED, style="italic", **place)
         return
-    seeds = list(cell.values.values())
-    axes.errorbar(cell.ours.mean, y, xerr=cell.ours.spread, elinewidth=0.8, **_mark(arm))
-    axes.plot(seeds, [y] * len(seeds), **(_mark(arm) | HOLLOW))
+    seeds, decimals = list(cell.values.values()), pivot.metric.decimals
+    anchor, change = runs_anchor(pivot, cell), f", {percent_change(cell.change)}" if cell.change else ""
+    mean = axes.errorbar(cell.ours.mean, y, xerr=cell.ours.spread, elinewidth=0.8, **_mark(arm))
+    mean.lines[0].set_gid(marked(anchor, [f"{cell.name}: {estimate(cell.ours, decimals)}{change}"]))
+    (dots,) = axes.plot(seeds, [y] * len(seeds), **(_mark(arm) | HOLLOW))
+    words = [f"{cell.name}, seed {seed}: {number(value, decimals)}" for seed, value in cell.values.items()]
+    dots.set_gid(marked(anchor, [*words, ""]))
 
 
 def _heat_map(pivot: Pivot) -> Figure:

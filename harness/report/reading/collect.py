@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property, partial
+from functools import cached_property
 
 from harness.config.grid import Cell, Run, Table
-from harness.plain_text import shown
 from harness.report.reading.protocol import Protocol, sampling_protocol
 from harness.report.reading.run_facts import RunFacts, run_facts
-from harness.store.records import Measurement, Scalar, finite
-from harness.store.status import RunStatus, run_result
+from harness.store.records import Measurement, Scalar
+from harness.store.status import RunStatus, run_result, spec_fault
 from harness.store.store import Store
 
 
@@ -74,19 +73,24 @@ class RunStatuses:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._result = cache(partial(run_result, store))
+        self._results: dict[tuple[str, str], RunStatus] = {}
+        self._faults: dict[str, str] = {}
 
     def of(self, run: Run) -> RunStatus:
         """Return how a run stands, with its measurement where that is done."""
-        return self._result(run.train_id, run.eval_id)
+        name = run.train_id, run.eval_id
+        if name not in self._results:
+            self._results[name] = run_result(self.store, run, self._fault)
+        return self._results[name]
+
+    def _fault(self, store: Store, run: Run) -> str:
+        if run.train_id not in self._faults:
+            self._faults[run.train_id] = spec_fault(store, run)
+        return self._faults[run.train_id]
 
 
 def _metric_value(measurement: Measurement, name: str) -> MetricValue:
-    value = measurement.metrics.get(name)
-    if (measured := finite(value)) is not None:
-        return MetricValue(measured)
-    reason = f"{name} is {shown(value)}"
-    if name not in measurement.metrics:
-        unavailable = measurement.unavailable.get(name)
-        reason = f"it holds no {name}{f': {unavailable}' if unavailable else ''}"
+    value, reason = measurement.number(name)
+    if value is not None:
+        return MetricValue(value)
     return MetricValue(None, "unreadable", f"evals/{measurement.eval_id}.json: {reason}")

@@ -49,7 +49,7 @@ def environment(escaped: Callable[[str], str] | None = None, **delimiters: Any) 
         "together": claims.together,
         "plain": sheet.plain,
         "run_value": sheet.run_value,
-        "runs_anchor": sheet.runs_anchor,
+        "runs_anchor": text.runs_anchor,
         "short_json": short_json,
     }
     return made

@@ -124,12 +124,6 @@ def table_layout(result: TableResult, fullest: Fullest = MappingProxyType({})) -
     )
 
 
-def runs_anchor(pivot: Pivot, cell: PivotCell) -> str:
-    """Return the name that a cell's runs have in links within the page."""
-    place = next(index for index, other in enumerate(pivot.cells) if other.source is cell.source)
-    return f"runs-{text.anchor(pivot.table.name)}-{place}"
-
-
 def run_value(pivot: Pivot, run: RunState) -> str:
     """Return a run's number as its table prints it, with the letter of its protocol where there are several."""
     value = "" if run.value is None else text.number(run.value, pivot.metric.decimals)
@@ -152,7 +146,7 @@ def _stacked(pivot: Pivot, cell: PivotCell, fullest: Fullest) -> LayoutCell:
         "paper": _line(owner, *_paper(pivot, cell, _paper_change(cell))) if _published(pivot) else (),
     }
     shown = {kind: line for kind, line in lines.items() if line}
-    return LayoutCell(shown, "best" if cell.is_best else "", runs_anchor(pivot, cell))
+    return LayoutCell(shown, "best" if cell.is_best else "", text.runs_anchor(pivot, cell))
 
 
 def _column_row(pivot: Pivot, cell: PivotCell, among: Sequence[PivotCell], fullest: Fullest) -> LayoutRow:
@@ -160,7 +154,7 @@ def _column_row(pivot: Pivot, cell: PivotCell, among: Sequence[PivotCell], fulle
     label = _line(Span(cell.row if len(among) > 1 else cell.name), _tap(pivot, cell))
     lines = {"value": _line(*_value(pivot, cell)), "fuller": _line(_fuller(pivot, cell, fullest))}
     shown = {kind: line for kind, line in lines.items() if line or kind == "value"}
-    value = LayoutCell(shown, "best" if cell.is_best else "", runs_anchor(pivot, cell))
+    value = LayoutCell(shown, "best" if cell.is_best else "", text.runs_anchor(pivot, cell))
     change, paper, its_change = _change(pivot, cell), _paper(pivot, cell), (Span(_paper_change(cell), "number"),)
     beside = (change,) * bool(pivot.baselines)
     if _published(pivot):

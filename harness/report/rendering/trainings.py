@@ -14,7 +14,6 @@ from harness.config.spec import EvalSpec, TrainSpec
 from harness.errors import UserError
 from harness.files import write_bytes
 from harness.metric_definitions import definition_of
-from harness.plain_text import shown
 from harness.report.analysis.pivot import Pivot, PivotCell, RunState
 from harness.report.analysis.text import number
 from harness.report.figures.over_training import Curve, run_curves
@@ -22,7 +21,7 @@ from harness.report.reading.collect import RunStatuses
 from harness.report.reading.samples import Strip, read_strip
 from harness.report.rendering.html import render, script_of
 from harness.report.rendering.study_summary import command
-from harness.store.records import Attempt, Failure, Measurement, finite
+from harness.store.records import Attempt, Failure, Measurement
 from harness.store.store import Logs
 
 Use = tuple[Pivot, PivotCell, Run, RunState]  # one seed of a cell that shows a training
@@ -117,10 +116,10 @@ def _measured(statuses: RunStatuses, run: Run) -> TrainingMeasurement:
 
 def _numbers(measurement: Measurement) -> Iterator[tuple[str, str]]:
     """Yield every number of a measurement and then its protocol, each as (what, words)."""
-    for name, value in measurement.metrics.items():
+    for name in measurement.metrics:
         metric = definition_of(name)
-        measured = finite(value)
-        yield metric.title, f"no number: {shown(value)}" if measured is None else number(measured, metric.decimals)
+        measured, reason = measurement.number(name)
+        yield metric.title, f"no number: {reason}" if measured is None else number(measured, metric.decimals)
     for name, value in {**measurement.protocol.model_dump(), "network evaluations": measurement.nfe}.items():
         if value not in ("", None):
             yield name.replace("_", " "), str(value)

@@ -67,10 +67,11 @@
 
   document.addEventListener("click", event => {
     const link = event.target.closest('a[href^="#runs-"]');
-    if (!link || event.ctrlKey || event.metaKey || event.shiftKey || !rowsBehind(decodeURIComponent(link.hash.slice(1))).length) return;
+    const hash = link?.getAttribute("href"); // a mark of a figure has no other
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey || !rowsBehind(decodeURIComponent(hash.slice(1))).length) return;
     event.preventDefault();
     if (!panel.contains(link)) opener = link;
-    history.pushState(null, "", link.hash);
+    history.pushState(null, "", hash);
     follow();
   });
   document.addEventListener("keydown", event => { if (event.key === "Escape" && panel.open) leave(); });
