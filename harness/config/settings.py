@@ -413,7 +413,9 @@ class Settings(Frozen):
     label_drop: Share = Field(0.1, description="probability that a label is hidden, for classifier-free guidance")
     ema: Share = Field(0.9999, description="decay of the moving average of the weights")
     precision: Precision = Field("fp32", description="bf16: autocast of the network while training")
-    matmul: MatmulPrecision = Field("highest", description="torch.set_float32_matmul_precision during training")
+    matmul: MatmulPrecision = Field(
+        "highest", description="of float32 in training: highest is no TF32, nor in convolutions"
+    )
     optimizer: Optimizer = Optimizer()
     regularizer: RegularizerSettings = RegularizerSettings()
     alignment: AlignmentSettings = AlignmentSettings()

@@ -66,11 +66,15 @@ class World:
 
     def any(self, here: bool) -> bool:
         """Tell, in all processes, whether it is so in one of them."""
+        return bool(self.largest(here))
+
+    def largest(self, here: float) -> float:
+        """Return the largest of all processes' numbers, in all of them."""
         if self.size == 1:
             return here
-        anywhere = torch.tensor(int(here))  # on the CPU: the GPU's queue is not waited for
+        anywhere = torch.tensor(float(here), dtype=torch.float64)  # on the CPU: the GPU's queue is not waited for
         dist.all_reduce(anywhere, dist.ReduceOp.MAX, group=self.patient)
-        return bool(anywhere)
+        return float(anywhere)
 
     def mean(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the means of tensors over the processes, the same in each; all must have the same names and shapes."""

@@ -43,6 +43,7 @@ class Deadline:
 
 
 NEVER = Deadline()
+CALLS, SECONDS = 16, 2.0  # steps between two times that processes ask each other, at most, and about how long that is
 
 
 class WorkerSignals:
@@ -102,6 +103,7 @@ class PreemptionHandler:
         self.world, self.deadline = world, deadline
         self.received: int | None = None
         self.handlers: dict[int, Callable[..., Any]] = {}
+        self.asked, self.calls, self.wait = time.monotonic(), 0, 1
 
     def __enter__(self) -> "PreemptionHandler":
         if under_slurm():
@@ -123,12 +125,24 @@ class PreemptionHandler:
         Raises:
             OutOfTime: the time is up, in all processes; it is saved.
         """
+        if (not self.handlers and self.deadline == NEVER) or not self._is_time_to_ask():
+            return
         if self.handlers and self.world.any(self.received is not None):
             save()
             self._hand_on()
         if self.deadline != NEVER and self.world.any(self.deadline.passed):
             save()
             raise OutOfTime
+
+    def _is_time_to_ask(self) -> bool:
+        """Tell, at the same steps in all processes, whether they ask each other, for which all wait."""
+        self.calls += 1
+        if self.world.size > 1 and self.calls < self.wait:
+            return False
+        now = time.monotonic()
+        pace = self.world.largest((now - self.asked) / self.calls)  # seconds of a step, of the slowest
+        self.asked, self.calls, self.wait = now, 0, min(CALLS, max(1, int(SECONDS / max(pace, 1e-9))))
+        return True
 
     def _hand_on(self) -> None:
         number, self.received = self.received, None

@@ -88,13 +88,35 @@ def test_the_word_that_ends_the_job_is_not_forgotten_for_another(received):
 
 def test_a_signal_to_another_process_saves_here_too(received):
     class Other(World):
-        def any(self, here: bool) -> bool:
-            return True
+        def largest(self, here: float) -> float:
+            return 1
 
     saved: list[int] = []
     with PreemptionHandler(Other(0, 2)) as handler:
         handler.on_step(partial(saved.append, 1))
     assert (saved, received) == ([1], [])
+
+
+@pytest.mark.parametrize(("seconds", "every"), [(0.01, 16), (0.5, 4), (7.0, 1)])
+def test_processes_ask_each_other_at_few_steps_and_within_seconds(received, monkeypatch, seconds, every):
+    """Each asking is a wait for all: at most every 16th step asks, and of slow steps as many as two seconds have."""
+    asked, written, step = [], [], 0
+
+    class Two(World):
+        def largest(self, here: float) -> float:
+            asked.append(step)
+            return here
+
+    monkeypatch.setattr("harness.jobs.preemption.time.monotonic", lambda: seconds * step)
+    with PreemptionHandler(Two(0, 2)) as handler:
+        for step in range(1, 66):
+            handler.on_step(partial(written.append, step))
+        assert sorted(set(asked)) == list(range(1, 66, every))
+        os.kill(os.getpid(), signal.SIGTERM)
+        for step in range(66, 66 + every):
+            handler.on_step(partial(written.append, step))
+    assert len(written) == 1
+    assert received == [signal.SIGTERM]
 
 
 def test_only_a_job_of_slurms_listens(received, monkeypatch):

@@ -13,7 +13,7 @@
   };
   document.addEventListener("pointerover", show);
   document.addEventListener("focusin", show);
-  document.addEventListener("scroll", () => { tip.hidden = true; }, { passive: true });
+  document.addEventListener("scroll", () => show({ target: document.activeElement }), { passive: true }); // focus scrolls
   document.addEventListener("keydown", event => { if (event.key === "Escape") tip.hidden = true; });
 
   // Samples without and with the loss, enlarged over each other, and a slider between them.
