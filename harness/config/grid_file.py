@@ -28,7 +28,7 @@ SOURCES = {
     "public": "the public papers and code of the networks and methods beside it",
 }
 WAYS = ("ODE", "SDE", "DDPM", "one evaluation", "sampler not named")  # of sampling what a reference measured
-MOST_CELLS, MOST_RUNS = 10_000, 100_000  # of a grid: ten times what anybody has wanted
+MOST_CELLS, MOST_RUNS = 5_000, 100_000  # of a grid: five times what anybody has wanted; its report takes 1 GB
 LONGEST_LABEL = 300
 CONFIDENCE = {"H": "high", "M": "medium", "L": "low"}
 

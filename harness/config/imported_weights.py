@@ -49,7 +49,9 @@ class Imported(Frozen):
     network: Architecture
     parts: tuple[Part, ...] = Field(description="what the file held: raw weights, or some of ema, model, state_dict")
     remarks: tuple[str, ...] = Field(description="how the file's layout differs from the network's own")
-    sha256: str = Field(description="of names, types and bytes of the tensors: the identity of the weights")
+    sha256: str = Field(
+        pattern="^[0-9a-f]{64}$", description="of names, types and bytes of the tensors: the identity of the weights"
+    )
     origin: Origin
 
     @property

@@ -44,7 +44,7 @@ def refused(harness, monkeypatch, error: BaseException) -> tuple[int, str, str]:
 def test_what_the_system_refuses_is_one_line(project, harness, monkeypatch, name):
     words = os.strerror(getattr(errno, name))
     error = OSError(getattr(errno, name), words, "results/a\n\x1b.json")
-    line = rf"results/a\u000a\u001b.json: {words}"
+    line = rf"results/a\n\u001b.json: {words}"
     assert refused(harness, monkeypatch, error) == (2, "", f"{line}\n")
 
 

@@ -91,7 +91,8 @@ def test_advice_names_the_folders_that_were_given_and_the_grid_of_what_diverged(
     for folder in ("grids", "clusters"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     words = ["run", "grids/convergence.yaml", "--scale", "smoke", "--study", "study", "--results", "else where"]
-    monkeypatch.setattr("harness.jobs.local_pool.run_inline", lambda jobs, _: [job.fail(Diverged("x")) for job in jobs])
+    diverge = lambda jobs, *_: [job.fail(Diverged("x")) for job in jobs]  # noqa: E731
+    monkeypatch.setattr("harness.jobs.local_pool.run_inline", diverge)
     output = call(*words, "--set", "optimizer.learning_rate=9", "--set", "batch=16")
     assert "2 of 2 trainings are not done; the reasons: harness status study --results 'else where'\n" in output
     output = call("status", "study", "--results", "else where")

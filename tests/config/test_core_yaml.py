@@ -140,7 +140,7 @@ def test_cells_and_runs_are_counted_before_they_are_made(grids):
     product = ", ".join(f"a{axis}: [{', '.join(f'l{k}' for k in range(10))}]" for axis in range(8))
     head = "table: t\ntitle: t\nquestion: q\nrows: a0\nbase: {preset: paper, model: SiT-B/2, epochs: 80}\n"
     (grids / "many.yaml").write_text(f"{head}axes:\n{labels}vary: [{{product: {{{product}}}}}]\n")
-    with pytest.raises(UserError, match=r"many\.yaml:15: vary: 100,000,000 cells; a grid has at most 10,000$"):
+    with pytest.raises(UserError, match=r"many\.yaml:15: vary: 100,000,000 cells; a grid has at most 5,000$"):
         load_table(grids / "many.yaml", "smoke")
     with pytest.raises(UserError, match=r"table3\.yaml: 6 cells with 20,000 seeds; a table has at most 100,000 runs$"):
         load_table(grids / "table3.yaml", "smoke", [f"seeds={list(range(20_000))}"])
