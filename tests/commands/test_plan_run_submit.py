@@ -178,6 +178,7 @@ def bits(folder: Path) -> dict[str, object]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_study_that_stops_again_and_again_for_want_of_time_ends_with_the_same_bits(
     project, cache, monkeypatch, harness
 ):

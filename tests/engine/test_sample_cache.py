@@ -113,8 +113,9 @@ def test_a_process_that_drew_none_finds_the_same_images(whole, tmp_path):
 
 def test_another_number_of_processes_goes_on(whole, here):
     assert 0 not in end(start(2, here, hear_a_signal, here))
-    assert saved_images(here) == {f"samples-{NAME}.json": 128}
-    assert stop_at(here, 7) == 192
+    (kept,) = saved_images(here).values()
+    assert kept in (128, 256)  # whole rounds of two tiles: processes ask each other for signals now and then
+    assert stop_at(here, 7) == kept + 64
     assert end(start(2, here, draw_rest, here)) == [0, 0]  # of the last round one draws what is not wanted
     assert (here / f"samples-{NAME}.bin").stat().st_size == 6 * 64 * 64
     assert np.load(here / "rest.npy").tobytes() == whole.images.tobytes()

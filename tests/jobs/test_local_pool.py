@@ -115,6 +115,7 @@ def test_what_shares_a_gpu_has_no_other_beside_it(tmp_path, other):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_four_trainings_that_share_a_gpu_give_the_numbers_of_one_after_the_other(tmp_path, cache):
     """On a machine without one, all compute on the CPU, as they would beside each other on it."""
 

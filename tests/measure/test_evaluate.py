@@ -61,7 +61,7 @@ def test_what_could_not_be_measured_is_refused_before_the_training(data: Path, m
         check_measurable("digits", "train", "classifier", data)
     with pytest.raises(UserError, match=r"no weights at .*run: harness data get inception-v3-compat"):
         check_measurable("digits", "train", "inception-v3-compat", data)
-    with pytest.raises(UserError, match="no split 'validation'; legal: train, test"):
+    with pytest.raises(UserError, match="no split 'validation'; legal: test, train"):
         check_measurable("digits", "validation", "classifier", data)
 
 
@@ -222,7 +222,7 @@ def test_against_a_split_of_a_data_set(project, call):
     assert out["protocol"]["reference"] == "digits/test"
     code, _, said = call("samples.npz", "--reference", "digits:validation")
     assert code == 2
-    assert "no split 'validation'; legal: train, test" in said
+    assert "no split 'validation'; legal: test, train" in said
 
 
 def test_shares_against_a_part_of_the_reference_are_another_protocol(project, call):

@@ -72,6 +72,7 @@ def test_intervals_hold_the_mean_of_other_samples_as_often_as_they_say() -> None
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_coverage_of_intervals() -> None:
     """Sums over samples are covered as often as is said; what is not one, at least as often."""
     found = covered(400)

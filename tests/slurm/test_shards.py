@@ -16,6 +16,7 @@ def ids_of(folder, study: str) -> dict[str, str]:
     return {record["part"]: record["job"] for record in records}
 
 
+@pytest.mark.long
 def test_a_killed_shard_costs_itself_and_the_numbers_are_those_of_one_job(study, tmp_path):
     grid = write_grid(tmp_path, "one", 0.13)
     words = (grid, "--scale", "smoke", "--set", "evaluation.samples=192", "--study")  # three tiles

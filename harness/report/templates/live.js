@@ -20,19 +20,21 @@
     if (before.direction === "descending") button().click();
   };
 
-  // What keeps its place is the block at the top of the window: in the page that comes it is the one of the same kind
-  // and number in its section, else the section. Scroll positions are whole pixels and layout is not: a block that was
-  // scrolled to may begin a fraction above the window, and what rounding leaves is made good the next time. The
-  // browser's own anchoring is off: it would move the page a frame later, on top of what is done here.
+  // What keeps its place is the block at the top of the window, where a section begins that one has jumped to: in the
+  // page that comes it is the one of the same kind and number in its section, else the section. Scroll positions are
+  // whole pixels and layout is not: a block that was scrolled to may begin a fraction above the window, and what
+  // rounding leaves is made good the next time. The browser's own anchoring is off: it would move the page a frame
+  // later, on top of what is done here.
   document.documentElement.style.overflowAnchor = "none";
+  const LINE = 64; // pixels: above it is the end of the section before
   const BLOCKS = "h2, h3, h4, p, dt, dd, tr, figure, summary";
   const blocks = section => [...section.querySelectorAll(BLOCKS)].filter(block => block.checkVisibility());
   const alike = (section, block) => blocks(section).filter(other => other.localName === block.localName);
   let residue = 0;
   const inPlace = change => {
     const box = element => element.getBoundingClientRect();
-    const section = [...document.querySelectorAll("main > section")].find(part => box(part).bottom > 1);
-    const block = section && blocks(section).find(part => box(part).bottom > 1);
+    const section = [...document.querySelectorAll("main > section")].find(part => box(part).bottom > LINE);
+    const block = section && blocks(section).find(part => box(part).bottom > LINE);
     const anchor = block ?? section;
     const place = anchor && box(anchor).top - residue;
     const number = block && alike(section, block).indexOf(block);

@@ -2,6 +2,7 @@
 // analysis/statistics.py computes them. Stars, figures and the paper's numbers are of the table's own metric and all seeds.
 (() => {
   const form = document.getElementById("view"), metric = document.getElementById("metric");
+  if (!form) return; // where nothing is measured there is nothing to choose
   const boxes = [...form.querySelectorAll("input")], printed = new Map();
   const quantiles = JSON.parse(metric.dataset.quantiles);
   const mean = values => values.reduce((sum, value) => sum + value, 0) / values.length;
