@@ -136,7 +136,7 @@ def test_a_training_whose_time_is_up_goes_on_and_its_state_is_true_without_accou
         assert all(100 < step < 1000 for step in steps)
         wait_for(lambda: all(job.state == "PENDING" for job in queued_jobs(study)))
         assert "2 trainings in SLURM's queue" in harness(tmp_path, "status", study)
-        wait_for(lambda: at_once(jobs) or len(metrics_of(tmp_path, study)) == 8)
+        wait_for(lambda: at_once(jobs) or len(metrics_of(tmp_path, study)) == 8, seconds=900)
     finally:
         subprocess.run([CLUSTER, "accounting-on"], check=True)
     assert metrics_of(tmp_path, study) == metrics_of(tmp_path, "inline")
@@ -160,7 +160,7 @@ def test_trainings_that_share_a_gpu_stop_together_at_the_signal_and_give_the_inl
     steps = [read_json(p)["step"] for p in tmp_path.glob(f"scratch/{study}/*/latest.json")]
     assert len(steps) == 2
     assert all(100 < step < 1000 for step in steps)
-    wait_for(lambda: at_once([job]) or len(metrics_of(tmp_path, study)) == 8)
+    wait_for(lambda: at_once([job]) or len(metrics_of(tmp_path, study)) == 8, seconds=900)
     assert metrics_of(tmp_path, study) == metrics_of(tmp_path, "inline")
     assert logs(tmp_path, study) == logs(tmp_path, "inline")
 
