@@ -1,5 +1,7 @@
 """`harness doctor` on a machine without SLURM; the machine is told to it."""
 
+import shutil
+
 import pytest
 
 from harness.commands.doctor import examine_machine
@@ -12,8 +14,9 @@ LOCAL = ("--profile", "local")
 
 
 @pytest.fixture
-def local(project):
-    """Return a project whose profile `local` is this machine, though SLURM may be installed."""
+def local(project, monkeypatch):
+    """Return a project whose profile `local` is this machine, though SLURM may be installed, with a petabyte free."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(2 * 10**15, 10**15, 10**15))
     (project / "clusters").mkdir()
     (project / "clusters" / "local.yaml").write_text("executor: local\njobs: 1\n")
     return project
@@ -38,6 +41,13 @@ def test_a_grid_that_lacks_a_gpu_its_data_and_weights_says_each_once(local, harn
     assert (code, err, len(wrong)) == (1, "", 3)
     for words in ("GPUs: none, 1 asked for", "harness data get cifar10", "harness data get inception-v3-compat"):
         assert any(words in line for line in wrong)
+
+
+def test_a_disk_that_cannot_hold_what_a_grid_writes_is_wrong(local, harness, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(40 * 10**9, 20 * 10**9, 20 * 10**9))
+    _, out, _ = harness("doctor", "grids/table2.yaml", "--scale", "cifar10", *LOCAL)
+    assert any(line.startswith("✗ --scratch") and "20 GB free, about 30 GB needed" in line for line in out.splitlines())
+    assert any(line.startswith("✓ --results") for line in out.splitlines())
 
 
 def test_without_grids_nothing_is_needed_and_what_is_there_is_listed(local, harness):
