@@ -62,10 +62,10 @@ def test_a_dry_run_prints_every_field_without_slurm_and_writes_nothing(tmp_path)
     assert done.returncode == 0, done.stderr
     first, second, third = done.stdout.split("#!/bin/bash")[1:]  # 13 trainings in arrays of 6
     assert {
-        "--partition=short,long", "--account=dispersion", "--qos=urgent", "--constraint=a100|h100", "--gres=gpu:a100:2,nvme:1",
-        "--signal=USR2@77", "--array=0-5%5", "--exclude=n7,n8", "--time=12", "--mem=6GB", "--cpus-per-task=1",
-        "--nodes=1", "--ntasks-per-node=2", "--requeue", "--mail-user=me@lab.org", "--mail-type=END,FAIL", "--wckey=lab",
-        "--nice=7", "--contiguous",
+        "--partition=short,long", "--account=dispersion", "--qos=urgent", "--constraint=a100|h100",
+        "--gres=gpu:a100:2,nvme:1", "--signal=USR2@77", "--array=0-5%5", "--exclude=n7,n8", "--time=12", "--mem=6GB",
+        "--cpus-per-task=1", "--nodes=1", "--ntasks-per-node=2", "--requeue", "--mail-user=me@lab.org",
+        "--mail-type=END,FAIL", "--wckey=lab", "--nice=7", "--contiguous",
     } <= flags(first)  # fmt: skip
     assert "--array=0-5%5" in flags(second)
     assert not any(flag.startswith("--array") for flag in flags(third))
