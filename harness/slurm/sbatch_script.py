@@ -50,7 +50,8 @@ def script(
     """
     from submitit.slurm.slurm import _make_sbatch_string
 
-    parameters = profile.parameters(resources, name, count)
+    # submitit's own wckey is one that a cluster which enforces them does not know.
+    parameters = {**profile.parameters(resources, name, count), "wckey": None}
     _refuse_other_lines({**parameters, "--scratch": str(folder)})
     if "%" in str(folder):
         raise UserError(f"--scratch: {folder}: SLURM reads '%' in names of files as its own; choose another folder")
