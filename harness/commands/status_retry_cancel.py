@@ -26,6 +26,7 @@ from harness.jobs import preflight
 from harness.jobs.failures import CAUSES, remedy
 from harness.jobs.job import Job
 from harness.slurm.client import failed_nodes, scancel, unfinished_jobs
+from harness.slurm.limits import check_allowed
 from harness.slurm.queue_status import SlurmStatus, StudyStatus, log_of, slurm_status
 from harness.slurm.submission import check_slurm, remembered
 from harness.store import records
@@ -179,6 +180,7 @@ def retry(context: click.Context, store: Store, failed: bool, failure: str | Non
     if not todo:
         say(f"{store.root}: no training failed so.")
         return
+    check_allowed(cluster, (job.resources for job in todo))
     preflight.check(todo)
     cluster = cluster.model_copy(update={"exclude": (*cluster.exclude, *_failed_nodes(todo))})
     send(cluster, todo, store, {Path(record.grid).parent for record in store.grids()})
