@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from harness.method import fused_losses as fused
 from harness.method.distances import ROUNDINGS, distances, gram, squared_distances
 from harness.method.precision import full_precision
 
@@ -52,10 +53,7 @@ def contrast(z: Tensor, z_plus: Tensor, potential: Potential) -> Tensor:
     Computed in float32 or higher, whatever comes in.
     """
     assert z.shape == z_plus.shape, (z.shape, z_plus.shape)
-    loss = TABLE_1[potential.loss]
-    with full_precision(z.device.type):
-        z, z_plus = _at_least_float32(z), _at_least_float32(z_plus)
-        return (loss.attract(z, z_plus, potential) + loss.repel(z, z_plus, potential)).mean()
+    return _of_table_1(z, z_plus, potential)
 
 
 def disperse(z: Tensor, potential: Potential) -> Tensor:
@@ -63,8 +61,20 @@ def disperse(z: Tensor, potential: Potential) -> Tensor:
 
     Computed in float32 or higher, whatever comes in. The smallest value it can take is `floor`.
     """
+    return _of_table_1(z, None, potential)
+
+
+def _of_table_1(z: Tensor, z_plus: Tensor | None, potential: Potential) -> Tensor:
+    assert z.shape[-2] >= 2, f"a group needs two samples, found {tuple(z.shape)}"
+    loss = TABLE_1[potential.loss]
     with full_precision(z.device.type):
-        return TABLE_1[potential.loss].repel(_at_least_float32(z), None, potential).mean()
+        if loss.fused and z.device.type != "cpu":
+            return loss.fused(z, z_plus, potential)
+        z = _at_least_float32(z)
+        if z_plus is None:
+            return loss.repel(z, None, potential).mean()
+        z_plus = _at_least_float32(z_plus)
+        return (loss.attract(z, z_plus, potential) + loss.repel(z, z_plus, potential)).mean()
 
 
 def floor(potential: Potential, group: int) -> float:
@@ -98,7 +108,6 @@ def pair_health(z: Tensor, z_plus: Tensor | None, potential: Potential) -> dict[
 
 
 def _at_least_float32(z: Tensor) -> Tensor:
-    assert z.shape[-2] >= 2, f"a group needs two samples, found {tuple(z.shape)}"
     return z.to(torch.promote_types(z.dtype, torch.float32))
 
 
@@ -216,20 +225,43 @@ def _lowest_covariance(potential: Potential, group: int) -> float:
 class Loss:
     """A row of Table 1: what pulls two views together, what pushes samples apart, and how low the second can get.
 
-    distance: D of the pairs that are pushed apart, (..., N, N); None where there are no pairs.
+    distance: D of the pairs that are pushed apart, (..., N, N); None where there are no pairs. fused: the mean
+    over groups, of one view or two (..., N, D), by few kernels; None where a GPU takes attract and repel as well.
     """
 
     attract: Callable[[Tensor, Tensor, Potential], Tensor]
     repel: Callable[[Tensor, Tensor | None, Potential], Tensor]
     lowest: Callable[[Potential, int], float]
     distance: Distance | None = None
+    fused: Callable[[Tensor, Tensor | None, Potential], Tensor] | None = None
 
 
 TABLE_1: dict[str, Loss] = {
-    "infonce-l2": Loss(_attract_l2, partial(_repel_infonce, _distance_l2), _lowest_l2, _distance_l2),
-    "infonce-cosine": Loss(
-        _attract_cosine, partial(_repel_infonce, _distance_cosine), _lowest_cosine, _distance_cosine
+    "infonce-l2": Loss(
+        _attract_l2,
+        partial(_repel_infonce, _distance_l2),
+        _lowest_l2,
+        _distance_l2,
+        lambda z, z_plus, p: fused.infonce(z, z_plus, p.tau, cosine=False),
     ),
-    "hinge": Loss(_attract_hinge, _repel_hinge, _lowest_hinge, _distance_hinge),
-    "covariance": Loss(_attract_covariance, _repel_covariance, _lowest_covariance),
+    "infonce-cosine": Loss(
+        _attract_cosine,
+        partial(_repel_infonce, _distance_cosine),
+        _lowest_cosine,
+        _distance_cosine,
+        lambda z, z_plus, p: fused.infonce(z, z_plus, p.tau, cosine=True),
+    ),
+    "hinge": Loss(
+        _attract_hinge,
+        _repel_hinge,
+        _lowest_hinge,
+        _distance_hinge,
+        lambda z, z_plus, p: fused.hinge(z, z_plus, p.epsilon),
+    ),
+    "covariance": Loss(
+        _attract_covariance,
+        _repel_covariance,
+        _lowest_covariance,
+        fused=lambda z, z_plus, p: fused.covariance(z, z_plus, p.normalization == "standardized", p.offdiagonal),
+    ),
 }
