@@ -24,7 +24,7 @@ from harness.jobs.job import Job
 from harness.jobs.machine_check import Finding, examine, examine_devices, examine_disk, this_machine
 from harness.jobs.preflight import check
 from harness.slurm import client
-from harness.slurm.private import private_folder
+from harness.slurm.private import own_folder, private_folder
 from harness.slurm.queue_status import output_path
 from harness.slurm.sbatch_script import script
 from harness.slurm.snapshot import snapshot
@@ -123,15 +123,15 @@ def examine_nodes(cluster: Cluster, grids: Collection[Path], seconds: float) -> 
     Raises:
         UserError: SLURM refuses it, or it is not done within `seconds`.
     """
-    folder, token = cluster.store.slurm_folder, f"doctor-{uuid.uuid4().hex[:12]}"
+    folder, token = own_folder(cluster.store), f"doctor-{uuid.uuid4().hex[:12]}"
     tasks = TypeAdapter(Examination).dump_json(Examination(cluster, cluster.store.scratch / "doctor" / token))
     code = snapshot(grids)
     with private_folder(folder) as here:
         code.write(here, folder)
         job = script(cluster.profile, cluster.resources, token, 1, folder, code, __name__, tasks).send(here)
         (here / job).mkdir(mode=0o700, exist_ok=True)
-        result, log, begin = here / job / FINDINGS, output_path(cluster.store, job), time.monotonic()
-        while not result.is_file() and any(other.name == token for other in client.unfinished_jobs()):
+        result, log, begin = here / job / FINDINGS, output_path(cluster.store, job, folder.name), time.monotonic()
+        while not result.is_file() and client.unfinished(client.named_jobs([token], client.RESTART)):
             if time.monotonic() - begin > seconds:
                 client.scancel([job])
                 raise UserError(f"the job {job} gave no answer in {seconds:g} s; raise --wait, or see {log}")
