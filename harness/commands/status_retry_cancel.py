@@ -28,10 +28,11 @@ from harness.jobs.failures import CAUSES, remedy
 from harness.jobs.job import Job
 from harness.slurm.bootstrap import user_name
 from harness.slurm.client import RESTART, SlurmJob, failed_nodes, named_jobs, scancel, unfinished
+from harness.slurm.limits import check_allowed
 from harness.slurm.queue_status import SlurmStatus, StudyStatus, log_of, slurm_status
 from harness.slurm.submission import check_slurm, remembered
 from harness.store import records
-from harness.store.status import training_statuses
+from harness.store.status import measurement_fault, training_statuses
 from harness.store.store import IDENTITY, Store
 from harness.store.study import study_tables
 
@@ -217,6 +218,7 @@ def retry(context: click.Context, store: Store, failed: bool, failure: str | Non
     if not todo:
         say(f"{store.root}: no training failed so.")
         return
+    check_allowed(cluster, (job.resources for job in todo))
     preflight.check(todo)
     cluster = cluster.model_copy(update={"exclude": (*cluster.exclude, *_failed_nodes(todo))})
     send(cluster, todo, store, {Path(record.grid).parent for record in store.grids()})
@@ -319,6 +321,7 @@ def describe(store: Store, train_id: str) -> str:
         store=store,
         documents={name: read_json(folder / name) for name in DOCUMENTS},
         measurements={path.name: records.Measurement.peek(path) for path in records.measurement_paths(folder)},
+        fault=lambda name: measurement_fault(store, train_id, Path(name).stem),
         files=[path for root in (folder, scratch) for path in sorted(root.rglob("*")) if is_file(path)],
         grids=_grid_words(store, train_id),
         json=partial(json.dumps, indent=1, ensure_ascii=False),

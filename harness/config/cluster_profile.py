@@ -59,10 +59,15 @@ class Partition(Frozen):
     cpus: Count | None = Field(None, description="cores on each node")
     memory_gb: Count | None = Field(None, description="memory of each node")
 
+    @property
+    def limits(self) -> dict[str, float]:
+        """The limits that are said, by the names of a run's resources."""
+        return self.model_dump(include={"hours", "nodes", "gpus", "cpus", "memory_gb"}, exclude_none=True)
+
     def refusal(self, resources: Resources) -> str | None:
         """Return the first limit that a run's resources do not meet, in words; None where they fit."""
         per_process = {"cpus", "memory_gb"}  # and the limit is the node's
-        for name, limit in self.model_dump(exclude_none=True).items():
+        for name, limit in self.limits.items():
             processes = resources.team * resources.packed if name in per_process else 1
             request = getattr(resources, name) * processes
             if request > limit:
