@@ -1,6 +1,5 @@
 """Fréchet distances against scipy's matrix root and closed forms, their extrapolation, and class by class."""
 
-
 import numpy as np
 import pytest
 import scipy.linalg
