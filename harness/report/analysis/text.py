@@ -124,6 +124,11 @@ def runs_anchor(pivot: Pivot, cell: PivotCell) -> str:
     return f"runs-{anchor(pivot.table.name)}-{place}"
 
 
+def seed_anchor(pivot: Pivot, cell: PivotCell, seed: int) -> str:
+    """Return the name that one run of a cell has in links within the page."""
+    return f"{runs_anchor(pivot, cell)}-{seed}"
+
+
 def seed_words(seeds: Sequence[str]) -> str:
     """Return "seed 0", "seeds 0 and 1"."""
     return f"seed{'s' if len(seeds) > 1 else ''} {listed(seeds)}"
