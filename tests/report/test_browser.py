@@ -132,6 +132,10 @@ def test_the_report_of_the_digits_is_short_and_begins_with_its_answer(browser: A
             " return row.getBoundingClientRect().height / row.firstChild.naturalHeight; })"
         )
         assert tiles == [8, 8, 8]  # real, without and with the loss
+    findings = [finding.text for finding in browser.find_elements("css selector", ".finding")]
+    assert len(findings) >= 15
+    assert [words for words in findings if re.search(r"[+−]\d", words)] == []  # better or worse is said, not a sign
+    assert "worse" in browser.find_element("css selector", "#guidance .finding").text
     counts = browser.execute_script("""
         const words = text => text.match(/\\S+/g)?.length ?? 0, all = document.body.innerText;
         const edge = document.querySelector('#answer .first').getBoundingClientRect();

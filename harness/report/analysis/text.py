@@ -23,7 +23,7 @@ STATES: Mapping[str, str] = MEANINGS["states"]
 def sentences(template: str, **values: Any) -> list[str]:
     """Fill a template and return what it says; each sentence, or several that belong together, begins with "- "."""
     parts = re.split("^- ", _templates().get_template(template).render(values), flags=re.MULTILINE)
-    return [re.sub(" *\n *", " ", sentence.strip("\n")) for sentence in parts if sentence.strip()]
+    return [re.sub(" *\n *", " ", sentence.strip()) for sentence in parts if sentence.strip()]
 
 
 @cache
