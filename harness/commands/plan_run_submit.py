@@ -14,8 +14,9 @@ from harness.commands import console, options
 from harness.commands.terminal import say, words_of
 from harness.config import cluster_profile, yaml_document
 from harness.config.grid import Table, all_runs, load_table
+from harness.config.named_files import find_grid
 from harness.config.spec import EvalSpec, eval_id
-from harness.errors import UserError, closest, nearest
+from harness.errors import UserError
 from harness.files import check_writable
 from harness.jobs import local_pool, preflight
 from harness.jobs.job import Job, WorkLeft, jobs_for
@@ -45,19 +46,10 @@ class Request:
         """
         named: dict[str, Path] = {}
         for path in self.grids:
-            if not path.exists():
-                raise UserError(f"{path}: no such grid file{_meant(path)}")
             other = named.setdefault(path.stem, path)
             if other.absolute() != path.absolute():
                 raise UserError(f"{path}: {other} has the same name, and a study would forget one of them; rename it")
         return [load_table(path, self.scale, self.overrides, layer) for path in self.grids]
-
-
-def _meant(path: Path) -> str:
-    """Return the grid file that may be meant by one that is missing, or those that there are."""
-    grids = {other.stem: str(other) for other in (*path.parent.glob("*.yaml"), *Path("grids").glob("*.yaml"))}
-    near = closest(path.stem, grids)
-    return f"; did you mean '{grids[near]}'?" if near else nearest(str(path), grids.values())
 
 
 def requested(command: Callable[..., None]) -> Callable[..., None]:
@@ -69,12 +61,13 @@ def requested(command: Callable[..., None]) -> Callable[..., None]:
         check_name("--scale", scale)
         store = Store(results, scratch, study or scale)
         store.check_new_name()
-        command(Request(grids, scale, overrides, store), **arguments)
+        command(Request(tuple(map(find_grid, grids)), scale, overrides, store), **arguments)
 
     for option in reversed((
         click.argument("grids", nargs=-1, required=True, type=options.FILE),
         click.option("--scale", required=True,
-                     help="How large all is: smoke, digits, cifar10, imagenet256, … as in the grids' scales/ folder."),
+                     help="How large all is: smoke, digits, cifar10, imagenet256, …, or the name of a file in "
+                          "grids/scales."),
         click.option("--study", help="Name of the study's folder; by default the scale's name."),
         click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
                      help="Override a setting; over table, scale and row. Repeatable."),
