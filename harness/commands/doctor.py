@@ -11,7 +11,7 @@ from harness.commands import options
 from harness.commands.terminal import say
 from harness.config import cluster_profile, grid, grid_file, named_files
 from harness.config.spec import TrainSpec
-from harness.errors import UserError
+from harness.errors import UserError, user_error
 from harness.jobs import machine_check
 from harness.jobs.job import jobs_for
 from harness.jobs.machine_check import Finding, Gpu, Machine, examine_disk
@@ -40,9 +40,10 @@ def doctor(grids: tuple[Path, ...], scale: str | None, wait: float, results: Pat
     Without SLURM: torch and its GPUs, a compiler for resources.compile, bf16, NCCL, which of GRIDS' networks fit into
     the GPU's free memory (without GRIDS: those of each scale for GPUs) and what to set, disk, data sets, weights.
 
-    Where SLURM is installed, or with a profile of a cluster (and not with --profile local): asks SLURM and compares
-    the profile with what it says; then sends one small job to two nodes, which look for the same, whether files are
-    replaced atomically between them, and whether they can add up gradients.
+    Where SLURM is installed, or with a profile of a cluster (and not with --profile local): asks SLURM, compares the
+    profile and what GRIDS ask with what it says, and whether it would take such a job; then sends one small job to two
+    nodes, which look for the same, whether files are replaced atomically between them, locked, and of the right owner
+    and mode, whether their clocks agree, and whether they can add up gradients. Setup lines that fail are told.
 
     \b
     harness doctor
@@ -62,7 +63,9 @@ def doctor(grids: tuple[Path, ...], scale: str | None, wait: float, results: Pat
         cluster = Cluster(chosen or cluster_profile.SlurmProfile(), store, tuple(jobs))
         if wrong := _print(examine_here(cluster)):
             raise UserError(f"doctor: {wrong} wrong; mend them first, for the rest needs a job on the nodes")
-        wrong = _print(examine_nodes(cluster, {path.parent for path in grids}, wait))
+        with user_error("doctor: the job on the nodes", kinds=(OSError, ValueError)):
+            findings = examine_nodes(cluster, {path.parent for path in grids}, wait)
+        wrong = _print(findings)
     if wrong:
         raise SystemExit(1)
 

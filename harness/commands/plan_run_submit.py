@@ -24,7 +24,7 @@ from harness.jobs.preemption import NEVER, Deadline
 from harness.plain_text import check_name
 from harness.planning import budget, cost
 from harness.process_group import place_from_torchrun
-from harness.slurm import submission
+from harness.slurm import limits, submission
 from harness.store.records import Failure, SubmitOptions
 from harness.store.store import Store
 
@@ -179,6 +179,7 @@ def submit(request: Request, data: Path, profile: str | None, measure_only: bool
     if isinstance(cluster, cluster_profile.SlurmProfile):
         for job in todo:
             cluster.check(job.resources)
+        limits.check_allowed(cluster, (job.resources for job in todo))
     if not dry_run:
         _record(request, tables, todo, slurm=isinstance(cluster, cluster_profile.SlurmProfile))
     if not todo:
