@@ -120,8 +120,8 @@ def plan(request: Request, gpu: str, utilisation: float | None, price: float | N
 def run(request: Request, data: Path, workers: int, minutes: float | None) -> None:
     """Run GRIDS on this machine; what is done already is not done again, and what was killed goes on.
 
-    The exit code is 0 when everything is done, 1 where a run failed, and 75 where --minutes were up and the same
-    command goes on.
+    The exit code is 0 when everything is done, 1 where a run failed or diverged, now or before, and 75 where --minutes
+    were up and the same command goes on.
 
     \b
     harness run grids/table2.yaml --scale smoke
@@ -135,17 +135,16 @@ def run(request: Request, data: Path, workers: int, minutes: float | None) -> No
         local_pool.run_inline([], lambda *_: None, deadline)
         return
     tables = request.tables()
-    todo, unreadable = _lacking(request, tables, data, 1 if workers > 1 else None)
+    todo, left_out = _lacking(request, tables, data, 1 if workers > 1 else None)
     _record(request, tables, todo, place.world_size if place else None)
     if todo:
         _run_here(todo, request.store, tables, workers, place is not None, deadline)
     else:
-        say(f"{request.store.root}: everything {'else ' if unreadable else ''}is done already.")
+        say(f"{request.store.root}: everything {'else ' if left_out else ''}is done already.")
         _show_results(request.store, tables)
         if place:
             local_pool.run_inline([], lambda *_: None)  # for the others wait to be told
-    if unreadable:
-        sys.exit(1)
+    _end_without(left_out, request.store)
 
 
 @click.command()
@@ -174,7 +173,7 @@ def submit(request: Request, data: Path, profile: str | None, measure_only: bool
     if limit is not None:
         cost.Prices(all_runs(tables), store, cost.Assumption()).refuse_beyond(limit)
     threads = 1 if isinstance(cluster, cluster_profile.LocalProfile) and cluster.jobs > 1 else None
-    todo, unreadable = _lacking(request, tables, data, threads)
+    todo, left_out = _lacking(request, tables, data, threads)
     todo = submission.measurement_jobs(todo) if measure_only else todo
     if isinstance(cluster, cluster_profile.SlurmProfile):
         for job in todo:
@@ -184,7 +183,7 @@ def submit(request: Request, data: Path, profile: str | None, measure_only: bool
         _record(request, tables, todo, slurm=isinstance(cluster, cluster_profile.SlurmProfile))
     if not todo:
         nothing = "nothing that is trained lacks a measurement" if measure_only else "everything is done already"
-        nothing += " but what cannot be read" if unreadable else ""
+        nothing += " but what was left out" if left_out else ""
         say(f"{store.root}: {nothing}.")
     elif isinstance(cluster, cluster_profile.LocalProfile):
         if dry_run:
@@ -199,7 +198,14 @@ def submit(request: Request, data: Path, profile: str | None, measure_only: bool
     else:
         submission.remember(SubmitOptions(profile=profile, data=str(data)), store)
         send(cluster, todo, store, folders)
-    if unreadable:
+    _end_without(left_out, store)
+
+
+def _end_without(left_out: Collection[str], store: Store) -> None:
+    """Exit with 1 where trainings were left out, and say so again: what was told of them may be far up by now."""
+    if left_out:
+        reasons = f"the reasons: harness status {options.words_for(store)}"
+        say(f"not done, for they diverged before or cannot be read: {', '.join(left_out)}; {reasons}", err=True)
         sys.exit(1)
 
 
@@ -214,19 +220,22 @@ def _in_short(todo: Sequence[Job], arrays: int, tables: Sequence[Table], store: 
         yield from (f"missing here: {line}" for line in error.args)
 
 
-def _lacking(request: Request, tables: Sequence[Table], data: Path, threads: int | None) -> tuple[list[Job], bool]:
+def _lacking(request: Request, tables: Sequence[Table], data: Path, threads: int | None) -> tuple[list[Job], list[str]]:
     """Return the jobs that lack something, without what diverged before, for the same seed would diverge again; and
-    whether some measurement cannot be read: it is left out, for nothing is to be written over what others may read."""
-    todo, unreadable = [], False
+    the trainings that are left out, or a measurement of them that cannot be read: nothing is to be written over what
+    others may read."""
+    todo, left_out = [], []
     for job in jobs_for(all_runs(tables), request.store, data, threads):
         whole = _readable(job)
-        unreadable |= whole is not job
-        if whole and whole.missing() and whole.diverged():
+        diverged = whole is not None and bool(whole.missing()) and whole.diverged()
+        if whole is not job or diverged:
+            left_out.append(job.train_id)
+        if diverged:
             again = f"delete {job.folder / Failure.FILE} to try it again"
             say(f"{job.train_id} diverged before and is left out; {again}", err=True)
         elif whole and whole.missing():
             todo.append(whole)
-    return todo, unreadable
+    return todo, left_out
 
 
 def _readable(job: Job) -> Job | None:

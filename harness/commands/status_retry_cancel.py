@@ -33,7 +33,7 @@ from harness.slurm.limits import check_allowed
 from harness.slurm.queue_status import SlurmStatus, StudyStatus, log_of, slurm_status
 from harness.slurm.submission import check_slurm, remembered
 from harness.store import records
-from harness.store.status import training_statuses
+from harness.store.status import measurement_fault, training_statuses
 from harness.store.store import IDENTITY, Store
 from harness.store.study import study_tables
 
@@ -322,6 +322,7 @@ def describe(store: Store, train_id: str) -> str:
         store=store,
         documents={name: read_json(folder / name) for name in DOCUMENTS},
         measurements={path.name: records.Measurement.peek(path) for path in records.measurement_paths(folder)},
+        fault=lambda name: measurement_fault(store, train_id, Path(name).stem),
         files=[path for root in (folder, scratch) for path in sorted(root.rglob("*")) if is_file(path)],
         grids=_grid_words(store, train_id),
         json=partial(json.dumps, indent=1, ensure_ascii=False),
