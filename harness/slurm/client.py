@@ -195,6 +195,23 @@ def sbatch(path: Path, needs: Sequence[str] = ()) -> str:
     return answer.group(1)
 
 
+def would_take(text: str) -> None:
+    """Ask whether SLURM would take a job's file and could start it, without sending it.
+
+    Raises:
+        UserError: no, in its own words; or SLURM does not answer.
+    """
+    try:
+        with own_environment():
+            words = ["sbatch", "--test-only"]
+            done = subprocess.run(words, input=text, capture_output=True, text=True, errors="replace", timeout=120)
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        raise UserError("SLURM does not answer (sbatch --test-only)") from None
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]
+        raise UserError(f"SLURM would not take it: {lines[-1]}")
+
+
 def ask(*words: str, patience: float = 0) -> str:
     """Return what a program of SLURM's prints.
 
