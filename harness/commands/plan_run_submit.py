@@ -354,7 +354,7 @@ def send(profile: cluster_profile.SlurmProfile, todo: Sequence[Job], store: Stor
             f"{len(sent.with_less)} of these were sent before some of their measurements were asked for; "
             "give the same command again when they are done", err=True,
         )  # fmt: skip
-    asked = [job.resources for job in sent.jobs]
-    hours = sum(r.hours * r.gpus * r.nodes / r.packed for r in asked)
+    asked = {id: job.resources for id, job in zip(sent.ids, sent.jobs, strict=True)}  # those that share a GPU have one
+    hours = sum(r.hours * r.gpus * r.nodes for r in asked.values())
     price, study = profile.gpu_hour_price, options.words_for(store)
     say(words_of("submitted", sent=sent, hours=hours, price=price, study=study), nl=False)
