@@ -78,8 +78,8 @@ def requested(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
                      help="Override a setting; over table, scale and row. Repeatable."),
         click.option("--rows", multiple=True, metavar="AXIS=LABEL",
-                     help="Only the rows with this label, and their baselines. Repeatable: of one axis any of the labels, "
-                          "of several one of each."),
+                     help="Only the rows with this label, and their baselines. Repeatable: of one axis any of the "
+                          "labels, of several one of each."),
         options.results, options.scratch,
     )):  # fmt: skip
         with_request = option(with_request)
