@@ -193,7 +193,7 @@ class Filter:
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowChoice:
     """The part of some tables that a command is to take. words: AXIS=LABEL; a cell has one of the labels that are said
     of each axis that is said."""
 

@@ -37,7 +37,7 @@ class Request:
     scale: str
     overrides: tuple[str, ...]
     store: Store
-    rows: options.Rows
+    rows: options.RowChoice
 
     def tables(self, layer: yaml_document.Layer | None = None) -> list[Table]:
         """Expand the grid files, each under a name of its own: a study knows its tables by the names of their files.
@@ -67,7 +67,7 @@ def requested(command: Callable[..., None]) -> Callable[..., None]:
         check_name("--scale", scale)
         store = Store(results, scratch, study or scale)
         store.check_new_name()
-        command(Request(tuple(map(find_grid, grids)), scale, overrides, store, options.Rows(rows)), **arguments)
+        command(Request(tuple(map(find_grid, grids)), scale, overrides, store, options.RowChoice(rows)), **arguments)
 
     for option in reversed((
         click.argument("grids", nargs=-1, required=True, type=options.FILE),
