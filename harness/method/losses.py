@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from harness.method import fused_losses as fused
 from harness.method.distances import ROUNDINGS, distances, gram, squared_distances
 from harness.method.precision import full_precision
 
@@ -54,10 +55,7 @@ def contrast(z: Tensor, z_plus: Tensor, potential: Potential, group: int | None 
     """
     if z.shape != z_plus.shape:
         raise ValueError(f"two views of one shape are expected, found {tuple(z.shape)} and {tuple(z_plus.shape)}")
-    loss = TABLE_1[potential.loss]
-    with full_precision(z.device.type):
-        z, z_plus = in_groups(z, group), in_groups(z_plus, group)
-        return (loss.attract(z, z_plus, potential) + loss.repel(z, z_plus, potential)).mean()
+    return _of_table_1(z, z_plus, potential, group)
 
 
 def disperse(z: Tensor, potential: Potential, group: int | None = None) -> Tensor:
@@ -65,8 +63,19 @@ def disperse(z: Tensor, potential: Potential, group: int | None = None) -> Tenso
 
     Computed in float32 or higher, whatever comes in. The smallest value it can take is `floor`.
     """
+    return _of_table_1(z, None, potential, group)
+
+
+def _of_table_1(z: Tensor, z_plus: Tensor | None, potential: Potential, group: int | None) -> Tensor:
+    loss = TABLE_1[potential.loss]
     with full_precision(z.device.type):
-        return TABLE_1[potential.loss].repel(in_groups(z, group), None, potential).mean()
+        if loss.fused and z.device.type != "cpu":
+            return loss.fused(_cut(z, group), None if z_plus is None else _cut(z_plus, group), potential)
+        z = in_groups(z, group)
+        if z_plus is None:
+            return loss.repel(z, None, potential).mean()
+        z_plus = in_groups(z_plus, group)
+        return (loss.attract(z, z_plus, potential) + loss.repel(z, z_plus, potential)).mean()
 
 
 def floor(potential: Potential, group: int) -> float:
@@ -106,6 +115,10 @@ def in_groups(z: Tensor, group: int | None) -> Tensor:
         ValueError: fewer than two samples in a group, B that is no multiple of N, or no features.
         TypeError: numbers that are not floating-point.
     """
+    return _cut(z, group).to(torch.promote_types(z.dtype, torch.float32))
+
+
+def _cut(z: Tensor, group: int | None) -> Tensor:
     if not z.is_floating_point():
         raise TypeError(f"floating-point features are expected, found {z.dtype}")
     shape, batch = tuple(z.shape), len(z) if z.dim() else 0
@@ -116,7 +129,7 @@ def in_groups(z: Tensor, group: int | None) -> Tensor:
         raise ValueError(f"a group needs two samples, for the loss compares them: found {size}, in features {shape}")
     if batch % size:
         raise ValueError(f"a batch of {batch} cannot be cut into groups of {size}, in features {shape}")
-    return z.reshape(batch // size, size, z.numel() // batch).to(torch.promote_types(z.dtype, torch.float32))
+    return z.reshape(batch // size, size, z.numel() // batch)
 
 
 # InfoNCE. Contrastive: E_i[D(z_i, z_i⁺)/τ + log Σ_j exp(−D(z_i, z_j⁺)/τ)], j over all, the positive included.
@@ -233,20 +246,43 @@ def _lowest_covariance(potential: Potential, group: int) -> float:
 class Loss:
     """A row of Table 1: what pulls two views together, what pushes samples apart, and how low the second can get.
 
-    distance: D of the pairs that are pushed apart, (..., N, N); None where there are no pairs.
+    distance: D of the pairs that are pushed apart, (..., N, N); None where there are no pairs. fused: the mean
+    over groups, of one view or two (..., N, D), by few kernels; None where a GPU takes attract and repel as well.
     """
 
     attract: Callable[[Tensor, Tensor, Potential], Tensor]
     repel: Callable[[Tensor, Tensor | None, Potential], Tensor]
     lowest: Callable[[Potential, int], float]
     distance: Distance | None = None
+    fused: Callable[[Tensor, Tensor | None, Potential], Tensor] | None = None
 
 
 TABLE_1: dict[str, Loss] = {
-    "infonce-l2": Loss(_attract_l2, partial(_repel_infonce, _distance_l2), _lowest_l2, _distance_l2),
-    "infonce-cosine": Loss(
-        _attract_cosine, partial(_repel_infonce, _distance_cosine), _lowest_cosine, _distance_cosine
+    "infonce-l2": Loss(
+        _attract_l2,
+        partial(_repel_infonce, _distance_l2),
+        _lowest_l2,
+        _distance_l2,
+        lambda z, z_plus, p: fused.infonce(z, z_plus, p.tau, cosine=False),
     ),
-    "hinge": Loss(_attract_hinge, _repel_hinge, _lowest_hinge, _distance_hinge),
-    "covariance": Loss(_attract_covariance, _repel_covariance, _lowest_covariance),
+    "infonce-cosine": Loss(
+        _attract_cosine,
+        partial(_repel_infonce, _distance_cosine),
+        _lowest_cosine,
+        _distance_cosine,
+        lambda z, z_plus, p: fused.infonce(z, z_plus, p.tau, cosine=True),
+    ),
+    "hinge": Loss(
+        _attract_hinge,
+        _repel_hinge,
+        _lowest_hinge,
+        _distance_hinge,
+        lambda z, z_plus, p: fused.hinge(z, z_plus, p.epsilon),
+    ),
+    "covariance": Loss(
+        _attract_covariance,
+        _repel_covariance,
+        _lowest_covariance,
+        fused=lambda z, z_plus, p: fused.covariance(z, z_plus, p.normalization == "standardized", p.offdiagonal),
+    ),
 }

@@ -26,7 +26,7 @@ from harness.jobs.machine_check import Finding, examine, examine_devices, examin
 from harness.jobs.preflight import check
 from harness.slurm import client
 from harness.slurm.limits import check_account, check_allowed, compare_partition
-from harness.slurm.private import private_folder
+from harness.slurm.private import own_folder, private_folder
 from harness.slurm.queue_status import output_path
 from harness.slurm.sbatch_script import script
 from harness.slurm.snapshot import snapshot
@@ -97,7 +97,7 @@ def _check_asked(cluster: Cluster, resources: Resources) -> str:
     """
     check_allowed(cluster.profile, [resources])
     fits = f"fits {cluster.profile.partition(resources) or 'the default'}"
-    text = script(cluster.profile, resources, "doctor", 1, cluster.store.slurm_folder, snapshot([]), __name__, b"").text
+    text = script(cluster.profile, resources, "doctor", 1, own_folder(cluster.store), snapshot([]), __name__, b"").text
     client.would_take(text)
     return f"{fits}, and SLURM would take it"
 
@@ -108,7 +108,7 @@ def examine_nodes(cluster: Cluster, grids: Collection[Path], seconds: float) -> 
     Raises:
         UserError: SLURM refuses it, or it is not done within `seconds`.
     """
-    folder, token = cluster.store.slurm_folder, f"doctor-{uuid.uuid4().hex[:12]}"
+    folder, token = own_folder(cluster.store), f"doctor-{uuid.uuid4().hex[:12]}"
     profile = cluster.profile.model_copy(update={"setup": (TRAP, *cluster.profile.setup, "trap - ERR")})
     tasks = TypeAdapter(Examination).dump_json(Examination(cluster, cluster.store.scratch / "doctor" / token))
     code = snapshot(grids)
@@ -116,8 +116,8 @@ def examine_nodes(cluster: Cluster, grids: Collection[Path], seconds: float) -> 
         code.write(here, folder)
         job = script(profile, cluster.resources, token, 1, folder, code, __name__, tasks).send(here)
         (here / job).mkdir(mode=0o700, exist_ok=True)
-        result, log, begin = here / job / FINDINGS, output_path(cluster.store, job), time.monotonic()
-        while not result.is_file() and (mine := [job for job in client.unfinished_jobs() if job.name == token]):
+        result, log, begin = here / job / FINDINGS, output_path(cluster.store, job, folder.name), time.monotonic()
+        while not result.is_file() and (mine := client.unfinished(client.named_jobs([token], client.RESTART))):
             if time.monotonic() - begin > seconds:
                 client.scancel([job])
                 waits = f"it is {mine[0].state}: {mine[0].reason}; raise --wait, or see {log}"

@@ -561,7 +561,8 @@ def measurement_paths(folder: Path) -> list[Path]:
 
 class Submission(Record):
     """`submission.json`. token: the name of its job, chosen before SLURM gave it an id. time: in seconds since 1970.
-    part: what of the training's work it does."""
+    part: what of the training's work it does. user: who sent it, from `folder` beside the trainings'. cancelled_before:
+    ids of earlier jobs of the same work that were cancelled."""
 
     FILE = "submission.json"
 
@@ -572,11 +573,19 @@ class Submission(Record):
     job: JobId | None = None
     cancelled: bool = False
     part: JobPartName = "whole"
+    user: Name = ""
+    folder: Annotated[str, Field(pattern=r"^slurm(-[A-Za-z0-9_.@-]+)?$")] = "slurm"
+    cancelled_before: tuple[JobId, ...] = ()
 
     @property
     def place(self) -> tuple[str, int | None]:
         """Where SLURM's queue has its job, also where nobody lived to write down its id."""
         return self.token, self.index
+
+    def cancels(self, name: str, id: str) -> bool:
+        """Tell whether the job of a name and an id is one that was cancelled."""
+        mine = id == self.job if self.job else name == self.token
+        return id in self.cancelled_before or (self.cancelled and mine)
 
 
 class SubmitOptions(Record):

@@ -4,7 +4,8 @@ results/<study>/grids/<table>.json        which grid file, scale and overrides b
 results/<study>/<train_id>/               the small files of a training (`records`): spec, attempts, log, measurements
 scratch/<study>/<train_id>/               its checkpoints: large, and not committed; its submission to SLURM
 …/<train_id>/parts/<part>/                of a part of its work (`job_part`): signs of life; images, submission
-scratch/<study>/slurm/                    its sender's alone: the jobs' code, sbatch files, tasks and output
+scratch/<study>/slurm/                    its sender's alone: the jobs' code, sbatch files, tasks and output;
+…/slurm-<user>/                           of further senders
 """
 
 import errno
@@ -68,7 +69,7 @@ class Store:
 
     @property
     def slurm_folder(self) -> Path:
-        """The folder of the study's jobs in SLURM."""
+        """The folder of the jobs in SLURM of who sent the study first."""
         return self.scratch / self.study / "slurm"
 
     def run_folder(self, train_id: str) -> Path:

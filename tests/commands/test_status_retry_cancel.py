@@ -1,6 +1,7 @@
 """What is told of a study that was begun, what ends its jobs, and which of them a retry takes."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def test_the_status_in_words_and_as_json(study, tmp_path, monkeypatch):
     table, store, run = study
     other = next(r for r in table.runs if r.train_id != run.train_id)
     write_error(store, run, "diverged", "loss not finite")
-    answer(tmp_path, monkeypatch, squeue="7_3|PENDING|Resources|study-0")
+    answer(tmp_path, monkeypatch, squeue="7_3|PENDING|Resources|0|study-0")
     submission(3).write(store.scratch_folder(other.train_id))
     output = call("status", *options(store))
     assert "1 diverged" in output
@@ -77,7 +78,7 @@ def test_the_last_lines_of_failures_are_those_that_the_status_tells_of(study, tm
     table, store, run = study
     ended, cancelled = [r.train_id for r in table.runs if r.train_id != run.train_id][:2]
     write_error(store, run, "bug", "KeyError: nothing")
-    answer(tmp_path, monkeypatch, squeue="7_3|FAILED|None|study-0", sacct="")
+    answer(tmp_path, monkeypatch, squeue="7_3|FAILED|None|0|study-0", sacct="")
     submission(3, "7_3").write(store.scratch_folder(ended))
     submission(4, "7_4", cancelled=True).write(store.scratch_folder(cancelled))
     output_path(store, "7_3").parent.mkdir(parents=True)
@@ -107,7 +108,7 @@ def test_advice_names_the_folders_that_were_given_and_the_grid_of_what_diverged(
 def test_what_was_sent_is_cancelled_whatever_the_grids_say_now(tmp_path, monkeypatch):
     job = jobs_of(tmp_path, "table2")[0]
     store = job.store
-    answer(tmp_path, monkeypatch, squeue="7_3|RUNNING|None|study-0\n8|PENDING|None|other")
+    answer(tmp_path, monkeypatch, squeue=f"7_3|RUNNING|None|{os.geteuid()}|study-0")
     write_program(tmp_path, "scancel", f"echo $* >> {tmp_path}/ended")
     with pytest.raises(UserError, match="no study here"):
         call("cancel", *options(store), "--yes")
@@ -119,6 +120,42 @@ def test_what_was_sent_is_cancelled_whatever_the_grids_say_now(tmp_path, monkeyp
     assert "Ended 1 jobs" in call("cancel", *options(store), "--yes")
     assert Submission.read(job.scratch).cancelled
     assert (tmp_path / "ended").read_text() == "7_3\n"
+
+
+@pytest.fixture
+def two_senders(tmp_path, monkeypatch):
+    """Two trainings: one whose job is ours, one of nobody's; SLURM names what was ended, and refuses what it must."""
+    mine, theirs = jobs_of(tmp_path, "table2")[:2]
+    mine.store.record_grid("table2", GRIDS / "table2.yaml", "smoke", [])
+    submission(3, "7_3").write(mine.scratch)
+    submission(None, "8", token="study-1", user="nobody").write(theirs.scratch)
+    answer(
+        tmp_path, monkeypatch, squeue=f"7_3|RUNNING|None|{os.geteuid()}|study-0\n8|RUNNING|None|65534|study-1", sacct=""
+    )
+    write_program(tmp_path, "scancel", f"echo $* >> {tmp_path}/ended")
+    return mine, theirs
+
+
+def test_one_ends_the_own_jobs_and_is_told_whose_the_others_are(two_senders, tmp_path):
+    mine, theirs = two_senders
+    output = call("cancel", *options(mine.store), "--yes")
+    assert "Ended 1 jobs." in output
+    assert "Left, for they are of others: 1 of nobody" in output
+    assert (tmp_path / "ended").read_text() == "7_3\n"
+    assert (Submission.read(mine.scratch).cancelled, Submission.read(theirs.scratch).cancelled) == (True, False)
+    assert "Ended 2 jobs, 1 of nobody among them." in call("cancel", *options(mine.store), "--yes", "--all-users")
+    assert (tmp_path / "ended").read_text() == "7_3\n7_3\n8\n"
+    write_program(tmp_path, "squeue", "echo '8|RUNNING|None|65534|study-1'")
+    output = call("cancel", *options(mine.store), "--yes")
+    assert "SLURM holds none of its jobs of yours; there are 1 of nobody" in output
+
+
+def test_jobs_that_slurm_does_not_let_one_end_are_not_recorded_as_cancelled(two_senders, tmp_path):
+    mine, theirs = two_senders
+    write_program(tmp_path, "scancel", '[ "$1" = 7_3 ] || { echo Access/permission denied >&2; exit 1; }')
+    with pytest.raises(UserError, match=r"1 jobs were not ended: .*Access/permission denied"):
+        call("cancel", *options(mine.store), "--yes", "--all-users")
+    assert (Submission.read(mine.scratch).cancelled, Submission.read(theirs.scratch).cancelled) == (True, False)
 
 
 SENT = 7
