@@ -20,7 +20,6 @@ FOLDER = Path("clusters")
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "WANDB_MODE": "offline"}
 INTERFACE_VARIABLES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 STAGE_DATA = "HARNESS_STAGE_DATA"  # how a job is told where to copy its data set to
-REQUEUE = "requeue-$SLURM_JOB_ID"  # the file by which a process in a container asks for it, which may lack scontrol
 MINUTE_EARLY = 60  # sbatch(1), --signal: "the signal may be sent up to 60 seconds earlier than specified"
 
 
@@ -247,9 +246,7 @@ class SlurmProfile(Frozen):
         gpus = [self.partitions[name].gpu for name in self._fitting(resources)]
         return next(filter(None, gpus), None)
 
-    def parameters(
-        self, resources: Resources, name: str, count: int, folders: Collection[Path] = ()
-    ) -> dict[str, Any]:
+    def parameters(self, resources: Resources, name: str, count: int, folders: Collection[Path] = ()) -> dict[str, Any]:
         """Return what submitit is to write into the sbatch file of an array of `count` jobs.
 
         folders: those that a container must show.
@@ -261,7 +258,9 @@ class SlurmProfile(Frozen):
         interface = dict.fromkeys(INTERFACE_VARIABLES, self.network_interface) if self.network_interface else {}
         staging = {STAGE_DATA: self.stage_data} if self.stage_data else {}
         variables = (OFFLINE if self.offline else {}) | interface | staging | self.environment
-        exports = [f"export {key}={shlex.quote(_at_home(f'environment: {key}', value))}" for key, value in variables.items()]
+        exports = [
+            f"export {key}={shlex.quote(_at_home(f'environment: {key}', value))}" for key, value in variables.items()
+        ]
         own = self._own(next(iter(self._fitting(resources)), None))
         parameters = {
             **{key: own[key] for key in ("account", "qos", "constraint")},
@@ -286,9 +285,8 @@ class SlurmProfile(Frozen):
             "array_parallelism": min(count, self.array_throttle or count),
             "stderr_to_stdout": True,
             # Requeued also where the cluster's JobRequeue is 0.
-            "additional_parameters": {"requeue": True, **self.sbatch} | self._gres(resources),
+            "additional_parameters": {"requeue": True, **self.sbatch, **self._gres(resources)},
             "setup": [*self.setup, *exports],
-            "teardown": REQUEUE_OUTSIDE if self.container else None,
         }
         return {key: value for key, value in parameters.items() if value is not None}
 
