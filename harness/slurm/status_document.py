@@ -12,13 +12,13 @@ from harness.store.status import State
 VERSION: Literal[1] = 1
 
 
-class Document(BaseModel):
+class Described(BaseModel):
     """A mapping of which every key is known."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class SlurmWord(Document):
+class SlurmWord(Described):
     """What is known of the last job of a training, or of why it failed."""
 
     job: str | None = Field(description="SLURM's id of the last job that was sent for it")
@@ -29,7 +29,7 @@ class SlurmWord(Document):
     output: str = Field(description="what its job printed last, or the traceback of its failure")
 
 
-class TrainingDocument(Document):
+class TrainingDocument(Described):
     """One training."""
 
     train_id: str
@@ -55,7 +55,7 @@ class TrainingDocument(Document):
     slurm: SlurmWord
 
 
-class StatusDocument(Document):
+class StatusDocument(Described):
     """How a study stands. schema_version: a larger one has keys of other meanings."""
 
     schema_version: Literal[1] = VERSION
