@@ -18,7 +18,7 @@ from harness.config.named_files import find_grid
 from harness.config.spec import EvalSpec, eval_id
 from harness.errors import UserError
 from harness.files import check_writable
-from harness.jobs import local_pool, preflight
+from harness.jobs import code_version, local_pool, preflight
 from harness.jobs.job import Job, WorkLeft, jobs_for
 from harness.jobs.preemption import NEVER, Deadline
 from harness.plain_text import check_name
@@ -108,6 +108,7 @@ def plan(request: Request, gpu: str, utilisation: float | None, price: float | N
     harness plan grids/*.yaml --scale digits --table 2 --arm dispersive
     """
     tables = only.of(request.tables())
+    _warn_of_other_code(request.store)
     console.print_plan(tables, request.store, only.failed)
     prices = cost.Prices(all_runs(tables), request.store, cost.Assumption(gpu, utilisation))
     console.print_cost(tables, prices, price)
@@ -286,6 +287,7 @@ def _record(
     slurm: refuse a machine without it; after mistakes on any machine, and before data sets are converted.
     """
     store = request.store
+    _warn_of_other_code(store)
     for path, table in request.with_grids(tables):
         store.check_grid(table.name, path, request.scale, list(request.overrides))
     check_writable("--results", store.root)
@@ -296,6 +298,13 @@ def _record(
     preflight.check(jobs, processes)
     for path, table in request.with_grids(tables):
         store.record_grid(table.name, path, request.scale, _with_seeds_of_before(request, path, table))
+
+
+def _warn_of_other_code(store: Store) -> None:
+    """Say with which other versions of the code a study was begun, and what differs from the one here."""
+    for words in code_version.other_versions(store.root):
+        here = f"this is {code_version.version()}; a cell of both has no mean"
+        say(f"{store.root}: was begun with other code, {words}; {here}", err=True)
 
 
 def _with_seeds_of_before(request: Request, grid: Path, table: Table) -> list[str]:
