@@ -185,7 +185,7 @@ def submit(request: Request, data: Path, profile: str | None, measure_only: bool
     store, folders = request.store, {path.parent for path in request.grids}
     tables = request.tables(layer)
     if limit is not None:
-        cost.Prices(all_runs(tables), store, cost.Assumption()).refuse_beyond(limit)
+        cost.Prices(all_runs(tables), store, _assumed(cluster, tables)).refuse_beyond(limit)
     threads = 1 if isinstance(cluster, cluster_profile.LocalProfile) and cluster.jobs > 1 else None
     todo, left_out = _lacking(request, tables, data, threads)
     todo = submission.measurement_jobs(todo) if measure_only else todo
@@ -207,7 +207,7 @@ def submit(request: Request, data: Path, profile: str | None, measure_only: bool
     elif dry_run:
         texts, note = submission.sbatch_texts(todo, cluster, folders)
         say("".join(texts), nl=False)  # byte for byte what would reach sbatch
-        for line in (*filter(None, [note]), *_in_short(todo, len(texts), tables, store)):
+        for line in (*filter(None, [note]), *_in_short(todo, len(texts), tables, store, cluster)):
             say(line, err=True)
     else:
         submission.remember(SubmitOptions(profile=profile, data=str(data)), store)
@@ -223,9 +223,19 @@ def _end_without(left_out: Collection[str], store: Store) -> None:
         sys.exit(1)
 
 
-def _in_short(todo: Sequence[Job], arrays: int, tables: Sequence[Table], store: Store) -> Iterator[str]:
+def _assumed(cluster: cluster_profile.Profile, tables: Sequence[Table]) -> cost.Assumption:
+    """Return what is assumed of the GPUs of the partition that runs are sent to."""
+    runs = [run for run in all_runs(tables) if run.resources.on_gpu]
+    if not isinstance(cluster, cluster_profile.SlurmProfile) or not runs:
+        return cost.Assumption()
+    return cost.Assumption(cluster.gpu(runs[0].resources) or cost.Assumption.gpu)
+
+
+def _in_short(
+    todo: Sequence[Job], arrays: int, tables: Sequence[Table], store: Store, cluster: cluster_profile.Profile
+) -> Iterator[str]:
     """Yield what would be sent, what that costs, and what this machine lacks of what it needs."""
-    prices = cost.Prices(all_runs(tables), store, cost.Assumption())
+    prices = cost.Prices(all_runs(tables), store, _assumed(cluster, tables))
     hours = console.hours_in_words(prices.cost(prices.runs, left=True).hours)
     yield f"{len(todo)} trainings in {arrays} arrays of jobs; about {hours} {prices.unit}-hours are left to do"
     try:
@@ -366,7 +376,8 @@ def send(profile: cluster_profile.SlurmProfile, todo: Sequence[Job], store: Stor
             f"{len(sent.with_less)} of these were sent before some of their measurements were asked for; "
             "give the same command again when they are done", err=True,
         )  # fmt: skip
-    asked = [job.resources for job in sent.jobs]
-    hours = sum(r.hours * r.gpus * r.nodes / r.packed for r in asked)
-    price, study = profile.gpu_hour_price, options.words_for(store)
-    say(words_of("submitted", sent=sent, hours=hours, price=price, study=study), nl=False)
+    asked = {id: job.resources for id, job in zip(sent.ids, sent.jobs, strict=True)}  # those that share a GPU have one
+    hours = {id: r.hours * r.gpus * r.nodes for id, r in asked.items()}
+    prices = [price * hours[id] for id, r in asked.items() if (price := profile.price(r))]
+    words = {"hours": sum(hours.values()), "price": sum(prices) if len(prices) == len(hours) else None}
+    say(words_of("submitted", sent=sent, study=options.words_for(store), **words), nl=False)

@@ -27,7 +27,7 @@ from harness.jobs.job import Job, jobs_to_json
 from harness.slurm import client
 from harness.slurm.bootstrap import Untrusted, check_own, user_name
 from harness.slurm.private import own_folder, private_folder, problem, write_private
-from harness.slurm.sbatch_script import Script, script
+from harness.slurm.sbatch_script import Script, folders_of, script
 from harness.slurm.snapshot import Snapshot, snapshot
 from harness.store.records import Submission, SubmitOptions
 from harness.store.store import Store
@@ -114,7 +114,7 @@ def prepare(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path],
     Raises:
         UserError: the profile's cluster cannot give what a job asks, or the folder of jobs is not the user's own.
     """
-    folder, code = own_folder(jobs[0].store), snapshot(grids)
+    folder, code, folders = own_folder(jobs[0].store), snapshot(grids), folders_of(jobs[0].store, jobs)
     if wrong := problem(folder):
         raise UserError(wrong)
     sent, todo, ids = _compare(jobs, queue.jobs)
@@ -126,12 +126,12 @@ def prepare(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path],
         most = limit * resources.packed
         for part in (alike[first : first + most] for first in range(0, len(alike), most)):
             tasks, count = jobs_to_json(part), math.ceil(len(part) / resources.packed)
-            text = script(profile, resources, _name(part, tasks), count, folder, code, TASK, tasks)
+            text = script(profile, resources, _name(part, tasks), count, folder, code, TASK, tasks, folders)
             arrays.append(Array(part, text))
     return Prepared(sent, code, arrays, ids)
 
 
-def _alike(jobs: Sequence[Job]) -> list[list[Job]]:
+def _alike(jobs: Iterable[Job]) -> list[list[Job]]:
     """Return the jobs of equal resources that wait for the same jobs: trainings together, the shards of each, and what
     measures each."""
     groups: dict[tuple[object, ...], list[Job]] = {}
@@ -141,19 +141,24 @@ def _alike(jobs: Sequence[Job]) -> list[list[Job]]:
     return list(groups.values())
 
 
+def _count(jobs: Iterable[Job]) -> int:
+    """Return how many jobs of SLURM's these are: those that share a GPU are one."""
+    return sum(math.ceil(len(alike) / alike[0].resources.packed) for alike in _alike(jobs))
+
+
 def _fitting(todo: list[list[Job]], most: int, held: int) -> tuple[list[list[Job]], list[Job]]:
     """Return the trainings, each with its parts, that a queue has room for which holds some jobs, and the others.
 
     Raises:
         UserError: one training alone has too many parts.
     """
-    if large := next((parts for parts in todo if len(parts) > most), None):
+    if large := next((parts for parts in todo if _count(parts) > most), None):
         raise UserError(
-            f"resources.sample_shards: a training is {len(large)} jobs, and the profile's max_submitted is {most}; "
+            f"resources.sample_shards: a training is {_count(large)} jobs, and the profile's max_submitted is {most}; "
             "ask for fewer shards"
         )
-    ends = itertools.accumulate(len(parts) for parts in todo)
-    count = sum(end <= most - held for end in ends)
+    sizes = [_count(itertools.chain(*todo[:count])) for count in range(1, len(todo) + 1)]
+    count = sum(size <= most - held for size in sizes)
     return todo[:count], [parts[0] for parts in todo[count:]]
 
 
