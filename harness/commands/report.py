@@ -50,7 +50,7 @@ def report(study: str | None, compared: tuple[str, str] | None, watch: bool, pdf
     \b
     harness report digits --pdf
     harness report digits --watch
-    harness report --compare digits demo
+    harness report --compare digits mine
     """
     if (study is None) == (compared is None):
         given = "both" if study else "neither"
