@@ -161,8 +161,9 @@ def run(request: Request, data: Path, workers: int, minutes: float | None) -> No
 @options.profile
 @click.option("--measure-only", is_flag=True, help="Only measure what is trained, in jobs of one process.")
 @options.gpu_hours
+@click.option("--watch", is_flag=True, help="Stay until all is sent, as the queue has room for it.")
 @click.option("--dry-run", is_flag=True, help="Print the sbatch files; send and write nothing.")
-def submit(request: Request, data: Path, profile: str | None, measure_only: bool, limit: float | None,
+def submit(request: Request, data: Path, profile: str | None, measure_only: bool, limit: float | None, watch: bool,
            dry_run: bool) -> None:  # fmt: skip
     """Send GRIDS to a cluster's queue, one array for each set of equal resources; the nodes must see the folders.
 
@@ -172,6 +173,7 @@ def submit(request: Request, data: Path, profile: str | None, measure_only: bool
     \b
     harness submit grids/table*.yaml --scale cifar10 --profile ours --dry-run
     harness submit grids/table*.yaml --scale cifar10 --profile ours
+    nohup harness submit grids/table*.yaml --scale cifar10 --profile ours --watch &
     harness submit grids/table5.yaml --scale cifar10 --profile ours --measure-only
     """
     cluster, layer = cluster_profile.load_profile(profile) if profile else (cluster_profile.SlurmProfile(), {})
@@ -205,7 +207,10 @@ def submit(request: Request, data: Path, profile: str | None, measure_only: bool
             say(line, err=True)
     else:
         submission.remember(SubmitOptions(profile=profile, data=str(data)), store)
-        send(cluster, todo, store, folders)
+        if watch:
+            submission.submit_all(todo, cluster, folders, partial(_tell_sent, cluster, store))
+        else:
+            send(cluster, todo, store, folders)
     if unreadable:
         sys.exit(1)
 
@@ -345,7 +350,11 @@ def _end_in_time(todo: Sequence[Job], before: Sequence[WorkLeft]) -> NoReturn:
 
 def send(profile: cluster_profile.SlurmProfile, todo: Sequence[Job], store: Store, grids: Collection[Path]) -> None:
     """Send the jobs to SLURM, and say what became of them; `grids`: the folders of their grid files."""
-    sent = submission.submit(todo, profile, grids)
+    _tell_sent(profile, store, submission.submit(todo, profile, grids))
+
+
+def _tell_sent(profile: cluster_profile.SlurmProfile, store: Store, sent: submission.Sent) -> None:
+    """Say what became of jobs that were to be sent."""
     if sent.queued:
         say(f"{len(sent.queued)} trainings are in the queue already and were left there")
     if sent.with_less:
