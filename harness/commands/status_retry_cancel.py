@@ -21,6 +21,7 @@ from harness.commands.plan_run_submit import send
 from harness.commands.terminal import console, say, words_of
 from harness.config.cluster_profile import load_slurm_profile
 from harness.config.grid import Table, load_table
+from harness.config.named_files import recorded_grid
 from harness.errors import UserError, closest
 from harness.files import is_file, read_json
 from harness.jobs import preflight
@@ -32,7 +33,7 @@ from harness.slurm.limits import check_allowed
 from harness.slurm.queue_status import SlurmStatus, StudyStatus, log_of, slurm_status
 from harness.slurm.submission import check_slurm, remembered
 from harness.store import records
-from harness.store.status import training_statuses
+from harness.store.status import measurement_fault, training_statuses
 from harness.store.store import IDENTITY, Store
 from harness.store.study import study_tables
 
@@ -108,7 +109,7 @@ def _grid_words(store: Store, train_id: str, without: str | None = None) -> Iter
     without: the key of a setting whose overrides are left out.
     """
     for record in store.grids():
-        table = load_table(Path(record.grid), record.scale, record.overrides)
+        table = load_table(recorded_grid(record.grid), record.scale, record.overrides)
         if any(run.train_id == train_id for run in table.runs):
             overrides = [f"--set={word}" for word in record.overrides if word.partition("=")[0] != without]
             yield shlex.join([record.grid, "--scale", record.scale, *overrides])
@@ -221,7 +222,7 @@ def retry(context: click.Context, store: Store, failed: bool, failure: str | Non
     check_allowed(cluster, (job.resources for job in todo))
     preflight.check(todo)
     cluster = cluster.model_copy(update={"exclude": (*cluster.exclude, *_failed_nodes(todo))})
-    send(cluster, todo, store, {Path(record.grid).parent for record in store.grids()})
+    send(cluster, todo, store, {recorded_grid(record.grid).parent for record in store.grids()})
 
 
 def _failed_nodes(jobs: Sequence[Job]) -> list[str]:
@@ -321,6 +322,7 @@ def describe(store: Store, train_id: str) -> str:
         store=store,
         documents={name: read_json(folder / name) for name in DOCUMENTS},
         measurements={path.name: records.Measurement.peek(path) for path in records.measurement_paths(folder)},
+        fault=lambda name: measurement_fault(store, train_id, Path(name).stem),
         files=[path for root in (folder, scratch) for path in sorted(root.rglob("*")) if is_file(path)],
         grids=_grid_words(store, train_id),
         json=partial(json.dumps, indent=1, ensure_ascii=False),

@@ -39,6 +39,9 @@ class Potential:
     z_i − z_j over its features. offdiagonal: w of the contrastive covariance. normalization: "standardized" (Cov is
     the correlation matrix) or "centered" (Cov is the covariance matrix). The paper publishes neither ε nor w nor how
     Cov is normalised: those three defaults are our reading.
+
+    Raises:
+        ValueError: τ, ε or w that is not positive and finite, or another normalization.
     """
 
     loss: str
@@ -46,6 +49,13 @@ class Potential:
     epsilon: float = 1.0
     offdiagonal: float = 1.0
     normalization: str = "standardized"
+
+    def __post_init__(self) -> None:
+        for name in ("tau", "epsilon", "offdiagonal"):
+            if not 0 < (value := getattr(self, name)) < math.inf:
+                raise ValueError(f"{name}: a positive finite number is expected, found {value!r}")
+        if self.normalization not in ("standardized", "centered"):
+            raise ValueError(f"normalization: standardized or centered is expected, found {self.normalization!r}")
 
 
 def contrast(z: Tensor, z_plus: Tensor, potential: Potential, group: int | None = None) -> Tensor:

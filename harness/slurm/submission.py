@@ -8,6 +8,7 @@ scratch/<study>/submit.lock   one submission at a time, whoever sends
 """
 
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -139,7 +140,7 @@ def prepare(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path],
     return Prepared(sent, code, arrays, ids)
 
 
-def _alike(jobs: Sequence[Job]) -> list[list[Job]]:
+def _alike(jobs: Iterable[Job]) -> list[list[Job]]:
     """Return the jobs of equal resources that wait for the same jobs: trainings together, the shards of each, and what
     measures each."""
     groups: dict[tuple[object, ...], list[Job]] = {}
@@ -147,6 +148,11 @@ def _alike(jobs: Sequence[Job]) -> list[list[Job]]:
         waits = (job.train_id, job.part.stage) if job.part.stage else ()
         groups.setdefault((waits, job.resources), []).append(job)
     return list(groups.values())
+
+
+def _count(jobs: Iterable[Job]) -> int:
+    """Return how many jobs of SLURM's these are: those that are packed together are one."""
+    return sum(math.ceil(len(alike) / alike[0].resources.packed) for alike in _alike(jobs))
 
 
 def _fitting(todo: list[list[Job]], most: int, room: int) -> tuple[list[list[Job]], list[Job]]:
@@ -157,19 +163,13 @@ def _fitting(todo: list[list[Job]], most: int, room: int) -> tuple[list[list[Job
     Raises:
         UserError: one training alone has too many parts.
     """
-    if large := next((parts for parts in todo if len(parts) > most), None):
+    if large := next((parts for parts in todo if _count(parts) > most), None):
         raise UserError(
-            f"resources.sample_shards: a training is {len(large)} jobs, and the queue may hold {most} of them (the "
+            f"resources.sample_shards: a training is {_count(large)} jobs, and the queue may hold {most} of them (the "
             "profile's max_submitted or study_throttle, or SLURM's limit); ask for fewer shards"
         )
-    count = bisect_right(range(1, len(todo) + 1), room, key=lambda count: _jobs_of_slurm(todo[:count]))
+    count = bisect_right(range(1, len(todo) + 1), room, key=lambda count: _count(itertools.chain(*todo[:count])))
     return todo[:count], [parts[0] for parts in todo[count:]]
-
-
-def _jobs_of_slurm(todo: Sequence[list[Job]]) -> int:
-    """Return how many jobs of SLURM's some trainings are, of which several may be in one."""
-    groups = _alike([part for parts in todo for part in parts])
-    return sum(math.ceil(len(alike) / alike[0].resources.packed) for alike in groups)
 
 
 def _name(jobs: Sequence[Job], tasks: bytes) -> str:

@@ -17,6 +17,7 @@ from harness.cli import cli
 from harness.commands.options import words_for
 from harness.commands.status_retry_cancel import describe, failures, watch_status
 from harness.errors import Diverged, UserError
+from harness.files import read_json, write_json
 from harness.jobs.job import jobs_from_json
 from harness.slurm.queue_status import output_path
 from harness.store.records import Submission
@@ -208,8 +209,33 @@ def test_a_damaged_measurement_is_shown_as_such(tmp_path):
     run = table.runs[0]
     store.eval_path(run.train_id, run.eval_id).write_text('{"spec": {"st', encoding="utf-8")
     text = describe(store, run.train_id)
-    assert f"{run.eval_id}.json\ndamaged; delete it" in text
+    assert f"{run.eval_id}.json\nnot to be used: evals/{run.eval_id}.json is broken; the next run" in text
     assert f"--study {store.study}" in text.split("command\n")[1]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("metrics", {"fid": -5.0}, "fid is -5.0; fid is 0 or more"),
+        ("metrics", {"fid": "3"}, "fid is '3'"),
+        ("spec", {"step": 7}, "its spec is of another measurement"),
+        ("train_id", "0" * 12, "holds another measurement"),
+    ],
+)
+def test_an_edited_measurement_is_done_nowhere(study, key, value, words):
+    """The report does not take it for a number; so `status`, `plan` and `show` must not either."""
+    table, store, run = study
+    write_measurement(store, run, 3.0)
+    path = store.eval_path(run.train_id, run.eval_id)
+    write_json(path, read_json(path) | {key: value})
+    status = call("status", *options(store)).splitlines()
+    plan = call("plan", str(GRIDS / "table3.yaml"), "--scale", "digits", "--set=seeds=[0]", "--study", *options(store))
+    lines = [line for line in (*status, *plan.splitlines()) if run.train_id in line and "\t" in line]
+    assert len(lines) == 2
+    assert all("unreadable" in line and words in line for line in lines)
+    assert f"# table3: 1 unreadable, {len(table.runs) - 1} not run" in status
+    shown = call("show", run.train_id, *options(store)[1:])
+    assert words in shown.partition("not to be used: ")[2].splitlines()[0]
 
 
 def test_a_training_may_be_named_by_its_first_letters(tmp_path):
