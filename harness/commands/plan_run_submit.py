@@ -78,7 +78,7 @@ def requested(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--study", help="Name of the study's folder; by default the scale's name."),
         click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
                      help="Override a setting; over table, scale and row. Repeatable."),
-        options.results, options.scratch,
+        options.plugin, options.results, options.scratch,
     )):  # fmt: skip
         with_request = option(with_request)
     return with_request
@@ -273,7 +273,8 @@ def _record(
         submission.check_slurm()
     preflight.check(jobs, processes)
     for path, table in zip(request.grids, tables, strict=True):
-        store.record_grid(table.name, path, request.scale, _with_seeds_of_before(request, path, table))
+        words = _with_seeds_of_before(request, path, table)
+        store.record_grid(table.name, path, request.scale, words, table.plugins)
 
 
 def _with_seeds_of_before(request: Request, grid: Path, table: Table) -> list[str]:

@@ -419,6 +419,10 @@ class Settings(Frozen):
     optimizer: Optimizer = Optimizer()
     regularizer: RegularizerSettings = RegularizerSettings()
     alignment: AlignmentSettings = AlignmentSettings()
+    terms: dict[Name, dict[str, Any]] = Field(
+        {}, description="further terms of the loss: a name of one's own → kind, lambda and the keys of that kind; "
+        "without a kind, or with none, it is left out"
+    )  # fmt: skip
     meanflow: MeanFlowSettings = MeanFlowSettings()
     shortcut: ShortcutSettings = ShortcutSettings()
     imm: MomentMatchingSettings = MomentMatchingSettings()
