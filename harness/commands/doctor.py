@@ -9,17 +9,15 @@ import click
 
 from harness.commands import options
 from harness.commands.terminal import say
-from harness.config import cluster_profile, grid, grid_file
+from harness.config import cluster_profile, grid, grid_file, named_files
 from harness.config.spec import TrainSpec
-from harness.errors import UserError
+from harness.errors import UserError, user_error
 from harness.jobs import machine_check
 from harness.jobs.job import jobs_for
 from harness.jobs.machine_check import Finding, Gpu, Machine, examine_disk
 from harness.planning import cost, memory
 from harness.slurm.diagnostics import Cluster, examine_here, examine_nodes
 from harness.store.store import Store
-
-SCALES = Path("grids/scales")
 
 
 @click.command()
@@ -42,9 +40,10 @@ def doctor(grids: tuple[Path, ...], scale: str | None, wait: float, results: Pat
     Without SLURM: torch and its GPUs, a compiler for resources.compile, bf16, NCCL, which of GRIDS' networks fit into
     the GPU's free memory (without GRIDS: those of each scale for GPUs) and what to set, disk, data sets, weights.
 
-    Where SLURM is installed, or with a profile of a cluster (and not with --profile local): asks SLURM and compares
-    the profile with what it says; then sends one small job to two nodes, which look for the same, whether files are
-    replaced atomically between them, and whether they can add up gradients.
+    Where SLURM is installed, or with a profile of a cluster (and not with --profile local): asks SLURM, compares the
+    profile and what GRIDS ask with what it says, and whether it would take such a job; then sends one small job to two
+    nodes, which look for the same, whether files are replaced atomically between them, locked, and of the right owner
+    and mode, whether their clocks agree, and whether they can add up gradients. Setup lines that fail are told.
 
     \b
     harness doctor
@@ -53,6 +52,7 @@ def doctor(grids: tuple[Path, ...], scale: str | None, wait: float, results: Pat
     """
     if bool(grids) != bool(scale):
         raise UserError("doctor: GRIDS and --scale belong together")
+    grids = tuple(map(named_files.find_grid, grids))
     chosen, layer = cluster_profile.load_profile(profile) if profile else (None, {})
     tables = [grid.load_table(path, str(scale), (), layer) for path in grids]
     store = Store(results, scratch, "doctor").absolute()
@@ -63,7 +63,9 @@ def doctor(grids: tuple[Path, ...], scale: str | None, wait: float, results: Pat
         cluster = Cluster(chosen or cluster_profile.SlurmProfile(), store, tuple(jobs))
         if wrong := _print(examine_here(cluster)):
             raise UserError(f"doctor: {wrong} wrong; mend them first, for the rest needs a job on the nodes")
-        wrong = _print(examine_nodes(cluster, {path.parent for path in grids}, wait))
+        with user_error("doctor: the job on the nodes", kinds=(OSError, ValueError)):
+            findings = examine_nodes(cluster, {path.parent for path in grids}, wait)
+        wrong = _print(findings)
     if wrong:
         raise SystemExit(1)
 
@@ -89,11 +91,11 @@ def _ladders(tables: list[grid.Table]) -> dict[str, dict[str, TrainSpec]]:
     if tables:
         return {t.name: {c.settings.model: run.train for c in t.cells for run in c.runs} for t in tables}
     ladders = {}
-    for path in sorted(SCALES.glob("*.yaml")):
-        scale, document = grid_file.read_scale(path.stem, SCALES)
+    for name in sorted(named_files.files_by_name(named_files.SCALES)):
+        scale, document = grid_file.read_scale(name)
         if scale.settings.get("resources", {}).get("gpus", 0):
             specs = grid.model_specs(scale, document, ["SiT"])
-            ladders[path.stem] = {name: spec for name, spec in specs.items() if name.endswith("/2")}
+            ladders[name] = {model: spec for model, spec in specs.items() if model.endswith("/2")}
     return ladders
 
 

@@ -14,8 +14,9 @@ from harness.commands import console, options
 from harness.commands.terminal import say, words_of
 from harness.config import cluster_profile, yaml_document
 from harness.config.grid import Table, all_runs, load_table
+from harness.config.named_files import find_grid
 from harness.config.spec import EvalSpec, eval_id
-from harness.errors import UserError, closest, nearest
+from harness.errors import UserError
 from harness.files import check_writable
 from harness.jobs import local_pool, preflight
 from harness.jobs.job import Job, WorkLeft, jobs_for
@@ -23,7 +24,7 @@ from harness.jobs.preemption import NEVER, Deadline
 from harness.plain_text import check_name
 from harness.planning import budget, cost
 from harness.process_group import place_from_torchrun
-from harness.slurm import submission
+from harness.slurm import limits, submission
 from harness.store.records import Failure, SubmitOptions
 from harness.store.store import Store
 
@@ -45,19 +46,10 @@ class Request:
         """
         named: dict[str, Path] = {}
         for path in self.grids:
-            if not path.exists():
-                raise UserError(f"{path}: no such grid file{_meant(path)}")
             other = named.setdefault(path.stem, path)
             if other.absolute() != path.absolute():
                 raise UserError(f"{path}: {other} has the same name, and a study would forget one of them; rename it")
         return [load_table(path, self.scale, self.overrides, layer) for path in self.grids]
-
-
-def _meant(path: Path) -> str:
-    """Return the grid file that may be meant by one that is missing, or those that there are."""
-    grids = {other.stem: str(other) for other in (*path.parent.glob("*.yaml"), *Path("grids").glob("*.yaml"))}
-    near = closest(path.stem, grids)
-    return f"; did you mean '{grids[near]}'?" if near else nearest(str(path), grids.values())
 
 
 def requested(command: Callable[..., None]) -> Callable[..., None]:
@@ -69,12 +61,13 @@ def requested(command: Callable[..., None]) -> Callable[..., None]:
         check_name("--scale", scale)
         store = Store(results, scratch, study or scale)
         store.check_new_name()
-        command(Request(grids, scale, overrides, store), **arguments)
+        command(Request(tuple(map(find_grid, grids)), scale, overrides, store), **arguments)
 
     for option in reversed((
         click.argument("grids", nargs=-1, required=True, type=options.FILE),
         click.option("--scale", required=True,
-                     help="How large all is: smoke, digits, cifar10, imagenet256, … as in the grids' scales/ folder."),
+                     help="How large all is: smoke, digits, cifar10, imagenet256, …, or the name of a file in "
+                          "grids/scales."),
         click.option("--study", help="Name of the study's folder; by default the scale's name."),
         click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
                      help="Override a setting; over table, scale and row. Repeatable."),
@@ -127,8 +120,8 @@ def plan(request: Request, gpu: str, utilisation: float | None, price: float | N
 def run(request: Request, data: Path, workers: int, minutes: float | None) -> None:
     """Run GRIDS on this machine; what is done already is not done again, and what was killed goes on.
 
-    The exit code is 0 when everything is done, 1 where a run failed, and 75 where --minutes were up and the same
-    command goes on.
+    The exit code is 0 when everything is done, 1 where a run failed or diverged, now or before, and 75 where --minutes
+    were up and the same command goes on.
 
     \b
     harness run grids/table2.yaml --scale smoke
@@ -142,17 +135,16 @@ def run(request: Request, data: Path, workers: int, minutes: float | None) -> No
         local_pool.run_inline([], lambda *_: None, deadline)
         return
     tables = request.tables()
-    todo, unreadable = _lacking(request, tables, data, 1 if workers > 1 else None)
+    todo, left_out = _lacking(request, tables, data, 1 if workers > 1 else None)
     _record(request, tables, todo, place.world_size if place else None)
     if todo:
         _run_here(todo, request.store, tables, workers, place is not None, deadline)
     else:
-        say(f"{request.store.root}: everything {'else ' if unreadable else ''}is done already.")
+        say(f"{request.store.root}: everything {'else ' if left_out else ''}is done already.")
         _show_results(request.store, tables)
         if place:
             local_pool.run_inline([], lambda *_: None)  # for the others wait to be told
-    if unreadable:
-        sys.exit(1)
+    _end_without(left_out, request.store)
 
 
 @click.command()
@@ -181,16 +173,17 @@ def submit(request: Request, data: Path, profile: str | None, measure_only: bool
     if limit is not None:
         cost.Prices(all_runs(tables), store, cost.Assumption()).refuse_beyond(limit)
     threads = 1 if isinstance(cluster, cluster_profile.LocalProfile) and cluster.jobs > 1 else None
-    todo, unreadable = _lacking(request, tables, data, threads)
+    todo, left_out = _lacking(request, tables, data, threads)
     todo = submission.measurement_jobs(todo) if measure_only else todo
     if isinstance(cluster, cluster_profile.SlurmProfile):
         for job in todo:
             cluster.check(job.resources)
+        limits.check_allowed(cluster, (job.resources for job in todo))
     if not dry_run:
         _record(request, tables, todo, slurm=isinstance(cluster, cluster_profile.SlurmProfile))
     if not todo:
         nothing = "nothing that is trained lacks a measurement" if measure_only else "everything is done already"
-        nothing += " but what cannot be read" if unreadable else ""
+        nothing += " but what was left out" if left_out else ""
         say(f"{store.root}: {nothing}.")
     elif isinstance(cluster, cluster_profile.LocalProfile):
         if dry_run:
@@ -205,7 +198,14 @@ def submit(request: Request, data: Path, profile: str | None, measure_only: bool
     else:
         submission.remember(SubmitOptions(profile=profile, data=str(data)), store)
         send(cluster, todo, store, folders)
-    if unreadable:
+    _end_without(left_out, store)
+
+
+def _end_without(left_out: Collection[str], store: Store) -> None:
+    """Exit with 1 where trainings were left out, and say so again: what was told of them may be far up by now."""
+    if left_out:
+        reasons = f"the reasons: harness status {options.words_for(store)}"
+        say(f"not done, for they diverged before or cannot be read: {', '.join(left_out)}; {reasons}", err=True)
         sys.exit(1)
 
 
@@ -220,19 +220,22 @@ def _in_short(todo: Sequence[Job], arrays: int, tables: Sequence[Table], store: 
         yield from (f"missing here: {line}" for line in error.args)
 
 
-def _lacking(request: Request, tables: Sequence[Table], data: Path, threads: int | None) -> tuple[list[Job], bool]:
+def _lacking(request: Request, tables: Sequence[Table], data: Path, threads: int | None) -> tuple[list[Job], list[str]]:
     """Return the jobs that lack something, without what diverged before, for the same seed would diverge again; and
-    whether some measurement cannot be read: it is left out, for nothing is to be written over what others may read."""
-    todo, unreadable = [], False
+    the trainings that are left out, or a measurement of them that cannot be read: nothing is to be written over what
+    others may read."""
+    todo, left_out = [], []
     for job in jobs_for(all_runs(tables), request.store, data, threads):
         whole = _readable(job)
-        unreadable |= whole is not job
-        if whole and whole.missing() and whole.diverged():
+        diverged = whole is not None and bool(whole.missing()) and whole.diverged()
+        if whole is not job or diverged:
+            left_out.append(job.train_id)
+        if diverged:
             again = f"delete {job.folder / Failure.FILE} to try it again"
             say(f"{job.train_id} diverged before and is left out; {again}", err=True)
         elif whole and whole.missing():
             todo.append(whole)
-    return todo, unreadable
+    return todo, left_out
 
 
 def _readable(job: Job) -> Job | None:
@@ -343,7 +346,7 @@ def send(profile: cluster_profile.SlurmProfile, todo: Sequence[Job], store: Stor
             f"{len(sent.with_less)} of these were sent before some of their measurements were asked for; "
             "give the same command again when they are done", err=True,
         )  # fmt: skip
-    asked = [job.resources for job in sent.jobs]
-    hours = sum(r.hours * r.gpus * r.nodes / r.packed for r in asked)
+    asked = {id: job.resources for id, job in zip(sent.ids, sent.jobs, strict=True)}  # those that share a GPU have one
+    hours = sum(r.hours * r.gpus * r.nodes for r in asked.values())
     price, study = profile.gpu_hour_price, options.words_for(store)
     say(words_of("submitted", sent=sent, hours=hours, price=price, study=study), nl=False)

@@ -5,8 +5,9 @@ import re
 import shlex
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -25,11 +26,13 @@ from harness.files import is_file, read_json
 from harness.jobs import preflight
 from harness.jobs.failures import CAUSES, remedy
 from harness.jobs.job import Job
-from harness.slurm.client import failed_nodes, scancel, unfinished_jobs
+from harness.slurm.bootstrap import user_name
+from harness.slurm.client import RESTART, SlurmJob, failed_nodes, named_jobs, scancel, unfinished
+from harness.slurm.limits import check_allowed
 from harness.slurm.queue_status import SlurmStatus, StudyStatus, log_of, slurm_status
 from harness.slurm.submission import check_slurm, remembered
 from harness.store import records
-from harness.store.status import training_statuses
+from harness.store.status import measurement_fault, training_statuses
 from harness.store.store import IDENTITY, Store
 from harness.store.study import expanded, study_tables
 
@@ -114,10 +117,11 @@ def _grid_words(store: Store, train_id: str, without: str | None = None) -> Iter
 @click.command()
 @options.study
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def cancel(store: Store, yes: bool) -> None:
-    """End STUDY's jobs in SLURM, after a question; they do not rise again. What is stored stays.
+@click.option("--all-users", is_flag=True, help="Also the jobs that others sent, for whom SLURM lets do so.")
+def cancel(store: Store, yes: bool, all_users: bool) -> None:
+    """End your jobs of STUDY in SLURM, after a question; they do not rise again. What is stored stays.
 
-    These are all that were sent for it, also for rows and seeds that its grids do not have any more.
+    These are all that you sent for it, also for rows and seeds that its grids do not have any more.
 
     \b
     harness cancel digits
@@ -125,20 +129,55 @@ def cancel(store: Store, yes: bool) -> None:
     submissions = store.submissions()
     if not submissions:
         next(store.grids())  # a study that there is not is refused
-    queue = {job.place: job for job in unfinished_jobs()}
     of_all = [pair for of_training in submissions.values() for pair in of_training.items()]
-    mine = [(folder, record) for folder, record in of_all if record.place in queue]
-    if not mine:
-        say(f"{store.root}: SLURM holds none of its jobs.")
+    queue = {job.place: job for job in unfinished(named_jobs((record.token for _, record in of_all), RESTART))}
+    sent = [InQueue(folder, record, queue[record.place]) for folder, record in of_all if record.place in queue]
+    mine, others = [s for s in sent if s.job.is_mine], [s for s in sent if not s.job.is_mine]
+    whose = ", ".join(f"{count} of {name}" for name, count in Counter(user_name(s.job.uid) for s in others).items())
+    asked = sent if all_users else mine
+    if not asked:
+        hint = f" of yours; there are {whose}: each ends their own, or who may: --all-users" if others else ""
+        say(f"{store.root}: SLURM holds none of its jobs{hint}.")
         return
-    if not yes and not click.confirm(f"End {len(mine)} jobs of {store.study}?"):
+    with_others = f", {whose} among them" if all_users and others else ""
+    if not yes and not click.confirm(f"End {len(asked)} jobs of {store.study}{with_others}?"):
         say("They were left as they are.")
         return
-    for folder, record in mine:  # before they end: what is queued again in between must know it
-        record.model_copy(update={"cancelled": True}).write(folder)
-    scancel({queue[record.place].id for _, record in mine})
+    end_jobs(mine)
+    if all_users:
+        end_jobs(others)
     again = f"harness retry {options.words_for(store)} --class cancelled"
-    say(f"Ended {len(mine)} jobs. Bring them back with: {again}")
+    say(f"Ended {len(asked)} jobs{with_others}. Bring them back with: {again}")
+    if others and not all_users:
+        say(f"Left, for they are of others: {whose}")
+
+
+@dataclass(frozen=True)
+class InQueue:
+    """A submission that SLURM has: the folder of its record, the record, and the job."""
+
+    folder: Path
+    record: records.Submission
+    job: SlurmJob
+
+
+def end_jobs(sent: Sequence[InQueue]) -> None:
+    """End jobs, which are told so before: what is queued again in between must know it.
+
+    Raises:
+        UserError: SLURM does not let this user end them, which are told so no more; or it does not answer.
+    """
+    for s in sent:
+        s.record.model_copy(update={"cancelled": True, "job": s.job.id}).write(s.folder)
+    try:
+        scancel({s.job.id for s in sent})
+    except UserError as error:  # also where one has ended in between
+        left = {job.id for job in unfinished(named_jobs((s.record.token for s in sent), RESTART)) if job.is_at_large}
+        refused = [s for s in sent if s.job.id in left]
+        for s in refused:
+            s.record.write(s.folder)
+        if refused:
+            raise UserError(f"{len(refused)} jobs were not ended: {error}") from None
 
 
 @click.command()
@@ -179,9 +218,10 @@ def retry(context: click.Context, store: Store, failed: bool, failure: str | Non
     if not todo:
         say(f"{store.root}: no training failed so.")
         return
+    check_allowed(cluster, (job.resources for job in todo))
     preflight.check(todo)
     cluster = cluster.model_copy(update={"exclude": (*cluster.exclude, *_failed_nodes(todo))})
-    send(cluster, todo, store, {Path(record.grid).parent for record in store.grids()})
+    send(cluster, todo, store, {recorded_grid(record.grid).parent for record in store.grids()})
 
 
 def _failed_nodes(jobs: Sequence[Job]) -> list[str]:
@@ -281,6 +321,7 @@ def describe(store: Store, train_id: str) -> str:
         store=store,
         documents={name: read_json(folder / name) for name in DOCUMENTS},
         measurements={path.name: records.Measurement.peek(path) for path in records.measurement_paths(folder)},
+        fault=lambda name: measurement_fault(store, train_id, Path(name).stem),
         files=[path for root in (folder, scratch) for path in sorted(root.rglob("*")) if is_file(path)],
         grids=_grid_words(store, train_id),
         json=partial(json.dumps, indent=1, ensure_ascii=False),

@@ -7,13 +7,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from harness.config.named_files import PROFILES, named_file
+from harness.config.sbatch_options import SbatchOptions, SrunOptions, command_words, final
 from harness.config.settings import Count, Flag, Frozen, Hours, Line, Positive, Resources, Whole
-from harness.config.yaml_document import Layer, named_file, read_document, validate
+from harness.config.yaml_document import Layer, read_extended, validate
 from harness.errors import UserError, nearest
 from harness.files import place
 from harness.plain_text import shown
 
-FOLDER = Path("clusters")
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "WANDB_MODE": "offline"}
 INTERFACE_VARIABLES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 MINUTE_EARLY = 60  # sbatch(1), --signal: "the signal may be sent up to 60 seconds earlier than specified"
@@ -25,25 +26,14 @@ def _variable(name: str) -> str:
     return name
 
 
-def _final(text: str) -> str:
-    """Pass on text that no shell is to change: it reaches SLURM, or a job's environment, between quotes.
-
-    Raises:
-        ValueError: it names a variable or a command of a shell.
-    """
-    if meant := re.search(r"\$(\w+|\{\w+[^}]*\}?|\()|`", text):
-        raise ValueError(f"nothing puts a value for {meant[0]} here; write the value, or ~/ for your home")
-    return text
-
-
 def _final_variable(text: str) -> str:
-    """Pass on a variable's value as `_final` does.
+    """Pass on a variable's value as `final` does.
 
     Raises:
-        ValueError: as `_final`; and where a shell would change it.
+        ValueError: as `final`; and where a shell would change it.
     """
     try:
-        return _final(text)
+        return final(text)
     except ValueError as error:
         raise ValueError(f"{error}, or a line of shell in setup: export NAME=...") from None
 
@@ -55,7 +45,7 @@ def _interfaces(names: str) -> str:
     return names
 
 
-Word = Annotated[Line, AfterValidator(_final)]
+Word = Annotated[Line, AfterValidator(final)]
 Variable = Annotated[str, AfterValidator(_variable)]
 FinalText = Annotated[str, AfterValidator(_final_variable)]
 
@@ -69,10 +59,15 @@ class Partition(Frozen):
     cpus: Count | None = Field(None, description="cores on each node")
     memory_gb: Count | None = Field(None, description="memory of each node")
 
+    @property
+    def limits(self) -> dict[str, float]:
+        """The limits that are said, by the names of a run's resources."""
+        return self.model_dump(include={"hours", "nodes", "gpus", "cpus", "memory_gb"}, exclude_none=True)
+
     def refusal(self, resources: Resources) -> str | None:
         """Return the first limit that a run's resources do not meet, in words; None where they fit."""
         per_process = {"cpus", "memory_gb"}  # and the limit is the node's
-        for name, limit in self.model_dump(exclude_none=True).items():
+        for name, limit in self.limits.items():
             processes = resources.team * resources.packed if name in per_process else 1
             request = getattr(resources, name) * processes
             if request > limit:
@@ -83,6 +78,7 @@ class Partition(Frozen):
 class LocalProfile(Frozen):
     """This machine: a pool of worker processes."""
 
+    extends: str | None = None
     executor: Literal["local"] = "local"
     jobs: Count = Field(1, description="trainings to run at once")
     resources: Resources = Resources()
@@ -91,6 +87,9 @@ class LocalProfile(Frozen):
 class SlurmProfile(Frozen):
     """A SLURM cluster."""
 
+    extends: str | None = Field(
+        None, description="another profile, by name or path: keys that this file says count over its keys"
+    )
     executor: Literal["slurm"] = Field("slurm", description="slurm, or local with jobs: trainings at once")
     partitions: dict[Word, Partition] = Field({}, description="partitions by name; a job is sent to all that it fits")
     account: Word | None = Field(None, description="whom the hours are charged to")
@@ -105,6 +104,10 @@ class SlurmProfile(Frozen):
     array_limit: Literal["auto"] | Count = Field("auto", description="largest array; auto: asked of scontrol")
     max_submitted: Count | None = Field(None, description="most jobs of yours that the queue may hold")
     exclude: tuple[Word, ...] = Field((), description="nodes that are not to be used")
+    sbatch: SbatchOptions = Field(
+        {}, description="other options of sbatch by their names, such as reservation, mail_user, wckey, licenses"
+    )
+    srun: SrunOptions = Field({}, description="other options of the srun that starts a job's processes")
     setup: tuple[str, ...] = Field((), description="lines of shell before the job")
     environment: dict[Variable, FinalText] = Field(
         {}, description="variables of the job, as they are; only ~ is expanded, and no $NAME"
@@ -168,7 +171,7 @@ class SlurmProfile(Frozen):
             **self.model_dump(include={"account", "qos", "constraint"}),
             "partition": self.partition(resources),
             "exclude": ",".join(self.exclude) or None,
-            self.gpus_by: self._gpus(resources) if resources.gpus else None,
+            **self._gpus(resources),
             "job_name": name,
             "time": minutes(resources),
             "nodes": resources.nodes,
@@ -178,17 +181,29 @@ class SlurmProfile(Frozen):
             "signal_delay_s": self.signal_seconds,
             # One process that fails must not leave the others waiting. SLURM 22.05 to 23.02 forgets a job's cores per
             # task in its steps unless they are said again.
-            "srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={resources.cpus * resources.packed}"],
+            "srun_args": [
+                "--kill-on-bad-exit=1",
+                f"--cpus-per-task={resources.cpus * resources.packed}",
+                *command_words(self.srun),
+            ],
             "array_parallelism": min(count, self.array_throttle or count),
             "stderr_to_stdout": True,
-            "additional_parameters": {"requeue": True},  # also where the cluster's JobRequeue is 0
+            # Requeued also where the cluster's JobRequeue is 0.
+            "additional_parameters": {"requeue": True, **self.sbatch} | self._gres(resources),
             "setup": [*self.setup, *exports],
         }
         return {key: value for key, value in parameters.items() if value is not None}
 
-    def _gpus(self, resources: Resources) -> str:
+    def _gpus(self, resources: Resources) -> dict[str, str]:
+        """Return the option by which GPUs are asked for, and what it says."""
         count = resources.gpus // resources.team if self.gpus_by == "gpus_per_task" else resources.gpus
-        return ":".join(filter(None, ("gpu" if self.gpus_by == "gres" else "", self.gpu_kind, str(count))))
+        words = filter(None, ("gpu" if self.gpus_by == "gres" else "", self.gpu_kind, str(count)))
+        return {self.gpus_by: ":".join(words)} if resources.gpus else {}
+
+    def _gres(self, resources: Resources) -> dict[str, str]:
+        """Return the option gres where it says GPUs and something else."""
+        both = [str(options["gres"]) for options in (self._gpus(resources), self.sbatch) if "gres" in options]
+        return {"gres": ",".join(both)} if both else {}
 
 
 Profile = LocalProfile | SlurmProfile
@@ -205,13 +220,14 @@ def minutes(resources: Resources) -> int:
     return max(1, round(resources.hours * 60))
 
 
-def load_profile(name: str, folder: Path = FOLDER) -> tuple[Profile, Layer]:
-    """Read `folder/<name>.yaml`; return it and its `resources`, the lowest layer of settings.
+def load_profile(name: str, folder: Path = PROFILES) -> tuple[Profile, Layer]:
+    """Read the profile of a name, in `folder` or the package's; return it and its `resources`, the lowest layer.
 
     Raises:
         UserError: no such profile, or a mistake in it; file, line, key and nearest legal word.
     """
-    document = read_document(named_file(folder, name, "--profile", f"--profile {name}: no file {folder / name}.yaml"))
+    message = f"--profile {name}: no file {folder / name}.yaml"
+    document = read_extended(named_file(PROFILES, name, "--profile", message, folder), PROFILES)
     executor = document.content.get("executor")
     if executor not in list(KINDS):
         where = document.where("executor")
@@ -228,6 +244,5 @@ def load_slurm_profile(name: str | None) -> tuple[SlurmProfile, Layer]:
     """
     profile, layer = load_profile(name) if name else (SlurmProfile(), {})
     if not isinstance(profile, SlurmProfile):
-        where = FOLDER / f"{name}.yaml"
-        raise UserError(f"{where}: its executor is {profile.executor}; this command needs a profile of slurm")
+        raise UserError(f"--profile {name}: its executor is {profile.executor}; this command needs a profile of slurm")
     return profile, layer

@@ -167,7 +167,7 @@ def load_table(
     """Expand a grid file at a scale; `cluster`: the lowest layer of settings, from a cluster's profile.
 
     plugins: what a stored study knows of the grid's plug-ins; without it those that the grid names are executed.
-    Scales are looked up in `scales/` and presets in `presets/` beside the grid file.
+    Scales and presets are looked up in `scales/` and `presets/` beside the grid file, then as `named_files` says.
 
     Raises:
         UserError: a mistake in the grid, the scale, a preset or an override; file, line, key and nearest legal word.

@@ -47,7 +47,10 @@ class WorkLeft(NamedTuple):
 
 @dataclass(frozen=True)
 class Job:
-    """What one training's folder should hold in the end, or the part of it that this job makes."""
+    """What one training's folder should hold in the end, or the part of it that this job makes.
+
+    sharing: how many such jobs are at once on each of its GPUs.
+    """
 
     store: Store
     data: Path
@@ -57,6 +60,7 @@ class Job:
     threads: int
     weights: Path = Path("weights")
     part: JobPart = WHOLE
+    sharing: int = 1
     plugins: tuple[Path, ...] = ()  # files to execute before
 
     @property
@@ -229,7 +233,7 @@ class Job:
         heard_by = () if self.part.kind == "sample" else self.resources.tracking
         trackers = tracking.tracked(heard_by, self.folder, self.scratch.parent, self.train)
         attempt = self.folder, self.train, self.steps, self.threads, world.size, self.part, self.resources.compile
-        with recording.record_attempt(*attempt) as say, trackers:
+        with recording.record_attempt(*attempt, self.sharing) as say, trackers:
             self._make(world, say, deadline)
 
     def _take_over(self) -> None:
@@ -361,6 +365,6 @@ def jobs_for(runs: Iterable[grid.Run], store: Store, data: Path, threads: int | 
     for same in study.runs_by_training(runs).values():
         evaluations = sorted((run.evaluation for run in same), key=lambda e: (e.step, canonical(e)))
         first, resources = same[0], same[0].resources
-        common = (threads or resources.cpus, weights, WHOLE, files)
-        jobs.append(Job(store, data, first.train, tuple(evaluations), resources, *common))
+        job = Job(store, data, first.train, tuple(evaluations), resources, threads or resources.cpus, weights)
+        jobs.append(replace(job, plugins=files))
     return jobs

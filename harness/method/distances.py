@@ -38,14 +38,14 @@ def _symmetric_product(z: Tensor) -> Tensor:
     return torch.cat([upper, torch.cat([upper[..., half:].mT, corner], -1)], -2)
 
 
-def _centred_product(z: Tensor, offset: Tensor) -> Tensor:
+def centred_product(z: Tensor, offset: Tensor) -> Tensor:
     """(Z − offset)(Z − offset)ᵀ: (..., N, D), (..., 1, D) → (..., N, N)."""
     if z.device.type == "cpu":
         return torch.stack([_symmetric_product(part) for part in _centred_stretches(z, offset)]).sum(0)
-    return _product_at_once(z, offset=offset)
+    return product_at_once(z, offset=offset)
 
 
-def _centred_gradient(symmetric: Tensor, z: Tensor, offset: Tensor) -> Tensor:
+def centred_gradient(symmetric: Tensor, z: Tensor, offset: Tensor) -> Tensor:
     """The gradient of Z, for that of its product, added to its transpose: (..., N, N) → (..., N, D)."""
     if z.device.type != "cpu":
         return symmetric @ (z - offset)
@@ -64,7 +64,7 @@ def _stacked(z: Tensor, offset: Tensor | None) -> Tensor:
     return torch.sub(stretches, offset, out=z.new_empty(stretches.shape))
 
 
-def _product_at_once(a: Tensor, b: Tensor | None = None, offset: Tensor | None = None) -> Tensor:
+def product_at_once(a: Tensor, b: Tensor | None = None, offset: Tensor | None = None) -> Tensor:
     """A Bᵀ, or (A − offset)(A − offset)ᵀ, as one batch of products of stretches, and their sum: few kernels."""
     whole = a.shape[-1] - a.shape[-1] % STRETCH
     total: Tensor | None = None
@@ -90,14 +90,14 @@ class _Gram(torch.autograd.Function):
     def forward(ctx: Any, z: Tensor, offset: Tensor) -> Tensor:
         ctx.save_for_backward(z, offset)
         with full_precision(z.device.type):
-            return _centred_product(z, offset)
+            return centred_product(z, offset)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         z, offset = ctx.saved_tensors
         with full_precision(z.device.type):
-            return _centred_gradient(gradient + gradient.mT, z, offset), None
+            return centred_gradient(gradient + gradient.mT, z, offset), None
 
 
 class _SquaredDistances(torch.autograd.Function):
@@ -109,7 +109,7 @@ class _SquaredDistances(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, z: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
         with full_precision(z.device.type):
-            products = _centred_product(z, offset)
+            products = centred_product(z, offset)
         norms = products.diagonal(dim1=-2, dim2=-1)
         scale = norms[..., :, None] + norms[..., None, :]
         square = _difference(scale, products)
@@ -128,7 +128,7 @@ class _SquaredDistances(torch.autograd.Function):
         of_product = gradient * -2
         of_product.diagonal(dim1=-2, dim2=-1).add_(gradient.sum(-1) + gradient.sum(-2))
         with full_precision(z.device.type):
-            return _centred_gradient(of_product + of_product.mT, z, offset), None
+            return centred_gradient(of_product + of_product.mT, z, offset), None
 
 
 def _difference(scale: Tensor, products: Tensor) -> Tensor:
@@ -144,7 +144,7 @@ class _Product(torch.autograd.Function):
         ctx.save_for_backward(a, b)
         with full_precision(a.device.type):
             if a.device.type != "cpu":
-                return _product_at_once(a, b)
+                return product_at_once(a, b)
             stretches = zip(a.split(STRETCH, -1), b.split(STRETCH, -1), strict=True)
             return torch.stack([left @ right.mT for left, right in stretches]).sum(0)
 

@@ -10,7 +10,8 @@ Each repulsion below therefore has two forms: of two views, one expectation per 
 of one view (`z_plus` None), the expectation over all pairs (i, j), zero diagonal included, of the dispersive column.
 Pairs of two views are (z_i, z_j⁺): our reading, as the paper's formulas leave the view of j open.
 
-Letters: N samples in a group, D features (a flattened block output, tokens × channels); i, j samples; m, n features.
+Letters: B samples in a batch, N in a group, D features (a flattened block output, tokens × channels); i, j samples;
+m, n features.
 """
 
 import math
@@ -22,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from harness.method import fused_losses as fused
 from harness.method.distances import ROUNDINGS, distances, gram, squared_distances
 from harness.method.precision import full_precision
 
@@ -37,6 +39,9 @@ class Potential:
     z_i − z_j over its features. offdiagonal: w of the contrastive covariance. normalization: "standardized" (Cov is
     the correlation matrix) or "centered" (Cov is the covariance matrix). The paper publishes neither ε nor w nor how
     Cov is normalised: those three defaults are our reading.
+
+    Raises:
+        ValueError: τ, ε or w that is not positive and finite, or another normalization.
     """
 
     loss: str
@@ -45,26 +50,42 @@ class Potential:
     offdiagonal: float = 1.0
     normalization: str = "standardized"
 
+    def __post_init__(self) -> None:
+        for name in ("tau", "epsilon", "offdiagonal"):
+            if not 0 < (value := getattr(self, name)) < math.inf:
+                raise ValueError(f"{name}: a positive finite number is expected, found {value!r}")
+        if self.normalization not in ("standardized", "centered"):
+            raise ValueError(f"normalization: standardized or centered is expected, found {self.normalization!r}")
 
-def contrast(z: Tensor, z_plus: Tensor, potential: Potential) -> Tensor:
-    """Contrastive column of Table 1: two views (..., N, D) → scalar, the mean over the leading dimensions (groups).
+
+def contrast(z: Tensor, z_plus: Tensor, potential: Potential, group: int | None = None) -> Tensor:
+    """Contrastive column of Table 1: two views (B, …) → scalar, the mean over groups (`in_groups`).
 
     Computed in float32 or higher, whatever comes in.
     """
-    assert z.shape == z_plus.shape, (z.shape, z_plus.shape)
-    loss = TABLE_1[potential.loss]
-    with full_precision(z.device.type):
-        z, z_plus = _at_least_float32(z), _at_least_float32(z_plus)
-        return (loss.attract(z, z_plus, potential) + loss.repel(z, z_plus, potential)).mean()
+    if z.shape != z_plus.shape:
+        raise ValueError(f"two views of one shape are expected, found {tuple(z.shape)} and {tuple(z_plus.shape)}")
+    return _of_table_1(z, z_plus, potential, group)
 
 
-def disperse(z: Tensor, potential: Potential) -> Tensor:
-    """Dispersive column of Table 1: (..., N, D) → scalar, the mean over the leading dimensions (groups).
+def disperse(z: Tensor, potential: Potential, group: int | None = None) -> Tensor:
+    """Dispersive column of Table 1: (B, …) → scalar, the mean over groups (`in_groups`).
 
     Computed in float32 or higher, whatever comes in. The smallest value it can take is `floor`.
     """
+    return _of_table_1(z, None, potential, group)
+
+
+def _of_table_1(z: Tensor, z_plus: Tensor | None, potential: Potential, group: int | None) -> Tensor:
+    loss = TABLE_1[potential.loss]
     with full_precision(z.device.type):
-        return TABLE_1[potential.loss].repel(_at_least_float32(z), None, potential).mean()
+        if loss.fused and z.device.type != "cpu":
+            return loss.fused(_cut(z, group), None if z_plus is None else _cut(z_plus, group), potential)
+        z = in_groups(z, group)
+        if z_plus is None:
+            return loss.repel(z, None, potential).mean()
+        z_plus = in_groups(z_plus, group)
+        return (loss.attract(z, z_plus, potential) + loss.repel(z, z_plus, potential)).mean()
 
 
 def floor(potential: Potential, group: int) -> float:
@@ -73,8 +94,8 @@ def floor(potential: Potential, group: int) -> float:
 
 
 @torch.no_grad()
-def pair_health(z: Tensor, z_plus: Tensor | None, potential: Potential) -> dict[str, Tensor]:
-    """ "saturated_pairs" and "pair_evenness", scalars, of groups (..., N, D); a loss without pairs has neither.
+def pair_health(z: Tensor, z_plus: Tensor | None, potential: Potential, group: int | None = None) -> dict[str, Tensor]:
+    """ "saturated_pairs" and "pair_evenness", scalars, of one view or two (B, …); a loss without pairs has neither.
 
     saturated_pairs: share of the pairs i ≠ j that are pushed no more. Hinge: beyond the margin. InfoNCE: of a weight
     (the softmax of −D/τ, over all i and j of one view, over j of two) below a thousandth of that of equal distances.
@@ -85,7 +106,7 @@ def pair_health(z: Tensor, z_plus: Tensor | None, potential: Potential) -> dict[
     if distance is None:
         return {}
     with full_precision(z.device.type):
-        pairs = distance(z.float(), None if z_plus is None else z_plus.float())  # (..., N, N)
+        pairs = distance(in_groups(z, group), None if z_plus is None else in_groups(z_plus, group))  # (B/N, N, N)
         logits = -pairs / potential.tau
     different = ~torch.eye(pairs.shape[-1], dtype=torch.bool, device=z.device)  # i ≠ j
     if potential.loss == "hinge":
@@ -97,9 +118,28 @@ def pair_health(z: Tensor, z_plus: Tensor | None, potential: Potential) -> dict[
     return {"saturated_pairs": (weights < NO_PUSH).float().mean(), "pair_evenness": evenness.mean()}
 
 
-def _at_least_float32(z: Tensor) -> Tensor:
-    assert z.shape[-2] >= 2, f"a group needs two samples, found {tuple(z.shape)}"
-    return z.to(torch.promote_types(z.dtype, torch.float32))
+def in_groups(z: Tensor, group: int | None) -> Tensor:
+    """(B, …) → (B/N, N, D): contiguous groups of N samples, or all B as one; each sample flattened, float32 or higher.
+
+    Raises:
+        ValueError: fewer than two samples in a group, B that is no multiple of N, or no features.
+        TypeError: numbers that are not floating-point.
+    """
+    return _cut(z, group).to(torch.promote_types(z.dtype, torch.float32))
+
+
+def _cut(z: Tensor, group: int | None) -> Tensor:
+    if not z.is_floating_point():
+        raise TypeError(f"floating-point features are expected, found {z.dtype}")
+    shape, batch = tuple(z.shape), len(z) if z.dim() else 0
+    size = batch if group is None else group
+    if batch == 0 or z.numel() == 0:
+        raise ValueError(f"features of shape (batch, …) are expected, found {shape}")
+    if size < 2:
+        raise ValueError(f"a group needs two samples, for the loss compares them: found {size}, in features {shape}")
+    if batch % size:
+        raise ValueError(f"a batch of {batch} cannot be cut into groups of {size}, in features {shape}")
+    return z.reshape(batch // size, size, z.numel() // batch)
 
 
 # InfoNCE. Contrastive: E_i[D(z_i, z_i⁺)/τ + log Σ_j exp(−D(z_i, z_j⁺)/τ)], j over all, the positive included.
@@ -216,20 +256,43 @@ def _lowest_covariance(potential: Potential, group: int) -> float:
 class Loss:
     """A row of Table 1: what pulls two views together, what pushes samples apart, and how low the second can get.
 
-    distance: D of the pairs that are pushed apart, (..., N, N); None where there are no pairs.
+    distance: D of the pairs that are pushed apart, (..., N, N); None where there are no pairs. fused: the mean
+    over groups, of one view or two (..., N, D), by few kernels; None where a GPU takes attract and repel as well.
     """
 
     attract: Callable[[Tensor, Tensor, Potential], Tensor]
     repel: Callable[[Tensor, Tensor | None, Potential], Tensor]
     lowest: Callable[[Potential, int], float]
     distance: Distance | None = None
+    fused: Callable[[Tensor, Tensor | None, Potential], Tensor] | None = None
 
 
 TABLE_1: dict[str, Loss] = {
-    "infonce-l2": Loss(_attract_l2, partial(_repel_infonce, _distance_l2), _lowest_l2, _distance_l2),
-    "infonce-cosine": Loss(
-        _attract_cosine, partial(_repel_infonce, _distance_cosine), _lowest_cosine, _distance_cosine
+    "infonce-l2": Loss(
+        _attract_l2,
+        partial(_repel_infonce, _distance_l2),
+        _lowest_l2,
+        _distance_l2,
+        lambda z, z_plus, p: fused.infonce(z, z_plus, p.tau, cosine=False),
     ),
-    "hinge": Loss(_attract_hinge, _repel_hinge, _lowest_hinge, _distance_hinge),
-    "covariance": Loss(_attract_covariance, _repel_covariance, _lowest_covariance),
+    "infonce-cosine": Loss(
+        _attract_cosine,
+        partial(_repel_infonce, _distance_cosine),
+        _lowest_cosine,
+        _distance_cosine,
+        lambda z, z_plus, p: fused.infonce(z, z_plus, p.tau, cosine=True),
+    ),
+    "hinge": Loss(
+        _attract_hinge,
+        _repel_hinge,
+        _lowest_hinge,
+        _distance_hinge,
+        lambda z, z_plus, p: fused.hinge(z, z_plus, p.epsilon),
+    ),
+    "covariance": Loss(
+        _attract_covariance,
+        _repel_covariance,
+        _lowest_covariance,
+        fused=lambda z, z_plus, p: fused.covariance(z, z_plus, p.normalization == "standardized", p.offdiagonal),
+    ),
 }

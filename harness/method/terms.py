@@ -27,7 +27,7 @@ from harness.method.randomness import generator
 
 Blocks = tuple[int, ...]  # their numbers, 1 for the first
 Step = int | None  # of the training; None is never
-Views = list[tuple[Tensor, Tensor | None]]  # a view (N/group, group, T·D) and the second one, block by block
+Views = list[tuple[Tensor, Tensor | None]]  # a view (N, T, D) and the second one, block by block
 
 
 @dataclass(frozen=True)
@@ -171,26 +171,23 @@ class DispersiveTerm(Term):
         return self.loss(self.views(view))
 
     def views(self, view: StepView) -> Views:
-        """The groups of each tapped block."""
-        return [(self.grouped(view.h[block]), None) for block in self.blocks]
-
-    def grouped(self, h: Tensor) -> Tensor:
-        """(N, T, D) → (N/group, group, T·D)."""
-        assert len(h) % self.group == 0, f"{len(h)} samples are no multiple of the group of {self.group}"
-        return h.reshape(-1, self.group, h[0].numel())
+        """The output of each tapped block."""
+        return [(view.h[block], None) for block in self.blocks]
 
     def loss(self, views: Views) -> Tensor:
         """The mean over blocks of the dispersive loss of one view, or of the contrastive one of two."""
         values = [
-            disperse(z, self.potential) if z_plus is None else contrast(z, z_plus, self.potential)
-            for z, z_plus in views
+            disperse(h, self.potential, self.group)
+            if h_plus is None
+            else contrast(h, h_plus, self.potential, self.group)
+            for h, h_plus in views
         ]
         return torch.stack(values).mean()
 
     def examine(self, view: StepView) -> tuple[Tensor, dict[str, Tensor]]:
         """L_reg, and which pairs it still pushes apart (`losses.pair_health`), the mean over blocks."""
         views = self.views(view)
-        health = [pair_health(z, z_plus, self.potential) for z, z_plus in views]
+        health = [pair_health(h, h_plus, self.potential, self.group) for h, h_plus in views]
         return self.loss(views), {name: torch.stack([block[name] for block in health]).mean() for name in health[0]}
 
 
@@ -216,9 +213,9 @@ class ContrastiveTerm(DispersiveTerm):
         return {"t": t, "noise": noise}
 
     def views(self, view: StepView) -> Views:
-        """The groups of each tapped block, those of the second view beside them."""
+        """The output of each tapped block, that of the second view beside it."""
         second = view.outputs(view.net, **view.draws.own[self.name], blocks=self.blocks)
-        return [(z, self.grouped(h_plus)) for (z, _), h_plus in zip(super().views(view), second, strict=True)]
+        return [(h, h_plus) for (h, _), h_plus in zip(super().views(view), second, strict=True)]
 
 
 class AlignmentTerm(Term):

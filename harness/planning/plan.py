@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.config.grid import Run, Table
-from harness.store.status import RunStatus, run_status
+from harness.store.status import RunStatus, checked_status
 from harness.store.store import Store
 
 
@@ -35,7 +35,7 @@ def plan(tables: Sequence[Table], store: Store) -> list[Planned]:
 
     def planned(table: Table, run: Run) -> Planned:
         sharing = tuple(name for name in tables_of[run.train_id] if name != table.name)
-        return Planned(table, run, run_status(store, run.train_id, run.eval_id), sharing)
+        return Planned(table, run, checked_status(store, run), sharing)
 
     return [planned(table, run) for table in tables for run in table.runs]
 

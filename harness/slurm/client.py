@@ -4,9 +4,9 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from harness.errors import UserError
 from harness.jobs.failures import ENDS
 from harness.process_group import LAUNCHER
 
+NAMES_AT_ONCE = 1000  # in a word of a command line, which may have 128 KiB
 DEFAULT_ARRAY_LIMIT = 1001  # MaxArraySize where slurm.conf does not say it
 RESTART = 60.0  # seconds for which a controller that is started again may be away
 AWAY = re.compile("Unable to contact slurm controller|Socket timed out on send/recv operation")
@@ -29,13 +30,14 @@ LEAKING = ("SLURM_", "SBATCH_", "SRUN_", "SUBMITIT_", "PMI_", "PMIX_")
 class SlurmJob:
     """A job as squeue tells of it: id is 12 or 12_3, state is SLURM's word (PENDING, RUNNING, COMPLETING, …).
 
-    reason: why it waits, in SLURM's words.
+    reason: why it waits, in SLURM's words. uid: whose it is.
     """
 
     id: str
     name: str
     state: str
     reason: str = ""
+    uid: int = field(default_factory=os.geteuid)
 
     @property
     def place(self) -> tuple[str, int | None]:
@@ -43,31 +45,57 @@ class SlurmJob:
         return self.name, int(self.id.partition("_")[2]) if "_" in self.id else None
 
     @property
+    def is_mine(self) -> bool:
+        """Whether this user sent it."""
+        return self.uid == os.geteuid()
+
+    @property
+    def is_at_large(self) -> bool:
+        """Whether it waits or runs, and is not ending."""
+        return not self.has_ended and self.state != "COMPLETING"
+
+    @property
     def has_ended(self) -> bool:
         """Tell whether it is over."""
         return self.state in END_STATES
 
 
-def squeue(patience: float = 0) -> list[SlurmJob]:
-    """Return this user's jobs, each element of an array by itself, and those that ended in the last minutes.
+def squeue(which: str, patience: float = 0) -> list[SlurmJob]:
+    """Return jobs, each element of an array by itself, and those that ended in the last minutes.
 
-    patience: see `ask`.
-
-    Raises:
-        UserError: SLURM does not answer.
-    """
-    words = ("squeue", "--me", "--noheader", "--array", "--states=all", "--format=%i|%T|%r|%j")
-    rows = [line.split("|", 3) for line in ask(*words, patience=patience).splitlines()]
-    return [SlurmJob(id, name, state, reason) for id, state, reason, name in rows]
-
-
-def unfinished_jobs(patience: float = RESTART) -> list[SlurmJob]:
-    """Return this user's jobs that wait, run or are ending, as who acts on them must know; a restart is waited for.
+    which: the option of squeue that chooses them. patience: see `ask`.
 
     Raises:
         UserError: SLURM does not answer.
     """
-    return [job for job in squeue(patience) if not job.has_ended]
+    words = ("squeue", which, "--noheader", "--array", "--states=all", "--format=%i|%T|%r|%U|%j")
+    rows = [line.split("|", 4) for line in ask(*words, patience=patience).splitlines()]
+    return [SlurmJob(id, name, state, reason, int(uid)) for id, state, reason, uid, name in rows]
+
+
+def named_jobs(names: Iterable[str], patience: float = 0) -> list[SlurmJob]:
+    """Return everybody's jobs of some names, as `squeue`: a study's are known by name before SLURM gives them ids.
+
+    Raises:
+        UserError: SLURM does not answer.
+    """
+    unique = sorted(set(names))
+    parts = [unique[first : first + NAMES_AT_ONCE] for first in range(0, len(unique), NAMES_AT_ONCE)]
+    return [job for part in parts for job in squeue(f"--name={','.join(part)}", patience)]
+
+
+def own_jobs(patience: float = RESTART) -> list[SlurmJob]:
+    """Return this user's jobs that wait, run or are ending; a restart of the controller is waited for.
+
+    Raises:
+        UserError: SLURM does not answer.
+    """
+    return unfinished(squeue("--me", patience))
+
+
+def unfinished(jobs: Iterable[SlurmJob]) -> list[SlurmJob]:
+    """Return those of some jobs that wait, run or are ending."""
+    return [job for job in jobs if not job.has_ended]
 
 
 def array_limit() -> int:
@@ -80,6 +108,14 @@ def array_limit() -> int:
     return int(limit.group(1)) if limit else DEFAULT_ARRAY_LIMIT
 
 
+def kill_wait() -> float:
+    """Return the seconds that SLURM gives a job to end; what it is by default where it does not say so."""
+    with suppress(UserError):
+        if seconds := re.search(r"^KillWait\s*=\s*(\d+)", ask("scontrol", "show", "config"), re.MULTILINE):
+            return float(seconds[1])
+    return 30.0
+
+
 def accounts(ids: Collection[str], *flags: str) -> list[tuple[str, str, str]]:
     """Return what SLURM's accounting knows of jobs: id, state and nodes; without those it does not know.
 
@@ -90,7 +126,8 @@ def accounts(ids: Collection[str], *flags: str) -> list[tuple[str, str, str]]:
         return []
     arrays = ",".join(sorted({id.partition("_")[0] for id in ids}))
     columns = "--format=JobID,State,NodeList"
-    output = ask("sacct", "--noheader", "--allocations", "--parsable2", *flags, columns, f"--jobs={arrays}")
+    words = ("sacct", "--allusers", "--noheader", "--allocations", "--parsable2")
+    output = ask(*words, *flags, columns, f"--jobs={arrays}")
     rows = [line.split("|", 2) for line in output.splitlines()]
     return [(id, state.partition(" ")[0], nodes) for id, state, nodes in rows if id in ids]  # "CANCELLED by 0"
 
@@ -146,6 +183,23 @@ def sbatch(path: Path, needs: Sequence[str] = ()) -> str:
         words = (done.stderr.strip() or done.stdout.strip()).splitlines() or [f"it ended with {done.returncode}"]
         raise UserError(words[-1])
     return answer.group(1)
+
+
+def would_take(text: str) -> None:
+    """Ask whether SLURM would take a job's file and could start it, without sending it.
+
+    Raises:
+        UserError: no, in its own words; or SLURM does not answer.
+    """
+    try:
+        with own_environment():
+            words = ["sbatch", "--test-only"]
+            done = subprocess.run(words, input=text, capture_output=True, text=True, errors="replace", timeout=120)
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        raise UserError("SLURM does not answer (sbatch --test-only)") from None
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]
+        raise UserError(f"SLURM would not take it: {lines[-1]}")
 
 
 def ask(*words: str, patience: float = 0) -> str:

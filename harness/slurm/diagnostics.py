@@ -3,6 +3,7 @@
 That job is of the very kind that trainings are.
 """
 
+import fcntl
 import os
 import platform
 import re
@@ -16,15 +17,16 @@ from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
 
-from harness.config.cluster_profile import Partition, SlurmProfile
+from harness.config.cluster_profile import SlurmProfile
 from harness.config.settings import Resources
-from harness.errors import UserError, nearest
+from harness.errors import UserError
 from harness.files import read_json, tail, write_bytes, write_json
 from harness.jobs.job import Job
 from harness.jobs.machine_check import Finding, examine, examine_devices, examine_disk, this_machine
 from harness.jobs.preflight import check
 from harness.slurm import client
-from harness.slurm.private import private_folder
+from harness.slurm.limits import check_account, check_allowed, compare_partition
+from harness.slurm.private import own_folder, private_folder
 from harness.slurm.queue_status import output_path
 from harness.slurm.sbatch_script import script
 from harness.slurm.snapshot import snapshot
@@ -34,6 +36,10 @@ if TYPE_CHECKING:
     from harness.engine.distributed import World
 
 RENAMES = 200
+CLOCKS = 10.0  # seconds that two may be apart; what a training's last sign of life tells depends on them
+# Told by bash of each command of the setup lines that fails, which by itself does not stop it.
+TRAP = "trap 'echo \"setup failed with $? at: $BASH_COMMAND\"' ERR"
+SETUP_FAILED = re.compile(r"^setup failed with (\d+) at: (.*)$", re.MULTILINE)
 FINDINGS = "findings.json"
 
 
@@ -44,6 +50,11 @@ class Cluster:
     profile: SlurmProfile
     store: Store
     jobs: tuple[Job, ...]
+
+    @property
+    def asked(self) -> list[Resources]:
+        """What the trainings ask for; of none what the profile gives them."""
+        return list(dict.fromkeys(job.resources for job in self.jobs)) or [self.profile.resources]
 
     @property
     def resources(self) -> Resources:
@@ -70,51 +81,25 @@ def examine_here(cluster: Cluster) -> Iterator[Finding]:
     yield examine("accounting", accounting, "it answers")
     for name, promised in cluster.profile.partitions.items():
         yield examine(f"partition {name}", partial(compare_partition, name, promised))
-    fitting = partial(cluster.profile.partition, cluster.resources)
-    yield examine("what a training asks", lambda: f"fits {fitting() or 'the default'}")
+    if cluster.profile.account or cluster.profile.qos:
+        yield examine("account and QoS", partial(check_account, cluster.profile))
+    for resources in cluster.asked:
+        yield examine("what a training asks", partial(_check_asked, cluster, resources))
     for flag, folder in (("--results", cluster.store.results), ("--scratch", cluster.store.scratch)):
         yield examine_disk(flag, folder)
 
 
-def compare_partition(name: str, promised: Partition) -> str:
-    """Compare what a profile promises of a partition with what SLURM says of it.
+def _check_asked(cluster: Cluster, resources: Resources) -> str:
+    """Ask whether SLURM would take a job that asks for this, and could start it.
 
     Raises:
-        UserError: there is none, it is not up, or the profile promises more than it has.
+        UserError: the profile, or SLURM, does not allow it.
     """
-    lines = client.ask("sinfo", "--noheader", "--format=%R|%a|%l|%D|%c|%m|%G").splitlines()
-    rows = [dict(zip("RalDcmG", line.split("|"), strict=True)) for line in lines]
-    mine = [row for row in rows if row["R"] == name]
-    if not mine:
-        raise UserError(f"SLURM has no such partition{nearest(name, {row['R'] for row in rows})}")
-    if all(row["a"] != "up" for row in mine):
-        raise UserError(f"it is {mine[0]['a']}")
-    limits = {
-        "hours": _hours(mine[0]["l"]),
-        "nodes": sum(int(row["D"]) for row in mine),
-        "cpus": max(int(row["c"].strip("+")) for row in mine),
-        "memory_gb": max(int(row["m"].strip("+")) for row in mine) / 1000,  # SLURM's G is 1024 MB; be generous
-        "gpus": max(_gpus(row["G"]) for row in mine),
-    }
-    for key, promise in promised.model_dump(exclude_none=True).items():
-        if promise > limits[key]:
-            raise UserError(f"the profile says {key}: {promise:g}, SLURM says {limits[key]:g}")
-    return ", ".join(f"{key} {limit:g}" for key, limit in limits.items())
-
-
-def _hours(limit: str) -> float:
-    """Read SLURM's days-hours:minutes:seconds."""
-    if limit in ("infinite", "n/a"):
-        return float("inf")
-    days, _, clock = limit.rpartition("-")
-    seconds = 0
-    for part in clock.split(":"):
-        seconds = 60 * seconds + int(part)
-    return 24 * int(days or 0) + seconds / 3600
-
-
-def _gpus(resources: str) -> int:
-    return sum(int(count) for count in re.findall(r"gpu:(?:[^:,()]+:)?(\d+)", resources))
+    check_allowed(cluster.profile, [resources])
+    fits = f"fits {cluster.profile.partition(resources) or 'the default'}"
+    text = script(cluster.profile, resources, "doctor", 1, own_folder(cluster.store), snapshot([]), __name__, b"").text
+    client.would_take(text)
+    return f"{fits}, and SLURM would take it"
 
 
 def examine_nodes(cluster: Cluster, grids: Collection[Path], seconds: float) -> Sequence[Finding]:
@@ -123,23 +108,38 @@ def examine_nodes(cluster: Cluster, grids: Collection[Path], seconds: float) -> 
     Raises:
         UserError: SLURM refuses it, or it is not done within `seconds`.
     """
-    folder, token = cluster.store.slurm_folder, f"doctor-{uuid.uuid4().hex[:12]}"
+    folder, token = own_folder(cluster.store), f"doctor-{uuid.uuid4().hex[:12]}"
+    profile = cluster.profile.model_copy(update={"setup": (TRAP, *cluster.profile.setup, "trap - ERR")})
     tasks = TypeAdapter(Examination).dump_json(Examination(cluster, cluster.store.scratch / "doctor" / token))
     code = snapshot(grids)
     with private_folder(folder) as here:
         code.write(here, folder)
-        job = script(cluster.profile, cluster.resources, token, 1, folder, code, __name__, tasks).send(here)
+        job = script(profile, cluster.resources, token, 1, folder, code, __name__, tasks).send(here)
         (here / job).mkdir(mode=0o700, exist_ok=True)
-        result, log, begin = here / job / FINDINGS, output_path(cluster.store, job), time.monotonic()
-        while not result.is_file() and any(other.name == token for other in client.unfinished_jobs()):
+        result, log, begin = here / job / FINDINGS, output_path(cluster.store, job, folder.name), time.monotonic()
+        while not result.is_file() and (mine := client.unfinished(client.named_jobs([token], client.RESTART))):
             if time.monotonic() - begin > seconds:
                 client.scancel([job])
-                raise UserError(f"the job {job} gave no answer in {seconds:g} s; raise --wait, or see {log}")
+                waits = f"it is {mine[0].state}: {mine[0].reason}; raise --wait, or see {log}"
+                raise UserError(f"the job {job} gave no answer in {seconds:g} s; {waits}")
             time.sleep(1)
+        output = tail(log)
         if result.is_file():
-            return TypeAdapter(list[Finding]).validate_json(result.read_bytes())
-    words = [line for line in tail(log).split("\n") if line.strip()] or ["nothing"]
-    raise UserError(f"the job {job} ended without an answer; its last words in {log}: {words[-1]}")
+            return [*setup_findings(output), *TypeAdapter(list[Finding]).validate_json(result.read_bytes())]
+    words = [line for line in output.split("\n") if line.strip()] or ["nothing"]
+    failed = "; ".join(finding.message for finding in setup_findings(output) if finding.wrong)
+    ended = f"the job {job} ended without an answer; its last words in {log}: {words[-1]}"
+    raise UserError("; ".join(filter(None, (ended, failed))))
+
+
+def setup_findings(output: str) -> list[Finding]:
+    """Return what the output of the job tells of the profile's lines of setup: each that failed, and its last words."""
+    lines, findings = output.splitlines(), []
+    for before, line in zip(["", *lines], lines, strict=False):
+        if failed := SETUP_FAILED.match(line):
+            words = f": {before}" if before and not SETUP_FAILED.match(before) else ""
+            findings.append(Finding("setup", False, f"'{failed[2]}' failed with {failed[1]}{words}"))
+    return findings
 
 
 def start(content: bytes, here: Path) -> None:
@@ -166,6 +166,9 @@ def examine_from_nodes(cluster: Cluster, folder: Path) -> list[Finding]:
         together = [
             examine("all-reduce", partial(_reduce, world)),
             examine("shared folder", partial(_rename, world, folder)),
+            examine("locks", partial(_lock, world, folder / "lock")),
+            examine("permissions", partial(_permissions, world, folder / platform.node())),
+            examine("clocks", partial(_clocks, world)),
         ]
         wrong = [Finding("a node", False, f"{message} (on {host})") for host, messages in nodes for message in messages]
         hosts = Finding("nodes", True, ", ".join(host for host, _ in nodes))
@@ -210,3 +213,67 @@ def _rename(world: "World", folder: Path) -> str:
     if wrong:
         raise UserError(f"{folder}: {wrong} reads of a file that was being replaced found it missing or torn")
     return f"{RENAMES} files replaced under their readers, a new one seen after {latest:.2f} s"
+
+
+def _lock(world: "World", path: Path) -> str:
+    """Lock a file in the leading process, and see whether the others can lock it as well.
+
+    Raises:
+        UserError: they can, or the filesystem knows no locks.
+    """
+    with path.open("a") as file:
+        mine = "" if not world.leads else _try_lock(file.fileno())
+        refused = [words for words in world.all_gather(mine) if words]  # now it is taken
+        taken = not world.leads and not refused and not _try_lock(file.fileno())
+        both = sum(world.all_gather(taken))
+    if refused or both:
+        wrong = refused[0] if refused else f"{both} other processes locked what one had locked"
+        raise UserError(f"{path}: {wrong}; mount it with locks (Lustre: -o flock), or choose another --scratch")
+    return "a file that one process locks is locked for all"
+
+
+def _try_lock(file: int) -> str:
+    """Lock an open file; return what hinders it, "" for nothing."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return str(error)
+    return ""
+
+
+def _permissions(world: "World", path: Path) -> str:
+    """Compare owner, group and mode of a file that each process writes with what they should be.
+
+    Raises:
+        UserError: they are others, on some node.
+    """
+    path = path.with_name(f"{path.name}-{world.rank}")
+    path.touch()
+    wrote, folder, umask = path.stat(), path.parent.stat(), os.umask(0)
+    os.umask(umask)
+    group = folder.st_gid if folder.st_mode & 0o2000 else os.getegid()
+    expected = _owner_group_mode(os.geteuid(), group, 0o666 & ~umask)
+    mine = _owner_group_mode(wrote.st_uid, wrote.st_gid, wrote.st_mode & 0o777)
+    words = [f"{got} instead of {want}" for got, want in zip(mine, expected, strict=True) if got != want]
+    everywhere = world.all_gather((platform.node(), words))
+    if wrong := [f"on {host} {', '.join(of_host)}" for host, of_host in everywhere if of_host]:
+        raise UserError(f"{path.parent}: a new file has {'; '.join(wrong)}: others may not read it")
+    return f"new files have {', '.join(mine)} on every node"
+
+
+def _owner_group_mode(owner: int, group: int, mode: int) -> list[str]:
+    return [f"owner {owner}", f"group {group}", f"mode {mode:o}"]
+
+
+def _clocks(world: "World") -> str:
+    """Compare the clocks of all processes, read when they have met.
+
+    Raises:
+        UserError: they are too far apart for what one tells to be true by the other's.
+    """
+    world.all_gather(None)
+    clocks = world.all_gather(time.time())
+    apart = max(clocks) - min(clocks)
+    if apart > CLOCKS:
+        raise UserError(f"they are {apart:.0f} s apart; the nodes need NTP, or states and times are wrong")
+    return f"they are less than {max(apart, 0.1):.1f} s apart"

@@ -1,10 +1,13 @@
 """What a job will execute belongs to its sender alone: folders of mode 0700 and files of 0600, whatever the umask.
 
-Results, checkpoints and caches are data, and stay as shared as the umask makes them.
+Who sends jobs of a study first has the folder `slurm`, others have `slurm-<user>` beside it. Results, checkpoints and
+caches are data, and stay as shared as the umask makes them.
 """
 
 import os
+import re
 import shlex
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -12,9 +15,25 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.files import make_folder, replace
-from harness.slurm.bootstrap import Untrusted, check_own, opened, read_folder
+from harness.slurm.bootstrap import Untrusted, check_own, opened, read_folder, user_name
+from harness.store.store import Store
 
+LEGAL = re.compile(r"[A-Za-z0-9_.@-]+")  # of names of users, that SLURM reads as they are in a path
 OWN = "choose another --study or --scratch, or move it away: mv"
+
+
+def own_folder(store: Store) -> Path:
+    """Return the folder of this user's jobs of a study: the first one, unless another has it and keeps it closed.
+
+    One that is another's and open is no sender's: it is returned, to be refused.
+    """
+    first = store.slurm_folder
+    with suppress(OSError):
+        status = first.lstat()
+        if stat.S_ISDIR(status.st_mode) and status.st_uid != os.geteuid() and not status.st_mode & 0o077:
+            name = user_name(os.geteuid())
+            return first.with_name(f"{first.name}-{name if LEGAL.fullmatch(name) else os.geteuid()}")
+    return first
 
 
 def problem(folder: Path) -> str:

@@ -1,5 +1,6 @@
 """How the trainings of a study stand: what their own files tell, what SLURM adds to that, and what their jobs print."""
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -9,11 +10,11 @@ from typing import Literal, get_args
 
 from harness.config.grid import Table, all_runs
 from harness.errors import UserError
-from harness.files import tail
+from harness.files import is_file, tail
 from harness.jobs.failures import ENDS, SIGNS_IN_OUTPUT
 from harness.jobs.job import Job, jobs_for
-from harness.slurm.bootstrap import REFUSED
-from harness.slurm.client import SlurmJob, accounts, squeue
+from harness.slurm.bootstrap import REFUSED, user_name
+from harness.slurm.client import SlurmJob, accounts, named_jobs
 from harness.slurm.private import problem
 from harness.store.job_part import JobPart, current_division
 from harness.store.records import Failure, FailureClass, Submission
@@ -75,11 +76,11 @@ def slurm_status(
 
 
 def _ask(records: Collection[Submission]) -> Answer:
-    """Ask what SLURM has, and of what it has forgotten ask its accounting, which may be down."""
+    """Ask what SLURM has, whoever sent it, and of what it has forgotten ask its accounting, which may be down."""
     if not records:
         return Answer()
     try:
-        jobs = squeue()
+        jobs = named_jobs(record.token for record in records)
     except UserError:
         return Answer(silent=True)
     ends = {job.id: job.state for job in jobs if job.has_ended}
@@ -150,10 +151,10 @@ def status_of(training: TrainingStatus, job: Job, record: Submission | None, ans
     reason = "; ".join(filter(None, (f"SLURM: {end}" if end else "nothing tells of its end", training.reason)))
     if lacks_results:
         reason = f"it ended without its results: harness logs {job.train_id}"
-    kind, output = ENDS.get(end or "", "killed"), tail(output_path(job.store, record.job))
+    kind, output = ENDS.get(end or "", "killed"), tail(output_path(job.store, record.job, record.folder))
     if kind == "killed":  # only its output may tell more
         kind = next((sign for words, sign in SIGNS_IN_OUTPUT.items() if words in output), kind)
-        reason = "; ".join(filter(None, (reason, refusal(output), problem(job.store.slurm_folder))))
+        reason = "; ".join(filter(None, (reason, refusal(output), problem_of(job.store, record))))
     return status("failed", failure=kind, message=reason, output=output)
 
 
@@ -169,9 +170,18 @@ def refusal(output: str) -> str:
     return next((line for line in output.splitlines() if line.startswith(REFUSED)), "")
 
 
-def output_path(store: Store, job: str) -> Path:
-    """Return the file that one of SLURM's jobs writes."""
-    return store.slurm_folder / job / f"{job}_0_log.out"
+def problem_of(store: Store, record: Submission) -> str:
+    """Return what is wrong with the folder that one's own job was sent from; "" also of another's, which is theirs."""
+    if record.user not in ("", user_name(os.geteuid())):
+        return ""
+    return problem(store.slurm_folder.with_name(record.folder))
+
+
+def output_path(store: Store, job: str, folder: str = Submission.model_fields["folder"].default) -> Path:
+    """Return the file that one of SLURM's jobs writes, which was sent from a folder."""
+    place = store.slurm_folder.with_name(folder)
+    before = place / job / f"{job}_0_log.out"  # until each job's output had a folder no more
+    return before if is_file(before) else place / f"{job}_0_log.out"
 
 
 def log_of(store: Store, train_id: str, part: str = "") -> Path:
@@ -186,7 +196,8 @@ def log_of(store: Store, train_id: str, part: str = "") -> Path:
         raise UserError(f"{train_id}: no job of SLURM's made this training; 'harness show {train_id}' tells the rest")
     if part and part not in (names := [record.part for record in records]):
         raise UserError(f"{train_id}/{part}: none of its jobs is named so; they are {', '.join(names)}")
-    paths = {output_path(store, str(record.job)): record for record in records if part in ("", record.part)}
+    chosen = [record for record in records if part in ("", record.part)]
+    paths = {output_path(store, str(record.job), record.folder): record for record in chosen}
     written = [path for path in paths if path.is_file()]
     if not written:
         path, record = next(iter(paths.items()))

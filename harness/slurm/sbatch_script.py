@@ -50,13 +50,14 @@ def script(
     """
     from submitit.slurm.slurm import _make_sbatch_string
 
-    parameters = profile.parameters(resources, name, count)
+    # submitit's own wckey is one that a cluster which enforces them does not know.
+    parameters = {**profile.parameters(resources, name, count), "wckey": None}
     _refuse_other_lines({**parameters, "--scratch": str(folder)})
     if "%" in str(folder):
         raise UserError(f"--scratch: {folder}: SLURM reads '%' in names of files as its own; choose another folder")
     arguments = [module, str(folder), code.name, code.sha256, f"{name}.json", hashlib.sha256(tasks).hexdigest()]
     command = shlex.join([sys.executable, "-P", "-B", "-u", "-c", BOOTSTRAP, *arguments])
-    text = _make_sbatch_string(command, folder / "%j", map_count=count if count > 1 else None, **parameters)
+    text = _make_sbatch_string(command, folder, map_count=count if count > 1 else None, **parameters)
     return Script(name, tasks, text)
 
 

@@ -1,14 +1,19 @@
 """Sending jobs to SLURM, each once: what is sent is recorded (`Submission`) before it is sent.
 
 scratch/<study>/slurm/   their sender's alone, for it is what they execute: the code (`snapshot`), and of each array
-                         its sbatch file <name>.sh and its tasks <name>.json, whose hash stands in the first
+                         its sbatch file <name>.sh and its tasks <name>.json, whose hash stands in the first; what its
+                         jobs print. All of it is there before sbatch is asked: who is interrupted after that has jobs
+                         that run, which the next submission finds by their name.
+scratch/<study>/submit.lock   one submission at a time, whoever sends
 """
 
 import hashlib
 import itertools
 import json
 import math
+import os
 import shlex
+import sys
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,13 +25,14 @@ from harness.errors import UserError
 from harness.files import locked
 from harness.jobs.job import Job, jobs_to_json
 from harness.slurm import client
-from harness.slurm.bootstrap import Untrusted, check_own
-from harness.slurm.private import private_folder, problem, write_private
+from harness.slurm.bootstrap import Untrusted, check_own, user_name
+from harness.slurm.private import own_folder, private_folder, problem, write_private
 from harness.slurm.sbatch_script import Script, script
 from harness.slurm.snapshot import Snapshot, snapshot
 from harness.store.records import Submission, SubmitOptions
 from harness.store.store import Store
 
+MARGIN = 30.0  # seconds over SLURM's KillWait in which an epilogue may end
 TASK = "harness.slurm.task"  # what each job starts; it is loaded there, and not here
 Place = tuple[str, str]  # a training, and the name of a part of its work
 
@@ -85,6 +91,14 @@ def measurement_jobs(jobs: Iterable[Job]) -> list[Job]:
 
 
 @dataclass(frozen=True)
+class Queue:
+    """What SLURM has of a study's jobs, whoever sent them; own: how many jobs it has of this user, where asked."""
+
+    jobs: Collection[client.SlurmJob]
+    own: int = 0
+
+
+@dataclass(frozen=True)
 class Prepared:
     """What a submission would send, and what of the jobs it would not; ids: of the parts that SLURM has already."""
 
@@ -94,20 +108,18 @@ class Prepared:
     ids: dict[Place, str]
 
 
-def prepare(
-    jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path], queue: Collection[client.SlurmJob], limit: int
-) -> Prepared:
+def prepare(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path], queue: Queue, limit: int) -> Prepared:
     """Cut what SLURM does not hold yet into arrays of equal resources, none larger than `limit`.
 
     Raises:
         UserError: the profile's cluster cannot give what a job asks, or the folder of jobs is not the user's own.
     """
-    folder, code = jobs[0].store.slurm_folder, snapshot(grids)
+    folder, code = own_folder(jobs[0].store), snapshot(grids)
     if wrong := problem(folder):
         raise UserError(wrong)
-    sent, todo, ids = _compare(jobs, queue)
+    sent, todo, ids = _compare(jobs, queue.jobs)
     if profile.max_submitted is not None:
-        todo, sent.later = _fitting(todo, profile.max_submitted, len(queue))
+        todo, sent.later = _fitting(todo, profile.max_submitted, queue.own)
     arrays = []
     for alike in _alike([part for parts in todo for part in parts]):
         resources = alike[0].resources
@@ -119,7 +131,7 @@ def prepare(
     return Prepared(sent, code, arrays, ids)
 
 
-def _alike(jobs: Sequence[Job]) -> list[list[Job]]:
+def _alike(jobs: Iterable[Job]) -> list[list[Job]]:
     """Return the jobs of equal resources that wait for the same jobs: trainings together, the shards of each, and what
     measures each."""
     groups: dict[tuple[object, ...], list[Job]] = {}
@@ -129,19 +141,24 @@ def _alike(jobs: Sequence[Job]) -> list[list[Job]]:
     return list(groups.values())
 
 
+def _count(jobs: Iterable[Job]) -> int:
+    """Return how many jobs of SLURM's these are: those that share a GPU are one."""
+    return sum(math.ceil(len(alike) / alike[0].resources.packed) for alike in _alike(jobs))
+
+
 def _fitting(todo: list[list[Job]], most: int, held: int) -> tuple[list[list[Job]], list[Job]]:
     """Return the trainings, each with its parts, that a queue has room for which holds some jobs, and the others.
 
     Raises:
         UserError: one training alone has too many parts.
     """
-    if large := next((parts for parts in todo if len(parts) > most), None):
+    if large := next((parts for parts in todo if _count(parts) > most), None):
         raise UserError(
-            f"resources.sample_shards: a training is {len(large)} jobs, and the profile's max_submitted is {most}; "
+            f"resources.sample_shards: a training is {_count(large)} jobs, and the profile's max_submitted is {most}; "
             "ask for fewer shards"
         )
-    ends = itertools.accumulate(len(parts) for parts in todo)
-    count = sum(end <= most - held for end in ends)
+    sizes = [_count(itertools.chain(*todo[:count])) for count in range(1, len(todo) + 1)]
+    count = sum(size <= most - held for size in sizes)
     return todo[:count], [parts[0] for parts in todo[count:]]
 
 
@@ -163,11 +180,54 @@ def sbatch_texts(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[P
         UserError: as `prepare`.
     """
     try:
-        queue, limit, note = client.unfinished_jobs(patience=0), _limit(profile), ""
+        queue, limit, note = ask_queue(jobs, profile, patience=0), _limit(profile), ""
     except UserError as error:
-        queue, note = [], f"as for an empty queue, for SLURM was not asked: {error}"
+        queue, note = Queue([]), f"as for an empty queue, for SLURM was not asked: {error}"
         limit = client.DEFAULT_ARRAY_LIMIT if profile.array_limit == "auto" else profile.array_limit
     return [array.script.text for array in prepare(jobs, profile, grids, queue, limit).arrays], note
+
+
+def records_of(jobs: Iterable[Job]) -> list[Submission]:
+    """Return the last submissions of jobs and of the parts of their trainings."""
+    return [record for job in jobs for record in job.store.submissions_of(job.train_id).values()]
+
+
+def ask_queue(jobs: Sequence[Job], profile: SlurmProfile, patience: float = client.RESTART) -> "Queue":
+    """Ask SLURM what it has of some jobs, whoever sent them, and how many it has of this user where that is limited.
+
+    Raises:
+        UserError: SLURM does not answer.
+    """
+    names = {record.token for record in records_of(jobs)}
+    mine = client.own_jobs(patience) if profile.max_submitted is not None else ()
+    return Queue(client.unfinished(client.named_jobs(names, patience)), len(mine))
+
+
+def end_cancelled(records: Iterable[Submission], patience: float = client.RESTART) -> None:
+    """Wait until jobs that were cancelled, or are ending by themselves, are over; SLURM takes its KillWait for that.
+
+    Own ones are ended again, for who cancelled them may have been interrupted before SLURM was told. A job that has not
+    ended when the time is up is left, and is still in the queue then.
+
+    Raises:
+        UserError: SLURM does not answer.
+    """
+    cancelled = {record.place for record in records if record.cancelled}
+    names, deadline, told = {record.token for record in records}, None, False
+    while ending := _ending(client.named_jobs(names, patience), cancelled):
+        if deadline is None:
+            client.scancel({job.id for job in ending if job.place in cancelled and job.is_mine})
+            deadline = time.monotonic() + client.kill_wait() + MARGIN
+        elif time.monotonic() > deadline:
+            return
+        elif not told:
+            told = True
+            print(f"{len(ending)} of its earlier jobs are ending; they are waited for", file=sys.stderr, flush=True)
+        time.sleep(1)
+
+
+def _ending(jobs: Iterable[client.SlurmJob], cancelled: Collection[tuple[str, int | None]]) -> list[client.SlurmJob]:
+    return [job for job in client.unfinished(jobs) if not job.is_at_large or job.place in cancelled]
 
 
 def _limit(profile: SlurmProfile) -> int:
@@ -190,16 +250,18 @@ def submit(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path]) 
         UserError: as `prepare`; SLURM does not answer, or it refused an array; those before it are sent, recorded and
             told.
     """
-    folder = jobs[0].store.slurm_folder
-    with private_folder(folder) as here, locked(here / "lock"):  # a second terminal waits, then finds the first's jobs
-        queue = client.unfinished_jobs()
+    folder = own_folder(jobs[0].store)
+    # A second terminal waits, then finds the first's jobs; also a colleague's.
+    with private_folder(folder) as here, locked(folder.with_name("submit.lock")):
+        end_cancelled(records_of(jobs))
+        queue = ask_queue(jobs, profile)
         prepared = prepare(jobs, profile, grids, queue, _limit(profile))
         sent, arrays, ids = prepared.sent, prepared.arrays, dict(prepared.ids)
-        _record_ids(jobs, queue)
+        _record_ids(jobs, queue.jobs)
         prepared.code.write(here, folder)
         for number, array in enumerate(arrays, 1):
             try:
-                new = _send(array, here, array.needs(ids))
+                new = _send(array, here, folder.name, array.needs(ids))
             except UserError as error:
                 left = sum(len(array.jobs) for array in arrays) - len(sent.ids)
                 what = "trainings" if all(array.jobs[0].part.kind == "whole" for array in arrays) else "jobs"
@@ -219,7 +281,7 @@ def remember(options: SubmitOptions, store: Store) -> None:
     Raises:
         UserError: as `private_folder`.
     """
-    with private_folder(store.slurm_folder) as here:
+    with private_folder(own_folder(store)) as here:
         write_private(here / options.FILE, json.dumps(options.content).encode())
 
 
@@ -229,8 +291,8 @@ def remembered(store: Store) -> SubmitOptions:
     Raises:
         UserError: others could have written it: a profile has commands, and theirs are not taken.
     """
-    path = store.slurm_folder / SubmitOptions.FILE
-    if wrong := problem(store.slurm_folder):
+    path = own_folder(store) / SubmitOptions.FILE
+    if wrong := problem(path.parent):
         raise UserError(wrong)
     try:
         check_own(path)
@@ -239,7 +301,7 @@ def remembered(store: Store) -> SubmitOptions:
         raise UserError(f"{error}; {rest} {shlex.quote(str(path))}") from None
     except OSError:  # it is missing
         return SubmitOptions()
-    return SubmitOptions.read(store.slurm_folder) or SubmitOptions()
+    return SubmitOptions.read(path.parent) or SubmitOptions()
 
 
 def _compare(jobs: Sequence[Job], queue: Collection[client.SlurmJob]) -> tuple[Sent, list[list[Job]], dict[Place, str]]:
@@ -271,31 +333,40 @@ def _record_ids(jobs: Sequence[Job], queue: Collection[client.SlurmJob]) -> None
                 submission.model_copy(update={"job": ids[submission.place]}).write(folder)
 
 
-def _send(array: Array, here: Path, needs: Sequence[str]) -> list[str]:
+def _send(array: Array, here: Path, folder: str, needs: Sequence[str]) -> list[str]:
     """Record an array's jobs under its name, send it, and record the ids that SLURM gave them.
 
-    needs: SLURM's ids of what must end well before they begin; where one does not, SLURM ends them.
+    here: the folder of jobs, by its handle, and its name. needs: SLURM's ids of what must end well before they begin;
+    where one does not, SLURM ends them.
     Where sbatch refuses, the records are restored, and the array is ended where SLURM took it all the same: that
     happens when the controller's answer is lost on the way, and such jobs would do what nobody knows of.
     """
     jobs, text = array.jobs, array.script
     before, now = [Submission.read(job.submission_folder) for job in jobs], time.time()
-    submissions = []
-    for index, job in zip(array.elements, jobs, strict=True):
-        evaluations, part = tuple(eval_id(job.train_id, evaluation) for evaluation in job.evaluations), job.part.name
-        submissions.append(Submission(token=text.name, index=index, evaluations=evaluations, time=now, part=part))
+    sender, submissions = {"user": user_name(os.geteuid()), "folder": folder, "time": now}, []
+    for index, job, earlier in zip(array.elements, jobs, before, strict=True):
+        evaluations = tuple(eval_id(job.train_id, evaluation) for evaluation in job.evaluations)
+        work = {"evaluations": evaluations, "part": job.part.name, "cancelled_before": _cancelled(earlier)}
+        submissions.append(Submission(token=text.name, index=index, **work, **sender))
     _record(jobs, submissions)
     try:
         id = text.send(here, needs)
     except UserError:
-        client.scancel({job.id.partition("_")[0] for job in client.unfinished_jobs() if job.name == text.name})
+        taken = client.unfinished(client.named_jobs([text.name], client.RESTART))
+        client.scancel({job.id.partition("_")[0] for job in taken})
         _record(jobs, before)
         raise
     ids = [id if index is None else f"{id}_{index}" for index in array.elements]
-    for name in ids:  # where SLURM writes their output
-        (here / name).mkdir(mode=0o700, exist_ok=True)
     _record(jobs, [s.model_copy(update={"job": id}) for s, id in zip(submissions, ids, strict=True)])
     return ids
+
+
+def _cancelled(earlier: Submission | None) -> tuple[str, ...]:
+    """Return the ids of jobs that were cancelled, as the next record must know them: SLURM may start one again."""
+    if earlier is None:
+        return ()
+    last = [earlier.job] if earlier.cancelled and earlier.job else []
+    return tuple(dict.fromkeys((*earlier.cancelled_before, *last)))
 
 
 def _record(jobs: Sequence[Job], submissions: Sequence[Submission | None]) -> None:

@@ -17,12 +17,12 @@ from submitit.core.utils import DelayedSubmission, JobPaths, UncompletedJobError
 
 from harness.config.cluster_profile import minutes
 from harness.errors import UserError
-from harness.files import write_json
 from harness.jobs.job import Job, jobs_from_json
 from harness.jobs.local_pool import run_in_workers
 from harness.jobs.preemption import PreemptionHandler
 from harness.slurm.bootstrap import Untrusted, check_own
-from harness.slurm.client import unfinished_jobs
+from harness.slurm.client import own_jobs
+from harness.slurm.private import write_private
 from harness.store.records import Submission, measurement_paths
 from harness.store.status import RunStatus
 
@@ -71,7 +71,7 @@ class SlurmTask:
                 failure of the class "time limit".
         """
         with suppress(UserError):
-            unfinished_jobs()  # waits for a controller that is away, which submitit asks only once
+            own_jobs()  # waits for a controller that is away, which submitit asks only once
         if self.cancelled():
             return None
         reached, seconds = frozenset().union(*map(artefacts, self.jobs)), time.monotonic() - self.began
@@ -81,9 +81,9 @@ class SlurmTask:
         return RequeuedTask(replace(self, reached=reached))
 
     def cancelled(self) -> bool:
-        """Tell whether `harness cancel` has ended the job of SLURM's that this is."""
+        """Tell whether `harness cancel` has ended the job of SLURM's that this is, and not one before or after it."""
         submissions = [Submission.read(job.submission_folder) for job in self.jobs]
-        return any(submission is not None and submission.cancelled for submission in submissions)
+        return any(submission is not None and submission.cancels(*this_job()) for submission in submissions)
 
 
 class TaskPaths(JobPaths):
@@ -120,17 +120,24 @@ class RequeuedTask(DelayedSubmission):
     def dump(self, filepath: str | Path) -> None:
         """Write what the next attempt is to know."""
         known = Requeued(reached=self.task.reached, left=self._timeout_countdown)
-        write_json(Path(filepath), known.model_dump(mode="json"))
+        write_private(Path(filepath), known.model_dump_json().encode())
+
+
+def this_job() -> tuple[str, str]:
+    """Return the name and the id, as in the queue, of the job that this process is part of."""
+    array, element = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    id = f"{array}_{element}" if array and element else os.environ.get("SLURM_JOB_ID", "")
+    return os.environ.get("SLURM_JOB_NAME", ""), id
 
 
 def start(content: bytes, here: Path) -> None:
     """Do this job's task of those that were sent; here: the folder of the study's jobs."""
-    os.environ["SUBMITIT_FOLDER"] = f"{here}/%j"
+    os.environ["SUBMITIT_FOLDER"] = str(here)
     environment = JobEnvironment()
     everybody, element = jobs_from_json(content), int(environment.array_task_id or 0)
     packed = everybody[0].resources.packed
     jobs = tuple(everybody[element * packed : (element + 1) * packed])
-    paths = TaskPaths(here / "%j", environment.job_id, environment.global_rank)
+    paths = TaskPaths(here, environment.job_id, environment.global_rank)
     before = Requeued.of(paths.submitted_pickle)
     attempt = RequeuedTask(SlurmTask(jobs, before.reached))
     attempt.set_timeout(minutes(jobs[0].resources), before.left)

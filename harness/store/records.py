@@ -303,6 +303,7 @@ class Attempt(Part):
     cuda: str | None = None
     threads: Positive = 1
     processes: Positive = 1
+    sharing: Positive = 1  # trainings at once on each of its GPUs
     versions: dict[str, str | None] = {}
     slurm_job_id: str | None = None
     slurm: dict[str, str] | None = None
@@ -320,9 +321,9 @@ class Attempt(Part):
         return "GPU" if self.on_gpu else "core"
 
     @property
-    def devices(self) -> int:
-        """How many GPUs it used, one for each process, or else how many cores: the processes' threads."""
-        return self.processes if self.on_gpu else self.processes * self.threads
+    def devices(self) -> float:
+        """How many GPUs it used, its part of one for each process, or else how many cores: the processes' threads."""
+        return self.processes / self.sharing if self.on_gpu else self.processes * self.threads
 
     def hours(self, last_sign: float | None = None) -> float:
         """Return its device-hours, until `last_sign`, in seconds since 1970, where it did not end; 0 where the end is
@@ -563,7 +564,8 @@ def measurement_paths(folder: Path) -> list[Path]:
 
 class Submission(Record):
     """`submission.json`. token: the name of its job, chosen before SLURM gave it an id. time: in seconds since 1970.
-    part: what of the training's work it does."""
+    part: what of the training's work it does. user: who sent it, from `folder` beside the trainings'. cancelled_before:
+    ids of earlier jobs of the same work that were cancelled."""
 
     FILE = "submission.json"
 
@@ -574,11 +576,19 @@ class Submission(Record):
     job: JobId | None = None
     cancelled: bool = False
     part: JobPartName = "whole"
+    user: Name = ""
+    folder: Annotated[str, Field(pattern=r"^slurm(-[A-Za-z0-9_.@-]+)?$")] = "slurm"
+    cancelled_before: tuple[JobId, ...] = ()
 
     @property
     def place(self) -> tuple[str, int | None]:
         """Where SLURM's queue has its job, also where nobody lived to write down its id."""
         return self.token, self.index
+
+    def cancels(self, name: str, id: str) -> bool:
+        """Tell whether the job of a name and an id is one that was cancelled."""
+        mine = id == self.job if self.job else name == self.token
+        return id in self.cancelled_before or (self.cancelled and mine)
 
 
 class SubmitOptions(Record):

@@ -55,8 +55,29 @@ def run_result(store: Store, run: Run, fault: Callable[[Store, Run], str] | None
     status = run_status(store, run.train_id, run.eval_id, records.Measurement)
     if status.measurement is None:
         return status
-    wrong = _asked_otherwise(status.measurement, run) or (fault or spec_fault)(store, run)
+    wrong = _asked_otherwise(status.measurement, run.train_id, run.eval_id) or (fault or spec_fault)(store, run)
     return RunStatus("unreadable", wrong) if wrong else status
+
+
+def checked_status(store: Store, run: Run, fault: Callable[[Store, Run], str] | None = None) -> RunStatus:
+    """Return what `run_result` does, for those who show no metric: one that cannot be is a state of the run as well."""
+    status = run_result(store, run, fault)
+    wrong = impossible(status.measurement) if status.measurement else ""
+    return RunStatus("unreadable", wrong) if wrong else status
+
+
+def measurement_fault(store: Store, train_id: str, eval_id: str) -> str:
+    """Say why what is stored as a measurement is none, or another, or holds what cannot be; "" where it is sound."""
+    status = run_status(store, train_id, eval_id, records.Measurement)
+    if status.measurement is None:
+        return status.reason
+    return _asked_otherwise(status.measurement, train_id, eval_id) or impossible(status.measurement)
+
+
+def impossible(measurement: records.Measurement) -> str:
+    """Say which metric of a measurement is no number, or one that it cannot be; "" where there is none."""
+    reason = next(filter(None, (measurement.number(name)[1] for name in measurement.metrics)), "")
+    return reason and f"evals/{measurement.eval_id}.json: {reason}; delete it, and the next run measures again"
 
 
 def spec_fault(store: Store, run: Run) -> str:
@@ -74,13 +95,13 @@ def spec_fault(store: Store, run: Run) -> str:
     return f"{name} is not of this training; remove the folder, and the next run makes it"
 
 
-def _asked_otherwise(measurement: records.Measurement, run: Run) -> str:
+def _asked_otherwise(measurement: records.Measurement, train_id: str, name: str) -> str:
     """Say why a measurement is not the one that its name says, by the specification in it; before, none was kept."""
-    if not measurement.spec or eval_id(run.train_id, measurement.spec) == run.eval_id:
+    if not measurement.spec or eval_id(train_id, measurement.spec) == name:
         return ""
-    if (evaluation := measurement.evaluation) and eval_id(run.train_id, evaluation) == run.eval_id:  # spelt otherwise
+    if (evaluation := measurement.evaluation) and eval_id(train_id, evaluation) == name:  # spelt otherwise
         return ""
-    return f"evals/{run.eval_id}.json: its spec is of another measurement; delete it, and the next run measures again"
+    return f"evals/{name}.json: its spec is of another measurement; delete it, and the next run measures again"
 
 
 def run_status(store: Store, train_id: str, eval_id: str, kind: type[records.Record] = records.Record) -> RunStatus:
@@ -156,7 +177,8 @@ def training_statuses(tables: Sequence[Table], store: Store) -> list[TrainingSta
 
 def _status(store: Store, training: Training, runs: Sequence[Run], steps_per_epoch: int) -> TrainingStatus:
     folder, run = store.run_folder(training.train_id), runs[0]
-    statuses = [run_status(store, run.train_id, run.eval_id) for run in runs]
+    fault = spec_fault(store, run)  # one for all of them
+    statuses = [checked_status(store, run, lambda *_: fault) for run in runs]
     status = next((status for status in statuses if status.state != "done"), RunStatus("done"))
     done, running = status.state == "done", status.state == "running"
     environment = Environment.peek(folder) or Environment()

@@ -4,7 +4,8 @@ results/<study>/grids/<table>.json        which grid file, scale and overrides b
 results/<study>/<train_id>/               the small files of a training (`records`): spec, attempts, log, measurements
 scratch/<study>/<train_id>/               its checkpoints: large, and not committed; its submission to SLURM
 …/<train_id>/parts/<part>/                of a part of its work (`job_part`): signs of life; images, submission
-scratch/<study>/slurm/                    its sender's alone: the jobs' code, sbatch files, tasks and output
+scratch/<study>/slurm/                    its sender's alone: the jobs' code, sbatch files, tasks and output;
+…/slurm-<user>/                           of further senders
 """
 
 import errno
@@ -17,6 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
+from harness.config.named_files import grid_word
 from harness.config.plugin_parts import PluginRecord
 from harness.errors import UserError
 from harness.files import UnfitFile
@@ -69,7 +71,7 @@ class Store:
 
     @property
     def slurm_folder(self) -> Path:
-        """The folder of the study's jobs in SLURM."""
+        """The folder of the jobs in SLURM of who sent the study first."""
         return self.scratch / self.study / "slurm"
 
     def run_folder(self, train_id: str) -> Path:
@@ -254,4 +256,4 @@ def _read_grid(path: Path) -> records.GridRecord:
 
 def _grid_record(grid: Path, scale: str, overrides: list[str]) -> records.GridRecord:
     """Return what a study remembers of a grid; its path is relative, so that the study can move with its project."""
-    return records.GridRecord(grid=Path(os.path.relpath(grid)).as_posix(), scale=scale, overrides=overrides)
+    return records.GridRecord(grid=grid_word(grid), scale=scale, overrides=overrides)

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from harness.config.grid import Cell, Run, Table, load_table
 from harness.config.grid_file import MOST_CELLS
+from harness.config.named_files import recorded_grid
 from harness.config.plugin_parts import PluginRecord
 from harness.config.yaml_document import Layer
 from harness.errors import UserError
@@ -27,7 +27,8 @@ def study_tables(store: Store, overrides: Sequence[str] = (), layer: Layer | Non
 
     def by_itself(record: GridRecord) -> tuple[GridRecord, Table]:
         nonlocal cells
-        if not is_file(Path(record.grid)):
+        grid = recorded_grid(record.grid)
+        if not is_file(grid):
             raise UserError(f"{store.root}: its grid {record.grid} is not here; stand in the project's folder")
         table = expanded(record)
         if cells + len(table.cells) > MOST_CELLS:  # one grid may have so many, and many grids would fill the memory
@@ -50,7 +51,7 @@ def expanded(record: GridRecord, overrides: Sequence[str] = (), layer: Layer | N
         UserError: as `load_table`.
     """
     plugins = record.plugins or PluginRecord()
-    return load_table(Path(record.grid), record.scale, [*record.overrides, *overrides], layer, plugins)
+    return load_table(recorded_grid(record.grid), record.scale, [*record.overrides, *overrides], layer, plugins)
 
 
 def _place(table: Table) -> tuple[bool, bool, str, str]:

@@ -161,7 +161,7 @@ class Chaos:
         """Yield the trainings that failed on a full disk, as their files or their jobs' output tell, for good."""
         again = {job.place for job in queued_jobs(STUDY)}
         for name, record in records(self.folder, STUDY).items():
-            output = self.folder / "scratch" / STUDY / "slurm" / str(record["job"]) / f"{record['job']}_0_log.out"
+            output = self.folder / "scratch" / STUDY / "slurm" / f"{record['job']}_0_log.out"
             error = read_json(self.folder / "results" / STUDY / name / "error.json") or {}
             full = error.get("class") == "disk full" or (output.is_file() and FULL in output.read_bytes())
             if full and (record["token"], record["index"]) not in again:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.programs import answer
+from support.synthetic_study import write_error, write_measurement
 
 from harness.commands import plan_run_submit
 from harness.config.grid import load_table
@@ -59,9 +60,12 @@ def test_filters_choose_tables_and_rows_and_their_price(project, harness):
 
 
 def test_a_grid_may_be_meant_by_its_name(project, harness):
-    for name in ("table2", "tabel2.yaml"):
-        code, out, err = harness("plan", name, "--scale", "smoke")
-        assert (code, out, err) == (2, "", f"{name}: no such grid file; did you mean 'grids/table2.yaml'?\n")
+    code, out, err = harness("plan", "tabel2.yaml", "--scale", "smoke")
+    assert (code, out, err) == (2, "", "tabel2.yaml: no such grid file; did you mean 'grids/table2.yaml'?\n")
+    named = harness("plan", "table2", "--scale", "smoke")
+    assert named == harness("plan", "grids/table2.yaml", "--scale", "smoke")
+    shutil.rmtree(project / "grids")
+    assert harness("plan", "table2", "--scale", "smoke") == named
 
 
 def test_the_command_prices_refuses_and_proposes(project, harness):
@@ -219,6 +223,21 @@ def test_time_in_which_nothing_is_gained_is_too_short_and_said(project, monkeypa
     assert (code, err.splitlines()[-1]) == (1, "--minutes: nothing was gained in this time; allow more of it")
 
 
+def test_what_diverged_before_is_not_tried_again_and_not_called_done(project, harness):
+    """Nobody has to read all lines to see it: the exit code is that of a failure, and the last line names it."""
+    store, table = Store(Path("results"), Path("scratch"), "smoke"), load_table(Path("grids/table3.yaml"), "smoke")
+    diverged, *others = table.runs
+    write_error(store, diverged, "diverged", "the loss is not finite")
+    for run in others:
+        write_measurement(store, run, 3.0)
+    code, out, err = harness("run", "grids/table3.yaml", "--scale", "smoke")
+    assert (code, "everything else is done already" in out) == (1, True)
+    assert err.splitlines()[0].startswith(f"{diverged.train_id} diverged before and is left out; delete ")
+    assert err.splitlines()[-1].endswith(f"{diverged.train_id}; the reasons: harness status smoke")
+    code, out, _ = harness("submit", "grids/table3.yaml", "--scale", "smoke", "--dry-run")
+    assert (code, "everything is done already but what was left out" in out) == (1, True)
+
+
 def test_a_measurement_that_cannot_be_read_costs_itself_and_nothing_is_written_over_it(project, harness, monkeypatch):
     table = load_table(Path("grids/table3.yaml"), "smoke")
     store = Store(Path("results"), Path("scratch"), "smoke")
@@ -233,6 +252,8 @@ def test_a_measurement_that_cannot_be_read_costs_itself_and_nothing_is_written_o
     assert err == (
         f"{table.runs[0].train_id}: a measurement is left out: evals/{newer.name}: schema version 99 is of a newer "
         "harness; this one reads 1; mend or remove its file, and give the same command again\n"
+        f"not done, for they diverged before or cannot be read: {table.runs[0].train_id}; "
+        "the reasons: harness status smoke\n"
     )
     assert {job.train_id for job in ran} == {run.train_id for run in table.runs[1:]}
     code, out, err = harness("submit", "grids/table3.yaml", "--scale", "smoke", "--dry-run")

@@ -1,6 +1,7 @@
 """What is told of a study that was begun, what ends its jobs, and which of them a retry takes."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from harness.cli import cli
 from harness.commands.options import words_for
 from harness.commands.status_retry_cancel import describe, failures, watch_status
 from harness.errors import Diverged, UserError
+from harness.files import read_json, write_json
 from harness.jobs.job import jobs_from_json
 from harness.slurm.queue_status import output_path
 from harness.store.records import Submission
@@ -43,7 +45,7 @@ def test_the_status_in_words_and_as_json(study, tmp_path, monkeypatch):
     table, store, run = study
     other = next(r for r in table.runs if r.train_id != run.train_id)
     write_error(store, run, "diverged", "loss not finite")
-    answer(tmp_path, monkeypatch, squeue="7_3|PENDING|Resources|study-0")
+    answer(tmp_path, monkeypatch, squeue="7_3|PENDING|Resources|0|study-0")
     submission(3).write(store.scratch_folder(other.train_id))
     output = call("status", *options(store))
     assert "1 diverged" in output
@@ -77,7 +79,7 @@ def test_the_last_lines_of_failures_are_those_that_the_status_tells_of(study, tm
     table, store, run = study
     ended, cancelled = [r.train_id for r in table.runs if r.train_id != run.train_id][:2]
     write_error(store, run, "bug", "KeyError: nothing")
-    answer(tmp_path, monkeypatch, squeue="7_3|FAILED|None|study-0", sacct="")
+    answer(tmp_path, monkeypatch, squeue="7_3|FAILED|None|0|study-0", sacct="")
     submission(3, "7_3").write(store.scratch_folder(ended))
     submission(4, "7_4", cancelled=True).write(store.scratch_folder(cancelled))
     output_path(store, "7_3").parent.mkdir(parents=True)
@@ -107,7 +109,7 @@ def test_advice_names_the_folders_that_were_given_and_the_grid_of_what_diverged(
 def test_what_was_sent_is_cancelled_whatever_the_grids_say_now(tmp_path, monkeypatch):
     job = jobs_of(tmp_path, "table2")[0]
     store = job.store
-    answer(tmp_path, monkeypatch, squeue="7_3|RUNNING|None|study-0\n8|PENDING|None|other")
+    answer(tmp_path, monkeypatch, squeue=f"7_3|RUNNING|None|{os.geteuid()}|study-0")
     write_program(tmp_path, "scancel", f"echo $* >> {tmp_path}/ended")
     with pytest.raises(UserError, match="no study here"):
         call("cancel", *options(store), "--yes")
@@ -119,6 +121,42 @@ def test_what_was_sent_is_cancelled_whatever_the_grids_say_now(tmp_path, monkeyp
     assert "Ended 1 jobs" in call("cancel", *options(store), "--yes")
     assert Submission.read(job.scratch).cancelled
     assert (tmp_path / "ended").read_text() == "7_3\n"
+
+
+@pytest.fixture
+def two_senders(tmp_path, monkeypatch):
+    """Two trainings: one whose job is ours, one of nobody's; SLURM names what was ended, and refuses what it must."""
+    mine, theirs = jobs_of(tmp_path, "table2")[:2]
+    mine.store.record_grid("table2", GRIDS / "table2.yaml", "smoke", [])
+    submission(3, "7_3").write(mine.scratch)
+    submission(None, "8", token="study-1", user="nobody").write(theirs.scratch)
+    answer(
+        tmp_path, monkeypatch, squeue=f"7_3|RUNNING|None|{os.geteuid()}|study-0\n8|RUNNING|None|65534|study-1", sacct=""
+    )
+    write_program(tmp_path, "scancel", f"echo $* >> {tmp_path}/ended")
+    return mine, theirs
+
+
+def test_one_ends_the_own_jobs_and_is_told_whose_the_others_are(two_senders, tmp_path):
+    mine, theirs = two_senders
+    output = call("cancel", *options(mine.store), "--yes")
+    assert "Ended 1 jobs." in output
+    assert "Left, for they are of others: 1 of nobody" in output
+    assert (tmp_path / "ended").read_text() == "7_3\n"
+    assert (Submission.read(mine.scratch).cancelled, Submission.read(theirs.scratch).cancelled) == (True, False)
+    assert "Ended 2 jobs, 1 of nobody among them." in call("cancel", *options(mine.store), "--yes", "--all-users")
+    assert (tmp_path / "ended").read_text() == "7_3\n7_3\n8\n"
+    write_program(tmp_path, "squeue", "echo '8|RUNNING|None|65534|study-1'")
+    output = call("cancel", *options(mine.store), "--yes")
+    assert "SLURM holds none of its jobs of yours; there are 1 of nobody" in output
+
+
+def test_jobs_that_slurm_does_not_let_one_end_are_not_recorded_as_cancelled(two_senders, tmp_path):
+    mine, theirs = two_senders
+    write_program(tmp_path, "scancel", '[ "$1" = 7_3 ] || { echo Access/permission denied >&2; exit 1; }')
+    with pytest.raises(UserError, match=r"1 jobs were not ended: .*Access/permission denied"):
+        call("cancel", *options(mine.store), "--yes", "--all-users")
+    assert (Submission.read(mine.scratch).cancelled, Submission.read(theirs.scratch).cancelled) == (True, False)
 
 
 SENT = 7
@@ -171,8 +209,33 @@ def test_a_damaged_measurement_is_shown_as_such(tmp_path):
     run = table.runs[0]
     store.eval_path(run.train_id, run.eval_id).write_text('{"spec": {"st', encoding="utf-8")
     text = describe(store, run.train_id)
-    assert f"{run.eval_id}.json\ndamaged; delete it" in text
+    assert f"{run.eval_id}.json\nnot to be used: evals/{run.eval_id}.json is broken; the next run" in text
     assert f"--study {store.study}" in text.split("command\n")[1]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("metrics", {"fid": -5.0}, "fid is -5.0; fid is 0 or more"),
+        ("metrics", {"fid": "3"}, "fid is '3'"),
+        ("spec", {"step": 7}, "its spec is of another measurement"),
+        ("train_id", "0" * 12, "holds another measurement"),
+    ],
+)
+def test_an_edited_measurement_is_done_nowhere(study, key, value, words):
+    """The report does not take it for a number; so `status`, `plan` and `show` must not either."""
+    table, store, run = study
+    write_measurement(store, run, 3.0)
+    path = store.eval_path(run.train_id, run.eval_id)
+    write_json(path, read_json(path) | {key: value})
+    status = call("status", *options(store)).splitlines()
+    plan = call("plan", str(GRIDS / "table3.yaml"), "--scale", "digits", "--set=seeds=[0]", "--study", *options(store))
+    lines = [line for line in (*status, *plan.splitlines()) if run.train_id in line and "\t" in line]
+    assert len(lines) == 2
+    assert all("unreadable" in line and words in line for line in lines)
+    assert f"# table3: 1 unreadable, {len(table.runs) - 1} not run" in status
+    shown = call("show", run.train_id, *options(store)[1:])
+    assert words in shown.partition("not to be used: ")[2].splitlines()[0]
 
 
 def test_a_training_may_be_named_by_its_first_letters(tmp_path):

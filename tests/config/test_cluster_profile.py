@@ -46,6 +46,9 @@ max_submitted: 40
 offline: true
 network_interface: ib0,ib1
 gpu_hour_price: 2.5
+sbatch: {mail_user: me@lab.org, mail-type: [END, FAIL], wckey: lab, nice: 7, contiguous: true, comment: "it's a # b",
+  gres: nvme:1}
+srun: {propagate: NONE, overcommit: true}
 setup: [module load cuda/12]
 environment: {TOKEN: it is, PRICE: 5$, THREADS: 0x2, NCCL_SOCKET_IFNAME: mlx}
 resources: {gpus: 4, checkpoint_minutes: 3}
@@ -59,14 +62,17 @@ def test_a_dry_run_prints_every_field_without_slurm_and_writes_nothing(tmp_path)
     assert done.returncode == 0, done.stderr
     first, second, third = done.stdout.split("#!/bin/bash")[1:]  # 13 trainings in arrays of 6
     assert {
-        "--partition=short,long", "--account=dispersion", "--qos=urgent", "--constraint=a100|h100", "--gres=gpu:a100:2",
-        "--signal=USR2@77", "--array=0-5%5", "--exclude=n7,n8", "--time=12", "--mem=6GB", "--cpus-per-task=1",
-        "--nodes=1", "--ntasks-per-node=2", "--requeue",
+        "--partition=short,long", "--account=dispersion", "--qos=urgent", "--constraint=a100|h100",
+        "--gres=gpu:a100:2,nvme:1", "--signal=USR2@77", "--array=0-5%5", "--exclude=n7,n8", "--time=12", "--mem=6GB",
+        "--cpus-per-task=1", "--nodes=1", "--ntasks-per-node=2", "--requeue", "--mail-user=me@lab.org",
+        "--mail-type=END,FAIL", "--wckey=lab", "--nice=7", "--contiguous",
     } <= flags(first)  # fmt: skip
     assert "--array=0-5%5" in flags(second)
     assert not any(flag.startswith("--array") for flag in flags(third))
     lines = first.splitlines()
     assert lines.index("module load cuda/12") < lines.index("export TOKEN='it is'") < lines.index("# command")
+    assert "#SBATCH --comment='it'\"'\"'s a # b'" in lines
+    assert "--cpus-per-task=1 --propagate=NONE --overcommit " in first
     assert "export HF_HUB_OFFLINE=1" in lines
     assert "export GLOO_SOCKET_IFNAME=ib0,ib1" in lines
     assert "export NCCL_SOCKET_IFNAME=mlx" in lines  # what is said by the variable's own name goes over it
@@ -121,6 +127,20 @@ def test_the_profile_is_the_lowest_layer_of_resources(tmp_path):
             "executor: slurm\nnetwork_interface: ^lo",
             "ours.yaml:2: network_interface: names of network interfaces, such",
         ),
+        (
+            "executor: slurm\nsbatch:\n  wckey: a\n  reservatoin: b",
+            "ours.yaml:4: sbatch.reservatoin: sbatch has no option --reservatoin; did you mean 'reservation'?",
+        ),
+        (
+            "executor: slurm\nsbatch: {cpus_per_task: 4}",
+            "sbatch.cpus_per_task: the harness says --cpus-per-task itself; it is set by resources.cpus",
+        ),
+        ("executor: slurm\nsrun: {output: x}", "the harness says --output itself, and no other way is possible"),
+        ("executor: slurm\nsbatch: {gres: 'nvme:1,gpu:2'}", "sbatch: gres: the harness asks for GPUs itself"),
+        ("executor: slurm\nsbatch: {mail_user: a, mail-user: b}", "sbatch: --mail-user is said twice"),
+        ("executor: slurm\nsbatch: {hold: false}", "sbatch.hold: text, a number, a list of these, or true"),
+        ('executor: slurm\nsbatch: {comment: "a\\n#SBATCH --uid=0"}', r"may not hold the control character \n"),
+        ("executor: slurm\nsbatch: {comment: $(id)}", "sbatch.comment: nothing puts a value for $("),
         ("account: x", "ours.yaml:1: executor: slurm or local is expected, found None"),
         ("executor: local\naccount: x", "ours.yaml:2: account: unknown key 'account'"),
     ],
@@ -176,6 +196,6 @@ def test_gpus_are_asked_for_as_the_cluster_wants(by, kind, expected):
 
 def test_the_example_says_every_field_and_the_shipped_profiles_hold():
     example, _ = load_profile("slurm-example", ROOT / "clusters")
-    assert example.model_fields_set == set(SlurmProfile.model_fields)
+    assert example.model_fields_set == set(SlurmProfile.model_fields) - {"extends"}
     assert load_profile("local", ROOT / "clusters")[0].executor == "local"
     assert load_profile("two-node-test", ROOT / "clusters")[0].gpus_by == "gres"

@@ -109,7 +109,7 @@ def test_gradients_are_those_of_the_values(potential):
     z, z_plus = (view.requires_grad_() for view in views(5, 4))
     assert torch.autograd.gradcheck(lambda a: disperse(a, potential), (z,))
     assert torch.autograd.gradcheck(lambda a, b: contrast(a, b, potential), (z, z_plus))
-    assert torch.autograd.gradcheck(lambda a: disperse(a, potential), (views(6, 4)[0].view(2, 3, 4).requires_grad_(),))
+    assert torch.autograd.gradcheck(lambda a: disperse(a, potential, 3), (views(6, 4)[0].requires_grad_(),))
 
 
 def test_gram_matrices_differentiate_whatever_is_done_with_them():
@@ -244,11 +244,11 @@ def test_half_precision_comes_in_and_float32_goes_on(potential):
 
 @each
 def test_groups_are_separate_calls_averaged(potential):
-    z, z_plus = (view.view(3, 4, 5) for view in views(12, 5))
-    apart = torch.stack([disperse(group, potential) for group in z]).mean()
-    torch.testing.assert_close(disperse(z, potential), apart, rtol=1e-12, atol=0)
-    apart = torch.stack([contrast(a, b, potential) for a, b in zip(z, z_plus, strict=True)]).mean()
-    torch.testing.assert_close(contrast(z, z_plus, potential), apart, rtol=1e-12, atol=0)
+    z, z_plus = views(12, 5)
+    apart = torch.stack([disperse(group, potential) for group in z.split(4)]).mean()
+    torch.testing.assert_close(disperse(z, potential, 4), apart, rtol=1e-12, atol=0)
+    apart = torch.stack([contrast(a, b, potential) for a, b in zip(z.split(4), z_plus.split(4), strict=True)]).mean()
+    torch.testing.assert_close(contrast(z, z_plus, potential, 4), apart, rtol=1e-12, atol=0)
 
 
 def test_floor_is_reached_by_the_best_arrangement_and_never_undercut():
@@ -281,10 +281,30 @@ def test_gaussians_of_many_dimensions_are_all_as_far_apart(n):
     assert disperse(z, Potential("infonce-l2", tau=0.8)).item() == pytest.approx(expected, abs=5e-3)
 
 
-def test_a_group_of_one_is_refused():
+@pytest.mark.parametrize(
+    ("shape", "group", "match"),
+    [
+        ((1, 4), None, r"two samples.*found 1, in features \(1, 4\)"),
+        ((4, 3), 1, "two samples"),
+        ((6, 3), 4, "a batch of 6 cannot be cut into groups of 4"),
+        ((0, 3), 4, r"shape \(batch, …\) are expected, found \(0, 3\)"),
+        ((4, 0), None, r"found \(4, 0\)"),
+        ((), None, r"found \(\)"),
+    ],
+)
+def test_what_forms_no_pairs_is_refused_with_the_reason(shape, group, match):
     for loss in TABLE_1:
-        with pytest.raises(AssertionError, match="two samples"):
-            disperse(torch.randn(1, 4), Potential(loss))
+        with pytest.raises(ValueError, match=match):
+            disperse(torch.zeros(shape), Potential(loss), group)
+        with pytest.raises(ValueError, match=match):
+            contrast(torch.zeros(shape), torch.zeros(shape), Potential(loss), group)
+
+
+def test_whole_numbers_and_views_of_two_shapes_are_refused():
+    with pytest.raises(TypeError, match=r"floating-point features are expected, found torch\.int64"):
+        disperse(torch.arange(6), Potential("hinge"))
+    with pytest.raises(ValueError, match=r"one shape.*\(4, 3\) and \(3, 4\)"):
+        contrast(torch.zeros(4, 3), torch.zeros(3, 4), Potential("hinge"))
 
 
 MEMORY = """
@@ -343,7 +363,7 @@ def test_infonce_pairs_against_loops(loss: str, tau: float, two: bool):
 
 def test_the_ends_of_the_temperature():
     z, _ = two_views(3, 6, 10)
-    hot, cold = (pair_health(z, None, Potential("infonce-l2", tau=tau)) for tau in (1e4, 1e-3))
+    hot, cold = (pair_health(z.flatten(0, 1), None, Potential("infonce-l2", tau=tau), 6) for tau in (1e4, 1e-3))
     assert (float(hot["saturated_pairs"]), float(cold["saturated_pairs"])) == (0, 1)
     assert float(hot["pair_evenness"]) == pytest.approx(1, abs=1e-3)
     assert float(cold["pair_evenness"]) < 0.1
@@ -353,7 +373,7 @@ def test_hinge_pairs_are_counted_beyond_the_margin():
     z, _ = two_views(2, 6, 5)
     apart = [math.sqrt(float((g[i] - g[j]).square().mean())) for g in z for i, j in permutations(range(6), 2)]
     margin = float(np.median(apart)) + 0.01
-    health = pair_health(z, None, Potential("hinge", epsilon=margin))
+    health = pair_health(z.flatten(0, 1), None, Potential("hinge", epsilon=margin), 6)
     assert health.keys() == {"saturated_pairs"}
     assert float(health["saturated_pairs"]) == pytest.approx(np.mean(np.array(apart) >= margin))
     assert pair_health(z, None, Potential("covariance")) == {}

@@ -193,5 +193,5 @@ def test_slices_of_draws_join_to_the_draws():
 
 def test_a_batch_that_is_no_multiple_of_the_group_is_refused():
     x, y = batch()
-    with pytest.raises(AssertionError, match="multiple"):
+    with pytest.raises(ValueError, match="a batch of 6 cannot be cut into groups of 4"):
         objective(DISPERSIVE)(x[:6], y[:6], draws(DISPERSIVE).slice(0, 6))

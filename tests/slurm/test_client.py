@@ -8,7 +8,7 @@ from support.jobs import jobs_of
 from support.programs import answer, write_program
 
 from harness.errors import UserError
-from harness.slurm.client import SlurmJob, failed_nodes, own_environment, squeue, unfinished_jobs
+from harness.slurm.client import SlurmJob, failed_nodes, own_environment, own_jobs, squeue
 from harness.slurm.task import SlurmTask
 
 AWAY = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
@@ -17,14 +17,14 @@ LATE = "slurm_load_jobs error: Socket timed out on send/recv operation"
 
 @pytest.mark.parametrize("words", [AWAY, LATE])
 def test_who_acts_waits_for_a_controller_that_is_restarted_and_who_looks_does_not(tmp_path, monkeypatch, words):
-    back = "if [ -e back ]; then echo '7_3|RUNNING|None|study-0'; exit; fi"
+    back = "if [ -e back ]; then echo '7_3|RUNNING|None|0|study-0'; exit; fi"
     write_program(tmp_path, "squeue", back, f"touch back; echo '{words}' >&2; exit 1")
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.chdir(tmp_path)
-    assert unfinished_jobs() == [SlurmJob("7_3", "study-0", "RUNNING", "None")]
+    assert own_jobs() == [SlurmJob("7_3", "study-0", "RUNNING", "None", uid=0)]
     Path("back").unlink()
     with pytest.raises(UserError, match="SLURM does not answer"):
-        squeue()
+        squeue("--me")
     Path("back").unlink()
     task = SlurmTask((jobs_of(tmp_path, "table2")[0],))
     assert task.checkpoint().function == SlurmTask(task.jobs, frozenset())  # before submitit asks SLURM to queue it

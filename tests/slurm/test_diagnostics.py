@@ -1,33 +1,51 @@
-"""What the doctor reads in SLURM's own words."""
+"""What the doctor reads in the output of its own job, and what its processes find together."""
+
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
 
 import pytest
-from support.programs import answer
 
-from harness.config.cluster_profile import Partition
 from harness.errors import UserError
-from harness.slurm.diagnostics import compare_partition
+from harness.slurm.diagnostics import TRAP, _clocks, _lock, _permissions, setup_findings
 
 
-@pytest.fixture(autouse=True)
-def cluster(tmp_path, monkeypatch):
-    partitions = "gpu|up|1-12:30:00|4|64+|512000|gpu:a100:4(S:0-1)\nold|down|infinite|1|8|16000|(null)"
-    answer(tmp_path, monkeypatch, sinfo=partitions)
+def test_each_line_of_setup_that_failed_is_told_with_its_words_and_others_are_not():
+    setup = [
+        TRAP,
+        "[ -e /nowhere ] && echo no",
+        "echo well",
+        "if true; then",
+        "ls /nowhere",
+        "fi",
+        "false",
+        "trap - ERR",
+    ]
+    shell = ["bash", "-c", "\n".join([*setup, "false", "echo the job"])]
+    output = subprocess.run(shell, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True).stdout
+    first, second = [finding.message for finding in setup_findings(output)]
+    assert first.startswith("'ls /nowhere' failed with 2: ls: ")
+    assert second == "'false' failed with 1"
 
 
-def test_the_doctor_reads_what_slurm_says_of_partitions():
-    limits = "hours 36.5, nodes 4, cpus 64, memory_gb 512, gpus 4"
-    assert compare_partition("gpu", Partition(hours=36.5, gpus=4)) == limits
+class Alone:
+    """A world whose other processes are of the test's making: what they say is given, and mine is put before it."""
+
+    def __init__(self, *others: Any, leads: bool = True, rank: int = 0) -> None:
+        self.others, self.leads, self.rank = iter(others), leads, rank
+
+    def all_gather(self, mine: Any) -> list[Any]:
+        return [mine, *next(self.others)]
 
 
-@pytest.mark.parametrize(
-    ("name", "promised", "words"),
-    [
-        ("gpu", Partition(gpus=8), "the profile says gpus: 8, SLURM says 4"),
-        ("old", Partition(), "it is down"),
-        ("gpus", Partition(), "SLURM has no such partition; did you mean 'gpu'?"),
-    ],
-)
-def test_a_promise_that_the_cluster_does_not_keep_is_told(name, promised, words):
-    with pytest.raises(UserError) as caught:
-        compare_partition(name, promised)
-    assert words in str(caught.value)
+def test_locks_clocks_and_permissions_that_do_not_hold_between_nodes_are_told(tmp_path: Path):
+    assert "locked for all" in _lock(Alone([""], [False]), tmp_path / "lock")
+    with pytest.raises(UserError, match="1 other processes locked what one had locked"):
+        _lock(Alone([""], [False], leads=False), tmp_path / "lock")  # nobody else has locked it here
+    assert "less than" in _clocks(Alone([None], [time.time()]))
+    with pytest.raises(UserError, match="they are 60 s apart; the nodes need NTP"):
+        _clocks(Alone([None], [time.time() - 60]))
+    assert "on every node" in _permissions(Alone([("n2", [])]), tmp_path / "n1")
+    with pytest.raises(UserError, match="on n2 mode 600 instead of mode 644"):
+        _permissions(Alone([("n2", ["mode 600 instead of mode 644"])]), tmp_path / "n1")

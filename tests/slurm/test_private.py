@@ -9,7 +9,7 @@ from support.programs import answer
 
 from harness.config.cluster_profile import SlurmProfile
 from harness.errors import UserError
-from harness.slurm.private import private_folder, problem, write_private
+from harness.slurm.private import own_folder, private_folder, problem, write_private
 from harness.slurm.submission import remember, remembered, submit
 from harness.store.records import SubmitOptions
 
@@ -64,6 +64,8 @@ def test_a_folder_and_a_record_of_another_are_refused_by_name(tmp_path, monkeypa
     with pytest.raises(UserError, match=rf"{path} belongs to nobody; .* say --profile and --data after: rm {path}$"):
         remembered(job.store)
     os.chown(path.parent, 65534, 65534)
+    assert own_folder(job.store) == path.parent.with_name("slurm-root")  # a colleague's, who keeps it closed
+    path.parent.chmod(0o755)
     for act in (
         lambda: remembered(job.store),
         lambda: remember(SubmitOptions(), job.store),

@@ -191,7 +191,9 @@ def test_a_full_disk_that_nothing_can_be_written_to_is_told_by_the_jobs_output(j
 
 
 def test_one_question_tells_of_all_trainings_and_of_those_that_no_grid_wants(job, tmp_path, monkeypatch):
-    answer(tmp_path, monkeypatch, squeue="7_3|RUNNING|None|study-0\n8|PENDING|None|other-0\n9|PENDING|None|another")
+    answer(
+        tmp_path, monkeypatch, squeue="7_3|RUNNING|None|0|study-0\n8|PENDING|None|0|other-0\n9|PENDING|None|0|another"
+    )
     program = tmp_path / "squeue"
     program.write_text(f"{program.read_text()}echo >> {tmp_path}/asked\n")
     SENT.write(job.scratch)

@@ -198,8 +198,14 @@ def test_two_nodes_share_a_training_and_give_the_run_of_one_process(study, tmp_p
 
 
 def test_the_doctor_finds_this_cluster_well_and_a_wrong_profile_ill(study, tmp_path):
-    output = harness(tmp_path, "doctor", "grids/table2.yaml", "--scale", "smoke", *PROFILE)
+    setup = write_profile(tmp_path, "setup", setup=["module() { return 3; }", "module load cuda"])
+    output = harness(tmp_path, "doctor", "grids/table2.yaml", "--scale", "smoke", *setup, fails=True)
     for words in (
+        "✗ setup: 'return 3' failed with 3",
+        "✓ what a training asks: fits gpu, and SLURM would take it",
+        "✓ locks:",
+        "✓ permissions:",
+        "✓ clocks:",
         "✓ SLURM:",
         "✓ partition gpu:",
         "✓ all-reduce: 2 processes",
@@ -211,3 +217,7 @@ def test_the_doctor_finds_this_cluster_well_and_a_wrong_profile_ill(study, tmp_p
     output = harness(tmp_path, "doctor", *wrong, fails=True)
     assert "✗ partition gpus: SLURM has no such partition; did you mean 'gpu'?" in output
     assert "✗ partition low: the profile says cpus: 64, SLURM says 2" in output
+    unknown = write_profile(tmp_path, "unknown", exclude=["node017"])
+    assert "✗ what a training asks: SLURM would not take it: allocation failure: Invalid" in harness(
+        tmp_path, "doctor", *unknown, fails=True
+    )

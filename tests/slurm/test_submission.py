@@ -22,7 +22,7 @@ from harness.store.records import Submission
 @pytest.fixture
 def jobs(tmp_path, monkeypatch):
     """Thirteen jobs, and a SLURM that holds one of them and takes others three at a time."""
-    answer(tmp_path, monkeypatch, squeue="7_3|PENDING|None|study-0\n8|RUNNING|None|another", srun="")
+    answer(tmp_path, monkeypatch, squeue="7_3|PENDING|None|0|study-0\n8|RUNNING|None|0|another", srun="")
     counted = f"echo >> {tmp_path}/calls; echo Submitted batch job $((8 + $(wc -l < {tmp_path}/calls)))"
     write_program(tmp_path, "sbatch", counted)
     return jobs_of(tmp_path, "table2")
@@ -39,7 +39,6 @@ def test_no_more_is_sent_than_the_queue_may_hold_and_a_lost_id_is_found(jobs):
     }
     assert records.pop(first).job == "7_3"
     assert sorted(record.job for record in records.values()) == sorted(sent.ids)
-    assert all((store.slurm_folder / id).is_dir() for id in sent.ids)  # where SLURM writes their output
 
 
 def test_a_dry_run_shows_byte_for_byte_what_sbatch_is_given(jobs, tmp_path):
@@ -75,6 +74,10 @@ def test_trainings_that_share_a_gpu_are_one_element_of_the_array(jobs, tmp_path)
     assert [record.index for record in records] == [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, None]
     assert [record.job for record in records] == sent.ids
     assert (len(set(sent.ids)), sent.trainings) == (4, 13)
+    few = submit(
+        sharing, SlurmProfile(max_submitted=5, array_limit=9), []
+    )  # two are there: three more, twelve trainings
+    assert (len(set(few.ids)), few.trainings, len(few.later)) == (3, 12, 1)
     assert len(submit(sharing, SlurmProfile(array_limit=9), []).ids) == 13  # nothing of it is in the queue of this test
 
 
@@ -88,7 +91,7 @@ def test_a_dry_run_without_slurm_says_so(jobs, monkeypatch):
 @pytest.fixture
 def divided(jobs, tmp_path):
     """Two trainings of four jobs each, and a SLURM that holds what sbatch took and nobody has taken out."""
-    taken = 'sed -n "s/^#SBATCH --job-name=/$id|PENDING|None|/p" $last'
+    taken = 'sed -n "s/^#SBATCH --job-name=/$id|PENDING|None|0|/p" $last'
     lines = f"echo $* >> {tmp_path}/words; id=$(wc -l < {tmp_path}/words); for last; do :; done"
     write_program(tmp_path, "sbatch", lines, f"{taken} >> {tmp_path}/queue; echo Submitted batch job $id")
     write_program(tmp_path, "squeue", f"[ ! -e {tmp_path}/queue ] || cat {tmp_path}/queue")
@@ -119,7 +122,7 @@ def test_what_was_lost_of_a_training_in_shards_is_sent_again_alone(divided, tmp_
     first = divided[0]
     submit([first], SlurmProfile(array_limit=100), [])
     names = [line.split("|")[-1] for line in (tmp_path / "queue").read_text().splitlines()]
-    held = [f"2_1|RUNNING|None|{names[1]}"]  # the training and the first shard are gone, and so is the measuring
+    held = [f"2_1|RUNNING|None|0|{names[1]}"]  # the training and the first shard are gone, and so is the measuring
     (tmp_path / "queue").write_text("\n".join(held) + "\n")
     for spec in first.evaluations:
         first.scratch.mkdir(parents=True, exist_ok=True)
@@ -166,7 +169,7 @@ def test_what_sbatch_refuses_is_not_recorded_and_ended_where_slurm_took_it_all_t
     store, first = jobs[0].store, jobs[0].train_id
     before = submission(None, "5", token="study-1")
     before.write(store.scratch_folder(first))
-    taken = "sed -n 's/^#SBATCH --job-name=/11|PENDING|None|/p' $1"
+    taken = "sed -n 's/^#SBATCH --job-name=/11|PENDING|None|0|/p' $1"
     write_program(tmp_path, "sbatch", f"{taken} > {tmp_path}/queue; echo 'error: the answer was lost' >&2; exit 1")
     write_program(tmp_path, "squeue", f"[ ! -e {tmp_path}/queue ] || cat {tmp_path}/queue")
     write_program(tmp_path, "scancel", f"echo $* > {tmp_path}/ended")
@@ -174,6 +177,19 @@ def test_what_sbatch_refuses_is_not_recorded_and_ended_where_slurm_took_it_all_t
         submit(jobs, SlurmProfile(array_limit=100), [])
     assert store.submissions() == {first: {store.scratch_folder(first): before}}
     assert (tmp_path / "ended").read_text() == "11\n"
+
+
+def test_what_was_cancelled_and_is_still_ending_is_ended_again_waited_for_and_then_sent(jobs, tmp_path, capfd):
+    first = jobs[0]
+    submission(3, "7_3", cancelled=True).write(first.scratch)
+    looks = f"echo >> {tmp_path}/looks; [ $(wc -l < {tmp_path}/looks) -gt 2 ] ||"
+    write_program(tmp_path, "squeue", f"{looks} echo '7_3|RUNNING|None|{os.geteuid()}|study-0'")
+    write_program(tmp_path, "scancel", f"echo $* > {tmp_path}/ended")
+    assert len(submit([first], SlurmProfile(array_limit=9), []).ids) == 1
+    assert (tmp_path / "ended").read_text() == "7_3\n"
+    assert "1 of its earlier jobs are ending; they are waited for" in capfd.readouterr().err
+    record = Submission.read(first.scratch)
+    assert (record.job, record.cancelled, record.cancelled_before) == ("9", False, ("7_3",))
 
 
 def test_only_what_is_trained_is_measured_by_one_process(tmp_path):

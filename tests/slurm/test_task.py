@@ -31,11 +31,29 @@ def job(tmp_path) -> Job:
     return jobs_of(tmp_path, "convergence", "seeds=[0]")[0]
 
 
-def test_a_cancelled_job_does_nothing_and_is_not_queued_again(job):
-    submission(None, "7", cancelled=True).write(job.scratch)
+@pytest.mark.parametrize(
+    ("record", "array", "cancelled"),
+    [
+        (submission(None, "7", cancelled=True), {}, True),
+        (submission(None, None, cancelled=True), {}, True),  # nobody lived to write down its id
+        (submission(None, "7"), {}, False),
+        (submission(None, "8", cancelled=True), {}, False),  # one that was sent after it
+        (submission(None, "8", cancelled_before=("7",)), {}, True),  # and SLURM queues it again
+        (submission(3, "9_3", cancelled=True), {"ARRAY_JOB_ID": "9", "ARRAY_TASK_ID": "3"}, True),
+        (submission(3, "9_3", cancelled=True), {"ARRAY_JOB_ID": "9", "ARRAY_TASK_ID": "4"}, False),
+    ],
+)
+def test_a_job_that_was_cancelled_itself_does_nothing_and_is_not_queued_again(
+    job, monkeypatch, record, array, cancelled
+):
+    for name, value in {"JOB_ID": "7", "JOB_NAME": "study-0", **array}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    record.write(job.scratch)
     task = SlurmTask((job,))
-    assert task() == RunStatus("skipped", "cancelled")
-    assert task.checkpoint() is None
+    assert task.cancelled() is cancelled
+    if cancelled:
+        assert task() == RunStatus("skipped", "cancelled")
+        assert task.checkpoint() is None
 
 
 def test_each_element_of_an_array_makes_the_trainings_that_share_its_gpu(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ import yaml
 from support.places import ROOT
 
 from harness.files import read_json, read_jsonl
-from harness.slurm.client import RESTART, SlurmJob, ask, unfinished_jobs
+from harness.slurm.client import RESTART, SlurmJob, ask, own_jobs
 
 CLUSTER = ROOT / "tests" / "cluster" / "cluster.sh"
 PROFILE = ("--profile", "two-node-test")
@@ -40,7 +40,7 @@ def slurm(*words: str) -> str:
 
 def queued_jobs(study: str) -> list[SlurmJob]:
     """Return what SLURM holds of a study, whose name no other test uses."""
-    return [job for job in unfinished_jobs() if job.name.startswith(f"{study}-")]
+    return [job for job in own_jobs() if job.name.startswith(f"{study}-")]
 
 
 def at_once(jobs: list[str]) -> None:
