@@ -21,6 +21,7 @@ from harness.commands.plan_run_submit import send
 from harness.commands.terminal import console, say, words_of
 from harness.config.cluster_profile import load_slurm_profile
 from harness.config.grid import Table
+from harness.config.named_files import recorded_grid
 from harness.errors import UserError, closest
 from harness.files import is_file, read_json
 from harness.jobs import preflight
