@@ -12,9 +12,17 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from harness import plugins
 from harness.config.core_yaml import dotted
 from harness.config.resolve import Added, SettingError, check_groups, resolve_blocks
-from harness.config.settings import Settings, read_block, read_blocks
+from harness.config.settings import (
+    OFF,
+    OWN_KEYS,
+    TERMS,
+    Settings,
+    TermKind,
+    TermSettings,
+    read_block,
+    read_blocks,
+)
 from harness.config.spec import Origins, TermSpec, canonical
-from harness.config.term_settings import OFF, OWN_KEYS, TERMS, TermKind, TermSettings
 from harness.config.yaml_document import mistakes
 from harness.errors import nearest
 

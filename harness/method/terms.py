@@ -127,7 +127,7 @@ class Sizes:
 class ConfiguredTerm(Term):
     """A term that is made of its settings: what a plug-in derives its own from.
 
-    Settings: their model, like `config.term_settings.TermSettings`. formula: L_k in LaTeX, for the report. In the log,
+    Settings: their model, like `config.settings.TermSettings`. formula: L_k in LaTeX, for the report. In the log,
     and in checkpoints, its name has "term-" before it, so that it is no other's.
     """
 

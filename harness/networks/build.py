@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from harness.config.settings import Resources
-from harness.config.spec import TWO_TIMES, Alignment, ProcessName, Regularizer, TrainSpec
-from harness.config.term_settings import TERMS, settings_of
+from harness.config.settings import TERMS, Resources
+from harness.config.spec import TWO_TIMES, Alignment, ProcessName, Regularizer, TermSpec, TrainSpec
 from harness.method.backbone import DiT
 from harness.method.losses import Potential
 from harness.method.objective import Objective
@@ -75,8 +74,13 @@ def build_terms(spec: TrainSpec, features: int | None = None) -> list[Term]:
         parts.append((reg.kind, "regularizer", reg))
     if spec.alignment:
         parts.append(("alignment", "alignment", spec.alignment))
-    parts += [(term.kind, term.name, settings_of(term)) for term in spec.terms or ()]
+    parts += [(term.kind, term.name, _settings_of(term)) for term in spec.terms or ()]
     return [TERMS[kind](name, settings, sizes) for kind, name, settings in parts]
+
+
+def _settings_of(term: TermSpec) -> Any:
+    content = term.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"name"})
+    return TERMS[term.kind].Settings.model_validate(content)
 
 
 def sizes_of(spec: TrainSpec, features: int | None = None) -> Sizes:
