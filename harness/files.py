@@ -264,6 +264,11 @@ def is_file(path: Path) -> bool:
     return False
 
 
+def is_same(one: Path, other: Path) -> bool:
+    """Tell whether two paths lead to one file that is there."""
+    return is_file(one) and is_file(other) and one.samefile(other)
+
+
 def read_file(path: Path, most: int = LARGEST_JSON) -> bytes:
     """Return the bytes of a plain file that has at most so many.
 

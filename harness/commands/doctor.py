@@ -9,7 +9,7 @@ import click
 
 from harness.commands import options
 from harness.commands.terminal import say
-from harness.config import cluster_profile, grid, grid_file
+from harness.config import cluster_profile, grid, grid_file, named_files
 from harness.config.spec import TrainSpec
 from harness.errors import UserError, user_error
 from harness.jobs import machine_check
@@ -18,8 +18,6 @@ from harness.jobs.machine_check import Finding, Gpu, Machine, examine_disk
 from harness.planning import cost, memory
 from harness.slurm.diagnostics import Cluster, examine_here, examine_nodes
 from harness.store.store import Store
-
-SCALES = Path("grids/scales")
 
 
 @click.command()
@@ -54,6 +52,7 @@ def doctor(grids: tuple[Path, ...], scale: str | None, wait: float, results: Pat
     """
     if bool(grids) != bool(scale):
         raise UserError("doctor: GRIDS and --scale belong together")
+    grids = tuple(map(named_files.find_grid, grids))
     chosen, layer = cluster_profile.load_profile(profile) if profile else (None, {})
     tables = [grid.load_table(path, str(scale), (), layer) for path in grids]
     store = Store(results, scratch, "doctor").absolute()
@@ -92,11 +91,11 @@ def _ladders(tables: list[grid.Table]) -> dict[str, dict[str, TrainSpec]]:
     if tables:
         return {t.name: {c.settings.model: run.train for c in t.cells for run in c.runs} for t in tables}
     ladders = {}
-    for path in sorted(SCALES.glob("*.yaml")):
-        scale, document = grid_file.read_scale(path.stem, SCALES)
+    for name in sorted(named_files.files_by_name(named_files.SCALES)):
+        scale, document = grid_file.read_scale(name)
         if scale.settings.get("resources", {}).get("gpus", 0):
             specs = grid.model_specs(scale, document, ["SiT"])
-            ladders[path.stem] = {name: spec for name, spec in specs.items() if name.endswith("/2")}
+            ladders[name] = {model: spec for model, spec in specs.items() if model.endswith("/2")}
     return ladders
 
 

@@ -12,9 +12,8 @@ from typing import Any, Literal
 import click
 from click.core import ParameterSource
 
-from harness.config.cluster_profile import FOLDER as PROFILES
 from harness.config.grid import Cell, Table
-from harness.config.yaml_document import named_file
+from harness.config.named_files import PROFILES, named_file
 from harness.errors import UserError, nearest, user_error
 from harness.files import check_output, nearest_existing, place
 from harness.store.store import Store
@@ -150,7 +149,8 @@ scratch = _folder("scratch", "Folder for checkpoints and caches: large, and not 
 data = _folder("data", "Folder of the data sets.")
 reports = _folder("reports", "Folder of the reports: small, and can be committed.")
 profile = click.option("--profile", type=ProfileName(), envvar="HARNESS_PROFILE", show_envvar=True,
-                       help="Name of a file in clusters/; without it, SLURM with its own defaults.")  # fmt: skip
+                       help="A cluster's profile: the name of a file in clusters/, or one of the package's; without "
+                            "it, SLURM with its own defaults.")  # fmt: skip
 gpu_hours = click.option("--max-gpu-hours", "limit", type=HOURS, help="Refuse what needs more than this.")
 
 

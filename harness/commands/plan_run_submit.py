@@ -14,8 +14,9 @@ from harness.commands import console, options
 from harness.commands.terminal import say, words_of
 from harness.config import cluster_profile, yaml_document
 from harness.config.grid import Table, all_runs, load_table
+from harness.config.named_files import find_grid
 from harness.config.spec import EvalSpec, eval_id
-from harness.errors import UserError, closest, nearest
+from harness.errors import UserError
 from harness.files import check_writable
 from harness.jobs import local_pool, preflight
 from harness.jobs.job import Job, WorkLeft, jobs_for
@@ -45,19 +46,10 @@ class Request:
         """
         named: dict[str, Path] = {}
         for path in self.grids:
-            if not path.exists():
-                raise UserError(f"{path}: no such grid file{_meant(path)}")
             other = named.setdefault(path.stem, path)
             if other.absolute() != path.absolute():
                 raise UserError(f"{path}: {other} has the same name, and a study would forget one of them; rename it")
         return [load_table(path, self.scale, self.overrides, layer) for path in self.grids]
-
-
-def _meant(path: Path) -> str:
-    """Return the grid file that may be meant by one that is missing, or those that there are."""
-    grids = {other.stem: str(other) for other in (*path.parent.glob("*.yaml"), *Path("grids").glob("*.yaml"))}
-    near = closest(path.stem, grids)
-    return f"; did you mean '{grids[near]}'?" if near else nearest(str(path), grids.values())
 
 
 def requested(command: Callable[..., None]) -> Callable[..., None]:
@@ -69,12 +61,13 @@ def requested(command: Callable[..., None]) -> Callable[..., None]:
         check_name("--scale", scale)
         store = Store(results, scratch, study or scale)
         store.check_new_name()
-        command(Request(grids, scale, overrides, store), **arguments)
+        command(Request(tuple(map(find_grid, grids)), scale, overrides, store), **arguments)
 
     for option in reversed((
         click.argument("grids", nargs=-1, required=True, type=options.FILE),
         click.option("--scale", required=True,
-                     help="How large all is: smoke, digits, cifar10, imagenet256, … as in the grids' scales/ folder."),
+                     help="How large all is: smoke, digits, cifar10, imagenet256, …, or the name of a file in "
+                          "grids/scales."),
         click.option("--study", help="Name of the study's folder; by default the scale's name."),
         click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
                      help="Override a setting; over table, scale and row. Repeatable."),
@@ -352,7 +345,7 @@ def send(profile: cluster_profile.SlurmProfile, todo: Sequence[Job], store: Stor
             f"{len(sent.with_less)} of these were sent before some of their measurements were asked for; "
             "give the same command again when they are done", err=True,
         )  # fmt: skip
-    asked = [job.resources for job in sent.jobs]
-    hours = sum(r.hours * r.gpus * r.nodes / r.packed for r in asked)
+    asked = {id: job.resources for id, job in zip(sent.ids, sent.jobs, strict=True)}  # those that share a GPU have one
+    hours = sum(r.hours * r.gpus * r.nodes for r in asked.values())
     price, study = profile.gpu_hour_price, options.words_for(store)
     say(words_of("submitted", sent=sent, hours=hours, price=price, study=study), nl=False)

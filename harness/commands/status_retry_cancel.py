@@ -21,6 +21,7 @@ from harness.commands.plan_run_submit import send
 from harness.commands.terminal import console, say, words_of
 from harness.config.cluster_profile import load_slurm_profile
 from harness.config.grid import Table, load_table
+from harness.config.named_files import recorded_grid
 from harness.errors import UserError, closest
 from harness.files import is_file, read_json
 from harness.jobs import preflight
@@ -108,7 +109,7 @@ def _grid_words(store: Store, train_id: str, without: str | None = None) -> Iter
     without: the key of a setting whose overrides are left out.
     """
     for record in store.grids():
-        table = load_table(Path(record.grid), record.scale, record.overrides)
+        table = load_table(recorded_grid(record.grid), record.scale, record.overrides)
         if any(run.train_id == train_id for run in table.runs):
             overrides = [f"--set={word}" for word in record.overrides if word.partition("=")[0] != without]
             yield shlex.join([record.grid, "--scale", record.scale, *overrides])
@@ -221,7 +222,7 @@ def retry(context: click.Context, store: Store, failed: bool, failure: str | Non
     check_allowed(cluster, (job.resources for job in todo))
     preflight.check(todo)
     cluster = cluster.model_copy(update={"exclude": (*cluster.exclude, *_failed_nodes(todo))})
-    send(cluster, todo, store, {Path(record.grid).parent for record in store.grids()})
+    send(cluster, todo, store, {recorded_grid(record.grid).parent for record in store.grids()})
 
 
 def _failed_nodes(jobs: Sequence[Job]) -> list[str]:

@@ -7,14 +7,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from harness.config.named_files import PROFILES, named_file
 from harness.config.sbatch_options import SbatchOptions, SrunOptions, command_words, final
 from harness.config.settings import Count, Flag, Frozen, Hours, Line, Positive, Resources, Whole
-from harness.config.yaml_document import Layer, named_file, read_document, validate
+from harness.config.yaml_document import Layer, read_extended, validate
 from harness.errors import UserError, nearest
 from harness.files import place
 from harness.plain_text import shown
 
-FOLDER = Path("clusters")
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "WANDB_MODE": "offline"}
 INTERFACE_VARIABLES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 MINUTE_EARLY = 60  # sbatch(1), --signal: "the signal may be sent up to 60 seconds earlier than specified"
@@ -78,6 +78,7 @@ class Partition(Frozen):
 class LocalProfile(Frozen):
     """This machine: a pool of worker processes."""
 
+    extends: str | None = None
     executor: Literal["local"] = "local"
     jobs: Count = Field(1, description="trainings to run at once")
     resources: Resources = Resources()
@@ -86,6 +87,9 @@ class LocalProfile(Frozen):
 class SlurmProfile(Frozen):
     """A SLURM cluster."""
 
+    extends: str | None = Field(
+        None, description="another profile, by name or path: keys that this file says count over its keys"
+    )
     executor: Literal["slurm"] = Field("slurm", description="slurm, or local with jobs: trainings at once")
     partitions: dict[Word, Partition] = Field({}, description="partitions by name; a job is sent to all that it fits")
     account: Word | None = Field(None, description="whom the hours are charged to")
@@ -216,13 +220,14 @@ def minutes(resources: Resources) -> int:
     return max(1, round(resources.hours * 60))
 
 
-def load_profile(name: str, folder: Path = FOLDER) -> tuple[Profile, Layer]:
-    """Read `folder/<name>.yaml`; return it and its `resources`, the lowest layer of settings.
+def load_profile(name: str, folder: Path = PROFILES) -> tuple[Profile, Layer]:
+    """Read the profile of a name, in `folder` or the package's; return it and its `resources`, the lowest layer.
 
     Raises:
         UserError: no such profile, or a mistake in it; file, line, key and nearest legal word.
     """
-    document = read_document(named_file(folder, name, "--profile", f"--profile {name}: no file {folder / name}.yaml"))
+    message = f"--profile {name}: no file {folder / name}.yaml"
+    document = read_extended(named_file(PROFILES, name, "--profile", message, folder), PROFILES)
     executor = document.content.get("executor")
     if executor not in list(KINDS):
         where = document.where("executor")
@@ -239,6 +244,5 @@ def load_slurm_profile(name: str | None) -> tuple[SlurmProfile, Layer]:
     """
     profile, layer = load_profile(name) if name else (SlurmProfile(), {})
     if not isinstance(profile, SlurmProfile):
-        where = FOLDER / f"{name}.yaml"
-        raise UserError(f"{where}: its executor is {profile.executor}; this command needs a profile of slurm")
+        raise UserError(f"--profile {name}: its executor is {profile.executor}; this command needs a profile of slurm")
     return profile, layer

@@ -64,6 +64,24 @@ class SpeltFloat(Spelt, float):
     """Such a float."""
 
 
+class CoreDumper(yaml.SafeDumper):
+    """Writes what `parse_yaml` reads as the same: text in quotes, and numbers as they were spelt."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Write what is there twice, twice."""
+        return True
+
+
+CoreDumper.add_representer(str, lambda dumper, text: dumper.represent_scalar(f"{TAG}str", text, '"'))
+CoreDumper.add_representer(SpeltInteger, lambda dumper, number: dumper.represent_scalar(f"{TAG}int", number.text))
+CoreDumper.add_representer(SpeltFloat, lambda dumper, number: dumper.represent_scalar(f"{TAG}float", number.text))
+
+
+def write_yaml(content: Any) -> str:
+    """Return a document of values as `parse_yaml` returns them."""
+    return yaml.dump(content, Dumper=CoreDumper, sort_keys=False, allow_unicode=True, width=110)
+
+
 class Refusal(Exception):
     """What is wrong with a document, and in which line of it."""
 

@@ -157,7 +157,7 @@ class CommandedSeeds(Frozen):
 def load_table(path: Path, scale: str, overrides: Sequence[str] = (), cluster: Layer | None = None) -> Table:
     """Expand a grid file at a scale; `cluster`: the lowest layer of settings, from a cluster's profile.
 
-    Scales are looked up in `scales/` and presets in `presets/` beside the grid file.
+    Scales and presets are looked up in `scales/` and `presets/` beside the grid file, then as `named_files` says.
 
     Raises:
         UserError: a mistake in the grid, the scale, a preset or an override; file, line, key and nearest legal word.

@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from harness.config.core_yaml import Keys, dotted
+from harness.config.named_files import GRIDS, PRESETS, SCALES, named_file
 from harness.config.settings import Count, Family, Flag, Frozen, Prose, Real, Rung, Seeds, StandIns
-from harness.config.yaml_document import Document, Layer, Leaf, named_file, read_document, read_validated
+from harness.config.yaml_document import Document, Layer, Leaf, read_document, read_validated
 from harness.errors import UserError, nearest
 from harness.plain_text import check_name, escape_controls, shown
 
@@ -101,9 +102,13 @@ class PublishedFigure(Sourced):
     value: Real = Field(description="the figure")
 
 
+EXTENDED = "another {}, by name or path: keys that this file says count over its keys, also within its mappings"
+
+
 class GridFile(Frozen):
     """The keys of a grid file."""
 
+    extends: str | None = Field(None, description=EXTENDED.format("grid"))
     table: Label = Field(description="the paper's number for this table")
     title: Prose = Field(description="heading of the table")
     question: Prose = Field(description="what the table asks, in one sentence")
@@ -145,6 +150,7 @@ class GridFile(Frozen):
 class Scale(Frozen):
     """The keys of a scale file: what the paper's words cost here."""
 
+    extends: str | None = Field(None, description=EXTENDED.format("scale"))
     scale: str = Field(description="name of the scale, equal to its file's")
     title: Prose = Field(description="what it is, in a few words")
     note: Prose = Field("", description="said under every table of a report at this scale")
@@ -171,19 +177,20 @@ def read_grid(path: Path) -> tuple[GridFile, Document]:
         UserError: a mistake in it; one line for each, with file, line, key and the nearest legal word.
     """
     check_name(f"{escape_controls(str(path))}: the file's name", path.stem)
-    file, document = read_validated(GridFile, path)
+    file, document = read_validated(GridFile, path, GRIDS)
     for keys, mistake in itertools.chain(_too_many(file), _wrong_names(file), _wrong_places(file)):
         raise UserError(f"{document.where(*keys)}: {dotted(keys)}: {mistake}")
     return file, document
 
 
-def read_scale(name: str, folder: Path) -> tuple[Scale, Document]:
-    """Read `folder/<name>.yaml`.
+def read_scale(name: str, folder: Path = SCALES) -> tuple[Scale, Document]:
+    """Read the scale of a name: that in `folder`, one's own in grids/scales, or the package's.
 
     Raises:
         UserError: no such scale, or a mistake in it.
     """
-    file, document = read_validated(Scale, named_file(folder, name, "--scale", f"--scale {name}: no such scale"))
+    path = named_file(SCALES, name, "--scale", f"--scale {name}: no such scale", folder)
+    file, document = read_validated(Scale, path, SCALES)
     if file.scale != name:
         raise UserError(f"{document.where('scale')}: scale: '{file.scale}' is not the name of the file, '{name}'")
     return file, document
@@ -201,14 +208,25 @@ def preset_name(preset: Leaf) -> tuple[str, str]:
 
 
 def read_preset(name: str, where: str, folder: Path) -> Layer:
-    """Read the file in `folder` that a setting names; where: the setting's place.
+    """Read the settings of a preset.
+
+    Raises:
+        UserError: as `preset_document`.
+    """
+    document = preset_document(name, where, folder)
+    return document.layer(document.content)
+
+
+def preset_document(name: str, where: str, folder: Path) -> Document:
+    """Read the file that a setting names: that in `folder`, one's own in grids/presets, or the package's.
+
+    where: the setting's place.
 
     Raises:
         UserError: there is none, or a mistake in it.
     """
     words = f"{where}: preset"
-    document = read_document(named_file(folder, name, words, f"{words}: no preset '{name}'"))
-    return document.layer(document.content)
+    return read_document(named_file(PRESETS, name, words, f"{words}: no preset '{name}'", folder))
 
 
 def place_words(at: At) -> str:

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from harness.config.core_yaml import DEEPEST, LARGEST, Keys, Refusal, dotted, parse_yaml
+from harness.config.core_yaml import DEEPEST, LARGEST, Keys, Refusal, dotted, parse_yaml, write_yaml
+from harness.config.named_files import SHIPPED, files_by_name, shipped_allowed
 from harness.errors import UserError, closest, nearest
-from harness.files import read_file
-from harness.plain_text import check_name, check_text, cut, escape_controls, is_name, shown
+from harness.files import is_file, is_same, place, read_file
+from harness.plain_text import check_text, cut, escape_controls, is_name, shown
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -34,6 +35,11 @@ class Leaf(NamedTuple):
 
 Layer = dict[str, Leaf]  # dotted key → leaf
 
+EXTENDS = "extends"
+NOT_INHERITED = (EXTENDS, "scale")  # of a file that is extended: what is its own
+# How many keys lead to settings, where regularizer.tau is what tau in regularizer is.
+SETTINGS_BELOW = {"base": 1, "settings": 1, "families": 2, "axes": 3, "resources": 1}
+
 
 @dataclass(frozen=True)
 class Document:
@@ -42,12 +48,17 @@ class Document:
     path: Path
     content: Any
     lines: dict[Keys, int]
+    extended: "Document | None" = None  # by this one, whose content has that of both
 
     def where(self, *keys: str | int) -> str:
         """Return "file:line" of a key, or of the nearest key above it that has a line."""
-        while keys not in self.lines and keys:
-            keys = keys[:-1]
-        return f"{self.path}:{self.lines.get(keys, 1)}"
+        spelt = keys[:-1] + tuple(str(keys[-1]).split(".")) if keys else keys  # as nested keys, if it is a dotted one
+        document: Document | None = self
+        while document:
+            if line := document.lines.get(keys) or document.lines.get(spelt):
+                return f"{document.path}:{line}"
+            document = document.extended if keys[:1] not in [(key,) for key in NOT_INHERITED] else None
+        return self.where(*keys[:-1]) if keys else f"{self.path}:1"
 
     def layer(self, settings: Mapping[str, Any], *keys: str, prefix: str = "") -> Layer:
         """Turn settings, nested below a key, into {"regularizer.tau": Leaf}; dotted keys may be mixed with nesting.
@@ -66,27 +77,77 @@ class Document:
         return layer
 
 
-def named_file(folder: Path, name: str, words: str, message: str) -> Path:
-    """Return the YAML file of a name in a folder; words: the option or key that wants it.
+def read_validated(model: type[M], path: Path, own: Path) -> tuple[M, Document]:
+    """Read a YAML file with those that it extends, and validate it; own: the folder of its kind.
 
     Raises:
-        UserError: it is no name, or there is no such file: the message, and the nearest name.
+        UserError: as `read_extended` and `validate`.
     """
-    check_name(words, name)
-    names = [path.stem for path in folder.glob("*.yaml") if is_name(path.stem)]
-    if name not in names:
-        raise UserError(f"{message}{nearest(name, names)}")
-    return folder / f"{name}.yaml"
+    document = read_extended(path, own)
+    return validate(model, document.content, document.where), document
 
 
-def read_validated(model: type[M], path: Path) -> tuple[M, Document]:
-    """Read a YAML file and validate it.
+def read_extended(path: Path, own: Path, *below: Path) -> Document:
+    """Read a YAML file and what it extends: keys that it says itself count, also those within the other's mappings.
+
+    own: the folder of its kind, as of `named_files`; below: the files that extend it.
 
     Raises:
-        UserError: as `read_document` and `validate`.
+        UserError: as `read_document`, it extends itself, or nothing has the name that it extends.
     """
     document = read_document(path)
-    return validate(model, document.content, document.where), document
+    if EXTENDS not in document.content:
+        return document
+    where = f"{document.where(EXTENDS)}: {EXTENDS}"
+    other = _extended_file(document.content[EXTENDS], where, path, own)
+    if any(is_same(other, earlier) for earlier in (path, *below)):
+        raise UserError(f"{where}: {other} extends this file, and none can extend itself; leave one of the two out")
+    extended = read_extended(other, own, path, *below)
+    content = _over(document, extended, document.content, _inherited(extended.content))
+    return Document(path, content, document.lines, extended)
+
+
+def _extended_file(word: Any, where: str, path: Path, own: Path) -> Path:
+    """Return the file that a word means in the file `path`: a path from there, or a name, never its own."""
+    if not isinstance(word, str) or not word:
+        raise UserError(f"{where}: a name or a path is expected, found {shown(word)}")
+    if not shipped_allowed():
+        raise UserError(f"{where}: '{cut(word)}' is not in the bundle; 'harness bundle STUDY' writes each file whole")
+    if not is_name(word) or word.endswith((".yaml", ".yml")):
+        return path.parent / place(word, where)
+    others = {name: file for name, file in files_by_name(own, path.parent).items() if not is_same(file, path)}
+    shipped = SHIPPED / own / f"{word}.yaml"
+    if word not in others and is_file(shipped) and not is_same(shipped, path):  # this file has its name
+        return shipped
+    if word not in others:
+        raise UserError(f"{where}: nothing here is called '{word}'{nearest(word, others)}")
+    return others[word]
+
+
+def _inherited(content: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in content.items() if key not in NOT_INHERITED}
+
+
+def _over(document: Document, extended: Document, over: Any, under: Any, *keys: str) -> Any:
+    """Return what a file says at a key over what the one says that it extends; settings by their dotted names."""
+    if not (isinstance(over, Mapping) and isinstance(under, Mapping)):
+        return over
+    if keys and SETTINGS_BELOW.get(keys[0]) == len(keys):
+        layers = extended.layer(under, *keys) | document.layer(over, *keys)
+        return {name: leaf.value for name, leaf in layers.items()}
+    spelt = {str(key): key for key in under}
+    merged = dict(under)
+    for key, value in over.items():
+        name = spelt.get(str(key), key)
+        merged[name] = _over(document, extended, value, under.get(name), *keys, str(key))
+    return merged
+
+
+def whole(document: Document) -> bytes:
+    """Return a file as it is, or in the place of one that extends others what they say together."""
+    if document.extended is None:
+        return read_file(document.path, 4 * LARGEST)
+    return write_yaml({key: value for key, value in document.content.items() if key != EXTENDS}).encode()
 
 
 def read_document(path: Path) -> Document:

@@ -46,7 +46,10 @@ class WorkLeft(NamedTuple):
 
 @dataclass(frozen=True)
 class Job:
-    """What one training's folder should hold in the end, or the part of it that this job makes."""
+    """What one training's folder should hold in the end, or the part of it that this job makes.
+
+    sharing: how many such jobs are at once on each of its GPUs.
+    """
 
     store: Store
     data: Path
@@ -56,6 +59,7 @@ class Job:
     threads: int
     weights: Path = Path("weights")
     part: JobPart = WHOLE
+    sharing: int = 1
 
     @property
     def train_id(self) -> str:
@@ -213,7 +217,7 @@ class Job:
         heard_by = () if self.part.kind == "sample" else self.resources.tracking
         trackers = tracking.tracked(heard_by, self.folder, self.scratch.parent, self.train)
         attempt = self.folder, self.train, self.steps, self.threads, world.size, self.part, self.resources.compile
-        with recording.record_attempt(*attempt) as say, trackers:
+        with recording.record_attempt(*attempt, self.sharing) as say, trackers:
             self._make(world, say, deadline)
 
     def _take_over(self) -> None:

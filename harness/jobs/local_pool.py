@@ -7,6 +7,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -36,13 +37,18 @@ def check_room(jobs: Sequence[Job], workers: int) -> None:
     """
     at_once, count = min(workers, len(jobs)), gpu_count() if workers > 1 else 0
     for resources in dict.fromkeys(job.resources for job in jobs if job.resources.on_gpu and count):
-        needed = math.ceil(at_once * resources.gpus / count)
+        needed = sharing(resources, at_once, count)
         if at_once > 1 and needed > resources.jobs_per_gpu:
             raise UserError(
                 f"--jobs {workers}: {at_once} trainings at once, of {resources.gpus} GPU(s) each, are too many for the "
                 f"{count} here with resources.jobs_per_gpu: {resources.jobs_per_gpu}; where the memory holds them, "
                 f"add --set resources.jobs_per_gpu={needed}"
             )
+
+
+def sharing(resources: Resources, at_once: int, gpus: int) -> int:
+    """Return how many of several jobs at once are on each of a machine's GPUs."""
+    return max(1, math.ceil(at_once * resources.gpus / gpus)) if gpus else 1
 
 
 def run_inline(jobs: Iterable[Job], on_change: OnChange, deadline: Deadline = NEVER) -> None:
@@ -70,7 +76,9 @@ def run_in_workers(jobs: Sequence[Job], workers: int, on_change: OnChange, deadl
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the workers as they start
     queue, stopping = JobQueue(jobs), threading.Event()
     slots = range(min(workers, len(jobs)))
-    arguments = (queue, on_change, stopping, deadline)
+    gpus = gpu_count() if len(slots) > 1 else 0
+    share = partial(sharing, at_once=len(slots), gpus=gpus)
+    arguments = (queue, on_change, stopping, deadline, share)
     threads = [threading.Thread(target=_fill, args=(slot, *arguments), daemon=True) for slot in slots]
     for thread in threads:
         thread.start()
@@ -82,7 +90,10 @@ def run_in_workers(jobs: Sequence[Job], workers: int, on_change: OnChange, deadl
         stopping.set()
 
 
-def _fill(slot: int, queue: JobQueue, on_change: OnChange, stopping: threading.Event, deadline: Deadline) -> None:
+def _fill(
+    slot: int, queue: JobQueue, on_change: OnChange, stopping: threading.Event, deadline: Deadline,
+    share: Callable[[Resources], int],
+) -> None:  # fmt: skip
     """Keep a slot busy until the queue is empty, or the time is up."""
     signal.pthread_sigmask(signal.SIG_BLOCK, WorkerSignals.NUMBERS)  # which the workers inherit, and then listen to
     worker: Worker | None = None
@@ -96,7 +107,7 @@ def _fill(slot: int, queue: JobQueue, on_change: OnChange, stopping: threading.E
         worker = worker or Worker(job.resources, slot)
         on_change(job, None)
         try:
-            outcome = worker.do(job, deadline)
+            outcome = worker.do(replace(job, sharing=share(job.resources)), deadline)
         except WorkerError as error:
             if stopping.is_set():  # the worker was ended with us: the run is interrupted, and has not failed
                 return

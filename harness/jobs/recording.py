@@ -70,11 +70,12 @@ def _lock(folder: Path, locks: ExitStack) -> bool:
 @contextmanager
 def record_attempt(
     folder: Path, train: TrainSpec, steps: int, threads: int, processes: int, part: JobPart = WHOLE,
-    compiled: bool = False,
+    compiled: bool = False, sharing: int = 1,
 ) -> Iterator[Say]:  # fmt: skip
     """Record a job in its run's folder while it works, `processes` together with `threads` each, towards `steps`.
 
-    part: what of the training's work it does; where that is no training, that it has diverged stays true.
+    part: what of the training's work it does; where that is no training, that it has diverged stays true. sharing: how
+    many such jobs are at once on each of its GPUs.
     """
     remove_temporaries(folder)
     earlier = _attempts(folder)
@@ -82,7 +83,7 @@ def record_attempt(
     if part.stage == 0 or not failure or failure.kind != "diverged":
         (folder / records.Failure.FILE).unlink(missing_ok=True)
     records.write_spec(folder, train)
-    facts = provenance(folder, threads, processes) | {"part": part.name, "compiled": compiled}
+    facts = provenance(folder, threads, processes) | {"part": part.name, "compiled": compiled, "sharing": sharing}
     attempt = records.Attempt.model_validate({"attempt": len(earlier) + 1} | facts)
     records.Environment(attempts=[*earlier, attempt]).write(folder)
     with heartbeats(folder, steps, steps if part.stage else 0) as say:

@@ -54,7 +54,8 @@ class Fit:
         micro = f"resources.micro_batch={self.micro_batch}" if self.micro_batch < batch else ""
         blocks = "resources.checkpoint_blocks=true" if self.again else ""
         needed = " ".join(filter(None, (micro, blocks)))
-        room = f", room for {self.at_once} at once (--jobs {self.at_once})" if self.at_once > 1 else ""
+        several = f"--jobs {self.at_once} --set resources.jobs_per_gpu={self.at_once}"
+        room = f", room for {self.at_once} at once ({several})" if self.at_once > 1 else ""
         return f"{f'with {needed}' if needed else 'whole batch'}{room}"
 
 

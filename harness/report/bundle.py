@@ -18,6 +18,9 @@ from pathlib import Path
 
 from harness.config import imported_weights as imported
 from harness.config.grid import Table
+from harness.config.grid_file import preset_document, read_grid, read_scale
+from harness.config.named_files import GRIDS, grid_word, recorded_grid, without_shipped
+from harness.config.yaml_document import whole
 from harness.errors import UserError
 from harness.files import LARGEST_LOG, check_no_links, is_file, read_file, replace, write_bytes
 from harness.plain_text import is_name
@@ -136,7 +139,7 @@ def _standing_in(project: Path) -> Iterator[None]:
     """Stand where grids lie beside results, and imported weights too, whatever HARNESS_WEIGHTS says."""
     weights = os.environ.pop("HARNESS_WEIGHTS", None)
     try:
-        with chdir(project):
+        with chdir(project), without_shipped():
             yield
     finally:
         if weights is not None:
@@ -157,12 +160,11 @@ def _files(store: Store) -> dict[str, Packed]:
     if len(tables) < len(records):
         raise UserError(f"{store.root}: a grid of it cannot be read, and without it the bundle would lack a table")
     weights = {cell.settings.weights for table in tables for cell in table.cells} - {None}
-    sources = _grid_files(store, tables)
-    sources |= {f"weights/{name}.json": imported.description_path(imported.folder(), str(name)) for name in weights}
+    sources = {f"weights/{name}.json": imported.description_path(imported.folder(), str(name)) for name in weights}
     for folder in store.run_folders():
         for path in () if folder.is_symlink() else _plain_files(folder):
             sources[f"results/{store.study}/{folder.name}/{path.relative_to(folder).as_posix()}"] = path
-    files = {name: Packed(name, path) for name, path in sources.items() if is_read(name)}
+    files = {name: Packed(name, path) for name, path in sources.items() if is_read(name)} | _grid_files(store, tables)
     for path, record in records.items():
         if record:
             name = f"results/{store.study}/grids/{path.name}"
@@ -172,7 +174,7 @@ def _files(store: Store) -> dict[str, Packed]:
 
 def _portable(record: GridRecord) -> bytes:
     """Return a record with its grid where the archive has it."""
-    content = record.content | {"grid": portable(Path(record.grid)).as_posix()}
+    content = record.content | {"grid": _in_archive(record).as_posix()}
     return json.dumps(content, indent=1, ensure_ascii=False).encode()
 
 
@@ -183,18 +185,30 @@ def _plain_files(folder: Path) -> Iterator[Path]:
         yield from (path for path in paths if is_file(path) and not path.is_symlink())
 
 
-def _grid_files(store: Store, tables: list[Table]) -> dict[str, Path]:
+def _in_archive(record: GridRecord) -> Path:
+    """Return where the archive has a grid; one of the package's where one's own would be."""
+    grid = recorded_grid(record.grid)
+    return GRIDS / grid.name if grid_word(grid) == grid.stem else portable(Path(record.grid))
+
+
+def _grid_files(store: Store, tables: list[Table]) -> dict[str, Packed]:
     """Return the study's grids with their scales, and the presets that they name, by their names in the archive."""
-    files: dict[str, Path] = {}
-    presets = {table.name: {cell.settings.preset for cell in table.cells} - {None} for table in tables}
+    files: dict[str, Packed] = {}
+    presets = {
+        table.name: sorted({str(c.settings.preset) for c in table.cells if c.settings.preset}) for table in tables
+    }
     for record in store.grids():
-        grid = Path(record.grid)
-        named = [grid.parent / "presets" / f"{name}.yaml" for name in sorted(map(str, presets[grid.stem]))]
-        for path in (grid, grid.parent / "scales" / f"{record.scale}.yaml", *named):
-            name = (portable(grid).parent / path.relative_to(grid.parent)).as_posix()
-            other = files.setdefault(name, path)
-            if _content(other) != _content(path):
+        grid, folder = recorded_grid(record.grid), _in_archive(record).parent
+        sources = {_in_archive(record): read_grid(grid)[1]}
+        sources[folder / "scales" / f"{record.scale}.yaml"] = read_scale(record.scale, grid.parent / "scales")[1]
+        for name in presets[grid.stem]:
+            sources[folder / "presets" / f"{name}.yaml"] = preset_document(name, f"{grid}", grid.parent / "presets")
+        for place, document in sources.items():
+            packed = Packed(place.as_posix(), document.path, whole(document))
+            other = files.setdefault(packed.name, packed)
+            if other.content != packed.content:
                 raise UserError(
-                    f"harness bundle: {other} and {path} differ and would have one name; make them one file"
+                    f"harness bundle: {other.source} and {packed.source} differ and would have one name; "
+                    "make them one file"
                 )
     return files

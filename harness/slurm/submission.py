@@ -131,7 +131,7 @@ def prepare(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path],
     return Prepared(sent, code, arrays, ids)
 
 
-def _alike(jobs: Sequence[Job]) -> list[list[Job]]:
+def _alike(jobs: Iterable[Job]) -> list[list[Job]]:
     """Return the jobs of equal resources that wait for the same jobs: trainings together, the shards of each, and what
     measures each."""
     groups: dict[tuple[object, ...], list[Job]] = {}
@@ -141,19 +141,24 @@ def _alike(jobs: Sequence[Job]) -> list[list[Job]]:
     return list(groups.values())
 
 
+def _count(jobs: Iterable[Job]) -> int:
+    """Return how many jobs of SLURM's these are: those that share a GPU are one."""
+    return sum(math.ceil(len(alike) / alike[0].resources.packed) for alike in _alike(jobs))
+
+
 def _fitting(todo: list[list[Job]], most: int, held: int) -> tuple[list[list[Job]], list[Job]]:
     """Return the trainings, each with its parts, that a queue has room for which holds some jobs, and the others.
 
     Raises:
         UserError: one training alone has too many parts.
     """
-    if large := next((parts for parts in todo if len(parts) > most), None):
+    if large := next((parts for parts in todo if _count(parts) > most), None):
         raise UserError(
-            f"resources.sample_shards: a training is {len(large)} jobs, and the profile's max_submitted is {most}; "
+            f"resources.sample_shards: a training is {_count(large)} jobs, and the profile's max_submitted is {most}; "
             "ask for fewer shards"
         )
-    ends = itertools.accumulate(len(parts) for parts in todo)
-    count = sum(end <= most - held for end in ends)
+    sizes = [_count(itertools.chain(*todo[:count])) for count in range(1, len(todo) + 1)]
+    count = sum(size <= most - held for size in sizes)
     return todo[:count], [parts[0] for parts in todo[count:]]
 
 

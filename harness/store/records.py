@@ -301,6 +301,7 @@ class Attempt(Part):
     cuda: str | None = None
     threads: Positive = 1
     processes: Positive = 1
+    sharing: Positive = 1  # trainings at once on each of its GPUs
     versions: dict[str, str | None] = {}
     slurm_job_id: str | None = None
     slurm: dict[str, str] | None = None
@@ -318,9 +319,9 @@ class Attempt(Part):
         return "GPU" if self.on_gpu else "core"
 
     @property
-    def devices(self) -> int:
-        """How many GPUs it used, one for each process, or else how many cores: the processes' threads."""
-        return self.processes if self.on_gpu else self.processes * self.threads
+    def devices(self) -> float:
+        """How many GPUs it used, its part of one for each process, or else how many cores: the processes' threads."""
+        return self.processes / self.sharing if self.on_gpu else self.processes * self.threads
 
     def hours(self, last_sign: float | None = None) -> float:
         """Return its device-hours, until `last_sign`, in seconds since 1970, where it did not end; 0 where the end is

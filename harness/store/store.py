@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
+from harness.config.named_files import grid_word
 from harness.errors import UserError
 from harness.files import UnfitFile
 from harness.plain_text import check_name, escape_controls
@@ -249,4 +250,4 @@ def _read_grid(path: Path) -> records.GridRecord:
 
 def _grid_record(grid: Path, scale: str, overrides: list[str]) -> records.GridRecord:
     """Return what a study remembers of a grid; its path is relative, so that the study can move with its project."""
-    return records.GridRecord(grid=Path(os.path.relpath(grid)).as_posix(), scale=scale, overrides=overrides)
+    return records.GridRecord(grid=grid_word(grid), scale=scale, overrides=overrides)

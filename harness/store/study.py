@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from harness.config.grid import Cell, Run, Table, load_table
 from harness.config.grid_file import MOST_CELLS
+from harness.config.named_files import recorded_grid
 from harness.config.yaml_document import Layer
 from harness.errors import UserError
 from harness.files import is_file
@@ -26,9 +26,10 @@ def study_tables(store: Store, overrides: Sequence[str] = (), layer: Layer | Non
 
     def by_itself(record: GridRecord) -> tuple[GridRecord, Table]:
         nonlocal cells
-        if not is_file(Path(record.grid)):
+        grid = recorded_grid(record.grid)
+        if not is_file(grid):
             raise UserError(f"{store.root}: its grid {record.grid} is not here; stand in the project's folder")
-        table = load_table(Path(record.grid), record.scale, record.overrides)
+        table = load_table(grid, record.scale, record.overrides)
         if cells + len(table.cells) > MOST_CELLS:  # one grid may have so many, and many grids would fill the memory
             raise UserError(
                 f"{record.grid}: with it the study has more than {MOST_CELLS:,} cells; make it another study"
@@ -38,7 +39,8 @@ def study_tables(store: Store, overrides: Sequence[str] = (), layer: Layer | Non
 
     tables = each_or_told(by_itself, store.grids())
     if overrides or layer:  # a mistake of these stops all
-        tables = [(r, load_table(Path(r.grid), r.scale, [*r.overrides, *overrides], layer)) for r, _ in tables]
+        more = [([*record.overrides, *overrides], record) for record, _ in tables]
+        tables = [(r, load_table(recorded_grid(r.grid), r.scale, words, layer)) for words, r in more]
     return sorted((table for _, table in tables), key=_place)
 
 

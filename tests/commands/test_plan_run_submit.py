@@ -60,9 +60,12 @@ def test_filters_choose_tables_and_rows_and_their_price(project, harness):
 
 
 def test_a_grid_may_be_meant_by_its_name(project, harness):
-    for name in ("table2", "tabel2.yaml"):
-        code, out, err = harness("plan", name, "--scale", "smoke")
-        assert (code, out, err) == (2, "", f"{name}: no such grid file; did you mean 'grids/table2.yaml'?\n")
+    code, out, err = harness("plan", "tabel2.yaml", "--scale", "smoke")
+    assert (code, out, err) == (2, "", "tabel2.yaml: no such grid file; did you mean 'grids/table2.yaml'?\n")
+    named = harness("plan", "table2", "--scale", "smoke")
+    assert named == harness("plan", "grids/table2.yaml", "--scale", "smoke")
+    shutil.rmtree(project / "grids")
+    assert harness("plan", "table2", "--scale", "smoke") == named
 
 
 def test_the_command_prices_refuses_and_proposes(project, harness):

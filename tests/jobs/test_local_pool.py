@@ -116,7 +116,7 @@ def test_what_shares_a_gpu_has_no_other_beside_it(tmp_path, other):
 
 @pytest.mark.slow
 @pytest.mark.long
-def test_four_trainings_that_share_a_gpu_give_the_numbers_of_one_after_the_other(tmp_path, cache):
+def test_four_trainings_that_share_a_gpu_give_the_numbers_of_one_after_the_other(tmp_path, cache, monkeypatch):
     """On a machine without one, all compute on the CPU, as they would beside each other on it."""
 
     def numbers(name: str, run: Callable[[Sequence[Job]], None]) -> tuple[list[dict[str, float]], list[bytes]]:
@@ -128,10 +128,14 @@ def test_four_trainings_that_share_a_gpu_give_the_numbers_of_one_after_the_other
         evals = [read_json(path)["metrics"] for job in jobs for path in sorted(job.folder.glob("evals/*.json"))]
         weights = [path.read_bytes() for job in jobs for path in sorted(job.scratch.glob("weights-*.safetensors"))]
         assert len(evals) == len(weights) == 4
+        shares.append({read_json(job.folder / "env.json")["attempts"][0]["sharing"] for job in jobs})
         return evals, weights
 
+    shares: list[set[int]] = []
+    monkeypatch.setattr(local_pool, "gpu_count", lambda: 1)
     beside = numbers("beside", lambda jobs: run_in_workers(jobs, 4, lambda *_: None))
     assert beside == numbers("after", lambda jobs: run_inline(jobs, lambda *_: None))
+    assert shares == [{4}, {1}]
 
 
 def _kill_when_beating(job, pid=None):

@@ -91,6 +91,8 @@ def test_measured_speed_goes_before_the_assumption(tmp_path):
     ratio = flops.training(dispersive.train) / flops.training(run.train)
     assert price.cost([dispersive]).training == pytest.approx(ratio * price.cost([run]).training)
     assert "13 trainings by the images/s of earlier runs on NVIDIA H100" in price.words
+    measured_run(store, run, "NVIDIA H100", 500.0, gpus=1, sharing=4)  # as do three others beside it on the same GPU
+    assert Prices(table.runs, store, EVERY).cost([run]).training == pytest.approx(400_000 * 256 / 2000 / 3600)
     measured_run(store, run, "Intel", 2000.0, threads=1)  # what a processor did says nothing of GPUs
     assert "all by assumption: 50% of the H100's 989 TFLOP/s in bf16" in Prices(table.runs, store, EVERY).words
 

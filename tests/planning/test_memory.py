@@ -92,5 +92,7 @@ def test_no_micro_batch_tears_a_group_apart_and_blocks_are_computed_again_first(
 def test_as_many_small_trainings_share_a_card_as_fit():
     small = paper(12, 384, 6)
     fit = memory.fit(small, 80 * GIB, 64)
-    assert memory.fit(small, 80 * GIB, 2).words(256) == "whole batch, room for 2 at once (--jobs 2)"
+    assert memory.fit(small, 80 * GIB, 2).words(256) == (
+        "whole batch, room for 2 at once (--jobs 2 --set resources.jobs_per_gpu=2)"
+    )
     assert fit.at_once * needed(small, 256) <= memory.SHARE * 80 * GIB < (fit.at_once + 1) * needed(small, 256)

@@ -1,6 +1,7 @@
 """The report in a real browser: no error on its console, and no request that leaves the file."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -131,6 +132,10 @@ def test_the_report_of_the_digits_is_short_and_begins_with_its_answer(browser: A
             " return row.getBoundingClientRect().height / row.firstChild.naturalHeight; })"
         )
         assert tiles == [8, 8, 8]  # real, without and with the loss
+    findings = [finding.text for finding in browser.find_elements("css selector", ".finding")]
+    assert len(findings) >= 15
+    assert [words for words in findings if re.search(r"[+−]\d", words)] == []  # better or worse is said, not a sign
+    assert "worse" in browser.find_element("css selector", "#guidance .finding").text
     counts = browser.execute_script("""
         const words = text => text.match(/\\S+/g)?.length ?? 0, all = document.body.innerText;
         const edge = document.querySelector('#answer .first').getBoundingClientRect();
@@ -286,16 +291,60 @@ def shown_cells(browser: Any) -> list[list[str]]:
     )
 
 
-def test_a_mark_says_what_it_is_and_leads_to_its_runs(browser: Any, page: Path) -> None:
+def test_every_mark_says_what_it_is_and_leads_to_its_run(browser: Any, page: Path) -> None:
+    """Against the list of runs: each seed's mark has its name and value, and no mark of any figure is without words."""
     open_page(browser, page)
-    marks = browser.find_elements("css selector", "#table-table2 .plot svg a:not([tabindex])")
-    assert len(marks) == 13 - 2  # a mean for each cell but those without a value
-    browser.execute_script("arguments[0].focus()", marks[0])
+    unfold(browser, ".more")
+    loose, seeds, astray = browser.execute_script("""
+        const row = mark => document.getElementById(mark.getAttribute('href').slice(1))?.closest('#all-runs tr');
+        const marks = [...document.querySelectorAll('.plot svg a')], fid = run => JSON.parse(run.dataset.metrics).fid;
+        const title = mark => mark.querySelector('title').textContent;
+        const base = (run, seed) => run.dataset.base
+            && document.getElementById(`${run.dataset.base}-${seed}`).parentElement;
+        const change = (run, other) => other ? (100 * (fid(run) / fid(other) - 1)).toFixed(1) : '';
+        return [
+            document.querySelectorAll('.plot [data-series] use:not(a use)').length,
+            marks.filter(mark => title(mark).includes(', seed ')).map(mark => [
+                title(mark), ...[2, 3].map(column => row(mark).cells[column].textContent.split(' ')[0]),
+                change(row(mark), base(row(mark), row(mark).cells[2].textContent))]),
+            marks.filter(mark => !row(mark) || !title(mark).startsWith(row(mark).cells[1].textContent)).map(title)];
+    """)
+    assert (loose, astray) == (0, [])
+    unfold(browser, "#index details")
+    valued = [run for run in shown_runs(browser) if run[3]]
+    assert len(seeds) == len([run for run in valued if run[0] != "Table 4"])  # its figure has a tile for each cell
+    for words, seed, value, change in seeds:
+        from_base = re.search(rf": FID {value}(?:, ([+−]?[0-9.]+)\u202f% from seed {seed} of the baseline)?$", words)
+        assert from_base, words
+        assert float((from_base[1] or "0").replace("−", "-")) == pytest.approx(float(change or 0), abs=0.051)
+    assert sum("from seed" in words for words, *_ in seeds) > 30
+
+
+def test_by_keyboard_arrows_go_from_mark_to_mark_and_a_legend_hides_series(browser: Any, page: Path) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    open_page(browser, page)
+    plot = browser.find_element("css selector", "#table-table2 .plot svg")
+    (key, *_), (stop,) = (plot.find_elements("css selector", s) for s in ("[data-key=dispersive]", "a:not([tabindex])"))
+    visible_marks = "return [...arguments[0].querySelectorAll('a')].filter(a => a.getClientRects().length).length"
+    before = browser.execute_script(visible_marks, plot)
+    browser.execute_script("arguments[0].focus()", key)
+    key.send_keys(" ")
+    assert (key.get_attribute("aria-pressed"), browser.execute_script(visible_marks, plot) < before) == ("false", True)
+    key.send_keys(ENTER)
+    assert (key.get_attribute("aria-pressed"), browser.execute_script(visible_marks, plot)) == ("true", before)
+    browser.execute_script("arguments[0].focus()", stop)
     tip = browser.find_element("id", "tip")
-    assert tip.text.startswith("baseline: 4.79 ± 0.07")
+    assert tip.text.startswith("baseline: FID 4.79 ± 0.07, n=")
+    browser.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
+    assert tip.text.startswith("InfoNCE, ℓ2 · contrastive, independent noise: FID ")
+    for _ in range(9 + 2):  # over the other means to the second seed
+        browser.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
+    assert tip.text.startswith("baseline, seed 1: FID ")
     browser.switch_to.active_element.send_keys(ENTER)
     until(browser, browser.find_element("id", "panel").is_displayed)
-    assert browser.current_url.endswith("#runs-table-table2-0")
+    assert browser.current_url.endswith("#runs-table-table2-0-1")
+    assert browser.find_element("css selector", "#panel .seeds [aria-pressed=true]").text.startswith("1: ")
 
 
 def test_samples_are_enlarged_with_a_slider_between_without_and_with(browser: Any, page: Path) -> None:

@@ -30,7 +30,7 @@ def test_whose_diversity_is_spent_follows_the_numbers(
     sentences = " ".join(sweep.sentences)
     assert words in sentences
     assert sentences.count("is best at guidance 2 ") == 2
-    assert "Coverage is not stored for both arms at 1 and 4" in sentences
+    assert "Nothing is said of coverage, which is not stored for both arms." in sentences
 
 
 def test_the_gain_is_compared_without_guidance_and_at_the_best_scale(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 from support import synthetic_study as synthetic
 
 from harness.files import read_json, write_json
-from harness.report.reading.samples import read_strip
+from harness.report.reading.samples import png_uri, read_strip
 from harness.report.rendering.page import make_report
 from harness.store.status import run_result
 
@@ -82,3 +82,14 @@ def test_the_picture_of_a_job_is_read_as_it_is(tmp_path: Path) -> None:
     assert sheet
     assert (sheet.width, sheet.height, sheet.image.mode) == (640, 128, "RGB")
     assert sheet.uri.startswith("data:image/webp")
+
+
+def test_a_picture_of_a_megabyte_adds_little_to_a_page(tmp_path: Path) -> None:
+    """Noise, which no format makes small, of tiles so narrow that a page else has them as they are stored."""
+    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
+    picture = np.random.default_rng(0).integers(0, 256, (1020, 390, 3), dtype=np.uint8)
+    synthetic.write_measurement(store, table.runs[0], 3.0, picture=picture)
+    sheet = read_strip(store, table.runs[0], run_result(store, table.runs[0]).measurement, "an arm").sheet
+    assert sheet
+    assert sheet.size > 1_000_000
+    assert all(len(uri) < 180_000 for uri in (sheet.uri, png_uri(sheet.image)))

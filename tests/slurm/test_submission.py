@@ -74,6 +74,10 @@ def test_trainings_that_share_a_gpu_are_one_element_of_the_array(jobs, tmp_path)
     assert [record.index for record in records] == [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, None]
     assert [record.job for record in records] == sent.ids
     assert (len(set(sent.ids)), sent.trainings) == (4, 13)
+    few = submit(
+        sharing, SlurmProfile(max_submitted=5, array_limit=9), []
+    )  # two are there: three more, twelve trainings
+    assert (len(set(few.ids)), few.trainings, len(few.later)) == (3, 12, 1)
     assert len(submit(sharing, SlurmProfile(array_limit=9), []).ids) == 13  # nothing of it is in the queue of this test
 
 

@@ -231,6 +231,7 @@ def test_hours_of_attempts_by_hand():
     unknown = {"start": START, "end": None, "device": "Intel", "threads": 1}
     assert hours_spent(ended) == 2.0
     assert hours_spent(ended, killed) == 2.0 + 2.0
+    assert hours_spent(killed | {"sharing": 4}) == 0.5  # of the GPUs' hours each of four trainings has a quarter
     assert hours_spent(unknown, ended) == 2.0
     assert hours_spent(ended, unknown, last_sign=at(5, 15).timestamp()) == 2.25
 

@@ -1,5 +1,6 @@
 """Guidance against the dispersive loss: the best scale of each arm, the gain by scale, and whose diversity is spent."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,7 @@ import pandas as pd
 
 from harness.config.grid_file import At
 from harness.metric_definitions import definition_of
-from harness.report.analysis.pivot import Pivot, PivotCell
+from harness.report.analysis.pivot import Pivot, PivotCell, kind_of
 from harness.report.analysis.statistics import Interval, change_between, mean_interval
 from harness.report.analysis.text import interval_words, sentences, signed
 
@@ -95,21 +96,22 @@ def _arm(pivot: Pivot, cells: Mapping[float, PivotCell]) -> SweptArm:
 
 
 def _sentences(pivot: Pivot, base: SweptArm, arms: Sequence[SweptArm]) -> list[str]:
-    gains = [_gain(pivot.table.file.value, base, arm) for arm in arms]
+    gains = [_gain(pivot, base, arm) for arm in arms]
     return sentences("guidance_sweep.j2", metric=pivot.metric, swept=(base, *arms), gains=gains)
 
 
-def _gain(metric: str, base: SweptArm, arm: SweptArm) -> dict[str, Any]:
+def _gain(pivot: Pivot, base: SweptArm, arm: SweptArm) -> dict[str, Any]:
     """What an arm gains without guidance and with: at the baseline's best scale, or the largest where that is none."""
     common = [scale for scale in base.cells if scale in arm.cells]
     low, high = min(arm.cells), base.best if base.best in common and base.best > min(common) else max(common)
     changed = arm.cells[low].change and arm.cells[high].change
     return {
         "arm": arm,
+        "kinds": Counter(kind_of(pivot, cell.change) for cell in arm.cells.values() if cell.change),
         "at_best": change_between(arm.cells[arm.best].values, base.cells[base.best].values),
         "low": low,
         "high": high,
-        "moved": _moved(_by_seed(metric, base, arm, low, high)) if changed else None,
+        "moved": _moved(_by_seed(pivot.table.file.value, base, arm, low, high)) if changed else None,
         "strongest": max(common),
         "diversity": [_diversity(name, base, arm, low, high, max(common)) for name in DIVERSITY],
     }

@@ -23,7 +23,7 @@ STATES: Mapping[str, str] = MEANINGS["states"]
 def sentences(template: str, **values: Any) -> list[str]:
     """Fill a template and return what it says; each sentence, or several that belong together, begins with "- "."""
     parts = re.split("^- ", _templates().get_template(template).render(values), flags=re.MULTILINE)
-    return [re.sub(" *\n *", " ", sentence.strip("\n")) for sentence in parts if sentence.strip()]
+    return [re.sub(" *\n *", " ", sentence.strip()) for sentence in parts if sentence.strip()]
 
 
 @cache
@@ -122,6 +122,11 @@ def runs_anchor(pivot: Pivot, cell: PivotCell) -> str:
     """Return the name that a cell's runs have in links within the page."""
     place = next(index for index, other in enumerate(pivot.cells) if other.source is cell.source)
     return f"runs-{anchor(pivot.table.name)}-{place}"
+
+
+def seed_anchor(pivot: Pivot, cell: PivotCell, seed: int) -> str:
+    """Return the name that one run of a cell has in links within the page."""
+    return f"{runs_anchor(pivot, cell)}-{seed}"
 
 
 def seed_words(seeds: Sequence[str]) -> str:

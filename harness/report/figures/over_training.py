@@ -10,6 +10,7 @@ from harness.report.analysis.arms import step_of
 from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.statistics import Interval
 from harness.report.analysis.text import estimate
+from harness.report.figures.marks import cell_mark
 from harness.report.figures.panels import Line, Panel, panels_figure
 from harness.report.figures.picture import Picture
 from harness.report.figures.style import DASHES, ArmStyle, ArmStyles, wants_logarithm
@@ -34,7 +35,7 @@ def length_chart(pivot: Pivot, styles: ArmStyles) -> Picture | None:
     arms = cells_by_length(pivot)
     if not arms or not pivot.table.scale.meaningful:
         return None
-    lines = [_length_line(style, arms[label]) for label, style in styles.of(arms).items()]
+    lines = [_length_line(pivot, style, arms[label]) for label, style in styles.of(arms).items()]
     means = [cell.mean for cells in arms.values() for cell in cells]
     panel = Panel("step", pivot.metric.title, lines, log=wants_logarithm(means))
     points = "; ".join(f"{label}: {', '.join(_length_words(pivot, cells))}" for label, cells in arms.items())
@@ -61,11 +62,12 @@ def _common(cells: Sequence[PivotCell]) -> str:
     return " · ".join(labels) or unnamed
 
 
-def _length_line(style: ArmStyle, cells: Sequence[PivotCell]) -> Line:
+def _length_line(pivot: Pivot, style: ArmStyle, cells: Sequence[PivotCell]) -> Line:
     """The means, and around each one standard deviation over seeds."""
     spreads = [(cell.ours.spread or 0.0) if cell.ours else 0.0 for cell in cells]
     bars = [Interval(cell.mean - spread, cell.mean + spread) for cell, spread in zip(cells, spreads, strict=True)]
-    return Line(style, [step_of(cell) for cell in cells], [cell.mean for cell in cells], bars)
+    marks = [cell_mark(pivot, cell) for cell in cells]
+    return Line(style, [step_of(cell) for cell in cells], [cell.mean for cell in cells], bars, marks=marks)
 
 
 def _length_words(pivot: Pivot, cells: Sequence[PivotCell]) -> list[str]:
@@ -80,7 +82,13 @@ def loss_chart(pivot: Pivot, logs: Logs, styles: ArmStyles) -> Picture | None:
     if len(arms) < 2:
         return None
     by_name = styles.of({cell.name: [cell] for cell in arms})
-    panels = [_loss_panel("denoising", denoising, by_name), _loss_panel("regularizer", regularizer, by_name)]
+    means = {"denoising": denoising, "regularizer": regularizer}
+    panels = [
+        Panel(
+            "step", LOSSES[key], [_loss_line(pivot, by_name[c.name], c, key, of[c.name]) for c in arms if c.name in of]
+        )
+        for key, of in means.items()
+    ]
     which = f" of the baseline and the best of the table’s {len(pivot.cells)} cells" * (len(arms) < len(pivot.cells))
     losses = {cell.source.settings.regularizer.loss for cell in arms} - {"none"}
     own = " Regularisers of different kinds have scales of their own." * (len(losses) > 1)
@@ -114,13 +122,13 @@ def _means(cells: Sequence[PivotCell], logs: Logs, key: str) -> dict[str, Series
     return {cell.name: series for cell in cells if (series := _mean(cell, logs, key))}
 
 
-def _loss_panel(key: str, means: Mapping[str, Series], styles: Mapping[str, ArmStyle]) -> Panel:
-    return Panel("step", LOSSES[key], [_loss_line(styles[name], means[name]) for name in means if name in styles])
-
-
-def _loss_line(style: ArmStyle, series: Series) -> Line:
+def _loss_line(pivot: Pivot, style: ArmStyle, cell: PivotCell, key: str, series: Series) -> Line:
     steps, values = zip(*series, strict=True)
-    return Line(style, steps, values, look={"marker": "", "linestyle": DASHES[style.marker], "linewidth": 1.1})
+    look = {"marker": "", "linestyle": DASHES[style.marker], "linewidth": 1.1}
+    words = f"{LOSSES[key]} from {values[0]:.4g} at step {steps[0]:,} to {values[-1]:.4g} at {steps[-1]:,}".replace(
+        "-", "−"
+    )
+    return Line(style, steps, values, look=look, marks=[cell_mark(pivot, cell, f"{words}, mean over seeds")])
 
 
 def _loss_words(denoising: Mapping[str, Series], regularizer: Mapping[str, Series]) -> str:

@@ -12,8 +12,9 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from harness.report.analysis.pivot import PivotCell
+from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.statistics import Interval, mean_interval
+from harness.report.figures.marks import BARS, Mark, cell_mark, tag, tag_legend
 from harness.report.figures.style import LINE, REFERENCE_LINE, WIDTH, ArmStyle, logarithmic
 
 HEIGHT, ABOVE, BELOW, LEFT, RIGHT, GAP = 1.5, 0.24, 0.42, 0.6, 0.1, 0.16  # inches: of a panel, and what is around it
@@ -24,7 +25,7 @@ APART = 0.06  # of arms at one place, so that no interval hides another
 class Line:
     """Points of one arm, joined unless `look`, further properties of matplotlib's line, says otherwise.
 
-    bars: the interval of each point, None where it has none.
+    bars: the interval of each point, None where it has none. marks: what each point is; one alone, what the line is.
     """
 
     style: ArmStyle
@@ -32,6 +33,7 @@ class Line:
     y: Sequence[float]
     bars: Sequence[Interval | None] = ()
     look: Mapping[str, Any] = field(default_factory=dict)
+    marks: Sequence[Mark] = ()
 
 
 @dataclass(frozen=True)
@@ -52,18 +54,20 @@ class Panel:
     log: bool = False
 
 
-def averaged(style: ArmStyle, values: Mapping[float, Sequence[float]]) -> Line:
+def averaged(style: ArmStyle, values: Mapping[float, Sequence[float]], marks: Mapping[float, Mark]) -> Line:
     """Return the line of means with their intervals, of values by x."""
     samples = {x: sample for x, sample in values.items() if sample}
     means = [math.fsum(sample) / len(sample) for sample in samples.values()]
-    return Line(style, list(samples), means, [mean_interval(sample) for sample in samples.values()])
+    bars = [mean_interval(sample) for sample in samples.values()]
+    return Line(style, list(samples), means, bars, marks=[marks[x] for x in samples])
 
 
-def changed(style: ArmStyle, cells: Mapping[float, PivotCell]) -> Line:
+def changed(style: ArmStyle, pivot: Pivot, cells: Mapping[float, PivotCell]) -> Line:
     """Return the line of changes in percent with their intervals, of the cells by x that have one."""
     changes = {x: cell.change for x, cell in cells.items() if cell.change}
     bars = [change.interval for change in changes.values()]
-    return Line(style, list(changes), [change.percent for change in changes.values()], bars)
+    marks = [cell_mark(pivot, cells[x]) for x in changes]
+    return Line(style, list(changes), [change.percent for change in changes.values()], bars, marks=marks)
 
 
 def panels_figure(panels: Sequence[Panel], columns: int = 2, height: float = HEIGHT, shared: bool = False) -> Figure:
@@ -100,7 +104,7 @@ def add_legend(figure: Figure, left: float) -> None:
     """Write the names of what the axes show above them, each once, as many inches from the left."""
     entries = [axes.get_legend_handles_labels() for axes in figure.axes]
     once = {label: handle for handles, labels in entries for label, handle in zip(labels, handles, strict=True)}
-    figure.legend(once.values(), once.keys(), bbox_to_anchor=(left / WIDTH, 1.0))
+    tag_legend(figure.legend(once.values(), once.keys(), bbox_to_anchor=(left / WIDTH, 1.0)))
 
 
 def draw_panel(axes: Axes, panel: Panel) -> None:
@@ -126,7 +130,11 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
 def _draw_line(axes: Axes, line: Line, shift: float) -> None:
     style, places = line.style, np.add(line.x, shift)
     look: dict[str, Any] = {"color": style.colour, "marker": style.marker, "label": style.label}
-    axes.plot(places, line.y, **(look | dict(line.look)))
-    bars = [[(x, bar.low), (x, bar.high)] for x, bar in zip(places, line.bars, strict=False) if bar]
-    if bars:  # they may run out of the frame, for those of few seeds would press the points together
-        axes.add_collection(LineCollection(bars, colors=style.colour, linewidths=0.8), autolim=False)
+    (drawn,) = axes.plot(places, line.y, **(look | dict(line.look)))
+    tag(drawn, style.label, line.marks)
+    barred = [(place, bar) for place, bar in enumerate(line.bars) if bar]
+    if barred:  # they may run out of the frame, for those of few seeds would press the points together
+        ends = [[(places[place], bar.low), (places[place], bar.high)] for place, bar in barred]
+        bars = LineCollection(ends, colors=style.colour, linewidths=0.8)
+        tag(bars, style.label, [line.marks[place] for place, _ in barred] if line.marks else (), BARS)
+        axes.add_collection(bars, autolim=False)

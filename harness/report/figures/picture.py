@@ -7,7 +7,7 @@ import io
 import re
 import warnings
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from harness.files import write_bytes
 from harness.report import TEMPLATES
 from harness.report.analysis.text import slug
+from harness.report.figures.marks import equip
 
 PRINTED = {  # the colours of style.css, on paper
     "ink": "#000000", "muted": "#444444", "rule": "#bbbbbb", "paper": "#ffffff", "arm-1": "#0a6aa8", "arm-2": "#b5560a",
@@ -30,7 +31,6 @@ DRAWN = {name: f"#0404{index:02}" for index, name in enumerate(PRINTED, start=1)
 VARIABLES = {colour: f"var(--{name})" for name, colour in DRAWN.items()}
 # What would say when and with what a figure was made.
 LEFT_OUT = {"svg": ("Creator", "Date", "Format", "Type"), "pdf": ("CreationDate", "Creator", "Producer")}
-MARKED = "mark|"  # how the id of marks begins that lead to runs: then where, and words for each mark
 LINK = "{http://www.w3.org/1999/xlink}href"
 
 
@@ -101,7 +101,7 @@ def inline_svg(figure: Figure, alt: str) -> str:
     text = _saved(figure, "svg").decode().replace(' xmlns="http://www.w3.org/2000/svg"', "", 1)
     used = set(re.findall(r'#([^")]+)', text))
     root = ElementTree.fromstring(text)  # noqa: S314 (matplotlib wrote it a moment ago)
-    linked = _link_marks(root)
+    linked = equip(root)
     root.remove(root.findall("defs")[0])  # its rules are written for `*` and would reach the whole page
     for element in root.iter():
         element.text, element.tail = (element.text or "").strip() or None, None
@@ -117,29 +117,6 @@ def inline_svg(figure: Figure, alt: str) -> str:
     return ElementTree.tostring(drawn, encoding="unicode")
 
 
-def marked(anchor: str, words: Iterable[str]) -> str:
-    """Return an id for marks of one artist that lead to runs and say what they are, one after the other."""
-    return "|".join([MARKED[:-1], anchor, *(word.replace("|", "/") for word in words)])
-
-
-def _link_marks(root: ElementTree.Element) -> bool:
-    """Make links of the marks that have a place to lead to, each with its words; tell whether there are any."""
-    groups = [element for element in root.iter() if element.get("id", "").startswith(MARKED)]
-    for group in groups:
-        anchor, *words = group.attrib["id"].removeprefix(MARKED).split("|")
-        places = [(parent, place) for parent in group.iter() for place, child in enumerate(parent) if _is_use(child)]
-        for (parent, place), said in zip(places, words, strict=False):
-            link = ElementTree.Element("a", {"href": f"#{anchor}"} | ({"tabindex": "-1"} if len(words) > 1 else {}))
-            ElementTree.SubElement(link, "title").text = said
-            link.append(parent[place])
-            parent[place] = link
-    return bool(groups)
-
-
-def _is_use(element: ElementTree.Element) -> bool:
-    return element.tag.rpartition("}")[2] == "use"
-
-
 def _themed(style: str) -> str:
     """Put CSS variables for colours, and leave the choice of font to the page."""
     style = re.sub(r"font-family:[^;]*;?\s*", "", style)
@@ -149,6 +126,8 @@ def _themed(style: str) -> str:
 def standalone(svg: str) -> str:
     """Return an inline SVG as a file of its own: in the colours of print, and with a font."""
     printed = re.sub(r"var\(--([a-z0-9-]+)\)", lambda match: PRINTED[match[1]], svg)
-    printed = re.sub(r' href="#runs-[^"]*"| tabindex="-1"', "", printed)  # there is no page to lead through
+    printed = re.sub(
+        r' href="#runs-[^"]*"| tabindex="-1"| (?:data|aria)-(?:series|key|hidden)="[^"]*"', "", printed
+    )  # there is no page to lead through
     space = '<svg xmlns="http://www.w3.org/2000/svg" font-family="DejaVu Sans, Verdana, sans-serif"'
     return printed.replace("<svg", space, 1) + "\n"

@@ -10,6 +10,7 @@ from harness.config.grid import Run
 from harness.errors import UserError
 from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.text import number
+from harness.report.figures.marks import cell_mark
 from harness.report.figures.panels import Line, Panel, panels_figure
 from harness.report.figures.picture import Picture
 from harness.report.figures.style import ArmStyle, ArmStyles, cell_styles
@@ -18,7 +19,7 @@ from harness.store.store import Logs
 
 SHORT = 0.5  # hours; what is shorter is said in minutes
 MARK = {"linestyle": "none", "markersize": 5.5}
-RING = {"linestyle": "none", "markersize": 11, "fillstyle": "none", "markeredgewidth": 0.8}
+RING = {"linestyle": "none", "markersize": 11, "fillstyle": "none", "markeredgewidth": 0.8, "label": None}
 TIMED = (
     " Costs are of training until the measured step, by the speeds in its log, and medians over seeds: other work "
     "on the machine slows a run, so they are rough."
@@ -35,6 +36,11 @@ class Plane:
     decimals: tuple[int, int]
     points: Mapping[str, tuple[float, float]]
     note: str = ""
+
+    def at(self, cell: PivotCell) -> str:
+        """Say where a cell lies."""
+        x, y = self.points[cell.name]
+        return f"{self.x} {number(x, self.decimals[0])}, {self.y} {number(y, self.decimals[1])}"
 
     @property
     def words(self) -> str:
@@ -103,10 +109,11 @@ def _hours(logs: Logs, run: Run) -> tuple[float, str] | None:
 
 def _panel(pivot: Pivot, plane: Plane, styles: Mapping[str, ArmStyle]) -> Panel:
     shown = [cell for cell in pivot.cells if cell.name in plane.points]
-    marks = [_mark(styles[cell.name], plane.points[cell.name], MARK) for cell in shown]
-    rings = [_mark(ArmStyle(""), plane.points[cell.name], RING) for cell in shown if cell.is_best]
+    marks = [_mark(pivot, plane, cell, styles[cell.name], MARK) for cell in shown]
+    rings = [_mark(pivot, plane, cell, ArmStyle(styles[cell.name].label), RING) for cell in shown if cell.is_best]
     return Panel(plane.x, plane.y, [*marks, *rings])
 
 
-def _mark(style: ArmStyle, place: tuple[float, float], look: Mapping[str, Any]) -> Line:
-    return Line(style, place[:1], place[1:], look=look)
+def _mark(pivot: Pivot, plane: Plane, cell: PivotCell, style: ArmStyle, look: Mapping[str, Any]) -> Line:
+    place = plane.points[cell.name]
+    return Line(style, place[:1], place[1:], look=look, marks=[cell_mark(pivot, cell, plane.at(cell))])

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from statistics import fmean
 
 from harness.metric_definitions import definition_of
 from harness.report.analysis.guidance_sweep import Sweep, SweptArm
@@ -9,6 +10,7 @@ from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.statistics import mean_interval
 from harness.report.analysis.surfaces import KNOBS, Surface, setting
 from harness.report.analysis.text import number, signed_percent
+from harness.report.figures.marks import Mark, cell_mark
 from harness.report.figures.panels import Line, Panel, averaged, changed, panels_figure
 from harness.report.figures.picture import Picture
 from harness.report.figures.style import ArmStyle, ArmStyles
@@ -23,21 +25,31 @@ def guidance_picture(sweep: Sweep, styles: ArmStyles) -> Picture:
     across, metric, title = "guidance scale", sweep.pivot.table.file.value, sweep.pivot.metric.title
     arms = (sweep.base, *sweep.arms)
     by_label = styles.of({arm.label: list(arm.cells.values()) for arm in arms})
-    changes = [line for arm in sweep.arms if (line := changed(by_label[arm.label], arm.cells)).x]
+    changes = [line for arm in sweep.arms if (line := changed(by_label[arm.label], sweep.pivot, arm.cells)).x]
     panels = [
-        Panel(across, "", [_metric_line(by_label[arm.label], arm, metric) for arm in arms], title),
+        Panel(across, "", [_metric_line(sweep, by_label[arm.label], arm, metric) for arm in arms], title),
         Panel(across, "", changes, f"change of {title}, %", at=0.0),
     ]
     for further in FURTHER:
-        lines = [_metric_line(by_label[arm.label], arm, further) for arm in arms]
+        lines = [_metric_line(sweep, by_label[arm.label], arm, further) for arm in arms]
         if further != metric and all(line.x for line in lines):
             panels.append(Panel(across, "", lines, definition_of(further).title))
     alt = f"{title} by guidance scale. {'; '.join(_arm_words(arm, sweep.pivot.metric.decimals) for arm in arms)}."
     return Picture("guidance", sweep.name, alt, lambda: panels_figure(panels))
 
 
-def _metric_line(style: ArmStyle, arm: SweptArm, metric: str) -> Line:
-    return averaged(style, {scale: list(arm.values(scale, metric).values()) for scale in arm.cells})
+def _metric_line(sweep: Sweep, style: ArmStyle, arm: SweptArm, name: str) -> Line:
+    own, marks = name == sweep.pivot.table.file.value, {}
+    values = {scale: list(arm.values(scale, name).values()) for scale in arm.cells}
+    for scale, cell in arm.cells.items():
+        words = "" if own else _further_words(name, values[scale])
+        marks[scale] = cell_mark(sweep.pivot, cell, words)
+    return averaged(style, values, marks)
+
+
+def _further_words(name: str, values: Sequence[float]) -> str:
+    metric = definition_of(name)
+    return f"{metric.title} {number(fmean(values), metric.decimals)}, n={len(values)}" if values else "not measured"
 
 
 def _arm_words(arm: SweptArm, decimals: int) -> str:
@@ -56,8 +68,9 @@ def surface_picture(surface: Surface, styles: ArmStyles) -> Picture:
     places = list(dict.fromkeys(setting(cell, across) for cell in cells))
     lines = []
     for label, style in styles.of(groups).items():
-        values = {float(places.index(setting(cell, across))): list(cell.values.values()) for cell in groups[label]}
-        lines.append(averaged(style, values))
+        by_place = {float(places.index(setting(cell, across))): cell for cell in groups[label]}
+        values = {place: list(cell.values.values()) for place, cell in by_place.items()}
+        lines.append(averaged(style, values, {place: cell_mark(pivot, cell) for place, cell in by_place.items()}))
     base = [cell.mean for cell in pivot.baselines if cell.ours]
     ticks = [f"{place:g}" if isinstance(place, float) else str(place) for place in places]
     at = base[0] if len(base) == 1 else None
@@ -87,11 +100,17 @@ def size_picture(pivot: Pivot, styles: ArmStyles) -> Picture | None:
     for label, style in styles.of(arms).items():
         by_place = {float(sizes.index(_size(cell))): cell for cell in arms[label]}
         published = {place: percent for place, cell in by_place.items() if (percent := cell.paper_percent) is not None}
-        lines += [changed(style, by_place), Line(style, list(published), list(published.values()), look=HOLLOW)]
+        marks = [_paper_mark(pivot, by_place[place], percent) for place, percent in published.items()]
+        hollow = Line(style, list(published), list(published.values()), look=HOLLOW, marks=marks)
+        lines += [changed(style, pivot, by_place), hollow]
     spreads = [(c.percent + sign * (c.spread or 0.0)) for cell in cells if (c := cell.change) for sign in (-1, 1)]
-    panel = Panel("size of the model", "change, %", lines, also=spreads, at=0.0, ticks=sizes)
+    panel = Panel("size of the model", f"change of {pivot.metric.title}, %", lines, also=spreads, at=0.0, ticks=sizes)
     alt = f"Change of {pivot.metric.title} against our baseline by size of the model. {_sized_words(arms)}."
     return Picture("gain", f"{pivot.table.name}-gain", alt, lambda: panels_figure([panel], height=2.4))
+
+
+def _paper_mark(pivot: Pivot, cell: PivotCell, percent: float) -> Mark:
+    return cell_mark(pivot, cell, f"the paper’s change of {pivot.metric.title} is {signed_percent(percent)}")
 
 
 def cells_by_size(pivot: Pivot) -> dict[str, list[PivotCell]]:

@@ -19,14 +19,13 @@ from harness.report.analysis.text import (
     estimate,
     is_number,
     number,
-    percent_change,
-    runs_anchor,
     signed_percent,
     state_words,
 )
 from harness.report.figures import style
+from harness.report.figures.marks import BARS, Mark, cell_mark, seed_mark, tag
 from harness.report.figures.panels import add_legend
-from harness.report.figures.picture import Picture, marked
+from harness.report.figures.picture import Picture
 from harness.report.figures.style import LINE, WIDTH, ArmStyle, ArmStyles, cell_styles
 
 LABELS, RIGHT, GAP = 1.3, 0.12, 0.12  # inches: room for the labels of rows, at the right, between rows
@@ -125,13 +124,13 @@ def _draw_cell(axes: Axes, pivot: Pivot, cell: PivotCell, arm: ArmStyle, y: floa
         place: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center", "bbox": CLEAR}
         axes.text(0.01, y, _words(pivot, cell), color=style.MUTED, style="italic", **place)
         return
-    seeds, decimals = list(cell.values.values()), pivot.metric.decimals
-    anchor, change = runs_anchor(pivot, cell), f", {percent_change(cell.change)}" if cell.change else ""
+    seeds = list(cell.values.values())
     mean = axes.errorbar(cell.ours.mean, y, xerr=cell.ours.spread, elinewidth=0.8, **_mark(arm))
-    mean.lines[0].set_gid(marked(anchor, [f"{cell.name}: {estimate(cell.ours, decimals)}{change}"]))
-    (dots,) = axes.plot(seeds, [y] * len(seeds), **(_mark(arm) | HOLLOW))
-    words = [f"{cell.name}, seed {seed}: {number(value, decimals)}" for seed, value in cell.values.items()]
-    dots.set_gid(marked(anchor, [*words, ""]))
+    tag(mean.lines[0], arm.label, [cell_mark(pivot, cell)])
+    for bar in mean.lines[2]:
+        tag(bar, arm.label, [cell_mark(pivot, cell)], BARS)
+    (dots,) = axes.plot(seeds, [y] * len(seeds), **(_mark(arm) | HOLLOW), zorder=3)  # means come first for the keyboard
+    tag(dots, arm.label, [seed_mark(pivot, cell, seed) for seed in cell.values])
 
 
 def _heat_map(pivot: Pivot) -> Figure:
@@ -156,6 +155,8 @@ def _heat_map(pivot: Pivot) -> Figure:
         annot_kws={"size": 8},
         ax=axes,
     )
+    tiles = [cell for row in pivot.rows for cell in row.cells]
+    tag(axes.collections[0], "", [cell_mark(pivot, cell) if cell else Mark("", "") for cell in tiles])
     axes.grid(visible=False)
     for row, column in product(range(rows), range(columns)):
         if np.isnan(changes[row, column]):  # seaborn writes nothing where there is no number

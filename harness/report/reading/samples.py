@@ -4,6 +4,7 @@ import base64
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -16,11 +17,9 @@ SMOOTH_FROM = 400  # pixels; wider thumbnails are shown as pictures, narrower on
 WEBP_QUALITY = 82
 # What a job writes is far smaller: 20 tiles of 64×64 pixels in some 100 kB.
 MOST_PIXELS, MOST_BYTES = 1 << 20, 1 << 22
-MOST_TILES, LARGEST_TILE, LARGEST_SIDE = (
-    256,
-    512,
-    8192,
-)  # a WebP has at most 16,383 pixels a side, six pairs of tiles too
+MOST_TILES, LARGEST_TILE = 256, 512
+LARGEST_SIDE = 8192  # a WebP has at most 16,383 pixels a side, six pairs of tiles too
+MOST_IN_PAGE = 1 << 17  # bytes that one picture may add to a page, before they are written as letters
 
 
 @dataclass(frozen=True)
@@ -42,8 +41,14 @@ class Sheet:
 
     @property
     def uri(self) -> str:
-        """The picture as it stands in a page: as it is stored where it is small, else as WebP."""
-        return data_uri(self.path.read_bytes(), "png") if self.pixelated else image_uri(self.image)
+        """The picture as it stands in a page: as it is stored where that is small, else as WebP."""
+        stored = self.pixelated and self.size <= MOST_IN_PAGE
+        return data_uri(self.path.read_bytes(), "png") if stored else image_uri(self.image)
+
+    @property
+    def in_page(self) -> int:
+        """About how many bytes it adds to a page, at most."""
+        return min(self.size, MOST_IN_PAGE) * 4 // 3
 
     @property
     def image(self) -> Image.Image:
@@ -61,17 +66,21 @@ class Strip:
 
 
 def image_uri(image: Image.Image) -> str:
-    """Return a picture as the address of a WebP that looks like it."""
-    buffer = io.BytesIO()
-    image.save(buffer, format="WEBP", quality=WEBP_QUALITY, method=4)
-    return data_uri(buffer.getvalue(), "webp")
+    """Return a picture as the address of a WebP that looks like it, reduced until it is no burden to a page."""
+    content = _encoded(image, "WEBP", quality=WEBP_QUALITY, method=4)
+    return data_uri(content, "webp") if len(content) <= MOST_IN_PAGE else image_uri(image.reduce(2))
 
 
 def png_uri(image: Image.Image) -> str:
-    """Return a small picture as an address, each of its pixels kept."""
+    """Return a small picture as an address, each of its pixels kept unless that would be a burden to a page."""
+    content = _encoded(image, "PNG", optimize=True)
+    return data_uri(content, "png") if len(content) <= MOST_IN_PAGE else image_uri(image)
+
+
+def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
-    return data_uri(buffer.getvalue(), "png")
+    image.save(buffer, format=kind, **options)
+    return buffer.getvalue()
 
 
 def data_uri(content: bytes, kind: str) -> str:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from harness.report.analysis import representations as probing
-from harness.report.analysis.pivot import Pivot
+from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.representations import METRIC, Correlation, ProbedArm
 from harness.report.analysis.text import number, sentences
 from harness.report.figures import block_profile, over_training, sample_pairs, scatters, sweeps, table_figure
@@ -101,10 +101,15 @@ def representations(store: Store, pivots: Sequence[Pivot]) -> RepresentationSect
         findings=findings,
         arms=arms,
         pair=pair,
-        picture=block_profile.profile_picture(*pair) if pair else None,
+        picture=block_profile.profile_picture(*pair, _shown(pivots)) if pair else None,
         correlations=ranked,
         record={"correlations": [asdict(c) for c in ranked], "arms": [_arm_record(arm) for arm in arms]},
     )
+
+
+def _shown(pivots: Sequence[Pivot]) -> dict[str, tuple[Pivot, PivotCell]]:
+    """Return the first table and cell that have each training."""
+    return {run.train_id: (pivot, c) for pivot in reversed(pivots) for c in reversed(pivot.cells) for run in c.runs}
 
 
 def _accuracies(pair: Sequence[ProbedArm]) -> list[str]:

@@ -58,7 +58,7 @@ class TrainingArticle:
     @property
     def weight(self) -> int:
         """About how many bytes it takes in a page."""
-        pictures = sum(m.strip.sheet.size * 4 // 3 for m in self.measurements if m.strip.sheet)
+        pictures = sum(m.strip.sheet.in_page for m in self.measurements if m.strip.sheet)
         words = sum(len(m.spec) + 40 * len(m.numbers) + 400 for m in self.measurements)
         drawn = sum(len(curve.points) + 500 for curve in self.curves)
         return pictures + words + drawn + len(self.spec) + len(self.traceback) + 100 * len(self.uses) + 1000

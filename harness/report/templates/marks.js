@@ -1,4 +1,4 @@
-// What a mark of a figure is, at once: under the pointer, and with the keyboard's focus.
+// Figures: what a mark is, at once, under the pointer and with the keyboard's focus; series that are hidden.
 (() => {
   const tip = Object.assign(document.createElement("div"), { id: "tip", hidden: true, ariaHidden: "true" });
   document.body.append(tip);
@@ -14,9 +14,39 @@
   document.addEventListener("pointerover", show);
   document.addEventListener("focusin", show);
   document.addEventListener("scroll", () => show({ target: document.activeElement }), { passive: true }); // focus scrolls
-  document.addEventListener("keydown", event => { if (event.key === "Escape") tip.hidden = true; });
 
-  // Samples without and with the loss, enlarged over each other, and a slider between them.
+  // A figure is one stop of the keyboard; arrows go from mark to mark, Enter follows one, or hides a series.
+  const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
+  const toggle = key => {
+    const shown = key.ariaPressed !== "true";
+    key.ariaPressed = String(shown);
+    key.closest("svg").querySelectorAll(`[data-series="${CSS.escape(key.dataset.key)}"]`).forEach(part => part.classList.toggle("off", !shown));
+  };
+  document.addEventListener("click", event => {
+    const key = event.target.closest("[data-key]");
+    if (key) toggle(key);
+  });
+  document.addEventListener("keydown", event => {
+    if (event.key === "Escape") tip.hidden = true;
+    const mark = event.target.closest?.(".plot svg a"), key = event.target.closest?.("[data-key]");
+    if (key && ["Enter", " "].includes(event.key)) toggle(key);
+    else if (mark && step[event.key]) {
+      const marks = [...mark.closest("svg").querySelectorAll("a:not([aria-hidden], .off a)")];
+      marks[(marks.indexOf(mark) + step[event.key] + marks.length) % marks.length].focus();
+    } else return;
+    event.preventDefault();
+  });
+  const equip = () => document.querySelectorAll("[data-key]:not([role])").forEach(key => {
+    key.setAttribute("role", "button");
+    key.setAttribute("tabindex", "0");
+    key.ariaPressed = "true";
+  });
+  document.addEventListener("renewed", equip);
+  equip();
+})();
+
+// Samples without and with the loss, enlarged over each other, and a slider between them.
+(() => {
   const images = [...document.querySelectorAll(".seen img")].slice(-2);
   if (images.length < 2) return;
   const element = (tag, properties) => Object.assign(document.createElement(tag), properties);

@@ -6,7 +6,8 @@
   const target = () => decodeURIComponent(location.hash.slice(1));
   let opener = null;
 
-  const rowsBehind = anchor => [...document.querySelectorAll(`#all-runs tr[data-behind="${CSS.escape(anchor)}"]`)];
+  const rowOf = anchor => document.getElementById(anchor)?.closest("#all-runs tr"); // of a cell, or of one of its seeds
+  const rowsBeside = row => [...document.querySelectorAll(`#all-runs tr[data-behind="${CSS.escape(row.dataset.behind)}"]`)];
 
   const copied = training => {
     const copy = training.cloneNode(true);
@@ -30,7 +31,8 @@
     else place.replaceChildren(element("p"), Object.assign(link.cloneNode(true), { textContent: "This training is described on a page of its own." }));
   };
 
-  const filled = (anchor, rows) => {
+  const filled = (anchor, asked) => {
+    const rows = rowsBeside(asked);
     const title = element("h2", `${rows[0].cells[0].textContent}, ${rows[0].cells[1].textContent} `, { tabIndex: -1 });
     title.append(element("a", "#", { href: `#${anchor}`, className: "permalink", ariaLabel: "Link to this panel" }));
     const seeds = element("p", "Seeds: ", { className: "seeds" });
@@ -43,7 +45,7 @@
       return button;
     });
     content.replaceChildren(title, seeds, place);
-    choose(rows, buttons, place, rows[0]);
+    choose(rows, buttons, place, asked);
     return title;
   };
 
@@ -53,22 +55,22 @@
     opener?.focus({ preventScroll: true });
   };
   const follow = () => {
-    const rows = rowsBehind(target());
-    if (!rows.length) return close();
-    const title = filled(target(), rows);
+    const row = rowOf(target());
+    if (!row) return close();
+    const title = filled(target(), row);
     if (!panel.open) panel.show();
     panel.scrollTop = 0;
     title.focus({ preventScroll: true });
   };
   const leave = () => {
-    if (rowsBehind(target()).length) history.replaceState(null, "", location.pathname + location.search);
+    if (rowOf(target())) history.replaceState(null, "", location.pathname + location.search);
     close();
   };
 
   document.addEventListener("click", event => {
     const link = event.target.closest('a[href^="#runs-"]');
     const hash = link?.getAttribute("href"); // a mark of a figure has no other
-    if (!link || event.ctrlKey || event.metaKey || event.shiftKey || !rowsBehind(decodeURIComponent(hash.slice(1))).length) return;
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey || !rowOf(decodeURIComponent(hash.slice(1)))) return;
     event.preventDefault();
     if (!panel.contains(link)) opener = link;
     history.pushState(null, "", hash);
@@ -77,7 +79,7 @@
   document.addEventListener("keydown", event => { if (event.key === "Escape" && panel.open) leave(); });
   panel.querySelector("button").addEventListener("click", leave);
   addEventListener("popstate", follow);
-  if (rowsBehind(target()).length) {
+  if (rowOf(target())) {
     opener = document.querySelector(`main a[href="${CSS.escape(location.hash)}"], main a[href="${location.hash}"]`);
     opener?.scrollIntoView({ block: "center", behavior: "instant" });
   }
