@@ -27,7 +27,7 @@ from harness.jobs.job import Job, jobs_to_json
 from harness.slurm import client
 from harness.slurm.bootstrap import Untrusted, check_own, user_name
 from harness.slurm.private import own_folder, private_folder, problem, write_private
-from harness.slurm.sbatch_script import Script, script
+from harness.slurm.sbatch_script import Script, folders_of, script
 from harness.slurm.snapshot import Snapshot, snapshot
 from harness.store.records import Submission, SubmitOptions
 from harness.store.store import Store
@@ -114,7 +114,7 @@ def prepare(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path],
     Raises:
         UserError: the profile's cluster cannot give what a job asks, or the folder of jobs is not the user's own.
     """
-    folder, code = own_folder(jobs[0].store), snapshot(grids)
+    folder, code, folders = own_folder(jobs[0].store), snapshot(grids), folders_of(jobs[0].store, jobs)
     if wrong := problem(folder):
         raise UserError(wrong)
     sent, todo, ids = _compare(jobs, queue.jobs)
@@ -126,7 +126,7 @@ def prepare(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path],
         most = limit * resources.packed
         for part in (alike[first : first + most] for first in range(0, len(alike), most)):
             tasks, count = jobs_to_json(part), math.ceil(len(part) / resources.packed)
-            text = script(profile, resources, _name(part, tasks), count, folder, code, TASK, tasks)
+            text = script(profile, resources, _name(part, tasks), count, folder, code, TASK, tasks, folders)
             arrays.append(Array(part, text))
     return Prepared(sent, code, arrays, ids)
 

@@ -8,21 +8,25 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 from pydantic import BaseModel, Field
 from submitit import JobEnvironment
 from submitit.core.utils import DelayedSubmission, JobPaths, UncompletedJobError
 
-from harness.config.cluster_profile import minutes
+from harness.config.cluster_profile import STAGE_DATA, minutes
 from harness.errors import UserError
 from harness.jobs.job import Job, jobs_from_json
 from harness.jobs.local_pool import run_in_workers
 from harness.jobs.preemption import PreemptionHandler
+from harness.jobs.staging import staged
 from harness.slurm.bootstrap import Untrusted, check_own
 from harness.slurm.client import own_jobs
 from harness.slurm.private import write_private
+from harness.slurm.sbatch_script import REQUEUE
 from harness.store.records import Submission, measurement_paths
 from harness.store.status import RunStatus
 
@@ -136,16 +140,34 @@ def start(content: bytes, here: Path) -> None:
     environment = JobEnvironment()
     everybody, element = jobs_from_json(content), int(environment.array_task_id or 0)
     packed = everybody[0].resources.packed
-    jobs = tuple(everybody[element * packed : (element + 1) * packed])
+    place = os.environ.get(STAGE_DATA)
+    jobs = tuple(_staged(job, place) for job in everybody[element * packed : (element + 1) * packed])
     paths = TaskPaths(here, environment.job_id, environment.global_rank)
     before = Requeued.of(paths.submitted_pickle)
     attempt = RequeuedTask(SlurmTask(jobs, before.reached))
     attempt.set_timeout(minutes(jobs[0].resources), before.left)
+    if which("scontrol") is None:  # as in a container: the shell around it is asked
+        environment._requeue = partial(_ask_outside, here)  # type: ignore[method-assign]
     environment._handle_signals(paths, attempt)
     outcome = attempt.result()
     if jobs[0].part.kind != "whole" and not outcome.lets_go_on:  # SLURM does not let go on what needs it
         sys.exit(f"{outcome.state}: {outcome.words}")
     print(outcome, "Job completed successfully", sep="\n", flush=True)
+
+
+def _staged(job: Job, place: str | None) -> Job:
+    """Return a job that reads from a copy on this node; where there can be none, the job as it is, and say so."""
+    try:
+        return staged(job, place)
+    except UserError as error:
+        print(f"{error}; the data set is read from {job.data}", file=sys.stderr, flush=True)
+        return job
+
+
+def _ask_outside(here: Path, left: int) -> None:
+    """Ask the shell that started this to queue the job again; left: how often it may be after this."""
+    print(f"queued again by the shell outside, at most {left} times more", flush=True)
+    write_private(here / f"{REQUEUE}{os.environ['SLURM_JOB_ID']}", b"")
 
 
 def artefacts(job: Job) -> frozenset[str]:
