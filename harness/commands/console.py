@@ -21,7 +21,8 @@ from harness.store.store import Store
 
 # By urgency.
 COLOURS: dict[State, str] = {
-    "running": "cyan", "failed": "red", "diverged": "red", "unreadable": "red", "interrupted": "yellow",
+    "running": "cyan", "starting": "cyan", "failed": "red", "diverged": "red", "unreadable": "red", "held": "red",
+    "suspended": "yellow", "interrupted": "yellow", "unknown": "yellow", "ending": "yellow", "waiting": "blue",
     "not run": "dim", "done": "green",
 }  # fmt: skip
 URGENCY = tuple(COLOURS)
