@@ -435,8 +435,8 @@ class Settings(Frozen):
     resources: Resources = Resources()
 
 
-# Further terms of the loss. A kind of them is anything with `Settings`, a model like `TermSettings`, that makes the term
-# when it is called with its name, these settings and `method.terms.Sizes`: a class that derives from
+# Further terms of the loss. A kind of them is anything with `Settings`, a model like `TermSettings`, that makes the
+# term when it is called with its name, these settings and `method.terms.Sizes`: a class that derives from
 # `method.terms.ConfiguredTerm`, or a `LazyTerm`.
 
 OFF = "none"  # the kind of a term that is left out, though a scale or --set may say its settings
