@@ -434,6 +434,10 @@ class Settings(Frozen):
     evaluation: EvaluationSettings = EvaluationSettings()
     resources: Resources = Resources()
 
+    def __hash__(self) -> int:
+        """Of the fields that can be hashed, `terms` cannot; equal settings are equal in these too."""
+        return hash((self.model, self.epochs, self.data, self.regularizer, self.alignment, self.evaluation))
+
 
 # Further terms of the loss. A kind of them is anything with `Settings`, a model like `TermSettings`, that makes the
 # term when it is called with its name, these settings and `method.terms.Sizes`: a class that derives from
