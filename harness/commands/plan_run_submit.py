@@ -80,7 +80,7 @@ def requested(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--rows", multiple=True, metavar="AXIS=LABEL",
                      help="Only the rows with this label, and their baselines. Repeatable: of one axis any of the "
                           "labels, of several one of each."),
-        options.results, options.scratch,
+        options.plugin, options.results, options.scratch,
     )):  # fmt: skip
         with_request = option(with_request)
     return with_request
@@ -295,7 +295,8 @@ def _record(
         submission.check_slurm()
     preflight.check(jobs, processes)
     for path, table in request.with_grids(tables):
-        store.record_grid(table.name, path, request.scale, _with_seeds_of_before(request, path, table))
+        words = _with_seeds_of_before(request, path, table)
+        store.record_grid(table.name, path, request.scale, words, table.plugins)
 
 
 def _with_seeds_of_before(request: Request, grid: Path, table: Table) -> list[str]:
