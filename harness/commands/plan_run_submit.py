@@ -83,7 +83,7 @@ def requested(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--rows", multiple=True, metavar="AXIS=LABEL",
                      help="Only the rows with this label, and their baselines. Repeatable: of one axis any of the "
                           "labels, of several one of each."),
-        options.results, options.scratch,
+        options.plugin, options.results, options.scratch,
     )):  # fmt: skip
         with_request = option(with_request)
     return with_request
@@ -176,8 +176,9 @@ def run(request: Request, data: Path, workers: int, minutes: float | None, repor
 @options.profile
 @click.option("--measure-only", is_flag=True, help="Only measure what is trained, in jobs of one process.")
 @options.gpu_hours
+@click.option("--watch", is_flag=True, help="Stay until all is sent, as the queue has room for it.")
 @click.option("--dry-run", is_flag=True, help="Print the sbatch files; send and write nothing.")
-def submit(request: Request, data: Path, profile: str | None, measure_only: bool, limit: float | None,
+def submit(request: Request, data: Path, profile: str | None, measure_only: bool, limit: float | None, watch: bool,
            dry_run: bool) -> None:  # fmt: skip
     """Send GRIDS to a cluster's queue, one array for each set of equal resources; the nodes must see the folders.
 
@@ -187,6 +188,7 @@ def submit(request: Request, data: Path, profile: str | None, measure_only: bool
     \b
     harness submit grids/table*.yaml --scale cifar10 --profile ours --dry-run
     harness submit grids/table*.yaml --scale cifar10 --profile ours
+    nohup harness submit grids/table*.yaml --scale cifar10 --profile ours --watch &
     harness submit grids/table5.yaml --scale cifar10 --profile ours --measure-only
     """
     cluster, layer = cluster_profile.load_profile(profile) if profile else (cluster_profile.SlurmProfile(), {})
@@ -220,7 +222,10 @@ def submit(request: Request, data: Path, profile: str | None, measure_only: bool
             say(line, err=True)
     else:
         submission.remember(SubmitOptions(profile=profile, data=str(data)), store)
-        send(cluster, todo, store, folders)
+        if watch:
+            submission.submit_all(todo, cluster, folders, partial(_tell_sent, cluster, store))
+        else:
+            send(cluster, todo, store, folders)
     _end_without(left_out, store)
 
 
@@ -309,7 +314,8 @@ def _record(
         submission.check_slurm()
     preflight.check(jobs, processes)
     for path, table in request.with_grids(tables):
-        store.record_grid(table.name, path, request.scale, _with_seeds_of_before(request, path, table))
+        words = _with_seeds_of_before(request, path, table)
+        store.record_grid(table.name, path, request.scale, words, table.plugins)
 
 
 def _with_seeds_of_before(request: Request, grid: Path, table: Table) -> list[str]:
@@ -377,7 +383,11 @@ def _end_in_time(todo: Sequence[Job], before: Sequence[WorkLeft]) -> NoReturn:
 
 def send(profile: cluster_profile.SlurmProfile, todo: Sequence[Job], store: Store, grids: Collection[Path]) -> None:
     """Send the jobs to SLURM, and say what became of them; `grids`: the folders of their grid files."""
-    sent = submission.submit(todo, profile, grids)
+    _tell_sent(profile, store, submission.submit(todo, profile, grids))
+
+
+def _tell_sent(profile: cluster_profile.SlurmProfile, store: Store, sent: submission.Sent) -> None:
+    """Say what became of jobs that were to be sent."""
     if sent.queued:
         say(f"{len(sent.queued)} trainings are in the queue already and were left there")
     if sent.with_less:

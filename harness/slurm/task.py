@@ -1,6 +1,7 @@
 """A job as SLURM runs it: not once it is cancelled, and queued again as long as it gains something.
 
-Trainings that share a GPU are one job of SLURM's, each in a process of its own that hears SLURM's signals as well.
+Trainings that share a job of SLURM's, at once or one after the other, have processes of their own, which hear SLURM's
+signals as well.
 """
 
 import os
@@ -22,6 +23,7 @@ from harness.errors import UserError
 from harness.jobs.job import Job, jobs_from_json
 from harness.jobs.local_pool import run_in_workers
 from harness.jobs.preemption import PreemptionHandler
+from harness.jobs.recording import slurm_job_id
 from harness.jobs.staging import staged
 from harness.slurm.bootstrap import Untrusted, check_own
 from harness.slurm.client import own_jobs
@@ -64,7 +66,7 @@ class SlurmTask:
             return RunStatus("skipped", "cancelled")
         # A signal comes to all processes of the job: the workers stop at a checkpoint, and then it is handed on here.
         with PreemptionHandler(ALONE):
-            run_in_workers(self.jobs, len(self.jobs), hear)
+            run_in_workers(self.jobs, self.jobs[0].resources.at_once, hear)
         return next((outcome for outcome in outcomes.values() if outcome.state != "done"), RunStatus("done"))
 
     def checkpoint(self, *_: Any) -> Any:
@@ -129,9 +131,7 @@ class RequeuedTask(DelayedSubmission):
 
 def this_job() -> tuple[str, str]:
     """Return the name and the id, as in the queue, of the job that this process is part of."""
-    array, element = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-    id = f"{array}_{element}" if array and element else os.environ.get("SLURM_JOB_ID", "")
-    return os.environ.get("SLURM_JOB_NAME", ""), id
+    return os.environ.get("SLURM_JOB_NAME", ""), slurm_job_id() or ""
 
 
 def start(content: bytes, here: Path) -> None:
