@@ -1,5 +1,6 @@
 """The report in a real browser: no error on its console, and no request that leaves the file."""
 
+import base64
 import json
 import re
 from collections.abc import Callable
@@ -237,6 +238,56 @@ def test_by_keyboard_a_number_opens_what_is_behind_it_and_the_page_stays(browser
     browser.get(address)
     until(browser, lambda: browser.find_element("id", "panel").is_displayed())
     assert browser.get_log("browser") == []
+
+
+def test_by_keyboard_two_runs_stand_side_by_side(browser: Any, tmp_path: Path) -> None:
+    """What differs, against the specs themselves; curves on common axes and samples, against what was stored."""
+    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
+    synthetic.full_study(store, [table])
+    ours, theirs = table.cells[3].runs[1], table.cells[0].runs[1]
+    for run, losses in ((ours, (4.0, 2.0)), (theirs, (3.0, 1.0))):
+        lines = [{"step": step, "denoising": loss} for step, loss in zip((100, 300), losses, strict=True)]
+        synthetic.write_text(store.run_folder(run.train_id) / "train.jsonl", "\n".join(map(json.dumps, lines)))
+    open_page(browser, make_report(store, [table], tmp_path / "page"))
+    browser.find_element("css selector", "#table-table3 tbody tr:nth-child(4) .behind").send_keys(ENTER)
+    panel = browser.find_element("id", "panel")
+    panel.find_elements("css selector", ".seeds button")[1].send_keys(ENTER)
+    panel.find_element("css selector", "select").send_keys("its")
+    until(browser, lambda: panel.find_elements("css selector", "table"))
+    specs = [
+        dict(flattened(spec.model_dump(mode="json", by_alias=True, exclude_none=True)))
+        for run in (ours, theirs)
+        for spec in (run.train, run.evaluation)
+    ]
+    differ = {
+        key: [side.get(key, "–") for side in pair]
+        for pair in (specs[::2], specs[1::2])
+        for key in {*pair[0], *pair[1]}
+        if pair[0].get(key) != pair[1].get(key)
+    }
+    shown = browser.execute_script(
+        "return [...document.querySelectorAll('#panel table:first-of-type tr:has(th[scope=row])')].map("
+        "row => [...row.cells].map(cell => cell.textContent))"
+    )
+    assert {name: values for name, *values in shown} == differ
+    assert "regularizer.loss" in differ
+    assert not any("seed" in name for name in differ)  # the same seed of both
+    curves = panel.find_elements("css selector", ".curves polyline")
+    assert [line.get_attribute("points") for line in curves] == ["0.0,0.0 280.0,60.0", "0.0,30.0 280.0,90.0"]
+    samples = [image.get_attribute("src") for image in panel.find_elements("css selector", ".samples img")]
+    pictures = [store.eval_path(run.train_id, run.eval_id).with_suffix(".png").read_bytes() for run in (ours, theirs)]
+    assert samples == [f"data:image/png;base64,{base64.b64encode(picture).decode()}" for picture in pictures]
+    panel.find_elements("css selector", ".seeds")[1].find_element("css selector", "button").send_keys(ENTER)
+    assert f"Settings of the training: {len(differ) + 1} of" in panel.text  # now the seed differs too
+    assert browser.get_log("browser") == []
+
+
+def flattened(value: Any, name: str = "") -> list[tuple[str, str]]:
+    if not isinstance(value, dict | list):
+        words = json.dumps(value)
+        return [(name, words.strip('"') if "." not in words else words.removesuffix(".0"))]
+    parts = value.items() if isinstance(value, dict) else enumerate(value)
+    return [pair for key, part in parts for pair in flattened(part, f"{name}.{key}" if name else str(key))]
 
 
 def test_a_run_of_the_index_opens_its_training_and_back_again(browser: Any, page: Path) -> None:
