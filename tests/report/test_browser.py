@@ -316,7 +316,7 @@ def test_another_metric_and_fewer_seeds_change_the_tables_as_the_statistics_say(
     before = shown_cells(browser)
     browser.find_element("css selector", "#metric option[value=precision]").click()
     browser.find_element("css selector", "#view input[value='1']").send_keys(" ")
-    seeds, expected = (0, 2, 3), []
+    seeds, expected, plotted = (0, 2, 3), [], []
     base = {seed: values[0, seed] for seed in seeds}
     for row in range(len(table.cells)):
         sample = {seed: values[row, seed] for seed in seeds}
@@ -325,12 +325,44 @@ def test_another_metric_and_fewer_seeds_change_the_tables_as_the_statistics_say(
         sense = ("better" if change.percent > 0 else "worse") if change and change.beyond else "same"
         mean = estimate(Estimate(fmean(sample.values()), stdev(sample.values()), seeds), 3)
         expected.append([f"{mean} n=3", words, sense if change else "aside"])
+        if change:
+            ends = () if change.silent else (change.interval.low, change.interval.high)
+            plotted.append((sense, words.replace("\u202f%", ""), [change.percent, *ends]))
     assert shown_cells(browser) == expected
+    for plot in ("#answer", "#table-table3"):  # the plots of changes too, which say of what
+        drawn = browser.execute_script(PLOTTED, plot)
+        assert drawn["metric"] == "precision"
+        assert drawn["ends"] == ["← worse", "better →"]
+        assert [(kind, words) for kind, words, _ in drawn["rows"]] == [(kind, words) for kind, words, _ in plotted]
+        places = [place for *_, row in drawn["rows"] for place in row]
+        values = [value for *_, row in plotted for value in row]
+        assert places == pytest.approx(np.polyval(np.polyfit(values, places, 1), values), abs=0.02)  # on one axis
+        assert np.polyfit(values, places, 1)[1] == pytest.approx(drawn["zero"], abs=0.02)
+    assert not browser.find_element("css selector", "#table-table3 figure.plot").is_displayed()
     assert {sense for *_, sense in expected} >= {"better", "same"}
     assert any("cannot tell" in words for _, words, _ in expected)
     browser.find_element("css selector", "#metric option[value=fid]").click()
     browser.find_element("css selector", "#view input[value='1']").send_keys(" ")
     assert shown_cells(browser) == before
+    assert browser.execute_script(PLOTTED, "#answer")["metric"] == "FID"
+    assert browser.find_element("css selector", "#table-table3 figure.plot").is_displayed()
+
+
+# A plot of changes: its metric, the names of its ends, where zero is, and of each row its kind, words and places.
+PLOTTED = """
+    const table = document.querySelector(`${arguments[0]} .forest table`);
+    const at = (part, name) => parseFloat(part.getAttribute(name));
+    return {
+        metric: table.querySelector('.metric').textContent,
+        ends: [...table.querySelectorAll('.ends span')].map(end => end.textContent),
+        zero: at(table.querySelector('.zero'), 'x1'),
+        rows: [...table.querySelectorAll('tr:has(svg)')].map(row => {
+            const line = row.querySelector('.interval:not(.silent)');
+            return [row.className, row.cells[2].textContent,
+                [at(row.querySelector('circle:last-child'), 'cx'), ...(line ? [at(line, 'x1'), at(line, 'x2')] : [])]];
+        }),
+    };
+"""
 
 
 def shown_cells(browser: Any) -> list[list[str]]:
