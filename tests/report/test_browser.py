@@ -133,6 +133,11 @@ def test_the_report_of_the_digits_is_short_and_begins_with_its_answer(browser: A
             " return row.getBoundingClientRect().height / row.firstChild.naturalHeight; })"
         )
         assert tiles == [8, 8, 8]  # real, without and with the loss
+        silent = browser.execute_script(
+            "return [...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth + 3"
+            " && !getComputedStyle(e, '::before').content.includes('right')).map(e => e.ariaLabel)"
+        )
+        assert silent == []  # what scrolls sideways says so
     findings = [finding.text for finding in browser.find_elements("css selector", ".finding")]
     assert len(findings) >= 15
     assert [words for words in findings if re.search(r"[+−]\d", words)] == []  # better or worse is said, not a sign

@@ -35,7 +35,7 @@ const forest = (() => {
       end.style.left = axis.place(0);
     });
     table.querySelector(".ticks").replaceChildren(...axis.ticks.map(tick => {
-      const words = `${tick > 0 ? "+" : ""}${Number(tick.toFixed(2))}\u202f%`.replace("-", "−");
+      const words = `${tick > 0 ? "+" : ""}${Number(tick.toFixed(2))}`.replace("-", "−");
       const span = Object.assign(document.createElement("span"), { textContent: words });
       span.style.left = axis.place(tick);
       return span;
