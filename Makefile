@@ -3,11 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 REPORT_VENV ?= .venv-report
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+# One process of tests more than cores, for many tests wait for SLURM, a browser or another process.
+TESTERS ?= $(shell expr $(JOBS) + 1)
 STUDY ?= digits
 # Which tests, and how: make test SELECT=waits OPTIONS='--repeat 10'. Those that share a file, the cluster or the browser
 # run one after another; tests/conftest.py says which.
 SELECT ?= not long and not fuzz
-PYTEST = -m pytest --numprocesses $(JOBS) --maxprocesses 8 --dist loadgroup --no-loadscope-reorder $(OPTIONS)
+PYTEST = -m pytest --numprocesses $(TESTERS) --maxprocesses 8 --dist loadgroup --no-loadscope-reorder $(OPTIONS)
 PIP = -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: demo test quick lint docs screenshots report clean
@@ -32,6 +34,7 @@ lint: $(VENV)/ready-test
 docs: $(REPORT_VENV)/ready
 	$(REPORT_VENV)/bin/harness keys --markdown > docs/grid-format.md
 	$(REPORT_VENV)/bin/python -m harness.metric_definitions > docs/metrics.md
+	$(REPORT_VENV)/bin/python -m harness.slurm.status_document > docs/status.schema.json
 	$(REPORT_VENV)/bin/python docs/draw_rooms.py
 
 # The pictures of the committed report in docs/pictures; needs Debian's chromium and chromium-driver.
