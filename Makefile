@@ -14,10 +14,9 @@ PIP = -m pip install --quiet --disable-pip-version-check --constraint constraint
 
 .PHONY: demo test quick lint docs screenshots report clean
 
-# The paper's Table 2 on scikit-learn's digits, from nothing to a report.
+# The dispersive losses of the paper's Table 2 on scikit-learn's digits, from nothing to a report.
 demo: $(VENV)/ready
-	$(VENV)/bin/harness run grids/table2.yaml grids/convergence.yaml --scale digits --study demo --jobs $(JOBS)
-	$(VENV)/bin/harness report demo
+	$(VENV)/bin/harness run demo --scale demo --jobs $(JOBS) --report
 
 test: $(VENV)/ready-test
 	$(VENV)/bin/python $(PYTEST) -m "$(SELECT)"
@@ -34,6 +33,7 @@ lint: $(VENV)/ready-test
 docs: $(REPORT_VENV)/ready
 	$(REPORT_VENV)/bin/harness keys --markdown > docs/grid-format.md
 	$(REPORT_VENV)/bin/python -m harness.metric_definitions > docs/metrics.md
+	$(REPORT_VENV)/bin/python -m harness.slurm.status_document > docs/status.schema.json
 	$(REPORT_VENV)/bin/python docs/draw_rooms.py
 
 # The pictures of the committed report in docs/pictures; needs Debian's chromium and chromium-driver.

@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import sys
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,6 +19,7 @@ from harness.plain_text import shown
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "WANDB_MODE": "offline"}
 INTERFACE_VARIABLES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
+STAGE_DATA = "HARNESS_STAGE_DATA"  # how a job is told where to copy its data set to
 MINUTE_EARLY = 60  # sbatch(1), --signal: "the signal may be sent up to 60 seconds earlier than specified"
 
 
@@ -45,7 +48,19 @@ def _interfaces(names: str) -> str:
     return names
 
 
+def _mount(words: str) -> str:
+    """Pass on a folder to mount, and where.
+
+    Raises:
+        ValueError: it is not of the form /path or /path:/path/inside.
+    """
+    if not re.fullmatch(r"/[^:,]*(:/[^:,]*(:r[ow])?)?", words):
+        raise ValueError("a folder to mount is written /path or /path:/path/inside")
+    return words
+
+
 Word = Annotated[Line, AfterValidator(final)]
+Mount = Annotated[Word, AfterValidator(_mount)]
 Variable = Annotated[str, AfterValidator(_variable)]
 FinalText = Annotated[str, AfterValidator(_final_variable)]
 
@@ -58,6 +73,12 @@ class Partition(Frozen):
     gpus: Annotated[Whole, Field(ge=0)] | None = Field(None, description="GPUs on each node")
     cpus: Count | None = Field(None, description="cores on each node")
     memory_gb: Count | None = Field(None, description="memory of each node")
+    account: Word | None = Field(None, description="whom its hours are charged to, where not the profile's account")
+    qos: Word | None = Field(None, description="its quality of service, where not the profile's")
+    constraint: Word | None = Field(None, description="features that a node of it must have, else the profile's")
+    gpu_kind: Word | None = Field(None, description="kind of its GPUs, as the cluster calls it, else the profile's")
+    gpu_hour_price: Positive | None = Field(None, description="price of its GPU-hour, where not the profile's")
+    gpu: Word | None = Field(None, description="its GPU, whose speed submit assumes: A100, H100, H200, L40S, RTX4090")
 
     @property
     def limits(self) -> dict[str, float]:
@@ -68,11 +89,51 @@ class Partition(Frozen):
         """Return the first limit that a run's resources do not meet, in words; None where they fit."""
         per_process = {"cpus", "memory_gb"}  # and the limit is the node's
         for name, limit in self.limits.items():
-            processes = resources.team * resources.packed if name in per_process else 1
+            processes = resources.team * resources.at_once if name in per_process else 1
             request = getattr(resources, name) * processes
             if request > limit:
                 return f"{request:g} {name} asked for, at most {limit:g}"
         return None
+
+
+PER_PARTITION = ("account", "qos", "constraint", "gpu_kind")  # of which a job is sent with one value
+
+
+class Container(Frozen):
+    """What the processes of a job run in; the harness's dependencies, Python among them, are in its image."""
+
+    runtime: Literal["apptainer", "pyxis"] = Field(description="apptainer exec; or pyxis, by options of srun")
+    image: Word = Field(description="a file, or what the runtime reads as an image: docker://…, user/image:tag")
+    mounts: tuple[Mount, ...] = Field((), description="more folders of the node, as /path or /path:/path/inside")
+    options: tuple[Word, ...] = Field((), description="more words of apptainer exec, or of srun for pyxis")
+
+    def srun_words(self, folders: Collection[Path]) -> list[str]:
+        """Return the options of srun that start its processes in the container."""
+        if self.runtime != "pyxis":
+            return []
+        mounts = ",".join(mount if ":" in mount else f"{mount}:{mount}" for mount in self._mounts(folders))
+        return [f"--container-image={self._image}", f"--container-mounts={mounts}", *self.options]
+
+    def command_words(self, folders: Collection[Path], on_gpu: bool) -> list[str]:
+        """Return the words before the command of a process."""
+        if self.runtime != "apptainer":
+            return []
+        gpus = ["--nv"] if on_gpu else []
+        return ["apptainer", "exec", *gpus, f"--bind={','.join(self._mounts(folders))}", *self.options, self._image]
+
+    @property
+    def _image(self) -> str:
+        return _at_home("container.image", self.image)
+
+    def _mounts(self, folders: Collection[Path]) -> list[str]:
+        """Return what is mounted: the folders that every job needs, and those of the profile.
+
+        Raises:
+            UserError: the name of one of the former holds what separates mounts.
+        """
+        if wrong := next((folder for folder in folders if re.search("[:,]", str(folder))), None):
+            raise UserError(f"container: {wrong}: a folder with ':' or ',' in its name cannot be mounted")
+        return list(dict.fromkeys([*map(str, folders), *self.mounts]))
 
 
 class LocalProfile(Frozen):
@@ -102,13 +163,26 @@ class SlurmProfile(Frozen):
     signal_seconds: Count = Field(120, description="time between the signal that a job must end, and its end")
     array_throttle: Count | None = Field(None, description="trainings of one array that may run at once")
     array_limit: Literal["auto"] | Count = Field("auto", description="largest array; auto: asked of scontrol")
-    max_submitted: Count | None = Field(None, description="most jobs of yours that the queue may hold")
+    max_submitted: Count | None = Field(
+        None, description="most jobs of yours that the queue may hold; by default as many as SLURM's accounting allows"
+    )
+    study_throttle: Count | None = Field(
+        None, description="most jobs of one study that the queue may hold, waiting or running, whoever sent them"
+    )
     exclude: tuple[Word, ...] = Field((), description="nodes that are not to be used")
     sbatch: SbatchOptions = Field(
         {}, description="other options of sbatch by their names, such as reservation, mail_user, wckey, licenses"
     )
     srun: SrunOptions = Field({}, description="other options of the srun that starts a job's processes")
     setup: tuple[str, ...] = Field((), description="lines of shell before the job")
+    python: Word | None = Field(
+        None, description="interpreter on the nodes: a path, or a name that setup puts on PATH; by default this one"
+    )
+    container: Container | None = Field(None, description="what the processes of a job run in")
+    stage_data: Line | None = Field(
+        None,
+        description="folder on each node that a job copies its data set to and reads it from; $NAME is the job's",
+    )
     environment: dict[Variable, FinalText] = Field(
         {}, description="variables of the job, as they are; only ~ is expanded, and no $NAME"
     )
@@ -144,8 +218,16 @@ class SlurmProfile(Frozen):
         Raises:
             UserError: none fits, or the one that is asked for is not one of this cluster's.
         """
+        return ",".join(self._fitting(resources)) or resources.partition
+
+    def _fitting(self, resources: Resources) -> list[str]:
+        """Return the first partition that fits, and those others that need no other account, QoS or kind of node.
+
+        Raises:
+            UserError: as `partition`.
+        """
         if not self.partitions:
-            return resources.partition
+            return []
         names = resources.partition.split(",") if resources.partition else list(self.partitions)
         for name in names:
             if name not in self.partitions:
@@ -155,20 +237,42 @@ class SlurmProfile(Frozen):
         if not fitting:
             reasons = "; ".join(f"{name}: {refusal}" for name, refusal in refusals.items())
             raise UserError(f"resources: no partition meets them ({reasons})")
-        return ",".join(fitting)
+        return [name for name in fitting if self._own(name) == self._own(fitting[0])]
 
-    def parameters(self, resources: Resources, name: str, count: int) -> dict[str, Any]:
+    def _own(self, partition: str | None) -> dict[str, str | None]:
+        """Return what jobs in a partition are sent with, of what partitions may say otherwise than the profile."""
+        mine = self.partitions[partition] if partition else None
+        return {key: getattr(mine, key, None) or getattr(self, key) for key in PER_PARTITION}
+
+    def price(self, resources: Resources) -> float | None:
+        """Return the highest price of a GPU-hour in the partitions that resources fit; None where one is not said."""
+        partitions = [self.partitions[name] for name in self._fitting(resources)]
+        prices = [partition.gpu_hour_price or self.gpu_hour_price for partition in partitions] or [self.gpu_hour_price]
+        return None if None in prices else max(price for price in prices if price)
+
+    def gpu(self, resources: Resources) -> str | None:
+        """Return the GPU whose speed is to be assumed for resources; None where no partition says one."""
+        gpus = [self.partitions[name].gpu for name in self._fitting(resources)]
+        return next(filter(None, gpus), None)
+
+    def parameters(self, resources: Resources, name: str, count: int, folders: Collection[Path] = ()) -> dict[str, Any]:
         """Return what submitit is to write into the sbatch file of an array of `count` jobs.
+
+        folders: those that a container must show.
 
         Raises:
             UserError: as `check`.
         """
         self.check(resources)
         interface = dict.fromkeys(INTERFACE_VARIABLES, self.network_interface) if self.network_interface else {}
-        variables = (OFFLINE if self.offline else {}) | interface | self.environment
-        exports = [f"export {key}={shlex.quote(_at_home(key, value))}" for key, value in variables.items()]
+        staging = {STAGE_DATA: self.stage_data} if self.stage_data else {}
+        variables = (OFFLINE if self.offline else {}) | interface | staging | self.environment
+        exports = [
+            f"export {key}={shlex.quote(_at_home(f'environment: {key}', value))}" for key, value in variables.items()
+        ]
+        own = self._own(next(iter(self._fitting(resources)), None))
         parameters = {
-            **self.model_dump(include={"account", "qos", "constraint"}),
+            **{key: own[key] for key in ("account", "qos", "constraint")},
             "partition": self.partition(resources),
             "exclude": ",".join(self.exclude) or None,
             **self._gpus(resources),
@@ -176,28 +280,36 @@ class SlurmProfile(Frozen):
             "time": minutes(resources),
             "nodes": resources.nodes,
             "ntasks_per_node": resources.team,
-            "cpus_per_task": resources.cpus * resources.packed,
-            "mem": f"{resources.memory_gb * resources.team * resources.packed}GB",
+            "cpus_per_task": resources.cpus * resources.at_once,
+            "mem": f"{resources.memory_gb * resources.team * resources.at_once}GB",
             "signal_delay_s": self.signal_seconds,
             # One process that fails must not leave the others waiting. SLURM 22.05 to 23.02 forgets a job's cores per
             # task in its steps unless they are said again.
             "srun_args": [
                 "--kill-on-bad-exit=1",
-                f"--cpus-per-task={resources.cpus * resources.packed}",
+                f"--cpus-per-task={resources.cpus * resources.at_once}",
                 *command_words(self.srun),
+                *(self.container.srun_words(folders) if self.container else []),
             ],
             "array_parallelism": min(count, self.array_throttle or count),
             "stderr_to_stdout": True,
             # Requeued also where the cluster's JobRequeue is 0.
-            "additional_parameters": {"requeue": True, **self.sbatch} | self._gres(resources),
+            "additional_parameters": {"requeue": True, **self.sbatch, **self._gres(resources)},
             "setup": [*self.setup, *exports],
         }
         return {key: value for key, value in parameters.items() if value is not None}
 
+    def command(self, words: Sequence[str], resources: Resources, folders: Collection[Path]) -> list[str]:
+        """Return the command by which a process of a job starts Python; words: what that is given."""
+        python = _at_home("python", self.python or ("python3" if self.container else sys.executable))
+        inside = self.container.command_words(folders, resources.on_gpu) if self.container else []
+        return [*inside, python, *words]
+
     def _gpus(self, resources: Resources) -> dict[str, str]:
         """Return the option by which GPUs are asked for, and what it says."""
+        gpu_kind = self._own(next(iter(self._fitting(resources)), None))["gpu_kind"]
         count = resources.gpus // resources.team if self.gpus_by == "gpus_per_task" else resources.gpus
-        words = filter(None, ("gpu" if self.gpus_by == "gres" else "", self.gpu_kind, str(count)))
+        words = filter(None, ("gpu" if self.gpus_by == "gres" else "", gpu_kind, str(count)))
         return {self.gpus_by: ":".join(words)} if resources.gpus else {}
 
     def _gres(self, resources: Resources) -> dict[str, str]:
@@ -211,8 +323,8 @@ KINDS: dict[str, type[LocalProfile] | type[SlurmProfile]] = {"local": LocalProfi
 
 
 def _at_home(name: str, value: str) -> str:
-    """Return a variable's value; one that begins with "~" is a place, which no shell expands within quotes."""
-    return str(place(value, f"environment: {name}:")) if value.startswith("~") else value
+    """Return a value; one that begins with "~" is a place, which no shell expands within quotes."""
+    return str(place(value, f"{name}:")) if value.startswith("~") else value
 
 
 def minutes(resources: Resources) -> int:

@@ -1,5 +1,6 @@
 """What SLURM knows of our jobs, asked of its own programs; and what a job is not to know of our shell."""
 
+import getpass
 import os
 import re
 import subprocess
@@ -108,12 +109,39 @@ def array_limit() -> int:
     return int(limit.group(1)) if limit else DEFAULT_ARRAY_LIMIT
 
 
+def submit_limit() -> int | None:
+    """Return the most jobs of this user that the queue may hold, of all accounts and QoS the least; None where SLURM
+    enforces no limit, or does not say."""
+    with suppress(UserError):
+        if not re.search(r"^AccountingStorageEnforce\s*=.*\blimits\b", ask("scontrol", "show", "config"), re.MULTILINE):
+            return None
+        mine = ("show", "assoc", f"user={getpass.getuser()}", "format=qos,maxsubmitjobs")
+        rows = [line.split("|") for line in ask("sacctmgr", "-nP", *mine).splitlines()]
+        names = {name for qos, *_ in rows for name in qos.split(",")}
+        every = [
+            line.split("|") for line in ask("sacctmgr", "-nP", "show", "qos", "format=name,maxsubmitpu").splitlines()
+        ]
+        limits = [row[-1] for row in rows] + [limit for name, *_, limit in every if name in names]
+        return min((int(limit) for limit in limits if limit.isdigit()), default=None)
+    return None
+
+
 def kill_wait() -> float:
     """Return the seconds that SLURM gives a job to end; what it is by default where it does not say so."""
+    return float(_configured(r"^KillWait\s*=\s*(\d+)") or 30)
+
+
+def hides_jobs() -> bool:
+    """Tell whether SLURM tells nobody of the jobs of others."""
+    return bool(_configured(r"^PrivateData\s*=.*\b(jobs)\b"))
+
+
+def _configured(pattern: str) -> str:
+    """Return the first group of a pattern in SLURM's configuration; "" where it is not there, or it does not answer."""
     with suppress(UserError):
-        if seconds := re.search(r"^KillWait\s*=\s*(\d+)", ask("scontrol", "show", "config"), re.MULTILINE):
-            return float(seconds[1])
-    return 30.0
+        if match := re.search(pattern, ask("scontrol", "show", "config"), re.MULTILINE):
+            return match[1]
+    return ""
 
 
 def accounts(ids: Collection[str], *flags: str) -> list[tuple[str, str, str]]:

@@ -24,11 +24,12 @@ from harness.files import read_json, tail, write_bytes, write_json
 from harness.jobs.job import Job
 from harness.jobs.machine_check import Finding, examine, examine_devices, examine_disk, this_machine
 from harness.jobs.preflight import check
+from harness.jobs.staging import staged
 from harness.slurm import client
 from harness.slurm.limits import check_account, check_allowed, compare_partition
 from harness.slurm.private import own_folder, private_folder
 from harness.slurm.queue_status import output_path
-from harness.slurm.sbatch_script import script
+from harness.slurm.sbatch_script import folders_of, script
 from harness.slurm.snapshot import snapshot
 from harness.store.store import Store
 
@@ -97,8 +98,9 @@ def _check_asked(cluster: Cluster, resources: Resources) -> str:
     """
     check_allowed(cluster.profile, [resources])
     fits = f"fits {cluster.profile.partition(resources) or 'the default'}"
-    text = script(cluster.profile, resources, "doctor", 1, own_folder(cluster.store), snapshot([]), __name__, b"").text
-    client.would_take(text)
+    folder, folders = own_folder(cluster.store), folders_of(cluster.store, cluster.jobs)
+    job = script(cluster.profile, resources, "doctor", 1, folder, snapshot([]), __name__, b"", folders)
+    client.would_take(job.text)
     return f"{fits}, and SLURM would take it"
 
 
@@ -111,10 +113,10 @@ def examine_nodes(cluster: Cluster, grids: Collection[Path], seconds: float) -> 
     folder, token = own_folder(cluster.store), f"doctor-{uuid.uuid4().hex[:12]}"
     profile = cluster.profile.model_copy(update={"setup": (TRAP, *cluster.profile.setup, "trap - ERR")})
     tasks = TypeAdapter(Examination).dump_json(Examination(cluster, cluster.store.scratch / "doctor" / token))
-    code = snapshot(grids)
+    code, folders = snapshot(grids), folders_of(cluster.store, cluster.jobs)
     with private_folder(folder) as here:
         code.write(here, folder)
-        job = script(profile, cluster.resources, token, 1, folder, code, __name__, tasks).send(here)
+        job = script(profile, cluster.resources, token, 1, folder, code, __name__, tasks, folders).send(here)
         (here / job).mkdir(mode=0o700, exist_ok=True)
         result, log, begin = here / job / FINDINGS, output_path(cluster.store, job, folder.name), time.monotonic()
         while not result.is_file() and (mine := client.unfinished(client.named_jobs([token], client.RESTART))):
@@ -162,6 +164,8 @@ def examine_from_nodes(cluster: Cluster, folder: Path) -> list[Finding]:
         gpus = min(1, cluster.resources.gpus)  # of a node's, SLURM may show each process its own alone
         here = list(examine_devices(this_machine(), gpus, "look at gpus_by in the profile, and at the driver"))
         here.append(examine("data and weights", partial(check, jobs), needs))
+        if jobs and cluster.profile.stage_data:
+            here.append(examine("staged data", lambda: staged(jobs[0], cluster.profile.stage_data).data))
         nodes = world.all_gather((platform.node(), [finding.message for finding in here if finding.wrong]))
         together = [
             examine("all-reduce", partial(_reduce, world)),

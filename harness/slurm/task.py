@@ -1,6 +1,7 @@
 """A job as SLURM runs it: not once it is cancelled, and queued again as long as it gains something.
 
-Trainings that share a GPU are one job of SLURM's, each in a process of its own that hears SLURM's signals as well.
+Trainings that share a job of SLURM's, at once or one after the other, have processes of their own, which hear SLURM's
+signals as well.
 """
 
 import os
@@ -8,21 +9,26 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 from pydantic import BaseModel, Field
 from submitit import JobEnvironment
 from submitit.core.utils import DelayedSubmission, JobPaths, UncompletedJobError
 
-from harness.config.cluster_profile import minutes
+from harness.config.cluster_profile import STAGE_DATA, minutes
 from harness.errors import UserError
 from harness.jobs.job import Job, jobs_from_json
 from harness.jobs.local_pool import run_in_workers
 from harness.jobs.preemption import PreemptionHandler
+from harness.jobs.recording import slurm_job_id
+from harness.jobs.staging import staged
 from harness.slurm.bootstrap import Untrusted, check_own
 from harness.slurm.client import own_jobs
 from harness.slurm.private import write_private
+from harness.slurm.sbatch_script import REQUEUE
 from harness.store.records import Submission, measurement_paths
 from harness.store.status import RunStatus
 
@@ -60,7 +66,7 @@ class SlurmTask:
             return RunStatus("skipped", "cancelled")
         # A signal comes to all processes of the job: the workers stop at a checkpoint, and then it is handed on here.
         with PreemptionHandler(ALONE):
-            run_in_workers(self.jobs, len(self.jobs), hear)
+            run_in_workers(self.jobs, self.jobs[0].resources.at_once, hear)
         return next((outcome for outcome in outcomes.values() if outcome.state != "done"), RunStatus("done"))
 
     def checkpoint(self, *_: Any) -> Any:
@@ -125,9 +131,7 @@ class RequeuedTask(DelayedSubmission):
 
 def this_job() -> tuple[str, str]:
     """Return the name and the id, as in the queue, of the job that this process is part of."""
-    array, element = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-    id = f"{array}_{element}" if array and element else os.environ.get("SLURM_JOB_ID", "")
-    return os.environ.get("SLURM_JOB_NAME", ""), id
+    return os.environ.get("SLURM_JOB_NAME", ""), slurm_job_id() or ""
 
 
 def start(content: bytes, here: Path) -> None:
@@ -136,16 +140,34 @@ def start(content: bytes, here: Path) -> None:
     environment = JobEnvironment()
     everybody, element = jobs_from_json(content), int(environment.array_task_id or 0)
     packed = everybody[0].resources.packed
-    jobs = tuple(everybody[element * packed : (element + 1) * packed])
+    place = os.environ.get(STAGE_DATA)
+    jobs = tuple(_staged(job, place) for job in everybody[element * packed : (element + 1) * packed])
     paths = TaskPaths(here, environment.job_id, environment.global_rank)
     before = Requeued.of(paths.submitted_pickle)
     attempt = RequeuedTask(SlurmTask(jobs, before.reached))
     attempt.set_timeout(minutes(jobs[0].resources), before.left)
+    if which("scontrol") is None:  # as in a container: the shell around it is asked
+        environment._requeue = partial(_ask_outside, here)  # type: ignore[method-assign]
     environment._handle_signals(paths, attempt)
     outcome = attempt.result()
     if jobs[0].part.kind != "whole" and not outcome.lets_go_on:  # SLURM does not let go on what needs it
         sys.exit(f"{outcome.state}: {outcome.words}")
     print(outcome, "Job completed successfully", sep="\n", flush=True)
+
+
+def _staged(job: Job, place: str | None) -> Job:
+    """Return a job that reads from a copy on this node; where there can be none, the job as it is, and say so."""
+    try:
+        return staged(job, place)
+    except UserError as error:
+        print(f"{error}; the data set is read from {job.data}", file=sys.stderr, flush=True)
+        return job
+
+
+def _ask_outside(here: Path, left: int) -> None:
+    """Ask the shell that started this to queue the job again; left: how often it may be after this."""
+    print(f"queued again by the shell outside, at most {left} times more", flush=True)
+    write_private(here / f"{REQUEUE}{os.environ['SLURM_JOB_ID']}", b"")
 
 
 def artefacts(job: Job) -> frozenset[str]:

@@ -141,6 +141,14 @@ def test_the_profile_is_the_lowest_layer_of_resources(tmp_path):
         ("executor: slurm\nsbatch: {hold: false}", "sbatch.hold: text, a number, a list of these, or true"),
         ('executor: slurm\nsbatch: {comment: "a\\n#SBATCH --uid=0"}', r"may not hold the control character \n"),
         ("executor: slurm\nsbatch: {comment: $(id)}", "sbatch.comment: nothing puts a value for $("),
+        (
+            "executor: slurm\ncontainer: {runtime: docker, image: a}",
+            "ours.yaml:2: container.runtime: 'docker' is not legal",
+        ),
+        (
+            "executor: slurm\ncontainer: {runtime: pyxis, image: a, mounts: [b]}",
+            "container.mounts.0: a folder to mount is written /path or /path:/path/inside",
+        ),
         ("account: x", "ours.yaml:1: executor: slurm or local is expected, found None"),
         ("executor: local\naccount: x", "ours.yaml:2: account: unknown key 'account'"),
     ],
@@ -192,6 +200,54 @@ def test_gpus_are_asked_for_as_the_cluster_wants(by, kind, expected):
     assert profile.parameters(resources, "name", 3)[by] == expected
     with pytest.raises(UserError, match="cannot be shared evenly"):
         SlurmProfile(gpus_by="gpus_per_task").check(Resources(gpus=3, processes=2))
+
+
+MIXED = SlurmProfile(
+    partitions={
+        "short": {"hours": 4}, "long": {"account": "lab", "gpu_hour_price": 3, "gpu_kind": "h100"},
+        "other": {"account": "spare", "qos": "low", "constraint": "amd", "gpu": "A100"}, "more": {"account": "lab"},
+    },
+    account="lab", gpu_hour_price=2,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("resources", "partition", "account", "qos", "gpus", "price", "gpu"),
+    [
+        ({"hours": 2, "gpus": 1}, "short,more", "lab", None, "1", 2, None),
+        ({"hours": 9, "gpus": 1}, "long", "lab", None, "h100:1", 3, None),
+        ({"gpus": 1, "partition": "other,more"}, "other", "spare", "low", "1", 2, "A100"),
+    ],
+)
+def test_partitions_that_need_something_else_are_not_mixed(resources, partition, account, qos, gpus, price, gpu):
+    asked = Resources(**resources)
+    sent = MIXED.parameters(asked, "name", 1)
+    assert (sent["partition"], sent["account"], sent.get("qos"), sent["gpus_per_node"]) == (
+        partition, account, qos, gpus
+    )  # fmt: skip
+    assert (MIXED.price(asked), MIXED.gpu(asked)) == (price, gpu)
+
+
+def test_processes_start_in_a_container_and_by_another_interpreter():
+    folders, words = [Path("/results"), Path("/scratch")], ["-c", "x"]
+    apptainer = {"runtime": "apptainer", "image": "/im.sif", "mounts": ["/local:/mnt:ro"], "options": ["--cleanenv"]}
+    profile = SlurmProfile(container=apptainer, python="/opt/python")
+    bound = "--bind=/results,/scratch,/local:/mnt:ro"
+    expected = ["apptainer", "exec", "--nv", bound, "--cleanenv", "/im.sif", "/opt/python", "-c", "x"]
+    assert profile.command(words, Resources(gpus=1), folders) == expected
+    assert "--nv" not in profile.command(words, Resources(), folders)
+    pyxis = SlurmProfile(container={"runtime": "pyxis", "image": "nvcr.io#a/b:1", "mounts": ["/local"]})
+    srun = pyxis.parameters(Resources(), "name", 1, folders)["srun_args"]
+    mounts = "--container-mounts=/results:/results,/scratch:/scratch,/local:/local"
+    assert srun[-2:] == ["--container-image=nvcr.io#a/b:1", mounts]
+    assert pyxis.command(words, Resources(), folders) == ["python3", "-c", "x"]
+    assert SlurmProfile().command(words, Resources(), folders) == [sys.executable, "-c", "x"]
+    with pytest.raises(UserError, match="cannot be mounted"):
+        pyxis.parameters(Resources(), "name", 1, [Path("/a:b")])
+    assert (
+        "export HARNESS_STAGE_DATA='$TMPDIR'"
+        in SlurmProfile(stage_data="$TMPDIR").parameters(Resources(), "name", 1)["setup"]
+    )
 
 
 def test_the_example_says_every_field_and_the_shipped_profiles_hold():

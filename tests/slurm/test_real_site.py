@@ -1,0 +1,51 @@
+"""Through a real SLURM: what a site needs beside resources."""
+
+import sys
+
+import pytest
+from support.programs import write_program
+from support.real_slurm import (
+    at_once,
+    harness,
+    metrics_of,
+    queued_jobs,
+    slurm,
+    wait_for,
+    write_grid,
+    write_profile,
+    write_scale,
+)  # fmt: skip
+
+from harness.files import read_json
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+
+@pytest.mark.long
+def test_a_training_in_a_container_reads_staged_data_and_is_queued_again_without_slurms_programs(study, tmp_path):
+    """The container is a program that notes what it is told and starts the rest where nothing is on PATH."""
+    write_scale(tmp_path, "steady", 20)
+    grid, words = write_grid(tmp_path, "site", 0.0101), ("--scale", "steady", "--study")
+    (tmp_path / "bin").mkdir()
+    noted = f'echo "$1 $2" >> {tmp_path}/noted; shift 3'
+    write_program(tmp_path / "bin", "apptainer", noted, 'PATH=/nowhere exec "$@"')
+    python = tmp_path / "bin" / "our-python"
+    write_program(tmp_path / "bin", "our-python", f'exec {sys.executable} "$@"')
+    profile = write_profile(
+        tmp_path, "site", container={"runtime": "apptainer", "image": "/an/image.sif"}, python=str(python),
+        stage_data=str(tmp_path / "disk"), setup=[f"export PATH={tmp_path}/bin:$PATH"],
+    )  # fmt: skip
+    harness(tmp_path, "run", grid, *words, "inline")
+    harness(tmp_path, "submit", grid, *words, study, *profile)
+    (job,) = [job.id for job in queued_jobs(study)]
+    wait_for(lambda: any((read_json(p) or {}).get("step", 0) > 50 for p in tmp_path.glob(f"results/{study}/*/heart*")))
+    slurm("scancel", "--signal=USR2", job)
+    wait_for(lambda: [queued.state for queued in queued_jobs(study)] == ["PENDING"], seconds=60)
+    assert [queued.state for queued in queued_jobs(study)] == ["PENDING"]
+    wait_for(lambda: at_once([job]) or not queued_jobs(study))
+    assert metrics_of(tmp_path, study) == metrics_of(tmp_path, "inline")
+    bind = f"exec --bind={tmp_path}/results,{tmp_path}/scratch"
+    assert (tmp_path / "noted").read_text().count(bind) == 2
+    (output,) = tmp_path.glob(f"scratch/{study}/slurm/*_log.out")
+    assert output.read_text().count("data set digits copied to") == 1
+    assert "queued again by the shell outside" in output.read_text()
