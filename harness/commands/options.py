@@ -16,6 +16,7 @@ from harness.config.grid import Cell, Table
 from harness.config.named_files import PROFILES, named_file
 from harness.errors import UserError, nearest, user_error
 from harness.files import check_output, nearest_existing, place
+from harness.plugins import load_file
 from harness.store.store import Store
 
 
@@ -151,6 +152,16 @@ reports = _folder("reports", "Folder of the reports: small, and can be committed
 profile = click.option("--profile", type=ProfileName(), envvar="HARNESS_PROFILE", show_envvar=True,
                        help="A cluster's profile: the name of a file in clusters/, or one of the package's; without "
                             "it, SLURM with its own defaults.")  # fmt: skip
+
+
+def _load_plugins(ctx: click.Context, param: click.Parameter, paths: Sequence[str]) -> None:
+    for path in paths:
+        load_file(place(path, "--plugin"), "--plugin")
+
+
+plugin = click.option("--plugin", multiple=True, metavar="FILE", callback=_load_plugins, expose_value=False,
+                      is_eager=True,
+                      help="A Python file to execute, with terms … of your own. Repeatable.")  # fmt: skip
 gpu_hours = click.option("--max-gpu-hours", "limit", type=HOURS, help="Refuse what needs more than this.")
 
 

@@ -20,7 +20,7 @@ from harness.commands.console import print_status, status_listing
 from harness.commands.plan_run_submit import send
 from harness.commands.terminal import console, say, words_of
 from harness.config.cluster_profile import load_slurm_profile
-from harness.config.grid import Table, load_table
+from harness.config.grid import Table
 from harness.config.named_files import recorded_grid
 from harness.errors import UserError, closest
 from harness.files import is_file, read_json
@@ -36,7 +36,7 @@ from harness.slurm.submission import check_slurm, remembered
 from harness.store import records
 from harness.store.status import measurement_fault
 from harness.store.store import IDENTITY, Store
-from harness.store.study import study_tables
+from harness.store.study import expanded, study_tables
 
 PREFIX = re.compile("[0-9a-f]{1,12}")
 IN_WORDS = ("waiting", "held", "suspended", "ending", "unknown")  # what is told of beside the failures
@@ -112,7 +112,7 @@ def _grid_words(store: Store, train_id: str, without: str | None = None) -> Iter
     without: the key of a setting whose overrides are left out.
     """
     for record in store.grids():
-        table = load_table(recorded_grid(record.grid), record.scale, record.overrides)
+        table = expanded(record)
         if any(run.train_id == train_id for run in table.runs):
             overrides = [f"--set={word}" for word in record.overrides if word.partition("=")[0] != without]
             yield shlex.join([record.grid, "--scale", record.scale, *overrides])

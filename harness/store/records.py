@@ -43,6 +43,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import from_json
 
+from harness.config.plugin_parts import PluginRecord
 from harness.config.spec import EvalSpec, TrainSpec, train_id
 from harness.credentials import is_suspect, masked
 from harness.errors import UserError
@@ -278,11 +279,12 @@ class GridRecord(Record):
     grid: str
     scale: str
     overrides: list[str] = Field(alias="set")
+    plugins: PluginRecord | None = None  # what of them the runs were made of
 
     def without_seeds(self) -> Self:
-        """Return the record of which more seeds of the same runs have the same."""
+        """Return the record of which more seeds of the same runs, and newer plug-ins, have the same."""
         words = sorted(word for word in self.overrides if not word.startswith("seeds="))
-        return self.model_copy(update={"overrides": words})
+        return self.model_copy(update={"overrides": words, "plugins": None})
 
 
 class Attempt(Part):
