@@ -60,7 +60,7 @@ def load_file(path: Path, where: str) -> None:
     Raises:
         UserError: it cannot be read or executed, or brings nothing that can be used.
     """
-    path = path.resolve()
+    path = path.absolute()  # through a handle of the folder, where a job has one: not resolved
     if path in _FILES:
         return
     with user_error(f"{where}: {path}: cannot be read", "a Python file is expected", OSError):

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import click
 
+from harness import plugins
 from harness.commands import console, options
 from harness.commands.terminal import say, words_of
 from harness.config import cluster_profile, yaml_document
@@ -205,7 +206,7 @@ def submit(request: Request, data: Path, profile: str | None, measure_only: bool
         for line in (*filter(None, [note]), *_in_short(todo, len(texts), tables, store, cluster)):
             say(line, err=True)
     else:
-        submission.remember(SubmitOptions(profile=profile, data=str(data)), store)
+        submission.remember(SubmitOptions(profile=profile, data=str(data), plugins=_plugin_paths()), store)
         send(cluster, todo, store, folders)
     _end_without(left_out, store)
 
@@ -224,6 +225,10 @@ def _assumed(cluster: cluster_profile.Profile, tables: Sequence[Table]) -> cost.
     if not isinstance(cluster, cluster_profile.SlurmProfile) or not runs:
         return cost.Assumption()
     return cost.Assumption(cluster.gpu(runs[0].resources) or cost.Assumption.gpu)
+
+
+def _plugin_paths() -> list[str]:
+    return [str(file.path) for file in plugins.files()]
 
 
 def _in_short(

@@ -601,3 +601,4 @@ class SubmitOptions(Record):
 
     profile: str | None = None
     data: str | None = None
+    plugins: list[str] = []
