@@ -105,9 +105,10 @@ def _watch(study: str | None, port: int, results: Path, scratch: Path, reports: 
 
 def _compare(first: Store, second: Store, reports: Path) -> Path:
     """Compare two studies, list what differs in the terminal, and return the path of the page."""
-    from harness.report.comparison import compare, counts, differing, write_comparison
+    from harness.report.comparison import compare, counts, differing, summary, write_comparison
 
     tables = compare(first, second)
+    say(summary(tables))
     for table, cell in differing(tables):
         say(f"{table.heading}: {cell.cell}: {cell.first} → {cell.second} ({cell.change_words})")
     say(", ".join(f"{count} {verdict}" for verdict, count in counts(tables).items()))
