@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial, wraps
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any, NoReturn
 import click
 
 from harness.commands import console, options
+from harness.commands.report import following_report, write_and_tell
+from harness.commands.result_listing import SeedBySeed, show_tables
 from harness.commands.terminal import say, words_of
 from harness.config import cluster_profile, yaml_document
 from harness.config.grid import Table, all_runs, load_table
@@ -126,17 +129,27 @@ def plan(request: Request, gpu: str, utilisation: float | None, price: float | N
     type=options.FiniteRange(min=0, min_open=True),
     help="Stop at a checkpoint after so long, and exit with 75; a measurement that has begun is ended first.",
 )
-def run(request: Request, data: Path, workers: int, minutes: float | None) -> None:
+@click.option(
+    "--report",
+    "reported",
+    is_flag=True,
+    help="Serve the report meanwhile, to this machine alone, and leave its page in the end.",
+)
+@options.reports
+def run(request: Request, data: Path, workers: int, minutes: float | None, reported: bool, reports: Path) -> None:
     """Run GRIDS on this machine; what is done already is not done again, and what was killed goes on.
 
-    The exit code is 0 when everything is done, 1 where a run failed or diverged, now or before, and 75 where --minutes
-    were up and the same command goes on.
+    Seed by seed: the tables are shown when all rows have one seed, and again with each further one. The exit code is 0
+    when everything is done, 1 where a run failed or diverged, now or before, and 75 where --minutes were up and the
+    same command goes on.
 
     \b
     harness run grids/table2.yaml --scale smoke
     harness run grids/table2.yaml --scale digits --study mine --set 'seeds=[0,1,2,3,4]' --jobs 2
-    harness run grids/table2.yaml --scale digits --minutes 50
+    harness run grids/table2.yaml --scale digits --minutes 50 --report
     """
+    if reported:
+        check_writable("--reports", reports)
     deadline, place = Deadline.after(minutes), place_from_torchrun()
     if place and workers > 1:
         raise UserError(f"--jobs {workers}: torchrun's processes share one training at a time; leave this out")
@@ -146,11 +159,12 @@ def run(request: Request, data: Path, workers: int, minutes: float | None) -> No
     tables = request.tables()
     todo, left_out = _lacking(request, tables, data, 1 if workers > 1 else None)
     _record(request, tables, todo, data, place.world_size if place else None)
+    page = reports if reported else None
     if todo:
-        _run_here(todo, request.store, tables, workers, place is not None, deadline)
+        _run_here(todo, request.store, tables, workers, place is not None, deadline, page)
     else:
         say(f"{request.store.root}: everything {'else ' if left_out else ''}is done already.")
-        _show_results(request.store, tables)
+        _show_results(request.store, tables, page)
         if place:
             local_pool.run_inline([], lambda *_: None)  # for the others wait to be told
     _end_without(left_out, request.store)
@@ -162,8 +176,9 @@ def run(request: Request, data: Path, workers: int, minutes: float | None) -> No
 @options.profile
 @click.option("--measure-only", is_flag=True, help="Only measure what is trained, in jobs of one process.")
 @options.gpu_hours
+@click.option("--watch", is_flag=True, help="Stay until all is sent, as the queue has room for it.")
 @click.option("--dry-run", is_flag=True, help="Print the sbatch files; send and write nothing.")
-def submit(request: Request, data: Path, profile: str | None, measure_only: bool, limit: float | None,
+def submit(request: Request, data: Path, profile: str | None, measure_only: bool, limit: float | None, watch: bool,
            dry_run: bool) -> None:  # fmt: skip
     """Send GRIDS to a cluster's queue, one array for each set of equal resources; the nodes must see the folders.
 
@@ -173,6 +188,7 @@ def submit(request: Request, data: Path, profile: str | None, measure_only: bool
     \b
     harness submit grids/table*.yaml --scale cifar10 --profile ours --dry-run
     harness submit grids/table*.yaml --scale cifar10 --profile ours
+    nohup harness submit grids/table*.yaml --scale cifar10 --profile ours --watch &
     harness submit grids/table5.yaml --scale cifar10 --profile ours --measure-only
     """
     cluster, layer = cluster_profile.load_profile(profile) if profile else (cluster_profile.SlurmProfile(), {})
@@ -206,7 +222,10 @@ def submit(request: Request, data: Path, profile: str | None, measure_only: bool
             say(line, err=True)
     else:
         submission.remember(SubmitOptions(profile=profile, data=str(data)), store)
-        send(cluster, todo, store, folders)
+        if watch:
+            submission.submit_all(todo, cluster, folders, partial(_tell_sent, cluster, store))
+        else:
+            send(cluster, todo, store, folders)
     _end_without(left_out, store)
 
 
@@ -318,18 +337,24 @@ def _with_seeds_of_before(request: Request, grid: Path, table: Table) -> list[st
 
 def _run_here(
     todo: Sequence[Job], store: Store, tables: Sequence[Table], workers: int, torchrun: bool = False,
-    deadline: Deadline = NEVER,
+    deadline: Deadline = NEVER, reports: Path | None = None,
 ) -> None:  # fmt: skip
-    """Run here, print the tables, and exit: with 1 where something is not done, with 75 for want of time."""
+    """Run here, print the tables, and exit: with 1 where something is not done, with 75 for want of time.
+
+    reports: where the study's report is kept up meanwhile.
+    """
     local_pool.check_room(todo, workers)
     before = [job.left() for job in todo]
-    jobs = [part for job in todo for part in job.parts()]
-    with console.ProgressBar(jobs) as bar:
+    by_seed = sorted(todo, key=lambda job: job.train.seed)  # so that the first tables have all rows
+    jobs = [part for job in by_seed for part in job.parts()]
+    kept_up = following_report(store, reports) if reports else nullcontext()
+    with kept_up, console.ProgressBar(jobs) as bar:
+        on_change = SeedBySeed(jobs, partial(show_tables, store, tables), bar.on_change)
         if not torchrun and (workers > 1 or local_pool.needs_workers(jobs)):
-            local_pool.run_in_workers(jobs, workers, bar.on_change, deadline)
+            local_pool.run_in_workers(jobs, workers, on_change, deadline)
         else:
-            local_pool.run_inline(jobs, bar.on_change, deadline)
-    _show_results(store, tables)
+            local_pool.run_inline(jobs, on_change, deadline)
+    _show_results(store, tables, reports)
     left = [job for job in todo if job.missing()]
     if any(Failure.peek(job.folder) is None for job in left) and deadline.passed:
         _end_in_time(todo, before)
@@ -339,12 +364,13 @@ def _run_here(
         sys.exit(1)
 
 
-def _show_results(store: Store, tables: Sequence[Table]) -> None:
-    """Print what the study has of some tables, and the command that makes its report."""
-    from harness.commands.result_listing import show_results
-
-    show_results(store, [table.name for table in tables])
-    say(f"Next: harness report {options.words_for(store)}")
+def _show_results(store: Store, tables: Sequence[Table], reports: Path | None) -> None:
+    """Print what the study has of some tables, and where its report is, or the command that makes it."""
+    show_tables(store, tables)
+    if reports:
+        write_and_tell(store, reports)
+    else:
+        say(f"Next: harness report {options.words_for(store)}")
 
 
 def _end_in_time(todo: Sequence[Job], before: Sequence[WorkLeft]) -> NoReturn:
@@ -363,7 +389,11 @@ def _end_in_time(todo: Sequence[Job], before: Sequence[WorkLeft]) -> NoReturn:
 
 def send(profile: cluster_profile.SlurmProfile, todo: Sequence[Job], store: Store, grids: Collection[Path]) -> None:
     """Send the jobs to SLURM, and say what became of them; `grids`: the folders of their grid files."""
-    sent = submission.submit(todo, profile, grids)
+    _tell_sent(profile, store, submission.submit(todo, profile, grids))
+
+
+def _tell_sent(profile: cluster_profile.SlurmProfile, store: Store, sent: submission.Sent) -> None:
+    """Say what became of jobs that were to be sent."""
     if sent.queued:
         say(f"{len(sent.queued)} trainings are in the queue already and were left there")
     if sent.with_less:

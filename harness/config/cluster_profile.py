@@ -89,7 +89,7 @@ class Partition(Frozen):
         """Return the first limit that a run's resources do not meet, in words; None where they fit."""
         per_process = {"cpus", "memory_gb"}  # and the limit is the node's
         for name, limit in self.limits.items():
-            processes = resources.team * resources.packed if name in per_process else 1
+            processes = resources.team * resources.at_once if name in per_process else 1
             request = getattr(resources, name) * processes
             if request > limit:
                 return f"{request:g} {name} asked for, at most {limit:g}"
@@ -163,7 +163,12 @@ class SlurmProfile(Frozen):
     signal_seconds: Count = Field(120, description="time between the signal that a job must end, and its end")
     array_throttle: Count | None = Field(None, description="trainings of one array that may run at once")
     array_limit: Literal["auto"] | Count = Field("auto", description="largest array; auto: asked of scontrol")
-    max_submitted: Count | None = Field(None, description="most jobs of yours that the queue may hold")
+    max_submitted: Count | None = Field(
+        None, description="most jobs of yours that the queue may hold; by default as many as SLURM's accounting allows"
+    )
+    study_throttle: Count | None = Field(
+        None, description="most jobs of one study that the queue may hold, waiting or running, whoever sent them"
+    )
     exclude: tuple[Word, ...] = Field((), description="nodes that are not to be used")
     sbatch: SbatchOptions = Field(
         {}, description="other options of sbatch by their names, such as reservation, mail_user, wckey, licenses"
@@ -275,14 +280,14 @@ class SlurmProfile(Frozen):
             "time": minutes(resources),
             "nodes": resources.nodes,
             "ntasks_per_node": resources.team,
-            "cpus_per_task": resources.cpus * resources.packed,
-            "mem": f"{resources.memory_gb * resources.team * resources.packed}GB",
+            "cpus_per_task": resources.cpus * resources.at_once,
+            "mem": f"{resources.memory_gb * resources.team * resources.at_once}GB",
             "signal_delay_s": self.signal_seconds,
             # One process that fails must not leave the others waiting. SLURM 22.05 to 23.02 forgets a job's cores per
             # task in its steps unless they are said again.
             "srun_args": [
                 "--kill-on-bad-exit=1",
-                f"--cpus-per-task={resources.cpus * resources.packed}",
+                f"--cpus-per-task={resources.cpus * resources.at_once}",
                 *command_words(self.srun),
                 *(self.container.srun_words(folders) if self.container else []),
             ],

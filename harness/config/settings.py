@@ -394,6 +394,12 @@ class Resources(Frozen):
         1,
         description="trainings that share one GPU: run --jobs fills each with so many, submit packs so many into a job",
     )
+    trainings_at_once: Count = Field(
+        1, description="trainings that a job of SLURM's does at once where it uses no GPU; on one GPU: jobs_per_gpu"
+    )
+    trainings_per_job: Count = Field(
+        1, description="small trainings that a job of SLURM's does in all; hours are those of the whole job"
+    )
     cpus: Count = Field(1, description="cores, and threads, of each process")
     memory_gb: Count = Field(4, description="memory of each process")
     micro_batch: Count | None = Field(None, description="samples in one pass of a process; by default its whole share")
@@ -414,9 +420,14 @@ class Resources(Frozen):
         return self.gpus > 0
 
     @property
+    def at_once(self) -> int:
+        """Trainings that a job of SLURM's does at once, on its GPU or beside each other on its cores."""
+        return self.jobs_per_gpu if self.on_gpu else self.trainings_at_once
+
+    @property
     def packed(self) -> int:
-        """Trainings that share a job of SLURM's, and its GPU."""
-        return self.jobs_per_gpu if self.on_gpu else 1
+        """Trainings that a job of SLURM's does in all."""
+        return max(self.at_once, self.trainings_per_job)
 
     @property
     def team(self) -> int:

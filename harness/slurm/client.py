@@ -1,5 +1,6 @@
 """What SLURM knows of our jobs, asked of its own programs; and what a job is not to know of our shell."""
 
+import getpass
 import os
 import re
 import subprocess
@@ -106,6 +107,23 @@ def array_limit() -> int:
     """
     limit = re.search(r"^MaxArraySize\s*=\s*(\d+)", ask("scontrol", "show", "config"), re.MULTILINE)
     return int(limit.group(1)) if limit else DEFAULT_ARRAY_LIMIT
+
+
+def submit_limit() -> int | None:
+    """Return the most jobs of this user that the queue may hold, of all accounts and QoS the least; None where SLURM
+    enforces no limit, or does not say."""
+    with suppress(UserError):
+        if not re.search(r"^AccountingStorageEnforce\s*=.*\blimits\b", ask("scontrol", "show", "config"), re.MULTILINE):
+            return None
+        mine = ("show", "assoc", f"user={getpass.getuser()}", "format=qos,maxsubmitjobs")
+        rows = [line.split("|") for line in ask("sacctmgr", "-nP", *mine).splitlines()]
+        names = {name for qos, *_ in rows for name in qos.split(",")}
+        every = [
+            line.split("|") for line in ask("sacctmgr", "-nP", "show", "qos", "format=name,maxsubmitpu").splitlines()
+        ]
+        limits = [row[-1] for row in rows] + [limit for name, *_, limit in every if name in names]
+        return min((int(limit) for limit in limits if limit.isdigit()), default=None)
+    return None
 
 
 def kill_wait() -> float:

@@ -1,6 +1,7 @@
 """A job as SLURM runs it: not once it is cancelled, and queued again as long as it gains something.
 
-Trainings that share a GPU are one job of SLURM's, each in a process of its own that hears SLURM's signals as well.
+Trainings that share a job of SLURM's, at once or one after the other, have processes of their own, which hear SLURM's
+signals as well.
 """
 
 import os
@@ -65,7 +66,7 @@ class SlurmTask:
             return RunStatus("skipped", "cancelled")
         # A signal comes to all processes of the job: the workers stop at a checkpoint, and then it is handed on here.
         with PreemptionHandler(ALONE):
-            run_in_workers(self.jobs, len(self.jobs), hear)
+            run_in_workers(self.jobs, self.jobs[0].resources.at_once, hear)
         return next((outcome for outcome in outcomes.values() if outcome.state != "done"), RunStatus("done"))
 
     def checkpoint(self, *_: Any) -> Any:
