@@ -2,7 +2,9 @@
 
 import os
 import sys
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial, wraps
 from pathlib import Path
@@ -25,6 +27,7 @@ from harness.plain_text import check_name
 from harness.planning import budget, cost
 from harness.process_group import place_from_torchrun
 from harness.slurm import limits, submission
+from harness.slurm.last_job import send_last
 from harness.store.records import Failure, SubmitOptions
 from harness.store.store import Store
 
@@ -154,9 +157,11 @@ def run(request: Request, data: Path, workers: int, minutes: float | None) -> No
 @click.option("--measure-only", is_flag=True, help="Only measure what is trained, in jobs of one process.")
 @options.gpu_hours
 @click.option("--watch", is_flag=True, help="Stay until all is sent, as the queue has room for it.")
+@click.option("--report", is_flag=True, help="Send a last job that makes the report when the others have ended.")
+@options.reports
 @click.option("--dry-run", is_flag=True, help="Print the sbatch files; send and write nothing.")
 def submit(request: Request, data: Path, profile: str | None, measure_only: bool, limit: float | None, watch: bool,
-           dry_run: bool) -> None:  # fmt: skip
+           report: bool, reports: Path, dry_run: bool) -> None:  # fmt: skip
     """Send GRIDS to a cluster's queue, one array for each set of equal resources; the nodes must see the folders.
 
     What waits in the queue or runs already is not sent again, from whichever terminal. The code is copied, so that
@@ -203,6 +208,7 @@ def submit(request: Request, data: Path, profile: str | None, measure_only: bool
             submission.submit_all(todo, cluster, folders, partial(_tell_sent, cluster, store))
         else:
             send(cluster, todo, store, folders)
+        _send_last(todo, cluster, folders, reports.absolute() if report else None, watch)
     _end_without(left_out, store)
 
 
@@ -353,6 +359,24 @@ def _end_in_time(todo: Sequence[Job], before: Sequence[WorkLeft]) -> NoReturn:
 def send(profile: cluster_profile.SlurmProfile, todo: Sequence[Job], store: Store, grids: Collection[Path]) -> None:
     """Send the jobs to SLURM, and say what became of them; `grids`: the folders of their grid files."""
     _tell_sent(profile, store, submission.submit(todo, profile, grids))
+
+
+def _send_last(
+    todo: Sequence[Job],
+    profile: cluster_profile.SlurmProfile,
+    grids: Collection[Path],
+    reports: Path | None,
+    wait: bool,
+) -> None:  # fmt: skip
+    """Send the job that ends a study, where one is asked for; wait: until the queue has room for it."""
+    if reports:
+        check_writable("--reports", reports)
+    while True:
+        with submission.when_there_is_room() if wait else nullcontext():
+            if id := send_last(todo, profile, grids, reports):
+                say(f"When these have ended, job {id} {'makes the report' if reports else 'tells of it'}")
+            return
+        time.sleep(submission.PAUSES[1])
 
 
 def _tell_sent(profile: cluster_profile.SlurmProfile, store: Store, sent: submission.Sent) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from harness.config.named_files import PROFILES, named_file
+from harness.config.notify import Notify
 from harness.config.sbatch_options import SbatchOptions, SrunOptions, command_words, final
 from harness.config.settings import Count, Flag, Frozen, Hours, Line, Positive, Resources, Whole
 from harness.config.yaml_document import Layer, read_extended, validate
@@ -19,6 +20,7 @@ from harness.plain_text import shown
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "WANDB_MODE": "offline"}
 INTERFACE_VARIABLES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
+NOTIFY = "HARNESS_NOTIFY"  # how a job is told `notify`
 STAGE_DATA = "HARNESS_STAGE_DATA"  # how a job is told where to copy its data set to
 MINUTE_EARLY = 60  # sbatch(1), --signal: "the signal may be sent up to 60 seconds earlier than specified"
 
@@ -183,6 +185,7 @@ class SlurmProfile(Frozen):
         None,
         description="folder on each node that a job copies its data set to and reads it from; $NAME is the job's",
     )
+    notify: Notify | None = Field(None, description="who hears of failures, and of the end of a study")
     environment: dict[Variable, FinalText] = Field(
         {}, description="variables of the job, as they are; only ~ is expanded, and no $NAME"
     )
@@ -266,7 +269,8 @@ class SlurmProfile(Frozen):
         self.check(resources)
         interface = dict.fromkeys(INTERFACE_VARIABLES, self.network_interface) if self.network_interface else {}
         staging = {STAGE_DATA: self.stage_data} if self.stage_data else {}
-        variables = (OFFLINE if self.offline else {}) | interface | staging | self.environment
+        notify = {NOTIFY: self.notify.model_dump_json()} if self.notify else {}
+        variables = (OFFLINE if self.offline else {}) | interface | staging | notify | self.environment
         exports = [
             f"export {key}={shlex.quote(_at_home(f'environment: {key}', value))}" for key, value in variables.items()
         ]
