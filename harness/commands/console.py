@@ -21,7 +21,8 @@ from harness.store.store import Store
 
 # By urgency.
 COLOURS: dict[State, str] = {
-    "running": "cyan", "failed": "red", "diverged": "red", "unreadable": "red", "interrupted": "yellow",
+    "running": "cyan", "starting": "cyan", "failed": "red", "diverged": "red", "unreadable": "red", "held": "red",
+    "suspended": "yellow", "interrupted": "yellow", "unknown": "yellow", "ending": "yellow", "waiting": "blue",
     "not run": "dim", "done": "green",
 }  # fmt: skip
 URGENCY = tuple(COLOURS)
@@ -215,4 +216,5 @@ def _arm_in_words(job: Job) -> str:
     regularizer, alignment = job.train.regularizer, job.train.alignment
     words = (regularizer.kind, regularizer.loss, regularizer.noise) if regularizer else ()
     aligned = f"aligned with {alignment.encoder}" if alignment else ""
-    return " + ".join(filter(None, (" ".join(filter(None, words)), aligned))) or "baseline"
+    terms = [term.name for term in job.train.terms or ()]
+    return " + ".join(filter(None, (" ".join(filter(None, words)), aligned, *terms))) or "baseline"

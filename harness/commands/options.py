@@ -16,6 +16,7 @@ from harness.config.grid import Cell, Table
 from harness.config.named_files import PROFILES, named_file
 from harness.errors import UserError, nearest, user_error
 from harness.files import check_output, nearest_existing, place
+from harness.plugins import load_file
 from harness.store.store import Store
 
 
@@ -151,6 +152,16 @@ reports = _folder("reports", "Folder of the reports: small, and can be committed
 profile = click.option("--profile", type=ProfileName(), envvar="HARNESS_PROFILE", show_envvar=True,
                        help="A cluster's profile: the name of a file in clusters/, or one of the package's; without "
                             "it, SLURM with its own defaults.")  # fmt: skip
+
+
+def _load_plugins(ctx: click.Context, param: click.Parameter, paths: Sequence[str]) -> None:
+    for path in paths:
+        load_file(place(path, "--plugin"), "--plugin")
+
+
+plugin = click.option("--plugin", multiple=True, metavar="FILE", callback=_load_plugins, expose_value=False,
+                      is_eager=True,
+                      help="A Python file to execute, with terms … of your own. Repeatable.")  # fmt: skip
 gpu_hours = click.option("--max-gpu-hours", "limit", type=HOURS, help="Refuse what needs more than this.")
 
 
@@ -190,6 +201,49 @@ class Filter:
 
     def _has_arm(self, cell: Cell) -> bool:
         return self.arm is None or any(self.arm.casefold() in label.casefold() for _, label in cell.at)
+
+
+@dataclass(frozen=True)
+class RowChoice:
+    """The part of some tables that a command is to take. words: AXIS=LABEL; a cell has one of the labels that are said
+    of each axis that is said."""
+
+    words: tuple[str, ...]
+
+    def of(self, tables: Sequence[Table]) -> list[Table]:
+        """Return the tables that have such cells, with these and the baselines of these; without words, all.
+
+        Raises:
+            UserError: there is no such axis or label, or no cell that has them together; what is legal.
+        """
+        wanted = self._wanted(tables)
+        chosen = [replace(table, cells=_with_baselines(table, wanted)) for table in tables]
+        if not any(table.cells for table in chosen):
+            raise UserError(f"{' '.join(f'--rows {word}' for word in self.words)}: no row has these labels together")
+        return [table for table in chosen if table.cells]
+
+    def _wanted(self, tables: Sequence[Table]) -> dict[str, set[str]]:
+        legal: dict[str, dict[str, None]] = {}
+        for axis, label in (labelled for table in tables for cell in table.cells for labelled in cell.at):
+            legal.setdefault(axis, {})[label] = None
+        wanted: dict[str, set[str]] = {}
+        for word in self.words:
+            axis, equals, label = (part.strip() for part in word.partition("="))
+            if not equals:
+                raise UserError(f"--rows {word}: AXIS=LABEL is expected; axes: {', '.join(legal)}")
+            if axis not in legal:
+                raise UserError(f"--rows {word}: no axis '{axis}'{nearest(axis, legal)}")
+            if label not in legal[axis]:
+                raise UserError(f"--rows {word}: axis '{axis}' has no label '{label}'{nearest(label, legal[axis])}")
+            wanted.setdefault(axis, set()).add(label)
+        return wanted
+
+
+def _with_baselines(table: Table, wanted: Mapping[str, set[str]]) -> tuple[Cell, ...]:
+    """Return the cells with the wanted labels, and those that their change is taken against, in the table's order."""
+    chosen = [c for c in table.cells if all(c.label(axis) in labels for axis, labels in wanted.items())]
+    kept = {cell.at for cell in chosen} | {other.at for cell in chosen if (other := table.baseline(cell))}
+    return tuple(cell for cell in table.cells if cell.at in kept)
 
 
 def filtered(command: Callable[..., None]) -> Callable[..., None]:

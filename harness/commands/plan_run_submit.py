@@ -40,6 +40,7 @@ class Request:
     scale: str
     overrides: tuple[str, ...]
     store: Store
+    rows: options.RowChoice
 
     def tables(self, layer: yaml_document.Layer | None = None) -> list[Table]:
         """Expand the grid files, each under a name of its own: a study knows its tables by the names of their files.
@@ -52,19 +53,24 @@ class Request:
             other = named.setdefault(path.stem, path)
             if other.absolute() != path.absolute():
                 raise UserError(f"{path}: {other} has the same name, and a study would forget one of them; rename it")
-        return [load_table(path, self.scale, self.overrides, layer) for path in self.grids]
+        return self.rows.of([load_table(path, self.scale, self.overrides, layer) for path in self.grids])
+
+    def with_grids(self, tables: Sequence[Table]) -> list[tuple[Path, Table]]:
+        """Return each table with its grid file."""
+        paths = {path.stem: path for path in self.grids}
+        return [(paths[table.name], table) for table in tables]
 
 
 def requested(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that say which runs, and pass them to it as one Request."""
 
     @wraps(command)
-    def with_request(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tuple[str, ...], results: Path,
-                     scratch: Path, **arguments: Any) -> None:  # fmt: skip
+    def with_request(grids: tuple[Path, ...], scale: str, study: str | None, overrides: tuple[str, ...],
+                     rows: tuple[str, ...], results: Path, scratch: Path, **arguments: Any) -> None:  # fmt: skip
         check_name("--scale", scale)
         store = Store(results, scratch, study or scale)
         store.check_new_name()
-        command(Request(tuple(map(find_grid, grids)), scale, overrides, store), **arguments)
+        command(Request(tuple(map(find_grid, grids)), scale, overrides, store, options.RowChoice(rows)), **arguments)
 
     for option in reversed((
         click.argument("grids", nargs=-1, required=True, type=options.FILE),
@@ -74,7 +80,10 @@ def requested(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--study", help="Name of the study's folder; by default the scale's name."),
         click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
                      help="Override a setting; over table, scale and row. Repeatable."),
-        options.results, options.scratch,
+        click.option("--rows", multiple=True, metavar="AXIS=LABEL",
+                     help="Only the rows with this label, and their baselines. Repeatable: of one axis any of the "
+                          "labels, of several one of each."),
+        options.plugin, options.results, options.scratch,
     )):  # fmt: skip
         with_request = option(with_request)
     return with_request
@@ -288,7 +297,7 @@ def _record(
     slurm: refuse a machine without it; after mistakes on any machine, and before data sets are converted.
     """
     store = request.store
-    for path, table in zip(request.grids, tables, strict=True):
+    for path, table in request.with_grids(tables):
         store.check_grid(table.name, path, request.scale, list(request.overrides))
     check_writable("--results", store.root)
     check_writable("--scratch", store.scratch / store.study)
@@ -296,8 +305,9 @@ def _record(
         preflight.check_unconverted(jobs)
         submission.check_slurm()
     preflight.check(jobs, processes)
-    for path, table in zip(request.grids, tables, strict=True):
-        store.record_grid(table.name, path, request.scale, _with_seeds_of_before(request, path, table))
+    for path, table in request.with_grids(tables):
+        words = _with_seeds_of_before(request, path, table)
+        store.record_grid(table.name, path, request.scale, words, table.plugins)
 
 
 def _with_seeds_of_before(request: Request, grid: Path, table: Table) -> list[str]:

@@ -94,18 +94,21 @@ def _watch(study: str | None, port: int, results: Path, scratch: Path, reports: 
     if study is None or _is_bundle(study, results):
         raise UserError("harness report --watch: a study's name is expected; a bundle and a comparison do not change")
     from harness.report.live_server import serve
+    from harness.slurm.queue_status import QUEUE_SECONDS, Asker, slurm_status
 
-    store, folder = Store(results, scratch, study), reports / study
+    store, folder, ask = Store(results, scratch, study), reports / study, Asker(QUEUE_SECONDS)
     with user_error(f"--port {port}", "leave it out for a free one", OSError), suppress(KeyboardInterrupt):
-        serve(store, folder, port, lambda address: say(f"Watching {study} at {address} (Ctrl-C ends)"))
+        ready = lambda address: say(f"Watching {study} at {address} (Ctrl-C ends)")  # noqa: E731
+        serve(store, folder, port, ready, statuses=lambda tables, of: slurm_status(tables, of, ask=ask).joined)
     say(f"Report: {(folder / 'index.html').absolute().as_uri()}")
 
 
 def _compare(first: Store, second: Store, reports: Path) -> Path:
     """Compare two studies, list what differs in the terminal, and return the path of the page."""
-    from harness.report.comparison import compare, counts, differing, write_comparison
+    from harness.report.comparison import compare, counts, differing, summary, write_comparison
 
     tables = compare(first, second)
+    say(summary(tables))
     for table, cell in differing(tables):
         say(f"{table.heading}: {cell.cell}: {cell.first} → {cell.second} ({cell.change_words})")
     say(", ".join(f"{count} {verdict}" for verdict, count in counts(tables).items()))

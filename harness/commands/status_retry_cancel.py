@@ -7,7 +7,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from harness.commands.console import print_status, status_listing
 from harness.commands.plan_run_submit import send
 from harness.commands.terminal import console, say, words_of
 from harness.config.cluster_profile import load_slurm_profile
-from harness.config.grid import Table, load_table
+from harness.config.grid import Table
 from harness.config.named_files import recorded_grid
 from harness.errors import UserError, closest
 from harness.files import is_file, read_json
@@ -30,14 +30,16 @@ from harness.jobs.job import Job
 from harness.slurm.bootstrap import user_name
 from harness.slurm.client import RESTART, SlurmJob, failed_nodes, named_jobs, scancel, unfinished
 from harness.slurm.limits import check_allowed
-from harness.slurm.queue_status import SlurmStatus, StudyStatus, log_of, slurm_status
+from harness.slurm.queue_status import QUEUE_SECONDS, Asker, SlurmStatus, StudyStatus, log_of, slurm_status
+from harness.slurm.status_document import status_document
 from harness.slurm.submission import check_slurm, remembered
 from harness.store import records
-from harness.store.status import measurement_fault, training_statuses
+from harness.store.status import measurement_fault
 from harness.store.store import IDENTITY, Store
-from harness.store.study import study_tables
+from harness.store.study import expanded, study_tables
 
 PREFIX = re.compile("[0-9a-f]{1,12}")
+IN_WORDS = ("waiting", "held", "suspended", "ending", "unknown")  # what is told of beside the failures
 DOCUMENTS = (records.SpecFile.FILE, records.Environment.FILE, records.Failure.FILE)
 
 
@@ -59,39 +61,40 @@ def status(store: Store, only: options.Filter, watch: bool, as_json: bool) -> No
     tables = only.of(study_tables(store))
     if watch and not as_json:
         watch_status(tables, store)
-    trainings = training_statuses(tables, store)
-    if not (watch or as_json):
-        print_status(store.study, trainings, only.failed)  # before SLURM is asked, which may take its time
-    study = slurm_status(tables, trainings, store)
+    study = slurm_status(tables, store)
     if as_json:
-        rows = [asdict(s.training) | {"slurm": _slurm_in_json(s)} for s in study.trainings]
-        say(json.dumps({"study": store.study, "trainings": rows}, indent=1, ensure_ascii=False))
-    else:
-        say(_in_words(store, study), nl=False)
+        say(status_document(store.study, study).model_dump_json(indent=1, by_alias=True))
+        return
+    if not watch:
+        print_status(store.study, study.joined, only.failed)
+    say(_in_words(store, study), nl=False)
 
 
 def watch_status(tables: Sequence[Table], store: Store, sleep: Callable[[float], None] = time.sleep) -> None:
     """Show how every training of a study stands, again and again, until all are done or the user stops it."""
-    screen = console()
+    screen, ask = console(), Asker(QUEUE_SECONDS)
     with Live(console=screen, auto_refresh=False) as live:
         while True:
-            trainings = training_statuses(tables, store)
+            trainings = slurm_status(tables, store, ask=ask).joined
             live.update(status_listing(store.study, trainings, most=max(1, screen.height - 4)), refresh=True)
             if all(training.state == "done" for training in trainings):
                 return
             sleep(records.HEARTBEAT_SECONDS)
 
 
-def _slurm_in_json(s: SlurmStatus) -> dict[str, str | None]:
-    return {"state": s.state, "job": s.slurm_job, "class": s.failure, "message": s.message}
-
-
 def _in_words(store: Store, study: StudyStatus) -> str:
     """Return which trainings of a study wait in SLURM's queue, and why others failed and what mends them."""
-    of_state = {state: [s for s in study.trainings if s.state == state] for state in ("queued", "held")}
-    failed = [s for s in study.trainings if s.failure]
-    remedies = [remedy(s.failure, options.words_for(store), _slower(store, s)) for s in failed if s.failure]
-    return words_of("slurm_status", strays=study.strays, failed=failed, remedies=remedies, **of_state)
+    of_state = {state: [s for s in study.trainings if s.state == state] for state in IN_WORDS}
+    failed = [s for s in study.trainings if s.failure and s.state in ("failed", "diverged")]
+    words = options.words_for(store)
+    remedies = [remedy(s.failure, words, _slower(store, s)) for s in failed if s.failure]
+    stuck = [s for s in study.trainings if s.mend]
+    jobs = {s.mend: ",".join(other.slurm_job or "" for other in stuck if other.mend == s.mend) for s in stuck}
+    mends = [mend.format(study=words, jobs=ids) for mend, ids in jobs.items()]
+    reasons = {state: Counter(s.message for s in of_state[state]) for state in ("waiting", "held")}
+    never = {s.message for s in study.trainings if s.never}
+    facts = {"silent": study.silent, "strays": study.strays, "failed": failed, "reasons": reasons, "never": never}
+    return words_of("slurm_status", remedies=[*mends, *remedies], **facts, **of_state)
 
 
 def _slower(store: Store, status: SlurmStatus) -> list[str]:
@@ -109,7 +112,7 @@ def _grid_words(store: Store, train_id: str, without: str | None = None) -> Iter
     without: the key of a setting whose overrides are left out.
     """
     for record in store.grids():
-        table = load_table(recorded_grid(record.grid), record.scale, record.overrides)
+        table = expanded(record)
         if any(run.train_id == train_id for run in table.runs):
             overrides = [f"--set={word}" for word in record.overrides if word.partition("=")[0] != without]
             yield shlex.join([record.grid, "--scale", record.scale, *overrides])
@@ -214,7 +217,7 @@ def retry(context: click.Context, store: Store, failed: bool, failure: str | Non
         data = Path(sent.data or data)
     classes = {failure} if failure else set(CAUSES)
     tables = study_tables(store, overrides, layer)
-    study = slurm_status(tables, training_statuses(tables, store), store, data.absolute())
+    study = slurm_status(tables, store, data.absolute())
     todo = [status.job for status in study.trainings if status.failure in classes]
     if not todo:
         say(f"{store.root}: no training failed so.")
@@ -273,8 +276,8 @@ def logs(name: str, failed: bool, follow: bool, lines: int, results: Path, scrat
 def failures(store: Store, lines: int) -> list[str]:
     """Return the last lines of every failure of a study, under the name of its training."""
     tables = study_tables(store)
-    study = slurm_status(tables, training_statuses(tables, store), store)
-    failed = [s for s in study.trainings if s.failure and s.failure != "cancelled"]
+    study = slurm_status(tables, store)
+    failed = [s for s in study.trainings if s.state in ("failed", "diverged") and s.failure != "cancelled"]
     texts = [(s.output or s.message).splitlines()[-lines:] for s in failed]
     return ["\n".join([f"{s.job.train_id}: {s.failure}", *text]) for s, text in zip(failed, texts, strict=True)]
 

@@ -23,12 +23,14 @@ from harness.config.grid_file import (
     read_preset,
     read_scale,
 )
-from harness.config.resolve import SettingError, resolve
+from harness.config.plugin_parts import PluginParts, PluginRecord
+from harness.config.resolve import SettingError, resolve, resolve_model
 from harness.config.settings import Family, Frozen, Resources, Seeds, Settings
 from harness.config.spec import EvalSpec, TrainSpec, eval_id, train_id
 from harness.config.yaml_document import Document, Layer, Leaf, parse_overrides, validate_layers, where_written
 from harness.errors import UserError
 from harness.files import gc_paused
+from harness.plugins import load_file
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ class Table:
     scale: Scale
     cells: tuple[Cell, ...]
     seeds: tuple[int, ...]
+    plugins: PluginRecord
 
     @property
     def name_in_words(self) -> str:
@@ -154,15 +157,25 @@ class CommandedSeeds(Frozen):
 
 
 @gc_paused()
-def load_table(path: Path, scale: str, overrides: Sequence[str] = (), cluster: Layer | None = None) -> Table:
+def load_table(
+    path: Path,
+    scale: str,
+    overrides: Sequence[str] = (),
+    cluster: Layer | None = None,
+    plugins: PluginRecord | None = None,
+) -> Table:
     """Expand a grid file at a scale; `cluster`: the lowest layer of settings, from a cluster's profile.
 
+    plugins: what a stored study knows of the grid's plug-ins; without it those that the grid names are executed.
     Scales and presets are looked up in `scales/` and `presets/` beside the grid file, then as `named_files` says.
 
     Raises:
         UserError: a mistake in the grid, the scale, a preset or an override; file, line, key and nearest legal word.
     """
     grid, document = read_grid(path)
+    for number, name in enumerate(grid.plugins if plugins is None else ()):
+        load_file(path.parent / name, f"{document.where('plugins', number)}: plugins")
+    parts = PluginParts(plugins)
     base, where = document.layer(grid.base, "base"), document.where("base")
     chosen, scale_document = read_scale(scale, path.parent / "scales")
     of_scale = cache(partial(scale_layer, chosen, scale_document))
@@ -186,9 +199,11 @@ def load_table(path: Path, scale: str, overrides: Sequence[str] = (), cluster: L
         for at in grid.places(vary):
             row = _row(at, grid, document)
             _refuse_lying_labels(row, commanded, at)
-            cells.append(_cell(path.stem, at, vary.aside, merged(row), where, chosen, seeds))
+            layers = merged(row)
+            _refuse_terms_without_kind(row, layers, at)
+            cells.append(_cell(path.stem, at, vary.aside, layers, where, chosen, seeds, parts))
     _refuse_changed_places(path, chosen, {cell.settings.epochs for cell in cells})
-    return Table(path.stem, grid, chosen, tuple(cells), seeds)
+    return Table(path.stem, grid, chosen, tuple(cells), seeds, parts.record)
 
 
 def scale_layer(scale: Scale, document: Document, family: str) -> Layer:
@@ -233,6 +248,15 @@ def _refuse_lying_labels(row: Layer, commanded: Layer, at: At) -> None:
             )
 
 
+def _refuse_terms_without_kind(row: Layer, layers: Layer, at: At) -> None:
+    """A term without a kind is left out: in a row that speaks of it, that would be a lying label."""
+    for key, leaf in row.items():
+        kind = ".".join((*key.split(".")[:2], "kind"))
+        if key.startswith("terms.") and kind not in layers:
+            row_words = f"the row {place_words(at)} speaks of this term, and leaves it out"
+            raise UserError(f"{leaf.where}: {kind}: {row_words}; say which term it is, or none")
+
+
 def _refuse_changed_places(path: Path, scale: Scale, lengths: set[int]) -> None:
     """A length without a stand-in stands for itself, and may not outlast a longer one that has a shorter stand-in."""
     for shorter, longer in itertools.pairwise(sorted(lengths)):
@@ -244,10 +268,14 @@ def _refuse_changed_places(path: Path, scale: Scale, lengths: set[int]) -> None:
             )
 
 
-def _cell(table: str, at: At, aside: bool, layers: Layer, base: str, scale: Scale, seeds: tuple[int, ...]) -> Cell:
+def _cell(
+    table: str, at: At, aside: bool, layers: Layer, base: str, scale: Scale, seeds: tuple[int, ...], parts: PluginParts
+) -> Cell:
     settings = validate_layers(Settings, layers, base)
     try:
-        train, evaluation = resolve(settings, scale, seeds[0])
+        _, model = resolve_model(settings, scale)
+        added = parts.added(settings, model.depth, scale.steps)
+        train, evaluation = resolve(settings, scale, seeds[0], added)
     except SettingError as error:
         where = where_written(error.key, layers, base)
         raise UserError(f"{where}: {error.key}: {error} (row {place_words(at)}, scale {scale.scale})") from None

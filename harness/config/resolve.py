@@ -3,12 +3,24 @@
 import math
 import re
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import cast, get_args
 
 from harness.config import imported_weights as imported
 from harness.config.grid_file import Patch, Scale, Size
 from harness.config.settings import OWN_ENCODER, Blocks, Family, Resources, SamplerSettings, Settings, constants_of
-from harness.config.spec import TILE, Alignment, Consistency, EvalSpec, Model, ProcessName, Regularizer, TrainSpec
+from harness.config.spec import (
+    TILE,
+    Alignment,
+    Consistency,
+    EvalSpec,
+    Model,
+    Origins,
+    ProcessName,
+    Regularizer,
+    TermSpec,
+    TrainSpec,
+)
 from harness.errors import UserError
 
 PROCESSES: dict[Family, ProcessName] = {
@@ -51,13 +63,23 @@ class SettingError(ValueError):
         self.key = key
 
 
-def resolve(settings: Settings, scale: Scale, seed: int) -> tuple[TrainSpec, EvalSpec]:
-    """Turn the paper's words into a training and a measurement at a scale.
+@dataclass(frozen=True)
+class Added:
+    """What plug-ins bring to a run: further terms of its loss, and which code trains it and which measures it."""
+
+    terms: tuple[TermSpec, ...] = ()
+    of_training: Origins = ()
+    of_measurement: Origins = ()
+
+
+def resolve(settings: Settings, scale: Scale, seed: int, added: Added | None = None) -> tuple[TrainSpec, EvalSpec]:
+    """Turn the paper's words into a training and a measurement at a scale; added: what plug-ins bring.
 
     Raises:
         SettingError: a setting that is impossible beside the others (block deeper than the network, …).
     """
     process, model = resolve_model(settings, scale)
+    added = added or Added()
     if process == "imm" and settings.batch % PARTICLES:
         raise SettingError("batch", f"IMM forms groups of {PARTICLES}, which do not divide {settings.batch}")
     train = TrainSpec(
@@ -65,6 +87,8 @@ def resolve(settings: Settings, scale: Scale, seed: int) -> tuple[TrainSpec, Eva
         model=model,
         regularizer=resolve_regularizer(settings, scale, model.depth, process),
         alignment=resolve_alignment(settings, scale, model.depth),
+        terms=added.terms or None,
+        plugins=added.of_training or None,
         consistency=resolve_consistency(settings, scale) if process == "consistency" else None,
         seed=seed,
         **{name: getattr(settings, name) for name in UNCHANGED},
@@ -77,6 +101,7 @@ def resolve(settings: Settings, scale: Scale, seed: int) -> tuple[TrainSpec, Eva
         sampler=resolve_sampler(settings, process),
         evaluation=settings.evaluation,
         first_image=seed * settings.evaluation.samples,
+        plugins=added.of_measurement or None,
     )
     return train, evaluation
 
@@ -102,8 +127,7 @@ def check_resources(train: TrainSpec, resources: Resources, processes: int | Non
         reason = f"{together} resources.{several}: {shared[several]}; leave one of the two out"
         raise SettingError(f"resources.{key}", reason)
     processes = processes or resources.nodes * resources.team
-    share, group = train.batch // processes, train.regularizer.group if train.regularizer else 1
-    group = math.lcm(group, PARTICLES) if train.process == "imm" else group
+    share, group = train.batch // processes, math.lcm(*groups_of(train))
     if train.batch % (processes * group):
         pairs = f" in whole groups of {group}" if group > 1 else ""
         reason = f"{processes} processes cannot share a batch of {train.batch} evenly{pairs}"
@@ -113,6 +137,25 @@ def check_resources(train: TrainSpec, resources: Resources, processes: int | Non
         pairs = f" and be a multiple of the group of {group}" if group > 1 else ""
         reason = f"{micro_batch} must divide a process's share of {share} samples{pairs}"
         raise SettingError("resources.micro_batch", reason)
+
+
+def groups_of(train: TrainSpec) -> list[int]:
+    """Return how many samples the terms of a training, and its process, take together."""
+    groups = [term.group or 1 for term in train.terms or ()]
+    groups += [train.regularizer.group] if train.regularizer else []
+    return [*groups, PARTICLES if train.process == "imm" else 1]
+
+
+def check_groups(key: str, group: int, settings: Settings) -> None:
+    """Check that groups of so many samples fit into a batch.
+
+    Raises:
+        SettingError: they do not; key: the setting that says how many.
+    """
+    if settings.batch % group:
+        raise SettingError(key, f"groups of {group} do not divide the batch of {settings.batch}")
+    if group > 1 and group % PARTICLES and settings.model.startswith("IMM-"):
+        raise SettingError(key, f"IMM's own groups of {PARTICLES} do not divide {group}")
 
 
 def resolve_model(settings: Settings, scale: Scale) -> tuple[ProcessName, Model]:
@@ -171,10 +214,7 @@ def resolve_regularizer(settings: Settings, scale: Scale, depth: int, process: P
     chosen = settings.regularizer
     if chosen.loss == "none":
         return None
-    if settings.batch % chosen.group:
-        raise SettingError("regularizer.group", f"groups of {chosen.group} do not divide the batch of {settings.batch}")
-    if process == "imm" and chosen.group % PARTICLES:
-        raise SettingError("regularizer.group", f"IMM's own groups of {PARTICLES} do not divide {chosen.group}")
+    check_groups("regularizer.group", chosen.group, settings)
     names = {"kind", "loss", "lambda_", "group", *constants_of(chosen.loss, chosen.kind)}
     if chosen.kind == "contrastive":
         names |= {"noise", "gap"} if chosen.noise == "restricted" else {"noise"}

@@ -4,11 +4,14 @@
 """
 
 import re
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from pkgutil import resolve_name
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from harness.plain_text import NAME_RULE, check_text, is_name
+from harness.plugins import Registry
 
 Precision = Literal["fp32", "bf16"]
 MatmulPrecision = Literal["highest", "high", "medium"]
@@ -430,6 +433,10 @@ class Settings(Frozen):
     optimizer: Optimizer = Optimizer()
     regularizer: RegularizerSettings = RegularizerSettings()
     alignment: AlignmentSettings = AlignmentSettings()
+    terms: dict[Name, dict[str, Any]] = Field(
+        {}, description="further terms of the loss: a name of one's own → kind, lambda and the keys of that kind; "
+        "without a kind, or with none, it is left out"
+    )  # fmt: skip
     meanflow: MeanFlowSettings = MeanFlowSettings()
     shortcut: ShortcutSettings = ShortcutSettings()
     imm: MomentMatchingSettings = MomentMatchingSettings()
@@ -437,3 +444,60 @@ class Settings(Frozen):
     sampler: SamplerSettings = SamplerSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     resources: Resources = Resources()
+
+    def __hash__(self) -> int:
+        """Of the fields that can be hashed, `terms` cannot; equal settings are equal in these too."""
+        return hash((self.model, self.epochs, self.data, self.regularizer, self.alignment, self.evaluation))
+
+
+# Further terms of the loss. A kind of them is anything with `Settings`, a model like `TermSettings`, that makes the
+# term when it is called with its name, these settings and `method.terms.Sizes`: a class that derives from
+# `method.terms.ConfiguredTerm`, or a `LazyTerm`.
+
+OFF = "none"  # the kind of a term that is left out, though a scale or --set may say its settings
+
+
+class TermSettings(Frozen):
+    """What every term has; a model that derives from this one adds the term's own constants.
+
+    Words of blocks become numbers, 1 for the first, and the paper's epochs become steps; then it is validated again.
+    """
+
+    kind: Name = Field(description="a term's name in the registry")
+    lambda_: Positive = Field(alias="lambda", description="weight λ of the term")
+    blocks: Blocks = Field("3/12", description="tapped blocks, as regularizer.blocks")
+    group: Whole | None = Field(None, ge=2, description="samples that the term compares with each other, if it does")
+    stop: Count | None = Field(None, description="the paper's epochs after which it is left out; by default it stays")
+
+
+class TermKind(Protocol):
+    """An entry of the registry."""
+
+    @property
+    def Settings(self) -> Any:
+        """The model of its settings."""
+
+    def __call__(self, name: str, settings: Any, sizes: Any, /) -> Any:
+        """Return the term."""
+
+
+@dataclass(frozen=True)
+class LazyTerm:
+    """A kind whose settings are known before torch is imported.
+
+    Settings: None where the kind has a key of its own beside `terms`. term: "module:name" of what makes it.
+    """
+
+    Settings: type[TermSettings] | None
+    term: str
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Return the term."""
+        return resolve_name(self.term)(*arguments)
+
+
+OWN_KEYS = {"dispersive": "regularizer", "contrastive": "regularizer", "alignment": "alignment"}  # of these kinds
+BUILT_IN: dict[str, TermKind | str] = {
+    kind: LazyTerm(None, f"harness.networks.build:make_{key}") for kind, key in OWN_KEYS.items()
+}
+TERMS = Registry("terms", "term", BUILT_IN)

@@ -77,6 +77,25 @@ class Alignment(Frozen):
     stop: Count | None = None
 
 
+class TermSpec(Frozen):
+    """A further term of the loss, concretely; beside these fields lie the settings of its kind, no others.
+
+    name: its own in this loss. group: samples that it compares. stop: the first training step without it.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+    kind: str
+    lambda_: float = Field(alias="lambda")
+    blocks: tuple[int, ...]
+    group: Count | None = None
+    stop: Count | None = None
+
+
+Origins = tuple[str, ...]  # what plug-ins bring to a run, and which code that is: "terms/mine my-package 1.2"
+
+
 class TrainSpec(Frozen):
     """One training. The horizon is not part of it: the rate is constant, so epoch 80 of 800 *is* the 80-epoch run."""
 
@@ -85,6 +104,8 @@ class TrainSpec(Frozen):
     model: Model
     regularizer: Regularizer | None
     alignment: Alignment | None = None
+    terms: tuple[TermSpec, ...] | None = None
+    plugins: Origins | None = None
     meanflow: settings.MeanFlowSettings | None = None
     shortcut: settings.ShortcutSettings | None = None
     imm: settings.MomentMatchingSettings | None = None
@@ -106,6 +127,7 @@ class EvalSpec(Frozen):
     sampler: settings.SamplerSettings
     evaluation: settings.EvaluationSettings
     first_image: int
+    plugins: Origins | None = None
 
     @property
     def tile(self) -> int:

@@ -224,8 +224,13 @@ def validate(model: type[M], content: Any, where: Callable[..., str]) -> M:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        lines = [f"{where(*e['loc'])}: {dotted(e['loc'])}: {_message(model, e)}" for e in _mistakes(model, error)]
+        lines = [f"{where(*loc)}: {dotted(loc)}: {message}" for loc, message in mistakes(model, error)]
     raise UserError(*dict.fromkeys(lines))
+
+
+def mistakes(model: type[BaseModel], error: ValidationError) -> list[tuple[Keys, str]]:
+    """Return each mistake once: the keys that lead to it, and what is wrong there."""
+    return [(e["loc"], _message(model, e)) for e in _mistakes(model, error)]
 
 
 def validate_layers(model: type[M], leaves: Layer, fallback: str) -> M:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from filelock import Timeout
 from pydantic import TypeAdapter
 
+from harness import plugins
 from harness.checkpoint_paths import BEHIND, latest_step, weights_path
 from harness.config import grid, imported_weights, settings
 from harness.config.spec import EvalSpec, TrainSpec, canonical, eval_id, shard_of, train_id
@@ -60,6 +61,7 @@ class Job:
     weights: Path = Path("weights")
     part: JobPart = WHOLE
     sharing: int = 1
+    plugins: tuple[Path, ...] = ()  # files to execute before
 
     @property
     def train_id(self) -> str:
@@ -178,6 +180,7 @@ class Job:
                     return RunStatus("done", "nothing was missing")
                 if world.decide(cancelled):
                     return RunStatus("skipped", "cancelled")
+                self.load_plugins()
                 with recording.run_lock(self.own_scratch, world):
                     self._work(world, deadline)
                 if self.part.stage and world.decide(self.diverged):
@@ -192,6 +195,19 @@ class Job:
                 if world.size > 1 and not isinstance(error, Diverged):  # what diverges does so in all of them
                     raise
                 return status
+
+    def load_plugins(self) -> None:
+        """Execute the files of plug-ins, and look whether all that the runs need are those that they were made of.
+
+        Raises:
+            UserError: a file cannot be executed, or a plug-in is missing or another one.
+        """
+        for path in self.plugins:
+            plugins.load_file(path, "plug-in")
+        needed = plugins.GROUPS if self.part.stage == 0 else set(plugins.GROUPS) - {"terms"}
+        plugins.check(self.train.plugins, needed)
+        for evaluation in self.evaluations:
+            plugins.check(evaluation.plugins)
 
     def fail(self, error: BaseException) -> RunStatus:
         """Store a failure where the collector finds it; on a full disk it is only told."""
@@ -345,8 +361,10 @@ def jobs_from_json(content: bytes) -> list[Job]:
 def jobs_for(runs: Iterable[grid.Run], store: Store, data: Path, threads: int | None = None) -> list[Job]:
     """Gather runs into jobs, one for each training with all the measurements that any table wants of it."""
     jobs, weights = [], imported_weights.folder().absolute()
+    files = tuple(file.path for file in plugins.files())
     for same in study.runs_by_training(runs).values():
         evaluations = sorted((run.evaluation for run in same), key=lambda e: (e.step, canonical(e)))
         first, resources = same[0], same[0].resources
-        jobs.append(Job(store, data, first.train, tuple(evaluations), resources, threads or resources.cpus, weights))
+        job = Job(store, data, first.train, tuple(evaluations), resources, threads or resources.cpus, weights)
+        jobs.append(replace(job, plugins=files))
     return jobs

@@ -130,9 +130,21 @@ def provenance(folder: Path, threads: int, processes: int) -> dict[str, Any]:
         "threads": threads,
         "processes": processes,
         "versions": {"python": platform.python_version(), **_versions()},
-        "slurm_job_id": f"{slurm['array']}_{slurm['task']}" if {"array", "task"} <= slurm.keys() else slurm.get("job"),
+        "slurm_job_id": slurm_job_id(),
         "slurm": slurm or None,
     }
+
+
+def slurm_job_id() -> str | None:
+    """Return the id, as in the queue, of SLURM's job that this process is part of; None where it is of none."""
+    array, task, job = (os.environ.get(SLURM[name]) for name in ("array", "task", "job"))
+    return f"{array}_{task}" if array and task else job
+
+
+def _whose() -> dict[str, str]:
+    """Return what a sign says of SLURM's job; nothing outside of one, or where its id is none."""
+    id = slurm_job_id() if under_slurm() else None
+    return {"slurm_job": id} if id and re.fullmatch(r"[0-9]+(_[0-9]+)?", id) else {}
 
 
 def _versions() -> dict[str, str]:
@@ -194,7 +206,8 @@ def heartbeats(folder: Path, total: int, step: int = 0) -> Iterator[Say]:
     step: of so many in all, where it begins.
     After a failure the last sign stays until the failure is stored: it says at which step that was.
     """
-    sign = {"phase": "starting", "step": step, "total": total, "host": platform.node(), "pid": os.getpid()}
+    here = {"host": platform.node(), "pid": os.getpid(), **_whose()}
+    sign = {"phase": "starting", "step": step, "total": total, **here}
 
     def write() -> None:
         records.Heartbeat.model_validate(sign | {"time": time.time()}).write(folder)
@@ -237,7 +250,8 @@ def record_failure(folder: Path, error: BaseException) -> str:
     sign, trace = records.Heartbeat.read(folder), "".join(traceback.format_exception(error))
     step = sign.step if sign else None
     message = str(error) if isinstance(error, UserError | Diverged) else f"{type(error).__name__}: {error}"
-    failure = records.Failure(kind=class_of(error), message=message, traceback=trace, step=step, time=time.time())
+    when = {"step": step, "time": time.time(), **_whose()}
+    failure = records.Failure(kind=class_of(error), message=message, traceback=trace, **when)
     try:
         failure.write(folder)
     except OSError:

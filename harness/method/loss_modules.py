@@ -10,12 +10,6 @@ from torch import Tensor, nn
 
 from harness.method.losses import TABLE_1, Potential, contrast, disperse
 
-CONSTANTS: dict[str, tuple[str, ...]] = {  # of each variant
-    "infonce-l2": ("tau",),
-    "infonce-cosine": ("tau",),
-    "hinge": ("epsilon",),
-    "covariance": ("normalization",),
-}
 # grids/presets has the same, with what is the optimiser's. "paper": 16 devices of 16. "official-pytorch": 8 of 32.
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"weight": 0.5, "tau": 0.5, "group": 16},
@@ -65,7 +59,7 @@ class RepulsiveLoss(nn.Module):
         ValueError: no such variant; a constant that it does not have, or out of its range; a group below 2.
     """
 
-    further_constants: ClassVar[dict[str, tuple[str, ...]]] = {}  # which one of the two losses has
+    views: ClassVar[int]
 
     def __init__(
         self,
@@ -79,7 +73,7 @@ class RepulsiveLoss(nn.Module):
         super().__init__()
         if variant not in TABLE_1:
             raise ValueError(f"variant: one of {', '.join(TABLE_1)} is expected, found {variant!r}")
-        own = CONSTANTS[variant] + self.further_constants.get(variant, ())
+        own = self.constants_of(variant)
         if foreign := sorted(set(constants) - set(own)):
             raise ValueError(f"{variant} has no {', '.join(foreign)}: its constants are {', '.join(own)}")
         if group is not None and group < 2:
@@ -100,9 +94,15 @@ class RepulsiveLoss(nn.Module):
             raise ValueError(f"preset: one of {', '.join(PRESETS)} is expected, found {name!r}")
         return cls(**(PRESETS[name] | changes))
 
+    @classmethod
+    def constants_of(cls, variant: str) -> tuple[str, ...]:
+        """Names of the constants that the variant has in this loss."""
+        loss = TABLE_1[variant]
+        return loss.constants + (loss.contrastive_constants if cls.views == 2 else ())
+
     def extra_repr(self) -> str:
         """The settings, for print(model)."""
-        own = CONSTANTS[self.potential.loss] + self.further_constants.get(self.potential.loss, ())
+        own = self.constants_of(self.potential.loss)
         constants = "".join(f", {name}={getattr(self.potential, name)!r}" for name in own)
         rest = f"group={self.group}, gather={self.gather}, weight={self.weight}"
         return f"{self.potential.loss!r}{constants}, {rest}"
@@ -122,6 +122,8 @@ class DispersiveLoss(RepulsiveLoss):
     (float64 of float64), under autocast too. "infonce-l2" is log E_ij exp(−‖z_i − z_j‖² / (D τ)), i = j included.
     """
 
+    views = 1
+
     @outside_graphs
     def forward(self, z: Tensor) -> Tensor:
         """z (B, …) → scalar.
@@ -139,7 +141,7 @@ class ContrastiveLoss(RepulsiveLoss):
     Calling it with views z1 and z2 (B, …), whose i-th samples belong together, returns weight × L_Contr.
     """
 
-    further_constants: ClassVar[dict[str, tuple[str, ...]]] = {"covariance": ("offdiagonal",)}
+    views = 2
 
     @outside_graphs
     def forward(self, z1: Tensor, z2: Tensor) -> Tensor:

@@ -258,6 +258,7 @@ class Loss:
 
     distance: D of the pairs that are pushed apart, (..., N, N); None where there are no pairs. fused: the mean
     over groups, of one view or two (..., N, D), by few kernels; None where a GPU takes attract and repel as well.
+    constants: those of `Potential` that it has; contrastive_constants: those that only its contrastive form has.
     """
 
     attract: Callable[[Tensor, Tensor, Potential], Tensor]
@@ -265,6 +266,8 @@ class Loss:
     lowest: Callable[[Potential, int], float]
     distance: Distance | None = None
     fused: Callable[[Tensor, Tensor | None, Potential], Tensor] | None = None
+    constants: tuple[str, ...] = ()
+    contrastive_constants: tuple[str, ...] = ()
 
 
 TABLE_1: dict[str, Loss] = {
@@ -274,6 +277,7 @@ TABLE_1: dict[str, Loss] = {
         _lowest_l2,
         _distance_l2,
         lambda z, z_plus, p: fused.infonce(z, z_plus, p.tau, cosine=False),
+        constants=("tau",),
     ),
     "infonce-cosine": Loss(
         _attract_cosine,
@@ -281,6 +285,7 @@ TABLE_1: dict[str, Loss] = {
         _lowest_cosine,
         _distance_cosine,
         lambda z, z_plus, p: fused.infonce(z, z_plus, p.tau, cosine=True),
+        constants=("tau",),
     ),
     "hinge": Loss(
         _attract_hinge,
@@ -288,11 +293,14 @@ TABLE_1: dict[str, Loss] = {
         _lowest_hinge,
         _distance_hinge,
         lambda z, z_plus, p: fused.hinge(z, z_plus, p.epsilon),
+        constants=("epsilon",),
     ),
     "covariance": Loss(
         _attract_covariance,
         _repel_covariance,
         _lowest_covariance,
         fused=lambda z, z_plus, p: fused.covariance(z, z_plus, p.normalization == "standardized", p.offdiagonal),
+        constants=("normalization",),
+        contrastive_constants=("offdiagonal",),
     ),
 }

@@ -14,7 +14,7 @@ to return them as further taps.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -66,6 +66,11 @@ class StepView:
     average: DiT | None = None  # the moving average of the network
     h: dict[int, Tensor] = field(default_factory=dict)  # (N, T, D) for each tapped block, by its number
 
+    @property
+    def t(self) -> Tensor:
+        """(N,): the times of the images, of a process with two times the first of them."""
+        return self.draws.t if self.draws.t.dim() == 1 else self.draws.t[:, 0]
+
     def outputs(self, net: DiT, t: Tensor, noise: Tensor, blocks: Sequence[int]) -> list[Tensor]:
         """Block outputs [(N, T, D) …] of a network at times and noise of one's own, up to the last of these blocks."""
         return net.features(self.process.interpolate(self.x, t, noise), net.times(t), self.y, blocks)
@@ -103,6 +108,49 @@ class Term(nn.Module):
     def examine(self, view: StepView) -> tuple[Tensor, dict[str, Tensor]]:
         """L_k, and further scalars that tell whether it is well."""
         return self(view), {}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a term may have to know of the run before it is made. features: width of the frozen encoder's, if any."""
+
+    width: int  # D
+    depth: int  # blocks
+    tokens: int  # T
+    patch: int
+    channels: int  # of an image or latent
+    size: int  # its height and width
+    classes: int
+    features: int | None = None
+
+
+class ConfiguredTerm(Term):
+    """A term that is made of its settings: what a plug-in derives its own from.
+
+    Settings: their model, like `config.settings.TermSettings`. formula: L_k in LaTeX, for the report. In the log,
+    and in checkpoints, its name has "term-" before it, so that it is no other's.
+    """
+
+    Settings: ClassVar[Any]
+    formula: ClassVar[str] = ""
+
+    def __init__(self, name: str, settings: Any, sizes: Sizes) -> None:
+        super().__init__(f"term-{name}", settings.blocks, settings.lambda_, settings.stop)
+        self.settings = settings
+        self.build(sizes)
+
+    def build(self, sizes: Sizes) -> None:
+        """Make the modules that it trains, if it has any; `initialise` draws their weights."""
+
+    def stream(self, purpose: str, seed: int, step: int) -> torch.Generator:
+        """The generator of one thing that it draws at a step: nobody else draws from it."""
+        return generator(seed, f"{self.name}: {purpose}", step)
+
+    def grouped(self, x: Tensor) -> Tensor:
+        """(N, …) → (N/group, group, …): samples of a group are together in whatever process or micro-batch."""
+        group = self.settings.group or 1
+        assert len(x) % group == 0, f"{len(x)} samples are no multiple of the group of {group}"
+        return x.unflatten(0, (-1, group))
 
 
 class DispersiveTerm(Term):

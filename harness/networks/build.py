@@ -3,19 +3,20 @@
 import warnings
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from harness.config.settings import Resources
-from harness.config.spec import TWO_TIMES, ProcessName, TrainSpec
+from harness.config.settings import TERMS, Resources
+from harness.config.spec import TWO_TIMES, Alignment, ProcessName, Regularizer, TermSpec, TrainSpec
 from harness.method.backbone import DiT
 from harness.method.losses import Potential
 from harness.method.objective import Objective
 from harness.method.processes import consistency, ddpm, flow, imm, meanflow, shortcut
 from harness.method.processes.process import Process
-from harness.method.terms import AlignmentTerm, ContrastiveTerm, DispersiveTerm, Term
+from harness.method.terms import AlignmentTerm, ContrastiveTerm, DispersiveTerm, Sizes, Term
 
 # Torch's own, at the first derivative that MeanFlow takes: it would stand between the lines of a run's progress.
 warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
@@ -68,15 +69,38 @@ def build_objective(spec: TrainSpec, features: int | None = None) -> Objective:
 
 def build_terms(spec: TrainSpec, features: int | None = None) -> list[Term]:
     """Return the terms of a spec's loss beside the denoising one, their weights not yet drawn."""
-    terms: list[Term] = []
+    sizes, parts = sizes_of(spec, features), list[tuple[str, str, Any]]()
     if reg := spec.regularizer:
-        common = (Potential(reg.loss, **reg.constants), reg.lambda_, reg.blocks, reg.group)
-        one_view = reg.kind == "dispersive"
-        terms.append(DispersiveTerm(*common, reg.stop) if one_view else ContrastiveTerm(*common, reg.gap, reg.stop))
-    if repa := spec.alignment:
-        assert features is not None, "an alignment needs its encoder"
-        terms.append(AlignmentTerm(spec.model.width, repa.hidden, features, repa.block, repa.coefficient, repa.stop))
-    return terms
+        parts.append((reg.kind, "regularizer", reg))
+    if spec.alignment:
+        parts.append(("alignment", "alignment", spec.alignment))
+    parts += [(term.kind, term.name, _settings_of(term)) for term in spec.terms or ()]
+    return [TERMS[kind](name, settings, sizes) for kind, name, settings in parts]
+
+
+def _settings_of(term: TermSpec) -> Any:
+    content = term.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"name"})
+    return TERMS[term.kind].Settings.model_validate(content)
+
+
+def sizes_of(spec: TrainSpec, features: int | None = None) -> Sizes:
+    """Return what a term may have to know of a run."""
+    model, data = spec.model, spec.data
+    tokens = (data.size // model.patch) ** 2
+    return Sizes(model.width, model.depth, tokens, model.patch, data.channels, data.size, data.classes, features)
+
+
+def make_regularizer(name: str, reg: Regularizer, sizes: Sizes) -> Term:
+    """Return the paper's term, of one view or of two."""
+    common = (Potential(reg.loss, **reg.constants), reg.lambda_, reg.blocks, reg.group)
+    one_view = reg.kind == "dispersive"
+    return DispersiveTerm(*common, reg.stop) if one_view else ContrastiveTerm(*common, reg.gap, reg.stop)
+
+
+def make_alignment(name: str, repa: Alignment, sizes: Sizes) -> Term:
+    """Return REPA's term, whose width is that of the encoder."""
+    assert sizes.features is not None, "an alignment needs its encoder"
+    return AlignmentTerm(sizes.width, repa.hidden, sizes.features, repa.block, repa.coefficient, repa.stop)
 
 
 def equip_blocks(net: DiT, average: DiT, resources: Resources) -> None:

@@ -2,12 +2,15 @@
 
 Each is trained once, on the CPU and in one thread, so that neither the number of cores nor of processes changes it, and
 kept as `<cache>/<kind>-<data set>-<hash>.safetensors` beside a .json that says how it was made and how good it is.
+Another kind of processor makes other weights; those in `trained/` come with the package, the same for all machines.
 """
 
 import hashlib
 import json
+import shutil
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +24,10 @@ from torch import Tensor, nn
 from harness.data.cache import make_once, own_file
 from harness.data.datasets import ImageDataset, from_uint8, positions
 from harness.data.finite import check_weights
-from harness.files import sha256_of, write_json
+from harness.files import replace, sha256_of, write_json
 from harness.networks.checkpoint import save_tensors
+
+SHIPPED = Path(__file__).with_name("trained")
 
 
 @dataclass(frozen=True)
@@ -60,13 +65,18 @@ def trained(kind: str, recipe: Recipe, train: ImageDataset, test: ImageDataset, 
         UserError: a cache that is damaged or cannot be written, or weights that are not finite.
     """
     made_from = {name: value for name, value in asdict(recipe).items() if value is not None}
-    content = {"train": train.content, "test": test.content}
     versions = {"timm": timm.__version__, "torch": torch.__version__}
-    made_of = {"recipe": made_from, "content": content, **versions}
+    made_of: dict[str, Any] = {"recipe": made_from, "content": {"train": train.content, "test": test.content}}
+    shipped = _shipped(f"{kind}-{train.name}", made_of)
+    made_of |= {"shipped": shipped["weights"]} if shipped else versions
     name = f"{kind}-{train.name}-{hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:12]}"
     record_path, path = cache / f"{name}.json", cache / f"{name}.safetensors"
 
     def make() -> None:
+        if shipped:
+            replace(path, partial(shutil.copyfile, SHIPPED / f"{kind}-{train.name}.safetensors"))
+            write_json(record_path, shipped)
+            return
         network = fit(recipe, train)
         save_tensors(path, network.state_dict())
         facts = {"accuracy": accuracy(network, recipe, test), "weights": sha256_of(path)}
@@ -83,6 +93,13 @@ def trained(kind: str, recipe: Recipe, train: ImageDataset, test: ImageDataset, 
         network.load_state_dict(load_file(path))
     check_weights(network.state_dict(), str(path))
     return TrainedNetwork(network.eval().requires_grad_(False), recipe.side, record)
+
+
+def _shipped(name: str, made_of: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the record of a network that comes with the package; None where there is none of this recipe and data."""
+    path = SHIPPED / f"{name}.json"
+    record: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    return record if made_of.items() <= record.items() else None
 
 
 def build(recipe: Recipe, dataset: ImageDataset) -> nn.Module:

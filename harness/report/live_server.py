@@ -3,27 +3,30 @@
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from harness.config.grid import Table
 from harness.files import gc_paused, write_bytes
 from harness.report.local_http import Answer, LocalServer, file_inside
 from harness.report.rendering.html import render, script_of
 from harness.report.rendering.page import SCRIPTS, write_files
 from harness.store.records import Failure, Heartbeat, measurement_paths
-from harness.store.status import progress, training_statuses
+from harness.store.status import TrainingStatus, progress, training_statuses
 from harness.store.store import Store
 from harness.store.study import study_tables
+
+Statuses = Callable[[Sequence[Table], Store], list[TrainingStatus]]
 
 
 class Watched:
     """A study, the page that shows it as it stands, and how far it is."""
 
-    def __init__(self, store: Store, target: Path) -> None:
-        self.store, self.target = store, target
+    def __init__(self, store: Store, target: Path, statuses: Statuses = training_statuses) -> None:
+        self.store, self.target, self.statuses = store, target, statuses
         self.tables = study_tables(store)
         self.began, self.version, self.page = time.monotonic(), 0, b""
-        self.first = self.progress = progress(training_statuses(self.tables, store))
+        self.first = self.progress = progress(statuses(self.tables, store))
         self.fingerprint: object = None
 
     @gc_paused()
@@ -37,7 +40,7 @@ class Watched:
             live = values | {"live": self.version + 1} | script_of(*SCRIPTS, "live.js")
             self.page = render(live).encode()
             self.fingerprint, self.version = fingerprint, self.version + 1
-        self.progress = progress(training_statuses(self.tables, self.store))
+        self.progress = progress(self.statuses(self.tables, self.store))
 
     def progress_json(self) -> bytes:
         """Return the version of the page, and how far the study is, as JSON."""
@@ -72,16 +75,17 @@ def serve(
     on_ready: Callable[[str], object],
     every: float = 1.0,
     stop: threading.Event | None = None,
+    statuses: Statuses = training_statuses,
 ) -> None:
     """Serve the report of a study on this machine's loopback until stopped or interrupted; port 0 takes a free one.
 
-    on_ready: is given the address, which nobody else can guess.
+    on_ready: is given the address, which nobody else can guess. statuses: tells how trainings stand.
 
     Raises:
         UserError: there is no such study.
         OSError: the port is taken.
     """
-    watched, stop = Watched(store, target), stop or threading.Event()
+    watched, stop = Watched(store, target, statuses), stop or threading.Event()
     watched.refresh()
     with LocalServer(port, watched.answer) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -128,10 +128,20 @@ def submit_limit() -> int | None:
 
 def kill_wait() -> float:
     """Return the seconds that SLURM gives a job to end; what it is by default where it does not say so."""
+    return float(_configured(r"^KillWait\s*=\s*(\d+)") or 30)
+
+
+def hides_jobs() -> bool:
+    """Tell whether SLURM tells nobody of the jobs of others."""
+    return bool(_configured(r"^PrivateData\s*=.*\b(jobs)\b"))
+
+
+def _configured(pattern: str) -> str:
+    """Return the first group of a pattern in SLURM's configuration; "" where it is not there, or it does not answer."""
     with suppress(UserError):
-        if seconds := re.search(r"^KillWait\s*=\s*(\d+)", ask("scontrol", "show", "config"), re.MULTILINE):
-            return float(seconds[1])
-    return 30.0
+        if match := re.search(pattern, ask("scontrol", "show", "config"), re.MULTILINE):
+            return match[1]
+    return ""
 
 
 def accounts(ids: Collection[str], *flags: str) -> list[tuple[str, str, str]]:

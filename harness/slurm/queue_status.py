@@ -1,12 +1,13 @@
 """How the trainings of a study stand: what their own files tell, what SLURM adds to that, and what their jobs print."""
 
+import math
 import os
-from collections.abc import Collection, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any
 
 from harness.config.grid import Table, all_runs
 from harness.errors import UserError
@@ -14,65 +15,112 @@ from harness.files import is_file, tail
 from harness.jobs.failures import ENDS, SIGNS_IN_OUTPUT
 from harness.jobs.job import Job, jobs_for
 from harness.slurm.bootstrap import REFUSED, user_name
-from harness.slurm.client import SlurmJob, accounts, named_jobs
+from harness.slurm.client import SlurmJob, accounts, hides_jobs, named_jobs, unfinished
+from harness.slurm.pending import pending
 from harness.slurm.private import problem
 from harness.store.job_part import JobPart, current_division
-from harness.store.records import Failure, FailureClass, Submission
-from harness.store.status import TrainingStatus, signs
+from harness.store.records import (
+    HEARTBEAT_STALE_SECONDS,
+    Environment,
+    Failure,
+    FailureClass,
+    Heartbeat,
+    Submission,
+)
+from harness.store.status import State, TrainingStatus, seconds_in_words, signs, training_statuses
 from harness.store.store import Store
 
 # By what needs somebody first, where the parts of a training are in several.
-SlurmState = Literal["failed", "held", "running", "starting", "queued", "unknown", "waiting for a command", "done"]
-URGENCY: tuple[SlurmState, ...] = get_args(SlurmState)
+URGENCY: tuple[State, ...] = (
+    "failed", "diverged", "unreadable", "held", "suspended", "running", "starting", "ending", "waiting", "unknown",
+    "interrupted", "not run", "skipped", "done",
+)  # fmt: skip
+QUEUE_SECONDS = 15.0  # after which who looks all the time asks SLURM again
+SUSPENDED = ("SUSPENDED", "STOPPED")
+HELD = ("REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD")
+STARTING = ("RUNNING", "CONFIGURING", "RESIZING")
 
 
 @dataclass(frozen=True)
 class SlurmStatus:
-    """One training. slurm_job: the last that was sent for it; None where it is not known.
+    """One training. training: how it stands by its files and by what SLURM says, joined.
 
-    starting: SLURM runs its job, which has given no sign of life yet. held: it waits until somebody releases it.
-    unknown: it was sent, and SLURM is silent. failure: its class, message: its reason, output: what its job printed
-    last, or its traceback.
+    slurm_job: the last that was sent for it, and user: by whom; None and "" where that is not known. failure: its
+    class; message: why, or why it waits; output: what its job printed last, or its traceback. never: as it is, it never
+    starts; mend: what helps where it waits or is held.
     """
 
     training: TrainingStatus
     job: Job
-    state: SlurmState
     slurm_job: str | None = None
+    user: str = ""
     failure: FailureClass | None = None
     message: str = ""
     output: str = ""
+    never: bool = False
+    mend: str = ""
+
+    @property
+    def state(self) -> State:
+        """How it stands."""
+        return self.training.state
 
 
 @dataclass(frozen=True)
 class StudyStatus:
-    """All trainings that a study's grids want; strays: how many jobs SLURM has of others."""
+    """All trainings that a study's grids want; strays: how many jobs SLURM has of others. silent: it was asked, and
+    does not answer."""
 
     trainings: list[SlurmStatus]
     strays: int
+    silent: bool = False
+
+    @property
+    def joined(self) -> list[TrainingStatus]:
+        """How the trainings stand."""
+        return [status.training for status in self.trainings]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What SLURM tells of our jobs: those of its queue, by name and index, and how others ended, by id."""
+    """What SLURM tells of jobs: those of its queue, by name and index, and how others ended, by id.
+
+    hidden: it tells nobody of the jobs of others.
+    """
 
     queue: Mapping[tuple[str, int | None], SlurmJob] = field(default_factory=dict)
     ends: Mapping[str, str] = field(default_factory=dict)
     silent: bool = False
+    hidden: bool = False
+
+
+class Asker:
+    """Asks SLURM about submissions; again only after some seconds, for who looks all the time."""
+
+    def __init__(self, seconds: float = 0) -> None:
+        self.seconds, self.last, self.answer = seconds, -math.inf, Answer()
+
+    def __call__(self, records: Collection[Submission]) -> Answer:
+        """Return what SLURM tells, or told a moment ago."""
+        if time.monotonic() - self.last >= self.seconds:
+            self.answer, self.last = _ask(records), time.monotonic()
+        return self.answer
 
 
 def slurm_status(
-    tables: Sequence[Table], trainings: Sequence[TrainingStatus], store: Store, data: Path = Path("data")
+    tables: Sequence[Table], store: Store, data: Path = Path("data"), ask: Callable[..., Answer] | None = None
 ) -> StudyStatus:
-    """Return how a study stands that has these tables and trainings; where SLURM is silent, as its files alone tell."""
+    """Return how a study stands that has these tables, by its files and SLURM; where that is silent, by its files."""
     jobs = {job.train_id: job for job in jobs_for(all_runs(tables), store, data)}
     records: dict[str, list[Submission]] = {}
     with suppress(PermissionError):  # of another user, whose scratch is closed: the results tell how it stands
         records = {name: list(of_training.values()) for name, of_training in store.submissions().items()}
-    answer = _ask([record for of_training in records.values() for record in of_training])
+    trainings = training_statuses(tables, store)
+    done = {training.train_id for training in trainings if training.state == "done"}
+    answer = (ask or _ask)([r for name, of_training in records.items() if name not in done for r in of_training])
     statuses = [training_status(t, jobs[t.train_id], records.get(t.train_id, []), answer) for t in trainings]
     strays = [record for name, of_training in records.items() if name not in jobs for record in of_training]
-    return StudyStatus(statuses, sum(record.place in answer.queue for record in strays))
+    return StudyStatus(statuses, sum(record.place in answer.queue for record in strays), answer.silent)
 
 
 def _ask(records: Collection[Submission]) -> Answer:
@@ -87,7 +135,8 @@ def _ask(records: Collection[Submission]) -> Answer:
     forgotten = {record.job for record in records if record.job} - {job.id for job in jobs}
     with suppress(UserError):
         ends |= {id: state for id, state, _ in accounts(forgotten)}
-    return Answer({job.place: job for job in jobs if not job.has_ended}, ends)
+    unheard = [r for r in records if r.job in forgotten - ends.keys() and r.user not in ("", user_name(os.geteuid()))]
+    return Answer({job.place: job for job in unfinished(jobs)}, ends, hidden=bool(unheard) and hides_jobs())
 
 
 def training_status(training: TrainingStatus, job: Job, records: Sequence[Submission], answer: Answer) -> SlurmStatus:
@@ -105,7 +154,8 @@ def training_status(training: TrainingStatus, job: Job, records: Sequence[Submis
     status = min(statuses, key=lambda s: URGENCY.index(s.state))
     held = [s.slurm_job for s in statuses if s.state == "held" == status.state and s.slurm_job]
     message = ": ".join(filter(None, (status.job.part.words, status.message)))
-    return replace(status, training=training, job=job, slurm_job=",".join(held) or status.slurm_job, message=message)
+    whole = replace(training, state=status.state, reason=message)
+    return replace(status, training=whole, job=job, slurm_job=",".join(held) or status.slurm_job, message=message)
 
 
 def _lacking(job: Job, parts: Sequence[JobPart]) -> list[Job]:
@@ -122,40 +172,122 @@ def _part_status(training: TrainingStatus, job: Job, record: Submission | None, 
 
 def status_of(training: TrainingStatus, job: Job, record: Submission | None, answer: Answer) -> SlurmStatus:
     """Join what a training's files, the record of its submission and SLURM tell."""
-    queued, sent_as = (answer.queue.get(record.place), record.job) if record else (None, None)
-    status = partial(SlurmStatus, training, job, slurm_job=queued.id if queued else sent_as)
-    if training.state == "done":
-        return status("done")
-    pending = queued is not None and queued.state == "PENDING"
-    if training.state == "running" and not pending:  # else it was queued again a moment ago
-        return status("running")
-    if queued and pending and "held" in queued.reason.lower():  # as where a node could not start it
-        return status("held", message=queued.reason)
-    if queued:
-        message = training.reason if training.state == "interrupted" else ""
-        return status("starting" if queued.state == "RUNNING" else "queued", message=message)
+    by_files = SlurmStatus(training, job, record.job if record else None, record.user if record else "")
+    queued = answer.queue.get(record.place) if record else None
+    if training.state in ("done", "unreadable"):
+        return by_files
+    if record and queued:
+        return _in_queue(replace(by_files, slurm_job=queued.id, user=user_name(queued.uid)), record, queued)
+    end, beat = answer.ends.get((record and record.job) or ""), Heartbeat.peek(job.folder)
+    if training.state == "running" and not (end and beat and record and beat.slurm_job == record.job):
+        return by_files  # else SLURM ended it less than a minute ago
     failure = Failure.peek(job.folder)
-    stored = status("waiting for a command")
-    if failure:
-        stored = status("failed", failure=failure.kind, message=failure.message, output=failure.traceback)
-    if record is None or (failure and (failure.time or 0) >= record.time):
+    stored = _failed(by_files, failure.kind, failure.message, failure.traceback) if failure else by_files
+    if record is None or (failure and _is_of(failure, record)):
         return stored
     if record.cancelled:
-        return status("failed", failure="cancelled", message="by harness cancel")
-    if record.job and answer.silent:
-        return status("unknown", message="it was sent, and SLURM does not answer")
-    end = answer.ends.get(record.job or "")
-    lacks_results = end == "COMPLETED" and _lacks(job, record)
-    if record.job is None or not (lacks_results or end in ENDS or end is None):
+        return _failed(by_files, "cancelled", "by harness cancel")
+    if record.job and (silence := _silence(record, end, answer)):
+        return _standing(by_files, "unknown", silence)
+    if (
+        record.job is None
+        or (end == "COMPLETED" and not _lacks(job, record))
+        or (end and end not in (*ENDS, "COMPLETED"))
+    ):
         return stored
-    reason = "; ".join(filter(None, (f"SLURM: {end}" if end else "nothing tells of its end", training.reason)))
-    if lacks_results:
+    return _ended(by_files, record, end)
+
+
+def _standing(status: SlurmStatus, state: State, message: str = "", **facts: Any) -> SlurmStatus:
+    return replace(status, training=replace(status.training, state=state, reason=message), message=message, **facts)
+
+
+def _failed(status: SlurmStatus, kind: FailureClass, message: str, output: str = "") -> SlurmStatus:
+    state: State = "diverged" if kind == "diverged" else "failed"
+    return _standing(status, state, message, failure=kind, output=output)
+
+
+def _in_queue(status: SlurmStatus, record: Submission, queued: SlurmJob) -> SlurmStatus:
+    """Say how a training stands whose job SLURM has. status: by its files, with the job."""
+    beat, failure = Heartbeat.peek(status.job.folder), Failure.peek(status.job.folder)
+    if record.cancelled:
+        return _standing(status, "ending", "cancelled, and SLURM has not ended it yet", failure="cancelled")
+    if queued.state == "PENDING" or queued.state in HELD:
+        meant = pending(queued.reason)
+        state: State = "held" if meant.held or queued.state in HELD else "waiting"
+        return _standing(status, state, meant.words, never=meant.never, mend=meant.mend)
+    if queued.state in SUSPENDED:
+        return _standing(status, "suspended", "SLURM has suspended it, and lets it go on later")
+    if queued.state not in STARTING:
+        kind = failure.kind if failure and _is_of(failure, record) else None
+        return _standing(status, "ending", f"SLURM: {queued.state}", failure=kind)
+    if beat and (status.training.state == "running" or (beat.slurm_job == queued.id and _is_fresh(status.job.folder))):
+        clock = _clock(beat)
+        phase = "; ".join(filter(None, (beat.phase, clock)))
+        running = replace(status.training, state="running", phase=phase, step=beat.step, reason="")
+        return replace(status, training=running, message=clock)
+    return _standing(status, "starting", "SLURM runs its job, which has given no sign of life yet")
+
+
+def _is_fresh(folder: Path) -> bool:
+    """Tell whether a sign of life was written a moment ago by the clock of who keeps the files, whatever it says."""
+    with suppress(OSError):
+        return time.time() - (folder / Heartbeat.FILE).stat().st_mtime <= HEARTBEAT_STALE_SECONDS
+    return False
+
+
+def _clock(beat: Heartbeat) -> str:
+    """Say that the clock of a job's node is not this machine's; "" where they agree."""
+    ahead = beat.time - time.time()
+    if abs(ahead) <= HEARTBEAT_STALE_SECONDS:
+        return ""
+    return f"the clock of {beat.host} is {seconds_in_words(abs(ahead))} {'ahead' if ahead > 0 else 'behind'}"
+
+
+def _is_of(failure: Failure, record: Submission) -> bool:
+    """Tell whether the job of a submission failed so: by its id, else by the clocks of two machines."""
+    if failure.slurm_job and record.job:
+        return failure.slurm_job == record.job
+    return (failure.time or 0) >= record.time
+
+
+def _silence(record: Submission, end: str | None, answer: Answer) -> str:
+    """Say why nobody knows how a job stands that was sent; "" where somebody does."""
+    if answer.silent:
+        return "it was sent, and SLURM does not answer"
+    hidden = answer.hidden and end is None and record.user not in ("", user_name(os.geteuid()))
+    return f"{record.user} sent it, and SLURM tells nobody of the jobs of others (PrivateData)" if hidden else ""
+
+
+def _ended(status: SlurmStatus, record: Submission, end: str | None) -> SlurmStatus:
+    """Say why a job is over that has written nothing of it, and has not made what it should."""
+    job, path = status.job, output_path(status.job.store, str(record.job), record.folder)
+    kind, output = ENDS.get(end or "", "killed"), tail(path)
+    reason = "; ".join(filter(None, (f"SLURM: {end}" if end else "nothing tells of its end", status.training.reason)))
+    if end == "COMPLETED":
         reason = f"it ended without its results: harness logs {job.train_id}"
-    kind, output = ENDS.get(end or "", "killed"), tail(output_path(job.store, record.job, record.folder))
     if kind == "killed":  # only its output may tell more
         kind = next((sign for words, sign in SIGNS_IN_OUTPUT.items() if words in output), kind)
-        reason = "; ".join(filter(None, (reason, refusal(output), problem_of(job.store, record))))
-    return status("failed", failure=kind, message=reason, output=output)
+        refused = "; ".join(filter(None, (refusal(output), problem_of(job.store, record))))
+        reason = "; ".join(filter(None, (reason, refused)))
+        if kind == "killed" and not refused and end == "FAILED" and not _began(job, record):
+            kind, reason = "failed to start", f"SLURM: {end} before anything of the harness began; {_last_words(path)}"
+    return _failed(status, kind, reason, output)
+
+
+def _began(job: Job, record: Submission) -> bool:
+    """Tell whether a job has left any sign that the harness worked in it."""
+    environment, beat = Environment.peek(job.folder), Heartbeat.peek(job.folder)
+    attempts = environment.attempts if environment else []
+    return any(a.slurm_job_id == record.job for a in attempts) or bool(beat and beat.slurm_job == record.job)
+
+
+def _last_words(path: Path) -> str:
+    """Return what an output says last, or why nothing is known of it."""
+    lines = [line.strip() for line in tail(path).splitlines() if line.strip()]
+    if lines:
+        return f"its output ends: {lines[-1]}"
+    return "its output is its sender's alone" if not os.access(path.parent, os.X_OK) else f"it printed nothing ({path})"
 
 
 def _lacks(job: Job, record: Submission) -> bool:

@@ -26,6 +26,7 @@ from harness.jobs.job import Job, jobs_from_json
 from harness.jobs.local_pool import run_in_workers
 from harness.jobs.notification import tell
 from harness.jobs.preemption import PreemptionHandler
+from harness.jobs.recording import slurm_job_id
 from harness.jobs.staging import staged
 from harness.slurm.bootstrap import Untrusted, check_own
 from harness.slurm.client import own_jobs
@@ -133,9 +134,7 @@ class RequeuedTask(DelayedSubmission):
 
 def this_job() -> tuple[str, str]:
     """Return the name and the id, as in the queue, of the job that this process is part of."""
-    array, element = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-    id = f"{array}_{element}" if array and element else os.environ.get("SLURM_JOB_ID", "")
-    return os.environ.get("SLURM_JOB_NAME", ""), id
+    return os.environ.get("SLURM_JOB_NAME", ""), slurm_job_id() or ""
 
 
 def start(content: bytes, here: Path) -> None:

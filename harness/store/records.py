@@ -42,6 +42,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import from_json
 
+from harness.config.plugin_parts import PluginRecord
 from harness.config.spec import EvalSpec, TrainSpec, train_id
 from harness.credentials import is_suspect, masked
 from harness.errors import UserError
@@ -61,7 +62,7 @@ GPU_NAMES = ("NVIDIA", "Tesla", "AMD Instinct", "AMD Radeon")  # as torch names 
 
 FailureClass = Literal[
     "out of memory", "time limit", "preempted", "node", "disk full", "diverged", "bad data", "bug", "cancelled",
-    "killed",
+    "killed", "failed to start",
 ]  # fmt: skip
 # Numbers as far as arithmetic, processes, clocks and tables take them; JSON knows larger ones, and NaN.
 Count = Annotated[int, Field(ge=0, lt=1 << 53)]
@@ -277,11 +278,12 @@ class GridRecord(Record):
     grid: str
     scale: str
     overrides: list[str] = Field(alias="set")
+    plugins: PluginRecord | None = None  # what of them the runs were made of
 
     def without_seeds(self) -> Self:
-        """Return the record of which more seeds of the same runs have the same."""
+        """Return the record of which more seeds of the same runs, and newer plug-ins, have the same."""
         words = sorted(word for word in self.overrides if not word.startswith("seeds="))
-        return self.model_copy(update={"overrides": words})
+        return self.model_copy(update={"overrides": words, "plugins": None})
 
 
 class Attempt(Part):
@@ -388,7 +390,8 @@ def last_speeds(path: Path) -> list[float]:
 
 
 class Heartbeat(Record):
-    """`heartbeat.json`: a sign of life. step of `total` is that of the training; time: in seconds since 1970."""
+    """`heartbeat.json`: a sign of life. step of `total` is that of the training; time: in seconds since 1970, by the
+    clock of `host`; slurm_job: whose sign it is, where SLURM runs it."""
 
     FILE = "heartbeat.json"
 
@@ -398,6 +401,7 @@ class Heartbeat(Record):
     time: Time
     host: str
     pid: Annotated[int, Field(ge=1, lt=1 << 31)]
+    slurm_job: JobId | None = None
 
     @property
     def alive(self) -> bool:
@@ -418,7 +422,7 @@ def _class_of_before(kind: Any) -> Any:
 
 
 class Failure(Record):
-    """`error.json`. step: of the training; time: in seconds since 1970."""
+    """`error.json`. step: of the training; time: in seconds since 1970; slurm_job: which failed, under SLURM."""
 
     FILE = "error.json"
 
@@ -427,6 +431,7 @@ class Failure(Record):
     traceback: str = ""
     step: Count | None = None
     time: Time | None = None
+    slurm_job: JobId | None = None
 
 
 class EncoderRecord(Part):

@@ -19,8 +19,11 @@ from harness.store.records import LOG, Environment, Failure, Heartbeat, last_spe
 from harness.store.store import Store, part_folders
 from harness.store.study import Training, runs_by_training, trainings
 
-# skipped: by a job that was cancelled, or that found another at work
-State = Literal["done", "running", "interrupted", "failed", "diverged", "unreadable", "not run", "skipped"]
+# By its files. skipped: by a job that was cancelled, or that found another at work
+FileState = Literal["done", "running", "interrupted", "failed", "diverged", "unreadable", "not run", "skipped"]
+# Of a training that was sent to SLURM also these (`slurm/queue_status.py`). starting: its job runs, and has given no
+# sign of life yet. held: until somebody releases it. ending: SLURM is taking it down. unknown: SLURM tells nothing.
+State = Literal[FileState, "starting", "waiting", "held", "suspended", "ending", "unknown"]
 CENTURY = 3.156e9  # seconds
 # Of the jobs of a training, by what is told of it.
 URGENCY: tuple[State, ...] = ("running", "failed", "diverged", "interrupted", "not run")

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from harness.config.named_files import grid_word
+from harness.config.plugin_parts import PluginRecord
 from harness.errors import UserError
 from harness.files import UnfitFile
 from harness.plain_text import check_name, escape_controls
@@ -139,12 +140,17 @@ class Store:
                 words = " ".join(f"--set {word}" for word in record.overrides) or "no --set"
                 raise UserError(f"--study {self.study}: holds {record.grid} with {words}; choose another name")
 
-    def record_grid(self, table: str, grid: Path, scale: str, overrides: list[str]) -> None:
+    def record_grid(
+        self, table: str, grid: Path, scale: str, overrides: list[str], plugins: PluginRecord | None = None
+    ) -> None:
         """Remember that a grid belongs to this study, so that the report can be made from the study alone.
 
-        What was recorded of the table before is forgotten, its seeds too.
+        plugins: what its runs are made of beside the package. What was recorded of the table before is forgotten, its
+        seeds too.
         """
         path, record = self.root / "grids" / f"{table}.json", _grid_record(grid, scale, overrides)
+        if plugins and plugins.origins:
+            record = record.model_copy(update={"plugins": plugins})
         if records.GridRecord.read(path) != record:
             record.write(path)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from harness.config.grid import Cell, Run, Table, load_table
 from harness.config.grid_file import MOST_CELLS
 from harness.config.named_files import recorded_grid
+from harness.config.plugin_parts import PluginRecord
 from harness.config.yaml_document import Layer
 from harness.errors import UserError
 from harness.files import is_file
@@ -29,7 +30,7 @@ def study_tables(store: Store, overrides: Sequence[str] = (), layer: Layer | Non
         grid = recorded_grid(record.grid)
         if not is_file(grid):
             raise UserError(f"{store.root}: its grid {record.grid} is not here; stand in the project's folder")
-        table = load_table(grid, record.scale, record.overrides)
+        table = expanded(record)
         if cells + len(table.cells) > MOST_CELLS:  # one grid may have so many, and many grids would fill the memory
             raise UserError(
                 f"{record.grid}: with it the study has more than {MOST_CELLS:,} cells; make it another study"
@@ -39,9 +40,18 @@ def study_tables(store: Store, overrides: Sequence[str] = (), layer: Layer | Non
 
     tables = each_or_told(by_itself, store.grids())
     if overrides or layer:  # a mistake of these stops all
-        more = [([*record.overrides, *overrides], record) for record, _ in tables]
-        tables = [(r, load_table(recorded_grid(r.grid), r.scale, words, layer)) for words, r in more]
+        tables = [(record, expanded(record, overrides, layer)) for record, _ in tables]
     return sorted((table for _, table in tables), key=_place)
+
+
+def expanded(record: GridRecord, overrides: Sequence[str] = (), layer: Layer | None = None) -> Table:
+    """Expand a grid of a study again, of the plug-ins that it was run with: none is loaded.
+
+    Raises:
+        UserError: as `load_table`.
+    """
+    plugins = record.plugins or PluginRecord()
+    return load_table(recorded_grid(record.grid), record.scale, [*record.overrides, *overrides], layer, plugins)
 
 
 def _place(table: Table) -> tuple[bool, bool, str, str]:

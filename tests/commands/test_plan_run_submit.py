@@ -68,6 +68,34 @@ def test_a_grid_may_be_meant_by_its_name(project, harness):
     assert harness("plan", "table2", "--scale", "smoke") == named
 
 
+def test_rows_are_taken_with_their_baselines(project, harness):
+    def planned(*words):
+        code, out, err = harness("plan", "table2", "table3", "--scale", "smoke", *words)
+        assert code == 0, err
+        return [row.split("\t")[1] for row in out.splitlines() if re.match("table[23]\t.*\tto run", row)]
+
+    hinge = [row for row in planned("--table", "2") if row.startswith("Hinge · ")]
+    assert len(hinge) == 3
+    assert planned("--rows", "loss=Hinge") == ["none · baseline", *hinge]
+    either = planned("--rows", "arm=dispersive", "--rows", "loss=Hinge", "--rows", "loss = Covariance")
+    assert either == ["none · baseline", "Hinge · dispersive", "Covariance · dispersive"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (["Hinge"], "--rows Hinge: AXIS=LABEL is expected; axes: loss, arm"),
+        (["lose=Hinge"], "--rows lose=Hinge: no axis 'lose'; did you mean 'loss'?"),
+        (["loss=Hing"], "--rows loss=Hing: axis 'loss' has no label 'Hing'; did you mean 'Hinge'?"),
+        (["loss=none", "arm=dispersive"], "--rows loss=none --rows arm=dispersive: no row has these labels together"),
+    ],
+)
+def test_rows_that_there_are_not(project, harness, rows, words):
+    chosen = [word for row in rows for word in ("--rows", row)]
+    assert harness("run", "table2", "--scale", "smoke", *chosen) == (2, "", words + "\n")
+    assert not (project / "results").exists()
+
+
 def test_the_command_prices_refuses_and_proposes(project, harness):
     words = ["plan", "grids/table2.yaml", "grids/table3.yaml", "--scale", "imagenet256", "--gpu", "A100"]
     start = time.process_time()

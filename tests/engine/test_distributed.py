@@ -17,14 +17,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from support import specs
 from support.graphs import CountedGraphs
 from support.places import GRIDS
 from support.specs import OWN, make_eval
 from support.trainings import CPU, Calm, end, make_dataset, make_encoder, nothing, sample, start
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from harness import ContrastiveLoss, DispersiveLoss, tap
 from harness.checkpoint_paths import latest_step, weights_path
 from harness.config.settings import (
     Optimizer,
@@ -197,6 +199,39 @@ def test_shares_are_the_whole_batch_and_prepared_ahead_they_are_the_same():
     assert all(
         torch.equal(a[-16:], b) and torch.equal(c[-16:], b) for a, b, c in zip(ahead, whole, jumping, strict=True)
     )
+
+
+# The losses as a library, among processes.
+
+
+def library_gradients(world: World, group: int | None, gather: bool) -> Tensor:
+    """Return the gradient of a network's first layer, of a share of 8 samples, under DistributedDataParallel."""
+    torch.manual_seed(0)
+    net: nn.Module = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 2)).double()
+    x, view = torch.randn(2, 8, 3, 6, dtype=torch.float64).chunk(world.size, 1)[world.rank]
+    net = DistributedDataParallel(net) if world.size > 1 else net
+    disperse = DispersiveLoss(group=group, gather=gather)
+    contrast = ContrastiveLoss("hinge", epsilon=3.0, group=group, gather=gather)
+    with tap(net, "1") as features:
+        out = net(torch.cat((x, view)))
+    z1, z2 = features["1"].chunk(2)
+    (out.square().mean() + disperse(z1) + contrast(z1, z2)).backward()
+    return next(net.parameters()).grad
+
+
+def share_library(folder: Path, world: World) -> None:
+    gathered, local = library_gradients(world, None, True), library_gradients(world, None, False)
+    if world.leads:
+        save_file({"gathered": gathered, "local": local}, folder / "gradients")
+
+
+@pytest.mark.slow
+def test_pairs_among_two_processes_or_inside_each_have_the_gradient_of_one_process(tmp_path):
+    assert end(start(2, tmp_path, share_library, tmp_path)) == [0, 0]
+    two = load_file(tmp_path / "gradients")
+    torch.testing.assert_close(two["gathered"], library_gradients(ALONE, None, True), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(two["local"], library_gradients(ALONE, 4, False), rtol=1e-9, atol=1e-12)
+    assert not torch.allclose(two["gathered"], two["local"])
 
 
 # Killed.

@@ -1,6 +1,7 @@
 """The classifiers that stand for Inception: trained once, damage told, the same on any machine; any network of timm."""
 
 import dataclasses
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from support.places import ROOT
 
 from harness.data.datasets import ImageDataset
 from harness.errors import UserError
@@ -31,6 +33,17 @@ rng = np.random.default_rng(0)
 
 def classifier(train: ImageDataset, test: ImageDataset, cache: Path) -> TrainedNetwork:
     return trained("classifier", recipe_of(train.name), train, test, cache)
+
+
+def test_the_digits_classifier_is_on_every_machine_that_of_the_committed_study(
+    digits: tuple[ImageDataset, ImageDataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervised, "fit", lambda *_: pytest.fail("trained"))
+    made = classifier(*digits, tmp_path)
+    committed = next((ROOT / "results" / "digits").glob("*/evals/*.json")).read_text(encoding="utf-8")
+    assert json.loads(committed)["protocol"]["features"] == f"classifier-digits-{made.record['weights'][:12]}"
+    right = supervised.accuracy(made.network, recipe_of("digits"), digits[1])
+    assert right == made.record["accuracy"] > 0.99
 
 
 def test_classifier_is_trained_once(

@@ -11,9 +11,9 @@ from support.places import GOLDEN, GRIDS
 from torch import Tensor
 
 from harness import ContrastiveLoss, DispersiveLoss
-from harness.config.settings import CONSTANTS as CONSTANTS_OF_GRIDS
-from harness.config.settings import CONTRASTIVE_CONSTANTS
-from harness.method.loss_modules import CONSTANTS, PRESETS
+from harness.config.settings import constants_of
+from harness.method.loss_modules import PRESETS
+from harness.method.losses import TABLE_1
 
 VARIANTS = [
     ("infonce-l2", {"tau": 0.7}),
@@ -98,8 +98,9 @@ def test_presets_and_constants_are_those_of_the_grids():
         assert preset == {
             "weight": regularizer["lambda"], "tau": regularizer["tau"], "group": regularizer["group"],
         }  # fmt: skip
-    assert CONSTANTS == CONSTANTS_OF_GRIDS
-    assert ContrastiveLoss.further_constants == CONTRASTIVE_CONSTANTS
+    for variant in TABLE_1:
+        assert DispersiveLoss.constants_of(variant) == constants_of(variant, "dispersive")
+        assert ContrastiveLoss.constants_of(variant) == constants_of(variant, "contrastive")
 
 
 def test_compiled_inside_a_step_it_has_the_same_bits():

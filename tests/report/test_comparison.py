@@ -13,7 +13,8 @@ from support import synthetic_study as synthetic
 from harness.cli import cli
 from harness.config.grid import Table
 from harness.errors import UserError
-from harness.report.comparison import VERDICTS, DifferenceVerdict, compare, counts, differing
+from harness.report.comparison import VERDICTS, DifferenceVerdict, compare, counts, differing, summary
+from harness.store.records import EncoderRecord, ModelFacts
 from harness.store.store import Store
 
 
@@ -68,6 +69,36 @@ def test_a_comparison_says_what_it_cannot_compare(tmp_path: Path, monkeypatch: p
         "InfoNCE, ℓ2 · dispersive": "too few seeds",
     }
     assert {cell.verdict for cell in compare(first, second)[1].cells} == {"only in one"}
+    said = summary(compare(first, second))
+    total = len(table.cells)
+    assert said.startswith(f"{total - 2} of {total} cells that both studies have are compared; 1 not: ")
+    assert "1 not: generated 1000 and 500" in said
+
+
+def test_other_features_and_other_encoders_are_not_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(synthetic.GRIDS.parent)
+    first, table = synthetic.new_store(tmp_path, "first"), synthetic.table_of("table6")
+    second = synthetic.new_store(tmp_path, "second")
+    for store, features in ((first, "classifier-digits-aaaaaaaaaaaa"), (second, "classifier-digits-bbbbbbbbbbbb")):
+        synthetic.full_study(store, [table])
+        for run in table.runs:
+            synthetic.write_measurement(store, run, 1.0, {"features": features})
+    said = "features classifier-digits-aaaaaaaaaaaa and classifier-digits-bbbbbbbbbbbb"
+    assert summary(compare(first, second)).startswith(f"0 of {len(table.cells)} cells that both studies have are comp")
+    assert said in summary(compare(first, second))
+    words = ["report", "--compare", "first", "second", "--results", str(first.results), "--reports", str(tmp_path)]
+    output = CliRunner().invoke(cli, words, catch_exceptions=False).output
+    assert output.splitlines()[0] == summary(compare(first, second))
+    assert said in (tmp_path / "first-and-second" / "index.html").read_text(encoding="utf-8")
+    for store, letter in ((first, "a"), (second, "b")):
+        for run in table.runs:
+            synthetic.write_measurement(store, run, 1.0)
+            if run.train.alignment:
+                encoder = EncoderRecord(name="own-vit", parameters=1, sha256=letter * 64)
+                ModelFacts(parameters=1, encoder=encoder).write(store.run_folder(run.train_id))
+    reason = f"encoder {'a' * 12} and {'b' * 12}"
+    aligned = {cell.cell for cell in compare(first, second)[0].cells if cell.reason == reason}
+    assert len(aligned) == len({run.at for run in table.runs if run.train.alignment}) > 0
 
 
 @pytest.mark.parametrize("words", [[], ["one", "--compare", "one", "two"]])

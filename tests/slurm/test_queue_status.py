@@ -1,6 +1,7 @@
 """How a training stands follows from its files and from what SLURM says of its job; each failure has a class."""
 
 import errno
+import re
 import time
 from subprocess import CalledProcessError
 
@@ -21,7 +22,7 @@ from harness.jobs.local_pool import WorkerError
 from harness.jobs.recording import heartbeats
 from harness.slurm.client import SlurmJob
 from harness.slurm.queue_status import Answer, SlurmStatus, output_path, slurm_status, status_of, training_status
-from harness.store.records import Submission
+from harness.store.records import Attempt, Environment, Submission
 from harness.store.status import training_statuses
 
 TABLE = load_table(GRIDS / "table2.yaml", "smoke")
@@ -62,7 +63,7 @@ def test_what_a_run_raised_has_its_class(job, error, failure):
     assert class_of(error) == failure
     job.fail(error)
     failed = status(job, None)
-    assert (failed.state, failed.failure) == ("failed", failure)
+    assert (failed.state, failed.failure) == ("diverged" if failure == "diverged" else "failed", failure)
     assert failed.output.endswith(f"{error}\n")
     assert failure == "diverged" or failure in CAUSES
 
@@ -75,6 +76,7 @@ def test_the_cpus_allocator_is_out_of_memory():
 
 @pytest.mark.parametrize(("end", "failure"), [*ENDS.items(), ("COMPLETED", None)])
 def test_what_left_no_word_has_the_class_that_slurm_tells(job, end, failure):
+    Environment(attempts=[Attempt(slurm_job_id="7_3")]).write(job.folder)
     assert status(job, SENT, Answer(ends={"7_3": end})).failure == failure
     assert failure is None or remedy(failure, "study").startswith(("harness retry study --class", "the same seed"))
 
@@ -82,11 +84,12 @@ def test_what_left_no_word_has_the_class_that_slurm_tells(job, end, failure):
 def test_a_job_in_the_queue_is_no_failure_whatever_came_before(job):
     job.fail(ZeroDivisionError())
     record = submission(3)
-    assert status(job, record, in_queue("7_3", "study-0", "PENDING")).state == "queued"
+    assert status(job, record, in_queue("7_3", "study-0", "PENDING")).state == "waiting"
     assert status(job, record, in_queue("7_3", "study-0", "RUNNING")).state == "starting"
     stuck = status(job, record, in_queue("7_3", "study-0", "PENDING", "launch failed requeued held"))
-    assert (stuck.state, stuck.message) == ("held", "launch failed requeued held")
-    assert status(job, record, in_queue("7_3", "study-0", "PENDING", "Resources")).state == "queued"
+    assert (stuck.state, stuck.mend) == ("held", "scontrol release {jobs}")
+    assert stuck.message.endswith("(launch failed requeued held)")
+    assert status(job, record, in_queue("7_3", "study-0", "PENDING", "Resources")).state == "waiting"
     assert status(job, record, in_queue("7_4", "study-0", "PENDING")).failure == "bug"
     assert status(job, record, in_queue("7_3", "study-1", "PENDING")).failure == "bug"
 
@@ -102,31 +105,32 @@ def test_a_job_that_slurm_forgot_or_that_ended_with_nothing_is_told_so(job):
     assert status(job, sent).message == "nothing tells of its end"
     assert status(job, sent, Answer(ends={"7_3": "COMPLETED"})).message.startswith("it ended without its results")
     assert status(job, sent, Answer(silent=True)).state == "unknown"
-    assert status(job, None, Answer(silent=True)).state == "waiting for a command"
+    assert status(job, None, Answer(silent=True)).state == "not run"
 
 
 def test_a_beat_is_believed_unless_slurm_has_queued_the_job_again(job):
     with heartbeats(job.folder, 5):
         assert status(job, SENT, Answer(silent=True)).state == "running"
         assert status(job, SENT, in_queue("7_3", "study-0", "RUNNING")).state == "running"
-        assert status(job, SENT, in_queue("7_3", "study-0", "PENDING")).state == "queued"
+        assert status(job, SENT, in_queue("7_3", "study-0", "PENDING")).state == "waiting"
 
 
 PARTS = ("train", "sample-1-of-2", "sample-2-of-2", "measure-of-2")
 IN_QUEUE, HELD = SlurmJob("1", "study-1", "RUNNING"), SlurmJob("2", "study-2", "PENDING", "requeued held")
+HELD_WORDS = "shard 2 of 2: SLURM queued it again and holds it (requeued held)"
 ENDED = {"0": "COMPLETED", "1": "COMPLETED", "2": "FAILED", "3": "CANCELLED"}
 
 
 @pytest.mark.parametrize(
     ("queue", "ends", "expected"),
     [
-        ([IN_QUEUE], ENDED, ("failed", "2", "shard 2 of 2: SLURM: FAILED")),
+        ([IN_QUEUE], ENDED, ("failed", "2", "shard 2 of 2: SLURM: FAILED before anything of the harness began")),
         ([], ENDED, ("failed", "1", "shard 1 of 2: it ended without its results")),
-        ([IN_QUEUE, HELD], ENDED, ("held", "2", "shard 2 of 2: requeued held")),  # measuring waits for it
+        ([IN_QUEUE, HELD], ENDED, ("held", "2", HELD_WORDS)),  # measuring waits for it
         (
             [IN_QUEUE, HELD],
             {"0": "COMPLETED", "3": "PENDING"},
-            ("held", "2", "shard 2 of 2: requeued held"),
+            ("held", "2", HELD_WORDS),
         ),
     ],
 )
@@ -147,7 +151,7 @@ def test_of_a_training_in_parts_what_needs_somebody_is_told_the_earliest_of_it(t
         for n, part in enumerate(PARTS)
     ]
     status = training_status(training, job, records, Answer({held.place: held for held in queue}, ends))
-    assert (status.state, status.slurm_job, status.message.partition(": harness logs")[0]) == expected
+    assert (status.state, status.slurm_job, re.split("; |: harness logs", status.message)[0]) == expected
 
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
@@ -198,20 +202,18 @@ def test_one_question_tells_of_all_trainings_and_of_those_that_no_grid_wants(job
     program.write_text(f"{program.read_text()}echo >> {tmp_path}/asked\n")
     SENT.write(job.scratch)
     submission(None, "8", token="other-0").write(job.store.scratch_folder("0" * 12))
-    study = slurm_status([TABLE], training_statuses([TABLE], job.store), job.store)
+    study = slurm_status([TABLE], job.store)
     states = {s.training.train_id: s.state for s in study.trainings}
     assert states.pop(job.train_id) == "starting"
-    assert set(states.values()) == {"waiting for a command"}
+    assert set(states.values()) == {"not run"}
     assert (study.strays, (tmp_path / "asked").read_text()) == (1, "\n")
 
 
 def test_how_a_study_stands_whose_scratch_is_closed_is_told_by_its_results(job, monkeypatch):
     table = load_table(GRIDS / "table3.yaml", "smoke", [])
-    trainings = training_statuses([table], job.store)
 
     def closed(store):
         raise PermissionError(errno.EACCES, "Permission denied", str(store.scratch))
 
     monkeypatch.setattr(type(job.store), "submissions", closed)
-    study = slurm_status([table], trainings, job.store)
-    assert [status.training for status in study.trainings] == trainings
+    assert slurm_status([table], job.store).joined == training_statuses([table], job.store)

@@ -1,0 +1,86 @@
+"""What is built from the checkout, used where there is none; and what the package says of itself."""
+
+import email
+import json
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+from support.distributions import sdist_and_wheel
+from support.places import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+# Prints what `import harness` loads, and then what the losses load beside torch, from the first folder of sys.path.
+IMPORTS = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+before = set(sys.modules)
+import harness
+light = set(sys.modules) - before
+import torch
+before = set(sys.modules)
+from harness import *
+with tap(DispersiveLoss(), "") as features:
+    more = {name for name in set(sys.modules) - before if not name.startswith(("torch.", "harness."))}
+    loss = DispersiveLoss()(torch.ones(2, 3))
+print(json.dumps([harness.__file__, sorted(light), sorted(more), float(loss), dir(harness)]))
+"""
+
+
+def outside(*command: str, folder: Path) -> str:
+    """Return what a command prints in a folder where there is no checkout."""
+    environment = {"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_the_wheel_of_the_sdist_is_whole_and_the_losses_in_it_need_torch_alone(tmp_path):
+    sdist, wheel = sdist_and_wheel(tmp_path)
+    empty, site = tmp_path / "empty", tmp_path / "site"
+    empty.mkdir()
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    files = {str(path.relative_to(site)) for path in site.rglob("*") if path.is_file()}
+    ours = [path for path in (ROOT / "harness").rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    assert {str(path.relative_to(ROOT)) for path in ours} <= files
+    assert {
+        "harness/py.typed",
+        "harness/shipped/grids/table2.yaml",
+        "harness/shipped/grids/presets/paper.yaml",
+    } <= files
+    assert not [name for name in files if not name.startswith(("harness/", "dispersive_harness-"))]
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"docs/library.md", "docs/examples/plain_loop.py", "CITATION.cff", "LICENSE", "README.md"} <= names
+    assert not [name for name in names if name.startswith(("tests/", "results", "reports"))]
+    where, light, more, loss, public = json.loads(outside(sys.executable, "-c", IMPORTS, str(site), folder=empty))
+    assert Path(where) == site / "harness" / "__init__.py"
+    assert {name.partition(".")[0] for name in light} <= sys.stdlib_module_names | {"harness"}
+    assert more == []
+    assert loss == 0
+    assert {"ContrastiveLoss", "DispersiveLoss", "tap"} <= set(public)
+    (facts,) = site.glob("*.dist-info")
+    metadata = email.message_from_string((facts / "METADATA").read_text("utf-8"))
+    assert metadata["Version"] == PROJECT["version"]
+    assert metadata["License-Expression"] == "MIT"
+    assert (facts / "licenses" / "LICENSE").is_file()
+    for header in ("Author", "Keywords", "Classifier", "Project-URL", "Requires-Python"):
+        assert metadata.get_all(header), header
+    version = f"import sys; sys.path.insert(0, {str(site)!r}); from harness.cli import main; main()"
+    assert outside(sys.executable, "-c", version, "--version", folder=empty).strip() == PROJECT["version"]
+
+
+def test_the_citation_is_of_this_version_and_of_the_paper():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= citation.keys()  # what the format demands
+    assert citation["version"] == PROJECT["version"]
+    assert citation["license"] == PROJECT["license"]
+    assert citation["authors"] == PROJECT["authors"]
+    assert [reference["url"] for reference in citation["references"]] == [PROJECT["urls"]["Paper"]]
