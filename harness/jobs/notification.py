@@ -12,7 +12,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from harness.config.notify import Event, Notify
+from harness.config.site_options import Event, Notify
 from harness.errors import UserError, one_line
 from harness.files import place
 

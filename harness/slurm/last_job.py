@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from harness.config.cluster_profile import SlurmProfile
-from harness.config.notify import Notify
+from harness.config.site_options import Notify
 from harness.jobs.job import Job
 from harness.jobs.notification import tell
 from harness.slurm import client

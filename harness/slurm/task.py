@@ -20,7 +20,7 @@ from submitit import JobEnvironment
 from submitit.core.utils import DelayedSubmission, JobPaths, UncompletedJobError
 
 from harness.config.cluster_profile import NOTIFY, STAGE_DATA, minutes
-from harness.config.notify import Notify
+from harness.config.site_options import Notify
 from harness.errors import UserError
 from harness.jobs.job import Job, jobs_from_json
 from harness.jobs.local_pool import run_in_workers

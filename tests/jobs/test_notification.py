@@ -12,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 from support.programs import write_program
 
-from harness.config.notify import Notify
+from harness.config.site_options import Notify
 from harness.jobs.notification import tell
 
 
