@@ -73,7 +73,7 @@ def start(content: bytes, here: Path) -> None:
     report = _report(ending, here) if ending.reports else ""
     trainings = training_statuses(study_tables(ending.store), ending.store)
     left = [training for training in trainings if training.state != "done"]
-    failed = [training for training in left if training.state == "failed"]
+    failed = [training for training in left if training.state in ("failed", "diverged")]
     words = f"{ending.store.study}: {len(trainings) - len(left)} of {len(trainings)} trainings are done"
     words += f", {len(failed)} failed; harness status {ending.store.study} tells why" if left else ""
     text = "; ".join(filter(None, (words, report)))
