@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -21,13 +22,14 @@ from harness.config.named_files import find_grid
 from harness.config.spec import EvalSpec, eval_id
 from harness.errors import UserError
 from harness.files import check_writable
-from harness.jobs import local_pool, preflight
+from harness.jobs import code_version, local_pool, preflight
 from harness.jobs.job import Job, WorkLeft, jobs_for
 from harness.jobs.preemption import NEVER, Deadline
 from harness.plain_text import check_name
 from harness.planning import budget, cost
 from harness.process_group import place_from_torchrun
 from harness.slurm import limits, submission
+from harness.slurm.last_job import send_last
 from harness.store.records import Failure, SubmitOptions
 from harness.store.store import Store
 
@@ -111,6 +113,7 @@ def plan(request: Request, gpu: str, utilisation: float | None, price: float | N
     harness plan grids/*.yaml --scale digits --table 2 --arm dispersive
     """
     tables = only.of(request.tables())
+    _warn_of_other_code(request.store)
     console.print_plan(tables, request.store, only.failed)
     prices = cost.Prices(all_runs(tables), request.store, cost.Assumption(gpu, utilisation))
     console.print_cost(tables, prices, price)
@@ -177,9 +180,11 @@ def run(request: Request, data: Path, workers: int, minutes: float | None, repor
 @click.option("--measure-only", is_flag=True, help="Only measure what is trained, in jobs of one process.")
 @options.gpu_hours
 @click.option("--watch", is_flag=True, help="Stay until all is sent, as the queue has room for it.")
+@click.option("--report", is_flag=True, help="Send a last job that makes the report when the others have ended.")
+@options.reports
 @click.option("--dry-run", is_flag=True, help="Print the sbatch files; send and write nothing.")
 def submit(request: Request, data: Path, profile: str | None, measure_only: bool, limit: float | None, watch: bool,
-           dry_run: bool) -> None:  # fmt: skip
+           report: bool, reports: Path, dry_run: bool) -> None:  # fmt: skip
     """Send GRIDS to a cluster's queue, one array for each set of equal resources; the nodes must see the folders.
 
     What waits in the queue or runs already is not sent again, from whichever terminal. The code is copied, so that
@@ -226,6 +231,7 @@ def submit(request: Request, data: Path, profile: str | None, measure_only: bool
             submission.submit_all(todo, cluster, folders, partial(_tell_sent, cluster, store))
         else:
             send(cluster, todo, store, folders)
+        _send_last(todo, cluster, folders, reports.absolute() if report else None, watch)
     _end_without(left_out, store)
 
 
@@ -310,6 +316,7 @@ def _record(
     slurm: refuse a machine without it; after mistakes on any machine, and before data sets are converted.
     """
     store = request.store
+    _warn_of_other_code(store)
     for path, table in request.with_grids(tables):
         store.check_grid(table.name, path, request.scale, list(request.overrides))
     check_writable("--results", store.root)
@@ -322,6 +329,13 @@ def _record(
     for path, table in request.with_grids(tables):
         words = _with_seeds_of_before(request, path, table)
         store.record_grid(table.name, path, request.scale, words, table.plugins)
+
+
+def _warn_of_other_code(store: Store) -> None:
+    """Say with which other versions of the code a study was begun, and what differs from the one here."""
+    for words in code_version.other_versions(store.root):
+        here = f"this is {code_version.version()}; a cell of both has no mean"
+        say(f"{store.root}: was begun with other code, {words}; {here}", err=True)
 
 
 def _with_seeds_of_before(request: Request, grid: Path, table: Table) -> list[str]:
@@ -390,6 +404,24 @@ def _end_in_time(todo: Sequence[Job], before: Sequence[WorkLeft]) -> NoReturn:
 def send(profile: cluster_profile.SlurmProfile, todo: Sequence[Job], store: Store, grids: Collection[Path]) -> None:
     """Send the jobs to SLURM, and say what became of them; `grids`: the folders of their grid files."""
     _tell_sent(profile, store, submission.submit(todo, profile, grids))
+
+
+def _send_last(
+    todo: Sequence[Job],
+    profile: cluster_profile.SlurmProfile,
+    grids: Collection[Path],
+    reports: Path | None,
+    wait: bool,
+) -> None:  # fmt: skip
+    """Send the job that ends a study, where one is asked for; wait: until the queue has room for it."""
+    if reports:
+        check_writable("--reports", reports)
+    while True:
+        with submission.when_there_is_room() if wait else nullcontext():
+            if id := send_last(todo, profile, grids, reports):
+                say(f"When these have ended, job {id} {'makes the report' if reports else 'tells of it'}")
+            return
+        time.sleep(submission.PAUSES[1])
 
 
 def _tell_sent(profile: cluster_profile.SlurmProfile, store: Store, sent: submission.Sent) -> None:

@@ -17,7 +17,8 @@ import shlex
 import sys
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -298,26 +299,36 @@ def submit_all(
 ) -> None:
     """Send jobs as `submit` does, each once, those that the queue has no room for when it has; until all are sent.
 
-    A controller that is away, and a limit that SLURM enforces, are waited for. hear: is told what each time came to.
+    hear: is told what each time came to.
 
     Raises:
-        UserError: as `submit`, for other reasons.
+        UserError: as `submit`; a controller that is away, and a limit that SLURM enforces, are waited for.
     """
     began, left, pause = time.time(), list(jobs), PAUSES[0]
     while left:
-        try:
+        sent = Sent()
+        with when_there_is_room():
             sent = submit(left, profile, grids)
             hear(sent)
-        except UserError as error:
-            if not WAITED_FOR.search(str(error)):
-                raise
-            sent = Sent()
-        remaining = [job for job in left if not any(record.time >= began for record in records_of([job]))]
-        remaining = [job for job in remaining if job.train_id not in {queued.train_id for queued in sent.queued}]
-        pause = PAUSES[0] if len(remaining) < len(left) else min(2 * pause, PAUSES[1])
-        left = [job for job in remaining if job.missing()]
+        queued = {job.train_id for job in sent.queued}
+        before, left = len(left), [job for job in left if job.train_id not in queued and _is_unsent(job, began)]
+        pause = PAUSES[0] if len(left) < before else min(2 * pause, PAUSES[1])
         if left:
             time.sleep(pause)
+
+
+def _is_unsent(job: Job, since: float) -> bool:
+    return bool(job.missing()) and not any(record.time >= since for record in records_of([job]))
+
+
+@contextmanager
+def when_there_is_room() -> Iterator[None]:
+    """Pass over a refusal that will not last: SLURM is away, or the queue may hold no more jobs."""
+    try:
+        yield
+    except UserError as error:
+        if not WAITED_FOR.search(str(error)):
+            raise
 
 
 def remember(options: SubmitOptions, store: Store) -> None:
