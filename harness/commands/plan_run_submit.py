@@ -13,6 +13,8 @@ from typing import Any, NoReturn
 import click
 
 from harness.commands import console, options
+from harness.commands.report import following_report, write_and_tell
+from harness.commands.result_listing import SeedBySeed, show_tables
 from harness.commands.terminal import say, words_of
 from harness.config import cluster_profile, yaml_document
 from harness.config.grid import Table, all_runs, load_table
@@ -129,17 +131,27 @@ def plan(request: Request, gpu: str, utilisation: float | None, price: float | N
     type=options.FiniteRange(min=0, min_open=True),
     help="Stop at a checkpoint after so long, and exit with 75; a measurement that has begun is ended first.",
 )
-def run(request: Request, data: Path, workers: int, minutes: float | None) -> None:
+@click.option(
+    "--report",
+    "reported",
+    is_flag=True,
+    help="Serve the report meanwhile, to this machine alone, and leave its page in the end.",
+)
+@options.reports
+def run(request: Request, data: Path, workers: int, minutes: float | None, reported: bool, reports: Path) -> None:
     """Run GRIDS on this machine; what is done already is not done again, and what was killed goes on.
 
-    The exit code is 0 when everything is done, 1 where a run failed or diverged, now or before, and 75 where --minutes
-    were up and the same command goes on.
+    Seed by seed: the tables are shown when all rows have one seed, and again with each further one. The exit code is 0
+    when everything is done, 1 where a run failed or diverged, now or before, and 75 where --minutes were up and the
+    same command goes on.
 
     \b
     harness run grids/table2.yaml --scale smoke
     harness run grids/table2.yaml --scale digits --study mine --set 'seeds=[0,1,2,3,4]' --jobs 2
-    harness run grids/table2.yaml --scale digits --minutes 50
+    harness run grids/table2.yaml --scale digits --minutes 50 --report
     """
+    if reported:
+        check_writable("--reports", reports)
     deadline, place = Deadline.after(minutes), place_from_torchrun()
     if place and workers > 1:
         raise UserError(f"--jobs {workers}: torchrun's processes share one training at a time; leave this out")
@@ -149,11 +161,12 @@ def run(request: Request, data: Path, workers: int, minutes: float | None) -> No
     tables = request.tables()
     todo, left_out = _lacking(request, tables, data, 1 if workers > 1 else None)
     _record(request, tables, todo, place.world_size if place else None)
+    page = reports if reported else None
     if todo:
-        _run_here(todo, request.store, tables, workers, place is not None, deadline)
+        _run_here(todo, request.store, tables, workers, place is not None, deadline, page)
     else:
         say(f"{request.store.root}: everything {'else ' if left_out else ''}is done already.")
-        _show_results(request.store, tables)
+        _show_results(request.store, tables, page)
         if place:
             local_pool.run_inline([], lambda *_: None)  # for the others wait to be told
     _end_without(left_out, request.store)
@@ -323,18 +336,24 @@ def _with_seeds_of_before(request: Request, grid: Path, table: Table) -> list[st
 
 def _run_here(
     todo: Sequence[Job], store: Store, tables: Sequence[Table], workers: int, torchrun: bool = False,
-    deadline: Deadline = NEVER,
+    deadline: Deadline = NEVER, reports: Path | None = None,
 ) -> None:  # fmt: skip
-    """Run here, print the tables, and exit: with 1 where something is not done, with 75 for want of time."""
+    """Run here, print the tables, and exit: with 1 where something is not done, with 75 for want of time.
+
+    reports: where the study's report is kept up meanwhile.
+    """
     local_pool.check_room(todo, workers)
     before = [job.left() for job in todo]
-    jobs = [part for job in todo for part in job.parts()]
-    with console.ProgressBar(jobs) as bar:
+    by_seed = sorted(todo, key=lambda job: job.train.seed)  # so that the first tables have all rows
+    jobs = [part for job in by_seed for part in job.parts()]
+    kept_up = following_report(store, reports) if reports else nullcontext()
+    with kept_up, console.ProgressBar(jobs) as bar:
+        on_change = SeedBySeed(jobs, partial(show_tables, store, tables), bar.on_change)
         if not torchrun and (workers > 1 or local_pool.needs_workers(jobs)):
-            local_pool.run_in_workers(jobs, workers, bar.on_change, deadline)
+            local_pool.run_in_workers(jobs, workers, on_change, deadline)
         else:
-            local_pool.run_inline(jobs, bar.on_change, deadline)
-    _show_results(store, tables)
+            local_pool.run_inline(jobs, on_change, deadline)
+    _show_results(store, tables, reports)
     left = [job for job in todo if job.missing()]
     if any(Failure.peek(job.folder) is None for job in left) and deadline.passed:
         _end_in_time(todo, before)
@@ -344,12 +363,13 @@ def _run_here(
         sys.exit(1)
 
 
-def _show_results(store: Store, tables: Sequence[Table]) -> None:
-    """Print what the study has of some tables, and the command that makes its report."""
-    from harness.commands.result_listing import show_results
-
-    show_results(store, [table.name for table in tables])
-    say(f"Next: harness report {options.words_for(store)}")
+def _show_results(store: Store, tables: Sequence[Table], reports: Path | None) -> None:
+    """Print what the study has of some tables, and where its report is, or the command that makes it."""
+    show_tables(store, tables)
+    if reports:
+        write_and_tell(store, reports)
+    else:
+        say(f"Next: harness report {options.words_for(store)}")
 
 
 def _end_in_time(todo: Sequence[Job], before: Sequence[WorkLeft]) -> NoReturn:
