@@ -117,11 +117,15 @@ def check_resources(train: TrainSpec, resources: Resources, processes: int | Non
         raise SettingError("resources.checkpoint_blocks", reason)
     if resources.team > resources.gpus > 0:
         raise SettingError("resources.processes", f"{resources.team} processes need as many GPUs, not {resources.gpus}")
-    shared = {name: getattr(resources, name) for name in ("gpus", "nodes", "sample_shards")}
+    shared = {name: getattr(resources, name) or 1 for name in ("gpus", "processes", "nodes", "sample_shards")}
     if resources.packed > 1 and (several := next((name for name, count in shared.items() if count > 1), None)):
-        together = f"{resources.jobs_per_gpu} trainings that share one GPU cannot each have"
+        packing = ("jobs_per_gpu", "trainings_at_once", "trainings_per_job")
+        key = next(name for name in packing if getattr(resources, name) == resources.packed)
+        together = (
+            f"{resources.packed} trainings that share one {'GPU' if key == packing[0] else 'job'} cannot each have"
+        )
         reason = f"{together} resources.{several}: {shared[several]}; leave one of the two out"
-        raise SettingError("resources.jobs_per_gpu", reason)
+        raise SettingError(f"resources.{key}", reason)
     processes = processes or resources.nodes * resources.team
     share, group = train.batch // processes, math.lcm(*groups_of(train))
     if train.batch % (processes * group):

@@ -202,6 +202,26 @@ class Data(Frozen):
     )
 
 
+class FolderData(Frozen):
+    """What is written of a folder of small pictures as the training set; `PluginParts` makes `Data` of it."""
+
+    name: Literal["folder"] = Field(description="folder: the pictures in a folder of yours, known by their content")
+    path: Line = Field(description="the folder, from where one stands: a folder in it for each class, or none")
+    size: Count = Field(description="height and width that the pictures are cut and resized to")
+    split: Annotated[Real, Field(gt=0, lt=1)] | None = Field(
+        None, description="share that is trained on, chosen by content; 0.8, or what folders train and test hold"
+    )
+    channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour; by default as the pictures are")
+    classes: Count | None = Field(None, description="number of classes; by default as the folder has")
+    flip: Flag = Field(False, description="horizontal flips, each with probability one half")
+
+
+class FolderSettings(Frozen):
+    """The settings of which one is a folder of pictures."""
+
+    data: FolderData
+
+
 class Optimizer(Frozen):
     """AdamW at a constant learning rate (the paper: 1e-4, no warm-up, no weight decay)."""
 
@@ -374,6 +394,12 @@ class Resources(Frozen):
         1,
         description="trainings that share one GPU: run --jobs fills each with so many, submit packs so many into a job",
     )
+    trainings_at_once: Count = Field(
+        1, description="trainings that a job of SLURM's does at once where it uses no GPU; on one GPU: jobs_per_gpu"
+    )
+    trainings_per_job: Count = Field(
+        1, description="small trainings that a job of SLURM's does in all; hours are those of the whole job"
+    )
     cpus: Count = Field(1, description="cores, and threads, of each process")
     memory_gb: Count = Field(4, description="memory of each process")
     micro_batch: Count | None = Field(None, description="samples in one pass of a process; by default its whole share")
@@ -394,9 +420,14 @@ class Resources(Frozen):
         return self.gpus > 0
 
     @property
+    def at_once(self) -> int:
+        """Trainings that a job of SLURM's does at once, on its GPU or beside each other on its cores."""
+        return self.jobs_per_gpu if self.on_gpu else self.trainings_at_once
+
+    @property
     def packed(self) -> int:
-        """Trainings that share a job of SLURM's, and its GPU."""
-        return self.jobs_per_gpu if self.on_gpu else 1
+        """Trainings that a job of SLURM's does in all."""
+        return max(self.at_once, self.trainings_per_job)
 
     @property
     def team(self) -> int:

@@ -114,6 +114,8 @@ def _fill(
             outcome = job.fail(error)
         on_change(job, outcome)
         queue.end(job, outcome)
+        if outcome.state == "interrupted":  # as by a signal to all processes of a job of SLURM's
+            break
     if worker:
         worker.end()
 

@@ -1,5 +1,6 @@
 """What SLURM knows of our jobs, asked of its own programs; and what a job is not to know of our shell."""
 
+import getpass
 import os
 import re
 import subprocess
@@ -108,6 +109,23 @@ def array_limit() -> int:
     return int(limit.group(1)) if limit else DEFAULT_ARRAY_LIMIT
 
 
+def submit_limit() -> int | None:
+    """Return the most jobs of this user that the queue may hold, of all accounts and QoS the least; None where SLURM
+    enforces no limit, or does not say."""
+    with suppress(UserError):
+        if not re.search(r"^AccountingStorageEnforce\s*=.*\blimits\b", ask("scontrol", "show", "config"), re.MULTILINE):
+            return None
+        mine = ("show", "assoc", f"user={getpass.getuser()}", "format=qos,maxsubmitjobs")
+        rows = [line.split("|") for line in ask("sacctmgr", "-nP", *mine).splitlines()]
+        names = {name for qos, *_ in rows for name in qos.split(",")}
+        every = [
+            line.split("|") for line in ask("sacctmgr", "-nP", "show", "qos", "format=name,maxsubmitpu").splitlines()
+        ]
+        limits = [row[-1] for row in rows] + [limit for name, *_, limit in every if name in names]
+        return min((int(limit) for limit in limits if limit.isdigit()), default=None)
+    return None
+
+
 def kill_wait() -> float:
     """Return the seconds that SLURM gives a job to end; what it is by default where it does not say so."""
     return float(_configured(r"^KillWait\s*=\s*(\d+)") or 30)
@@ -175,16 +193,17 @@ def scancel(ids: Collection[str]) -> None:
         ask("scancel", *sorted(ids), patience=RESTART)
 
 
-def sbatch(path: Path, needs: Sequence[str] = ()) -> str:
+def sbatch(path: Path, needs: Sequence[str] = (), kind: str = "afterok") -> str:
     """Send a job's file to SLURM, and return the id of the job.
 
-    needs: ids of jobs that must end well before it begins; where one does not, SLURM takes it out of the queue.
+    needs: ids of jobs that must end before it begins. kind: afterok, well, or SLURM takes it out of the queue; or
+    afterany.
 
     Raises:
         UserError: SLURM refuses it; in its own words.
     """
     try:
-        order = [f"--dependency=afterok:{':'.join(needs)}", "--kill-on-invalid-dep=yes"] if needs else []
+        order = [f"--dependency={kind}:{':'.join(needs)}", "--kill-on-invalid-dep=yes"] if needs else []
         done = subprocess.run(["sbatch", *order, str(path)], capture_output=True, text=True, errors="replace")
     except FileNotFoundError:
         raise UserError("no SLURM here ('sbatch' is not on PATH)") from None

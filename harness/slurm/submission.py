@@ -12,10 +12,13 @@ import itertools
 import json
 import math
 import os
+import re
 import shlex
 import sys
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -34,6 +37,9 @@ from harness.store.store import Store
 
 MARGIN = 30.0  # seconds over SLURM's KillWait in which an epilogue may end
 TASK = "harness.slurm.task"  # what each job starts; it is loaded there, and not here
+# What a refusal says where there will be room later (slurm_errno.c), or SLURM is away.
+WAITED_FOR = re.compile(r"SLURM does not answer|job submit limit|MaxSubmit|Unable to contact slurm|Socket timed out")
+PAUSES = (2.0, 60.0)  # seconds between two times that room is looked for: after some was found, and at most
 Place = tuple[str, str]  # a training, and the name of a part of its work
 
 
@@ -92,10 +98,14 @@ def measurement_jobs(jobs: Iterable[Job]) -> list[Job]:
 
 @dataclass(frozen=True)
 class Queue:
-    """What SLURM has of a study's jobs, whoever sent them; own: how many jobs it has of this user, where asked."""
+    """What SLURM has of a study's jobs, whoever sent them.
+
+    most, room: how many it may hold at all, and still takes; None where there is no limit.
+    """
 
     jobs: Collection[client.SlurmJob]
-    own: int = 0
+    most: int | None = None
+    room: int = 0
 
 
 @dataclass(frozen=True)
@@ -118,8 +128,8 @@ def prepare(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path],
     if wrong := problem(folder):
         raise UserError(wrong)
     sent, todo, ids = _compare(jobs, queue.jobs)
-    if profile.max_submitted is not None:
-        todo, sent.later = _fitting(todo, profile.max_submitted, queue.own)
+    if queue.most is not None:
+        todo, sent.later = _fitting(todo, queue.most, queue.room)
     arrays = []
     for alike in _alike([part for parts in todo for part in parts]):
         resources = alike[0].resources
@@ -142,23 +152,24 @@ def _alike(jobs: Iterable[Job]) -> list[list[Job]]:
 
 
 def _count(jobs: Iterable[Job]) -> int:
-    """Return how many jobs of SLURM's these are: those that share a GPU are one."""
+    """Return how many jobs of SLURM's these are: those that are packed together are one."""
     return sum(math.ceil(len(alike) / alike[0].resources.packed) for alike in _alike(jobs))
 
 
-def _fitting(todo: list[list[Job]], most: int, held: int) -> tuple[list[list[Job]], list[Job]]:
-    """Return the trainings, each with its parts, that a queue has room for which holds some jobs, and the others.
+def _fitting(todo: list[list[Job]], most: int, room: int) -> tuple[list[list[Job]], list[Job]]:
+    """Return the trainings, each with its parts, that the room in a queue is enough for, and the others.
+
+    most: the room in one that is empty.
 
     Raises:
         UserError: one training alone has too many parts.
     """
     if large := next((parts for parts in todo if _count(parts) > most), None):
         raise UserError(
-            f"resources.sample_shards: a training is {_count(large)} jobs, and the profile's max_submitted is {most}; "
-            "ask for fewer shards"
+            f"resources.sample_shards: a training is {_count(large)} jobs, and the queue may hold {most} of them (the "
+            "profile's max_submitted or study_throttle, or SLURM's limit); ask for fewer shards"
         )
-    sizes = [_count(itertools.chain(*todo[:count])) for count in range(1, len(todo) + 1)]
-    count = sum(size <= most - held for size in sizes)
+    count = bisect_right(range(1, len(todo) + 1), room, key=lambda count: _count(itertools.chain(*todo[:count])))
     return todo[:count], [parts[0] for parts in todo[count:]]
 
 
@@ -182,7 +193,9 @@ def sbatch_texts(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[P
     try:
         queue, limit, note = ask_queue(jobs, profile, patience=0), _limit(profile), ""
     except UserError as error:
-        queue, note = Queue([]), f"as for an empty queue, for SLURM was not asked: {error}"
+        most = [limit for limit in (profile.max_submitted, profile.study_throttle) if limit]
+        queue = Queue([], min(most), min(most)) if most else Queue([])
+        note = f"as for an empty queue, for SLURM was not asked: {error}"
         limit = client.DEFAULT_ARRAY_LIMIT if profile.array_limit == "auto" else profile.array_limit
     return [array.script.text for array in prepare(jobs, profile, grids, queue, limit).arrays], note
 
@@ -199,8 +212,14 @@ def ask_queue(jobs: Sequence[Job], profile: SlurmProfile, patience: float = clie
         UserError: SLURM does not answer.
     """
     names = {record.token for record in records_of(jobs)}
-    mine = client.own_jobs(patience) if profile.max_submitted is not None else ()
-    return Queue(client.unfinished(client.named_jobs(names, patience)), len(mine))
+    queued, limits = client.unfinished(client.named_jobs(names, patience)), list[tuple[int, int]]()
+    if (most := profile.max_submitted or client.submit_limit()) is not None:
+        limits.append((most, most - len(client.own_jobs(patience))))
+    if (most := profile.study_throttle) is not None:
+        everything = jobs[0].store.submissions().values()
+        names = {record.token for of_training in everything for record in of_training.values()}
+        limits.append((most, most - len(client.unfinished(client.named_jobs(names, patience)))))
+    return Queue(queued, *map(min, zip(*limits, strict=True)))
 
 
 def end_cancelled(records: Iterable[Submission], patience: float = client.RESTART) -> None:
@@ -273,6 +292,43 @@ def submit(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path]) 
             sent.jobs, sent.ids = sent.jobs + array.jobs, sent.ids + new
             ids |= {(job.train_id, job.part.name): id for job, id in zip(array.jobs, new, strict=True)}
     return sent
+
+
+def submit_all(
+    jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path], hear: Callable[[Sent], None]
+) -> None:
+    """Send jobs as `submit` does, each once, those that the queue has no room for when it has; until all are sent.
+
+    hear: is told what each time came to.
+
+    Raises:
+        UserError: as `submit`; a controller that is away, and a limit that SLURM enforces, are waited for.
+    """
+    began, left, pause = time.time(), list(jobs), PAUSES[0]
+    while left:
+        sent = Sent()
+        with when_there_is_room():
+            sent = submit(left, profile, grids)
+            hear(sent)
+        queued = {job.train_id for job in sent.queued}
+        before, left = len(left), [job for job in left if job.train_id not in queued and _is_unsent(job, began)]
+        pause = PAUSES[0] if len(left) < before else min(2 * pause, PAUSES[1])
+        if left:
+            time.sleep(pause)
+
+
+def _is_unsent(job: Job, since: float) -> bool:
+    return bool(job.missing()) and not any(record.time >= since for record in records_of([job]))
+
+
+@contextmanager
+def when_there_is_room() -> Iterator[None]:
+    """Pass over a refusal that will not last: SLURM is away, or the queue may hold no more jobs."""
+    try:
+        yield
+    except UserError as error:
+        if not WAITED_FOR.search(str(error)):
+            raise
 
 
 def remember(options: SubmitOptions, store: Store) -> None:

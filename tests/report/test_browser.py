@@ -1,5 +1,6 @@
 """The report in a real browser: no error on its console, and no request that leaves the file."""
 
+import base64
 import json
 import re
 from collections.abc import Callable
@@ -132,6 +133,11 @@ def test_the_report_of_the_digits_is_short_and_begins_with_its_answer(browser: A
             " return row.getBoundingClientRect().height / row.firstChild.naturalHeight; })"
         )
         assert tiles == [8, 8, 8]  # real, without and with the loss
+        silent = browser.execute_script(
+            "return [...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth + 3"
+            " && !getComputedStyle(e, '::before').content.includes('right')).map(e => e.ariaLabel)"
+        )
+        assert silent == []  # what scrolls sideways says so
     findings = [finding.text for finding in browser.find_elements("css selector", ".finding")]
     assert len(findings) >= 15
     assert [words for words in findings if re.search(r"[+−]\d", words)] == []  # better or worse is said, not a sign
@@ -239,6 +245,56 @@ def test_by_keyboard_a_number_opens_what_is_behind_it_and_the_page_stays(browser
     assert browser.get_log("browser") == []
 
 
+def test_by_keyboard_two_runs_stand_side_by_side(browser: Any, tmp_path: Path) -> None:
+    """What differs, against the specs themselves; curves on common axes and samples, against what was stored."""
+    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
+    synthetic.full_study(store, [table])
+    ours, theirs = table.cells[3].runs[1], table.cells[0].runs[1]
+    for run, losses in ((ours, (4.0, 2.0)), (theirs, (3.0, 1.0))):
+        lines = [{"step": step, "denoising": loss} for step, loss in zip((100, 300), losses, strict=True)]
+        synthetic.write_text(store.run_folder(run.train_id) / "train.jsonl", "\n".join(map(json.dumps, lines)))
+    open_page(browser, make_report(store, [table], tmp_path / "page"))
+    browser.find_element("css selector", "#table-table3 tbody tr:nth-child(4) .behind").send_keys(ENTER)
+    panel = browser.find_element("id", "panel")
+    panel.find_elements("css selector", ".seeds button")[1].send_keys(ENTER)
+    panel.find_element("css selector", "select").send_keys("its")
+    until(browser, lambda: panel.find_elements("css selector", "table"))
+    specs = [
+        dict(flattened(spec.model_dump(mode="json", by_alias=True, exclude_none=True)))
+        for run in (ours, theirs)
+        for spec in (run.train, run.evaluation)
+    ]
+    differ = {
+        key: [side.get(key, "–") for side in pair]
+        for pair in (specs[::2], specs[1::2])
+        for key in {*pair[0], *pair[1]}
+        if pair[0].get(key) != pair[1].get(key)
+    }
+    shown = browser.execute_script(
+        "return [...document.querySelectorAll('#panel table:first-of-type tr:has(th[scope=row])')].map("
+        "row => [...row.cells].map(cell => cell.textContent))"
+    )
+    assert {name: values for name, *values in shown} == differ
+    assert "regularizer.loss" in differ
+    assert not any("seed" in name for name in differ)  # the same seed of both
+    curves = panel.find_elements("css selector", ".curves polyline")
+    assert [line.get_attribute("points") for line in curves] == ["0.0,0.0 280.0,60.0", "0.0,30.0 280.0,90.0"]
+    samples = [image.get_attribute("src") for image in panel.find_elements("css selector", ".samples img")]
+    pictures = [store.eval_path(run.train_id, run.eval_id).with_suffix(".png").read_bytes() for run in (ours, theirs)]
+    assert samples == [f"data:image/png;base64,{base64.b64encode(picture).decode()}" for picture in pictures]
+    panel.find_elements("css selector", ".seeds")[1].find_element("css selector", "button").send_keys(ENTER)
+    assert f"Settings of the training: {len(differ) + 1} of" in panel.text  # now the seed differs too
+    assert browser.get_log("browser") == []
+
+
+def flattened(value: Any, name: str = "") -> list[tuple[str, str]]:
+    if not isinstance(value, dict | list):
+        words = json.dumps(value)
+        return [(name, words.strip('"') if "." not in words else words.removesuffix(".0"))]
+    parts = value.items() if isinstance(value, dict) else enumerate(value)
+    return [pair for key, part in parts for pair in flattened(part, f"{name}.{key}" if name else str(key))]
+
+
 def test_a_run_of_the_index_opens_its_training_and_back_again(browser: Any, page: Path) -> None:
     open_page(browser, page)
     unfold(browser, "#index details")
@@ -265,7 +321,7 @@ def test_another_metric_and_fewer_seeds_change_the_tables_as_the_statistics_say(
     before = shown_cells(browser)
     browser.find_element("css selector", "#metric option[value=precision]").click()
     browser.find_element("css selector", "#view input[value='1']").send_keys(" ")
-    seeds, expected = (0, 2, 3), []
+    seeds, expected, plotted = (0, 2, 3), [], []
     base = {seed: values[0, seed] for seed in seeds}
     for row in range(len(table.cells)):
         sample = {seed: values[row, seed] for seed in seeds}
@@ -274,12 +330,44 @@ def test_another_metric_and_fewer_seeds_change_the_tables_as_the_statistics_say(
         sense = ("better" if change.percent > 0 else "worse") if change and change.beyond else "same"
         mean = estimate(Estimate(fmean(sample.values()), stdev(sample.values()), seeds), 3)
         expected.append([f"{mean} n=3", words, sense if change else "aside"])
+        if change:
+            ends = () if change.silent else (change.interval.low, change.interval.high)
+            plotted.append((sense, words.replace("\u202f%", ""), [change.percent, *ends]))
     assert shown_cells(browser) == expected
+    for plot in ("#answer", "#table-table3"):  # the plots of changes too, which say of what
+        drawn = browser.execute_script(PLOTTED, plot)
+        assert drawn["metric"] == "precision"
+        assert drawn["ends"] == ["← worse", "better →"]
+        assert [(kind, words) for kind, words, _ in drawn["rows"]] == [(kind, words) for kind, words, _ in plotted]
+        places = [place for *_, row in drawn["rows"] for place in row]
+        values = [value for *_, row in plotted for value in row]
+        assert places == pytest.approx(np.polyval(np.polyfit(values, places, 1), values), abs=0.02)  # on one axis
+        assert np.polyfit(values, places, 1)[1] == pytest.approx(drawn["zero"], abs=0.02)
+    assert not browser.find_element("css selector", "#table-table3 figure.plot").is_displayed()
     assert {sense for *_, sense in expected} >= {"better", "same"}
     assert any("cannot tell" in words for _, words, _ in expected)
     browser.find_element("css selector", "#metric option[value=fid]").click()
     browser.find_element("css selector", "#view input[value='1']").send_keys(" ")
     assert shown_cells(browser) == before
+    assert browser.execute_script(PLOTTED, "#answer")["metric"] == "FID"
+    assert browser.find_element("css selector", "#table-table3 figure.plot").is_displayed()
+
+
+# A plot of changes: its metric, the names of its ends, where zero is, and of each row its kind, words and places.
+PLOTTED = """
+    const table = document.querySelector(`${arguments[0]} .forest table`);
+    const at = (part, name) => parseFloat(part.getAttribute(name));
+    return {
+        metric: table.querySelector('.metric').textContent,
+        ends: [...table.querySelectorAll('.ends span')].map(end => end.textContent),
+        zero: at(table.querySelector('.zero'), 'x1'),
+        rows: [...table.querySelectorAll('tr:has(svg)')].map(row => {
+            const line = row.querySelector('.interval:not(.silent)');
+            return [row.className, row.cells[2].textContent,
+                [at(row.querySelector('circle:last-child'), 'cx'), ...(line ? [at(line, 'x1'), at(line, 'x2')] : [])]];
+        }),
+    };
+"""
 
 
 def shown_cells(browser: Any) -> list[list[str]]:

@@ -41,7 +41,7 @@ def test_what_the_paper_does_not_publish_is_said(full_page: Page) -> None:
     table4 = synthetic.table_of("table4")
     unpublished = sum(table4.paper(cell) is None for cell in table4.cells)
     assert unpublished == 11
-    words = "Where no number of the paper stands, {}."
+    words = "Where the paper’s is missing, {}."
     assert full_page.text.count(words.format("none is available to us")) == 1  # Table 4
     assert full_page.text.count(words.format("it has none")) == 1  # of the convergence: epochs 0, 20 and 40, two arms
 

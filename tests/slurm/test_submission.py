@@ -137,7 +137,7 @@ def test_what_was_lost_of_a_training_in_shards_is_sent_again_alone(divided, tmp_
 def test_no_training_is_sent_by_half(divided):
     sent = submit(divided, SlurmProfile(max_submitted=7, array_limit=100), [])
     assert (sent.trainings, [job.train_id for job in sent.later]) == (1, [divided[1].train_id])
-    with pytest.raises(UserError, match=r"sample_shards: a training is 4 jobs, and the profile's max_submitted is 3"):
+    with pytest.raises(UserError, match=r"sample_shards: a training is 4 jobs, and the queue may hold 3 of them"):
         submit(divided[1:], SlurmProfile(max_submitted=3, array_limit=100), [])
 
 

@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator
 from harness.report.analysis.answer import StudyAnswer
 from harness.report.analysis.pivot import Pivot, PivotCell, kind_of
 from harness.report.analysis.statistics import Change
-from harness.report.analysis.text import in_words, interval_words, number, signed_percent
+from harness.report.analysis.text import in_words, interval_words, number, signed, signed_percent
 
 PAD, TICKS = 0.04, 5  # of the axis, beyond what is drawn; about how many numbers stand on it
 LEAST = 0.3  # of the largest change, that the axis shows on either side of zero: both ends have a name
@@ -82,7 +82,7 @@ class _Axis:
     def ticks(self) -> Iterator[tuple[str, float]]:
         for tick in MaxNLocator(TICKS).tick_values(self.low, self.high):
             if self.low < tick < self.high:
-                yield signed_percent(tick, 0 if tick == round(tick) else 1), self.place(tick)
+                yield signed(tick, 0 if tick == round(tick) else 1) if tick else "0", self.place(tick)
 
 
 def _drawn(cell: PivotCell) -> Iterator[float]:

@@ -140,7 +140,10 @@ def _loss_words(denoising: Mapping[str, Series], regularizer: Mapping[str, Serie
 
 @dataclass(frozen=True)
 class Curve:
-    """A line in a box of `CURVE_WIDTH` × `CURVE_HEIGHT`: where it goes, the range of its values, and words for it."""
+    """A line in a box of `CURVE_WIDTH` × `CURVE_HEIGHT`: where it goes, the range of its values, and words for it.
+
+    box: what the box spans, for scripts: first step, last step, lowest and highest value.
+    """
 
     title: str
     points: str
@@ -148,6 +151,7 @@ class Curve:
     high: str
     last: str
     alt: str
+    box: str
 
 
 def run_curves(log: Log, name: str) -> tuple[Curve, ...]:
@@ -173,4 +177,7 @@ def _curve(title: str, series: Series, name: str) -> Curve:
     across, up = CURVE_WIDTH / max(1, steps[-1] - steps[0]), CURVE_HEIGHT / ((high - low) or 1.0)
     points = " ".join(f"{(step - steps[0]) * across:.1f},{(high - value) * up:.1f}" for step, value in series)
     ends = f"from {values[0]:.4g} at step {steps[0]} to {values[-1]:.4g} at step {steps[-1]}"
-    return Curve(title, points, f"{low:.4g}", f"{high:.4g}", f"{steps[-1]:,}", f"{title} of training {name}: {ends}")
+    box = f"{steps[0]} {steps[-1]} {low:.6g} {high:.6g}"
+    return Curve(
+        title, points, f"{low:.4g}", f"{high:.4g}", f"{steps[-1]:,}", f"{title} of training {name}: {ends}", box
+    )

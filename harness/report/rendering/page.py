@@ -25,7 +25,17 @@ from harness.report.rendering.study_summary import study_summary
 from harness.store.store import Logs, Store
 from harness.store.study import study_tables
 
-SCRIPTS = ("theme.js", "contents.js", "tables.js", "runs.js", "panel.js", "metrics.js", "marks.js")
+SCRIPTS = (
+    "theme.js",
+    "contents.js",
+    "tables.js",
+    "runs.js",
+    "compare.js",
+    "panel.js",
+    "forest.js",
+    "metrics.js",
+    "marks.js",
+)
 
 
 def report(store: Store, reports: Path, pdf: bool = False) -> Path:

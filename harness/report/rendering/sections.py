@@ -65,7 +65,7 @@ def _own_caption(layout: TableLayout, shared: Mapping[str, str]) -> str:
     without = [cell for cell in pivot.cells if not cell.paper]
     if layout.over and 0 < len(without) < len(pivot.cells):
         ours = all(pivot.table.is_ours(cell.source) for cell in without)
-        parts.append(f"Where no number of the paper stands, {'it has none' if ours else 'none is available to us'}")
+        parts.append(f"Where the paper’s is missing, {'it has none' if ours else 'none is available to us'}")
     return in_one(parts)
 
 

@@ -23,29 +23,60 @@
     return [...copy.childNodes];
   };
 
-  const choose = (rows, buttons, place, row) => {
-    buttons.forEach((button, index) => { button.ariaPressed = String(rows[index] === row); });
-    const link = row.cells[5].querySelector("a");
-    const training = document.getElementById(link.hash.slice(1));
-    if (training) place.replaceChildren(...copied(training));
-    else place.replaceChildren(element("p"), Object.assign(link.cloneNode(true), { textContent: "This training is described on a page of its own." }));
+  const described = row => {
+    const link = row.cells[5].querySelector("a"), training = document.getElementById(link.hash.slice(1));
+    return training ? copied(training) : [Object.assign(link.cloneNode(true), { textContent: "This training is described on a page of its own." })];
   };
-
-  const filled = (anchor, asked) => {
-    const rows = rowsBeside(asked);
-    const title = element("h2", `${rows[0].cells[0].textContent}, ${rows[0].cells[1].textContent} `, { tabIndex: -1 });
-    title.append(element("a", "#", { href: `#${anchor}`, className: "permalink", ariaLabel: "Link to this panel" }));
-    const seeds = element("p", "Seeds: ", { className: "seeds" });
-    const place = element("div", "", { className: "chosen" });
+  const seedOf = row => row.cells[2].textContent;
+  const seedsOf = (chosen, label, pick) => {
+    const rows = rowsBeside(chosen), seeds = element("p", label, { className: "seeds" });
+    const press = row => buttons.forEach((button, place) => { button.ariaPressed = String(rows[place] === row); });
     const buttons = rows.map(row => {
-      const words = `${row.cells[2].textContent}: ${row.cells[3].textContent || row.cells[4].textContent}`;
-      const button = element("button", words, { type: "button" });
-      button.addEventListener("click", () => choose(rows, buttons, place, row));
+      const button = element("button", `${seedOf(row)}: ${row.cells[3].textContent || row.cells[4].textContent}`, { type: "button" });
+      button.addEventListener("click", () => { press(row); pick(row); });
       seeds.append(button, " ");
       return button;
     });
-    content.replaceChildren(title, seeds, place);
-    choose(rows, buttons, place, asked);
+    press(chosen);
+    return seeds;
+  };
+  const option = (words, value) => element("option", words, { value });
+  let cells = []; // every cell of the study by its table, made once
+  const group = () => {
+    const groups = new Map();
+    for (const row of document.querySelectorAll("#all-runs tr[id]")) {
+      const table = row.cells[0].textContent;
+      if (!groups.has(table)) groups.set(table, element("optgroup", "", { label: table }));
+      groups.get(table).append(option(row.cells[1].textContent, row.id));
+    }
+    cells = [...groups.values()];
+  };
+  const choice = row => {
+    const select = element("select");
+    if (!cells.length) group();
+    select.append(option("…", ""), ...(row.dataset.base ? [option("its baseline", row.dataset.base)] : []), ...cells);
+    return select;
+  };
+
+  const filled = (anchor, asked) => {
+    const title = element("h2", `${asked.cells[0].textContent}, ${asked.cells[1].textContent} `, { tabIndex: -1 });
+    title.append(element("a", "#", { href: `#${anchor}`, className: "permalink", ariaLabel: "Link to this panel" }));
+    const place = element("div", "", { className: "chosen" }), beside = element("div");
+    let row = asked, other = null;
+    const draw = () => {
+      panel.classList.toggle("wide", other !== null);
+      place.replaceChildren(...(other ? compared(row, other) : described(row)));
+    };
+    const select = choice(row), label = element("label", "Compare with ", { className: "against" });
+    label.append(select);
+    select.addEventListener("change", () => {
+      const rows = select.value ? rowsBeside(rowOf(select.value)) : [];
+      other = rows.find(theirs => seedOf(theirs) === seedOf(row)) ?? rows[0] ?? null;
+      beside.replaceChildren(...(other ? [seedsOf(other, "Its seeds: ", theirs => { other = theirs; draw(); })] : []));
+      draw();
+    });
+    content.replaceChildren(title, seedsOf(row, "Seeds: ", ours => { row = ours; draw(); }), label, beside, place);
+    draw();
     return title;
   };
 
@@ -79,6 +110,7 @@
   document.addEventListener("keydown", event => { if (event.key === "Escape" && panel.open) leave(); });
   panel.querySelector("button").addEventListener("click", leave);
   addEventListener("popstate", follow);
+  document.addEventListener("renewed", () => { cells = []; });
   if (rowOf(target())) {
     opener = document.querySelector(`main a[href="${CSS.escape(location.hash)}"], main a[href="${location.hash}"]`);
     opener?.scrollIntoView({ block: "center", behavior: "instant" });

@@ -25,6 +25,12 @@ const sortable = (() => {
 })();
 (() => {
   const equip = () => document.querySelectorAll(".pivot:has(thead):not(:has(thead button))").forEach(sortable);
-  document.addEventListener("renewed", equip);
+  const hint = () => document.querySelectorAll(".scroll").forEach(region => {
+    region.classList.toggle("more", region.scrollWidth > region.clientWidth + 3);
+  });
+  document.addEventListener("renewed", () => { equip(); hint(); });
+  document.addEventListener("toggle", hint, { capture: true });
+  addEventListener("resize", hint);
   equip();
+  hint();
 })();
