@@ -161,7 +161,7 @@ def run(request: Request, data: Path, workers: int, minutes: float | None, repor
         return
     tables = request.tables()
     todo, left_out = _lacking(request, tables, data, 1 if workers > 1 else None)
-    _record(request, tables, todo, place.world_size if place else None)
+    _record(request, tables, todo, data, place.world_size if place else None)
     page = reports if reported else None
     if todo:
         _run_here(todo, request.store, tables, workers, place is not None, deadline, page)
@@ -212,7 +212,7 @@ def submit(request: Request, data: Path, profile: str | None, measure_only: bool
     if report:
         check_writable("--reports", reports)
     if not dry_run:
-        _record(request, tables, todo, slurm=isinstance(cluster, cluster_profile.SlurmProfile))
+        _record(request, tables, todo, data, slurm=isinstance(cluster, cluster_profile.SlurmProfile))
     if not todo:
         nothing = "nothing that is trained lacks a measurement" if measure_only else "everything is done already"
         nothing += " but what was left out" if left_out else ""
@@ -306,7 +306,12 @@ def _can_be_read(job: Job, evaluation: EvalSpec) -> bool:
 
 
 def _record(
-    request: Request, tables: Sequence[Table], jobs: Sequence[Job], processes: int | None = None, slurm: bool = False
+    request: Request,
+    tables: Sequence[Table],
+    jobs: Sequence[Job],
+    data: Path,
+    processes: int | None = None,
+    slurm: bool = False,
 ) -> None:
     """Check everything that can be checked before anything runs or is written; then take the grids into the study.
 
@@ -318,6 +323,7 @@ def _record(
         store.check_grid(table.name, path, request.scale, list(request.overrides))
     check_writable("--results", store.root)
     check_writable("--scratch", store.scratch / store.study)
+    preflight.convert_folders(tables, data)
     if slurm:
         preflight.check_unconverted(jobs)
         submission.check_slurm()

@@ -271,6 +271,7 @@ def _refuse_changed_places(path: Path, scale: Scale, lengths: set[int]) -> None:
 def _cell(
     table: str, at: At, aside: bool, layers: Layer, base: str, scale: Scale, seeds: tuple[int, ...], parts: PluginParts
 ) -> Cell:
+    layers = parts.with_pictures(layers, base)
     settings = validate_layers(Settings, layers, base)
     try:
         _, model = resolve_model(settings, scale)

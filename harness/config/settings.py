@@ -202,6 +202,26 @@ class Data(Frozen):
     )
 
 
+class FolderData(Frozen):
+    """What is written of a folder of small pictures as the training set; `PluginParts` makes `Data` of it."""
+
+    name: Literal["folder"] = Field(description="folder: the pictures in a folder of yours, known by their content")
+    path: Line = Field(description="the folder, from where one stands: a folder in it for each class, or none")
+    size: Count = Field(description="height and width that the pictures are cut and resized to")
+    split: Annotated[Real, Field(gt=0, lt=1)] | None = Field(
+        None, description="share that is trained on, chosen by content; 0.8, or what folders train and test hold"
+    )
+    channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour; by default as the pictures are")
+    classes: Count | None = Field(None, description="number of classes; by default as the folder has")
+    flip: Flag = Field(False, description="horizontal flips, each with probability one half")
+
+
+class FolderSettings(Frozen):
+    """The settings of which one is a folder of pictures."""
+
+    data: FolderData
+
+
 class Optimizer(Frozen):
     """AdamW at a constant learning rate (the paper: 1e-4, no warm-up, no weight decay)."""
 

@@ -18,6 +18,7 @@ from harness.data import plain_pickle
 from harness.data.cache import content_hash, own_file
 from harness.errors import UserError, user_error
 from harness.files import make_folder, open_file, read_yaml
+from harness.picture_folder import PREFIX
 
 Arrays = tuple[np.ndarray, np.ndarray]  # images uint8 (N, C, H, W), labels int64 (N,)
 
@@ -175,6 +176,11 @@ READERS: dict[str, Callable[[Path], dict[str, Arrays]]] = {
 }
 
 
+def has_pixels(name: str) -> bool:
+    """Tell whether a data set is of images that are converted on first use, and not packed latents."""
+    return name in READERS or name.startswith(PREFIX)
+
+
 class ConvertedMeta(BaseModel):
     """meta.json of converted arrays."""
 
@@ -190,12 +196,14 @@ def convert(name: str, root: Path) -> tuple[Path, ConvertedMeta]:
             there is damaged.
     """
     folder = root / ".converted" / name
+    if not folder.is_dir() and name.startswith(PREFIX):
+        raise UserError(f"data set {name}: its pictures are not in {folder}; 'harness run' or 'submit' puts them there")
     if not folder.is_dir():
         splits = READERS[name](root)
         for split, (_, labels) in splits.items():
             check_labels(labels, CLASSES, f"data set {name}: {split}")
         with user_error(f"data set {name}: cannot write {folder}", "mend that, or name another --data", OSError):
-            make_folder(folder, lambda temporary: _write_arrays(temporary, splits))
+            make_folder(folder, lambda temporary: write_arrays(temporary, splits))
     path = folder / "meta.json"
     with own_file(path, folder):
         return folder, ConvertedMeta.model_validate_json(path.read_bytes())
@@ -211,7 +219,8 @@ def check_raw(name: str, root: Path) -> None:
         raw_folder(name, root)
 
 
-def _write_arrays(folder: Path, splits: dict[str, Arrays]) -> None:
+def write_arrays(folder: Path, splits: dict[str, Arrays]) -> None:
+    """Write the arrays of a data set's splits into a folder, and what `ConvertedMeta` says of them."""
     for split, (images, labels) in splits.items():
         np.save(folder / f"{split}-images.npy", images)
         np.save(folder / f"{split}-labels.npy", labels)

@@ -24,7 +24,8 @@ from harness.measure.metrics.frechet import Moments, Statistics
 from harness.measure.workspace import Arrays, Workspace
 from harness.method.precision import matmul_precision
 from harness.networks.encoder import pretrained, tensors_sha256
-from harness.networks.supervised import Recipe, TrainedNetwork, resize, trained
+from harness.networks.supervised import Recipe, TrainedNetwork, resize, rotations, trained
+from harness.picture_folder import PREFIX
 
 BATCH = 64
 PART = 8192  # images that one process turns into features at a time, and that a kill costs at most
@@ -34,6 +35,9 @@ RECIPES = {
     "fashion-mnist": Recipe(side=32, steps=1500, batch=128, shift=0.03, mirror=False),
     "cifar10": Recipe(side=32, steps=4000, batch=128, shift=0.12, mirror=True),
 }
+
+
+OF_FOLDERS = Recipe(side=32, steps=300, batch=64, shift=0.05, mirror=False)
 
 
 @dataclass(frozen=True)
@@ -201,9 +205,13 @@ def extractor(
 
 def _classifier(dataset: str, data: Path, cache: Path, device: torch.device) -> Extractor:
     train, test = (load_images(dataset, split, data) for split in ("train", "test"))
+    turned = train.classes == 1
+    if turned:
+        train, test = rotations(train), rotations(test)
     chosen = trained("classifier", recipe_of(dataset), train, test, cache)
     chosen.network.to(device)
-    note = f"{dataset} classifier, {100 * chosen.record['accuracy']:.1f}% test accuracy"
+    kind = "classifier of rotations" if turned else "classifier"
+    note = f"{dataset} {kind}, {100 * chosen.record['accuracy']:.1f}% test accuracy"
     name = f"classifier-{dataset}-{chosen.record['weights'][:12]}"
     return Extractor(name, note, partial(classifier_outputs, chosen), device, no_maps="", name="classifier")
 
@@ -221,6 +229,8 @@ def recipe_of(dataset: str) -> Recipe:
     Raises:
         UserError: it has none.
     """
+    if dataset.startswith(PREFIX):
+        return OF_FOLDERS
     if dataset not in RECIPES:
         raise UserError(f"features 'classifier': no recipe for data set {dataset}; legal: {', '.join(RECIPES)}")
     return RECIPES[dataset]
