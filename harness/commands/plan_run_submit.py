@@ -210,6 +210,8 @@ def submit(request: Request, data: Path, profile: str | None, measure_only: bool
         for job in todo:
             cluster.check(job.resources)
         limits.check_allowed(cluster, (job.resources for job in todo))
+    if report:
+        check_writable("--reports", reports)
     if not dry_run:
         _record(request, tables, todo, data, slurm=isinstance(cluster, cluster_profile.SlurmProfile))
     if not todo:
@@ -412,20 +414,19 @@ def send(profile: cluster_profile.SlurmProfile, todo: Sequence[Job], store: Stor
 
 
 def _send_last(
-    todo: Sequence[Job],
-    profile: cluster_profile.SlurmProfile,
-    grids: Collection[Path],
-    reports: Path | None,
+    todo: Sequence[Job], profile: cluster_profile.SlurmProfile, grids: Collection[Path], reports: Path | None,
     wait: bool,
 ) -> None:  # fmt: skip
     """Send the job that ends a study, where one is asked for; wait: until the queue has room for it."""
-    if reports:
-        check_writable("--reports", reports)
     while True:
-        with submission.when_there_is_room() if wait else nullcontext():
+        try:
             if id := send_last(todo, profile, grids, reports):
                 say(f"When these have ended, job {id} {'makes the report' if reports else 'tells of it'}")
             return
+        except UserError as error:
+            if not wait or not submission.WAITED_FOR.search(str(error)):
+                advice = "the others are sent, and the same command sends this one"
+                raise UserError(f"submit: the last job: {error}; {advice}") from None
         time.sleep(submission.PAUSES[1])
 
 

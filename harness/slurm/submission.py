@@ -17,8 +17,7 @@ import shlex
 import sys
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -307,9 +306,12 @@ def submit_all(
     began, left, pause = time.time(), list(jobs), PAUSES[0]
     while left:
         sent = Sent()
-        with when_there_is_room():
+        try:
             sent = submit(left, profile, grids)
             hear(sent)
+        except UserError as error:
+            if not WAITED_FOR.search(str(error)):
+                raise
         queued = {job.train_id for job in sent.queued}
         before, left = len(left), [job for job in left if job.train_id not in queued and _is_unsent(job, began)]
         pause = PAUSES[0] if len(left) < before else min(2 * pause, PAUSES[1])
@@ -319,16 +321,6 @@ def submit_all(
 
 def _is_unsent(job: Job, since: float) -> bool:
     return bool(job.missing()) and not any(record.time >= since for record in records_of([job]))
-
-
-@contextmanager
-def when_there_is_room() -> Iterator[None]:
-    """Pass over a refusal that will not last: SLURM is away, or the queue may hold no more jobs."""
-    try:
-        yield
-    except UserError as error:
-        if not WAITED_FOR.search(str(error)):
-            raise
 
 
 def remember(options: SubmitOptions, store: Store) -> None:
