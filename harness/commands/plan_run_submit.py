@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
+from harness import plugins
 from harness.commands import console, options
 from harness.commands.report import following_report, write_and_tell
 from harness.commands.result_listing import SeedBySeed, show_tables
@@ -28,6 +30,7 @@ from harness.plain_text import check_name
 from harness.planning import budget, cost
 from harness.process_group import place_from_torchrun
 from harness.slurm import limits, submission
+from harness.slurm.last_job import send_last
 from harness.store.records import Failure, SubmitOptions
 from harness.store.store import Store
 
@@ -159,7 +162,7 @@ def run(request: Request, data: Path, workers: int, minutes: float | None, repor
         return
     tables = request.tables()
     todo, left_out = _lacking(request, tables, data, 1 if workers > 1 else None)
-    _record(request, tables, todo, place.world_size if place else None)
+    _record(request, tables, todo, data, place.world_size if place else None)
     page = reports if reported else None
     if todo:
         _run_here(todo, request.store, tables, workers, place is not None, deadline, page)
@@ -178,9 +181,11 @@ def run(request: Request, data: Path, workers: int, minutes: float | None, repor
 @click.option("--measure-only", is_flag=True, help="Only measure what is trained, in jobs of one process.")
 @options.gpu_hours
 @click.option("--watch", is_flag=True, help="Stay until all is sent, as the queue has room for it.")
+@click.option("--report", is_flag=True, help="Send a last job that makes the report when the others have ended.")
+@options.reports
 @click.option("--dry-run", is_flag=True, help="Print the sbatch files; send and write nothing.")
 def submit(request: Request, data: Path, profile: str | None, measure_only: bool, limit: float | None, watch: bool,
-           dry_run: bool) -> None:  # fmt: skip
+           report: bool, reports: Path, dry_run: bool) -> None:  # fmt: skip
     """Send GRIDS to a cluster's queue, one array for each set of equal resources; the nodes must see the folders.
 
     What waits in the queue or runs already is not sent again, from whichever terminal. The code is copied, so that
@@ -205,8 +210,10 @@ def submit(request: Request, data: Path, profile: str | None, measure_only: bool
         for job in todo:
             cluster.check(job.resources)
         limits.check_allowed(cluster, (job.resources for job in todo))
+    if report:
+        check_writable("--reports", reports)
     if not dry_run:
-        _record(request, tables, todo, slurm=isinstance(cluster, cluster_profile.SlurmProfile))
+        _record(request, tables, todo, data, slurm=isinstance(cluster, cluster_profile.SlurmProfile))
     if not todo:
         nothing = "nothing that is trained lacks a measurement" if measure_only else "everything is done already"
         nothing += " but what was left out" if left_out else ""
@@ -222,11 +229,12 @@ def submit(request: Request, data: Path, profile: str | None, measure_only: bool
         for line in (*filter(None, [note]), *_in_short(todo, len(texts), tables, store, cluster)):
             say(line, err=True)
     else:
-        submission.remember(SubmitOptions(profile=profile, data=str(data)), store)
+        submission.remember(SubmitOptions(profile=profile, data=str(data), plugins=_plugin_paths()), store)
         if watch:
             submission.submit_all(todo, cluster, folders, partial(_tell_sent, cluster, store))
         else:
             send(cluster, todo, store, folders)
+        _send_last(todo, cluster, folders, reports.absolute() if report else None, watch)
     _end_without(left_out, store)
 
 
@@ -244,6 +252,10 @@ def _assumed(cluster: cluster_profile.Profile, tables: Sequence[Table]) -> cost.
     if not isinstance(cluster, cluster_profile.SlurmProfile) or not runs:
         return cost.Assumption()
     return cost.Assumption(cluster.gpu(runs[0].resources) or cost.Assumption.gpu)
+
+
+def _plugin_paths() -> list[str]:
+    return [str(file.path) for file in plugins.files()]
 
 
 def _in_short(
@@ -299,7 +311,12 @@ def _can_be_read(job: Job, evaluation: EvalSpec) -> bool:
 
 
 def _record(
-    request: Request, tables: Sequence[Table], jobs: Sequence[Job], processes: int | None = None, slurm: bool = False
+    request: Request,
+    tables: Sequence[Table],
+    jobs: Sequence[Job],
+    data: Path,
+    processes: int | None = None,
+    slurm: bool = False,
 ) -> None:
     """Check everything that can be checked before anything runs or is written; then take the grids into the study.
 
@@ -311,6 +328,7 @@ def _record(
         store.check_grid(table.name, path, request.scale, list(request.overrides))
     check_writable("--results", store.root)
     check_writable("--scratch", store.scratch / store.study)
+    preflight.convert_folders(tables, data)
     if slurm:
         preflight.check_unconverted(jobs)
         submission.check_slurm()
@@ -393,6 +411,23 @@ def _end_in_time(todo: Sequence[Job], before: Sequence[WorkLeft]) -> NoReturn:
 def send(profile: cluster_profile.SlurmProfile, todo: Sequence[Job], store: Store, grids: Collection[Path]) -> None:
     """Send the jobs to SLURM, and say what became of them; `grids`: the folders of their grid files."""
     _tell_sent(profile, store, submission.submit(todo, profile, grids))
+
+
+def _send_last(
+    todo: Sequence[Job], profile: cluster_profile.SlurmProfile, grids: Collection[Path], reports: Path | None,
+    wait: bool,
+) -> None:  # fmt: skip
+    """Send the job that ends a study, where one is asked for; wait: until the queue has room for it."""
+    while True:
+        try:
+            if id := send_last(todo, profile, grids, reports):
+                say(f"When these have ended, job {id} {'makes the report' if reports else 'tells of it'}")
+            return
+        except UserError as error:
+            if not wait or not submission.WAITED_FOR.search(str(error)):
+                advice = "the others are sent, and the same command sends this one"
+                raise UserError(f"submit: the last job: {error}; {advice}") from None
+        time.sleep(submission.PAUSES[1])
 
 
 def _tell_sent(profile: cluster_profile.SlurmProfile, store: Store, sent: submission.Sent) -> None:

@@ -622,3 +622,4 @@ class SubmitOptions(Record):
 
     profile: str | None = None
     data: str | None = None
+    plugins: list[str] = []
