@@ -14,10 +14,9 @@ PIP = -m pip install --quiet --disable-pip-version-check --constraint constraint
 
 .PHONY: demo test quick lint docs screenshots report clean
 
-# The paper's Table 2 on scikit-learn's digits, from nothing to a report.
+# The dispersive losses of the paper's Table 2 on scikit-learn's digits, from nothing to a report.
 demo: $(VENV)/ready
-	$(VENV)/bin/harness run grids/table2.yaml grids/convergence.yaml --scale digits --study demo --jobs $(JOBS)
-	$(VENV)/bin/harness report demo
+	$(VENV)/bin/harness run demo --scale demo --jobs $(JOBS) --report
 
 test: $(VENV)/ready-test
 	$(VENV)/bin/python $(PYTEST) -m "$(SELECT)"

@@ -4,7 +4,10 @@ report's."""
 import json
 import re
 import shlex
-from collections.abc import Iterator
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
@@ -19,14 +22,25 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *so
 COMMANDS = leaves(cli.cli)
 
 
+def blocks(page: Path) -> Iterator[tuple[list[str], dict[str, str]]]:
+    """Yield each block of shell: its commands, and the beginnings of those that tests leave out, with their reasons."""
+    left_out = r"(?:^<!-- Tests leave these out\.\n(.*?)^-->\n)?"
+    for reasons, block in re.findall(f"{left_out}^```sh\n(.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL):
+        lines = [" ".join(shlex.split(line, True, False)) for line in block.replace("\\\n", " ").splitlines()]
+        words = [command.strip() for line in lines for command in line.split("&&")]
+        yield [w for w in words if w], dict(reason.split(": ", 1) for reason in reasons.splitlines())
+
+
 def commands(page: Path) -> Iterator[list[str]]:
     """Yield the harness's commands in a page's blocks of shell, a continued line as one, without what follows them."""
-    for block in re.findall(r"^```sh\n(.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL):
-        for line in block.replace("\\\n", " ").splitlines():
-            for command in " ".join(shlex.split(line, comments=True, posix=False)).split("&&"):
-                words = shlex.split(command)
-                if words and words[0] == "harness":
-                    yield words[1:]
+    for words in (shlex.split(command) for block, _ in blocks(page) for command in block):
+        if words[0] == "harness":
+            yield words[1:]
+
+
+def is_left_out(command: str, beginnings: Iterable[str]) -> bool:
+    """Tell whether a command begins so; what is a dry run never is."""
+    return "--dry-run" not in command and any(f"{command} ".startswith(f"{words} ") for words in beginnings)
 
 
 def test_the_readme_is_short_and_leads_to_every_page():
@@ -56,3 +70,43 @@ def test_the_readme_says_what_the_report_found():
     words = " ".join(README.split())
     assert f"{ours}, five seeds)" in words
     assert f"better by {-cell['paper']['percent']:.0f} %" in words
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what a clone of the project has beside its code, and few programs: no SLURM."""
+    folder = tmp_path_factory.mktemp("clone")
+    (folder / "bin").mkdir()
+    for program in ("bash", "cp", "git"):
+        (folder / "bin" / program).symlink_to(shutil.which(program) or program)
+    for name in ("grids", "clusters", "results"):
+        shutil.copytree(ROOT / name, folder / name)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if any(blocks(page))], ids=lambda page: page.name)
+def test_commands_do_what_they_should_in_their_order(page, clone, monkeypatch, capfd):
+    """Those that need no cluster, GPU, download or long training; of the others the page's source says why not."""
+    monkeypatch.chdir(clone)
+    monkeypatch.setenv("PATH", str(clone / "bin"))
+    for block, reasons in blocks(page):
+        for beginning in reasons:
+            assert any(is_left_out(command, [beginning]) for command in block), beginning
+        for command in block:
+            if not is_left_out(command, reasons):
+                assert run(command, monkeypatch) == 0, (command, capfd.readouterr())
+    (clone / "clusters" / "ours.yaml").unlink(missing_ok=True)
+
+
+def run(command: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Run a command as a shell would, the harness's in this process, and return its exit code."""
+    if not command.startswith("harness "):
+        return subprocess.run(["bash", "-c", command], check=False).returncode
+    words = [word for pattern in shlex.split(command) for word in (sorted(map(str, Path().glob(pattern))) or [pattern])]
+    monkeypatch.setattr(sys, "argv", words)
+    try:
+        cli.main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0

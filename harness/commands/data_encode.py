@@ -1,7 +1,10 @@
 """`harness data` and `harness encode`: data sets, and photos packed as latents."""
 
+import platform
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 from rich.progress import Progress
@@ -11,7 +14,11 @@ from harness.commands.terminal import console, say
 from harness.data import fetch
 from harness.data.raw_files import PUBLISHED
 from harness.errors import UserError, nearest
-from harness.process_group import check_alone
+from harness.process_group import place_from_torchrun
+
+if TYPE_CHECKING:
+    from harness.data.encode import Encoding
+    from harness.engine.distributed import World
 
 INCEPTION = "inception-v3-compat"  # the weights of FID's network
 LATENTS = ("imagenet256", "imagenet-sample")  # what our scales call them
@@ -75,17 +82,43 @@ def encode(source: Path, name: str, autoencoder: Path, size: int, keep_images: b
 
     SOURCE is a folder with a folder of images for each class (ImageNet's train/), a data set of Hugging Face's
     save_to_disk, or a folder of parquet files. Classes are its folders by name; which files count is the same
-    as for measure (docs/images.md). Killed or stopped, it goes on when the same command is given again.
+    as for measure (docs/images.md). Killed or stopped, it goes on when the same command is given again. Under torchrun
+    the processes of one machine share the photos, and the bytes are the same.
 
     \b
     harness encode /imagenet/train imagenet256 --autoencoder /sd-vae-ft-ema --keep-images
     """
-    check_alone("harness encode")
-    from harness.data.encode import Encoding
+    place_from_torchrun()  # what a launcher has left is told at once, and not when torch is loaded
+    from harness.data.encode import Encoding, Team
+    from harness.engine.distributed import joined
 
     dtype = None if moments == "float32" else moments
-    encoding = Encoding(source, name, autoencoder, data, size, keep_images, dtype=dtype)
-    with Progress(console=console()) as progress:
-        task = progress.add_task("encoding", total=None)
-        summary = encoding.run(workers, lambda done, total: progress.update(task, completed=done, total=total))
-    say(summary)
+    with joined() as world:
+        make = partial(Encoding, source, name, autoencoder, data, size, keep_images, dtype=dtype)
+        encoding = _in_turn(world, make)
+        with Progress(console=console(), disable=not world.leads) as progress:
+            task = progress.add_task("encoding", total=None)
+            team = Team(world.rank, world.size, world.all_gather)
+            tell = lambda done, total: progress.update(task, completed=done, total=total)  # noqa: E731
+            summary = encoding.run(workers, tell, team=team)
+        if world.leads:
+            say(summary)
+
+
+def _in_turn(world: "World", make: Callable[[], "Encoding"]) -> "Encoding":
+    """Open the photos in each process of one machine, first in the leading one, which may have to unpack them.
+
+    Raises:
+        UserError: they cannot be opened, or there are several machines: one alone writes into a part of a file.
+    """
+    if len(set(world.all_gather(platform.node()))) > 1:
+        raise UserError("encode: its processes are to be of one machine; start torchrun with --nnodes 1")
+    problem, encoding = "", None
+    if world.leads:
+        try:
+            encoding = make()
+        except UserError as error:
+            problem = str(error)
+    if words := world.decide(lambda: problem):
+        raise UserError(words)
+    return encoding or make()

@@ -1,15 +1,19 @@
 """`harness report`, `harness collect` and `harness bundle`: what is made of a study's results."""
 
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
 
 from harness.commands import options
 from harness.commands.terminal import say
-from harness.errors import UserError, user_error
+from harness.errors import UserError, one_line, user_error
 from harness.files import check_output, check_writable, place
 from harness.store.store import BUNDLE, Store
+
+SECONDS = 10.0  # between two looks for new results beside a run, whose cores a page takes for a second or two
 
 
 @click.command()
@@ -46,7 +50,7 @@ def report(study: str | None, compared: tuple[str, str] | None, watch: bool, pdf
     \b
     harness report digits --pdf
     harness report digits --watch
-    harness report --compare digits demo
+    harness report --compare digits mine
     """
     if (study is None) == (compared is None):
         given = "both" if study else "neither"
@@ -62,15 +66,12 @@ def report(study: str | None, compared: tuple[str, str] | None, watch: bool, pdf
     if study is not None and _is_bundle(study, results):
         from harness.report.bundle import report_bundle
 
-        path = report_bundle(place(study, "STUDY"), reports, pdf)
+        _tell(report_bundle(place(study, "STUDY"), reports, pdf))
     elif study is not None:
-        from harness.report.rendering.page import report as write_report
-
-        path = write_report(Store(results, scratch, study), reports, pdf)
+        write_and_tell(Store(results, scratch, study), reports, pdf)
     else:
         assert compared
-        path = _compare(Store(results, scratch, compared[0]), Store(results, scratch, compared[1]), reports)
-    say(f"Report: {path.absolute().as_uri()}")
+        _tell(_compare(Store(results, scratch, compared[0]), Store(results, scratch, compared[1]), reports))
 
 
 def _is_bundle(study: str, results: Path) -> bool:
@@ -100,7 +101,41 @@ def _watch(study: str | None, port: int, results: Path, scratch: Path, reports: 
     with user_error(f"--port {port}", "leave it out for a free one", OSError), suppress(KeyboardInterrupt):
         ready = lambda address: say(f"Watching {study} at {address} (Ctrl-C ends)")  # noqa: E731
         serve(store, folder, port, ready, statuses=lambda tables, of: slurm_status(tables, of, ask=ask).joined)
-    say(f"Report: {(folder / 'index.html').absolute().as_uri()}")
+    _tell(folder / "index.html")
+
+
+@contextmanager
+def following_report(store: Store, reports: Path) -> Iterator[None]:
+    """Serve a study's report, as --watch does, while something else makes its results."""
+    stop = threading.Event()
+    server = threading.Thread(target=_serve_until, args=(stop, store, reports), daemon=True)
+    server.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        server.join()
+
+
+def _serve_until(stop: threading.Event, store: Store, reports: Path) -> None:
+    from harness.report.live_server import serve
+
+    try:
+        where = f"The report of {store.study}, which takes in results as they arrive:"
+        serve(store, reports / store.study, 0, lambda address: say(f"{where} {address}"), SECONDS, stop)
+    except (UserError, OSError) as error:
+        say(f"The report does not follow any more: {one_line(error)}", err=True)
+
+
+def write_and_tell(store: Store, reports: Path, pdf: bool = False) -> None:
+    """Write a study's report, and say where it is."""
+    from harness.report.rendering.page import report as write_report
+
+    _tell(write_report(store, reports, pdf))
+
+
+def _tell(page: Path) -> None:
+    say(f"Report: {page.absolute().as_uri()}")
 
 
 def _compare(first: Store, second: Store, reports: Path) -> Path:

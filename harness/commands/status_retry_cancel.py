@@ -27,12 +27,13 @@ from harness.files import is_file, read_json
 from harness.jobs import preflight
 from harness.jobs.failures import CAUSES, remedy
 from harness.jobs.job import Job
+from harness.plugins import load_file
 from harness.slurm.bootstrap import user_name
 from harness.slurm.client import RESTART, SlurmJob, failed_nodes, named_jobs, scancel, unfinished
 from harness.slurm.limits import check_allowed
 from harness.slurm.queue_status import QUEUE_SECONDS, Asker, SlurmStatus, StudyStatus, log_of, slurm_status
 from harness.slurm.status_document import status_document
-from harness.slurm.submission import check_slurm, remembered
+from harness.slurm.submission import check_slurm, note_ids, remembered
 from harness.store import records
 from harness.store.status import measurement_fault
 from harness.store.store import IDENTITY, Store
@@ -215,11 +216,14 @@ def retry(context: click.Context, store: Store, failed: bool, failure: str | Non
     cluster, layer = load_slurm_profile(profile or sent.profile)
     if context.get_parameter_source("data") is ParameterSource.DEFAULT:
         data = Path(sent.data or data)
+    for path in sent.plugins:
+        load_file(Path(path), "retry: a plug-in of the last submit")
     classes = {failure} if failure else set(CAUSES)
     tables = study_tables(store, overrides, layer)
     study = slurm_status(tables, store, data.absolute())
     todo = [status.job for status in study.trainings if status.failure in classes]
     if not todo:
+        note_ids([status.job for status in study.trainings])
         say(f"{store.root}: no training failed so.")
         return
     check_allowed(cluster, (job.resources for job in todo))

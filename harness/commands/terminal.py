@@ -158,7 +158,8 @@ class Listing:
                 enough.pop(name, None)
         least = {name: min(width, self.cropped.get(name, width)) for name, width in enough.items()}
         left = room - sum(least.values()) - GAP * (len(least) - 1)
-        for place, name in enumerate(flexible := sorted(least.keys() & self.cropped, key=lambda n: needed[n])):
+        flexible = sorted(least.keys() & self.cropped, key=lambda name: needed[name] - least[name])
+        for place, name in enumerate(flexible):
             more = max(0, min(needed[name] - least[name], left // (len(flexible) - place)))
             least[name], left = least[name] + more, left - more
         return least

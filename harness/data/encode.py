@@ -5,7 +5,9 @@ it the folder is no data set.
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +21,7 @@ from torch.utils.data import DataLoader
 from harness.data import autoencoder, cache, datasets, latents, photos
 from harness.data.finite import NotFinite, check_finite
 from harness.data.latents import FLIPPED, IMAGES, MOMENTS
-from harness.data.raw_files import READERS
+from harness.data.raw_files import READERS, has_pixels
 from harness.errors import UserError
 from harness.files import nearest_existing, read_json, sha256_of, write_json
 from harness.plain_text import check_name
@@ -29,6 +31,15 @@ SHARD = 1024  # images between two notes of progress; a multiple of BATCH
 
 OnProgress = Callable[[int, int], None]  # images done, and in all
 Memmaps = dict[str, np.memmap]  # by file
+
+
+@dataclass(frozen=True)
+class Team:
+    """Processes of one machine that share an encoding: which of how many this is, and how each hears all."""
+
+    rank: int = 0
+    size: int = 1
+    all_gather: Callable[[str], list[str]] = lambda words: [words]
 
 
 class Encoding:
@@ -54,7 +65,7 @@ class Encoding:
         dtype: Literal["float16"] | None = None,
     ) -> None:  # fmt: skip
         check_name("NAME", name)
-        if name in READERS:
+        if has_pixels(name):
             raise UserError(f"NAME {name}: this is a data set already; legal are others than {', '.join(READERS)}")
         self.folder, self.size, self.keep_images, self.batch = root / name, size, keep_images, batch
         self.dtype = dtype
@@ -75,13 +86,14 @@ class Encoding:
             "autoencoder": {"kind": self.files.kind, "sha256": sha256_of(*self.files.paths)},
         }
 
-    def run(self, workers: int, on_progress: OnProgress, shard: int = SHARD) -> str:
+    def run(self, workers: int, on_progress: OnProgress, shard: int = SHARD, team: Team = Team()) -> str:
         """Encode what is left, and make the folder a data set; returns a sentence that says what was made.
 
         Args:
             workers: processes that read and crop; none of the bytes depends on their number.
             on_progress: called with the images done, and in all.
-            shard: images between two notes of progress.
+            shard: images of a process between two notes of progress.
+            team: the processes that share the work, all of which call this; no byte depends on their number.
 
         Raises:
             UserError: a photo cannot be read, the disk is too small, another process is at it, or the folder holds
@@ -93,16 +105,27 @@ class Encoding:
             shutil.rmtree(self.folder / ".arrow", ignore_errors=True)
             return f"{self.folder.name}: {len(self.photos):,} latents are in {self.folder} already{self._left_out}"
         self._check_disk()
-        with cache.folder_lock(self.folder / ".lock", timeout=0):
+        with ExitStack() as lock:
+            arrays: Memmaps = {}
+            with self._together(team, arrays):
+                if team.rank == 0:
+                    lock.enter_context(cache.folder_lock(self.folder / ".lock", timeout=0))
+                    arrays |= self._open(begin=self._done() == 0)
             done = self._done()  # asked again: the lock may have been another's until now
-            arrays: Memmaps = {
-                name: np.lib.format.open_memmap(self.folder / name, "r+" if done else "w+", dtype, shape)
-                for name, (dtype, shape) in self.shapes.items()
-            }
-            if not done:
-                self._begin()
-            self._fill(arrays, done, workers, on_progress, shard)
-            return self._finish(arrays)
+            arrays = arrays or self._open()
+            self._fill(arrays, done, workers, on_progress, shard, team)
+            return self._finish(arrays) if team.rank == 0 else ""
+
+    def _open(self, begin: bool = False) -> Memmaps:
+        """Open the arrays; begin: make them, and what lies beside them."""
+        mode: Literal["w+", "r+"] = "w+" if begin else "r+"
+        arrays: Memmaps = {
+            name: np.lib.format.open_memmap(self.folder / name, mode, dtype, shape)
+            for name, (dtype, shape) in self.shapes.items()
+        }
+        if begin:
+            self._begin()
+        return arrays
 
     @cached_property
     def shapes(self) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
@@ -169,26 +192,54 @@ class Encoding:
         np.save(self.folder / latents.LABELS, self.photos.labels)
         write_json(self.note, {"recipe": self.recipe, "done": 0})
 
-    def _fill(self, arrays: Memmaps, done: int, workers: int, on_progress: OnProgress, shard: int) -> None:
-        """Encode from photo `done` to the last, always cut at multiples of the batch."""
-        total, crop = len(self.photos), partial(photos.load_crops, self.photos, self.size)
-        indices: Any = range(done, total)  # all that a data loader asks of a data set: a length, and items by number
-        on_progress(done, total)
-        for x in DataLoader(indices, self.batch, num_workers=workers, collate_fn=crop):
-            if isinstance(x, str):
-                raise UserError(x)
-            rows = slice(done, done + len(x))
-            arrays[MOMENTS][rows] = self._checked_moments(x, done)
-            # A flipped latent is not the latent of the flipped photo.
-            arrays[FLIPPED][rows] = self._checked_moments(x.flip(-1), done)
-            if self.keep_images:
-                arrays[IMAGES][rows] = x.numpy()
-            done = rows.stop
-            if done % shard == 0 or done == total:
-                for array in arrays.values():
-                    array.flush()
+    def _fill(
+        self, arrays: Memmaps, done: int, workers: int, on_progress: OnProgress, shard: int, team: Team
+    ) -> None:  # fmt: skip
+        """Encode from photo `done` to the last, a shard by each process at a time, always cut at multiples of the
+        batch."""
+        total, crop, stride = len(self.photos), partial(photos.load_crops, self.photos, self.size), shard * team.size
+        starts = range(done + team.rank * shard, total, stride)
+        # All that a data loader asks of a data set: a length, and items by number.
+        indices: Any = [i for start in starts for i in range(start, min(start + shard, total))]
+        batches = iter(DataLoader(indices, self.batch, num_workers=workers, collate_fn=crop))
+        while done < total:
+            first = min(done + team.rank * shard, total)
+            with self._together(team, arrays):
+                for start in range(first, min(first + shard, total), self.batch):
+                    on_progress(done + (start - first) * team.size, total)
+                    self._encode(arrays, next(batches), start)
+            done = min(done + stride, total)
+            if team.rank == 0:
                 write_json(self.note, {"recipe": self.recipe, "done": done})
-            on_progress(done, total)
+        on_progress(done, total)
+
+    def _encode(self, arrays: Memmaps, x: Tensor | str, start: int) -> None:
+        """Encode a batch of crops, those from the number `start` on."""
+        if isinstance(x, str):
+            raise UserError(x)
+        rows = slice(start, start + len(x))
+        arrays[MOMENTS][rows] = self._checked_moments(x, start)
+        # A flipped latent is not the latent of the flipped photo.
+        arrays[FLIPPED][rows] = self._checked_moments(x.flip(-1), start)
+        if self.keep_images:
+            arrays[IMAGES][rows] = x.numpy()
+
+    @contextmanager
+    def _together(self, team: Team, arrays: Memmaps) -> Iterator[None]:
+        """Wait at the end until all processes have written theirs.
+
+        Raises:
+            UserError: what went wrong in one of them, in all.
+        """
+        problem = ""
+        try:
+            yield
+            for array in arrays.values():
+                array.flush()
+        except UserError as error:
+            problem = str(error)
+        if words := next(filter(None, team.all_gather(problem)), ""):
+            raise UserError(words)
 
     def _finish(self, arrays: Memmaps) -> str:
         """Take the checksums, and make the folder a data set."""

@@ -12,6 +12,7 @@
 of a study
 
     grids/<table>.json `GridRecord`: which grid file, scale and overrides belong to it
+    code/<v>.json      `CodeRecord`: a version of the sources that worked on it
 
 and of what was sent to SLURM, beside the checkpoints
 
@@ -316,6 +317,7 @@ class Attempt(Part):
     slurm: dict[str, str] | None = None
     part: JobPartName = "whole"  # what of the training's work it did
     compiled: bool = False  # whether the network's blocks were
+    code: Name | None = None  # which version of the sources (jobs/code_version.py)
 
     @property
     def on_gpu(self) -> bool:
@@ -575,7 +577,7 @@ def measurement_paths(folder: Path) -> list[Path]:
 class Submission(Record):
     """`submission.json`. token: the name of its job, chosen before SLURM gave it an id. time: in seconds since 1970.
     part: what of the training's work it does. user: who sent it, from `folder` beside the trainings'. cancelled_before:
-    ids of earlier jobs of the same work that were cancelled."""
+    ids of earlier jobs of the same work that were cancelled; earlier: id of the job before this one."""
 
     FILE = "submission.json"
 
@@ -589,16 +591,35 @@ class Submission(Record):
     user: Name = ""
     folder: Annotated[str, Field(pattern=r"^slurm(-[A-Za-z0-9_.@-]+)?$")] = "slurm"
     cancelled_before: tuple[JobId, ...] = ()
+    earlier: JobId | None = None
 
     @property
     def place(self) -> tuple[str, int | None]:
         """Where SLURM's queue has its job, also where nobody lived to write down its id."""
         return self.token, self.index
 
+    @property
+    def reached(self) -> "Submission":
+        """What is known of the last job that SLURM took, where it does not have the one that was to be sent: who sent
+        it was interrupted before SLURM was asked."""
+        if self.job or not self.earlier:
+            return self
+        return self.model_copy(update={"job": self.earlier, "cancelled": self.earlier in self.cancelled_before})
+
     def cancels(self, name: str, id: str) -> bool:
         """Tell whether the job of a name and an id is one that was cancelled."""
         mine = id == self.job if self.job else name == self.token
         return id in self.cancelled_before or (self.cancelled and mine)
+
+
+class CodeRecord(Record):
+    """`code/<version>.json` of a study: the sources that numbers follow from, each by its hash, and their commit."""
+
+    FOLDER: ClassVar[str] = "code"
+
+    files: Annotated[dict[Name, Name], Field(max_length=1000)]
+    commit: Name | None = None
+    dirty: bool | None = None
 
 
 class SubmitOptions(Record):
@@ -608,3 +629,4 @@ class SubmitOptions(Record):
 
     profile: str | None = None
     data: str | None = None
+    plugins: list[str] = []

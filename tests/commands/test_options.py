@@ -159,7 +159,7 @@ def test_what_is_written_has_the_suffix_of_its_format(places, harness, option, s
 LEFT = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
 
 
-@pytest.mark.parametrize("words", [("probe", "x"), ("measure-study", "x"), ("encode", ".", "y", "--autoencoder", ".")])
+@pytest.mark.parametrize("words", [("probe", "x"), ("measure-study", "x")])
 def test_a_command_that_shares_no_work_says_so_to_a_launcher(places, harness, monkeypatch, words):
     for name, value in LEFT.items():
         monkeypatch.setenv(name, value)

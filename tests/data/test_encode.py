@@ -3,8 +3,11 @@
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +23,7 @@ from harness.config.grid import load_table
 from harness.data import datasets
 from harness.data import photos as photos_
 from harness.data.datasets import load
-from harness.data.encode import Encoding
+from harness.data.encode import Encoding, Team
 from harness.errors import UserError
 from harness.jobs.job import jobs_for
 from harness.jobs.preflight import check
@@ -75,6 +78,67 @@ def test_a_killed_encoding_goes_on_to_the_same_bytes(kl, photos, packed, tmp_pat
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
     assert "12 latents are in" in pack(photos, kl[0], tmp_path)
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
+
+
+class Meeting:
+    """What every one of several threads says, in all of them."""
+
+    def __init__(self, size):
+        self.words, self.barrier = [""] * size, threading.Barrier(size, timeout=60)
+
+    def of(self, rank):
+        def all_gather(words):
+            self.words[rank] = words
+            self.barrier.wait()
+            everybody = list(self.words)
+            self.barrier.wait()
+            return everybody
+
+        return Team(rank, len(self.words), all_gather)
+
+
+def pack_by(size, photos, vae_folder, root, change=lambda encoding: None):
+    """Encode in threads, as in so many processes; return what each returns, or the words of what it raises."""
+    meeting = Meeting(size)
+
+    def work(rank):
+        encoding = Encoding(photos, "photos", vae_folder, root, SIZE, True, batch=4)
+        change(encoding)
+        try:
+            return encoding.run(0, lambda done, total: None, shard=4, team=meeting.of(rank))
+        except UserError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(size) as threads:
+        return list(threads.map(work, range(size)))
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_several_processes_encode_to_the_bytes_of_one_and_go_on_where_one_was_killed(
+    kl, photos, packed, tmp_path, size
+):
+    first = multiprocessing.get_context("fork").Process(target=kill_at, args=(photos, kl[0], tmp_path, 4))
+    first.start()
+    first.join()
+    words, *others = pack_by(size, photos, kl[0], tmp_path)
+    assert words.startswith("photos: 12 photos in 3 classes")
+    assert set(others) == {""}
+    assert packed_arrays(tmp_path / "photos") == packed_arrays(packed / "photos")
+
+
+def test_what_one_of_several_processes_cannot_encode_stops_all_and_what_all_had_done_is_kept(kl, photos, tmp_path):
+    def refuse_the_last(encoding):
+        moments = encoding._checked_moments
+
+        def checked(x, first):
+            return moments(x if first < 8 else x.float() * torch.nan, first)
+
+        encoding._checked_moments = checked
+
+    words = pack_by(2, photos, kl[0], tmp_path, refuse_the_last)
+    assert len(set(words)) == 1
+    assert re.match(r"c/\d\d\.png: moments: 8,192 of 8,192 values are not finite", words[0])
+    assert json.loads((tmp_path / "photos" / "encoding.json").read_text())["done"] == 8
 
 
 def test_a_photo_that_the_autoencoder_cannot_encode_is_named(kl, photos, tmp_path):

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.synthetic_study import table_of
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness.measure import reference as references
@@ -16,7 +17,9 @@ from harness.measure.images import of_array
 from harness.measure.metrics import kernel, pairs
 from harness.measure.metrics.neighbours import Manifold
 from harness.measure.reference import Reference, of_images
+from harness.planning import flops
 from harness.planning.measuring_flops import WIDTHS, ReferenceWork, each, moments, once
+from harness.planning.measuring_flops import pairs as pairs_of
 
 N, M, PART, D, CLASSES = 40, 90, 30, 4, 3
 BY_PIXEL = Extractor("pixels", "", lambda x: Outputs(x.flatten(1).float()), torch.device("cpu"))
@@ -81,3 +84,14 @@ def test_at_imagenet_a_measurement_costs_a_twentieth_of_what_it_did() -> None:
     now = each(samples, work, 1000)
     assert before / now > 20
     assert once(work) == pytest.approx(2 * width * images**2, rel=0.01)
+
+
+def test_what_one_of_several_processes_computes_alone_is_a_thirtieth_of_a_measurement_at_imagenet() -> None:
+    """FID, its extrapolation, KID and the Vendi score; the pairs are shared. Drawing the images costs far more."""
+    samples, images, part = 50_000, 1_281_167, 10_000
+    whole = each(samples, ReferenceWork("imagenet256", "train", "inception-v3-compat", part, images), 1000)
+    alone = whole - sum(pairs_of(samples, others, 2048) for others in (samples, images, part))
+    assert 0.02 < alone / whole < 1 / 30
+    run = table_of("table2", "imagenet256").runs[0]
+    drawing = flops.network(run.train).forward * flops.evaluations(run.train.process, run.evaluation.sampler) * samples
+    assert alone < drawing / 50_000
