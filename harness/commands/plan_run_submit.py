@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
+from harness import plugins
 from harness.commands import console, options
 from harness.commands.report import following_report, write_and_tell
 from harness.commands.result_listing import SeedBySeed, show_tables
@@ -22,7 +23,7 @@ from harness.config.named_files import find_grid
 from harness.config.spec import EvalSpec, eval_id
 from harness.errors import UserError
 from harness.files import check_writable
-from harness.jobs import local_pool, preflight
+from harness.jobs import code_version, local_pool, preflight
 from harness.jobs.job import Job, WorkLeft, jobs_for
 from harness.jobs.preemption import NEVER, Deadline
 from harness.plain_text import check_name
@@ -113,6 +114,7 @@ def plan(request: Request, gpu: str, utilisation: float | None, price: float | N
     harness plan grids/*.yaml --scale digits --table 2 --arm dispersive
     """
     tables = only.of(request.tables())
+    _warn_of_other_code(request.store)
     console.print_plan(tables, request.store, only.failed)
     prices = cost.Prices(all_runs(tables), request.store, cost.Assumption(gpu, utilisation))
     console.print_cost(tables, prices, price)
@@ -160,7 +162,7 @@ def run(request: Request, data: Path, workers: int, minutes: float | None, repor
         return
     tables = request.tables()
     todo, left_out = _lacking(request, tables, data, 1 if workers > 1 else None)
-    _record(request, tables, todo, place.world_size if place else None)
+    _record(request, tables, todo, data, place.world_size if place else None)
     page = reports if reported else None
     if todo:
         _run_here(todo, request.store, tables, workers, place is not None, deadline, page)
@@ -211,7 +213,7 @@ def submit(request: Request, data: Path, profile: str | None, measure_only: bool
     if report:
         check_writable("--reports", reports)
     if not dry_run:
-        _record(request, tables, todo, slurm=isinstance(cluster, cluster_profile.SlurmProfile))
+        _record(request, tables, todo, data, slurm=isinstance(cluster, cluster_profile.SlurmProfile))
     if not todo:
         nothing = "nothing that is trained lacks a measurement" if measure_only else "everything is done already"
         nothing += " but what was left out" if left_out else ""
@@ -227,7 +229,7 @@ def submit(request: Request, data: Path, profile: str | None, measure_only: bool
         for line in (*filter(None, [note]), *_in_short(todo, len(texts), tables, store, cluster)):
             say(line, err=True)
     else:
-        submission.remember(SubmitOptions(profile=profile, data=str(data)), store)
+        submission.remember(SubmitOptions(profile=profile, data=str(data), plugins=_plugin_paths()), store)
         if watch:
             submission.submit_all(todo, cluster, folders, partial(_tell_sent, cluster, store))
         else:
@@ -250,6 +252,10 @@ def _assumed(cluster: cluster_profile.Profile, tables: Sequence[Table]) -> cost.
     if not isinstance(cluster, cluster_profile.SlurmProfile) or not runs:
         return cost.Assumption()
     return cost.Assumption(cluster.gpu(runs[0].resources) or cost.Assumption.gpu)
+
+
+def _plugin_paths() -> list[str]:
+    return [str(file.path) for file in plugins.files()]
 
 
 def _in_short(
@@ -305,17 +311,24 @@ def _can_be_read(job: Job, evaluation: EvalSpec) -> bool:
 
 
 def _record(
-    request: Request, tables: Sequence[Table], jobs: Sequence[Job], processes: int | None = None, slurm: bool = False
+    request: Request,
+    tables: Sequence[Table],
+    jobs: Sequence[Job],
+    data: Path,
+    processes: int | None = None,
+    slurm: bool = False,
 ) -> None:
     """Check everything that can be checked before anything runs or is written; then take the grids into the study.
 
     slurm: refuse a machine without it; after mistakes on any machine, and before data sets are converted.
     """
     store = request.store
+    _warn_of_other_code(store)
     for path, table in request.with_grids(tables):
         store.check_grid(table.name, path, request.scale, list(request.overrides))
     check_writable("--results", store.root)
     check_writable("--scratch", store.scratch / store.study)
+    preflight.convert_folders(tables, data)
     if slurm:
         preflight.check_unconverted(jobs)
         submission.check_slurm()
@@ -323,6 +336,13 @@ def _record(
     for path, table in request.with_grids(tables):
         words = _with_seeds_of_before(request, path, table)
         store.record_grid(table.name, path, request.scale, words, table.plugins)
+
+
+def _warn_of_other_code(store: Store) -> None:
+    """Say with which other versions of the code a study was begun, and what differs from the one here."""
+    for words in code_version.other_versions(store.root):
+        here = f"this is {code_version.version()}; a cell of both has no mean"
+        say(f"{store.root}: was begun with other code, {words}; {here}", err=True)
 
 
 def _with_seeds_of_before(request: Request, grid: Path, table: Table) -> list[str]:

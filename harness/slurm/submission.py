@@ -30,7 +30,7 @@ from harness.slurm import client
 from harness.slurm.bootstrap import Untrusted, check_own, user_name
 from harness.slurm.private import own_folder, private_folder, problem, write_private
 from harness.slurm.sbatch_script import Script, folders_of, script
-from harness.slurm.snapshot import Snapshot, snapshot
+from harness.slurm.snapshot import Snapshot, as_sent, snapshot
 from harness.store.records import Submission, SubmitOptions
 from harness.store.store import Store
 
@@ -134,7 +134,7 @@ def prepare(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path],
         resources = alike[0].resources
         most = limit * resources.packed
         for part in (alike[first : first + most] for first in range(0, len(alike), most)):
-            tasks, count = jobs_to_json(part), math.ceil(len(part) / resources.packed)
+            tasks, count = jobs_to_json(list(map(as_sent, part))), math.ceil(len(part) / resources.packed)
             text = script(profile, resources, _name(part, tasks), count, folder, code, TASK, tasks, folders)
             arrays.append(Array(part, text))
     return Prepared(sent, code, arrays, ids)
