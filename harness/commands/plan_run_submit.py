@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
+from harness import plugins
 from harness.commands import console, options
 from harness.commands.report import following_report, write_and_tell
 from harness.commands.result_listing import SeedBySeed, show_tables
@@ -21,13 +23,14 @@ from harness.config.named_files import find_grid
 from harness.config.spec import EvalSpec, eval_id
 from harness.errors import UserError
 from harness.files import check_writable
-from harness.jobs import local_pool, preflight
+from harness.jobs import code_version, local_pool, preflight
 from harness.jobs.job import Job, WorkLeft, jobs_for
 from harness.jobs.preemption import NEVER, Deadline
 from harness.plain_text import check_name
 from harness.planning import budget, cost
 from harness.process_group import place_from_torchrun
 from harness.slurm import limits, submission
+from harness.slurm.last_job import send_last
 from harness.store.records import Failure, SubmitOptions
 from harness.store.store import Store
 
@@ -111,6 +114,7 @@ def plan(request: Request, gpu: str, utilisation: float | None, price: float | N
     harness plan grids/*.yaml --scale digits --table 2 --arm dispersive
     """
     tables = only.of(request.tables())
+    _warn_of_other_code(request.store)
     done = console.print_plan(tables, request.store, only.failed)
     prices = cost.Prices(all_runs(tables), request.store, cost.Assumption(gpu, utilisation))
     console.print_cost(tables, prices, price)
@@ -159,7 +163,7 @@ def run(request: Request, data: Path, workers: int, minutes: float | None, repor
         return
     tables = request.tables()
     todo, left_out = _lacking(request, tables, data, 1 if workers > 1 else None)
-    _record(request, tables, todo, place.world_size if place else None)
+    _record(request, tables, todo, data, place.world_size if place else None)
     page = reports if reported else None
     if todo:
         _run_here(todo, request.store, tables, workers, place is not None, deadline, page)
@@ -178,9 +182,11 @@ def run(request: Request, data: Path, workers: int, minutes: float | None, repor
 @click.option("--measure-only", is_flag=True, help="Only measure what is trained, in jobs of one process.")
 @options.gpu_hours
 @click.option("--watch", is_flag=True, help="Stay until all is sent, as the queue has room for it.")
+@click.option("--report", is_flag=True, help="Send a last job that makes the report when the others have ended.")
+@options.reports
 @click.option("--dry-run", is_flag=True, help="Print the sbatch files; send and write nothing.")
 def submit(request: Request, data: Path, profile: str | None, measure_only: bool, limit: float | None, watch: bool,
-           dry_run: bool) -> None:  # fmt: skip
+           report: bool, reports: Path, dry_run: bool) -> None:  # fmt: skip
     """Send GRIDS to a cluster's queue, one array for each set of equal resources; the nodes must see the folders.
 
     What waits in the queue or runs already is not sent again, from whichever terminal. The code is copied, so that
@@ -205,8 +211,10 @@ def submit(request: Request, data: Path, profile: str | None, measure_only: bool
         for job in todo:
             cluster.check(job.resources)
         limits.check_allowed(cluster, (job.resources for job in todo))
+    if report:
+        check_writable("--reports", reports)
     if not dry_run:
-        _record(request, tables, todo, slurm=isinstance(cluster, cluster_profile.SlurmProfile))
+        _record(request, tables, todo, data, slurm=isinstance(cluster, cluster_profile.SlurmProfile))
     if not todo:
         nothing = "nothing that is trained lacks a measurement" if measure_only else "everything is done already"
         nothing += " but what was left out" if left_out else ""
@@ -222,11 +230,12 @@ def submit(request: Request, data: Path, profile: str | None, measure_only: bool
         for line in (*filter(None, [note]), *_in_short(todo, len(texts), tables, store, cluster)):
             say(line, err=True)
     else:
-        submission.remember(SubmitOptions(profile=profile, data=str(data)), store)
+        submission.remember(SubmitOptions(profile=profile, data=str(data), plugins=_plugin_paths()), store)
         if watch:
             submission.submit_all(todo, cluster, folders, partial(_tell_sent, cluster, store))
         else:
             send(cluster, todo, store, folders)
+        _send_last(todo, cluster, folders, reports.absolute() if report else None, watch)
     _end_without(left_out, store)
 
 
@@ -244,6 +253,10 @@ def _assumed(cluster: cluster_profile.Profile, tables: Sequence[Table]) -> cost.
     if not isinstance(cluster, cluster_profile.SlurmProfile) or not runs:
         return cost.Assumption()
     return cost.Assumption(cluster.gpu(runs[0].resources) or cost.Assumption.gpu)
+
+
+def _plugin_paths() -> list[str]:
+    return [str(file.path) for file in plugins.files()]
 
 
 def _in_short(
@@ -301,17 +314,24 @@ def _can_be_read(job: Job, evaluation: EvalSpec) -> bool:
 
 
 def _record(
-    request: Request, tables: Sequence[Table], jobs: Sequence[Job], processes: int | None = None, slurm: bool = False
+    request: Request,
+    tables: Sequence[Table],
+    jobs: Sequence[Job],
+    data: Path,
+    processes: int | None = None,
+    slurm: bool = False,
 ) -> None:
     """Check everything that can be checked before anything runs or is written; then take the grids into the study.
 
     slurm: refuse a machine without it; after mistakes on any machine, and before data sets are converted.
     """
     store = request.store
+    _warn_of_other_code(store)
     for path, table in request.with_grids(tables):
         store.check_grid(table.name, path, request.scale, list(request.overrides))
     check_writable("--results", store.root)
     check_writable("--scratch", store.scratch / store.study)
+    preflight.convert_folders(tables, data)
     if slurm:
         preflight.check_unconverted(jobs)
         submission.check_slurm()
@@ -319,6 +339,13 @@ def _record(
     for path, table in request.with_grids(tables):
         words = _with_seeds_of_before(request, path, table)
         store.record_grid(table.name, path, request.scale, words, table.plugins)
+
+
+def _warn_of_other_code(store: Store) -> None:
+    """Say with which other versions of the code a study was begun, and what differs from the one here."""
+    for words in code_version.other_versions(store.root):
+        here = f"this is {code_version.version()}; a cell of both has no mean"
+        say(f"{store.root}: was begun with other code, {words}; {here}", err=True)
 
 
 def _with_seeds_of_before(request: Request, grid: Path, table: Table) -> list[str]:
@@ -387,6 +414,23 @@ def _end_in_time(todo: Sequence[Job], before: Sequence[WorkLeft]) -> NoReturn:
 def send(profile: cluster_profile.SlurmProfile, todo: Sequence[Job], store: Store, grids: Collection[Path]) -> None:
     """Send the jobs to SLURM, and say what became of them; `grids`: the folders of their grid files."""
     _tell_sent(profile, store, submission.submit(todo, profile, grids))
+
+
+def _send_last(
+    todo: Sequence[Job], profile: cluster_profile.SlurmProfile, grids: Collection[Path], reports: Path | None,
+    wait: bool,
+) -> None:  # fmt: skip
+    """Send the job that ends a study, where one is asked for; wait: until the queue has room for it."""
+    while True:
+        try:
+            if id := send_last(todo, profile, grids, reports):
+                say(f"When these have ended, job {id} {'makes the report' if reports else 'tells of it'}")
+            return
+        except UserError as error:
+            if not wait or not submission.WAITED_FOR.search(str(error)):
+                advice = "the others are sent, and the same command sends this one"
+                raise UserError(f"submit: the last job: {error}; {advice}") from None
+        time.sleep(submission.PAUSES[1])
 
 
 def _tell_sent(profile: cluster_profile.SlurmProfile, store: Store, sent: submission.Sent) -> None:

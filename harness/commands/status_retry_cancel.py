@@ -27,6 +27,7 @@ from harness.files import is_file, read_json
 from harness.jobs import preflight
 from harness.jobs.failures import CAUSES, remedy
 from harness.jobs.job import Job
+from harness.plugins import load_file
 from harness.slurm.bootstrap import user_name
 from harness.slurm.client import RESTART, SlurmJob, failed_nodes, named_jobs, scancel, unfinished
 from harness.slurm.limits import check_allowed
@@ -220,6 +221,8 @@ def retry(context: click.Context, store: Store, failed: bool, failure: str | Non
     cluster, layer = load_slurm_profile(profile or sent.profile)
     if context.get_parameter_source("data") is ParameterSource.DEFAULT:
         data = Path(sent.data or data)
+    for path in sent.plugins:
+        load_file(Path(path), "retry: a plug-in of the last submit")
     classes = {failure} if failure else set(CAUSES)
     tables = study_tables(store, overrides, layer)
     study = slurm_status(tables, store, data.absolute())

@@ -174,7 +174,8 @@ def load_table(
     """
     grid, document = read_grid(path)
     for number, name in enumerate(grid.plugins if plugins is None else ()):
-        load_file(path.parent / name, f"{document.where('plugins', number)}: plugins")
+        written = document.where("plugins", number)  # maybe in a grid that this one extends
+        load_file(Path(written.rpartition(":")[0]).parent / name, f"{written}: plugins")
     parts = PluginParts(plugins)
     base, where = document.layer(grid.base, "base"), document.where("base")
     chosen, scale_document = read_scale(scale, path.parent / "scales")
@@ -271,6 +272,7 @@ def _refuse_changed_places(path: Path, scale: Scale, lengths: set[int]) -> None:
 def _cell(
     table: str, at: At, aside: bool, layers: Layer, base: str, scale: Scale, seeds: tuple[int, ...], parts: PluginParts
 ) -> Cell:
+    layers = parts.with_pictures(layers, base)
     settings = validate_layers(Settings, layers, base)
     try:
         _, model = resolve_model(settings, scale)

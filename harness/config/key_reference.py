@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 from harness.config.cluster_profile import SlurmProfile
 from harness.config.grid_file import GridFile, Scale
-from harness.config.settings import Frozen, Settings
+from harness.config.settings import FolderData, Frozen, Settings
 
 MODELS: dict[str, type[Frozen]] = {
     "A grid file: one table": GridFile,
     "A scale file: what the paper's words cost here": Scale,
     "Settings: of `base`, an axis's label, a scale, a family, or `--set`": Settings,
+    "A folder of pictures as the data set: `data` with `name: folder`": FolderData,
     "A cluster's profile, clusters/*.yaml": SlurmProfile,
 }
 KINDS = dict(integer="a whole number", number="a number", string="text", boolean="true, false", null="nothing")
@@ -63,7 +64,7 @@ def _legal(field: Any) -> str:
     """Say what may stand in a field, from its schema and the limits in it."""
     match field:
         case {"enum": values}:
-            return ", ".join(values)
+            return ", ".join(map(str, values))
         case {"const": value}:
             return str(value)
         case {"anyOf": options}:

@@ -23,7 +23,7 @@ from harness.config.spec import EvalSpec, TrainSpec, canonical, eval_id, shard_o
 from harness.engine.allocator import keep_freed_memory, release_memory
 from harness.errors import Diverged, OutOfTime, UserError, user_error
 from harness.files import remove_temporaries
-from harness.jobs import measuring, preemption, recording, tracking
+from harness.jobs import code_version, measuring, preemption, recording, tracking
 from harness.store import records, study
 from harness.store.job_part import WHOLE, JobPart, division
 from harness.store.status import RunStatus
@@ -234,6 +234,7 @@ class Job:
         trackers = tracking.tracked(heard_by, self.folder, self.scratch.parent, self.train)
         attempt = self.folder, self.train, self.steps, self.threads, world.size, self.part, self.resources.compile
         with recording.record_attempt(*attempt, self.sharing) as say, trackers:
+            code_version.remember(self.store.root, recording.last_source(self.folder))
             self._make(world, say, deadline)
 
     def _take_over(self) -> None:
@@ -336,6 +337,8 @@ class Job:
         seconds = {"sample": samples.earlier + sampled - start, "measure": time.perf_counter() - sampled}
         measured["seconds"] = {what: round(value, 2) for what, value in seconds.items()}
         measured |= {"nfe": samples.nfe, "thumbnails": measuring.THUMBNAILS}
+        if code := recording.code_of(self.folder):
+            measured["protocol"]["code"] = code
         words = spec.model_dump(mode="json", by_alias=True, exclude_none=True)
         identities = {"train_id": self.train_id, "eval_id": eval_id(self.train_id, spec)}
         measurement.write(samples, records.Measurement(**identities, spec=words, **measured))

@@ -2,9 +2,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 
 from harness.config import imported_weights, resolve
+from harness.config.grid import Table
+from harness.config.plugin_parts import folders
 from harness.errors import UserError
+from harness.files import place
 from harness.jobs.job import Job
 from harness.jobs.tracking import check_trackers
 
@@ -36,6 +40,19 @@ def checks(jobs: Sequence[Job], processes: int | None = None) -> Iterator[tuple[
         yield subject, partial(check_measurable, name, settings.reference, settings.features, data)
 
 
+def convert_folders(tables: Sequence[Table], data: Path) -> None:
+    """Make arrays of the folders of pictures that tables name, in the folder of data sets.
+
+    Raises:
+        UserError: as `convert_folder`.
+    """
+    from harness.data.picture_arrays import convert_folder
+
+    for table in tables:
+        for name, written in folders(table.plugins):
+            convert_folder(name, place(written.path, "data.path"), written.split, written.size, data)
+
+
 def check_unconverted(jobs: Sequence[Job], processes: int | None = None) -> None:
     """Check what needs no data set to be read, and so writes nothing: `check` converts them on first use.
 
@@ -58,7 +75,7 @@ def _check_ingredients(job: Job) -> None:
     """Look for what a training is made of: imported weights, data set, autoencoder, frozen encoder."""
     from harness.data import latents
     from harness.data.datasets import load
-    from harness.data.raw_files import READERS
+    from harness.data.raw_files import has_pixels
     from harness.data.to_bytes import check_decoder
     from harness.networks.encoder import check_encoder
 
@@ -72,7 +89,7 @@ def _check_ingredients(job: Job) -> None:
             f"data set {data.name}: its files in {job.data} hold images of {shape} in {dataset.classes} classes, "
             f"the scale says {expected} in {data.classes}"
         )
-    stored = latents.read_meta(data.name, job.data).dtype if data.name not in READERS else None
+    stored = latents.read_meta(data.name, job.data).dtype if not has_pixels(data.name) else None
     if stored != data.moments:
         raise UserError(
             f"data.moments: {data.moments or 'float32'}, and {job.data / data.name} holds {stored or 'float32'}; "

@@ -20,6 +20,7 @@ from filelock import Timeout
 from harness.config.spec import TrainSpec
 from harness.errors import Diverged, UserError
 from harness.files import locked, read_json, remove_temporaries, write_bytes
+from harness.jobs import code_version
 from harness.jobs.failures import class_of
 from harness.process_group import under_slurm
 from harness.store import records, status
@@ -100,6 +101,17 @@ def _attempts(folder: Path) -> list[records.Attempt]:
     return attempts
 
 
+def code_of(folder: Path) -> str:
+    """Return with which version of the code a training and its measuring were done; "" where that is not known."""
+    return code_version.of_attempts(_attempts(folder))
+
+
+def last_source(folder: Path) -> dict[str, Any]:
+    """Return the commit of the last attempt, and whether it was changed."""
+    attempt = next(reversed(_attempts(folder)), records.Attempt())
+    return {"commit": attempt.commit, "dirty": attempt.dirty}
+
+
 def take_over_attempts(folder: Path) -> None:
     """Add to a training's attempts those of its shards, whose folders of small files are then removed."""
     shards, earlier = part_folders(folder), _attempts(folder)
@@ -125,6 +137,7 @@ def provenance(folder: Path, threads: int, processes: int) -> dict[str, Any]:
         "start": records.utc(time.time()),
         "end": None,
         **source(folder),
+        "code": code_version.version(),
         "host": platform.node(),
         **_device(processes),
         "threads": threads,

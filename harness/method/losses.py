@@ -81,10 +81,10 @@ def _of_table_1(z: Tensor, z_plus: Tensor | None, potential: Potential, group: i
     with full_precision(z.device.type):
         if loss.fused and z.device.type != "cpu":
             return loss.fused(_cut(z, group), None if z_plus is None else _cut(z_plus, group), potential)
-        z = in_groups(z, group)
         if z_plus is None:
-            return loss.repel(z, None, potential).mean()
-        z_plus = in_groups(z_plus, group)
+            z = _cut(z, group)
+            return TABLE_1[potential.loss].repel(_at_least_float32(z), None, potential).mean()
+        z, z_plus = in_groups(z, group), in_groups(z_plus, group)
         return (loss.attract(z, z_plus, potential) + loss.repel(z, z_plus, potential)).mean()
 
 
@@ -125,7 +125,11 @@ def in_groups(z: Tensor, group: int | None) -> Tensor:
         ValueError: fewer than two samples in a group, B that is no multiple of N, or no features.
         TypeError: numbers that are not floating-point.
     """
-    return _cut(z, group).to(torch.promote_types(z.dtype, torch.float32))
+    return _at_least_float32(_cut(z, group))
+
+
+def _at_least_float32(z: Tensor) -> Tensor:
+    return z.to(torch.promote_types(z.dtype, torch.float32))
 
 
 def _cut(z: Tensor, group: int | None) -> Tensor:

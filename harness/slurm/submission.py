@@ -30,7 +30,7 @@ from harness.slurm import client
 from harness.slurm.bootstrap import Untrusted, check_own, user_name
 from harness.slurm.private import own_folder, private_folder, problem, write_private
 from harness.slurm.sbatch_script import Script, folders_of, script
-from harness.slurm.snapshot import Snapshot, snapshot
+from harness.slurm.snapshot import Snapshot, as_sent, snapshot
 from harness.store.records import Submission, SubmitOptions
 from harness.store.store import Store
 
@@ -134,7 +134,7 @@ def prepare(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path],
         resources = alike[0].resources
         most = limit * resources.packed
         for part in (alike[first : first + most] for first in range(0, len(alike), most)):
-            tasks, count = jobs_to_json(part), math.ceil(len(part) / resources.packed)
+            tasks, count = jobs_to_json(list(map(as_sent, part))), math.ceil(len(part) / resources.packed)
             text = script(profile, resources, _name(part, tasks), count, folder, code, TASK, tasks, folders)
             arrays.append(Array(part, text))
     return Prepared(sent, code, arrays, ids)
@@ -298,26 +298,29 @@ def submit_all(
 ) -> None:
     """Send jobs as `submit` does, each once, those that the queue has no room for when it has; until all are sent.
 
-    A controller that is away, and a limit that SLURM enforces, are waited for. hear: is told what each time came to.
+    hear: is told what each time came to.
 
     Raises:
-        UserError: as `submit`, for other reasons.
+        UserError: as `submit`; a controller that is away, and a limit that SLURM enforces, are waited for.
     """
     began, left, pause = time.time(), list(jobs), PAUSES[0]
     while left:
+        sent = Sent()
         try:
             sent = submit(left, profile, grids)
             hear(sent)
         except UserError as error:
             if not WAITED_FOR.search(str(error)):
                 raise
-            sent = Sent()
-        remaining = [job for job in left if not any(record.time >= began for record in records_of([job]))]
-        remaining = [job for job in remaining if job.train_id not in {queued.train_id for queued in sent.queued}]
-        pause = PAUSES[0] if len(remaining) < len(left) else min(2 * pause, PAUSES[1])
-        left = [job for job in remaining if job.missing()]
+        queued = {job.train_id for job in sent.queued}
+        before, left = len(left), [job for job in left if job.train_id not in queued and _is_unsent(job, began)]
+        pause = PAUSES[0] if len(left) < before else min(2 * pause, PAUSES[1])
         if left:
             time.sleep(pause)
+
+
+def _is_unsent(job: Job, since: float) -> bool:
+    return bool(job.missing()) and not any(record.time >= since for record in records_of([job]))
 
 
 def remember(options: SubmitOptions, store: Store) -> None:

@@ -12,6 +12,7 @@
 of a study
 
     grids/<table>.json `GridRecord`: which grid file, scale and overrides belong to it
+    code/<v>.json      `CodeRecord`: a version of the sources that worked on it
 
 and of what was sent to SLURM, beside the checkpoints
 
@@ -309,6 +310,7 @@ class Attempt(Part):
     slurm: dict[str, str] | None = None
     part: JobPartName = "whole"  # what of the training's work it did
     compiled: bool = False  # whether the network's blocks were
+    code: Name | None = None  # which version of the sources (jobs/code_version.py)
 
     @property
     def on_gpu(self) -> bool:
@@ -594,6 +596,16 @@ class Submission(Record):
         return id in self.cancelled_before or (self.cancelled and mine)
 
 
+class CodeRecord(Record):
+    """`code/<version>.json` of a study: the sources that numbers follow from, each by its hash, and their commit."""
+
+    FOLDER: ClassVar[str] = "code"
+
+    files: Annotated[dict[Name, Name], Field(max_length=1000)]
+    commit: Name | None = None
+    dirty: bool | None = None
+
+
 class SubmitOptions(Record):
     """`sent.json`: what a retry takes over from the last submit."""
 
@@ -601,3 +613,4 @@ class SubmitOptions(Record):
 
     profile: str | None = None
     data: str | None = None
+    plugins: list[str] = []

@@ -1,6 +1,7 @@
 """The folder is the database: where things live, and status derived from which files exist.
 
 results/<study>/grids/<table>.json        which grid file, scale and overrides belong to the study
+results/<study>/code/<version>.json       the sources that worked on it, one file for each version
 results/<study>/<train_id>/               the small files of a training (`records`): spec, attempts, log, measurements
 scratch/<study>/<train_id>/               its checkpoints: large, and not committed; its submission to SLURM
 …/<train_id>/parts/<part>/                of a part of its work (`job_part`): signs of life; images, submission
@@ -149,7 +150,7 @@ class Store:
         seeds too.
         """
         path, record = self.root / "grids" / f"{table}.json", _grid_record(grid, scale, overrides)
-        if plugins and plugins.origins:
+        if plugins and (plugins.origins or plugins.pictures):
             record = record.model_copy(update={"plugins": plugins})
         if records.GridRecord.read(path) != record:
             record.write(path)

@@ -233,6 +233,8 @@ def _protocols(results: Sequence[RunResult]) -> tuple[dict[str, Protocol], dict[
     """Name each protocol of measured values by a letter, the most used first; and return the letter of each eval_id."""
     measured = [result for result in results if result.shown.value is not None]
     keys = dict.fromkeys(key for result in measured for key in result.protocol)
+    if len({result.protocol["code"] for result in measured if result.protocol.get("code")}) < 2:
+        keys.pop("code", None)  # what was not recorded is not known to be other
     protocols = [tuple((key, result.protocol.get(key, "")) for key in keys) for result in measured]
     letters = {protocol: _letter(index) for index, (protocol, _) in enumerate(Counter(protocols).most_common())}
     of_runs = {result.run.eval_id: letters[protocol] for result, protocol in zip(measured, protocols, strict=True)}
