@@ -33,7 +33,7 @@ from harness.slurm.client import RESTART, SlurmJob, failed_nodes, named_jobs, sc
 from harness.slurm.limits import check_allowed
 from harness.slurm.queue_status import QUEUE_SECONDS, Asker, SlurmStatus, StudyStatus, log_of, slurm_status
 from harness.slurm.status_document import status_document
-from harness.slurm.submission import check_slurm, remembered
+from harness.slurm.submission import check_slurm, note_ids, remembered
 from harness.store import records
 from harness.store.status import measurement_fault
 from harness.store.store import IDENTITY, Store
@@ -228,6 +228,7 @@ def retry(context: click.Context, store: Store, failed: bool, failure: str | Non
     study = slurm_status(tables, store, data.absolute())
     todo = [status.job for status in study.trainings if status.failure in classes]
     if not todo:
+        note_ids([status.job for status in study.trainings])
         say(f"{store.root}: no training failed so.")
         return
     check_allowed(cluster, (job.resources for job in todo))
