@@ -10,14 +10,19 @@ from pathlib import Path
 import pytest
 from support.jobs import jobs_of, submission
 from support.places import ROOT
+from support.plugin_files import write_plugin_grid
 from support.programs import answer, write_program
 
+from harness import plugins
 from harness.config.cluster_profile import Partition, SlurmProfile
+from harness.config.grid import load_table
 from harness.config.settings import Resources
 from harness.errors import UserError
-from harness.slurm.snapshot import snapshot
+from harness.jobs.job import jobs_for, jobs_from_json, jobs_to_json
+from harness.slurm.snapshot import as_received, as_sent, snapshot
 from harness.slurm.submission import measurement_jobs, sbatch_texts, submit, submit_all
 from harness.store.records import Submission
+from harness.store.store import Store
 
 
 @pytest.fixture
@@ -275,3 +280,24 @@ def test_a_grid_beside_ones_work_is_copied_alone_and_into_the_copy(tmp_path, mon
     assert copied == {"work/table.yaml", "work/scales/smoke.yaml"}
     code.write(tmp_path, tmp_path)
     assert all((tmp_path / code.name / name).is_file() for name in code.files)
+
+
+def test_the_files_of_plugins_are_sent_as_they_were_executed_and_jobs_name_those(tmp_path, monkeypatch):
+    monkeypatch.setattr(plugins, "_FILES", {})
+    (near,) = jobs_for(
+        load_table(write_plugin_grid(tmp_path), "smoke").runs[1:], Store(tmp_path, tmp_path, "s"), tmp_path
+    )
+    executed = (tmp_path / "near_times.py").read_bytes()
+    (tmp_path / "near_times.py").write_text("raise SystemExit('edited since')")
+    code, (sent,) = snapshot([]), jobs_from_json(jobs_to_json([as_sent(near)]))
+    (path,) = sent.plugins
+    assert not path.is_absolute()
+    assert code.files[str(path)] == executed
+    code.write(tmp_path, tmp_path)
+    monkeypatch.setattr(plugins, "_FILES", {})
+    monkeypatch.setattr("harness.slurm.snapshot.PACKAGE", tmp_path / code.name / "harness")
+    as_received(sent).load_plugins()
+    assert [file.content for file in plugins.files()] == [executed]
+    plugins._FILES.clear()
+    with pytest.raises(UserError, match=r"plug-in terms/near-times: the run is of sha256:\w+, and it is not here"):
+        replace(sent, plugins=()).load_plugins()
