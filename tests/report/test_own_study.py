@@ -53,7 +53,7 @@ def test_a_study_of_ones_own_speaks_of_its_grid_and_never_of_the_paper(out: Path
         name: (out / name).read_text(encoding="utf-8")
         for name in ("summary.md", "tables/mine.md", "tables/mine.tex", "tables/mine.csv")
     }
-    assert {name: OF_THE_PAPER.findall(text) for name, text in printed.items()} == dict.fromkeys(printed, [])
+    assert {name: OF_THE_PAPER.findall(text) for name, text in printed.items()} == {name: [] for name in printed}
     assert shown.startswith(" Two decays: study faces")
     assert "The claim: A slower average is better. Here:" in shown
     assert "Does a slower moving average help?" in shown
