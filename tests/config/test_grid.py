@@ -32,7 +32,9 @@ def test_the_demo_is_the_baseline_and_the_dispersive_arms_of_table_2():
     cells = [[(c.at, [(run.train_id, run.eval_id) for run in c.runs]) for c in t.cells] for t in (demo, table2)]
     assert cells[0] == [cell for cell in cells[1] if dict(cell[0])["arm"] in ("baseline", "dispersive")]
     assert (len(demo.cells), len({run.train_id for run in demo.runs})) == (5, 25)
-    assert demo.file.paper == [value for value in table2.file.paper if value.at["arm"] in ("baseline", "dispersive")]
+    assert list(demo.file.paper) == [
+        value for value in table2.file.paper if value.at["arm"] in ("baseline", "dispersive")
+    ]
 
 
 def test_every_figure_published_elsewhere_is_of_one_way_of_sampling():
