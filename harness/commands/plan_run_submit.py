@@ -115,9 +115,10 @@ def plan(request: Request, gpu: str, utilisation: float | None, price: float | N
     """
     tables = only.of(request.tables())
     _warn_of_other_code(request.store)
-    console.print_plan(tables, request.store, only.failed)
+    done = console.print_plan(tables, request.store, only.failed)
     prices = cost.Prices(all_runs(tables), request.store, cost.Assumption(gpu, utilisation))
     console.print_cost(tables, prices, price)
+    console.print_next(done, options.words_for(request.store), "the same after 'harness run', or 'harness submit'")
     if hours is not None:
         console.print_selection(budget.select_rows(tables, prices, hours), prices, hours)
     if limit is not None:
@@ -149,7 +150,7 @@ def run(request: Request, data: Path, workers: int, minutes: float | None, repor
 
     \b
     harness run grids/table2.yaml --scale smoke
-    harness run grids/table2.yaml --scale digits --study mine --set 'seeds=[0,1,2,3,4]' --jobs 2
+    harness run grids/table2.yaml --scale digits --set 'seeds=[0,1,2]' --jobs 2
     harness run grids/table2.yaml --scale digits --minutes 50 --report
     """
     if reported:
@@ -194,7 +195,7 @@ def submit(request: Request, data: Path, profile: str | None, measure_only: bool
     \b
     harness submit grids/table*.yaml --scale cifar10 --profile ours --dry-run
     harness submit grids/table*.yaml --scale cifar10 --profile ours
-    nohup harness submit grids/table*.yaml --scale cifar10 --profile ours --watch &
+    nohup harness submit table2 --scale cifar10 --profile ours --watch &
     harness submit grids/table5.yaml --scale cifar10 --profile ours --measure-only
     """
     cluster, layer = cluster_profile.load_profile(profile) if profile else (cluster_profile.SlurmProfile(), {})
@@ -264,7 +265,9 @@ def _in_short(
     """Yield what would be sent, what that costs, and what this machine lacks of what it needs."""
     prices = cost.Prices(all_runs(tables), store, _assumed(cluster, tables))
     hours = console.hours_in_words(prices.cost(prices.runs, left=True).hours)
-    yield f"{len(todo)} trainings in {arrays} arrays of jobs; about {hours} {prices.unit}-hours are left to do"
+    arrays_in_words = "1 array" if arrays == 1 else f"{arrays} arrays"
+    left = f"about {hours} {prices.unit}-hours are left to do"
+    yield f"{len(todo)} trainings in {arrays_in_words} of jobs; {left}; without --dry-run they are sent"
     try:
         preflight.check_unconverted(todo)
     except UserError as error:

@@ -372,6 +372,16 @@ def _compare(jobs: Sequence[Job], queue: Collection[client.SlurmJob]) -> tuple[S
     return sent, todo, ids
 
 
+def note_ids(jobs: Sequence[Job]) -> None:
+    """Write down SLURM's ids of queued jobs whose sender was interrupted, where there are such records.
+
+    Raises:
+        UserError: SLURM does not answer.
+    """
+    if names := {record.token for record in records_of(jobs) if record.job is None}:
+        _record_ids(jobs, client.unfinished(client.named_jobs(names)))
+
+
 def _record_ids(jobs: Sequence[Job], queue: Collection[client.SlurmJob]) -> None:
     """Write down SLURM's ids of queued jobs where nobody lived to do so."""
     ids = {job.place: job.id for job in queue}
@@ -394,8 +404,9 @@ def _send(array: Array, here: Path, folder: str, needs: Sequence[str]) -> list[s
     sender, submissions = {"user": user_name(os.geteuid()), "folder": folder, "time": now}, []
     for index, job, earlier in zip(array.elements, jobs, before, strict=True):
         evaluations = tuple(eval_id(job.train_id, evaluation) for evaluation in job.evaluations)
-        work = {"evaluations": evaluations, "part": job.part.name, "cancelled_before": _cancelled(earlier)}
-        submissions.append(Submission(token=text.name, index=index, **work, **sender))
+        work = {"evaluations": evaluations, "part": job.part.name}
+        known = {"cancelled_before": _cancelled(earlier), "earlier": earlier.reached.job if earlier else None}
+        submissions.append(Submission(token=text.name, index=index, **work, **sender, **known))
     _record(jobs, submissions)
     try:
         id = text.send(here, needs)
