@@ -29,7 +29,7 @@ def data() -> None:
     """Get and check data sets."""
 
 
-@data.command()
+@data.command(short_help="Fetch and check data set NAME.")
 @click.argument("name")
 @options.data
 def get(name: str, data: Path) -> None:
@@ -86,7 +86,7 @@ def encode(source: Path, name: str, autoencoder: Path, size: int, keep_images: b
     the processes of one machine share the photos, and the bytes are the same.
 
     \b
-    harness encode /imagenet/train imagenet256 --autoencoder /sd-vae-ft-ema --keep-images
+    harness encode /imagenet/train imagenet256 --autoencoder /sd-vae-ft-ema
     """
     place_from_torchrun()  # what a launcher has left is told at once, and not when torch is loaded
     from harness.data.encode import Encoding, Team

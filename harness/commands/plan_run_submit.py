@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
+from harness import plugins
 from harness.commands import console, options
 from harness.commands.report import following_report, write_and_tell
 from harness.commands.result_listing import SeedBySeed, show_tables
@@ -114,9 +115,10 @@ def plan(request: Request, gpu: str, utilisation: float | None, price: float | N
     """
     tables = only.of(request.tables())
     _warn_of_other_code(request.store)
-    console.print_plan(tables, request.store, only.failed)
+    done = console.print_plan(tables, request.store, only.failed)
     prices = cost.Prices(all_runs(tables), request.store, cost.Assumption(gpu, utilisation))
     console.print_cost(tables, prices, price)
+    console.print_next(done, options.words_for(request.store), "the same after 'harness run', or 'harness submit'")
     if hours is not None:
         console.print_selection(budget.select_rows(tables, prices, hours), prices, hours)
     if limit is not None:
@@ -148,7 +150,7 @@ def run(request: Request, data: Path, workers: int, minutes: float | None, repor
 
     \b
     harness run grids/table2.yaml --scale smoke
-    harness run grids/table2.yaml --scale digits --study mine --set 'seeds=[0,1,2,3,4]' --jobs 2
+    harness run grids/table2.yaml --scale digits --set 'seeds=[0,1,2]' --jobs 2
     harness run grids/table2.yaml --scale digits --minutes 50 --report
     """
     if reported:
@@ -193,7 +195,7 @@ def submit(request: Request, data: Path, profile: str | None, measure_only: bool
     \b
     harness submit grids/table*.yaml --scale cifar10 --profile ours --dry-run
     harness submit grids/table*.yaml --scale cifar10 --profile ours
-    nohup harness submit grids/table*.yaml --scale cifar10 --profile ours --watch &
+    nohup harness submit table2 --scale cifar10 --profile ours --watch &
     harness submit grids/table5.yaml --scale cifar10 --profile ours --measure-only
     """
     cluster, layer = cluster_profile.load_profile(profile) if profile else (cluster_profile.SlurmProfile(), {})
@@ -209,6 +211,8 @@ def submit(request: Request, data: Path, profile: str | None, measure_only: bool
         for job in todo:
             cluster.check(job.resources)
         limits.check_allowed(cluster, (job.resources for job in todo))
+    if report:
+        check_writable("--reports", reports)
     if not dry_run:
         _record(request, tables, todo, data, slurm=isinstance(cluster, cluster_profile.SlurmProfile))
     if not todo:
@@ -226,7 +230,7 @@ def submit(request: Request, data: Path, profile: str | None, measure_only: bool
         for line in (*filter(None, [note]), *_in_short(todo, len(texts), tables, store, cluster)):
             say(line, err=True)
     else:
-        submission.remember(SubmitOptions(profile=profile, data=str(data)), store)
+        submission.remember(SubmitOptions(profile=profile, data=str(data), plugins=_plugin_paths()), store)
         if watch:
             submission.submit_all(todo, cluster, folders, partial(_tell_sent, cluster, store))
         else:
@@ -251,13 +255,19 @@ def _assumed(cluster: cluster_profile.Profile, tables: Sequence[Table]) -> cost.
     return cost.Assumption(cluster.gpu(runs[0].resources) or cost.Assumption.gpu)
 
 
+def _plugin_paths() -> list[str]:
+    return [str(file.path) for file in plugins.files()]
+
+
 def _in_short(
     todo: Sequence[Job], arrays: int, tables: Sequence[Table], store: Store, cluster: cluster_profile.Profile
 ) -> Iterator[str]:
     """Yield what would be sent, what that costs, and what this machine lacks of what it needs."""
     prices = cost.Prices(all_runs(tables), store, _assumed(cluster, tables))
     hours = console.hours_in_words(prices.cost(prices.runs, left=True).hours)
-    yield f"{len(todo)} trainings in {arrays} arrays of jobs; about {hours} {prices.unit}-hours are left to do"
+    arrays_in_words = "1 array" if arrays == 1 else f"{arrays} arrays"
+    left = f"about {hours} {prices.unit}-hours are left to do"
+    yield f"{len(todo)} trainings in {arrays_in_words} of jobs; {left}; without --dry-run they are sent"
     try:
         preflight.check_unconverted(todo)
     except UserError as error:
@@ -407,20 +417,19 @@ def send(profile: cluster_profile.SlurmProfile, todo: Sequence[Job], store: Stor
 
 
 def _send_last(
-    todo: Sequence[Job],
-    profile: cluster_profile.SlurmProfile,
-    grids: Collection[Path],
-    reports: Path | None,
+    todo: Sequence[Job], profile: cluster_profile.SlurmProfile, grids: Collection[Path], reports: Path | None,
     wait: bool,
 ) -> None:  # fmt: skip
     """Send the job that ends a study, where one is asked for; wait: until the queue has room for it."""
-    if reports:
-        check_writable("--reports", reports)
     while True:
-        with submission.when_there_is_room() if wait else nullcontext():
+        try:
             if id := send_last(todo, profile, grids, reports):
                 say(f"When these have ended, job {id} {'makes the report' if reports else 'tells of it'}")
             return
+        except UserError as error:
+            if not wait or not submission.WAITED_FOR.search(str(error)):
+                advice = "the others are sent, and the same command sends this one"
+                raise UserError(f"submit: the last job: {error}; {advice}") from None
         time.sleep(submission.PAUSES[1])
 
 

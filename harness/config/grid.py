@@ -174,7 +174,8 @@ def load_table(
     """
     grid, document = read_grid(path)
     for number, name in enumerate(grid.plugins if plugins is None else ()):
-        load_file(path.parent / name, f"{document.where('plugins', number)}: plugins")
+        written = document.where("plugins", number)  # maybe in a grid that this one extends
+        load_file(Path(written.rpartition(":")[0]).parent / name, f"{written}: plugins")
     parts = PluginParts(plugins)
     base, where = document.layer(grid.base, "base"), document.where("base")
     chosen, scale_document = read_scale(scale, path.parent / "scales")

@@ -14,6 +14,8 @@ from harness import plugins
 from harness.config.core_yaml import dotted
 from harness.config.resolve import Added, SettingError, check_groups, resolve_blocks
 from harness.config.settings import (
+    DATASETS,
+    FEATURES,
     OFF,
     OWN_KEYS,
     TERMS,
@@ -29,10 +31,13 @@ from harness.config.spec import Origins, TermSpec, canonical
 from harness.config.yaml_document import Layer, Leaf, mistakes, validate_layers
 from harness.errors import UserError, nearest
 from harness.files import place
+from harness.metric_definitions import METRICS, Definition, remember
 from harness.picture_folder import data_name, read_folder
 
 FOLDER = "folder"  # the name of a data set that is a folder of pictures
 Written = Mapping[str, Any]  # the settings of a term as a grid has them
+Entry = tuple[str, str]  # group and name
+BUILT_IN = {"terms": tuple(TERMS.built_in), "datasets": DATASETS, "features": FEATURES}
 
 
 class PluginRecord(BaseModel):
@@ -45,6 +50,7 @@ class PluginRecord(BaseModel):
     origins: dict[str, str] = {}
     terms: dict[str, dict[str, Any]] = {}
     formulas: dict[str, str] = {}
+    metrics: dict[str, Definition] = {}
     pictures: dict[str, dict[str, Any]] = {}
 
 
@@ -53,10 +59,13 @@ class PluginParts:
 
     def __init__(self, record: PluginRecord | None = None) -> None:
         self.stored = record
-        self.record = record or PluginRecord(origins={}, terms={}, formulas={}, pictures={})  # these are added to
+        self.record = record or PluginRecord(origins={}, terms={}, formulas={}, metrics={}, pictures={})  # added to
+        for name, definition in self.record.metrics.items():
+            remember(name, definition)
 
-    def origins(self, *entries: tuple[str, str]) -> Origins:
-        """Return which code entries of plug-ins are, each (group, name), as a spec has it."""
+    def _origins(self, *entries: Entry) -> Origins:
+        """Return which code entries of plug-ins are, as a spec has it; nothing of those that are built in."""
+        entries = tuple(entry for entry in entries if entry[1] not in BUILT_IN.get(entry[0], ()))
         for group, name in entries:
             if self.stored is None and (here := plugins.origin(group, name)):
                 self.record.origins[f"{group}/{name}"] = here
@@ -73,8 +82,23 @@ class PluginParts:
         terms = tuple(self._term(name, term, depth, steps) for name, term in on.items())
         for term in terms:
             check_groups(f"terms.{term.name}.group", term.group or 1, settings)
-        kinds = [("terms", term.kind) for term in terms if term.kind not in TERMS.built_in]
-        return Added(terms, self.origins(*kinds))
+        data, kinds = ("datasets", settings.data.name), [("terms", term.kind) for term in terms]
+        return Added(terms, self._origins(data, *kinds), self._measurement(settings, data))
+
+    def _measurement(self, settings: Settings, data: Entry) -> Origins:
+        """Return which code measures beside the package."""
+        features, metrics = settings.evaluation.features, settings.evaluation.metrics or ()
+        if features not in FEATURES and not self._origins(("features", features)):
+            legal = nearest(features, (*FEATURES, *plugins.added("features")))
+            raise SettingError("evaluation.features", f"'{features}' is not legal{legal}")
+        for name in metrics:
+            if not self._origins(("metrics", name)):
+                legal = nearest(name, plugins.added("metrics")) or "; no plug-in brings one"
+                raise SettingError("evaluation.metrics", f"'{name}' is no metric of a plug-in{legal}")
+            if self.stored is None:
+                self.record.metrics[name] = METRICS[name].definition
+                remember(name, METRICS[name].definition)
+        return self._origins(data, ("features", features), *(("metrics", name) for name in metrics))
 
     def with_pictures(self, layers: Layer, fallback: str) -> Layer:
         """Return settings of which `data`, where it is a folder of pictures, is what was found in it.

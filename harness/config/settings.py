@@ -21,6 +21,8 @@ SamplerName = Literal[
 ]  # fmt: skip
 Tracker = Literal["tensorboard", "wandb"]
 LossName = Literal["infonce-l2", "infonce-cosine", "hinge", "covariance"]
+DATASETS = ("digits", "fashion-mnist", "cifar10")  # that are built in, beside packed latents
+FEATURES = ("classifier", "inception-v3-compat")  # that are built in
 LARGEST = 2**53
 DAYS = re.compile(
     r"(?P<days>\d{1,5})-(?P<hours>[01]?\d|2[0-3])(:(?P<minutes>[0-5]?\d)(:(?P<seconds>[0-5]?\d))?)?", re.ASCII
@@ -370,8 +372,8 @@ class EvaluationSettings(Frozen):
 
     samples: Whole = Field(50_000, ge=4, description="images drawn for each measurement")
     labels: Literal["random", "balanced"] = Field("random", description="class labels of the drawn images")
-    features: Literal["classifier", "inception-v3-compat"] = Field(
-        "inception-v3-compat", description="network whose features are compared"
+    features: Name = Field(
+        "inception-v3-compat", description="network whose features are compared: classifier, inception-v3-compat"
     )
     reference: Literal["train", "test"] = Field("train", description="split of the data set that is the reference")
     reference_part: Annotated[Whole, Field(ge=6)] | None = Field(
@@ -379,6 +381,7 @@ class EvaluationSettings(Frozen):
         description="images of it, drawn once, whose balls count for precision, recall, density and coverage (ADM's "
         "suite: 10,000); by default all",
     )
+    metrics: tuple[Name, ...] | None = Field(None, description="metrics of plug-ins that are measured as well")
     weights: Literal["ema", "raw"] = Field("ema", description="the moving average of the weights, or the last ones")
 
 

@@ -103,6 +103,7 @@ class Measuring:
             data=self.data,
             cache=self.store.cache,
             weights=weights,
+            metrics=evaluation.metrics or (),
             part=evaluation.reference_part,
             scratch=_measured_folder(self.scratch, self.path.stem),
         )

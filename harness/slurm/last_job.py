@@ -35,17 +35,17 @@ class Ending:
 def send_last(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path], reports: Path | None) -> str | None:
     """Send a job that begins when no other of the study is left, in the place of one that waits; return its id.
 
-    None: none of the study's jobs is left, or nothing is asked of a last one.
+    None: nothing is asked of a last one.
 
     Raises:
         UserError: SLURM does not answer, or refuses it.
     """
     store = jobs[0].store
+    if reports is None and profile.notify is None:
+        return None
     names = {record.token for of_training in store.submissions().values() for record in of_training.values()}
     before = client.unfinished(client.named_jobs([name_of(store)], client.RESTART))
     needs = sorted({job.id.partition("_")[0] for job in client.unfinished(client.named_jobs(names, client.RESTART))})
-    if not needs or (reports is None and profile.notify is None):
-        return None
     folder, code = own_folder(store), snapshot(grids)
     content = TypeAdapter(Ending).dump_json(Ending(store, reports, profile.notify, code.name))
     partition = jobs[0].resources.partition

@@ -32,6 +32,7 @@ from harness.slurm.bootstrap import Untrusted, check_own
 from harness.slurm.client import own_jobs
 from harness.slurm.private import write_private
 from harness.slurm.sbatch_script import REQUEUE
+from harness.slurm.snapshot import as_received
 from harness.store.records import Failure, Submission, measurement_paths
 from harness.store.status import RunStatus
 
@@ -141,7 +142,7 @@ def start(content: bytes, here: Path) -> None:
     """Do this job's task of those that were sent; here: the folder of the study's jobs."""
     os.environ["SUBMITIT_FOLDER"] = str(here)
     environment, began = JobEnvironment(), time.time()
-    everybody, element = jobs_from_json(content), int(environment.array_task_id or 0)
+    everybody, element = list(map(as_received, jobs_from_json(content))), int(environment.array_task_id or 0)
     packed = everybody[0].resources.packed
     place = os.environ.get(STAGE_DATA)
     jobs = tuple(_staged(job, place) for job in everybody[element * packed : (element + 1) * packed])
