@@ -61,9 +61,8 @@ def test_what_cannot_be_begun_is_left_alone(folder, harness):
 def test_a_skeleton_runs(folder, harness, monkeypatch):
     harness("init", "mine")
     monkeypatch.chdir(folder / "mine")
-    code, out, err = harness(
-        "run", "methods", "--scale", "smoke", "--study", "mine-smoke", "--rows", "method=Near times"
-    )
+    words = ["methods", "--scale", "smoke", "--study", "mine-smoke", "--rows", "method=Near times"]
+    code, _, err = harness("run", *words)
     assert code == 0, err
     assert harness("report", "mine-smoke")[0] == 0
     assert "Near times" in (folder / "mine/reports/mine-smoke/index.html").read_text(encoding="utf-8")
