@@ -271,7 +271,8 @@ def _ended(status: SlurmStatus, record: Submission, end: str | None) -> SlurmSta
         kind = next((sign for words, sign in SIGNS_IN_OUTPUT.items() if words in output), kind)
         refused = "; ".join(filter(None, (refusal(output), problem_of(job.store, record))))
         reason = "; ".join(filter(None, (reason, refused)))
-        if kind == "killed" and not refused and end == "FAILED" and not _began(job, record):
+        has_output = is_file(path) or record.user not in ("", user_name(os.geteuid()))  # else its folder was taken away
+        if kind == "killed" and has_output and not refused and end == "FAILED" and not _began(job, record):
             kind, reason = "failed to start", f"SLURM: {end} before anything of the harness began; {_last_words(path)}"
     return _failed(status, kind, reason, output)
 

@@ -124,7 +124,7 @@ ENDED = {"0": "COMPLETED", "1": "COMPLETED", "2": "FAILED", "3": "CANCELLED"}
 @pytest.mark.parametrize(
     ("queue", "ends", "expected"),
     [
-        ([IN_QUEUE], ENDED, ("failed", "2", "shard 2 of 2: SLURM: FAILED before anything of the harness began")),
+        ([IN_QUEUE], ENDED, ("failed", "2", "shard 2 of 2: SLURM: FAILED")),
         ([], ENDED, ("failed", "1", "shard 1 of 2: it ended without its results")),
         ([IN_QUEUE, HELD], ENDED, ("held", "2", HELD_WORDS)),  # measuring waits for it
         (
