@@ -36,6 +36,11 @@ class StudyTerm:
     settings: str
     trainings: str
 
+    @property
+    def in_paper(self) -> bool:
+        """True for a loss of the paper's Table 1."""
+        return self.formula in (*FORMULAS["dispersive"].values(), *FORMULAS["contrastive"].values())
+
 
 def study_terms(pivots: Sequence[Pivot]) -> list[StudyTerm]:
     """Return every term of the trainings of a study, each once with all values that it has there."""
