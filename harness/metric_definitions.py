@@ -6,11 +6,13 @@ numbers. Behind a colon the name carries the features that the number was taken 
 measurement or where the metric was published for others: `cmmd:classifier`, `fd:vit_small_patch14_dinov2.lvd142m`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from harness.files import read_yaml
+from harness.plugins import Registry
 
 ARROWS = {"lower": "↓", "higher": "↑", "": ""}
 FILE = read_yaml(Path(__file__).with_suffix(".yaml"))
@@ -38,6 +40,14 @@ class Definition:
         return f"{self.title} {ARROWS[self.direction]}".strip()
 
 
+@dataclass(frozen=True)
+class Metric:
+    """A metric as a plug-in brings it. compute: given `measure.evaluate.Measured`, its value, or why there is none."""
+
+    definition: Definition
+    compute: Callable[[Any], float | str]
+
+
 DEFINITIONS = {name: Definition(**definition) for name, definition in FILE["definitions"].items()}
 OF_OTHER_FEATURES: dict[str, str] = FILE["of_other_features"]
 SPREADS: dict[str, str] = FILE["spreads"]
@@ -45,6 +55,8 @@ ROUNDING = 1e-3
 LIMITS = {name: (metric.least, metric.most) for name, metric in DEFINITIONS.items()} | {
     name: (0, None) for name in SPREADS.values()
 }
+METRICS: Registry[Any] = Registry("metrics", "metric", DEFINITIONS)  # of plug-ins each is a `Metric`
+_REMEMBERED: dict[str, Definition] = {}  # metrics of plug-ins that measured a stored study
 MEASURED = tuple(name for name in DEFINITIONS if name not in OF_OTHER_FEATURES.values())  # what a measurement has
 
 
@@ -71,9 +83,15 @@ def definition_of(name: str) -> Definition:
     """
     metric, _, features = name.partition(":")
     if metric not in DEFINITIONS:
-        return Definition(name)
+        return _REMEMBERED.get(name) or Definition(name)
     definition = DEFINITIONS[metric]
     return replace(definition, title=f"{definition.title} ({features})") if features else definition
+
+
+def remember(name: str, definition: Definition) -> None:
+    """Let `definition_of` know what a study says of a metric that is not built in."""
+    if name not in DEFINITIONS:
+        _REMEMBERED[name] = definition
 
 
 def beyond(name: str, value: float) -> str:

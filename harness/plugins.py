@@ -25,6 +25,7 @@ from harness.plain_text import is_name
 
 E = TypeVar("E")
 GROUPS = ("terms", "datasets", "features", "metrics", "sections", "autoencoders")
+MEASURING = tuple(group for group in GROUPS if group != "terms")  # what a network that is trained still needs
 LARGEST = 1 << 20  # bytes of a file
 DIGITS = 16  # of a file's sha256, in its origin
 
@@ -60,7 +61,7 @@ def load_file(path: Path, where: str) -> None:
     Raises:
         UserError: it cannot be read or executed, or brings nothing that can be used.
     """
-    path = path.resolve()
+    path = path.absolute()  # through a handle of the folder, where a job has one: not resolved
     if path in _FILES:
         return
     with user_error(f"{where}: {path}: cannot be read", "a Python file is expected", OSError):
@@ -175,9 +176,10 @@ class Registry(Generic[E]):
         """Return which code a plug-in's entry is; None of what is built in, and of what there is not."""
         return None if name in self.built_in else origin(self.group, name)
 
-    def added(self) -> dict[str, str]:
-        """Return what plug-ins bring, with its origins."""
-        return {name: source.origin for name, source in _added(self.group).items() if name not in self.built_in}
+
+def added(group: str) -> list[str]:
+    """Return the names that plug-ins bring to a group."""
+    return list(_added(group))
 
 
 def origin(group: str, name: str) -> str | None:

@@ -10,7 +10,8 @@ from support.imports import arrows, circles, class_names, imports, reached, sour
 from support.places import ROOT
 
 GROUND = (
-    "checkpoint_paths", "credentials", "errors", "files", "metric_definitions", "pictures", "plain_text",
+    "checkpoint_paths", "credentials", "errors", "files", "metric_definitions", "picture_files", "picture_folder",
+    "pictures", "plain_text",
     "plugins", "gpu", "process_group",
 )  # fmt: skip
 # What a run is, for those who compute: no grids, no stores, no jobs.
@@ -43,7 +44,7 @@ HEAVY = ("torch", "torchvision", "timm", "torch_fidelity", "sklearn", "safetenso
 # These compute nothing: no torch in them, not even within a function.
 TORCHLESS = (
     "cli", "report", "planning", "store", "config", "metric_definitions", "errors", "files", "checkpoint_paths",
-    "credentials", "pictures", "plain_text", "plugins",
+    "credentials", "picture_files", "picture_folder", "pictures", "plain_text", "plugins",
 )  # fmt: skip
 # Mathematics needs no more; what opens files, starts programs or reads clocks is not among these.
 METHOD_USES = (

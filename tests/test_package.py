@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.distributions import sdist_and_wheel
+from support.distributions import sdist_and_wheel, second_package
 from support.places import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -32,17 +32,22 @@ print(json.dumps([harness.__file__, sorted(light), sorted(more), float(loss), di
 """
 
 
-def outside(*command: str, folder: Path) -> str:
+def outside(*command: str, folder: Path, **variables: str) -> str:
     """Return what a command prints in a folder where there is no checkout."""
-    environment = {"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
+    environment = {"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"} | variables
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
+@pytest.fixture(scope="module")
+def distributions(tmp_path_factory):
+    return sdist_and_wheel(tmp_path_factory.mktemp("distributions"))
+
+
 @pytest.mark.slow
-def test_the_wheel_of_the_sdist_is_whole_and_the_losses_in_it_need_torch_alone(tmp_path):
-    sdist, wheel = sdist_and_wheel(tmp_path)
+def test_the_wheel_of_the_sdist_is_whole_and_the_losses_in_it_need_torch_alone(tmp_path, distributions):
+    sdist, wheel = distributions
     empty, site = tmp_path / "empty", tmp_path / "site"
     empty.mkdir()
     with zipfile.ZipFile(wheel) as archive:
@@ -84,3 +89,47 @@ def test_the_citation_is_of_this_version_and_of_the_paper():
     assert citation["license"] == PROJECT["license"]
     assert citation["authors"] == PROJECT["authors"]
     assert [reference["url"] for reference in citation["references"]] == [PROJECT["urls"]["Paper"]]
+
+
+@pytest.mark.slow
+def test_a_second_package_brings_a_term_a_data_set_a_metric_and_a_grid(tmp_path, distributions):
+    """In an empty folder, beside the wheel: its rows have numbers with intervals, and are its version's."""
+    empty, site = tmp_path / "empty", tmp_path / "site"
+    empty.mkdir()
+    for wheel in (distributions[1], second_package(tmp_path)):
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(site)
+
+    def harness(*words: str) -> str:
+        return outside(sys.executable, "-m", "harness.cli", *words, folder=empty, PYTHONPATH=str(site))
+
+    def identities() -> list[str]:
+        return [line.split("\t")[5:7] for line in harness("plan", *grid).splitlines() if line.startswith("blobs\t")]
+
+    def release(package: str, version: str) -> None:
+        (facts,) = site.glob(f"{package}-*.dist-info/METADATA")
+        lines = facts.read_text("utf-8").splitlines()
+        facts.write_text("\n".join(f"Version: {version}" if line.startswith("Version:") else line for line in lines))
+
+    grid = str(site / "second_method" / "grids" / "blobs.yaml"), "--scale", "blobs"
+    harness("run", *grid, "--jobs", "2")
+    harness("report", "blobs")
+    report = json.loads((empty / "reports" / "blobs" / "report.json").read_text("utf-8"))
+    (cells,) = (table["cells"] for table in report["tables"])
+    (row,) = (cell for cell in cells if cell["at"] == {"method": "Centred"})
+    assert len(row["ours"]["seeds"]) == 2
+    assert row["change"]["interval"]["low"] < row["change"]["percent"] < row["change"]["interval"]["high"]
+    page = (empty / "reports" / "blobs" / "index.html").read_text("utf-8")
+    assert "brightness gap" in page
+    before = identities()
+    release("dispersive_harness", "99.0")
+    assert identities() == before
+    release("second_method", "1.1")
+    assert not {word for ids in before for word in ids} & {word for ids in identities() for word in ids}
+    # The study is that of version 1.0, and opens without the package.
+    for path in site.glob("second_method*/*.*"):
+        if path.suffix != ".yaml":
+            path.unlink()
+    harness("report", "blobs")
+    again = json.loads((empty / "reports" / "blobs" / "report.json").read_text("utf-8"))
+    assert again["tables"] == report["tables"]

@@ -32,13 +32,22 @@ FAILED = ("failed", "diverged", "unreadable")
 # Plans.
 
 
-def print_plan(tables: Sequence[Table], store: Store, failed: bool = False) -> None:
-    """Print every run, table by table, and how many there are in each state; failed: only those that failed."""
+def print_plan(tables: Sequence[Table], store: Store, failed: bool = False) -> bool:
+    """Print every run, table by table, and how many there are in each state; return whether all are done.
+
+    failed: print only those that failed.
+    """
     planned = plan.plan(tables, store)
     show(*(_of_table([p for p in planned if p.table is table], failed) for table in tables))
     states = Counter(p.status.state for p in planned)
     trainings = len({p.run.train_id for p in planned})
     show_note(f"{trainings} distinct trainings; {', '.join(f'{count} {state}' for state, count in states.items())}")
+    return set(states) <= {"done"}
+
+
+def print_next(done: bool, study: str, words: str) -> None:
+    """Print what to do with a study next; words: what does it where something is left."""
+    show_note(f"Next: harness report {study}" if done else f"Next: {words}")
 
 
 def _of_table(planned: Sequence[plan.Planned], failed: bool) -> Listing:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
+from harness import plugins
 from harness.commands import console, options
 from harness.commands.report import following_report, write_and_tell
 from harness.commands.result_listing import SeedBySeed, show_tables
@@ -20,7 +22,7 @@ from harness.config.grid import Table, all_runs, load_table
 from harness.config.named_files import find_grid
 from harness.config.spec import EvalSpec, eval_id
 from harness.errors import UserError
-from harness.files import check_writable
+from harness.files import check_writable, share_with_group
 from harness.jobs import code_version, local_pool, preflight
 from harness.jobs.job import Job, WorkLeft, jobs_for
 from harness.jobs.preemption import NEVER, Deadline
@@ -28,6 +30,7 @@ from harness.plain_text import check_name
 from harness.planning import budget, cost
 from harness.process_group import place_from_torchrun
 from harness.slurm import limits, submission
+from harness.slurm.last_job import send_last
 from harness.store.records import Failure, SubmitOptions
 from harness.store.store import Store
 
@@ -70,6 +73,7 @@ def requested(command: Callable[..., None]) -> Callable[..., None]:
         check_name("--scale", scale)
         store = Store(results, scratch, study or scale)
         store.check_new_name()
+        share_with_group(results, scratch)
         command(Request(tuple(map(find_grid, grids)), scale, overrides, store, options.RowChoice(rows)), **arguments)
 
     for option in reversed((
@@ -112,9 +116,10 @@ def plan(request: Request, gpu: str, utilisation: float | None, price: float | N
     """
     tables = only.of(request.tables())
     _warn_of_other_code(request.store)
-    console.print_plan(tables, request.store, only.failed)
+    done = console.print_plan(tables, request.store, only.failed)
     prices = cost.Prices(all_runs(tables), request.store, cost.Assumption(gpu, utilisation))
     console.print_cost(tables, prices, price)
+    console.print_next(done, options.words_for(request.store), "the same after 'harness run', or 'harness submit'")
     if hours is not None:
         console.print_selection(budget.select_rows(tables, prices, hours), prices, hours)
     if limit is not None:
@@ -146,7 +151,7 @@ def run(request: Request, data: Path, workers: int, minutes: float | None, repor
 
     \b
     harness run grids/table2.yaml --scale smoke
-    harness run grids/table2.yaml --scale digits --study mine --set 'seeds=[0,1,2,3,4]' --jobs 2
+    harness run grids/table2.yaml --scale digits --set 'seeds=[0,1,2]' --jobs 2
     harness run grids/table2.yaml --scale digits --minutes 50 --report
     """
     if reported:
@@ -159,7 +164,7 @@ def run(request: Request, data: Path, workers: int, minutes: float | None, repor
         return
     tables = request.tables()
     todo, left_out = _lacking(request, tables, data, 1 if workers > 1 else None)
-    _record(request, tables, todo, place.world_size if place else None)
+    _record(request, tables, todo, data, place.world_size if place else None)
     page = reports if reported else None
     if todo:
         _run_here(todo, request.store, tables, workers, place is not None, deadline, page)
@@ -178,9 +183,11 @@ def run(request: Request, data: Path, workers: int, minutes: float | None, repor
 @click.option("--measure-only", is_flag=True, help="Only measure what is trained, in jobs of one process.")
 @options.gpu_hours
 @click.option("--watch", is_flag=True, help="Stay until all is sent, as the queue has room for it.")
+@click.option("--report", is_flag=True, help="Send a last job that makes the report when the others have ended.")
+@options.reports
 @click.option("--dry-run", is_flag=True, help="Print the sbatch files; send and write nothing.")
 def submit(request: Request, data: Path, profile: str | None, measure_only: bool, limit: float | None, watch: bool,
-           dry_run: bool) -> None:  # fmt: skip
+           report: bool, reports: Path, dry_run: bool) -> None:  # fmt: skip
     """Send GRIDS to a cluster's queue, one array for each set of equal resources; the nodes must see the folders.
 
     What waits in the queue or runs already is not sent again, from whichever terminal. The code is copied, so that
@@ -189,7 +196,7 @@ def submit(request: Request, data: Path, profile: str | None, measure_only: bool
     \b
     harness submit grids/table*.yaml --scale cifar10 --profile ours --dry-run
     harness submit grids/table*.yaml --scale cifar10 --profile ours
-    nohup harness submit grids/table*.yaml --scale cifar10 --profile ours --watch &
+    nohup harness submit table2 --scale cifar10 --profile ours --watch &
     harness submit grids/table5.yaml --scale cifar10 --profile ours --measure-only
     """
     cluster, layer = cluster_profile.load_profile(profile) if profile else (cluster_profile.SlurmProfile(), {})
@@ -205,8 +212,10 @@ def submit(request: Request, data: Path, profile: str | None, measure_only: bool
         for job in todo:
             cluster.check(job.resources)
         limits.check_allowed(cluster, (job.resources for job in todo))
+    if report:
+        check_writable("--reports", reports)
     if not dry_run:
-        _record(request, tables, todo, slurm=isinstance(cluster, cluster_profile.SlurmProfile))
+        _record(request, tables, todo, data, slurm=isinstance(cluster, cluster_profile.SlurmProfile))
     if not todo:
         nothing = "nothing that is trained lacks a measurement" if measure_only else "everything is done already"
         nothing += " but what was left out" if left_out else ""
@@ -222,11 +231,12 @@ def submit(request: Request, data: Path, profile: str | None, measure_only: bool
         for line in (*filter(None, [note]), *_in_short(todo, len(texts), tables, store, cluster)):
             say(line, err=True)
     else:
-        submission.remember(SubmitOptions(profile=profile, data=str(data)), store)
+        submission.remember(SubmitOptions(profile=profile, data=str(data), plugins=_plugin_paths()), store)
         if watch:
             submission.submit_all(todo, cluster, folders, partial(_tell_sent, cluster, store))
         else:
             send(cluster, todo, store, folders)
+        _send_last(todo, cluster, folders, reports.absolute() if report else None, watch)
     _end_without(left_out, store)
 
 
@@ -246,13 +256,19 @@ def _assumed(cluster: cluster_profile.Profile, tables: Sequence[Table]) -> cost.
     return cost.Assumption(cluster.gpu(runs[0].resources) or cost.Assumption.gpu)
 
 
+def _plugin_paths() -> list[str]:
+    return [str(file.path) for file in plugins.files()]
+
+
 def _in_short(
     todo: Sequence[Job], arrays: int, tables: Sequence[Table], store: Store, cluster: cluster_profile.Profile
 ) -> Iterator[str]:
     """Yield what would be sent, what that costs, and what this machine lacks of what it needs."""
     prices = cost.Prices(all_runs(tables), store, _assumed(cluster, tables))
     hours = console.hours_in_words(prices.cost(prices.runs, left=True).hours)
-    yield f"{len(todo)} trainings in {arrays} arrays of jobs; about {hours} {prices.unit}-hours are left to do"
+    arrays_in_words = "1 array" if arrays == 1 else f"{arrays} arrays"
+    left = f"about {hours} {prices.unit}-hours are left to do"
+    yield f"{len(todo)} trainings in {arrays_in_words} of jobs; {left}; without --dry-run they are sent"
     try:
         preflight.check_unconverted(todo)
     except UserError as error:
@@ -299,7 +315,12 @@ def _can_be_read(job: Job, evaluation: EvalSpec) -> bool:
 
 
 def _record(
-    request: Request, tables: Sequence[Table], jobs: Sequence[Job], processes: int | None = None, slurm: bool = False
+    request: Request,
+    tables: Sequence[Table],
+    jobs: Sequence[Job],
+    data: Path,
+    processes: int | None = None,
+    slurm: bool = False,
 ) -> None:
     """Check everything that can be checked before anything runs or is written; then take the grids into the study.
 
@@ -311,6 +332,7 @@ def _record(
         store.check_grid(table.name, path, request.scale, list(request.overrides))
     check_writable("--results", store.root)
     check_writable("--scratch", store.scratch / store.study)
+    preflight.convert_folders(tables, data)
     if slurm:
         preflight.check_unconverted(jobs)
         submission.check_slurm()
@@ -393,6 +415,23 @@ def _end_in_time(todo: Sequence[Job], before: Sequence[WorkLeft]) -> NoReturn:
 def send(profile: cluster_profile.SlurmProfile, todo: Sequence[Job], store: Store, grids: Collection[Path]) -> None:
     """Send the jobs to SLURM, and say what became of them; `grids`: the folders of their grid files."""
     _tell_sent(profile, store, submission.submit(todo, profile, grids))
+
+
+def _send_last(
+    todo: Sequence[Job], profile: cluster_profile.SlurmProfile, grids: Collection[Path], reports: Path | None,
+    wait: bool,
+) -> None:  # fmt: skip
+    """Send the job that ends a study, where one is asked for; wait: until the queue has room for it."""
+    while True:
+        try:
+            if id := send_last(todo, profile, grids, reports):
+                say(f"When these have ended, job {id} {'makes the report' if reports else 'tells of it'}")
+            return
+        except UserError as error:
+            if not wait or not submission.WAITED_FOR.search(str(error)):
+                advice = "the others are sent, and the same command sends this one"
+                raise UserError(f"submit: the last job: {error}; {advice}") from None
+        time.sleep(submission.PAUSES[1])
 
 
 def _tell_sent(profile: cluster_profile.SlurmProfile, store: Store, sent: submission.Sent) -> None:

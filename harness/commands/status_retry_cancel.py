@@ -16,9 +16,9 @@ from click.core import ParameterSource
 from rich.live import Live
 
 from harness.commands import options
-from harness.commands.console import print_status, status_listing
+from harness.commands.console import print_next, print_status, status_listing
 from harness.commands.plan_run_submit import send
-from harness.commands.terminal import console, say, words_of
+from harness.commands.terminal import console, say, show_note, words_of
 from harness.config.cluster_profile import load_slurm_profile
 from harness.config.grid import Table
 from harness.config.named_files import recorded_grid
@@ -27,12 +27,14 @@ from harness.files import is_file, read_json
 from harness.jobs import preflight
 from harness.jobs.failures import CAUSES, remedy
 from harness.jobs.job import Job
+from harness.plugins import load_file
 from harness.slurm.bootstrap import user_name
 from harness.slurm.client import RESTART, SlurmJob, failed_nodes, named_jobs, scancel, unfinished
 from harness.slurm.limits import check_allowed
+from harness.slurm.private import own_folder
 from harness.slurm.queue_status import QUEUE_SECONDS, Asker, SlurmStatus, StudyStatus, log_of, slurm_status
 from harness.slurm.status_document import status_document
-from harness.slurm.submission import check_slurm, remembered
+from harness.slurm.submission import check_slurm, note_ids, remembered
 from harness.store import records
 from harness.store.status import measurement_fault
 from harness.store.store import IDENTITY, Store
@@ -67,7 +69,11 @@ def status(store: Store, only: options.Filter, watch: bool, as_json: bool) -> No
         return
     if not watch:
         print_status(store.study, study.joined, only.failed)
-    say(_in_words(store, study), nl=False)
+    for line in _in_words(store, study).splitlines():
+        show_note(line, whole=True)
+    if not (watch or only.failed):
+        left = "what began it, 'harness run' or 'harness submit', makes what is left"
+        print_next(all(s.state == "done" for s in study.joined), options.words_for(store), left)
 
 
 def watch_status(tables: Sequence[Table], store: Store, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -186,7 +192,8 @@ def end_jobs(sent: Sequence[InQueue]) -> None:
 
 @click.command()
 @click.option("--failed", is_flag=True, help="All that failed, but what diverged or was cancelled.")
-@click.option("--class", "failure", type=click.Choice([*CAUSES, "cancelled"]), help="Only failures of this class.")
+@click.option("--class", "failure", type=click.Choice([*CAUSES, "cancelled"]), metavar="CLASS",
+              help=f"Only failures of this class: {', '.join([*CAUSES, 'cancelled'])}.")  # fmt: skip
 @click.option("--set", "overrides", multiple=True, metavar="resources.KEY=VALUE",
               help="What to ask of the cluster this time. Repeatable.")  # fmt: skip
 @options.study
@@ -202,7 +209,7 @@ def retry(context: click.Context, store: Store, failed: bool, failure: str | Non
 
     \b
     harness retry digits --failed
-    harness retry digits --class 'out of memory' --set resources.memory_gb=64 --profile ours
+    harness retry digits --class 'out of memory' --set resources.memory_gb=64
     """
     if failed == bool(failure):
         raise UserError("retry: say either --failed or --class CLASS")
@@ -212,14 +219,19 @@ def retry(context: click.Context, store: Store, failed: bool, failure: str | Non
     check_slurm()
     store = store.absolute()
     sent = remembered(store)
+    if profile is None and sent.profile is None and own_folder(store) != store.slurm_folder:
+        raise UserError("retry: say --profile; that of the last submit is its sender's alone, who is another user")
     cluster, layer = load_slurm_profile(profile or sent.profile)
     if context.get_parameter_source("data") is ParameterSource.DEFAULT:
         data = Path(sent.data or data)
+    for path in sent.plugins:
+        load_file(Path(path), "retry: a plug-in of the last submit")
     classes = {failure} if failure else set(CAUSES)
     tables = study_tables(store, overrides, layer)
     study = slurm_status(tables, store, data.absolute())
     todo = [status.job for status in study.trainings if status.failure in classes]
     if not todo:
+        note_ids([status.job for status in study.trainings])
         say(f"{store.root}: no training failed so.")
         return
     check_allowed(cluster, (job.resources for job in todo))

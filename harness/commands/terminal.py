@@ -178,11 +178,11 @@ def show(*listings: Listing) -> None:
     screen.file.flush()
 
 
-def show_note(words: str) -> None:
-    """Print a line that is no row of a listing."""
+def show_note(words: str, whole: bool = False) -> None:
+    """Print a line that is no row of a listing; whole: not broken to fit the terminal, so that it can be copied."""
     screen = console()
     if screen.is_terminal:
-        screen.print(words)
+        screen.print(words, soft_wrap=whole)
     else:
         print("#", escape_controls(words), file=screen.file, flush=True)
 

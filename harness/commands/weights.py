@@ -23,7 +23,7 @@ def weights() -> None:
     """Import and export published weights. They are kept in ./weights, or where HARNESS_WEIGHTS says."""
 
 
-@weights.command(name="import")
+@weights.command(name="import", short_help="Keep the weights of FILE, a published checkpoint.")
 @click.argument("file", type=PLAIN)
 @click.option("--name", required=True, help="What `--set weights=NAME` will call them.")
 @click.option("--model", help="Model of the file, for example SiT-XL/2; by default the only one that its shapes fit.")
@@ -47,7 +47,7 @@ def import_(file: Path, name: str, model: str | None, scale: str, scales: Path) 
         say(f"  {remark}")
 
 
-@weights.command()
+@weights.command(short_help="Write imported weights, or a training's, as OUT.")
 @click.argument("source")
 @click.argument("out", type=NEW)
 @click.option("--format", "layout", type=click.Choice(["public", "diffusers"]), default="public",

@@ -10,15 +10,24 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from harness.config.named_files import PROFILES, named_file
-from harness.config.sbatch_options import SbatchOptions, SrunOptions, command_words, final
 from harness.config.settings import Count, Flag, Frozen, Hours, Line, Positive, Resources, Whole
+from harness.config.site_options import (
+    Container,
+    Notify,
+    SbatchOptions,
+    SrunOptions,
+    Word,
+    at_home,
+    command_words,
+    final,
+)  # fmt: skip
 from harness.config.yaml_document import Layer, read_extended, validate
 from harness.errors import UserError, nearest
-from harness.files import place
 from harness.plain_text import shown
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "WANDB_MODE": "offline"}
 INTERFACE_VARIABLES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
+NOTIFY = "HARNESS_NOTIFY"  # how a job is told `notify`
 STAGE_DATA = "HARNESS_STAGE_DATA"  # how a job is told where to copy its data set to
 MINUTE_EARLY = 60  # sbatch(1), --signal: "the signal may be sent up to 60 seconds earlier than specified"
 
@@ -48,19 +57,6 @@ def _interfaces(names: str) -> str:
     return names
 
 
-def _mount(words: str) -> str:
-    """Pass on a folder to mount, and where.
-
-    Raises:
-        ValueError: it is not of the form /path or /path:/path/inside.
-    """
-    if not re.fullmatch(r"/[^:,]*(:/[^:,]*(:r[ow])?)?", words):
-        raise ValueError("a folder to mount is written /path or /path:/path/inside")
-    return words
-
-
-Word = Annotated[Line, AfterValidator(final)]
-Mount = Annotated[Word, AfterValidator(_mount)]
 Variable = Annotated[str, AfterValidator(_variable)]
 FinalText = Annotated[str, AfterValidator(_final_variable)]
 
@@ -97,43 +93,6 @@ class Partition(Frozen):
 
 
 PER_PARTITION = ("account", "qos", "constraint", "gpu_kind")  # of which a job is sent with one value
-
-
-class Container(Frozen):
-    """What the processes of a job run in; the harness's dependencies, Python among them, are in its image."""
-
-    runtime: Literal["apptainer", "pyxis"] = Field(description="apptainer exec; or pyxis, by options of srun")
-    image: Word = Field(description="a file, or what the runtime reads as an image: docker://…, user/image:tag")
-    mounts: tuple[Mount, ...] = Field((), description="more folders of the node, as /path or /path:/path/inside")
-    options: tuple[Word, ...] = Field((), description="more words of apptainer exec, or of srun for pyxis")
-
-    def srun_words(self, folders: Collection[Path]) -> list[str]:
-        """Return the options of srun that start its processes in the container."""
-        if self.runtime != "pyxis":
-            return []
-        mounts = ",".join(mount if ":" in mount else f"{mount}:{mount}" for mount in self._mounts(folders))
-        return [f"--container-image={self._image}", f"--container-mounts={mounts}", *self.options]
-
-    def command_words(self, folders: Collection[Path], on_gpu: bool) -> list[str]:
-        """Return the words before the command of a process."""
-        if self.runtime != "apptainer":
-            return []
-        gpus = ["--nv"] if on_gpu else []
-        return ["apptainer", "exec", *gpus, f"--bind={','.join(self._mounts(folders))}", *self.options, self._image]
-
-    @property
-    def _image(self) -> str:
-        return _at_home("container.image", self.image)
-
-    def _mounts(self, folders: Collection[Path]) -> list[str]:
-        """Return what is mounted: the folders that every job needs, and those of the profile.
-
-        Raises:
-            UserError: the name of one of the former holds what separates mounts.
-        """
-        if wrong := next((folder for folder in folders if re.search("[:,]", str(folder))), None):
-            raise UserError(f"container: {wrong}: a folder with ':' or ',' in its name cannot be mounted")
-        return list(dict.fromkeys([*map(str, folders), *self.mounts]))
 
 
 class LocalProfile(Frozen):
@@ -183,6 +142,7 @@ class SlurmProfile(Frozen):
         None,
         description="folder on each node that a job copies its data set to and reads it from; $NAME is the job's",
     )
+    notify: Notify | None = Field(None, description="who hears of failures, and of the end of a study")
     environment: dict[Variable, FinalText] = Field(
         {}, description="variables of the job, as they are; only ~ is expanded, and no $NAME"
     )
@@ -266,9 +226,10 @@ class SlurmProfile(Frozen):
         self.check(resources)
         interface = dict.fromkeys(INTERFACE_VARIABLES, self.network_interface) if self.network_interface else {}
         staging = {STAGE_DATA: self.stage_data} if self.stage_data else {}
-        variables = (OFFLINE if self.offline else {}) | interface | staging | self.environment
+        notify = {NOTIFY: self.notify.model_dump_json()} if self.notify else {}
+        variables = (OFFLINE if self.offline else {}) | interface | staging | notify | self.environment
         exports = [
-            f"export {key}={shlex.quote(_at_home(f'environment: {key}', value))}" for key, value in variables.items()
+            f"export {key}={shlex.quote(at_home(f'environment: {key}', value))}" for key, value in variables.items()
         ]
         own = self._own(next(iter(self._fitting(resources)), None))
         parameters = {
@@ -301,7 +262,7 @@ class SlurmProfile(Frozen):
 
     def command(self, words: Sequence[str], resources: Resources, folders: Collection[Path]) -> list[str]:
         """Return the command by which a process of a job starts Python; words: what that is given."""
-        python = _at_home("python", self.python or ("python3" if self.container else sys.executable))
+        python = at_home("python", self.python or ("python3" if self.container else sys.executable))
         inside = self.container.command_words(folders, resources.on_gpu) if self.container else []
         return [*inside, python, *words]
 
@@ -320,11 +281,6 @@ class SlurmProfile(Frozen):
 
 Profile = LocalProfile | SlurmProfile
 KINDS: dict[str, type[LocalProfile] | type[SlurmProfile]] = {"local": LocalProfile, "slurm": SlurmProfile}
-
-
-def _at_home(name: str, value: str) -> str:
-    """Return a value; one that begins with "~" is a place, which no shell expands within quotes."""
-    return str(place(value, f"{name}:")) if value.startswith("~") else value
 
 
 def minutes(resources: Resources) -> int:

@@ -109,8 +109,12 @@ class GridFile(Frozen):
     """The keys of a grid file."""
 
     extends: str | None = Field(None, description=EXTENDED.format("grid"))
-    table: Label = Field(description="the paper's number for this table")
+    table: Label = Field("", description="the paper's number for this table; a table of one's own has none")
     title: Prose = Field(description="heading of the table")
+    report_title: Prose = Field(
+        "", description="heading of the report, whose first question is then the table's; by default the titles of "
+        "the tables, or Dispersive Loss where the paper has some of them"
+    )  # fmt: skip
     question: Prose = Field(description="what the table asks, in one sentence")
     value: str = Field("fid", description="metric shown in the cells")
     rows: str = Field(description="axis that makes the rows")
@@ -131,6 +135,7 @@ class GridFile(Frozen):
         (), description="figures published elsewhere, in rows beneath the table"
     )
     paper_text: Prose = Field("", description="what the paper says of the table in words; only what has a source")
+    claims: Prose = Field("", description="what the study claims of the table in words, printed beside what is found")
     seeds: Seeds = Field((0,), description="every cell is trained once with each; a scale's own seeds go before")
 
     @property

@@ -1,10 +1,11 @@
-"""What plug-ins bring to the runs of a grid: their settings made concrete, and which code they are.
+"""What the runs of a grid are made of beside the package: plug-ins, their settings made concrete and which code they
+are, and folders of pictures.
 
 Of a grid that is run, from the plug-ins that are here; what was found is recorded with the study. Of a stored study,
 from that record alone: nothing is loaded, so that its report opens without the plug-ins, and is of the runs it has.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -13,9 +14,13 @@ from harness import plugins
 from harness.config.core_yaml import dotted
 from harness.config.resolve import Added, SettingError, check_groups, resolve_blocks
 from harness.config.settings import (
+    DATASETS,
+    FEATURES,
     OFF,
     OWN_KEYS,
     TERMS,
+    FolderData,
+    FolderSettings,
     Settings,
     TermKind,
     TermSettings,
@@ -23,21 +28,30 @@ from harness.config.settings import (
     read_blocks,
 )
 from harness.config.spec import Origins, TermSpec, canonical
-from harness.config.yaml_document import mistakes
-from harness.errors import nearest
+from harness.config.yaml_document import Layer, Leaf, mistakes, validate_layers
+from harness.errors import UserError, nearest
+from harness.files import place
+from harness.metric_definitions import METRICS, Definition, remember
+from harness.picture_folder import data_name, read_folder
 
+FOLDER = "folder"  # the name of a data set that is a folder of pictures
 Written = Mapping[str, Any]  # the settings of a term as a grid has them
+Entry = tuple[str, str]  # group and name
+BUILT_IN = {"terms": tuple(TERMS.built_in), "datasets": DATASETS, "features": FEATURES}
 
 
 class PluginRecord(BaseModel):
     """What a study knows of its grid's plug-ins. terms: canonical JSON of what is written and of the network's depth →
-    the term that this is. origins: "terms/mine" → which code that was. formulas: a term's kind → its LaTeX."""
+    the term that this is. origins: "terms/mine" → which code that was. formulas: a term's kind → its LaTeX. pictures:
+    canonical JSON of what is written of a folder → the settings `data` that it is."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
     origins: dict[str, str] = {}
     terms: dict[str, dict[str, Any]] = {}
     formulas: dict[str, str] = {}
+    metrics: dict[str, Definition] = {}
+    pictures: dict[str, dict[str, Any]] = {}
 
 
 class PluginParts:
@@ -45,10 +59,13 @@ class PluginParts:
 
     def __init__(self, record: PluginRecord | None = None) -> None:
         self.stored = record
-        self.record = record or PluginRecord(origins={}, terms={}, formulas={})  # these are added to
+        self.record = record or PluginRecord(origins={}, terms={}, formulas={}, metrics={}, pictures={})  # added to
+        for name, definition in self.record.metrics.items():
+            remember(name, definition)
 
-    def origins(self, *entries: tuple[str, str]) -> Origins:
-        """Return which code entries of plug-ins are, each (group, name), as a spec has it."""
+    def _origins(self, *entries: Entry) -> Origins:
+        """Return which code entries of plug-ins are, as a spec has it; nothing of those that are built in."""
+        entries = tuple(entry for entry in entries if entry[1] not in BUILT_IN.get(entry[0], ()))
         for group, name in entries:
             if self.stored is None and (here := plugins.origin(group, name)):
                 self.record.origins[f"{group}/{name}"] = here
@@ -65,8 +82,55 @@ class PluginParts:
         terms = tuple(self._term(name, term, depth, steps) for name, term in on.items())
         for term in terms:
             check_groups(f"terms.{term.name}.group", term.group or 1, settings)
-        kinds = [("terms", term.kind) for term in terms if term.kind not in TERMS.built_in]
-        return Added(terms, self.origins(*kinds))
+        data, kinds = ("datasets", settings.data.name), [("terms", term.kind) for term in terms]
+        return Added(terms, self._origins(data, *kinds), self._measurement(settings, data))
+
+    def _measurement(self, settings: Settings, data: Entry) -> Origins:
+        """Return which code measures beside the package."""
+        features, metrics = settings.evaluation.features, settings.evaluation.metrics or ()
+        if features not in FEATURES and not self._origins(("features", features)):
+            legal = nearest(features, (*FEATURES, *plugins.added("features")))
+            raise SettingError("evaluation.features", f"'{features}' is not legal{legal}")
+        for name in metrics:
+            if not self._origins(("metrics", name)):
+                legal = nearest(name, plugins.added("metrics")) or "; no plug-in brings one"
+                raise SettingError("evaluation.metrics", f"'{name}' is no metric of a plug-in{legal}")
+            if self.stored is None:
+                self.record.metrics[name] = METRICS[name].definition
+                remember(name, METRICS[name].definition)
+        return self._origins(data, ("features", features), *(("metrics", name) for name in metrics))
+
+    def with_pictures(self, layers: Layer, fallback: str) -> Layer:
+        """Return settings of which `data`, where it is a folder of pictures, is what was found in it.
+
+        fallback: as in `validate_layers`.
+
+        Raises:
+            UserError: a wrong key, a folder that is no data set, or one that is not what is written of it.
+        """
+        if "data.name" not in layers or layers["data.name"].value != FOLDER:
+            return layers
+        written = {key: leaf for key, leaf in layers.items() if key.startswith("data.") and leaf.value is not None}
+        chosen = validate_layers(FolderSettings, written, fallback).data
+        where = layers["data.path"].where
+        found = self._pictures(chosen, where)
+        for key in ("channels", "classes"):
+            if getattr(chosen, key) not in (None, found[key]):
+                problem = f"the pictures in {chosen.path} have {found[key]}; leave it out, or write null over it"
+                raise UserError(f"{layers[f'data.{key}'].where}: data.{key}: {getattr(chosen, key)}, and {problem}")
+        made = {f"data.{key}": Leaf(value, where) for key, value in found.items()}
+        return {key: leaf for key, leaf in layers.items() if not key.startswith("data.")} | made
+
+    def _pictures(self, chosen: FolderData, where: str) -> dict[str, Any]:
+        key = canonical(chosen.model_copy(update={"channels": None, "classes": None}))
+        if self.stored is None and key not in self.record.pictures:
+            folder = read_folder(place(chosen.path, f"{where}: data.path"), chosen.split)
+            name = data_name(folder.content, chosen.size, folder.channels)
+            found = {"name": name, "channels": folder.channels, "size": chosen.size, "classes": folder.classes}
+            self.record.pictures[key] = found | {"flip": chosen.flip}
+        if key not in self.record.pictures:
+            raise UserError(f"{where}: data.path: the study has no run of these pictures; run the grid again")
+        return self.record.pictures[key]
 
     def _term(self, name: str, written: Written, depth: int, steps: Callable[[int], int]) -> TermSpec:
         if self.stored is None or written["kind"] in TERMS.built_in:
@@ -120,3 +184,9 @@ def _validated(model: type[TermSettings], content: Written, key: str) -> TermSet
         written = not loc or loc[0] in content  # what is missing is told where the term is
         words = (".".join((key, *map(str, loc))), message) if written else (key, f"{dotted(loc)}: {message}")
         raise SettingError(*words) from None
+
+
+def folders(record: PluginRecord) -> Iterator[tuple[str, FolderData]]:
+    """Yield the folders of pictures that a grid's runs are made of: the name of the data set, and what is written."""
+    for written, found in record.pictures.items():
+        yield found["name"], FolderData.model_validate_json(written)

@@ -21,6 +21,8 @@ SamplerName = Literal[
 ]  # fmt: skip
 Tracker = Literal["tensorboard", "wandb"]
 LossName = Literal["infonce-l2", "infonce-cosine", "hinge", "covariance"]
+DATASETS = ("digits", "fashion-mnist", "cifar10")  # that are built in, beside packed latents
+FEATURES = ("classifier", "inception-v3-compat")  # that are built in
 LARGEST = 2**53
 DAYS = re.compile(
     r"(?P<days>\d{1,5})-(?P<hours>[01]?\d|2[0-3])(:(?P<minutes>[0-5]?\d)(:(?P<seconds>[0-5]?\d))?)?", re.ASCII
@@ -202,6 +204,26 @@ class Data(Frozen):
     )
 
 
+class FolderData(Frozen):
+    """What is written of a folder of small pictures as the training set; `PluginParts` makes `Data` of it."""
+
+    name: Literal["folder"] = Field(description="folder: the pictures in a folder of yours, known by their content")
+    path: Line = Field(description="the folder, from where one stands: a folder in it for each class, or none")
+    size: Count = Field(description="height and width that the pictures are cut and resized to")
+    split: Annotated[Real, Field(gt=0, lt=1)] | None = Field(
+        None, description="share that is trained on, chosen by content; 0.8, or what folders train and test hold"
+    )
+    channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour; by default as the pictures are")
+    classes: Count | None = Field(None, description="number of classes; by default as the folder has")
+    flip: Flag = Field(False, description="horizontal flips, each with probability one half")
+
+
+class FolderSettings(Frozen):
+    """The settings of which one is a folder of pictures."""
+
+    data: FolderData
+
+
 class Optimizer(Frozen):
     """AdamW at a constant learning rate (the paper: 1e-4, no warm-up, no weight decay)."""
 
@@ -350,8 +372,8 @@ class EvaluationSettings(Frozen):
 
     samples: Whole = Field(50_000, ge=4, description="images drawn for each measurement")
     labels: Literal["random", "balanced"] = Field("random", description="class labels of the drawn images")
-    features: Literal["classifier", "inception-v3-compat"] = Field(
-        "inception-v3-compat", description="network whose features are compared"
+    features: Name = Field(
+        "inception-v3-compat", description="network whose features are compared: classifier, inception-v3-compat"
     )
     reference: Literal["train", "test"] = Field("train", description="split of the data set that is the reference")
     reference_part: Annotated[Whole, Field(ge=6)] | None = Field(
@@ -359,6 +381,7 @@ class EvaluationSettings(Frozen):
         description="images of it, drawn once, whose balls count for precision, recall, density and coverage (ADM's "
         "suite: 10,000); by default all",
     )
+    metrics: tuple[Name, ...] | None = Field(None, description="metrics of plug-ins that are measured as well")
     weights: Literal["ema", "raw"] = Field("ema", description="the moving average of the weights, or the last ones")
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from harness.data import latents, raw_files
 from harness.data.cache import content_hash, own_file
 from harness.data.finite import NotFinite, check_finite
-from harness.data.raw_files import READERS
+from harness.data.raw_files import has_pixels
 from harness.errors import UserError, nearest
 
 
@@ -164,7 +164,7 @@ def load(name: str, split: str, root: Path, flip: bool = False) -> Dataset:
     Raises:
         UserError: the data set is not there, is damaged, or has no such split.
     """
-    if name in READERS:
+    if has_pixels(name):
         return load_images(name, split, root, flip)
     folder, meta = root / name, latents.read_meta(name, root, split)
     moments, labels, *flipped = latents.open_arrays(folder, meta.moments, meta.classes)
@@ -183,7 +183,7 @@ def check_source(name: str, root: Path) -> None:
     Raises:
         UserError: they are not there.
     """
-    if name in READERS:
+    if has_pixels(name):
         raw_files.check_raw(name, root)
     else:
         latents.read_meta(name, root)
@@ -195,7 +195,7 @@ def load_images(name: str, split: str, root: Path, flip: bool = False) -> ImageD
     Raises:
         UserError: as `load`, a converted file is damaged, and where latents were packed without their images.
     """
-    if name in READERS:
+    if has_pixels(name):
         if split not in raw_files.SPLITS:  # before anything is looked for, which may be missing too
             raise UserError(f"data set {name}: no split '{split}'{nearest(split, raw_files.SPLITS)}")
         folder, converted = raw_files.convert(name, root)

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from harness.data import autoencoder, cache, datasets, latents, photos
 from harness.data.finite import NotFinite, check_finite
 from harness.data.latents import FLIPPED, IMAGES, MOMENTS
-from harness.data.raw_files import READERS
+from harness.data.raw_files import READERS, has_pixels
 from harness.errors import UserError
 from harness.files import nearest_existing, read_json, sha256_of, write_json
 from harness.plain_text import check_name
@@ -65,7 +65,7 @@ class Encoding:
         dtype: Literal["float16"] | None = None,
     ) -> None:  # fmt: skip
         check_name("NAME", name)
-        if name in READERS:
+        if has_pixels(name):
             raise UserError(f"NAME {name}: this is a data set already; legal are others than {', '.join(READERS)}")
         self.folder, self.size, self.keep_images, self.batch = root / name, size, keep_images, batch
         self.dtype = dtype

@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from harness.data.picture_files import class_folders, left_out, picture_files
 from harness.errors import UserError, one_line, user_error
 from harness.files import is_file, read_json
+from harness.picture_files import class_folders, left_out, picture_files
 from harness.pictures import MOST_PIXELS, open_picture, to_bytes
 from harness.plain_text import escape_controls
 

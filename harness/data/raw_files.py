@@ -5,19 +5,24 @@ again, delete that folder.
 """
 
 import gzip
+import hashlib
 import math
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import BaseModel
 
+from harness.config.settings import DATASETS
 from harness.data import plain_pickle
 from harness.data.cache import content_hash, own_file
 from harness.errors import UserError, user_error
 from harness.files import make_folder, open_file, read_yaml
+from harness.picture_folder import PREFIX
+from harness.plugins import Registry
 
 Arrays = tuple[np.ndarray, np.ndarray]  # images uint8 (N, C, H, W), labels int64 (N,)
 
@@ -167,12 +172,45 @@ def check_labels(labels: np.ndarray, classes: int, where: str | Path) -> None:
         raise UserError(f"{where}: label {wrong[0]} among them; classes are 0 to {classes - 1}")
 
 
-# Name of a data set → what reads its splits from a folder of data sets.
-READERS: dict[str, Callable[[Path], dict[str, Arrays]]] = {
-    "digits": read_digits,
-    "fashion-mnist": read_fashion_mnist,
-    "cifar10": read_cifar10,
-}
+Reader = Callable[[Path], dict[str, Arrays]]  # folder of data sets → "train" and "test"
+
+
+@dataclass(frozen=True)
+class RawDataSet:
+    """A data set as a plug-in brings it. classifier: what a `networks.supervised.Recipe` has, of the small network
+    whose features measure samples of it; None where there is none."""
+
+    read: Reader
+    classifier: Mapping[str, Any] | None = None
+
+    def __call__(self, root: Path) -> dict[str, Arrays]:
+        """Return the splits; root: the folder of data sets, which may hold its files."""
+        return self.read(root)
+
+
+# Name of a data set → what reads its splits.
+READERS: Registry[Reader] = Registry(
+    "datasets", "data set", dict(zip(DATASETS, (read_digits, read_fashion_mnist, read_cifar10), strict=True))
+)
+
+
+def _check_arrays(splits: dict[str, Arrays], where: str) -> None:
+    """Refuse what a plug-in gives that is no data set.
+
+    Raises:
+        UserError: what is expected.
+    """
+    if set(splits) != set(SPLITS):
+        raise UserError(f"{where}: has {', '.join(splits) or 'nothing'}; train and test are expected")
+    for split, (images, labels) in splits.items():
+        if images.dtype != np.uint8 or images.ndim != 4 or labels.shape != images.shape[:1] or not len(labels):
+            found = f"images {images.dtype} {images.shape} and labels {labels.shape}"
+            raise UserError(f"{where}: {split} has {found}; uint8 (N, C, H, W) and (N,) are expected")
+
+
+def has_pixels(name: str) -> bool:
+    """Tell whether a data set is of images that are converted on first use, and not packed latents."""
+    return name in READERS or name.startswith(PREFIX)
 
 
 class ConvertedMeta(BaseModel):
@@ -189,13 +227,20 @@ def convert(name: str, root: Path) -> tuple[Path, ConvertedMeta]:
         UserError: the raw files are missing (nothing is written then), `root` cannot be written, or what was written
             there is damaged.
     """
-    folder = root / ".converted" / name
+    folder, origin = root / ".converted" / name, READERS.origin(name)
+    if origin:  # another version may read other images
+        folder = folder.with_name(f"{name}-{hashlib.sha256(origin.encode()).hexdigest()[:12]}")
+    if not folder.is_dir() and name.startswith(PREFIX):
+        raise UserError(f"data set {name}: its pictures are not in {folder}; 'harness run' or 'submit' puts them there")
     if not folder.is_dir():
         splits = READERS[name](root)
+        if origin:
+            _check_arrays(splits, f"data set {name} of {origin}")
+        classes = 1 + max(int(labels.max()) for _, labels in splits.values()) if origin else CLASSES
         for split, (_, labels) in splits.items():
-            check_labels(labels, CLASSES, f"data set {name}: {split}")
+            check_labels(labels, classes, f"data set {name}: {split}")
         with user_error(f"data set {name}: cannot write {folder}", "mend that, or name another --data", OSError):
-            make_folder(folder, lambda temporary: _write_arrays(temporary, splits))
+            make_folder(folder, lambda temporary: write_arrays(temporary, splits))
     path = folder / "meta.json"
     with own_file(path, folder):
         return folder, ConvertedMeta.model_validate_json(path.read_bytes())
@@ -211,7 +256,8 @@ def check_raw(name: str, root: Path) -> None:
         raw_folder(name, root)
 
 
-def _write_arrays(folder: Path, splits: dict[str, Arrays]) -> None:
+def write_arrays(folder: Path, splits: dict[str, Arrays]) -> None:
+    """Write the arrays of a data set's splits into a folder, and what `ConvertedMeta` says of them."""
     for split, (images, labels) in splits.items():
         np.save(folder / f"{split}-images.npy", images)
         np.save(folder / f"{split}-labels.npy", labels)

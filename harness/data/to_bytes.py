@@ -10,7 +10,7 @@ from torch import Tensor
 
 from harness.data import autoencoder, latents
 from harness.data.finite import check_finite
-from harness.data.raw_files import READERS
+from harness.data.raw_files import has_pixels
 from harness.errors import UserError
 from harness.files import sha256_of
 
@@ -62,7 +62,7 @@ def autoencoder_sha256(dataset: str, root: Path) -> str:
     Raises:
         UserError: the packed folder names no autoencoder.
     """
-    if dataset in READERS:
+    if has_pixels(dataset):
         return ""
     identity = latents.read_meta(dataset, root).autoencoder
     if identity is None:

@@ -1,8 +1,10 @@
 """Memory that a step frees, for the next step; and what a finished piece of work holds, for the next piece."""
 
+import atexit
 import ctypes
 import gc
 from contextlib import suppress
+from functools import cache
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 LARGEST_KEPT = 1 << 30  # bytes
@@ -19,6 +21,18 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT)
         mallopt(M_TRIM_THRESHOLD, -1)
+
+
+@cache
+def keep_imports() -> None:
+    """Leave what is there now out of the collector's sight, once in a process, before its first piece of work.
+
+    That is the half a million objects of imported modules, which never end, and looking at them all takes longer than a
+    small training.
+    """
+    gc.collect()
+    gc.freeze()
+    atexit.register(gc.unfreeze)  # else libraries tell at the end of what they take for leaks
 
 
 def release_memory() -> None:

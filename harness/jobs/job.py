@@ -20,7 +20,7 @@ from harness import plugins
 from harness.checkpoint_paths import BEHIND, latest_step, weights_path
 from harness.config import grid, imported_weights, settings
 from harness.config.spec import EvalSpec, TrainSpec, canonical, eval_id, shard_of, train_id
-from harness.engine.allocator import keep_freed_memory, release_memory
+from harness.engine.allocator import keep_freed_memory, keep_imports, release_memory
 from harness.errors import Diverged, OutOfTime, UserError, user_error
 from harness.files import remove_temporaries
 from harness.jobs import code_version, measuring, preemption, recording, tracking
@@ -204,8 +204,7 @@ class Job:
         """
         for path in self.plugins:
             plugins.load_file(path, "plug-in")
-        needed = plugins.GROUPS if self.part.stage == 0 else set(plugins.GROUPS) - {"terms"}
-        plugins.check(self.train.plugins, needed)
+        plugins.check(self.train.plugins, plugins.MEASURING if self.part.stage else plugins.GROUPS)
         for evaluation in self.evaluations:
             plugins.check(evaluation.plugins)
 
@@ -221,8 +220,12 @@ class Job:
     def _work(self, world: "World", deadline: preemption.Deadline) -> None:
         import torch
 
+        from harness.engine import train as _train  # noqa: F401 - so that what it imports is there by now
+        from harness.measure import evaluate as _evaluate  # noqa: F401
+
         torch.set_num_threads(self.threads)
         keep_freed_memory()
+        keep_imports()
         if not world.leads:
             return self._make(world, lambda phase, step: None, deadline)
         remove_temporaries(self.own_scratch)  # what a killed job has left and nobody needs

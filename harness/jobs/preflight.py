@@ -1,10 +1,15 @@
 """What is refused before anything runs or is written, because it would only fail at the end of a long training."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 
 from harness.config import imported_weights, resolve
+from harness.config.grid import Table
+from harness.config.plugin_parts import folders
 from harness.errors import UserError
+from harness.files import check_open, place
 from harness.jobs.job import Job
 from harness.jobs.tracking import check_trackers
 
@@ -27,6 +32,7 @@ def checks(jobs: Sequence[Job], processes: int | None = None) -> Iterator[tuple[
     from harness.measure.evaluate import check_measurable
 
     yield "resources and trackers", partial(check_unconverted, jobs, processes)
+    yield "access to what others wrote", partial(_check_access, jobs)
     alike = {(j.data, j.weights, j.train.data, j.train.weights, j.train.alignment): j for j in jobs}
     for job in alike.values():
         yield f"data set {job.train.data.name}", partial(_check_ingredients, job)
@@ -34,6 +40,32 @@ def checks(jobs: Sequence[Job], processes: int | None = None) -> Iterator[tuple[
     for data, name, settings in dict.fromkeys(measured):
         subject = f"features {settings.features} of {name}:{settings.reference}"
         yield subject, partial(check_measurable, name, settings.reference, settings.features, data)
+
+
+def convert_folders(tables: Sequence[Table], data: Path) -> None:
+    """Make arrays of the folders of pictures that tables name, in the folder of data sets.
+
+    Raises:
+        UserError: as `convert_folder`.
+    """
+    from harness.data.picture_arrays import convert_folder
+
+    for table in tables:
+        for name, written in folders(table.plugins):
+            convert_folder(name, place(written.path, "data.path"), written.split, written.size, data)
+
+
+def _check_access(jobs: Sequence[Job]) -> None:
+    """Look whether this user may go on with what a colleague began, and use what is cached.
+
+    Raises:
+        UserError: what is closed, and how its owner mends it.
+    """
+    for job in jobs:
+        check_open(job.folder)
+        check_open(job.scratch)
+    for cache in {job.store.cache for job in jobs}:
+        check_open(cache, os.R_OK)
 
 
 def check_unconverted(jobs: Sequence[Job], processes: int | None = None) -> None:
@@ -58,7 +90,7 @@ def _check_ingredients(job: Job) -> None:
     """Look for what a training is made of: imported weights, data set, autoencoder, frozen encoder."""
     from harness.data import latents
     from harness.data.datasets import load
-    from harness.data.raw_files import READERS
+    from harness.data.raw_files import has_pixels
     from harness.data.to_bytes import check_decoder
     from harness.networks.encoder import check_encoder
 
@@ -72,7 +104,7 @@ def _check_ingredients(job: Job) -> None:
             f"data set {data.name}: its files in {job.data} hold images of {shape} in {dataset.classes} classes, "
             f"the scale says {expected} in {data.classes}"
         )
-    stored = latents.read_meta(data.name, job.data).dtype if data.name not in READERS else None
+    stored = latents.read_meta(data.name, job.data).dtype if not has_pixels(data.name) else None
     if stored != data.moments:
         raise UserError(
             f"data.moments: {data.moments or 'float32'}, and {job.data / data.name} holds {stored or 'float32'}; "

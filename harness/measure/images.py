@@ -12,10 +12,10 @@ from zipfile import ZipFile
 import numpy as np
 
 from harness.data.datasets import ImageDataset
-from harness.data.picture_files import picture_files
 from harness.errors import UserError, user_error
 from harness.files import sha256_of
 from harness.measure.npz import open_array, read_array
+from harness.picture_files import picture_files
 from harness.pictures import channels, open_picture, to_bytes
 from harness.plain_text import escape_controls
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from harness.config.spec import TrainSpec
 from harness.data.datasets import Dataset, load, permutation
-from harness.data.raw_files import READERS
+from harness.data.raw_files import has_pixels
 from harness.errors import UserError
 from harness.measure.extractors.extractor import array_features, extractor
 from harness.measure.metrics import representation
@@ -66,7 +66,7 @@ def bench(name: str, features: str, data: Path, cache: Path, device: torch.devic
     """
     train = load(name, "train", data)
     order = permutation(0, 0, len(train))
-    if name in READERS:
+    if has_pixels(name):
         held_out, cut = load(name, "test", data), FIT
         chosen = permutation(0, 0, len(held_out))[:HELD_OUT]
     else:

@@ -164,6 +164,7 @@ class _CrossCovariance(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, z: Tensor, z_plus: Tensor, standardized: bool, offdiagonal: float) -> Tensor:
         n, d = z.shape[-2:]
+        assert d >= 2, "m ≠ n needs two features"
         groups = z[..., 0, 0].numel()
         both = torch.stack([z, z_plus], out=z.new_empty((2, *z.shape), dtype=_at_least_float32(z)))
         features, scale = _normalized(both, standardized)

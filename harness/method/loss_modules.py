@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self, TypedDict, Unpack
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from harness.method.losses import TABLE_1, Potential, contrast, disperse
 
@@ -40,6 +41,25 @@ class Constants(TypedDict, total=False):
     epsilon: float
     offdiagonal: float
     normalization: str
+
+
+class _Gathered(torch.autograd.Function):
+    """The samples of all processes, rank by rank: (B, …) → (processes × B, …).
+
+    All compute the same value of them, so each process knows the gradient of its own samples without asking; times the
+    number of processes, because DistributedDataParallel takes the mean.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        parts = [torch.empty_like(z) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, z)
+        return torch.cat(parts)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient.chunk(dist.get_world_size())[dist.get_rank()] * dist.get_world_size()
 
 
 class RepulsiveLoss(nn.Module):
@@ -110,9 +130,8 @@ class RepulsiveLoss(nn.Module):
     def _of_all_processes(self, z: Tensor) -> Tensor:
         if not (self.gather and dist.is_available() and dist.is_initialized()):
             return z
-        from torch.distributed.nn.functional import all_gather
-
-        return torch.cat(all_gather(z.contiguous()))
+        gathered: Tensor = _Gathered.apply(z.contiguous())
+        return gathered
 
 
 class DispersiveLoss(RepulsiveLoss):

@@ -5,6 +5,7 @@ kept as `<cache>/<kind>-<data set>-<hash>.safetensors` beside a .json that says 
 Another kind of processor makes other weights; those in `trained/` come with the package, the same for all machines.
 """
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -134,6 +135,16 @@ def fit(recipe: Recipe, dataset: ImageDataset) -> nn.Module:
             optimizer.step()
             schedule.step()
     return network.eval()
+
+
+def rotations(dataset: ImageDataset) -> ImageDataset:
+    """Return each square image in its four rotations, which are the classes: labels for images that have none
+    (Gidaris, Singh and Komodakis 2018, arXiv 1803.07728)."""
+    turned = np.concatenate([np.rot90(dataset.images, k, axes=(2, 3)) for k in range(4)])
+    labels = np.repeat(np.arange(4), len(dataset))
+    return dataclasses.replace(
+        dataset, images=turned, labels=labels, classes=4, content=f"rotations of {dataset.content}"
+    )
 
 
 def augment(images: Tensor, recipe: Recipe) -> Tensor:

@@ -40,7 +40,7 @@ class ReferenceWork:
     @property
     def width(self) -> int:
         """D."""
-        return WIDTHS[self.features]
+        return WIDTHS.get(self.features, 0)  # of a plug-in's nothing is known
 
     @property
     def rows(self) -> int:

@@ -193,16 +193,17 @@ def scancel(ids: Collection[str]) -> None:
         ask("scancel", *sorted(ids), patience=RESTART)
 
 
-def sbatch(path: Path, needs: Sequence[str] = ()) -> str:
+def sbatch(path: Path, needs: Sequence[str] = (), kind: str = "afterok") -> str:
     """Send a job's file to SLURM, and return the id of the job.
 
-    needs: ids of jobs that must end well before it begins; where one does not, SLURM takes it out of the queue.
+    needs: ids of jobs that must end before it begins. kind: afterok, well, or SLURM takes it out of the queue; or
+    afterany.
 
     Raises:
         UserError: SLURM refuses it; in its own words.
     """
     try:
-        order = [f"--dependency=afterok:{':'.join(needs)}", "--kill-on-invalid-dep=yes"] if needs else []
+        order = [f"--dependency={kind}:{':'.join(needs)}", "--kill-on-invalid-dep=yes"] if needs else []
         done = subprocess.run(["sbatch", *order, str(path)], capture_output=True, text=True, errors="replace")
     except FileNotFoundError:
         raise UserError("no SLURM here ('sbatch' is not on PATH)") from None

@@ -132,7 +132,7 @@ def _ask(records: Collection[Submission]) -> Answer:
     except UserError:
         return Answer(silent=True)
     ends = {job.id: job.state for job in jobs if job.has_ended}
-    forgotten = {record.job for record in records if record.job} - {job.id for job in jobs}
+    forgotten = {record.reached.job or "" for record in records} - {"", *(job.id for job in jobs)}
     with suppress(UserError):
         ends |= {id: state for id, state, _ in accounts(forgotten)}
     unheard = [r for r in records if r.job in forgotten - ends.keys() and r.user not in ("", user_name(os.geteuid()))]
@@ -172,8 +172,9 @@ def _part_status(training: TrainingStatus, job: Job, record: Submission | None, 
 
 def status_of(training: TrainingStatus, job: Job, record: Submission | None, answer: Answer) -> SlurmStatus:
     """Join what a training's files, the record of its submission and SLURM tell."""
-    by_files = SlurmStatus(training, job, record.job if record else None, record.user if record else "")
     queued = answer.queue.get(record.place) if record else None
+    record = record.reached if record and not queued else record
+    by_files = SlurmStatus(training, job, record.job if record else None, record.user if record else "")
     if training.state in ("done", "unreadable"):
         return by_files
     if record and queued:

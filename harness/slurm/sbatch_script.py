@@ -29,8 +29,8 @@ class Script:
     tasks: bytes
     text: str
 
-    def send(self, here: Path, needs: Sequence[str] = ()) -> str:
-        """Write both below `here` and hand the text to sbatch; return SLURM's id. needs: as `client.sbatch`.
+    def send(self, here: Path, needs: Sequence[str] = (), kind: str = "afterok") -> str:
+        """Write both below `here` and hand the text to sbatch; return SLURM's id. needs, kind: as `client.sbatch`.
 
         Raises:
             UserError: as `client.sbatch`.
@@ -38,7 +38,7 @@ class Script:
         write_private(here / f"{self.name}.json", self.tasks)
         write_private(here / f"{self.name}.sh", self.text.encode())
         with client.own_environment():
-            return client.sbatch(here / f"{self.name}.sh", needs)
+            return client.sbatch(here / f"{self.name}.sh", needs, kind)
 
 
 def script(

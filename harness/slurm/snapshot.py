@@ -1,19 +1,22 @@
 """The code of a submission, copied, so that editing the tree changes no job that waits in the queue.
 
 scratch/<study>/slurm/code-<hash of its content>/   the package, and the YAML files of grids and clusters, whether git
-                                                    knows them or not; harness/source.json keeps the commit it was
-                                                    taken from
+                                                    knows them or not; plugins/, the files of plug-ins as they were
+                                                    executed here; harness/source.json keeps the commit it was taken
+                                                    from
 """
 
 import json
 import shlex
 import tempfile
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from harness import plugins
 from harness.errors import UserError
+from harness.jobs.job import Job
 from harness.jobs.recording import PACKAGE, SOURCE, source
 from harness.slurm.bootstrap import Untrusted, digest
 from harness.slurm.private import write_private_folder
@@ -56,7 +59,24 @@ def snapshot(grids: Collection[Path]) -> Snapshot:
     with tempfile.TemporaryDirectory() as folder:
         origin = source(Path(folder))
         differences = {f"{PACKAGE.name}/{path.name}": path.read_bytes() for path in Path(folder).iterdir()}
+    files |= {plugin_name(plugin): plugin.content for plugin in plugins.files()}
     return Snapshot(files | differences | {f"{PACKAGE.name}/{SOURCE}": json.dumps(origin).encode()})
+
+
+def plugin_name(plugin: plugins.PluginFile) -> str:
+    """Return what the file of a plug-in is called in the folder; two may have one name elsewhere."""
+    return f"plugins/{plugin.origin.rpartition(':')[2]}/{plugin.path.name}"
+
+
+def as_sent(job: Job) -> Job:
+    """Return a job whose plug-ins are those that are sent with it, by their names in the folder."""
+    names = {plugin.path: Path(plugin_name(plugin)) for plugin in plugins.files()}
+    return replace(job, plugins=tuple(names[path] for path in job.plugins))
+
+
+def as_received(job: Job) -> Job:
+    """Return a job that was sent with the places of its plug-ins: in the folder of the code that runs."""
+    return replace(job, plugins=tuple(PACKAGE.parent / path for path in job.plugins))
 
 
 def _paths(grids: Collection[Path]) -> Iterator[tuple[str, Path]]:

@@ -30,7 +30,7 @@ from harness.slurm import client
 from harness.slurm.bootstrap import Untrusted, check_own, user_name
 from harness.slurm.private import own_folder, private_folder, problem, write_private
 from harness.slurm.sbatch_script import Script, folders_of, script
-from harness.slurm.snapshot import Snapshot, snapshot
+from harness.slurm.snapshot import Snapshot, as_sent, snapshot
 from harness.store.records import Submission, SubmitOptions
 from harness.store.store import Store
 
@@ -134,7 +134,7 @@ def prepare(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path],
         resources = alike[0].resources
         most = limit * resources.packed
         for part in (alike[first : first + most] for first in range(0, len(alike), most)):
-            tasks, count = jobs_to_json(part), math.ceil(len(part) / resources.packed)
+            tasks, count = jobs_to_json(list(map(as_sent, part))), math.ceil(len(part) / resources.packed)
             text = script(profile, resources, _name(part, tasks), count, folder, code, TASK, tasks, folders)
             arrays.append(Array(part, text))
     return Prepared(sent, code, arrays, ids)
@@ -298,26 +298,29 @@ def submit_all(
 ) -> None:
     """Send jobs as `submit` does, each once, those that the queue has no room for when it has; until all are sent.
 
-    A controller that is away, and a limit that SLURM enforces, are waited for. hear: is told what each time came to.
+    hear: is told what each time came to.
 
     Raises:
-        UserError: as `submit`, for other reasons.
+        UserError: as `submit`; a controller that is away, and a limit that SLURM enforces, are waited for.
     """
     began, left, pause = time.time(), list(jobs), PAUSES[0]
     while left:
+        sent = Sent()
         try:
             sent = submit(left, profile, grids)
             hear(sent)
         except UserError as error:
             if not WAITED_FOR.search(str(error)):
                 raise
-            sent = Sent()
-        remaining = [job for job in left if not any(record.time >= began for record in records_of([job]))]
-        remaining = [job for job in remaining if job.train_id not in {queued.train_id for queued in sent.queued}]
-        pause = PAUSES[0] if len(remaining) < len(left) else min(2 * pause, PAUSES[1])
-        left = [job for job in remaining if job.missing()]
+        queued = {job.train_id for job in sent.queued}
+        before, left = len(left), [job for job in left if job.train_id not in queued and _is_unsent(job, began)]
+        pause = PAUSES[0] if len(left) < before else min(2 * pause, PAUSES[1])
         if left:
             time.sleep(pause)
+
+
+def _is_unsent(job: Job, since: float) -> bool:
+    return bool(job.missing()) and not any(record.time >= since for record in records_of([job]))
 
 
 def remember(options: SubmitOptions, store: Store) -> None:
@@ -331,7 +334,7 @@ def remember(options: SubmitOptions, store: Store) -> None:
 
 
 def remembered(store: Store) -> SubmitOptions:
-    """Return what the last submission left for a retry.
+    """Return what this user's last submission left for a retry.
 
     Raises:
         UserError: others could have written it: a profile has commands, and theirs are not taken.
@@ -369,6 +372,16 @@ def _compare(jobs: Sequence[Job], queue: Collection[client.SlurmJob]) -> tuple[S
     return sent, todo, ids
 
 
+def note_ids(jobs: Sequence[Job]) -> None:
+    """Write down SLURM's ids of queued jobs whose sender was interrupted, where there are such records.
+
+    Raises:
+        UserError: SLURM does not answer.
+    """
+    if names := {record.token for record in records_of(jobs) if record.job is None}:
+        _record_ids(jobs, client.unfinished(client.named_jobs(names)))
+
+
 def _record_ids(jobs: Sequence[Job], queue: Collection[client.SlurmJob]) -> None:
     """Write down SLURM's ids of queued jobs where nobody lived to do so."""
     ids = {job.place: job.id for job in queue}
@@ -391,8 +404,9 @@ def _send(array: Array, here: Path, folder: str, needs: Sequence[str]) -> list[s
     sender, submissions = {"user": user_name(os.geteuid()), "folder": folder, "time": now}, []
     for index, job, earlier in zip(array.elements, jobs, before, strict=True):
         evaluations = tuple(eval_id(job.train_id, evaluation) for evaluation in job.evaluations)
-        work = {"evaluations": evaluations, "part": job.part.name, "cancelled_before": _cancelled(earlier)}
-        submissions.append(Submission(token=text.name, index=index, **work, **sender))
+        work = {"evaluations": evaluations, "part": job.part.name}
+        known = {"cancelled_before": _cancelled(earlier), "earlier": earlier.reached.job if earlier else None}
+        submissions.append(Submission(token=text.name, index=index, **work, **sender, **known))
     _record(jobs, submissions)
     try:
         id = text.send(here, needs)

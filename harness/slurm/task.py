@@ -7,6 +7,7 @@ signals as well.
 import os
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,10 +19,13 @@ from pydantic import BaseModel, Field
 from submitit import JobEnvironment
 from submitit.core.utils import DelayedSubmission, JobPaths, UncompletedJobError
 
-from harness.config.cluster_profile import STAGE_DATA, minutes
+from harness.config.cluster_profile import NOTIFY, STAGE_DATA, minutes
+from harness.config.site_options import Notify
 from harness.errors import UserError
+from harness.files import share_with_group
 from harness.jobs.job import Job, jobs_from_json
 from harness.jobs.local_pool import run_in_workers
+from harness.jobs.notification import tell
 from harness.jobs.preemption import PreemptionHandler
 from harness.jobs.recording import slurm_job_id
 from harness.jobs.staging import staged
@@ -29,7 +33,8 @@ from harness.slurm.bootstrap import Untrusted, check_own
 from harness.slurm.client import own_jobs
 from harness.slurm.private import write_private
 from harness.slurm.sbatch_script import REQUEUE
-from harness.store.records import Submission, measurement_paths
+from harness.slurm.snapshot import as_received
+from harness.store.records import Failure, Submission, measurement_paths
 from harness.store.status import RunStatus
 
 SHARE = 0.5  # of its hours
@@ -137,9 +142,10 @@ def this_job() -> tuple[str, str]:
 def start(content: bytes, here: Path) -> None:
     """Do this job's task of those that were sent; here: the folder of the study's jobs."""
     os.environ["SUBMITIT_FOLDER"] = str(here)
-    environment = JobEnvironment()
-    everybody, element = jobs_from_json(content), int(environment.array_task_id or 0)
-    packed = everybody[0].resources.packed
+    environment, began = JobEnvironment(), time.time()
+    everybody, element = list(map(as_received, jobs_from_json(content))), int(environment.array_task_id or 0)
+    packed, store = everybody[0].resources.packed, everybody[0].store
+    share_with_group(store.results, store.scratch)
     place = os.environ.get(STAGE_DATA)
     jobs = tuple(_staged(job, place) for job in everybody[element * packed : (element + 1) * packed])
     paths = TaskPaths(here, environment.job_id, environment.global_rank)
@@ -150,9 +156,22 @@ def start(content: bytes, here: Path) -> None:
         environment._requeue = partial(_ask_outside, here)  # type: ignore[method-assign]
     environment._handle_signals(paths, attempt)
     outcome = attempt.result()
+    if environment.global_rank == 0:
+        _tell_failures(jobs, began)
     if jobs[0].part.kind != "whole" and not outcome.lets_go_on:  # SLURM does not let go on what needs it
         sys.exit(f"{outcome.state}: {outcome.words}")
     print(outcome, "Job completed successfully", sep="\n", flush=True)
+
+
+def _tell_failures(jobs: Sequence[Job], since: float) -> None:
+    """Tell of those that have failed since then."""
+    if settings := os.environ.get(NOTIFY):
+        notify = Notify.model_validate_json(settings)
+        for job in jobs:
+            failure = Failure.peek(job.folder)
+            if failure and (failure.time or 0) >= since:
+                words = f"{job.store.study}: training {job.train_id} failed: {failure.kind}: {failure.message}"
+                tell(notify, "failure", job.store.study, words)
 
 
 def _staged(job: Job, place: str | None) -> Job:

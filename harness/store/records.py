@@ -199,11 +199,18 @@ def _parsed(model: type[R], content: bytes) -> R:
     """
     if items_in(content) > MOST_ITEMS:
         raise ValueError
+    if _is_plain(content):
+        return model.model_validate_json(content)
+    return model.model_validate(_plain(from_json(content)))
+
+
+def _is_plain(content: bytes) -> bool:
+    """Tell whether each text of some JSON is plain; of a file that speaks of keys or tokens, text by text."""
     text = content.decode(errors="replace")
-    long = max(map(len, text.split('"'))) > LONGEST_TEXT
-    if long or ESCAPED.search(content) or CONTROL.search(text.translate(SPACES)) or is_suspect(text):
-        return model.model_validate(_plain(from_json(content)))
-    return model.model_validate_json(content)
+    parts = text.split('"')
+    if max(map(len, parts)) > LONGEST_TEXT or ESCAPED.search(content) or CONTROL.search(text.translate(SPACES)):
+        return False
+    return not is_suspect(text) or ("\\" not in text and all(masked(part) == part for part in set(parts[1::2])))
 
 
 def items_in(content: bytes) -> int:
@@ -570,7 +577,7 @@ def measurement_paths(folder: Path) -> list[Path]:
 class Submission(Record):
     """`submission.json`. token: the name of its job, chosen before SLURM gave it an id. time: in seconds since 1970.
     part: what of the training's work it does. user: who sent it, from `folder` beside the trainings'. cancelled_before:
-    ids of earlier jobs of the same work that were cancelled."""
+    ids of earlier jobs of the same work that were cancelled; earlier: id of the job before this one."""
 
     FILE = "submission.json"
 
@@ -584,11 +591,20 @@ class Submission(Record):
     user: Name = ""
     folder: Annotated[str, Field(pattern=r"^slurm(-[A-Za-z0-9_.@-]+)?$")] = "slurm"
     cancelled_before: tuple[JobId, ...] = ()
+    earlier: JobId | None = None
 
     @property
     def place(self) -> tuple[str, int | None]:
         """Where SLURM's queue has its job, also where nobody lived to write down its id."""
         return self.token, self.index
+
+    @property
+    def reached(self) -> "Submission":
+        """What is known of the last job that SLURM took, where it does not have the one that was to be sent: who sent
+        it was interrupted before SLURM was asked."""
+        if self.job or not self.earlier:
+            return self
+        return self.model_copy(update={"job": self.earlier, "cancelled": self.earlier in self.cancelled_before})
 
     def cancels(self, name: str, id: str) -> bool:
         """Tell whether the job of a name and an id is one that was cancelled."""
@@ -613,3 +629,4 @@ class SubmitOptions(Record):
 
     profile: str | None = None
     data: str | None = None
+    plugins: list[str] = []

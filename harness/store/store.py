@@ -150,7 +150,7 @@ class Store:
         seeds too.
         """
         path, record = self.root / "grids" / f"{table}.json", _grid_record(grid, scale, overrides)
-        if plugins and plugins.origins:
+        if plugins and (plugins.origins or plugins.pictures):
             record = record.model_copy(update={"plugins": plugins})
         if records.GridRecord.read(path) != record:
             record.write(path)

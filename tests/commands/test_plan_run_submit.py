@@ -260,6 +260,7 @@ def test_what_diverged_before_is_not_tried_again_and_not_called_done(project, ha
         write_measurement(store, run, 3.0)
     code, out, err = harness("run", "grids/table3.yaml", "--scale", "smoke")
     assert (code, "everything else is done already" in out) == (1, True)
+    assert "# Next: the same after 'harness run'" in harness("plan", "grids/table3.yaml", "--scale", "smoke")[1]
     assert err.splitlines()[0].startswith(f"{diverged.train_id} diverged before and is left out; delete ")
     assert err.splitlines()[-1].endswith(f"{diverged.train_id}; the reasons: harness status smoke")
     code, out, _ = harness("submit", "grids/table3.yaml", "--scale", "smoke", "--dry-run")

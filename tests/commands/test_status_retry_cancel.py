@@ -52,6 +52,8 @@ def test_the_status_in_words_and_as_json(study, tmp_path, monkeypatch):
     assert "not run" in output
     assert "loss not finite" in " ".join(output.split())
     assert "1 trainings in SLURM's queue: 7_3\n" in output
+    assert all("\t" in line or line.startswith("# ") for line in output.splitlines())  # as nobody's terminal hears it
+    assert output.splitlines()[-1].startswith("# Next: what began it, 'harness run' or 'harness submit',")
     content = json.loads(call("status", *options(store), "--json"))
     assert {t["train_id"] for t in content["trainings"]} == {r.train_id for r in table.runs}
     assert {t["state"] for t in content["trainings"]} == {"diverged", "not run", "waiting"}

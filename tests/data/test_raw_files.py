@@ -154,7 +154,7 @@ def test_conversion_survives_a_rival_and_a_crash(tmp_path: Path, monkeypatch: py
     read = sources.read_digits
 
     def rival(root: Path) -> dict[str, sources.Arrays]:
-        monkeypatch.setitem(sources.READERS, "digits", read)
+        monkeypatch.setitem(sources.READERS.built_in, "digits", read)
         load("digits", "train", root)  # another process finishes while this one still reads
         return read(root)
 
@@ -166,6 +166,6 @@ def test_conversion_survives_a_rival_and_a_crash(tmp_path: Path, monkeypatch: py
         with pytest.raises(KeyboardInterrupt):
             load("digits", "train", tmp_path)
     assert list((tmp_path / ".converted").iterdir()) == []
-    monkeypatch.setitem(sources.READERS, "digits", rival)
+    monkeypatch.setitem(sources.READERS.built_in, "digits", rival)
     assert len(load("digits", "train", tmp_path)) == 1442
     assert [folder.name for folder in (tmp_path / ".converted").iterdir()] == ["digits"]

@@ -8,7 +8,7 @@ from support.jobs import jobs_of
 from support.programs import answer, write_program
 
 from harness.errors import UserError
-from harness.slurm.client import SlurmJob, failed_nodes, own_environment, own_jobs, squeue
+from harness.slurm.client import SlurmJob, failed_nodes, own_environment, own_jobs, squeue, submit_limit
 from harness.slurm.task import SlurmTask
 
 AWAY = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
@@ -61,3 +61,13 @@ def test_the_calling_shells_own_job_is_hidden_from_sbatch(monkeypatch):
         assert {"SLURM_JOB_ID", "SBATCH_PARTITION", "RANK"}.isdisjoint(os.environ)
         assert os.environ["SLURM_CONF"] == "x"
     assert os.environ["SLURM_JOB_ID"] == "x"
+
+
+@pytest.mark.parametrize(
+    ("enforced", "limit"), [("associations,limits,qos", 3), ("associations", None), ("none", None)]
+)
+def test_the_queue_holds_as_many_jobs_as_accounting_allows_where_it_is_heeded(tmp_path, monkeypatch, enforced, limit):
+    answer(tmp_path, monkeypatch, scontrol=f"AccountingStorageEnforce = {enforced}")
+    associations, qos = "printf 'normal,long|20\\nlong|\\n'", "printf 'normal|\\nlong|3\\nother|1\\n'"
+    write_program(tmp_path, "sacctmgr", f'case "$*" in *assoc*) {associations};; *) {qos};; esac')
+    assert submit_limit() == limit

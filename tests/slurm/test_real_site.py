@@ -49,3 +49,20 @@ def test_a_training_in_a_container_reads_staged_data_and_is_queued_again_without
     (output,) = tmp_path.glob(f"scratch/{study}/slurm/*_log.out")
     assert output.read_text().count("data set digits copied to") == 1
     assert "queued again by the shell outside" in output.read_text()
+
+
+def test_a_last_job_makes_the_report_and_somebody_hears_of_what_failed_and_of_the_end(study, tmp_path):
+    write_program(tmp_path, "hear", f'echo "$1" >> {tmp_path}/heard')
+    profile = write_profile(
+        tmp_path, "told", notify={"command": [str(tmp_path / "hear"), "{event} {text}"]},
+        resources={"partition": "gpu", "memory_gb": 4},
+    )  # fmt: skip
+    words = ("grids/convergence.yaml", "--scale", "smoke", "--study", study, *profile)
+    diverging = ("--set", "optimizer.learning_rate=1.0e+30")
+    output = harness(tmp_path, "submit", *words, *diverging, "--report", "--reports", str(tmp_path / "reports"))
+    assert "When these have ended, job " in output
+    wait_for(lambda: not queued_jobs(study))
+    heard = (tmp_path / "heard").read_text().splitlines()
+    assert sorted(line.partition(" ")[0] for line in heard) == ["end", "failure", "failure"]
+    assert heard[-1].startswith(f"end {study}: 0 of 2 trainings are done, 2 failed; harness status {study} tells why")
+    assert (tmp_path / "reports" / study / "index.html").is_file()

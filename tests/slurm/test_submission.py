@@ -3,20 +3,26 @@
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support.jobs import jobs_of, submission
 from support.places import ROOT
+from support.plugin_files import write_plugin_grid
 from support.programs import answer, write_program
 
+from harness import plugins
 from harness.config.cluster_profile import Partition, SlurmProfile
+from harness.config.grid import load_table
 from harness.config.settings import Resources
 from harness.errors import UserError
-from harness.slurm.snapshot import snapshot
-from harness.slurm.submission import measurement_jobs, sbatch_texts, submit
+from harness.jobs.job import jobs_for, jobs_from_json, jobs_to_json
+from harness.slurm.snapshot import as_received, as_sent, snapshot
+from harness.slurm.submission import measurement_jobs, sbatch_texts, submit, submit_all
 from harness.store.records import Submission
+from harness.store.store import Store
 
 
 @pytest.fixture
@@ -79,6 +85,35 @@ def test_trainings_that_share_a_gpu_are_one_element_of_the_array(jobs, tmp_path)
     )  # two are there: three more, twelve trainings
     assert (len(set(few.ids)), few.trainings, len(few.later)) == (3, 12, 1)
     assert len(submit(sharing, SlurmProfile(array_limit=9), []).ids) == 13  # nothing of it is in the queue of this test
+
+
+def test_a_study_has_no_more_jobs_than_its_throttle_and_small_trainings_share_them(jobs, tmp_path):
+    small = [replace(job, resources=Resources(trainings_per_job=4, cpus=3)) for job in jobs]
+    (text,), _ = sbatch_texts(small, SlurmProfile(study_throttle=3), [])  # 12 of 13 trainings
+    assert "#SBATCH --array=0-2%3" in text
+    assert "#SBATCH --cpus-per-task=3" in text  # one after the other
+    sent = submit(small, SlurmProfile(study_throttle=2), [])
+    assert (len(sent.jobs), len(sent.later), sent.ids[::4]) == (8, 5, ["9_0", "9_1"])
+    submission(3, folder="slurm").write(jobs[12].store.scratch_folder(jobs[12].train_id))  # which SLURM has
+    sent = submit(small[8:], SlurmProfile(study_throttle=3), [])  # the queue of this test holds two
+    assert (len(sent.jobs), len(sent.queued), len(sent.later)) == (4, 1, 0)
+    assert len(submit(small[:8], SlurmProfile(study_throttle=1), []).later) == 8
+
+
+def test_all_is_sent_once_as_there_is_room_and_a_refusal_that_lasts_is_told(jobs, tmp_path, monkeypatch):
+    pauses, sleep = list[float](), time.sleep
+    monkeypatch.setattr("time.sleep", lambda seconds: pauses.append(seconds) if seconds >= 1 else sleep(seconds))
+    limit, sizes = "sbatch: error: Job violates accounting/QOS policy (job submit limit, ...)", list[int]()
+    full = f"[ $(wc -l < {tmp_path}/calls) -le 2 ] && {{ echo '{limit}' >&2; exit 1; }}"
+    write_program(tmp_path, "sbatch", f"echo >> {tmp_path}/calls", full, f"echo job 1$(wc -l < {tmp_path}/calls)")
+    submit_all(jobs, SlurmProfile(max_submitted=6, array_limit=100), [], lambda sent: sizes.append(len(sent.jobs)))
+    assert sizes == [4, 4, 4, 1]  # of six the queue of this test holds two
+    assert pauses == [4, 8, 2, 2, 2]
+    pauses.clear()
+    write_program(tmp_path, "sbatch", "echo 'sbatch: error: Invalid account' >&2; exit 1")
+    with pytest.raises(UserError, match="Invalid account"):
+        submit_all(jobs, SlurmProfile(), [], print)
+    assert not pauses
 
 
 def test_a_dry_run_without_slurm_says_so(jobs, monkeypatch):
@@ -245,3 +280,24 @@ def test_a_grid_beside_ones_work_is_copied_alone_and_into_the_copy(tmp_path, mon
     assert copied == {"work/table.yaml", "work/scales/smoke.yaml"}
     code.write(tmp_path, tmp_path)
     assert all((tmp_path / code.name / name).is_file() for name in code.files)
+
+
+def test_the_files_of_plugins_are_sent_as_they_were_executed_and_jobs_name_those(tmp_path, monkeypatch):
+    monkeypatch.setattr(plugins, "_FILES", {})
+    (near,) = jobs_for(
+        load_table(write_plugin_grid(tmp_path), "smoke").runs[1:], Store(tmp_path, tmp_path, "s"), tmp_path
+    )
+    executed = (tmp_path / "near_times.py").read_bytes()
+    (tmp_path / "near_times.py").write_text("raise SystemExit('edited since')")
+    code, (sent,) = snapshot([]), jobs_from_json(jobs_to_json([as_sent(near)]))
+    (path,) = sent.plugins
+    assert not path.is_absolute()
+    assert code.files[str(path)] == executed
+    code.write(tmp_path, tmp_path)
+    monkeypatch.setattr(plugins, "_FILES", {})
+    monkeypatch.setattr("harness.slurm.snapshot.PACKAGE", tmp_path / code.name / "harness")
+    as_received(sent).load_plugins()
+    assert [file.content for file in plugins.files()] == [executed]
+    plugins._FILES.clear()
+    with pytest.raises(UserError, match=r"plug-in terms/near-times: the run is of sha256:\w+, and it is not here"):
+        replace(sent, plugins=()).load_plugins()

@@ -33,3 +33,9 @@ def sdist_and_wheel(folder: Path) -> tuple[Path, Path]:
         archive.extractall(folder / "unpacked", filter="data")
     (source,) = (folder / "unpacked").iterdir()
     return sdist, _build("wheel", source, folder)
+
+
+def second_package(folder: Path) -> Path:
+    """Build the wheel of a package that brings a method of its own: tests/support/second_package."""
+    source = shutil.copytree(ROOT / "tests" / "support" / "second_package", folder / "second")
+    return _build("wheel", source, folder)

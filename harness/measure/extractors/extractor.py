@@ -1,5 +1,6 @@
 """The networks whose features are compared, and the one pass over images that gives all that the metrics need."""
 
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,7 +16,8 @@ from torch import Tensor
 
 from harness.data.datasets import load_images
 from harness.data.finite import check_finite
-from harness.errors import UserError
+from harness.data.raw_files import READERS, RawDataSet
+from harness.errors import UserError, user_error
 from harness.measure.extractors import inception
 from harness.measure.extractors.inception import INCEPTION, Outputs
 from harness.measure.images import Images, of_array
@@ -24,7 +26,9 @@ from harness.measure.metrics.frechet import Moments, Statistics
 from harness.measure.workspace import Arrays, Workspace
 from harness.method.precision import matmul_precision
 from harness.networks.encoder import pretrained, tensors_sha256
-from harness.networks.supervised import Recipe, TrainedNetwork, resize, trained
+from harness.networks.supervised import Recipe, TrainedNetwork, resize, rotations, trained
+from harness.picture_folder import PREFIX
+from harness.plugins import Registry
 
 BATCH = 64
 PART = 8192  # images that one process turns into features at a time, and that a kill costs at most
@@ -34,6 +38,9 @@ RECIPES = {
     "fashion-mnist": Recipe(side=32, steps=1500, batch=128, shift=0.03, mirror=False),
     "cifar10": Recipe(side=32, steps=4000, batch=128, shift=0.12, mirror=True),
 }
+
+
+OF_FOLDERS = Recipe(side=32, steps=300, batch=64, shift=0.05, mirror=False)
 
 
 @dataclass(frozen=True)
@@ -188,22 +195,40 @@ def extractor(
         UserError: an unknown name, a data set without a recipe, or missing weights.
     """
     where = torch.device(device)
-    if name == "classifier":
-        made = _classifier(dataset, data, cache, where)
-    elif name == INCEPTION:
-        made = _inception(weights or inception.inception_weights(data), where)
+    if name in FEATURES:
+        request = FeatureRequest(dataset, data, cache, weights, where)
+        made, origin = FEATURES[name](request), FEATURES.origin(name)
+        if origin:
+            known_as = f"{name}-{hashlib.sha256(f'{origin} {made.id}'.encode()).hexdigest()[:12]}"
+            made = replace(made, id=known_as, name=name, foreign=True)
     elif timm.is_model(name.partition(".")[0]):  # a name may carry the tag of its weights
         made = _timm(name, weights, where)
     else:
-        raise UserError(f"features '{name}' are unknown; legal: classifier, {INCEPTION}, or a model of timm")
+        raise UserError(f"features '{name}' are unknown; legal: {', '.join(FEATURES)}, or a model of timm")
     return replace(made, id=made.id + arithmetic_of(where))
 
 
-def _classifier(dataset: str, data: Path, cache: Path, device: torch.device) -> Extractor:
+@dataclass(frozen=True)
+class FeatureRequest:
+    """For what features are wanted. weights: a file of the network's, where somebody named one."""
+
+    dataset: str
+    data: Path  # folder of the data sets
+    cache: Path
+    weights: Path | None
+    device: torch.device
+
+
+def _classifier(request: FeatureRequest) -> Extractor:
+    dataset, data, cache, device = request.dataset, request.data, request.cache, request.device
     train, test = (load_images(dataset, split, data) for split in ("train", "test"))
+    turned = train.classes == 1
+    if turned:
+        train, test = rotations(train), rotations(test)
     chosen = trained("classifier", recipe_of(dataset), train, test, cache)
     chosen.network.to(device)
-    note = f"{dataset} classifier, {100 * chosen.record['accuracy']:.1f}% test accuracy"
+    kind = "classifier of rotations" if turned else "classifier"
+    note = f"{dataset} {kind}, {100 * chosen.record['accuracy']:.1f}% test accuracy"
     name = f"classifier-{dataset}-{chosen.record['weights'][:12]}"
     return Extractor(name, note, partial(classifier_outputs, chosen), device, no_maps="", name="classifier")
 
@@ -221,18 +246,29 @@ def recipe_of(dataset: str) -> Recipe:
     Raises:
         UserError: it has none.
     """
+    if dataset in READERS and isinstance(entry := READERS[dataset], RawDataSet) and entry.classifier:
+        with user_error(f"data set {dataset}: its classifier", "a Recipe is expected", TypeError):
+            return Recipe(**entry.classifier)
+    if dataset.startswith(PREFIX):
+        return OF_FOLDERS
     if dataset not in RECIPES:
         raise UserError(f"features 'classifier': no recipe for data set {dataset}; legal: {', '.join(RECIPES)}")
     return RECIPES[dataset]
 
 
-def _inception(weights: Path, device: torch.device) -> Extractor:
+def _inception(request: FeatureRequest) -> Extractor:
+    weights, device = request.weights or inception.inception_weights(request.data), request.device
     network = inception.load_inception(weights)
     name = f"{INCEPTION}-{inception.trunk_hash(network)}"
     fast = inception.Inception(network).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     note = "torch-fidelity's Inception-v3 of 2015-12-05, 2048 pooled features"
     no_logits = "" if fast.last is not None else f"{weights.name} lacks Inception's last layer (its weights are zero)"
     return Extractor(name, note, fast, device, no_spatial="", no_logits=no_logits, no_maps="", name=INCEPTION)
+
+
+FEATURES: Registry[Callable[[FeatureRequest], Extractor]] = Registry(
+    "features", "network of features", {"classifier": _classifier, INCEPTION: _inception}
+)
 
 
 def _timm(name: str, weights: Path | None, device: torch.device) -> Extractor:

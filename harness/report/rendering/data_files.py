@@ -101,6 +101,7 @@ def study_record(summary: StudySummary, layouts: Sequence[TableLayout]) -> dict[
     """Return everything that the report of a study says, as JSON holds it."""
     return {
         "study": summary.study,
+        "title": summary.title,
         "scales": [{"name": s.scale, "title": s.title, "meaningful": s.meaningful} for s in summary.scales],
         "summary": summary.sentences,
         "facts": {term: "; ".join(lines) for term, lines in summary.lines.items()},
@@ -123,6 +124,7 @@ def table_record(layout: TableLayout) -> dict[str, Any]:
         "footnotes": layout.footnotes,
         "findings": layout.result.findings,
         "paper_says": pivot.table.file.paper_text,
+        "claims": pivot.table.file.claims,
         "references": [reference.model_dump() for reference in pivot.table.file.references],
         "protocols": {letter: dict(protocol) for letter, protocol in pivot.protocols.items()},
         "missing": [f"{state}: {sentence}" for state, sentence in layout.missing],
@@ -161,7 +163,8 @@ def table_csv(layout: TableLayout) -> str:
     """Return one table as CSV: a row for each cell, numbers in full precision, empty where there is none."""
     pivot = layout.result.pivot
     axes = [axis for axis in pivot.table.file.axes if any(axis in dict(cell.source.at) for cell in pivot.cells)]
-    columns = {axis: f"at.{axis}" for axis in axes} | COLUMNS["values"] | COLUMNS["change"] | COLUMNS["paper"]
+    columns = {axis: f"at.{axis}" for axis in axes} | COLUMNS["values"] | COLUMNS["change"]
+    columns |= (COLUMNS["paper"] if pivot.table.beside_paper else {}) | COLUMNS["cell"]
     for name in pivot.table.file.facts:
         columns |= {name: f"facts.{name}.ours", f"paper: {name}": f"facts.{name}.paper.says"}
     records = [

@@ -1,16 +1,21 @@
-"""Options of sbatch and srun that a profile passes on as they are: `sbatch: {reservation: ours, mail_user: me@lab}`.
+"""What a site needs in a cluster's profile beside resources: options of sbatch and srun, a container, who hears.
 
-Their names are those that the installed program prints for `--help`, plug-ins of the site among them, or else SLURM's.
+`sbatch: {reservation: ours, mail_user: me@lab}` is passed on as it is. The names are those that the installed program
+prints for `--help`, plug-ins of the site among them, or else SLURM's.
 """
 
 import re
 import subprocess
+from collections.abc import Collection
 from functools import cache
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from harness.errors import nearest
+from harness.config.settings import Frozen, Line
+from harness.errors import UserError, nearest
+from harness.files import place
 from harness.plain_text import check_text
 
 # sbatch(1) and srun(1) of SLURM 22.05 to 24.11, without what the harness sets.
@@ -136,3 +141,85 @@ SrunOptions = Annotated[dict[SrunName, Value], BeforeValidator(_once), AfterVali
 def command_words(options: dict[str, str | Literal[True]]) -> list[str]:
     """Return options as words of a command."""
     return [f"--{name}" if value is True else f"--{name}={value}" for name, value in options.items()]
+
+
+def at_home(name: str, value: str) -> str:
+    """Return a value; one that begins with "~" is a place, which no shell expands within quotes."""
+    return str(place(value, f"{name}:")) if value.startswith("~") else value
+
+
+def _mount(words: str) -> str:
+    """Pass on a folder to mount, and where.
+
+    Raises:
+        ValueError: it is not of the form /path or /path:/path/inside.
+    """
+    if not re.fullmatch(r"/[^:,]*(:/[^:,]*(:r[ow])?)?", words):
+        raise ValueError("a folder to mount is written /path or /path:/path/inside")
+    return words
+
+
+Word = Annotated[Line, AfterValidator(final)]
+Mount = Annotated[Word, AfterValidator(_mount)]
+
+
+class Container(Frozen):
+    """What the processes of a job run in; the harness's dependencies, Python among them, are in its image."""
+
+    runtime: Literal["apptainer", "pyxis"] = Field(description="apptainer exec; or pyxis, by options of srun")
+    image: Word = Field(description="a file, or what the runtime reads as an image: docker://…, user/image:tag")
+    mounts: tuple[Mount, ...] = Field((), description="more folders of the node, as /path or /path:/path/inside")
+    options: tuple[Word, ...] = Field((), description="more words of apptainer exec, or of srun for pyxis")
+
+    def srun_words(self, folders: Collection[Path]) -> list[str]:
+        """Return the options of srun that start its processes in the container."""
+        if self.runtime != "pyxis":
+            return []
+        mounts = ",".join(mount if ":" in mount else f"{mount}:{mount}" for mount in self._mounts(folders))
+        return [f"--container-image={self._image}", f"--container-mounts={mounts}", *self.options]
+
+    def command_words(self, folders: Collection[Path], on_gpu: bool) -> list[str]:
+        """Return the words before the command of a process."""
+        if self.runtime != "apptainer":
+            return []
+        gpus = ["--nv"] if on_gpu else []
+        return ["apptainer", "exec", *gpus, f"--bind={','.join(self._mounts(folders))}", *self.options, self._image]
+
+    @property
+    def _image(self) -> str:
+        return at_home("container.image", self.image)
+
+    def _mounts(self, folders: Collection[Path]) -> list[str]:
+        """Return what is mounted: the folders that every job needs, and those of the profile.
+
+        Raises:
+            UserError: the name of one of the former holds what separates mounts.
+        """
+        if wrong := next((folder for folder in folders if re.search("[:,]", str(folder))), None):
+            raise UserError(f"container: {wrong}: a folder with ':' or ',' in its name cannot be mounted")
+        return list(dict.fromkeys([*map(str, folders), *self.mounts]))
+
+
+Event = Literal["failure", "end", "completion"]
+
+
+class Notify(Frozen):
+    """Who hears of what. A secret, such as a webhook's address, lies in a file of the user's own, and nowhere else."""
+
+    on: tuple[Event, ...] = Field(
+        ("failure", "end", "completion"),
+        description="failure: a training has failed; end: no job is left but work; completion: none is",
+    )
+    command: tuple[Word, ...] = Field(
+        (),
+        description="a program and its words, without a shell; {event}, {study}, {text} stand for these; text on stdin",
+    )
+    webhook: Word | None = Field(
+        None, description='file of mode 0600 with the https address that is sent {"text": …, "event": …, "study": …}'
+    )
+
+    @model_validator(mode="after")
+    def _somebody(self) -> Self:
+        if not self.command and not self.webhook:
+            raise ValueError("a command or a webhook is needed")
+        return self

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from harness.data.picture_files import picture_files
 from harness.errors import UserError
+from harness.picture_files import picture_files
 from harness.plain_text import escape_controls
 
 
