@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
 REPORT, FOLDER = Path("reports/digits/index.html"), Path("docs/pictures")
-WIDTH, ABOVE, BELOW = 960, 24, 8  # CSS pixels: the page's measure and a little around it
+WIDTH, ABOVE, BELOW = 960, 8, 8  # CSS pixels: the page's measure and a little around it
 SCALE = 1.5  # pixels of a CSS pixel: letters stay sharp on fine screens
 SHOTS = {  # picture → the first and the last thing to be seen in it, and what must be unfolded
     "top": ("#answer", "#answer .first", ""),

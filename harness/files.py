@@ -129,6 +129,49 @@ def check_writable(flag: str, folder: Path) -> None:
             tempfile.TemporaryFile(dir=existing).close()
 
 
+def share_with_group(*folders: Path) -> None:
+    """Let all that this process writes from now on be its group's too, whatever the umask, where that is what all of
+    some folders are for: they are setgid and the group's to write (chmod 2770). Elsewhere the umask stays."""
+    shared = stat.S_ISGID | stat.S_IRWXG
+    with suppress(OSError):  # who may not look there is told so later
+        if all(nearest_existing(folder).stat().st_mode & shared == shared for folder in folders):
+            os.umask(os.umask(0) & ~stat.S_IRWXG)
+
+
+def as_umask(path: Path) -> None:
+    """Give a file, of a library that closes what it writes, the mode of any new file beside it."""
+    probe = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
+    with suppress(OSError), probe.open("xb") as file:  # not computed: a folder may have its own rule (ACL)
+        probe.unlink()
+        path.chmod(stat.S_IMODE(os.fstat(file.fileno()).st_mode))
+
+
+def check_open(folder: Path, most: int = os.R_OK | os.W_OK) -> None:
+    """Refuse a folder of which something is another's and closed to this user; what is missing is not looked for.
+
+    most: what is to be done with its files; folders are written in.
+
+    Raises:
+        UserError: what it is, whose, and the command by which they mend it.
+    """
+    whole = os.R_OK | os.W_OK | os.X_OK
+    needed = {folder: whole} if os.path.lexists(folder) else {}
+    for place, folders, names in os.walk(folder):
+        needed |= {Path(place, name): whole for name in folders} | {Path(place, name): most for name in names}
+    for path, access in needed.items():
+        if not os.access(path, access, effective_ids=True):
+            owner = _owner(path)
+            mend = f"{owner} mends it with: chmod -R g+rwX {folder}"
+            raise UserError(f"{path}: belongs to {owner} and is closed to you; {mend}")
+
+
+def _owner(path: Path) -> str:
+    try:
+        return path.owner()
+    except (KeyError, OSError):
+        return "another user"
+
+
 def check_output(flag: str, path: Path) -> None:
     """Refuse the name of a file that cannot be written, or that is a folder or a device, leaving nothing behind.
 

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import stat
 import time
 
 import pytest
@@ -13,6 +14,7 @@ from harness.files import (
     LARGEST_JSON,
     UnfitFile,
     check_no_links,
+    check_open,
     check_writable,
     locked,
     read_file,
@@ -20,6 +22,7 @@ from harness.files import (
     read_jsonl,
     replace,
     sha256_of,
+    share_with_group,
     tail,
     write_json,
 )
@@ -167,3 +170,58 @@ def test_a_link_to_a_file_and_a_link_above_are_no_obstacle(tmp_path):
 def test_json_of_a_name_that_is_not_utf8_is_read_by_all(tmp_path):
     write_json(tmp_path / "a.json", {"name": os.fsdecode(b"caf\xe9")})
     assert json.loads((tmp_path / "a.json").read_bytes().decode("utf-8")) == {"name": r"caf\udce9"}
+
+
+@pytest.fixture
+def closing_umask():
+    """A umask that closes what is written to all others."""
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("closing_umask")
+@pytest.mark.parametrize(
+    ("mode", "file", "folder"), [(0o2770, 0o660, 0o2770), (0o0770, 0o600, 0o700), (0o2750, 0o600, 0o2700)]
+)
+def test_what_is_written_in_a_folder_of_a_group_is_the_groups_and_elsewhere_as_the_umask_says(
+    tmp_path, mode, file, folder
+):
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(mode)
+    share_with_group(shared / "results", shared)
+    write_json(shared / "results" / "x.json", {})
+    assert stat.S_IMODE((shared / "results").stat().st_mode) == folder
+    assert stat.S_IMODE((shared / "results" / "x.json").stat().st_mode) == file
+
+
+def test_a_checkpoint_has_the_mode_of_any_other_file(tmp_path):
+    torch = pytest.importorskip("torch")
+    from harness.networks.checkpoint import save_tensors
+
+    save_tensors(tmp_path / "a", {"x": torch.zeros(1)})
+    (tmp_path / "b").touch()
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root acts for another account")
+def test_what_another_closed_is_refused_with_the_command_that_mends_it(tmp_path):
+    folder = tmp_path / "begun"
+    folder.mkdir()
+    (folder / "train.jsonl").touch()
+    for path in (*tmp_path.parents[:2], tmp_path, folder, folder / "train.jsonl"):
+        path.chmod(path.stat().st_mode | 0o077)
+    os.setresuid(65534, 65534, 0)
+    try:
+        check_open(folder)
+        check_open(folder / "missing")
+        os.setresuid(0, 0, 0)
+        (folder / "train.jsonl").chmod(0o644)
+        os.setresuid(65534, 65534, 0)
+        check_open(folder, os.R_OK)
+        with pytest.raises(UserError, match=rf"train.jsonl: belongs to root and is closed to you; .*g\+rwX {folder}$"):
+            check_open(folder)
+    finally:
+        os.setresuid(0, 0, 0)

@@ -65,7 +65,7 @@ def get_by_name(name: str, root: Path) -> str:
 @click.argument("source", type=options.EXISTING)
 @click.argument("name")
 @click.option("--autoencoder", type=options.EXISTING, required=True,
-              help="Its folder: diffusers' format, TAESD's two .pth files, or VAElight's two .onnx files.")  # fmt: skip
+              help="Its folder: diffusers' format, TAESD's two .pth files, or what a plug-in reads.")  # fmt: skip
 @click.option("--size", default=256, type=click.IntRange(min=8), help="Side of the centre crop.")
 @click.option("--keep-images", is_flag=True, help="Keep the crops too: measuring needs them.")
 @click.option(
@@ -76,6 +76,7 @@ def get_by_name(name: str, root: Path) -> str:
 )
 @click.option("--workers", default=4, type=click.IntRange(min=0), help="Processes that read and crop.")
 @options.data
+@options.plugin
 def encode(source: Path, name: str, autoencoder: Path, size: int, keep_images: bool,
            moments: Literal["float32", "float16"], workers: int, data: Path) -> None:  # fmt: skip
     """Pack the latents of the photos in SOURCE, and of their mirror images, as data set NAME.

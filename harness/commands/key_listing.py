@@ -2,6 +2,7 @@
 
 import click
 
+from harness.commands import options
 from harness.commands.terminal import TextTable, console, say
 from harness.config import key_reference
 from harness.errors import UserError, nearest
@@ -9,6 +10,7 @@ from harness.errors import UserError, nearest
 
 @click.command()
 @click.argument("start", default="")
+@options.plugin
 @click.option("--markdown", is_flag=True, help="Print the page of documentation that lists them all.")
 def keys(start: str, markdown: bool) -> None:
     """List the keys of grid files, scale files and settings that begin with START, with what may stand there.
@@ -16,11 +18,13 @@ def keys(start: str, markdown: bool) -> None:
     \b
     harness keys sampler
     harness keys regularizer.tau
+    harness keys terms --plugin near_times.py
     """
     if markdown:
         say(key_reference.markdown(), nl=False)
         return
     sections = {title: key_reference.keys(model) for title, model in key_reference.MODELS.items()}
+    sections |= key_reference.term_keys()
     names = [key.name for keys in sections.values() for key in keys]
     if not any(name.startswith(start) for name in names):
         raise UserError(f"keys: none begins with '{start}'{nearest(start, names)}")

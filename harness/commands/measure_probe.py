@@ -40,6 +40,7 @@ from harness.store.study import study_tables
               help="Say how far each number would move with other samples; 20 times the metrics' work.")  # fmt: skip
 @click.option("--batch", default=64, type=click.IntRange(min=1), help="Images at once.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="By default the GPU where there is one.")
+@options.plugin
 @options.data
 @options.scratch
 def measure(samples: Path, out: Path | None, statistics: Path | None, nearest: Path | None, scratch: Path,
@@ -88,6 +89,7 @@ def measure(samples: Path, out: Path | None, statistics: Path | None, nearest: P
 @click.option("--features", help="A model of timm: measure with its features as well, beside the study's own.")
 @click.option("--weights", type=PLAIN, help="File of that model's weights; by default timm's.")
 @options.study
+@options.plugin
 @options.data
 def measure_study(store: Store, features: str | None, weights: Path | None, data: Path) -> None:
     """Add to STUDY's measurements the metrics that they lack; no run is trained, and no number that is there changes.
@@ -133,6 +135,7 @@ def _uncertainty(result: dict[str, Any], name: str) -> str:
 @click.command()
 @click.option("--run", "only", metavar="RUN", help="One training: the first letters of its name.")
 @options.study
+@options.plugin
 @options.data
 def probe(store: Store, only: str | None, data: Path) -> None:
     """Measure the representations of STUDY's networks: what each block knows of an image, and how it is spread.

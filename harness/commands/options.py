@@ -15,7 +15,7 @@ from click.core import ParameterSource
 from harness.config.grid import Cell, Table
 from harness.config.named_files import PROFILES, named_file
 from harness.errors import UserError, nearest, user_error
-from harness.files import check_output, nearest_existing, place
+from harness.files import check_output, nearest_existing, place, share_with_group
 from harness.plugins import load_file
 from harness.store.store import Store
 
@@ -170,6 +170,7 @@ def study(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def with_store(study: str, results: Path, scratch: Path, **arguments: Any) -> None:
+        share_with_group(results, scratch)
         command(store=Store(results, scratch, study), **arguments)
 
     return click.argument("study")(results(scratch(with_store)))

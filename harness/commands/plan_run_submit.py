@@ -22,7 +22,7 @@ from harness.config.grid import Table, all_runs, load_table
 from harness.config.named_files import find_grid
 from harness.config.spec import EvalSpec, eval_id
 from harness.errors import UserError
-from harness.files import check_writable
+from harness.files import check_writable, share_with_group
 from harness.jobs import code_version, local_pool, preflight
 from harness.jobs.job import Job, WorkLeft, jobs_for
 from harness.jobs.preemption import NEVER, Deadline
@@ -73,6 +73,7 @@ def requested(command: Callable[..., None]) -> Callable[..., None]:
         check_name("--scale", scale)
         store = Store(results, scratch, study or scale)
         store.check_new_name()
+        share_with_group(results, scratch)
         command(Request(tuple(map(find_grid, grids)), scale, overrides, store, options.RowChoice(rows)), **arguments)
 
     for option in reversed((

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from harness.config.cluster_profile import SlurmProfile
 from harness.config.grid_file import GridFile, Scale
-from harness.config.settings import FolderData, Frozen, Settings
+from harness.config.settings import TERMS, FolderData, Frozen, Settings
 
 MODELS: dict[str, type[Frozen]] = {
     "A grid file: one table": GridFile,
@@ -38,6 +38,13 @@ def keys(model: type[Frozen]) -> list[Key]:
     schema = model.model_json_schema()
     rows = list(_keys(schema, schema.get("$defs", {}), ""))
     return rows if model is Settings else [key for key in rows if not key.name.startswith("resources.")]
+
+
+def term_keys() -> dict[str, list[Key]]:
+    """Return the keys of further terms of the loss, kind by kind: those of plug-ins that are here too."""
+    kinds = {kind: TERMS[kind].Settings for kind in TERMS}
+    rows = {f"The term {kind}, under a name of one's own": keys(model) for kind, model in kinds.items() if model}
+    return {title: [key._replace(name=f"terms.NAME.{key.name}") for key in found] for title, found in rows.items()}
 
 
 def markdown() -> str:

@@ -1,4 +1,5 @@
-"""Pretrained autoencoders from local folders: diffusers' AutoencoderKL and AutoencoderTiny, TAESD's files, VAElight.
+"""Pretrained autoencoders from local folders: diffusers' AutoencoderKL and AutoencoderTiny, TAESD's files; plug-ins
+bring others.
 
 A folder is recognised by its files, and known by their sha256. What reads it is imported when it is read.
 """
@@ -7,26 +8,24 @@ import importlib.util
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.data.finite import check_dense, check_weights
 from harness.data.latents import Convention
 from harness.errors import UserError, user_error
 from harness.files import is_file, read_json
+from harness.plugins import Registry, added
 
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
-ONNX = ("VAEencoder.onnx", "VAEpreview.onnx")
 LEGAL = (
-    f"a folder in diffusers' format (config.json, {WEIGHTS[0]}), one with TAESD's two files "
-    f"(*_encoder.pth, *_decoder.pth), or VAElight's ({', '.join(ONNX)})"
+    f"a folder in diffusers' format (config.json, {WEIGHTS[0]}), or one with TAESD's two files "
+    "(*_encoder.pth, *_decoder.pth)"
 )
-PACKAGES = {"AutoencoderKL": "diffusers", "AutoencoderTiny": "diffusers", "TAE": "diffusers", "VAElight": "onnxruntime"}
-SD_SCALE = 0.18215  # of the latents of Stable Diffusion 1, which makes their variance about one
 
 
 @dataclass(frozen=True)
@@ -47,34 +46,49 @@ class Autoencoder:
     scale: float  # latents × scale is what a diffusion model sees
 
 
+@dataclass(frozen=True)
+class AutoencoderFormat:
+    """A kind of autoencoder's folders. recognise: a folder → its files in a fixed order, () where it is none of these.
+    load: reads these files. package: what that needs, "" where nothing is to be installed."""
+
+    recognise: Callable[[Path], tuple[Path, ...]]
+    load: Callable[[tuple[Path, ...]], Autoencoder]
+    package: str = ""
+
+
 def find(folder: Path) -> AutoencoderFiles:
     """Recognise the autoencoder of a folder by its files.
 
     Raises:
         UserError: none that is known, or the package that reads it is not installed.
     """
-    files = _find(folder)
-    package = PACKAGES[files.kind]
-    if importlib.util.find_spec(package) is None:
-        raise UserError(f"{folder}: reading this autoencoder needs {package}: pip install -e '.[encode]'")
-    return files
+    for kind in AUTOENCODERS:
+        form = AUTOENCODERS[kind]
+        if paths := form.recognise(folder):
+            if form.package and importlib.util.find_spec(form.package) is None:
+                raise UserError(f"{folder}: reading this autoencoder needs {form.package}: pip install -e '.[encode]'")
+            return AutoencoderFiles(kind, paths)
+    legal = "; ".join((LEGAL, *(f"those of the plug-in {kind}" for kind in added("autoencoders"))))
+    if (config := folder / "config.json").is_file():
+        weights = [name for name in WEIGHTS if (folder / name).is_file()]
+        what = f"_class_name '{_class_name(config)}' with {weights[0] if weights else 'no weights'}"
+        raise UserError(f"{config}: {what} is not known; an autoencoder is {legal}")
+    raise UserError(f"{folder}: no autoencoder that is known; legal: {legal}")
 
 
-def _find(folder: Path) -> AutoencoderFiles:
-    config = folder / "config.json"
-    if config.is_file():
-        content, weights = read_json(config), [folder / name for name in WEIGHTS if (folder / name).is_file()]
-        kind = content.get("_class_name") if isinstance(content, dict) else None
-        if kind not in ("AutoencoderKL", "AutoencoderTiny") or not weights:
-            files = weights[0].name if weights else "no weights"
-            raise UserError(f"{config}: _class_name '{kind}' with {files} is not known; an autoencoder is {LEGAL}")
-        return AutoencoderFiles(kind, (config, weights[0]))
+def _class_name(config: Path) -> Any:
+    content = read_json(config)
+    return content.get("_class_name") if isinstance(content, dict) else None
+
+
+def _find_diffusers(kind: str, folder: Path) -> tuple[Path, ...]:
+    config, weights = folder / "config.json", [folder / name for name in WEIGHTS if (folder / name).is_file()]
+    return (config, weights[0]) if config.is_file() and weights and _class_name(config) == kind else ()
+
+
+def _find_tae(folder: Path) -> tuple[Path, ...]:
     encoders, decoders = (sorted(filter(is_file, folder.glob(f"*_{part}.pth"))) for part in ("encoder", "decoder"))
-    if len(encoders) == len(decoders) == 1:
-        return AutoencoderFiles("TAE", (*encoders, *decoders))
-    if all((folder / name).is_file() for name in ONNX):
-        return AutoencoderFiles("VAElight", tuple(folder / name for name in ONNX))
-    raise UserError(f"{folder}: no autoencoder that is known; legal: {LEGAL}")
+    return (*encoders, *decoders) if len(encoders) == len(decoders) == 1 else ()
 
 
 def load(files: AutoencoderFiles) -> Autoencoder:
@@ -84,23 +98,19 @@ def load(files: AutoencoderFiles) -> Autoencoder:
         UserError: its files are damaged, not finite, do not belong together, or need a shift besides a scale.
     """
     with user_error(f"{files.paths[-1]}: cannot be read as {files.kind}", "fetch it again"):
-        if files.kind == "VAElight":
-            return _vaelight(*files.paths)
-        model = _tae(*files.paths) if files.kind == "TAE" else _diffusers(files.kind, *files.paths)
-    return _of_diffusers(model, files)
+        return AUTOENCODERS[files.kind].load(files.paths)
 
 
-def _of_diffusers(model: Any, files: AutoencoderFiles) -> Autoencoder:
+def _of_diffusers(model: Any, paths: tuple[Path, ...], has_posterior: bool) -> Autoencoder:
     if model.config.get("shift_factor"):
         shift = model.config.shift_factor
-        raise UserError(f"{files.paths[0]}: shift_factor {shift} is not supported; legal: autoencoders without one")
+        raise UserError(f"{paths[0]}: shift_factor {shift} is not supported; legal: autoencoders without one")
     scale = float(model.config.scaling_factor)
     if not (math.isfinite(scale) and scale > 0):
-        raise UserError(f"{files.paths[0]}: scaling_factor {scale:g} is not a positive number; fetch it again")
-    check_weights(model.state_dict(), str(files.paths[-1]))
+        raise UserError(f"{paths[0]}: scaling_factor {scale:g} is not a positive number; fetch it again")
+    check_weights(model.state_dict(), str(paths[-1]))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device).eval().requires_grad_(False)
-    has_posterior = files.kind == "AutoencoderKL"
 
     def encode(x: Tensor) -> Tensor:
         code = model.encode(x.to(device))
@@ -177,21 +187,21 @@ class PooledBlock(nn.Module):
         return self.fuse(self.conv(x) + self.skip(x))
 
 
-def _vaelight(*paths: Path) -> Autoencoder:
-    """Read VAElight: a small encoder to Stable Diffusion's latents, and a decoder to an image and three finer bands."""
-    from onnxruntime import InferenceSession, SessionOptions
+def _load_diffusers(kind: str, paths: tuple[Path, ...]) -> Autoencoder:
+    return _of_diffusers(_diffusers(kind, *paths), paths, has_posterior=kind == "AutoencoderKL")
 
-    options = SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    encoder, decoder = (InferenceSession(path, options, ["CPUExecutionProvider"]) for path in paths)
 
-    def encode(x: Tensor) -> Tensor:
-        return torch.from_numpy(encoder.run(None, {"input": x.cpu().numpy()})[0])
+def _load_tae(paths: tuple[Path, ...]) -> Autoencoder:
+    return _of_diffusers(_tae(*paths), paths, has_posterior=False)
 
-    def decode(z: Tensor) -> Tensor:
-        bands = [torch.from_numpy(band) for band in decoder.run(None, {"latent": z.cpu().numpy()})]
-        side = bands[-1].shape[-2:]
-        resized = [F.interpolate(band, size=side, mode="bilinear", align_corners=False) for band in bands]
-        return torch.stack(resized).sum(0)
 
-    return Autoencoder(encode, decode, "mean", SD_SCALE)
+KL_AND_TINY = ("AutoencoderKL", "AutoencoderTiny")
+AUTOENCODERS: Registry[AutoencoderFormat] = Registry(
+    "autoencoders",
+    "autoencoder",
+    {
+        kind: AutoencoderFormat(partial(_find_diffusers, kind), partial(_load_diffusers, kind), "diffusers")
+        for kind in KL_AND_TINY
+    }
+    | {"TAE": AutoencoderFormat(_find_tae, _load_tae, "diffusers")},
+)

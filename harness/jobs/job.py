@@ -204,8 +204,7 @@ class Job:
         """
         for path in self.plugins:
             plugins.load_file(path, "plug-in")
-        needed = plugins.GROUPS if self.part.stage == 0 else set(plugins.GROUPS) - {"terms"}
-        plugins.check(self.train.plugins, needed)
+        plugins.check(self.train.plugins, plugins.MEASURING if self.part.stage else plugins.GROUPS)
         for evaluation in self.evaluations:
             plugins.check(evaluation.plugins)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import Timeout
 
-from harness import files
+from harness import files, plugins
 from harness.checkpoint_paths import weights_path
 from harness.config.spec import EvalSpec, TrainSpec, eval_id, train_id
 from harness.errors import UserError
@@ -231,6 +231,8 @@ def _remeasure(store: Store, data: Path, path: Path, other: Other | None) -> int
     import torch
 
     train, spec, _ = _stored(path)
+    plugins.check(train.plugins, plugins.MEASURING)
+    plugins.check(spec.plugins)
     measuring = Measuring(store, data, train, spec)
     if not weights_path(measuring.scratch, spec.step).is_file():
         raise UserError(f"its weights of step {spec.step} are not in {measuring.scratch}")

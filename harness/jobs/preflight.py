@@ -1,5 +1,6 @@
 """What is refused before anything runs or is written, because it would only fail at the end of a long training."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -8,7 +9,7 @@ from harness.config import imported_weights, resolve
 from harness.config.grid import Table
 from harness.config.plugin_parts import folders
 from harness.errors import UserError
-from harness.files import place
+from harness.files import check_open, place
 from harness.jobs.job import Job
 from harness.jobs.tracking import check_trackers
 
@@ -31,6 +32,7 @@ def checks(jobs: Sequence[Job], processes: int | None = None) -> Iterator[tuple[
     from harness.measure.evaluate import check_measurable
 
     yield "resources and trackers", partial(check_unconverted, jobs, processes)
+    yield "access to what others wrote", partial(_check_access, jobs)
     alike = {(j.data, j.weights, j.train.data, j.train.weights, j.train.alignment): j for j in jobs}
     for job in alike.values():
         yield f"data set {job.train.data.name}", partial(_check_ingredients, job)
@@ -51,6 +53,19 @@ def convert_folders(tables: Sequence[Table], data: Path) -> None:
     for table in tables:
         for name, written in folders(table.plugins):
             convert_folder(name, place(written.path, "data.path"), written.split, written.size, data)
+
+
+def _check_access(jobs: Sequence[Job]) -> None:
+    """Look whether this user may go on with what a colleague began, and use what is cached.
+
+    Raises:
+        UserError: what is closed, and how its owner mends it.
+    """
+    for job in jobs:
+        check_open(job.folder)
+        check_open(job.scratch)
+    for cache in {job.store.cache for job in jobs}:
+        check_open(cache, os.R_OK)
 
 
 def check_unconverted(jobs: Sequence[Job], processes: int | None = None) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from harness.checkpoint_paths import STATE, latest_step, state_path, weights_path, write_latest
 from harness.data.finite import check_weights
 from harness.errors import user_error
-from harness.files import replace
+from harness.files import as_umask, replace
 
 
 def save_state(folder: Path, step: int, tensors: dict[str, Tensor]) -> None:
@@ -65,4 +65,9 @@ def _load(path: Path) -> dict[str, Tensor]:
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write tensors, no two of which may share their memory, as safetensors."""
     contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    replace(path, lambda temporary: save_file(contiguous, temporary))
+
+    def write(temporary: Path) -> None:
+        save_file(contiguous, temporary)
+        as_umask(temporary)
+
+    replace(path, write)

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from harness.config.imported_weights import Architecture
 from harness.errors import UserError
-from harness.files import make_folder
+from harness.files import as_umask, make_folder
 from harness.networks.public_layouts import Tensors
 
 # Our modules → diffusers', for block i; there, each block has its own embedders.
@@ -44,7 +44,9 @@ def export_diffusers(state: Tensors, architecture: Architecture, out: Path) -> N
 
     def fill(folder: Path) -> None:
         tensors = diffusers_names(state, architecture.model.depth)
-        save_file(tensors, folder / "diffusion_pytorch_model.safetensors", {"format": "pt"})
+        path = folder / "diffusion_pytorch_model.safetensors"
+        save_file(tensors, path, {"format": "pt"})
+        as_umask(path)
         (folder / "config.json").write_text(json.dumps(config(architecture), indent=2) + "\n", encoding="utf-8")
 
     make_folder(out, fill)

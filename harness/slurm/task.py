@@ -22,6 +22,7 @@ from submitit.core.utils import DelayedSubmission, JobPaths, UncompletedJobError
 from harness.config.cluster_profile import NOTIFY, STAGE_DATA, minutes
 from harness.config.site_options import Notify
 from harness.errors import UserError
+from harness.files import share_with_group
 from harness.jobs.job import Job, jobs_from_json
 from harness.jobs.local_pool import run_in_workers
 from harness.jobs.notification import tell
@@ -143,7 +144,8 @@ def start(content: bytes, here: Path) -> None:
     os.environ["SUBMITIT_FOLDER"] = str(here)
     environment, began = JobEnvironment(), time.time()
     everybody, element = list(map(as_received, jobs_from_json(content))), int(environment.array_task_id or 0)
-    packed = everybody[0].resources.packed
+    packed, store = everybody[0].resources.packed, everybody[0].store
+    share_with_group(store.results, store.scratch)
     place = os.environ.get(STAGE_DATA)
     jobs = tuple(_staged(job, place) for job in everybody[element * packed : (element + 1) * packed])
     paths = TaskPaths(here, environment.job_id, environment.global_rank)

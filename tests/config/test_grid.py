@@ -26,6 +26,18 @@ def test_every_table_expands_at_every_scale(table, scale):
     assert all(len(cell.runs) == len(expanded.seeds) for cell in expanded.cells)
 
 
+def test_the_demo_is_the_baseline_and_the_dispersive_arms_of_table_2():
+    """With five seeds, and the trainings and the paper's numbers of that table."""
+    demo, table2 = (load_table(GRIDS / f"{name}.yaml", "demo") for name in ("demo", "table2"))
+    cells = [[(c.at, [(run.train_id, run.eval_id) for run in c.runs]) for c in t.cells] for t in (demo, table2)]
+    arms = ("baseline", "dispersive")
+    assert cells[0] == [cell for cell in cells[1] if dict(cell[0])["arm"] in arms]
+    assert (len(demo.cells), len({run.train_id for run in demo.runs})) == (5, 25)
+    assert list(demo.file.paper) == [
+        value for value in table2.file.paper if value.at["arm"] in ("baseline", "dispersive")
+    ]
+
+
 def test_every_figure_published_elsewhere_is_of_one_way_of_sampling():
     """The public 400K-step references are DDPM's for DiT and the SDE's for SiT; the release has the ODE."""
     files = {table: read_grid(GRIDS / f"{table}.yaml")[0] for table in TABLES}

@@ -5,7 +5,7 @@ from support.plugin_files import write_plugin_grid
 
 from harness import plugins
 from harness.config.grid import load_table
-from harness.config.key_reference import keys
+from harness.config.key_reference import term_keys
 from harness.config.plugin_parts import PluginRecord
 from harness.config.spec import canonical
 from harness.errors import UserError
@@ -86,7 +86,8 @@ def test_a_plugin_that_is_not_there_is_told_with_its_line(grid):
 
 def test_the_keys_of_a_term_are_listed_with_what_they_mean(grid):
     load_table(grid, "smoke")
-    listed = {key.name: key for key in keys(plugins.files()[0].entries["terms"]["near-times"].Settings)}
-    assert listed["width"].meaning.startswith("largest difference of the times")
-    assert (listed["width"].legal, listed["width"].default) == ("a number > 0", "0.1")
-    assert {"lambda", "blocks", "stop", "group"} < listed.keys()
+    listed = {key.name: key for key in term_keys()["The term near-times, under a name of one's own"]}
+    width = listed["terms.NAME.width"]
+    assert width.meaning.startswith("largest difference of the times")
+    assert (width.legal, width.default) == ("a number > 0", "0.1")
+    assert {f"terms.NAME.{key}" for key in ("kind", "lambda", "blocks", "stop", "group")} < listed.keys()

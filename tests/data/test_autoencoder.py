@@ -3,13 +3,19 @@
 import json
 import os
 import shutil
+import sys
+from dataclasses import replace
+from importlib.machinery import ModuleSpec
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from support.photos import pack
+from support.places import ROOT
 
+from harness import plugins
 from harness.data import autoencoder
 from harness.data.datasets import LatentDataset, load, load_images
 from harness.data.to_bytes import decoder, to_uint8
@@ -52,8 +58,10 @@ def test_taef2s_blocks_add_a_normalised_bottleneck():
     torch.testing.assert_close(pooled(x), (block.conv(x2) + x2).relu(), atol=1e-5, rtol=1e-5)
 
 
-def test_vaelight_sums_its_bands(tmp_path, monkeypatch):
-    import onnxruntime
+def test_a_plugin_brings_vaelight_which_sums_its_bands(tmp_path, monkeypatch):
+    monkeypatch.setattr(plugins, "_FILES", {})
+    plugins.load_file(ROOT / "tests" / "support" / "vaelight.py", "--plugin")
+    from support.vaelight import ONNX
 
     class Session:
         """Stands for a network: latents are pixels shrunk, bands are constants 1, 2, 4 and 8 of growing size."""
@@ -66,9 +74,12 @@ def test_vaelight_sums_its_bands(tmp_path, monkeypatch):
                 return [F.avg_pool2d(torch.tensor(feeds["input"]), 8).numpy()[:, [0, 1, 2, 0]]]
             return [feeds["latent"][:, :3].repeat(k, -2).repeat(k, -1) * k for k in (1, 2, 4, 8)]
 
-    for name in autoencoder.ONNX:
+    for name in ONNX:
         (tmp_path / name).write_bytes(b"")
-    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    onnxruntime = ModuleType("onnxruntime")
+    onnxruntime.__spec__ = ModuleSpec("onnxruntime", None)
+    onnxruntime.InferenceSession, onnxruntime.SessionOptions = Session, SimpleNamespace
+    monkeypatch.setitem(sys.modules, "onnxruntime", onnxruntime)
     coder = autoencoder.load(autoencoder.find(tmp_path))
     z = coder.encode(torch.full((2, 3, 32, 32), 0.5))
     assert (z.shape, coder.scale, coder.moments) == ((2, 4, 4, 4), 0.18215, "mean")
@@ -98,7 +109,8 @@ def test_folders_that_are_no_autoencoder_are_refused(kl, tiny, tmp_path, monkeyp
     refused(cut, "tae_decoder.pth: not a file of tensors: ")
     torch.save({"1.weight": Trap()}, cut / "tae_decoder.pth")
     refused(cut, "tae_decoder.pth: not a file of tensors")
-    monkeypatch.setattr(autoencoder, "PACKAGES", {"TAE": "a_package_that_is_missing"})
+    missing = replace(autoencoder.AUTOENCODERS["TAE"], package="a_package_that_is_missing")
+    monkeypatch.setitem(autoencoder.AUTOENCODERS.built_in, "TAE", missing)
     refused(tiny[0], r"needs a_package_that_is_missing: pip install -e '\.\[encode\]'")
 
 

@@ -142,6 +142,16 @@ def test_the_report_of_the_digits_is_short_and_begins_with_its_answer(browser: A
     assert len(findings) >= 15
     assert [words for words in findings if re.search(r"[+−]\d", words)] == []  # better or worse is said, not a sign
     assert "worse" in browser.find_element("css selector", "#guidance .finding").text
+    best = browser.execute_script(
+        "return [...document.querySelectorAll('.pivot .tag')].map("
+        "tag => getComputedStyle(tag.closest('td').querySelector('.ours')).fontWeight)"
+    )
+    assert len(best) > 10
+    assert set(best) == {"700"}  # in every table, not in some
+    badge = browser.find_element("css selector", ".pivot:not(.elsewhere) abbr.source")
+    browser.execute_script("arguments[0].focus()", badge)
+    said = browser.execute_script("return getComputedStyle(arguments[0], '::after').content", badge)
+    assert "confidence; source: " in said  # by keyboard and touch, not under a pointer alone
     counts = browser.execute_script("""
         const words = text => text.match(/\\S+/g)?.length ?? 0, all = document.body.innerText;
         const edge = document.querySelector('#answer .first').getBoundingClientRect();

@@ -104,7 +104,10 @@ def size_picture(pivot: Pivot, styles: ArmStyles) -> Picture | None:
         hollow = Line(style, list(published), list(published.values()), look=HOLLOW, marks=marks)
         lines += [changed(style, pivot, by_place), hollow]
     spreads = [(c.percent + sign * (c.spread or 0.0)) for cell in cells if (c := cell.change) for sign in (-1, 1)]
-    panel = Panel("size of the model", f"change of {pivot.metric.title}, %", lines, also=spreads, at=0.0, ticks=sizes)
+    better = f" ({pivot.metric.direction} is better)" if pivot.metric.direction else ""
+    panel = Panel(
+        "size of the model", f"change of {pivot.metric.title}, %{better}", lines, also=spreads, at=0.0, ticks=sizes
+    )
     alt = f"Change of {pivot.metric.title} against our baseline by size of the model. {_sized_words(arms)}."
     return Picture("gain", f"{pivot.table.name}-gain", alt, lambda: panels_figure([panel], height=2.4))
 
