@@ -149,12 +149,12 @@ def as_umask(path: Path) -> None:
 def check_open(folder: Path, most: int = os.R_OK | os.W_OK) -> None:
     """Refuse a folder of which something is another's and closed to this user; what is missing is not looked for.
 
-    most: what is to be done with its files; folders are written in.
+    most: what is to be done there: a finished cache need only be read.
 
     Raises:
         UserError: what it is, whose, and the command by which they mend it.
     """
-    whole = os.R_OK | os.W_OK | os.X_OK
+    whole = most | os.X_OK
     needed = {folder: whole} if os.path.lexists(folder) else {}
     for place, folders, names in os.walk(folder):
         needed |= {Path(place, name): whole for name in folders} | {Path(place, name): most for name in names}

@@ -31,6 +31,7 @@ from harness.plugins import load_file
 from harness.slurm.bootstrap import user_name
 from harness.slurm.client import RESTART, SlurmJob, failed_nodes, named_jobs, scancel, unfinished
 from harness.slurm.limits import check_allowed
+from harness.slurm.private import own_folder
 from harness.slurm.queue_status import QUEUE_SECONDS, Asker, SlurmStatus, StudyStatus, log_of, slurm_status
 from harness.slurm.status_document import status_document
 from harness.slurm.submission import check_slurm, note_ids, remembered
@@ -218,6 +219,8 @@ def retry(context: click.Context, store: Store, failed: bool, failure: str | Non
     check_slurm()
     store = store.absolute()
     sent = remembered(store)
+    if profile is None and sent.profile is None and own_folder(store) != store.slurm_folder:
+        raise UserError("retry: say --profile; that of the last submit is its sender's alone, who is another user")
     cluster, layer = load_slurm_profile(profile or sent.profile)
     if context.get_parameter_source("data") is ParameterSource.DEFAULT:
         data = Path(sent.data or data)

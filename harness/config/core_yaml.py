@@ -21,7 +21,8 @@ Keys = tuple[str | int, ...]
 LARGEST = 1 << 20  # characters of a document
 DEEPEST = 32  # lists and mappings around a value
 MOST_VALUES = 100_000  # keys, values and containers, with aliases written out
-SEVERAL_LINES = ("title", "question", "note", "paper_text", "setup")  # keys of prose, and of a profile's lines of shell
+# Keys of prose, and of a profile's lines of shell.
+SEVERAL_LINES = ("title", "report_title", "question", "note", "paper_text", "claims", "setup")
 
 TAG = "tag:yaml.org,2002:"
 NULL = re.compile("~|null|Null|NULL|")

@@ -99,6 +99,11 @@ class Table:
         """Tell whether the paper has this table."""
         return self.file.table[:1].isdigit() or self.file.table.startswith("figure ")
 
+    @property
+    def beside_paper(self) -> bool:
+        """Tell whether it is the paper's, or one of our own with numbers of the paper in it."""
+        return self.is_paper or bool(self.file.paper)
+
     def is_ours(self, cell: Cell) -> bool:
         """Tell whether the paper has no such cell: the table, or a label of it, is ours."""
         return not self.is_paper or any(label in self.file.ours.get(axis, ()) for axis, label in cell.at)
@@ -115,8 +120,9 @@ class Table:
         if not lengths:
             return ""
         first, *rest = lengths
+        whose = "the paper’s " if self.beside_paper else ""
         further = "".join(f", {self.scale.steps(paper):,} for {paper:,}" for paper in rest)
-        return f"{self.scale.steps(first):,} steps stand for the paper’s {first:,} epochs{further}"
+        return f"{self.scale.steps(first):,} steps stand for {whose}{first:,} epochs{further}"
 
     @cached_property
     def _by_place(self) -> dict[At, Cell]:

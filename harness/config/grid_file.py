@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from harness.config.core_yaml import Keys, dotted
 from harness.config.named_files import GRIDS, PRESETS, SCALES, named_file
-from harness.config.settings import Count, Family, Flag, Frozen, Line, Prose, Real, Rung, Seeds, StandIns
+from harness.config.settings import Count, Family, Flag, Frozen, Line, Name, Prose, Real, Rung, Seeds, StandIns
 from harness.config.yaml_document import Document, Layer, Leaf, read_document, read_validated
 from harness.errors import UserError, nearest
 from harness.plain_text import check_name, escape_controls, shown
@@ -109,8 +109,12 @@ class GridFile(Frozen):
     """The keys of a grid file."""
 
     extends: str | None = Field(None, description=EXTENDED.format("grid"))
-    table: Label = Field(description="the paper's number for this table")
+    table: Label = Field("", description="the paper's number for this table; a table of one's own has none")
     title: Prose = Field(description="heading of the table")
+    report_title: Prose = Field(
+        "", description="heading of the report, whose first question is then the table's; by default the titles of "
+        "the tables, or Dispersive Loss where the paper has some of them"
+    )  # fmt: skip
     question: Prose = Field(description="what the table asks, in one sentence")
     value: str = Field("fid", description="metric shown in the cells")
     rows: str = Field(description="axis that makes the rows")
@@ -120,6 +124,7 @@ class GridFile(Frozen):
     plugins: tuple[Line, ...] = Field(
         (), description="plug-ins: Python files beside this one, which are executed when the grid is run"
     )
+    sections: tuple[Name, ...] = Field((), description="sections of the report that plug-ins write")
     base: dict[str, Any] = Field({}, description="settings shared by all cells")
     axes: dict[Label, Annotated[dict[Label, dict[str, Any]], Field(min_length=1)]] = Field(
         description="axis → label → the settings that the label stands for"
@@ -131,6 +136,7 @@ class GridFile(Frozen):
         (), description="figures published elsewhere, in rows beneath the table"
     )
     paper_text: Prose = Field("", description="what the paper says of the table in words; only what has a source")
+    claims: Prose = Field("", description="what the study claims of the table in words, printed beside what is found")
     seeds: Seeds = Field((0,), description="every cell is trained once with each; a scale's own seeds go before")
 
     @property

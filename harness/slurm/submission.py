@@ -334,7 +334,7 @@ def remember(options: SubmitOptions, store: Store) -> None:
 
 
 def remembered(store: Store) -> SubmitOptions:
-    """Return what the last submission left for a retry.
+    """Return what this user's last submission left for a retry.
 
     Raises:
         UserError: others could have written it: a profile has commands, and theirs are not taken.

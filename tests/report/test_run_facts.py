@@ -1,6 +1,7 @@
 """Columns of facts: each from what a run left, against what it must say."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,9 +42,7 @@ def stated(laid_out: Pivot, label: str) -> list[str]:
 
 def table_with(facts: list[FactName], name: str = "table6", scale: str = "digits") -> Table:
     table = synthetic.table_of(name, scale)
-    return Table(
-        table.name, table.file.model_copy(update={"facts": tuple(facts)}), table.scale, table.cells, table.seeds
-    )
+    return replace(table, file=table.file.model_copy(update={"facts": tuple(facts)}))
 
 
 def test_table_six_states_what_each_run_used(store: Store) -> None:

@@ -120,5 +120,5 @@ def test_a_table_of_ours_without_numbers_of_the_paper_has_no_column_for_them(tmp
     table = synthetic.table_of("table3")
     own = replace(table, file=table.file.model_copy(update={"table": "own", "paper": ()}))
     (layout,) = layouts_of(synthetic.new_store(tmp_path), [own])
-    assert layout.columns == ("ours", "change")
+    assert layout.columns == ("value", "change")
     assert {len(row.cells) for row in layout.body} == {2}

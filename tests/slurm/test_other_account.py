@@ -4,11 +4,12 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
-from support.real_slurm import PROFILE, harness, metrics_of, queued_jobs, wait_for, write_profile
+from support.real_slurm import PROFILE, ROOT, harness, metrics_of, queued_jobs, wait_for, write_profile
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 GRID = ("grids/convergence.yaml", "--scale", "smoke", "--study")
@@ -138,3 +139,45 @@ def test_caches_and_checkpoints_of_another_are_data_and_no_code(study, shared, o
     assert not (tmp_path / "marks" / "ran").exists()
     output = " ".join(harness(tmp_path, "status", study).split())
     assert len(set(re.findall(r"(\S+): damaged: ", output))) == 2  # the owner is told which file to delete
+
+
+@pytest.fixture
+def colleague(needs, tmp_path):
+    """Call the harness as another account that may write where the study lies, and may read this Python."""
+    needs("setpriv")
+    if os.geteuid() != 0:
+        pytest.skip("only root acts for another account")
+    reads = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
+    account = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *reads)
+
+    def call(*words: str) -> str:
+        work = (tmp_path / "results", *tmp_path.glob("scratch/*/[0-9a-f]*"), *tmp_path.glob("scratch/*/submit.lock"))
+        subprocess.run(["chmod", "-R", "a+rwX", *map(str, work)], check=True)
+        command = [*account, sys.executable, "-m", "harness.cli", *words]
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "HOME": "/nonexistent"}
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return call
+
+
+def test_a_colleague_is_told_what_the_sender_is_sends_nothing_twice_and_ends_nothing_of_the_sender(
+    study, shared, colleague, tmp_path
+):
+    closed = write_profile(tmp_path, "closed", partitions={"closed": {}}, resources={"partition": "closed"})
+    submit = ("submit", *GRID, study, *closed)
+    harness(tmp_path, *submit)
+    jobs = {job.id for job in queued_jobs(study)}
+    assert len(jobs) == 2
+    assert colleague("status", study) == harness(tmp_path, "status", study)
+    assert "2 trainings are in the queue already" in colleague(*submit)
+    assert "there are 2 of root: each ends their own" in colleague("cancel", study, "--yes")
+    assert {job.id for job in queued_jobs(study)} == jobs
+    # The sender's are gone; the colleague sends them, from a folder of their own, and the sender sees that.
+    harness(tmp_path, "cancel", study, "--yes")
+    assert "Submitted 2 trainings" in colleague("retry", study, "--class", "cancelled", *closed)
+    assert (shared / "slurm-nobody").stat().st_uid == 65534
+    assert "2 trainings in SLURM's queue" in harness(tmp_path, "status", study)
+    assert "2 trainings are in the queue already" in harness(tmp_path, *submit)
+    assert "Left, for they are" not in harness(tmp_path, "cancel", study, "--yes", "--all-users")

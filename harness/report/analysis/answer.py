@@ -54,7 +54,7 @@ def answer(pivots: Sequence[Pivot]) -> StudyAnswer:
     scales = {pivot.table.scale.scale: pivot.table.scale for pivot in meaningful}.values()
     verdict, *further = _sentences(pivots, meaningful, headline)
     return StudyAnswer(
-        question=QUESTION if headline and not headline.among else pivots[0].table.file.question,
+        question=_question(pivots, headline),
         verdict=verdict,
         further=further,
         limits=[words for scale in scales if (words := scale.limits or scale.note)],
@@ -67,7 +67,7 @@ def answer(pivots: Sequence[Pivot]) -> StudyAnswer:
 
 def headline_of(pivots: Sequence[Pivot]) -> Headline | None:
     """Return the change that answers the question; None where there is no change."""
-    if default := default_loss(pivots):
+    if default := default_loss([pivot for pivot in pivots if pivot.table.beside_paper]):
         return Headline(*default)
     for pivot in pivots:
         changes = [(cell, cell.change) for cell in pivot.cells if cell.change and pivot.shows(cell)]
@@ -75,6 +75,13 @@ def headline_of(pivots: Sequence[Pivot]) -> Headline | None:
             cell, change = min(changes, key=lambda pair: pivot.badness(pair[1].percent))
             return Headline(pivot, cell, change, len(changes))
     return None
+
+
+def _question(pivots: Sequence[Pivot], headline: Headline | None) -> str:
+    """Return the question of the grid that gives the report its title, of the paper, or else of the first table."""
+    files = [pivot.table.file for pivot in pivots]
+    own = next((file.question for file in files if file.report_title), "")
+    return own or (QUESTION if headline and not headline.among else files[0].question)
 
 
 def _is_claimed(headline: Headline | None) -> bool:

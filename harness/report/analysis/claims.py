@@ -30,6 +30,8 @@ def together(pivot: Pivot, cell: PivotCell) -> str:
 
 def outcomes_used(pivots: Sequence[Pivot]) -> list[str]:
     """Return what some cells and the paper say together, in order."""
+    if not any(pivot.table.beside_paper for pivot in pivots):
+        return []
     used = {together(pivot, cell) for pivot in pivots for cell in judged([pivot])}
     return [outcome for outcome in OUTCOMES if outcome in used]
 
@@ -48,6 +50,7 @@ def summary_sentences(pivots: Sequence[Pivot]) -> list[str]:
     return text.sentences(
         "claims.j2",
         meaningful=meaningful,
+        beside_paper=any(pivot.table.beside_paper for pivot in pivots),
         default=default_loss(meaningful),
         claimed=Counter(cell.verdict for cell in arms(claimed_cells(meaningful))),
         different=len(different),

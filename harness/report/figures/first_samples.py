@@ -59,6 +59,8 @@ def _laid_out(store: Store, headline: Headline, seed: int, sheets: Sequence[Shee
     size = rows[0][0].size
     real = [tile for tile in real_tiles(store, headline, columns) if tile.size == size]
     names = ["without the loss", "with the loss"]
+    if headline.among:  # which need not differ by a loss
+        names = [headline.baseline.name, headline.cell.name]
     if len(real) == columns:
         rows, names = [real, *rows], ["real", *names]
     pixelated = sheets[0].pixelated

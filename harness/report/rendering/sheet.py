@@ -101,10 +101,10 @@ def table_layout(result: TableResult, fullest: Fullest = MappingProxyType({})) -
         body = [_matrix_row(pivot, row, fullest) for row in pivot.rows]
         foot = [_matrix_row(pivot, PivotRow(cell.name, (), cell), fullest) for cell in pivot.asides]
     else:
-        beside = ("change",) * bool(pivot.baselines)
-        if _published(pivot):
-            beside += ("paper", "its change") if pivot.baselines else ("paper",)
-        columns, over = (*file.facts, "ours", *beside), ""
+        beside, whose = ("change",) * bool(pivot.baselines), "value"
+        if pivot.table.beside_paper:
+            beside, whose = (*beside, *(("paper", "its change") if pivot.baselines else ("paper",))), "ours"
+        columns, over = (*file.facts, whose, *beside), ""
         inside = [cell for row in pivot.rows for cell in row.cells if cell]
         body, foot = ([_column_row(pivot, cell, cells, fullest) for cell in cells] for cells in (inside, pivot.asides))
     return TableLayout(
@@ -143,7 +143,7 @@ def _stacked(pivot: Pivot, cell: PivotCell, fullest: Fullest) -> LayoutCell:
         "value": _line(*_value(pivot, cell), _tap(pivot, cell)),
         "fuller": _line(_fuller(pivot, cell, fullest)),
         "change": () if cell.is_baseline and cell.column in ("baseline", "") else _change(pivot, cell),
-        "paper": _line(owner, *_paper(pivot, cell, _paper_change(cell))) if _published(pivot) else (),
+        "paper": _line(owner, *_paper(pivot, cell, _paper_change(cell))) if pivot.table.beside_paper else (),
     }
     shown = {kind: line for kind, line in lines.items() if line}
     return LayoutCell(shown, "best" if cell.is_best else "", text.runs_anchor(pivot, cell))
@@ -157,15 +157,10 @@ def _column_row(pivot: Pivot, cell: PivotCell, among: Sequence[PivotCell], fulle
     value = LayoutCell(shown, "best" if cell.is_best else "", text.runs_anchor(pivot, cell))
     change, paper, its_change = _change(pivot, cell), _paper(pivot, cell), (Span(_paper_change(cell), "number"),)
     beside = (change,) * bool(pivot.baselines)
-    if _published(pivot):
+    if pivot.table.beside_paper:
         beside += (paper, its_change) if pivot.baselines else (paper,)
     cells = [LayoutCell({"": line}) for line in beside]
     return LayoutRow(label, [*(_fact(cell, fact) for fact in cell.facts), value, *cells])
-
-
-def _published(pivot: Pivot) -> bool:
-    """True for a table of the paper's, or of ours with numbers of the paper in it."""
-    return pivot.table.is_paper or any(cell.paper for cell in pivot.cells)
 
 
 def _elsewhere(pivot: Pivot, figure: PublishedFigure) -> LayoutRow:
@@ -230,7 +225,8 @@ def _letter(letter: str) -> Span:
 def _change(pivot: Pivot, cell: PivotCell) -> Line:
     """The change against our baseline, or why there is none."""
     if cell.change is None:
-        return _line(Span("our baseline" if cell.is_baseline else cell.no_change, "aside"))
+        baseline = "our baseline" if pivot.table.beside_paper else "baseline"
+        return _line(Span(baseline if cell.is_baseline else cell.no_change, "aside"))
     note = _change_note(cell, cell.change)
     change = Span(text.percent_change(cell.change), kind_of(pivot, cell.change))
     return _line(change, Span(note, "aside", plain=f" ({note})"))

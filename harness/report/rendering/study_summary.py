@@ -14,6 +14,7 @@ from harness.report.analysis.claims import outcomes_used, summary_sentences
 from harness.report.analysis.pivot import Pivot
 from harness.report.analysis.text import is_number, listed, sentences
 from harness.report.rendering.captions import WORDS, guidance_words, steps_words
+from harness.report.rendering.objectives import StudyTerm, study_terms
 from harness.report.rendering.our_choices import FixedChoice, SettingChoice, fixed_choices, setting_choices
 from harness.store.store import Store
 
@@ -23,12 +24,15 @@ class StudySummary:
     """A study in short: what holds of the paper, what was run, and which choices of ours its trainings depend on."""
 
     study: str
+    title: str
+    beside_paper: bool  # some table is the paper's, or has numbers of it
     scales: tuple[Scale, ...]
     sentences: list[str]
     outcomes: list[str]  # what some cells and the paper say together
     lines: Mapping[str, Sequence[str]]  # what was run: a term, and the lines on it
     setting_choices: list[SettingChoice]
     fixed_choices: list[FixedChoice]
+    terms: list[StudyTerm]
 
 
 def study_summary(study: str, pivots: Sequence[Pivot], left_out: Sequence[str] = ()) -> StudySummary:
@@ -39,7 +43,18 @@ def study_summary(study: str, pivots: Sequence[Pivot], left_out: Sequence[str] =
     lines = study_lines(pivots)
     if left_out:
         lines["Left out"] = [f"{name}: its grid, or the study's record of it, cannot be read" for name in left_out]
-    return StudySummary(study, _scales(pivots), sentences, outcomes, lines, *choices)
+    titles = study_title(pivots), any(pivot.table.beside_paper for pivot in pivots)
+    return StudySummary(study, *titles, _scales(pivots), sentences, outcomes, lines, *choices, study_terms(pivots))
+
+
+def study_title(pivots: Sequence[Pivot]) -> str:
+    """Return what a study is about: as a grid says, else the paper's loss, else the titles of its own tables."""
+    files = [pivot.table.file for pivot in pivots]
+    if own := next((file.report_title for file in files if file.report_title), ""):
+        return own
+    if any(pivot.table.beside_paper for pivot in pivots):
+        return "Dispersive Loss"
+    return " · ".join(dict.fromkeys(file.title for file in files))
 
 
 def study_lines(pivots: Sequence[Pivot]) -> dict[str, list[str]]:
@@ -56,6 +71,7 @@ def study_lines(pivots: Sequence[Pivot]) -> dict[str, list[str]]:
         processes=WORDS["processes"],
         networks=networks,
         lengths=list(_lengths(pivots)),
+        beside_paper=any(pivot.table.beside_paper for pivot in pivots),
         seeds=[str(seed) for seed in sorted({run.seed for run in runs})],
         sampling=list(_sampling_words(pivots)),
         notes=sorted({note for pivot in pivots for note in pivot.features_notes}),

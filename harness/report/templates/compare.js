@@ -25,7 +25,7 @@ const compared = (() => {
   const tableOf = (rows, ...parts) => {
     const table = make("table", "", { className: "claims each" }), head = make("tr");
     const words = row => `${row.cells[0].textContent}, ${row.cells[1].textContent}, seed ${row.cells[2].textContent}`;
-    head.append(make("th", "", { scope: "col" }), ...rows.map(row => make("th", words(row), { scope: "col" })));
+    head.append(make("th", "what differs", { scope: "col" }), ...rows.map(row => make("th", words(row), { scope: "col" })));
     table.createTHead().append(head);
     table.append(...parts.flat());
     return table;
