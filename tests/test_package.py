@@ -121,6 +121,8 @@ def test_a_second_package_brings_a_term_a_data_set_a_metric_and_a_grid(tmp_path,
     assert row["change"]["interval"]["low"] < row["change"]["percent"] < row["change"]["interval"]["high"]
     page = (empty / "reports" / "blobs" / "index.html").read_text("utf-8")
     assert "brightness gap" in page
+    assert "Runs &lt;of&gt; each row" in page
+    assert "Counted by the second package." in page
     before = identities()
     release("dispersive_harness", "99.0")
     assert identities() == before
@@ -131,5 +133,6 @@ def test_a_second_package_brings_a_term_a_data_set_a_metric_and_a_grid(tmp_path,
         if path.suffix != ".yaml":
             path.unlink()
     harness("report", "blobs")
+    assert "This section is of a plug-in that is not here" in (empty / "reports/blobs/index.html").read_text("utf-8")
     again = json.loads((empty / "reports" / "blobs" / "report.json").read_text("utf-8"))
     assert again["tables"] == report["tables"]
