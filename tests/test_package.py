@@ -2,6 +2,7 @@
 
 import email
 import json
+import re
 import subprocess
 import sys
 import tarfile
@@ -104,7 +105,7 @@ def test_a_second_package_brings_a_term_a_data_set_a_metric_and_a_grid(tmp_path,
         return outside(sys.executable, "-m", "harness.cli", *words, folder=empty, PYTHONPATH=str(site))
 
     def identities() -> list[str]:
-        return [line.split("\t")[5:7] for line in harness("plan", *grid).splitlines() if line.startswith("blobs\t")]
+        return re.findall(r"\b[0-9a-f]{12}\b", harness("plan", *grid))
 
     def release(package: str, version: str) -> None:
         (facts,) = site.glob(f"{package}-*.dist-info/METADATA")
@@ -121,15 +122,19 @@ def test_a_second_package_brings_a_term_a_data_set_a_metric_and_a_grid(tmp_path,
     assert row["change"]["interval"]["low"] < row["change"]["percent"] < row["change"]["interval"]["high"]
     page = (empty / "reports" / "blobs" / "index.html").read_text("utf-8")
     assert "brightness gap" in page
+    assert "Runs &lt;of&gt; each row" in page
+    assert "Counted by the second package." in page
     before = identities()
     release("dispersive_harness", "99.0")
     assert identities() == before
     release("second_method", "1.1")
-    assert not {word for ids in before for word in ids} & {word for ids in identities() for word in ids}
+    assert len(before) == 8
+    assert not set(before) & set(identities())
     # The study is that of version 1.0, and opens without the package.
     for path in site.glob("second_method*/*.*"):
         if path.suffix != ".yaml":
             path.unlink()
     harness("report", "blobs")
+    assert "This section is of a plug-in that is not here" in (empty / "reports/blobs/index.html").read_text("utf-8")
     again = json.loads((empty / "reports" / "blobs" / "report.json").read_text("utf-8"))
     assert again["tables"] == report["tables"]

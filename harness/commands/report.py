@@ -37,6 +37,7 @@ def collect(store: Store, reports: Path) -> None:
 @click.option("--watch", is_flag=True, help="Serve it on this machine's loopback, and take in results as they arrive.")
 @click.option("--pdf", is_flag=True, help="Write each figure as PDF too, beside its SVG.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port for --watch; 0 takes a free one.")
+@options.plugin
 @options.results
 @options.scratch
 @options.reports

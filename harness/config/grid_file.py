@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from harness.config.core_yaml import Keys, dotted
 from harness.config.named_files import GRIDS, PRESETS, SCALES, named_file
-from harness.config.settings import Count, Family, Flag, Frozen, Line, Prose, Real, Rung, Seeds, StandIns
+from harness.config.settings import Count, Family, Flag, Frozen, Line, Name, Prose, Real, Rung, Seeds, StandIns
 from harness.config.yaml_document import Document, Layer, Leaf, read_document, read_validated
 from harness.errors import UserError, nearest
 from harness.plain_text import check_name, escape_controls, shown
@@ -124,6 +124,7 @@ class GridFile(Frozen):
     plugins: tuple[Line, ...] = Field(
         (), description="plug-ins: Python files beside this one, which are executed when the grid is run"
     )
+    sections: tuple[Name, ...] = Field((), description="sections of the report that plug-ins write")
     base: dict[str, Any] = Field({}, description="settings shared by all cells")
     axes: dict[Label, Annotated[dict[Label, dict[str, Any]], Field(min_length=1)]] = Field(
         description="axis → label → the settings that the label stands for"

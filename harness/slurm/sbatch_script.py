@@ -69,8 +69,9 @@ def script(
 
 
 def folders_of(store: Store, jobs: Sequence[Job]) -> list[Path]:
-    """Return the folders that jobs of a study read and write, of which those of data and weights may be missing."""
-    optional = sorted({folder for job in jobs for folder in (job.data, job.weights) if folder.is_dir()})
+    """Return the folders that jobs of a study, and their plug-ins, read and write; data and weights where there are."""
+    named = {folder for job in jobs for folder in (job.data, job.weights, *(file.parent for file in job.plugins))}
+    optional = sorted(folder for folder in named if folder.is_dir())
     return [store.results.absolute(), store.scratch.absolute(), *optional]
 
 

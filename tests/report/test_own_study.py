@@ -48,13 +48,22 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_study_of_ones_own_speaks_of_its_grid_and_never_of_the_paper(out: Path) -> None:
-    shown = words((out / "index.html").read_text(encoding="utf-8"), "objectives", "readings")
+    shown = words((out / "index.html").read_text(encoding="utf-8"), "readings")
     printed = {"index.html": shown} | {
         name: (out / name).read_text(encoding="utf-8")
-        for name in ("summary.md", "tables/mine.md", "tables/mine.tex", "tables/mine.csv")
+        for name in (
+            "summary.md",
+            "tables/mine.md",
+            "tables/mine.tex",
+            "tables/mine.csv",
+            "tables/table1.md",
+            "tables/table1.tex",
+        )
     }
     assert {name: OF_THE_PAPER.findall(text) for name, text in printed.items()} == {name: [] for name in printed}
     assert shown.startswith(" Two decays: study faces")
+    terms = [line for line in printed["tables/table1.md"].splitlines() if line.endswith("trainings |")]
+    assert [line.split(" | ")[0] for line in terms] == ["| Hinge, dispersive"]
     assert "The claim: A slower average is better. Here:" in shown
     assert "Does a slower moving average help?" in shown
     assert "| decay | value | change |" in printed["tables/mine.md"]

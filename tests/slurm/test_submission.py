@@ -92,6 +92,12 @@ def test_a_study_has_no_more_jobs_than_its_throttle_and_small_trainings_share_th
     (text,), _ = sbatch_texts(small, SlurmProfile(study_throttle=3), [])  # 12 of 13 trainings
     assert "#SBATCH --array=0-2%3" in text
     assert "#SBATCH --cpus-per-task=3" in text  # one after the other
+    assert "wckey" not in text
+    beside = [replace(job, resources=Resources(trainings_at_once=4, trainings_per_job=13, cpus=3)) for job in jobs]
+    (text,), _ = sbatch_texts(beside, SlurmProfile(), [])
+    assert "--array" not in text
+    assert "#SBATCH --cpus-per-task=12" in text
+    assert "#SBATCH --mem=16GB" in text
     sent = submit(small, SlurmProfile(study_throttle=2), [])
     assert (len(sent.jobs), len(sent.later), sent.ids[::4]) == (8, 5, ["9_0", "9_1"])
     submission(3, folder="slurm").write(jobs[12].store.scratch_folder(jobs[12].train_id))  # which SLURM has

@@ -1,7 +1,7 @@
 """Changes between arms of a handful of seeds: their intervals and tests, Holm's correction, rank correlations.
 
 A percentile bootstrap of five pairs covers far less than it says; Student's t is exact where differences are normal.
-What `scipy.stats` has of this takes most of a second to load; its functions are the ones below.
+`scipy.stats` is not imported by name, and so is loaded with the first number that needs it.
 """
 
 import itertools
@@ -12,7 +12,7 @@ from functools import cache
 from statistics import NormalDist
 
 import numpy as np
-from scipy import special
+import scipy
 
 LEVEL, ALPHA = 0.95, 0.05
 SILENT_FROM = 100.0  # percent of the baseline: an interval about zero that is wider than this is said, not printed
@@ -104,13 +104,13 @@ def _tested(change: Change, mean: float, error: float, degrees: float) -> Change
     t = math.inf if change.percent and not error else abs(change.percent) / (error or 1.0)
     half = t_quantile(degrees) * error
     interval = Interval(change.percent - half, change.percent + half)
-    return replace(change, interval=interval, p=2 * float(special.stdtr(degrees, -t)))
+    return replace(change, interval=interval, p=2 * float(scipy.stats.t.sf(t, degrees)))
 
 
 @cache
 def t_quantile(degrees: float) -> float:
     """Return the t for which P(|T| ≤ t) = `LEVEL` of Student's t; the degrees of freedom need not be whole."""
-    return float(special.stdtrit(degrees, (1 + LEVEL) / 2))
+    return float(scipy.stats.t.ppf((1 + LEVEL) / 2, degrees))
 
 
 def mean_interval(values: Sequence[float] | np.ndarray) -> Interval | None:
@@ -163,23 +163,14 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 
 
 def kendall(first: Sequence[float], second: Sequence[float]) -> float:
-    """Kendall's τ_b: pairs in the same order less those in the other, of all without a tie; nan where all are tied."""
-    upper = np.triu_indices(len(first), 1)
-    signs = [np.sign(np.subtract.outer(side, side))[upper] for side in (first, second)]
-    untied = [float(np.count_nonzero(sign)) for sign in signs]
-    return float(signs[0] @ signs[1]) / math.sqrt(untied[0]) / math.sqrt(untied[1]) if all(untied) else math.nan
+    """Kendall's τ_b; nan where one side is all ties."""
+    return float(scipy.stats.kendalltau(first, second).statistic)
 
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> float:
     """Spearman's ρ: the correlation of ranks, ties sharing their mean rank; nan where one side is all ties."""
     constant = len(set(first)) == 1 or len(set(second)) == 1  # of which numpy would warn
-    return math.nan if constant else float(np.corrcoef([_ranks(first), _ranks(second)])[0, 1])
-
-
-def _ranks(values: Sequence[float]) -> np.ndarray:
-    """Return the rank of each value from 1; ties share their mean."""
-    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[places]
+    return math.nan if constant else float(np.corrcoef(scipy.stats.rankdata([first, second], axis=1))[0, 1])
 
 
 def spearman_interval(rho: float, n: int) -> Interval:

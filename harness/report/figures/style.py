@@ -1,9 +1,8 @@
 """What figures share: colours, an arm's colour and marker on the whole page, and logarithmic axes."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any, Literal
 
 from matplotlib.axes import Axes
@@ -74,16 +73,6 @@ def cell_styles(pivot: Pivot, styles: ArmStyles) -> dict[str, ArmStyle]:
         groups.setdefault(labels[cell.name], []).append(cell)
     by_label = styles.of(groups)
     return {name: by_label[label] for name, label in labels.items()}
-
-
-def ink_on(colour: Iterable[float]) -> str:
-    """Return the colour of letters that can be read on another, whatever the page's theme: dark, or white.
-
-    colour: red, green and blue from 0 to 1, maybe with an opacity.
-    """
-    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in islice(colour, 3)]
-    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-    return "#262626" if luminance > 0.22 else "white"  # where both have one contrast
 
 
 def wants_logarithm(values: Sequence[float]) -> bool:

@@ -20,8 +20,8 @@ from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.text import is_number, on_one_line, state_words
 from harness.report.reading.collect import collect
 from harness.report.reading.tidy import tidy_table
-from harness.report.rendering.latex import latex_document, latex_table
-from harness.report.rendering.markdown import markdown_summary, markdown_table
+from harness.report.rendering.latex import latex_document, latex_table, latex_terms
+from harness.report.rendering.markdown import markdown_summary, markdown_table, markdown_terms
 from harness.report.rendering.sheet import TableLayout
 from harness.report.rendering.study_summary import StudySummary
 from harness.store.store import Store
@@ -77,12 +77,12 @@ def write_results(frame: pd.DataFrame, path: Path, parquet: bool = False) -> Non
 
 def write_tables(summary: StudySummary, layouts: Sequence[TableLayout], target: Path) -> None:
     """Write `tables/<table>.tex`, `.md` and `.csv`, `tables/all.tex`, `report.json` and `summary.md` in `target`."""
-    latex = {"table1": _objectives("tex")}
+    latex = {"table1": _objectives("tex", summary) + latex_terms(summary)}
     latex |= {layout.result.pivot.table.name: latex_table(layout) for layout in layouts}
     texts = {
         "summary.md": markdown_summary(summary, layouts),
         "tables/all.tex": latex_document(latex),
-        "tables/table1.md": _objectives("md"),
+        "tables/table1.md": (_objectives("md", summary) + markdown_terms(summary)).lstrip(),
     }
     texts |= {f"tables/{name}.tex": text for name, text in latex.items()}
     for layout in layouts:
@@ -93,7 +93,10 @@ def write_tables(summary: StudySummary, layouts: Sequence[TableLayout], target: 
     write_json(target / "report.json", study_record(summary, layouts))
 
 
-def _objectives(suffix: str) -> str:
+def _objectives(suffix: str, summary: StudySummary) -> str:
+    """Return the paper's Table 1; "" for a study that has nothing of the paper."""
+    if not summary.beside_paper:
+        return ""
     return (TEMPLATES / f"objectives.{suffix}").read_text(encoding="utf-8")
 
 
@@ -105,6 +108,7 @@ def study_record(summary: StudySummary, layouts: Sequence[TableLayout]) -> dict[
         "scales": [{"name": s.scale, "title": s.title, "meaningful": s.meaningful} for s in summary.scales],
         "summary": summary.sentences,
         "facts": {term: "; ".join(lines) for term, lines in summary.lines.items()},
+        "terms": [asdict(term) for term in summary.terms],
         "tables": [table_record(layout) for layout in layouts],
         "readings": [asdict(choice) for choice in summary.setting_choices],
         "fixed_readings": [asdict(choice) for choice in summary.fixed_choices],

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from harness.report import TEMPLATES
 from harness.report.analysis import claims, text
-from harness.report.rendering import sheet
+from harness.report.rendering import objectives, sheet
 
 NUMBERS = ("anchor", "counted", "interval_words", "listed", "number", "p_words", "percent_change", "signed_percent")
 
@@ -46,6 +46,9 @@ def environment(escaped: Callable[[str], str] | None = None, **delimiters: Any) 
     made.filters |= {name: getattr(text, name) for name in NUMBERS}
     made.globals["meanings"] = text.MEANINGS
     made.filters |= {
+        "drawing": objectives.drawing,
+        "in_markdown": objectives.in_markdown,
+        "is_mathematics": objectives.is_mathematics,
         "together": claims.together,
         "plain": sheet.plain,
         "run_value": sheet.run_value,

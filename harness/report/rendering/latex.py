@@ -10,6 +10,7 @@ from harness.report.analysis.text import on_one_line
 from harness.report.rendering import captions
 from harness.report.rendering.html import environment
 from harness.report.rendering.sheet import TableLayout
+from harness.report.rendering.study_summary import StudySummary
 
 # Of what pylatexenc knows, that which a TeX without further fonts and packages can set.
 PLAIN_TEX = re.compile("[ -~\u00a0-\u00ffΑ-ΡΣ-ω–—‘’“”…₀-₉→−√∞∈‖ℓ≠≤≥](?<![«¸»ÐÞðþ])")
@@ -33,6 +34,11 @@ def latex_document(tables: Mapping[str, str]) -> str:
     """
     parts = [rf"\input{{{name}}}" if FILE_NAME.fullmatch(name) else text for name, text in tables.items()]
     return LATEX.get_template("all.tex.j2").render(parts=parts)
+
+
+def latex_terms(summary: StudySummary) -> str:
+    """Return the terms of a study's losses as a `table` environment."""
+    return LATEX.get_template("study_terms.tex.j2").render(terms=summary.terms, beside_paper=summary.beside_paper)
 
 
 def escaped(text: str) -> str:

@@ -22,6 +22,11 @@ def markdown_summary(summary: StudySummary, layouts: Sequence[TableLayout]) -> s
     return MARKDOWN.get_template("summary.md.j2").render(summary=summary, layouts=layouts)
 
 
+def markdown_terms(summary: StudySummary) -> str:
+    """Return the terms of a study's losses as a table beneath its heading."""
+    return MARKDOWN.get_template("study_terms.md.j2").render(terms=summary.terms, beside_paper=summary.beside_paper)
+
+
 def escaped(text: str) -> str:
     """Return text on one line that Markdown shows as it is."""
     return html.escape(PUNCTUATION.sub(r"\\\1", on_one_line(text)), quote=False)

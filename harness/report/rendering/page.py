@@ -21,6 +21,7 @@ from harness.report.figures.sweeps import guidance_picture, surface_picture
 from harness.report.reading.collect import RunStatuses, collect
 from harness.report.reading.tidy import tidy_table
 from harness.report.rendering import captions, data_files, html, sections, sheet, trainings
+from harness.report.rendering.plugin_sections import plugin_sections
 from harness.report.rendering.study_summary import study_summary
 from harness.store.store import Logs, Store
 from harness.store.study import study_tables
@@ -87,6 +88,7 @@ def write_files(store: Store, tables: Sequence[Table], target: Path, pdf: bool =
         "surfaces": [(surface, surface_picture(surface, styles)) for surface in surfaces.surfaces(pivots)],
         "rankings": early_ranking.early_rankings(store, pivots, logs),
         "representations": sections.representations(store, pivots),
+        "plugin_sections": plugin_sections(pivots),
         "pivots": pivots,
         "options": _metrics(pivots),
         "seeds": sorted({run.seed for pivot in pivots for cell in pivot.cells for run in cell.runs}),

@@ -14,6 +14,7 @@ from harness.report.analysis.claims import outcomes_used, summary_sentences
 from harness.report.analysis.pivot import Pivot
 from harness.report.analysis.text import is_number, listed, sentences
 from harness.report.rendering.captions import WORDS, guidance_words, steps_words
+from harness.report.rendering.objectives import StudyTerm, study_terms
 from harness.report.rendering.our_choices import FixedChoice, SettingChoice, fixed_choices, setting_choices
 from harness.store.store import Store
 
@@ -31,6 +32,7 @@ class StudySummary:
     lines: Mapping[str, Sequence[str]]  # what was run: a term, and the lines on it
     setting_choices: list[SettingChoice]
     fixed_choices: list[FixedChoice]
+    terms: list[StudyTerm]
 
 
 def study_summary(study: str, pivots: Sequence[Pivot], left_out: Sequence[str] = ()) -> StudySummary:
@@ -42,7 +44,7 @@ def study_summary(study: str, pivots: Sequence[Pivot], left_out: Sequence[str] =
     if left_out:
         lines["Left out"] = [f"{name}: its grid, or the study's record of it, cannot be read" for name in left_out]
     titles = study_title(pivots), any(pivot.table.beside_paper for pivot in pivots)
-    return StudySummary(study, *titles, _scales(pivots), sentences, outcomes, lines, *choices)
+    return StudySummary(study, *titles, _scales(pivots), sentences, outcomes, lines, *choices, study_terms(pivots))
 
 
 def study_title(pivots: Sequence[Pivot]) -> str:
