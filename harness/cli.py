@@ -15,7 +15,7 @@ from harness.plain_text import cut, escape_controls
 # By workflow: command → its module in `harness.commands`, and what it does in one line.
 WORKFLOWS = {
     "Plan and run": {
-        "init": ("init", "Make a folder to begin a study of your own in."),
+        "init": ("init", "Make the folder NAME: a term of the loss, a grid, a scale and a test to start from."),
         "plan": ("plan_run_submit", "List every run of GRIDS, and what they cost."),
         "run": ("plan_run_submit", "Run GRIDS on this machine; what is done already is not done again."),
         "submit": ("plan_run_submit", "Send GRIDS to a cluster's queue."),

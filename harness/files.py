@@ -155,14 +155,15 @@ def check_open(folder: Path, most: int = os.R_OK | os.W_OK) -> None:
         UserError: what it is, whose, and the command by which they mend it.
     """
     whole = most | os.X_OK
-    needed = {folder: whole} if os.path.lexists(folder) else {}
+    needed = {parent: os.X_OK for parent in reversed(folder.absolute().parents) if os.path.lexists(parent)}
+    needed |= {folder: whole} if os.path.lexists(folder) else {}
     for place, folders, names in os.walk(folder):
         needed |= {Path(place, name): whole for name in folders} | {Path(place, name): most for name in names}
     for path, access in needed.items():
         if not os.access(path, access, effective_ids=True):
             owner = _owner(path)
-            mend = f"{owner} mends it with: chmod -R g+rwX {folder}"
-            raise UserError(f"{path}: belongs to {owner} and is closed to you; {mend}")
+            mend = f"g+x {path}" if path in folder.absolute().parents else f"-R g+rwX {folder}"
+            raise UserError(f"{path}: belongs to {owner} and is closed to you; {owner} mends it with: chmod {mend}")
 
 
 def _owner(path: Path) -> str:

@@ -211,7 +211,8 @@ def test_what_another_closed_is_refused_with_the_command_that_mends_it(tmp_path)
     folder = tmp_path / "begun"
     folder.mkdir()
     (folder / "train.jsonl").touch()
-    for path in (*tmp_path.parents[:2], tmp_path, folder, folder / "train.jsonl"):
+    closed = {path: path.stat().st_mode for path in tmp_path.parents if not path.stat().st_mode & 0o001}
+    for path in (*closed, tmp_path, folder, folder / "train.jsonl"):
         path.chmod(path.stat().st_mode | 0o077)
     os.setresuid(65534, 65534, 0)
     try:
@@ -223,5 +224,12 @@ def test_what_another_closed_is_refused_with_the_command_that_mends_it(tmp_path)
         check_open(folder, os.R_OK)
         with pytest.raises(UserError, match=rf"train.jsonl: belongs to root and is closed to you; .*g\+rwX {folder}$"):
             check_open(folder)
+        os.setresuid(0, 0, 0)
+        tmp_path.chmod(0o700)
+        os.setresuid(65534, 65534, 0)
+        with pytest.raises(UserError, match=rf"^{tmp_path}: belongs to root and is closed to you; .*g\+x {tmp_path}$"):
+            check_open(folder)
     finally:
         os.setresuid(0, 0, 0)
+        for path, mode in closed.items():
+            path.chmod(mode)
