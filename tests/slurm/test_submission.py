@@ -28,7 +28,14 @@ from harness.store.store import Store
 @pytest.fixture
 def jobs(tmp_path, monkeypatch):
     """Thirteen jobs, and a SLURM that holds one of them and takes others three at a time."""
-    answer(tmp_path, monkeypatch, squeue="7_3|PENDING|None|0|study-0\n8|RUNNING|None|0|another", srun="")
+    answer(
+        tmp_path,
+        monkeypatch,
+        squeue="7_3|PENDING|None|0|study-0\n8|RUNNING|None|0|another",
+        srun="",
+        scontrol="",
+        scancel="",
+    )
     counted = f"echo >> {tmp_path}/calls; echo Submitted batch job $((8 + $(wc -l < {tmp_path}/calls)))"
     write_program(tmp_path, "sbatch", counted)
     return jobs_of(tmp_path, "table2")

@@ -60,7 +60,7 @@ def test_each_element_of_an_array_makes_the_trainings_that_share_its_gpu(tmp_pat
     sharing = jobs_of(tmp_path, "table2", "resources.gpus=1", "resources.jobs_per_gpu=5")  # 13 of them
     made: list[tuple[str, ...]] = []
     monkeypatch.setattr(SlurmTask, "__call__", lambda task: made.append(tuple(job.train_id for job in task.jobs)))
-    for name, value in (("SUBMITIT_EXECUTOR", "slurm"), ("SLURM_JOB_ID", "7")):
+    for name, value in (("SUBMITIT_EXECUTOR", "slurm"), ("SUBMITIT_FOLDER", "changed by it"), ("SLURM_JOB_ID", "7")):
         monkeypatch.setenv(name, value)
     with restored_handlers():
         for element in range(3):
