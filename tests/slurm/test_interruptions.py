@@ -132,4 +132,4 @@ def test_whenever_a_command_is_killed_the_same_again_mends_it(bench, command, be
         records = [Submission.read(job.scratch) for job in bench.jobs]
         assert {record.cancelled for record in records} == {command == "cancel"}
         assert all(record.job for record in records)
-    assert moments > 5
+    assert moments >= 5
