@@ -97,7 +97,7 @@ def test_every_failure_is_named_rightly_and_mended_by_the_suggested_command(stud
     for kind in KINDS:
         assert f" failed: {kind}" in output, output
     assert "KeyError" in harness(tmp_path, "logs", "--failed", study)
-    suggested = [line.removeprefix("→ ") for line in output.splitlines() if line.startswith("→ ")]
+    suggested = [line.removeprefix("# → ") for line in output.splitlines() if line.startswith("# → ")]
     assert len(suggested) == len(KINDS)
     for line in suggested:
         command = line[line.find(f"harness retry {study}") :].replace("resources.memory_gb=…", "resources.memory_gb=4")
