@@ -7,6 +7,7 @@ from support.programs import write_program
 from support.real_slurm import (
     at_once,
     harness,
+    logs,
     metrics_of,
     queued_jobs,
     slurm,
@@ -16,15 +17,13 @@ from support.real_slurm import (
     write_scale,
 )  # fmt: skip
 
-from harness.files import read_json
-
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
 @pytest.mark.long
 def test_a_training_in_a_container_reads_staged_data_and_is_queued_again_without_slurms_programs(study, tmp_path):
     """The container is a program that notes what it is told and starts the rest where nothing is on PATH."""
-    write_scale(tmp_path, "steady", 60)
+    write_scale(tmp_path, "steady", 600)
     grid, words = write_grid(tmp_path, "site", 0.0101), ("--scale", "steady", "--study")
     (tmp_path / "bin").mkdir()
     noted = f'echo "$1 $2" >> {tmp_path}/noted; shift 3'
@@ -38,7 +37,7 @@ def test_a_training_in_a_container_reads_staged_data_and_is_queued_again_without
     harness(tmp_path, "run", grid, *words, "inline")
     harness(tmp_path, "submit", grid, *words, study, *profile)
     (job,) = [job.id for job in queued_jobs(study)]
-    wait_for(lambda: any((read_json(p) or {}).get("step", 0) > 50 for p in tmp_path.glob(f"results/{study}/*/heart*")))
+    wait_for(lambda: any(len(log) > 50 for log in logs(tmp_path, study).values()))
     slurm("scancel", "--signal=USR2", job)
     wait_for(lambda: [queued.state for queued in queued_jobs(study)] == ["PENDING"], seconds=60)
     assert [queued.state for queued in queued_jobs(study)] == ["PENDING"]
