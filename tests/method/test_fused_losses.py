@@ -4,21 +4,14 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from support.potentials import each
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from harness.method.losses import TABLE_1, Potential, contrast, disperse
+from harness.method.losses import TABLE_1, contrast, disperse
 
 # Neither reads nor writes numbers.
 FREE = {"view", "_unsafe_view", "expand", "transpose", "unsqueeze", "select", "slice", "split", "detach", "alias"}
 FREE |= {"permute", "t", "diagonal", "new_empty", "empty_like", "promote_types"}
-POTENTIALS = [
-    Potential("infonce-l2", tau=0.7),
-    Potential("infonce-cosine", tau=0.3),
-    Potential("hinge", epsilon=1.4),
-    Potential("covariance", offdiagonal=0.3),
-    Potential("covariance", offdiagonal=2.0, normalization="centered"),
-]
-each = pytest.mark.parametrize("potential", POTENTIALS, ids=lambda p: f"{p.loss}-{p.normalization}")
 
 
 class CountedKernels(TorchDispatchMode):

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from support.places import GOLDEN as GOLDEN_FOLDER
+from support.potentials import each
 from torch import Tensor
 
 from harness.method.distances import distances, gram
@@ -20,14 +21,6 @@ from harness.method.losses import TABLE_1, Potential, contrast, disperse, floor,
 from harness.method.randomness import generator
 
 GOLDEN = load_file(GOLDEN_FOLDER / "disp_given.safetensors")
-POTENTIALS = [
-    Potential("infonce-l2", tau=0.7),
-    Potential("infonce-cosine", tau=0.3),
-    Potential("hinge", epsilon=1.4),
-    Potential("covariance", offdiagonal=0.3),
-    Potential("covariance", offdiagonal=2.0, normalization="centered"),
-]
-each = pytest.mark.parametrize("potential", POTENTIALS, ids=lambda p: f"{p.loss}-{p.normalization}")
 
 
 def views(n=7, d=5, dtype=torch.float64, seed=0):
