@@ -49,7 +49,7 @@ def pytest_collection_modifyitems(items):
 
 
 def group_of(item):
-    shared = [name for name in ("study", "browser") if name in item.fixturenames]
+    shared = [name for name in ("cluster", "browser") if name in item.fixturenames]
     return shared[0] if shared else item.path.stem
 
 
@@ -119,15 +119,20 @@ def scratch(tmp_path, cache):
 
 
 @pytest.fixture
-def study(needs, tmp_path, scratch):
+def cluster(needs):
+    """The real SLURM, for one test at a time: some take its nodes down, or its accounting."""
+    needs("sbatch", "sinfo")
+    if subprocess.run(["sinfo", "-h"], capture_output=True).returncode != 0:
+        pytest.skip("SLURM does not answer; tests/cluster/cluster.sh up starts one")
+
+
+@pytest.fixture
+def study(cluster, tmp_path, scratch):
     """A folder to work in and a study's name that SLURM has not heard yet; what is left of its jobs is ended."""
     from support.real_slurm import ROOT, queued_jobs, wait_for
 
     from harness.slurm.client import scancel
 
-    needs("sbatch", "sinfo")
-    if subprocess.run(["sinfo", "-h"], capture_output=True).returncode != 0:
-        pytest.skip("SLURM does not answer; tests/cluster/cluster.sh up starts one")
     for folder in ("grids", "clusters"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     name = f"t{uuid.uuid4().hex[:8]}"

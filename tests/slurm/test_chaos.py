@@ -7,8 +7,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.long]
 GRIDS = [f"grids/table{number}.yaml" for number in ("3", "6", "7b")]
 
 
-def test_nothing_is_lost_whatever_happens(needs, tmp_path, capsys):
-    needs("sbatch", "sinfo")
+def test_nothing_is_lost_whatever_happens(cluster, tmp_path, capsys):
     folder = tmp_path / "project"
     with capsys.disabled(), chaos.project(folder, longer=2):
         disturbed, status, lost = chaos.run(folder, GRIDS, "chaos", seed=0)
