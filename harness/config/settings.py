@@ -381,6 +381,11 @@ class EvaluationSettings(Frozen):
         description="images of it, drawn once, whose balls count for precision, recall, density and coverage (ADM's "
         "suite: 10,000); by default all",
     )
+    held_out: Annotated[Whole, Field(ge=10)] | None = Field(
+        None,
+        description="draws (image, noise level, noise) at which the denoising loss is measured on held-out and on "
+        "training images, and the copying of training images beside it; by default neither is",
+    )
     metrics: tuple[Name, ...] | None = Field(None, description="metrics of plug-ins that are measured as well")
     weights: Literal["ema", "raw"] = Field("ema", description="the moving average of the weights, or the last ones")
 
