@@ -254,7 +254,7 @@ def checkpoint_bytes(train: TrainSpec, steps: Collection[int]) -> int:
     """Return the bytes of a training's last state (network, average, both moments of AdamW) and of the weights (network
     and average) that are kept at some steps."""
     network = flops.parameters(train) + flops.tokens(train) * train.model.width  # the positions are stored as well
-    projector = flops.projector_parameters(train)
+    projector = flops.term_parameters(train)
     moments = 2 * (flops.parameters(train) + projector)
     return FLOAT * (2 * network + projector + moments + 2 * network * len(steps))
 
