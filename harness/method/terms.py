@@ -79,14 +79,16 @@ class StepView:
 class Term(nn.Module):
     """λ_k L_k; `forward(view)` is L_k, a scalar, before λ.
 
-    name: its key in the log and the first part of its parameters' names in checkpoints. blocks: those it taps. lambda_:
-    λ. stop: the first training step without it; None is never. warm_up: steps over which λ grows. Its parameters are
-    trained as the network's are but not averaged, and are needed in training only.
+    name: its key in the log and the first part of its parameters' names in checkpoints. blocks: those it taps and
+    teaches. lambda_: λ. stop: the first training step without it; None is never. warm_up: steps over which λ grows. Its
+    parameters are trained as the network's are but not averaged, and are needed in training only.
     """
 
     floor: float | None = None  # the smallest value of L_k, where it is known
     needs_features = False  # of the frozen encoder
     warm_up: Step = None
+    flat_start = False  # whether it has no gradient as long as every block is the identity, as at the first step
+    references: Blocks = ()  # blocks that it taps to compare with, and does not teach
 
     def __init__(self, name: str, blocks: Blocks, lambda_: float, stop: Step = None) -> None:
         super().__init__()
@@ -231,6 +233,12 @@ class ContrastiveTerm(DispersiveTerm):
         return [(h, h_plus) for (h, _), h_plus in zip(super().views(view), second, strict=True)]
 
 
+def misalignment(z: Tensor, target: Tensor) -> Tensor:
+    """Minus the mean cosine similarity over channels of tokens (N, T, D), in [−1, 1]; computed in float32 at least."""
+    at_least = torch.promote_types(z.dtype, torch.float32)
+    return -F.cosine_similarity(z.to(at_least), target.to(at_least), dim=-1).mean()
+
+
 class AlignmentTerm(Term):
     """REPA (Yu et al. 2024, arXiv 2410.06940): a block's tokens, projected, point where a frozen encoder's features do.
 
@@ -251,7 +259,7 @@ class AlignmentTerm(Term):
         assert view.features is not None, "an alignment needs its encoder"
         z = self.projector(view.h[self.blocks[0]])  # (N, T, E)
         assert z.shape == view.features.shape, (z.shape, view.features.shape)
-        return -F.cosine_similarity(z.float(), view.features.float(), dim=-1).mean()
+        return misalignment(z, view.features)
 
     def initialise(self, seed: int) -> Self:
         """As REPA's code does: xavier-uniform with zero bias."""
