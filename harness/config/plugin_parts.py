@@ -123,11 +123,12 @@ class PluginParts:
 
     def _pictures(self, chosen: FolderData, where: str) -> dict[str, Any]:
         key = canonical(chosen.model_copy(update={"channels": None, "classes": None}))
+        of_subset = {"subset": chosen.subset} if chosen.subset else {}
         if self.stored is None and key not in self.record.pictures:
             folder = read_folder(place(chosen.path, f"{where}: data.path"), chosen.split)
             name = data_name(folder.content, chosen.size, folder.channels)
             found = {"name": name, "channels": folder.channels, "size": chosen.size, "classes": folder.classes}
-            self.record.pictures[key] = found | {"flip": chosen.flip}
+            self.record.pictures[key] = found | {"flip": chosen.flip} | of_subset
         if key not in self.record.pictures:
             raise UserError(f"{where}: data.path: the study has no run of these pictures; run the grid again")
         return self.record.pictures[key]
@@ -151,7 +152,7 @@ class PluginParts:
         if kind not in TERMS.built_in:
             key = canonical({"name": name, "depth": depth, **written})
             self.record.terms[key] = term.model_dump(mode="json", by_alias=True, exclude_none=True)
-            self.record.formulas[kind] = str(getattr(TERMS[kind], "formula", ""))
+        self.record.formulas[kind] = str(getattr(TERMS[kind], "formula", ""))
         return term
 
 
@@ -170,19 +171,18 @@ def resolve_term(kind: TermKind, name: str, written: Written, depth: int, steps:
             changes[field] = resolve_blocks(words, depth, f"{key}.{field}")
         elif words is not None and read_block in readers:
             (changes[field],) = resolve_blocks(words, depth, f"{key}.{field}")
-    if settings.stop:
-        changes["stop"] = steps(settings.stop)
-    final = _validated(kind.Settings, settings.model_dump() | changes, key)
+    changes |= {span: steps(epochs) for span in ("stop", "warm_up") if (epochs := getattr(settings, span, None))}
+    final = _validated(kind.Settings, settings.model_dump() | changes, key, written)
     return TermSpec(name=name, **final.model_dump(mode="json", by_alias=True, exclude_none=True))
 
 
-def _validated(model: type[TermSettings], content: Written, key: str) -> TermSettings:
+def _validated(model: type[TermSettings], content: Written, key: str, written: Written | None = None) -> TermSettings:
     try:
         return model.model_validate(content)
     except ValidationError as error:
         loc, message = mistakes(model, error)[0]
-        written = not loc or loc[0] in content  # what is missing is told where the term is
-        words = (".".join((key, *map(str, loc))), message) if written else (key, f"{dotted(loc)}: {message}")
+        there = not loc or loc[0] in (written or content)  # what is missing is told where the term is
+        words = (".".join((key, *map(str, loc))), message) if there else (key, f"{dotted(loc)}: {message}")
         raise SettingError(*words) from None
 
 

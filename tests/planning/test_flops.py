@@ -6,6 +6,7 @@ import pytest
 import timm
 import torch
 from support.places import GRIDS
+from support.specs import RIVALS, rival
 from support.trainings import CPU, make_dataset
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -20,7 +21,7 @@ from harness.engine.train import Trainer
 from harness.method.objective import draw
 from harness.method.processes.meanflow import velocity_and_derivative
 from harness.method.terms import Draws
-from harness.networks.build import build_net, build_objective
+from harness.networks.build import build_net, build_objective, build_terms
 from harness.networks.checkpoint import save_state, save_weights
 from harness.planning import flops
 from harness.planning.cost import checkpoint_bytes
@@ -91,7 +92,7 @@ def step(spec, draws=None, features=None):
     n, shape = spec.batch, (spec.batch, spec.data.channels, spec.data.size, spec.data.size)
     draws = draws or draw(objective.process, objective.terms, shape, 0.0, 0, 0)
     x, y = torch.zeros(shape), torch.arange(n) % spec.data.classes
-    return counted(lambda: objective(x, y, draws, features)["loss"].backward()) / n
+    return counted(lambda: objective(x, y, draws, features, objective.net)["loss"].backward()) / n
 
 
 VARIANTS = {
@@ -126,6 +127,14 @@ def test_guided_shortcut_targets_cost_what_is_expected_of_them(every):
 def test_a_training_step_with_every_regulariser(loss, kind):
     spec = TINY["SiT-S/4"].model_copy(update={"regularizer": regularizer(loss, kind, (1, 3))})
     assert flops.training(spec) == step(spec)
+
+
+@pytest.mark.parametrize("kind", RIVALS)
+def test_a_training_step_with_every_rival(kind):
+    spec = TINY["SiT-S/4"].model_copy(update={"terms": (rival(kind, TINY["SiT-S/4"].model.depth),)})
+    assert flops.training(spec) == step(spec)
+    (term,) = build_terms(spec)
+    assert flops.term_parameters(spec) == sum(p.numel() for p in term.parameters())
 
 
 @pytest.mark.parametrize("group", [128, 129])
