@@ -51,13 +51,15 @@ class Metric:
 DEFINITIONS = {name: Definition(**definition) for name, definition in FILE["definitions"].items()}
 OF_OTHER_FEATURES: dict[str, str] = FILE["of_other_features"]
 SPREADS: dict[str, str] = FILE["spreads"]
+OF_HELD_OUT: tuple[str, ...] = tuple(FILE["of_held_out"])
 ROUNDING = 1e-3
 LIMITS = {name: (metric.least, metric.most) for name, metric in DEFINITIONS.items()} | {
     name: (0, None) for name in SPREADS.values()
 }
 METRICS: Registry[Any] = Registry("metrics", "metric", DEFINITIONS)  # of plug-ins each is a `Metric`
 _REMEMBERED: dict[str, Definition] = {}  # metrics of plug-ins that measured a stored study
-MEASURED = tuple(name for name in DEFINITIONS if name not in OF_OTHER_FEATURES.values())  # what a measurement has
+# What a measurement has; with `OF_HELD_OUT` where it was asked for them.
+MEASURED = tuple(name for name in DEFINITIONS if name not in {*OF_OTHER_FEATURES.values(), *OF_HELD_OUT})
 
 
 def base(name: str) -> str:

@@ -151,7 +151,7 @@ class PluginParts:
         if kind not in TERMS.built_in:
             key = canonical({"name": name, "depth": depth, **written})
             self.record.terms[key] = term.model_dump(mode="json", by_alias=True, exclude_none=True)
-            self.record.formulas[kind] = str(getattr(TERMS[kind], "formula", ""))
+        self.record.formulas[kind] = str(getattr(TERMS[kind], "formula", ""))
         return term
 
 
@@ -172,17 +172,17 @@ def resolve_term(kind: TermKind, name: str, written: Written, depth: int, steps:
             (changes[field],) = resolve_blocks(words, depth, f"{key}.{field}")
     if settings.stop:
         changes["stop"] = steps(settings.stop)
-    final = _validated(kind.Settings, settings.model_dump() | changes, key)
+    final = _validated(kind.Settings, settings.model_dump() | changes, key, written)
     return TermSpec(name=name, **final.model_dump(mode="json", by_alias=True, exclude_none=True))
 
 
-def _validated(model: type[TermSettings], content: Written, key: str) -> TermSettings:
+def _validated(model: type[TermSettings], content: Written, key: str, written: Written | None = None) -> TermSettings:
     try:
         return model.model_validate(content)
     except ValidationError as error:
         loc, message = mistakes(model, error)[0]
-        written = not loc or loc[0] in content  # what is missing is told where the term is
-        words = (".".join((key, *map(str, loc))), message) if written else (key, f"{dotted(loc)}: {message}")
+        there = not loc or loc[0] in (written or content)  # what is missing is told where the term is
+        words = (".".join((key, *map(str, loc))), message) if there else (key, f"{dotted(loc)}: {message}")
         raise SettingError(*words) from None
 
 

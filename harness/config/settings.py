@@ -394,6 +394,11 @@ class EvaluationSettings(Frozen):
         description="images of it, drawn once, whose balls count for precision, recall, density and coverage (ADM's "
         "suite: 10,000); by default all",
     )
+    held_out: Annotated[Whole, Field(ge=10)] | None = Field(
+        None,
+        description="draws (image, noise level, noise) at which the denoising loss is measured on held-out and on "
+        "training images, and the copying of training images beside it; by default neither is",
+    )
     metrics: tuple[Name, ...] | None = Field(None, description="metrics of plug-ins that are measured as well")
     weights: Literal["ema", "raw"] = Field("ema", description="the moving average of the weights, or the last ones")
 
@@ -493,6 +498,18 @@ class Settings(Frozen):
 OFF = "none"  # the kind of a term that is left out, though a scale or --set may say its settings
 
 
+@dataclass(frozen=True)
+class TermWork:
+    """What a term computes of an image beside the network's own pass: what it costs.
+
+    layers: widths before and after each linear layer that it trains and applies to every token. passes: the last block
+    of each further pass without gradient.
+    """
+
+    layers: tuple[tuple[int, int], ...] = ()
+    passes: tuple[int, ...] = ()
+
+
 class TermSettings(Frozen):
     """What every term has; a model that derives from this one adds the term's own constants.
 
@@ -504,6 +521,10 @@ class TermSettings(Frozen):
     blocks: Blocks = Field("3/12", description="tapped blocks, as regularizer.blocks")
     group: Whole | None = Field(None, ge=2, description="samples that the term compares with each other, if it does")
     stop: Count | None = Field(None, description="the paper's epochs after which it is left out; by default it stays")
+
+    def work(self, width: int, patch: int) -> TermWork:
+        """Return what it computes, once its blocks are numbers. width: of a token; patch: numbers of its image."""
+        return TermWork()
 
 
 class TermKind(Protocol):
@@ -521,11 +542,13 @@ class TermKind(Protocol):
 class LazyTerm:
     """A kind whose settings are known before torch is imported.
 
-    Settings: None where the kind has a key of its own beside `terms`. term: "module:name" of what makes it.
+    Settings: None where the kind has a key of its own beside `terms`. term: "module:name" of what makes it. formula: as
+    a plug-in's.
     """
 
     Settings: type[TermSettings] | None
     term: str
+    formula: str = ""
 
     def __call__(self, *arguments: Any) -> Any:
         """Return the term."""
@@ -534,6 +557,7 @@ class LazyTerm:
 
 OWN_KEYS = {"dispersive": "regularizer", "contrastive": "regularizer", "alignment": "alignment"}  # of these kinds
 BUILT_IN: dict[str, TermKind | str] = {
-    kind: LazyTerm(None, f"harness.networks.build:make_{key}") for kind, key in OWN_KEYS.items()
+    **{kind: LazyTerm(None, f"harness.networks.build:make_{key}") for kind, key in OWN_KEYS.items()},
+    "layersync": "harness.config.rivals.self_contained:LAYERSYNC",
 }
 TERMS = Registry("terms", "term", BUILT_IN)

@@ -15,6 +15,7 @@ from harness.errors import UserError
 from harness.method.objective import Objective
 from harness.method.terms import DispersiveTerm, StepView, Term
 
+ACTING = 2  # the step before which blocks are the identity: the first moves the head, and the second their gates
 REMEDIES = {
     "infonce-l2": "all distances are far beyond τ; raise regularizer.tau ({0.tau:g} now)",
     "infonce-cosine": "τ is far below all differences of cosines; raise regularizer.tau ({0.tau:g} now)",
@@ -38,7 +39,7 @@ class TermHealth:
         """Take the gradient of each λ_k L_k in its tapped blocks, before the step of these micro-batches.
 
         Raises:
-            UserError: at the first step one of them is zero, in all processes.
+            UserError: one of them is zero, in all processes: at the first step, or where a term has none yet, later.
         """
         step = views[0].draws.step
         self.terms = self.objective.active(step)
@@ -47,8 +48,10 @@ class TermHealth:
         self.health = self.world.mean(means)
         self.pulls = {term.name: self.health.pop(term.name) for term in self.terms}
         for term in self.terms:
-            if step == 0 and not self.pulls[term.name].any():
-                raise UserError(f"{term.name}: its gradient is zero at the first step: {self._remedy(term)}")
+            due = step >= ACTING if term.flat_start else step == 0
+            if due and not self.pulls[term.name].any():
+                when = f"at step {step + 1}" if step else "at the first step"
+                raise UserError(f"{term.name}: its gradient is zero {when}: {self._remedy(term)}")
 
     def _look(self, view: StepView) -> dict[str, Tensor]:
         """Return each term's gradient, by its name, and its further scalars, by their keys in the log."""

@@ -17,9 +17,10 @@ from harness.measure.extractors.extractor import BATCH, FEATURES, Extractor, Fea
 from harness.measure.extractors.inception import INCEPTION, inception_weights
 from harness.measure.images import Images
 from harness.measure.jackknife import check_groups, intervals
-from harness.measure.reference import Reference, of_images, of_statistics
+from harness.measure.metrics.neighbours import copying, nearest_distances
+from harness.measure.reference import Reference, of_images, of_statistics, pool_of
 from harness.measure.workspace import Workspace
-from harness.metric_definitions import METRICS, base
+from harness.metric_definitions import METRICS, base, with_features
 
 
 def check_measurable(dataset: str, split: str, features: str, data_root: Path) -> None:
@@ -51,6 +52,7 @@ class MeasureRequest:
     intervals: bool = False
     metrics: tuple[str, ...] = ()  # of plug-ins
     part: int | None = None  # images of the reference whose balls count; by default all
+    training: Images | None = None  # of the same data set, whose copying is measured; None: it is not
     scratch: Path | None = None  # folder for what is measured already, which a kill leaves; None: in memory alone
 
 
@@ -90,6 +92,9 @@ def measure(samples: Images, request: MeasureRequest, world: World = ALONE) -> t
     for name in request.metrics:
         value = workspace.value(f"plug-in-{name}", partial(METRICS[name].compute, measured))
         _add_metric(result, name, value)
+    if request.training:
+        name = with_features("copying", network.name or network.id) if network.foreign else "copying"
+        _add_metric(result, name, _copying(features, request.training, request, network, workspace))
     for side, images_of in (("generated", samples), ("reference", real)):
         if images_of and images_of.left_out:
             result["protocol"][f"{side}_left_out"] = images_of.left_out
@@ -106,6 +111,22 @@ def _add_metric(result: dict[str, Any], name: str, value: Any) -> None:
         result["metrics"][name] = float(value)
     else:
         result["unavailable"][name] = f"it came out as {value}"
+
+
+def _copying(
+    samples: Features, training: Images, request: MeasureRequest, network: Extractor, workspace: Workspace
+) -> float | str:
+    """Return how much nearer samples come to training images than held-out images do, or why that cannot be told."""
+    try:
+        held_out = images.of_split(load_images(request.reference.partition(":")[0], "test", request.data))
+    except UserError as error:
+        return str(error)
+    trained, unseen = (pool_of(side, network, request.cache, workspace.world) for side in (training, held_out))
+    distances = (
+        nearest_distances(pool, trained, workspace.within(f"nearest-training-of-{side}"))
+        for side, pool in (("samples", samples.pool), ("held-out", unseen))
+    )
+    return copying(*distances)
 
 
 def _made_of(samples: Images, reference: Reference, network: Extractor) -> dict[str, Any]:

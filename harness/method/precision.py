@@ -1,16 +1,10 @@
-"""In which precision torch computes, for a while: matrices of float32, convolutions, and attention's own products."""
+"""In which precision torch multiplies, for a while: matrices of float32, convolutions, and attention's own products."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """A tensor in float32, as it may not be under autocast; one in float64 as it is."""
-    return x if x.dtype == torch.float64 else x.float()
 
 
 @contextmanager

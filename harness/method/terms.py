@@ -22,7 +22,6 @@ from torch import Tensor, nn
 
 from harness.method.backbone import DiT
 from harness.method.losses import Potential, contrast, disperse, floor, pair_health
-from harness.method.precision import at_least_float32
 from harness.method.processes.process import Process
 from harness.method.randomness import generator
 
@@ -80,13 +79,15 @@ class StepView:
 class Term(nn.Module):
     """λ_k L_k; `forward(view)` is L_k, a scalar, before λ.
 
-    name: its key in the log and the first part of its parameters' names in checkpoints. blocks: those it taps. lambda_:
-    λ. stop: the first training step without it; None is never. Its parameters are trained as the network's are but not
-    averaged, and are needed in training only.
+    name: its key in the log and the first part of its parameters' names in checkpoints. blocks: those it taps and
+    teaches. lambda_: λ. stop: the first training step without it; None is never. Its parameters are trained as the
+    network's are but not averaged, and are needed in training only.
     """
 
     floor: float | None = None  # the smallest value of L_k, where it is known
     needs_features = False  # of the frozen encoder
+    flat_start = False  # whether it has no gradient as long as every block is the identity, as at the first step
+    references: Blocks = ()  # blocks that it taps to compare with, and does not teach
 
     def __init__(self, name: str, blocks: Blocks, lambda_: float, stop: Step = None) -> None:
         super().__init__()
@@ -219,6 +220,12 @@ class ContrastiveTerm(DispersiveTerm):
         return [(h, h_plus) for (h, _), h_plus in zip(super().views(view), second, strict=True)]
 
 
+def misalignment(z: Tensor, target: Tensor) -> Tensor:
+    """Minus the mean cosine similarity over channels of tokens (N, T, D), in [−1, 1]; computed in float32 at least."""
+    at_least = torch.promote_types(z.dtype, torch.float32)
+    return -F.cosine_similarity(z.to(at_least), target.to(at_least), dim=-1).mean()
+
+
 class AlignmentTerm(Term):
     """REPA (Yu et al. 2024, arXiv 2410.06940): a block's tokens, projected, point where a frozen encoder's features do.
 
@@ -241,15 +248,14 @@ class AlignmentTerm(Term):
 
     def forward(self, view: StepView) -> Tensor:
         """Minus the mean cosine similarity of all tokens, in [−1, 1] (Yu et al., eq. 8)."""
-        z, features = self.tokens(view)
-        return -F.cosine_similarity(z, features, dim=-1).mean()
+        return misalignment(*self.tokens(view))
 
     def tokens(self, view: StepView) -> tuple[Tensor, Tensor]:
-        """The block's tokens, projected, and the encoder's, prepared: float32, (N, T, E) each."""
+        """The block's tokens, projected, and the encoder's, prepared: (N, T, E) each."""
         assert view.features is not None, "an alignment needs its encoder"
-        z = at_least_float32(self.projector(view.h[self.blocks[0]]))
+        z = self.projector(view.h[self.blocks[0]])
         assert z.shape == view.features.shape, (z.shape, view.features.shape)
-        return z, self.prepare(at_least_float32(view.features))
+        return z, self.prepare(view.features)
 
     def initialise(self, seed: int) -> Self:
         """As REPA's code does: xavier-uniform with zero bias."""

@@ -67,10 +67,12 @@ ARMS = {
     "contrastive": {"regularizer": regularizer("contrastive", "independent")},
     ALIGNED: {"regularizer": regularizer("dispersive"), "alignment": alignment(hidden=24)},
     STOPPING: {"regularizer": regularizer("dispersive", stop=7), "alignment": alignment(stop=5, kernel=3, alpha=0.6)},
+    **{kind: {"terms": (specs.rival(kind),)} for kind in specs.RIVALS},
+    "every rival": {"terms": tuple(map(specs.rival, specs.RIVALS)), "regularizer": regularizer("dispersive")},
 }
 RUNS = [(process, arm) for process in SAMPLERS for arm in ("baseline", "dispersive", "contrastive")]
-RUNS += [("flow", ALIGNED), ("flow", STOPPING), ("meanflow", STOPPING)]
-KILLED = [*((process, "dispersive") for process in SAMPLERS), ("flow", STOPPING)]
+RUNS += [("flow", ALIGNED), ("flow", STOPPING), ("meanflow", STOPPING), *(("flow", kind) for kind in specs.RIVALS)]
+KILLED = [*((process, "dispersive") for process in SAMPLERS), ("flow", STOPPING), ("flow", "every rival")]
 RUNS += [("shortcut", "dispersive"), ("imm", "contrastive"), ("consistency", "dispersive")]
 
 
