@@ -80,12 +80,13 @@ class Term(nn.Module):
     """λ_k L_k; `forward(view)` is L_k, a scalar, before λ.
 
     name: its key in the log and the first part of its parameters' names in checkpoints. blocks: those it taps and
-    teaches. lambda_: λ. stop: the first training step without it; None is never. Its parameters are trained as the
-    network's are but not averaged, and are needed in training only.
+    teaches. lambda_: λ. stop: the first training step without it; None is never. warm_up: steps over which λ grows. Its
+    parameters are trained as the network's are but not averaged, and are needed in training only.
     """
 
     floor: float | None = None  # the smallest value of L_k, where it is known
     needs_features = False  # of the frozen encoder
+    warm_up: Step = None
     flat_start = False  # whether it has no gradient as long as every block is the identity, as at the first step
     references: Blocks = ()  # blocks that it taps to compare with, and does not teach
 
@@ -96,8 +97,13 @@ class Term(nn.Module):
         self.rates: dict[str, Any] = {}  # AdamW's for its parameters, where they are not the training's
 
     def coefficient(self, step: int) -> float:
-        """λ at a training step; where it is 0 the term is neither drawn for nor computed."""
-        return self.lambda_ if self.stop is None or step < self.stop else 0.0
+        """λ at a training step; where it is 0 the term is neither drawn for nor computed.
+
+        While it warms up it is λ/`warm_up` at the first step, twice that at the second, …
+        """
+        if self.stop is not None and step >= self.stop:
+            return 0.0
+        return self.lambda_ * min(1.0, (step + 1) / self.warm_up) if self.warm_up else self.lambda_
 
     def draw(self, draws: Draws, process: Process, seed: int) -> dict[str, Tensor]:
         """What it draws for the whole global batch, each (N, …), each from a stream at (seed, purpose, draws.step)."""
@@ -159,14 +165,21 @@ class DispersiveTerm(Term):
     """L_reg of one view of the images: the paper's Dispersive Loss.
 
     The value of several blocks is their mean (our reading). group: pairs are formed inside contiguous blocks of this
-    many samples (the paper's local batch).
+    many samples (the paper's local batch). share: τ in units of D before the first step, which `scale` is given.
     """
+
+    share: float | None = None
 
     def __init__(self, potential: Potential, lambda_: float, blocks: Blocks, group: int, stop: Step = None) -> None:
         super().__init__("regularizer", blocks, lambda_, stop)
         self.potential, self.group = potential, group
         self.prefix = ""  # keys of all stored logs
         self.floor = floor(potential, group)
+
+    def scale(self, distance: float) -> None:
+        """Take τ as its share of D before the first step; three digits of it, which other machines find too."""
+        if self.share:
+            self.potential = replace(self.potential, tau=float(f"{self.share * distance:.3g}"))
 
     def forward(self, view: StepView) -> Tensor:
         """The mean over tapped blocks."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from harness.config.settings import TERMS, Resources
+from harness.config.settings import TERMS, OfDistance, Resources, read_tau
 from harness.config.spec import TWO_TIMES, Alignment, ProcessName, Regularizer, TermSpec, TrainSpec
 from harness.method.backbone import DiT
 from harness.method.losses import Potential
@@ -76,7 +76,10 @@ def build_terms(spec: TrainSpec, features: int | None = None) -> list[Term]:
     if spec.alignment:
         parts.append(("alignment", "alignment", spec.alignment))
     parts += [(term.kind, term.name, _settings_of(term)) for term in spec.terms or ()]
-    return [TERMS[kind](name, settings, sizes) for kind, name, settings in parts]
+    terms = [TERMS[kind](name, settings, sizes) for kind, name, settings in parts]
+    for term, (_, _, settings) in zip(terms, parts, strict=True):
+        term.warm_up = getattr(settings, "warm_up", None)
+    return terms
 
 
 def _settings_of(term: TermSpec) -> Any:
@@ -93,9 +96,14 @@ def sizes_of(spec: TrainSpec, features: int | None = None) -> Sizes:
 
 def make_regularizer(name: str, reg: Regularizer, sizes: Sizes) -> Term:
     """Return the paper's term, of one view or of two."""
-    common = (Potential(reg.loss, **reg.constants), reg.lambda_, reg.blocks, reg.group)
+    tau = read_tau(reg.constants["tau"]) if "tau" in reg.constants else None
+    share = tau.of_distance if isinstance(tau, OfDistance) else None
+    constants = reg.constants | ({"tau": share} if share else {})  # as if D were 1, until it is measured
+    common = (Potential(reg.loss, **constants), reg.lambda_, reg.blocks, reg.group)
     one_view = reg.kind == "dispersive"
-    return DispersiveTerm(*common, reg.stop) if one_view else ContrastiveTerm(*common, reg.gap, reg.stop)
+    term = DispersiveTerm(*common, reg.stop) if one_view else ContrastiveTerm(*common, reg.gap, reg.stop)
+    term.share = share
+    return term
 
 
 def make_alignment(name: str, repa: Alignment, sizes: Sizes) -> Term:

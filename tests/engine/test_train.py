@@ -416,7 +416,9 @@ def test_any_other_term_is_trained_at_rates_of_its_own_and_resumed(dataset, tmp_
     losses = whole.step(0, look=True)
     assert losses.keys() == {"loss", "denoising", "regularizer", "self-alignment", "adversary", "layersync"}
     shares = {"gradient_share", "self-alignment.gradient_share", "adversary.gradient_share", "layersync.gradient_share"}
-    assert whole.health.line().keys() == shares | {"saturated_pairs", "pair_evenness"}
+    health = {f"{share.removesuffix('gradient_share')}{key}" for share in shares for key in ("distance", "rms")}
+    line = whole.health.line().keys() - {"overshoot", "tau", "distance_start"}
+    assert line == shares | health | {"saturated_pairs", "pair_evenness"}
     assert float((critic.weight - before).detach().abs().max()) == pytest.approx(
         2e-4, rel=0.1
     )  # AdamW's first step is its rate

@@ -135,6 +135,12 @@ def test_a_term_that_has_stopped_is_no_term(arm):
     assert Objective(build(), flow, [term], NULL).taps(6) == []
 
 
+def test_a_weight_that_warms_up_grows_by_equal_steps_and_stops():
+    term = dispersive()
+    term.warm_up, term.stop = 4, 7
+    assert [term.coefficient(step) / term.lambda_ for step in range(9)] == [0.25, 0.5, 0.75, 1, 1, 1, 1, 0, 0]
+
+
 def test_a_coefficient_may_follow_a_schedule():
     class Decaying(AlignedWithTheImages):
         def coefficient(self, step):
