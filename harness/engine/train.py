@@ -68,11 +68,13 @@ class Trainer:
         self.trained = {name.removeprefix("net."): p for name, p in parameters if p.requires_grad}
         self.optimizer = self._make_optimizer()
         self.batches = Batches(spec, dataset, self.objective, world, self.resources.micro_batch)
-        equip_blocks(self.net, self.ema, self.resources)
         self.precision = partial(
             torch.autocast, self.device.type, torch.bfloat16, enabled=self.spec.precision == "bf16"
         )
         self.health = TermHealth(self.objective, world, self.precision)
+        if not spec.weights:  # which are not there yet
+            self.health.begin(lambda: self.objective.view(**self._inputs(self.batches.whole(0))))
+        equip_blocks(self.net, self.ema, self.resources)
         self.averager = MetricAverager(self.objective.terms)
         self.stored = {"model": self.net, "ema": self.ema} | {term.name: term for term in self.objective.terms}
         self.module: Objective | DistributedDataParallel = self.objective
