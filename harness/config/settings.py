@@ -315,13 +315,26 @@ class OwnEncoder(Frozen):
 class AlignmentSettings(Frozen):
     """REPA (Yu et al. 2024, arXiv 2410.06940): one block's output, projected, is aligned with a frozen encoder.
 
-    The defaults are those of its authors' code for SiT-XL/2 (its README, train.py and models/sit.py).
+    The defaults are those of its authors' code for SiT-XL/2 (its README, train.py and models/sit.py). With `kernel` and
+    `alpha`, each alone or both: iREPA (arXiv 2512.10794).
     """
 
     loss: Literal["none", "cosine"] = Field("none", description="cosine: minus the mean cosine similarity of tokens")
     coefficient: Positive = Field(0.5, description="weight of the alignment")
     block: OneBlock = Field("8/28", description="aligned block: k (the k-th), k/n (that share of the depth), last")
     hidden: Count = Field(2048, description="width of the projector's two hidden layers")
+    kernel: Annotated[Literal[1, 3, 5, 7], BeforeValidator(read_number)] | None = Field(
+        None,
+        description="iREPA (README: 3; default of its code: 1): the projector is one convolution of this height "
+        "and width on the grid of tokens; by default three linear layers, as REPA",
+    )
+    alpha: Real | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="iREPA (default of its code: 0.6): share of the tokens' mean that is taken from the encoder's "
+        "features before they are divided by the tokens' standard deviation; by default they stay, as REPA",
+    )
     encoder: Name = Field(
         "vit_base_patch14_dinov2.lvd142m", description="frozen encoder: a timm model with its weights' tag, or own-vit"
     )
@@ -459,7 +472,7 @@ class Resources(Frozen):
     )
     hours: Hours = Field(1.0, description="time limit of a job; also as SLURM writes it: D-HH:MM:SS, HH:MM:SS")
     partition: Line | None = Field(None, description="SLURM partition; by default the cluster's")
-    log_every: Count = Field(100, description="training steps between two lines of the log")
+    log_every: Count = Field(100, description="training steps between two lines of the log; early steps have more")
     checkpoint_minutes: Positive = Field(10.0, description="minutes between checkpoints: what a kill may cost")
     tracking: tuple[Tracker, ...] = Field((), description="who hears a run's numbers: tensorboard, wandb (offline)")
 
