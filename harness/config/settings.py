@@ -18,9 +18,6 @@ from harness.plugins import Registry
 Precision = Literal["fp32", "bf16"]
 MatmulPrecision = Literal["highest", "high", "medium"]
 Family = Literal["SiT", "DiT", "MF", "Shortcut", "IMM", "iCT"]
-SamplerName = Literal[
-    "euler", "heun", "euler-maruyama", "ancestral", "ddim", "average-velocity", "shortcut", "pushforward", "one-step"
-]  # fmt: skip
 Tracker = Literal["tensorboard", "wandb"]
 LossName = Literal["infonce-l2", "infonce-cosine", "hinge", "covariance"]
 DATASETS = ("digits", "fashion-mnist", "cifar10")  # that are built in, beside packed latents
@@ -350,10 +347,10 @@ class AlignmentSettings(Frozen):
 class SamplerSettings(Frozen):
     """How images are drawn from a trained network."""
 
-    method: SamplerName = Field(
+    method: Name = Field(
         "heun",
         description="SiT: ODE (euler, heun) or SDE (euler-maruyama); DiT: ancestral, ddim; MF: average-velocity; "
-        "Shortcut: shortcut; IMM: pushforward; iCT: one-step",
+        "Shortcut: shortcut; IMM: pushforward; iCT: one-step; or a plug-in's",
     )
     intervals: Count = Field(
         249,
@@ -501,7 +498,7 @@ class Settings(Frozen):
     """Everything that a table, a scale, a row or `--set` may say of a run."""
 
     preset: Name | None = Field(None, description="file in grids/presets whose settings lie under all others")
-    model: str = Field(description="family-size/patch: family SiT, DiT, MF, Shortcut, IMM or iCT, for example SiT-B/2")
+    model: str = Field(description="family-size/patch, SiT-B/2: family SiT, DiT, MF, Shortcut, IMM, iCT or a plug-in's")
     epochs: Whole = Field(ge=0, description="the paper's epochs; the scale says what one costs in steps")
     weights: Name | None = Field(None, description="imported weights to begin from, by name; epochs: 0 measures them")
     data: Data
@@ -519,6 +516,7 @@ class Settings(Frozen):
         {}, description="further terms of the loss: a name of one's own → kind, lambda and the keys of that kind; "
         "without a kind, or with none, it is left out"
     )  # fmt: skip
+    process: dict[str, Any] = Field({}, description="settings of the process of a plug-in's family, the model's")
     meanflow: MeanFlowSettings = MeanFlowSettings()
     shortcut: ShortcutSettings = ShortcutSettings()
     imm: MomentMatchingSettings = MomentMatchingSettings()

@@ -190,7 +190,7 @@ class Prices:
     def _sampling(self, run: Run) -> float:
         """Hours of drawing the images of a measurement."""
         train, sampler = run.train, run.evaluation.sampler
-        passes = flops.evaluations(train.process, sampler) * _drawn(run.evaluation)
+        passes = flops.evaluations(sampler) * _drawn(run.evaluation)
         return self._hours(flops.network(train).forward * passes, work_of(train, run.resources.on_gpu, sampler))
 
     def _measuring(self, run: Run) -> float:

@@ -18,7 +18,8 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from harness.checkpoint_paths import latest_step, weights_path
-from harness.config.resolve import SAMPLERS
+from harness.config.kinds.process_kinds import FAMILIES
+from harness.config.kinds.sampler_kinds import samplers_of
 from harness.config.settings import (
     MeanFlowSettings,
     Resources,
@@ -124,7 +125,7 @@ def test_precision_is_what_the_network_computes_in(
     assert seen == {dtype}
     assert terms["loss"].dtype == torch.float32
     assert {t.dtype for t in trainer.state().values()} == {torch.float32}
-    method = SAMPLERS[process][-1 if process == "ddpm" else 0]
+    method = [*samplers_of(FAMILIES[process])][-1 if process == "ddpm" else 0]
     net = stirred(trainer.spec)
     seen = seen_dtypes(net)
     sample(net, trainer.spec, make_eval(0, 4, method=method, intervals=2, precision=precision), nothing)

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from harness.checkpoint_paths import weights_path
 from harness.config.grid import model_specs
 from harness.config.grid_file import read_scale
+from harness.config.kinds.process_kinds import TANGENT
 from harness.config.settings import EvaluationSettings, MeanFlowSettings, OwnEncoder, SamplerSettings, ShortcutSettings
 from harness.config.spec import Alignment, Consistency, EvalSpec, Regularizer
 from harness.engine.sample import Sampler
@@ -79,9 +80,9 @@ def test_a_jacobian_vector_product_on_meta(spec):
         net, t, y = build_net(spec), torch.empty(2, 2), torch.empty(2, dtype=torch.long)
         z = torch.empty(2, spec.data.channels, spec.data.size, spec.data.size)
     forward_pass = flops.network(spec)
-    assert counted(lambda: velocity_and_derivative(net, z, t, y, z)) / 2 == (1 + flops.TANGENT) * forward_pass.forward
+    assert counted(lambda: velocity_and_derivative(net, z, t, y, z)) / 2 == (1 + TANGENT) * forward_pass.forward
     both = counted(lambda: velocity_and_derivative(net, z, t, y, z)[0].sum().backward())
-    assert both / 2 == forward_pass.trained + flops.TANGENT * forward_pass.forward
+    assert both / 2 == forward_pass.trained + TANGENT * forward_pass.forward
 
 
 def step(spec, draws=None, features=None):
@@ -192,7 +193,7 @@ def test_evaluations_and_bytes_are_those_that_a_job_counts(tmp_path, model, samp
         nonlocal samples
         samples = Sampler(spec, evaluation).draw(tmp_path)
 
-    total, nfe = counted(call), flops.evaluations(spec.process, settings)
+    total, nfe = counted(call), flops.evaluations(settings)
     assert samples.nfe == nfe
     assert total == flops.network(spec).forward * nfe * 64
     for parameter in trainer.net.parameters():
