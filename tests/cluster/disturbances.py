@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from support.real_slurm import CLUSTER, at_once, queued_jobs, records, slurm, wait_for
+from cluster.colleague import Colleague
+from support.real_slurm import CLUSTER, at_once, harness, queued_jobs, records, slurm, wait_for
 
 from harness.files import read_json, read_jsonl
 from harness.slurm.client import SlurmJob
@@ -25,11 +26,19 @@ FULL = b"No space left on device"
 
 @dataclass
 class Chaos:
-    """What is done to a grid, and where. kind: what SLURM calls a job's end, or the class of a failure."""
+    """What is done to a grid, and where. kind: what SLURM calls a job's end, or the class of a failure.
+
+    colleague: who works in it at the same time. submit: sends the grid again. status: what it was with a full disk.
+    killed: ids of the jobs that were killed here.
+    """
 
     folder: Path
     random: random.Random
+    colleague: Colleague
+    submit: Callable[[], None]
     done: list[str] = field(default_factory=list)
+    killed: set[str] = field(default_factory=set)
+    status: str = ""
 
     def hold(self) -> None:
         """Let what is in the queue wait, so that the grid is not done before everything was done to it."""
@@ -90,7 +99,31 @@ class Chaos:
 
     def kill(self) -> None:
         """SIGKILL to all of a job."""
-        self.until_hit("SIGKILL", lambda job: quietly("scancel", "--signal=KILL", job.id), "CANCELLED")
+
+        def kill(job: SlurmJob) -> None:
+            self.killed.add(job.id)
+            quietly("scancel", "--signal=KILL", job.id)
+
+        with self.colleague.quiet:  # what they cancel ends alike
+            self.until_hit("SIGKILL", kill, "CANCELLED")
+
+    def cancel(self) -> None:
+        """The first person cancels, though as root they might end everybody's; then sends it again."""
+        with self.colleague.quiet:
+            output = harness(self.folder, "cancel", STUDY, "--yes")
+            self.submit()
+            self.hold()
+        self.tell("cancelled and sent again", output.strip())
+
+    def ended_by_others(self) -> list[str]:
+        """Return the jobs that SLURM's accounting calls cancelled by somebody else than who sent them."""
+        columns = "--format=JobID,State,UID,JobName"
+        rows = [line.split("|") for line in slurm("sacct", "-S", "now-6hours", "-aXDnP", columns).splitlines()]
+        ours = [(id, state.split(), uid) for id, state, uid, name in rows if name.startswith(f"{STUDY}-")]
+        return [
+            f"{id} of {uid}: {' '.join(state)}" for id, state, uid in ours
+            if state[0] == "CANCELLED" and state[-1] not in ("CANCELLED", uid) and id not in self.killed
+        ]  # fmt: skip
 
     def node_down(self) -> None:
         """Drain a node on which something runs, and take it down."""
@@ -144,6 +177,10 @@ class Chaos:
 
     def fill(self) -> None:
         """Not a byte is left where the results go, until a run has failed of it whose job is not queued again."""
+        with self.colleague.quiet:  # who would send it again
+            self._fill()
+
+    def _fill(self) -> None:
         self.victim()
         filler, before, hit = self.folder / "results" / "filler", set(self.without_room()), set()
 
@@ -155,13 +192,14 @@ class Chaos:
         wait_for(look, 300)
         filler.unlink()
         assert hit, "nothing failed on the full disk"
+        self.status = harness(self.folder, "status", STUDY)
         self.tell(f"results' filesystem full; disk full: {', '.join(sorted(hit))}")
 
     def without_room(self) -> Iterator[str]:
         """Yield the trainings that failed on a full disk, as their files or their jobs' output tell, for good."""
         again = {job.place for job in queued_jobs(STUDY)}
         for name, record in records(self.folder, STUDY).items():
-            output = self.folder / "scratch" / STUDY / "slurm" / f"{record['job']}_0_log.out"
+            output = self.folder / "scratch" / STUDY / record["folder"] / f"{record['job']}_0_log.out"
             error = read_json(self.folder / "results" / STUDY / name / "error.json") or {}
             full = error.get("class") == "disk full" or (output.is_file() and FULL in output.read_bytes())
             if full and (record["token"], record["index"]) not in again:
