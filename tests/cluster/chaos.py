@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Two people's grid runs on the test cluster while everything that can happen to it does; then its numbers are compared.
+"""The grid of two people on the test cluster while all that can happen to it does; then its numbers are compared.
 
 Usage: chaos.py FOLDER GRID… [--calm] [--longer 1] [--seed 0]       FOLDER is made, and must not exist
 First the grids are run inline; --calm: then through the queue, undisturbed; then through the queue, disturbed, while

@@ -13,7 +13,7 @@ from cluster.colleague import Colleague
 from support.real_slurm import CLUSTER, at_once, harness, queued_jobs, records, slurm, wait_for
 
 from harness.files import read_json, read_jsonl
-from harness.slurm.client import SlurmJob
+from harness.launchers.launcher import QueuedJob
 from harness.store.records import Heartbeat
 
 STUDY = "chaos"
@@ -44,15 +44,15 @@ class Chaos:
         """Let what is in the queue wait, so that the grid is not done before everything was done to it."""
         quietly("scontrol", "hold", ",".join(job.id for job in queued_jobs(STUDY) if job.state == "PENDING"))
 
-    def jobs(self) -> list[SlurmJob]:
+    def jobs(self) -> list[QueuedJob]:
         """Return what SLURM holds of the grid, some of it running or about to."""
         jobs = queued_jobs(STUDY)
         tend(jobs, AT_ONCE)
         return jobs
 
-    def victim(self) -> SlurmJob:
+    def victim(self) -> QueuedJob:
         """Return a job that is at work on its training, once there is one."""
-        working: list[SlurmJob] = []
+        working: list[QueuedJob] = []
 
         def look() -> bool:
             jobs = self.jobs()
@@ -64,7 +64,7 @@ class Chaos:
         time.sleep(self.random.random())  # not always in the first moment of its work
         return self.random.choice(sorted(working, key=lambda job: job.id))
 
-    def training(self, job: SlurmJob) -> str | None:
+    def training(self, job: QueuedJob) -> str | None:
         """Return the training that a job is at work on, with its step; None where it is not, or not yet."""
         for name, record in records(self.folder, STUDY).items():
             if (record["token"], record["index"]) == job.place:
@@ -75,7 +75,7 @@ class Chaos:
                 return f"{name}, step {step}" if heartbeat and heartbeat.alive else None
         return None
 
-    def until_hit(self, words: str, disturb: Callable[[SlurmJob], None], kind: str) -> None:
+    def until_hit(self, words: str, disturb: Callable[[QueuedJob], None], kind: str) -> None:
         """Disturb a job at work, and others, until SLURM's accounting calls what became of one `kind`; say which."""
         for _ in range(20):
             job = self.victim()
@@ -100,7 +100,7 @@ class Chaos:
     def kill(self) -> None:
         """SIGKILL to all of a job."""
 
-        def kill(job: SlurmJob) -> None:
+        def kill(job: QueuedJob) -> None:
             self.killed.add(job.id)
             quietly("scancel", "--signal=KILL", job.id)
 
@@ -128,7 +128,7 @@ class Chaos:
     def node_down(self) -> None:
         """Drain a node on which something runs, and take it down."""
 
-        def down(job: SlurmJob) -> None:
+        def down(job: QueuedJob) -> None:
             node = node_of(job)
             steps = steps_on(node)
             for state in ("DRAIN", "DOWN"):
@@ -145,7 +145,7 @@ class Chaos:
         after its job, and slurmctld 22.05 crashes of that just when it starts the job anew (build_job_info_resp).
         """
 
-        def kill(job: SlurmJob) -> None:
+        def kill(job: QueuedJob) -> None:
             node = node_of(job)
             daemon, steps = (DAEMONS / f"slurmd-{node}.pid").read_text().strip(), alive(steps_on(node))
             quietly("kill", "-9", daemon, *steps, *sruns_on(node))
@@ -159,7 +159,7 @@ class Chaos:
         """A job in the higher partition wants both nodes."""
         words = ("sbatch", "--parsable", "-p", "gpu", "-N2", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 2")
 
-        def send(_: SlurmJob) -> None:
+        def send(_: QueuedJob) -> None:
             other = slurm(*words)
             wait_for(lambda: not slurm("squeue", "-h", "-t", "PD,R,CG", "-j", other), 300)
 
@@ -219,12 +219,12 @@ def ended_since(before: Counter[tuple[str, str]], kind: str) -> list[str]:
     return sorted(id for id, state in (ended() - before).elements() if state == kind)
 
 
-def is_held(job: SlurmJob) -> bool:
+def is_held(job: QueuedJob) -> bool:
     """Tell whether a job waits until somebody releases it, as SLURM has it where a node could not start it."""
     return job.state == "PENDING" and "held" in job.reason.lower()
 
 
-def tend(jobs: list[SlurmJob], running: int) -> None:
+def tend(jobs: list[QueuedJob], running: int) -> None:
     """Do what an operator does: release jobs until so many are free to run, and take nodes that wait for a word back.
 
     A controller that crashed may have forgotten the last jobs that it started. It starts them again, the node has them
@@ -243,7 +243,7 @@ def controller() -> str:
     return subprocess.run(["pgrep", "-o", "-x", "slurmctld"], capture_output=True, text=True).stdout.strip()
 
 
-def node_of(job: SlurmJob) -> str:
+def node_of(job: QueuedJob) -> str:
     return slurm("squeue", "-h", "-j", job.id, "-o", "%N") or "n1"
 
 

@@ -13,9 +13,9 @@ from support.programs import answer, write_program
 from harness.cli import cli
 from harness.config.spec import eval_id
 from harness.files import write_json
-from harness.slurm.pending import pending, reasons
-from harness.slurm.queue_status import output_path
-from harness.slurm.status_document import StatusDocument, TrainingDocument, schema
+from harness.launchers.pending import pending, reasons
+from harness.launchers.queue_status import output_path
+from harness.launchers.status_document import StatusDocument, TrainingDocument, schema
 from harness.store.records import Attempt, Environment, Failure, Heartbeat
 
 
