@@ -119,7 +119,7 @@ def test_what_was_sent_is_cancelled_whatever_the_grids_say_now(tmp_path, monkeyp
     shutil.copytree(job.scratch, job.scratch.with_name("a copy of it"))
     store.record_grid("table5", GRIDS / "table5.yaml", "smoke", [])  # which does not have it
     output = call("status", *options(store))
-    assert "1 jobs in SLURM's queue are of trainings that no grid of this study wants any more" in output
+    assert "1 jobs in the queue are of trainings that no grid of this study wants any more" in output
     assert "Ended 1 jobs" in call("cancel", *options(store), "--yes")
     assert Submission.read(job.scratch).cancelled
     assert (tmp_path / "ended").read_text() == "7_3\n"
