@@ -226,6 +226,15 @@ def misalignment(z: Tensor, target: Tensor) -> Tensor:
     return -F.cosine_similarity(z.to(at_least), target.to(at_least), dim=-1).mean()
 
 
+def initialise_linear(layers: nn.Module, g: torch.Generator) -> None:
+    """Draw the weights of linear layers xavier-uniform, and make their biases zero."""
+    for weight in layers.parameters():
+        if weight.dim() == 1:
+            nn.init.zeros_(weight)
+        else:
+            nn.init.xavier_uniform_(weight, generator=g)
+
+
 class AlignmentTerm(Term):
     """REPA (Yu et al. 2024, arXiv 2410.06940): a block's tokens, projected, point where a frozen encoder's features do.
 
@@ -250,10 +259,5 @@ class AlignmentTerm(Term):
 
     def initialise(self, seed: int) -> Self:
         """As REPA's code does: xavier-uniform with zero bias."""
-        g = generator(seed, "projector", 0)
-        for weight in self.projector.parameters():
-            if weight.dim() == 1:
-                nn.init.zeros_(weight)
-            else:
-                nn.init.xavier_uniform_(weight, generator=g)
+        initialise_linear(self.projector, generator(seed, "projector", 0))
         return self
