@@ -134,11 +134,12 @@ class PluginParts:
 
     def _pictures(self, chosen: FolderData, where: str) -> dict[str, Any]:
         key = canonical(chosen.model_copy(update={"channels": None, "classes": None}))
+        of_subset = {"subset": chosen.subset} if chosen.subset else {}
         if self.stored is None and key not in self.record.pictures:
             folder = read_folder(place(chosen.path, f"{where}: data.path"), chosen.split)
             name = data_name(folder.content, chosen.size, folder.channels)
             found = {"name": name, "channels": folder.channels, "size": chosen.size, "classes": folder.classes}
-            self.record.pictures[key] = found | {"flip": chosen.flip}
+            self.record.pictures[key] = found | {"flip": chosen.flip} | of_subset
         if key not in self.record.pictures:
             raise UserError(f"{where}: data.path: the study has no run of these pictures; run the grid again")
         return self.record.pictures[key]
@@ -181,9 +182,7 @@ def resolve_term(kind: TermKind, name: str, written: Written, depth: int, steps:
             changes[field] = resolve_blocks(words, depth, f"{key}.{field}")
         elif words is not None and read_block in readers:
             (changes[field],) = resolve_blocks(words, depth, f"{key}.{field}")
-    for field in settings.in_epochs:
-        if epochs := getattr(settings, field):
-            changes[field] = steps(epochs)
+    changes |= {span: steps(epochs) for span in settings.in_epochs if (epochs := getattr(settings, span, None))}
     final = _validated(kind.Settings, settings.model_dump() | changes, key, written)
     return TermSpec(name=name, **final.model_dump(mode="json", by_alias=True, exclude_none=True))
 

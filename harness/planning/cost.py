@@ -197,7 +197,9 @@ class Prices:
         """Hours of measuring them."""
         settings, train = run.evaluation.evaluation, run.train
         against = measuring_flops.each(settings.samples, reference_of(train, settings), train.data.classes)
-        return self._by(run, measuring_flops.networks(settings.samples, train, settings.features), against)
+        networks = measuring_flops.networks(settings.samples, train, settings.features)
+        pairs = against + measuring_flops.copying(settings.samples, train, settings)
+        return self._by(run, networks + measuring_flops.losses(train, settings), pairs)
 
     def _once(self, run: Run) -> float:
         """Hours of what is made once of the reference of a measurement."""

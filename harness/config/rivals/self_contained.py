@@ -69,7 +69,7 @@ class SelfAlignmentSettings(OneTap):
     that it calls.
     """
 
-    in_epochs = ("stop", "constant", "tenfold")
+    in_epochs = (*TermSettings.in_epochs, "constant", "tenfold")
     families = ("SiT",)  # DiT's published form has other times and another weight
 
     lambda_: Positive = Field(0.5, alias="lambda", description="weight λ; of smooth-l1 by default 0.2")

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.method.processes.process import Process
-from harness.method.terms import ConfiguredTerm, Draws, Sizes, StepView, initialise_linear, misalignment
+from harness.method.terms import ConfiguredTerm, Draws, Sizes, StepView, draw_weights, misalignment
 
 BETA = 0.05  # of smooth-ℓ1
 
@@ -28,7 +28,7 @@ class SelfAlignment(ConfiguredTerm):
 
     def initialise(self, seed: int) -> Self:
         """As the authors' code does: xavier-uniform with zero bias."""
-        initialise_linear(self.head, self.stream("head", seed, 0))
+        draw_weights(self.head, self.stream("head", seed, 0))
         return self
 
     def draw(self, draws: Draws, process: Process, seed: int) -> dict[str, Tensor]:
