@@ -1,7 +1,6 @@
 """From samples to numbers, with the protocol that they belong to: samples of a run, or somebody's files."""
 
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,15 @@ from harness.data.datasets import load_images
 from harness.engine.distributed import ALONE, World
 from harness.errors import UserError
 from harness.measure import images
-from harness.measure.compare import compare
+from harness.measure.compare import Measured, compare
 from harness.measure.extractors.extractor import BATCH, FEATURES, Extractor, Features, extract, extractor, recipe_of
 from harness.measure.extractors.inception import INCEPTION, inception_weights
 from harness.measure.images import Images
 from harness.measure.jackknife import check_groups, intervals
-from harness.measure.reference import Reference, of_images, of_statistics
+from harness.measure.metrics.neighbours import copying, nearest_distances
+from harness.measure.reference import Reference, of_images, of_statistics, pool_of
 from harness.measure.workspace import Workspace
-from harness.metric_definitions import METRICS, base
+from harness.metric_definitions import base, with_features
 
 
 def check_measurable(dataset: str, split: str, features: str, data_root: Path) -> None:
@@ -51,18 +51,8 @@ class MeasureRequest:
     intervals: bool = False
     metrics: tuple[str, ...] = ()  # of plug-ins
     part: int | None = None  # images of the reference whose balls count; by default all
+    training: Images | None = None  # of the same data set, whose copying is measured; None: it is not
     scratch: Path | None = None  # folder for what is measured already, which a kill leaves; None: in memory alone
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What the metric of a plug-in is given: images of both sides, and their features."""
-
-    samples: Images
-    real: Images | None  # None where the reference is a file of statistics
-    features: Features  # of the samples
-    reference: Reference
-    extractor: Extractor
 
 
 def measure(samples: Images, request: MeasureRequest, world: World = ALONE) -> tuple[dict[str, Any], Features]:
@@ -85,11 +75,10 @@ def measure(samples: Images, request: MeasureRequest, world: World = ALONE) -> t
     workspace = Workspace(world, network.device, request.scratch)
     workspace.keep_only(_made_of(samples, reference, network))
     features = extract(samples, network, workspace.within("features"))
-    result = compare(features, reference, network, workspace)
-    measured = Measured(samples, real, features, reference, network)
-    for name in request.metrics:
-        value = workspace.value(f"plug-in-{name}", partial(METRICS[name].compute, measured))
-        _add_metric(result, name, value)
+    result = compare(Measured(features, reference, network, samples, real, workspace), request.metrics)
+    if request.training:
+        name = with_features("copying", network.name or network.id) if network.foreign else "copying"
+        _add_metric(result, name, _copying(features, request.training, request, network, workspace))
     for side, images_of in (("generated", samples), ("reference", real)):
         if images_of and images_of.left_out:
             result["protocol"][f"{side}_left_out"] = images_of.left_out
@@ -99,13 +88,29 @@ def measure(samples: Images, request: MeasureRequest, world: World = ALONE) -> t
 
 
 def _add_metric(result: dict[str, Any], name: str, value: Any) -> None:
-    """Put what a plug-in gave beside the other metrics: a finite number, or why there is none."""
+    """Put a value beside the other metrics: a finite number, or why there is none."""
     if isinstance(value, str):
         result["unavailable"][name] = value
     elif isinstance(value, int | float) and np.isfinite(value):
         result["metrics"][name] = float(value)
     else:
         result["unavailable"][name] = f"it came out as {value}"
+
+
+def _copying(
+    samples: Features, training: Images, request: MeasureRequest, network: Extractor, workspace: Workspace
+) -> float | str:
+    """Return how much nearer samples come to training images than held-out images do, or why that cannot be told."""
+    try:
+        held_out = images.of_split(load_images(request.reference.partition(":")[0], "test", request.data))
+    except UserError as error:
+        return str(error)
+    trained, unseen = (pool_of(side, network, request.cache, workspace.world) for side in (training, held_out))
+    distances = (
+        nearest_distances(pool, trained, workspace.within(f"nearest-training-of-{side}"))
+        for side, pool in (("samples", samples.pool), ("held-out", unseen))
+    )
+    return copying(*distances)
 
 
 def _made_of(samples: Images, reference: Reference, network: Extractor) -> dict[str, Any]:

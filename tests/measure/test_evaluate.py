@@ -53,6 +53,18 @@ def test_measuring_digits(data: Path, cache: Path, digits: tuple[ImageDataset, I
         measure(images.of_array(np.zeros((9, 1, 9, 9), np.uint8), "samples"), against_digits)
 
 
+def test_copies_are_told_from_fresh_images(data: Path, cache: Path, digits: tuple[ImageDataset, ImageDataset]) -> None:
+    train, test = digits
+
+    def share(pixels: np.ndarray) -> float:
+        request = MeasureRequest("digits:train", "classifier", data, cache, training=images.of_split(train))
+        return measure(images.of_array(pixels, "samples"), request)[0]["metrics"]["copying"]
+
+    assert share(train.images[:300]) == 1
+    assert share(test.images) == 0.5  # the held-out images themselves: each ties with itself, and the rest is even
+    assert share(rng.integers(0, 256, (60, 1, 8, 8), np.uint8)) < 0.05
+
+
 def test_what_could_not_be_measured_is_refused_before_the_training(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check_measurable("digits", "train", "classifier", data)
     others = {name: recipe for name, recipe in RECIPES.items() if name != "digits"}
