@@ -459,6 +459,11 @@ def _tell_sent(profile: cluster_profile.LauncherProfile, store: Store, sent: sub
     """Say what became of jobs that were to be sent."""
     if sent.queued:
         say(f"{len(sent.queued)} trainings are in the queue already and were left there")
+    if sent.hidden:
+        say(
+            f"{len(sent.hidden)} trainings were sent by others, of whose jobs SLURM tells nobody else (PrivateData); "
+            "they were left to them: who sent them ends them by harness cancel, or sends them again", err=True,
+        )  # fmt: skip
     if sent.with_less:
         say(
             f"{len(sent.with_less)} of these were sent before some of their measurements were asked for; "

@@ -3,6 +3,7 @@
 import math
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -87,13 +88,15 @@ class StudyStatus:
 class Answer:
     """What launchers tell of jobs: those of their queues, by name and index, and how others ended, by id.
 
-    silent: those launchers that do not answer. hidden: one tells nobody of the jobs of others.
+    silent: those launchers that do not answer. hidden: one tells nobody of the jobs of others. shared: how many
+    trainings each job is for.
     """
 
     queue: Mapping[tuple[str, int | None], QueuedJob] = field(default_factory=dict)
     ends: Mapping[str, str] = field(default_factory=dict)
     silent: frozenset[str] = frozenset()
     hidden: bool = False
+    shared: Mapping[tuple[str, int | None], int] = field(default_factory=dict)
 
 
 class Asker:
@@ -120,6 +123,7 @@ def slurm_status(
     trainings = training_statuses(tables, store)
     done = {training.train_id for training in trainings if training.state == "done"}
     answer = (ask or _ask)([r for name, of_training in records.items() if name not in done for r in of_training])
+    answer = replace(answer, shared=Counter(record.place for of_training in records.values() for record in of_training))
     statuses = [training_status(t, jobs[t.train_id], records.get(t.train_id, []), answer) for t in trainings]
     strays = [record for name, of_training in records.items() if name not in jobs for record in of_training]
     silent = tuple(map(title, sorted(answer.silent)))
@@ -193,7 +197,8 @@ def status_of(training: TrainingStatus, job: Job, record: Submission | None, ans
     if training.state in ("done", "unreadable"):
         return by_files
     if record and queued:
-        return _in_queue(replace(by_files, slurm_job=queued.id, user=user_name(queued.uid)), record, queued)
+        status = replace(by_files, slurm_job=queued.id, user=user_name(queued.uid))
+        return _in_queue(status, record, queued, answer.shared.get(record.place, 1))
     end, beat = answer.ends.get((record and record.job) or ""), Heartbeat.peek(job.folder)
     if training.state == "running" and not (end and beat and record and beat.slurm_job == record.job):
         return by_files  # else SLURM ended it less than a minute ago
@@ -228,8 +233,8 @@ def _failed(status: SlurmStatus, kind: FailureClass, message: str, output: str =
     return _standing(status, state, message, failure=kind, output=output)
 
 
-def _in_queue(status: SlurmStatus, record: Submission, queued: QueuedJob) -> SlurmStatus:
-    """Say how a training stands whose job SLURM has. status: by its files, with the job."""
+def _in_queue(status: SlurmStatus, record: Submission, queued: QueuedJob, sharing: int) -> SlurmStatus:
+    """Say how a training stands whose job SLURM has. status: by its files, with the job; sharing: how many have it."""
     beat, failure = Heartbeat.peek(status.job.folder), Failure.peek(status.job.folder)
     if record.cancelled:
         words = f"cancelled, and {status.launcher} has not ended it yet"
@@ -248,6 +253,10 @@ def _in_queue(status: SlurmStatus, record: Submission, queued: QueuedJob) -> Slu
         phase = "; ".join(filter(None, (beat.phase, clock)))
         running = replace(status.training, state="running", phase=phase, step=beat.step, reason="")
         return replace(status, training=running, message=clock)
+    if sharing > 1:
+        return _standing(
+            status, "waiting", f"its job runs, which is for {sharing} trainings, and has not come to this one"
+        )
     return _standing(status, "starting", f"{status.launcher} runs its job, which has given no sign of life yet")
 
 

@@ -29,7 +29,7 @@ from harness.launchers.bootstrap import Untrusted, check_own, user_name
 from harness.launchers.launcher import Parcel, QueuedJob, Queueing, launcher_named, unfinished
 from harness.launchers.private import own_folder, private_folder, problem, write_private
 from harness.launchers.snapshot import Snapshot, as_sent, snapshot
-from harness.store.records import Submission, SubmitOptions
+from harness.store.records import Failure, Submission, SubmitOptions
 from harness.store.store import Store
 
 PATIENCE = 60.0  # seconds for which a launcher that is started again may be away
@@ -44,7 +44,8 @@ Place = tuple[str, str]  # a training, and the name of a part of its work
 class Sent:
     """What a submission came to: the jobs that it sent and SLURM's ids of them, and the trainings that it did not send.
 
-    queued: SLURM has them already; with_less: some of these, with fewer measurements; later: the queue has no room.
+    queued: SLURM has them already; with_less: some of these, with fewer measurements; later: the queue has no room;
+    hidden: another sent them, and nobody else is told how their jobs stand.
     """
 
     jobs: list[Job] = field(default_factory=list)
@@ -52,6 +53,7 @@ class Sent:
     queued: list[Job] = field(default_factory=list)
     with_less: list[Job] = field(default_factory=list)
     later: list[Job] = field(default_factory=list)
+    hidden: list[Job] = field(default_factory=list)
 
     @property
     def arrays(self) -> list[str]:
@@ -259,8 +261,11 @@ def submit(jobs: Sequence[Job], launcher: Queueing, grids: Collection[Path]) -> 
     with private_folder(folder) as here, locked(folder.with_name("submit.lock")):
         _check_others(jobs, launcher)
         end_cancelled(records_of(jobs), launcher)
-        queue = ask_queue(jobs, launcher)
-        prepared = prepare(jobs, launcher, grids, queue, launcher.most())
+        queue, hidden = ask_queue(jobs, launcher), _hidden(jobs, launcher)
+        if not (open_jobs := [job for job in jobs if job.train_id not in hidden]):
+            return Sent(hidden=list(jobs))
+        prepared = prepare(open_jobs, launcher, grids, queue, launcher.most())
+        prepared.sent.hidden = [job for job in jobs if job.train_id in hidden]
         sent, arrays, ids = prepared.sent, prepared.arrays, dict(prepared.ids)
         _record_ids(jobs, queue.jobs)
         prepared.code.write(here, folder)
@@ -291,6 +296,26 @@ def _check_others(jobs: Sequence[Job], launcher: Queueing) -> None:
             raise UserError(f"submit: {len(left)} of these jobs are with the launcher '{name}'; wait, or cancel them")
 
 
+def _hidden(jobs: Sequence[Job], launcher: Queueing) -> set[str]:
+    """Return the trainings that others sent to a launcher which tells nobody of the jobs of others, and that may still run.
+
+    A record whose sender was interrupted before it was sent, or that tells of a cancelled job or one that has failed
+    since, holds nothing back.
+    """
+    me, of_others = user_name(os.geteuid()), dict[str, str]()
+    for job in jobs:
+        failure = Failure.peek(job.folder)
+        for record in job.store.submissions_of(job.train_id).values():
+            over = record.cancelled or (failure and failure.slurm_job == record.job)
+            if record.job and record.user not in ("", me) and not over:
+                of_others[record.job] = job.train_id
+    if not of_others or not launcher.hides_jobs():
+        return set()
+    told = {job.id for job in launcher.ask({record.token for record in records_of(jobs)})}
+    told |= launcher.ends(of_others.keys() - told).keys()
+    return {train_id for id, train_id in of_others.items() if id not in told}
+
+
 def by_launcher(records: Iterable[Submission]) -> dict[str, list[Submission]]:
     """Return submissions by whose they are."""
     groups: dict[str, list[Submission]] = {}
@@ -316,7 +341,7 @@ def submit_all(jobs: Sequence[Job], launcher: Queueing, grids: Collection[Path],
         except UserError as error:
             if not WAITED_FOR.search(str(error)):
                 raise
-        queued = {job.train_id for job in sent.queued}
+        queued = {job.train_id for job in (*sent.queued, *sent.hidden)}
         before, left = len(left), [job for job in left if job.train_id not in queued and _is_unsent(job, began)]
         pause = PAUSES[0] if len(left) < before else min(2 * pause, PAUSES[1])
         if left:

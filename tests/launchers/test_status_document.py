@@ -90,6 +90,16 @@ def test_what_the_files_and_slurm_tell_is_joined_alike_for_whoever_looks(
     assert training.slurm.job == "7_3"
 
 
+def test_a_training_whose_job_is_at_work_on_others_waits_for_it(job, tmp_path):
+    submission(3, "7_3").write(job.scratch)
+    submission(3, "7_3").write(job.store.scratch_folder("0" * 12))
+    write_program(tmp_path, "squeue", f"echo '{in_queue('RUNNING')}'")
+    assert (told(job).state, told(job).slurm.can_start) == ("waiting", True)
+    assert told(job).slurm.message == "its job runs, which is for 2 trainings, and has not come to this one"
+    beat(job, NODE, 0, **MINE)
+    assert told(job).state == "running"
+
+
 def test_a_job_of_another_that_slurm_tells_nobody_of_is_unknown_and_an_own_one_killed(job):
     submission(3, "7_3", user="nobody").write(job.scratch)
     assert (told(job).state, told(job).slurm.failure) == ("unknown", None)

@@ -22,7 +22,7 @@ from harness.jobs.job import jobs_for, jobs_from_json, jobs_to_json
 from harness.launchers.snapshot import as_received, as_sent, snapshot
 from harness.launchers.submission import measurement_jobs, submit, submit_all, texts
 from harness.slurm.slurm_launcher import SlurmLauncher
-from harness.store.records import Submission
+from harness.store.records import Failure, Submission
 from harness.store.store import Store
 
 
@@ -191,6 +191,22 @@ def test_no_training_is_sent_by_half(divided):
     assert (sent.trainings, [job.train_id for job in sent.later]) == (1, [divided[1].train_id])
     with pytest.raises(UserError, match=r"sample_shards: a training is 4 jobs, and the queue may hold 3 of them"):
         submit(divided[1:], slurm(max_submitted=3, array_limit=100), [])
+
+
+def test_where_slurm_hides_the_jobs_of_others_theirs_are_left_to_them_until_they_are_known_to_be_over(
+    jobs, tmp_path, monkeypatch
+):
+    first, second, third = jobs[:3]
+    for number, job in enumerate((first, second), 7):
+        submission(None, str(number), token=f"study-{number}", user="nobody").write(job.scratch)
+    answer(tmp_path, monkeypatch, squeue="", sacct="", scontrol="PrivateData = jobs")
+    assert submit([first], slurm(array_limit=9), []).hidden == [first]
+    failed = Failure(kind="bug", message="KeyError", slurm_job="8")
+    failed.write(second.folder)
+    sent = submit([first, second, third], slurm(array_limit=9), [])
+    assert (sent.hidden, {job.train_id for job in sent.jobs}) == ([first], {second.train_id, third.train_id})
+    answer(tmp_path, monkeypatch, scontrol="PrivateData = none")
+    assert submit([first], slurm(array_limit=9), []).jobs == [first]
 
 
 EVIL = "gpu\ntouch evil\n#"
