@@ -254,9 +254,8 @@ def _in_queue(status: SlurmStatus, record: Submission, queued: QueuedJob, sharin
         running = replace(status.training, state="running", phase=phase, step=beat.step, reason="")
         return replace(status, training=running, message=clock)
     if sharing > 1:
-        return _standing(
-            status, "waiting", f"its job runs, which is for {sharing} trainings, and has not come to this one"
-        )
+        words = f"its job runs, which is for {sharing} trainings, and has not come to this one"
+        return _standing(status, "waiting", words)
     return _standing(status, "starting", f"{status.launcher} runs its job, which has given no sign of life yet")
 
 

@@ -297,7 +297,7 @@ def _check_others(jobs: Sequence[Job], launcher: Queueing) -> None:
 
 
 def _hidden(jobs: Sequence[Job], launcher: Queueing) -> set[str]:
-    """Return the trainings that others sent to a launcher which tells nobody of the jobs of others, and that may still run.
+    """Return the trainings that others sent to a launcher which tells nobody of their jobs, and that may still run.
 
     A record whose sender was interrupted before it was sent, or that tells of a cancelled job or one that has failed
     since, holds nothing back.

@@ -17,10 +17,10 @@ from harness.process_group import LAUNCHER
 NAMES_AT_ONCE = 1000  # in a word of a command line, which may have 128 KiB
 DEFAULT_ARRAY_LIMIT = 1001  # MaxArraySize where slurm.conf does not say it
 RESTART = 60.0  # seconds for which a controller that is started again may be away
-# The controller; the accounting, of which sacct, sacctmgr say so each in a way of its own.
+# slurmctld; and slurmdbd, whom sacct asks
 AWAY = re.compile(
-    "Unable to contact slurm controller|Socket timed out on send/recv operation|Connection refused|"
-    "Unable to contact slurm database|slurmdbd.*: (?:No error|Unspecified error)"
+    "Unable to contact slurm controller|Socket timed out on send/recv operation|"
+    "Problem talking to the database|Connection refused"
 )
 AT_WORK = {"idle", "mix", "alloc", "comp", "plnd", "resv"}  # sinfo's words for the states of nodes
 AT_WORK_TOO = "-~#"  # sinfo's marks of nodes that are planned for, or powered when a job comes

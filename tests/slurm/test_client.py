@@ -13,9 +13,10 @@ from harness.slurm.task import SlurmTask
 
 AWAY = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
 LATE = "slurm_load_jobs error: Socket timed out on send/recv operation"
+NO_ACCOUNTING = "sacct: error: Problem talking to the database: Connection refused"
 
 
-@pytest.mark.parametrize("words", [AWAY, LATE])
+@pytest.mark.parametrize("words", [AWAY, LATE, NO_ACCOUNTING])
 def test_who_acts_waits_for_a_controller_that_is_restarted_and_who_looks_does_not(tmp_path, monkeypatch, words):
     back = "if [ -e back ]; then echo '7_3|RUNNING|None|0|study-0'; exit; fi"
     write_program(tmp_path, "squeue", back, f"touch back; echo '{words}' >&2; exit 1")
