@@ -9,8 +9,10 @@ from click.testing import CliRunner
 from support.jobs import jobs_of, submission
 from support.places import GRIDS, ROOT
 from support.programs import answer, write_program
+from support.synthetic_study import write_measurement
 
 from harness.cli import cli
+from harness.config.grid import load_table
 from harness.config.spec import eval_id
 from harness.files import write_json
 from harness.launchers.pending import pending, reasons
@@ -98,6 +100,39 @@ def test_a_training_whose_job_is_at_work_on_others_waits_for_it(job, tmp_path):
     assert told(job).slurm.message == "its job runs, which is for 2 trainings, and has not come to this one"
     beat(job, NODE, 0, **MINE)
     assert told(job).state == "running"
+
+
+def leave_interrupted(job) -> None:
+    beat(job, NODE, 500, 500)
+
+
+def leave_diverged(job) -> None:
+    Failure(kind="diverged", message="loss not finite").write(job.folder)
+
+
+def leave_unreadable(job) -> None:
+    write_json(job.store.eval_path(job.train_id, eval_id(job.train_id, job.evaluations[0])), {})
+
+
+def leave_done(job) -> None:
+    for run in load_table(GRIDS / "convergence.yaml", "smoke", ("seeds=[0]",)).runs:
+        if run.train_id == job.train_id:
+            write_measurement(job.store, run, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("leave", "state"),
+    [
+        (lambda job: None, "not run"),
+        (leave_interrupted, "interrupted"),
+        (leave_diverged, "diverged"),
+        (leave_unreadable, "unreadable"),
+        (leave_done, "done"),
+    ],
+)
+def test_what_the_files_alone_tell_is_in_the_document_too(job, leave, state):
+    leave(job)
+    assert told(job).state == state
 
 
 def test_a_job_of_another_that_slurm_tells_nobody_of_is_unknown_and_an_own_one_killed(job):
