@@ -472,7 +472,7 @@ class Resources(Frozen):
     )
     hours: Hours = Field(1.0, description="time limit of a job; also as SLURM writes it: D-HH:MM:SS, HH:MM:SS")
     partition: Line | None = Field(None, description="SLURM partition; by default the cluster's")
-    log_every: Count = Field(100, description="training steps between two lines of the log")
+    log_every: Count = Field(100, description="training steps between two lines of the log; early steps have more")
     checkpoint_minutes: Positive = Field(10.0, description="minutes between checkpoints: what a kill may cost")
     tracking: tuple[Tracker, ...] = Field((), description="who hears a run's numbers: tensorboard, wandb (offline)")
 

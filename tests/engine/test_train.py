@@ -187,7 +187,36 @@ def test_weights_that_are_wanted_later_are_those_that_would_have_been_kept(datas
     for which in ("model", "ema"):
         begun = checkpoint.load_weights(tmp_path / "at once", 0, which)
         assert all(torch.equal(begun[name], weight) for name, weight in build_objective(spec).net.state_dict().items())
-    assert [line["step"] for line in read_jsonl(tmp_path / "little by little" / "train.jsonl")] == [2, 4, 5]
+    assert [line["step"] for line in read_jsonl(tmp_path / "little by little" / "train.jsonl")] == [1, 2, 3, 4, 5]
+
+
+def test_early_steps_have_lines_of_their_own_and_no_other_step_is_waited_for(
+    dataset: ImageDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The lines at every so many steps are what they are without: means since the one before."""
+    spec, looked = make_spec("flow", regularizer=DISPERSIVE), list[int]()
+    bare = Trainer(spec, dataset, CPU)
+    losses = [float(bare.step(step)["denoising"]) for step in range(34)]
+    step_of = Trainer.step
+
+    def take(trainer: Trainer, step: int, look: bool = False) -> dict[str, Tensor]:
+        if look:
+            looked.append(step + 1)
+            return step_of(trainer, step, look)
+        with NoHostWaits():
+            return step_of(trainer, step)
+
+    monkeypatch.setattr(Trainer, "step", take)
+    train(spec, dataset, tmp_path, tmp_path / "log", {34}, Resources(log_every=15, checkpoint_minutes=1e9), nothing)
+    log = {line["step"]: line for line in read_jsonl(tmp_path / "log")}
+    assert list(log) == looked == [*range(1, 11), 15, 16, 30, 32, 34]
+    since = {15: range(15), 30: range(15, 30), 34: range(30, 34)}
+    for step, line in log.items():
+        steps = since.get(step, [step - 1])
+        assert line["denoising"] == pytest.approx(np.mean([losses[i] for i in steps]), rel=1e-5)
+        assert log[15].keys() - line.keys() == (set() if step in since else {"images_per_second"})
+    kept = checkpoint.load_weights(tmp_path, 34, "model")
+    assert all(torch.equal(weight, kept[name]) for name, weight in bare.net.state_dict().items())
 
 
 def test_precision_of_products_and_convolutions_is_the_specs_while_training_and_then_what_it_was(
@@ -382,12 +411,12 @@ def test_a_term_that_has_stopped_costs_nothing_and_leaves_the_rest_as_it_is(data
     with encoder.register_forward_pre_hook(lambda _, inputs: images.append(len(inputs[0]))):
         early = advance(stopping, dataset, encoder, tmp_path, {4}, log_every=100)
         late = advance(stopping, dataset, encoder, tmp_path, {8}, log_every=100)
-    assert sum(images) == (3 + 2) * 8  # three steps, and two looks into the health of the terms
+    assert sum(images) == (3 + 3) * 8  # three steps, and as many looks into the health of the terms
     assert all(torch.equal(late[name], early[name]) for name in late if "projector" in name)  # it rests
     log = read_jsonl(tmp_path / "log")
-    assert [line["step"] for line in log] == [3, 4, 5, 8]
+    assert [line["step"] for line in log] == list(range(1, 9))
     for key, last in (("alignment", 3), ("alignment.gradient_share", 3), ("regularizer", 5), ("gradient_share", 5)):
-        assert [line["step"] for line in log if key in line] == [step for step in (3, 4, 5, 8) if step <= last]
+        assert [line["step"] for line in log if key in line] == list(range(1, last + 1))
     trainers = Trainer(UNALIGNED, dataset, CPU), Trainer(stopping, dataset, CPU, encoder=encoder)
     for trainer in trainers:
         trainer.restore(checkpoint.load_state(tmp_path), 8)
