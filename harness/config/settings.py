@@ -601,6 +601,6 @@ OWN_KEYS = {"dispersive": "regularizer", "contrastive": "regularizer", "alignmen
 BUILT_IN: dict[str, TermKind | str] = {
     **{kind: LazyTerm(None, f"harness.networks.build:make_{key}") for kind, key in OWN_KEYS.items()},
     "layersync": "harness.config.rivals.self_contained:LAYERSYNC",
-    "diversedit": "harness.config.rivals.diversity:DIVERSEDIT",
+    "diversedit": "harness.config.rivals.diverse_blocks:DIVERSEDIT",
 }
 TERMS = Registry("terms", "term", BUILT_IN)
