@@ -61,6 +61,7 @@ def alignment(stop: int | None = None, **projector: float) -> Alignment:
 
 
 ALIGNED, STOPPING = "dispersive and aligned", "dispersive until step 7 and aligned as iREPA until step 5"
+EVERYTHING = "these two, and every rival"
 ARMS = {
     "baseline": {},
     "dispersive": {"regularizer": regularizer("dispersive")},
@@ -68,11 +69,11 @@ ARMS = {
     ALIGNED: {"regularizer": regularizer("dispersive"), "alignment": alignment(hidden=24)},
     STOPPING: {"regularizer": regularizer("dispersive", stop=7), "alignment": alignment(stop=5, kernel=3, alpha=0.6)},
     **{kind: {"terms": (specs.rival(kind),)} for kind in specs.RIVALS},
-    "every rival": {"terms": tuple(map(specs.rival, specs.RIVALS)), "regularizer": regularizer("dispersive")},
 }
+ARMS[EVERYTHING] = ARMS[STOPPING] | {"terms": tuple(map(specs.rival, specs.RIVALS))}
 RUNS = [(process, arm) for process in SAMPLERS for arm in ("baseline", "dispersive", "contrastive")]
 RUNS += [("flow", ALIGNED), ("flow", STOPPING), ("meanflow", STOPPING), *(("flow", kind) for kind in specs.RIVALS)]
-KILLED = [*((process, "dispersive") for process in SAMPLERS), ("flow", STOPPING), ("flow", "every rival")]
+KILLED = [*((process, "dispersive") for process in SAMPLERS), ("flow", EVERYTHING)]
 RUNS += [("shortcut", "dispersive"), ("imm", "contrastive"), ("consistency", "dispersive")]
 
 
