@@ -97,7 +97,7 @@ def resolve(settings: Settings, scale: Scale, seed: int, added: Added | None = N
         process=process,
         model=model,
         regularizer=resolve_regularizer(settings, scale, model.depth, process),
-        alignment=resolve_alignment(settings, scale, model.depth),
+        alignment=resolve_alignment(settings, scale, model),
         terms=added.terms or None,
         plugins=added.of_training or None,
         consistency=resolve_consistency(settings, scale) if process == "consistency" else None,
@@ -269,18 +269,20 @@ def resolve_consistency(settings: Settings, scale: Scale) -> Consistency:
     return Consistency(steps=steps, finest=finest)
 
 
-def resolve_alignment(settings: Settings, scale: Scale, depth: int) -> Alignment | None:
-    """Keep exactly the fields that the chosen encoder uses."""
+def resolve_alignment(settings: Settings, scale: Scale, model: Model) -> Alignment | None:
+    """Keep exactly the fields that the chosen encoder and projector use."""
     chosen = settings.alignment
     if chosen.loss == "none":
         return None
-    (block,) = resolve_blocks(chosen.block, depth, "alignment.block")
+    (block,) = resolve_blocks(chosen.block, model.depth, "alignment.block")
     own = chosen.encoder == OWN_ENCODER
     if own and chosen.own is None:
         raise SettingError("alignment.own", f"encoder {OWN_ENCODER} needs a recipe: side, patch, steps, batch, …")
     if own and chosen.own and chosen.own.side % chosen.own.patch:
         raise SettingError("alignment.own.patch", f"{chosen.own.patch} does not divide the side of {chosen.own.side}")
-    unused = {"weights", "side"} if own else {"own"}
+    if chosen.alpha is not None and settings.data.size == model.patch:
+        raise SettingError("alignment.alpha", f"{settings.model} here has one token, which has no standard deviation")
+    unused = ({"weights", "side"} if own else {"own"}) | ({"hidden"} if chosen.kernel else set())
     written = chosen.model_dump(exclude={"block", "stop", "warm_up", *unused})
     return Alignment(**written, block=block, **_span(chosen, scale))
 

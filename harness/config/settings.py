@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pkgutil import resolve_name
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
@@ -315,13 +315,26 @@ class OwnEncoder(Frozen):
 class AlignmentSettings(Frozen):
     """REPA (Yu et al. 2024, arXiv 2410.06940): one block's output, projected, is aligned with a frozen encoder.
 
-    The defaults are those of its authors' code for SiT-XL/2 (its README, train.py and models/sit.py).
+    The defaults are those of its authors' code for SiT-XL/2 (its README, train.py and models/sit.py). With `kernel` and
+    `alpha`, each alone or both: iREPA (arXiv 2512.10794).
     """
 
     loss: Literal["none", "cosine"] = Field("none", description="cosine: minus the mean cosine similarity of tokens")
     coefficient: Positive = Field(0.5, description="weight of the alignment")
     block: OneBlock = Field("8/28", description="aligned block: k (the k-th), k/n (that share of the depth), last")
     hidden: Count = Field(2048, description="width of the projector's two hidden layers")
+    kernel: Annotated[Literal[1, 3, 5, 7], BeforeValidator(read_number)] | None = Field(
+        None,
+        description="iREPA (README: 3; default of its code: 1): the projector is one convolution of this height "
+        "and width on the grid of tokens; by default three linear layers, as REPA",
+    )
+    alpha: Real | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="iREPA (default of its code: 0.6): share of the tokens' mean that is taken from the encoder's "
+        "features before they are divided by the tokens' standard deviation; by default they stay, as REPA",
+    )
     encoder: Name = Field(
         "vit_base_patch14_dinov2.lvd142m", description="frozen encoder: a timm model with its weights' tag, or own-vit"
     )
@@ -459,7 +472,7 @@ class Resources(Frozen):
     )
     hours: Hours = Field(1.0, description="time limit of a job; also as SLURM writes it: D-HH:MM:SS, HH:MM:SS")
     partition: Line | None = Field(None, description="SLURM partition; by default the cluster's")
-    log_every: Count = Field(100, description="training steps between two lines of the log")
+    log_every: Count = Field(100, description="training steps between two lines of the log; early steps have more")
     checkpoint_minutes: Positive = Field(10.0, description="minutes between checkpoints: what a kill may cost")
     tracking: tuple[Tracker, ...] = Field((), description="who hears a run's numbers: tensorboard, wandb (offline)")
 
@@ -544,6 +557,9 @@ class TermSettings(Frozen):
     Words of blocks become numbers, 1 for the first, and the paper's epochs become steps; then it is validated again.
     """
 
+    in_epochs: ClassVar[tuple[str, ...]] = ("stop", "warm_up")  # the fields that become steps
+    families: ClassVar[tuple[Family, ...]] = get_args(Family)  # for whose process it is defined
+
     kind: Name = Field(description="a term's name in the registry")
     lambda_: Positive = Field(alias="lambda", description="weight λ of the term")
     blocks: Blocks = Field("3/12", description="tapped blocks, as regularizer.blocks")
@@ -588,5 +604,6 @@ OWN_KEYS = {"dispersive": "regularizer", "contrastive": "regularizer", "alignmen
 BUILT_IN: dict[str, TermKind | str] = {
     **{kind: LazyTerm(None, f"harness.networks.build:make_{key}") for kind, key in OWN_KEYS.items()},
     "layersync": "harness.config.rivals.self_contained:LAYERSYNC",
+    "sra": "harness.config.rivals.self_contained:SRA",
 }
 TERMS = Registry("terms", "term", BUILT_IN)

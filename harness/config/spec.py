@@ -67,13 +67,16 @@ class Consistency(Frozen):
 class Alignment(Frozen):
     """The alignment, concretely. What identifies the encoder is its recipe, its file's sha256, or its public name.
 
-    stop: the first training step without it. warm_up: steps over which its weight grows.
+    A projector is of linear layers, and so `hidden` wide, or a convolution, and so has a `kernel`. stop: the first
+    training step without it. warm_up: steps over which its weight grows.
     """
 
     loss: Literal["cosine"]
     coefficient: float
     block: int
-    hidden: int
+    hidden: int | None = None
+    kernel: int | None = None
+    alpha: float | None = None
     encoder: str
     weights: str | None = None
     side: int | None = None

@@ -1,7 +1,6 @@
 """From samples to numbers, with the protocol that they belong to: samples of a run, or somebody's files."""
 
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from harness.data.datasets import load_images
 from harness.engine.distributed import ALONE, World
 from harness.errors import UserError
 from harness.measure import images
-from harness.measure.compare import compare
+from harness.measure.compare import Measured, compare
 from harness.measure.extractors.extractor import BATCH, FEATURES, Extractor, Features, extract, extractor, recipe_of
 from harness.measure.extractors.inception import INCEPTION, inception_weights
 from harness.measure.images import Images
@@ -20,7 +19,7 @@ from harness.measure.jackknife import check_groups, intervals
 from harness.measure.metrics.neighbours import copying, nearest_distances
 from harness.measure.reference import Reference, of_images, of_statistics, pool_of
 from harness.measure.workspace import Workspace
-from harness.metric_definitions import METRICS, base, with_features
+from harness.metric_definitions import base, with_features
 
 
 def check_measurable(dataset: str, split: str, features: str, data_root: Path) -> None:
@@ -56,17 +55,6 @@ class MeasureRequest:
     scratch: Path | None = None  # folder for what is measured already, which a kill leaves; None: in memory alone
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What the metric of a plug-in is given: images of both sides, and their features."""
-
-    samples: Images
-    real: Images | None  # None where the reference is a file of statistics
-    features: Features  # of the samples
-    reference: Reference
-    extractor: Extractor
-
-
 def measure(samples: Images, request: MeasureRequest, world: World = ALONE) -> tuple[dict[str, Any], Features]:
     """Return {metrics, unavailable, protocol, details} and the samples' features, with intervals where the request has
     them (in the first process alone); everything is looked at before any network. The processes share the work.
@@ -87,11 +75,7 @@ def measure(samples: Images, request: MeasureRequest, world: World = ALONE) -> t
     workspace = Workspace(world, network.device, request.scratch)
     workspace.keep_only(_made_of(samples, reference, network))
     features = extract(samples, network, workspace.within("features"))
-    result = compare(features, reference, network, workspace)
-    measured = Measured(samples, real, features, reference, network)
-    for name in request.metrics:
-        value = workspace.value(f"plug-in-{name}", partial(METRICS[name].compute, measured))
-        _add_metric(result, name, value)
+    result = compare(Measured(features, reference, network, samples, real, workspace), request.metrics)
     if request.training:
         name = with_features("copying", network.name or network.id) if network.foreign else "copying"
         _add_metric(result, name, _copying(features, request.training, request, network, workspace))
@@ -104,7 +88,7 @@ def measure(samples: Images, request: MeasureRequest, world: World = ALONE) -> t
 
 
 def _add_metric(result: dict[str, Any], name: str, value: Any) -> None:
-    """Put what a plug-in gave beside the other metrics: a finite number, or why there is none."""
+    """Put a value beside the other metrics: a finite number, or why there is none."""
     if isinstance(value, str):
         result["unavailable"][name] = value
     elif isinstance(value, int | float) and np.isfinite(value):

@@ -242,31 +242,50 @@ def misalignment(z: Tensor, target: Tensor) -> Tensor:
 class AlignmentTerm(Term):
     """REPA (Yu et al. 2024, arXiv 2410.06940): a block's tokens, projected, point where a frozen encoder's features do.
 
-    The encoder sees the clean image and the network the noisy one; only network and projector learn. width: D of the
-    network. hidden: width of the projector's two hidden layers. features: E of the encoder.
+    The encoder sees the clean image and the network the noisy one; only network and projector learn. projector: block
+    output (N, T, D) → (N, T, E). prepare: what is done to the features (N, T, E) before they are pointed to.
     """
 
     needs_features = True
 
-    def __init__(self, width: int, hidden: int, features: int, block: int, lambda_: float, stop: Step = None) -> None:
+    def __init__(
+        self,
+        projector: nn.Module,
+        block: int,
+        lambda_: float,
+        stop: Step = None,
+        prepare: Callable[[Tensor], Tensor] = lambda features: features,
+    ) -> None:
         super().__init__("alignment", (block,), lambda_, stop)
-        self.projector = nn.Sequential(
-            nn.Linear(width, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, features)
-        )
+        self.projector, self.prepare = projector, prepare
 
     def forward(self, view: StepView) -> Tensor:
         """Minus the mean cosine similarity of all tokens, in [−1, 1] (Yu et al., eq. 8)."""
+        return misalignment(*self.tokens(view))
+
+    def tokens(self, view: StepView) -> tuple[Tensor, Tensor]:
+        """The block's tokens, projected, and the encoder's, prepared: (N, T, E) each."""
         assert view.features is not None, "an alignment needs its encoder"
-        z = self.projector(view.h[self.blocks[0]])  # (N, T, E)
+        z = self.projector(view.h[self.blocks[0]])
         assert z.shape == view.features.shape, (z.shape, view.features.shape)
-        return misalignment(z, view.features)
+        return z, self.prepare(view.features)
 
     def initialise(self, seed: int) -> Self:
         """As REPA's code does: xavier-uniform with zero bias."""
-        g = generator(seed, "projector", 0)
-        for weight in self.projector.parameters():
-            if weight.dim() == 1:
-                nn.init.zeros_(weight)
-            else:
-                nn.init.xavier_uniform_(weight, generator=g)
+        draw_weights(self.projector, generator(seed, "projector", 0))
         return self
+
+
+def linear_layers(width: int, hidden: int, features: int) -> nn.Sequential:
+    """REPA's projector; hidden: width of its two hidden layers."""
+    first, second, last = nn.Linear(width, hidden), nn.Linear(hidden, hidden), nn.Linear(hidden, features)
+    return nn.Sequential(first, nn.SiLU(), second, nn.SiLU(), last)
+
+
+def draw_weights(module: nn.Module, g: torch.Generator) -> None:
+    """Draw the weights of a module xavier-uniform; its biases are zero."""
+    for weight in module.parameters():
+        if weight.dim() == 1:
+            nn.init.zeros_(weight)
+        else:
+            nn.init.xavier_uniform_(weight, generator=g)

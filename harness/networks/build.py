@@ -3,10 +3,10 @@
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from harness.config.settings import TERMS, OfDistance, Resources, read_tau
@@ -16,7 +16,8 @@ from harness.method.losses import Potential
 from harness.method.objective import Objective
 from harness.method.processes import consistency, ddpm, flow, imm, meanflow, shortcut
 from harness.method.processes.process import Process
-from harness.method.terms import AlignmentTerm, ContrastiveTerm, DispersiveTerm, Sizes, Term
+from harness.method.rivals.irepa import TokenConvolution, normalize_tokens
+from harness.method.terms import AlignmentTerm, ContrastiveTerm, DispersiveTerm, Sizes, Term, linear_layers
 
 # Torch's own, at the first derivative that MeanFlow takes: it would stand between the lines of a run's progress.
 warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
@@ -106,9 +107,16 @@ def make_regularizer(name: str, reg: Regularizer, sizes: Sizes) -> Term:
 
 
 def make_alignment(name: str, repa: Alignment, sizes: Sizes) -> Term:
-    """Return REPA's term, whose width is that of the encoder."""
+    """Return REPA's term, or iREPA's; its projector is as wide as the encoder's features."""
     assert sizes.features is not None, "an alignment needs its encoder"
-    return AlignmentTerm(sizes.width, repa.hidden, sizes.features, repa.block, repa.coefficient, repa.stop)
+    if repa.kernel:
+        projector: nn.Module = TokenConvolution(sizes.width, sizes.features, repa.kernel)
+    else:
+        projector = linear_layers(sizes.width, cast(int, repa.hidden), sizes.features)
+    term = AlignmentTerm(projector, repa.block, repa.coefficient, repa.stop)
+    if repa.alpha is not None:
+        term.prepare = partial(normalize_tokens, alpha=repa.alpha)
+    return term
 
 
 def equip_blocks(net: DiT, average: DiT, resources: Resources) -> None:

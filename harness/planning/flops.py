@@ -153,11 +153,14 @@ def encoder(term: Alignment) -> Encoder | None:
 
 def projector(spec: TrainSpec) -> list[tuple[int, int]]:
     """Return the widths before and after each layer of the projector; none without an alignment whose encoder is
-    known."""
+    known. A convolution is a linear layer that is given all tokens under its kernel."""
     frozen = encoder(spec.alignment) if spec.alignment else None
     if spec.alignment is None or frozen is None:
         return []
-    hidden = spec.alignment.hidden
+    hidden, kernel = spec.alignment.hidden, spec.alignment.kernel
+    if kernel:
+        return [(kernel**2 * spec.model.width, frozen.width)]
+    assert hidden, spec.alignment
     return [(spec.model.width, hidden), (hidden, hidden), (hidden, frozen.width)]
 
 

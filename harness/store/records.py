@@ -2,7 +2,7 @@
 
     spec.json          `write_spec`, `read_spec`: what is trained
     env.json           `Environment`: where and with what it ran, attempt by attempt
-    train.jsonl        `read_log`: a line of numbers every so many steps
+    train.jsonl        `read_log`: a line of numbers every so many steps, and for early ones
     heartbeat.json     `Heartbeat`: present while a job is at work
     error.json         `Failure`: present after a failure
     facts.json         `ModelFacts`: what only torch can know of the networks

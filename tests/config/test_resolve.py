@@ -30,12 +30,26 @@ def test_repa_shares_nothing_and_the_others_are_table_fives():
     assert repa.train.model_copy(update={"alignment": None}) == baseline.train
 
 
+def test_irepas_projector_has_a_kernel_and_no_width_and_repa_no_field_of_irepa():
+    repa = run()[1].train.alignment
+    irepa = run("alignment.kernel=3", "alignment.alpha=0.6")[1].train.alignment
+    assert irepa == repa.model_copy(update={"hidden": None, "kernel": 3, "alpha": 0.6})
+    assert not {"kernel", "alpha"} & set(repa.model_dump(exclude_none=True))
+    assert repa.model_dump(exclude_none=True).keys() >= {"hidden"}
+    for wrong in ("alignment.kernel=2", "alignment.kernel=true", "alignment.alpha=1.1"):
+        with pytest.raises(UserError, match=wrong.partition("=")[0].replace(".", r"\.")):
+            run(wrong)
+    with pytest.raises(UserError, match=r"alignment\.alpha: SiT-S/8 here has one token"):
+        load_table(GRIDS / "table6.yaml", "smoke", ["model=SiT-S/8", "alignment.alpha=0.6"])
+
+
 def test_all_that_makes_the_alignment_is_hashed():
     def identity(**changes) -> str:
         return train_id(aligned_spec(alignment=REPA.model_copy(update=changes)))
 
     file = {"encoder": "vit_base_patch16_224", "own": None}
-    ids = [identity(), identity(coefficient=0.4), identity(block=1), identity(hidden=25),
+    ids = [identity(), identity(coefficient=0.4), identity(block=1), identity(hidden=25), identity(kernel=3),
+           identity(kernel=3, alpha=1.0), identity(alpha=0.6),
            identity(**file, weights="published"), identity(**file, weights="0" * 64),
            identity(**file, weights="published", side=96),
            *(identity(own=OWN.model_copy(update=change))

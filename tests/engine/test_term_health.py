@@ -39,7 +39,8 @@ def dataset() -> ImageDataset:
     [regularizer(tau=0.5, blocks=(1, 2)), regularizer("contrastive", "hinge", epsilon=1.0)],
     ids=["disp", "contr"],
 )
-def test_looking_changes_no_bit(dataset, tmp_path: Path, process: str, arm: Regularizer):
+def test_looking_changes_no_bit(dataset, tmp_path: Path, process: str, arm: Regularizer, monkeypatch):
+    monkeypatch.setattr("harness.engine.train.is_early", lambda step: False)
     spec = make_spec(process, regularizer=arm, precision="bf16" if process == "ddpm" else "fp32")
     for name, resources in (("often", OFTEN), ("rarely", RARELY)):
         train(spec, dataset, tmp_path / name, tmp_path / f"{name}.jsonl", {4}, resources, nothing)

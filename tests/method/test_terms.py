@@ -12,11 +12,11 @@ from support.terms import Adversarial, AlignedWithTheAverage, AlignedWithTheImag
 
 from harness.method.objective import Objective, draw
 from harness.method.processes import flow
-from harness.method.terms import AlignmentTerm, StepView, Term
+from harness.method.terms import AlignmentTerm, StepView, Term, linear_layers
 
 
 def test_the_alignment_is_that_of_a_loop_in_float64():
-    term = AlignmentTerm(width=6, hidden=9, features=5, block=1, lambda_=0.5).initialise(0)
+    term = AlignmentTerm(linear_layers(width=6, hidden=9, features=5), block=1, lambda_=0.5).initialise(0)
     g = torch.Generator().manual_seed(0)
     for weight in term.parameters():
         weight.data += 0.3 * torch.randn(weight.shape, generator=g)  # biases too

@@ -158,14 +158,17 @@ def test_the_encoders_shapes_are_timms(name):
     assert shape.forward(3) == encoder_pass(name, shape.side, 3)
 
 
-def test_an_alignment_is_its_projector_and_its_encoder():
+@pytest.mark.parametrize("projector", [{"hidden": 32}, {"kernel": 3, "alpha": 0.6}])
+def test_an_alignment_is_its_projector_and_its_encoder(projector):
     own = OwnEncoder(side=16, patch=4, steps=20, batch=64, shift=0.1, mirror=False)
-    term = Alignment(loss="cosine", coefficient=0.5, block=2, hidden=32, encoder="own-vit", own=own)
+    term = Alignment(loss="cosine", coefficient=0.5, block=2, encoder="own-vit", own=own, **projector)
     spec = TINY["SiT-B/2"].model_copy(update={"alignment": term})
     features = torch.zeros(spec.batch, flops.tokens(spec), 64)
     without = {"class_token": False, "global_pool": "avg", "fc_norm": False, "patch_size": 4}
     frozen = encoder_pass("test_vit", 16, 1, img_size=16, in_chans=1, **without)
     assert flops.training(spec) == step(spec, features=features) + frozen
+    counts = [p.numel() for p in build_objective(spec, 64).alignment.parameters()]
+    assert flops.term_parameters(spec) == sum(counts)
     strange = term.model_copy(update={"own": None, "encoder": "vit_giant_patch14_reg4_dinov2.lvd142m"})
     assert flops.encoder(strange) is None
 

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from harness.config.settings import EvaluationSettings
 from harness.measure import overfitting
 from harness.measure import reference as references
-from harness.measure.compare import compare
+from harness.measure.compare import Measured, compare
 from harness.measure.extractors.extractor import Extractor, Features, extract
 from harness.measure.extractors.inception import Outputs
 from harness.measure.images import of_array
@@ -50,7 +50,7 @@ def test_the_price_is_what_is_counted(tmp_path: Path, monkeypatch, part: int | N
     work, found = ReferenceWork("any", "train", "classifier", part, M), list[Reference]()
     assert once(work) == counted(lambda: found.append(of_images(pixels(M, D, 0), BY_PIXEL, tmp_path, part=part)))
     generated = extract(pixels(samples, D, 1), BY_PIXEL)
-    assert each(samples, work, CLASSES) == counted(lambda: compare(generated, found[0], BY_PIXEL))
+    assert each(samples, work, CLASSES) == counted(lambda: compare(Measured(generated, found[0], BY_PIXEL)))
     assert counted(lambda: of_images(pixels(M, D, 0), BY_PIXEL, tmp_path, part=part)) == 0
 
 
@@ -75,7 +75,7 @@ def test_a_second_measurement_goes_through_no_pair_of_the_reference(tmp_path: Pa
     block = pairs.Block
     monkeypatch.setattr(pairs, "Block", count_pairs)
     again = of_images(real, BY_PIXEL, tmp_path, part=1000)
-    compare(Features(extract(pixels(60, 4, 1), BY_PIXEL).pool), again, BY_PIXEL)
+    compare(Measured(Features(extract(pixels(60, 4, 1), BY_PIXEL).pool), again, BY_PIXEL))
     assert gone_through == {(rows, columns): rows * columns for rows, columns in gone_through}
     assert asked == [count, 1000]
 

@@ -103,7 +103,8 @@ def _terms(train: TrainSpec, formulas: Mapping[str, str]) -> Iterator[tuple[str,
         name, formula = FORMULAS["losses"][train.regularizer.loss], FORMULAS[train.regularizer.kind]
         yield f"{name}, {train.regularizer.kind}", formula[train.regularizer.loss], _values(train.regularizer)
     if train.alignment:
-        yield "REPA", FORMULAS["alignment"], _values(train.alignment)
+        name = "iREPA" if train.alignment.kernel or train.alignment.alpha is not None else "REPA"
+        yield name, FORMULAS["alignment"][name], _values(train.alignment)
     for term in train.terms or ():
         yield term.kind, formulas.get(term.kind, ""), _values(term)
 
