@@ -252,7 +252,7 @@ def test_one_killed_process_ends_both_and_the_run_goes_on_bit_for_bit(tmp_path):
             assert all(member.is_alive() for member in team), "the run ended before it could be killed"
             for rank in victims:
                 team[rank].kill()
-            codes = end(team, seconds=20)
+            codes = end(team, seconds=60)
             assert [codes[rank] for rank in victims] == [-signal.SIGKILL] * len(victims)
             assert None not in codes
             assert 0 not in codes
@@ -395,6 +395,7 @@ def count_graphs(folder: Path, world: World) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_worker_and_torchrun_give_the_metrics_of_one_process(tmp_path, scratch):
     shutil.copytree(GRIDS, tmp_path / "grids")
     harness = ["-m", "harness.cli", "run", "grids/convergence.yaml", "--scale", "smoke", "--study"]

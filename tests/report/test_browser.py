@@ -208,7 +208,7 @@ def until(browser: Any, holds: Callable[[], object]) -> None:
     """Wait until something holds; fail where it does not."""
     from selenium.webdriver.support.wait import WebDriverWait
 
-    WebDriverWait(browser, 10).until(lambda _: holds())
+    WebDriverWait(browser, 30).until(lambda _: holds())
 
 
 CELL = "#table-table2 tbody tr:nth-child(2) td:nth-child(4) .behind"  # InfoNCE, ℓ2 · dispersive
