@@ -16,7 +16,7 @@ SHARED = ("cluster", "browser")  # there is one of each; the longest first
 
 
 def pytest_addoption(parser):
-    parser.addoption("--repeat", type=int, default=1, help="run each test that often")
+    parser.addoption("--repeat", type=int, default=1, help="run each test that waits that often")
     parser.addoption("--hours", type=float, default=0, help="of new inputs, shared by all tests marked fuzz")
 
 
@@ -27,7 +27,8 @@ def pytest_configure(config):
 
 
 def pytest_generate_tests(metafunc):
-    if metafunc.config.option.repeat > 1:
+    waits = any(mark.name == "waits" for mark in metafunc.definition.iter_markers())
+    if waits and metafunc.config.option.repeat > 1:
         metafunc.fixturenames.append("repetition")
         metafunc.parametrize("repetition", range(metafunc.config.option.repeat), indirect=True)
 
