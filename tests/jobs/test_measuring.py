@@ -15,7 +15,7 @@ from harness.config.grid import load_table
 from harness.errors import UserError
 from harness.jobs.job import jobs_for
 from harness.jobs.measuring import differing, lacks_metrics, remeasure
-from harness.metric_definitions import MEASURED, base
+from harness.metric_definitions import MEASURED, OF_HELD_OUT, base
 from harness.store.records import Measurement
 from harness.store.store import Store
 
@@ -34,7 +34,7 @@ def made(tmp_path_factory, cache):
     (folder / "scratch").mkdir()
     (folder / "scratch" / ".cache").symlink_to(cache)
     store = Store(folder / "results", folder / "scratch", "study")
-    runs = load_table(GRIDS / "convergence.yaml", "smoke", ["seeds=[0]"]).runs
+    runs = load_table(GRIDS / "convergence.yaml", "smoke", ["seeds=[0]", "evaluation.held_out=40"]).runs
     assert jobs_for([run for run in runs if run.evaluation.step < 9], store, folder / "data")[0]().state == "done"
     return folder
 
@@ -69,7 +69,7 @@ def test_what_is_lacking_comes_and_the_rest_stays(study, tmp_path):
         record, earlier = json.loads(new[path]), json.loads(old[path])
         assert record["metrics"].items() >= earlier["metrics"].items()
         assert record["metrics"] == pytest.approx(whole["metrics"], rel=1e-6)
-        assert {*map(base, record["metrics"]), *record["unavailable"]} >= set(MEASURED)
+        assert {*map(base, record["metrics"]), *record["unavailable"]} >= {*MEASURED, *OF_HELD_OUT}
         assert {key: record[key] for key in earlier if key != "metrics"} == {
             key: earlier[key] for key in earlier if key != "metrics"
         }
