@@ -606,5 +606,6 @@ BUILT_IN: dict[str, TermKind | str] = {
     "layersync": "harness.config.rivals.self_contained:LAYERSYNC",
     "sra": "harness.config.rivals.self_contained:SRA",
     "sra2": "harness.config.rivals.self_contained:SRA2",
+    "diversedit": "harness.config.rivals.diverse_blocks:DIVERSEDIT",
 }
 TERMS = Registry("terms", "term", BUILT_IN)

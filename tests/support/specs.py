@@ -27,7 +27,12 @@ RIVALS = [kind for kind in TERMS.built_in if kind not in OWN_KEYS]  # terms that
 
 
 def rival(kind: str, depth: int = 2, **written) -> TermSpec:
-    """Return a term with the settings that its authors published, but for what is written, in so deep a network."""
+    """Return a term with the settings that its authors published, but for what is written, in so deep a network.
+
+    A term that compares samples does so in groups of four.
+    """
+    if TERMS[kind].Settings.model_fields["group"].default:
+        written = {"group": 4} | written
     return resolve_term(TERMS[kind], kind, {"kind": kind, **written}, depth, lambda epochs: epochs)
 
 
