@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from harness.measure.compare import compare
+from harness.measure.compare import Measured, compare
 from harness.measure.extractors.extractor import Extractor, Features, extract, extractor
 from harness.measure.extractors.inception import INCEPTION, Outputs
 from harness.measure.images import Images
@@ -66,7 +66,8 @@ def of_features(count: int) -> None:
     print(f"{count} and {count} features: {peak():.0f} MiB, of which features {kept:.0f}", flush=True)
     reference = Reference("random", "random", count, statistics(real), None, manifold(real), vendi=vendi(real))
     began = time.process_time()
-    found = compare(Features(generated), reference, Extractor("random", "random", Outputs, torch.device("cpu")))
+    network = Extractor("random", "random", Outputs, torch.device("cpu"))
+    found = compare(Measured(Features(generated), reference, network))
     print(f"{', '.join(found['metrics'])}: {time.process_time() - began:.0f} CPU-s")
     print(f"peak {peak():.0f} MiB, without the features {peak() - kept:.0f}")
 

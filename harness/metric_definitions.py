@@ -9,6 +9,7 @@ measurement or where the metric was published for others: `cmmd:classifier`, `fd
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, Literal
 
 from harness.files import read_yaml
@@ -42,22 +43,50 @@ class Definition:
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric as a plug-in brings it. compute: given `measure.evaluate.Measured`, its value, or why there is none."""
+    """An entry of the registry.
+
+    compute: given `measure.compare.Measured`, its value, or in words why there is none; or, where metrics share most of
+    their work, the values of all these by name, and details for the record. "module:name" is loaded when it is called.
+    None: it is no measurement's own. everywhere: called in each of the processes that share a measurement, else in one.
+    """
 
     definition: Definition
-    compute: Callable[[Any], float | str]
+    compute: Callable[[Any], Any] | str | None
+    everywhere: bool = False
+
+    def __call__(self, measured: Any) -> Any:
+        """Return what `compute` does."""
+        assert self.compute is not None, self.definition.title
+        compute: Callable[[Any], Any] = resolve_name(self.compute) if isinstance(self.compute, str) else self.compute
+        return compute(measured)
 
 
 DEFINITIONS = {name: Definition(**definition) for name, definition in FILE["definitions"].items()}
 OF_OTHER_FEATURES: dict[str, str] = FILE["of_other_features"]
 SPREADS: dict[str, str] = FILE["spreads"]
+OF_HELD_OUT: tuple[str, ...] = tuple(FILE["of_held_out"])
 ROUNDING = 1e-3
 LIMITS = {name: (metric.least, metric.most) for name, metric in DEFINITIONS.items()} | {
     name: (0, None) for name in SPREADS.values()
 }
-METRICS: Registry[Any] = Registry("metrics", "metric", DEFINITIONS)  # of plug-ins each is a `Metric`
+# Functions of `measure/compare.py`, and what each computes.
+COMPUTED = {
+    "distances": ("fid", "sfid", "inception_score"),
+    "infinity": ("fid_infinity",),
+    "class_fid": ("class_fid",),
+    "diverse": ("vendi", "class_diversity"),
+    "kid": ("kid",),
+    "by_pairs": ("precision", "recall", "density", "coverage", "cmmd", "memorisation"),
+}
+BY_PAIRS = COMPUTED["by_pairs"]  # need each image's features, and all processes
+_COMPUTE = {name: f"harness.measure.compare:{function}" for function, names in COMPUTED.items() for name in names}
+METRICS: Registry[Metric] = Registry(
+    "metrics", "metric",
+    {name: Metric(definition, _COMPUTE.get(name), name in BY_PAIRS) for name, definition in DEFINITIONS.items()},
+)  # fmt: skip
 _REMEMBERED: dict[str, Definition] = {}  # metrics of plug-ins that measured a stored study
-MEASURED = tuple(name for name in DEFINITIONS if name not in OF_OTHER_FEATURES.values())  # what a measurement has
+# What a measurement has; with `OF_HELD_OUT` where it was asked for them.
+MEASURED = tuple(name for name in DEFINITIONS if name not in {*OF_OTHER_FEATURES.values(), *OF_HELD_OUT})
 
 
 def base(name: str) -> str:

@@ -23,7 +23,7 @@ from harness.config.named_files import find_grid
 from harness.config.spec import EvalSpec, eval_id
 from harness.errors import UserError
 from harness.files import check_writable, share_with_group
-from harness.jobs import code_version, local_pool, preflight
+from harness.jobs import code_version, local_pool, preflight, recording
 from harness.jobs.job import Job, WorkLeft, jobs_for
 from harness.jobs.preemption import NEVER, Deadline
 from harness.plain_text import check_name
@@ -31,7 +31,7 @@ from harness.planning import budget, cost
 from harness.process_group import place_from_torchrun
 from harness.slurm import limits, submission
 from harness.slurm.last_job import send_last
-from harness.store.records import Failure, SubmitOptions
+from harness.store.records import Failure, StatedClaim, SubmitOptions, utc
 from harness.store.store import Store
 
 
@@ -339,7 +339,15 @@ def _record(
     preflight.check(jobs, processes)
     for path, table in request.with_grids(tables):
         words = _with_seeds_of_before(request, path, table)
-        store.record_grid(table.name, path, request.scale, words, table.plugins)
+        store.record_grid(table.name, path, request.scale, words, table.plugins, _claims(table))
+
+
+def _claims(table: Table) -> list[StatedClaim]:
+    """Return the claims of a table as they are stated now, before its runs begin."""
+    if not table.tested_claims:
+        return []
+    now, code = utc(time.time()), recording.commit()
+    return [StatedClaim(claim=claim.words, stated=now, **code) for claim in table.tested_claims]
 
 
 def _warn_of_other_code(store: Store) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from harness.config.grid_file import (
     MOST_RUNS,
     At,
+    Claim,
     GridFile,
     PaperValue,
     Scale,
@@ -26,8 +27,17 @@ from harness.config.grid_file import (
 from harness.config.plugin_parts import PluginParts, PluginRecord
 from harness.config.resolve import SettingError, resolve, resolve_model
 from harness.config.settings import Family, Frozen, Resources, Seeds, Settings
-from harness.config.spec import EvalSpec, TrainSpec, eval_id, train_id
-from harness.config.yaml_document import Document, Layer, Leaf, parse_overrides, validate_layers, where_written
+from harness.config.spec import EvalSpec, TrainSpec, canonical, eval_id, train_id
+from harness.config.yaml_document import (
+    Document,
+    Layer,
+    Leaf,
+    parse_overrides,
+    setting_of,
+    stacked,
+    validate_layers,
+    where_written,
+)
 from harness.errors import UserError
 from harness.files import gc_paused
 from harness.plugins import load_file
@@ -73,6 +83,24 @@ class Cell:
     def label(self, axis: str | None) -> str:
         """Return the cell's label on an axis; "" where it has none."""
         return dict(self.at).get(axis or "", "")
+
+
+@dataclass(frozen=True)
+class TestedClaim:
+    """A claim of a table with the two cells that it compares."""
+
+    __test__ = False
+
+    claim: Claim
+    metric: str
+    cell: Cell
+    against: Cell
+
+    @property
+    def words(self) -> str:
+        """All that it says, as canonical JSON, with what its cells are whatever their seeds; no other claim has it."""
+        cells = [cell.runs[0].with_seed(0).eval_id for cell in (self.cell, self.against)]
+        return canonical(self.claim.model_dump(mode="json") | {"metric": self.metric, "cells": cells})
 
 
 @dataclass(frozen=True)
@@ -131,6 +159,16 @@ class Table:
     @cached_property
     def _published(self) -> dict[At, PaperValue]:
         return {self.file.place(value.at): value for value in self.file.paper}
+
+    @property
+    def tested_claims(self) -> tuple[TestedClaim, ...]:
+        """The claims that are tested."""
+        tested = []
+        for claim in (claim for claim in self.file.claims if claim.at):
+            ours, other = map(self.cell, self.file.compared(claim))
+            if ours and other:
+                tested.append(TestedClaim(claim, claim.metric or self.file.value, ours, other))
+        return tuple(tested)
 
     def labels(self, axis: str | None) -> list[str]:
         """Return an axis's labels in the order of the file, those that some cell inside the table has."""
@@ -199,7 +237,7 @@ def load_table(
         layers = base | of_scale("") | row | commanded
         family = str(layers["model"].value).partition("-")[0] if "model" in layers else ""
         preset = presets(*preset_name(layers["preset"])) if "preset" in layers else {}
-        return (cluster or {}) | preset | base | of_scale(family) | row | commanded
+        return stacked(cluster or {}, preset, base, of_scale(family), row, commanded)
 
     cells = []
     for vary in grid.vary:
@@ -239,18 +277,22 @@ def _row(at: At, grid: GridFile, document: Document) -> Layer:
     layer: Layer = {}
     for axis, label in at:
         settings = document.layer(grid.axes[axis][label], "axes", axis, label)
-        for key in settings.keys() & layer.keys():
-            raise UserError(f"{settings[key].where}: {key}: set by two axes of one row, also at {layer[key].where}")
+        earlier = {setting_of(key): leaf for key, leaf in layer.items()}
+        for key in settings:
+            if twice := earlier.get(setting_of(key)):
+                raise UserError(f"{settings[key].where}: {key}: set by two axes of one row, also at {twice.where}")
         layer |= settings
     return layer
 
 
 def _refuse_lying_labels(row: Layer, commanded: Layer, at: At) -> None:
     """A command-line value may not contradict what the labels of a row say."""
-    for key in row.keys() & commanded.keys():
-        if row[key].value != commanded[key].value:
+    rows = {setting_of(key): (key, leaf) for key, leaf in row.items()}
+    for key, leaf in commanded.items():
+        own, label = rows.get(setting_of(key), (key, leaf))
+        if (own, label.value) != (key, leaf.value):
             raise UserError(
-                f"{commanded[key].where}: the row {place_words(at)} says {key} = {row[key].value} at {row[key].where}, "
+                f"{leaf.where}: the row {place_words(at)} says {own} = {label.value} at {label.where}, "
                 f"and its label would lie; change the grid file, or leave this key out"
             )
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.resources import files
 from typing import Any, NamedTuple
 
@@ -40,9 +40,9 @@ def keys(model: type[Frozen]) -> list[Key]:
     return rows if model is Settings else [key for key in rows if not key.name.startswith("resources.")]
 
 
-def term_keys() -> dict[str, list[Key]]:
-    """Return the keys of further terms of the loss, kind by kind: those of plug-ins that are here too."""
-    kinds = {kind: TERMS[kind].Settings for kind in TERMS}
+def term_keys(names: Iterable[str] = TERMS) -> dict[str, list[Key]]:
+    """Return the keys of further terms of the loss, kind by kind; by default those of plug-ins that are here too."""
+    kinds = {kind: TERMS[kind].Settings for kind in names}
     rows = {f"The term {kind}, under a name of one's own": keys(model) for kind, model in kinds.items() if model}
     return {title: [key._replace(name=f"terms.NAME.{key.name}") for key in found] for title, found in rows.items()}
 
@@ -52,7 +52,7 @@ def markdown() -> str:
     from jinja2 import Template  # here alone: who lists keys on a terminal does not wait for it
 
     template = Template(files(__package__).joinpath("grid_format.md.j2").read_text(encoding="utf-8"), trim_blocks=True)
-    return template.render(sections={title: keys(model) for title, model in MODELS.items()})
+    return template.render(sections={title: keys(model) for title, model in MODELS.items()} | term_keys(TERMS.built_in))
 
 
 def _keys(schema: Schema, groups: dict[str, Schema], prefix: str) -> Iterator[Key]:

@@ -82,8 +82,19 @@ class PluginParts:
         terms = tuple(self._term(name, term, depth, steps) for name, term in on.items())
         for term in terms:
             check_groups(f"terms.{term.name}.group", term.group or 1, settings)
+            self._check_family(term, settings.model)
         data, kinds = ("datasets", settings.data.name), [("terms", term.kind) for term in terms]
         return Added(terms, self._origins(data, *kinds), self._measurement(settings, data))
+
+    def _check_family(self, term: TermSpec, model: str) -> None:
+        """Refuse a term beside a process that it is not defined for; of a stored study's plug-ins nothing is known."""
+        if self.stored is not None and term.kind not in TERMS.built_in:
+            return
+        families = TERMS[term.kind].Settings.families
+        if model.partition("-")[0] not in families:
+            raise SettingError(
+                f"terms.{term.name}.kind", f"'{term.kind}' is defined for {', '.join(families)}, not for {model}"
+            )
 
     def _measurement(self, settings: Settings, data: Entry) -> Origins:
         """Return which code measures beside the package."""
@@ -123,11 +134,12 @@ class PluginParts:
 
     def _pictures(self, chosen: FolderData, where: str) -> dict[str, Any]:
         key = canonical(chosen.model_copy(update={"channels": None, "classes": None}))
+        of_subset = {"subset": chosen.subset} if chosen.subset else {}
         if self.stored is None and key not in self.record.pictures:
             folder = read_folder(place(chosen.path, f"{where}: data.path"), chosen.split)
             name = data_name(folder.content, chosen.size, folder.channels)
             found = {"name": name, "channels": folder.channels, "size": chosen.size, "classes": folder.classes}
-            self.record.pictures[key] = found | {"flip": chosen.flip}
+            self.record.pictures[key] = found | {"flip": chosen.flip} | of_subset
         if key not in self.record.pictures:
             raise UserError(f"{where}: data.path: the study has no run of these pictures; run the grid again")
         return self.record.pictures[key]
@@ -151,7 +163,7 @@ class PluginParts:
         if kind not in TERMS.built_in:
             key = canonical({"name": name, "depth": depth, **written})
             self.record.terms[key] = term.model_dump(mode="json", by_alias=True, exclude_none=True)
-            self.record.formulas[kind] = str(getattr(TERMS[kind], "formula", ""))
+        self.record.formulas[kind] = str(getattr(TERMS[kind], "formula", ""))
         return term
 
 
@@ -170,19 +182,18 @@ def resolve_term(kind: TermKind, name: str, written: Written, depth: int, steps:
             changes[field] = resolve_blocks(words, depth, f"{key}.{field}")
         elif words is not None and read_block in readers:
             (changes[field],) = resolve_blocks(words, depth, f"{key}.{field}")
-    if settings.stop:
-        changes["stop"] = steps(settings.stop)
-    final = _validated(kind.Settings, settings.model_dump() | changes, key)
+    changes |= {span: steps(epochs) for span in settings.in_epochs if (epochs := getattr(settings, span, None))}
+    final = _validated(kind.Settings, settings.model_dump() | changes, key, written)
     return TermSpec(name=name, **final.model_dump(mode="json", by_alias=True, exclude_none=True))
 
 
-def _validated(model: type[TermSettings], content: Written, key: str) -> TermSettings:
+def _validated(model: type[TermSettings], content: Written, key: str, written: Written | None = None) -> TermSettings:
     try:
         return model.model_validate(content)
     except ValidationError as error:
         loc, message = mistakes(model, error)[0]
-        written = not loc or loc[0] in content  # what is missing is told where the term is
-        words = (".".join((key, *map(str, loc))), message) if written else (key, f"{dotted(loc)}: {message}")
+        there = not loc or loc[0] in (written or content)  # what is missing is told where the term is
+        words = (".".join((key, *map(str, loc))), message) if there else (key, f"{dotted(loc)}: {message}")
         raise SettingError(*words) from None
 
 

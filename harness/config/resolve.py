@@ -8,7 +8,18 @@ from typing import cast, get_args
 
 from harness.config import imported_weights as imported
 from harness.config.grid_file import Patch, Scale, Size
-from harness.config.settings import OWN_ENCODER, Blocks, Family, Resources, SamplerSettings, Settings, constants_of
+from harness.config.settings import (
+    OWN_ENCODER,
+    AlignmentSettings,
+    Blocks,
+    Family,
+    OfDistance,
+    RegularizerSettings,
+    Resources,
+    SamplerSettings,
+    Settings,
+    constants_of,
+)
 from harness.config.spec import (
     TILE,
     Alignment,
@@ -86,7 +97,7 @@ def resolve(settings: Settings, scale: Scale, seed: int, added: Added | None = N
         process=process,
         model=model,
         regularizer=resolve_regularizer(settings, scale, model.depth, process),
-        alignment=resolve_alignment(settings, scale, model.depth),
+        alignment=resolve_alignment(settings, scale, model),
         terms=added.terms or None,
         plugins=added.of_training or None,
         consistency=resolve_consistency(settings, scale) if process == "consistency" else None,
@@ -215,14 +226,36 @@ def resolve_regularizer(settings: Settings, scale: Scale, depth: int, process: P
     if chosen.loss == "none":
         return None
     check_groups("regularizer.group", chosen.group, settings)
+    if isinstance(chosen.tau, OfDistance) and chosen.loss in ("infonce-cosine", "infonce-l2"):
+        _check_of_distance(settings)
     names = {"kind", "loss", "lambda_", "group", *constants_of(chosen.loss, chosen.kind)}
     if chosen.kind == "contrastive":
         names |= {"noise", "gap"} if chosen.noise == "restricted" else {"noise"}
     return Regularizer(
         **chosen.model_dump(include=names, by_alias=True),
         blocks=resolve_blocks(chosen.blocks, depth),
-        stop=scale.steps(chosen.stop) if chosen.stop else None,
+        **_span(chosen, scale),
     )
+
+
+def _check_of_distance(settings: Settings) -> None:
+    if settings.regularizer.loss != "infonce-l2":
+        raise SettingError("regularizer.tau", "of_distance is of infonce-l2, whose D has no bound; say τ itself")
+    if settings.weights:
+        raise SettingError("regularizer.tau", "of_distance is of weights that are drawn, not imported; say τ itself")
+
+
+def _span(chosen: RegularizerSettings | AlignmentSettings, scale: Scale) -> dict[str, int | None]:
+    """Return in steps when a term stops, and over how many its weight grows.
+
+    Raises:
+        SettingError: it would stop before its weight is whole.
+    """
+    spans = {key: scale.steps(getattr(chosen, key)) if getattr(chosen, key) else None for key in ("stop", "warm_up")}
+    if spans["stop"] and (spans["warm_up"] or 0) > spans["stop"]:
+        key = "regularizer" if isinstance(chosen, RegularizerSettings) else "alignment"
+        raise SettingError(f"{key}.warm_up", f"{chosen.warm_up} epochs are more than those that it is there for")
+    return spans
 
 
 def resolve_consistency(settings: Settings, scale: Scale) -> Consistency:
@@ -236,20 +269,22 @@ def resolve_consistency(settings: Settings, scale: Scale) -> Consistency:
     return Consistency(steps=steps, finest=finest)
 
 
-def resolve_alignment(settings: Settings, scale: Scale, depth: int) -> Alignment | None:
-    """Keep exactly the fields that the chosen encoder uses."""
+def resolve_alignment(settings: Settings, scale: Scale, model: Model) -> Alignment | None:
+    """Keep exactly the fields that the chosen encoder and projector use."""
     chosen = settings.alignment
     if chosen.loss == "none":
         return None
-    (block,) = resolve_blocks(chosen.block, depth, "alignment.block")
+    (block,) = resolve_blocks(chosen.block, model.depth, "alignment.block")
     own = chosen.encoder == OWN_ENCODER
     if own and chosen.own is None:
         raise SettingError("alignment.own", f"encoder {OWN_ENCODER} needs a recipe: side, patch, steps, batch, …")
     if own and chosen.own and chosen.own.side % chosen.own.patch:
         raise SettingError("alignment.own.patch", f"{chosen.own.patch} does not divide the side of {chosen.own.side}")
-    stop = scale.steps(chosen.stop) if chosen.stop else None
-    unused = {"weights", "side"} if own else {"own"}
-    return Alignment(**chosen.model_dump(exclude={"block", "stop", *unused}), block=block, stop=stop)
+    if chosen.alpha is not None and settings.data.size == model.patch:
+        raise SettingError("alignment.alpha", f"{settings.model} here has one token, which has no standard deviation")
+    unused = ({"weights", "side"} if own else {"own"}) | ({"hidden"} if chosen.kernel else set())
+    written = chosen.model_dump(exclude={"block", "stop", "warm_up", *unused})
+    return Alignment(**written, block=block, **_span(chosen, scale))
 
 
 def resolve_sampler(settings: Settings, process: ProcessName) -> SamplerSettings:

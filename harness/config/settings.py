@@ -3,12 +3,14 @@
 `resolve.py` makes of it what runs and is hashed: `spec.py`.
 """
 
+import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pkgutil import resolve_name
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from harness.plain_text import NAME_RULE, check_text, is_name
 from harness.plugins import Registry
@@ -30,6 +32,7 @@ DAYS = re.compile(
 SECONDS = {"days": 86_400, "hours": 3_600, "minutes": 60, "seconds": 1}
 CLOCK = re.compile(r"(?P<hours>\d{1,6}):(?P<minutes>[0-5]?\d):(?P<seconds>[0-5]?\d)", re.ASCII)
 OWN_ENCODER = "own-vit"
+WARM_UP = "the paper's epochs over which its weight grows linearly from 0; by default it is whole at once"
 BLOCK_WORDS = "legal: the number of a block from 1, k/n (that share of the depth), last"
 
 # The constants of each loss of `harness/method/losses.py`: keys of `RegularizerSettings`. Only they enter the identity
@@ -202,6 +205,9 @@ class Data(Frozen):
     moments: Literal["float16"] | None = Field(
         None, description="float16: of latents packed with harness encode --moments float16; by default float32"
     )
+    subset: Count | None = Field(
+        None, description="images that are trained on, drawn by the run's seed, of all classes alike; by default all"
+    )
 
 
 class FolderData(Frozen):
@@ -216,6 +222,7 @@ class FolderData(Frozen):
     channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour; by default as the pictures are")
     classes: Count | None = Field(None, description="number of classes; by default as the folder has")
     flip: Flag = Field(False, description="horizontal flips, each with probability one half")
+    subset: Count | None = Field(None, description="images that are trained on, as of any data set; by default all")
 
 
 class FolderSettings(Frozen):
@@ -233,13 +240,45 @@ class Optimizer(Frozen):
     weight_decay: Real = Field(0.0, ge=0, description="decoupled weight decay")
 
 
+class OfDistance(Frozen):
+    """A temperature in units of D, the mean ‖z_i − z_j‖²/dim of the tapped blocks before the first training step."""
+
+    of_distance: Positive
+
+    def __str__(self) -> str:
+        return f"{self.of_distance:g} D₀"
+
+
+def read_tau(value: Any) -> Any:
+    """Read a temperature: a number, or {of_distance: a number}.
+
+    Raises:
+        ValueError: anything else, and numbers that are not positive.
+    """
+    inner = value.of_distance if isinstance(value, OfDistance) else value
+    if isinstance(inner, Mapping):
+        if list(inner) != ["of_distance"]:
+            raise ValueError("a number, or of_distance: with a number, is expected")
+        inner = inner["of_distance"]
+    if not isinstance(number := read_number(inner), int | float) or not 0 < number < math.inf:
+        raise ValueError("a number above 0, or of_distance: with one, is expected")
+    return float(number) if inner is value else OfDistance(of_distance=number)
+
+
+Tau = Annotated[
+    float | OfDistance, BeforeValidator(read_tau), WithJsonSchema({"type": "number", "exclusiveMinimum": 0})
+]
+
+
 class RegularizerSettings(Frozen):
     """The loss on intermediate representations, in the paper's words."""
 
     loss: Literal["none", LossName] = Field("none", description="row of the paper's Table 1; none trains the baseline")
     kind: Literal["dispersive", "contrastive"] = Field("dispersive", description="without or with positive pairs")
     lambda_: Positive = Field(0.5, alias="lambda", description="weight λ of the regulariser")
-    tau: Positive = Field(0.5, description="temperature τ of the InfoNCE losses")
+    tau: Tau = Field(
+        0.5, description="temperature τ of the InfoNCE losses; of ℓ2 also of_distance: 0.1, a tenth of D at the start"
+    )
     blocks: Blocks = Field(
         "3/12", description="tapped blocks: k (the k-th block's output), k/n (that share of the depth), last, all"
     )
@@ -254,6 +293,7 @@ class RegularizerSettings(Frozen):
         "standardized", description="what is done to each feature over the group before its covariance is taken"
     )
     stop: Count | None = Field(None, description="the paper's epochs after which it is left out; by default it stays")
+    warm_up: Count | None = Field(None, description=WARM_UP)
 
 
 class OwnEncoder(Frozen):
@@ -275,13 +315,26 @@ class OwnEncoder(Frozen):
 class AlignmentSettings(Frozen):
     """REPA (Yu et al. 2024, arXiv 2410.06940): one block's output, projected, is aligned with a frozen encoder.
 
-    The defaults are those of its authors' code for SiT-XL/2 (its README, train.py and models/sit.py).
+    The defaults are those of its authors' code for SiT-XL/2 (its README, train.py and models/sit.py). With `kernel` and
+    `alpha`, each alone or both: iREPA (arXiv 2512.10794).
     """
 
     loss: Literal["none", "cosine"] = Field("none", description="cosine: minus the mean cosine similarity of tokens")
     coefficient: Positive = Field(0.5, description="weight of the alignment")
     block: OneBlock = Field("8/28", description="aligned block: k (the k-th), k/n (that share of the depth), last")
     hidden: Count = Field(2048, description="width of the projector's two hidden layers")
+    kernel: Annotated[Literal[1, 3, 5, 7], BeforeValidator(read_number)] | None = Field(
+        None,
+        description="iREPA (README: 3; default of its code: 1): the projector is one convolution of this height "
+        "and width on the grid of tokens; by default three linear layers, as REPA",
+    )
+    alpha: Real | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="iREPA (default of its code: 0.6): share of the tokens' mean that is taken from the encoder's "
+        "features before they are divided by the tokens' standard deviation; by default they stay, as REPA",
+    )
     encoder: Name = Field(
         "vit_base_patch14_dinov2.lvd142m", description="frozen encoder: a timm model with its weights' tag, or own-vit"
     )
@@ -291,6 +344,7 @@ class AlignmentSettings(Frozen):
     side: Count | None = Field(None, description="side in pixels of the images the encoder sees; by default its own")
     own: OwnEncoder | None = Field(None, description="how own-vit is made and trained")
     stop: Count | None = Field(None, description="the paper's epochs after which it is left out; by default it stays")
+    warm_up: Count | None = Field(None, description=WARM_UP)
 
 
 class SamplerSettings(Frozen):
@@ -381,6 +435,11 @@ class EvaluationSettings(Frozen):
         description="images of it, drawn once, whose balls count for precision, recall, density and coverage (ADM's "
         "suite: 10,000); by default all",
     )
+    held_out: Annotated[Whole, Field(ge=10)] | None = Field(
+        None,
+        description="draws (image, noise level, noise) at which the denoising loss is measured on held-out and on "
+        "training images, and the copying of training images beside it; by default neither is",
+    )
     metrics: tuple[Name, ...] | None = Field(None, description="metrics of plug-ins that are measured as well")
     weights: Literal["ema", "raw"] = Field("ema", description="the moving average of the weights, or the last ones")
 
@@ -413,7 +472,7 @@ class Resources(Frozen):
     )
     hours: Hours = Field(1.0, description="time limit of a job; also as SLURM writes it: D-HH:MM:SS, HH:MM:SS")
     partition: Line | None = Field(None, description="SLURM partition; by default the cluster's")
-    log_every: Count = Field(100, description="training steps between two lines of the log")
+    log_every: Count = Field(100, description="training steps between two lines of the log; early steps have more")
     checkpoint_minutes: Positive = Field(10.0, description="minutes between checkpoints: what a kill may cost")
     tracking: tuple[Tracker, ...] = Field((), description="who hears a run's numbers: tensorboard, wandb (offline)")
 
@@ -480,17 +539,37 @@ class Settings(Frozen):
 OFF = "none"  # the kind of a term that is left out, though a scale or --set may say its settings
 
 
+@dataclass(frozen=True)
+class TermWork:
+    """What a term computes of an image beside the network's own pass: what it costs.
+
+    layers: widths before and after each linear layer that it trains and applies to every token. passes: the last block
+    of each further pass without gradient.
+    """
+
+    layers: tuple[tuple[int, int], ...] = ()
+    passes: tuple[int, ...] = ()
+
+
 class TermSettings(Frozen):
     """What every term has; a model that derives from this one adds the term's own constants.
 
     Words of blocks become numbers, 1 for the first, and the paper's epochs become steps; then it is validated again.
     """
 
+    in_epochs: ClassVar[tuple[str, ...]] = ("stop", "warm_up")  # the fields that become steps
+    families: ClassVar[tuple[Family, ...]] = get_args(Family)  # for whose process it is defined
+
     kind: Name = Field(description="a term's name in the registry")
     lambda_: Positive = Field(alias="lambda", description="weight λ of the term")
     blocks: Blocks = Field("3/12", description="tapped blocks, as regularizer.blocks")
     group: Whole | None = Field(None, ge=2, description="samples that the term compares with each other, if it does")
     stop: Count | None = Field(None, description="the paper's epochs after which it is left out; by default it stays")
+    warm_up: Count | None = Field(None, description=WARM_UP)
+
+    def work(self, width: int, patch: int) -> TermWork:
+        """Return what it computes, once its blocks are numbers. width: of a token; patch: numbers of its image."""
+        return TermWork()
 
 
 class TermKind(Protocol):
@@ -508,11 +587,13 @@ class TermKind(Protocol):
 class LazyTerm:
     """A kind whose settings are known before torch is imported.
 
-    Settings: None where the kind has a key of its own beside `terms`. term: "module:name" of what makes it.
+    Settings: None where the kind has a key of its own beside `terms`. term: "module:name" of what makes it. formula: as
+    a plug-in's.
     """
 
     Settings: type[TermSettings] | None
     term: str
+    formula: str = ""
 
     def __call__(self, *arguments: Any) -> Any:
         """Return the term."""
@@ -521,6 +602,9 @@ class LazyTerm:
 
 OWN_KEYS = {"dispersive": "regularizer", "contrastive": "regularizer", "alignment": "alignment"}  # of these kinds
 BUILT_IN: dict[str, TermKind | str] = {
-    kind: LazyTerm(None, f"harness.networks.build:make_{key}") for kind, key in OWN_KEYS.items()
+    **{kind: LazyTerm(None, f"harness.networks.build:make_{key}") for kind, key in OWN_KEYS.items()},
+    "layersync": "harness.config.rivals.self_contained:LAYERSYNC",
+    "sra": "harness.config.rivals.self_contained:SRA",
+    "diversedit": "harness.config.rivals.diverse_blocks:DIVERSEDIT",
 }
 TERMS = Registry("terms", "term", BUILT_IN)

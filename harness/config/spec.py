@@ -27,6 +27,7 @@ class Regularizer(Frozen):
     """The regulariser, concretely; beside these fields lie the constants of its loss (`settings.CONSTANTS`), no others.
 
     What the loss does not use is not there, and so leaves the identity alone. stop: the first training step without it.
+    warm_up: steps over which λ grows. A τ of {"of_distance": share} is that share of D at the start.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -39,6 +40,7 @@ class Regularizer(Frozen):
     noise: Literal["independent", "restricted"] | None = None
     gap: float | None = None
     stop: Count | None = None
+    warm_up: Count | None = None
 
     @property
     def constants(self) -> dict[str, Any]:
@@ -50,6 +52,8 @@ class Regularizer(Frozen):
         expected = settings.constants_of(self.loss, self.kind)
         if sorted(self.constants) != sorted(expected):
             raise ValueError(f"a {self.kind} {self.loss} has the constants {expected}, found {sorted(self.constants)}")
+        if "tau" in self.constants:
+            settings.read_tau(self.constants["tau"])
         return self
 
 
@@ -63,24 +67,29 @@ class Consistency(Frozen):
 class Alignment(Frozen):
     """The alignment, concretely. What identifies the encoder is its recipe, its file's sha256, or its public name.
 
-    stop: the first training step without it.
+    A projector is of linear layers, and so `hidden` wide, or a convolution, and so has a `kernel`. stop: the first
+    training step without it. warm_up: steps over which its weight grows.
     """
 
     loss: Literal["cosine"]
     coefficient: float
     block: int
-    hidden: int
+    hidden: int | None = None
+    kernel: int | None = None
+    alpha: float | None = None
     encoder: str
     weights: str | None = None
     side: int | None = None
     own: settings.OwnEncoder | None = None
     stop: Count | None = None
+    warm_up: Count | None = None
 
 
 class TermSpec(Frozen):
     """A further term of the loss, concretely; beside these fields lie the settings of its kind, no others.
 
-    name: its own in this loss. group: samples that it compares. stop: the first training step without it.
+    name: its own in this loss. group: samples that it compares. stop: the first training step without it. warm_up:
+    steps over which λ grows.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -91,6 +100,7 @@ class TermSpec(Frozen):
     blocks: tuple[int, ...]
     group: Count | None = None
     stop: Count | None = None
+    warm_up: Count | None = None
 
 
 Origins = tuple[str, ...]  # what plug-ins bring to a run, and which code that is: "terms/mine my-package 1.2"

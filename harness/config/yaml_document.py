@@ -37,6 +37,7 @@ Layer = dict[str, Leaf]  # dotted key → leaf
 
 EXTENDS = "extends"
 NOT_INHERITED = (EXTENDS, "scale")  # of a file that is extended: what is its own
+VALUE_OR_KEYS = ("regularizer.tau",)  # settings that are a value, or have keys below
 # How many keys lead to settings, where regularizer.tau is what tau in regularizer is.
 SETTINGS_BELOW = {"base": 1, "settings": 1, "families": 2, "axes": 3, "resources": 1}
 
@@ -133,7 +134,7 @@ def _over(document: Document, extended: Document, over: Any, under: Any, *keys: 
     if not (isinstance(over, Mapping) and isinstance(under, Mapping)):
         return over
     if keys and SETTINGS_BELOW.get(keys[0]) == len(keys):
-        layers = extended.layer(under, *keys) | document.layer(over, *keys)
+        layers = stacked(extended.layer(under, *keys), document.layer(over, *keys))
         return {name: leaf.value for name, leaf in layers.items()}
     spelt = {str(key): key for key in under}
     merged = dict(under)
@@ -169,6 +170,20 @@ def read_document(path: Path) -> Document:
     if not isinstance(content, dict | None):
         raise UserError(f"{path}:1: a mapping of keys to values is expected, found {type(content).__name__}")
     return Document(path, content or {}, lines)
+
+
+def stacked(*layers: Layer) -> Layer:
+    """Return layers, each over the one before; a setting that may be a value or keys below is what was said last."""
+    merged: Layer = {}
+    for layer in layers:
+        said = {setting_of(key) for key in layer}
+        merged = {key: leaf for key, leaf in merged.items() if setting_of(key) not in said} | layer
+    return merged
+
+
+def setting_of(key: str) -> str:
+    """Return the setting that a dotted key says: the key itself, or the one above it that may be a value as well."""
+    return next((setting for setting in VALUE_OR_KEYS if key.startswith(f"{setting}.")), key)
 
 
 def nest(leaves: Layer) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from harness.config.settings import Data
 from harness.data import latents, raw_files
 from harness.data.cache import content_hash, own_file
 from harness.data.finite import NotFinite, check_finite
@@ -155,10 +156,78 @@ class LatentDataset(Split):
         return self.photos.images_for(indices, draws[-1:])  # flips are the last of the draws
 
 
-Dataset = ImageDataset | LatentDataset
+@dataclass(frozen=True)
+class Subset(Split):
+    """Some items of a data set, counted anew from 0; `labels` are theirs, and `content` is that of the whole."""
+
+    whole: ImageDataset | LatentDataset
+    items: np.ndarray  # int64 (N,): their places in the whole
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of an item."""
+        return self.whole.shape
+
+    def files(self, images: bool) -> list[Path]:
+        """Return no files to be read in advance: most of what they hold is not wanted."""
+        return []
+
+    def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Draw what the whole draws."""
+        return self.whole.draw(n, generator)
+
+    def batch(self, indices: np.ndarray, draws: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Return what the whole returns of these items."""
+        return self.whole.batch(self.items[indices], draws)
+
+    def images_for(self, indices: np.ndarray, draws: tuple[Tensor, ...]) -> Tensor:
+        """Return the images of these items, uint8 (B, C, H, W)."""
+        return self.whole.images_for(self.items[indices], draws)
 
 
-def load(name: str, split: str, root: Path, flip: bool = False) -> Dataset:
+Dataset = ImageDataset | LatentDataset | Subset
+
+
+def load_training(data: Data, seed: int, root: Path) -> Dataset:
+    """Return what a training of a seed learns from: the training split, or the seed's subset of it.
+
+    Raises:
+        UserError: as `load`, and a subset of more items than there are.
+    """
+    whole = load(data.name, "train", root, data.flip)
+    if data.subset is None:
+        return whole
+    if data.subset > len(whole):
+        raise UserError(f"data.subset: {data.subset:,} of {data.name}, which has {len(whole):,} images to train on")
+    items = subset(whole.labels, data.subset, seed)
+    return Subset(whole.name, "train", whole.labels[items], whole.classes, whole.content, whole, items)
+
+
+def training_rows(data: Data, seed: int, root: Path) -> np.ndarray | None:
+    """Return which items of the training split a training of a seed learns from, rising; None where it is all of them.
+
+    Raises:
+        UserError: as `load_training`.
+    """
+    chosen = load_training(data, seed, root) if data.subset else None
+    return chosen.items if isinstance(chosen, Subset) else None
+
+
+def subset(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
+    """Return the places of so many items, int64 (size,), rising: of each class alike, as far as it has so many.
+
+    The items are shuffled and taken class by class in turn: a larger subset of the same seed holds the smaller.
+    """
+    words = np.frombuffer(hashlib.sha256(f"{seed} subset".encode()).digest(), "<u4")
+    order = np.random.RandomState(words).permutation(len(labels))
+    turns = np.empty(len(labels), np.int64)  # how many of its class come before an item
+    for label in np.unique(labels):
+        own = labels[order] == label
+        turns[own] = np.arange(own.sum())
+    return np.sort(order[np.argsort(turns, kind="stable")[:size]])
+
+
+def load(name: str, split: str, root: Path, flip: bool = False) -> ImageDataset | LatentDataset:
     """Return the `split` ("train" or "test") of a data set by its name, or of the packed latents in `<root>/<name>/`.
 
     Raises:

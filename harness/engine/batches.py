@@ -7,7 +7,7 @@ lock while they gather and draw.
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -63,17 +63,22 @@ class Batches:
                 self.ahead[coming] = self.threads.submit(self._make, coming)
         return self.ahead.pop(step).result()
 
+    def whole(self, step: int) -> Batch:
+        """Return the whole global batch of step `step`, without the images of an encoder; in any process the same."""
+        (batch,) = self._make(step, [slice(0, self.spec.batch)])
+        return replace(batch, images=None)
+
     def close(self) -> None:
         """Make no more; what is being made is left alone, and ends in a moment."""
         self.threads.shutdown(wait=False, cancel_futures=True)
 
-    def _make(self, step: int) -> list[Batch]:
+    def _make(self, step: int, parts: list[slice] | None = None) -> list[Batch]:
         spec, dataset, size = self.spec, self.dataset, self.spec.batch
         indices = positions(spec.seed, step, size, len(dataset))
         augmentation = dataset.draw(size, generator(spec.seed, "augmentation", step))
         terms, batches = self.objective.active(step), []
         draws = draw(self.objective.process, terms, (size, *dataset.shape), spec.label_drop, spec.seed, step)
-        for part in self.parts:
+        for part in parts or self.parts:
             mine = indices[part], tuple(drawn[part] for drawn in augmentation)
             images = dataset.images_for(*mine) if any(term.needs_features for term in terms) else None
             batches.append(Batch(*dataset.batch(*mine), share_of(draws, part, self.objective.process), images))

@@ -1,4 +1,8 @@
-"""The log of a training, train.jsonl: a line every so many steps, each the means since the line before it."""
+"""The log of a training, train.jsonl: a line every so many steps, each the means since the line of so many before it.
+
+Early steps have lines beside these: the first ten and the powers of two, each of that step alone and without a speed. A
+term that overshoots does so there.
+"""
 
 import json
 import math
@@ -13,6 +17,13 @@ from harness.engine.distributed import ALONE, World
 from harness.errors import Diverged
 from harness.files import read_jsonl, write_bytes
 from harness.method.terms import Term
+
+EARLY = 10  # steps that all have a line
+
+
+def is_early(step: int) -> bool:
+    """Tell whether a step, counted from 1, has a line of its own: it is one of the first, or a power of two."""
+    return step <= EARLY or step & (step - 1) == 0
 
 
 class MetricAverager:

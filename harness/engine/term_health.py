@@ -12,14 +12,17 @@ from torch import Tensor
 
 from harness.engine.distributed import World
 from harness.errors import UserError
+from harness.method.losses import feature_health
 from harness.method.objective import Objective
 from harness.method.terms import DispersiveTerm, StepView, Term
 
+ACTING = 2  # the step before which blocks are the identity: the first moves the head, and the second their gates
 REMEDIES = {
     "infonce-l2": "all distances are far beyond τ; raise regularizer.tau ({0.tau:g} now)",
     "infonce-cosine": "τ is far below all differences of cosines; raise regularizer.tau ({0.tau:g} now)",
     "hinge": "all distances are beyond the margin; raise regularizer.epsilon ({0.epsilon:g} now)",
 }
+INFLATED, FAR = 6.0, 3.0  # D over D at the start, and τ under it, of an overshoot: docs/running.md
 
 
 class TermHealth:
@@ -33,12 +36,23 @@ class TermHealth:
         self.terms: list[Term] = []  # that took part in the step that was looked into
         self.pulls: dict[str, Tensor] = {}  # the gradient of λ_k L_k in the blocks that the term taps
         self.health: dict[str, Tensor] = {}  # further scalars, by their keys in the log
+        self.start: dict[str, float] = {}  # D of the blocks of a dispersive term before the first step
+
+    def begin(self, view: Callable[[], StepView]) -> None:
+        """Measure D before the first step, of a view of the whole first batch, and give it to the dispersive terms.
+
+        The leading process does it for all, and of any resumed training the same comes out.
+        """
+        terms = [term for term in self.objective.terms if isinstance(term, DispersiveTerm)]
+        self.start = self.world.decide(lambda: _distances(terms, view())) if terms else {}
+        for term in terms:
+            term.scale(self.start[term.name])
 
     def look(self, views: Sequence[StepView]) -> None:
         """Take the gradient of each λ_k L_k in its tapped blocks, before the step of these micro-batches.
 
         Raises:
-            UserError: at the first step one of them is zero, in all processes.
+            UserError: one of them is zero, in all processes: at the first step, or where a term has none yet, later.
         """
         step = views[0].draws.step
         self.terms = self.objective.active(step)
@@ -47,8 +61,10 @@ class TermHealth:
         self.health = self.world.mean(means)
         self.pulls = {term.name: self.health.pop(term.name) for term in self.terms}
         for term in self.terms:
-            if step == 0 and not self.pulls[term.name].any():
-                raise UserError(f"{term.name}: its gradient is zero at the first step: {self._remedy(term)}")
+            due = step >= ACTING if term.flat_start else step == 0
+            if due and not self.pulls[term.name].any():
+                when = f"at step {step + 1}" if step else "at the first step"
+                raise UserError(f"{term.name}: its gradient is zero {when}: {self._remedy(term)}")
 
     def _look(self, view: StepView) -> dict[str, Tensor]:
         """Return each term's gradient, by its name, and its further scalars, by their keys in the log."""
@@ -57,11 +73,13 @@ class TermHealth:
             h = view.outputs(view.net, view.draws.t, view.draws.noise, taps) if taps else []
             view = replace(view, h=dict(zip(taps, h, strict=True)))
             examined = [(term, *term.examine(view)) for term in self.terms]
+            features = {term.name: _features(term, view) for term in self.terms}
         looked: dict[str, Tensor] = {}
         for term, value, health in examined:
             loss, parameters = term.coefficient(step) * value, self._parameters(term)
             # A tapped block may be a mere reference: it has no gradient of this term.
             pull = torch.autograd.grad(loss, parameters, retain_graph=True, materialize_grads=True)
+            health = health | features[term.name]
             looked |= {term.name: _flat(pull)} | {term.prefix + name: scalar for name, scalar in health.items()}
         return looked
 
@@ -81,15 +99,40 @@ class TermHealth:
 
         gradient_share: the norm of the gradient of λ_k L_k over the sum of it and that of the rest of the loss, both in
         the weights of the tapped blocks: r/(1 + r) of their ratio r, which has no bound where the rest has no gradient
-        yet; 0.5 where both pull alike.
+        yet; 0.5 where both pull alike. distance, rms: D and the size of the features in the tapped blocks; of InfoNCE
+        with ℓ2 also tau and distance_start, D before the first step, and overshoot, D in units of that, where the loss
+        has blown the features up (`INFLATED`) towards a τ that is far above (`FAR`).
         """
         shares = {f"{term.prefix}gradient_share": self._share(term) for term in self.terms}
-        return shares | {name: float(scalar) for name, scalar in self.health.items()}
+        lines = shares | {name: float(scalar) for name, scalar in self.health.items()}
+        for term in self.terms:
+            if isinstance(term, DispersiveTerm) and term.potential.loss == "infonce-l2" and term.name in self.start:
+                lines |= _overshoot(lines["distance"], self.start[term.name], term.potential.tau)
+        return lines
 
     def _share(self, term: Term) -> float:
         pull, gradients = self.pulls[term.name], [p.grad for p in self._parameters(term) if p.grad is not None]
         ours, rest = float(pull.norm()), float((_flat(gradients) - pull).norm())
         return ours / (ours + rest) if ours else 0.0
+
+
+def _features(term: Term, view: StepView) -> dict[str, Tensor]:
+    """Return D and the size of the features in the blocks that a term taps, the means over these."""
+    health = [feature_health(view.h[block]) for block in term.blocks if len(view.x) > 1]
+    return {name: torch.stack([block[name] for block in health]).mean() for name in health[0]} if health else {}
+
+
+@torch.no_grad()
+def _distances(terms: Sequence[Term], view: StepView) -> dict[str, float]:
+    taps = sorted({block for term in terms for block in term.blocks})
+    h = view.outputs(view.net, view.draws.t, view.draws.noise, taps)
+    view = replace(view, h=dict(zip(taps, h, strict=True)))
+    return {term.name: float(_features(term, view)["distance"]) for term in terms}
+
+
+def _overshoot(distance: float, start: float, tau: float) -> dict[str, float]:
+    blown_up = distance >= INFLATED * start > 0 and tau * FAR >= start
+    return {"distance_start": start, "tau": tau} | ({"overshoot": distance / start} if blown_up else {})
 
 
 def _flat(gradients: Sequence[Tensor]) -> Tensor:

@@ -25,7 +25,7 @@ from harness.data.page_cache import pre_reading
 from harness.engine.batches import Batch, Batches
 from harness.engine.checkpoint_writer import CheckpointWriter
 from harness.engine.distributed import ALONE, World
-from harness.engine.metric_logger import MetricAverager, append, cut
+from harness.engine.metric_logger import MetricAverager, append, cut, is_early
 from harness.engine.moving_average import MovingAverage
 from harness.engine.term_health import TermHealth
 from harness.gpu import device
@@ -68,11 +68,13 @@ class Trainer:
         self.trained = {name.removeprefix("net."): p for name, p in parameters if p.requires_grad}
         self.optimizer = self._make_optimizer()
         self.batches = Batches(spec, dataset, self.objective, world, self.resources.micro_batch)
-        equip_blocks(self.net, self.ema, self.resources)
         self.precision = partial(
             torch.autocast, self.device.type, torch.bfloat16, enabled=self.spec.precision == "bf16"
         )
         self.health = TermHealth(self.objective, world, self.precision)
+        if not spec.weights:  # which are not there yet
+            self.health.begin(lambda: self.objective.view(**self._inputs(self.batches.whole(0))))
+        equip_blocks(self.net, self.ema, self.resources)
         self.averager = MetricAverager(self.objective.terms)
         self.stored = {"model": self.net, "ema": self.ema} | {term.name: term for term in self.objective.terms}
         self.module: Objective | DistributedDataParallel = self.objective
@@ -168,9 +170,13 @@ class Trainer:
             while step < last:
                 term_ends = self.objective.active(step) != self.objective.active(step + 1)  # a line is of like steps
                 logs = term_ends or step + 1 in steps or (step + 1) % self.resources.log_every == 0
-                self.averager.add(self.step(step, look=logs or step == 0))
+                early = is_early(step + 1) and not logs
+                losses = self.step(step, look=logs or early)
+                self.averager.add(losses)
                 step += 1
                 on_progress(step)
+                if early:
+                    self._log_alone(log, step, losses)
                 if logs:
                     self._log(log, step)
                     due = step == last or time.monotonic() - saved > 60 * self.resources.checkpoint_minutes
@@ -181,9 +187,22 @@ class Trainer:
                 on_step(partial(self._save, writer, states, step))
 
     def _log(self, log: Path, step: int) -> None:
-        """Add the line of a step to the log; all processes must call this."""
-        line = self.averager.line(step, self.spec.batch, self.gradient_norm(), self.world) | self.health.line()
+        """Add the line that ends at a step to the log; all processes must call this."""
+        self._append(log, self._line(self.averager, step))
         self.averager = MetricAverager(self.objective.terms)
+
+    def _log_alone(self, log: Path, step: int, losses: dict[str, Tensor]) -> None:
+        """As `_log`, of one step alone: the line after it is of the steps that it would have been of without."""
+        alone = MetricAverager(self.objective.terms)
+        alone.add(losses)
+        line = self._line(alone, step)
+        del line["images_per_second"]
+        self._append(log, line)
+
+    def _line(self, averager: MetricAverager, step: int) -> dict[str, float]:
+        return averager.line(step, self.spec.batch, self.gradient_norm(), self.world) | self.health.line()
+
+    def _append(self, log: Path, line: dict[str, float]) -> None:
         if self.world.leads:
             append(log, line)
 

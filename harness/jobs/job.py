@@ -292,14 +292,14 @@ class Job:
             sampler.draw_shard(self.scratch, self.own_scratch)
 
     def _train(self, world: "World", say: recording.Say, deadline: preemption.Deadline) -> None:
-        from harness.data.datasets import load
+        from harness.data.datasets import load_training
         from harness.engine.train import train
         from harness.networks.published_weights import place
 
         if self.train.weights:
             world.decide(lambda: place(self.train, self.weights, self.scratch))
         steps = {e.step for e in world.decide(self.missing)}
-        dataset = load(self.train.data.name, "train", self.data, self.train.data.flip)
+        dataset = load_training(self.train.data, self.train.seed, self.data)
         encoder = self._encoder(steps, world)
         scratch, log, progress = self.scratch, self.folder / records.LOG, partial(say, "training")
         try:

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from harness.checkpoint_paths import weights_path
 from harness.config.spec import EvalSpec, TrainSpec, eval_id, train_id
 from harness.errors import UserError
 from harness.files import locked
-from harness.metric_definitions import MEASURED, base, with_features
+from harness.metric_definitions import MEASURED, OF_HELD_OUT, base, with_features
 from harness.store.records import Attempt, Environment, Measurement, Thumbnails, measurement_paths, read_spec
 from harness.store.store import Store
 
@@ -89,11 +90,13 @@ class Measuring:
             UserError: as `measure`.
         """
         from harness.data.cache import content_hash
+        from harness.data.datasets import training_rows
         from harness.data.to_bytes import autoencoder_sha256
         from harness.engine.allocator import release_memory
         from harness.engine.distributed import ALONE
         from harness.measure.evaluate import MeasureRequest, measure
         from harness.measure.images import of_array
+        from harness.measure.overfitting import measure_losses
 
         release_memory()
         world, name, evaluation = world or ALONE, self.train.data.name, self.spec.evaluation
@@ -105,12 +108,18 @@ class Measuring:
             weights=weights,
             metrics=evaluation.metrics or (),
             part=evaluation.reference_part,
+            trained_on=training_rows(self.train.data, self.train.seed, self.data),
+            copying=evaluation.held_out is not None,
             scratch=_measured_folder(self.scratch, self.path.stem),
         )
         content = world.decide(lambda: content_hash(samples.images))
         measured, _ = measure(of_array(samples.images, "samples", content, samples.labels), request, world)
         if sha256 := autoencoder_sha256(name, self.data):
             measured["protocol"]["autoencoder"] = sha256[:12]
+        if evaluation.held_out:
+            measured["protocol"]["held_out"] = evaluation.held_out
+            losses = world.decide(partial(measure_losses, self.train, self.spec, self.scratch, self.data))
+            measured |= {key: measured[key] | losses[key] for key in losses}
         return measured
 
     def write(self, samples: "Samples", record: Measurement) -> None:
@@ -216,9 +225,10 @@ def _stored(path: Path) -> tuple[TrainSpec, EvalSpec, Measurement]:
 
 def lacks_metrics(record: Measurement, other: Other | None) -> bool:
     """Tell whether there is a metric that a measurement neither has nor says to be unavailable."""
-    names = {*record.metrics, *record.unavailable}
+    names, spec = {*record.metrics, *record.unavailable}, record.evaluation
     lacks_other = other is not None and with_features("fid", other[0]) not in names
-    return lacks_other or not set(map(base, names)).issuperset(MEASURED)
+    due = {*MEASURED, *(OF_HELD_OUT if spec and spec.evaluation.held_out else ())}
+    return lacks_other or not set(map(base, names)).issuperset(due)
 
 
 def _remeasure(store: Store, data: Path, path: Path, other: Other | None) -> int:

@@ -89,7 +89,7 @@ def check_unconverted(jobs: Sequence[Job], processes: int | None = None) -> None
 def _check_ingredients(job: Job) -> None:
     """Look for what a training is made of: imported weights, data set, autoencoder, frozen encoder."""
     from harness.data import latents
-    from harness.data.datasets import load
+    from harness.data.datasets import load_training
     from harness.data.raw_files import has_pixels
     from harness.data.to_bytes import check_decoder
     from harness.networks.encoder import check_encoder
@@ -97,7 +97,7 @@ def _check_ingredients(job: Job) -> None:
     if job.train.weights:
         imported_weights.find(job.weights, job.train.weights)
     data = job.train.data
-    dataset = load(data.name, "train", job.data, data.flip)
+    dataset = load_training(data, job.train.seed, job.data)
     shape, expected = dataset.shape, (data.channels, data.size, data.size)
     if (shape, dataset.classes) != (expected, data.classes):
         raise UserError(

@@ -176,14 +176,25 @@ def source(folder: Path, package: Path = PACKAGE) -> dict[str, Any]:
         if origin["diff"]:
             write_bytes(folder / origin["diff"], (package / origin["diff"]).read_bytes())
         return origin
-    if _git(package, "ls-files", "--error-unmatch", "cli.py") is None:  # the checkout around us is somebody else's
-        return {"commit": None, "dirty": None, "diff": None}
-    commit = (_git(package, "rev-parse", "HEAD") or b"").decode().strip() or None
-    diff = _git(package, "diff", "--binary", "HEAD", "--", ".")
+    commit, diff = _checkout(package)
     name = f"diff-{hashlib.sha256(diff).hexdigest()[:12]}.patch" if diff else None
     if diff and name:
         write_bytes(folder / name, diff)
     return {"commit": commit, "dirty": None if diff is None else bool(diff), "diff": name}
+
+
+def commit(package: Path = PACKAGE) -> dict[str, Any]:
+    """Return the commit of the package, and whether it was changed since; None where there is no checkout of it."""
+    commit, diff = _checkout(package)
+    return {"commit": commit, "dirty": None if diff is None else bool(diff)}
+
+
+def _checkout(package: Path) -> tuple[str | None, bytes | None]:
+    """Return the commit of the package, and the changes since; None and None outside a git checkout of it."""
+    if _git(package, "ls-files", "--error-unmatch", "cli.py") is None:  # the checkout around us is somebody else's
+        return None, None
+    commit = (_git(package, "rev-parse", "HEAD") or b"").decode().strip() or None
+    return commit, _git(package, "diff", "--binary", "HEAD", "--", ".")
 
 
 def _git(folder: Path, *words: str) -> bytes | None:

@@ -1,5 +1,10 @@
-"""From the features of two sets of images to every number that they give, and the reason for each that they do not."""
+"""From the features of two sets of images to every number that they give, and the reason for each that they do not.
 
+What is computed stands in the registry `metric_definitions.METRICS`, ours as what plug-ins bring.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import partial, reduce
 from importlib.metadata import version
 from typing import Any
@@ -9,55 +14,88 @@ import torch
 
 from harness.errors import UserError
 from harness.measure.extractors.extractor import Extractor, Features
+from harness.measure.images import Images
 from harness.measure.metrics import diversity, frechet, kernel, neighbours
 from harness.measure.reference import NO_IMAGES, Reference
 from harness.measure.workspace import Workspace
-from harness.metric_definitions import with_features
+from harness.metric_definitions import BY_PAIRS, DEFINITIONS, MEASURED, METRICS, SPREADS, Metric, with_features
 
 PAIRS = 10  # samples that are shown beside their nearest real images
 PER_FEATURE = 4  # samples: FID's bias is a line in 1/N only well above N = D
 NO_LABELS = "nobody knows the classes of the samples"
-BY_PAIRS = ("precision", "recall", "density", "coverage", "cmmd", "memorisation")  # need each image's features
 Details = dict[str, Any]
 Values = dict[str, float | str]  # of each metric its number, or why there is none
 Piece = tuple[Values, Details]  # of what is computed together; ready for JSON
 
 
-def compare(
-    generated: Features, reference: Reference, extractor: Extractor, workspace: Workspace | None = None
-) -> dict[str, Any]:
-    """Return {metrics, unavailable, protocol, details}, ready for JSON.
+@dataclass(frozen=True)
+class Measured:
+    """What a metric is given: the features of both sides and, where they are at hand, their images."""
+
+    features: Features  # of the samples
+    reference: Reference
+    extractor: Extractor
+    samples: Images | None = None
+    real: Images | None = None  # None where the reference is a file of statistics
+    shared: Workspace | None = None  # whose processes share the work
+
+    @property
+    def workspace(self) -> Workspace:
+        """Where the work is done."""
+        return self.shared or Workspace(device=self.extractor.device)
+
+    @property
+    def pool(self) -> np.ndarray:
+        """The samples' features (N, D)."""
+        return self.features.pool
+
+
+def compare(measured: Measured, further: Iterable[str] = ()) -> dict[str, Any]:
+    """Return {metrics, unavailable, protocol, details}, ready for JSON; all processes of the workspace must call this.
 
     Details: FID by the number of samples, FID by class, the samples nearest to real images and how near, and the
-    numbers of the real images themselves. workspace: whose processes share the work, all of which must call this.
+    numbers of the real images themselves. further: metrics of plug-ins that are measured as well.
 
     Raises:
         UserError: features that are not finite, or too few samples.
     """
+    generated, reference, extractor = measured.features, measured.reference, measured.extractor
     check_features(generated.pool, "generated")
     if generated.logits is not None:
         check_features(generated.logits, "generated", diversity.SPLITS)
     if reference.manifold:
         check_features(reference.manifold.features, "reference")
-    work = workspace or Workspace(device=extractor.device)
-    pieces = {"fid": _distances, "infinity": _infinity, "class_fid": _class_fid, "diversity": _diversity, "kid": _kid}
-    made = [work.value(name, partial(piece, generated, reference, extractor)) for name, piece in pieces.items()]
-    made.append(_by_pairs(generated.pool, reference, work))
+    metrics = {name: METRICS[name] for name in (*MEASURED, *further)}
+    calls: dict[Any, str] = {}
+    for name, metric in metrics.items():  # of ours one call computes several
+        calls.setdefault(metric.compute if name in DEFINITIONS else name, name)
+    made = [_computed(name, metrics[name], measured) for name in calls.values()]
     values, details = (reduce(_joined, parts) for parts in zip(*made, strict=True))
-    features, carriers = extractor.name or extractor.id, values if extractor.foreign else ("cmmd",)
+    features = extractor.name or extractor.id
+    carriers = (*DEFINITIONS, *SPREADS.values()) if extractor.foreign else ("cmmd",)
     named = {with_features(name, features) if name in carriers else name: value for name, value in values.items()}
     named = {name: value if _can_stand(value) else f"it came out as {value}" for name, value in named.items()}
     return {
-        "metrics": {name: value for name, value in named.items() if not isinstance(value, str)},
+        "metrics": {name: float(value) for name, value in named.items() if not isinstance(value, str)},
         "unavailable": {name: why for name, why in named.items() if isinstance(why, str)},
         "protocol": _protocol(len(generated.pool), reference, extractor),
         "details": details,
     }
 
 
-def _can_stand(value: float | str) -> bool:
+def _computed(name: str, metric: Metric, measured: Measured) -> Piece:
+    """Return what a metric's call computes; in the leading process alone, and kept, where not all are needed."""
+    if metric.everywhere:
+        made = metric(measured)
+    else:
+        key = name if name in DEFINITIONS else f"plug-in-{name}"
+        made = measured.workspace.value(key, partial(metric, measured))
+    return tuple(made) if isinstance(made, list | tuple) and len(made) == 2 else ({name: made}, {})
+
+
+def _can_stand(value: Any) -> bool:
     """Tell whether a value is a reason already, or a finite number; squares of features beyond 1e19 are not."""
-    return isinstance(value, str) or bool(np.isfinite(value))
+    return isinstance(value, str) or (isinstance(value, int | float | np.number) and bool(np.isfinite(value)))
 
 
 def check_features(x: np.ndarray, side: str, fewest: int = 2) -> None:
@@ -79,8 +117,9 @@ def _joined(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
     return a | b | ({"real": a.get("real", {}) | b["real"]} if "real" in b else {})
 
 
-def _distances(generated: Features, reference: Reference, extractor: Extractor) -> Piece:
+def distances(measured: Measured) -> Piece:
     """The Fréchet distances of all samples, and the Inception Score."""
+    generated, reference, extractor = measured.features, measured.reference, measured.extractor
     pool = frechet.statistics(generated.pool, extractor.device)
     values: Values = {"fid": _distance(pool, reference.pool, reference.name, extractor.device)}
     if generated.spatial and reference.spatial:
@@ -93,19 +132,21 @@ def _distances(generated: Features, reference: Reference, extractor: Extractor) 
     return values | {"inception_score": score, "inception_score_std": spread}, {}
 
 
-def _infinity(generated: Features, reference: Reference, extractor: Extractor) -> Piece:
+def infinity(measured: Measured) -> Piece:
     """The Fréchet distances of fewer samples, and of infinitely many."""
-    N, D = generated.pool.shape
+    pool, reference, device = measured.pool, measured.reference.pool, measured.extractor.device
+    N, D = pool.shape
     if N < PER_FEATURE * D:
         reason = f"{N:,} samples; of {D:,} features the bias can be told from {PER_FEATURE * D:,} on"
         return {"fid_infinity": reason}, {}
-    points = frechet.fid_by_count(generated.pool, reference.pool, extractor.device)
+    points = frechet.fid_by_count(pool, reference, device)
     by_count = {str(count): distance for count, distance in points.items()}
     return {"fid_infinity": frechet.fid_infinity(points)}, {"fid_by_count": by_count}
 
 
-def _class_fid(generated: Features, reference: Reference, extractor: Extractor) -> Piece:
+def class_fid(measured: Measured) -> Piece:
     """The mean of the classes' own FIDs."""
+    generated, reference, extractor = measured.features, measured.reference, measured.extractor
     D, real = generated.pool.shape[1], reference.manifold
     if real is None:
         return {"class_fid": NO_IMAGES}, {}
@@ -123,8 +164,9 @@ def _class_fid(generated: Features, reference: Reference, extractor: Extractor) 
     return {"class_fid": float(np.mean(list(each.values())))}, {"fid_by_class": by_class}
 
 
-def _diversity(generated: Features, reference: Reference, extractor: Extractor) -> Piece:
+def diverse(measured: Measured) -> Piece:
     """What samples say without being compared; what real images say goes into the details."""
+    generated, reference, extractor = measured.features, measured.reference, measured.extractor
     real = {"vendi": reference.vendi} if reference.manifold else {}
     if reference.diversity is not None:
         real["class_diversity"] = reference.diversity
@@ -134,20 +176,21 @@ def _diversity(generated: Features, reference: Reference, extractor: Extractor) 
     return values, {"real": real}
 
 
-def _kid(generated: Features, reference: Reference, extractor: Extractor) -> Piece:
+def kid(measured: Measured) -> Piece:
     """KID, of which random subsets are taken."""
-    if reference.manifold is None:
+    real = measured.reference.manifold
+    if real is None:
         return {"kid": NO_IMAGES}, {}
-    mean, spread = kernel.kid(generated.pool, reference.manifold.features, device=extractor.device)
+    mean, spread = kernel.kid(measured.pool, real.features, device=measured.extractor.device)
     return {"kid": mean, "kid_std": spread}, {}
 
 
-def _by_pairs(pool: np.ndarray, reference: Reference, workspace: Workspace) -> Piece:
+def by_pairs(measured: Measured) -> Piece:
     """The metrics that all pairs of samples and reference images enter."""
-    real = reference.manifold
+    reference, workspace, real = measured.reference, measured.workspace, measured.reference.manifold
     if real is None:
         return dict.fromkeys(BY_PAIRS, NO_IMAGES), {}
-    generated = neighbours.manifold(pool, "generated", workspace.within("own"))
+    generated = neighbours.manifold(measured.pool, "generated", workspace.within("own"))
     found = neighbours.across(generated, real, reference.part, workspace)
     cmmd = kernel.cmmd(generated.kernel, real.kernel, found.kernel)
     values: Values = {**found.shares, "cmmd": cmmd}

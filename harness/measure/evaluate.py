@@ -1,7 +1,6 @@
 """From samples to numbers, with the protocol that they belong to: samples of a run, or somebody's files."""
 
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,15 @@ from harness.data.datasets import load_images
 from harness.engine.distributed import ALONE, World
 from harness.errors import UserError
 from harness.measure import images
-from harness.measure.compare import compare
+from harness.measure.compare import Measured, compare
 from harness.measure.extractors.extractor import BATCH, FEATURES, Extractor, Features, extract, extractor, recipe_of
 from harness.measure.extractors.inception import INCEPTION, inception_weights
 from harness.measure.images import Images
 from harness.measure.jackknife import check_groups, intervals
-from harness.measure.reference import Reference, of_images, of_statistics
+from harness.measure.metrics.neighbours import copying, nearest_distances
+from harness.measure.reference import Reference, of_images, of_statistics, pool_of
 from harness.measure.workspace import Workspace
-from harness.metric_definitions import METRICS, base
+from harness.metric_definitions import base, with_features
 
 
 def check_measurable(dataset: str, split: str, features: str, data_root: Path) -> None:
@@ -51,18 +51,9 @@ class MeasureRequest:
     intervals: bool = False
     metrics: tuple[str, ...] = ()  # of plug-ins
     part: int | None = None  # images of the reference whose balls count; by default all
+    trained_on: np.ndarray | None = None  # of the images of the data set's training split; None: not known
+    copying: bool = False  # whether copying of these is measured
     scratch: Path | None = None  # folder for what is measured already, which a kill leaves; None: in memory alone
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What the metric of a plug-in is given: images of both sides, and their features."""
-
-    samples: Images
-    real: Images | None  # None where the reference is a file of statistics
-    features: Features  # of the samples
-    reference: Reference
-    extractor: Extractor
 
 
 def measure(samples: Images, request: MeasureRequest, world: World = ALONE) -> tuple[dict[str, Any], Features]:
@@ -85,11 +76,10 @@ def measure(samples: Images, request: MeasureRequest, world: World = ALONE) -> t
     workspace = Workspace(world, network.device, request.scratch)
     workspace.keep_only(_made_of(samples, reference, network))
     features = extract(samples, network, workspace.within("features"))
-    result = compare(features, reference, network, workspace)
-    measured = Measured(samples, real, features, reference, network)
-    for name in request.metrics:
-        value = workspace.value(f"plug-in-{name}", partial(METRICS[name].compute, measured))
-        _add_metric(result, name, value)
+    result = compare(Measured(features, reference, network, samples, real, workspace), request.metrics)
+    if request.copying:
+        name = with_features("copying", network.name or network.id) if network.foreign else "copying"
+        _add_metric(result, name, _copying(features, request, network, workspace))
     for side, images_of in (("generated", samples), ("reference", real)):
         if images_of and images_of.left_out:
             result["protocol"][f"{side}_left_out"] = images_of.left_out
@@ -99,13 +89,29 @@ def measure(samples: Images, request: MeasureRequest, world: World = ALONE) -> t
 
 
 def _add_metric(result: dict[str, Any], name: str, value: Any) -> None:
-    """Put what a plug-in gave beside the other metrics: a finite number, or why there is none."""
+    """Put a value beside the other metrics: a finite number, or why there is none."""
     if isinstance(value, str):
         result["unavailable"][name] = value
     elif isinstance(value, int | float) and np.isfinite(value):
         result["metrics"][name] = float(value)
     else:
         result["unavailable"][name] = f"it came out as {value}"
+
+
+def _copying(samples: Features, request: MeasureRequest, network: Extractor, workspace: Workspace) -> float | str:
+    """Return how much nearer samples come to training images than held-out images do, or why that cannot be told."""
+    name = request.reference.partition(":")[0]
+    try:
+        splits = [images.of_split(load_images(name, split, request.data)) for split in ("train", "test")]
+    except UserError as error:
+        return str(error)
+    trained, unseen = (pool_of(split, network, request.cache, workspace.world) for split in splits)
+    trained = trained if request.trained_on is None else trained[request.trained_on]
+    distances = (
+        nearest_distances(pool, trained, workspace.within(f"nearest-training-of-{side}"))
+        for side, pool in (("samples", samples.pool), ("held-out", unseen))
+    )
+    return copying(*distances)
 
 
 def _made_of(samples: Images, reference: Reference, network: Extractor) -> dict[str, Any]:
@@ -132,11 +138,19 @@ def _real_images(request: MeasureRequest) -> Images | None:
     """The images of the reference; None where it is a file of statistics."""
     (name, colon, split), path = request.reference.partition(":"), Path(request.reference)
     if colon and not path.exists():
-        return images.of_split(load_images(name, split, request.data))
+        return _with_trained(images.of_split(load_images(name, split, request.data)), request.trained_on)
     if request.features == "classifier":
         raise UserError("--features classifier: it is a data set's own, so --reference must be DATA_SET:SPLIT")
     has_statistics = path.suffix == ".npz" and path.is_file() and "mu" in images.npz_names(path)
     return None if has_statistics else images.of_path(path)
+
+
+def _with_trained(real: Images, trained_on: np.ndarray | None) -> Images:
+    """Return the reference as one that nothing can be said to have memorised, where only a part was trained on."""
+    if real.held_out or trained_on is None or len(trained_on) == real.count:
+        return real
+    part = f"{len(trained_on):,} of the {real.count:,} images of {real.name} were trained on"
+    return replace(real, held_out=f"{part}: evaluation.held_out measures copying of these")
 
 
 def _check_shapes(samples: Images, real: Images, request: MeasureRequest) -> None:

@@ -58,13 +58,12 @@ def of_images(
     Raises:
         UserError: an image cannot be read, or the cache is damaged or cannot be written.
     """
-    base = cache / f"reference-{images.name.replace('/', '-')[:40]}-{images.content[:12]}-{extractor.id}"
     workspace = Workspace(world, extractor.device)
 
     def cached(what: str, make: Callable[[Workspace], Arrays], *needed: str) -> Arrays:
-        return _cached(base.with_name(f"{base.name}-{what}.npz"), make, workspace, needed)
+        return _cached(_cache_path(images, extractor, cache, what), make, workspace, needed)
 
-    features = cached("features", lambda work: _arrays(extract(images, extractor, work)))
+    features = _features(images, extractor, cache, workspace)
     pool, spatial, diversity = features["pool"], features.get("spatial"), features.get("diversity")
     own = cached("statistics", lambda work: _own(pool, work))
 
@@ -80,6 +79,25 @@ def of_images(
         chosen, float(own["vendi"]), extractor.no_spatial,
         images.labels, None if diversity is None else float(diversity), images.held_out,
     )  # fmt: skip
+
+
+def pool_of(images: Images, extractor: Extractor, cache: Path, world: World = ALONE) -> np.ndarray:
+    """Return the pooled features (N, D) of a set of images, as `of_images` keeps them.
+
+    Raises:
+        UserError: as `of_images`.
+    """
+    return _features(images, extractor, cache, Workspace(world, extractor.device))["pool"]
+
+
+def _features(images: Images, extractor: Extractor, cache: Path, workspace: Workspace) -> Arrays:
+    path = _cache_path(images, extractor, cache, "features")
+    return _cached(path, lambda work: _arrays(extract(images, extractor, work)), workspace, ())
+
+
+def _cache_path(images: Images, extractor: Extractor, cache: Path, what: str) -> Path:
+    name = f"reference-{images.name.replace('/', '-')[:40]}-{images.content[:12]}-{extractor.id}"
+    return cache / f"{name}-{what}.npz"
 
 
 def of_statistics(

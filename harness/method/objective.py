@@ -61,7 +61,7 @@ class Objective(nn.Module):
 
     def taps(self, step: int) -> list[int]:
         """The blocks that the terms of a training step tap."""
-        return sorted({block for term in self.active(step) for block in term.blocks})
+        return sorted({block for term in self.active(step) for block in (*term.blocks, *term.references)})
 
     def forward(
         self, x: Tensor, y: Tensor, draws: Draws, features: Tensor | None = None, average: DiT | None = None

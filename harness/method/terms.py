@@ -79,13 +79,16 @@ class StepView:
 class Term(nn.Module):
     """λ_k L_k; `forward(view)` is L_k, a scalar, before λ.
 
-    name: its key in the log and the first part of its parameters' names in checkpoints. blocks: those it taps. lambda_:
-    λ. stop: the first training step without it; None is never. Its parameters are trained as the network's are but not
-    averaged, and are needed in training only.
+    name: its key in the log and the first part of its parameters' names in checkpoints. blocks: those it taps and
+    teaches. lambda_: λ. stop: the first training step without it; None is never. warm_up: steps over which λ grows. Its
+    parameters are trained as the network's are but not averaged, and are needed in training only.
     """
 
     floor: float | None = None  # the smallest value of L_k, where it is known
     needs_features = False  # of the frozen encoder
+    warm_up: Step = None
+    flat_start = False  # whether it has no gradient as long as every block is the identity, as at the first step
+    references: Blocks = ()  # blocks that it taps to compare with, and does not teach
 
     def __init__(self, name: str, blocks: Blocks, lambda_: float, stop: Step = None) -> None:
         super().__init__()
@@ -94,8 +97,13 @@ class Term(nn.Module):
         self.rates: dict[str, Any] = {}  # AdamW's for its parameters, where they are not the training's
 
     def coefficient(self, step: int) -> float:
-        """λ at a training step; where it is 0 the term is neither drawn for nor computed."""
-        return self.lambda_ if self.stop is None or step < self.stop else 0.0
+        """λ at a training step; where it is 0 the term is neither drawn for nor computed.
+
+        While it warms up it is λ/`warm_up` at the first step, twice that at the second, …
+        """
+        if self.stop is not None and step >= self.stop:
+            return 0.0
+        return self.lambda_ * min(1.0, (step + 1) / self.warm_up) if self.warm_up else self.lambda_
 
     def draw(self, draws: Draws, process: Process, seed: int) -> dict[str, Tensor]:
         """What it draws for the whole global batch, each (N, …), each from a stream at (seed, purpose, draws.step)."""
@@ -157,14 +165,21 @@ class DispersiveTerm(Term):
     """L_reg of one view of the images: the paper's Dispersive Loss.
 
     The value of several blocks is their mean (our reading). group: pairs are formed inside contiguous blocks of this
-    many samples (the paper's local batch).
+    many samples (the paper's local batch). share: τ in units of D before the first step, which `scale` is given.
     """
+
+    share: float | None = None
 
     def __init__(self, potential: Potential, lambda_: float, blocks: Blocks, group: int, stop: Step = None) -> None:
         super().__init__("regularizer", blocks, lambda_, stop)
         self.potential, self.group = potential, group
         self.prefix = ""  # keys of all stored logs
         self.floor = floor(potential, group)
+
+    def scale(self, distance: float) -> None:
+        """Take τ as its share of D before the first step; three digits of it, which other machines find too."""
+        if self.share:
+            self.potential = replace(self.potential, tau=float(f"{self.share * distance:.3g}"))
 
     def forward(self, view: StepView) -> Tensor:
         """The mean over tapped blocks."""
@@ -218,34 +233,59 @@ class ContrastiveTerm(DispersiveTerm):
         return [(h, h_plus) for (h, _), h_plus in zip(super().views(view), second, strict=True)]
 
 
+def misalignment(z: Tensor, target: Tensor) -> Tensor:
+    """Minus the mean cosine similarity over channels of tokens (N, T, D), in [−1, 1]; computed in float32 at least."""
+    at_least = torch.promote_types(z.dtype, torch.float32)
+    return -F.cosine_similarity(z.to(at_least), target.to(at_least), dim=-1).mean()
+
+
 class AlignmentTerm(Term):
     """REPA (Yu et al. 2024, arXiv 2410.06940): a block's tokens, projected, point where a frozen encoder's features do.
 
-    The encoder sees the clean image and the network the noisy one; only network and projector learn. width: D of the
-    network. hidden: width of the projector's two hidden layers. features: E of the encoder.
+    The encoder sees the clean image and the network the noisy one; only network and projector learn. projector: block
+    output (N, T, D) → (N, T, E). prepare: what is done to the features (N, T, E) before they are pointed to.
     """
 
     needs_features = True
 
-    def __init__(self, width: int, hidden: int, features: int, block: int, lambda_: float, stop: Step = None) -> None:
+    def __init__(
+        self,
+        projector: nn.Module,
+        block: int,
+        lambda_: float,
+        stop: Step = None,
+        prepare: Callable[[Tensor], Tensor] = lambda features: features,
+    ) -> None:
         super().__init__("alignment", (block,), lambda_, stop)
-        self.projector = nn.Sequential(
-            nn.Linear(width, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, features)
-        )
+        self.projector, self.prepare = projector, prepare
 
     def forward(self, view: StepView) -> Tensor:
         """Minus the mean cosine similarity of all tokens, in [−1, 1] (Yu et al., eq. 8)."""
+        return misalignment(*self.tokens(view))
+
+    def tokens(self, view: StepView) -> tuple[Tensor, Tensor]:
+        """The block's tokens, projected, and the encoder's, prepared: (N, T, E) each."""
         assert view.features is not None, "an alignment needs its encoder"
-        z = self.projector(view.h[self.blocks[0]])  # (N, T, E)
+        z = self.projector(view.h[self.blocks[0]])
         assert z.shape == view.features.shape, (z.shape, view.features.shape)
-        return -F.cosine_similarity(z.float(), view.features.float(), dim=-1).mean()
+        return z, self.prepare(view.features)
 
     def initialise(self, seed: int) -> Self:
         """As REPA's code does: xavier-uniform with zero bias."""
-        g = generator(seed, "projector", 0)
-        for weight in self.projector.parameters():
-            if weight.dim() == 1:
-                nn.init.zeros_(weight)
-            else:
-                nn.init.xavier_uniform_(weight, generator=g)
+        draw_weights(self.projector, generator(seed, "projector", 0))
         return self
+
+
+def linear_layers(width: int, hidden: int, features: int) -> nn.Sequential:
+    """REPA's projector; hidden: width of its two hidden layers."""
+    first, second, last = nn.Linear(width, hidden), nn.Linear(hidden, hidden), nn.Linear(hidden, features)
+    return nn.Sequential(first, nn.SiLU(), second, nn.SiLU(), last)
+
+
+def draw_weights(module: nn.Module, g: torch.Generator) -> None:
+    """Draw the weights of a module xavier-uniform; its biases are zero."""
+    for weight in module.parameters():
+        if weight.dim() == 1:
+            nn.init.zeros_(weight)
+        else:
+            nn.init.xavier_uniform_(weight, generator=g)

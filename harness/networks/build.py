@@ -3,20 +3,21 @@
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from harness.config.settings import TERMS, Resources
+from harness.config.settings import TERMS, OfDistance, Resources, read_tau
 from harness.config.spec import TWO_TIMES, Alignment, ProcessName, Regularizer, TermSpec, TrainSpec
 from harness.method.backbone import DiT
 from harness.method.losses import Potential
 from harness.method.objective import Objective
 from harness.method.processes import consistency, ddpm, flow, imm, meanflow, shortcut
 from harness.method.processes.process import Process
-from harness.method.terms import AlignmentTerm, ContrastiveTerm, DispersiveTerm, Sizes, Term
+from harness.method.rivals.irepa import TokenConvolution, normalize_tokens
+from harness.method.terms import AlignmentTerm, ContrastiveTerm, DispersiveTerm, Sizes, Term, linear_layers
 
 # Torch's own, at the first derivative that MeanFlow takes: it would stand between the lines of a run's progress.
 warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
@@ -75,7 +76,10 @@ def build_terms(spec: TrainSpec, features: int | None = None) -> list[Term]:
     if spec.alignment:
         parts.append(("alignment", "alignment", spec.alignment))
     parts += [(term.kind, term.name, _settings_of(term)) for term in spec.terms or ()]
-    return [TERMS[kind](name, settings, sizes) for kind, name, settings in parts]
+    terms = [TERMS[kind](name, settings, sizes) for kind, name, settings in parts]
+    for term, (_, _, settings) in zip(terms, parts, strict=True):
+        term.warm_up = getattr(settings, "warm_up", None)
+    return terms
 
 
 def _settings_of(term: TermSpec) -> Any:
@@ -92,15 +96,27 @@ def sizes_of(spec: TrainSpec, features: int | None = None) -> Sizes:
 
 def make_regularizer(name: str, reg: Regularizer, sizes: Sizes) -> Term:
     """Return the paper's term, of one view or of two."""
-    common = (Potential(reg.loss, **reg.constants), reg.lambda_, reg.blocks, reg.group)
+    tau = read_tau(reg.constants["tau"]) if "tau" in reg.constants else None
+    share = tau.of_distance if isinstance(tau, OfDistance) else None
+    constants = reg.constants | ({"tau": share} if share else {})  # as if D were 1, until it is measured
+    common = (Potential(reg.loss, **constants), reg.lambda_, reg.blocks, reg.group)
     one_view = reg.kind == "dispersive"
-    return DispersiveTerm(*common, reg.stop) if one_view else ContrastiveTerm(*common, reg.gap, reg.stop)
+    term = DispersiveTerm(*common, reg.stop) if one_view else ContrastiveTerm(*common, reg.gap, reg.stop)
+    term.share = share
+    return term
 
 
 def make_alignment(name: str, repa: Alignment, sizes: Sizes) -> Term:
-    """Return REPA's term, whose width is that of the encoder."""
+    """Return REPA's term, or iREPA's; its projector is as wide as the encoder's features."""
     assert sizes.features is not None, "an alignment needs its encoder"
-    return AlignmentTerm(sizes.width, repa.hidden, sizes.features, repa.block, repa.coefficient, repa.stop)
+    if repa.kernel:
+        projector: nn.Module = TokenConvolution(sizes.width, sizes.features, repa.kernel)
+    else:
+        projector = linear_layers(sizes.width, cast(int, repa.hidden), sizes.features)
+    term = AlignmentTerm(projector, repa.block, repa.coefficient, repa.stop)
+    if repa.alpha is not None:
+        term.prepare = partial(normalize_tokens, alpha=repa.alpha)
+    return term
 
 
 def equip_blocks(net: DiT, average: DiT, resources: Resources) -> None:

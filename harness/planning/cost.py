@@ -197,7 +197,9 @@ class Prices:
         """Hours of measuring them."""
         settings, train = run.evaluation.evaluation, run.train
         against = measuring_flops.each(settings.samples, reference_of(train, settings), train.data.classes)
-        return self._by(run, measuring_flops.networks(settings.samples, train, settings.features), against)
+        networks = measuring_flops.networks(settings.samples, train, settings.features)
+        pairs = against + measuring_flops.copying(settings.samples, train, settings)
+        return self._by(run, networks + measuring_flops.losses(train, settings), pairs)
 
     def _once(self, run: Run) -> float:
         """Hours of what is made once of the reference of a measurement."""
@@ -252,7 +254,7 @@ def checkpoint_bytes(train: TrainSpec, steps: Collection[int]) -> int:
     """Return the bytes of a training's last state (network, average, both moments of AdamW) and of the weights (network
     and average) that are kept at some steps."""
     network = flops.parameters(train) + flops.tokens(train) * train.model.width  # the positions are stored as well
-    projector = flops.projector_parameters(train)
+    projector = flops.term_parameters(train)
     moments = 2 * (flops.parameters(train) + projector)
     return FLOAT * (2 * network + projector + moments + 2 * network * len(steps))
 

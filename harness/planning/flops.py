@@ -8,7 +8,7 @@ Letters: T tokens, D width, P patch size, C channels; of one image unless said o
 
 from dataclasses import dataclass, replace
 
-from harness.config.settings import SamplerSettings
+from harness.config.settings import TERMS, SamplerSettings, TermWork
 from harness.config.spec import TWO_TIMES, Alignment, ProcessName, Regularizer, TrainSpec
 
 FREQUENCIES = 256  # numbers that a time is turned into before its MLP
@@ -66,7 +66,7 @@ def blocks_up_to(spec: TrainSpec, last: int) -> Pass:
 def training(spec: TrainSpec) -> float:
     """Return the operations of one image in a training step, forward and backward; where they are drawn, the mean."""
     learnt = network(spec)
-    terms = alignment(spec) + (regularizer(spec, spec.regularizer) if spec.regularizer else 0)
+    terms = alignment(spec) + (regularizer(spec, spec.regularizer) if spec.regularizer else 0) + further_terms(spec)
     return learnt.trained + target_passes(spec) * learnt.forward + terms
 
 
@@ -97,6 +97,20 @@ def regularizer(spec: TrainSpec, term: Regularizer) -> float:
     view = blocks_up_to(spec, max(term.blocks)).trained
     pairs = 2 * (symmetric + product) if term.loss == "covariance" else 3 * product
     return view + len(term.blocks) * pairs / n
+
+
+def further_terms(spec: TrainSpec) -> int:
+    """Return the operations of the terms beside these two: their layers, trained, and passes without gradient."""
+    layers = sum(3 * 2 * tokens(spec) * before * after for work in works(spec) for before, after in work.layers)
+    return layers + sum(blocks_up_to(spec, last).forward for work in works(spec) for last in work.passes)
+
+
+def works(spec: TrainSpec) -> list[TermWork]:
+    """Return what each further term computes; of a plug-in's nothing is known."""
+    patch, known = spec.model.patch**2 * spec.data.channels, [t for t in spec.terms or () if t.kind in TERMS.built_in]
+    content = [t.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"name"}) for t in known]
+    settings = [TERMS[term.kind].Settings.model_validate(own) for term, own in zip(known, content, strict=True)]
+    return [own.work(spec.model.width, patch) for own in settings]
 
 
 @dataclass(frozen=True)
@@ -139,11 +153,14 @@ def encoder(term: Alignment) -> Encoder | None:
 
 def projector(spec: TrainSpec) -> list[tuple[int, int]]:
     """Return the widths before and after each layer of the projector; none without an alignment whose encoder is
-    known."""
+    known. A convolution is a linear layer that is given all tokens under its kernel."""
     frozen = encoder(spec.alignment) if spec.alignment else None
     if spec.alignment is None or frozen is None:
         return []
-    hidden = spec.alignment.hidden
+    hidden, kernel = spec.alignment.hidden, spec.alignment.kernel
+    if kernel:
+        return [(kernel**2 * spec.model.width, frozen.width)]
+    assert hidden, spec.alignment
     return [(spec.model.width, hidden), (hidden, hidden), (hidden, frozen.width)]
 
 
@@ -188,6 +205,7 @@ def parameters(spec: TrainSpec) -> int:
     return embedding + spec.model.depth * (18 * d + 15) * d + (d + 1) * out + 2 * (d + 1) * d
 
 
-def projector_parameters(spec: TrainSpec) -> int:
-    """Return the number of parameters of the projector; 0 without an alignment, and where `encoder` knows nothing."""
-    return sum((before + 1) * after for before, after in projector(spec))
+def term_parameters(spec: TrainSpec) -> int:
+    """Return the number of parameters that the terms train; of an encoder that `encoder` does not know, none."""
+    layers = [*projector(spec), *(layer for work in works(spec) for layer in work.layers)]
+    return sum((before + 1) * after for before, after in layers)

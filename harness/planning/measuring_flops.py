@@ -97,6 +97,20 @@ def _counts(samples: int, width: int) -> list[int]:
     return [least + (samples - least) * i // (COUNTS - 1) for i in range(COUNTS)]
 
 
+def copying(samples: int, train: TrainSpec, settings: EvaluationSettings) -> int:
+    """Return the float64 operations of finding the nearest training images of samples and of held-out images; 0 where
+    the data set has none, or nobody knows how many. The features of its splits, made once, are not among them."""
+    images = [REFERENCE_IMAGES.get((train.data.name, split), 0) for split in ("train", "test")]
+    if settings.held_out is None or 0 in images:
+        return 0
+    return pairs(samples + images[1], train.data.subset or images[0], WIDTHS.get(settings.features, 0))
+
+
+def losses(train: TrainSpec, settings: EvaluationSettings) -> int:
+    """Return the float32 operations of the denoising loss on both splits."""
+    return 2 * (settings.held_out or 0) * flops.network(train).forward
+
+
 def networks(samples: int, train: TrainSpec, features: str) -> int:
     """Return the float32 operations of turning samples into features; latents are decoded first."""
     return samples * flops.measuring(train, features)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from harness.config.resolve import SettingError, check_resources
 from harness.config.settings import Resources
 from harness.config.spec import TrainSpec
-from harness.planning.flops import parameters, projector_parameters, tokens
+from harness.planning.flops import parameters, term_parameters, tokens
 
 # Bytes that the forward pass keeps for each channel of each token: of a block, and of all else together.
 BLOCK = {"bf16": 48.5, "fp32": 80.5}
@@ -23,7 +23,7 @@ SHARE = 0.9  # of the free memory that is planned with: the allocator's gaps and
 
 def state_bytes(spec: TrainSpec) -> int:
     """Return the bytes of weights, average, gradients and both moments; under bf16 also of the weights' copies."""
-    network, projector = parameters(spec), projector_parameters(spec)
+    network, projector = parameters(spec), term_parameters(spec)
     copies = 2 * (network + projector) if spec.precision == "bf16" else 0
     return FLOAT * (5 * network + 4 * projector) + copies
 

@@ -2,7 +2,7 @@
 
     spec.json          `write_spec`, `read_spec`: what is trained
     env.json           `Environment`: where and with what it ran, attempt by attempt
-    train.jsonl        `read_log`: a line of numbers every so many steps
+    train.jsonl        `read_log`: a line of numbers every so many steps, and for early ones
     heartbeat.json     `Heartbeat`: present while a job is at work
     error.json         `Failure`: present after a failure
     facts.json         `ModelFacts`: what only torch can know of the networks
@@ -285,18 +285,33 @@ def spec_identity(folder: Path) -> str:
     return ""
 
 
+class StatedClaim(Part):
+    """A claim of a grid, as `TestedClaim.words` has it; when it was first stated in this study, and by which code."""
+
+    claim: Annotated[str, Field(max_length=LONGEST_TEXT)]
+    stated: Name
+    commit: Name | None = None
+    dirty: bool | None = None
+
+
 class GridRecord(Record):
-    """`grids/<table>.json` of a study: which grid file, scale and overrides belong to it."""
+    """`grids/<table>.json` of a study: which grid file, scale and overrides belong to it, and what was ever claimed."""
 
     grid: str
     scale: str
     overrides: list[str] = Field(alias="set")
     plugins: PluginRecord | None = None  # what of them the runs were made of
+    claims: Annotated[tuple[StatedClaim, ...], Field(max_length=1000)] | None = None
 
     def without_seeds(self) -> Self:
-        """Return the record of which more seeds of the same runs, and newer plug-ins, have the same."""
+        """Return the record of which more seeds of the same runs, newer plug-ins and other claims have the same."""
         words = sorted(word for word in self.overrides if not word.startswith("seeds="))
-        return self.model_copy(update={"overrides": words, "plugins": None})
+        return self.model_copy(update={"overrides": words, "plugins": None, "claims": None})
+
+    def stating(self, earlier: Self | None, claims: Iterable[StatedClaim]) -> Self:
+        """Return the record with the claims of an earlier one, and those of `claims` that it has not."""
+        stated = {claim.claim: claim for claim in (*claims, *((earlier and earlier.claims) or ()))}
+        return self.model_copy(update={"claims": tuple(stated.values())}) if stated else self
 
 
 class Attempt(Part):

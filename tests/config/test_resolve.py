@@ -30,17 +30,61 @@ def test_repa_shares_nothing_and_the_others_are_table_fives():
     assert repa.train.model_copy(update={"alignment": None}) == baseline.train
 
 
+def test_irepas_projector_has_a_kernel_and_no_width_and_repa_no_field_of_irepa():
+    repa = run()[1].train.alignment
+    irepa = run("alignment.kernel=3", "alignment.alpha=0.6")[1].train.alignment
+    assert irepa == repa.model_copy(update={"hidden": None, "kernel": 3, "alpha": 0.6})
+    assert not {"kernel", "alpha"} & set(repa.model_dump(exclude_none=True))
+    assert repa.model_dump(exclude_none=True).keys() >= {"hidden"}
+    for wrong in ("alignment.kernel=2", "alignment.kernel=true", "alignment.alpha=1.1"):
+        with pytest.raises(UserError, match=wrong.partition("=")[0].replace(".", r"\.")):
+            run(wrong)
+    with pytest.raises(UserError, match=r"alignment\.alpha: SiT-S/8 here has one token"):
+        load_table(GRIDS / "table6.yaml", "smoke", ["model=SiT-S/8", "alignment.alpha=0.6"])
+
+
 def test_all_that_makes_the_alignment_is_hashed():
     def identity(**changes) -> str:
         return train_id(aligned_spec(alignment=REPA.model_copy(update=changes)))
 
     file = {"encoder": "vit_base_patch16_224", "own": None}
-    ids = [identity(), identity(coefficient=0.4), identity(block=1), identity(hidden=25),
+    ids = [identity(), identity(coefficient=0.4), identity(block=1), identity(hidden=25), identity(kernel=3),
+           identity(kernel=3, alpha=1.0), identity(alpha=0.6),
            identity(**file, weights="published"), identity(**file, weights="0" * 64),
            identity(**file, weights="published", side=96),
            *(identity(own=OWN.model_copy(update=change))
              for change in ({"steps": 3}, {"patch": 8}, {"architecture": "test_vit2"}, {"seed": 1}))]  # fmt: skip
     assert len({*ids, train_id(aligned_spec(alignment=None))}) == len(ids) + 1
+
+
+def test_subset_warm_up_and_a_share_of_the_distance_are_hashed_and_what_was_stored_keeps_its_name():
+    """A temperature is a number or a share: what a higher layer says of it takes the place of either."""
+    share = "regularizer.tau={of_distance: 0.1}"
+    words = (), ("data.subset=100",), ("regularizer.warm_up=3",), (share,), ("regularizer.tau.of_distance=0.1",)
+    trains = [load_table(GRIDS / "figure4.yaml", "digits", list(said)).runs[-1].train for said in words]
+    assert [canonical(trains[0]).count(word) for word in ("subset", "warm_up", "of_distance")] == [0, 0, 0]
+    assert [trains[1].data.subset, trains[2].regularizer.warm_up, trains[3].regularizer.tau] == [
+        100, 3 * 8, {"of_distance": 0.1}
+    ]  # fmt: skip
+    assert trains[3] == trains[4] == TrainSpec.model_validate_json(canonical(trains[3]))
+    assert len({train_id(train) for train in trains}) == 4
+
+
+@pytest.mark.parametrize(
+    ("table", "word", "message"),
+    [
+        ("table2", "regularizer.tau={of_distance: 0.1}", "of_distance is of infonce-l2, whose D has no bound"),
+        ("table4", "regularizer.tau={of_distance: 0.1}", "its label would lie"),
+        ("figure4", "regularizer.tau={of_distance: 0}", "a number above 0, or of_distance: with one, is expected"),
+        ("figure4", "regularizer.tau={share: 1}", "or of_distance: with a number, is expected"),
+        ("figure4", "data.subset=0", "greater than or equal to 1"),
+    ],
+)
+def test_a_wrong_axis_is_refused_in_one_line(table: str, word: str, message: str):
+    with pytest.raises(UserError) as error:
+        load_table(GRIDS / f"{table}.yaml", "digits", [word])
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def test_seeds_are_different_whole_numbers(seeds):
 
 def test_every_constant_has_a_loss_that_owns_it():
     """One without would be left out of every identity, and runs that differ in it would be taken for one."""
-    of_every_loss = {"loss", "kind", "lambda_", "blocks", "group", "noise", "gap", "stop"}
+    of_every_loss = {"loss", "kind", "lambda_", "blocks", "group", "noise", "gap", "stop", "warm_up"}
     owned = {name for names in (*CONSTANTS.values(), *CONTRASTIVE_CONSTANTS.values()) for name in names}
     assert owned == RegularizerSettings.model_fields.keys() - of_every_loss
     assert CONSTANTS.keys() == set(get_args(LossName))

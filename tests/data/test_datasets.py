@@ -10,7 +10,8 @@ from support.raw_data import seeded, write_latents
 from support.trainings import make_dataset
 
 from harness.commands.data_encode import get_by_name
-from harness.data.datasets import Dataset, load, positions
+from harness.config.settings import Data
+from harness.data.datasets import Dataset, load, load_training, positions
 from harness.errors import UserError
 
 
@@ -65,6 +66,23 @@ def test_a_rank_can_load_only_its_slice(digits: Path, tmp_path: Path, kind: str)
         x, y = dataset.batch(indices[part], tuple(draw[part] for draw in draws))
         assert torch.equal(x, whole[part])
         assert torch.equal(y, labels[part])
+
+
+def test_a_subset_is_drawn_by_the_seed_alone_of_all_classes_alike_and_smaller_ones_lie_in_larger(digits: Path) -> None:
+    def taken(size: int | None, seed: int = 0) -> Dataset:
+        return load_training(Data(name="digits", channels=1, size=8, classes=10, flip=False, subset=size), seed, digits)
+
+    whole, some, more, all_of_it = (taken(size) for size in (None, 205, 400, 1442))
+    assert sorted(np.bincount(some.labels).tolist()) == [20] * 5 + [21] * 5
+    assert set(some.items) < set(more.items)
+    assert np.array_equal(taken(205).items, some.items)
+    assert 10 < len(set(some.items) & set(taken(205, seed=1).items)) < 60  # 29 by chance
+    x, y = some.batch(np.array([7, 0]), ())
+    assert torch.equal(x, whole.batch(some.items[[7, 0]], ())[0])
+    assert y.tolist() == [some.labels[7], some.labels[0]] == whole.labels[some.items[[7, 0]]].tolist()
+    assert np.array_equal(all_of_it.items, np.arange(len(whole)))  # trained on as the whole is
+    with pytest.raises(UserError, match=r"data\.subset: 1,443 of digits, which has 1,442 images"):
+        taken(1443)
 
 
 def test_positions_are_one_stream_of_permutations() -> None:

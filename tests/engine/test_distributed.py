@@ -56,21 +56,24 @@ def regularizer(kind: str, noise: str | None = None, stop: int | None = None) ->
     return Regularizer(kind=kind, loss="infonce-l2", lambda_=0.5, blocks=(1,), group=4, tau=0.5, noise=noise, stop=stop)
 
 
-def alignment(stop: int | None = None) -> Alignment:
-    return Alignment(loss="cosine", coefficient=0.5, block=1, hidden=24, encoder="own-vit", own=OWN, stop=stop)
+def alignment(stop: int | None = None, **projector: float) -> Alignment:
+    return Alignment(loss="cosine", coefficient=0.5, block=1, encoder="own-vit", own=OWN, stop=stop, **projector)
 
 
-ALIGNED, STOPPING = "dispersive and aligned", "dispersive until step 7 and aligned until step 5"
+ALIGNED, STOPPING = "dispersive and aligned", "dispersive until step 7 and aligned as iREPA until step 5"
+EVERYTHING = "these two, and every rival"
 ARMS = {
     "baseline": {},
     "dispersive": {"regularizer": regularizer("dispersive")},
     "contrastive": {"regularizer": regularizer("contrastive", "independent")},
-    ALIGNED: {"regularizer": regularizer("dispersive"), "alignment": alignment()},
-    STOPPING: {"regularizer": regularizer("dispersive", stop=7), "alignment": alignment(stop=5)},
+    ALIGNED: {"regularizer": regularizer("dispersive"), "alignment": alignment(hidden=24)},
+    STOPPING: {"regularizer": regularizer("dispersive", stop=7), "alignment": alignment(stop=5, kernel=3, alpha=0.6)},
+    **{kind: {"terms": (specs.rival(kind),)} for kind in specs.RIVALS},
 }
+ARMS[EVERYTHING] = ARMS[STOPPING] | {"terms": tuple(map(specs.rival, specs.RIVALS))}
 RUNS = [(process, arm) for process in SAMPLERS for arm in ("baseline", "dispersive", "contrastive")]
-RUNS += [("flow", ALIGNED), ("flow", STOPPING), ("meanflow", STOPPING)]
-KILLED = [*((process, "dispersive") for process in SAMPLERS), ("flow", STOPPING)]
+RUNS += [("flow", ALIGNED), ("flow", STOPPING), ("meanflow", STOPPING), *(("flow", kind) for kind in specs.RIVALS)]
+KILLED = [*((process, "dispersive") for process in SAMPLERS), ("flow", EVERYTHING)]
 RUNS += [("shortcut", "dispersive"), ("imm", "contrastive"), ("consistency", "dispersive")]
 
 

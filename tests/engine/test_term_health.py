@@ -15,8 +15,10 @@ from harness.data.datasets import ImageDataset
 from harness.engine.train import Trainer, train
 from harness.errors import UserError
 from harness.files import read_jsonl
+from harness.method.processes import flow
 from harness.method.terms import Term
 from harness.networks import checkpoint
+from harness.networks.build import build_net
 
 OFTEN, RARELY = (Resources(log_every=every, checkpoint_minutes=1e9) for every in (1, 1000))
 
@@ -37,7 +39,8 @@ def dataset() -> ImageDataset:
     [regularizer(tau=0.5, blocks=(1, 2)), regularizer("contrastive", "hinge", epsilon=1.0)],
     ids=["disp", "contr"],
 )
-def test_looking_changes_no_bit(dataset, tmp_path: Path, process: str, arm: Regularizer):
+def test_looking_changes_no_bit(dataset, tmp_path: Path, process: str, arm: Regularizer, monkeypatch):
+    monkeypatch.setattr("harness.engine.train.is_early", lambda step: False)
     spec = make_spec(process, regularizer=arm, precision="bf16" if process == "ddpm" else "fp32")
     for name, resources in (("often", OFTEN), ("rarely", RARELY)):
         train(spec, dataset, tmp_path / name, tmp_path / f"{name}.jsonl", {4}, resources, nothing)
@@ -91,9 +94,44 @@ def test_each_of_two_terms_has_a_share_of_its_own(dataset, process: str):
     objective.terms = terms
     trainer.step(0, look=True)
     line = trainer.health.line()
-    assert line.keys() == {"gradient_share", "alignment.gradient_share", "saturated_pairs", "pair_evenness"}
+    shares, tau = {"gradient_share", "alignment.gradient_share"}, {"tau", "distance_start"}
+    health = {"saturated_pairs", "pair_evenness", "distance", "rms", "alignment.distance", "alignment.rms"}
+    assert line.keys() - {"overshoot"} == shares | health | tau
     for key, share in expected.items():
         assert line[key] == pytest.approx(share, rel=5e-3)
+
+
+@pytest.mark.parametrize("kind", ["dispersive", "contrastive"])
+def test_a_temperature_of_the_distance_is_that_of_the_first_batch_and_the_initial_weights(dataset, kind: str):
+    """Against all pairs one by one; also of a training that goes on, and whatever a process is given of the batch."""
+    spec = make_spec(regularizer=regularizer(kind, tau={"of_distance": 0.25}), precision="bf16")
+    trainer = make_trainer(spec, dataset)
+    (batch,) = trainer.batches.get(0)
+    (h,) = build_net(spec).initialise(spec.seed).features(
+        flow.interpolate(batch.x, batch.draws.t, batch.draws.noise), (batch.draws.t,),
+        torch.where(batch.draws.dropped, 10, batch.y), [1],
+    )  # fmt: skip
+    z = h.flatten(1).detach().double().numpy()
+    pairs = [((a - b) ** 2).mean() for i, a in enumerate(z) for j, b in enumerate(z) if i != j]
+    expected = float(f"{0.25 * sum(pairs) / len(pairs):.3g}")
+    parts = Trainer(spec, dataset, CPU, Resources(micro_batch=4))
+    assert trainer.objective.terms[0].potential.tau == parts.objective.terms[0].potential.tau == expected
+    trainer.step(0, look=True)
+    line = trainer.health.line()
+    assert (line["tau"], line["distance_start"]) == (expected, pytest.approx(sum(pairs) / len(pairs), rel=1e-5))
+
+
+def test_the_distance_of_each_step_is_the_mean_of_all_pairs(dataset):
+    trainer = Trainer(make_spec(regularizer=DISPERSIVE), dataset, CPU)
+    (batch,) = trainer.batches.get(0)
+    view = trainer.objective.view(batch.x, batch.y, batch.draws)
+    (h,) = view.outputs(trainer.net, batch.draws.t, batch.draws.noise, [1])
+    z = h.flatten(1).detach().double()
+    distance = sum(((a - b) ** 2).mean() for a in z for b in z) / (len(z) * (len(z) - 1))
+    trainer.step(0, look=True)
+    line = trainer.health.line()
+    assert line["distance"] == pytest.approx(float(distance), rel=1e-5)
+    assert line["rms"] == pytest.approx(float(z.square().mean().sqrt()), rel=1e-5)
 
 
 def test_a_term_that_its_block_does_not_move_stops_the_run(dataset):

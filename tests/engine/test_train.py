@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from support.backbones import moved
 from support.host_waits import NoHostWaits
-from support.specs import DISPERSIVE, PROCESSES, REPA, aligned_spec, make_eval, make_spec
+from support.specs import DISPERSIVE, IREPA, PROCESSES, REPA, aligned_spec, make_eval, make_spec
 from support.terms import Adversarial, AlignedWithTheAverage, BlockAlignedWithALaterOne
 from support.trainings import CPU, make_dataset, make_encoder, make_trainer, nothing, sample, stir, stirred
 from torch import Tensor
@@ -187,7 +187,37 @@ def test_weights_that_are_wanted_later_are_those_that_would_have_been_kept(datas
     for which in ("model", "ema"):
         begun = checkpoint.load_weights(tmp_path / "at once", 0, which)
         assert all(torch.equal(begun[name], weight) for name, weight in build_objective(spec).net.state_dict().items())
-    assert [line["step"] for line in read_jsonl(tmp_path / "little by little" / "train.jsonl")] == [2, 4, 5]
+    assert [line["step"] for line in read_jsonl(tmp_path / "little by little" / "train.jsonl")] == [1, 2, 3, 4, 5]
+
+
+def test_early_steps_have_lines_of_their_own_and_no_other_step_is_waited_for(
+    dataset: ImageDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The lines at every so many steps are what they are without: means since the one before."""
+    spec, looked = make_spec("flow", regularizer=DISPERSIVE), list[int]()
+    bare = Trainer(spec, dataset, CPU)
+    losses = [float(bare.step(step)["denoising"]) for step in range(34)]
+    step_of = Trainer.step
+
+    def take(trainer: Trainer, step: int, look: bool = False) -> dict[str, Tensor]:
+        if look:
+            looked.append(step + 1)
+            return step_of(trainer, step, look)
+        with NoHostWaits():
+            return step_of(trainer, step)
+
+    monkeypatch.setattr(Trainer, "step", take)
+    train(spec, dataset, tmp_path, tmp_path / "log", {34}, Resources(log_every=15, checkpoint_minutes=1e9), nothing)
+    log = {line["step"]: line for line in read_jsonl(tmp_path / "log")}
+    assert list(log) == looked == [*range(1, 11), 15, 16, 30, 32, 34]
+    since = {15: range(15), 30: range(15, 30), 34: range(30, 34)}
+    for step, line in log.items():
+        steps = since.get(step, [step - 1])
+        assert line["denoising"] == pytest.approx(np.mean([losses[i] for i in steps]), rel=1e-5)
+        assert ("images_per_second" in line) == (step in since)
+        assert {"gradient_share", "gradient_norm"} < line.keys()
+    kept = checkpoint.load_weights(tmp_path, 34, "model")
+    assert all(torch.equal(weight, kept[name]) for name, weight in bare.net.state_dict().items())
 
 
 def test_precision_of_products_and_convolutions_is_the_specs_while_training_and_then_what_it_was(
@@ -264,13 +294,14 @@ class OnlyAlignment:
         return 0 * per_sample.detach(), h
 
 
-def test_an_alignment_teaches_the_network_up_to_its_block_and_the_projector_but_not_the_encoder(dataset, encoder):
-    trainer = Trainer(ALIGNED, dataset, CPU, encoder=encoder)
+@pytest.mark.parametrize("term", [REPA, IREPA])
+def test_an_alignment_teaches_the_network_up_to_its_block_and_the_projector_but_not_the_encoder(dataset, encoder, term):
+    trainer = Trainer(aligned_spec(alignment=term), dataset, CPU, encoder=encoder)
     moved(trainer.net)
     before = {name: t.clone() for name, t in encoder.state_dict().items()}
     trainer.objective.process = OnlyAlignment()
     terms = trainer.step(0)
-    assert float(terms["loss"]) == pytest.approx(0.5 * float(terms["alignment"]))
+    assert float(terms["loss"]) == pytest.approx(term.coefficient * float(terms["alignment"]))
     taught = {n.split(".")[0] + n.split(".")[1] for n, p in trainer.net.named_parameters() if p.grad is not None}
     assert {"blocks0", "blocks1", "x_embedderproj"} <= taught
     assert not {"blocks2", "final_layerlinear"} & taught
@@ -291,8 +322,10 @@ def test_an_alignment_draws_from_a_stream_of_its_own(dataset, encoder):
     assert first.abs().max() <= math.sqrt(6 / (16 + 24))  # xavier's bound
 
 
-def test_micro_batches_are_aligned_with_their_own_images(dataset, encoder):
-    whole, parts = (Trainer(BOTH, dataset, CPU, Resources(micro_batch=size), encoder=encoder) for size in (None, 4))
+@pytest.mark.parametrize("term", [REPA, IREPA])
+def test_micro_batches_are_aligned_with_their_own_images(dataset, encoder, term):
+    spec = BOTH.model_copy(update={"alignment": term})
+    whole, parts = (Trainer(spec, dataset, CPU, Resources(micro_batch=size), encoder=encoder) for size in (None, 4))
     for step in range(2):
         expected = whole.step(step)
         torch.testing.assert_close(parts.step(step), expected)
@@ -346,17 +379,21 @@ def advance(spec: TrainSpec, dataset, encoder, folder: Path, steps: set[int], lo
     return checkpoint.load_state(folder)
 
 
-@pytest.mark.parametrize("stop", [None, 1, 2, 3])
-def test_a_resumed_combination_cannot_be_told_from_one_that_never_stopped(dataset, encoder, tmp_path, stop):
+@pytest.mark.parametrize(
+    ("term", "tensors", "stop"), [(REPA, 6, None), (REPA, 6, 2), (IREPA, 2, None), (REPA, 6, 1), (REPA, 6, 3)]
+)
+def test_a_resumed_combination_cannot_be_told_from_one_that_never_stopped(
+    dataset, encoder, tmp_path, term, tensors, stop
+):
     """Also where a term is left out before, at, or after the step that the training is resumed at."""
-    spec = BOTH.model_copy(update={"alignment": REPA.model_copy(update={"stop": stop})})
+    spec = BOTH.model_copy(update={"alignment": term.model_copy(update={"stop": stop})})
     advance(spec, dataset, encoder, tmp_path / "twice", {2})
     twice = advance(spec, dataset, encoder, tmp_path / "twice", {4})
     once = advance(spec, dataset, encoder, tmp_path / "once", {4})
     assert once.keys() == twice.keys()
     assert all(torch.equal(once[name], twice[name]) for name in once)
     projector = {name for name in once if name.startswith("alignment.projector.")}
-    assert len(projector) == 6
+    assert len(projector) == tensors
     assert {f"exp_avg.{name}" for name in projector} < once.keys()
     weights = load_file(weights_path(tmp_path / "once", 4))
     assert not any("alignment" in name for name in weights)  # sampling needs no projector
@@ -375,12 +412,12 @@ def test_a_term_that_has_stopped_costs_nothing_and_leaves_the_rest_as_it_is(data
     with encoder.register_forward_pre_hook(lambda _, inputs: images.append(len(inputs[0]))):
         early = advance(stopping, dataset, encoder, tmp_path, {4}, log_every=100)
         late = advance(stopping, dataset, encoder, tmp_path, {8}, log_every=100)
-    assert sum(images) == (3 + 2) * 8  # three steps, and two looks into the health of the terms
+    assert sum(images) == (3 + 3) * 8  # three steps, and as many looks into the health of the terms
     assert all(torch.equal(late[name], early[name]) for name in late if "projector" in name)  # it rests
     log = read_jsonl(tmp_path / "log")
-    assert [line["step"] for line in log] == [3, 4, 5, 8]
+    assert [line["step"] for line in log] == list(range(1, 9))
     for key, last in (("alignment", 3), ("alignment.gradient_share", 3), ("regularizer", 5), ("gradient_share", 5)):
-        assert [line["step"] for line in log if key in line] == [step for step in (3, 4, 5, 8) if step <= last]
+        assert [line["step"] for line in log if key in line] == list(range(1, last + 1))
     trainers = Trainer(UNALIGNED, dataset, CPU), Trainer(stopping, dataset, CPU, encoder=encoder)
     for trainer in trainers:
         trainer.restore(checkpoint.load_state(tmp_path), 8)
@@ -409,7 +446,9 @@ def test_any_other_term_is_trained_at_rates_of_its_own_and_resumed(dataset, tmp_
     losses = whole.step(0, look=True)
     assert losses.keys() == {"loss", "denoising", "regularizer", "self-alignment", "adversary", "layersync"}
     shares = {"gradient_share", "self-alignment.gradient_share", "adversary.gradient_share", "layersync.gradient_share"}
-    assert whole.health.line().keys() == shares | {"saturated_pairs", "pair_evenness"}
+    health = {f"{share.removesuffix('gradient_share')}{key}" for share in shares for key in ("distance", "rms")}
+    line = whole.health.line().keys() - {"overshoot", "tau", "distance_start"}
+    assert line == shares | health | {"saturated_pairs", "pair_evenness"}
     assert float((critic.weight - before).detach().abs().max()) == pytest.approx(
         2e-4, rel=0.1
     )  # AdamW's first step is its rate

@@ -14,7 +14,7 @@ from harness.config.grid import load_table
 from harness.errors import UserError
 from harness.jobs.job import jobs_for
 from harness.jobs.measuring import differing, lacks_metrics, remeasure
-from harness.metric_definitions import MEASURED, base
+from harness.metric_definitions import MEASURED, OF_HELD_OUT, base
 from harness.store.records import Measurement
 from harness.store.store import Store
 
@@ -30,7 +30,7 @@ def aged(record: dict) -> dict:
 def study(tmp_path, scratch):
     """Return a store with two measurements of one training, aged; and what they were before."""
     store = Store(tmp_path / "results", scratch, "study")
-    runs = load_table(GRIDS / "convergence.yaml", "smoke", ["seeds=[0]"]).runs
+    runs = load_table(GRIDS / "convergence.yaml", "smoke", ["seeds=[0]", "evaluation.held_out=40"]).runs
     assert jobs_for([run for run in runs if run.evaluation.step < 9], store, tmp_path)[0]().state == "done"
     before = {}
     for path in store.root.glob("*/evals/*.json"):
@@ -57,7 +57,7 @@ def test_what_is_lacking_comes_and_the_rest_stays(study, tmp_path):
         record, earlier = json.loads(new[path]), json.loads(old[path])
         assert record["metrics"].items() >= earlier["metrics"].items()
         assert record["metrics"] == pytest.approx(whole["metrics"], rel=1e-6)
-        assert {*map(base, record["metrics"]), *record["unavailable"]} >= set(MEASURED)
+        assert {*map(base, record["metrics"]), *record["unavailable"]} >= {*MEASURED, *OF_HELD_OUT}
         assert {key: record[key] for key in earlier if key != "metrics"} == {
             key: earlier[key] for key in earlier if key != "metrics"
         }

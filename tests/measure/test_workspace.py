@@ -71,7 +71,7 @@ def test_whoever_is_killed_at_any_stage_goes_on_from_there(tmp_path, monkeypatch
         (tmp_path / name).mkdir()
     whole = measured(tmp_path / "whole")
     stages, kill = list(kept), True
-    assert {"made-of.json", "fid.json", "kid.json", "diversity.json", "000001.npz"} <= set(stages)
+    assert {"made-of.json", "fid.json", "kid.json", "vendi.json", "000001.npz"} <= set(stages)
     kept.clear()
     for _ in stages:
         with pytest.raises(Killed):
@@ -84,7 +84,7 @@ def test_whoever_is_killed_at_any_stage_goes_on_from_there(tmp_path, monkeypatch
 def test_other_samples_find_nothing_of_the_former(tmp_path, monkeypatch):
     small_parts(monkeypatch.setattr)
     measured(tmp_path)
-    found = {name: files.read_json(tmp_path / "measured" / f"{name}.json") for name in ("fid", "diversity")}
+    found = {name: files.read_json(tmp_path / "measured" / f"{name}.json") for name in ("fid", "vendi")}
     measured(tmp_path, content=images.of_array(pictures(50, 5), "samples", "others", np.arange(50) % 3))
     for name, values in found.items():
         assert files.read_json(tmp_path / "measured" / f"{name}.json") != values

@@ -12,11 +12,11 @@ from support.terms import Adversarial, AlignedWithTheAverage, AlignedWithTheImag
 
 from harness.method.objective import Objective, draw
 from harness.method.processes import flow
-from harness.method.terms import AlignmentTerm, StepView, Term
+from harness.method.terms import AlignmentTerm, StepView, Term, linear_layers
 
 
 def test_the_alignment_is_that_of_a_loop_in_float64():
-    term = AlignmentTerm(width=6, hidden=9, features=5, block=1, lambda_=0.5).initialise(0)
+    term = AlignmentTerm(linear_layers(width=6, hidden=9, features=5), block=1, lambda_=0.5).initialise(0)
     g = torch.Generator().manual_seed(0)
     for weight in term.parameters():
         weight.data += 0.3 * torch.randn(weight.shape, generator=g)  # biases too
@@ -133,6 +133,12 @@ def test_a_term_that_has_stopped_is_no_term(arm):
     assert all(torch.equal(after[1][name], gradient) for name, gradient in without[1].items())
     assert Objective(build(), flow, [term], NULL).taps(5) == [1]
     assert Objective(build(), flow, [term], NULL).taps(6) == []
+
+
+def test_a_weight_that_warms_up_grows_by_equal_steps_and_stops():
+    term = dispersive()
+    term.warm_up, term.stop = 4, 7
+    assert [term.coefficient(step) / term.lambda_ for step in range(9)] == [0.25, 0.5, 0.75, 1, 1, 1, 1, 0, 0]
 
 
 def test_a_coefficient_may_follow_a_schedule():

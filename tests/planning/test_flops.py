@@ -6,6 +6,7 @@ import pytest
 import timm
 import torch
 from support.places import GRIDS
+from support.specs import RIVALS, rival
 from support.trainings import CPU, make_dataset
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -20,7 +21,7 @@ from harness.engine.train import Trainer
 from harness.method.objective import draw
 from harness.method.processes.meanflow import velocity_and_derivative
 from harness.method.terms import Draws
-from harness.networks.build import build_net, build_objective
+from harness.networks.build import build_net, build_objective, build_terms
 from harness.networks.checkpoint import save_state, save_weights
 from harness.planning import flops
 from harness.planning.cost import checkpoint_bytes
@@ -91,7 +92,7 @@ def step(spec, draws=None, features=None):
     n, shape = spec.batch, (spec.batch, spec.data.channels, spec.data.size, spec.data.size)
     draws = draws or draw(objective.process, objective.terms, shape, 0.0, 0, 0)
     x, y = torch.zeros(shape), torch.arange(n) % spec.data.classes
-    return counted(lambda: objective(x, y, draws, features)["loss"].backward()) / n
+    return counted(lambda: objective(x, y, draws, features, objective.net)["loss"].backward()) / n
 
 
 VARIANTS = {
@@ -128,6 +129,14 @@ def test_a_training_step_with_every_regulariser(loss, kind):
     assert flops.training(spec) == step(spec)
 
 
+@pytest.mark.parametrize("kind", RIVALS)
+def test_a_training_step_with_every_rival(kind):
+    spec = TINY["SiT-S/4"].model_copy(update={"terms": (rival(kind, TINY["SiT-S/4"].model.depth),)})
+    assert flops.training(spec) == step(spec)
+    (term,) = build_terms(spec)
+    assert flops.term_parameters(spec) == sum(p.numel() for p in term.parameters())
+
+
 @pytest.mark.parametrize("group", [128, 129])
 def test_large_groups_are_multiplied_by_three_quarters(group):
     spec = TINY["SiT-S/4"].model_copy(update={"regularizer": regularizer(group=group), "batch": group})
@@ -149,14 +158,17 @@ def test_the_encoders_shapes_are_timms(name):
     assert shape.forward(3) == encoder_pass(name, shape.side, 3)
 
 
-def test_an_alignment_is_its_projector_and_its_encoder():
+@pytest.mark.parametrize("projector", [{"hidden": 32}, {"kernel": 3, "alpha": 0.6}])
+def test_an_alignment_is_its_projector_and_its_encoder(projector):
     own = OwnEncoder(side=16, patch=4, steps=20, batch=64, shift=0.1, mirror=False)
-    term = Alignment(loss="cosine", coefficient=0.5, block=2, hidden=32, encoder="own-vit", own=own)
+    term = Alignment(loss="cosine", coefficient=0.5, block=2, encoder="own-vit", own=own, **projector)
     spec = TINY["SiT-B/2"].model_copy(update={"alignment": term})
     features = torch.zeros(spec.batch, flops.tokens(spec), 64)
     without = {"class_token": False, "global_pool": "avg", "fc_norm": False, "patch_size": 4}
     frozen = encoder_pass("test_vit", 16, 1, img_size=16, in_chans=1, **without)
     assert flops.training(spec) == step(spec, features=features) + frozen
+    counts = [p.numel() for p in build_objective(spec, 64).alignment.parameters()]
+    assert flops.term_parameters(spec) == sum(counts)
     strange = term.model_copy(update={"own": None, "encoder": "vit_giant_patch14_reg4_dinov2.lvd142m"})
     assert flops.encoder(strange) is None
 

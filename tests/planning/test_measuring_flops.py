@@ -7,18 +7,22 @@ import numpy as np
 import pytest
 import torch
 from support.synthetic_study import table_of
+from support.trainings import make_dataset
 from torch.utils.flop_counter import FlopCounterMode
 
+from harness.config.settings import EvaluationSettings
+from harness.measure import overfitting
 from harness.measure import reference as references
-from harness.measure.compare import compare
+from harness.measure.compare import Measured, compare
 from harness.measure.extractors.extractor import Extractor, Features, extract
 from harness.measure.extractors.inception import Outputs
 from harness.measure.images import of_array
 from harness.measure.metrics import kernel, pairs
-from harness.measure.metrics.neighbours import Manifold
+from harness.measure.metrics.neighbours import Manifold, nearest_distances
 from harness.measure.reference import Reference, of_images
+from harness.networks.build import build_net
 from harness.planning import flops
-from harness.planning.measuring_flops import WIDTHS, ReferenceWork, each, moments, once
+from harness.planning.measuring_flops import WIDTHS, ReferenceWork, copying, each, losses, moments, once
 from harness.planning.measuring_flops import pairs as pairs_of
 
 N, M, PART, D, CLASSES = 40, 90, 30, 4, 3
@@ -46,7 +50,7 @@ def test_the_price_is_what_is_counted(tmp_path: Path, monkeypatch, part: int | N
     work, found = ReferenceWork("any", "train", "classifier", part, M), list[Reference]()
     assert once(work) == counted(lambda: found.append(of_images(pixels(M, D, 0), BY_PIXEL, tmp_path, part=part)))
     generated = extract(pixels(samples, D, 1), BY_PIXEL)
-    assert each(samples, work, CLASSES) == counted(lambda: compare(generated, found[0], BY_PIXEL))
+    assert each(samples, work, CLASSES) == counted(lambda: compare(Measured(generated, found[0], BY_PIXEL)))
     assert counted(lambda: of_images(pixels(M, D, 0), BY_PIXEL, tmp_path, part=part)) == 0
 
 
@@ -71,9 +75,19 @@ def test_a_second_measurement_goes_through_no_pair_of_the_reference(tmp_path: Pa
     block = pairs.Block
     monkeypatch.setattr(pairs, "Block", count_pairs)
     again = of_images(real, BY_PIXEL, tmp_path, part=1000)
-    compare(Features(extract(pixels(60, 4, 1), BY_PIXEL).pool), again, BY_PIXEL)
+    compare(Measured(Features(extract(pixels(60, 4, 1), BY_PIXEL).pool), again, BY_PIXEL))
     assert gone_through == {(rows, columns): rows * columns for rows, columns in gone_through}
     assert asked == [count, 1000]
+
+
+def test_overfitting_costs_what_is_counted() -> None:
+    run = table_of("table3", "smoke", "evaluation.held_out=20").runs[0]
+    settings, net, dataset = run.evaluation.evaluation, build_net(run.train), make_dataset()
+    assert losses(run.train, settings) == 2 * counted(lambda: overfitting.losses(net, run.train, dataset, 20))
+    samples, training, held_out = (np.random.default_rng(0).random((count, 96)) for count in (50, 1442, 355))
+    both = [counted(lambda x=x: nearest_distances(x, training)) for x in (samples, held_out)]
+    assert copying(50, run.train, settings) == sum(both) > 0
+    assert losses(run.train, EvaluationSettings()) == copying(50, run.train, EvaluationSettings()) == 0
 
 
 def test_at_imagenet_a_measurement_costs_a_twentieth_of_what_it_did() -> None:

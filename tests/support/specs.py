@@ -1,6 +1,9 @@
 """Specs of small trainings on made-up images: each process with settings of its own."""
 
+from harness.config.plugin_parts import resolve_term
 from harness.config.settings import (
+    OWN_KEYS,
+    TERMS,
     Data,
     EvaluationSettings,
     MeanFlowSettings,
@@ -10,13 +13,33 @@ from harness.config.settings import (
     SamplerSettings,
     ShortcutSettings,
 )
-from harness.config.spec import Alignment, Consistency, EvalSpec, Model, Regularizer, TrainSpec
+from harness.config.spec import Alignment, Consistency, EvalSpec, Model, Regularizer, TermSpec, TrainSpec
+from harness.method.terms import ConfiguredTerm, Sizes
 
 PROCESSES = ["flow", "ddpm", "meanflow", "shortcut", "imm", "consistency"]
 DATA = Data(name="made-up", channels=1, size=8, classes=10, flip=True)
 DISPERSIVE = Regularizer(kind="dispersive", loss="infonce-l2", lambda_=0.5, blocks=(1,), group=4, tau=0.5)
 OWN = OwnEncoder(side=16, patch=4, steps=2, batch=8, shift=0.1, mirror=False)
 REPA = Alignment(loss="cosine", coefficient=0.5, block=2, hidden=24, encoder="own-vit", own=OWN)
+IREPA = Alignment(loss="cosine", coefficient=1.0, block=2, kernel=3, alpha=0.6, encoder="own-vit", own=OWN)
+
+RIVALS = [kind for kind in TERMS.built_in if kind not in OWN_KEYS]  # terms that are built in, under `terms`
+
+
+def rival(kind: str, depth: int = 2, **written) -> TermSpec:
+    """Return a term with the settings that its authors published, but for what is written, in so deep a network.
+
+    A term that compares samples does so in groups of four.
+    """
+    if TERMS[kind].Settings.model_fields["group"].default:
+        written = {"group": 4} | written
+    return resolve_term(TERMS[kind], kind, {"kind": kind, **written}, depth, lambda epochs: epochs)
+
+
+def term_alone(spec: TermSpec, sizes: Sizes) -> ConfiguredTerm:
+    """Return the term of a spec without a run."""
+    settings = TERMS[spec.kind].Settings.model_validate(spec.model_dump(by_alias=True, exclude={"name"}))
+    return TERMS[spec.kind](spec.name, settings, sizes)
 
 
 def make_spec(process: str = "flow", **changes) -> TrainSpec:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.config.settings import RegularizerSettings
+from harness.config.settings import OfDistance, RegularizerSettings
 from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.statistics import ALPHA, change_between, holm
 from harness.report.analysis.text import listed, sentences
@@ -40,8 +40,9 @@ def surfaces(pivots: Sequence[Pivot]) -> list[Surface]:
 
 
 def settings_of(pivot: Pivot) -> list[PivotCell]:
-    """Return the cells with a loss and a mean."""
-    return [cell for cell in pivot.cells if cell.ours and cell.source.settings.regularizer.loss != "none"]
+    """Return the cells with a loss, whose τ is a number, and a mean."""
+    losses = [(cell, cell.source.settings.regularizer) for cell in pivot.cells if cell.ours]
+    return [cell for cell, loss in losses if loss.loss != "none" and not isinstance(loss.tau, OfDistance)]
 
 
 def varied(cells: Sequence[PivotCell]) -> list[str]:

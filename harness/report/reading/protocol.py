@@ -22,6 +22,7 @@ SET_BY = {
     "reference_count": ("evaluation.reference",),
     "reference_content": ("evaluation.reference",),
     "reference_part": ("evaluation.reference_part",),
+    "held_out": ("evaluation.held_out",),
     "weights": ("evaluation.weights",),
     "training_precision": ("precision",),
     "betas": ("optimizer.beta1", "optimizer.beta2", "preset"),

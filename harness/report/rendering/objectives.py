@@ -12,6 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from harness.config.grid import Run
+from harness.config.settings import read_tau
 from harness.config.spec import Alignment, Regularizer, TermSpec, TrainSpec
 from harness.files import read_yaml
 from harness.report import TEMPLATES
@@ -102,7 +103,8 @@ def _terms(train: TrainSpec, formulas: Mapping[str, str]) -> Iterator[tuple[str,
         name, formula = FORMULAS["losses"][train.regularizer.loss], FORMULAS[train.regularizer.kind]
         yield f"{name}, {train.regularizer.kind}", formula[train.regularizer.loss], _values(train.regularizer)
     if train.alignment:
-        yield "REPA", FORMULAS["alignment"], _values(train.alignment)
+        name = "iREPA" if train.alignment.kernel or train.alignment.alpha is not None else "REPA"
+        yield name, FORMULAS["alignment"][name], _values(train.alignment)
     for term in train.terms or ():
         yield term.kind, formulas.get(term.kind, ""), _values(term)
 
@@ -112,6 +114,8 @@ def _values(term: Regularizer | Alignment | TermSpec) -> dict[str, str]:
     values = term.model_dump(mode="json", by_alias=True, exclude_none=True)
     blocks = values.pop("blocks", None) or [values.pop("block")]
     weight = values.pop("lambda", None) or values.pop("coefficient")
+    if isinstance(values.get("tau"), dict):
+        values["tau"] = read_tau(values["tau"])
     further = {key: f"{value}" for key, value in values.items() if key not in ("name", "kind", "loss", "own")}
     return {"lambda": f"{weight:g}", "blocks": "+".join(map(str, blocks)), **further}
 

@@ -1,0 +1,1 @@
+"""The settings of rivals' terms, with the defaults that their authors published; the terms are in `method/rivals/`."""
