@@ -95,8 +95,8 @@ def _watch(study: str | None, port: int, results: Path, scratch: Path, reports: 
     """Serve a study's report until Ctrl-C."""
     if study is None or _is_bundle(study, results):
         raise UserError("harness report --watch: a study's name is expected; a bundle and a comparison do not change")
+    from harness.launchers.queue_status import QUEUE_SECONDS, Asker, slurm_status
     from harness.report.live_server import serve
-    from harness.slurm.queue_status import QUEUE_SECONDS, Asker, slurm_status
 
     store, folder, ask = Store(results, scratch, study), reports / study, Asker(QUEUE_SECONDS)
     with user_error(f"--port {port}", "leave it out for a free one", OSError), suppress(KeyboardInterrupt):

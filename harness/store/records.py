@@ -597,7 +597,8 @@ def measurement_paths(folder: Path) -> list[Path]:
 class Submission(Record):
     """`submission.json`. token: the name of its job, chosen before SLURM gave it an id. time: in seconds since 1970.
     part: what of the training's work it does. user: who sent it, from `folder` beside the trainings'. cancelled_before:
-    ids of earlier jobs of the same work that were cancelled; earlier: id of the job before this one."""
+    ids of earlier jobs of the same work that were cancelled; earlier: id of the job before this one. launcher: who has
+    it, by its name."""
 
     FILE = "submission.json"
 
@@ -612,6 +613,7 @@ class Submission(Record):
     folder: Annotated[str, Field(pattern=r"^slurm(-[A-Za-z0-9_.@-]+)?$")] = "slurm"
     cancelled_before: tuple[JobId, ...] = ()
     earlier: JobId | None = None
+    launcher: Name = "slurm"
 
     @property
     def place(self) -> tuple[str, int | None]:
