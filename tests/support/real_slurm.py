@@ -12,7 +12,8 @@ import yaml
 from support.places import ROOT
 
 from harness.files import read_json, read_jsonl
-from harness.slurm.client import RESTART, SlurmJob, ask, own_jobs
+from harness.launchers.launcher import QueuedJob, unfinished
+from harness.slurm.client import RESTART, ask, squeue
 
 CLUSTER = ROOT / "tests" / "cluster" / "cluster.sh"
 PROFILE = ("--profile", "two-node-test")
@@ -38,9 +39,9 @@ def slurm(*words: str) -> str:
     return ask(*words, patience=RESTART).strip()
 
 
-def queued_jobs(study: str) -> list[SlurmJob]:
-    """Return what SLURM holds of a study, whose name no other test uses."""
-    return [job for job in own_jobs() if job.name.startswith(f"{study}-")]
+def queued_jobs(study: str) -> list[QueuedJob]:
+    """Return what SLURM holds of a study, whose name no other test uses, whoever sent it."""
+    return [job for job in unfinished(squeue("--all", RESTART)) if job.name.startswith(f"{study}-")]
 
 
 def at_once(jobs: list[str]) -> None:
