@@ -5,6 +5,7 @@ import os
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,13 +57,16 @@ def test_measuring_digits(data: Path, cache: Path, digits: tuple[ImageDataset, I
 def test_copies_are_told_from_fresh_images(data: Path, cache: Path, digits: tuple[ImageDataset, ImageDataset]) -> None:
     train, test = digits
 
-    def share(pixels: np.ndarray) -> float:
-        request = MeasureRequest("digits:train", "classifier", data, cache, training=images.of_split(train))
-        return measure(images.of_array(pixels, "samples"), request)[0]["metrics"]["copying"]
+    def result(pixels: np.ndarray, trained_on: np.ndarray | None = None) -> dict[str, Any]:
+        request = MeasureRequest("digits:train", "classifier", data, cache, trained_on=trained_on, copying=True)
+        return measure(images.of_array(pixels, "samples"), request)[0]
 
-    assert share(train.images[:300]) == 1
-    assert share(test.images) == 0.5  # the held-out images themselves: each ties with itself, and the rest is even
-    assert share(rng.integers(0, 256, (60, 1, 8, 8), np.uint8)) < 0.05
+    whole, part = result(train.images[:300]), result(train.images[::2], np.arange(1, len(train), 2))
+    assert whole["metrics"]["copying"] == whole["metrics"]["memorisation"] == 1
+    assert 0.4 < part["metrics"]["copying"] < 0.6  # these were not trained on, though they are of the training split
+    assert part["unavailable"]["memorisation"].startswith("721 of the 1,442 images of digits/train were trained on")
+    assert result(test.images)["metrics"]["copying"] == 0.5  # each ties with itself, and the rest is even
+    assert result(rng.integers(0, 256, (60, 1, 8, 8), np.uint8))["metrics"]["copying"] < 0.05
 
 
 def test_what_could_not_be_measured_is_refused_before_the_training(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
