@@ -62,14 +62,15 @@ def alignment(stop: int | None = None, **further: Any) -> Alignment:
     return Alignment(loss="cosine", coefficient=0.5, block=1, encoder="own-vit", own=OWN, stop=stop, **further)
 
 
-ALIGNED, STOPPING = "dispersive and aligned, after SARA", "dispersive until step 7 and aligned as iREPA until step 5"
+ALIGNED, STOPPING = "dispersive and aligned", "dispersive until step 7 and aligned as iREPA and SARA until step 5"
 EVERYTHING = "these two, and every rival"
+SARA = alignment(stop=5, kernel=3, alpha=0.6, sara=SaraSettings(width=8))
 ARMS = {
     "baseline": {},
     "dispersive": {"regularizer": regularizer("dispersive")},
     "contrastive": {"regularizer": regularizer("contrastive", "independent")},
-    ALIGNED: {"regularizer": regularizer("dispersive"), "alignment": alignment(hidden=24, sara=SaraSettings(width=8))},
-    STOPPING: {"regularizer": regularizer("dispersive", stop=7), "alignment": alignment(stop=5, kernel=3, alpha=0.6)},
+    ALIGNED: {"regularizer": regularizer("dispersive"), "alignment": alignment(hidden=24)},
+    STOPPING: {"regularizer": regularizer("dispersive", stop=7), "alignment": SARA},
     **{kind: {"terms": (specs.rival(kind),)} for kind in specs.RIVALS},
 }
 ARMS[EVERYTHING] = ARMS[STOPPING] | {"terms": tuple(map(specs.rival, specs.RIVALS))}
