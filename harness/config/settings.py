@@ -605,6 +605,7 @@ BUILT_IN: dict[str, TermKind | str] = {
     **{kind: LazyTerm(None, f"harness.networks.build:make_{key}") for kind, key in OWN_KEYS.items()},
     "layersync": "harness.config.rivals.self_contained:LAYERSYNC",
     "sra": "harness.config.rivals.self_contained:SRA",
+    "sra2": "harness.config.rivals.self_contained:SRA2",
     "diversedit": "harness.config.rivals.diverse_blocks:DIVERSEDIT",
 }
 TERMS = Registry("terms", "term", BUILT_IN)

@@ -15,7 +15,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -60,7 +60,7 @@ class Store:
         """Return the same folders as seen from any other."""
         return Store(self.results.absolute(), self.scratch.absolute(), self.study)
 
-    @property
+    @cached_property
     def root(self) -> Path:
         """The study's small files."""
         return self.results / self.study
