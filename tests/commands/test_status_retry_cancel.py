@@ -168,6 +168,10 @@ def test_one_ends_the_own_jobs_and_is_told_whose_the_others_are(two_senders, tmp
     write_program(tmp_path, "squeue", "echo '8|RUNNING|None|65534|study-1'")
     output = call("cancel", *options(mine.store), "--yes")
     assert "no queue holds any of its jobs of yours; there are 1 of nobody" in output
+    last = f"{mine.store.study}-last"
+    write_program(tmp_path, "squeue", f"echo '9|PENDING|Dependency|{os.geteuid()}|{last}'")
+    assert "Ended 0 jobs and the last job" in call("cancel", *options(mine.store), "--yes")
+    assert (tmp_path / "ended").read_text().endswith("\n9\n")
 
 
 def test_jobs_that_slurm_does_not_let_one_end_are_not_recorded_as_cancelled(two_senders, tmp_path):
