@@ -23,7 +23,7 @@ SamplerName = Literal[
 ]  # fmt: skip
 Tracker = Literal["tensorboard", "wandb"]
 LossName = Literal["infonce-l2", "infonce-cosine", "hinge", "covariance"]
-DATASETS = ("digits", "fashion-mnist", "cifar10")  # that are built in, beside packed latents
+DATASETS = ("digits", "fashion-mnist", "cifar10", "cifar10-5000")  # that are built in, beside packed latents
 FEATURES = ("classifier", "inception-v3-compat")  # that are built in
 LARGEST = 2**53
 DAYS = re.compile(
@@ -197,7 +197,7 @@ class Rung(Frozen):
 class Data(Frozen):
     """The training set, by what the network must know of it; the engine checks the files against these numbers."""
 
-    name: Name = Field(description="data set: digits, fashion-mnist, cifar10, imagenet256")
+    name: Name = Field(description="data set: digits, fashion-mnist, cifar10, cifar10-5000, imagenet256")
     channels: Count = Field(description="channels of an image or latent")
     size: Count = Field(description="height and width of an image or latent")
     classes: Count = Field(description="number of labels")
