@@ -33,7 +33,7 @@ lint: $(VENV)/ready-test
 docs: $(REPORT_VENV)/ready
 	$(REPORT_VENV)/bin/harness keys --markdown > docs/grid-format.md
 	$(REPORT_VENV)/bin/python -m harness.metric_definitions > docs/metrics.md
-	$(REPORT_VENV)/bin/python -m harness.slurm.status_document > docs/status.schema.json
+	$(REPORT_VENV)/bin/python -m harness.launchers.status_document > docs/status.schema.json
 	$(REPORT_VENV)/bin/python docs/draw_rooms.py
 
 # The pictures of the committed report in docs/pictures; needs Debian's chromium and chromium-driver.

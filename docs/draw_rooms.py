@@ -25,7 +25,7 @@ GROUND = "ground"
 COLUMNS = {
     "report": 0, "report.rendering": 0, "report.figures": 0, "report.analysis": 0, "report.reading": 0,
     "cli": 1, "commands": 1, "planning": 1, "store": 1, "config": 1, GROUND: 1,
-    "slurm": 2, "jobs": 2, "measure": 2, "engine": 2, "networks": 2, "data": 2, "method": 3,
+    "slurm": 2, "launchers": 2, "jobs": 2, "measure": 2, "engine": 2, "networks": 2, "data": 2, "method": 3,
 }  # fmt: skip
 WIDTH, HEIGHT = 2.9, 0.68  # of a box
 APART = 3.7  # from column to column; from level to level it is 1

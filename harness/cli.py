@@ -1,6 +1,8 @@
 """The command line: its commands, and which mistake is whose. The module of a command is imported when it is called, so
 that help answers at once."""
 
+import atexit
+import gc
 import importlib
 import io
 import os
@@ -90,6 +92,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; what is the user's to mend is told in one line, and exits with 2."""
     _write_any_text()
+    atexit.register(gc.freeze)  # else Python looks once more for cycles in all that a report leaves, for half a second
     try:
         cli(standalone_mode=False, prog_name="harness")
     except UserError as error:

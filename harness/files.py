@@ -385,16 +385,17 @@ def parse_log(text: str, keys: Collection[str] = ()) -> list[dict[str, Any]]:
     for line in text.split("\n"):
         entry = _entry(line)
         if isinstance(entry, dict) and type(entry.get("step")) is int:
-            kept = ((key, value) for key, value in entry.items() if not keys or key in keys)
-            by_step[entry["step"]] = {key: value for key, value in kept if not isinstance(value, list | dict)}
+            kept = [key for key in keys or entry if key in entry and type(entry[key]) not in (list, dict)]
+            by_step[entry["step"]] = {key: entry[key] for key in kept}
     return [by_step[step] for step in sorted(by_step)]
 
 
 def _entry(line: str) -> Any:
     """Return what a line of a log holds; None where it is torn."""
-    with suppress(ValueError):
+    try:
         return from_json(line) if len(line) <= LONGEST_LINE else None
-    return None
+    except ValueError:
+        return None
 
 
 def tail(path: Path, size: int = 4000) -> str:

@@ -56,7 +56,7 @@ def doctor(grids: tuple[Path, ...], scale: str | None, wait: float, results: Pat
     chosen, layer = cluster_profile.load_profile(profile) if profile else (None, {})
     tables = [grid.load_table(path, str(scale), (), layer) for path in grids]
     store = Store(results, scratch, "doctor").absolute()
-    if isinstance(chosen, cluster_profile.LocalProfile) or (chosen is None and which("scontrol") is None):
+    if not isinstance(chosen, cluster_profile.SlurmProfile | None) or (chosen is None and which("scontrol") is None):
         wrong = _print(examine_machine(machine_check.this_machine(), tables, store, data.absolute()))
     else:
         jobs = jobs_for(grid.all_runs(tables), store, data.absolute())

@@ -161,7 +161,7 @@ def _load_plugins(ctx: click.Context, param: click.Parameter, paths: Sequence[st
 
 plugin = click.option("--plugin", multiple=True, metavar="FILE", callback=_load_plugins, expose_value=False,
                       is_eager=True,
-                      help="A Python file to execute, with terms … of your own. Repeatable.")  # fmt: skip
+                      help="A Python file to execute, with terms, a launcher … of your own. Repeatable.")  # fmt: skip
 gpu_hours = click.option("--max-gpu-hours", "limit", type=HOURS, help="Refuse what needs more than this.")
 
 

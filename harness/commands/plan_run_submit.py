@@ -23,15 +23,19 @@ from harness.config.named_files import find_grid
 from harness.config.spec import EvalSpec, eval_id
 from harness.errors import UserError
 from harness.files import check_writable, share_with_group
-from harness.jobs import code_version, local_pool, preflight
+from harness.jobs import code_version, local_pool, preflight, recording
 from harness.jobs.job import Job, WorkLeft, jobs_for
-from harness.jobs.preemption import NEVER, Deadline
+from harness.jobs.preemption import Deadline
+from harness.launchers import submission
+from harness.launchers.launcher import Launcher, launcher_of
+from harness.launchers.local_launcher import LocalLauncher
+from harness.launchers.submission import QueueLauncher
 from harness.plain_text import check_name
 from harness.planning import budget, cost
 from harness.process_group import place_from_torchrun
-from harness.slurm import limits, submission
-from harness.slurm.last_job import send_last
-from harness.store.records import Failure, SubmitOptions
+from harness.slurm.last_job import last_text, send_last
+from harness.slurm.slurm_launcher import SlurmLauncher
+from harness.store.records import Failure, StatedClaim, SubmitOptions, utc
 from harness.store.store import Store
 
 
@@ -167,7 +171,9 @@ def run(request: Request, data: Path, workers: int, minutes: float | None, repor
     _record(request, tables, todo, data, place.world_size if place else None)
     page = reports if reported else None
     if todo:
-        _run_here(todo, request.store, tables, workers, place is not None, deadline, page)
+        pool = LocalLauncher(cluster_profile.LocalProfile(jobs=workers), deadline, alone=place is None)
+        pool.check(todo)
+        _run_here(todo, request.store, tables, pool, page)
     else:
         say(f"{request.store.root}: everything {'else ' if left_out else ''}is done already.")
         _show_results(request.store, tables, page)
@@ -200,7 +206,7 @@ def submit(request: Request, data: Path, profile: str | None, measure_only: bool
     harness submit grids/table5.yaml --scale cifar10 --profile ours --measure-only
     """
     cluster, layer = cluster_profile.load_profile(profile) if profile else (cluster_profile.SlurmProfile(), {})
-    request, data = replace(request, store=request.store.absolute()), data.absolute()
+    request, data, launcher = replace(request, store=request.store.absolute()), data.absolute(), launcher_of(cluster)
     store, folders = request.store, {path.parent for path in request.grids}
     tables = request.tables(layer)
     if limit is not None:
@@ -208,36 +214,46 @@ def submit(request: Request, data: Path, profile: str | None, measure_only: bool
     threads = 1 if isinstance(cluster, cluster_profile.LocalProfile) and cluster.jobs > 1 else None
     todo, left_out = _lacking(request, tables, data, threads)
     todo = submission.measurement_jobs(todo) if measure_only else todo
-    if isinstance(cluster, cluster_profile.SlurmProfile):
-        for job in todo:
-            cluster.check(job.resources)
-        limits.check_allowed(cluster, (job.resources for job in todo))
+    launcher.check(todo)
     if report:
         check_writable("--reports", reports)
+    page = reports.absolute() if report else None
     if not dry_run:
-        _record(request, tables, todo, data, slurm=isinstance(cluster, cluster_profile.SlurmProfile))
+        _record(request, tables, todo, data, launcher=launcher)
     if not todo:
         nothing = "nothing that is trained lacks a measurement" if measure_only else "everything is done already"
         nothing += " but what was left out" if left_out else ""
         say(f"{store.root}: {nothing}.")
-    elif isinstance(cluster, cluster_profile.LocalProfile):
+    elif isinstance(launcher, QueueLauncher):
         if dry_run:
-            say(f"{len(todo)} trainings on this machine, {cluster.jobs} at once")
+            _show_texts(launcher, todo, tables, store, folders, page)
         else:
-            _run_here(todo, store, tables, cluster.jobs)
-    elif dry_run:
-        texts, note = submission.sbatch_texts(todo, cluster, folders)
-        say("".join(texts), nl=False)  # byte for byte what would reach sbatch
-        for line in (*filter(None, [note]), *_in_short(todo, len(texts), tables, store, cluster)):
-            say(line, err=True)
-    else:
-        submission.remember(SubmitOptions(profile=profile, data=str(data), plugins=_plugin_paths()), store)
-        if watch:
-            submission.submit_all(todo, cluster, folders, partial(_tell_sent, cluster, store))
+            submission.remember(SubmitOptions(profile=profile, data=str(data), plugins=_plugin_paths()), store)
+            send(launcher, todo, store, folders, watch)
+            _send_last(launcher, todo, folders, page, watch)
+    elif isinstance(launcher, LocalLauncher):
+        if dry_run:
+            say(f"{len(todo)} trainings on {launcher.title}, {launcher.profile.jobs} at once")
         else:
-            send(cluster, todo, store, folders)
-        _send_last(todo, cluster, folders, reports.absolute() if report else None, watch)
+            _run_here(todo, store, tables, launcher)
     _end_without(left_out, store)
+
+
+def _show_texts(
+    launcher: QueueLauncher, todo: Sequence[Job], tables: Sequence[Table], store: Store, grids: Collection[Path],
+    reports: Path | None,
+) -> None:  # fmt: skip
+    """Print byte for byte what would be sent, then what that is in words."""
+    texts, note = submission.texts(todo, launcher, grids)
+    last = last_text(todo, launcher.profile, grids, reports) if isinstance(launcher, SlurmLauncher) else ""
+    say("".join([*texts, last]), nl=False)
+    for line in (*filter(None, [note]), *_in_short(todo, len(texts), tables, store, launcher.profile)):
+        say(line, err=True)
+    if last:
+        say(
+            f"then one job {'makes the report' if reports else 'tells of their end'}, when all others have ended",
+            err=True,
+        )
 
 
 def _end_without(left_out: Collection[str], store: Store) -> None:
@@ -248,10 +264,10 @@ def _end_without(left_out: Collection[str], store: Store) -> None:
         sys.exit(1)
 
 
-def _assumed(cluster: cluster_profile.Profile, tables: Sequence[Table]) -> cost.Assumption:
+def _assumed(cluster: cluster_profile.LauncherProfile, tables: Sequence[Table]) -> cost.Assumption:
     """Return what is assumed of the GPUs of the partition that runs are sent to."""
     runs = [run for run in all_runs(tables) if run.resources.on_gpu]
-    if not isinstance(cluster, cluster_profile.SlurmProfile) or not runs:
+    if not runs:
         return cost.Assumption()
     return cost.Assumption(cluster.gpu(runs[0].resources) or cost.Assumption.gpu)
 
@@ -261,7 +277,7 @@ def _plugin_paths() -> list[str]:
 
 
 def _in_short(
-    todo: Sequence[Job], arrays: int, tables: Sequence[Table], store: Store, cluster: cluster_profile.Profile
+    todo: Sequence[Job], arrays: int, tables: Sequence[Table], store: Store, cluster: cluster_profile.LauncherProfile
 ) -> Iterator[str]:
     """Yield what would be sent, what that costs, and what this machine lacks of what it needs."""
     prices = cost.Prices(all_runs(tables), store, _assumed(cluster, tables))
@@ -320,11 +336,11 @@ def _record(
     jobs: Sequence[Job],
     data: Path,
     processes: int | None = None,
-    slurm: bool = False,
+    launcher: Launcher | None = None,
 ) -> None:
     """Check everything that can be checked before anything runs or is written; then take the grids into the study.
 
-    slurm: refuse a machine without it; after mistakes on any machine, and before data sets are converted.
+    launcher: refuse a machine without it; after mistakes on any machine, and before data sets are converted.
     """
     store = request.store
     _warn_of_other_code(store)
@@ -333,13 +349,21 @@ def _record(
     check_writable("--results", store.root)
     check_writable("--scratch", store.scratch / store.study)
     preflight.convert_folders(tables, data)
-    if slurm:
+    if isinstance(launcher, QueueLauncher):
         preflight.check_unconverted(jobs)
-        submission.check_slurm()
+        launcher.check_here()
     preflight.check(jobs, processes)
     for path, table in request.with_grids(tables):
         words = _with_seeds_of_before(request, path, table)
-        store.record_grid(table.name, path, request.scale, words, table.plugins)
+        store.record_grid(table.name, path, request.scale, words, table.plugins, _claims(table))
+
+
+def _claims(table: Table) -> list[StatedClaim]:
+    """Return the claims of a table as they are stated now, before its runs begin."""
+    if not table.tested_claims:
+        return []
+    now, code = utc(time.time()), recording.commit()
+    return [StatedClaim(claim=claim.words, stated=now, **code) for claim in table.tested_claims]
 
 
 def _warn_of_other_code(store: Store) -> None:
@@ -361,27 +385,22 @@ def _with_seeds_of_before(request: Request, grid: Path, table: Table) -> list[st
 
 
 def _run_here(
-    todo: Sequence[Job], store: Store, tables: Sequence[Table], workers: int, torchrun: bool = False,
-    deadline: Deadline = NEVER, reports: Path | None = None,
-) -> None:  # fmt: skip
+    todo: Sequence[Job], store: Store, tables: Sequence[Table], launcher: LocalLauncher, reports: Path | None = None
+) -> None:
     """Run here, print the tables, and exit: with 1 where something is not done, with 75 for want of time.
 
     reports: where the study's report is kept up meanwhile.
     """
-    local_pool.check_room(todo, workers)
     before = [job.left() for job in todo]
     by_seed = sorted(todo, key=lambda job: job.train.seed)  # so that the first tables have all rows
     jobs = [part for job in by_seed for part in job.parts()]
     kept_up = following_report(store, reports) if reports else nullcontext()
     with kept_up, console.ProgressBar(jobs) as bar:
         on_change = SeedBySeed(jobs, partial(show_tables, store, tables), bar.on_change)
-        if not torchrun and (workers > 1 or local_pool.needs_workers(jobs)):
-            local_pool.run_in_workers(jobs, workers, on_change, deadline)
-        else:
-            local_pool.run_inline(jobs, on_change, deadline)
+        launcher.send_once(jobs, (), on_change, wait=True)
     _show_results(store, tables, reports)
     left = [job for job in todo if job.missing()]
-    if any(Failure.peek(job.folder) is None for job in left) and deadline.passed:
+    if any(Failure.peek(job.folder) is None for job in left) and launcher.deadline.passed:
         _end_in_time(todo, before)
     if left:
         reasons = f"the reasons: harness status {options.words_for(store)}"
@@ -412,16 +431,26 @@ def _end_in_time(todo: Sequence[Job], before: Sequence[WorkLeft]) -> NoReturn:
     sys.exit(os.EX_TEMPFAIL)
 
 
-def send(profile: cluster_profile.SlurmProfile, todo: Sequence[Job], store: Store, grids: Collection[Path]) -> None:
-    """Send the jobs to SLURM, and say what became of them; `grids`: the folders of their grid files."""
-    _tell_sent(profile, store, submission.submit(todo, profile, grids))
+def send(
+    launcher: QueueLauncher, todo: Sequence[Job], store: Store, grids: Collection[Path], wait: bool = False
+) -> None:
+    """Send the jobs, and say what became of them; grids: the folders of their grid files. wait: until all are sent."""
+    launcher.send_once(todo, grids, partial(_tell_sent, launcher.profile, store), wait)
 
 
 def _send_last(
-    todo: Sequence[Job], profile: cluster_profile.SlurmProfile, grids: Collection[Path], reports: Path | None,
-    wait: bool,
-) -> None:  # fmt: skip
-    """Send the job that ends a study, where one is asked for; wait: until the queue has room for it."""
+    launcher: QueueLauncher, todo: Sequence[Job], grids: Collection[Path], reports: Path | None, wait: bool
+) -> None:
+    """Send the job that ends a study, where one is asked for; wait: until the queue has room for it.
+
+    Raises:
+        UserError: SLURM refuses it; or the launcher is another one.
+    """
+    if not isinstance(launcher, SlurmLauncher):
+        if reports:
+            raise UserError(f"--report: {launcher.title} has no last job; harness report makes it, also meanwhile")
+        return
+    profile = launcher.profile
     while True:
         try:
             if id := send_last(todo, profile, grids, reports):
@@ -434,10 +463,15 @@ def _send_last(
         time.sleep(submission.PAUSES[1])
 
 
-def _tell_sent(profile: cluster_profile.SlurmProfile, store: Store, sent: submission.Sent) -> None:
+def _tell_sent(profile: cluster_profile.LauncherProfile, store: Store, sent: submission.Sent) -> None:
     """Say what became of jobs that were to be sent."""
     if sent.queued:
         say(f"{len(sent.queued)} trainings are in the queue already and were left there")
+    if sent.hidden:
+        say(
+            f"{len(sent.hidden)} trainings were sent by others, of whose jobs SLURM tells nobody else (PrivateData); "
+            "they were left to them: who sent them ends them by harness cancel, or sends them again", err=True,
+        )  # fmt: skip
     if sent.with_less:
         say(
             f"{len(sent.with_less)} of these were sent before some of their measurements were asked for; "

@@ -10,7 +10,7 @@ import click
 from harness.commands import options
 from harness.commands.terminal import say
 from harness.errors import UserError, one_line, user_error
-from harness.files import check_output, check_writable, place
+from harness.files import check_output, check_writable, gc_paused, place
 from harness.store.store import BUNDLE, Store
 
 SECONDS = 10.0  # between two looks for new results beside a run, whose cores a page takes for a second or two
@@ -95,8 +95,8 @@ def _watch(study: str | None, port: int, results: Path, scratch: Path, reports: 
     """Serve a study's report until Ctrl-C."""
     if study is None or _is_bundle(study, results):
         raise UserError("harness report --watch: a study's name is expected; a bundle and a comparison do not change")
+    from harness.launchers.queue_status import QUEUE_SECONDS, Asker, slurm_status
     from harness.report.live_server import serve
-    from harness.slurm.queue_status import QUEUE_SECONDS, Asker, slurm_status
 
     store, folder, ask = Store(results, scratch, study), reports / study, Asker(QUEUE_SECONDS)
     with user_error(f"--port {port}", "leave it out for a free one", OSError), suppress(KeyboardInterrupt):
@@ -130,9 +130,11 @@ def _serve_until(stop: threading.Event, store: Store, reports: Path) -> None:
 
 def write_and_tell(store: Store, reports: Path, pdf: bool = False) -> None:
     """Write a study's report, and say where it is."""
-    from harness.report.rendering.page import report as write_report
+    with gc_paused():
+        from harness.report.rendering.page import report as write_report
 
-    _tell(write_report(store, reports, pdf))
+        page = write_report(store, reports, pdf)
+    _tell(page)
 
 
 def _tell(page: Path) -> None:

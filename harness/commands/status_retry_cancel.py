@@ -19,7 +19,7 @@ from harness.commands import options
 from harness.commands.console import print_next, print_status, status_listing
 from harness.commands.plan_run_submit import send
 from harness.commands.terminal import console, say, show_note, words_of
-from harness.config.cluster_profile import load_slurm_profile
+from harness.config.cluster_profile import SlurmProfile, load_profile
 from harness.config.grid import Table
 from harness.config.named_files import recorded_grid
 from harness.errors import UserError, closest
@@ -27,14 +27,16 @@ from harness.files import is_file, read_json
 from harness.jobs import preflight
 from harness.jobs.failures import CAUSES, remedy
 from harness.jobs.job import Job
+from harness.launchers.bootstrap import user_name
+from harness.launchers.launcher import QueuedJob, launcher_named, launcher_of, unfinished
+from harness.launchers.private import own_folder
+from harness.launchers.queue_status import QUEUE_SECONDS, Asker, SlurmStatus, StudyStatus, log_of, slurm_status
+from harness.launchers.status_document import status_document
+from harness.launchers.submission import PATIENCE, QueueLauncher, by_launcher, note_ids, remembered
 from harness.plugins import load_file
-from harness.slurm.bootstrap import user_name
-from harness.slurm.client import RESTART, SlurmJob, failed_nodes, named_jobs, scancel, unfinished
-from harness.slurm.limits import check_allowed
-from harness.slurm.private import own_folder
-from harness.slurm.queue_status import QUEUE_SECONDS, Asker, SlurmStatus, StudyStatus, log_of, slurm_status
-from harness.slurm.status_document import status_document
-from harness.slurm.submission import check_slurm, note_ids, remembered
+from harness.slurm.client import failed_nodes, scancel
+from harness.slurm.last_job import last_jobs
+from harness.slurm.slurm_launcher import SlurmLauncher
 from harness.store import records
 from harness.store.status import measurement_fault
 from harness.store.store import IDENTITY, Store
@@ -46,6 +48,7 @@ DOCUMENTS = (records.SpecFile.FILE, records.Environment.FILE, records.Failure.FI
 
 
 @click.command()
+@options.plugin
 @options.study
 @options.filtered
 @click.option("--watch", is_flag=True, help="Show it again every few seconds, until all is done.")
@@ -125,11 +128,12 @@ def _grid_words(store: Store, train_id: str, without: str | None = None) -> Iter
 
 
 @click.command()
+@options.plugin
 @options.study
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--all-users", is_flag=True, help="Also the jobs that others sent, for whom SLURM lets do so.")
 def cancel(store: Store, yes: bool, all_users: bool) -> None:
-    """End your jobs of STUDY in SLURM, after a question; they do not rise again. What is stored stays.
+    """End your jobs of STUDY, after a question; they do not rise again. What is stored stays.
 
     These are all that you sent for it, also for rows and seeds that its grids do not have any more.
 
@@ -140,35 +144,52 @@ def cancel(store: Store, yes: bool, all_users: bool) -> None:
     if not submissions:
         next(store.grids())  # a study that there is not is refused
     of_all = [pair for of_training in submissions.values() for pair in of_training.items()]
-    queue = {job.place: job for job in unfinished(named_jobs((record.token for _, record in of_all), RESTART))}
-    sent = [InQueue(folder, record, queue[record.place]) for folder, record in of_all if record.place in queue]
+    sent = in_queue(of_all)
     mine, others = [s for s in sent if s.job.is_mine], [s for s in sent if not s.job.is_mine]
     whose = ", ".join(f"{count} of {name}" for name, count in Counter(user_name(s.job.uid) for s in others).items())
     asked = sent if all_users else mine
-    if not asked:
+    with_slurm = any(record.launcher == SlurmLauncher.name for _, record in of_all)
+    last = [job for job in last_jobs(store) if job.is_mine or all_users] if with_slurm else []
+    if not asked and not last:
         hint = f" of yours; there are {whose}: each ends their own, or who may: --all-users" if others else ""
-        say(f"{store.root}: SLURM holds none of its jobs{hint}.")
+        say(f"{store.root}: no queue holds any of its jobs{hint}.")
         return
     with_others = f", {whose} among them" if all_users and others else ""
-    if not yes and not click.confirm(f"End {len(asked)} jobs of {store.study}{with_others}?"):
+    ending = f"{len(asked)} jobs" + (" and the last job" if last else "")
+    if not yes and not click.confirm(f"End {ending} of {store.study}{with_others}?"):
         say("They were left as they are.")
         return
+    scancel({job.id for job in last})
     end_jobs(mine)
     if all_users:
         end_jobs(others)
     again = f"harness retry {options.words_for(store)} --class cancelled"
-    say(f"Ended {len(asked)} jobs{with_others}. Bring them back with: {again}")
+    say(f"Ended {ending}{with_others}. Bring them back with: {again}")
     if others and not all_users:
         say(f"Left, for they are of others: {whose}")
 
 
 @dataclass(frozen=True)
 class InQueue:
-    """A submission that SLURM has: the folder of its record, the record, and the job."""
+    """A submission that its launcher has: the folder of its record, the record, and the job."""
 
     folder: Path
     record: records.Submission
-    job: SlurmJob
+    job: QueuedJob
+
+
+def in_queue(sent: Sequence[tuple[Path, records.Submission]]) -> list[InQueue]:
+    """Return which of some submissions, with their folders, are in a queue.
+
+    Raises:
+        UserError: a launcher is not here, or does not answer.
+    """
+    queue = {
+        job.place: job
+        for name, of_one in by_launcher(record for _, record in sent).items()
+        for job in unfinished(launcher_named(name).ask({record.token for record in of_one}, PATIENCE))
+    }
+    return [InQueue(folder, record, queue[record.place]) for folder, record in sent if record.place in queue]
 
 
 def end_jobs(sent: Sequence[InQueue]) -> None:
@@ -180,10 +201,11 @@ def end_jobs(sent: Sequence[InQueue]) -> None:
     for s in sent:
         s.record.model_copy(update={"cancelled": True, "job": s.job.id}).write(s.folder)
     try:
-        scancel({s.job.id for s in sent})
+        for name, of_one in by_launcher(s.record for s in sent).items():
+            tokens = {record.token for record in of_one}
+            launcher_named(name).cancel({s.job.id for s in sent if s.record.token in tokens})
     except UserError as error:  # also where one has ended in between
-        left = {job.id for job in unfinished(named_jobs((s.record.token for s in sent), RESTART)) if job.is_at_large}
-        refused = [s for s in sent if s.job.id in left]
+        refused = [s for s in in_queue([(s.folder, s.record) for s in sent]) if s.job.is_at_large]
         for s in refused:
             s.record.write(s.folder)
         if refused:
@@ -216,28 +238,33 @@ def retry(context: click.Context, store: Store, failed: bool, failure: str | Non
     for word in overrides:
         if not word.startswith("resources."):
             raise UserError(f"--set {word}: a retry may change resources.… only; anything else is another run")
-    check_slurm()
     store = store.absolute()
     sent = remembered(store)
-    if profile is None and sent.profile is None and own_folder(store) != store.slurm_folder:
-        raise UserError("retry: say --profile; that of the last submit is its sender's alone, who is another user")
-    cluster, layer = load_slurm_profile(profile or sent.profile)
-    if context.get_parameter_source("data") is ParameterSource.DEFAULT:
-        data = Path(sent.data or data)
     for path in sent.plugins:
         load_file(Path(path), "retry: a plug-in of the last submit")
+    if profile is None and sent.profile is None and own_folder(store) != store.slurm_folder:
+        raise UserError("retry: say --profile; that of the last submit is its sender's alone, who is another user")
+    name = profile or sent.profile
+    cluster, layer = load_profile(name) if name else (SlurmProfile(), {})
+    launcher = launcher_of(cluster)
+    if not isinstance(launcher, QueueLauncher):
+        raise UserError(f"--profile {name}: its executor is {cluster.executor}, which keeps no jobs; run does it again")
+    launcher.check_here()
+    if context.get_parameter_source("data") is ParameterSource.DEFAULT:
+        data = Path(sent.data or data)
     classes = {failure} if failure else set(CAUSES)
     tables = study_tables(store, overrides, layer)
     study = slurm_status(tables, store, data.absolute())
     todo = [status.job for status in study.trainings if status.failure in classes]
     if not todo:
-        note_ids([status.job for status in study.trainings])
+        note_ids([status.job for status in study.trainings], launcher)
         say(f"{store.root}: no training failed so.")
         return
-    check_allowed(cluster, (job.resources for job in todo))
+    launcher.check(todo)
     preflight.check(todo)
-    cluster = cluster.model_copy(update={"exclude": (*cluster.exclude, *_failed_nodes(todo))})
-    send(cluster, todo, store, {recorded_grid(record.grid).parent for record in store.grids()})
+    if isinstance(cluster, SlurmProfile):
+        launcher = SlurmLauncher(cluster.model_copy(update={"exclude": (*cluster.exclude, *_failed_nodes(todo))}))
+    send(launcher, todo, store, {recorded_grid(record.grid).parent for record in store.grids()})
 
 
 def _failed_nodes(jobs: Sequence[Job]) -> list[str]:
@@ -254,6 +281,7 @@ def _failed_nodes(jobs: Sequence[Job]) -> list[str]:
 
 
 @click.command()
+@options.plugin
 @click.argument("name", metavar="RUN|STUDY")
 @click.option("--failed", is_flag=True, help="The last lines of each failure of the study NAME.")
 @click.option("-f", "--follow", is_flag=True, help="Go on printing what is written.")

@@ -24,6 +24,7 @@ from harness.config.site_options import (
 from harness.config.yaml_document import Layer, read_extended, validate
 from harness.errors import UserError, nearest
 from harness.plain_text import shown
+from harness.plugins import Registry
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "WANDB_MODE": "offline"}
 INTERFACE_VARIABLES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
@@ -95,22 +96,36 @@ class Partition(Frozen):
 PER_PARTITION = ("account", "qos", "constraint", "gpu_kind")  # of which a job is sent with one value
 
 
-class LocalProfile(Frozen):
-    """This machine: a pool of worker processes."""
-
-    extends: str | None = None
-    executor: Literal["local"] = "local"
-    jobs: Count = Field(1, description="trainings to run at once")
-    resources: Resources = Resources()
-
-
-class SlurmProfile(Frozen):
-    """A SLURM cluster."""
+class LauncherProfile(Frozen):
+    """What every profile says; a plug-in's launcher adds fields of its own."""
 
     extends: str | None = Field(
         None, description="another profile, by name or path: keys that this file says count over its keys"
     )
-    executor: Literal["slurm"] = Field("slurm", description="slurm, or local with jobs: trainings at once")
+    executor: str = Field(description="the launcher: slurm, local with jobs: trainings at once, or a plug-in's")
+    notify: Notify | None = Field(None, description="who hears of failures, and of the end of a study")
+    resources: Resources = Field(Resources(), description="the lowest layer of every run's resources")
+
+    def price(self, resources: Resources) -> float | None:
+        """Return the price of a GPU-hour; None where it is not said."""
+        return None
+
+    def gpu(self, resources: Resources) -> str | None:
+        """Return the GPU whose speed is to be assumed for resources; None where it is not said."""
+        return None
+
+
+class LocalProfile(LauncherProfile):
+    """This machine: a pool of worker processes."""
+
+    executor: Literal["local"] = "local"
+    jobs: Count = Field(1, description="trainings to run at once")
+
+
+class SlurmProfile(LauncherProfile):
+    """A SLURM cluster."""
+
+    executor: Literal["slurm"] = Field("slurm", description="slurm, local with jobs: trainings at once, or a plug-in's")
     partitions: dict[Word, Partition] = Field({}, description="partitions by name; a job is sent to all that it fits")
     account: Word | None = Field(None, description="whom the hours are charged to")
     qos: Word | None = Field(None, description="quality of service")
@@ -142,7 +157,6 @@ class SlurmProfile(Frozen):
         None,
         description="folder on each node that a job copies its data set to and reads it from; $NAME is the job's",
     )
-    notify: Notify | None = Field(None, description="who hears of failures, and of the end of a study")
     environment: dict[Variable, FinalText] = Field(
         {}, description="variables of the job, as they are; only ~ is expanded, and no $NAME"
     )
@@ -151,7 +165,6 @@ class SlurmProfile(Frozen):
     )
     offline: Flag = Field(False, description="nodes reach no network: libraries are told to download nothing")
     gpu_hour_price: Positive | None = Field(None, description="price of a GPU-hour, in whatever currency")
-    resources: Resources = Field(Resources(), description="the lowest layer of every run's resources")
 
     def check(self, resources: Resources) -> None:
         """Refuse resources that this cluster cannot give.
@@ -279,8 +292,15 @@ class SlurmProfile(Frozen):
         return {"gres": ",".join(both)} if both else {}
 
 
-Profile = LocalProfile | SlurmProfile
-KINDS: dict[str, type[LocalProfile] | type[SlurmProfile]] = {"local": LocalProfile, "slurm": SlurmProfile}
+# Each a `Launcher`, whose `Profile` reads the profiles that name it as their executor.
+LAUNCHERS: Registry[Any] = Registry(
+    "launchers",
+    "launcher",
+    {
+        "slurm": "harness.slurm.slurm_launcher:SlurmLauncher",
+        "local": "harness.launchers.local_launcher:LocalLauncher",
+    },
+)
 
 
 def minutes(resources: Resources) -> int:
@@ -288,7 +308,7 @@ def minutes(resources: Resources) -> int:
     return max(1, round(resources.hours * 60))
 
 
-def load_profile(name: str, folder: Path = PROFILES) -> tuple[Profile, Layer]:
+def load_profile(name: str, folder: Path = PROFILES) -> tuple[LauncherProfile, Layer]:
     """Read the profile of a name, in `folder` or the package's; return it and its `resources`, the lowest layer.
 
     Raises:
@@ -297,20 +317,9 @@ def load_profile(name: str, folder: Path = PROFILES) -> tuple[Profile, Layer]:
     message = f"--profile {name}: no file {folder / name}.yaml"
     document = read_extended(named_file(PROFILES, name, "--profile", message, folder), PROFILES)
     executor = document.content.get("executor")
-    if executor not in list(KINDS):
-        where = document.where("executor")
-        raise UserError(f"{where}: executor: slurm or local is expected, found {shown(executor)}; it is never guessed")
-    profile = validate(KINDS[executor], document.content, document.where)
+    if executor not in list(LAUNCHERS):
+        where, names = document.where("executor"), list(LAUNCHERS)
+        legal = f"{', '.join(names[:-1])} or {names[-1]}"
+        raise UserError(f"{where}: executor: {legal} is expected, found {shown(executor)}; it is never guessed")
+    profile = validate(LAUNCHERS[executor].Profile, document.content, document.where)
     return profile, document.layer({"resources": document.content.get("resources", {})})
-
-
-def load_slurm_profile(name: str | None) -> tuple[SlurmProfile, Layer]:
-    """Read the profile of a SLURM cluster; without a name, SLURM with its own defaults.
-
-    Raises:
-        UserError: as `load_profile`, and for a profile of another executor.
-    """
-    profile, layer = load_profile(name) if name else (SlurmProfile(), {})
-    if not isinstance(profile, SlurmProfile):
-        raise UserError(f"--profile {name}: its executor is {profile.executor}; this command needs a profile of slurm")
-    return profile, layer

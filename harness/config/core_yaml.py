@@ -22,7 +22,7 @@ LARGEST = 1 << 20  # characters of a document
 DEEPEST = 32  # lists and mappings around a value
 MOST_VALUES = 100_000  # keys, values and containers, with aliases written out
 # Keys of prose, and of a profile's lines of shell.
-SEVERAL_LINES = ("title", "report_title", "question", "note", "paper_text", "claims", "setup")
+SEVERAL_LINES = ("title", "report_title", "question", "note", "paper_text", "claims", "says", "setup")
 
 TAG = "tag:yaml.org,2002:"
 NULL = re.compile("~|null|Null|NULL|")

@@ -14,6 +14,7 @@ from pathlib import Path
 from harness.config.grid_file import (
     MOST_RUNS,
     At,
+    Claim,
     GridFile,
     PaperValue,
     Scale,
@@ -26,7 +27,7 @@ from harness.config.grid_file import (
 from harness.config.plugin_parts import PluginParts, PluginRecord
 from harness.config.resolve import SettingError, resolve, resolve_model
 from harness.config.settings import Family, Frozen, Resources, Seeds, Settings
-from harness.config.spec import EvalSpec, TrainSpec, eval_id, train_id
+from harness.config.spec import EvalSpec, TrainSpec, canonical, eval_id, train_id
 from harness.config.yaml_document import (
     Document,
     Layer,
@@ -85,6 +86,24 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class TestedClaim:
+    """A claim of a table with the two cells that it compares."""
+
+    __test__ = False
+
+    claim: Claim
+    metric: str
+    cell: Cell
+    against: Cell
+
+    @property
+    def words(self) -> str:
+        """All that it says, as canonical JSON, with what its cells are whatever their seeds; no other claim has it."""
+        cells = [cell.runs[0].with_seed(0).eval_id for cell in (self.cell, self.against)]
+        return canonical(self.claim.model_dump(mode="json") | {"metric": self.metric, "cells": cells})
+
+
+@dataclass(frozen=True)
 class Table:
     """A grid file expanded at a scale."""
 
@@ -140,6 +159,16 @@ class Table:
     @cached_property
     def _published(self) -> dict[At, PaperValue]:
         return {self.file.place(value.at): value for value in self.file.paper}
+
+    @property
+    def tested_claims(self) -> tuple[TestedClaim, ...]:
+        """The claims that are tested."""
+        tested = []
+        for claim in (claim for claim in self.file.claims if claim.at):
+            ours, other = map(self.cell, self.file.compared(claim))
+            if ours and other:
+                tested.append(TestedClaim(claim, claim.metric or self.file.value, ours, other))
+        return tuple(tested)
 
     def labels(self, axis: str | None) -> list[str]:
         """Return an axis's labels in the order of the file, those that some cell inside the table has."""

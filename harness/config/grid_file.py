@@ -102,6 +102,31 @@ class PublishedFigure(Sourced):
     value: Real = Field(description="the figure")
 
 
+class Claim(Frozen):
+    """What a study claims of a table: in words, and with `at` as a comparison of two cells that is tested."""
+
+    says: Prose = Field(description="the claim in words")
+    at: Place | None = Field(
+        None, description="axis → label: the cell it is of; without it, and for a text alone, words that nothing tests"
+    )
+    against: Place = Field({}, description="labels that turn it into what it is compared with; else its baseline's")
+    metric: str | None = Field(None, description="metric that is compared; by default the table's")
+    direction: Literal["lower", "higher"] | None = Field(None, description="what the metric of `at` is claimed to be")
+    test: Literal["paired-t", "sign-flip"] = Field(
+        "paired-t", description="one-sided, over seeds, each with itself: Student's t, or all choices of signs"
+    )
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if (self.at is None) != (self.direction is None):
+            raise ValueError("a claim that is tested needs at and direction, and one in words has neither")
+        return self
+
+
+def _read_claims(value: Any) -> Any:
+    return [{"says": value}] if isinstance(value, str) else value
+
+
 EXTENDED = "another {}, by name or path: keys that this file says count over its keys, also within its mappings"
 
 
@@ -136,8 +161,20 @@ class GridFile(Frozen):
         (), description="figures published elsewhere, in rows beneath the table"
     )
     paper_text: Prose = Field("", description="what the paper says of the table in words; only what has a source")
-    claims: Prose = Field("", description="what the study claims of the table in words, printed beside what is found")
+    claims: Annotated[tuple[Claim, ...], BeforeValidator(_read_claims)] = Field(
+        (), description="what the study claims of the table, printed beside what is found: a text, or tests to be made"
+    )
     seeds: Seeds = Field((0,), description="every cell is trained once with each; a scale's own seeds go before")
+
+    @property
+    def claim_text(self) -> str:
+        """What is claimed in words."""
+        return " ".join(claim.says for claim in self.claims)
+
+    def compared(self, claim: Claim) -> tuple[At, At]:
+        """Return the places of the two cells of a claim that is tested."""
+        at = claim.at or {}
+        return self.place(at), self.place(at | (claim.against or self.baseline))
 
     @property
     def count(self) -> int:
@@ -260,6 +297,9 @@ def _wrong_names(file: GridFile) -> Mistakes:
         for form, axes in vary.model_dump(exclude={"aside"}, exclude_none=True).items():
             yield from _wrong_labels(file, ("vary", index, form), axes, whole=True)
     yield from _wrong_labels(file, ("baseline",), file.baseline)
+    for index, claim in enumerate(file.claims):
+        yield from _wrong_labels(file, ("claims", index, "at"), claim.at or {}, whole=claim.at is not None)
+        yield from _wrong_labels(file, ("claims", index, "against"), claim.against)
     yield from _wrong_labels(file, ("ours",), file.ours)
     for index, value in enumerate(file.paper):
         yield from _wrong_labels(file, ("paper", index, "at"), value.at, whole=True)
@@ -291,6 +331,13 @@ def _wrong_places(file: GridFile) -> Mistakes:
         baseline = file.place(dict(at) | file.baseline)
         if baseline not in cells:
             yield ("baseline",), f"no cell at {place_words(baseline)}, the baseline of {place_words(at)}"
+    for index, claim in enumerate(file.claims):
+        ours, other = file.compared(claim)
+        for key, at in (("at", ours), ("against", other)) if claim.at else ():
+            if at not in cells:
+                yield ("claims", index, key), f"no cell at {place_words(at)}"
+        if claim.at and ours == other:
+            yield ("claims", index, "against"), "it is compared with itself"
     valued: set[At] = set()
     for index, value in enumerate(file.paper):
         at = file.place(value.at)

@@ -96,6 +96,7 @@ class PluginParts:
         terms = tuple(self._term(name, term, depth, steps) for name, term in on.items())
         for term in terms:
             check_groups(f"terms.{term.name}.group", term.group or 1, settings)
+            self._check_family(term, settings.model)
         data, kinds = ("datasets", settings.data.name), [("terms", term.kind) for term in terms]
         process, of_training = self._process(settings, family), self._origins(data, ("processes", family), *kinds)
         checked, measurement = self.stored is not None, self._measurement(settings, data)
@@ -119,6 +120,16 @@ class PluginParts:
         if family not in PROCESSES.built_in:
             self.record.processes[key], self.record.families[family] = final, kind.predicts
         return final or None
+
+    def _check_family(self, term: TermSpec, model: str) -> None:
+        """Refuse a term beside a process that it is not defined for; of a stored study's plug-ins nothing is known."""
+        if self.stored is not None and term.kind not in TERMS.built_in:
+            return
+        families = TERMS[term.kind].Settings.families
+        if model.partition("-")[0] not in families:
+            raise SettingError(
+                f"terms.{term.name}.kind", f"'{term.kind}' is defined for {', '.join(families)}, not for {model}"
+            )
 
     def _measurement(self, settings: Settings, data: Entry) -> Origins:
         """Return which code measures beside the package."""
@@ -210,7 +221,7 @@ def resolve_term(kind: TermKind, name: str, written: Written, depth: int, steps:
             changes[field] = resolve_blocks(words, depth, f"{key}.{field}")
         elif words is not None and read_block in readers:
             (changes[field],) = resolve_blocks(words, depth, f"{key}.{field}")
-    changes |= {span: steps(epochs) for span in ("stop", "warm_up") if (epochs := getattr(settings, span, None))}
+    changes |= {span: steps(epochs) for span in settings.in_epochs if (epochs := getattr(settings, span, None))}
     final = _validated(kind.Settings, settings.model_dump() | changes, key, written)
     return TermSpec(name=name, **final.model_dump(mode="json", by_alias=True, exclude_none=True))
 

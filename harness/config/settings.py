@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pkgutil import resolve_name
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
@@ -555,6 +555,9 @@ class TermSettings(Frozen):
     Words of blocks become numbers, 1 for the first, and the paper's epochs become steps; then it is validated again.
     """
 
+    in_epochs: ClassVar[tuple[str, ...]] = ("stop", "warm_up")  # the fields that become steps
+    families: ClassVar[tuple[Family, ...]] = get_args(Family)  # for whose process it is defined
+
     kind: Name = Field(description="a term's name in the registry")
     lambda_: Positive = Field(alias="lambda", description="weight λ of the term")
     blocks: Blocks = Field("3/12", description="tapped blocks, as regularizer.blocks")
@@ -599,5 +602,8 @@ OWN_KEYS = {"dispersive": "regularizer", "contrastive": "regularizer", "alignmen
 BUILT_IN: dict[str, TermKind | str] = {
     **{kind: LazyTerm(None, f"harness.networks.build:make_{key}") for kind, key in OWN_KEYS.items()},
     "layersync": "harness.config.rivals.self_contained:LAYERSYNC",
+    "sra": "harness.config.rivals.self_contained:SRA",
+    "sra2": "harness.config.rivals.self_contained:SRA2",
+    "diversedit": "harness.config.rivals.diverse_blocks:DIVERSEDIT",
 }
 TERMS = Registry("terms", "term", BUILT_IN)

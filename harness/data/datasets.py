@@ -203,6 +203,16 @@ def load_training(data: Data, seed: int, root: Path) -> Dataset:
     return Subset(whole.name, "train", whole.labels[items], whole.classes, whole.content, whole, items)
 
 
+def training_rows(data: Data, seed: int, root: Path) -> np.ndarray | None:
+    """Return which items of the training split a training of a seed learns from, rising; None where it is all of them.
+
+    Raises:
+        UserError: as `load_training`.
+    """
+    chosen = load_training(data, seed, root) if data.subset else None
+    return chosen.items if isinstance(chosen, Subset) else None
+
+
 def subset(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
     """Return the places of so many items, int64 (size,), rising: of each class alike, as far as it has so many.
 

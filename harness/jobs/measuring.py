@@ -90,12 +90,12 @@ class Measuring:
             UserError: as `measure`.
         """
         from harness.data.cache import content_hash
-        from harness.data.datasets import load_images
+        from harness.data.datasets import training_rows
         from harness.data.to_bytes import autoencoder_sha256
         from harness.engine.allocator import release_memory
         from harness.engine.distributed import ALONE
         from harness.measure.evaluate import MeasureRequest, measure
-        from harness.measure.images import of_array, of_split
+        from harness.measure.images import of_array
         from harness.measure.overfitting import measure_losses
 
         release_memory()
@@ -108,7 +108,8 @@ class Measuring:
             weights=weights,
             metrics=evaluation.metrics or (),
             part=evaluation.reference_part,
-            training=of_split(load_images(name, "train", self.data)) if evaluation.held_out else None,
+            trained_on=training_rows(self.train.data, self.train.seed, self.data),
+            copying=evaluation.held_out is not None,
             scratch=_measured_folder(self.scratch, self.path.stem),
         )
         content = world.decide(lambda: content_hash(samples.images))

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path
@@ -15,6 +15,11 @@ from typing import Any
 from harness.config.site_options import Event, Notify
 from harness.errors import UserError, one_line
 from harness.files import place
+from harness.jobs.job import Job
+from harness.store.records import Failure
+from harness.store.status import training_statuses
+from harness.store.store import Store
+from harness.store.study import study_tables
 
 PATIENCE = 20.0  # seconds for a command, and for each step of a connection
 LONGEST = 4000  # bytes of the file of an address
@@ -29,6 +34,27 @@ def tell(notify: Notify | None, event: Event, study: str, text: str) -> None:
         _try(event, partial(_run, notify.command, words))
     if notify.webhook:
         _try(event, partial(_post, notify.webhook, words))
+
+
+def tell_failures(notify: Notify | None, jobs: Sequence[Job], since: float) -> None:
+    """Tell of those that have failed since a time."""
+    for job in jobs if notify else ():
+        failure = Failure.peek(job.folder)
+        if failure and (failure.time or 0) >= since:
+            words = f"{job.store.study}: training {job.train_id} failed: {failure.kind}: {failure.message}"
+            tell(notify, "failure", job.store.study, words)
+
+
+def tell_end(notify: Notify | None, store: Store, report: str = "") -> str:
+    """Tell how a study stands by its files, now that no job of it is left, and return that in words, with `report`."""
+    trainings = training_statuses(study_tables(store), store)
+    left = [training for training in trainings if training.state != "done"]
+    failed = [training for training in left if training.state in ("failed", "diverged")]
+    words = f"{store.study}: {len(trainings) - len(left)} of {len(trainings)} trainings are done"
+    words += f", {len(failed)} failed; harness status {store.study} tells why" if left else ""
+    text = "; ".join(filter(None, (words, report)))
+    tell(notify, "end" if left else "completion", store.study, text)
+    return text
 
 
 def _try(event: Event, send: Callable[[], None]) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import Timeout
 
+from harness import plugins
 from harness.config.spec import TrainSpec
 from harness.errors import Diverged, UserError
 from harness.files import locked, read_json, remove_temporaries, write_bytes
@@ -84,7 +85,13 @@ def record_attempt(
     if part.stage == 0 or not failure or failure.kind != "diverged":
         (folder / records.Failure.FILE).unlink(missing_ok=True)
     records.write_spec(folder, train)
-    facts = provenance(folder, threads, processes) | {"part": part.name, "compiled": compiled, "sharing": sharing}
+    code = code_version.version(packages=plugins.packages(train.plugins))
+    facts = provenance(folder, threads, processes) | {
+        "code": code,
+        "part": part.name,
+        "compiled": compiled,
+        "sharing": sharing,
+    }
     attempt = records.Attempt.model_validate({"attempt": len(earlier) + 1} | facts)
     records.Environment(attempts=[*earlier, attempt]).write(folder)
     with heartbeats(folder, steps, steps if part.stage else 0) as say:
@@ -137,7 +144,6 @@ def provenance(folder: Path, threads: int, processes: int) -> dict[str, Any]:
         "start": records.utc(time.time()),
         "end": None,
         **source(folder),
-        "code": code_version.version(),
         "host": platform.node(),
         **_device(processes),
         "threads": threads,
@@ -176,14 +182,25 @@ def source(folder: Path, package: Path = PACKAGE) -> dict[str, Any]:
         if origin["diff"]:
             write_bytes(folder / origin["diff"], (package / origin["diff"]).read_bytes())
         return origin
-    if _git(package, "ls-files", "--error-unmatch", "cli.py") is None:  # the checkout around us is somebody else's
-        return {"commit": None, "dirty": None, "diff": None}
-    commit = (_git(package, "rev-parse", "HEAD") or b"").decode().strip() or None
-    diff = _git(package, "diff", "--binary", "HEAD", "--", ".")
+    commit, diff = _checkout(package)
     name = f"diff-{hashlib.sha256(diff).hexdigest()[:12]}.patch" if diff else None
     if diff and name:
         write_bytes(folder / name, diff)
     return {"commit": commit, "dirty": None if diff is None else bool(diff), "diff": name}
+
+
+def commit(package: Path = PACKAGE) -> dict[str, Any]:
+    """Return the commit of the package, and whether it was changed since; None where there is no checkout of it."""
+    commit, diff = _checkout(package)
+    return {"commit": commit, "dirty": None if diff is None else bool(diff)}
+
+
+def _checkout(package: Path) -> tuple[str | None, bytes | None]:
+    """Return the commit of the package, and the changes since; None and None outside a git checkout of it."""
+    if _git(package, "ls-files", "--error-unmatch", "cli.py") is None:  # the checkout around us is somebody else's
+        return None, None
+    commit = (_git(package, "rev-parse", "HEAD") or b"").decode().strip() or None
+    return commit, _git(package, "diff", "--binary", "HEAD", "--", ".")
 
 
 def _git(folder: Path, *words: str) -> bytes | None:

@@ -51,7 +51,8 @@ class MeasureRequest:
     intervals: bool = False
     metrics: tuple[str, ...] = ()  # of plug-ins
     part: int | None = None  # images of the reference whose balls count; by default all
-    training: Images | None = None  # of the same data set, whose copying is measured; None: it is not
+    trained_on: np.ndarray | None = None  # of the images of the data set's training split; None: not known
+    copying: bool = False  # whether copying of these is measured
     scratch: Path | None = None  # folder for what is measured already, which a kill leaves; None: in memory alone
 
 
@@ -76,9 +77,9 @@ def measure(samples: Images, request: MeasureRequest, world: World = ALONE) -> t
     workspace.keep_only(_made_of(samples, reference, network))
     features = extract(samples, network, workspace.within("features"))
     result = compare(Measured(features, reference, network, samples, real, workspace), request.metrics)
-    if request.training:
+    if request.copying:
         name = with_features("copying", network.name or network.id) if network.foreign else "copying"
-        _add_metric(result, name, _copying(features, request.training, request, network, workspace))
+        _add_metric(result, name, _copying(features, request, network, workspace))
     for side, images_of in (("generated", samples), ("reference", real)):
         if images_of and images_of.left_out:
             result["protocol"][f"{side}_left_out"] = images_of.left_out
@@ -97,15 +98,15 @@ def _add_metric(result: dict[str, Any], name: str, value: Any) -> None:
         result["unavailable"][name] = f"it came out as {value}"
 
 
-def _copying(
-    samples: Features, training: Images, request: MeasureRequest, network: Extractor, workspace: Workspace
-) -> float | str:
+def _copying(samples: Features, request: MeasureRequest, network: Extractor, workspace: Workspace) -> float | str:
     """Return how much nearer samples come to training images than held-out images do, or why that cannot be told."""
+    name = request.reference.partition(":")[0]
     try:
-        held_out = images.of_split(load_images(request.reference.partition(":")[0], "test", request.data))
+        splits = [images.of_split(load_images(name, split, request.data)) for split in ("train", "test")]
     except UserError as error:
         return str(error)
-    trained, unseen = (pool_of(side, network, request.cache, workspace.world) for side in (training, held_out))
+    trained, unseen = (pool_of(split, network, request.cache, workspace.world) for split in splits)
+    trained = trained if request.trained_on is None else trained[request.trained_on]
     distances = (
         nearest_distances(pool, trained, workspace.within(f"nearest-training-of-{side}"))
         for side, pool in (("samples", samples.pool), ("held-out", unseen))
@@ -137,11 +138,19 @@ def _real_images(request: MeasureRequest) -> Images | None:
     """The images of the reference; None where it is a file of statistics."""
     (name, colon, split), path = request.reference.partition(":"), Path(request.reference)
     if colon and not path.exists():
-        return images.of_split(load_images(name, split, request.data))
+        return _with_trained(images.of_split(load_images(name, split, request.data)), request.trained_on)
     if request.features == "classifier":
         raise UserError("--features classifier: it is a data set's own, so --reference must be DATA_SET:SPLIT")
     has_statistics = path.suffix == ".npz" and path.is_file() and "mu" in images.npz_names(path)
     return None if has_statistics else images.of_path(path)
+
+
+def _with_trained(real: Images, trained_on: np.ndarray | None) -> Images:
+    """Return the reference as one that nothing can be said to have memorised, where only a part was trained on."""
+    if real.held_out or trained_on is None or len(trained_on) == real.count:
+        return real
+    part = f"{len(trained_on):,} of the {real.count:,} images of {real.name} were trained on"
+    return replace(real, held_out=f"{part}: evaluation.held_out measures copying of these")
 
 
 def _check_shapes(samples: Images, real: Images, request: MeasureRequest) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from harness.config.spec import EvalSpec, TrainSpec
-from harness.data.datasets import Dataset, load
+from harness.data.datasets import Dataset, load, load_training
 from harness.errors import UserError
 from harness.gpu import device
 from harness.method.backbone import DiT
@@ -71,7 +71,8 @@ def by_noise(name: str, values: np.ndarray, shares: np.ndarray) -> dict[str, flo
 def measure_losses(train: TrainSpec, spec: EvalSpec, weights: Path, data: Path) -> dict[str, Any]:
     """Return the losses of kept weights and the gap between them, {metrics, unavailable}, as a measurement has them.
 
-    weights: the folder that holds them. Held-out images are those of the data set's test split.
+    weights: the folder that holds them. Held-out images are those of the data set's test split, training images those
+    that were trained on, without flips.
 
     Raises:
         UserError: weights or data set cannot be read.
@@ -89,7 +90,7 @@ def measure_losses(train: TrainSpec, spec: EvalSpec, weights: Path, data: Path) 
 
 def _measured(of: Callable[[Dataset], np.ndarray], train: TrainSpec, data: Path, draws: int) -> dict[str, Any]:
     _, shares = places(1, draws)
-    training = of(load(train.data.name, "train", data))
+    training = of(load_training(train.data.model_copy(update={"flip": False}), train.seed, data))
     metrics, unavailable = by_noise("training_loss", training, shares), {}
     try:
         held_out = load(train.data.name, "test", data)

@@ -239,6 +239,12 @@ def misalignment(z: Tensor, target: Tensor) -> Tensor:
     return -F.cosine_similarity(z.to(at_least), target.to(at_least), dim=-1).mean()
 
 
+def smooth_distance(z: Tensor, target: Tensor, beta: float = 0.05) -> Tensor:
+    """The mean over all elements of smooth-ℓ1: d²/2β where |d| < β, else |d| − β/2; in float32 at least."""
+    at_least = torch.promote_types(z.dtype, torch.float32)
+    return F.smooth_l1_loss(z.to(at_least), target.to(at_least), beta=beta)
+
+
 class AlignmentTerm(Term):
     """REPA (Yu et al. 2024, arXiv 2410.06940): a block's tokens, projected, point where a frozen encoder's features do.
 

@@ -103,7 +103,7 @@ def copying(samples: int, train: TrainSpec, settings: EvaluationSettings) -> int
     images = [REFERENCE_IMAGES.get((train.data.name, split), 0) for split in ("train", "test")]
     if settings.held_out is None or 0 in images:
         return 0
-    return pairs(samples + images[1], images[0], WIDTHS.get(settings.features, 0))
+    return pairs(samples + images[1], train.data.subset or images[0], WIDTHS.get(settings.features, 0))
 
 
 def losses(train: TrainSpec, settings: EvaluationSettings) -> int:

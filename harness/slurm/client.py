@@ -7,62 +7,29 @@ import subprocess
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.jobs.failures import ENDS
+from harness.launchers.launcher import QueuedJob, unfinished
 from harness.process_group import LAUNCHER
 
 NAMES_AT_ONCE = 1000  # in a word of a command line, which may have 128 KiB
 DEFAULT_ARRAY_LIMIT = 1001  # MaxArraySize where slurm.conf does not say it
 RESTART = 60.0  # seconds for which a controller that is started again may be away
-AWAY = re.compile("Unable to contact slurm controller|Socket timed out on send/recv operation")
+# slurmctld; and slurmdbd, whom sacct asks
+AWAY = re.compile(
+    "Unable to contact slurm controller|Socket timed out on send/recv operation|"
+    "Problem talking to the database|Connection refused"
+)
 AT_WORK = {"idle", "mix", "alloc", "comp", "plnd", "resv"}  # sinfo's words for the states of nodes
 AT_WORK_TOO = "-~#"  # sinfo's marks of nodes that are planned for, or powered when a job comes
-# squeue remembers a job for some minutes after its end (MinJobAge).
-END_STATES = {*ENDS, "COMPLETED", "REVOKED"}
 NEEDED_TO_ASK = ("SLURM_CONF", "SLURM_JWT")  # how SLURM is reached, which is no property of a job
 LEAKING = ("SLURM_", "SBATCH_", "SRUN_", "SUBMITIT_", "PMI_", "PMIX_")
 
 
-@dataclass(frozen=True)
-class SlurmJob:
-    """A job as squeue tells of it: id is 12 or 12_3, state is SLURM's word (PENDING, RUNNING, COMPLETING, …).
-
-    reason: why it waits, in SLURM's words. uid: whose it is.
-    """
-
-    id: str
-    name: str
-    state: str
-    reason: str = ""
-    uid: int = field(default_factory=os.geteuid)
-
-    @property
-    def place(self) -> tuple[str, int | None]:
-        """Its name, and its index in an array."""
-        return self.name, int(self.id.partition("_")[2]) if "_" in self.id else None
-
-    @property
-    def is_mine(self) -> bool:
-        """Whether this user sent it."""
-        return self.uid == os.geteuid()
-
-    @property
-    def is_at_large(self) -> bool:
-        """Whether it waits or runs, and is not ending."""
-        return not self.has_ended and self.state != "COMPLETING"
-
-    @property
-    def has_ended(self) -> bool:
-        """Tell whether it is over."""
-        return self.state in END_STATES
-
-
-def squeue(which: str, patience: float = 0) -> list[SlurmJob]:
-    """Return jobs, each element of an array by itself, and those that ended in the last minutes.
+def squeue(which: str, patience: float = 0) -> list[QueuedJob]:
+    """Return jobs, each element of an array by itself, and those that ended in the last minutes (MinJobAge).
 
     which: the option of squeue that chooses them. patience: see `ask`.
 
@@ -71,10 +38,10 @@ def squeue(which: str, patience: float = 0) -> list[SlurmJob]:
     """
     words = ("squeue", which, "--noheader", "--array", "--states=all", "--format=%i|%T|%r|%U|%j")
     rows = [line.split("|", 4) for line in ask(*words, patience=patience).splitlines()]
-    return [SlurmJob(id, name, state, reason, int(uid)) for id, state, reason, uid, name in rows]
+    return [QueuedJob(id, name, state, reason, int(uid)) for id, state, reason, uid, name in rows]
 
 
-def named_jobs(names: Iterable[str], patience: float = 0) -> list[SlurmJob]:
+def named_jobs(names: Iterable[str], patience: float = 0) -> list[QueuedJob]:
     """Return everybody's jobs of some names, as `squeue`: a study's are known by name before SLURM gives them ids.
 
     Raises:
@@ -85,18 +52,13 @@ def named_jobs(names: Iterable[str], patience: float = 0) -> list[SlurmJob]:
     return [job for part in parts for job in squeue(f"--name={','.join(part)}", patience)]
 
 
-def own_jobs(patience: float = RESTART) -> list[SlurmJob]:
+def own_jobs(patience: float = RESTART) -> list[QueuedJob]:
     """Return this user's jobs that wait, run or are ending; a restart of the controller is waited for.
 
     Raises:
         UserError: SLURM does not answer.
     """
     return unfinished(squeue("--me", patience))
-
-
-def unfinished(jobs: Iterable[SlurmJob]) -> list[SlurmJob]:
-    """Return those of some jobs that wait, run or are ending."""
-    return [job for job in jobs if not job.has_ended]
 
 
 def array_limit() -> int:

@@ -25,12 +25,14 @@ from harness.jobs.job import Job
 from harness.jobs.machine_check import Finding, examine, examine_devices, examine_disk, this_machine
 from harness.jobs.preflight import check
 from harness.jobs.staging import staged
+from harness.launchers.launcher import Parcel, unfinished
+from harness.launchers.private import own_folder, private_folder
+from harness.launchers.queue_status import output_path
+from harness.launchers.snapshot import snapshot
+from harness.launchers.submission import folders_of
 from harness.slurm import client
 from harness.slurm.limits import check_account, check_allowed, compare_partition
-from harness.slurm.private import own_folder, private_folder
-from harness.slurm.queue_status import output_path
-from harness.slurm.sbatch_script import folders_of, script
-from harness.slurm.snapshot import snapshot
+from harness.slurm.sbatch_script import script
 from harness.store.store import Store
 
 if TYPE_CHECKING:
@@ -98,8 +100,8 @@ def _check_asked(cluster: Cluster, resources: Resources) -> str:
     """
     check_allowed(cluster.profile, [resources])
     fits = f"fits {cluster.profile.partition(resources) or 'the default'}"
-    folder, folders = own_folder(cluster.store), folders_of(cluster.store, cluster.jobs)
-    job = script(cluster.profile, resources, "doctor", 1, folder, snapshot([]), __name__, b"", folders)
+    folder, folders = own_folder(cluster.store), tuple(folders_of(cluster.store, cluster.jobs))
+    job = script(cluster.profile, Parcel("doctor", b"", 1, resources, folder, snapshot([]), folders), __name__)
     client.would_take(job.text)
     return f"{fits}, and SLURM would take it"
 
@@ -113,13 +115,13 @@ def examine_nodes(cluster: Cluster, grids: Collection[Path], seconds: float) -> 
     folder, token = own_folder(cluster.store), f"doctor-{uuid.uuid4().hex[:12]}"
     profile = cluster.profile.model_copy(update={"setup": (TRAP, *cluster.profile.setup, "trap - ERR")})
     tasks = TypeAdapter(Examination).dump_json(Examination(cluster, cluster.store.scratch / "doctor" / token))
-    code, folders = snapshot(grids), folders_of(cluster.store, cluster.jobs)
+    code, folders = snapshot(grids), tuple(folders_of(cluster.store, cluster.jobs))
     with private_folder(folder) as here:
         code.write(here, folder)
-        job = script(profile, cluster.resources, token, 1, folder, code, __name__, tasks, folders).send(here)
+        job = script(profile, Parcel(token, tasks, 1, cluster.resources, folder, code, folders), __name__).send(here)
         (here / job).mkdir(mode=0o700, exist_ok=True)
         result, log, begin = here / job / FINDINGS, output_path(cluster.store, job, folder.name), time.monotonic()
-        while not result.is_file() and (mine := client.unfinished(client.named_jobs([token], client.RESTART))):
+        while not result.is_file() and (mine := unfinished(client.named_jobs([token], client.RESTART))):
             if time.monotonic() - begin > seconds:
                 client.scancel([job])
                 waits = f"it is {mine[0].state}: {mine[0].reason}; raise --wait, or see {log}"

@@ -12,14 +12,14 @@ from pydantic import TypeAdapter
 from harness.config.cluster_profile import SlurmProfile
 from harness.config.site_options import Notify
 from harness.jobs.job import Job
-from harness.jobs.notification import tell
+from harness.jobs.notification import tell_end
+from harness.launchers.launcher import Parcel, QueuedJob, unfinished
+from harness.launchers.private import own_folder, private_folder
+from harness.launchers.snapshot import Snapshot, snapshot
+from harness.launchers.submission import folders_of
 from harness.slurm import client
-from harness.slurm.private import own_folder, private_folder
-from harness.slurm.sbatch_script import folders_of, script
-from harness.slurm.snapshot import snapshot
-from harness.store.status import training_statuses
+from harness.slurm.sbatch_script import Script, script
 from harness.store.store import Store
-from harness.store.study import study_tables
 
 
 @dataclass(frozen=True)
@@ -44,22 +44,41 @@ def send_last(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path
     if reports is None and profile.notify is None:
         return None
     names = {record.token for of_training in store.submissions().values() for record in of_training.values()}
-    before = client.unfinished(client.named_jobs([name_of(store)], client.RESTART))
-    needs = sorted({job.id.partition("_")[0] for job in client.unfinished(client.named_jobs(names, client.RESTART))})
+    before = last_jobs(store)
+    needs = sorted({job.id.partition("_")[0] for job in unfinished(client.named_jobs(names, client.RESTART))})
     folder, code = own_folder(store), snapshot(grids)
+    with private_folder(folder) as here:
+        code.write(here, folder)
+        id = _last(jobs, profile, code, reports).send(here, needs, "afterany")
+    client.scancel({job.id for job in before if job.is_mine and job.state == "PENDING"})
+    return id
+
+
+def last_text(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path], reports: Path | None) -> str:
+    """Return the sbatch file that `send_last` would send; "" where it would send none."""
+    return "" if reports is None and profile.notify is None else _last(jobs, profile, snapshot(grids), reports).text
+
+
+def last_jobs(store: Store) -> list[QueuedJob]:
+    """Return those that wait or run, whoever sent them.
+
+    Raises:
+        UserError: SLURM does not answer.
+    """
+    jobs = unfinished(client.named_jobs([name_of(store)], client.RESTART))
+    return [job for job in jobs if job.name == name_of(store)]
+
+
+def _last(jobs: Sequence[Job], profile: SlurmProfile, code: Snapshot, reports: Path | None) -> Script:
+    store, partition = jobs[0].store, jobs[0].resources.partition
     content = TypeAdapter(Ending).dump_json(Ending(store, reports, profile.notify, code.name))
-    partition = jobs[0].resources.partition
     resources = profile.resources.model_copy(update={
         "gpus": 0, "nodes": 1, "processes": 1, "cpus": 1, "trainings_at_once": 1, "trainings_per_job": 1,
         **({"partition": partition} if partition else {}),
     })  # fmt: skip
     folders = [*folders_of(store, jobs), *([reports] if reports else [])]
-    with private_folder(folder) as here:
-        code.write(here, folder)
-        last = script(profile, resources, name_of(store), 1, folder, code, __name__, content, folders)
-        id = last.send(here, needs, "afterany")
-    client.scancel({job.id for job in before if job.is_mine and job.state == "PENDING"})
-    return id
+    parcel = Parcel(name_of(store), content, 1, resources, own_folder(store), code, tuple(folders))
+    return script(profile, parcel, __name__)
 
 
 def name_of(store: Store) -> str:
@@ -71,14 +90,7 @@ def start(content: bytes, here: Path) -> None:
     """Make the report, and tell how the study stands by its files; here: the folder of the study's jobs."""
     ending = TypeAdapter(Ending).validate_json(content)
     report = _report(ending, here) if ending.reports else ""
-    trainings = training_statuses(study_tables(ending.store), ending.store)
-    left = [training for training in trainings if training.state != "done"]
-    failed = [training for training in left if training.state in ("failed", "diverged")]
-    words = f"{ending.store.study}: {len(trainings) - len(left)} of {len(trainings)} trainings are done"
-    words += f", {len(failed)} failed; harness status {ending.store.study} tells why" if left else ""
-    text = "; ".join(filter(None, (words, report)))
-    print(text, flush=True)
-    tell(ending.notify, "end" if left else "completion", ending.store.study, text)
+    print(tell_end(ending.notify, ending.store, report), flush=True)
 
 
 def _report(ending: Ending, here: Path) -> str:

@@ -1,32 +1,26 @@
 """The sbatch file: what a dry run prints and what is sent are the very same text, made here and nowhere else."""
 
-import hashlib
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.config.cluster_profile import SlurmProfile
-from harness.config.settings import Resources
 from harness.errors import UserError, user_error
-from harness.jobs.job import Job
+from harness.launchers.launcher import Parcel
+from harness.launchers.private import write_private
 from harness.plain_text import check_text, shown
-from harness.slurm import bootstrap, client
-from harness.slurm.private import write_private
-from harness.slurm.snapshot import Snapshot
-from harness.store.store import Store
+from harness.slurm import client
 
 REQUEUE = "requeue-"  # and SLURM's id of a job: the file by which it asks to be queued again
-BOOTSTRAP = Path(bootstrap.__file__).read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)
 class Script:
-    """What sbatch is given for one job, or an array of `count`: its text, and beside it the tasks that it names."""
+    """What sbatch is given for a parcel: its text, beside the tasks that it names."""
 
-    name: str
-    tasks: bytes
+    parcel: Parcel
     text: str
 
     def send(self, here: Path, needs: Sequence[str] = (), kind: str = "afterok") -> str:
@@ -35,44 +29,32 @@ class Script:
         Raises:
             UserError: as `client.sbatch`.
         """
-        write_private(here / f"{self.name}.json", self.tasks)
-        write_private(here / f"{self.name}.sh", self.text.encode())
+        self.parcel.write(here)
+        path = here / f"{self.parcel.name}.sh"
+        write_private(path, self.text.encode())
         with client.own_environment():
-            return client.sbatch(here / f"{self.name}.sh", needs, kind)
+            return client.sbatch(path, needs, kind)
 
 
-def script(
-    profile: SlurmProfile, resources: Resources, name: str, count: int, folder: Path, code: Snapshot, module: str,
-    tasks: bytes, folders: Collection[Path] = (),
-) -> Script:  # fmt: skip
-    """Make the sbatch file of `count` jobs that each start a module of the code in a folder, which knows its task.
-
-    folders: others that a container must show them.
+def script(profile: SlurmProfile, parcel: Parcel, module: str) -> Script:
+    """Make the sbatch file of jobs that each start a module of the code, which knows its task.
 
     Raises:
         UserError: the profile's cluster cannot give what a job asks, or a value is not one line of text.
     """
     from submitit.slurm.slurm import _make_sbatch_string
 
-    folders = [*folders, folder.parent]
+    folder, folders = parcel.folder, [*parcel.folders, parcel.folder.parent]
     # submitit's own wckey is one that a cluster which enforces them does not know.
-    parameters = {**profile.parameters(resources, name, count, folders), "wckey": None}
+    parameters = profile.parameters(parcel.resources, parcel.name, parcel.count, folders) | {"wckey": None}
     if profile.container:
         parameters["teardown"] = _requeue(folder)
     _refuse_other_lines({**parameters, "--scratch": str(folder)})
     if "%" in str(folder):
         raise UserError(f"--scratch: {folder}: SLURM reads '%' in names of files as its own; choose another folder")
-    arguments = [module, str(folder), code.name, code.sha256, f"{name}.json", hashlib.sha256(tasks).hexdigest()]
-    command = shlex.join(profile.command(["-P", "-B", "-u", "-c", BOOTSTRAP, *arguments], resources, folders))
-    text = _make_sbatch_string(command, folder, map_count=count if count > 1 else None, **parameters)
-    return Script(name, tasks, text)
-
-
-def folders_of(store: Store, jobs: Sequence[Job]) -> list[Path]:
-    """Return the folders that jobs of a study, and their plug-ins, read and write; data and weights where there are."""
-    named = {folder for job in jobs for folder in (job.data, job.weights, *(file.parent for file in job.plugins))}
-    optional = sorted(folder for folder in named if folder.is_dir())
-    return [store.results.absolute(), store.scratch.absolute(), *optional]
+    command = shlex.join(profile.command(parcel.words(module), parcel.resources, folders))
+    text = _make_sbatch_string(command, folder, map_count=parcel.count if parcel.count > 1 else None, **parameters)
+    return Script(parcel, text)
 
 
 def _requeue(folder: Path) -> list[str]:

@@ -7,7 +7,6 @@ signals as well.
 import os
 import sys
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -25,16 +24,16 @@ from harness.errors import UserError
 from harness.files import share_with_group
 from harness.jobs.job import Job, jobs_from_json
 from harness.jobs.local_pool import run_in_workers
-from harness.jobs.notification import tell
+from harness.jobs.notification import tell_failures
 from harness.jobs.preemption import PreemptionHandler
 from harness.jobs.recording import slurm_job_id
 from harness.jobs.staging import staged
-from harness.slurm.bootstrap import Untrusted, check_own
+from harness.launchers.bootstrap import Untrusted, check_own
+from harness.launchers.private import write_private
+from harness.launchers.snapshot import as_received
 from harness.slurm.client import own_jobs
-from harness.slurm.private import write_private
 from harness.slurm.sbatch_script import REQUEUE
-from harness.slurm.snapshot import as_received
-from harness.store.records import Failure, Submission, measurement_paths
+from harness.store.records import Submission, measurement_paths
 from harness.store.status import RunStatus
 
 SHARE = 0.5  # of its hours
@@ -157,21 +156,15 @@ def start(content: bytes, here: Path) -> None:
     environment._handle_signals(paths, attempt)
     outcome = attempt.result()
     if environment.global_rank == 0:
-        _tell_failures(jobs, began)
+        tell_failures(_notify(), jobs, began)
     if jobs[0].part.kind != "whole" and not outcome.lets_go_on:  # SLURM does not let go on what needs it
         sys.exit(f"{outcome.state}: {outcome.words}")
     print(outcome, "Job completed successfully", sep="\n", flush=True)
 
 
-def _tell_failures(jobs: Sequence[Job], since: float) -> None:
-    """Tell of those that have failed since then."""
-    if settings := os.environ.get(NOTIFY):
-        notify = Notify.model_validate_json(settings)
-        for job in jobs:
-            failure = Failure.peek(job.folder)
-            if failure and (failure.time or 0) >= since:
-                words = f"{job.store.study}: training {job.train_id} failed: {failure.kind}: {failure.message}"
-                tell(notify, "failure", job.store.study, words)
+def _notify() -> Notify | None:
+    settings = os.environ.get(NOTIFY)
+    return Notify.model_validate_json(settings) if settings else None
 
 
 def _staged(job: Job, place: str | None) -> Job:

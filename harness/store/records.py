@@ -34,9 +34,10 @@ import platform
 import re
 import time
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
@@ -76,14 +77,13 @@ Scalar = Name | Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)] | Finite | bool
 JobId = Annotated[str, Field(pattern=r"^[0-9]+(_[0-9]+)?$")]  # of SLURM: it goes to its programs, and into paths
 Identity = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
 JobPartName = Annotated[str, Field(pattern=job_part.PATTERN)]
-SPACES = {ord(space): " " for space in "\n\r\t"}  # between the words of JSON
 LARGEST = 1e60  # far beyond float32, and its fourth power is still a number: statistics do not overflow
 MOST_ITEMS = 100_000  # of a file, with its lists and mappings; each that is wrong costs some kilobytes of words
 LONGEST_TEXT = 10_000  # characters, of which none but a message or a traceback has a tenth
 MOST_METRICS = 1000
 MOST_KEYS = 100  # of a protocol
 MOST_LINES = 200_000  # of a log that is shown
-ESCAPED = re.compile(rb"\\[ubfr\"]")  # how JSON spells what is not plain text
+ESCAPED = re.compile(rb"\\[ubfr/\"]")  # how JSON spells what is not plain text
 Series = Sequence[tuple[int, float]]
 Log = Mapping[str, Series]  # the finite numbers of a training log, as (step, value), of each of `KEYS`
 NO_LOG: Log = {key: () for key in KEYS}
@@ -92,11 +92,8 @@ NO_LOG: Log = {key: () for key in KEYS}
 class LoggedSeries(Sequence[tuple[int, float]]):
     """Steps with their values at 16 bytes each: a study has millions."""
 
-    def __init__(self, points: Iterable[tuple[int, float]]) -> None:
-        self.steps, self.values = array("q"), array("d")
-        for step, value in points:
-            self.steps.append(step)
-            self.values.append(value)
+    def __init__(self, points: Sequence[tuple[int, float]]) -> None:
+        self.steps, self.values = array("q", [step for step, _ in points]), array("d", [value for _, value in points])
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -104,6 +101,10 @@ class LoggedSeries(Sequence[tuple[int, float]]):
     def __getitem__(self, index: Any) -> Any:
         """Return a point by its number."""
         return self.steps[index], self.values[index]
+
+    def __iter__(self) -> Iterator[tuple[int, float]]:
+        """Yield the points."""
+        return zip(self.steps, self.values, strict=True)
 
     def __eq__(self, other: object) -> bool:
         """Tell whether another sequence has the same points."""
@@ -205,12 +206,16 @@ def _parsed(model: type[R], content: bytes) -> R:
 
 
 def _is_plain(content: bytes) -> bool:
-    """Tell whether each text of some JSON is plain; of a file that speaks of keys or tokens, text by text."""
-    text = content.decode(errors="replace")
-    parts = text.split('"')
-    if max(map(len, parts)) > LONGEST_TEXT or ESCAPED.search(content) or CONTROL.search(text.translate(SPACES)):
+    """Tell whether each text of some JSON is plain; what stands between texts is numbers, or no JSON."""
+    texts = content.decode(errors="replace").split('"')[1::2]
+    return not ESCAPED.search(content) and all(map(_is_plain_text, set(texts)))
+
+
+@lru_cache(maxsize=1 << 12)  # files of a study share nearly all of their texts
+def _is_plain_text(text: str) -> bool:
+    if len(text) > LONGEST_TEXT or CONTROL.search(text):
         return False
-    return not is_suspect(text) or ("\\" not in text and all(masked(part) == part for part in set(parts[1::2])))
+    return not is_suspect(text) or ("\\" not in text and masked(text) == text)
 
 
 def items_in(content: bytes) -> int:
@@ -234,7 +239,7 @@ def _plain(value: Any) -> Any:
 
 def finite(value: Any) -> float | None:
     """Return a stored value as a number; None where it is none: NaN, infinite, a text, or beyond `LARGEST`."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
+    is_number = isinstance(value, (float, int)) and not isinstance(value, bool) and abs(value) <= LARGEST
     return float(value) if is_number else None
 
 
@@ -280,18 +285,33 @@ def spec_identity(folder: Path) -> str:
     return ""
 
 
+class StatedClaim(Part):
+    """A claim of a grid, as `TestedClaim.words` has it; when it was first stated in this study, and by which code."""
+
+    claim: Annotated[str, Field(max_length=LONGEST_TEXT)]
+    stated: Name
+    commit: Name | None = None
+    dirty: bool | None = None
+
+
 class GridRecord(Record):
-    """`grids/<table>.json` of a study: which grid file, scale and overrides belong to it."""
+    """`grids/<table>.json` of a study: which grid file, scale and overrides belong to it, and what was ever claimed."""
 
     grid: str
     scale: str
     overrides: list[str] = Field(alias="set")
     plugins: PluginRecord | None = None  # what of them the runs were made of
+    claims: Annotated[tuple[StatedClaim, ...], Field(max_length=1000)] | None = None
 
     def without_seeds(self) -> Self:
-        """Return the record of which more seeds of the same runs, and newer plug-ins, have the same."""
+        """Return the record of which more seeds of the same runs, newer plug-ins and other claims have the same."""
         words = sorted(word for word in self.overrides if not word.startswith("seeds="))
-        return self.model_copy(update={"overrides": words, "plugins": None})
+        return self.model_copy(update={"overrides": words, "plugins": None, "claims": None})
+
+    def stating(self, earlier: Self | None, claims: Iterable[StatedClaim]) -> Self:
+        """Return the record with the claims of an earlier one, and those of `claims` that it has not."""
+        stated = {claim.claim: claim for claim in (*claims, *((earlier and earlier.claims) or ()))}
+        return self.model_copy(update={"claims": tuple(stated.values())}) if stated else self
 
 
 class Attempt(Part):
@@ -377,8 +397,8 @@ def read_log(path: Path) -> Log:
 
 
 def _series(lines: list[dict[str, Any]], key: str) -> Series:
-    values = ((line["step"], finite(line.get(key))) for line in lines if 0 <= line["step"] < 1 << 53)
-    return LoggedSeries((step, value) for step, value in values if value is not None)
+    stored = [(line["step"], finite(line[key])) for line in lines if key in line and 0 <= line["step"] < 1 << 53]
+    return LoggedSeries([(step, value) for step, value in stored if value is not None])
 
 
 def logged_hours(log: Log, batch: int, step: int) -> float | None:
@@ -577,7 +597,8 @@ def measurement_paths(folder: Path) -> list[Path]:
 class Submission(Record):
     """`submission.json`. token: the name of its job, chosen before SLURM gave it an id. time: in seconds since 1970.
     part: what of the training's work it does. user: who sent it, from `folder` beside the trainings'. cancelled_before:
-    ids of earlier jobs of the same work that were cancelled; earlier: id of the job before this one."""
+    ids of earlier jobs of the same work that were cancelled; earlier: id of the job before this one. launcher: who has
+    it, by its name."""
 
     FILE = "submission.json"
 
@@ -592,6 +613,7 @@ class Submission(Record):
     folder: Annotated[str, Field(pattern=r"^slurm(-[A-Za-z0-9_.@-]+)?$")] = "slurm"
     cancelled_before: tuple[JobId, ...] = ()
     earlier: JobId | None = None
+    launcher: Name = "slurm"
 
     @property
     def place(self) -> tuple[str, int | None]:

@@ -15,7 +15,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -60,7 +60,7 @@ class Store:
         """Return the same folders as seen from any other."""
         return Store(self.results.absolute(), self.scratch.absolute(), self.study)
 
-    @property
+    @cached_property
     def root(self) -> Path:
         """The study's small files."""
         return self.results / self.study
@@ -142,17 +142,25 @@ class Store:
                 raise UserError(f"--study {self.study}: holds {record.grid} with {words}; choose another name")
 
     def record_grid(
-        self, table: str, grid: Path, scale: str, overrides: list[str], plugins: PluginRecord | None = None
+        self,
+        table: str,
+        grid: Path,
+        scale: str,
+        overrides: list[str],
+        plugins: PluginRecord | None = None,
+        claims: Iterable[records.StatedClaim] = (),
     ) -> None:
         """Remember that a grid belongs to this study, so that the report can be made from the study alone.
 
         plugins: what its runs are made of beside the package. What was recorded of the table before is forgotten, its
-        seeds too.
+        seeds too; but not its claims: one that was stated before keeps its time.
         """
         path, record = self.root / "grids" / f"{table}.json", _grid_record(grid, scale, overrides)
         if plugins and (plugins.origins or plugins.pictures):
             record = record.model_copy(update={"plugins": plugins})
-        if records.GridRecord.read(path) != record:
+        earlier = records.GridRecord.read(path)
+        record = record.stating(earlier, claims)
+        if earlier != record:
             record.write(path)
 
     def recorded_grid(self, table: str) -> records.GridRecord | None:

@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""A grid runs on the test cluster while everything that can happen to it does; then its numbers are compared.
+"""The grid of two people on the test cluster while all that can happen to it does; then its numbers are compared.
 
 Usage: chaos.py FOLDER GRID… [--calm] [--longer 1] [--seed 0]       FOLDER is made, and must not exist
-First the grids are run inline; --calm: then through the queue, undisturbed; then through the queue, disturbed. A
-disturbance that hit nothing is tried again: SLURM's accounting, or a run's own files, must tell what it did.
+First the grids are run inline; --calm: then through the queue, undisturbed; then through the queue, disturbed, while
+another account looks, submits, cancels and retries at random. A disturbance that hit nothing is tried again: SLURM's
+accounting, or a run's own files, must tell what it did.
 Needs tests/cluster/cluster.sh up, and root. Exits with 1 where anything was lost.
 """
 
 import argparse
 import os
 import random
-import shutil
 import subprocess
 import sys
 import time
@@ -20,14 +20,23 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # as a script; pytest knows them
+from cluster.colleague import Colleague, readable_python, share  # noqa: E402
 from cluster.disturbances import PATIENCE, STUDY, Chaos, tend  # noqa: E402
-from support.real_slurm import harness, metrics_of, queued_jobs, wait_for, write_profile, write_scale  # noqa: E402
+from support.real_slurm import (  # noqa: E402
+    copy_inputs,
+    harness,
+    metrics_of,
+    queued_jobs,
+    wait_for,
+    write_profile,
+    write_scale,
+)
 
 INLINE, CALM = "inline", "calm"
 
 
-def run(folder: Path, grids: Sequence[str], scale: str, seed: int, calm: bool = False) -> tuple[Chaos, str, list[str]]:
-    """Run the grids inline and in chaos; return what was done, the status after it, and what was lost.
+def run(folder: Path, grids: Sequence[str], scale: str, seed: int, calm: bool = False) -> tuple[Chaos, list[str]]:
+    """Run the grids inline and in chaos; return what was done, and what was lost.
 
     calm: through the queue without disturbance as well, and compared too.
     """
@@ -39,23 +48,28 @@ def run(folder: Path, grids: Sequence[str], scale: str, seed: int, calm: bool = 
         _finish(CALM)
         lost += _lost(folder, CALM)
         print(f"Undisturbed: {len(metrics_of(folder, CALM))} measurements, lost or other than inline: {len(lost)}")
-    _submit(folder, grid, STUDY, profile)
-    chaos = Chaos(folder, random.Random(seed))
-    acts: list[Callable[[], None]] = [
-        *[chaos.requeue] * 3, *[chaos.kill] * 2, chaos.node_down, chaos.daemon_killed, chaos.controller_killed,
-        chaos.preempt, chaos.fill,
-    ]  # fmt: skip
-    chaos.random.shuffle(acts)
-    chaos.hold()
-    for act in acts:
-        act()
-    _finish(STUDY)
-    status = harness(folder, "status", STUDY)
-    print(status, flush=True)
-    if missing := len(metrics_of(folder, INLINE)) - len(metrics_of(folder, STUDY)):
-        print(f"{missing} measurements are missing: one retry\n{harness(folder, 'retry', STUDY, '--failed', *profile)}")
+    with readable_python(folder / "shown") as python:
+        colleague = Colleague(folder, grid, STUDY, profile, python, random.Random(seed + 1))
+        colleague.submit(grids[-1], "--scale", scale)
+        _submit(folder, grid, STUDY, profile)
+        chaos = Chaos(folder, random.Random(seed), colleague, lambda: _submit(folder, grid, STUDY, profile))
+        acts: list[Callable[[], None]] = [
+            *[chaos.requeue] * 3, *[chaos.kill] * 2, chaos.node_down, chaos.daemon_killed, chaos.controller_killed,
+            chaos.preempt, chaos.fill, chaos.cancel,
+        ]  # fmt: skip
+        chaos.random.shuffle(acts)
+        chaos.hold()
+        with colleague.at_work():
+            for act in acts:
+                act()
+        print(f"The colleague: {dict(colleague.done)}; jobs of their own that they ended: {colleague.ended}")
         _finish(STUDY)
-    return chaos, status, lost + _lost(folder, STUDY)
+        print(harness(folder, "status", STUDY), flush=True)
+        if missing := len(metrics_of(folder, INLINE)) - len(metrics_of(folder, STUDY)):
+            print(f"{missing} measurements are missing, or were cancelled: once more")
+            _submit(folder, grid, STUDY, profile)
+            _finish(STUDY)
+    return chaos, lost + _lost(folder, STUDY)
 
 
 def _submit(folder: Path, grid: Sequence[str], study: str, profile: Sequence[str]) -> None:
@@ -93,8 +107,8 @@ def project(folder: Path, longer: int) -> Iterator[None]:
     (folder / "results").mkdir(parents=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", folder / "results"], check=True)
     try:
-        for name in ("grids", "clusters"):
-            shutil.copytree(ROOT / name, folder / name, dirs_exist_ok=True)
+        share(folder / "results", folder / "scratch")
+        copy_inputs(folder)
         write_scale(folder, "chaos", longer)
         yield
     finally:
@@ -112,7 +126,7 @@ def main() -> int:
     arguments = parser.parse_args()
     folder = arguments.folder.absolute()
     with project(folder, arguments.longer):
-        chaos, _, lost = run(folder, arguments.grids, "chaos", arguments.seed, arguments.calm)
+        chaos, lost = run(folder, arguments.grids, "chaos", arguments.seed, arguments.calm)
         numbers = sum(len(metrics) for metrics in metrics_of(folder, INLINE).values())
     print(f"Done to it: {len(chaos.done)} things\n  " + "\n  ".join(chaos.done))
     print(f"Lost: {len(lost)} of {numbers} numbers\n  " + "\n  ".join(lost))

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from support.real_slurm import CLUSTER, at_once, queued_jobs, records, slurm, wait_for
+from cluster.colleague import Colleague
+from support.real_slurm import CLUSTER, at_once, harness, queued_jobs, records, slurm, wait_for
 
 from harness.files import read_json, read_jsonl
-from harness.slurm.client import SlurmJob
+from harness.launchers.launcher import QueuedJob
 from harness.store.records import Heartbeat
 
 STUDY = "chaos"
@@ -25,25 +26,33 @@ FULL = b"No space left on device"
 
 @dataclass
 class Chaos:
-    """What is done to a grid, and where. kind: what SLURM calls a job's end, or the class of a failure."""
+    """What is done to a grid, and where. kind: what SLURM calls a job's end, or the class of a failure.
+
+    colleague: who works in it at the same time. submit: sends the grid again. status: what it was with a full disk.
+    killed: ids of the jobs that were killed here.
+    """
 
     folder: Path
     random: random.Random
+    colleague: Colleague
+    submit: Callable[[], None]
     done: list[str] = field(default_factory=list)
+    killed: set[str] = field(default_factory=set)
+    status: str = ""
 
     def hold(self) -> None:
         """Let what is in the queue wait, so that the grid is not done before everything was done to it."""
         quietly("scontrol", "hold", ",".join(job.id for job in queued_jobs(STUDY) if job.state == "PENDING"))
 
-    def jobs(self) -> list[SlurmJob]:
+    def jobs(self) -> list[QueuedJob]:
         """Return what SLURM holds of the grid, some of it running or about to."""
         jobs = queued_jobs(STUDY)
         tend(jobs, AT_ONCE)
         return jobs
 
-    def victim(self) -> SlurmJob:
+    def victim(self) -> QueuedJob:
         """Return a job that is at work on its training, once there is one."""
-        working: list[SlurmJob] = []
+        working: list[QueuedJob] = []
 
         def look() -> bool:
             jobs = self.jobs()
@@ -55,7 +64,7 @@ class Chaos:
         time.sleep(self.random.random())  # not always in the first moment of its work
         return self.random.choice(sorted(working, key=lambda job: job.id))
 
-    def training(self, job: SlurmJob) -> str | None:
+    def training(self, job: QueuedJob) -> str | None:
         """Return the training that a job is at work on, with its step; None where it is not, or not yet."""
         for name, record in records(self.folder, STUDY).items():
             if (record["token"], record["index"]) == job.place:
@@ -66,7 +75,7 @@ class Chaos:
                 return f"{name}, step {step}" if heartbeat and heartbeat.alive else None
         return None
 
-    def until_hit(self, words: str, disturb: Callable[[SlurmJob], None], kind: str) -> None:
+    def until_hit(self, words: str, disturb: Callable[[QueuedJob], None], kind: str) -> None:
         """Disturb a job at work, and others, until SLURM's accounting calls what became of one `kind`; say which."""
         for _ in range(20):
             job = self.victim()
@@ -90,12 +99,36 @@ class Chaos:
 
     def kill(self) -> None:
         """SIGKILL to all of a job."""
-        self.until_hit("SIGKILL", lambda job: quietly("scancel", "--signal=KILL", job.id), "CANCELLED")
+
+        def kill(job: QueuedJob) -> None:
+            self.killed.add(job.id)
+            quietly("scancel", "--signal=KILL", job.id)
+
+        with self.colleague.quiet:  # what they cancel ends alike
+            self.until_hit("SIGKILL", kill, "CANCELLED")
+
+    def cancel(self) -> None:
+        """The first person cancels, though as root they might end everybody's; then sends it again."""
+        with self.colleague.quiet:
+            output = harness(self.folder, "cancel", STUDY, "--yes")
+            self.submit()
+            self.hold()
+        self.tell("cancelled and sent again", output.strip())
+
+    def ended_by_others(self) -> list[str]:
+        """Return the jobs that SLURM's accounting calls cancelled by somebody else than who sent them."""
+        columns = "--format=JobID,State,UID,JobName"
+        rows = [line.split("|") for line in slurm("sacct", "-S", "now-6hours", "-aXDnP", columns).splitlines()]
+        ours = [(id, state.split(), uid) for id, state, uid, name in rows if name.startswith(f"{STUDY}-")]
+        return [
+            f"{id} of {uid}: {' '.join(state)}" for id, state, uid in ours
+            if state[0] == "CANCELLED" and state[-1] not in ("CANCELLED", uid) and id not in self.killed
+        ]  # fmt: skip
 
     def node_down(self) -> None:
         """Drain a node on which something runs, and take it down."""
 
-        def down(job: SlurmJob) -> None:
+        def down(job: QueuedJob) -> None:
             node = node_of(job)
             steps = steps_on(node)
             for state in ("DRAIN", "DOWN"):
@@ -112,7 +145,7 @@ class Chaos:
         after its job, and slurmctld 22.05 crashes of that just when it starts the job anew (build_job_info_resp).
         """
 
-        def kill(job: SlurmJob) -> None:
+        def kill(job: QueuedJob) -> None:
             node = node_of(job)
             daemon, steps = (DAEMONS / f"slurmd-{node}.pid").read_text().strip(), alive(steps_on(node))
             quietly("kill", "-9", daemon, *steps, *sruns_on(node))
@@ -126,7 +159,7 @@ class Chaos:
         """A job in the higher partition wants both nodes."""
         words = ("sbatch", "--parsable", "-p", "gpu", "-N2", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 2")
 
-        def send(_: SlurmJob) -> None:
+        def send(_: QueuedJob) -> None:
             other = slurm(*words)
             wait_for(lambda: not slurm("squeue", "-h", "-t", "PD,R,CG", "-j", other), 300)
 
@@ -144,6 +177,10 @@ class Chaos:
 
     def fill(self) -> None:
         """Not a byte is left where the results go, until a run has failed of it whose job is not queued again."""
+        with self.colleague.quiet:  # who would send it again
+            self._fill()
+
+    def _fill(self) -> None:
         self.victim()
         filler, before, hit = self.folder / "results" / "filler", set(self.without_room()), set()
 
@@ -155,13 +192,14 @@ class Chaos:
         wait_for(look, 300)
         filler.unlink()
         assert hit, "nothing failed on the full disk"
+        self.status = harness(self.folder, "status", STUDY)
         self.tell(f"results' filesystem full; disk full: {', '.join(sorted(hit))}")
 
     def without_room(self) -> Iterator[str]:
         """Yield the trainings that failed on a full disk, as their files or their jobs' output tell, for good."""
         again = {job.place for job in queued_jobs(STUDY)}
         for name, record in records(self.folder, STUDY).items():
-            output = self.folder / "scratch" / STUDY / "slurm" / f"{record['job']}_0_log.out"
+            output = self.folder / "scratch" / STUDY / record["folder"] / f"{record['job']}_0_log.out"
             error = read_json(self.folder / "results" / STUDY / name / "error.json") or {}
             full = error.get("class") == "disk full" or (output.is_file() and FULL in output.read_bytes())
             if full and (record["token"], record["index"]) not in again:
@@ -181,12 +219,12 @@ def ended_since(before: Counter[tuple[str, str]], kind: str) -> list[str]:
     return sorted(id for id, state in (ended() - before).elements() if state == kind)
 
 
-def is_held(job: SlurmJob) -> bool:
+def is_held(job: QueuedJob) -> bool:
     """Tell whether a job waits until somebody releases it, as SLURM has it where a node could not start it."""
     return job.state == "PENDING" and "held" in job.reason.lower()
 
 
-def tend(jobs: list[SlurmJob], running: int) -> None:
+def tend(jobs: list[QueuedJob], running: int) -> None:
     """Do what an operator does: release jobs until so many are free to run, and take nodes that wait for a word back.
 
     A controller that crashed may have forgotten the last jobs that it started. It starts them again, the node has them
@@ -205,7 +243,7 @@ def controller() -> str:
     return subprocess.run(["pgrep", "-o", "-x", "slurmctld"], capture_output=True, text=True).stdout.strip()
 
 
-def node_of(job: SlurmJob) -> str:
+def node_of(job: QueuedJob) -> str:
     return slurm("squeue", "-h", "-j", job.id, "-o", "%N") or "n1"
 
 

@@ -19,7 +19,7 @@ from harness.commands.status_retry_cancel import describe, failures, watch_statu
 from harness.errors import Diverged, UserError
 from harness.files import read_json, write_json
 from harness.jobs.job import jobs_from_json
-from harness.slurm.queue_status import output_path
+from harness.launchers.queue_status import output_path
 from harness.store.records import Submission
 from harness.store.store import Store
 
@@ -119,7 +119,7 @@ def test_what_was_sent_is_cancelled_whatever_the_grids_say_now(tmp_path, monkeyp
     shutil.copytree(job.scratch, job.scratch.with_name("a copy of it"))
     store.record_grid("table5", GRIDS / "table5.yaml", "smoke", [])  # which does not have it
     output = call("status", *options(store))
-    assert "1 jobs in SLURM's queue are of trainings that no grid of this study wants any more" in output
+    assert "1 jobs in the queue are of trainings that no grid of this study wants any more" in output
     assert "Ended 1 jobs" in call("cancel", *options(store), "--yes")
     assert Submission.read(job.scratch).cancelled
     assert (tmp_path / "ended").read_text() == "7_3\n"
@@ -150,7 +150,11 @@ def test_one_ends_the_own_jobs_and_is_told_whose_the_others_are(two_senders, tmp
     assert (tmp_path / "ended").read_text() == "7_3\n7_3\n8\n"
     write_program(tmp_path, "squeue", "echo '8|RUNNING|None|65534|study-1'")
     output = call("cancel", *options(mine.store), "--yes")
-    assert "SLURM holds none of its jobs of yours; there are 1 of nobody" in output
+    assert "no queue holds any of its jobs of yours; there are 1 of nobody" in output
+    last = f"{mine.store.study}-last"
+    write_program(tmp_path, "squeue", f"echo '9|PENDING|Dependency|{os.geteuid()}|{last}'")
+    assert "Ended 0 jobs and the last job" in call("cancel", *options(mine.store), "--yes")
+    assert (tmp_path / "ended").read_text().endswith("\n9\n")
 
 
 def test_jobs_that_slurm_does_not_let_one_end_are_not_recorded_as_cancelled(two_senders, tmp_path):

@@ -14,8 +14,8 @@ from support.synthetic_study import new_store, table_of, write_error
 from support.terminal import on_terminal
 
 from harness.commands.terminal import MANY, Screen, TextTable, say
+from harness.launchers.queue_status import output_path
 from harness.plain_text import escape_controls
-from harness.slurm.queue_status import output_path
 from harness.store.store import Store
 
 PLAN = (sys.executable, "-m", "harness.cli", "plan", "grids/table2.yaml", "--scale", "smoke")

@@ -1,7 +1,6 @@
 """One training on one process, on several, or in micro-batches: the same run; and any process draws the same pixels."""
 
 import json
-import multiprocessing
 import os
 import random
 import shutil
@@ -19,6 +18,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from support import specs
+from support.forked import forkserver
 from support.graphs import CountedGraphs
 from support.places import GRIDS
 from support.specs import OWN, make_eval
@@ -61,6 +61,7 @@ def alignment(stop: int | None = None, **projector: float) -> Alignment:
 
 
 ALIGNED, STOPPING = "dispersive and aligned", "dispersive until step 7 and aligned as iREPA until step 5"
+EVERYTHING = "these two, and every rival"
 ARMS = {
     "baseline": {},
     "dispersive": {"regularizer": regularizer("dispersive")},
@@ -68,11 +69,11 @@ ARMS = {
     ALIGNED: {"regularizer": regularizer("dispersive"), "alignment": alignment(hidden=24)},
     STOPPING: {"regularizer": regularizer("dispersive", stop=7), "alignment": alignment(stop=5, kernel=3, alpha=0.6)},
     **{kind: {"terms": (specs.rival(kind),)} for kind in specs.RIVALS},
-    "every rival": {"terms": tuple(map(specs.rival, specs.RIVALS)), "regularizer": regularizer("dispersive")},
 }
+ARMS[EVERYTHING] = ARMS[STOPPING] | {"terms": tuple(map(specs.rival, specs.RIVALS))}
 RUNS = [(process, arm) for process in SAMPLERS for arm in ("baseline", "dispersive", "contrastive")]
 RUNS += [("flow", ALIGNED), ("flow", STOPPING), ("meanflow", STOPPING), *(("flow", kind) for kind in specs.RIVALS)]
-KILLED = [*((process, "dispersive") for process in SAMPLERS), ("flow", STOPPING), ("flow", "every rival")]
+KILLED = [*((process, "dispersive") for process in SAMPLERS), ("flow", EVERYTHING)]
 RUNS += [("shortcut", "dispersive"), ("imm", "contrastive"), ("consistency", "dispersive")]
 
 
@@ -139,6 +140,7 @@ def alone(begun, tmp_path_factory) -> Path:
 # The same run, whoever shares it.
 
 
+@pytest.mark.slow
 def test_micro_batches_are_the_same_run(begun, alone, tmp_path):
     shutil.copytree(begun, tmp_path, dirs_exist_ok=True)
     train_all(tmp_path, EVERY_STEP.model_copy(update={"micro_batch": 4}))
@@ -253,7 +255,7 @@ def test_one_killed_process_ends_both_and_the_run_goes_on_bit_for_bit(tmp_path):
             assert all(member.is_alive() for member in team), "the run ended before it could be killed"
             for rank in victims:
                 team[rank].kill()
-            codes = end(team, seconds=20)
+            codes = end(team, seconds=60)
             assert [codes[rank] for rank in victims] == [-signal.SIGKILL] * len(victims)
             assert None not in codes
             assert 0 not in codes
@@ -281,7 +283,7 @@ def test_two_processes_that_stop_between_two_lines_of_the_log_write_the_same_nex
 @pytest.mark.slow
 def test_a_gradient_is_waited_for_shortly_and_a_decision_for_days(tmp_path):
     places = [ProcessPlace(rank, 2, rank, file_url(tmp_path / "rendezvous")) for rank in range(2)]
-    processes = [multiprocessing.get_context("spawn").Process(target=lag, args=(place,)) for place in places]
+    processes = [forkserver().Process(target=lag, args=(place,)) for place in places]
     for process in processes:
         process.start()
     assert end(processes, seconds=120)[0] == GAVE_UP
@@ -396,6 +398,7 @@ def count_graphs(folder: Path, world: World) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_worker_and_torchrun_give_the_metrics_of_one_process(tmp_path, scratch):
     shutil.copytree(GRIDS, tmp_path / "grids")
     harness = ["-m", "harness.cli", "run", "grids/convergence.yaml", "--scale", "smoke", "--study"]

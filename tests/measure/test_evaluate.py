@@ -5,17 +5,18 @@ import os
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing
 from PIL import Image
 from support.stand_in import stand_in
+from support.trainings import end, start
 
 from harness import cli
 from harness.data.datasets import ImageDataset, load_images
-from harness.engine.distributed import ALONE, World, joined
+from harness.engine.distributed import ALONE, World
 from harness.errors import UserError
 from harness.measure import evaluate, images
 from harness.measure.evaluate import MeasureRequest, check_measurable, measure
@@ -23,7 +24,6 @@ from harness.measure.extractors.extractor import RECIPES
 from harness.measure.metrics.frechet import frechet_distance, statistics
 from harness.measure.reference import of_statistics
 from harness.metric_definitions import DEFINITIONS, MEASURED, base
-from harness.process_group import ProcessPlace
 
 rng = np.random.default_rng(0)
 
@@ -56,13 +56,16 @@ def test_measuring_digits(data: Path, cache: Path, digits: tuple[ImageDataset, I
 def test_copies_are_told_from_fresh_images(data: Path, cache: Path, digits: tuple[ImageDataset, ImageDataset]) -> None:
     train, test = digits
 
-    def share(pixels: np.ndarray) -> float:
-        request = MeasureRequest("digits:train", "classifier", data, cache, training=images.of_split(train))
-        return measure(images.of_array(pixels, "samples"), request)[0]["metrics"]["copying"]
+    def result(pixels: np.ndarray, trained_on: np.ndarray | None = None) -> dict[str, Any]:
+        request = MeasureRequest("digits:train", "classifier", data, cache, trained_on=trained_on, copying=True)
+        return measure(images.of_array(pixels, "samples"), request)[0]
 
-    assert share(train.images[:300]) == 1
-    assert share(test.images) == 0.5  # the held-out images themselves: each ties with itself, and the rest is even
-    assert share(rng.integers(0, 256, (60, 1, 8, 8), np.uint8)) < 0.05
+    whole, part = result(train.images[:300]), result(train.images[::2], np.arange(1, len(train), 2))
+    assert whole["metrics"]["copying"] == whole["metrics"]["memorisation"] == 1
+    assert 0.4 < part["metrics"]["copying"] < 0.6  # these were not trained on, though they are of the training split
+    assert part["unavailable"]["memorisation"].startswith("721 of the 1,442 images of digits/train were trained on")
+    assert result(test.images)["metrics"]["copying"] == 0.5  # each ties with itself, and the rest is even
+    assert result(rng.integers(0, 256, (60, 1, 8, 8), np.uint8))["metrics"]["copying"] < 0.05
 
 
 def test_what_could_not_be_measured_is_refused_before_the_training(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,13 +163,12 @@ def test_the_batch_size_changes_nothing(project, call, batch):
     assert parts["metrics"] == pytest.approx(whole["metrics"], rel=1e-6, abs=1e-9)
 
 
-def _worker(rank: int, folder: str) -> None:
+def _worker(folder: Path, world: World) -> None:
     os.chdir(folder)
     evaluate.extractor = stand_in
-    with joined(ProcessPlace(rank, 2, rank, (Path(folder) / "meeting").as_uri())) as world:
-        result = measure_samples("two", world)
-        said = world.decide(lambda: f"rank {rank} decides")
-        Path(f"rank{rank}.json").write_text(json.dumps(result | {"said": said}))
+    result = measure_samples("two", world)
+    decision = world.decide(lambda: f"rank {world.rank} decides")
+    Path(f"rank{world.rank}.json").write_text(json.dumps(result | {"decision": decision}))
 
 
 def measure_samples(cache: str, world: World) -> dict:
@@ -177,11 +179,11 @@ def measure_samples(cache: str, world: World) -> dict:
 
 @pytest.mark.slow
 def test_two_processes_give_the_numbers_of_one(project):
-    torch.multiprocessing.spawn(_worker, (str(project),), nprocs=2)
+    assert end(start(2, project, _worker, project)) == [0, 0]
     first, second = (json.loads(Path(f"rank{r}.json").read_text()) for r in (0, 1))
     alone = measure_samples("one", ALONE)
     assert first == second
-    assert first["said"] == "rank 0 decides"
+    assert first["decision"] == "rank 0 decides"
     assert first["metrics"] == pytest.approx(alone["metrics"], rel=1e-6, abs=1e-9)
     assert first["protocol"] == alone["protocol"]
 

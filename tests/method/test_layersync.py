@@ -7,10 +7,9 @@ import torch
 from safetensors.torch import load_file
 from support.backbones import with_weights
 from support.places import GOLDEN
-from support.specs import rival
+from support.specs import rival, term_alone
 
 from harness.config.resolve import SettingError
-from harness.config.settings import TERMS
 from harness.method.backbone import DiT
 from harness.method.objective import Objective
 from harness.method.processes import flow
@@ -21,9 +20,7 @@ GIVEN = load_file(GOLDEN / "layersync_given.safetensors")
 
 
 def layersync(blocks: int, reference: int, depth: int = 5) -> LayerSync:
-    term = rival("layersync", depth, blocks=blocks, reference=reference)
-    settings = TERMS["layersync"].Settings.model_validate(term.model_dump(by_alias=True, exclude={"name"}))
-    return TERMS["layersync"]("ours", settings, Sizes(16, depth, 16, 2, 4, 8, 7))
+    return term_alone(rival("layersync", depth, blocks=blocks, reference=reference), Sizes(16, depth, 16, 2, 4, 8, 7))
 
 
 def view_of(h: dict[int, torch.Tensor]) -> StepView:

@@ -8,20 +8,21 @@ from support.jobs import jobs_of
 from support.programs import answer, write_program
 
 from harness.errors import UserError
-from harness.slurm.client import SlurmJob, failed_nodes, own_environment, own_jobs, squeue, submit_limit
+from harness.slurm.client import QueuedJob, failed_nodes, own_environment, own_jobs, squeue, submit_limit
 from harness.slurm.task import SlurmTask
 
 AWAY = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
 LATE = "slurm_load_jobs error: Socket timed out on send/recv operation"
+NO_ACCOUNTING = "sacct: error: Problem talking to the database: Connection refused"
 
 
-@pytest.mark.parametrize("words", [AWAY, LATE])
+@pytest.mark.parametrize("words", [AWAY, LATE, NO_ACCOUNTING])
 def test_who_acts_waits_for_a_controller_that_is_restarted_and_who_looks_does_not(tmp_path, monkeypatch, words):
     back = "if [ -e back ]; then echo '7_3|RUNNING|None|0|study-0'; exit; fi"
     write_program(tmp_path, "squeue", back, f"touch back; echo '{words}' >&2; exit 1")
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.chdir(tmp_path)
-    assert own_jobs() == [SlurmJob("7_3", "study-0", "RUNNING", "None", uid=0)]
+    assert own_jobs() == [QueuedJob("7_3", "study-0", "RUNNING", "None", uid=0)]
     Path("back").unlink()
     with pytest.raises(UserError, match="SLURM does not answer"):
         squeue("--me")

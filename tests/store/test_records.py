@@ -291,6 +291,8 @@ def test_texts_of_a_record_are_plain_and_without_secrets(tmp_path):
         assert failure.traceback == "one\n\ttwo\n"
     (tmp_path / Failure.FILE).write_text(json.dumps({"message": f"over {token}", "traceback": "a token, and plain"}))
     assert Failure.load(tmp_path).message == "over [secret left out]"
+    (tmp_path / Failure.FILE).write_text(r'{"message": "from https:\/\/me:hunter22@host"}')
+    assert "hunter22" not in Failure.load(tmp_path).message
     (tmp_path / "x.json").write_text(json.dumps(MEASUREMENT | {"metrics": {"f\x1bid": 1.0}}))
     assert list(Measurement.load(tmp_path / "x.json").metrics) == ["f\\u001bid"]
 

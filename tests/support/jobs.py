@@ -5,8 +5,10 @@ from pathlib import Path
 
 from support.places import GRIDS
 
+from harness.config.cluster_profile import SlurmProfile
 from harness.config.grid import load_table
 from harness.jobs.job import Job, jobs_for
+from harness.slurm.slurm_launcher import SlurmLauncher
 from harness.store.records import Submission
 from harness.store.store import Store
 
@@ -36,3 +38,8 @@ def without_measuring(job: Job) -> TrainingOnly:
 def submission(index: int | None, job: str | None = None, **others) -> Submission:
     """Return the record of a training that was sent under the name study-0."""
     return Submission(**{"token": "study-0", "index": index, "evaluations": (), "time": 0.0, "job": job, **others})
+
+
+def slurm(**settings: object) -> SlurmLauncher:
+    """Return SLURM as a profile with these settings has it."""
+    return SlurmLauncher(SlurmProfile(**settings))

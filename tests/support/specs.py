@@ -14,6 +14,7 @@ from harness.config.settings import (
     ShortcutSettings,
 )
 from harness.config.spec import Alignment, Consistency, EvalSpec, Model, Regularizer, TermSpec, TrainSpec
+from harness.method.terms import ConfiguredTerm, Sizes
 
 PROCESSES = ["flow", "ddpm", "meanflow", "shortcut", "imm", "consistency"]
 DATA = Data(name="made-up", channels=1, size=8, classes=10, flip=True)
@@ -26,8 +27,19 @@ RIVALS = [kind for kind in TERMS.built_in if kind not in OWN_KEYS]  # terms that
 
 
 def rival(kind: str, depth: int = 2, **written) -> TermSpec:
-    """Return a term with the settings that its authors published, but for what is written, in so deep a network."""
+    """Return a term with the settings that its authors published, but for what is written, in so deep a network.
+
+    A term that compares samples does so in groups of four.
+    """
+    if TERMS[kind].Settings.model_fields["group"].default:
+        written = {"group": 4} | written
     return resolve_term(TERMS[kind], kind, {"kind": kind, **written}, depth, lambda epochs: epochs)
+
+
+def term_alone(spec: TermSpec, sizes: Sizes) -> ConfiguredTerm:
+    """Return the term of a spec without a run."""
+    settings = TERMS[spec.kind].Settings.model_validate(spec.model_dump(by_alias=True, exclude={"name"}))
+    return TERMS[spec.kind](spec.name, settings, sizes)
 
 
 def make_spec(process: str = "flow", **changes) -> TrainSpec:

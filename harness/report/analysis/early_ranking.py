@@ -2,8 +2,9 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from statistics import fmean
 
 from harness.metric_definitions import definition_of
@@ -91,14 +92,21 @@ def contests(groups: Iterable[ArmGroup]) -> Iterator[Contest]:
 
 def _rankings(store: Store, logs: Logs, contest: Contest, metric: str) -> Iterator[Ranking]:
     """Yield how each measurement ranks, the earliest first; last what one seed's own final value can do."""
+    means = cache(partial(_means_of_others, [arm.values(contest.steps) for arm in contest.arms]))
     for share in SHARES:
         step = int(share * contest.steps)
         for key, words in LOGGED.items():
-            yield from _ranking(words, share, contest, [_logged(logs, arm, key, step) for arm in contest.arms])
-        yield from _ranking(metric, share, contest, [arm.values(step) for arm in contest.arms])
+            yield from _ranking(words, share, means, [_logged(logs, arm, key, step) for arm in contest.arms])
+        yield from _ranking(metric, share, means, [arm.values(step) for arm in contest.arms])
     if metric == definition_of("fid").title:
         count, early = _of_fewer_images(store, contest)
-        yield from _ranking(f"{metric} of {count:,} images", 1.0, contest, early)
+        yield from _ranking(f"{metric} of {count:,} images", 1.0, means, early)
+
+
+def _means_of_others(final: Sequence[Values], seed: int) -> list[float | None]:
+    """Return the mean of each arm's final values over all other seeds; None where there are none."""
+    others = ([end for other, end in ends.items() if other != seed] for ends in final)
+    return [fmean(ends) if ends else None for ends in others]
 
 
 def _logged(logs: Logs, arm: Arm, key: str, step: int) -> Values:
@@ -119,12 +127,17 @@ def _of_fewer_images(store: Store, contest: Contest) -> tuple[int, list[Values]]
     return count, [{seed: fids[count] for seed, fids in arm.items() if count in fids} for arm in by_count]
 
 
-def _ranking(name: str, share: float, contest: Contest, early: Sequence[Values]) -> list[Ranking]:
-    """Return the ranking of a measurement, nothing where no seed has two arms that others have too."""
-    final = [arm.values(contest.steps) for arm in contest.arms]
+def _ranking(
+    name: str, share: float, means: Callable[[int], Sequence[float | None]], early: Sequence[Values]
+) -> list[Ranking]:
+    """Return the ranking of a measurement, nothing where no seed has two arms that others have too.
+
+    means: of each arm's final values over all seeds but one.
+    """
     scores = []
     for seed in sorted({seed for values in early for seed in values}):
-        pairs = list(_beside_the_others(seed, early, final))
+        beside = zip(early, means(seed), strict=True)
+        pairs = [(values[seed], mean) for values, mean in beside if seed in values and mean is not None]
         tau = kendall(*zip(*pairs, strict=True)) if len(pairs) > 1 else math.nan
         if not math.isnan(tau):
             scores.append((tau, spearman(*zip(*pairs, strict=True)), _keeps_best(pairs), len(pairs)))
@@ -132,14 +145,6 @@ def _ranking(name: str, share: float, contest: Contest, early: Sequence[Values])
         return []
     taus, rhos, hits, arms = zip(*scores, strict=True)
     return [Ranking(name, share, max(arms), fmean(taus), mean_interval(taus), fmean(rhos), sum(hits), len(taus))]
-
-
-def _beside_the_others(seed: int, early: Sequence[Values], final: Sequence[Values]) -> Iterator[tuple[float, float]]:
-    """Yield each arm's early value of a seed, and the mean of its final ones over all other seeds."""
-    for values, ends in zip(early, final, strict=True):
-        others = [end for other, end in ends.items() if other != seed]
-        if seed in values and others:
-            yield values[seed], fmean(others)
 
 
 def _keeps_best(pairs: Sequence[tuple[float, float]]) -> bool:

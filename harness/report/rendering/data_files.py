@@ -17,6 +17,7 @@ from harness.files import check_no_links, gc_paused, read_yaml, replace, write_b
 from harness.plain_text import UNSEEN
 from harness.report import TEMPLATES
 from harness.report.analysis.pivot import Pivot, PivotCell
+from harness.report.analysis.stated_claims import StatedClaims, claims_record
 from harness.report.analysis.text import is_number, on_one_line, state_words
 from harness.report.reading.collect import collect
 from harness.report.reading.tidy import tidy_table
@@ -75,12 +76,14 @@ def write_results(frame: pd.DataFrame, path: Path, parquet: bool = False) -> Non
         replace(path.with_suffix(".parquet"), partial(frame.to_parquet, index=False))
 
 
-def write_tables(summary: StudySummary, layouts: Sequence[TableLayout], target: Path) -> None:
+def write_tables(
+    summary: StudySummary, layouts: Sequence[TableLayout], target: Path, claims: StatedClaims | None = None
+) -> None:
     """Write `tables/<table>.tex`, `.md` and `.csv`, `tables/all.tex`, `report.json` and `summary.md` in `target`."""
     latex = {"table1": _objectives("tex", summary) + latex_terms(summary)}
     latex |= {layout.result.pivot.table.name: latex_table(layout) for layout in layouts}
     texts = {
-        "summary.md": markdown_summary(summary, layouts),
+        "summary.md": markdown_summary(summary, layouts, claims),
         "tables/all.tex": latex_document(latex),
         "tables/table1.md": (_objectives("md", summary) + markdown_terms(summary)).lstrip(),
     }
@@ -90,7 +93,7 @@ def write_tables(summary: StudySummary, layouts: Sequence[TableLayout], target: 
         texts[f"tables/{layout.result.pivot.table.name}.csv"] = table_csv(layout)
     for name, text in texts.items():
         write_bytes(target / name, text.encode())
-    write_json(target / "report.json", study_record(summary, layouts))
+    write_json(target / "report.json", study_record(summary, layouts) | (claims_record(claims) if claims else {}))
 
 
 def _objectives(suffix: str, summary: StudySummary) -> str:
@@ -128,7 +131,7 @@ def table_record(layout: TableLayout) -> dict[str, Any]:
         "footnotes": layout.footnotes,
         "findings": layout.result.findings,
         "paper_says": pivot.table.file.paper_text,
-        "claims": pivot.table.file.claims,
+        "claims": pivot.table.file.claim_text,
         "references": [reference.model_dump() for reference in pivot.table.file.references],
         "protocols": {letter: dict(protocol) for letter, protocol in pivot.protocols.items()},
         "missing": [f"{state}: {sentence}" for state, sentence in layout.missing],

@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness.report import TEMPLATES
-from harness.report.analysis import claims, text
+from harness.report.analysis import claims, stated_claims, text
 from harness.report.rendering import objectives, sheet
 
 NUMBERS = ("anchor", "counted", "interval_words", "listed", "number", "p_words", "percent_change", "signed_percent")
@@ -50,6 +50,7 @@ def environment(escaped: Callable[[str], str] | None = None, **delimiters: Any) 
         "in_markdown": objectives.in_markdown,
         "is_mathematics": objectives.is_mathematics,
         "together": claims.together,
+        "claim_sentences": stated_claims.claim_sentences,
         "plain": sheet.plain,
         "run_value": sheet.run_value,
         "runs_anchor": text.runs_anchor,

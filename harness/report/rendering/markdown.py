@@ -4,6 +4,7 @@ import html
 import re
 from collections.abc import Sequence
 
+from harness.report.analysis.stated_claims import StatedClaims
 from harness.report.analysis.text import on_one_line
 from harness.report.rendering.html import environment
 from harness.report.rendering.sheet import TableLayout
@@ -17,9 +18,9 @@ def markdown_table(layout: TableLayout) -> str:
     return MARKDOWN.get_template("table.md.j2").render(layout=layout)
 
 
-def markdown_summary(summary: StudySummary, layouts: Sequence[TableLayout]) -> str:
+def markdown_summary(summary: StudySummary, layouts: Sequence[TableLayout], claims: StatedClaims | None = None) -> str:
     """Return the report in short, as a CI job shows it."""
-    return MARKDOWN.get_template("summary.md.j2").render(summary=summary, layouts=layouts)
+    return MARKDOWN.get_template("summary.md.j2").render(summary=summary, layouts=layouts, claims=claims)
 
 
 def markdown_terms(summary: StudySummary) -> str:

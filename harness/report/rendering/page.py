@@ -9,7 +9,7 @@ from harness.config.grid_file import CONFIDENCE, SOURCES
 from harness.files import check_no_links, gc_paused, write_bytes, write_json
 from harness.metric_definitions import Definition, definition_of
 from harness.plain_text import escape_controls
-from harness.report.analysis import early_ranking, guidance_sweep, surfaces
+from harness.report.analysis import early_ranking, guidance_sweep, stated_claims, surfaces
 from harness.report.analysis.answer import answer
 from harness.report.analysis.pivot import Pivot, fullest_cells, pivot
 from harness.report.analysis.statistics import t_quantile
@@ -75,12 +75,14 @@ def write_files(store: Store, tables: Sequence[Table], target: Path, pdf: bool =
     styles = ArmStyles()
     pages = trainings.paginate(store.study, trainings.training_articles(statuses, pivots, logs))
     data_files.write_results(tidy_table(results), target / "results.csv")
-    data_files.write_tables(summary, layouts, target)
+    claims = stated_claims.stated_claims(store, pivots, logs)
+    data_files.write_tables(summary, layouts, target, claims)
     pages.write(target)
     values = {
         "summary": summary,
         "answer": first,
         "forest": forest(first),
+        "claims": claims,
         "first_samples": first_samples(store, first.headline) if first.headline else None,
         "shared": captions.in_one(shared.values()),
         "tables": [sections.table_section(store, layout, shared, logs, styles) for layout in layouts],

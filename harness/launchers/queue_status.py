@@ -1,8 +1,9 @@
-"""How the trainings of a study stand: what their own files tell, what SLURM adds to that, and what their jobs print."""
+"""How the trainings of a study stand: what their own files tell, what launchers add, and what their jobs print."""
 
 import math
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -14,10 +15,11 @@ from harness.errors import UserError
 from harness.files import is_file, tail
 from harness.jobs.failures import ENDS, SIGNS_IN_OUTPUT
 from harness.jobs.job import Job, jobs_for
-from harness.slurm.bootstrap import REFUSED, user_name
-from harness.slurm.client import SlurmJob, accounts, hides_jobs, named_jobs, unfinished
-from harness.slurm.pending import pending
-from harness.slurm.private import problem
+from harness.launchers.bootstrap import REFUSED, user_name
+from harness.launchers.launcher import QueuedJob, launcher_named, unfinished
+from harness.launchers.pending import pending
+from harness.launchers.private import problem
+from harness.launchers.submission import by_launcher
 from harness.store.job_part import JobPart, current_division
 from harness.store.records import (
     HEARTBEAT_STALE_SECONDS,
@@ -59,6 +61,7 @@ class SlurmStatus:
     output: str = ""
     never: bool = False
     mend: str = ""
+    launcher: str = "SLURM"  # in words
 
     @property
     def state(self) -> State:
@@ -68,12 +71,12 @@ class SlurmStatus:
 
 @dataclass(frozen=True)
 class StudyStatus:
-    """All trainings that a study's grids want; strays: how many jobs SLURM has of others. silent: it was asked, and
-    does not answer."""
+    """All trainings that a study's grids want; strays: how many jobs are in queues of others. silent: those that
+    were asked and do not answer."""
 
     trainings: list[SlurmStatus]
     strays: int
-    silent: bool = False
+    silent: tuple[str, ...] = ()
 
     @property
     def joined(self) -> list[TrainingStatus]:
@@ -83,25 +86,27 @@ class StudyStatus:
 
 @dataclass(frozen=True)
 class Answer:
-    """What SLURM tells of jobs: those of its queue, by name and index, and how others ended, by id.
+    """What launchers tell of jobs: those of their queues, by name and index, and how others ended, by id.
 
-    hidden: it tells nobody of the jobs of others.
+    silent: those launchers that do not answer. hidden: one tells nobody of the jobs of others. shared: how many
+    trainings each job is for.
     """
 
-    queue: Mapping[tuple[str, int | None], SlurmJob] = field(default_factory=dict)
+    queue: Mapping[tuple[str, int | None], QueuedJob] = field(default_factory=dict)
     ends: Mapping[str, str] = field(default_factory=dict)
-    silent: bool = False
+    silent: frozenset[str] = frozenset()
     hidden: bool = False
+    shared: Mapping[tuple[str, int | None], int] = field(default_factory=dict)
 
 
 class Asker:
-    """Asks SLURM about submissions; again only after some seconds, for who looks all the time."""
+    """Asks launchers about submissions; again only after some seconds, for who looks all the time."""
 
     def __init__(self, seconds: float = 0) -> None:
         self.seconds, self.last, self.answer = seconds, -math.inf, Answer()
 
     def __call__(self, records: Collection[Submission]) -> Answer:
-        """Return what SLURM tells, or told a moment ago."""
+        """Return what they tell, or told a moment ago."""
         if time.monotonic() - self.last >= self.seconds:
             self.answer, self.last = _ask(records), time.monotonic()
         return self.answer
@@ -118,25 +123,37 @@ def slurm_status(
     trainings = training_statuses(tables, store)
     done = {training.train_id for training in trainings if training.state == "done"}
     answer = (ask or _ask)([r for name, of_training in records.items() if name not in done for r in of_training])
+    answer = replace(answer, shared=Counter(record.place for of_training in records.values() for record in of_training))
     statuses = [training_status(t, jobs[t.train_id], records.get(t.train_id, []), answer) for t in trainings]
     strays = [record for name, of_training in records.items() if name not in jobs for record in of_training]
-    return StudyStatus(statuses, sum(record.place in answer.queue for record in strays), answer.silent)
+    silent = tuple(map(title, sorted(answer.silent)))
+    return StudyStatus(statuses, sum(record.place in answer.queue for record in strays), silent)
 
 
 def _ask(records: Collection[Submission]) -> Answer:
-    """Ask what SLURM has, whoever sent it, and of what it has forgotten ask its accounting, which may be down."""
-    if not records:
-        return Answer()
+    """Ask each launcher what it has of submissions, whoever sent them."""
+    answers = [_ask_one(name, those) for name, those in by_launcher(records).items()]
+    return Answer(
+        {place: job for answer in answers for place, job in answer.queue.items()},
+        {id: end for answer in answers for id, end in answer.ends.items()},
+        frozenset().union(*(answer.silent for answer in answers)),
+        any(answer.hidden for answer in answers),
+    )
+
+
+def _ask_one(name: str, records: Collection[Submission]) -> Answer:
+    """Ask one launcher, and of what its queue has forgotten what it knows otherwise."""
     try:
-        jobs = named_jobs(record.token for record in records)
+        launcher = launcher_named(name)
+        jobs = launcher.ask({record.token for record in records})
     except UserError:
-        return Answer(silent=True)
+        return Answer(silent=frozenset([name]))
     ends = {job.id: job.state for job in jobs if job.has_ended}
     forgotten = {record.reached.job or "" for record in records} - {"", *(job.id for job in jobs)}
     with suppress(UserError):
-        ends |= {id: state for id, state, _ in accounts(forgotten)}
+        ends |= launcher.ends(forgotten)
     unheard = [r for r in records if r.job in forgotten - ends.keys() and r.user not in ("", user_name(os.geteuid()))]
-    return Answer({job.place: job for job in unfinished(jobs)}, ends, hidden=bool(unheard) and hides_jobs())
+    return Answer({job.place: job for job in unfinished(jobs)}, ends, hidden=bool(unheard) and launcher.hides_jobs())
 
 
 def training_status(training: TrainingStatus, job: Job, records: Sequence[Submission], answer: Answer) -> SlurmStatus:
@@ -174,11 +191,14 @@ def status_of(training: TrainingStatus, job: Job, record: Submission | None, ans
     """Join what a training's files, the record of its submission and SLURM tell."""
     queued = answer.queue.get(record.place) if record else None
     record = record.reached if record and not queued else record
-    by_files = SlurmStatus(training, job, record.job if record else None, record.user if record else "")
+    by_files = SlurmStatus(training, job)
+    if record:
+        by_files = replace(by_files, slurm_job=record.job, user=record.user, launcher=title(record.launcher))
     if training.state in ("done", "unreadable"):
         return by_files
     if record and queued:
-        return _in_queue(replace(by_files, slurm_job=queued.id, user=user_name(queued.uid)), record, queued)
+        status = replace(by_files, slurm_job=queued.id, user=user_name(queued.uid))
+        return _in_queue(status, record, queued, answer.shared.get(record.place, 1))
     end, beat = answer.ends.get((record and record.job) or ""), Heartbeat.peek(job.folder)
     if training.state == "running" and not (end and beat and record and beat.slurm_job == record.job):
         return by_files  # else SLURM ended it less than a minute ago
@@ -199,6 +219,11 @@ def status_of(training: TrainingStatus, job: Job, record: Submission | None, ans
     return _ended(by_files, record, end)
 
 
+def title(launcher: str) -> str:
+    """Return what a launcher is called in a sentence, also of one that is not here."""
+    return "SLURM" if launcher == "slurm" else launcher
+
+
 def _standing(status: SlurmStatus, state: State, message: str = "", **facts: Any) -> SlurmStatus:
     return replace(status, training=replace(status.training, state=state, reason=message), message=message, **facts)
 
@@ -208,11 +233,12 @@ def _failed(status: SlurmStatus, kind: FailureClass, message: str, output: str =
     return _standing(status, state, message, failure=kind, output=output)
 
 
-def _in_queue(status: SlurmStatus, record: Submission, queued: SlurmJob) -> SlurmStatus:
-    """Say how a training stands whose job SLURM has. status: by its files, with the job."""
+def _in_queue(status: SlurmStatus, record: Submission, queued: QueuedJob, sharing: int) -> SlurmStatus:
+    """Say how a training stands whose job SLURM has. status: by its files, with the job; sharing: how many have it."""
     beat, failure = Heartbeat.peek(status.job.folder), Failure.peek(status.job.folder)
     if record.cancelled:
-        return _standing(status, "ending", "cancelled, and SLURM has not ended it yet", failure="cancelled")
+        words = f"cancelled, and {status.launcher} has not ended it yet"
+        return _standing(status, "ending", words, failure="cancelled")
     if queued.state == "PENDING" or queued.state in HELD:
         meant = pending(queued.reason)
         state: State = "held" if meant.held or queued.state in HELD else "waiting"
@@ -221,13 +247,16 @@ def _in_queue(status: SlurmStatus, record: Submission, queued: SlurmJob) -> Slur
         return _standing(status, "suspended", "SLURM has suspended it, and lets it go on later")
     if queued.state not in STARTING:
         kind = failure.kind if failure and _is_of(failure, record) else None
-        return _standing(status, "ending", f"SLURM: {queued.state}", failure=kind)
+        return _standing(status, "ending", f"{status.launcher}: {queued.state}", failure=kind)
     if beat and (status.training.state == "running" or (beat.slurm_job == queued.id and _is_fresh(status.job.folder))):
         clock = _clock(beat)
         phase = "; ".join(filter(None, (beat.phase, clock)))
         running = replace(status.training, state="running", phase=phase, step=beat.step, reason="")
         return replace(status, training=running, message=clock)
-    return _standing(status, "starting", "SLURM runs its job, which has given no sign of life yet")
+    if sharing > 1:
+        words = f"its job runs, which is for {sharing} trainings, and has not come to this one"
+        return _standing(status, "waiting", words)
+    return _standing(status, "starting", f"{status.launcher} runs its job, which has given no sign of life yet")
 
 
 def _is_fresh(folder: Path) -> bool:
@@ -254,17 +283,18 @@ def _is_of(failure: Failure, record: Submission) -> bool:
 
 def _silence(record: Submission, end: str | None, answer: Answer) -> str:
     """Say why nobody knows how a job stands that was sent; "" where somebody does."""
-    if answer.silent:
-        return "it was sent, and SLURM does not answer"
+    if record.launcher in answer.silent:
+        return f"it was sent, and {title(record.launcher)} does not answer"
     hidden = answer.hidden and end is None and record.user not in ("", user_name(os.geteuid()))
     return f"{record.user} sent it, and SLURM tells nobody of the jobs of others (PrivateData)" if hidden else ""
 
 
 def _ended(status: SlurmStatus, record: Submission, end: str | None) -> SlurmStatus:
     """Say why a job is over that has written nothing of it, and has not made what it should."""
-    job, path = status.job, output_path(status.job.store, str(record.job), record.folder)
+    job, path = status.job, _log(status.job.store, record)
     kind, output = ENDS.get(end or "", "killed"), tail(path)
-    reason = "; ".join(filter(None, (f"SLURM: {end}" if end else "nothing tells of its end", status.training.reason)))
+    words = f"{status.launcher}: {end}" if end else "nothing tells of its end"
+    reason = "; ".join(filter(None, (words, status.training.reason)))
     if end == "COMPLETED":
         reason = f"it ended without its results: harness logs {job.train_id}"
     if kind == "killed":  # only its output may tell more
@@ -273,8 +303,14 @@ def _ended(status: SlurmStatus, record: Submission, end: str | None) -> SlurmSta
         reason = "; ".join(filter(None, (reason, refused)))
         has_output = is_file(path) or record.user not in ("", user_name(os.geteuid()))  # else its folder was taken away
         if kind == "killed" and has_output and not refused and end == "FAILED" and not _began(job, record):
-            kind, reason = "failed to start", f"SLURM: {end} before anything of the harness began; {_last_words(path)}"
+            kind, reason = "failed to start", f"{words} before anything of the harness began; {_last_words(path)}"
     return _failed(status, kind, reason, output)
+
+
+def _log(store: Store, record: Submission) -> Path:
+    with suppress(UserError):
+        return launcher_named(record.launcher).log(store, record)
+    return output_path(store, str(record.job), record.folder)
 
 
 def _began(job: Job, record: Submission) -> bool:
@@ -319,19 +355,19 @@ def output_path(store: Store, job: str, folder: str = Submission.model_fields["f
 
 
 def log_of(store: Store, train_id: str, part: str = "") -> Path:
-    """Return the file that a training's last job in SLURM writes: of several the one that has written last, or that of
+    """Return the file that a training's last job writes: of several the one that has written last, or that of
     a part by its name.
 
     Raises:
-        UserError: it was not sent to SLURM, or has written nothing yet.
+        UserError: it was not sent, or has written nothing yet.
     """
     records = [record for record in store.submissions_of(train_id).values() if record.job]
     if not records:
-        raise UserError(f"{train_id}: no job of SLURM's made this training; 'harness show {train_id}' tells the rest")
+        raise UserError(f"{train_id}: no job of a queue made this training; 'harness show {train_id}' tells the rest")
     if part and part not in (names := [record.part for record in records]):
         raise UserError(f"{train_id}/{part}: none of its jobs is named so; they are {', '.join(names)}")
     chosen = [record for record in records if part in ("", record.part)]
-    paths = {output_path(store, str(record.job), record.folder): record for record in chosen}
+    paths = {launcher_named(record.launcher).log(store, record): record for record in chosen}
     written = [path for path in paths if path.is_file()]
     if not written:
         path, record = next(iter(paths.items()))

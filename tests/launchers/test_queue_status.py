@@ -20,8 +20,8 @@ from harness.jobs.failures import CAUSES, ENDS, class_of, remedy
 from harness.jobs.job import jobs_for
 from harness.jobs.local_pool import WorkerError
 from harness.jobs.recording import heartbeats
-from harness.slurm.client import SlurmJob
-from harness.slurm.queue_status import Answer, SlurmStatus, output_path, slurm_status, status_of, training_status
+from harness.launchers.launcher import QueuedJob
+from harness.launchers.queue_status import Answer, SlurmStatus, output_path, slurm_status, status_of, training_status
 from harness.store.records import Attempt, Environment, Submission
 from harness.store.status import training_statuses
 
@@ -30,7 +30,7 @@ SENT = submission(3, "7_3")
 
 
 def in_queue(*words: str) -> Answer:
-    job = SlurmJob(*words)
+    job = QueuedJob(*words)
     return Answer({job.place: job})
 
 
@@ -104,19 +104,19 @@ def test_a_job_that_slurm_forgot_or_that_ended_with_nothing_is_told_so(job):
     sent = submission(3, "7_3", evaluations=tuple(eval_id(job.train_id, e) for e in job.evaluations))
     assert status(job, sent).message == "nothing tells of its end"
     assert status(job, sent, Answer(ends={"7_3": "COMPLETED"})).message.startswith("it ended without its results")
-    assert status(job, sent, Answer(silent=True)).state == "unknown"
-    assert status(job, None, Answer(silent=True)).state == "not run"
+    assert status(job, sent, Answer(silent=frozenset(["slurm"]))).state == "unknown"
+    assert status(job, None, Answer(silent=frozenset(["slurm"]))).state == "not run"
 
 
 def test_a_beat_is_believed_unless_slurm_has_queued_the_job_again(job):
     with heartbeats(job.folder, 5):
-        assert status(job, SENT, Answer(silent=True)).state == "running"
+        assert status(job, SENT, Answer(silent=frozenset(["slurm"]))).state == "running"
         assert status(job, SENT, in_queue("7_3", "study-0", "RUNNING")).state == "running"
         assert status(job, SENT, in_queue("7_3", "study-0", "PENDING")).state == "waiting"
 
 
 PARTS = ("train", "sample-1-of-2", "sample-2-of-2", "measure-of-2")
-IN_QUEUE, HELD = SlurmJob("1", "study-1", "RUNNING"), SlurmJob("2", "study-2", "PENDING", "requeued held")
+IN_QUEUE, HELD = QueuedJob("1", "study-1", "RUNNING"), QueuedJob("2", "study-2", "PENDING", "requeued held")
 HELD_WORDS = "shard 2 of 2: SLURM queued it again and holds it (requeued held)"
 ENDED = {"0": "COMPLETED", "1": "COMPLETED", "2": "FAILED", "3": "CANCELLED"}
 

@@ -1,9 +1,9 @@
-"""Sending jobs to SLURM, each once: what is sent is recorded (`Submission`) before it is sent.
+"""Sending jobs to a launcher, each once: what is sent is recorded (`Submission`) before it is sent.
 
 scratch/<study>/slurm/   their sender's alone, for it is what they execute: the code (`snapshot`), and of each array
-                         its sbatch file <name>.sh and its tasks <name>.json, whose hash stands in the first; what its
-                         jobs print. All of it is there before sbatch is asked: who is interrupted after that has jobs
-                         that run, which the next submission finds by their name.
+                         its tasks <name>.json, and SLURM's sbatch file <name>.sh with their hash; what its jobs print.
+                         All of it is there before the launcher is asked: who is interrupted after that has jobs that
+                         run, which the next submission finds by their name.
 scratch/<study>/submit.lock   one submission at a time, whoever sends
 """
 
@@ -21,21 +21,19 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from harness.config.cluster_profile import SlurmProfile
 from harness.config.spec import eval_id
 from harness.errors import UserError
 from harness.files import locked
 from harness.jobs.job import Job, jobs_to_json
-from harness.slurm import client
-from harness.slurm.bootstrap import Untrusted, check_own, user_name
-from harness.slurm.private import own_folder, private_folder, problem, write_private
-from harness.slurm.sbatch_script import Script, folders_of, script
-from harness.slurm.snapshot import Snapshot, as_sent, snapshot
-from harness.store.records import Submission, SubmitOptions
+from harness.launchers.bootstrap import Untrusted, check_own, user_name
+from harness.launchers.launcher import Parcel, QueuedJob, Queueing, launcher_named, unfinished
+from harness.launchers.private import own_folder, private_folder, problem, write_private
+from harness.launchers.snapshot import Snapshot, as_sent, snapshot
+from harness.store.records import Failure, Submission, SubmitOptions
 from harness.store.store import Store
 
+PATIENCE = 60.0  # seconds for which a launcher that is started again may be away
 MARGIN = 30.0  # seconds over SLURM's KillWait in which an epilogue may end
-TASK = "harness.slurm.task"  # what each job starts; it is loaded there, and not here
 # What a refusal says where there will be room later (slurm_errno.c), or SLURM is away.
 WAITED_FOR = re.compile(r"SLURM does not answer|job submit limit|MaxSubmit|Unable to contact slurm|Socket timed out")
 PAUSES = (2.0, 60.0)  # seconds between two times that room is looked for: after some was found, and at most
@@ -46,7 +44,8 @@ Place = tuple[str, str]  # a training, and the name of a part of its work
 class Sent:
     """What a submission came to: the jobs that it sent and SLURM's ids of them, and the trainings that it did not send.
 
-    queued: SLURM has them already; with_less: some of these, with fewer measurements; later: the queue has no room.
+    queued: SLURM has them already; with_less: some of these, with fewer measurements; later: the queue has no room;
+    hidden: another sent them, and nobody else is told how their jobs stand.
     """
 
     jobs: list[Job] = field(default_factory=list)
@@ -54,6 +53,7 @@ class Sent:
     queued: list[Job] = field(default_factory=list)
     with_less: list[Job] = field(default_factory=list)
     later: list[Job] = field(default_factory=list)
+    hidden: list[Job] = field(default_factory=list)
 
     @property
     def arrays(self) -> list[str]:
@@ -71,7 +71,8 @@ class Array:
     """Jobs of equal resources that are sent together."""
 
     jobs: list[Job]
-    script: Script
+    parcel: Parcel
+    text: str
 
     @property
     def elements(self) -> list[int | None]:
@@ -102,7 +103,7 @@ class Queue:
     most, room: how many it may hold at all, and still takes; None where there is no limit.
     """
 
-    jobs: Collection[client.SlurmJob]
+    jobs: Collection[QueuedJob]
     most: int | None = None
     room: int = 0
 
@@ -117,13 +118,13 @@ class Prepared:
     ids: dict[Place, str]
 
 
-def prepare(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path], queue: Queue, limit: int) -> Prepared:
+def prepare(jobs: Sequence[Job], launcher: Queueing, grids: Collection[Path], queue: Queue, limit: int) -> Prepared:
     """Cut what SLURM does not hold yet into arrays of equal resources, none larger than `limit`.
 
     Raises:
-        UserError: the profile's cluster cannot give what a job asks, or the folder of jobs is not the user's own.
+        UserError: the launcher cannot give what a job asks, or the folder of jobs is not the user's own.
     """
-    folder, code, folders = own_folder(jobs[0].store), snapshot(grids), folders_of(jobs[0].store, jobs)
+    folder, code, folders = own_folder(jobs[0].store), snapshot(grids), tuple(folders_of(jobs[0].store, jobs))
     if wrong := problem(folder):
         raise UserError(wrong)
     sent, todo, ids = _compare(jobs, queue.jobs)
@@ -135,8 +136,8 @@ def prepare(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path],
         most = limit * resources.packed
         for part in (alike[first : first + most] for first in range(0, len(alike), most)):
             tasks, count = jobs_to_json(list(map(as_sent, part))), math.ceil(len(part) / resources.packed)
-            text = script(profile, resources, _name(part, tasks), count, folder, code, TASK, tasks, folders)
-            arrays.append(Array(part, text))
+            parcel = Parcel(_name(part, tasks), tasks, count, resources, folder, code, folders)
+            arrays.append(Array(part, parcel, launcher.text(parcel)))
     return Prepared(sent, code, arrays, ids)
 
 
@@ -181,22 +182,28 @@ def _name(jobs: Sequence[Job], tasks: bytes) -> str:
     return f"{jobs[0].store.study}-{digest.hexdigest()[:12]}"
 
 
-def sbatch_texts(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path]) -> tuple[list[str], str]:
-    """Return the sbatch files that `submit` would send now, and nothing is written; and a note.
+def texts(jobs: Sequence[Job], launcher: Queueing, grids: Collection[Path]) -> tuple[list[str], str]:
+    """Return what `submit` would send now, such as SLURM's sbatch files, and nothing is written; and a note.
 
-    The note tells that SLURM does not answer: then they are those for an empty queue. "" where it does.
+    The note tells that the launcher does not answer: then they are those for an empty queue. "" where it does.
 
     Raises:
         UserError: as `prepare`.
     """
     try:
-        queue, limit, note = ask_queue(jobs, profile, patience=0), _limit(profile), ""
+        queue, limit, note = ask_queue(jobs, launcher, patience=0), launcher.most(), ""
     except UserError as error:
-        most = [limit for limit in (profile.max_submitted, profile.study_throttle) if limit]
-        queue = Queue([], min(most), min(most)) if most else Queue([])
-        note = f"as for an empty queue, for SLURM was not asked: {error}"
-        limit = client.DEFAULT_ARRAY_LIMIT if profile.array_limit == "auto" else profile.array_limit
-    return [array.script.text for array in prepare(jobs, profile, grids, queue, limit).arrays], note
+        most, limit = launcher.when_silent()
+        queue = Queue([], most, most or 0)
+        note = f"as for an empty queue, for {launcher.title} was not asked: {error}"
+    return [array.text for array in prepare(jobs, launcher, grids, queue, limit).arrays], note
+
+
+def folders_of(store: Store, jobs: Sequence[Job]) -> list[Path]:
+    """Return the folders that jobs of a study, and their plug-ins, read and write; data and weights where there are."""
+    named = {folder for job in jobs for folder in (job.data, job.weights, *(file.parent for file in job.plugins))}
+    optional = sorted(folder for folder in named if folder.is_dir())
+    return [store.results.absolute(), store.scratch.absolute(), *optional]
 
 
 def records_of(jobs: Iterable[Job]) -> list[Submission]:
@@ -204,38 +211,32 @@ def records_of(jobs: Iterable[Job]) -> list[Submission]:
     return [record for job in jobs for record in job.store.submissions_of(job.train_id).values()]
 
 
-def ask_queue(jobs: Sequence[Job], profile: SlurmProfile, patience: float = client.RESTART) -> "Queue":
-    """Ask SLURM what it has of some jobs, whoever sent them, and how many it has of this user where that is limited.
+def ask_queue(jobs: Sequence[Job], launcher: Queueing, patience: float = PATIENCE) -> "Queue":
+    """Ask a launcher what it has of some jobs, whoever sent them, and how many it still takes where that is limited.
 
     Raises:
-        UserError: SLURM does not answer.
+        UserError: it does not answer.
     """
     names = {record.token for record in records_of(jobs)}
-    queued, limits = client.unfinished(client.named_jobs(names, patience)), list[tuple[int, int]]()
-    if (most := profile.max_submitted or client.submit_limit()) is not None:
-        limits.append((most, most - len(client.own_jobs(patience))))
-    if (most := profile.study_throttle) is not None:
-        everything = jobs[0].store.submissions().values()
-        names = {record.token for of_training in everything for record in of_training.values()}
-        limits.append((most, most - len(client.unfinished(client.named_jobs(names, patience)))))
+    queued, limits = unfinished(launcher.ask(names, patience)), launcher.limits(jobs[0].store, patience)
     return Queue(queued, *map(min, zip(*limits, strict=True)))
 
 
-def end_cancelled(records: Iterable[Submission], patience: float = client.RESTART) -> None:
+def end_cancelled(records: Iterable[Submission], launcher: Queueing, patience: float = PATIENCE) -> None:
     """Wait until jobs that were cancelled, or are ending by themselves, are over; SLURM takes its KillWait for that.
 
-    Own ones are ended again, for who cancelled them may have been interrupted before SLURM was told. A job that has not
-    ended when the time is up is left, and is still in the queue then.
+    Own ones are ended again, for who cancelled them may have been interrupted before the launcher was told. A job that
+    has not ended when the time is up is left, and is still in the queue then.
 
     Raises:
         UserError: SLURM does not answer.
     """
     cancelled = {record.place for record in records if record.cancelled}
     names, deadline, told = {record.token for record in records}, None, False
-    while ending := _ending(client.named_jobs(names, patience), cancelled):
+    while ending := _ending(launcher.ask(names, patience), cancelled):
         if deadline is None:
-            client.scancel({job.id for job in ending if job.place in cancelled and job.is_mine})
-            deadline = time.monotonic() + client.kill_wait() + MARGIN
+            launcher.cancel({job.id for job in ending if job.place in cancelled and job.is_mine})
+            deadline = time.monotonic() + launcher.seconds_to_end() + MARGIN
         elif time.monotonic() > deadline:
             return
         elif not told:
@@ -244,47 +245,38 @@ def end_cancelled(records: Iterable[Submission], patience: float = client.RESTAR
         time.sleep(1)
 
 
-def _ending(jobs: Iterable[client.SlurmJob], cancelled: Collection[tuple[str, int | None]]) -> list[client.SlurmJob]:
-    return [job for job in client.unfinished(jobs) if not job.is_at_large or job.place in cancelled]
+def _ending(jobs: Iterable[QueuedJob], cancelled: Collection[tuple[str, int | None]]) -> list[QueuedJob]:
+    return [job for job in unfinished(jobs) if not job.is_at_large or job.place in cancelled]
 
 
-def _limit(profile: SlurmProfile) -> int:
-    return client.array_limit() if profile.array_limit == "auto" else profile.array_limit
-
-
-def check_slurm() -> None:
-    """Refuse before anything is written.
+def submit(jobs: Sequence[Job], launcher: Queueing, grids: Collection[Path]) -> Sent:
+    """Send to a launcher the jobs of one study that it does not hold already; `grids`: the folders of their grid files.
 
     Raises:
-        UserError: there is no SLURM here.
-    """
-    client.ask("srun", "--version")
-
-
-def submit(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path]) -> Sent:
-    """Send to SLURM the jobs of one study that it does not hold already; `grids`: the folders of their grid files.
-
-    Raises:
-        UserError: as `prepare`; SLURM does not answer, or it refused an array; those before it are sent, recorded and
-            told.
+        UserError: as `prepare`; it does not answer, or refused an array: those before it are sent, recorded and told;
+            or another launcher has some of the jobs.
     """
     folder = own_folder(jobs[0].store)
     # A second terminal waits, then finds the first's jobs; also a colleague's.
     with private_folder(folder) as here, locked(folder.with_name("submit.lock")):
-        end_cancelled(records_of(jobs))
-        queue = ask_queue(jobs, profile)
-        prepared = prepare(jobs, profile, grids, queue, _limit(profile))
+        _check_others(jobs, launcher)
+        end_cancelled(records_of(jobs), launcher)
+        queue, hidden = ask_queue(jobs, launcher), _hidden(jobs, launcher)
+        if not (open_jobs := [job for job in jobs if job.train_id not in hidden]):
+            return Sent(hidden=list(jobs))
+        prepared = prepare(open_jobs, launcher, grids, queue, launcher.most())
+        prepared.sent.hidden = [job for job in jobs if job.train_id in hidden]
         sent, arrays, ids = prepared.sent, prepared.arrays, dict(prepared.ids)
         _record_ids(jobs, queue.jobs)
         prepared.code.write(here, folder)
         for number, array in enumerate(arrays, 1):
             try:
-                new = _send(array, here, folder.name, array.needs(ids))
+                new = _send(array, here, launcher, array.needs(ids))
             except UserError as error:
                 left = sum(len(array.jobs) for array in arrays) - len(sent.ids)
                 what = "trainings" if all(array.jobs[0].part.kind == "whole" for array in arrays) else "jobs"
                 raise UserError(
-                    f"submit: SLURM refused array {number} of {len(arrays)}: {error}. Sent and recorded: "
+                    f"submit: {launcher.title} refused array {number} of {len(arrays)}: {error}. Sent and recorded: "
                     f"{len(sent.ids)} {what} (job {', '.join(sent.arrays) or 'none'}); not sent: {left}, which the "
                     "same command sends"
                 ) from None
@@ -293,9 +285,46 @@ def submit(jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path]) 
     return sent
 
 
-def submit_all(
-    jobs: Sequence[Job], profile: SlurmProfile, grids: Collection[Path], hear: Callable[[Sent], None]
-) -> None:
+def _check_others(jobs: Sequence[Job], launcher: Queueing) -> None:
+    """Refuse jobs that another launcher has, whose end would not be waited for.
+
+    Raises:
+        UserError: which; or the other does not answer.
+    """
+    for name, records in by_launcher(records_of(jobs)).items():
+        if name != launcher.name and (left := unfinished(launcher_named(name).ask({r.token for r in records}))):
+            raise UserError(f"submit: {len(left)} of these jobs are with the launcher '{name}'; wait, or cancel them")
+
+
+def _hidden(jobs: Sequence[Job], launcher: Queueing) -> set[str]:
+    """Return the trainings that others sent to a launcher which tells nobody of their jobs, and that may still run.
+
+    A record whose sender was interrupted before it was sent, or that tells of a cancelled job or one that has failed
+    since, holds nothing back.
+    """
+    me, of_others = user_name(os.geteuid()), dict[str, str]()
+    for job in jobs:
+        failure = Failure.peek(job.folder)
+        for record in job.store.submissions_of(job.train_id).values():
+            over = record.cancelled or (failure and failure.slurm_job == record.job)
+            if record.job and record.user not in ("", me) and not over:
+                of_others[record.job] = job.train_id
+    if not of_others or not launcher.hides_jobs():
+        return set()
+    told = {job.id for job in launcher.ask({record.token for record in records_of(jobs)})}
+    told |= launcher.ends(of_others.keys() - told).keys()
+    return {train_id for id, train_id in of_others.items() if id not in told}
+
+
+def by_launcher(records: Iterable[Submission]) -> dict[str, list[Submission]]:
+    """Return submissions by whose they are."""
+    groups: dict[str, list[Submission]] = {}
+    for record in records:
+        groups.setdefault(record.launcher, []).append(record)
+    return groups
+
+
+def submit_all(jobs: Sequence[Job], launcher: Queueing, grids: Collection[Path], hear: Callable[[Sent], None]) -> None:
     """Send jobs as `submit` does, each once, those that the queue has no room for when it has; until all are sent.
 
     hear: is told what each time came to.
@@ -307,12 +336,12 @@ def submit_all(
     while left:
         sent = Sent()
         try:
-            sent = submit(left, profile, grids)
+            sent = submit(left, launcher, grids)
             hear(sent)
         except UserError as error:
             if not WAITED_FOR.search(str(error)):
                 raise
-        queued = {job.train_id for job in sent.queued}
+        queued = {job.train_id for job in (*sent.queued, *sent.hidden)}
         before, left = len(left), [job for job in left if job.train_id not in queued and _is_unsent(job, began)]
         pause = PAUSES[0] if len(left) < before else min(2 * pause, PAUSES[1])
         if left:
@@ -352,7 +381,7 @@ def remembered(store: Store) -> SubmitOptions:
     return SubmitOptions.read(path.parent) or SubmitOptions()
 
 
-def _compare(jobs: Sequence[Job], queue: Collection[client.SlurmJob]) -> tuple[Sent, list[list[Job]], dict[Place, str]]:
+def _compare(jobs: Sequence[Job], queue: Collection[QueuedJob]) -> tuple[Sent, list[list[Job]], dict[Place, str]]:
     """Tell the trainings that SLURM has from those of which parts are to be sent; note those that it has with less to
     measure. Return also the ids of parts that it has."""
     sent, todo, ids, queued_as = Sent(), [], dict[Place, str](), {job.place: job.id for job in queue}
@@ -372,17 +401,17 @@ def _compare(jobs: Sequence[Job], queue: Collection[client.SlurmJob]) -> tuple[S
     return sent, todo, ids
 
 
-def note_ids(jobs: Sequence[Job]) -> None:
-    """Write down SLURM's ids of queued jobs whose sender was interrupted, where there are such records.
+def note_ids(jobs: Sequence[Job], launcher: Queueing) -> None:
+    """Write down the ids of queued jobs whose sender was interrupted, where there are such records.
 
     Raises:
-        UserError: SLURM does not answer.
+        UserError: the launcher does not answer.
     """
     if names := {record.token for record in records_of(jobs) if record.job is None}:
-        _record_ids(jobs, client.unfinished(client.named_jobs(names)))
+        _record_ids(jobs, unfinished(launcher.ask(names)))
 
 
-def _record_ids(jobs: Sequence[Job], queue: Collection[client.SlurmJob]) -> None:
+def _record_ids(jobs: Sequence[Job], queue: Collection[QueuedJob]) -> None:
     """Write down SLURM's ids of queued jobs where nobody lived to do so."""
     ids = {job.place: job.id for job in queue}
     for job in jobs:
@@ -391,28 +420,29 @@ def _record_ids(jobs: Sequence[Job], queue: Collection[client.SlurmJob]) -> None
                 submission.model_copy(update={"job": ids[submission.place]}).write(folder)
 
 
-def _send(array: Array, here: Path, folder: str, needs: Sequence[str]) -> list[str]:
-    """Record an array's jobs under its name, send it, and record the ids that SLURM gave them.
+def _send(array: Array, here: Path, launcher: Queueing, needs: Sequence[str]) -> list[str]:
+    """Record an array's jobs under its name, send it, and record the ids that the launcher gave them.
 
-    here: the folder of jobs, by its handle, and its name. needs: SLURM's ids of what must end well before they begin;
+    here: the folder of jobs, by its handle. needs: ids of what must end well before they begin;
     where one does not, SLURM ends them.
-    Where sbatch refuses, the records are restored, and the array is ended where SLURM took it all the same: that
+    Where it is refused, the records are restored, and the array is ended where it was taken all the same: that
     happens when the controller's answer is lost on the way, and such jobs would do what nobody knows of.
     """
-    jobs, text = array.jobs, array.script
+    jobs, parcel = array.jobs, array.parcel
     before, now = [Submission.read(job.submission_folder) for job in jobs], time.time()
-    sender, submissions = {"user": user_name(os.geteuid()), "folder": folder, "time": now}, []
+    sender = {"user": user_name(os.geteuid()), "folder": parcel.folder.name, "time": now, "launcher": launcher.name}
+    submissions = []
     for index, job, earlier in zip(array.elements, jobs, before, strict=True):
         evaluations = tuple(eval_id(job.train_id, evaluation) for evaluation in job.evaluations)
         work = {"evaluations": evaluations, "part": job.part.name}
         known = {"cancelled_before": _cancelled(earlier), "earlier": earlier.reached.job if earlier else None}
-        submissions.append(Submission(token=text.name, index=index, **work, **sender, **known))
+        submissions.append(Submission(token=parcel.name, index=index, **work, **sender, **known))
     _record(jobs, submissions)
     try:
-        id = text.send(here, needs)
+        id = launcher.send(parcel, here, needs)
     except UserError:
-        taken = client.unfinished(client.named_jobs([text.name], client.RESTART))
-        client.scancel({job.id.partition("_")[0] for job in taken})
+        taken = unfinished(launcher.ask([parcel.name], PATIENCE))
+        launcher.cancel({job.id.partition("_")[0] for job in taken})
         _record(jobs, before)
         raise
     ids = [id if index is None else f"{id}_{index}" for index in array.elements]
@@ -435,3 +465,14 @@ def _record(jobs: Sequence[Job], submissions: Sequence[Submission | None]) -> No
             submission.write(job.submission_folder)
         else:
             (job.submission_folder / Submission.FILE).unlink(missing_ok=True)
+
+
+class QueueLauncher(Queueing):
+    """A launcher with a queue: `send` starts a parcel, `ask` tells of it, `cancel` ends it; the rest is done here."""
+
+    def send_once(self, jobs: Sequence[Job], grids: Collection[Path], hear: Callable[..., None], wait: bool) -> None:
+        """Send jobs as `submit` does, or `submit_all` where it is to wait. hear: is told what was `Sent`."""
+        if wait:
+            submit_all(jobs, self, grids, hear)
+        else:
+            hear(submit(jobs, self, grids))

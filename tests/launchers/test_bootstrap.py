@@ -11,9 +11,10 @@ from support.programs import write_program
 from harness.config.cluster_profile import SlurmProfile
 from harness.config.settings import Resources
 from harness.errors import UserError
-from harness.slurm.private import private_folder
+from harness.launchers.launcher import Parcel
+from harness.launchers.private import private_folder
+from harness.launchers.snapshot import Snapshot
 from harness.slurm.sbatch_script import script
-from harness.slurm.snapshot import Snapshot
 
 WORK = b"import work.part\ndef start(content, here): print('works:', content.decode(), here.joinpath('lock').exists())"
 CODE = Snapshot({"work/__init__.py": WORK, "work/part.py": b"", "source.json": b"{}"})
@@ -32,7 +33,7 @@ def folder(tmp_path) -> Path:
     with private_folder(path) as here, pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
         CODE.write(here, path)
-        sent = script(SlurmProfile(), Resources(), "study-1", 1, path, CODE, "work", b"tasks")
+        sent = script(SlurmProfile(), Parcel("study-1", b"tasks", 1, Resources(), path, CODE), "work")
         assert sent.send(here) == "7"
     shutil.copy(path / "study-1.sh", tmp_path / "in-slurms-hands.sh")
     return path
@@ -113,7 +114,7 @@ def test_what_is_replaced_after_the_check_is_not_imported(folder):
     code = Snapshot({"work/__init__.py": late, "work/part.py": b"print('ours')"})
     with private_folder(folder) as here:
         code.write(here, folder)
-    text = script(SlurmProfile(), Resources(), "study-1", 1, folder, code, "work", b"tasks").text
+    text = script(SlurmProfile(), Parcel("study-1", b"tasks", 1, Resources(), folder, code), "work").text
     (folder.parent / "in-slurms-hands.sh").write_text(text)
     assert job(folder).stdout == "ours\n"
 

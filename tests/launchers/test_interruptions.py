@@ -12,15 +12,14 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from support.jobs import jobs_of
+from support.jobs import jobs_of, slurm
 from support.places import GRIDS, ROOT
 from support.programs import write_program
 
 from harness.cli import cli
-from harness.config.cluster_profile import SlurmProfile
 from harness.jobs.job import jobs_from_json
-from harness.slurm.snapshot import Snapshot
-from harness.slurm.submission import submit
+from harness.launchers.snapshot import Snapshot
+from harness.launchers.submission import submit
 from harness.store.records import Submission
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
@@ -79,7 +78,7 @@ class Bench:
         os._exit(0)
 
     def submit(self) -> None:
-        submit(self.jobs, SlurmProfile(array_limit=1), [])
+        submit(self.jobs, slurm(array_limit=1), [])
 
     def command(self, *words: str) -> None:
         folders = ("--results", str(self.store.results), "--scratch", str(self.store.scratch))
@@ -104,8 +103,8 @@ class Bench:
 def bench(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    for name in ("submission.snapshot", "submission.check_slurm"):
-        monkeypatch.setattr(f"harness.slurm.{name}", lambda *_: CODE)
+    monkeypatch.setattr("harness.launchers.submission.snapshot", lambda *_: CODE)
+    monkeypatch.setattr("harness.slurm.slurm_launcher.SlurmLauncher.check_here", lambda *_: None)
     monkeypatch.setattr("harness.jobs.preflight.check", lambda *_: None)
     return Bench(tmp_path)
 

@@ -4,13 +4,12 @@ import os
 from pathlib import Path
 
 import pytest
-from support.jobs import jobs_of, submission
+from support.jobs import jobs_of, slurm, submission
 from support.programs import answer
 
-from harness.config.cluster_profile import SlurmProfile
 from harness.errors import UserError
-from harness.slurm.private import own_folder, private_folder, problem, write_private
-from harness.slurm.submission import remember, remembered, submit
+from harness.launchers.private import own_folder, private_folder, problem, write_private
+from harness.launchers.submission import remember, remembered, submit
 from harness.store.records import SubmitOptions
 
 
@@ -27,7 +26,7 @@ def test_what_is_sent_is_closed_to_others_and_the_rest_of_scratch_is_not(tmp_pat
     answer(tmp_path, monkeypatch, squeue="", sbatch="job 7")
     (job,) = jobs_of(tmp_path, "convergence", "seeds=[0]")[:1]
     remember(SubmitOptions(profile="ours"), job.store)
-    submit([job], SlurmProfile(array_limit=9), [])
+    submit([job], slurm(array_limit=9), [])
     folder = job.store.slurm_folder
     below = [path for path in folder.rglob("*") if path.name != "lock"]  # of no content
     assert len(below) > 100
@@ -69,7 +68,7 @@ def test_a_folder_and_a_record_of_another_are_refused_by_name(tmp_path, monkeypa
     for act in (
         lambda: remembered(job.store),
         lambda: remember(SubmitOptions(), job.store),
-        lambda: submit([job], SlurmProfile(array_limit=9), []),
+        lambda: submit([job], slurm(array_limit=9), []),
     ):
         with pytest.raises(UserError, match=f"{path.parent} belongs to nobody, .*: mv {path.parent} {path.parent}.of"):
             act()

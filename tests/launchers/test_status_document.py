@@ -9,13 +9,15 @@ from click.testing import CliRunner
 from support.jobs import jobs_of, submission
 from support.places import GRIDS, ROOT
 from support.programs import answer, write_program
+from support.synthetic_study import write_measurement
 
 from harness.cli import cli
+from harness.config.grid import load_table
 from harness.config.spec import eval_id
 from harness.files import write_json
-from harness.slurm.pending import pending, reasons
-from harness.slurm.queue_status import output_path
-from harness.slurm.status_document import StatusDocument, TrainingDocument, schema
+from harness.launchers.pending import pending, reasons
+from harness.launchers.queue_status import output_path
+from harness.launchers.status_document import StatusDocument, TrainingDocument, schema
 from harness.store.records import Attempt, Environment, Failure, Heartbeat
 
 
@@ -88,6 +90,49 @@ def test_what_the_files_and_slurm_tell_is_joined_alike_for_whoever_looks(
     assert words in (training.slurm.message or training.phase)
     assert training.slurm.can_start is can_start
     assert training.slurm.job == "7_3"
+
+
+def test_a_training_whose_job_is_at_work_on_others_waits_for_it(job, tmp_path):
+    submission(3, "7_3").write(job.scratch)
+    submission(3, "7_3").write(job.store.scratch_folder("0" * 12))
+    write_program(tmp_path, "squeue", f"echo '{in_queue('RUNNING')}'")
+    assert (told(job).state, told(job).slurm.can_start) == ("waiting", True)
+    assert told(job).slurm.message == "its job runs, which is for 2 trainings, and has not come to this one"
+    beat(job, NODE, 0, **MINE)
+    assert told(job).state == "running"
+
+
+def leave_interrupted(job) -> None:
+    beat(job, NODE, 500, 500)
+
+
+def leave_diverged(job) -> None:
+    Failure(kind="diverged", message="loss not finite").write(job.folder)
+
+
+def leave_unreadable(job) -> None:
+    write_json(job.store.eval_path(job.train_id, eval_id(job.train_id, job.evaluations[0])), {})
+
+
+def leave_done(job) -> None:
+    for run in load_table(GRIDS / "convergence.yaml", "smoke", ("seeds=[0]",)).runs:
+        if run.train_id == job.train_id:
+            write_measurement(job.store, run, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("leave", "state"),
+    [
+        (lambda job: None, "not run"),
+        (leave_interrupted, "interrupted"),
+        (leave_diverged, "diverged"),
+        (leave_unreadable, "unreadable"),
+        (leave_done, "done"),
+    ],
+)
+def test_what_the_files_alone_tell_is_in_the_document_too(job, leave, state):
+    leave(job)
+    assert told(job).state == state
 
 
 def test_a_job_of_another_that_slurm_tells_nobody_of_is_unknown_and_an_own_one_killed(job):

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.slurm.queue_status import SlurmStatus, StudyStatus
+from harness.launchers.queue_status import SlurmStatus, StudyStatus
 from harness.store.records import FailureClass
 from harness.store.status import State
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.jobs import jobs_of, submission
+from support.jobs import jobs_of, slurm, submission
 from support.places import ROOT
 from support.plugin_files import write_plugin_grid
 from support.programs import answer, write_program
@@ -19,9 +19,10 @@ from harness.config.grid import load_table
 from harness.config.settings import Resources
 from harness.errors import UserError
 from harness.jobs.job import jobs_for, jobs_from_json, jobs_to_json
-from harness.slurm.snapshot import as_received, as_sent, snapshot
-from harness.slurm.submission import measurement_jobs, sbatch_texts, submit, submit_all
-from harness.store.records import Submission
+from harness.launchers.snapshot import as_received, as_sent, snapshot
+from harness.launchers.submission import measurement_jobs, submit, submit_all, texts
+from harness.slurm.slurm_launcher import SlurmLauncher
+from harness.store.records import Failure, Submission
 from harness.store.store import Store
 
 
@@ -44,7 +45,7 @@ def jobs(tmp_path, monkeypatch):
 def test_no_more_is_sent_than_the_queue_may_hold_and_a_lost_id_is_found(jobs):
     store, first = jobs[0].store, jobs[0].train_id
     submission(3).write(store.scratch_folder(first))  # nobody knows its id
-    sent = submit(jobs, SlurmProfile(max_submitted=7, array_limit=3), [])
+    sent = submit(jobs, slurm(max_submitted=7, array_limit=3), [])
     assert (len(sent.queued), len(sent.ids), len(sent.later)) == (1, 5, 7)
     assert (sent.with_less, sent.arrays) == (sent.queued, ["9", "10"])
     records = {
@@ -59,9 +60,9 @@ def test_a_dry_run_shows_byte_for_byte_what_sbatch_is_given(jobs, tmp_path):
     kept.mkdir()
     write_program(tmp_path, "sbatch", f"cat $1 > {kept}/$(ls {kept} | wc -l)", f"echo job 1$(ls {kept} | wc -l)")
     submission(3).write(jobs[0].store.scratch_folder(jobs[0].train_id))  # one that the queue has already
-    profile = SlurmProfile(max_submitted=11, array_limit=4, setup=("module load 'a b'",), constraint="a|b")
+    profile = slurm(max_submitted=11, array_limit=4, setup=("module load 'a b'",), constraint="a|b")
     for again in range(2):  # the second time what was sent before is known, and not in the queue
-        shown, note = sbatch_texts(jobs, profile, [])
+        shown, note = texts(jobs, profile, [])
         assert not note
         submit(jobs, profile, [])
         files = sorted(kept.iterdir(), key=lambda path: int(path.name))
@@ -78,39 +79,37 @@ def test_a_dry_run_shows_byte_for_byte_what_sbatch_is_given(jobs, tmp_path):
 def test_trainings_that_share_a_gpu_are_one_element_of_the_array(jobs, tmp_path):
     resources = Resources(gpus=1, jobs_per_gpu=4, cpus=3, memory_gb=5)
     sharing = [replace(job, resources=resources) for job in jobs]
-    (text,), _ = sbatch_texts(sharing, SlurmProfile(gpus_by="gpus_per_task"), [])  # 13 trainings
+    (text,), _ = texts(sharing, slurm(gpus_by="gpus_per_task"), [])  # 13 trainings
     lines = {line.removeprefix("#SBATCH ") for line in text.splitlines()}
     asked = {"--array=0-3%4", "--gpus-per-task=1", "--ntasks-per-node=1", "--cpus-per-task=12", "--mem=20GB"}
     assert asked <= lines
-    sent = submit(sharing, SlurmProfile(array_limit=3), [])  # an array of three elements, and one of one
+    sent = submit(sharing, slurm(array_limit=3), [])  # an array of three elements, and one of one
     records = [Submission.read(job.scratch) for job in sharing]
     assert [record.index for record in records] == [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, None]
     assert [record.job for record in records] == sent.ids
     assert (len(set(sent.ids)), sent.trainings) == (4, 13)
-    few = submit(
-        sharing, SlurmProfile(max_submitted=5, array_limit=9), []
-    )  # two are there: three more, twelve trainings
+    few = submit(sharing, slurm(max_submitted=5, array_limit=9), [])  # two are there: three more, twelve trainings
     assert (len(set(few.ids)), few.trainings, len(few.later)) == (3, 12, 1)
-    assert len(submit(sharing, SlurmProfile(array_limit=9), []).ids) == 13  # nothing of it is in the queue of this test
+    assert len(submit(sharing, slurm(array_limit=9), []).ids) == 13  # nothing of it is in the queue of this test
 
 
 def test_a_study_has_no_more_jobs_than_its_throttle_and_small_trainings_share_them(jobs, tmp_path):
     small = [replace(job, resources=Resources(trainings_per_job=4, cpus=3)) for job in jobs]
-    (text,), _ = sbatch_texts(small, SlurmProfile(study_throttle=3), [])  # 12 of 13 trainings
+    (text,), _ = texts(small, slurm(study_throttle=3), [])  # 12 of 13 trainings
     assert "#SBATCH --array=0-2%3" in text
     assert "#SBATCH --cpus-per-task=3" in text  # one after the other
     assert "wckey" not in text
     beside = [replace(job, resources=Resources(trainings_at_once=4, trainings_per_job=13, cpus=3)) for job in jobs]
-    (text,), _ = sbatch_texts(beside, SlurmProfile(), [])
+    (text,), _ = texts(beside, slurm(), [])
     assert "--array" not in text
     assert "#SBATCH --cpus-per-task=12" in text
     assert "#SBATCH --mem=16GB" in text
-    sent = submit(small, SlurmProfile(study_throttle=2), [])
+    sent = submit(small, slurm(study_throttle=2), [])
     assert (len(sent.jobs), len(sent.later), sent.ids[::4]) == (8, 5, ["9_0", "9_1"])
     submission(3, folder="slurm").write(jobs[12].store.scratch_folder(jobs[12].train_id))  # which SLURM has
-    sent = submit(small[8:], SlurmProfile(study_throttle=3), [])  # the queue of this test holds two
+    sent = submit(small[8:], slurm(study_throttle=3), [])  # the queue of this test holds two
     assert (len(sent.jobs), len(sent.queued), len(sent.later)) == (4, 1, 0)
-    assert len(submit(small[:8], SlurmProfile(study_throttle=1), []).later) == 8
+    assert len(submit(small[:8], slurm(study_throttle=1), []).later) == 8
 
 
 def test_all_is_sent_once_as_there_is_room_and_a_refusal_that_lasts_is_told(jobs, tmp_path, monkeypatch):
@@ -119,19 +118,24 @@ def test_all_is_sent_once_as_there_is_room_and_a_refusal_that_lasts_is_told(jobs
     limit, sizes = "sbatch: error: Job violates accounting/QOS policy (job submit limit, ...)", list[int]()
     full = f"[ $(wc -l < {tmp_path}/calls) -le 2 ] && {{ echo '{limit}' >&2; exit 1; }}"
     write_program(tmp_path, "sbatch", f"echo >> {tmp_path}/calls", full, f"echo job 1$(wc -l < {tmp_path}/calls)")
-    submit_all(jobs, SlurmProfile(max_submitted=6, array_limit=100), [], lambda sent: sizes.append(len(sent.jobs)))
+    submit_all(
+        jobs,
+        slurm(max_submitted=6, array_limit=100),
+        [],
+        lambda sent: sizes.append(len(sent.jobs)),
+    )
     assert sizes == [4, 4, 4, 1]  # of six the queue of this test holds two
     assert pauses == [4, 8, 2, 2, 2]
     pauses.clear()
     write_program(tmp_path, "sbatch", "echo 'sbatch: error: Invalid account' >&2; exit 1")
     with pytest.raises(UserError, match="Invalid account"):
-        submit_all(jobs, SlurmProfile(), [], print)
+        submit_all(jobs, slurm(), [], print)
     assert not pauses
 
 
 def test_a_dry_run_without_slurm_says_so(jobs, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
-    shown, note = sbatch_texts(jobs, SlurmProfile(max_submitted=11), [])
+    shown, note = texts(jobs, slurm(max_submitted=11), [])
     assert "--array=0-10%11" in shown[0]
     assert note.startswith("as for an empty queue, for SLURM was not asked: no SLURM here")
 
@@ -158,7 +162,7 @@ def needed(tmp_path) -> list[str]:
 
 def test_a_training_in_shards_is_an_array_of_them_after_it_and_measuring_after_them(divided, tmp_path):
     first, second = divided
-    sent = submit(divided, SlurmProfile(array_limit=100), [])
+    sent = submit(divided, slurm(array_limit=100), [])
     assert (sent.trainings, len(sent.ids)) == (2, 8)
     assert ids_of(first) == {"train": "1_0", "sample-1-of-2": "2_0", "sample-2-of-2": "2_1", "measure-of-2": "3"}
     assert ids_of(second) == {"train": "1_1", "sample-1-of-2": "4_0", "sample-2-of-2": "4_1", "measure-of-2": "5"}
@@ -168,25 +172,48 @@ def test_a_training_in_shards_is_an_array_of_them_after_it_and_measuring_after_t
 
 def test_what_was_lost_of_a_training_in_shards_is_sent_again_alone(divided, tmp_path):
     first = divided[0]
-    submit([first], SlurmProfile(array_limit=100), [])
+    submit([first], slurm(array_limit=100), [])
     names = [line.split("|")[-1] for line in (tmp_path / "queue").read_text().splitlines()]
     held = [f"2_1|RUNNING|None|0|{names[1]}"]  # the training and the first shard are gone, and so is the measuring
     (tmp_path / "queue").write_text("\n".join(held) + "\n")
     for spec in first.evaluations:
         first.scratch.mkdir(parents=True, exist_ok=True)
         (first.scratch / f"weights-{spec.step:08d}.safetensors").touch()
-    assert submit([first], SlurmProfile(array_limit=100), []).ids == ["4", "5"]
+    assert submit([first], slurm(array_limit=100), []).ids == ["4", "5"]
     assert ids_of(first) == {"train": "1", "sample-1-of-2": "4", "sample-2-of-2": "2_1", "measure-of-2": "5"}
     assert needed(tmp_path)[3:] == ["", "4:2_1"]
     whole = replace(first, resources=first.resources.model_copy(update={"sample_shards": 1}))
-    assert submit([whole], SlurmProfile(array_limit=100), []).queued == [whole]  # its parts are at work
+    assert submit([whole], slurm(array_limit=100), []).queued == [whole]  # its parts are at work
 
 
 def test_no_training_is_sent_by_half(divided):
-    sent = submit(divided, SlurmProfile(max_submitted=7, array_limit=100), [])
+    sent = submit(divided, slurm(max_submitted=7, array_limit=100), [])
     assert (sent.trainings, [job.train_id for job in sent.later]) == (1, [divided[1].train_id])
     with pytest.raises(UserError, match=r"sample_shards: a training is 4 jobs, and the queue may hold 3 of them"):
-        submit(divided[1:], SlurmProfile(max_submitted=3, array_limit=100), [])
+        submit(divided[1:], slurm(max_submitted=3, array_limit=100), [])
+
+
+def test_a_thousand_trainings_of_fifty_in_a_job_are_one_array_of_twenty(jobs):
+    job = replace(jobs[0], resources=jobs[0].resources.model_copy(update={"trainings_per_job": 50}))
+    many = [replace(job, train=job.train.model_copy(update={"seed": seed})) for seed in range(1000)]
+    (text,), _ = texts(many, slurm(array_limit=1001), [])
+    assert "#SBATCH --array=0-19%20\n" in text
+
+
+def test_where_slurm_hides_the_jobs_of_others_theirs_are_left_to_them_until_they_are_known_to_be_over(
+    jobs, tmp_path, monkeypatch
+):
+    first, second, third = jobs[:3]
+    for number, job in enumerate((first, second), 7):
+        submission(None, str(number), token=f"study-{number}", user="nobody").write(job.scratch)
+    answer(tmp_path, monkeypatch, squeue="", sacct="", scontrol="PrivateData = jobs")
+    assert submit([first], slurm(array_limit=9), []).hidden == [first]
+    failed = Failure(kind="bug", message="KeyError", slurm_job="8")
+    failed.write(second.folder)
+    sent = submit([first, second, third], slurm(array_limit=9), [])
+    assert (sent.hidden, {job.train_id for job in sent.jobs}) == ([first], {second.train_id, third.train_id})
+    answer(tmp_path, monkeypatch, scontrol="PrivateData = none")
+    assert submit([first], slurm(array_limit=9), []).jobs == [first]
 
 
 EVIL = "gpu\ntouch evil\n#"
@@ -204,13 +231,13 @@ def test_no_value_becomes_a_line_of_its_own_in_the_script(jobs, key):
     if key == "scratch":
         store = replace(store, scratch=store.scratch / EVIL)
     with pytest.raises(UserError, match=r"is no line of an sbatch file: text may not hold the control character \\n"):
-        sbatch_texts([replace(jobs[0], store=store, resources=resources)], profile, [])
+        texts([replace(jobs[0], store=store, resources=resources)], SlurmLauncher(profile), [])
 
 
 def test_a_percent_sign_in_the_folder_is_refused_for_slurm_would_replace_it(jobs):
     store = replace(jobs[0].store, scratch=jobs[0].store.scratch / "50%")
     with pytest.raises(UserError, match="reads '%' in names of files as its own"):
-        sbatch_texts([replace(jobs[0], store=store)], SlurmProfile(), [])
+        texts([replace(jobs[0], store=store)], slurm(), [])
 
 
 def test_what_sbatch_refuses_is_not_recorded_and_ended_where_slurm_took_it_all_the_same(jobs, tmp_path):
@@ -222,7 +249,7 @@ def test_what_sbatch_refuses_is_not_recorded_and_ended_where_slurm_took_it_all_t
     write_program(tmp_path, "squeue", f"[ ! -e {tmp_path}/queue ] || cat {tmp_path}/queue")
     write_program(tmp_path, "scancel", f"echo $* > {tmp_path}/ended")
     with pytest.raises(UserError, match=r"refused array 1 of 1: .*the answer was lost.*\(job none\); not sent: 13"):
-        submit(jobs, SlurmProfile(array_limit=100), [])
+        submit(jobs, slurm(array_limit=100), [])
     assert store.submissions() == {first: {store.scratch_folder(first): before}}
     assert (tmp_path / "ended").read_text() == "11\n"
 
@@ -233,7 +260,7 @@ def test_what_was_cancelled_and_is_still_ending_is_ended_again_waited_for_and_th
     looks = f"echo >> {tmp_path}/looks; [ $(wc -l < {tmp_path}/looks) -gt 2 ] ||"
     write_program(tmp_path, "squeue", f"{looks} echo '7_3|RUNNING|None|{os.geteuid()}|study-0'")
     write_program(tmp_path, "scancel", f"echo $* > {tmp_path}/ended")
-    assert len(submit([first], SlurmProfile(array_limit=9), []).ids) == 1
+    assert len(submit([first], slurm(array_limit=9), []).ids) == 1
     assert (tmp_path / "ended").read_text() == "7_3\n"
     assert "1 of its earlier jobs are ending; they are waited for" in capfd.readouterr().err
     record = Submission.read(first.scratch)
@@ -308,7 +335,7 @@ def test_the_files_of_plugins_are_sent_as_they_were_executed_and_jobs_name_those
     assert code.files[str(path)] == executed
     code.write(tmp_path, tmp_path)
     monkeypatch.setattr(plugins, "_FILES", {})
-    monkeypatch.setattr("harness.slurm.snapshot.PACKAGE", tmp_path / code.name / "harness")
+    monkeypatch.setattr("harness.launchers.snapshot.PACKAGE", tmp_path / code.name / "harness")
     as_received(sent).load_plugins()
     assert [file.content for file in plugins.files()] == [executed]
     plugins._FILES.clear()

@@ -18,8 +18,8 @@ from harness import plugins
 from harness.errors import UserError
 from harness.jobs.job import Job
 from harness.jobs.recording import PACKAGE, SOURCE, source
-from harness.slurm.bootstrap import Untrusted, digest
-from harness.slurm.private import write_private_folder
+from harness.launchers.bootstrap import Untrusted, digest
+from harness.launchers.private import write_private_folder
 
 GRID_FILES = ("*.yaml", "scales/*.yaml", "presets/*.yaml")  # not all below: it may be the folder one works in
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.files import make_folder, replace
-from harness.slurm.bootstrap import Untrusted, check_own, opened, read_folder, user_name
+from harness.launchers.bootstrap import Untrusted, check_own, opened, read_folder, user_name
 from harness.store.store import Store
 
 LEGAL = re.compile(r"[A-Za-z0-9_.@-]+")  # of names of users, that SLURM reads as they are in a path
