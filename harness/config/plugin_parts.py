@@ -96,7 +96,7 @@ class PluginParts:
         terms = tuple(self._term(name, term, depth, steps) for name, term in on.items())
         for term in terms:
             check_groups(f"terms.{term.name}.group", term.group or 1, settings)
-            self._check_family(term, settings.model)
+            self._check_family(term, family, settings.model)
         data, kinds = ("datasets", settings.data.name), [("terms", term.kind) for term in terms]
         process, of_training = self._process(settings, family), self._origins(data, ("processes", family), *kinds)
         checked, measurement = self.stored is not None, self._measurement(settings, data)
@@ -121,12 +121,12 @@ class PluginParts:
             self.record.processes[key], self.record.families[family] = final, kind.predicts
         return final or None
 
-    def _check_family(self, term: TermSpec, model: str) -> None:
+    def _check_family(self, term: TermSpec, family: str, model: str) -> None:
         """Refuse a term beside a process that it is not defined for; of a stored study's plug-ins nothing is known."""
         if self.stored is not None and term.kind not in TERMS.built_in:
             return
         families = TERMS[term.kind].Settings.families
-        if model.partition("-")[0] not in families:
+        if families and family not in families:
             raise SettingError(
                 f"terms.{term.name}.kind", f"'{term.kind}' is defined for {', '.join(families)}, not for {model}"
             )

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pkgutil import resolve_name
-from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
@@ -563,11 +563,14 @@ class TermWork:
     """What a term computes of an image beside the network's own pass: what it costs.
 
     layers: widths before and after each linear layer that it trains and applies to every token. passes: the last block
-    of each further pass without gradient.
+    of each further pass without gradient. pairs: samples with which each is compared by products of their block
+    outputs, such as `squared_distances`, with their gradient. operations: of all else, forward and backward.
     """
 
     layers: tuple[tuple[int, int], ...] = ()
     passes: tuple[int, ...] = ()
+    pairs: int = 0
+    operations: float = 0
 
 
 class TermSettings(Frozen):
@@ -577,7 +580,7 @@ class TermSettings(Frozen):
     """
 
     in_epochs: ClassVar[tuple[str, ...]] = ("stop", "warm_up")  # the fields that become steps
-    families: ClassVar[tuple[Family, ...]] = get_args(Family)  # for whose process it is defined
+    families: ClassVar[tuple[str, ...]] = ()  # for whose process it is defined; () is all
 
     kind: Name = Field(description="a term's name in the registry")
     lambda_: Positive = Field(alias="lambda", description="weight λ of the term")
@@ -587,7 +590,10 @@ class TermSettings(Frozen):
     warm_up: Count | None = Field(None, description=WARM_UP)
 
     def work(self, width: int, patch: int) -> TermWork:
-        """Return what it computes, once its blocks are numbers. width: of a token; patch: numbers of its image."""
+        """Return what it computes, once its blocks are numbers. width: of a token; patch: numbers of its image.
+
+        Where a model does not say it, a plan tells that the term is not priced.
+        """
         return TermWork()
 
 

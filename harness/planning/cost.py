@@ -233,6 +233,8 @@ class Prices:
         aligned = [run.train.alignment for run in self.trainings.values() if run.train.alignment]
         strange = sorted({term.encoder for term in aligned if flops.encoder(term) is None})
         parts += [f"without {name}, an encoder whose operations are not known here" for name in strange]
+        silent = sorted({kind for run in self.trainings.values() for kind in flops.unpriced(run.train)})
+        parts += [f"without the term {kind}, which does not say what it computes (work)" for kind in silent]
         return "Priced " + "; ".join([*parts, *self._measuring_words()])
 
     def _measuring_words(self) -> Iterator[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from harness.config.kinds.process_kinds import process_kind
 from harness.config.kinds.sampler_kinds import SAMPLERS
-from harness.config.settings import TERMS, SamplerSettings, TermWork
+from harness.config.settings import TERMS, SamplerSettings, TermSettings, TermWork
 from harness.config.spec import Alignment, Regularizer, TrainSpec
 
 FREQUENCIES = 256  # numbers that a time is turned into before its MLP
@@ -82,18 +82,27 @@ def regularizer(spec: TrainSpec, term: Regularizer) -> float:
     return view + len(term.blocks) * pairs / n
 
 
-def further_terms(spec: TrainSpec) -> int:
-    """Return the operations of the terms beside these two: their layers, trained, and passes without gradient."""
-    layers = sum(3 * 2 * tokens(spec) * before * after for work in works(spec) for before, after in work.layers)
-    return layers + sum(blocks_up_to(spec, last).forward for work in works(spec) for last in work.passes)
+def further_terms(spec: TrainSpec) -> float:
+    """Return the operations of the terms beside these two: their layers, trained, passes without gradient, pairs."""
+    found, count = works(spec), tokens(spec)
+    layers = sum(3 * 2 * count * before * after for work in found for before, after in work.layers)
+    passes = sum(blocks_up_to(spec, last).forward for work in found for last in work.passes)
+    pairs = sum(3 * 2 * work.pairs * count * spec.model.width for work in found)
+    return layers + passes + pairs + sum(work.operations for work in found)
 
 
 def works(spec: TrainSpec) -> list[TermWork]:
-    """Return what each further term computes; of a plug-in's nothing is known."""
-    patch, known = spec.model.patch**2 * spec.data.channels, [t for t in spec.terms or () if t.kind in TERMS.built_in]
+    """Return what each further term computes; of a plug-in that is not here, or does not say it, nothing is known."""
+    patch, known = spec.model.patch**2 * spec.data.channels, [term for term in spec.terms or () if term.kind in TERMS]
     content = [t.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"name"}) for t in known]
     settings = [TERMS[term.kind].Settings.model_validate(own) for term, own in zip(known, content, strict=True)]
     return [own.work(spec.model.width, patch) for own in settings]
+
+
+def unpriced(spec: TrainSpec) -> list[str]:
+    """Return the kinds of terms that do not say what they compute."""
+    kinds = [term.kind for term in spec.terms or ()]
+    return [kind for kind in kinds if kind in TERMS and TERMS[kind].Settings.work is TermSettings.work]
 
 
 @dataclass(frozen=True)

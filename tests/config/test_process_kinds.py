@@ -36,6 +36,8 @@ def test_a_process_has_its_settings_and_its_code_in_the_identities_and_a_plan_wi
     grid.write_text(grid.read_text().replace("power: 1.5", "power: 2"))
     assert {load_table(grid, "smoke").runs[1].train_id, trig.train_id} != ids == {trig.train_id}
     assert flops.training(trig.train) == flops.training(straight.train)
+    with_term = load_table(grid, "smoke", ["terms.sync.kind=layersync"]).runs[1].train  # which is of all families
+    assert with_term.plugins == trig.train.plugins
     assert flops.evaluations(trig.evaluation.sampler) == 4
 
 

@@ -6,22 +6,26 @@ import pytest
 import timm
 import torch
 from support.places import GRIDS
+from support.plugin_files import write_plugin_grid
 from support.specs import RIVALS, rival
 from support.trainings import CPU, make_dataset
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from harness import plugins
 from harness.checkpoint_paths import weights_path
-from harness.config.grid import model_specs
+from harness.config.grid import load_table, model_specs
 from harness.config.grid_file import read_scale
 from harness.config.kinds.process_kinds import TANGENT
 from harness.config.settings import (
+    TERMS,
     EvaluationSettings,
     MeanFlowSettings,
     OwnEncoder,
     SamplerSettings,
     SaraSettings,
     ShortcutSettings,
+    TermSettings,
 )
 from harness.config.spec import Alignment, Consistency, EvalSpec, Regularizer
 from harness.engine.sample import Sampler
@@ -32,7 +36,8 @@ from harness.method.terms import Draws
 from harness.networks.build import build_net, build_objective, build_terms
 from harness.networks.checkpoint import save_state, save_weights
 from harness.planning import flops
-from harness.planning.cost import checkpoint_bytes
+from harness.planning.cost import Assumption, Prices, checkpoint_bytes
+from harness.store.store import Store
 
 SCALES = GRIDS / "scales"
 PAPER = model_specs(*read_scale("imagenet256", SCALES), ["SiT", "DiT", "MF"])
@@ -135,6 +140,16 @@ def test_guided_shortcut_targets_cost_what_is_expected_of_them(every):
 def test_a_training_step_with_every_regulariser(loss, kind):
     spec = TINY["SiT-S/4"].model_copy(update={"regularizer": regularizer(loss, kind, (1, 3))})
     assert flops.training(spec) == step(spec)
+
+
+def test_a_training_step_with_the_documented_plugin_and_one_that_does_not_say_its_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(plugins, "_FILES", {})
+    run = load_table(write_plugin_grid(tmp_path), "smoke").runs[1]
+    assert flops.training(run.train) == step(run.train) > flops.training(run.train.model_copy(update={"terms": None}))
+    assert "term" not in Prices([run], Store(tmp_path, tmp_path, "s"), Assumption()).words
+    monkeypatch.setattr(TERMS["near-times"].Settings, "work", TermSettings.work)
+    words = Prices([run], Store(tmp_path, tmp_path, "s"), Assumption()).words
+    assert "without the term near-times, which does not say what it computes" in words
 
 
 @pytest.mark.parametrize("kind", RIVALS)

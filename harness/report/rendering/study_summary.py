@@ -38,12 +38,13 @@ class StudySummary:
 def study_summary(study: str, pivots: Sequence[Pivot], left_out: Sequence[str] = ()) -> StudySummary:
     """Sum up a study from its tables; left_out: the names of those whose grids cannot be read."""
     runs = [run for pivot in pivots for run in pivot.table.runs]
-    choices = setting_choices(runs), fixed_choices(runs)
+    beside_paper = any(pivot.table.beside_paper for pivot in pivots)
+    choices = setting_choices(runs, beside_paper), fixed_choices(runs, beside_paper)
     sentences, outcomes = summary_sentences(pivots), outcomes_used(pivots)
     lines = study_lines(pivots)
     if left_out:
         lines["Left out"] = [f"{name}: its grid, or the study's record of it, cannot be read" for name in left_out]
-    titles = study_title(pivots), any(pivot.table.beside_paper for pivot in pivots)
+    titles = study_title(pivots), beside_paper
     return StudySummary(study, *titles, _scales(pivots), sentences, outcomes, lines, *choices, study_terms(pivots))
 
 
