@@ -113,6 +113,10 @@ class Term(nn.Module):
         """Draw its parameters, from a stream of its own. Returns the term itself."""
         return self
 
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What of it AdamW trains, each group with the rates that are not the training's."""
+        return [{"params": list(self.parameters()), **self.rates}]
+
     def examine(self, view: StepView) -> tuple[Tensor, dict[str, Tensor]]:
         """L_k, and further scalars that tell whether it is well."""
         return self(view), {}
@@ -237,6 +241,12 @@ def misalignment(z: Tensor, target: Tensor) -> Tensor:
     """Minus the mean cosine similarity over channels of tokens (N, T, D), in [−1, 1]; computed in float32 at least."""
     at_least = torch.promote_types(z.dtype, torch.float32)
     return -F.cosine_similarity(z.to(at_least), target.to(at_least), dim=-1).mean()
+
+
+def smooth_distance(z: Tensor, target: Tensor, beta: float = 0.05) -> Tensor:
+    """The mean over all elements of smooth-ℓ1: d²/2β where |d| < β, else |d| − β/2; in float32 at least."""
+    at_least = torch.promote_types(z.dtype, torch.float32)
+    return F.smooth_l1_loss(z.to(at_least), target.to(at_least), beta=beta)
 
 
 class AlignmentTerm(Term):

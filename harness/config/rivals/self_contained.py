@@ -1,10 +1,11 @@
-"""Rivals that need no encoder: LayerSync, SRA. An entry of `settings.BUILT_IN` names each."""
+"""Rivals that need no encoder: LayerSync, SRA, SRA 2. An entry of `settings.BUILT_IN` names each."""
 
-from typing import Any, Literal
+from itertools import pairwise
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from harness.config.settings import Blocks, Count, LazyTerm, OneBlock, Positive, Real, TermSettings, TermWork
+from harness.config.settings import Blocks, Count, LazyTerm, OneBlock, Positive, Real, TermSettings, TermWork, Whole
 
 
 class OneTap(TermSettings):
@@ -112,4 +113,30 @@ SRA = LazyTerm(
     SelfAlignmentSettings,
     "harness.method.rivals.sra:SelfAlignment",
     r"\mathbb{E}_i\, d(j(h_i(t_i)), \bar{h}_i(t_i + u_i))",
+)
+
+
+class LatentAlignmentSettings(OneTap):
+    """SRA 2 (arXiv 2601.17830) for SiT-B/2; no code is public. Its λ, block and number of layers are the paper's.
+
+    Our readings: the loss is the mean of all elements (the printed sum beside a mean squared velocity would be 4,096
+    times the weight); hidden layers are twice as wide as the network (8.3M parameters at B/2, where the paper says
+    about 8M, and 1.2M with two layers, where it says 1M), with SiLU between them, as in SRA's head.
+    """
+
+    lambda_: Positive = Field(1.0, alias="lambda", description="weight λ")
+    blocks: Blocks = Field("2/12", description="the block that is taught (L/2: 8/24, XL/2: 8/28)")
+    layers: Annotated[Whole, Field(ge=2, le=16)] = Field(5, description="linear layers of the projector")
+    ratio: Count = Field(2, description="width of its hidden layers, per width of the network: our reading")
+
+    def work(self, width: int, patch: int) -> TermWork:
+        """Return its projector."""
+        widths = (width, *[self.ratio * width] * (self.layers - 1), patch)
+        return TermWork(layers=tuple(pairwise(widths)))
+
+
+SRA2 = LazyTerm(
+    LatentAlignmentSettings,
+    "harness.method.rivals.sra2:LatentAlignment",
+    r"\mathbb{E}_{i,n}\, \ell_\beta(P(h_{in}) - x_{in})",
 )

@@ -7,13 +7,10 @@ output learns, and the head is thrown away after training.
 from typing import Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.method.processes.process import Process
-from harness.method.terms import ConfiguredTerm, Draws, Sizes, StepView, draw_weights, misalignment
-
-BETA = 0.05  # of smooth-ℓ1
+from harness.method.terms import ConfiguredTerm, Draws, Sizes, StepView, draw_weights, misalignment, smooth_distance
 
 
 class SelfAlignment(ConfiguredTerm):
@@ -56,5 +53,4 @@ class SelfAlignment(ConfiguredTerm):
         """1 − the cosine over channels, or smooth-ℓ1, of tokens (N, T, D)."""
         if self.settings.distance == "cosine":
             return 1 + misalignment(z, target)
-        at_least = torch.promote_types(z.dtype, torch.float32)
-        return F.smooth_l1_loss(z.to(at_least), target.to(at_least), beta=BETA)
+        return smooth_distance(z, target)
