@@ -153,8 +153,8 @@ def open_in_chromium(page: Path, folder: str) -> tuple[float, float, float, list
 
 
 def clicked(driver: Any, most: int = 30) -> list[tuple[float, float, int]]:
-    """Click on numbers all over the page; return of each the CPU-milliseconds until the panel behind it is laid out, how
-    often the page was laid out, and the elements of the panel.
+    """Click on numbers all over the page; return of each the CPU-milliseconds until the panel behind it is laid out,
+    how often the page was laid out, and the elements of the panel.
     """
     driver.execute_cdp_cmd("Performance.enable", {"timeDomain": "threadTicks"})
 
