@@ -58,6 +58,8 @@ def test_a_last_job_makes_the_report_and_somebody_hears_of_what_failed_and_of_th
     )  # fmt: skip
     words = ("grids/convergence.yaml", "--scale", "smoke", "--study", study, *profile)
     diverging = ("--set", "optimizer.learning_rate=1.0e+30")
+    shown = harness(tmp_path, "submit", *words, *diverging, "--report", "--dry-run")
+    assert f"#SBATCH --job-name={study}-last\n" in shown
     output = harness(tmp_path, "submit", *words, *diverging, "--report", "--reports", str(tmp_path / "reports"))
     assert "When these have ended, job " in output
     wait_for(lambda: not queued_jobs(study))
