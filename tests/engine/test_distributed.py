@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ from harness.checkpoint_paths import latest_step, weights_path
 from harness.config.settings import (
     Optimizer,
     Resources,
+    SaraSettings,
 )
 from harness.config.spec import Alignment, Model, Regularizer, TrainSpec
 from harness.engine import distributed
@@ -56,18 +58,19 @@ def regularizer(kind: str, noise: str | None = None, stop: int | None = None) ->
     return Regularizer(kind=kind, loss="infonce-l2", lambda_=0.5, blocks=(1,), group=4, tau=0.5, noise=noise, stop=stop)
 
 
-def alignment(stop: int | None = None, **projector: float) -> Alignment:
-    return Alignment(loss="cosine", coefficient=0.5, block=1, encoder="own-vit", own=OWN, stop=stop, **projector)
+def alignment(stop: int | None = None, **further: Any) -> Alignment:
+    return Alignment(loss="cosine", coefficient=0.5, block=1, encoder="own-vit", own=OWN, stop=stop, **further)
 
 
-ALIGNED, STOPPING = "dispersive and aligned", "dispersive until step 7 and aligned as iREPA until step 5"
+ALIGNED, STOPPING = "dispersive and aligned", "dispersive until step 7 and aligned as iREPA and SARA until step 5"
 EVERYTHING = "these two, and every rival"
+SARA = alignment(stop=5, kernel=3, alpha=0.6, sara=SaraSettings(width=8))
 ARMS = {
     "baseline": {},
     "dispersive": {"regularizer": regularizer("dispersive")},
     "contrastive": {"regularizer": regularizer("contrastive", "independent")},
     ALIGNED: {"regularizer": regularizer("dispersive"), "alignment": alignment(hidden=24)},
-    STOPPING: {"regularizer": regularizer("dispersive", stop=7), "alignment": alignment(stop=5, kernel=3, alpha=0.6)},
+    STOPPING: {"regularizer": regularizer("dispersive", stop=7), "alignment": SARA},
     **{kind: {"terms": (specs.rival(kind),)} for kind in specs.RIVALS},
 }
 ARMS[EVERYTHING] = ARMS[STOPPING] | {"terms": tuple(map(specs.rival, specs.RIVALS))}

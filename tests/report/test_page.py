@@ -252,9 +252,9 @@ def test_the_page_has_all_three(tmp_path: Path) -> None:
     surface_of(tmp_path, ("1.0", "0.5"), ("1.0", "1.0"))
     tables = [table, synthetic.table_of("table4", "digits", SEEDS)]
     for run in tables[1].runs:
-        line = json.dumps(
-            {"step": 20, "denoising": float(run.train.regularizer.tau or 1)} if run.train.regularizer else {}
-        )
+        tau = float(run.train.regularizer.tau) if run.train.regularizer else None
+        blown_up = {"overshoot": 17.4, "distance_start": 0.25, "tau": tau} if tau == 2.0 else {}
+        line = json.dumps({"step": 20, "denoising": tau, **blown_up} if tau else {})
         synthetic.write_text(store.run_folder(run.train_id) / "train.jsonl", f"{line}\n")
     page = make_report(store, tables, tmp_path / "page").read_text(encoding="utf-8")
     for words in (
@@ -262,8 +262,10 @@ def test_the_page_has_all_three(tmp_path: Path) -> None:
         '<section id="surfaces">',
         '<section id="pruning">',
         "on the edge of the grid",
+        "λ 0.5 · τ 2.0: D has grown 17-fold in 20 steps; τ = 2 is 8 times the features",
     ):
         assert words in page
+    assert page.count("D has grown") == 3  # of the arms with that τ, each once
     assert page == make_report(store, tables, tmp_path / "again").read_text(encoding="utf-8")
 
 
