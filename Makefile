@@ -12,11 +12,16 @@ SELECT ?= not long and not fuzz
 PYTEST = -m pytest --numprocesses $(TESTERS) --maxprocesses 8 --dist loadgroup --no-loadscope-reorder $(OPTIONS)
 PIP = -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test quick lint docs screenshots report clean
+.PHONY: demo study-gpu test quick lint docs screenshots report clean
 
 # The dispersive losses of the paper's Table 2 on scikit-learn's digits, from nothing to a report.
 demo: $(VENV)/ready
 	$(VENV)/bin/harness run demo --scale demo --jobs $(JOBS) --report
+
+# Nine minutes of one card: the baseline against two temperatures, on CIFAR-10's first 5,000 images and Fashion-MNIST.
+# What needs no card, before: .venv/bin/python benchmarks/gpu_study.py --ready
+study-gpu: $(VENV)/ready
+	$(VENV)/bin/python benchmarks/gpu_study.py --minutes 9
 
 test: $(VENV)/ready-test
 	$(VENV)/bin/python $(PYTEST) -m "$(SELECT)"

@@ -398,6 +398,13 @@ def _entry(line: str) -> Any:
         return None
 
 
+def head(path: Path, size: int = 4000) -> str:
+    """Return the first `size` bytes of a text file, whose last line may be cut; "" where it cannot be read."""
+    with suppress(OSError), open_file(path) as file:
+        return file.read(size).decode(errors="replace")
+    return ""
+
+
 def tail(path: Path, size: int = 4000) -> str:
     """Return the last `size` bytes of a text file, whose first line may be cut; "" where it cannot be read."""
     with suppress(OSError), open_file(path) as file:

@@ -11,9 +11,10 @@ import importlib.metadata
 import sys
 import traceback
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
+from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import resolve_name
 from types import ModuleType
@@ -117,8 +118,7 @@ def _added(group: str) -> dict[str, Source]:
 
 @cache
 def _installed(group: str) -> list[tuple[str, Source]]:
-    points = importlib.metadata.entry_points(group=f"harness.{group}")
-    return [(point.name, Source(_distribution(point), partial(_loaded, point))) for point in points]
+    return [(point.name, Source(_distribution(point), partial(_loaded, point))) for point in _points(group)]
 
 
 def _same(entry: Any) -> Any:
@@ -186,6 +186,29 @@ def origin(group: str, name: str) -> str | None:
     """Return which code of a plug-in a name means here; None where no plug-in brings it."""
     source = _added(group).get(name)
     return source.origin if source else None
+
+
+def packages(origins: Iterable[str] | None) -> dict[str, Path]:
+    """Return the installed packages that bring what a run is made of, by name: the folder of their sources, or the one
+    file. origins: as a spec has them."""
+    keys = [words.partition(" ")[0].partition("/") for words in origins or () if " sha256:" not in words]
+    return installed({_package(p) for group, _, name in keys for p in _points(group) if p.name == name})
+
+
+def _points(group: str) -> importlib.metadata.EntryPoints:
+    return importlib.metadata.entry_points(group=f"harness.{group}")
+
+
+def _package(point: importlib.metadata.EntryPoint) -> str:
+    return point.module.partition(".")[0]
+
+
+def installed(names: Collection[str]) -> dict[str, Path]:
+    """Return the folders, or files, of the sources of packages; without what is not here, or is no plug-in's."""
+    ours = {_package(point) for group in GROUPS for point in _points(group)} if names else set()
+    found = {name: find_spec(name) for name in sorted(ours & set(names))}
+    paths = {name: Path(spec.origin) for name, spec in found.items() if spec and spec.origin}
+    return {name: path.parent if path.name == "__init__.py" else path for name, path in paths.items()}
 
 
 def check(origins: Iterable[str] | None, groups: Iterable[str] = GROUPS) -> None:

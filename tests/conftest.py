@@ -12,10 +12,11 @@ CHROMIUM_FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update",
 )  # fmt: skip
+SHARED = ("cluster", "browser")  # there is one of each; the longest first
 
 
 def pytest_addoption(parser):
-    parser.addoption("--repeat", type=int, default=1, help="run each test that often")
+    parser.addoption("--repeat", type=int, default=1, help="run each test that waits that often")
     parser.addoption("--hours", type=float, default=0, help="of new inputs, shared by all tests marked fuzz")
 
 
@@ -26,7 +27,8 @@ def pytest_configure(config):
 
 
 def pytest_generate_tests(metafunc):
-    if metafunc.config.option.repeat > 1:
+    waits = any(mark.name == "waits" for mark in metafunc.definition.iter_markers())
+    if waits and metafunc.config.option.repeat > 1:
         metafunc.fixturenames.append("repetition")
         metafunc.parametrize("repetition", range(metafunc.config.option.repeat), indirect=True)
 
@@ -40,16 +42,18 @@ def repetition(request):
 def pytest_collection_modifyitems(items):
     """Say which tests share a process, where there are several, and begin with those that take long.
 
-    Tests of a file share its fixtures; those of the cluster its two nodes; those of the browser the browser.
+    Tests of a file share its fixtures; those of the cluster its two nodes; those of the browser the browser. These two
+    wait more than they compute: begun first, they end beside the others and not after them.
     """
     slow = Counter(group_of(item) for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: -slow[group_of(item)])
+    first = {name: place for place, name in enumerate(reversed(SHARED), 1)}
+    items.sort(key=lambda item: (-first.get(group_of(item), 0), -slow[group_of(item)]))
     for item in items:
         item.add_marker(pytest.mark.xdist_group(group_of(item)))
 
 
 def group_of(item):
-    shared = [name for name in ("cluster", "browser") if name in item.fixturenames]
+    shared = [name for name in SHARED if name in item.fixturenames]
     return shared[0] if shared else item.path.stem
 
 
@@ -118,7 +122,7 @@ def scratch(tmp_path, cache):
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def cluster(needs):
     """The real SLURM, for one test at a time: some take its nodes down, or its accounting."""
     needs("sbatch", "sinfo")
@@ -129,12 +133,11 @@ def cluster(needs):
 @pytest.fixture
 def study(cluster, tmp_path, scratch):
     """A folder to work in and a study's name that SLURM has not heard yet; what is left of its jobs is ended."""
-    from support.real_slurm import ROOT, queued_jobs, wait_for
+    from support.real_slurm import copy_inputs, queued_jobs, wait_for
 
     from harness.slurm.client import scancel
 
-    for folder in ("grids", "clusters"):
-        shutil.copytree(ROOT / folder, tmp_path / folder)
+    copy_inputs(tmp_path)
     name = f"t{uuid.uuid4().hex[:8]}"
     yield name
     scancel({job.id.partition("_")[0] for job in queued_jobs(name)})

@@ -15,7 +15,7 @@ from harness.config.spec import eval_id
 from harness.jobs.job import Job
 from harness.metric_definitions import definition_of
 from harness.planning import budget, cost, plan
-from harness.store.records import Heartbeat, Measurement, finite
+from harness.store.records import LOG, Heartbeat, Measurement, early_overshoot, finite
 from harness.store.status import RunStatus, State, TrainingStatus, seconds_in_words
 from harness.store.store import Store
 
@@ -123,6 +123,14 @@ def print_status(study: str, statuses: Sequence[TrainingStatus], failed: bool = 
     show(status_listing(study, [s for s in statuses if not failed or s.state in FAILED]))
     for name in dict.fromkeys(name for s in statuses for name in s.tables):
         show_note(f"{name}: {_states([s for s in statuses if name in s.tables])}")
+    warned: dict[str, list[TrainingStatus]] = {}
+    for s in statuses:
+        if s.warning:
+            warned.setdefault(f"{s.labels}, {s.model}", []).append(s)
+    for arm, those in warned.items():
+        show_note(
+            f"{arm}: {those[0].warning} (seed {those[0].seed}; {len(those)} seeds have such a warning)", whole=True
+        )
 
 
 def status_listing(study: str, statuses: Sequence[TrainingStatus], most: int | None = None) -> Listing:
@@ -187,7 +195,7 @@ class ProgressBar(Progress):
         heartbeats = [Heartbeat.peek(job.folder) for job in running if job.part.stage == 0]
         steps = sum(map(_length, ended)) + sum(heartbeat.step for heartbeat in heartbeats if heartbeat)
         for bar in self.task_ids:
-            self.update(bar, completed=steps, description=f"{len(ended)}/{self.total} {self.noun}")
+            self.update(bar, completed=steps, description=f"{len(ended)}/{self.total} {self.noun}{_warned(running)}")
         yield from super().get_renderables()
 
     def on_change(self, job: Job, outcome: RunStatus | None) -> None:
@@ -203,6 +211,14 @@ class ProgressBar(Progress):
         end += f", {seconds_in_words(time.monotonic() - start)}"
         words = ", ".join(filter(None, (f"{job.train_id} {_arm_in_words(job)}, seed {job.train.seed}", job.part.words)))
         self.console.print(f"{count}/{self.total} {words}: {end}")
+        if warning := early_overshoot(job.folder / LOG):
+            self.console.print(f"  {warning.words}")
+
+
+def _warned(running: Sequence[Job]) -> str:
+    """Return the warning of the first training under way that has one, as the bar shows it."""
+    warnings = (early_overshoot(job.folder / LOG) for job in running if job.part.stage == 0)
+    return next((f", {peak.words.partition(';')[0]}" for peak in warnings if peak), "")
 
 
 def _length(job: Job) -> int:

@@ -8,9 +8,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pkgutil import resolve_name
-from typing import Annotated, Any, ClassVar, Literal, Protocol, get_args
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from harness.plain_text import NAME_RULE, check_text, is_name
 from harness.plugins import Registry
@@ -23,7 +23,7 @@ SamplerName = Literal[
 ]  # fmt: skip
 Tracker = Literal["tensorboard", "wandb"]
 LossName = Literal["infonce-l2", "infonce-cosine", "hinge", "covariance"]
-DATASETS = ("digits", "fashion-mnist", "cifar10")  # that are built in, beside packed latents
+DATASETS = ("digits", "fashion-mnist", "cifar10", "cifar10-5000")  # that are built in, beside packed latents
 FEATURES = ("classifier", "inception-v3-compat")  # that are built in
 LARGEST = 2**53
 DAYS = re.compile(
@@ -197,7 +197,7 @@ class Rung(Frozen):
 class Data(Frozen):
     """The training set, by what the network must know of it; the engine checks the files against these numbers."""
 
-    name: Name = Field(description="data set: digits, fashion-mnist, cifar10, imagenet256")
+    name: Name = Field(description="data set: digits, fashion-mnist, cifar10, cifar10-5000, imagenet256")
     channels: Count = Field(description="channels of an image or latent")
     size: Count = Field(description="height and width of an image or latent")
     classes: Count = Field(description="number of labels")
@@ -312,6 +312,26 @@ class OwnEncoder(Frozen):
     seed: Whole = Field(0, ge=0, description="of its weights and batches")
 
 
+class SaraSettings(Frozen):
+    """What SARA (arXiv 2503.08253) adds to REPA, with settings of ours: its own were not to be had."""
+
+    structure: Real = Field(
+        1.0, ge=0, description="weight of the autocorrelation's error, the cosine's being 1; 0: without it"
+    )
+    autocorrelation: Literal["mean", "sum"] = Field("mean", description="its squares over T × T: averaged or added up")
+    adversary: Real = Field(0.1, ge=0, description="weight of the adversary, the cosine's being 1; 0: without it")
+    width: Count = Field(128, description="channels of the discriminator")
+    learning_rate: Positive = Field(2e-4, description="of the discriminator's Adam")
+    beta1: Share = Field(0.5, description="of the discriminator's Adam")
+    beta2: Share = Field(0.999, description="of the discriminator's Adam")
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not self.structure and not self.adversary:
+            raise ValueError("structure and adversary are both 0, which is REPA: leave sara out")
+        return self
+
+
 class AlignmentSettings(Frozen):
     """REPA (Yu et al. 2024, arXiv 2410.06940): one block's output, projected, is aligned with a frozen encoder.
 
@@ -343,6 +363,7 @@ class AlignmentSettings(Frozen):
     )
     side: Count | None = Field(None, description="side in pixels of the images the encoder sees; by default its own")
     own: OwnEncoder | None = Field(None, description="how own-vit is made and trained")
+    sara: SaraSettings | None = Field(None, description="after SARA: two more levels beside the cosine")
     stop: Count | None = Field(None, description="the paper's epochs after which it is left out; by default it stays")
     warm_up: Count | None = Field(None, description=WARM_UP)
 

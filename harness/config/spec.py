@@ -81,6 +81,7 @@ class Alignment(Frozen):
     weights: str | None = None
     side: int | None = None
     own: settings.OwnEncoder | None = None
+    sara: settings.SaraSettings | None = None
     stop: Count | None = None
     warm_up: Count | None = None
 

@@ -34,6 +34,7 @@ IDX_FILES = {
 SPLITS = ("train", "test")  # of each of these data sets
 LARGEST = 1 << 28  # bytes of a file, decompressed
 CLASSES = 10  # of each of these data sets
+FIRST = 5000  # images of CIFAR-10 that a data set of their own is made of
 CIFAR_BATCHES = {"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test": ("test_batch",)}
 
 
@@ -132,6 +133,18 @@ def read_cifar10(root: Path) -> dict[str, Arrays]:
     return {split: _join([read(folder / name) for name in names]) for split, names in CIFAR_BATCHES.items()}
 
 
+def read_first_of_cifar10(root: Path) -> dict[str, Arrays]:
+    """Return the first 5,000 training images of CIFAR-10 and all 10,000 test images: of the batches two are enough.
+
+    Raises:
+        UserError: as `read_cifar10`.
+    """
+    folder = raw_folder("cifar10-5000", root)
+    read = _binary_batch if folder.name.endswith("-bin") else _python_batch
+    (images, labels), test = read(folder / "data_batch_1"), read(folder / "test_batch")
+    return {"train": _join([(images[:FIRST], labels[:FIRST])]), "test": _join([test])}
+
+
 def _join(batches: list[Arrays]) -> Arrays:
     images, labels = zip(*batches, strict=True)
     return np.concatenate(images).reshape(-1, 3, 32, 32), np.concatenate(labels).astype(np.int64)
@@ -190,7 +203,9 @@ class RawDataSet:
 
 # Name of a data set → what reads its splits.
 READERS: Registry[Reader] = Registry(
-    "datasets", "data set", dict(zip(DATASETS, (read_digits, read_fashion_mnist, read_cifar10), strict=True))
+    "datasets",
+    "data set",
+    dict(zip(DATASETS, (read_digits, read_fashion_mnist, read_cifar10, read_first_of_cifar10), strict=True)),
 )
 
 

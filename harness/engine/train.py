@@ -81,8 +81,8 @@ class Trainer:
         self.learning: list[Term] | None = None  # terms that `module` exchanges the gradients of
 
     def _make_optimizer(self) -> torch.optim.AdamW:
-        modules, adamw = [(self.net, {}), *((term, term.rates) for term in self.objective.terms)], self.spec.optimizer
-        groups = [{"params": [p for p in module.parameters() if p.requires_grad], **own} for module, own in modules]
+        adamw, groups = self.spec.optimizer, [{"params": [p for p in self.net.parameters() if p.requires_grad]}]
+        groups += [group for term in self.objective.terms for group in term.parameter_groups()]
         betas = (adamw.beta1, adamw.beta2)
         return torch.optim.AdamW(groups, adamw.learning_rate, betas, weight_decay=adamw.weight_decay, fused=True)
 

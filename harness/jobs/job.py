@@ -237,7 +237,8 @@ class Job:
         trackers = tracking.tracked(heard_by, self.folder, self.scratch.parent, self.train)
         attempt = self.folder, self.train, self.steps, self.threads, world.size, self.part, self.resources.compile
         with recording.record_attempt(*attempt, self.sharing) as say, trackers:
-            code_version.remember(self.store.root, recording.last_source(self.folder))
+            packages = plugins.packages(self.train.plugins)
+            code_version.remember(self.store.root, recording.last_source(self.folder), packages)
             self._make(world, say, deadline)
 
     def _take_over(self) -> None:

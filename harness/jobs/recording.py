@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import Timeout
 
+from harness import plugins
 from harness.config.spec import TrainSpec
 from harness.errors import Diverged, UserError
 from harness.files import locked, read_json, remove_temporaries, write_bytes
@@ -84,7 +85,13 @@ def record_attempt(
     if part.stage == 0 or not failure or failure.kind != "diverged":
         (folder / records.Failure.FILE).unlink(missing_ok=True)
     records.write_spec(folder, train)
-    facts = provenance(folder, threads, processes) | {"part": part.name, "compiled": compiled, "sharing": sharing}
+    code = code_version.version(packages=plugins.packages(train.plugins))
+    facts = provenance(folder, threads, processes) | {
+        "code": code,
+        "part": part.name,
+        "compiled": compiled,
+        "sharing": sharing,
+    }
     attempt = records.Attempt.model_validate({"attempt": len(earlier) + 1} | facts)
     records.Environment(attempts=[*earlier, attempt]).write(folder)
     with heartbeats(folder, steps, steps if part.stage else 0) as say:
@@ -137,7 +144,6 @@ def provenance(folder: Path, threads: int, processes: int) -> dict[str, Any]:
         "start": records.utc(time.time()),
         "end": None,
         **source(folder),
-        "code": code_version.version(),
         "host": platform.node(),
         **_device(processes),
         "threads": threads,

@@ -52,6 +52,7 @@ class TrainingDocument(Described):
     hours: float = Field(description="spent, of `unit`s")
     unit: Literal["GPU", "core"]
     attempts: int
+    warning: str = Field(description="what its log warns of; empty where it does not")
     slurm: SlurmWord
 
 

@@ -113,6 +113,10 @@ class Term(nn.Module):
         """Draw its parameters, from a stream of its own. Returns the term itself."""
         return self
 
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What of it AdamW trains, each group with the rates that are not the training's."""
+        return [{"params": list(self.parameters()), **self.rates}]
+
     def examine(self, view: StepView) -> tuple[Tensor, dict[str, Tensor]]:
         """L_k, and further scalars that tell whether it is well."""
         return self(view), {}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from harness.config.settings import TERMS, OfDistance, Resources, read_tau
+from harness.config.settings import TERMS, OfDistance, Resources, SaraSettings, read_tau
 from harness.config.spec import TWO_TIMES, Alignment, ProcessName, Regularizer, TermSpec, TrainSpec
 from harness.method.backbone import DiT
 from harness.method.losses import Potential
@@ -17,6 +17,7 @@ from harness.method.objective import Objective
 from harness.method.processes import consistency, ddpm, flow, imm, meanflow, shortcut
 from harness.method.processes.process import Process
 from harness.method.rivals.irepa import TokenConvolution, normalize_tokens
+from harness.method.rivals.sara import SaraTerm
 from harness.method.terms import AlignmentTerm, ContrastiveTerm, DispersiveTerm, Sizes, Term, linear_layers
 
 # Torch's own, at the first derivative that MeanFlow takes: it would stand between the lines of a run's progress.
@@ -107,16 +108,24 @@ def make_regularizer(name: str, reg: Regularizer, sizes: Sizes) -> Term:
 
 
 def make_alignment(name: str, repa: Alignment, sizes: Sizes) -> Term:
-    """Return REPA's term, or iREPA's; its projector is as wide as the encoder's features."""
+    """Return REPA's term, iREPA's or one after SARA; its projector is as wide as the encoder's features."""
     assert sizes.features is not None, "an alignment needs its encoder"
     if repa.kernel:
         projector: nn.Module = TokenConvolution(sizes.width, sizes.features, repa.kernel)
     else:
         projector = linear_layers(sizes.width, cast(int, repa.hidden), sizes.features)
-    term = AlignmentTerm(projector, repa.block, repa.coefficient, repa.stop)
+    common = projector, repa.block, repa.coefficient, repa.stop
+    term = _with_adversary(repa.sara, common, sizes.features) if repa.sara else AlignmentTerm(*common)
     if repa.alpha is not None:
         term.prepare = partial(normalize_tokens, alpha=repa.alpha)
     return term
+
+
+def _with_adversary(sara: SaraSettings, common: tuple[nn.Module, int, float, int | None], features: int) -> SaraTerm:
+    rates = {"lr": sara.learning_rate, "betas": (sara.beta1, sara.beta2), "weight_decay": 0.0}
+    levels = {"structure": sara.structure, "adversary": sara.adversary}
+    summed = sara.autocorrelation == "sum"
+    return SaraTerm(*common, features=features, width=sara.width, rates=rates, summed=summed, **levels)
 
 
 def equip_blocks(net: DiT, average: DiT, resources: Resources) -> None:

@@ -170,7 +170,33 @@ def alignment(spec: TrainSpec) -> int:
     if spec.alignment is None or frozen is None:
         return 0
     trained = 3 * sum(2 * tokens(spec) * before * after for before, after in projector(spec))
-    return trained + frozen.forward(spec.data.channels if spec.alignment.own else 3)
+    return trained + frozen.forward(spec.data.channels if spec.alignment.own else 3) + sara(spec, frozen.width)
+
+
+def sara(spec: TrainSpec, features: int) -> int:
+    """Return the operations of what SARA adds: cosines of all pairs of tokens, and the discriminator's three passes.
+
+    One pass judges the projected tokens, whose gradient goes through it alone; two teach it, of which nobody asks for
+    the input's gradient.
+    """
+    level, t = spec.alignment.sara if spec.alignment else None, tokens(spec)
+    if level is None:
+        return 0
+    pairs = (3 + 1) * 2 * t * t * features if level.structure else 0
+    if not level.adversary:
+        return pairs
+    *layers, head = (2 * before * after for before, after in discriminator(spec))
+    return pairs + 6 * t * layers[0] + 8 * (t * sum(layers[1:]) + head)
+
+
+def discriminator(spec: TrainSpec) -> list[tuple[int, int]]:
+    """Return the widths before and after each layer of SARA's discriminator, as `projector`; the last is of an image's
+    mean. None without one."""
+    frozen = encoder(spec.alignment) if spec.alignment else None
+    level = spec.alignment.sara if spec.alignment else None
+    if frozen is None or level is None or not level.adversary:
+        return []
+    return [(frozen.width, level.width), *[(9 * level.width, level.width)] * 2, (level.width, 1)]
 
 
 def evaluations(process: ProcessName, sampler: SamplerSettings) -> int:
@@ -207,5 +233,5 @@ def parameters(spec: TrainSpec) -> int:
 
 def term_parameters(spec: TrainSpec) -> int:
     """Return the number of parameters that the terms train; of an encoder that `encoder` does not know, none."""
-    layers = [*projector(spec), *(layer for work in works(spec) for layer in work.layers)]
+    layers = [*projector(spec), *discriminator(spec), *(layer for work in works(spec) for layer in work.layers)]
     return sum((before + 1) * after for before, after in layers)

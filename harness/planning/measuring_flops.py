@@ -16,6 +16,8 @@ REFERENCE_IMAGES = {
     ("imagenet256", "train"): 1_281_167,
     ("cifar10", "train"): 50_000,
     ("cifar10", "test"): 10_000,
+    ("cifar10-5000", "train"): 5_000,
+    ("cifar10-5000", "test"): 10_000,
     ("fashion-mnist", "train"): 60_000,
     ("fashion-mnist", "test"): 10_000,
     ("digits", "train"): 1_442,

@@ -39,7 +39,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import from_json
@@ -48,7 +48,7 @@ from harness.config.plugin_parts import PluginRecord
 from harness.config.spec import EvalSpec, TrainSpec, train_id
 from harness.credentials import is_suspect, masked
 from harness.errors import UserError
-from harness.files import UnfitFile, first_mistake, parse_log, read_file, read_json, read_jsonl, tail, write_json
+from harness.files import UnfitFile, first_mistake, head, parse_log, read_file, read_json, read_jsonl, tail, write_json
 from harness.metric_definitions import beyond
 from harness.plain_text import CONTROL, escape_controls, shown
 from harness.store import job_part
@@ -56,7 +56,8 @@ from harness.store import job_part
 SCHEMA_VERSION = 1
 LOG = "train.jsonl"
 HEALTH = ("gradient_share", "saturated_pairs")
-KEYS = ("denoising", "regularizer", "loss", "images_per_second", "above_floor", "gradient_norm", *HEALTH)
+OVERSHOOT = ("overshoot", "distance_start", "tau")
+KEYS = ("denoising", "regularizer", "loss", "images_per_second", "above_floor", "gradient_norm", *HEALTH, *OVERSHOOT)
 TAIL = 8192  # bytes of a log: dozens of its lines, of a log that may have a hundred thousand
 HEARTBEAT_SECONDS = 5.0
 HEARTBEAT_STALE_SECONDS = 60.0
@@ -410,6 +411,43 @@ def logged_hours(log: Log, batch: int, step: int) -> float | None:
         seconds += (min(at, step) - before) * batch / speed
         before = at
     return seconds / 3600 if before >= step > 0 and math.isfinite(seconds) else None
+
+
+class Overshoot(NamedTuple):
+    """The largest D of a training's features in units of D before its first step, where its loss has blown them up.
+
+    steps: training steps after which that was. distance: D before the first. tau: of the loss.
+    """
+
+    growth: float
+    steps: int
+    distance: float
+    tau: float
+
+    @property
+    def words(self) -> str:
+        """What it is, and another τ to try, in a line."""
+        times = f"{self.tau / self.distance:.2g} times" if self.distance > 0 else "above"
+        return (
+            f"D has grown {self.growth:.0f}-fold in {self.steps:,} steps; τ = {self.tau:g} is {times} the features' D "
+            f"at the start, {self.distance:.2g}; a tenth of that is regularizer.tau.of_distance=0.1"
+        )
+
+
+def overshoot(log: Log) -> Overshoot | None:
+    """Return what a training's log says of an overshoot; None where there was none."""
+    series = [dict(log[key]) for key in OVERSHOOT]
+    peaks = [(growth, -step) for step, growth in series[0].items() if step in series[1] and step in series[2]]
+    if not peaks:
+        return None
+    growth, step = max(peaks)
+    return Overshoot(growth, -step, series[1][-step], series[2][-step])
+
+
+def early_overshoot(path: Path) -> Overshoot | None:
+    """Return the same of the first lines of a log, for those who look at many; whether it can be read or not."""
+    lines = [line for line in parse_log(head(path, TAIL), ("step", *OVERSHOOT)) if line["step"] >= 0]
+    return overshoot({key: _series(lines, key) for key in OVERSHOOT})
 
 
 def last_speeds(path: Path) -> list[float]:

@@ -15,7 +15,7 @@ from harness.config.spec import eval_id, train_id
 from harness.errors import UserError
 from harness.files import is_file
 from harness.store import records
-from harness.store.records import LOG, Environment, Failure, Heartbeat, last_speeds
+from harness.store.records import LOG, Environment, Failure, Heartbeat, early_overshoot, last_speeds
 from harness.store.store import Store, part_folders
 from harness.store.study import Training, runs_by_training, trainings
 
@@ -169,6 +169,7 @@ class TrainingStatus(Training):
     hours: float
     unit: str
     attempts: int
+    warning: str = ""  # what its log warns of
 
 
 def training_statuses(tables: Sequence[Table], store: Store) -> list[TrainingStatus]:
@@ -207,6 +208,7 @@ def _status(store: Store, training: Training, runs: Sequence[Run], steps_per_epo
         hours=sum(_hours(place, sign) for place, sign in signs_of_life.items()),
         unit="GPU" if on_gpu else "core",
         attempts=len(environment.attempts),
+        warning=peak.words if (peak := early_overshoot(folder / LOG)) else "",
     )
 
 

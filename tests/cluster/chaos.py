@@ -11,7 +11,6 @@ Needs tests/cluster/cluster.sh up, and root. Exits with 1 where anything was los
 import argparse
 import os
 import random
-import shutil
 import subprocess
 import sys
 import time
@@ -23,7 +22,15 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # as a script; pytest knows them
 from cluster.colleague import Colleague, readable_python, share  # noqa: E402
 from cluster.disturbances import PATIENCE, STUDY, Chaos, tend  # noqa: E402
-from support.real_slurm import harness, metrics_of, queued_jobs, wait_for, write_profile, write_scale  # noqa: E402
+from support.real_slurm import (  # noqa: E402
+    copy_inputs,
+    harness,
+    metrics_of,
+    queued_jobs,
+    wait_for,
+    write_profile,
+    write_scale,
+)
 
 INLINE, CALM = "inline", "calm"
 
@@ -101,8 +108,7 @@ def project(folder: Path, longer: int) -> Iterator[None]:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", folder / "results"], check=True)
     try:
         share(folder / "results", folder / "scratch")
-        for name in ("grids", "clusters"):
-            shutil.copytree(ROOT / name, folder / name, dirs_exist_ok=True)
+        copy_inputs(folder)
         write_scale(folder, "chaos", longer)
         yield
     finally:

@@ -11,7 +11,7 @@ from support.jobs import jobs_of, submission
 from support.places import GRIDS, ROOT
 from support.programs import answer, write_program
 from support.real_slurm import write_grid
-from support.synthetic_study import full_study, new_store, table_of, write_error, write_measurement
+from support.synthetic_study import full_study, new_store, table_of, write_error, write_measurement, write_text
 
 from harness.cli import cli
 from harness.commands.options import words_for
@@ -39,6 +39,23 @@ def study(tmp_path, monkeypatch):
     table, store = table_of("table3", "digits", "seeds=[0]"), new_store(tmp_path)
     store.record_grid("table3", GRIDS / "table3.yaml", "digits", ["seeds=[0]"])
     return table, store, table.cells[0].runs[0]
+
+
+def test_status_warns_of_the_trainings_whose_features_were_blown_up(study):
+    table, store, _ = study
+    warned, other = (cell.runs[0].train_id for cell in table.cells[1:3])
+    lines = [{"step": step, "distance_start": 0.25, "tau": 0.5} for step in (1, 2, 4)]
+    lines[1] |= {"overshoot": 17.4}
+    lines[2] |= {"overshoot": 6.2}
+    for name, log in ((warned, lines), (other, lines[:1])):
+        write_text(store.run_folder(name) / "train.jsonl", "".join(f"{json.dumps(line)}\n" for line in log))
+    words = "D has grown 17-fold in 2 steps; τ = 0.5 is 2 times the features' D at the start, 0.25; a tenth of that is"
+    told = [line for line in call("status", *options(store)).splitlines() if "D has grown" in line]
+    assert len(told) == 1
+    assert f"1 of 12, SiT-B/2: {words}" in told[0]
+    content = json.loads(call("status", *options(store), "--json"))["trainings"]
+    assert [t["train_id"] for t in content if t["warning"].startswith(words)] == [warned]
+    assert "" in [t["warning"] for t in content if t["train_id"] == other]
 
 
 def test_the_status_in_words_and_as_json(study, tmp_path, monkeypatch):
@@ -151,6 +168,10 @@ def test_one_ends_the_own_jobs_and_is_told_whose_the_others_are(two_senders, tmp
     write_program(tmp_path, "squeue", "echo '8|RUNNING|None|65534|study-1'")
     output = call("cancel", *options(mine.store), "--yes")
     assert "no queue holds any of its jobs of yours; there are 1 of nobody" in output
+    last = f"{mine.store.study}-last"
+    write_program(tmp_path, "squeue", f"echo '9|PENDING|Dependency|{os.geteuid()}|{last}'")
+    assert "Ended 0 jobs and the last job" in call("cancel", *options(mine.store), "--yes")
+    assert (tmp_path / "ended").read_text().endswith("\n9\n")
 
 
 def test_jobs_that_slurm_does_not_let_one_end_are_not_recorded_as_cancelled(two_senders, tmp_path):

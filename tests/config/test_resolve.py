@@ -9,7 +9,7 @@ from support.specs import OWN, REPA, aligned_spec
 from harness.config.cluster_profile import SlurmProfile
 from harness.config.grid import load_table
 from harness.config.resolve import SettingError, resolve, resolve_blocks
-from harness.config.settings import Resources
+from harness.config.settings import Resources, SaraSettings
 from harness.config.spec import Alignment, TrainSpec, canonical, train_id
 from harness.errors import UserError
 
@@ -43,6 +43,20 @@ def test_irepas_projector_has_a_kernel_and_no_width_and_repa_no_field_of_irepa()
         load_table(GRIDS / "table6.yaml", "smoke", ["model=SiT-S/8", "alignment.alpha=0.6"])
 
 
+def test_sara_needs_tokens_to_compare_and_a_level_of_its_own():
+    for words, message in {
+        ("model=SiT-S/8", "alignment.sara.width=8"): r"alignment\.sara\.structure: SiT-S/8 here has one token",
+        (
+            "alignment.sara.structure=0",
+            "alignment.sara.adversary=0",
+        ): "structure and adversary are both 0, which is REPA",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            load_table(GRIDS / "table6.yaml", "smoke", words)
+    (repa,) = (row.train for row in load_table(GRIDS / "table6.yaml", "smoke").runs if row.train.alignment)
+    assert "sara" not in canonical(repa)
+
+
 def test_all_that_makes_the_alignment_is_hashed():
     def identity(**changes) -> str:
         return train_id(aligned_spec(alignment=REPA.model_copy(update=changes)))
@@ -50,6 +64,7 @@ def test_all_that_makes_the_alignment_is_hashed():
     file = {"encoder": "vit_base_patch16_224", "own": None}
     ids = [identity(), identity(coefficient=0.4), identity(block=1), identity(hidden=25), identity(kernel=3),
            identity(kernel=3, alpha=1.0), identity(alpha=0.6),
+           *(identity(sara=SaraSettings(**sara)) for sara in ({}, {"adversary": 0.2}, {"autocorrelation": "sum"})),
            identity(**file, weights="published"), identity(**file, weights="0" * 64),
            identity(**file, weights="published", side=96),
            *(identity(own=OWN.model_copy(update=change))

@@ -103,7 +103,7 @@ def test_positions_are_one_stream_of_permutations() -> None:
     [
         ("fashion-mnist", "fashion-mnist .*run: harness data get fashion-mnist"),
         ("cifar10", "cifar-10-batches-bin or cifar-10-batches-py in .*run: harness data get cifar10"),
-        ("imagenet256", "not one of digits, fashion-mnist, cifar10, and .*imagenet256 lacks moments.npy"),
+        ("imagenet256", "not one of digits, fashion-mnist, cifar10, cifar10-5000, and .*imagenet256 lacks moments.npy"),
     ],
 )
 def test_missing_dataset_is_one_line_and_writes_nothing(tmp_path: Path, name: str, words: str) -> None:

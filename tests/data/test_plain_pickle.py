@@ -83,11 +83,11 @@ def test_a_large_number_of_a_memo_takes_no_memory() -> None:
 
 
 def test_what_grows_twofold_and_what_is_torn_ends_quickly() -> None:
-    start, doubled = time.monotonic(), b"\x80\x02]q\x00"
+    start, doubled = time.process_time(), b"\x80\x02]q\x00"
     for _ in range(200):
         doubled += b"]q\x01(h\x00h\x00eq\x00"  # a list of the one before, twice
     assert isinstance(loads(doubled + b"."), list)
     for content in (b"", b"(", b"e.", b"\x80\x04\x95", b"h\x07.", b"\x8e" + b"\xff" * 8, b"q\x00."):
         with pytest.raises((ValueError, LookupError)):
             loads(content)
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5

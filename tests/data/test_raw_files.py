@@ -72,12 +72,18 @@ def test_truncated_idx_is_refused(tmp_path: Path, length: int, words: str) -> No
 
 
 @pytest.mark.parametrize("layout", ["py", "bin"])
-def test_cifar10_batches(tmp_path: Path, layout: str) -> None:
+def test_cifar10_batches(tmp_path: Path, layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
     images = write_cifar10(tmp_path, layout)
     train, test = (load("cifar10", split, tmp_path) for split in ("train", "test"))
     np.testing.assert_array_equal(train.images, images[:5].reshape(10, 3, 32, 32))
     np.testing.assert_array_equal(test.images, images[5])
     assert train.labels.tolist() == [3, 9] * 5
+    for path in tmp_path.glob("*/data_batch_[2-5]*"):
+        path.unlink()
+    monkeypatch.setattr("harness.data.raw_files.FIRST", 1)
+    first, test = (load("cifar10-5000", split, tmp_path) for split in ("train", "test"))
+    np.testing.assert_array_equal(first.images, images[0, :1].reshape(1, 3, 32, 32))
+    np.testing.assert_array_equal(test.images, images[5])
 
 
 class Trap:

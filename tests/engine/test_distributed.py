@@ -1,7 +1,6 @@
 """One training on one process, on several, or in micro-batches: the same run; and any process draws the same pixels."""
 
 import json
-import multiprocessing
 import os
 import random
 import shutil
@@ -13,12 +12,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from support import specs
+from support.forked import forkserver
 from support.graphs import CountedGraphs
 from support.places import GRIDS
 from support.specs import OWN, make_eval
@@ -31,6 +32,7 @@ from harness.checkpoint_paths import latest_step, weights_path
 from harness.config.settings import (
     Optimizer,
     Resources,
+    SaraSettings,
 )
 from harness.config.spec import Alignment, Model, Regularizer, TrainSpec
 from harness.engine import distributed
@@ -56,18 +58,19 @@ def regularizer(kind: str, noise: str | None = None, stop: int | None = None) ->
     return Regularizer(kind=kind, loss="infonce-l2", lambda_=0.5, blocks=(1,), group=4, tau=0.5, noise=noise, stop=stop)
 
 
-def alignment(stop: int | None = None, **projector: float) -> Alignment:
-    return Alignment(loss="cosine", coefficient=0.5, block=1, encoder="own-vit", own=OWN, stop=stop, **projector)
+def alignment(stop: int | None = None, **further: Any) -> Alignment:
+    return Alignment(loss="cosine", coefficient=0.5, block=1, encoder="own-vit", own=OWN, stop=stop, **further)
 
 
-ALIGNED, STOPPING = "dispersive and aligned", "dispersive until step 7 and aligned as iREPA until step 5"
+ALIGNED, STOPPING = "dispersive and aligned", "dispersive until step 7 and aligned as iREPA and SARA until step 5"
 EVERYTHING = "these two, and every rival"
+SARA = alignment(stop=5, kernel=3, alpha=0.6, sara=SaraSettings(width=8))
 ARMS = {
     "baseline": {},
     "dispersive": {"regularizer": regularizer("dispersive")},
     "contrastive": {"regularizer": regularizer("contrastive", "independent")},
     ALIGNED: {"regularizer": regularizer("dispersive"), "alignment": alignment(hidden=24)},
-    STOPPING: {"regularizer": regularizer("dispersive", stop=7), "alignment": alignment(stop=5, kernel=3, alpha=0.6)},
+    STOPPING: {"regularizer": regularizer("dispersive", stop=7), "alignment": SARA},
     **{kind: {"terms": (specs.rival(kind),)} for kind in specs.RIVALS},
 }
 ARMS[EVERYTHING] = ARMS[STOPPING] | {"terms": tuple(map(specs.rival, specs.RIVALS))}
@@ -140,6 +143,7 @@ def alone(begun, tmp_path_factory) -> Path:
 # The same run, whoever shares it.
 
 
+@pytest.mark.slow
 def test_micro_batches_are_the_same_run(begun, alone, tmp_path):
     shutil.copytree(begun, tmp_path, dirs_exist_ok=True)
     train_all(tmp_path, EVERY_STEP.model_copy(update={"micro_batch": 4}))
@@ -254,7 +258,7 @@ def test_one_killed_process_ends_both_and_the_run_goes_on_bit_for_bit(tmp_path):
             assert all(member.is_alive() for member in team), "the run ended before it could be killed"
             for rank in victims:
                 team[rank].kill()
-            codes = end(team, seconds=20)
+            codes = end(team, seconds=60)
             assert [codes[rank] for rank in victims] == [-signal.SIGKILL] * len(victims)
             assert None not in codes
             assert 0 not in codes
@@ -282,7 +286,7 @@ def test_two_processes_that_stop_between_two_lines_of_the_log_write_the_same_nex
 @pytest.mark.slow
 def test_a_gradient_is_waited_for_shortly_and_a_decision_for_days(tmp_path):
     places = [ProcessPlace(rank, 2, rank, file_url(tmp_path / "rendezvous")) for rank in range(2)]
-    processes = [multiprocessing.get_context("spawn").Process(target=lag, args=(place,)) for place in places]
+    processes = [forkserver().Process(target=lag, args=(place,)) for place in places]
     for process in processes:
         process.start()
     assert end(processes, seconds=120)[0] == GAVE_UP
@@ -397,6 +401,7 @@ def count_graphs(folder: Path, world: World) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_worker_and_torchrun_give_the_metrics_of_one_process(tmp_path, scratch):
     shutil.copytree(GRIDS, tmp_path / "grids")
     harness = ["-m", "harness.cli", "run", "grids/convergence.yaml", "--scale", "smoke", "--study"]

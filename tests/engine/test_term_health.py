@@ -1,17 +1,21 @@
 """The health of the terms: each one's share of the gradient, a run that it does not touch, and one that it stops."""
 
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from support.backbones import moved
+from support.places import GRIDS
 from support.specs import DISPERSIVE, PROCESSES, aligned_spec, make_spec
 from support.trainings import CPU, make_dataset, make_encoder, make_trainer, nothing
 from torch import Tensor
 
+from harness.config.grid import load_table
 from harness.config.settings import Resources
 from harness.config.spec import Regularizer
-from harness.data.datasets import ImageDataset
+from harness.data.datasets import ImageDataset, load_training
+from harness.engine.term_health import TermHealth
 from harness.engine.train import Trainer, train
 from harness.errors import UserError
 from harness.files import read_jsonl
@@ -19,6 +23,7 @@ from harness.method.processes import flow
 from harness.method.terms import Term
 from harness.networks import checkpoint
 from harness.networks.build import build_net
+from harness.store.records import early_overshoot, overshoot, read_log
 
 OFTEN, RARELY = (Resources(log_every=every, checkpoint_minutes=1e9) for every in (1, 1000))
 
@@ -132,6 +137,34 @@ def test_the_distance_of_each_step_is_the_mean_of_all_pairs(dataset):
     line = trainer.health.line()
     assert line["distance"] == pytest.approx(float(distance), rel=1e-5)
     assert line["rms"] == pytest.approx(float(z.square().mean().sqrt()), rel=1e-5)
+
+
+@pytest.mark.parametrize(("tau", "blown_up"), [(0.5, True), (0.05, False)])
+def test_the_log_of_the_default_at_digits_warns_of_an_overshoot_and_that_of_a_small_tau_does_not(
+    tmp_path: Path, tau: float, blown_up: bool
+):
+    runs = load_table(GRIDS / "demo.yaml", "digits", [f"regularizer.tau={tau}"]).runs
+    spec = next(r.train for r in runs if r.train.regularizer and r.train.regularizer.loss == "infonce-l2")
+    train(spec, load_training(spec.data, 0, tmp_path), tmp_path, tmp_path / "log", {9}, OFTEN, nothing)
+    found = early_overshoot(tmp_path / "log")
+    assert (found is not None) == blown_up
+    if found:
+        assert found == overshoot(read_log(tmp_path / "log"))
+        assert found.growth > 20
+        assert re.match(r"D has grown \d+-fold in 9 steps; τ = 0.5 is 1\.3 times the features' D at", found.words)
+
+
+def test_measuring_the_distance_before_the_first_step_changes_no_bit(dataset, monkeypatch):
+    spec = make_spec(regularizer=DISPERSIVE)
+    with_it = Trainer(spec, dataset, CPU)
+    monkeypatch.setattr(TermHealth, "begin", lambda *_: None)
+    without = Trainer(spec, dataset, CPU)
+    for step in range(3):
+        with_it.step(step, look=True)
+        without.step(step)
+    weights = with_it.net.state_dict(), without.net.state_dict()
+    assert with_it.health.line().keys() >= {"distance_start", "tau"}
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 def test_a_term_that_its_block_does_not_move_stops_the_run(dataset):

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from support.backbones import moved
 from support.host_waits import NoHostWaits
-from support.specs import DISPERSIVE, IREPA, PROCESSES, REPA, aligned_spec, make_eval, make_spec
+from support.specs import DISPERSIVE, IREPA, PROCESSES, REPA, SARA, aligned_spec, make_eval, make_spec
 from support.terms import Adversarial, AlignedWithTheAverage, BlockAlignedWithALaterOne
 from support.trainings import CPU, make_dataset, make_encoder, make_trainer, nothing, sample, stir, stirred
 from torch import Tensor
@@ -294,7 +294,7 @@ class OnlyAlignment:
         return 0 * per_sample.detach(), h
 
 
-@pytest.mark.parametrize("term", [REPA, IREPA])
+@pytest.mark.parametrize("term", [REPA, IREPA, SARA])
 def test_an_alignment_teaches_the_network_up_to_its_block_and_the_projector_but_not_the_encoder(dataset, encoder, term):
     trainer = Trainer(aligned_spec(alignment=term), dataset, CPU, encoder=encoder)
     moved(trainer.net)
@@ -305,7 +305,7 @@ def test_an_alignment_teaches_the_network_up_to_its_block_and_the_projector_but_
     taught = {n.split(".")[0] + n.split(".")[1] for n, p in trainer.net.named_parameters() if p.grad is not None}
     assert {"blocks0", "blocks1", "x_embedderproj"} <= taught
     assert not {"blocks2", "final_layerlinear"} & taught
-    assert all(p.grad.abs().max() > 0 for p in trainer.objective.alignment.projector.parameters())
+    assert all(p.grad.abs().max() > 0 for p in trainer.objective.alignment.parameters())
     assert all(not p.requires_grad and p.grad is None for p in encoder.parameters())
     assert all(torch.equal(t, before[name]) for name, t in encoder.state_dict().items())
 
@@ -322,7 +322,7 @@ def test_an_alignment_draws_from_a_stream_of_its_own(dataset, encoder):
     assert first.abs().max() <= math.sqrt(6 / (16 + 24))  # xavier's bound
 
 
-@pytest.mark.parametrize("term", [REPA, IREPA])
+@pytest.mark.parametrize("term", [REPA, IREPA, SARA])
 def test_micro_batches_are_aligned_with_their_own_images(dataset, encoder, term):
     spec = BOTH.model_copy(update={"alignment": term})
     whole, parts = (Trainer(spec, dataset, CPU, Resources(micro_batch=size), encoder=encoder) for size in (None, 4))
@@ -380,7 +380,8 @@ def advance(spec: TrainSpec, dataset, encoder, folder: Path, steps: set[int], lo
 
 
 @pytest.mark.parametrize(
-    ("term", "tensors", "stop"), [(REPA, 6, None), (REPA, 6, 2), (IREPA, 2, None), (REPA, 6, 1), (REPA, 6, 3)]
+    ("term", "tensors", "stop"),
+    [(REPA, 6, None), (REPA, 6, 2), (IREPA, 2, None), (SARA, 14, None), (SARA, 14, 3), (REPA, 6, 1)],
 )
 def test_a_resumed_combination_cannot_be_told_from_one_that_never_stopped(
     dataset, encoder, tmp_path, term, tensors, stop
@@ -392,7 +393,7 @@ def test_a_resumed_combination_cannot_be_told_from_one_that_never_stopped(
     once = advance(spec, dataset, encoder, tmp_path / "once", {4})
     assert once.keys() == twice.keys()
     assert all(torch.equal(once[name], twice[name]) for name in once)
-    projector = {name for name in once if name.startswith("alignment.projector.")}
+    projector = {name for name in once if name.startswith("alignment.")}
     assert len(projector) == tensors
     assert {f"exp_avg.{name}" for name in projector} < once.keys()
     weights = load_file(weights_path(tmp_path / "once", 4))

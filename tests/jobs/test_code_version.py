@@ -10,6 +10,7 @@ from support.synthetic_study import new_store, pivot_of, table_of, write_measure
 
 from harness.cli import cli
 from harness.jobs.code_version import PACKAGE, of_attempts, other_versions, remember, version
+from harness.plugins import packages
 from harness.report.rendering.captions import caption, mixed_sentences
 from harness.store.records import Attempt, CodeRecord
 
@@ -28,6 +29,25 @@ def edited(folder: Path, name: str) -> Path:
 def test_a_version_changes_with_what_numbers_follow_from_and_with_nothing_else(tmp_path):
     assert version(edited(tmp_path / "a", "method/losses.py")) != version()
     assert version(edited(tmp_path / "b", "report/local_http.py")) == version()
+
+
+def test_the_sources_of_a_plug_ins_package_are_among_those_of_its_trainings_alone(tmp_path, monkeypatch):
+    source, facts = tmp_path / "near_times" / "__init__.py", tmp_path / "near_times-1.0.dist-info"
+    for folder in (source.parent, facts):
+        folder.mkdir()
+    source.write_text("x = 1\n")
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: near-times\nVersion: 1.0\n")
+    (facts / "entry_points.txt").write_text("[harness.terms]\nnear = near_times:Near\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    used = packages(["terms/near near-times 1.0", "metrics/gap sha256:0123"])
+    assert used == {"near_times": source.parent}
+    root, first = tmp_path / "study", version(packages=used)
+    assert first != version() == version(packages=packages(None))
+    remember(root, ORIGIN, used)
+    assert other_versions(root) == []
+    source.write_text("x = 2\n")
+    assert version(packages=used) != first
+    assert other_versions(root)[0].endswith(": plug-in near_times/__init__.py")
 
 
 def test_a_number_of_which_one_attempt_has_no_version_has_none():

@@ -2,7 +2,6 @@
 
 import errno
 import json
-import multiprocessing
 import os
 import random
 import shutil
@@ -11,6 +10,7 @@ import time
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.forked import forkserver
 from support.jobs import jobs_of, store_in, without_measuring
 from support.places import GRIDS
 
@@ -195,16 +195,15 @@ def test_a_broken_heartbeat_stops_nothing(tmp_path, data, broken):
 @pytest.mark.long
 def test_killed_ten_times_and_bit_equal(tmp_path, data):
     """kill −9 at random steps; each start goes on from the last checkpoint."""
-    overrides = ("epochs=600", "resources.checkpoint_minutes=0.00001")
+    overrides = ("epochs=200", "resources.checkpoint_minutes=0.00001")
     run = load_table(GRIDS / "table2.yaml", "smoke", overrides).runs[3]
     job, whole = (without_measuring(*jobs_for([run], store_in(tmp_path / name), data)) for name in ("killed", "whole"))
     assert whole().state == "done"
     chance, log = random.Random(0), job.folder / "train.jsonl"
-    spawn = multiprocessing.get_context("spawn")
     for kill in range(10):
-        process = spawn.Process(target=job)
+        process = forkserver().Process(target=job)
         process.start()
-        aim = 50 * kill + chance.randrange(1, 50)
+        aim = 15 * kill + chance.randrange(1, 15)
         while process.is_alive() and (read_jsonl(log) or [{"step": 0}])[-1]["step"] < aim:
             time.sleep(0.002)
         assert process.is_alive(), "the run ended before it could be killed"

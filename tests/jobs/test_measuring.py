@@ -1,6 +1,7 @@
 """Measuring a study again adds what it lacks, trains nothing, and changes nothing that is there."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -26,13 +27,24 @@ def aged(record: dict) -> dict:
     return {key: value for key, value in record.items() if key not in ("unavailable", "details")} | {"metrics": metrics}
 
 
-@pytest.fixture
-def study(tmp_path, scratch):
-    """Return a store with two measurements of one training, aged; and what they were before."""
-    store = Store(tmp_path / "results", scratch, "study")
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, cache):
+    """Return a folder with two measurements of one training, as they are made."""
+    folder = tmp_path_factory.mktemp("made")
+    (folder / "scratch").mkdir()
+    (folder / "scratch" / ".cache").symlink_to(cache)
+    store = Store(folder / "results", folder / "scratch", "study")
     runs = load_table(GRIDS / "convergence.yaml", "smoke", ["seeds=[0]", "evaluation.held_out=40"]).runs
-    assert jobs_for([run for run in runs if run.evaluation.step < 9], store, tmp_path)[0]().state == "done"
-    before = {}
+    assert jobs_for([run for run in runs if run.evaluation.step < 9], store, folder / "data")[0]().state == "done"
+    return folder
+
+
+@pytest.fixture
+def study(tmp_path, made):
+    """Return a store with two measurements of one training, aged; and what they were before."""
+    for name in ("results", "scratch"):
+        shutil.copytree(made / name, tmp_path / name, symlinks=True)
+    store, before = Store(tmp_path / "results", tmp_path / "scratch", "study"), {}
     for path in store.root.glob("*/evals/*.json"):
         before[path] = json.loads(path.read_text())
         path.write_text(json.dumps(aged(before[path])))

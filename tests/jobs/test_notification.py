@@ -10,10 +10,14 @@ from typing import ClassVar
 
 import pytest
 from pydantic import ValidationError
+from support.jobs import jobs_of
+from support.places import GRIDS
 from support.programs import write_program
 
+from harness.config.cluster_profile import LocalProfile
 from harness.config.site_options import Notify
 from harness.jobs.notification import tell
+from harness.launchers.local_launcher import LocalLauncher
 
 
 def test_a_program_hears_what_it_is_to_hear_and_no_shell_does(tmp_path):
@@ -23,6 +27,18 @@ def test_a_program_hears_what_it_is_to_hear_and_no_shell_does(tmp_path):
     tell(notify, "end", "digits", "2; of 3 `id`")
     tell(None, "end", "digits", "nobody is to hear")
     assert (tmp_path / "heard").read_text() == "-s|digits: end|a b 2; of 3 `id`|2; of 3 `id`"
+
+
+def test_who_runs_on_this_machine_hears_of_failures_and_of_the_end(tmp_path, monkeypatch):
+    write_program(tmp_path, "hear", f'echo "$1" >> {tmp_path}/heard')
+    job = jobs_of(tmp_path, "convergence", "seeds=[0]")[0]
+    job.store.record_grid("convergence", GRIDS / "convergence.yaml", "smoke", ["seeds=[0]"])
+    monkeypatch.setattr("harness.jobs.local_pool.run_inline", lambda jobs, *_: jobs[0].fail(KeyError("x")))
+    notify = Notify(command=[str(tmp_path / "hear"), "{event} {text}"])
+    LocalLauncher(LocalProfile(notify=notify)).send_once([job], (), print, wait=True)
+    failure, end = (tmp_path / "heard").read_text().splitlines()
+    assert failure == f"failure study: training {job.train_id} failed: bug: KeyError: 'x'"
+    assert end == "end study: 0 of 2 trainings are done, 1 failed; harness status study tells why"
 
 
 def test_what_goes_wrong_is_printed_without_secrets_and_raises_nothing(tmp_path, capsys):

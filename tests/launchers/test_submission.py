@@ -193,6 +193,13 @@ def test_no_training_is_sent_by_half(divided):
         submit(divided[1:], slurm(max_submitted=3, array_limit=100), [])
 
 
+def test_a_thousand_trainings_of_fifty_in_a_job_are_one_array_of_twenty(jobs):
+    job = replace(jobs[0], resources=jobs[0].resources.model_copy(update={"trainings_per_job": 50}))
+    many = [replace(job, train=job.train.model_copy(update={"seed": seed})) for seed in range(1000)]
+    (text,), _ = texts(many, slurm(array_limit=1001), [])
+    assert "#SBATCH --array=0-19%20\n" in text
+
+
 def test_where_slurm_hides_the_jobs_of_others_theirs_are_left_to_them_until_they_are_known_to_be_over(
     jobs, tmp_path, monkeypatch
 ):

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing
 from PIL import Image
 from support.stand_in import stand_in
+from support.trainings import end, start
 
 from harness import cli
 from harness.data.datasets import ImageDataset, load_images
-from harness.engine.distributed import ALONE, World, joined
+from harness.engine.distributed import ALONE, World
 from harness.errors import UserError
 from harness.measure import evaluate, images
 from harness.measure.evaluate import MeasureRequest, check_measurable, measure
@@ -24,7 +24,6 @@ from harness.measure.extractors.extractor import RECIPES
 from harness.measure.metrics.frechet import frechet_distance, statistics
 from harness.measure.reference import of_statistics
 from harness.metric_definitions import DEFINITIONS, MEASURED, base
-from harness.process_group import ProcessPlace
 
 rng = np.random.default_rng(0)
 
@@ -164,13 +163,12 @@ def test_the_batch_size_changes_nothing(project, call, batch):
     assert parts["metrics"] == pytest.approx(whole["metrics"], rel=1e-6, abs=1e-9)
 
 
-def _worker(rank: int, folder: str) -> None:
+def _worker(folder: Path, world: World) -> None:
     os.chdir(folder)
     evaluate.extractor = stand_in
-    with joined(ProcessPlace(rank, 2, rank, (Path(folder) / "meeting").as_uri())) as world:
-        result = measure_samples("two", world)
-        said = world.decide(lambda: f"rank {rank} decides")
-        Path(f"rank{rank}.json").write_text(json.dumps(result | {"said": said}))
+    result = measure_samples("two", world)
+    decision = world.decide(lambda: f"rank {world.rank} decides")
+    Path(f"rank{world.rank}.json").write_text(json.dumps(result | {"decision": decision}))
 
 
 def measure_samples(cache: str, world: World) -> dict:
@@ -181,11 +179,11 @@ def measure_samples(cache: str, world: World) -> dict:
 
 @pytest.mark.slow
 def test_two_processes_give_the_numbers_of_one(project):
-    torch.multiprocessing.spawn(_worker, (str(project),), nprocs=2)
+    assert end(start(2, project, _worker, project)) == [0, 0]
     first, second = (json.loads(Path(f"rank{r}.json").read_text()) for r in (0, 1))
     alone = measure_samples("one", ALONE)
     assert first == second
-    assert first["said"] == "rank 0 decides"
+    assert first["decision"] == "rank 0 decides"
     assert first["metrics"] == pytest.approx(alone["metrics"], rel=1e-6, abs=1e-9)
     assert first["protocol"] == alone["protocol"]
 

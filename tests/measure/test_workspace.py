@@ -1,6 +1,5 @@
 """What is measured is the same after any number of kills, and by any number of processes; nothing is done twice."""
 
-import multiprocessing
 import os
 import signal
 from collections.abc import Callable
@@ -8,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch.multiprocessing
+from support.forked import forkserver
 from support.stand_in import stand_in
+from support.trainings import end, start
 
 from harness import files
-from harness.engine.distributed import ALONE, World, joined
+from harness.engine.distributed import ALONE, World
 from harness.errors import UserError
 from harness.measure import evaluate, images
 from harness.measure.evaluate import MeasureRequest, measure
@@ -20,7 +20,6 @@ from harness.measure.extractors import extractor
 from harness.measure.images import Images
 from harness.measure.metrics import pairs
 from harness.measure.workspace import Workspace
-from harness.process_group import ProcessPlace
 
 
 def small_parts(set_to: Callable[[object, str, object], None]) -> None:
@@ -111,7 +110,7 @@ def test_the_system_may_kill_it(tmp_path, monkeypatch):
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
     for last in (1, 12):
-        process = multiprocessing.get_context("spawn").Process(target=_die, args=(str(tmp_path / "killed"), last))
+        process = forkserver().Process(target=_die, args=(str(tmp_path / "killed"), last))
         process.start()
         process.join()
         assert process.exitcode == -signal.SIGKILL
@@ -119,15 +118,13 @@ def test_the_system_may_kill_it(tmp_path, monkeypatch):
     assert measured(tmp_path / "killed") == measured(tmp_path / "whole")
 
 
-def _worker(rank: int, folder: str) -> None:
+def _worker(folder: Path, world: World) -> None:
     small_parts(setattr)
-    os.chdir(folder)
-    with joined(ProcessPlace(rank, 2, rank, (Path(folder) / "meeting").as_uri())) as world:
-        files.write_json(Path(f"rank{rank}.json"), measured(Path(folder), world))
-        try:
-            Workspace(world).parts(2, lambda number: {} if number == 0 else _refuse())
-        except UserError as error:
-            files.write_json(Path(f"error{rank}.json"), str(error))
+    files.write_json(folder / f"rank{world.rank}.json", measured(folder, world))
+    try:
+        Workspace(world).parts(2, lambda number: {} if number == 0 else _refuse())
+    except UserError as error:
+        files.write_json(folder / f"error{world.rank}.json", str(error))
 
 
 def _refuse() -> dict:
@@ -136,8 +133,7 @@ def _refuse() -> dict:
 
 @pytest.mark.slow
 def test_two_processes_give_the_numbers_of_one_to_the_last_bit(tmp_path, monkeypatch):
-    (tmp_path / "two").mkdir()
-    torch.multiprocessing.spawn(_worker, (str(tmp_path / "two"),), nprocs=2)
+    assert end(start(2, tmp_path / "two", _worker, tmp_path / "two")) == [0, 0]
     first, second = (files.read_json(tmp_path / "two" / f"rank{rank}.json") for rank in (0, 1))
     small_parts(monkeypatch.setattr)
     assert first == second == measured(tmp_path)

@@ -14,7 +14,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from harness.checkpoint_paths import weights_path
 from harness.config.grid import model_specs
 from harness.config.grid_file import read_scale
-from harness.config.settings import EvaluationSettings, MeanFlowSettings, OwnEncoder, SamplerSettings, ShortcutSettings
+from harness.config.settings import (
+    EvaluationSettings,
+    MeanFlowSettings,
+    OwnEncoder,
+    SamplerSettings,
+    SaraSettings,
+    ShortcutSettings,
+)
 from harness.config.spec import Alignment, Consistency, EvalSpec, Regularizer
 from harness.engine.sample import Sampler
 from harness.engine.train import Trainer
@@ -158,7 +165,11 @@ def test_the_encoders_shapes_are_timms(name):
     assert shape.forward(3) == encoder_pass(name, shape.side, 3)
 
 
-@pytest.mark.parametrize("projector", [{"hidden": 32}, {"kernel": 3, "alpha": 0.6}])
+@pytest.mark.parametrize(
+    "projector",
+    [{"hidden": 32}, {"kernel": 3, "alpha": 0.6}, {"hidden": 32, "sara": SaraSettings(width=24)},
+     {"hidden": 32, "sara": SaraSettings(adversary=0)}, {"hidden": 32, "sara": SaraSettings(structure=0)}],
+)  # fmt: skip
 def test_an_alignment_is_its_projector_and_its_encoder(projector):
     own = OwnEncoder(side=16, patch=4, steps=20, batch=64, shift=0.1, mirror=False)
     term = Alignment(loss="cosine", coefficient=0.5, block=2, encoder="own-vit", own=own, **projector)

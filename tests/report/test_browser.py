@@ -20,7 +20,7 @@ from harness.report.analysis.text import estimate, percent_change
 from harness.report.rendering.page import make_report, report
 from harness.store.store import Store
 
-pytestmark = [pytest.mark.integration, pytest.mark.waits]
+pytestmark = pytest.mark.integration
 ENTER = "\ue007"
 
 
@@ -208,12 +208,13 @@ def until(browser: Any, holds: Callable[[], object]) -> None:
     """Wait until something holds; fail where it does not."""
     from selenium.webdriver.support.wait import WebDriverWait
 
-    WebDriverWait(browser, 10).until(lambda _: holds())
+    WebDriverWait(browser, 30).until(lambda _: holds())
 
 
 CELL = "#table-table2 tbody tr:nth-child(2) td:nth-child(4) .behind"  # InfoNCE, ℓ2 · dispersive
 
 
+@pytest.mark.waits
 def test_by_keyboard_a_number_opens_what_is_behind_it_and_the_page_stays(browser: Any, page: Path) -> None:
     open_page(browser, page)
     link = browser.find_element("css selector", CELL)
@@ -227,6 +228,10 @@ def test_by_keyboard_a_number_opens_what_is_behind_it_and_the_page_stays(browser
     assert browser.execute_script("return scrollY") == place
     seeds = panel.find_elements("css selector", ".seeds button")
     assert [button.text for button in seeds] == ["0: 4.20", "1: 4.40"]
+    choices = "return document.querySelectorAll('#panel option').length"
+    assert browser.execute_script(choices) == 2  # a study has hundreds of cells, which only a comparison asks for
+    panel.find_element("css selector", "select").send_keys("")
+    assert browser.execute_script(choices) == 2 + len(browser.find_elements("css selector", "#all-runs tr[id]"))
     words = ("seeds=0", "FID\n4.20", "precision\n0.500", "classifier-digits-1a2b3c4d5e6f", "results/synthetic/", "Copy")
     for word in (*words, "harness run grids/table2.yaml --scale digits --study synthetic"):
         assert word in panel.text
@@ -255,6 +260,7 @@ def test_by_keyboard_a_number_opens_what_is_behind_it_and_the_page_stays(browser
     assert browser.get_log("browser") == []
 
 
+@pytest.mark.waits
 def test_by_keyboard_two_runs_stand_side_by_side(browser: Any, tmp_path: Path) -> None:
     """What differs, against the specs themselves; curves on common axes and samples, against what was stored."""
     store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
@@ -305,6 +311,7 @@ def flattened(value: Any, name: str = "") -> list[tuple[str, str]]:
     return [pair for key, part in parts for pair in flattened(part, f"{name}.{key}" if name else str(key))]
 
 
+@pytest.mark.waits
 def test_a_run_of_the_index_opens_its_training_and_back_again(browser: Any, page: Path) -> None:
     open_page(browser, page)
     unfold(browser, "#index details")
@@ -418,6 +425,7 @@ def test_every_mark_says_what_it_is_and_leads_to_its_run(browser: Any, page: Pat
     assert sum("from seed" in words for words, *_ in seeds) > 30
 
 
+@pytest.mark.waits
 def test_by_keyboard_arrows_go_from_mark_to_mark_and_a_legend_hides_series(browser: Any, page: Path) -> None:
     from selenium.webdriver.common.keys import Keys
 

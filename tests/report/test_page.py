@@ -147,7 +147,7 @@ def test_every_shipped_grid_is_drawn_at_smoke_scale(tmp_path: Path) -> None:
     tables = [synthetic.table_of(path.stem, "smoke") for path in sorted(synthetic.GRIDS.glob("*.yaml"))]
     synthetic.full_study(store, tables)
     page, rivals = Page(report(store, tmp_path / "reports").read_text("utf-8")), len(TERMS.built_in) - len(OWN_KEYS)
-    assert Counter(tag for tag, _ in page.elements)["svg"] == len(tables) + 2 + rivals  # formulas of REPA and iREPA
+    assert Counter(tag for tag, _ in page.elements)["svg"] == len(tables) + 3 + rivals  # REPA, iREPA, SARA
     assert "mixes protocols" not in page.text
     for run in tables[-1].runs[::2]:
         synthetic.write_measurement(store, run, 5.0, {"features": "classifier-digits-ffffffffffff"})
@@ -253,9 +253,9 @@ def test_the_page_has_all_three(tmp_path: Path) -> None:
     surface_of(tmp_path, ("1.0", "0.5"), ("1.0", "1.0"))
     tables = [table, synthetic.table_of("table4", "digits", SEEDS)]
     for run in tables[1].runs:
-        line = json.dumps(
-            {"step": 20, "denoising": float(run.train.regularizer.tau or 1)} if run.train.regularizer else {}
-        )
+        tau = float(run.train.regularizer.tau) if run.train.regularizer else None
+        blown_up = {"overshoot": 17.4, "distance_start": 0.25, "tau": tau} if tau == 2.0 else {}
+        line = json.dumps({"step": 20, "denoising": tau, **blown_up} if tau else {})
         synthetic.write_text(store.run_folder(run.train_id) / "train.jsonl", f"{line}\n")
     page = make_report(store, tables, tmp_path / "page").read_text(encoding="utf-8")
     for words in (
@@ -263,8 +263,10 @@ def test_the_page_has_all_three(tmp_path: Path) -> None:
         '<section id="surfaces">',
         '<section id="pruning">',
         "on the edge of the grid",
+        "λ 0.5 · τ 2.0: D has grown 17-fold in 20 steps; τ = 2 is 8 times the features",
     ):
         assert words in page
+    assert page.count("D has grown") == 3  # of the arms with that τ, each once
     assert page == make_report(store, tables, tmp_path / "again").read_text(encoding="utf-8")
 
 

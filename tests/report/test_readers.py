@@ -23,7 +23,7 @@ HOSTILE = (
 )
 OTHER = {"features": "classifier-digits-ffffffffffff", "generated": 500}
 
-pytestmark = [pytest.mark.integration, pytest.mark.waits]
+pytestmark = pytest.mark.integration
 
 
 def hostile_table(folder: Path) -> Table:
@@ -181,6 +181,7 @@ def in_order(labels: list[str], text: str) -> bool:
     return all(any(line.startswith(label) for line in lines) for label in labels)
 
 
+@pytest.mark.waits
 def test_a_heavy_study_has_pages_of_trainings_and_leads_there_and_back(
     browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,7 +33,7 @@ def test_thirty_trainings_are_three_jobs_and_one_that_is_stopped_goes_on(study, 
     wait_for(lambda: len(metrics_of(tmp_path, study)) > 2)
     slurm("scancel", "--signal=USR2", jobs[0])  # its worker stops, and what it has not begun is not begun
     wait_for(lambda: any(job.state == "PENDING" for job in queued_jobs(study) if job.id == jobs[0]), seconds=60)
-    wait_for(lambda: at_once(jobs[:1]) or not queued_jobs(study), seconds=600)
+    wait_for(lambda: at_once(jobs) or not queued_jobs(study), seconds=600)
     assert len(metrics_of(tmp_path, study)) == 30
     assert not list(tmp_path.glob(f"results/{study}/*/error.json"))
 

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 @pytest.mark.long
 def test_a_training_in_a_container_reads_staged_data_and_is_queued_again_without_slurms_programs(study, tmp_path):
     """The container is a program that notes what it is told and starts the rest where nothing is on PATH."""
-    write_scale(tmp_path, "steady", 600)
+    write_scale(tmp_path, "steady", 200)
     grid, words = write_grid(tmp_path, "site", 0.0101), ("--scale", "steady", "--study")
     (tmp_path / "bin").mkdir()
     noted = f'echo "$1 $2" >> {tmp_path}/noted; shift 3'
@@ -58,6 +58,8 @@ def test_a_last_job_makes_the_report_and_somebody_hears_of_what_failed_and_of_th
     )  # fmt: skip
     words = ("grids/convergence.yaml", "--scale", "smoke", "--study", study, *profile)
     diverging = ("--set", "optimizer.learning_rate=1.0e+30")
+    shown = harness(tmp_path, "submit", *words, *diverging, "--report", "--dry-run")
+    assert f"#SBATCH --job-name={study}-last\n" in shown
     output = harness(tmp_path, "submit", *words, *diverging, "--report", "--reports", str(tmp_path / "reports"))
     assert "When these have ended, job " in output
     wait_for(lambda: not queued_jobs(study))

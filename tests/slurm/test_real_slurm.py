@@ -13,6 +13,7 @@ from support.real_slurm import (
     CLUSTER,
     PROFILE,
     at_once,
+    copy_inputs,
     harness,
     logs,
     metrics_of,
@@ -28,6 +29,7 @@ from support.real_slurm import (
 from harness.files import read_json, write_json
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
+STEADY = ("grids/convergence.yaml", "--scale", "steady", "--set", "resources.log_every=350", "--study")
 CONVERGENCE = ("grids/convergence.yaml", "--scale", "smoke", "--study")  # two trainings, eight measurements
 
 
@@ -118,13 +120,23 @@ def test_an_array_gives_the_inline_numbers_after_it_was_cancelled_and_brought_ba
     assert metrics_of(tmp_path, study) == before
 
 
+@pytest.fixture(scope="module")
+def inline(cluster, cache, tmp_path_factory) -> Path:
+    """A folder in which trainings that are long enough to be stopped have been run inline."""
+    folder = tmp_path_factory.mktemp("steady")
+    (folder / "scratch").mkdir()
+    (folder / "scratch" / ".cache").symlink_to(cache)
+    copy_inputs(folder)
+    write_scale(folder, "steady", 50)
+    harness(folder, "run", *STEADY, "inline", "--jobs", "2")
+    return folder
+
+
 @pytest.mark.long
-def test_a_training_whose_time_is_up_goes_on_and_its_state_is_true_without_accounting(study, tmp_path):
+def test_a_training_whose_time_is_up_goes_on_and_its_state_is_true_without_accounting(study, inline, tmp_path):
     """A checkpoint is due every ten minutes: what is there after the signal was written because of it."""
     write_scale(tmp_path, "steady", 50)
-    steady = ("grids/convergence.yaml", "--scale", "steady", "--set", "resources.log_every=350", "--study")
-    harness(tmp_path, "run", *steady, "inline", "--jobs", "2")
-    harness(tmp_path, "submit", *steady, study, *PROFILE)
+    harness(tmp_path, "submit", *STEADY, study, *PROFILE)
     subprocess.run([CLUSTER, "accounting-off"], check=True)
     try:
         jobs = at_step(tmp_path, study, 100)
@@ -139,20 +151,18 @@ def test_a_training_whose_time_is_up_goes_on_and_its_state_is_true_without_accou
         wait_for(lambda: at_once(jobs) or len(metrics_of(tmp_path, study)) == 8, seconds=900)
     finally:
         subprocess.run([CLUSTER, "accounting-on"], check=True)
-    assert metrics_of(tmp_path, study) == metrics_of(tmp_path, "inline")
-    assert logs(tmp_path, study) == logs(tmp_path, "inline")
+    assert metrics_of(tmp_path, study) == metrics_of(inline, "inline")
+    assert logs(tmp_path, study) == logs(inline, "inline")
     environments = [read_json(p) for p in tmp_path.glob(f"results/{study}/*/env.json")]
     assert [len(environment["attempts"]) for environment in environments] == [2, 2]
 
 
 @pytest.mark.long
-def test_trainings_that_share_a_gpu_stop_together_at_the_signal_and_give_the_inline_numbers(study, tmp_path):
+def test_trainings_that_share_a_gpu_stop_together_at_the_signal_and_give_the_inline_numbers(study, inline, tmp_path):
     """The GPU is one that SLURM counts and nobody has: what shares it computes on the CPU."""
     write_scale(tmp_path, "steady", 50)
-    words = ("--set", "resources.log_every=350", "--set", "resources.gpus=1", "--set", "resources.jobs_per_gpu=2")
-    steady = ("grids/convergence.yaml", "--scale", "steady", *words, "--study")
-    harness(tmp_path, "run", *steady, "inline", "--jobs", "2")
-    harness(tmp_path, "submit", *steady, study, *PROFILE)
+    sharing = ("--set", "resources.gpus=1", "--set", "resources.jobs_per_gpu=2")
+    harness(tmp_path, "submit", *STEADY, study, *sharing, *PROFILE)
     (job,) = set(at_step(tmp_path, study, 100))
     assert "gres/gpu=1" in slurm("scontrol", "show", "job", job)
     slurm("scancel", "--signal=USR2", job)
@@ -161,8 +171,8 @@ def test_trainings_that_share_a_gpu_stop_together_at_the_signal_and_give_the_inl
     assert len(steps) == 2
     assert all(100 < step < 1000 for step in steps)
     wait_for(lambda: at_once([job]) or len(metrics_of(tmp_path, study)) == 8, seconds=900)
-    assert metrics_of(tmp_path, study) == metrics_of(tmp_path, "inline")
-    assert logs(tmp_path, study) == logs(tmp_path, "inline")
+    assert metrics_of(tmp_path, study) == metrics_of(inline, "inline")
+    assert logs(tmp_path, study) == logs(inline, "inline")
 
 
 def at_step(folder: Path, study: str, step: int) -> list[str]:

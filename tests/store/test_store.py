@@ -138,7 +138,7 @@ def write_for(store: Store, runs: list[Run], writer: int, seconds: float) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seconds", [5, pytest.param(60, marks=pytest.mark.long)])
+@pytest.mark.parametrize("seconds", [5, pytest.param(20, marks=pytest.mark.long)])
 def test_twenty_writers_and_a_collector_never_meet(tmp_path, seconds):
     store, table = new_store(tmp_path), table_of("figure4", "digits", "seeds=[0, 1]")
     shares = list(runs_by_training(table.runs).values())[:WRITERS]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import yaml
+from support.forked import Command
 from support.places import ROOT
 
 from harness.files import read_json, read_jsonl
@@ -19,8 +21,17 @@ CLUSTER = ROOT / "tests" / "cluster" / "cluster.sh"
 PROFILE = ("--profile", "two-node-test")
 
 
-def start(folder: Path, *words: str, **variables: str) -> subprocess.Popen[str]:
+def copy_inputs(folder: Path) -> None:
+    """Copy grids and profiles into a folder, where a test may change them."""
+    for name in ("grids", "clusters"):
+        shutil.copytree(ROOT / name, folder / name, dirs_exist_ok=True)
+
+
+def start(folder: Path, *words: str, **variables: str) -> Command | subprocess.Popen[str]:
+    """Start a command of the harness; PYTHONPATH among the variables: the one of another source, or with more on it."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)} | variables
+    if "PYTHONPATH" not in variables:
+        return Command(words, folder, environment)
     command = [sys.executable, "-m", "harness.cli", *words]
     return subprocess.Popen(
         command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment

@@ -108,8 +108,9 @@ def full_study(store: Store, tables: list[Table], pictures: Any = noise_picture)
             for run in cell.runs:
                 if run.evaluation.step == 0:
                     level = 93.0
-                picture = pictures(run.seed + 10 * index)
-                write_measurement(store, run, round(level + 0.1 * run.seed * (1 + index % 3), 6), picture=picture)
+                picture, value = pictures(run.seed + 10 * index), round(level + 0.1 * run.seed * (1 + index % 3), 6)
+                further = {"held_out_loss": value / 10} if run.evaluation.evaluation.held_out else {}
+                write_measurement(store, run, value, picture=picture, further=further)
 
 
 def write_text(path: Path, content: object) -> None:

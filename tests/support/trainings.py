@@ -1,6 +1,5 @@
 """Small trainings: made-up images, networks whose every block acts, and processes that train as one world."""
 
-import multiprocessing
 import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from support.forked import forkserver
 from support.specs import OWN
 from torch import Tensor, nn
 
@@ -114,10 +114,9 @@ def start(size: int, folder: Path, act: Callable[..., None], *arguments: object)
     """Start processes that do the same thing as one world."""
     folder.mkdir(parents=True, exist_ok=True)
     meeting = (folder / f"rendezvous-{len(list(folder.glob('rendezvous-*')))}").absolute().as_uri()
-    forkserver = multiprocessing.get_context("forkserver")
-    forkserver.set_forkserver_preload(["harness.engine.train", "harness.engine.sample"])  # torch is imported once
     places = [ProcessPlace(rank, size, rank, meeting) for rank in range(size)]
-    processes: list[BaseProcess] = [forkserver.Process(target=member, args=(place, act, arguments)) for place in places]
+    new = forkserver().Process
+    processes: list[BaseProcess] = [new(target=member, args=(place, act, arguments)) for place in places]
     for process in processes:
         process.start()
     return processes

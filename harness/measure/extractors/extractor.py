@@ -37,6 +37,7 @@ RECIPES = {
     "digits": Recipe(side=16, steps=200, batch=64, shift=0.1, mirror=False),
     "fashion-mnist": Recipe(side=32, steps=1500, batch=128, shift=0.03, mirror=False),
     "cifar10": Recipe(side=32, steps=4000, batch=128, shift=0.12, mirror=True),
+    "cifar10-5000": Recipe(side=32, steps=2000, batch=128, shift=0.12, mirror=True),
 }
 
 

@@ -18,7 +18,7 @@ class TokenConvolution(nn.Conv2d):
     def forward(self, h: Tensor) -> Tensor:
         """(N, T, D) → (N, T, E); tokens are row by row of a square grid."""
         side = round(h.shape[1] ** 0.5)
-        grid = h.mT.unflatten(2, (side, side))  # (N, D, side, side)
+        grid = h.mT.contiguous().unflatten(2, (side, side))  # (N, D, side, side)
         return super().forward(grid).flatten(2).mT
 
 

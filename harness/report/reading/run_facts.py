@@ -60,8 +60,9 @@ def _encoder_facts(run: Run, record: ModelFacts | None) -> dict[FactName, str]:
     elif published:
         pretraining = f"{published['pretraining']}; epochs {UNKNOWN}"
     if (projector := record.projector_parameters) is not None:
-        own = encoder.parameters
-        parameters = f"{in_short(own + projector)} ({in_short(own)} encoder, {in_short(projector)} projector)"
+        own, sara = encoder.parameters, run.train.alignment.sara
+        what = "projector and discriminator" if sara and sara.adversary else "projector"
+        parameters = f"{in_short(own + projector)} ({in_short(own)} encoder, {in_short(projector)} {what})"
     seen_data = run.train.data.name in (encoder.data, published.get("data"))
     external = "none" if seen_data else published.get("images", UNKNOWN)  # images that are not the data set's own
     return {"pre-training": pretraining, "extra parameters": parameters, "external data": external}

@@ -104,6 +104,7 @@ def _terms(train: TrainSpec, formulas: Mapping[str, str]) -> Iterator[tuple[str,
         yield f"{name}, {train.regularizer.kind}", formula[train.regularizer.loss], _values(train.regularizer)
     if train.alignment:
         name = "iREPA" if train.alignment.kernel or train.alignment.alpha is not None else "REPA"
+        name = "after SARA, our settings" if train.alignment.sara else name
         yield name, FORMULAS["alignment"][name], _values(train.alignment)
     for term in train.terms or ():
         yield term.kind, formulas.get(term.kind, ""), _values(term)
@@ -114,6 +115,7 @@ def _values(term: Regularizer | Alignment | TermSpec) -> dict[str, str]:
     values = term.model_dump(mode="json", by_alias=True, exclude_none=True)
     blocks = values.pop("blocks", None) or [values.pop("block")]
     weight = values.pop("lambda", None) or values.pop("coefficient")
+    values |= values.pop("sara", {})
     if isinstance(values.get("tau"), dict):
         values["tau"] = read_tau(values["tau"])
     further = {key: f"{value}" for key, value in values.items() if key not in ("name", "kind", "loss", "own")}

@@ -14,6 +14,7 @@ from harness.report.figures.style import ArmStyles
 from harness.report.rendering.captions import caption_parts, in_one
 from harness.report.rendering.sheet import TableLayout
 from harness.report.rendering.study_summary import command
+from harness.store.records import overshoot
 from harness.store.store import Logs, Store
 
 SEEDS = "1.0"  # the part of a caption that says how many seeds there are, which stands beside each mean too
@@ -33,6 +34,7 @@ class TableSection:
     folded: list[Picture]
     pairs: sample_pairs.Pairs | None
     samples: sample_pairs.Strips | None
+    warnings: Sequence[str]
 
 
 def table_section(
@@ -54,7 +56,19 @@ def table_section(
         folded=[figure for figure in folded if figure and meaningful],
         pairs=sample_pairs.pair_chart(store, pivot) if meaningful else None,
         samples=sample_pairs.sample_strips(store, pivot),
+        warnings=_warnings(pivot, logs),
     )
+
+
+def _warnings(pivot: Pivot, logs: Logs) -> list[str]:
+    """Say of each arm how far its loss has blown the features up; cells of the same trainings are one."""
+    said: dict[tuple[str, ...], str] = {}
+    for cell in pivot.cells:
+        trainings = tuple(run.train_id for run in cell.runs)
+        peaks = [peak for train_id in trainings if (peak := overshoot(logs.of(train_id)))]
+        if peaks and trainings not in said:
+            said[trainings] = f"{cell.name}: {max(peaks).words} ({len(peaks)} of {len(trainings)} seeds)."
+    return list(said.values())
 
 
 def _own_caption(layout: TableLayout, shared: Mapping[str, str]) -> str:
