@@ -27,7 +27,7 @@ WORKFLOWS = {
         "logs": ("status_retry_cancel", "Print the end of what the job of RUN wrote, or STUDY's failures."),
         "show": ("status_retry_cancel", "Print what is known of a training."),
         "retry": ("status_retry_cancel", "Send the failed trainings of STUDY to SLURM again."),
-        "cancel": ("status_retry_cancel", "End your jobs of STUDY in SLURM."),
+        "cancel": ("status_retry_cancel", "End your jobs of STUDY."),
         "doctor": ("doctor", "Examine this machine, or a SLURM cluster, before the first job."),
     },
     "Results": {
