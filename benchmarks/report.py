@@ -1,4 +1,5 @@
-"""A report of many runs: seconds to collect and to write it, the weight of its page, and how fast Chromium opens it.
+"""A report of many runs: seconds to collect and to write it, the weight of its page, and how fast Chromium opens it and
+the panel behind a number.
 
 The study is made from a stored one: its tables with more seeds, each a copy of a stored seed with other numbers.
 Run: OMP_NUM_THREADS=1 python benchmarks/report.py --runs 500
@@ -31,6 +32,14 @@ const paint = performance.getEntriesByName("first-contentful-paint")[0];
 return [opened.loadEventEnd, paint ? paint.startTime : NaN];
 """
 
+NUMBERS = 'main a[href^="#runs-"]'
+CLICKED = """
+const panel = document.getElementById("panel"), link = document.querySelectorAll(arguments[0])[arguments[1]];
+link.dispatchEvent(new MouseEvent("click", { bubbles: true, cancelable: true }));
+panel.getBoundingClientRect(); // lays the page out
+return panel.querySelectorAll("*").length;
+"""
+
 
 def main() -> None:
     """Print what was measured, in one line each."""
@@ -54,8 +63,12 @@ def main() -> None:
         print(f"page {page.stat().st_size / 1e6:.2f} MB; {len(others)} pages beside it, {sum(others) / 1e6:.2f} MB")
         opened = [open_in_chromium(page, folder) for _ in range(arguments.opened)]
         if opened:
-            loaded, painted, busy = (statistics.median(column) for column in zip(*opened, strict=True))
+            loaded, painted, busy = (statistics.median(column[:3]) for column in zip(*opened, strict=True))
             print(f"Chromium: loaded after {loaded:.0f} ms, painted after {painted:.0f} ms, {busy:.0f} CPU-ms")
+            clicks = [click for *_, of_page in opened for click in of_page]
+            taken, layouts, elements = zip(*clicks, strict=True)
+            print(f"panel: {statistics.median(taken):.0f} CPU-ms, the slowest of {len(taken)} clicks {max(taken):.0f}; "
+                  f"at most {max(layouts):.0f} layouts and {max(elements)} elements")  # fmt: skip
 
 
 def timed(work: Callable[[], object]) -> str:
@@ -117,8 +130,10 @@ def _copy(source: Store, store: Store, old: Run, new: Run, generator: random.Ran
     shutil.copy(source.eval_path(old.train_id, old.eval_id).with_suffix(".png"), path.with_suffix(".png"))
 
 
-def open_in_chromium(page: Path, folder: str) -> tuple[float, float, float]:
-    """Return milliseconds until loaded, until something is seen, and of the processor, in a fresh Chromium."""
+def open_in_chromium(page: Path, folder: str) -> tuple[float, float, float, list[tuple[float, float, int]]]:
+    """Return milliseconds until loaded, until something is seen, and of the processor, in a fresh Chromium; and what
+    `clicked` does.
+    """
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
@@ -131,9 +146,29 @@ def open_in_chromium(page: Path, folder: str) -> tuple[float, float, float]:
         before = cpu_seconds(folder)
         driver.get(page.as_uri())
         loaded, painted = driver.execute_script(OPENED)
-        return float(loaded), float(painted), 1000 * (cpu_seconds(folder) - before)
+        busy = 1000 * (cpu_seconds(folder) - before)
+        return float(loaded), float(painted), busy, clicked(driver)
     finally:
         driver.quit()
+
+
+def clicked(driver: Any, most: int = 30) -> list[tuple[float, float, int]]:
+    """Click on numbers all over the page; return of each the CPU-milliseconds until the panel behind it is laid out,
+    how often the page was laid out, and the elements of the panel.
+    """
+    driver.execute_cdp_cmd("Performance.enable", {"timeDomain": "threadTicks"})
+
+    def spent() -> tuple[float, float]:
+        metrics = {m["name"]: m["value"] for m in driver.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]}
+        return 1000 * metrics["TaskDuration"], metrics["LayoutCount"]
+
+    count, clicks = driver.execute_script("return document.querySelectorAll(arguments[0]).length", NUMBERS), []
+    for place in range(0, count, -(-count // most)):
+        before = spent()
+        elements = driver.execute_script(CLICKED, NUMBERS, place)
+        taken, layouts = (now - then for now, then in zip(spent(), before, strict=True))
+        clicks.append((taken, layouts, elements))
+    return clicks
 
 
 def cpu_seconds(word: str) -> float:

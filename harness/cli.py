@@ -27,7 +27,7 @@ WORKFLOWS = {
         "logs": ("status_retry_cancel", "Print the end of what the job of RUN wrote, or STUDY's failures."),
         "show": ("status_retry_cancel", "Print what is known of a training."),
         "retry": ("status_retry_cancel", "Send the failed trainings of STUDY to SLURM again."),
-        "cancel": ("status_retry_cancel", "End your jobs of STUDY in SLURM."),
+        "cancel": ("status_retry_cancel", "End your jobs of STUDY."),
         "doctor": ("doctor", "Examine this machine, or a SLURM cluster, before the first job."),
     },
     "Results": {
@@ -92,7 +92,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; what is the user's to mend is told in one line, and exits with 2."""
     _write_any_text()
-    atexit.register(gc.freeze)  # else Python looks once more for cycles in all that a report leaves, for half a second
+    atexit.register(_leave_cycles)
     try:
         cli(standalone_mode=False, prog_name="harness")
     except UserError as error:
@@ -122,6 +122,15 @@ def _write_any_text() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _leave_cycles() -> None:
+    """Let Python end without looking for cycles in all that a report leaves, for half a second.
+
+    Where torch is loaded it looks: what is left makes a library of triton's say at the end what it misses.
+    """
+    if "torch" not in sys.modules:
+        gc.freeze()
 
 
 def _refusal(error: OSError) -> str:

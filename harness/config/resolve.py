@@ -290,9 +290,10 @@ def resolve_alignment(settings: Settings, scale: Scale, model: Model) -> Alignme
         raise SettingError("alignment.own.patch", f"{chosen.own.patch} does not divide the side of {chosen.own.side}")
     if chosen.alpha is not None and settings.data.size == model.patch:
         raise SettingError("alignment.alpha", f"{settings.model} here has one token, which has no standard deviation")
-    if chosen.sara and chosen.sara.structure and settings.data.size == model.patch:
+    if chosen.loss == "sara" and chosen.sara.structure and settings.data.size == model.patch:
         raise SettingError("alignment.sara.structure", f"{settings.model} here has one token, alike to itself; say 0")
-    unused = ({"weights", "side"} if own else {"own"}) | ({"hidden"} if chosen.kernel else set())
+    unused = {"weights", "side"} if own else {"own"}
+    unused |= ({"hidden"} if chosen.kernel else set()) | (set() if chosen.loss == "sara" else {"sara"})
     written = chosen.model_dump(exclude={"block", "stop", "warm_up", *unused})
     return Alignment(**written, block=block, **_span(chosen, scale))
 

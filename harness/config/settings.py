@@ -339,7 +339,9 @@ class AlignmentSettings(Frozen):
     `alpha`, each alone or both: iREPA (arXiv 2512.10794).
     """
 
-    loss: Literal["none", "cosine"] = Field("none", description="cosine: minus the mean cosine similarity of tokens")
+    loss: Literal["none", "cosine", "sara"] = Field(
+        "none", description="cosine: minus the mean cosine similarity of tokens; sara: beside it two levels after SARA"
+    )
     coefficient: Positive = Field(0.5, description="weight of the alignment")
     block: OneBlock = Field("8/28", description="aligned block: k (the k-th), k/n (that share of the depth), last")
     hidden: Count = Field(2048, description="width of the projector's two hidden layers")
@@ -363,7 +365,7 @@ class AlignmentSettings(Frozen):
     )
     side: Count | None = Field(None, description="side in pixels of the images the encoder sees; by default its own")
     own: OwnEncoder | None = Field(None, description="how own-vit is made and trained")
-    sara: SaraSettings | None = Field(None, description="after SARA: two more levels beside the cosine")
+    sara: SaraSettings = SaraSettings()
     stop: Count | None = Field(None, description="the paper's epochs after which it is left out; by default it stays")
     warm_up: Count | None = Field(None, description=WARM_UP)
 

@@ -47,7 +47,8 @@ def summary(planned: Sequence[Planned]) -> str:
     steps = " and ".join(f"{n:,}" for n in sorted({p.run.evaluation.step for p in planned}))
     batches = " and ".join(str(n) for n in sorted({run.train.batch for run in trainings.values()}))
     here = f"; {table.stand_ins}" if table.stand_ins else ""
+    seeds = f"{len(table.seeds)} seeds" if len(table.seeds) > 1 else "1 seed"
     return (
-        f"{table.name_in_words} at {table.scale.scale}: {len(table.cells)} cells × {len(table.seeds)} seed(s) = "
+        f"{table.name_in_words} at {table.scale.scale}: {len(table.cells)} cells × {seeds} = "
         f"{len(planned)} runs of {models}, {steps} steps of {batches}; {len(trainings)} trainings{here}"
     )

@@ -1,6 +1,7 @@
 """The command line as a person meets it: plans at once, mistakes in one line with exit code 2, and nothing written."""
 
 import errno
+import gc
 import os
 import shlex
 import subprocess
@@ -122,3 +123,14 @@ def test_help_has_examples_that_the_command_understands(path):
     for line in examples:
         _, left, _ = command.make_parser(context).parse_args(line[len(words) :])
         assert not [word for word in left or () if word.startswith("--")]
+
+
+def test_only_where_torch_is_not_loaded_cycles_are_left_at_the_end(monkeypatch):
+    before = gc.get_freeze_count()
+    monkeypatch.setitem(sys.modules, "torch", object())
+    cli._leave_cycles()
+    assert gc.get_freeze_count() == before
+    monkeypatch.delitem(sys.modules, "torch")
+    cli._leave_cycles()
+    assert gc.get_freeze_count() > before + 10_000
+    gc.unfreeze()

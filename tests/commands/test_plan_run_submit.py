@@ -26,7 +26,7 @@ def test_plan_prints_the_papers_runs(project, harness):
     before = files(project)
     code, out, _ = harness("plan", "grids/table2.yaml", "--scale", "imagenet256")
     assert code == 0
-    assert "13 cells × 1 seed(s) = 13 runs of SiT-B/2, 400,000 steps of 256; 13 trainings" in re.sub(r"\s+", " ", out)
+    assert "13 cells × 1 seed = 13 runs of SiT-B/2, 400,000 steps of 256; 13 trainings" in re.sub(r"\s+", " ", out)
     assert out.count("to run") == 13
     assert files(project) == before
 

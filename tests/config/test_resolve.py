@@ -45,7 +45,7 @@ def test_irepas_projector_has_a_kernel_and_no_width_and_repa_no_field_of_irepa()
 
 def test_sara_needs_tokens_to_compare_and_a_level_of_its_own():
     for words, message in {
-        ("model=SiT-S/8", "alignment.sara.width=8"): r"alignment\.sara\.structure: SiT-S/8 here has one token",
+        ("model=SiT-S/8", "alignment.loss=sara"): r"alignment\.sara\.structure: SiT-S/8 here has one token",
         (
             "alignment.sara.structure=0",
             "alignment.sara.adversary=0",
@@ -53,8 +53,9 @@ def test_sara_needs_tokens_to_compare_and_a_level_of_its_own():
     }.items():
         with pytest.raises(UserError, match=message):
             load_table(GRIDS / "table6.yaml", "smoke", words)
-    (repa,) = (row.train for row in load_table(GRIDS / "table6.yaml", "smoke").runs if row.train.alignment)
-    assert "sara" not in canonical(repa)
+    repa, sara = (run(f"alignment.loss={loss}")[1].train.alignment for loss in ("cosine", "sara"))
+    assert sara == repa.model_copy(update={"loss": "sara", "sara": SaraSettings()})
+    assert repa.sara is None
 
 
 def test_all_that_makes_the_alignment_is_hashed():

@@ -228,6 +228,10 @@ def test_by_keyboard_a_number_opens_what_is_behind_it_and_the_page_stays(browser
     assert browser.execute_script("return scrollY") == place
     seeds = panel.find_elements("css selector", ".seeds button")
     assert [button.text for button in seeds] == ["0: 4.20", "1: 4.40"]
+    choices = "return document.querySelectorAll('#panel option').length"
+    assert browser.execute_script(choices) == 2  # a study has hundreds of cells, which only a comparison asks for
+    panel.find_element("css selector", "select").send_keys("")
+    assert browser.execute_script(choices) == 2 + len(browser.find_elements("css selector", "#all-runs tr[id]"))
     words = ("seeds=0", "FID\n4.20", "precision\n0.500", "classifier-digits-1a2b3c4d5e6f", "results/synthetic/", "Copy")
     for word in (*words, "harness run grids/table2.yaml --scale digits --study synthetic"):
         assert word in panel.text

@@ -53,8 +53,11 @@
   };
   const choice = row => {
     const select = element("select");
-    if (!cells.length) group();
-    select.append(option("…", ""), ...(row.dataset.base ? [option("its baseline", row.dataset.base)] : []), ...cells);
+    select.append(option("…", ""), ...(row.dataset.base ? [option("its baseline", row.dataset.base)] : []));
+    select.addEventListener("focus", () => { // only who wants to compare waits for hundreds of choices
+      if (!cells.length) group();
+      select.append(...cells);
+    }, { once: true });
     return select;
   };
 
