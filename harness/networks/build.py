@@ -43,6 +43,7 @@ def build_net(spec: TrainSpec) -> DiT:
         learn_sigma=kind.learns_variance,
         second_time=kind.second_time,
         time_scale=getattr(kind(spec), "time_scale", 1.0),
+        dropout=spec.dropout or 0.0,
     )
 
 
