@@ -530,6 +530,9 @@ class Settings(Frozen):
     data: Data
     batch: Count = Field(description="samples of a training step, over all processes")
     label_drop: Share = Field(0.1, description="probability that a label is hidden, for classifier-free guidance")
+    dropout: Share = Field(
+        0.0, description="of SiT and DiT: probability that an element of what a block adds is left out in training"
+    )
     ema: Share = Field(0.9999, description="decay of the moving average of the weights")
     precision: Precision = Field("fp32", description="bf16: autocast of the network while training")
     matmul: MatmulPrecision = Field(

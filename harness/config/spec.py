@@ -124,6 +124,7 @@ class TrainSpec(Frozen):
     optimizer: settings.Optimizer
     batch: int
     label_drop: float
+    dropout: float | None = None
     ema: float
     precision: settings.Precision
     matmul: settings.MatmulPrecision

@@ -92,6 +92,7 @@ def test_subset_warm_up_and_a_share_of_the_distance_are_hashed_and_what_was_stor
         ("table4", "regularizer.tau={of_distance: 0.1}", "its label would lie"),
         ("figure4", "regularizer.tau={of_distance: 0}", "a number above 0, or of_distance: with one, is expected"),
         ("figure4", "regularizer.tau={share: 1}", "or of_distance: with a number, is expected"),
+        ("table7a", "dropout=0.1", "SiT and DiT have it alone; leave it out of MF-"),
         ("figure4", "data.subset=0", "greater than or equal to 1"),
     ],
 )
