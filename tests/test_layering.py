@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "report.rendering": ("report.figures", "report.analysis", "report.reading", "store", "config"),
     "report.figures": ("report.analysis", "report.reading", "store", "config"),
     "report.analysis": ("report.reading", "store", "config"),
-    "report.reading": ("store", "config"),
+    "report.reading": ("planning", "store", "config"),
     "planning": ("store", "config"),
     "measure": ("engine", "networks", "data", "method", *WORDS),
     "engine": ("networks", "data", "method", *WORDS),

@@ -226,7 +226,11 @@ def load_table(
     of_scale = cache(partial(scale_layer, chosen, scale_document))
     presets = cache(partial(read_preset, folder=path.parent / "presets"))
     commanded = parse_overrides(overrides)
-    seeds = _commanded_seeds(commanded.pop("seeds", None)) or chosen.seeds or grid.seeds
+    reported = chosen.seeds or grid.seeds
+    if reused := sorted({*reported} & {*(grid.tuning_seeds or ())}):
+        where_said = document.where("tuning_seeds")
+        raise UserError(f"{where_said}: tuning_seeds: scale {scale} reports seeds {reused}; choose others")
+    seeds = _commanded_seeds(commanded.pop("seeds", None)) or grid.tuning_seeds or reported
     if grid.count * len(seeds) > MOST_RUNS:
         raise UserError(
             f"{path}: {grid.count:,} cells with {len(seeds):,} seeds; a table has at most {MOST_RUNS:,} runs"

@@ -66,7 +66,16 @@ class Vary(Frozen):
         return self
 
 
-FactName = Literal["pre-training", "extra parameters", "external data", "parameters", "steps", "NFE"]
+FactName = Literal[
+    "pre-training",
+    "extra parameters",
+    "extra passes",
+    "extra operations",
+    "external data",
+    "parameters",
+    "steps",
+    "NFE",
+]
 Source = Literal["paper", "official", "authors", "secondary", "later", "public"]
 
 
@@ -165,6 +174,9 @@ class GridFile(Frozen):
         (), description="what the study claims of the table, printed beside what is found: a text, or tests to be made"
     )
     seeds: Seeds = Field((0,), description="every cell is trained once with each; a scale's own seeds go before")
+    tuning_seeds: Seeds | None = Field(
+        None, description="seeds of a sweep that settings are chosen by: in place of all others, and none of a scale's"
+    )
 
     @property
     def claim_text(self) -> str:

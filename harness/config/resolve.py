@@ -101,6 +101,7 @@ def resolve(settings: Settings, scale: Scale, seed: int, added: Added | None = N
         terms=added.terms or None,
         plugins=added.of_training or None,
         consistency=resolve_consistency(settings, scale) if process == "consistency" else None,
+        dropout=_dropout(settings, process),
         seed=seed,
         **{name: getattr(settings, name) for name in UNCHANGED},
         **{name: getattr(settings, name) for name in OF_ONE_PROCESS if name == process},
@@ -115,6 +116,13 @@ def resolve(settings: Settings, scale: Scale, seed: int, added: Added | None = N
         plugins=added.of_measurement or None,
     )
     return train, evaluation
+
+
+def _dropout(settings: Settings, process: ProcessName) -> float | None:
+    """Return the dropout of a process that passes its batch through the network once; None without."""
+    if settings.dropout and process not in ("flow", "ddpm"):
+        raise SettingError("dropout", f"SiT and DiT have it alone; leave it out of {settings.model}, or say 0")
+    return settings.dropout or None
 
 
 def check_resources(train: TrainSpec, resources: Resources, processes: int | None = None) -> None:
@@ -282,9 +290,10 @@ def resolve_alignment(settings: Settings, scale: Scale, model: Model) -> Alignme
         raise SettingError("alignment.own.patch", f"{chosen.own.patch} does not divide the side of {chosen.own.side}")
     if chosen.alpha is not None and settings.data.size == model.patch:
         raise SettingError("alignment.alpha", f"{settings.model} here has one token, which has no standard deviation")
-    if chosen.sara and chosen.sara.structure and settings.data.size == model.patch:
+    if chosen.loss == "sara" and chosen.sara.structure and settings.data.size == model.patch:
         raise SettingError("alignment.sara.structure", f"{settings.model} here has one token, alike to itself; say 0")
-    unused = ({"weights", "side"} if own else {"own"}) | ({"hidden"} if chosen.kernel else set())
+    unused = {"weights", "side"} if own else {"own"}
+    unused |= ({"hidden"} if chosen.kernel else set()) | (set() if chosen.loss == "sara" else {"sara"})
     written = chosen.model_dump(exclude={"block", "stop", "warm_up", *unused})
     return Alignment(**written, block=block, **_span(chosen, scale))
 

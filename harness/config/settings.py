@@ -339,7 +339,9 @@ class AlignmentSettings(Frozen):
     `alpha`, each alone or both: iREPA (arXiv 2512.10794).
     """
 
-    loss: Literal["none", "cosine"] = Field("none", description="cosine: minus the mean cosine similarity of tokens")
+    loss: Literal["none", "cosine", "sara"] = Field(
+        "none", description="cosine: minus the mean cosine similarity of tokens; sara: beside it two levels after SARA"
+    )
     coefficient: Positive = Field(0.5, description="weight of the alignment")
     block: OneBlock = Field("8/28", description="aligned block: k (the k-th), k/n (that share of the depth), last")
     hidden: Count = Field(2048, description="width of the projector's two hidden layers")
@@ -363,7 +365,7 @@ class AlignmentSettings(Frozen):
     )
     side: Count | None = Field(None, description="side in pixels of the images the encoder sees; by default its own")
     own: OwnEncoder | None = Field(None, description="how own-vit is made and trained")
-    sara: SaraSettings | None = Field(None, description="after SARA: two more levels beside the cosine")
+    sara: SaraSettings = SaraSettings()
     stop: Count | None = Field(None, description="the paper's epochs after which it is left out; by default it stays")
     warm_up: Count | None = Field(None, description=WARM_UP)
 
@@ -528,6 +530,9 @@ class Settings(Frozen):
     data: Data
     batch: Count = Field(description="samples of a training step, over all processes")
     label_drop: Share = Field(0.1, description="probability that a label is hidden, for classifier-free guidance")
+    dropout: Share = Field(
+        0.0, description="of SiT and DiT: probability that an element of what a block adds is left out in training"
+    )
     ema: Share = Field(0.9999, description="decay of the moving average of the weights")
     precision: Precision = Field("fp32", description="bf16: autocast of the network while training")
     matmul: MatmulPrecision = Field(

@@ -71,7 +71,7 @@ class Alignment(Frozen):
     training step without it. warm_up: steps over which its weight grows.
     """
 
-    loss: Literal["cosine"]
+    loss: Literal["cosine", "sara"]
     coefficient: float
     block: int
     hidden: int | None = None
@@ -124,6 +124,7 @@ class TrainSpec(Frozen):
     optimizer: settings.Optimizer
     batch: int
     label_drop: float
+    dropout: float | None = None
     ema: float
     precision: settings.Precision
     matmul: settings.MatmulPrecision

@@ -77,7 +77,8 @@ class Batches:
         indices = positions(spec.seed, step, size, len(dataset))
         augmentation = dataset.draw(size, generator(spec.seed, "augmentation", step))
         terms, batches = self.objective.active(step), []
-        draws = draw(self.objective.process, terms, (size, *dataset.shape), spec.label_drop, spec.seed, step)
+        shape, drops = (size, *dataset.shape), (spec.label_drop, spec.seed, step, spec.dropout or 0.0)
+        draws = draw(self.objective.process, terms, shape, *drops)
         for part in parts or self.parts:
             mine = indices[part], tuple(drawn[part] for drawn in augmentation)
             images = dataset.images_for(*mine) if any(term.needs_features for term in terms) else None

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from harness.engine.distributed import World
 from harness.errors import UserError
-from harness.method.losses import feature_health
 from harness.method.objective import Objective
 from harness.method.terms import DispersiveTerm, StepView, Term
 
@@ -36,6 +35,7 @@ class TermHealth:
         self.terms: list[Term] = []  # that took part in the step that was looked into
         self.pulls: dict[str, Tensor] = {}  # the gradient of λ_k L_k in the blocks that the term taps
         self.health: dict[str, Tensor] = {}  # further scalars, by their keys in the log
+        self.spread: dict[Term, dict[str, float]] = {}  # D and the size of each term's features
         self.start: dict[str, float] = {}  # D of the blocks of a dispersive term before the first step
 
     def begin(self, view: Callable[[], StepView]) -> None:
@@ -60,11 +60,17 @@ class TermHealth:
         means = {name: torch.stack([part[name] for part in parts]).mean(0) for name in parts[0]}
         self.health = self.world.mean(means)
         self.pulls = {term.name: self.health.pop(term.name) for term in self.terms}
+        samples = sum(len(view.x) for view in views) * self.world.size
+        self.spread = {term: self._spread_of(term, samples) for term in self.terms if term.blocks}
         for term in self.terms:
             due = step >= ACTING if term.flat_start else step == 0
             if due and not self.pulls[term.name].any():
                 when = f"at step {step + 1}" if step else "at the first step"
                 raise UserError(f"{term.name}: its gradient is zero {when}: {self._remedy(term)}")
+
+    def _spread_of(self, term: Term, samples: int) -> dict[str, float]:
+        mean, square = (self.health.pop(f"{term.name}/{name}") for name in ("mean", "square"))
+        return {f"{term.prefix}{name}": value for name, value in _spread(mean, square, samples).items()}
 
     def _look(self, view: StepView) -> dict[str, Tensor]:
         """Return each term's gradient, by its name, and its further scalars, by their keys in the log."""
@@ -73,13 +79,13 @@ class TermHealth:
             h = view.outputs(view.net, view.draws.t, view.draws.noise, taps) if taps else []
             view = replace(view, h=dict(zip(taps, h, strict=True)))
             examined = [(term, *term.examine(view)) for term in self.terms]
-            features = {term.name: _features(term, view) for term in self.terms}
+            moments = {term.name: _moments(term, view) for term in self.terms if term.blocks}
         looked: dict[str, Tensor] = {}
         for term, value, health in examined:
             loss, parameters = term.coefficient(step) * value, self._parameters(term)
             # A tapped block may be a mere reference: it has no gradient of this term.
             pull = torch.autograd.grad(loss, parameters, retain_graph=True, materialize_grads=True)
-            health = health | features[term.name]
+            looked |= {f"{term.name}/{name}": moment for name, moment in moments.get(term.name, {}).items()}
             looked |= {term.name: _flat(pull)} | {term.prefix + name: scalar for name, scalar in health.items()}
         return looked
 
@@ -105,6 +111,7 @@ class TermHealth:
         """
         shares = {f"{term.prefix}gradient_share": self._share(term) for term in self.terms}
         lines = shares | {name: float(scalar) for name, scalar in self.health.items()}
+        lines |= {name: value for spread in self.spread.values() for name, value in spread.items()}
         for term in self.terms:
             if isinstance(term, DispersiveTerm) and term.potential.loss == "infonce-l2" and term.name in self.start:
                 lines |= _overshoot(lines["distance"], self.start[term.name], term.potential.tau)
@@ -116,10 +123,22 @@ class TermHealth:
         return ours / (ours + rest) if ours else 0.0
 
 
-def _features(term: Term, view: StepView) -> dict[str, Tensor]:
-    """Return D and the size of the features in the blocks that a term taps, the means over these."""
-    health = [feature_health(view.h[block]) for block in term.blocks if len(view.x) > 1]
-    return {name: torch.stack([block[name] for block in health]).mean() for name in health[0]} if health else {}
+def _moments(term: Term, view: StepView) -> dict[str, Tensor]:
+    """Return the mean (K, T·D) of the features in the K blocks that a term taps, and their mean square, scalar.
+
+    Both are means over samples, and so the same however the batch is shared out.
+    """
+    h = torch.stack([view.h[block].detach().flatten(1).float() for block in term.blocks])
+    return {"mean": h.mean(1), "square": h.square().mean()}
+
+
+def _spread(mean: Tensor, square: Tensor, samples: int) -> dict[str, float]:
+    """Return D, the mean ‖z_i − z_j‖²/dim over pairs i ≠ j of so many samples, and the size of the features.
+
+    The mean of (z_i − z_j)² is twice the variance with one sample less.
+    """
+    variance = float(square - mean.square().mean()) * samples / max(1, samples - 1)
+    return {"distance": 2 * variance, "rms": float(square.sqrt())}
 
 
 @torch.no_grad()
@@ -127,7 +146,7 @@ def _distances(terms: Sequence[Term], view: StepView) -> dict[str, float]:
     taps = sorted({block for term in terms for block in term.blocks})
     h = view.outputs(view.net, view.draws.t, view.draws.noise, taps)
     view = replace(view, h=dict(zip(taps, h, strict=True)))
-    return {term.name: float(_features(term, view)["distance"]) for term in terms}
+    return {term.name: _spread(**_moments(term, view), samples=len(view.x))["distance"] for term in terms}
 
 
 def _overshoot(distance: float, start: float, tau: float) -> dict[str, float]:

@@ -309,15 +309,15 @@ def record_model_facts(folder: Path, train: TrainSpec, encoder: "FrozenEncoder |
 
 
 def model_facts(train: TrainSpec, encoder: "FrozenEncoder | None") -> records.ModelFacts:
-    """Count what the sampled network, the projector and the encoder hold; the network's positions are not learned."""
+    """Count what the sampled network, the terms and the encoder hold; the network's positions are not learned."""
     import torch
 
     from harness.networks.build import build_net, build_terms
 
     with torch.device("meta"):  # counted without being made
         net = build_net(train)
-        terms = build_terms(train, encoder.width) if encoder else []
+        terms = build_terms(train, encoder.width if encoder else None) if encoder or not train.alignment else []
     parameters = sum(p.numel() for p in net.parameters() if p.requires_grad)
-    projector = sum(p.numel() for term in terms for p in term.parameters()) if encoder else None
+    projector = sum(p.numel() for term in terms for p in term.parameters()) or None
     record = records.EncoderRecord.model_validate(encoder.record) if encoder else None
     return records.ModelFacts(parameters=parameters, projector_parameters=projector, encoder=record)

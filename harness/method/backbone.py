@@ -4,6 +4,8 @@ Letters: N samples, C channels, H W pixels or latents, P patch size, T = HW/P² 
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import cast
 
@@ -21,7 +23,8 @@ class DiT(nn.Module):
     """A pure function of its inputs: no label dropping, no guidance, no modes, no randomness.
 
     input_size: H = W. num_classes: labels 0 … num_classes − 1; index num_classes is the null label. learn_sigma: the
-    head has 2C channels. second_time: MeanFlow's network, which is given two times, t and t − r, and adds up their
+    head has 2C channels. dropout: probability that an element of what a block adds is left out, while `dropping` and
+    never otherwise. second_time: MeanFlow's network, which is given two times, t and t − r, and adds up their
     embeddings. time_scale: times are multiplied by it before they are embedded. The weights are torch's defaults until
     `initialise` or a checkpoint sets them.
     """
@@ -38,8 +41,10 @@ class DiT(nn.Module):
         learn_sigma: bool = False,
         second_time: bool = False,
         time_scale: float = 1.0,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        self.dropout, self.keys = dropout, cast(Tensor | None, None)
         assert input_size % patch_size == 0, (input_size, patch_size)
         self.num_times = 2 if second_time else 1
         self.time_scale = time_scale
@@ -67,6 +72,15 @@ class DiT(nn.Module):
         """The tapped block outputs of `forward`, computed up to the last of them only: [h (N, T, D) …]."""
         return self._run_blocks(x, times, y, taps, max(taps))[1][1]
 
+    @contextmanager
+    def dropping(self, keys: Tensor | None) -> Iterator[None]:
+        """Leave out elements of what blocks add, which ones by a key of each sample (N,); None leaves out nothing."""
+        self.keys = keys if self.dropout else None
+        try:
+            yield
+        finally:
+            self.keys = None
+
     def times(self, t: Tensor) -> Times:
         """A process's times (N,) or (N, K) as the network is given them: one or two of (N,)."""
         return t.view(len(t), -1).unbind(1)[: self.num_times]
@@ -81,7 +95,8 @@ class DiT(nn.Module):
         c = c + self.y_embedder["embedding_table"](y)
         outputs = {}
         for number, block in enumerate(self.blocks[:last], start=1):
-            h = block(h, c)  # (N, T, D)
+            out = block(h, c)  # (N, T, D)
+            h = out if self.keys is None else h + (out - h) * kept(self.keys, number, h, self.dropout)
             if number in taps:
                 outputs[number] = h
         return c, (h, [outputs[tap] for tap in taps])
@@ -107,6 +122,19 @@ class DiT(nn.Module):
             elif name != "pos_embed":
                 nn.init.xavier_uniform_(weight.detach().flatten(1), generator=g)
         return self
+
+
+def kept(keys: Tensor, number: int, h: Tensor, dropout: float) -> Tensor:
+    """(N, T, D) of 0 and 1/(1 − dropout): a function of a sample's key (N,), a block's number and the place in it.
+
+    So a sample loses the same elements in whatever process, micro-batch or attempt. The hash is MurmurHash3's end.
+    """
+    places = torch.arange(h[0].numel(), device=h.device) + number * h[0].numel() + 1
+    x = (keys[:, None] + places * 0x9E3779B1) & 0xFFFFFFFF
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        x = ((x ^ (x >> shift)) * factor) & 0xFFFFFFFF
+    x = x ^ (x >> 16)
+    return ((x >= round(dropout * 2**32)) / (1 - dropout)).view_as(h).to(h.dtype)
 
 
 class DiTBlock(nn.Module):

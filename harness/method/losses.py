@@ -118,16 +118,6 @@ def pair_health(z: Tensor, z_plus: Tensor | None, potential: Potential, group: i
     return {"saturated_pairs": (weights < NO_PUSH).float().mean(), "pair_evenness": evenness.mean()}
 
 
-@torch.no_grad()
-def feature_health(z: Tensor) -> dict[str, Tensor]:
-    """ "distance", the mean ‖z_i − z_j‖²/dim over all pairs of samples, and "rms", of features (B, …), B ≥ 2: scalars.
-
-    Over pairs i ≠ j the mean of (z_i − z_j)² is twice the variance with B − 1.
-    """
-    flat = _at_least_float32(z.flatten(1))
-    return {"distance": 2 * flat.var(0).mean(), "rms": flat.square().mean().sqrt()}
-
-
 def in_groups(z: Tensor, group: int | None) -> Tensor:
     """(B, …) → (B/N, N, D): contiguous groups of N samples, or all B as one; each sample flattened, float32 or higher.
 

@@ -13,11 +13,17 @@ from torch import Tensor, nn
 from harness.method.backbone import DiT
 from harness.method.processes.process import FollowsCurriculum, PlacesDrops, Process, SplitsBatch, WeighsErrors
 from harness.method.randomness import generator
-from harness.method.terms import Draws, StepView, Term
+from harness.method.terms import DROPOUT, Draws, StepView, Term
 
 
 def draw(
-    process: Process, terms: Sequence[Term], shape: Sequence[int], label_drop: float, seed: int, step: int
+    process: Process,
+    terms: Sequence[Term],
+    shape: Sequence[int],
+    label_drop: float,
+    seed: int,
+    step: int,
+    dropout: float = 0.0,
 ) -> Draws:
     """Draw for the whole global batch of `shape` (N, C, H, W), on the CPU; every rank draws all and keeps its slice.
 
@@ -33,7 +39,10 @@ def draw(
     if isinstance(process, PlacesDrops):
         dropped = process.place_drops(dropped)
     draws = Draws(t, noise, dropped, step)
-    return replace(draws, own={term.name: term.draw(draws, process, seed) for term in terms})
+    own = {term.name: term.draw(draws, process, seed) for term in terms}
+    if dropout:
+        own[DROPOUT] = {"keys": torch.randint(2**32, (n,), generator=generator(seed, DROPOUT, step))}
+    return replace(draws, own=own)
 
 
 def share_of(draws: Draws, part: slice, process: Process) -> Draws:
@@ -73,7 +82,8 @@ class Objective(nn.Module):
         """
         view, taps = self.view(x, y, draws, features, average), self.taps(draws.step)
         process = self.process.with_split(draws.split) if isinstance(self.process, SplitsBatch) else self.process
-        error, h = process.loss(self.net, x, view.y, draws.t, draws.noise, taps)
+        with self.net.dropping(draws.keys):
+            error, h = process.loss(self.net, x, view.y, draws.t, draws.noise, taps)
         loss = process.weigh(error) if isinstance(process, WeighsErrors) else error
         total = loss.mean()
         values = {"denoising": total.detach()}

@@ -25,6 +25,7 @@ from harness.method.losses import Potential, contrast, disperse, floor, pair_hea
 from harness.method.processes.process import Process
 from harness.method.randomness import generator
 
+DROPOUT = "dropout"  # the name of what is drawn for the network's dropout, beside those of terms
 Blocks = tuple[int, ...]  # their numbers, 1 for the first
 Step = int | None  # of the training; None is never
 Views = list[tuple[Tensor, Tensor | None]]  # a view (N, T, D) and the second one, block by block
@@ -40,6 +41,11 @@ class Draws:
     step: int  # counted from 0
     own: dict[str, dict[str, Tensor]] = field(default_factory=dict)  # of each term, by its name; all (N, …)
     split: tuple[Tensor, ...] = ()  # positions in these N of what the process treats differently, by `share_of`
+
+    @property
+    def keys(self) -> Tensor | None:
+        """(N,): of the elements that the network leaves out; None without dropout."""
+        return self.own.get(DROPOUT, {}).get("keys")
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Draws":
         """The same draws, each changed in the same way: cut, or brought to a device."""
@@ -73,7 +79,8 @@ class StepView:
 
     def outputs(self, net: DiT, t: Tensor, noise: Tensor, blocks: Sequence[int]) -> list[Tensor]:
         """Block outputs [(N, T, D) …] of a network at times and noise of one's own, up to the last of these blocks."""
-        return net.features(self.process.interpolate(self.x, t, noise), net.times(t), self.y, blocks)
+        with net.dropping(self.draws.keys if net is self.net else None):
+            return net.features(self.process.interpolate(self.x, t, noise), net.times(t), self.y, blocks)
 
 
 class Term(nn.Module):

@@ -43,6 +43,7 @@ def build_net(spec: TrainSpec) -> DiT:
         learn_sigma=spec.process == "ddpm",
         second_time=spec.process in TWO_TIMES,
         time_scale=TIME_SCALES.get(spec.process, 1.0),
+        dropout=spec.dropout or 0.0,
     )
 
 

@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from collections import Counter
 
 import pytest
 import yaml
@@ -36,6 +37,28 @@ def test_the_demo_is_the_baseline_and_the_dispersive_arms_of_table_2():
     assert list(demo.file.paper) == [
         value for value in table2.file.paper if value.at["arm"] in ("baseline", "dispersive")
     ]
+
+
+@pytest.mark.parametrize("scale", ["smoke", "digits", "imagenet256"])
+def test_table_8_shares_its_first_rows_with_table_2_and_trains_each_other_once(scale):
+    rivals, table2 = (load_table(GRIDS / f"{name}.yaml", scale) for name in ("table8", "table2"))
+    runs = {(run.train_id, run.eval_id) for run in table2.runs}
+    shared = {dict(cell.at)["method"] for cell in rivals.cells if {(r.train_id, r.eval_id) for r in cell.runs} <= runs}
+    assert shared == {"none", "Dispersive"}
+    assert len({run.train_id for run in rivals.runs}) == len(rivals.runs)
+
+
+def test_strengths_are_swept_on_seeds_that_no_table_reports(tmp_path):
+    sweep, rivals = (load_table(GRIDS / f"{name}.yaml", "digits") for name in ("table8-strength", "table8"))
+    assert (sweep.seeds, rivals.seeds) == ((1000,), (0, 1))
+    trained = Counter(dict(cell.at)["method"] for cell in sweep.cells)
+    assert set(trained.values()) == {1, 5}  # the baseline, and the same budget for all
+    assert {run.train_id for run in sweep.runs}.isdisjoint(run.train_id for run in rivals.runs)
+    shutil.copytree(GRIDS, tmp_path, dirs_exist_ok=True)
+    grid = tmp_path / "table8-strength.yaml"
+    grid.write_text(grid.read_text(encoding="utf-8").replace("[1000]", "[1000, 1]"), encoding="utf-8")
+    with pytest.raises(UserError, match=r"table8-strength.yaml:9: tuning_seeds: scale digits reports seeds \[1\]"):
+        load_table(grid, "digits")
 
 
 def test_every_figure_published_elsewhere_is_of_one_way_of_sampling():

@@ -59,12 +59,13 @@ def regularizer(kind: str, noise: str | None = None, stop: int | None = None) ->
 
 
 def alignment(stop: int | None = None, **further: Any) -> Alignment:
-    return Alignment(loss="cosine", coefficient=0.5, block=1, encoder="own-vit", own=OWN, stop=stop, **further)
+    settings = {"loss": "cosine", "coefficient": 0.5, "block": 1, "encoder": "own-vit", "own": OWN, "stop": stop}
+    return Alignment(**settings | further)
 
 
 ALIGNED, STOPPING = "dispersive and aligned", "dispersive until step 7 and aligned as iREPA and SARA until step 5"
 EVERYTHING = "these two, and every rival"
-SARA = alignment(stop=5, kernel=3, alpha=0.6, sara=SaraSettings(width=8))
+SARA = alignment(stop=5, kernel=3, alpha=0.6, loss="sara", sara=SaraSettings(width=8))
 ARMS = {
     "baseline": {},
     "dispersive": {"regularizer": regularizer("dispersive")},

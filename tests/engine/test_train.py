@@ -463,3 +463,21 @@ def test_any_other_term_is_trained_at_rates_of_its_own_and_resumed(dataset, tmp_
     assert ours.keys() == theirs.keys()
     assert {"adversary.critic.weight", "exp_avg.adversary.critic.weight", "self-alignment.head.bias"} < ours.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.parametrize("process", ["flow", "ddpm"])
+def test_dropout_is_the_same_in_micro_batches_and_after_a_resume_and_no_other_draw(dataset, tmp_path, process):
+    spec = make_spec(process, regularizer=DISPERSIVE, dropout=0.3)
+    whole, parts, resumed = (Trainer(spec, dataset, CPU, Resources(micro_batch=size)) for size in (None, 4, None))
+    without = Trainer(spec.model_copy(update={"dropout": None}), dataset, CPU)
+    (ours,), (theirs,) = whole.batches.get(5), without.batches.get(5)
+    assert torch.equal(ours.x, theirs.x)
+    assert torch.equal(ours.draws.t, theirs.draws.t)
+    assert torch.equal(ours.draws.noise, theirs.draws.noise)
+    for step in range(3):
+        losses = [trainer.step(step, look=trainer is whole)["loss"] for trainer in (whole, parts, without)]
+    assert float(losses[0]) == pytest.approx(float(losses[1]), rel=1e-4)
+    assert float(losses[0]) != pytest.approx(float(losses[2]), rel=1e-4)
+    checkpoint.save_state(tmp_path, 3, whole.state())
+    resumed.restore(checkpoint.load_state(tmp_path), 3)
+    assert torch.equal(whole.step(3)["loss"], resumed.step(3)["loss"])

@@ -7,7 +7,7 @@ import torch
 from support.backbones import NULL, build, given
 from support.backbones import SIT as GOLDEN
 
-from harness.method.backbone import DiT
+from harness.method.backbone import DiT, kept
 from harness.method.guidance import CountedNet, guided
 
 
@@ -121,3 +121,32 @@ def test_one_grey_channel_and_larger_patches():
     torch.nn.init.normal_(net.final_layer.linear.weight)
     x = torch.randn(2, 1, 12, 12)
     assert net(x, (torch.rand(2),), torch.tensor([0, 3]))[0].shape == x.shape
+
+
+def test_dropout_leaves_out_the_share_that_it_says_by_the_sample_alone():
+    """Independent between samples, blocks and places; what is left is as large in the mean."""
+    keys, h = torch.tensor([7, 8, 7]), torch.ones(3, 40, 250)
+    mask, other = kept(keys, 1, h, 0.25), kept(keys, 2, h, 0.25)
+    assert mask.unique().tolist() == pytest.approx([0, 4 / 3])
+    assert torch.equal(mask[0], mask[2])
+    assert torch.equal(mask[1:2], kept(keys[1:2], 1, h[:1], 0.25))
+    for drawn in (mask, other):
+        assert float((drawn[0] == 0).float().mean()) == pytest.approx(0.25, abs=0.02)  # 4.6 standard errors
+    pairs = (mask[0], mask[1]), (mask[0], other[0]), (mask[0, :, 1:], mask[0, :, :-1]), (mask[0, 1:], mask[0, :-1])
+    for one, two in pairs:
+        both = ((one == 0) & (two == 0)).float().mean()
+        assert float(both) == pytest.approx(0.0625, abs=0.012)
+
+
+def test_dropout_acts_while_dropping_alone_and_at_zero_never():
+    x, t, y, keys = torch.randn(2, 1, 8, 8), torch.rand(2), torch.zeros(2, dtype=torch.long), torch.tensor([1, 2])
+    for dropout in (0.0, 0.5):
+        net = DiT(8, 4, 1, 16, 2, 2, 10, dropout=dropout)
+        for weight in net.parameters():
+            if weight.requires_grad:
+                torch.nn.init.normal_(weight, std=0.15)
+        plain, _ = net(x, (t,), y)
+        with net.dropping(keys):
+            dropped, _ = net(x, (t,), y)
+        assert torch.equal(plain, net(x, (t,), y)[0])
+        assert torch.equal(plain, dropped) == (dropout == 0)

@@ -21,6 +21,7 @@ from support.swept_studies import SEEDS, guided, surface_of
 from support.synthetic_study import write_values
 
 from harness.cli import cli
+from harness.config.settings import OWN_KEYS, TERMS
 from harness.errors import UserError
 from harness.report.figures.picture import PRINTED
 from harness.report.rendering.page import make_report, report
@@ -145,8 +146,8 @@ def test_every_shipped_grid_is_drawn_at_smoke_scale(tmp_path: Path) -> None:
     store = synthetic.new_store(tmp_path)
     tables = [synthetic.table_of(path.stem, "smoke") for path in sorted(synthetic.GRIDS.glob("*.yaml"))]
     synthetic.full_study(store, tables)
-    page = Page(report(store, tmp_path / "reports").read_text(encoding="utf-8"))
-    assert Counter(tag for tag, _ in page.elements)["svg"] == len(tables) + 1  # and the formula of REPA
+    page, rivals = Page(report(store, tmp_path / "reports").read_text("utf-8")), len(TERMS.built_in) - len(OWN_KEYS)
+    assert Counter(tag for tag, _ in page.elements)["svg"] == len(tables) + 3 + rivals  # REPA, iREPA, SARA
     assert "mixes protocols" not in page.text
     for run in tables[-1].runs[::2]:
         synthetic.write_measurement(store, run, 5.0, {"features": "classifier-digits-ffffffffffff"})

@@ -96,6 +96,31 @@ def test_external_data_are_the_encoders_and_not_the_data_sets_own(
         assert extra == "93.9M (85.7M encoder, 8.13M projector)"
 
 
+def test_table_eight_states_what_each_term_costs(store: Store) -> None:
+    """Of the paper's networks: counted from the specs, and the parameters from what the runs recorded."""
+    table = synthetic.table_of("table8", "imagenet256")
+    for label, encoder, own in (
+        ("none", None, None), ("Dispersive", None, None), ("LayerSync", None, None), ("SRA", None, 2_361_600),
+        ("SRA 2", None, 8_288_272), ("REPA", DINO, 7_344_896), ("Dispersive + SRA", None, 2_361_600),
+    ):  # fmt: skip
+        content = {"parameters": 130_000_000, "projector_parameters": own, "encoder": encoder}
+        for run in synthetic.cell_of(table, label).runs:
+            synthetic.write_measurement(store, run, 30.0)
+            write_json(store.run_folder(run.train_id) / "facts.json", content)
+    laid_out = pivot(table, collect(store, [table]))
+    teacher = "1 (blocks 1 to 8 of 12, no gradient)"
+    assert stated(laid_out, "none") == stated(laid_out, "LayerSync") == ["none"] * 5
+    assert stated(laid_out, "Dispersive") == ["none", "none", "under 0.01%", "none", "none"]
+    assert stated(laid_out, "SRA") == ["2.36M", teacher, "24.85%", "none", "none"]
+    assert stated(laid_out, "SRA 2") == ["8.29M", "none", "9.22%", "none", "none"]
+    assert stated(laid_out, "Dispersive + SRA") == ["2.36M", teacher, "24.86%", "none", "none"]
+    assert stated(laid_out, "REPA") == [
+        "93.1M (85.7M encoder, 7.34M projector)", "1 (encoder)", "41.74%",
+        "self-supervised; the smaller models distilled from a ViT-g of 1.1B parameters; epochs not known to us",
+        "142M images (LVD-142M)",
+    ]  # fmt: skip
+
+
 def test_seeds_that_disagree_say_so_and_what_is_missing_is_missing(store: Store) -> None:
     table = synthetic.table_of("table6")
     repa, baseline = synthetic.cell_of(table, "REPA"), synthetic.cell_of(table, "SiT-XL/2")
@@ -159,7 +184,7 @@ paper:
     [
         ("facts: [parameters]", r"x.yaml:1\d: paper.0.facts.NFE: 'NFE' is no column of this table; add it to facts"),
         ("facts: [NFE]\ncolumns: b", r"x.yaml:5: facts: they belong to rows; a table with columns has no place"),
-        ("facts: [nfe]", "x.yaml:5: facts.0: 'nfe' is not legal; legal: NFE, external data, extra parameters"),
+        ("facts: [nfe]", "x.yaml:5: facts.0: 'nfe' is not legal; legal: NFE, external data, extra operations, extra p"),
     ],
 )
 def test_a_grid_that_misplaces_facts_is_refused(tmp_path: Path, extra: str, message: str) -> None:

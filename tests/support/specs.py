@@ -23,7 +23,7 @@ DISPERSIVE = Regularizer(kind="dispersive", loss="infonce-l2", lambda_=0.5, bloc
 OWN = OwnEncoder(side=16, patch=4, steps=2, batch=8, shift=0.1, mirror=False)
 REPA = Alignment(loss="cosine", coefficient=0.5, block=2, hidden=24, encoder="own-vit", own=OWN)
 IREPA = Alignment(loss="cosine", coefficient=1.0, block=2, kernel=3, alpha=0.6, encoder="own-vit", own=OWN)
-SARA = REPA.model_copy(update={"sara": SaraSettings(width=8)})
+SARA = REPA.model_copy(update={"loss": "sara", "sara": SaraSettings(width=8)})
 RIVALS = [kind for kind in TERMS.built_in if kind not in OWN_KEYS]  # terms that are built in, under `terms`
 
 

@@ -8,6 +8,8 @@ import yaml
 from harness.config.grid import Run
 from harness.config.grid_file import FactName, PaperFact, PaperValue
 from harness.config.settings import OWN_ENCODER
+from harness.config.spec import TrainSpec
+from harness.planning import flops
 from harness.report import TEMPLATES
 from harness.store.records import EncoderRecord, Measurement, ModelFacts
 from harness.store.store import Store
@@ -35,6 +37,8 @@ def run_facts(store: Store, names: Sequence[FactName], run: Run, measurement: Me
         "parameters": in_short(record.parameters) if record else UNRECORDED,  # of the network that is sampled
         "steps": f"{run.evaluation.sampler.intervals:,}",
         "NFE": f"{measurement.nfe:,}",
+        "extra passes": _extra_passes(run.train),
+        "extra operations": _extra_operations(run.train),
     }
     return {name: facts[name] for name in names} | {"encoder": _encoder_sentence(run, record)}
 
@@ -44,7 +48,12 @@ def _encoder_facts(run: Run, record: ModelFacts | None) -> dict[FactName, str]:
     encoder = record.encoder if record else None
     if run.train.alignment is None or record is None or encoder is None:
         absent = "none" if run.train.alignment is None else UNRECORDED
-        return {"pre-training": absent, "extra parameters": absent, "external data": absent}
+        of_terms = record and record.projector_parameters
+        return {
+            "pre-training": absent,
+            "extra parameters": in_short(of_terms) if of_terms else absent,
+            "external data": absent,
+        }
     published, pretraining, parameters = _published(encoder), UNKNOWN, UNRECORDED
     if encoder.name == OWN_ENCODER:
         pretraining = f"{_epochs(encoder)} on {encoder.data}, with labels"
@@ -57,6 +66,24 @@ def _encoder_facts(run: Run, record: ModelFacts | None) -> dict[FactName, str]:
     seen_data = run.train.data.name in (encoder.data, published.get("data"))
     external = "none" if seen_data else published.get("images", UNKNOWN)  # images that are not the data set's own
     return {"pre-training": pretraining, "extra parameters": parameters, "external data": external}
+
+
+def _extra_passes(train: TrainSpec) -> str:
+    """Passes of a training image that the terms add, through the encoder or through the network up to some block."""
+    depth, blocks = train.model.depth, [block for work in flops.works(train) for block in work.passes]
+    words = [f"1 (blocks 1 to {block} of {depth}, no gradient)" for block in blocks]
+    if train.regularizer and train.regularizer.kind == "contrastive":
+        words.append(f"1 (blocks 1 to {max(train.regularizer.blocks)} of {depth})")
+    return "; ".join([*words, *["1 (encoder)"] * (train.alignment is not None)]) or "none"
+
+
+def _extra_operations(train: TrainSpec) -> str:
+    """What the terms add to a training step, over what it has without them."""
+    if train.alignment and flops.encoder(train.alignment) is None:
+        return UNKNOWN
+    without = train.model_copy(update={"regularizer": None, "alignment": None, "terms": None})
+    share = flops.training(train) / flops.training(without) - 1
+    return f"{share:.2%}" if share >= 0.0001 else "under 0.01%" if share else "none"
 
 
 def in_short(count: int) -> str:
