@@ -102,7 +102,7 @@ def resolve(settings: Settings, scale: Scale, seed: int, added: Added | None = N
     return train, evaluation
 
 
-def _dropout(settings: Settings, process: ProcessName) -> float | None:
+def _dropout(settings: Settings, process: str) -> float | None:
     """Return the dropout of a process that passes its batch through the network once; None without."""
     if settings.dropout and process not in ("flow", "ddpm"):
         raise SettingError("dropout", f"SiT and DiT have it alone; leave it out of {settings.model}, or say 0")
