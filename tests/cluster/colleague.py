@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,15 +65,16 @@ class Colleague:
         """Send again what failed, or what they had cancelled."""
         return self("retry", self.study, *which, *self.profile)
 
-    def act(self) -> None:
-        """Do something."""
+    def acts(self) -> Iterator[Callable[[], str]]:
+        """Yield what they do: first they cancel, then everything in one order after the other."""
         acts = [
             lambda: self("status", self.study), lambda: self("status", self.study, "--json"),
             lambda: self("logs", "--failed", self.study), self.submit, self.cancel,
             lambda: self.retry("--failed"), lambda: self.retry("--class", "cancelled"),
         ]  # fmt: skip
-        with self.quiet:
-            self.random.choice(acts)()
+        yield self.cancel
+        while True:
+            yield from self.random.sample(acts, len(acts))
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -81,8 +82,11 @@ class Colleague:
         over = threading.Event()
 
         def work() -> None:
-            while not over.wait(self.random.uniform(*PAUSES)):
-                self.act()
+            for act in self.acts():
+                if over.wait(self.random.uniform(*PAUSES)):
+                    return
+                with self.quiet:
+                    act()
 
         thread = threading.Thread(target=work)
         thread.start()

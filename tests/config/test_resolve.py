@@ -44,18 +44,17 @@ def test_irepas_projector_has_a_kernel_and_no_width_and_repa_no_field_of_irepa()
 
 
 def test_sara_needs_tokens_to_compare_and_a_level_of_its_own():
-    for words, message in {
-        ("model=SiT-S/8", "alignment.loss=sara"): r"alignment\.sara\.structure: SiT-S/8 here has one token",
-        (
-            "alignment.sara.structure=0",
-            "alignment.sara.adversary=0",
-        ): "structure and adversary are both 0, which is REPA",
-    }.items():
-        with pytest.raises(UserError, match=message):
-            load_table(GRIDS / "table6.yaml", "smoke", words)
-    repa, sara = (run(f"alignment.loss={loss}")[1].train.alignment for loss in ("cosine", "sara"))
-    assert sara == repa.model_copy(update={"loss": "sara", "sara": SaraSettings()})
+    table = load_table(GRIDS / "table6.yaml", "smoke")
+    settings = table.cells[1].settings
+    sara = settings.model_copy(update={"alignment": settings.alignment.model_copy(update={"loss": "sara"})})
+    repa, ours = (resolve(each, table.scale, 0)[0].alignment for each in (settings, sara))
+    assert ours == repa.model_copy(update={"loss": "sara", "sara": SaraSettings()})
     assert repa.sara is None
+    with pytest.raises(SettingError, match="SiT-S/8 here has one token") as error:
+        resolve(sara.model_copy(update={"model": "SiT-S/8"}), table.scale, 0)
+    assert error.value.key == "alignment.sara.structure"
+    with pytest.raises(UserError, match="structure and adversary are both 0, which is REPA"):
+        run("alignment.sara.structure=0", "alignment.sara.adversary=0")
 
 
 def test_all_that_makes_the_alignment_is_hashed():
