@@ -25,7 +25,9 @@ from harness.files import read_file
 from harness.plain_text import is_name
 
 E = TypeVar("E")
-GROUPS = ("terms", "datasets", "features", "metrics", "sections", "autoencoders", "launchers")
+GROUPS = (
+    "terms", "processes", "samplers", "datasets", "features", "metrics", "sections", "autoencoders", "launchers",
+)  # fmt: skip
 MEASURING = tuple(group for group in GROUPS if group != "terms")  # what a network that is trained still needs
 LARGEST = 1 << 20  # bytes of a file
 DIGITS = 16  # of a file's sha256, in its origin

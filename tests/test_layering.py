@@ -15,7 +15,7 @@ GROUND = (
     "plugins", "gpu", "process_group",
 )  # fmt: skip
 # What a run is, for those who compute: no grids, no stores, no jobs.
-WORDS = ("config.spec", "config.settings", "config.imported_weights")
+WORDS = ("config.spec", "config.settings", "config.kinds", "config.imported_weights")
 COMPUTES = ("measure", "engine", "networks", "data", "method")
 # Room → what it may import of the package besides itself and the ground; the longest name that fits a module counts.
 MAY_IMPORT = {

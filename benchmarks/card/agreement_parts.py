@@ -34,7 +34,7 @@ from card.workloads import (
     worst,
 )
 from harness.config.settings import Resources
-from harness.config.spec import ProcessName, TrainSpec
+from harness.config.spec import TrainSpec
 from harness.engine.distributed import World
 from harness.engine.train import Trainer, train
 from harness.networks import build
@@ -128,7 +128,7 @@ def compiled(card: Card) -> Rows:
     The families follow each other in one process, as the trainings of a table may. The pass that MeanFlow's derivative
     is taken of is not compiled. The fault: nothing is.
     """
-    arms: tuple[tuple[str, ProcessName], ...] = (("SiT", "flow"), ("MeanFlow", "meanflow"), ("SiT again", "flow"))
+    arms: tuple[tuple[str, str], ...] = (("SiT", "flow"), ("MeanFlow", "meanflow"), ("SiT again", "flow"))
     if card.tiny:
         arms += (("DiT", "ddpm"), ("Shortcut", "shortcut"), ("IMM", "imm"), ("iCT", "consistency"))
     for name, process in arms:

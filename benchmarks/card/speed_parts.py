@@ -19,7 +19,7 @@ from torch import Tensor
 from card.record import Row, attempt
 from card.workloads import ARITHMETIC, COMPILED, EAGER, NAMES, Card, relative, spec, trainer
 from harness.config.settings import EvaluationSettings, SamplerSettings
-from harness.config.spec import EvalSpec, ProcessName, TrainSpec
+from harness.config.spec import EvalSpec, TrainSpec
 from harness.data.datasets import LatentDataset
 from harness.engine.sample import Sampler
 from harness.engine.sample_cache import SampleFile
@@ -80,7 +80,7 @@ def env(card: Card) -> Rows:
     yield "copy", {"GB/s, read and written": 8e-9 * x.numel() / card.seconds(x.clone, 5)}
 
 
-STEPS: tuple[tuple[str, ProcessName, bool, bool], ...] = (  # size, family, with the loss, compiled
+STEPS: tuple[tuple[str, str, bool, bool], ...] = (  # size, family, with the loss, compiled
     ("B", "flow", True, True),
     ("B", "flow", False, True),
     ("XL", "flow", True, True),
@@ -100,7 +100,7 @@ def speed(card: Card) -> Rows:
 
     The fault: the steps are not taken.
     """
-    milliseconds: dict[tuple[str, ProcessName, bool, bool], float] = {}
+    milliseconds: dict[tuple[str, str, bool, bool], float] = {}
     for size, process, loss, blocks_compiled in STEPS:
         if card.left < RESERVE:
             break

@@ -19,7 +19,7 @@ from harness.config.settings import (
     Resources,
     ShortcutSettings,
 )
-from harness.config.spec import Consistency, Model, ProcessName, Regularizer, TrainSpec
+from harness.config.spec import Consistency, Model, Regularizer, TrainSpec
 from harness.data.datasets import ImageDataset
 from harness.engine.allocator import release_memory
 from harness.engine.distributed import ALONE, World
@@ -112,7 +112,7 @@ class Card:
         return TINY if self.tiny else Model(depth=depth, width=width, heads=heads, patch=2)
 
 
-FAMILY: dict[ProcessName, dict[str, Any]] = {
+FAMILY: dict[str, dict[str, Any]] = {
     "flow": {},
     "ddpm": {},
     "meanflow": {"meanflow": MeanFlowSettings()},
@@ -120,7 +120,7 @@ FAMILY: dict[ProcessName, dict[str, Any]] = {
     "imm": {"imm": MomentMatchingSettings()},
     "consistency": {"consistency": Consistency(steps=100, finest=20)},
 }
-NAMES: dict[ProcessName, str] = {
+NAMES: dict[str, str] = {
     "flow": "SiT", "ddpm": "DiT", "meanflow": "MeanFlow", "shortcut": "Shortcut", "imm": "IMM", "consistency": "iCT",
 }  # fmt: skip
 
@@ -128,7 +128,7 @@ NAMES: dict[ProcessName, str] = {
 def spec(
     model: Model,
     batch: int,
-    process: ProcessName = "flow",
+    process: str = "flow",
     kind: Literal["dispersive", "contrastive"] | None = "dispersive",
     precision: Literal["fp32", "bf16"] = "bf16",
     side: int = 32,

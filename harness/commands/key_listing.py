@@ -24,7 +24,7 @@ def keys(start: str, markdown: bool) -> None:
         say(key_reference.markdown(), nl=False)
         return
     sections = {title: key_reference.keys(model) for title, model in key_reference.MODELS.items()}
-    sections |= key_reference.term_keys()
+    sections |= key_reference.term_keys() | key_reference.process_keys()
     names = [key.name for keys in sections.values() for key in keys]
     if not any(name.startswith(start) for name in names):
         raise UserError(f"keys: none begins with '{start}'{nearest(start, names)}")

@@ -239,7 +239,7 @@ def load_table(
     def merged(row: Layer) -> Layer:
         """Merge the layers of a row; which preset and which family of the scale are among them, the others say."""
         layers = base | of_scale("") | row | commanded
-        family = str(layers["model"].value).partition("-")[0] if "model" in layers else ""
+        family = str(layers["model"].value).rpartition("-")[0] if "model" in layers else ""
         preset = presets(*preset_name(layers["preset"])) if "preset" in layers else {}
         return stacked(cluster or {}, preset, base, of_scale(family), row, commanded)
 
@@ -327,8 +327,8 @@ def _cell(
     layers = parts.with_pictures(layers, base)
     settings = validate_layers(Settings, layers, base)
     try:
-        _, model = resolve_model(settings, scale)
-        added = parts.added(settings, model.depth, scale.steps)
+        family, model = resolve_model(settings, scale, parts.families)
+        added = parts.added(settings, family, model.depth, scale.steps)
         train, evaluation = resolve(settings, scale, seeds[0], added)
     except SettingError as error:
         where = where_written(error.key, layers, base)

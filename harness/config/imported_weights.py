@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import Field
 
 from harness.config.settings import Frozen
-from harness.config.spec import Model, ProcessName, TrainSpec
+from harness.config.spec import Model, TrainSpec
 from harness.errors import UserError, nearest
 from harness.files import place, read_model
 
@@ -22,7 +22,7 @@ Part = Literal["raw", "ema", "model", "state_dict"]
 class Architecture(Frozen):
     """What a file of weights must fit: the process decides the head and the number of times."""
 
-    process: ProcessName
+    process: str
     model: Model
     channels: int
     size: int

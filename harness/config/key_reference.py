@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from harness.config.cluster_profile import SlurmProfile
 from harness.config.grid_file import GridFile, Scale
+from harness.config.kinds.process_kinds import PROCESSES
 from harness.config.settings import TERMS, FolderData, Frozen, Settings
 
 MODELS: dict[str, type[Frozen]] = {
@@ -45,6 +46,13 @@ def term_keys(names: Iterable[str] = TERMS) -> dict[str, list[Key]]:
     kinds = {kind: TERMS[kind].Settings for kind in names}
     rows = {f"The term {kind}, under a name of one's own": keys(model) for kind, model in kinds.items() if model}
     return {title: [key._replace(name=f"terms.NAME.{key.name}") for key in found] for title, found in rows.items()}
+
+
+def process_keys() -> dict[str, list[Key]]:
+    """Return the keys of the processes of plug-ins that are here, family by family."""
+    models = {family: PROCESSES[family].Settings for family in PROCESSES}
+    rows = {f"The family {family}": keys(model) for family, model in models.items() if model}
+    return {title: [key._replace(name=f"process.{key.name}") for key in found] for title, found in rows.items()}
 
 
 def markdown() -> str:

@@ -5,13 +5,15 @@ Of a grid that is run, from the plug-ins that are here; what was found is record
 from that record alone: nothing is loaded, so that its report opens without the plug-ins, and is of the runs it has.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness import plugins
 from harness.config.core_yaml import dotted
+from harness.config.kinds.process_kinds import PROCESSES
+from harness.config.kinds.sampler_kinds import SAMPLERS
 from harness.config.resolve import Added, SettingError, check_groups, resolve_blocks
 from harness.config.settings import (
     DATASETS,
@@ -23,7 +25,6 @@ from harness.config.settings import (
     FolderSettings,
     Settings,
     TermKind,
-    TermSettings,
     read_block,
     read_blocks,
 )
@@ -37,12 +38,16 @@ from harness.picture_folder import data_name, read_folder
 FOLDER = "folder"  # the name of a data set that is a folder of pictures
 Written = Mapping[str, Any]  # the settings of a term as a grid has them
 Entry = tuple[str, str]  # group and name
-BUILT_IN = {"terms": tuple(TERMS.built_in), "datasets": DATASETS, "features": FEATURES}
+BUILT_IN = {
+    "terms": tuple(TERMS.built_in), "processes": tuple(PROCESSES.built_in), "samplers": tuple(SAMPLERS.built_in),
+    "datasets": DATASETS, "features": FEATURES,
+}  # fmt: skip
 
 
 class PluginRecord(BaseModel):
     """What a study knows of its grid's plug-ins. terms: canonical JSON of what is written and of the network's depth →
-    the term that this is. origins: "terms/mine" → which code that was. formulas: a term's kind → its LaTeX. pictures:
+    the term that this is; processes: the same of a family and what is written of it. families: a plug-in's → the words
+    on what it predicts. origins: "terms/mine" → which code that was. formulas: a term's kind → its LaTeX. pictures:
     canonical JSON of what is written of a folder → the settings `data` that it is."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -50,6 +55,8 @@ class PluginRecord(BaseModel):
     origins: dict[str, str] = {}
     terms: dict[str, dict[str, Any]] = {}
     formulas: dict[str, str] = {}
+    processes: dict[str, dict[str, Any]] = {}
+    families: dict[str, str] = {}
     metrics: dict[str, Definition] = {}
     pictures: dict[str, dict[str, Any]] = {}
 
@@ -59,7 +66,9 @@ class PluginParts:
 
     def __init__(self, record: PluginRecord | None = None) -> None:
         self.stored = record
-        self.record = record or PluginRecord(origins={}, terms={}, formulas={}, metrics={}, pictures={})  # added to
+        self.record = record or PluginRecord(
+            origins={}, terms={}, formulas={}, processes={}, families={}, metrics={}, pictures={}
+        )  # added to
         for name, definition in self.record.metrics.items():
             remember(name, definition)
 
@@ -72,7 +81,12 @@ class PluginParts:
         keys = sorted({f"{group}/{name}" for group, name in entries} & self.record.origins.keys())
         return tuple(f"{key} {self.record.origins[key]}" for key in keys)
 
-    def added(self, settings: Settings, depth: int, steps: Callable[[int], int]) -> Added:
+    @property
+    def families(self) -> Container[str]:
+        """The families of models that there are."""
+        return PROCESSES if self.stored is None else {*PROCESSES.built_in, *self.stored.families}
+
+    def added(self, settings: Settings, family: str, depth: int, steps: Callable[[int], int]) -> Added:
         """Return what plug-ins bring to a run. depth: blocks of the network. steps: of the paper's epochs.
 
         Raises:
@@ -82,16 +96,37 @@ class PluginParts:
         terms = tuple(self._term(name, term, depth, steps) for name, term in on.items())
         for term in terms:
             check_groups(f"terms.{term.name}.group", term.group or 1, settings)
-            self._check_family(term, settings.model)
+            self._check_family(term, family, settings.model)
         data, kinds = ("datasets", settings.data.name), [("terms", term.kind) for term in terms]
-        return Added(terms, self._origins(data, *kinds), self._measurement(settings, data))
+        process, of_training = self._process(settings, family), self._origins(data, ("processes", family), *kinds)
+        checked, measurement = self.stored is not None, self._measurement(settings, data)
+        return Added(terms, process, self.families, checked, of_training, measurement)
 
-    def _check_family(self, term: TermSpec, model: str) -> None:
+    def _process(self, settings: Settings, family: str) -> dict[str, Any] | None:
+        """Return the settings of a plug-in's process, all of them, checked by its model.
+
+        Raises:
+            SettingError: a key that is none or whose value is not legal.
+        """
+        written, key = settings.process, canonical({"family": family, **settings.process})
+        if family not in PROCESSES.built_in and self.stored is not None:
+            if key not in self.stored.processes:
+                raise SettingError("process", "the study has no run of such a process; run the grid again")
+            return self.stored.processes[key] or None
+        kind = PROCESSES[family]
+        if kind.Settings is None and written:
+            raise SettingError(f"process.{next(iter(written))}", f"{family} has no settings under process")
+        final = _validated(kind.Settings, written, "process").model_dump(mode="json") if kind.Settings else {}
+        if family not in PROCESSES.built_in:
+            self.record.processes[key], self.record.families[family] = final, kind.predicts
+        return final or None
+
+    def _check_family(self, term: TermSpec, family: str, model: str) -> None:
         """Refuse a term beside a process that it is not defined for; of a stored study's plug-ins nothing is known."""
         if self.stored is not None and term.kind not in TERMS.built_in:
             return
         families = TERMS[term.kind].Settings.families
-        if model.partition("-")[0] not in families:
+        if families and family not in families:
             raise SettingError(
                 f"terms.{term.name}.kind", f"'{term.kind}' is defined for {', '.join(families)}, not for {model}"
             )
@@ -99,6 +134,10 @@ class PluginParts:
     def _measurement(self, settings: Settings, data: Entry) -> Origins:
         """Return which code measures beside the package."""
         features, metrics = settings.evaluation.features, settings.evaluation.metrics or ()
+        sampler = ("samplers", settings.sampler.method)
+        if sampler[1] not in SAMPLERS.built_in and not self._origins(sampler):
+            legal = nearest(sampler[1], SAMPLERS) if self.stored is None else ""
+            raise SettingError("sampler.method", f"no sampler '{sampler[1]}'{legal}")
         if features not in FEATURES and not self._origins(("features", features)):
             legal = nearest(features, (*FEATURES, *plugins.added("features")))
             raise SettingError("evaluation.features", f"'{features}' is not legal{legal}")
@@ -109,7 +148,7 @@ class PluginParts:
             if self.stored is None:
                 self.record.metrics[name] = METRICS[name].definition
                 remember(name, METRICS[name].definition)
-        return self._origins(data, ("features", features), *(("metrics", name) for name in metrics))
+        return self._origins(data, sampler, ("features", features), *(("metrics", name) for name in metrics))
 
     def with_pictures(self, layers: Layer, fallback: str) -> Layer:
         """Return settings of which `data`, where it is a folder of pictures, is what was found in it.
@@ -187,7 +226,7 @@ def resolve_term(kind: TermKind, name: str, written: Written, depth: int, steps:
     return TermSpec(name=name, **final.model_dump(mode="json", by_alias=True, exclude_none=True))
 
 
-def _validated(model: type[TermSettings], content: Written, key: str, written: Written | None = None) -> TermSettings:
+def _validated(model: Any, content: Written, key: str, written: Written | None = None) -> Any:
     try:
         return model.model_validate(content)
     except ValidationError as error:

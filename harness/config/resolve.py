@@ -2,17 +2,18 @@
 
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Container
 from dataclasses import dataclass
-from typing import cast, get_args
+from typing import Any, cast
 
 from harness.config import imported_weights as imported
 from harness.config.grid_file import Patch, Scale, Size
+from harness.config.kinds.process_kinds import FAMILIES, PROCESSES, process_name
+from harness.config.kinds.sampler_kinds import SAMPLERS, samplers_of, suits
 from harness.config.settings import (
     OWN_ENCODER,
     AlignmentSettings,
     Blocks,
-    Family,
     OfDistance,
     RegularizerSettings,
     Resources,
@@ -27,39 +28,13 @@ from harness.config.spec import (
     EvalSpec,
     Model,
     Origins,
-    ProcessName,
+    ProcessSettings,
     Regularizer,
     TermSpec,
     TrainSpec,
 )
 from harness.errors import UserError
 
-PROCESSES: dict[Family, ProcessName] = {
-    "SiT": "flow",
-    "DiT": "ddpm",
-    "MF": "meanflow",
-    "Shortcut": "shortcut",
-    "IMM": "imm",
-    "iCT": "consistency",
-}
-SAMPLERS: dict[ProcessName, tuple[str, ...]] = {
-    "flow": ("euler", "heun", "euler-maruyama"),
-    "ddpm": ("ancestral", "ddim"),
-    "meanflow": ("average-velocity",),
-    "shortcut": ("shortcut",),
-    "imm": ("pushforward",),
-    "consistency": ("one-step",),
-}
-WITHOUT_GUIDANCE: dict[ProcessName, str] = {
-    "meanflow": "MF has its guidance in the training target: meanflow.omega, kappa, start and end",
-    "shortcut": "Shortcut has its guidance in the training target: shortcut.guidance",
-    "consistency": "iCT is sampled without guidance",
-}
-INTERVALS: dict[ProcessName, tuple[Collection[int], str]] = {
-    "ddpm": (range(2, 1001), "DiT is sampled in 2 to 1000 steps"),
-    "shortcut": ([2**k for k in range(8)], "Shortcut is sampled in 1, 2, 4, 8, 16, 32, 64 or 128 steps"),
-    "consistency": ([1], "iCT is sampled in 1 step"),
-}
 UNCHANGED = ("data", "optimizer", "batch", "label_drop", "ema", "precision", "matmul")  # settings that the spec has too
 OF_ONE_PROCESS = ("meanflow", "shortcut", "imm")  # and each of these if it is the process
 DEFAULTS = {"matmul": "fp32", "tile": TILE, "decode": 1}  # of the sampler, where a spec says nothing
@@ -76,9 +51,16 @@ class SettingError(ValueError):
 
 @dataclass(frozen=True)
 class Added:
-    """What plug-ins bring to a run: further terms of its loss, and which code trains it and which measures it."""
+    """What plug-ins bring to a run: further terms of its loss, the settings of its process, and which code
+    trains and measures it.
+
+    families: those that there are. checked: this was run before, and its plug-ins are not asked again.
+    """
 
     terms: tuple[TermSpec, ...] = ()
+    process: dict[str, Any] | None = None
+    families: Container[str] = PROCESSES
+    checked: bool = False
     of_training: Origins = ()
     of_measurement: Origins = ()
 
@@ -89,14 +71,16 @@ def resolve(settings: Settings, scale: Scale, seed: int, added: Added | None = N
     Raises:
         SettingError: a setting that is impossible beside the others (block deeper than the network, …).
     """
-    process, model = resolve_model(settings, scale)
     added = added or Added()
+    family, model = resolve_model(settings, scale, added.families)
+    process = process_name(family)
     if process == "imm" and settings.batch % PARTICLES:
         raise SettingError("batch", f"IMM forms groups of {PARTICLES}, which do not divide {settings.batch}")
     train = TrainSpec(
         process=process,
+        process_settings=ProcessSettings(**added.process) if added.process else None,
         model=model,
-        regularizer=resolve_regularizer(settings, scale, model.depth, process),
+        regularizer=resolve_regularizer(settings, scale, model.depth),
         alignment=resolve_alignment(settings, scale, model),
         terms=added.terms or None,
         plugins=added.of_training or None,
@@ -110,7 +94,7 @@ def resolve(settings: Settings, scale: Scale, seed: int, added: Added | None = N
     check_resources(train, settings.resources)
     evaluation = EvalSpec(
         step=scale.steps(settings.epochs),
-        sampler=resolve_sampler(settings, process),
+        sampler=resolve_sampler(settings, family, added.checked),
         evaluation=settings.evaluation,
         first_image=seed * settings.evaluation.samples,
         plugins=added.of_measurement or None,
@@ -118,7 +102,7 @@ def resolve(settings: Settings, scale: Scale, seed: int, added: Added | None = N
     return train, evaluation
 
 
-def _dropout(settings: Settings, process: ProcessName) -> float | None:
+def _dropout(settings: Settings, process: str) -> float | None:
     """Return the dropout of a process that passes its batch through the network once; None without."""
     if settings.dropout and process not in ("flow", "ddpm"):
         raise SettingError("dropout", f"SiT and DiT have it alone; leave it out of {settings.model}, or say 0")
@@ -177,14 +161,14 @@ def check_groups(key: str, group: int, settings: Settings) -> None:
         raise SettingError(key, f"IMM's own groups of {PARTICLES} do not divide {group}")
 
 
-def resolve_model(settings: Settings, scale: Scale) -> tuple[ProcessName, Model]:
-    """Look a model such as SiT-B/2 up in the scale's ladder and check that its numbers fit together."""
-    families = get_args(Family)
-    match = re.fullmatch(rf"({'|'.join(families)})-(S|B|L|XL)/(2|4|8)", settings.model)
-    if not match:
-        legal = f"{{{','.join(families)}}}-{{S,B,L,XL}}/{{2,4,8}}"
+def resolve_model(settings: Settings, scale: Scale, families: Container[str] = PROCESSES) -> tuple[str, Model]:
+    """Return the family of a model such as SiT-B/2, looked up in the scale's ladder, and check that its numbers fit
+    together."""
+    match = re.fullmatch(r"(.+)-(S|B|L|XL)/(2|4|8)", settings.model)
+    if not match or match[1] not in families or match[1] in FAMILIES:
+        legal = f"{{{','.join(PROCESSES)}}}-{{S,B,L,XL}}/{{2,4,8}}"
         raise SettingError("model", f"unknown model '{settings.model}'; legal: {legal}")
-    family, size, patch = cast(tuple[Family, Size, Patch], match.groups())
+    family, size, patch = cast(tuple[str, Size, Patch], match.groups())
     if size not in scale.ladder or patch not in scale.patches:
         sizes, patches = ", ".join(scale.ladder), ", ".join(scale.patches)
         raise SettingError("model", f"scale {scale.scale} has sizes {sizes} and patches {patches}, not {size}/{patch}")
@@ -193,7 +177,7 @@ def resolve_model(settings: Settings, scale: Scale) -> tuple[ProcessName, Model]
         raise SettingError("model", f"patch {model.patch} does not divide the image size {settings.data.size}")
     if model.width % (2 * model.heads):
         raise SettingError("model", f"width {model.width} must be an even multiple of {model.heads} heads")
-    return PROCESSES[family], model
+    return family, model
 
 
 def resolve_weights(settings: Settings, train: TrainSpec) -> TrainSpec:
@@ -228,7 +212,7 @@ def resolve_blocks(blocks: Blocks, depth: int, key: str = "regularizer.blocks") 
     return (number,)
 
 
-def resolve_regularizer(settings: Settings, scale: Scale, depth: int, process: ProcessName) -> Regularizer | None:
+def resolve_regularizer(settings: Settings, scale: Scale, depth: int) -> Regularizer | None:
     """Keep exactly the fields that the chosen loss and kind use."""
     chosen = settings.regularizer
     if chosen.loss == "none":
@@ -298,7 +282,7 @@ def resolve_alignment(settings: Settings, scale: Scale, model: Model) -> Alignme
     return Alignment(**written, block=block, **_span(chosen, scale))
 
 
-def resolve_sampler(settings: Settings, process: ProcessName) -> SamplerSettings:
+def resolve_sampler(settings: Settings, family: str, checked: bool = False) -> SamplerSettings:
     """Without guidance, or where there are no more than three channels, the guided channels are simply all.
 
     Without guidance there is no interval of it either. Saying a default is not saying anything.
@@ -307,16 +291,31 @@ def resolve_sampler(settings: Settings, process: ProcessName) -> SamplerSettings
     sampler = settings.sampler.model_copy(update={key: None for key in DEFAULTS if said[key] == DEFAULTS[key]})
     if (tile := sampler.tile or TILE) % (sampler.decode or 1):
         raise SettingError("sampler.decode", f"groups of {sampler.decode} do not divide a tile of {tile} images")
-    if sampler.method not in SAMPLERS[process]:
-        legal = ", ".join(SAMPLERS[process])
-        raise SettingError("sampler.method", f"{settings.model} cannot be sampled by {sampler.method}; legal: {legal}")
     low, high = sampler.guidance_from, sampler.guidance_to
-    if process in WITHOUT_GUIDANCE and (sampler.guidance != 1 or (low, high) != (None, None)):
-        raise SettingError("sampler.guidance", WITHOUT_GUIDANCE[process])
-    if process in INTERVALS and sampler.intervals not in INTERVALS[process][0]:
-        raise SettingError("sampler.intervals", INTERVALS[process][1])
+    if not checked:
+        _check_sampler(settings, sampler, family)
     if low is not None and high is not None and high <= low:
         raise SettingError("sampler.guidance_to", f"no noise level is above {low:g} and up to {high:g}")
     if sampler.guidance == 1:
         return sampler.model_copy(update={"guidance_channels": "all", "guidance_from": None, "guidance_to": None})
     return sampler.model_copy(update={"guidance_channels": "all"} if settings.data.channels <= 3 else {})
+
+
+def _check_sampler(settings: Settings, sampler: SamplerSettings, family: str) -> None:
+    """Check that a family can be sampled so.
+
+    Raises:
+        SettingError: it cannot.
+    """
+    kind, bounds = PROCESSES[family], (sampler.guidance_from, sampler.guidance_to)
+    if not suits(sampler.method, family):
+        legal = ", ".join(samplers_of(family))
+        raise SettingError("sampler.method", f"{settings.model} cannot be sampled by {sampler.method}; legal: {legal}")
+    if kind.unguided and (sampler.guidance != 1 or bounds != (None, None)):
+        raise SettingError("sampler.guidance", kind.unguided)
+    if bounds != (None, None) and not kind.noise_levels:
+        key = "sampler.guidance_from" if sampler.guidance_from is not None else "sampler.guidance_to"
+        raise SettingError(key, f"{family} has no noise levels for an interval of guidance; leave it out")
+    steps = SAMPLERS[sampler.method]
+    if steps.intervals is not None and sampler.intervals not in steps.intervals:
+        raise SettingError("sampler.intervals", f"{family} is sampled in {steps.steps or 'other numbers of steps'}")

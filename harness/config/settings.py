@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pkgutil import resolve_name
-from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
@@ -18,9 +18,6 @@ from harness.plugins import Registry
 Precision = Literal["fp32", "bf16"]
 MatmulPrecision = Literal["highest", "high", "medium"]
 Family = Literal["SiT", "DiT", "MF", "Shortcut", "IMM", "iCT"]
-SamplerName = Literal[
-    "euler", "heun", "euler-maruyama", "ancestral", "ddim", "average-velocity", "shortcut", "pushforward", "one-step"
-]  # fmt: skip
 Tracker = Literal["tensorboard", "wandb"]
 LossName = Literal["infonce-l2", "infonce-cosine", "hinge", "covariance"]
 DATASETS = ("digits", "fashion-mnist", "cifar10", "cifar10-5000")  # that are built in, beside packed latents
@@ -373,10 +370,10 @@ class AlignmentSettings(Frozen):
 class SamplerSettings(Frozen):
     """How images are drawn from a trained network."""
 
-    method: SamplerName = Field(
+    method: Name = Field(
         "heun",
         description="SiT: ODE (euler, heun) or SDE (euler-maruyama); DiT: ancestral, ddim; MF: average-velocity; "
-        "Shortcut: shortcut; IMM: pushforward; iCT: one-step",
+        "Shortcut: shortcut; IMM: pushforward; iCT: one-step; or a plug-in's",
     )
     intervals: Count = Field(
         249,
@@ -524,7 +521,7 @@ class Settings(Frozen):
     """Everything that a table, a scale, a row or `--set` may say of a run."""
 
     preset: Name | None = Field(None, description="file in grids/presets whose settings lie under all others")
-    model: str = Field(description="family-size/patch: family SiT, DiT, MF, Shortcut, IMM or iCT, for example SiT-B/2")
+    model: str = Field(description="family-size/patch, SiT-B/2: family SiT, DiT, MF, Shortcut, IMM, iCT or a plug-in's")
     epochs: Whole = Field(ge=0, description="the paper's epochs; the scale says what one costs in steps")
     weights: Name | None = Field(None, description="imported weights to begin from, by name; epochs: 0 measures them")
     data: Data
@@ -545,6 +542,7 @@ class Settings(Frozen):
         {}, description="further terms of the loss: a name of one's own → kind, lambda and the keys of that kind; "
         "without a kind, or with none, it is left out"
     )  # fmt: skip
+    process: dict[str, Any] = Field({}, description="settings of the process of a plug-in's family, the model's")
     meanflow: MeanFlowSettings = MeanFlowSettings()
     shortcut: ShortcutSettings = ShortcutSettings()
     imm: MomentMatchingSettings = MomentMatchingSettings()
@@ -570,11 +568,14 @@ class TermWork:
     """What a term computes of an image beside the network's own pass: what it costs.
 
     layers: widths before and after each linear layer that it trains and applies to every token. passes: the last block
-    of each further pass without gradient.
+    of each further pass without gradient. pairs: samples with which each is compared by products of their block
+    outputs, such as `squared_distances`, with their gradient. operations: of all else, forward and backward.
     """
 
     layers: tuple[tuple[int, int], ...] = ()
     passes: tuple[int, ...] = ()
+    pairs: int = 0
+    operations: float = 0
 
 
 class TermSettings(Frozen):
@@ -584,7 +585,7 @@ class TermSettings(Frozen):
     """
 
     in_epochs: ClassVar[tuple[str, ...]] = ("stop", "warm_up")  # the fields that become steps
-    families: ClassVar[tuple[Family, ...]] = get_args(Family)  # for whose process it is defined
+    families: ClassVar[tuple[str, ...]] = ()  # for whose process it is defined; () is all
 
     kind: Name = Field(description="a term's name in the registry")
     lambda_: Positive = Field(alias="lambda", description="weight λ of the term")
@@ -594,7 +595,10 @@ class TermSettings(Frozen):
     warm_up: Count | None = Field(None, description=WARM_UP)
 
     def work(self, width: int, patch: int) -> TermWork:
-        """Return what it computes, once its blocks are numbers. width: of a token; patch: numbers of its image."""
+        """Return what it computes, once its blocks are numbers. width: of a token; patch: numbers of its image.
+
+        Where a model does not say it, a plan tells that the term is not priced.
+        """
         return TermWork()
 
 

@@ -12,8 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from harness.config import settings
 from harness.config.settings import Count, Frozen
 
-ProcessName = Literal["flow", "ddpm", "meanflow", "shortcut", "imm", "consistency"]
-TWO_TIMES: tuple[ProcessName, ...] = ("meanflow", "shortcut", "imm")  # whose networks take a second time
 TILE = 64  # images that are drawn together where sampler.tile does not say it: always whole tiles
 
 
@@ -104,13 +102,23 @@ class TermSpec(Frozen):
     warm_up: Count | None = None
 
 
+class ProcessSettings(Frozen):
+    """The settings of a plug-in's process, concretely: all that its model has."""
+
+    model_config = ConfigDict(extra="allow")
+
+
 Origins = tuple[str, ...]  # what plug-ins bring to a run, and which code that is: "terms/mine my-package 1.2"
 
 
 class TrainSpec(Frozen):
-    """One training. The horizon is not part of it: the rate is constant, so epoch 80 of 800 *is* the 80-epoch run."""
+    """One training. The horizon is not part of it: the rate is constant, so epoch 80 of 800 *is* the 80-epoch run.
 
-    process: ProcessName
+    process: what `kinds.process_kinds` calls it. process_settings: those of a plug-in's.
+    """
+
+    process: settings.Name
+    process_settings: ProcessSettings | None = None
     data: settings.Data
     model: Model
     regularizer: Regularizer | None

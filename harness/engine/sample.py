@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from harness.checkpoint_paths import weights_path
-from harness.config.spec import EvalSpec, ProcessName, TrainSpec, eval_id, train_id
+from harness.config.kinds.sampler_kinds import SAMPLERS
+from harness.config.spec import EvalSpec, TrainSpec, eval_id, train_id
 from harness.data.finite import NotFinite
 from harness.data.to_bytes import to_uint8
 from harness.engine.distributed import ALONE, World
@@ -27,21 +28,12 @@ from harness.gpu import device
 from harness.method.backbone import DiT
 from harness.method.guidance import CountedNet, GuidanceInterval, guided
 from harness.method.precision import matmul_precision
-from harness.method.processes import consistency, ddpm, flow, imm, meanflow, shortcut
+from harness.method.processes.process import noise_level_of
 from harness.method.randomness import generator
-from harness.networks.build import build_net, compile_blocks
+from harness.networks.build import build_net, build_process, compile_blocks
 from harness.networks.checkpoint import load_weights
 
 Decode = Callable[[Tensor], np.ndarray]  # samples (N, C, H, W) → images uint8 (N, C, H, W)
-SAMPLE: dict[ProcessName, Callable[..., Tensor]] = {
-    "flow": flow.sample,
-    "ddpm": ddpm.sample,
-    "meanflow": lambda net, noise, y, method, intervals, step_noise: meanflow.sample(net, noise, y, intervals),
-    "shortcut": lambda net, noise, y, method, intervals, step_noise: shortcut.sample(net, noise, y, intervals),
-    "imm": lambda net, noise, y, method, intervals, step_noise: imm.sample(net, noise, y, intervals),
-    "consistency": lambda net, noise, y, method, intervals, step_noise: consistency.sample(net, noise, y),
-}
-NOISE_LEVEL = {"flow": flow.noise_level, "ddpm": ddpm.noise_level, "imm": imm.noise_level}
 
 
 @dataclass(frozen=True)
@@ -206,7 +198,8 @@ def _draw_tile(counted: CountedNet, train: TrainSpec, spec: EvalSpec, tile: int,
     """Draw the samples of a tile, (n, C, H, W)."""
     data, settings, images = train.data, spec.sampler, range(tile * spec.tile, (tile + 1) * spec.tile)
     bounds = settings.guidance_from, settings.guidance_to
-    interval = None if bounds == (None, None) else GuidanceInterval(NOISE_LEVEL[train.process], *bounds)
+    process = build_process(train)
+    interval = None if bounds == (None, None) else GuidanceInterval(noise_level_of(process), *bounds)
     guide = guided(counted, settings.guidance, settings.guidance_channels, data.classes, interval)
     y = torch.from_numpy(labels_of(images, data.classes, spec.evaluation.labels)).to(where)
     streams = [generator(0, "sample", image) for image in images]  # the noise that starts it, then that of each step
@@ -216,4 +209,5 @@ def _draw_tile(counted: CountedNet, train: TrainSpec, spec: EvalSpec, tile: int,
         return torch.stack([torch.randn(shape, generator=stream) for stream in streams]).to(where)
 
     with torch.inference_mode(), torch.autocast(where.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-        return SAMPLE[train.process](guide, noise(), y, settings.method, settings.intervals, noise)
+        samples: Tensor = SAMPLERS[settings.method](guide, noise(), y, settings.intervals, noise, process)
+        return samples

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from harness.config.kinds.process_kinds import process_kind
 from harness.config.settings import TERMS, OfDistance, Resources, SaraSettings, read_tau
-from harness.config.spec import TWO_TIMES, Alignment, ProcessName, Regularizer, TermSpec, TrainSpec
+from harness.config.spec import Alignment, Regularizer, TermSpec, TrainSpec
 from harness.method.backbone import DiT
 from harness.method.losses import Potential
 from harness.method.objective import Objective
@@ -27,11 +28,10 @@ Forward = Callable[[Tensor, Tensor], Tensor]  # a block's: (N, T, D), (N, D) →
 BACKEND = "inductor"  # of torch.compile
 GRAPHS = 32  # of a block in one process: shapes with and without gradient; one more is an error
 
-TIME_SCALES: dict[ProcessName, float] = {"imm": imm.TIME_SCALE, "consistency": consistency.TIME_SCALE}
-
 
 def build_net(spec: TrainSpec) -> DiT:
     """Return the network of a spec, its weights not yet drawn."""
+    kind = process_kind(spec.process)
     return DiT(
         input_size=spec.data.size,
         patch_size=spec.model.patch,
@@ -40,24 +40,51 @@ def build_net(spec: TrainSpec) -> DiT:
         depth=spec.model.depth,
         num_heads=spec.model.heads,
         num_classes=spec.data.classes,
-        learn_sigma=spec.process == "ddpm",
-        second_time=spec.process in TWO_TIMES,
-        time_scale=TIME_SCALES.get(spec.process, 1.0),
+        learn_sigma=kind.learns_variance,
+        second_time=kind.second_time,
+        time_scale=getattr(kind(spec), "time_scale", 1.0),
         dropout=spec.dropout or 0.0,
     )
 
 
 def build_process(spec: TrainSpec) -> Process:
     """Return the generative process of a spec."""
-    if spec.meanflow:
-        return meanflow.MeanFlow(spec.data.classes, **spec.meanflow.model_dump())
-    if spec.shortcut:
-        return shortcut.Shortcut(spec.data.classes, spec.shortcut.guidance, spec.shortcut.every)
-    if spec.consistency:
-        return consistency.ConsistencyTraining(spec.consistency.steps, spec.consistency.finest)
-    if spec.imm:
-        return imm.InductiveMomentMatching(spec.imm.k)
-    return {"flow": flow, "ddpm": ddpm}[spec.process]
+    process: Process = process_kind(spec.process)(spec)
+    return process
+
+
+def make_flow(spec: TrainSpec, settings: None) -> Process:
+    """Return SiT's, a module; none of these has settings under `process`, which are those of plug-ins."""
+    return flow
+
+
+def make_ddpm(spec: TrainSpec, settings: None) -> Process:
+    """Return DiT's, a module."""
+    return ddpm
+
+
+def make_meanflow(spec: TrainSpec, settings: None) -> Process:
+    """Return MeanFlow's."""
+    assert spec.meanflow, spec
+    return meanflow.MeanFlow(spec.data.classes, **spec.meanflow.model_dump())
+
+
+def make_shortcut(spec: TrainSpec, settings: None) -> Process:
+    """Return that of shortcut models."""
+    assert spec.shortcut, spec
+    return shortcut.Shortcut(spec.data.classes, spec.shortcut.guidance, spec.shortcut.every)
+
+
+def make_imm(spec: TrainSpec, settings: None) -> Process:
+    """Return IMM's."""
+    assert spec.imm, spec
+    return imm.InductiveMomentMatching(spec.imm.k)
+
+
+def make_consistency(spec: TrainSpec, settings: None) -> Process:
+    """Return iCT's."""
+    assert spec.consistency, spec
+    return consistency.ConsistencyTraining(spec.consistency.steps, spec.consistency.finest)
 
 
 def build_objective(spec: TrainSpec, features: int | None = None) -> Objective:

@@ -190,7 +190,7 @@ class Prices:
     def _sampling(self, run: Run) -> float:
         """Hours of drawing the images of a measurement."""
         train, sampler = run.train, run.evaluation.sampler
-        passes = flops.evaluations(train.process, sampler) * _drawn(run.evaluation)
+        passes = flops.evaluations(sampler) * _drawn(run.evaluation)
         return self._hours(flops.network(train).forward * passes, work_of(train, run.resources.on_gpu, sampler))
 
     def _measuring(self, run: Run) -> float:
@@ -233,6 +233,8 @@ class Prices:
         aligned = [run.train.alignment for run in self.trainings.values() if run.train.alignment]
         strange = sorted({term.encoder for term in aligned if flops.encoder(term) is None})
         parts += [f"without {name}, an encoder whose operations are not known here" for name in strange]
+        silent = sorted({kind for run in self.trainings.values() for kind in flops.unpriced(run.train)})
+        parts += [f"without the term {kind}, which does not say what it computes (work)" for kind in silent]
         return "Priced " + "; ".join([*parts, *self._measuring_words()])
 
     def _measuring_words(self) -> Iterator[str]:

@@ -8,13 +8,12 @@ Letters: T tokens, D width, P patch size, C channels; of one image unless said o
 
 from dataclasses import dataclass, replace
 
-from harness.config.settings import TERMS, SamplerSettings, TermWork
-from harness.config.spec import TWO_TIMES, Alignment, ProcessName, Regularizer, TrainSpec
+from harness.config.kinds.process_kinds import process_kind
+from harness.config.kinds.sampler_kinds import SAMPLERS
+from harness.config.settings import TERMS, SamplerSettings, TermSettings, TermWork
+from harness.config.spec import Alignment, Regularizer, TrainSpec
 
 FREQUENCIES = 256  # numbers that a time is turned into before its MLP
-# Passes that a Jacobian-vector product takes beside the pass itself: each product has two terms. PyTorch makes that of
-# the weights too, whose tangents are zeros.
-TANGENT = 2
 WORTH_HALVING = 64  # rows from which a symmetric product is made as three quarters of itself
 
 
@@ -47,7 +46,7 @@ def tokens(spec: TrainSpec) -> int:
 def network(spec: TrainSpec) -> Pass:
     """Return a pass through the whole network."""
     t, d, p = tokens(spec), spec.model.width, spec.model.patch
-    channels = spec.data.channels * (2 if spec.process == "ddpm" else 1)  # DDPM learns its variance
+    channels = spec.data.channels * (2 if process_kind(spec.process).learns_variance else 1)
     head = 2 * t * d * p * p * channels + 4 * d * d  # 4: the shift and the scale
     blocks = blocks_up_to(spec, spec.model.depth)
     return Pass(blocks.first, blocks.rest + head)
@@ -56,7 +55,7 @@ def network(spec: TrainSpec) -> Pass:
 def blocks_up_to(spec: TrainSpec, last: int) -> Pass:
     """Return a pass through the embeddings and the first blocks."""
     t, d, p = tokens(spec), spec.model.width, spec.model.patch
-    times = 2 if spec.process in TWO_TIMES else 1
+    times = 2 if process_kind(spec.process).second_time else 1
     embedding = 2 * t * d * p * p * spec.data.channels + times * 2 * FREQUENCIES * d
     attention = 4 * t * t * d  # queries with keys, and weights with values
     block = 2 * t * 12 * d * d + attention + 2 * 6 * d * d  # 3 + 1 + 4 + 4 widths of tokens; 6 modulations
@@ -67,23 +66,7 @@ def training(spec: TrainSpec) -> float:
     """Return the operations of one image in a training step, forward and backward; where they are drawn, the mean."""
     learnt = network(spec)
     terms = alignment(spec) + (regularizer(spec, spec.regularizer) if spec.regularizer else 0) + further_terms(spec)
-    return learnt.trained + target_passes(spec) * learnt.forward + terms
-
-
-def target_passes(spec: TrainSpec) -> float:
-    """Return how many passes without a gradient make what an image learns from; the mean where they are drawn."""
-    match spec.process:
-        case "imm" | "consistency":
-            return 1
-        case (
-            "meanflow"
-        ):  # a quarter takes the JVP; guidance takes a pass without label, and one with it for that quarter
-            guided = spec.meanflow is not None and (spec.meanflow.omega, spec.meanflow.kappa) != (1, 0)
-            return TANGENT / 4 + (5 / 4 if guided else 0)
-        case "shortcut":  # some learn from two half steps; where these are the smallest, one in seven, guided
-            assert spec.shortcut is not None, spec
-            return 2 / spec.shortcut.every * (1 + (1 / 7 if spec.shortcut.guidance != 1 else 0))
-    return 0
+    return learnt.trained + process_kind(spec.process).passes(spec) * learnt.forward + terms
 
 
 def regularizer(spec: TrainSpec, term: Regularizer) -> float:
@@ -99,18 +82,27 @@ def regularizer(spec: TrainSpec, term: Regularizer) -> float:
     return view + len(term.blocks) * pairs / n
 
 
-def further_terms(spec: TrainSpec) -> int:
-    """Return the operations of the terms beside these two: their layers, trained, and passes without gradient."""
-    layers = sum(3 * 2 * tokens(spec) * before * after for work in works(spec) for before, after in work.layers)
-    return layers + sum(blocks_up_to(spec, last).forward for work in works(spec) for last in work.passes)
+def further_terms(spec: TrainSpec) -> float:
+    """Return the operations of the terms beside these two: their layers, trained, passes without gradient, pairs."""
+    found, count = works(spec), tokens(spec)
+    layers = sum(3 * 2 * count * before * after for work in found for before, after in work.layers)
+    passes = sum(blocks_up_to(spec, last).forward for work in found for last in work.passes)
+    pairs = sum(3 * 2 * work.pairs * count * spec.model.width for work in found)
+    return layers + passes + pairs + sum(work.operations for work in found)
 
 
 def works(spec: TrainSpec) -> list[TermWork]:
-    """Return what each further term computes; of a plug-in's nothing is known."""
-    patch, known = spec.model.patch**2 * spec.data.channels, [t for t in spec.terms or () if t.kind in TERMS.built_in]
+    """Return what each further term computes; of a plug-in that is not here, or does not say it, nothing is known."""
+    patch, known = spec.model.patch**2 * spec.data.channels, [term for term in spec.terms or () if term.kind in TERMS]
     content = [t.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"name"}) for t in known]
     settings = [TERMS[term.kind].Settings.model_validate(own) for term, own in zip(known, content, strict=True)]
     return [own.work(spec.model.width, patch) for own in settings]
+
+
+def unpriced(spec: TrainSpec) -> list[str]:
+    """Return the kinds of plug-ins' terms that do not say what they compute; of ours, tests know that it is all."""
+    kinds = [term.kind for term in spec.terms or () if term.kind not in TERMS.built_in]
+    return [kind for kind in kinds if kind in TERMS and TERMS[kind].Settings.work is TermSettings.work]
 
 
 @dataclass(frozen=True)
@@ -199,12 +191,10 @@ def discriminator(spec: TrainSpec) -> list[tuple[int, int]]:
     return [(frozen.width, level.width), *[(9 * level.width, level.width)] * 2, (level.width, 1)]
 
 
-def evaluations(process: ProcessName, sampler: SamplerSettings) -> int:
+def evaluations(sampler: SamplerSettings) -> int:
     """Return NFE, the network evaluations of one image; guidance doubles them (where it is kept to an interval of noise
     levels, this is the most that it can be)."""
-    n = sampler.intervals
-    once = {"euler": n, "heun": 2 * n, "euler-maruyama": n + 1}[sampler.method] if process == "flow" else n
-    return once * (1 if sampler.guidance == 1 else 2)
+    return SAMPLERS[sampler.method].evaluations(sampler.intervals) * (1 if sampler.guidance == 1 else 2)
 
 
 INCEPTION = 11_430_000_000  # operations of FID's Inception-v3 on one image, which it has resized to 299 × 299
@@ -225,8 +215,8 @@ def measuring(spec: TrainSpec, features: str) -> int:
 def parameters(spec: TrainSpec) -> int:
     """Return the number of the network's learned parameters."""
     d, p, data = spec.model.width, spec.model.patch, spec.data
-    times = 2 if spec.process in TWO_TIMES else 1
-    out = p * p * data.channels * (2 if spec.process == "ddpm" else 1)
+    times = 2 if process_kind(spec.process).second_time else 1
+    out = p * p * data.channels * (2 if process_kind(spec.process).learns_variance else 1)
     embedding = (data.channels * p * p + 1) * d + times * (FREQUENCIES + 1 + d + 1) * d + (data.classes + 1) * d
     return embedding + spec.model.depth * (18 * d + 15) * d + (d + 1) * out + 2 * (d + 1) * d
 

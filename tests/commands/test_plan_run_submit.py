@@ -7,9 +7,11 @@ import time
 from pathlib import Path
 
 import pytest
+from support.plugin_files import write_process_grid
 from support.programs import answer
 from support.synthetic_study import write_error, write_measurement
 
+from harness import plugins
 from harness.commands import plan_run_submit
 from harness.config.grid import load_table
 from harness.files import read_json, read_jsonl
@@ -290,3 +292,18 @@ def test_a_measurement_that_cannot_be_read_costs_itself_and_nothing_is_written_o
     code, out, _ = harness("plan", "grids/table3.yaml", "--scale", "smoke")
     assert (code, "schema version 99" in " ".join(out.split())) == (0, True)
     assert newer.read_text() == '{"schema_version": 99}'
+
+
+@pytest.mark.slow
+def test_a_table_with_a_process_of_ones_own_is_run_and_reported_without_the_code(tmp_path, harness, monkeypatch):
+    monkeypatch.setattr(plugins, "_FILES", {})
+    grid = write_process_grid(tmp_path, "{model: Trig-B/2, sampler.method: midpoint, sampler.intervals: 2}")
+    monkeypatch.chdir(tmp_path)
+    code, _, err = harness("run", "mine.yaml", "--scale", "smoke", "--study", "try")
+    assert code == 0, err
+    plugins._FILES.clear()
+    grid.with_name("trig.py").unlink()
+    assert harness("report", "try")[0] == 0
+    page = (tmp_path / "reports/try/index.html").read_text(encoding="utf-8")
+    assert "Trig: a trigonometric path; the network predicts the velocity along it" in page
+    assert "midpoint sampler, 2 steps, 4 network evaluations" in page

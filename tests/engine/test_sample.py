@@ -3,6 +3,7 @@
 import threading
 from functools import partial
 from pathlib import Path
+from pkgutil import resolve_name
 
 import numpy as np
 import pytest
@@ -13,12 +14,13 @@ from support.trainings import CPU, Calm, SamplesInMemory, make_dataset, make_tra
 from torch import nn
 
 from harness.config import resolve
+from harness.config.kinds.process_kinds import PROCESSES
+from harness.config.kinds.sampler_kinds import SAMPLERS, samplers_of
 from harness.config.settings import (
     Data,
 )
 from harness.config.spec import EvalSpec, TrainSpec, eval_id, train_id
 from harness.data.datasets import ImageDataset
-from harness.engine import sample as sampling
 from harness.engine.distributed import World
 from harness.engine.sample import Sampler, labels_of
 from harness.engine.sample_cache import remove_samples
@@ -27,8 +29,10 @@ from harness.errors import UserError
 from harness.method.backbone import DiT
 from harness.method.processes import consistency, ddpm, flow, imm, meanflow, shortcut
 from harness.method.processes.consistency import ConsistencyTraining
+from harness.method.processes.process import HasNoiseLevels
 from harness.method.randomness import generator
 from harness.networks import build, checkpoint
+from harness.networks.build import build_process
 
 
 @pytest.fixture(scope="module")
@@ -210,9 +214,11 @@ def test_labels_are_functions_of_the_image():
 
 def test_what_plans_know_without_torch_is_what_the_processes_say():
     assert resolve.PARTICLES == imm.PARTICLES
-    assert max(resolve.INTERVALS["shortcut"][0]) == 2**shortcut.LEVELS
-    assert resolve.SAMPLERS.keys() == sampling.SAMPLE.keys() == set(resolve.PROCESSES.values())
-    assert resolve.WITHOUT_GUIDANCE.keys() == sampling.SAMPLE.keys() - sampling.NOISE_LEVEL.keys()
+    assert max(SAMPLERS["shortcut"].intervals) == 2**shortcut.LEVELS
+    for family, kind in PROCESSES.built_in.items():
+        process, samplers = build_process(make_spec(kind.process)), [*samplers_of(family)]
+        assert isinstance(process, HasNoiseLevels) == kind.noise_levels == (not kind.unguided), family
+        assert all([samplers, *(resolve_name(SAMPLERS[name].sample) for name in samplers)]), family
     doublings = (1280 // consistency.FIRST).bit_length()  # iCT's parts, of which a plan says how many steps they need
     assert ConsistencyTraining(steps=doublings).at_step(doublings - 1).intervals == 1280
 

@@ -8,7 +8,7 @@ import torch
 from support.backbones import ARMS, NULL, SHAPE, batch, build, moved
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from harness.config.spec import TWO_TIMES
+from harness.config.kinds.process_kinds import process_kind
 from harness.method.backbone import DiT
 from harness.method.objective import Objective, draw
 from harness.method.processes import consistency, imm, shortcut
@@ -16,7 +16,6 @@ from harness.method.processes.consistency import ConsistencyTraining
 from harness.method.processes.imm import InductiveMomentMatching
 from harness.method.processes.process import LearnsFromAverage
 from harness.method.processes.shortcut import Shortcut
-from harness.networks.build import TIME_SCALES
 
 PROCESSES = {
     "shortcut": Shortcut(NULL, guidance=1.5),
@@ -32,7 +31,7 @@ by_name = pytest.mark.parametrize("name", PROCESSES)
 
 
 def objective(name, terms=()):
-    times = {"second_time": name in TWO_TIMES, "time_scale": TIME_SCALES.get(name, 1.0)}
+    times = {"second_time": process_kind(name).second_time, "time_scale": getattr(PROCESSES[name], "time_scale", 1.0)}
     net = moved(build(**times).initialise(0))
     process = PROCESSES[name]
     if isinstance(process, LearnsFromAverage):
@@ -93,7 +92,7 @@ def test_nearby_times_are_near_and_are_times(name):
 def test_size_of_the_largest_network(name, millions):
     """The paper's table has 675M for all three: it does not count the embedding of a second time."""
     with torch.device("meta"):
-        largest = DiT(32, 2, 4, 1152, 28, 16, num_classes=1000, second_time=name in TWO_TIMES)
+        largest = DiT(32, 2, 4, 1152, 28, 16, num_classes=1000, second_time=process_kind(name).second_time)
     assert round(sum(p.numel() for p in largest.parameters() if p.requires_grad) / 1e6) == millions
 
 
@@ -122,7 +121,7 @@ LEARNERS = {
 @pytest.mark.slow
 @by_name
 def test_a_short_training_learns_to_draw_in_one_step(name):
-    times = {"second_time": name in TWO_TIMES, "time_scale": TIME_SCALES.get(name, 1.0)}
+    times = {"second_time": process_kind(name).second_time, "time_scale": getattr(LEARNERS[name], "time_scale", 1.0)}
     net = DiT(2, 2, 1, 32, 2, 2, num_classes=2, **times).initialise(0)
     ema = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.95))
     process = LEARNERS[name]

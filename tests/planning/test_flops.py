@@ -6,21 +6,26 @@ import pytest
 import timm
 import torch
 from support.places import GRIDS
+from support.plugin_files import write_plugin_grid
 from support.specs import RIVALS, rival
 from support.trainings import CPU, make_dataset
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from harness import plugins
 from harness.checkpoint_paths import weights_path
-from harness.config.grid import model_specs
+from harness.config.grid import load_table, model_specs
 from harness.config.grid_file import read_scale
+from harness.config.kinds.process_kinds import TANGENT
 from harness.config.settings import (
+    TERMS,
     EvaluationSettings,
     MeanFlowSettings,
     OwnEncoder,
     SamplerSettings,
     SaraSettings,
     ShortcutSettings,
+    TermSettings,
 )
 from harness.config.spec import Alignment, Consistency, EvalSpec, Regularizer
 from harness.engine.sample import Sampler
@@ -31,7 +36,8 @@ from harness.method.terms import Draws
 from harness.networks.build import build_net, build_objective, build_terms
 from harness.networks.checkpoint import save_state, save_weights
 from harness.planning import flops
-from harness.planning.cost import checkpoint_bytes
+from harness.planning.cost import Assumption, Prices, checkpoint_bytes
+from harness.store.store import Store
 
 SCALES = GRIDS / "scales"
 PAPER = model_specs(*read_scale("imagenet256", SCALES), ["SiT", "DiT", "MF"])
@@ -86,9 +92,9 @@ def test_a_jacobian_vector_product_on_meta(spec):
         net, t, y = build_net(spec), torch.empty(2, 2), torch.empty(2, dtype=torch.long)
         z = torch.empty(2, spec.data.channels, spec.data.size, spec.data.size)
     forward_pass = flops.network(spec)
-    assert counted(lambda: velocity_and_derivative(net, z, t, y, z)) / 2 == (1 + flops.TANGENT) * forward_pass.forward
+    assert counted(lambda: velocity_and_derivative(net, z, t, y, z)) / 2 == (1 + TANGENT) * forward_pass.forward
     both = counted(lambda: velocity_and_derivative(net, z, t, y, z)[0].sum().backward())
-    assert both / 2 == forward_pass.trained + flops.TANGENT * forward_pass.forward
+    assert both / 2 == forward_pass.trained + TANGENT * forward_pass.forward
 
 
 def step(spec, draws=None, features=None):
@@ -134,6 +140,16 @@ def test_guided_shortcut_targets_cost_what_is_expected_of_them(every):
 def test_a_training_step_with_every_regulariser(loss, kind):
     spec = TINY["SiT-S/4"].model_copy(update={"regularizer": regularizer(loss, kind, (1, 3))})
     assert flops.training(spec) == step(spec)
+
+
+def test_a_training_step_with_the_documented_plugin_and_one_that_does_not_say_its_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(plugins, "_FILES", {})
+    run = load_table(write_plugin_grid(tmp_path), "smoke").runs[1]
+    assert flops.training(run.train) == step(run.train) > flops.training(run.train.model_copy(update={"terms": None}))
+    assert "term" not in Prices([run], Store(tmp_path, tmp_path, "s"), Assumption()).words
+    monkeypatch.setattr(TERMS["near-times"].Settings, "work", TermSettings.work)
+    words = Prices([run], Store(tmp_path, tmp_path, "s"), Assumption()).words
+    assert "without the term near-times, which does not say what it computes" in words
 
 
 @pytest.mark.parametrize("kind", RIVALS)
@@ -203,7 +219,7 @@ def test_evaluations_and_bytes_are_those_that_a_job_counts(tmp_path, model, samp
         nonlocal samples
         samples = Sampler(spec, evaluation).draw(tmp_path)
 
-    total, nfe = counted(call), flops.evaluations(spec.process, settings)
+    total, nfe = counted(call), flops.evaluations(settings)
     assert samples.nfe == nfe
     assert total == flops.network(spec).forward * nfe * 64
     for parameter in trainer.net.parameters():

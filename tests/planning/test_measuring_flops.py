@@ -107,5 +107,5 @@ def test_what_one_of_several_processes_computes_alone_is_a_thirtieth_of_a_measur
     alone = whole - sum(pairs_of(samples, others, 2048) for others in (samples, images, part))
     assert 0.02 < alone / whole < 1 / 30
     run = table_of("table2", "imagenet256").runs[0]
-    drawing = flops.network(run.train).forward * flops.evaluations(run.train.process, run.evaluation.sampler) * samples
+    drawing = flops.network(run.train).forward * flops.evaluations(run.evaluation.sampler) * samples
     assert alone < drawing / 50_000

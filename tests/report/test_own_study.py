@@ -8,6 +8,7 @@ import pytest
 from support import synthetic_study as synthetic
 
 from harness.config.grid import load_table
+from harness.report.rendering.our_choices import CHOICES, sentence_of
 from harness.report.rendering.page import make_report
 
 GRID = """
@@ -48,7 +49,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_study_of_ones_own_speaks_of_its_grid_and_never_of_the_paper(out: Path) -> None:
-    shown = words((out / "index.html").read_text(encoding="utf-8"), "readings")
+    shown = words((out / "index.html").read_text(encoding="utf-8"))
     printed = {"index.html": shown} | {
         name: (out / name).read_text(encoding="utf-8")
         for name in (
@@ -62,6 +63,10 @@ def test_a_study_of_ones_own_speaks_of_its_grid_and_never_of_the_paper(out: Path
     }
     assert {name: OF_THE_PAPER.findall(text) for name, text in printed.items()} == {name: [] for name in printed}
     assert shown.startswith(" Two decays: study faces")
+    names = CHOICES["settings"] | {choice["id"]: choice["sentence"] for choice in CHOICES["fixed"]}
+    assert [name for name, words in names.items() if OF_THE_PAPER.search(sentence_of(name, words, False))] == []
+    assert "How Cov is" not in shown  # no such loss
+    assert "The margin ε is a choice. The setting is: margin" in shown
     terms = [line for line in printed["tables/table1.md"].splitlines() if line.endswith("trainings |")]
     assert [line.split(" | ")[0] for line in terms] == ["| Hinge, dispersive"]
     assert "The claim: A slower average is better. Here:" in shown

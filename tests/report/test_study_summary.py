@@ -1,20 +1,19 @@
 """What was run, in words."""
 
 from pathlib import Path
-from typing import get_args
 
 from support import synthetic_study as synthetic
 from support.synthetic_study import pivot_of
 
-from harness.config.settings import SamplerSettings
-from harness.config.spec import ProcessName
+from harness.config.kinds.process_kinds import FAMILIES
+from harness.config.kinds.sampler_kinds import SAMPLERS
 from harness.report.rendering.captions import WORDS, heading
 from harness.report.rendering.study_summary import study_lines
 
 
 def test_every_sampler_and_process_has_its_words() -> None:
-    assert set(WORDS["samplers"]) == set(get_args(SamplerSettings.model_fields["method"].annotation))
-    assert set(WORDS["processes"]) == set(get_args(ProcessName))
+    assert set(WORDS["samplers"]) == set(SAMPLERS.built_in)
+    assert set(WORDS["processes"]) == set(FAMILIES)
 
 
 def test_lengths_and_names_read_as_meant(tmp_path: Path) -> None:

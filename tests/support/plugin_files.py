@@ -23,10 +23,14 @@ vary:
 """
 
 
+def documented_files() -> list[str]:
+    """Return the plug-ins that docs/plugins.md shows: a term; a process and a sampler."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "plugins.md").read_text(), re.DOTALL)
+
+
 def documented_term() -> str:
-    """Return the file that docs/plugins.md shows."""
-    page = (ROOT / "docs" / "plugins.md").read_text()
-    return re.search(r"```python\n(.*?)```", page, re.DOTALL)[1]  # type: ignore[index]
+    """Return the first of them."""
+    return documented_files()[0]
 
 
 def write_plugin_grid(folder: Path) -> Path:
@@ -36,3 +40,13 @@ def write_plugin_grid(folder: Path) -> Path:
     (folder / "near_times.py").write_text(documented_term())
     (folder / "mine.yaml").write_text(GRID)
     return folder / "mine.yaml"
+
+
+def write_process_grid(folder: Path, row: str) -> Path:
+    """Write the documented process and sampler, and a grid of SiT and a row of that; return the grid's path."""
+    grid = write_plugin_grid(folder)
+    (folder / "near_times.py").unlink()
+    (folder / "trig.py").write_text(documented_files()[1])
+    words = GRID.replace("near_times.py", "trig.py").replace("Near times", "Trig")
+    grid.write_text(words.replace("{terms: {near: {kind: near-times, lambda: 0.5, width: 0.2}}}", row))
+    return grid

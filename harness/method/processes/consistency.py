@@ -31,6 +31,7 @@ class ConsistencyTraining:
     steps: int
     finest: int = 1280
     intervals: int = FIRST
+    time_scale = TIME_SCALE
 
     def at_step(self, step: int) -> "ConsistencyTraining":
         """The process at a training step: N(k) − 1 = min(s₀ 2^⌊k/K'⌋, s₁) intervals (table 1)."""

@@ -21,6 +21,11 @@ TIME_SCALE = 1000.0  # the network embeds 1000 t and 1000 (t − s)
 SMALLEST_SQUARE = 1e-8  # squared distances below it count as it: a root has no finite slope at 0
 
 
+def noise_level(t: Tensor) -> Tensor:
+    """σ = t/(1 − t), the noise per unit of the image in x_t, float64: (N,) → (N,)."""
+    return t.double() / (1 - t.double())
+
+
 @dataclass(frozen=True)
 class InductiveMomentMatching:
     """The process; its times are (N, 2): t and t − s.
@@ -29,6 +34,8 @@ class InductiveMomentMatching:
     """
 
     k: int = 12
+    time_scale = TIME_SCALE
+    noise_level = staticmethod(noise_level)
 
     def draw_times(self, n: int, generator: torch.Generator) -> Tensor:
         """(t, t − s), (N, 2), each pair for four samples in a row: t uniform on (0, T], s uniform on [0, t)."""
@@ -68,11 +75,6 @@ class InductiveMomentMatching:
         decrement = END / (1 - END) / 2**self.k
         eta = (t / (1 - t) - decrement).clamp(min=0)
         return torch.maximum(torch.minimum(eta / (1 + eta), t - SMALLEST_GAP), s)
-
-
-def noise_level(t: Tensor) -> Tensor:
-    """σ = t/(1 − t), the noise per unit of the image in x_t, float64: (N,) → (N,)."""
-    return t.double() / (1 - t.double())
 
 
 def jump(net: Denoiser, x_t: Tensor, t: Tensor, span: Tensor, y: Tensor, taps: Taps = ()) -> Tapped:

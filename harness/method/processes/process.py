@@ -23,7 +23,8 @@ class Process(Protocol):
     """A generative process, such as the module `flow`.
 
     Its times t are (N,), or (N, K): a network of one or two times is given the first columns. A dropped label is the
-    null label; a process that must know which were dropped is told that label when it is made.
+    null label; a process that must know which were dropped is told that label when it is made. A process may have a
+    number `time_scale`, by which the network multiplies its times before it embeds them; without it that is 1.
     """
 
     def draw_times(self, n: int, generator: torch.Generator) -> Tensor:
@@ -89,6 +90,20 @@ class SplitsBatch(Protocol):
 
     def with_split(self, split: tuple[Tensor, ...]) -> Process:
         """The same process for samples that are split so; `loss` splits those of any other itself."""
+
+
+@runtime_checkable
+class HasNoiseLevels(Protocol):
+    """What a process may have beside `Process`: guidance in an interval of noise levels needs it."""
+
+    def noise_level(self, t: Tensor) -> Tensor:
+        """Times (N,) → σ (N,), the noise per unit of the image in x_t."""
+
+
+def noise_level_of(process: Process) -> Callable[[Tensor], Tensor]:
+    """Return the noise level of a process that has one."""
+    assert isinstance(process, HasNoiseLevels), process
+    return process.noise_level
 
 
 @runtime_checkable

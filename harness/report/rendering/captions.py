@@ -101,7 +101,7 @@ def sampler_words(protocol: Protocol) -> str:
 
 def steps_words(protocol: Protocol) -> str:
     """Say how images were drawn, but for the guidance."""
-    name, unit = WORDS["samplers"][protocol["sampler"]]
+    name, unit = WORDS["samplers"].get(protocol["sampler"], (protocol["sampler"], "step"))
     nfe = int(protocol["nfe"])
     evaluations = "one network evaluation" if nfe == 1 else f"{nfe:,} network evaluations"
     steps = counted(int(protocol["intervals"]), unit)

@@ -46,7 +46,12 @@ class FixedChoice:
     runs: str
 
 
-def setting_choices(runs: Iterable[Run]) -> list[SettingChoice]:
+def sentence_of(choice: str, sentence: str, beside_paper: bool) -> str:
+    """Return the words on a choice: beside the paper those given, else those of a study of one's own; "" for none."""
+    return sentence if beside_paper else CHOICES["own"].get(choice, sentence)
+
+
+def setting_choices(runs: Iterable[Run], beside_paper: bool = True) -> list[SettingChoice]:
     """Return every open setting of the regulariser that some run uses, with the value it used."""
     trainings = {run.train_id: run.train.regularizer for run in runs if run.train.regularizer}.values()
     choices = []
@@ -56,11 +61,12 @@ def setting_choices(runs: Iterable[Run]) -> list[SettingChoice]:
         if used:
             values = listed([str(value) for value in sorted(set(used))])
             key, depending = f"regularizer.{field.alias or name}", counted(len(used), "training")
-            choices.append(SettingChoice(sentence, key, field.description or "", values, depending))
+            words = sentence_of(name, sentence, beside_paper)
+            choices.append(SettingChoice(words, key, field.description or "", values, depending))
     return choices
 
 
-def fixed_choices(runs: Collection[Run]) -> list[FixedChoice]:
+def fixed_choices(runs: Collection[Run], beside_paper: bool = True) -> list[FixedChoice]:
     """Return every choice of ours that is no setting and on which some run depends."""
     alike: dict[tuple[TrainSpec, SamplerSettings], set[str]] = {}  # seeds share what is asked of them
     for run in {run.eval_id: run for run in runs}.values():
@@ -70,9 +76,10 @@ def fixed_choices(runs: Collection[Run]) -> list[FixedChoice]:
     choices = []
     for index, choice in enumerate(CHOICES["fixed"]):
         depending = {train: ids for (train, sampler), ids in alike.items() if holds[train, sampler][index]}
-        if depending:
+        sentence = sentence_of(choice["id"], choice["sentence"], beside_paper)
+        if depending and sentence:
             trainings = set().union(*depending.values())
-            sentence = choice["sentence"] + _own_constant(choice["id"], depending)
+            sentence += _own_constant(choice["id"], depending)
             choices.append(FixedChoice(choice["subject"], sentence, counted(len(trainings), "training")))
     return choices
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.config.grid import Table
 from harness.config.grid_file import Scale
-from harness.config.resolve import PROCESSES
+from harness.config.kinds.process_kinds import FAMILIES
 from harness.config.spec import Model
 from harness.report.analysis.claims import outcomes_used, summary_sentences
 from harness.report.analysis.pivot import Pivot
@@ -38,12 +38,13 @@ class StudySummary:
 def study_summary(study: str, pivots: Sequence[Pivot], left_out: Sequence[str] = ()) -> StudySummary:
     """Sum up a study from its tables; left_out: the names of those whose grids cannot be read."""
     runs = [run for pivot in pivots for run in pivot.table.runs]
-    choices = setting_choices(runs), fixed_choices(runs)
+    beside_paper = any(pivot.table.beside_paper for pivot in pivots)
+    choices = setting_choices(runs, beside_paper), fixed_choices(runs, beside_paper)
     sentences, outcomes = summary_sentences(pivots), outcomes_used(pivots)
     lines = study_lines(pivots)
     if left_out:
         lines["Left out"] = [f"{name}: its grid, or the study's record of it, cannot be read" for name in left_out]
-    titles = study_title(pivots), any(pivot.table.beside_paper for pivot in pivots)
+    titles = study_title(pivots), beside_paper
     return StudySummary(study, *titles, _scales(pivots), sentences, outcomes, lines, *choices, study_terms(pivots))
 
 
@@ -63,12 +64,13 @@ def study_lines(pivots: Sequence[Pivot]) -> dict[str, list[str]]:
     networks: dict[Model, dict[str, None]] = {}
     for cell in (cell for pivot in pivots for cell in pivot.table.cells):
         networks.setdefault(cell.runs[0].train.model, {})[cell.settings.model] = None
+    own = {family: words or "a plug-in’s process" for p in pivots for family, words in p.table.plugins.families.items()}
     states = {run.eval_id: run.state for pivot in pivots for cell in pivot.cells for run in cell.runs}
     words = sentences(
         "study.j2",
         trainings=list(dict.fromkeys(run.train.model_copy(update={"seed": 0}) for run in runs)),
-        families={process: family for family, process in PROCESSES.items()},
-        processes=WORDS["processes"],
+        families=FAMILIES | {family: family for family in own},
+        processes=WORDS["processes"] | own,
         networks=networks,
         lengths=list(_lengths(pivots)),
         beside_paper=any(pivot.table.beside_paper for pivot in pivots),
