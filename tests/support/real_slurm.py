@@ -56,7 +56,10 @@ def queued_jobs(study: str) -> list[QueuedJob]:
 
 
 def at_once(jobs: list[str]) -> None:
-    """SLURM lets a job that is queued again wait for two minutes; do not."""
+    """SLURM lets a job that is queued again wait for two minutes; do not. In the second in which it ended it would be
+    refused by its node ("Job credential revoked"), and fail."""
+    if jobs:
+        time.sleep(1.1)
     for job in jobs:
         subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], capture_output=True)
 
