@@ -29,6 +29,7 @@ def test_its_arms_share_all_but_the_temperature():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_missing_data_is_said_before_anything_begins_and_the_rehearsal_ends_with_its_numbers(tmp_path: Path):
     refused = call(tmp_path)
     assert refused.returncode == 2

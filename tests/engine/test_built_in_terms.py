@@ -138,6 +138,7 @@ def test_it_stops(kind):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_compiled_blocks_give_the_same_gradients():
     plain, compiled = (
         Trainer(spec_with("all"), DATASET, CPU, Resources(compile=compiled)) for compiled in (False, True)
