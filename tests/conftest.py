@@ -1,10 +1,13 @@
 """What the tests share."""
 
+import fcntl
 import os
 import shutil
 import subprocess
+import tempfile
 import uuid
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -122,12 +125,16 @@ def scratch(tmp_path, cache):
     return folder
 
 
-@pytest.fixture(scope="session")
-def cluster(needs):
-    """The real SLURM, for one test at a time: some take its nodes down, or its accounting."""
+@pytest.fixture
+def cluster(needs, request):
+    """The real SLURM; for a test alone that `disturbs` it, as where nodes, daemons or the accounting go down."""
     needs("sbatch", "sinfo")
-    if subprocess.run(["sinfo", "-h"], capture_output=True).returncode != 0:
-        pytest.skip("SLURM does not answer; tests/cluster/cluster.sh up starts one")
+    disturbs = request.node.get_closest_marker("disturbs")
+    with Path(tempfile.gettempdir(), f"tests-of-the-cluster-{os.getuid()}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX if disturbs else fcntl.LOCK_SH)
+        if subprocess.run(["sinfo", "-h"], capture_output=True).returncode != 0:
+            pytest.skip("SLURM does not answer; tests/cluster/cluster.sh up starts one")
+        yield
 
 
 @pytest.fixture

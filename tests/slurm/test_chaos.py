@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from cluster import chaos
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.long]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.long, pytest.mark.disturbs]
 GRIDS = [f"grids/table{number}.yaml" for number in ("3", "6", "7b")]
 
 

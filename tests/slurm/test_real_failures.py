@@ -20,7 +20,7 @@ from support.real_slurm import (
     write_profile,
 )  # fmt: skip
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.long]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.long, pytest.mark.disturbs]
 NODE, OTHER_NODE = "n2", "n1"
 KINDS = ["preempted", "node", "time limit", "killed", "out of memory", "diverged", "bad data", "bug"]
 EATS = """import sys

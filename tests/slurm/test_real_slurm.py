@@ -132,6 +132,7 @@ def inline(cluster, cache, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.disturbs
 @pytest.mark.long
 def test_a_training_whose_time_is_up_goes_on_and_its_state_is_true_without_accounting(study, inline, tmp_path):
     """A checkpoint is due every ten minutes: what is there after the signal was written because of it."""
