@@ -121,8 +121,9 @@ def test_an_array_gives_the_inline_numbers_after_it_was_cancelled_and_brought_ba
 
 
 @pytest.fixture(scope="module")
-def inline(cluster, cache, tmp_path_factory) -> Path:
+def inline(needs, cache, tmp_path_factory) -> Path:
     """A folder in which trainings that are long enough to be stopped have been run inline."""
+    needs("sbatch", "sinfo")
     folder = tmp_path_factory.mktemp("steady")
     (folder / "scratch").mkdir()
     (folder / "scratch" / ".cache").symlink_to(cache)
