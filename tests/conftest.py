@@ -90,8 +90,8 @@ def needs():
 
 
 @pytest.fixture(scope="session")
-def browser(needs, tmp_path_factory):
-    """Return a real Chromium that keeps a log of its console and of every request."""
+def chromium(needs, tmp_path_factory):
+    """A real Chromium that keeps a log of its console and of every request."""
     needs("chromium", "chromedriver")
     from selenium import webdriver
 
@@ -103,6 +103,14 @@ def browser(needs, tmp_path_factory):
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
     yield driver
     driver.quit()
+
+
+@pytest.fixture
+def browser(chromium):
+    """The Chromium of all tests; no page of another one's still asks a server that has ended."""
+    yield chromium
+    chromium.get("about:blank")
+    chromium.get_log("browser")
 
 
 @pytest.fixture(scope="session")

@@ -137,8 +137,6 @@ def test_the_open_page_gains_results_while_a_grid_runs(browser: Any, tmp_path: P
         processes.append(watching)
         assert watching.stdout
         address = watching.stdout.readline().split()[3]
-        browser.get("about:blank")  # an earlier page no longer asks a server that has ended
-        browser.get_log("browser")
         browser.get(address)
         done = lambda: browser.execute_script(DONE)  # noqa: E731
         before = done()
