@@ -29,7 +29,7 @@ class Chaos:
     """What is done to a grid, and where. kind: what SLURM calls a job's end, or the class of a failure.
 
     colleague: who works in it at the same time. submit: sends the grid again. status: what it was with a full disk.
-    killed: ids of the jobs that were killed here.
+    killed: ids of the jobs that were killed here. begun: when, as sacct reads it.
     """
 
     folder: Path
@@ -39,6 +39,7 @@ class Chaos:
     done: list[str] = field(default_factory=list)
     killed: set[str] = field(default_factory=set)
     status: str = ""
+    begun: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%S"))
 
     def hold(self) -> None:
         """Let what is in the queue wait, so that the grid is not done before everything was done to it."""
@@ -118,7 +119,7 @@ class Chaos:
     def ended_by_others(self) -> list[str]:
         """Return the jobs that SLURM's accounting calls cancelled by somebody else than who sent them."""
         columns = "--format=JobID,State,UID,JobName"
-        rows = [line.split("|") for line in slurm("sacct", "-S", "now-6hours", "-aXDnP", columns).splitlines()]
+        rows = [line.split("|") for line in slurm("sacct", "-S", self.begun, "-aXDnP", columns).splitlines()]
         ours = [(id, state.split(), uid) for id, state, uid, name in rows if name.startswith(f"{STUDY}-")]
         return [
             f"{id} of {uid}: {' '.join(state)}" for id, state, uid in ours
