@@ -15,7 +15,7 @@ CHROMIUM_FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update",
 )  # fmt: skip
-SHARED = ("cluster", "browser")  # there is one of each; the longest first
+SHARED = ("chromium",)  # each process would start one
 
 
 def pytest_addoption(parser):
@@ -42,11 +42,11 @@ def repetition(request):
     return request.param
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist, which reads the marks in the same hook
 def pytest_collection_modifyitems(items):
     """Say which tests share a process, where there are several, and begin with those that take long.
 
-    Tests of a file share its fixtures; those of the cluster its two nodes; those of the browser the browser. These two
-    wait more than they compute: begun first, they end beside the others and not after them.
+    Tests of a file share its fixtures; those of the browser the browser, which is begun first.
     """
     slow = Counter(group_of(item) for item in items if item.get_closest_marker("slow"))
     first = {name: place for place, name in enumerate(reversed(SHARED), 1)}
