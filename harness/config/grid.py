@@ -26,7 +26,9 @@ from harness.config.grid_file import (
 )
 from harness.config.plugin_parts import PluginParts, PluginRecord
 from harness.config.resolve import SettingError, resolve, resolve_model
-from harness.config.settings import Family, Frozen, Resources, Seeds, Settings
+from harness.config.settings.resources import Resources
+from harness.config.settings.run_settings import Family, Settings
+from harness.config.settings.values import Frozen, Seeds
 from harness.config.spec import EvalSpec, TrainSpec, canonical, eval_id, train_id
 from harness.config.yaml_document import (
     Document,

@@ -10,7 +10,8 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from harness.config.core_yaml import Keys, dotted
 from harness.config.named_files import GRIDS, PRESETS, SCALES, named_file
-from harness.config.settings import Count, Family, Flag, Frozen, Line, Name, Prose, Real, Rung, Seeds, StandIns
+from harness.config.settings.run_settings import Family, Rung
+from harness.config.settings.values import Count, Flag, Frozen, Line, Name, Prose, Real, Seeds, StandIns
 from harness.config.yaml_document import Document, Layer, Leaf, read_document, read_validated
 from harness.errors import UserError, nearest
 from harness.plain_text import check_name, escape_controls, shown

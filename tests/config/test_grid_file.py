@@ -44,6 +44,7 @@ def test_zip(grids):
         ("confidence: H}", "confidence: Z}", ["confidence", "'Z'"]),
         ("  preset: paper", "  preset: papre", ["did you mean 'paper'?"]),
         ("    baseline: {}", "    baseline: {}\n    baseline: {}", ["said twice"]),
+        ("    baseline: {}", "    baseline: {terms: {}}", ["table2.yaml:23: terms: {} says nothing", "leave it out"]),
         ("rows: loss", "rows: [loss", ["not YAML"]),
         ("    Hinge: {regularizer.loss: hinge}", "    Hinge: 3", ["axes.loss.Hinge", "keys and values", "found 3"]),
         ("    baseline: {}", "    baseline: {}\n    true: {}", ["axes.arm.", "word or a number", "found True"]),
