@@ -173,7 +173,7 @@ class Table:
         return tuple(tested)
 
     def labels(self, axis: str | None) -> list[str]:
-        """Return the labels of an axis that cells inside the table have, as the file has them, and rows by their blocks."""
+        """Return the labels of an axis that cells inside the table have: as the file has them, rows by blocks."""
         if not axis:
             return [""]
         used = {cell.label(axis) for cell in self.cells if not cell.aside}
