@@ -78,12 +78,18 @@ def _extra_passes(train: TrainSpec) -> str:
 
 
 def _extra_operations(train: TrainSpec) -> str:
-    """What the terms add to a training step, over what it has without them."""
-    if train.alignment and flops.encoder(train.alignment) is None:
+    share = extra_share(train)
+    if share is None:
         return UNKNOWN
-    without = train.model_copy(update={"regularizer": None, "alignment": None, "terms": None})
-    share = flops.training(train) / flops.training(without) - 1
     return f"{share:.2%}" if share >= 0.0001 else "under 0.01%" if share else "none"
+
+
+def extra_share(train: TrainSpec) -> float | None:
+    """Operations that the terms add to a training step, over what it has without them; None where it is not known."""
+    if train.alignment and flops.encoder(train.alignment) is None:
+        return None
+    without = train.model_copy(update={"regularizer": None, "alignment": None, "terms": None})
+    return flops.training(train) / flops.training(without) - 1
 
 
 def in_short(count: int) -> str:

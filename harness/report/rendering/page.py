@@ -23,6 +23,7 @@ from harness.report.reading.tidy import tidy_table
 from harness.report.rendering import captions, data_files, html, sections, sheet, trainings
 from harness.report.rendering.plugin_sections import plugin_sections
 from harness.report.rendering.study_summary import study_summary
+from harness.report.rivals.rival_section import rival_sections, rivals_record
 from harness.store.store import Logs, Store
 from harness.store.study import study_tables
 
@@ -89,6 +90,7 @@ def write_files(store: Store, tables: Sequence[Table], target: Path, pdf: bool =
         "guidance": [(sweep, guidance_picture(sweep, styles)) for sweep in guidance_sweep.sweeps(pivots)],
         "surfaces": [(surface, surface_picture(surface, styles)) for surface in surfaces.surfaces(pivots)],
         "rankings": early_ranking.early_rankings(store, pivots, logs),
+        "rivals": rival_sections(store, pivots, styles),
         "representations": sections.representations(store, pivots),
         "plugin_sections": plugin_sections(pivots),
         "pivots": pivots,
@@ -118,6 +120,9 @@ def _write_figures(values: dict[str, Any], target: Path, pdf: bool) -> None:
     """Write every figure of the page, and the numbers behind the section on representations."""
     pictures = [figure for table in values["tables"] for figure in (*table.figures, *table.folded)]
     pictures += [picture for _, picture in (*values["guidance"], *values["surfaces"])]
+    if values["rivals"]:
+        write_json(target / "rivals.json", rivals_record(values["rivals"]))
+        pictures += [section.cost for section in values["rivals"] if section.cost]
     if section := values["representations"]:
         write_json(target / "representations.json", section.record)
         pictures += [section.picture] if section.picture else []

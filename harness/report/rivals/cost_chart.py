@@ -1,0 +1,73 @@
+"""What each method adds to a training step's operations, against what it changes."""
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from harness.report.analysis.text import number, signed_percent
+from harness.report.figures.marks import cell_mark
+from harness.report.figures.panels import Line, Panel, panels_figure
+from harness.report.figures.picture import Picture
+from harness.report.figures.style import MUTED, ArmStyle, ArmStyles, cell_styles
+from harness.report.reading.run_facts import extra_share
+from harness.report.rivals.contrasts import Contrast, Contrasts
+
+LINEAR_TO = 1.0  # percent: below, what costs nothing has a place too
+RIGHTMOST = 0.75  # of the axis' width: further on, a name stands to the left of its point
+APART = 0.055  # of the axis' height: of two names, so that both can be read
+
+
+def extra_operations(contrast: Contrast) -> float | None:
+    """Return what a method adds to a step's operations, in percent; None where it is not known."""
+    share = extra_share(contrast.cell.source.runs[0].train)
+    return None if share is None else 100 * share
+
+
+def cost_chart(compared: Contrasts, styles: ArmStyles) -> Picture | None:
+    """Return the picture of the methods alone, for a sum costs what its parts do; None with fewer than two."""
+    known = [contrast for contrast in compared.alone if extra_operations(contrast) is not None]
+    if len(known) < 2:
+        return None
+    points = [(contrast, extra_operations(contrast) or 0.0) for contrast in known]
+    words = (f"{c.cell.name} {number(cost, 1)} %, {signed_percent(c.change.percent)}" for c, cost in points)
+    alt = f"Extra operations of a step and change of {compared.pivot.metric.title}: {'; '.join(words)}."
+    name = f"{compared.pivot.table.name}-rivals"
+    return Picture("rivals", name, alt, lambda: _draw(compared, points, styles))
+
+
+def _draw(compared: Contrasts, points: Sequence[tuple[Contrast, float]], styles: ArmStyles) -> Figure:
+    by_cell = cell_styles(compared.pivot, styles)
+    lines = [
+        Line(_unnamed(by_cell[c.cell.name]), [cost], [c.change.percent], [c.change.interval],
+             {"linestyle": "none", "markersize": 6}, [cell_mark(compared.pivot, c.cell)])
+        for c, cost in points
+    ]  # fmt: skip
+    ends = [end for c, _ in points if c.change.interval for end in (c.change.interval.low, c.change.interval.high)]
+    up = f"change of {compared.pivot.metric.title}, %"
+    figure = panels_figure([Panel("extra operations of a step, %", up, lines, also=ends, at=0.0)], height=2.6)
+    (axes,) = figure.axes
+    axes.set_xscale("symlog", linthresh=LINEAR_TO)
+    axes.set_xlim(-0.25 * LINEAR_TO, 2 * max(LINEAR_TO, *(cost for _, cost in points)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    _name(axes, points)
+    return figure
+
+
+def _unnamed(style: ArmStyle) -> ArmStyle:
+    """The same without an entry in the legend: names stand beside the points."""
+    return ArmStyle("", style.colour, style.marker)
+
+
+def _name(axes: Axes, points: Sequence[tuple[Contrast, float]]) -> None:
+    """Write each method's name beside its point, on the side of more room, higher where another's is in its way."""
+    taken: list[tuple[float, float]] = []
+    for contrast, cost in sorted(points, key=lambda point: point[0].change.percent):
+        x, y = axes.transAxes.inverted().transform(axes.transData.transform((cost, contrast.change.percent)))
+        while any(abs(x - other) < 0.3 and abs(y - height) < APART for other, height in taken):
+            y += APART / 4
+        taken.append((x, y))
+        side, shift = ("right", -0.02) if x > RIGHTMOST else ("left", 0.02)
+        place = {"transform": axes.transAxes, "va": "center", "ha": side}
+        axes.text(x + shift, y, contrast.cell.name, fontsize=7, color=MUTED, **place)
