@@ -15,8 +15,8 @@ from harness.report.reading.run_facts import extra_share
 from harness.report.rivals.contrasts import Contrast, Contrasts
 
 LINEAR_TO = 1.0  # percent: below, what costs nothing has a place too
-RIGHTMOST = 0.75  # of the axis' width: further on, a name stands to the left of its point
-APART = 0.055  # of the axis' height: of two names, so that both can be read
+# Of the axes' width and height: a letter of a name, its distance from its point, and two names that can both be read.
+LETTER, BESIDE, APART = 0.0125, 0.02, 0.055
 
 
 def extra_operations(contrast: Contrast) -> float | None:
@@ -61,13 +61,25 @@ def _unnamed(style: ArmStyle) -> ArmStyle:
 
 
 def _name(axes: Axes, points: Sequence[tuple[Contrast, float]]) -> None:
-    """Write each method's name beside its point, on the side of more room, higher where another's is in its way."""
-    taken: list[tuple[float, float]] = []
+    """Write each method's name beside its point, as near as the names before it leave room."""
+    taken: list[tuple[float, float, float]] = []  # from where to where a name goes, and its height
     for contrast, cost in sorted(points, key=lambda point: point[0].change.percent):
+        name = contrast.cell.name
         x, y = axes.transAxes.inverted().transform(axes.transData.transform((cost, contrast.change.percent)))
-        while any(abs(x - other) < 0.3 and abs(y - height) < APART for other, height in taken):
-            y += APART / 4
-        taken.append((x, y))
-        side, shift = ("right", -0.02) if x > RIGHTMOST else ("left", 0.02)
-        place = {"transform": axes.transAxes, "va": "center", "ha": side}
-        axes.text(x + shift, y, contrast.cell.name, fontsize=7, color=MUTED, **place)
+        left, right, height = _free_place(x, y, LETTER * len(name), taken)
+        taken.append((left, right, height))
+        axes.text(left, height, name, transform=axes.transAxes, va="center", fontsize=7, color=MUTED)
+
+
+def _free_place(
+    x: float, y: float, length: float, taken: Sequence[tuple[float, float, float]]
+) -> tuple[float, float, float]:
+    """Return the nearest place beside a point, right before left, at which no other name is in the way."""
+    sides = [start for start in (x + BESIDE, x - BESIDE - length) if start > 0 and start + length < 1]
+    heights = sorted((y + APART * step for step in range(-6, 7)), key=lambda height: abs(height - y))
+    places = [(start, start + length, height) for height in heights for start in sides or [x + BESIDE]]
+    return next((place for place in places if not any(_overlap(place, other) for other in taken)), places[0])
+
+
+def _overlap(place: tuple[float, float, float], other: tuple[float, float, float]) -> bool:
+    return place[0] < other[1] and other[0] < place[1] and abs(place[2] - other[2]) < 0.99 * APART
