@@ -62,13 +62,13 @@ def _unnamed(style: ArmStyle) -> ArmStyle:
 
 def _name(axes: Axes, points: Sequence[tuple[Contrast, float]]) -> None:
     """Write each method's name beside its point, as near as the names before it leave room."""
-    taken: list[tuple[float, float, float]] = []  # from where to where a name goes, and its height
-    for contrast, cost in sorted(points, key=lambda point: point[0].change.percent):
-        name = contrast.cell.name
-        x, y = axes.transAxes.inverted().transform(axes.transData.transform((cost, contrast.change.percent)))
-        left, right, height = _free_place(x, y, LETTER * len(name), taken)
+    to_axes = axes.transData + axes.transAxes.inverted()
+    places = [to_axes.transform((cost, contrast.change.percent)) for contrast, cost in points]
+    taken = [(x - BESIDE / 2, x + BESIDE / 2, y) for x, y in places]  # from where to where, and its height
+    for (contrast, _), (x, y) in zip(points, places, strict=True):
+        left, right, height = _free_place(x, y, LETTER * len(contrast.cell.name), taken)
         taken.append((left, right, height))
-        axes.text(left, height, name, transform=axes.transAxes, va="center", fontsize=7, color=MUTED)
+        axes.text(left, height, contrast.cell.name, transform=axes.transAxes, va="center", fontsize=7, color=MUTED)
 
 
 def _free_place(
