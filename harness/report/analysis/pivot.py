@@ -130,11 +130,12 @@ class PivotCell:
 
 @dataclass(frozen=True)
 class PivotRow:
-    """A printed row: a cell or None for each column, or one cell `across` all columns."""
+    """A printed row: a cell or None for each column, or one cell `across` all columns; `block` is its heading."""
 
     label: str
     cells: tuple[PivotCell | None, ...]
     across: PivotCell | None = None
+    block: str = ""
 
 
 @dataclass(frozen=True)
@@ -356,8 +357,10 @@ def _laid_out(table: Table, cells: Sequence[PivotCell]) -> tuple[tuple[str, ...]
     at = {(cell.row, cell.column): cell for cell in cells}
     assert len(at) == len(cells), "two cells at one row and column"
     in_order = sorted(cells, key=lambda cell: order.index(cell.source.label(table.file.rows)))
-    rows = dict.fromkeys(cell.row for cell in in_order)
+    blocks = {cell.row: table.file.block_of.get(cell.source.label(table.file.rows), "") for cell in in_order}
     return inside, tuple(
-        PivotRow(row, () if row in across else tuple(at.get((row, column)) for column in inside), across.get(row))
-        for row in rows
+        PivotRow(
+            row, () if row in across else tuple(at.get((row, column)) for column in inside), across.get(row), block
+        )
+        for row, block in blocks.items()
     )

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.config.grid import Cell, Run, Table
-from harness.config.settings import SamplerSettings
+from harness.config.settings.process_settings import SamplerSettings
 from harness.config.spec import TrainSpec
 
 Protocol = Mapping[str, str]  # key → its value in words, "" for none
