@@ -10,7 +10,7 @@ from itertools import product
 from statistics import median
 
 from harness.config.grid import Table
-from harness.config.settings import RegularizerSettings
+from harness.config.settings.loss_settings import RegularizerSettings
 from harness.metric_definitions import definition_of
 from harness.report.analysis.pivot import Pivot, PivotCell, kind_of, label_words, pivot
 from harness.report.analysis.statistics import Change

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
 
-from harness.config.settings import RegularizerSettings
+from harness.config.settings.loss_settings import RegularizerSettings
 from harness.config.spec import canonical
 from harness.report.analysis.factors import pivots_by_metric, trends
 from harness.report.analysis.pivot import PivotCell, label_words, pivot
