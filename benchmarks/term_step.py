@@ -16,7 +16,7 @@ from torch import Tensor
 from training_step import DEVICE, SIZES, Precision, random_data, spec
 
 from harness.config.plugin_parts import resolve_term
-from harness.config.settings import OWN_KEYS, TERMS
+from harness.config.settings.term_settings import OWN_KEYS, TERMS
 from harness.config.spec import Alignment, TrainSpec
 from harness.engine.allocator import keep_freed_memory
 from harness.method.backbone import DiT

@@ -12,7 +12,7 @@ from support.specs import make_spec, rival
 from support.trainings import make_dataset, make_trainer
 
 from harness.config.resolve import SettingError
-from harness.config.settings import TERMS
+from harness.config.settings.term_settings import TERMS
 from harness.config.spec import Model
 from harness.method.rivals.diversedit import DiverseDiT
 from harness.method.terms import Draws, Sizes, StepView
