@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from harness.config.settings import OfDistance, RegularizerSettings
+from harness.config.settings.loss_settings import OfDistance, RegularizerSettings
 from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.statistics import ALPHA, change_between, holm
 from harness.report.analysis.text import listed, sentences
