@@ -142,7 +142,8 @@ def _heat_map(pivot: Pivot) -> Figure:
     mesh.update_scalarmappable()
     tiles = [cell for row in pivot.rows for cell in row.cells]
     tag(mesh, "", [cell_mark(pivot, cell) if cell else Mark("", "") for cell in tiles])
-    for place, (cell, change, colour) in enumerate(zip(tiles, changes.flat, mesh.get_facecolors(), strict=True)):
+    colours = np.asarray(mesh.get_facecolor())
+    for place, (cell, change, colour) in enumerate(zip(tiles, changes.flat, colours, strict=True)):
         look = {"color": style.MUTED, "style": "italic"} if np.isnan(change) else {"color": _legible(colour), "size": 8}
         row, column = divmod(place, columns)
         axes.text(column + 0.5, row + 0.5, _tile_words(pivot, cell), ha="center", va="center", **look)

@@ -32,6 +32,13 @@ class TidyTable:
     after: Columns
     counts: Sequence[int]
 
+    def column(self, name: str) -> Sequence[Any]:
+        """Return the values of a column, one for each row."""
+        if name in self.own:
+            return self.own[name]
+        shared = {**self.before, **self.after}[name]
+        return [value for value, count in zip(shared, self.counts, strict=True) for _ in range(count)]
+
     def frame(self) -> "pd.DataFrame":
         """Return it as a frame: whole numbers stay whole beside missing ones."""
         import pandas as pd  # slow to load, and only Parquet needs it
