@@ -23,7 +23,7 @@ from support.imports import arrows, circles, imports, sources, within  # noqa: E
 PICTURE = ROOT / "docs" / "pictures" / "rooms.svg"
 GROUND = "ground"
 COLUMNS = {
-    "report": 0, "report.rendering": 0, "report.rivals": 0, "report.figures": 0, "report.analysis": 0,
+    "report": 0, "report.sign": 0, "report.rendering": 0, "report.rivals": 0, "report.figures": 0, "report.analysis": 0,
     "report.reading": 0,
     "cli": 1, "commands": 1, "planning": 1, "store": 1, "config": 1, GROUND: 1,
     "slurm": 2, "launchers": 2, "jobs": 2, "measure": 2, "engine": 2, "networks": 2, "data": 2, "method": 3,

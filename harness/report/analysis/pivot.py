@@ -274,14 +274,21 @@ def cell_name(cell: Cell) -> str:
 
     "none" is left out beside other labels, and is the name of a cell that has no other.
     """
-    labels = [(axis, label) for axis, label in _labels(cell) if label != "none"]
-    names = [f"{axis} {label}" if label[:1].isdigit() or label == "all" else label for axis, label in labels]
-    return " · ".join(names) or "none"
+    return " · ".join(label_words(axis, label) for axis, label in _labels(cell) if label != "none") or "none"
+
+
+def label_words(axis: str, label: str) -> str:
+    """Return a label, with its axis before one that says nothing alone, and behind "without"."""
+    return f"{axis} {label}" if label[:1].isdigit() or label == "all" else _whole(axis, label)
 
 
 def _labels(cell: Cell) -> list[tuple[str, str]]:
     """Each axis with its label, which says what it is without where it is "without"."""
-    return [(axis, f"without {axis}" if label == "without" else label) for axis, label in cell.at]
+    return [(axis, _whole(axis, label)) for axis, label in cell.at]
+
+
+def _whole(axis: str, label: str) -> str:
+    return f"without {axis}" if label == "without" else label
 
 
 def _row_label(table: Table, cell: Cell) -> str:

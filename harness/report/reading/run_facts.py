@@ -49,9 +49,11 @@ def _encoder_facts(run: Run, record: ModelFacts | None) -> dict[FactName, str]:
     if run.train.alignment is None or record is None or encoder is None:
         absent = "none" if run.train.alignment is None else UNRECORDED
         of_terms = record and record.projector_parameters
+        joins = flops.parameters(run.train) - flops.parameters(_plain(run.train))
+        words = ([in_short(of_terms)] if of_terms else []) + ([f"{in_short(joins)} (network)"] if joins else [])
         return {
             "pre-training": absent,
-            "extra parameters": in_short(of_terms) if of_terms else absent,
+            "extra parameters": " + ".join(words) or absent,
             "external data": absent,
         }
     published, pretraining, parameters = _published(encoder), UNKNOWN, UNRECORDED
@@ -85,11 +87,16 @@ def _extra_operations(train: TrainSpec) -> str:
 
 
 def extra_share(train: TrainSpec) -> float | None:
-    """Operations that the terms add to a training step, over what it has without them; None where it is not known."""
+    """What the terms, and long residuals, add to a training step, over what it has without them; None if not known."""
     if train.alignment and flops.encoder(train.alignment) is None:
         return None
-    without = train.model_copy(update={"regularizer": None, "alignment": None, "terms": None})
-    return flops.training(train) / flops.training(without) - 1
+    return flops.training(train) / flops.training(_plain(train)) - 1
+
+
+def _plain(train: TrainSpec) -> TrainSpec:
+    """The training without terms, and without long residuals in its network."""
+    model = train.model.model_copy(update={"residuals": None})
+    return train.model_copy(update={"regularizer": None, "alignment": None, "terms": None, "model": model})
 
 
 def in_short(count: int) -> str:

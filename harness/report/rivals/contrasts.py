@@ -4,7 +4,7 @@ All of it is one family of tests. The better part of a sum is that of the better
 chance it is a little too good, so that a sum that beats it does add.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from harness.config.spec import TrainSpec
@@ -61,12 +61,11 @@ def contrasts(pivot: Pivot) -> Contrasts | None:
     return Contrasts(pivot, alone, [contrast for contrast in compared if contrast.cell.source.at in sums], beside)
 
 
-def parts_of(cell: PivotCell, among: Iterable[PivotCell]) -> list[PivotCell]:
-    """Return the rows that a row is the sum of: what they change of the baseline's training is what it changes."""
+def parts_of(cell: PivotCell, among: Sequence[PivotCell]) -> list[PivotCell]:
+    """Return the rows that a row is the sum of: what two of them change of the baseline's training, it changes."""
     own = _changed(cell)
     parts = [(other, its) for other in among if _alike(other, cell) and (its := _changed(other)) and its < own]
-    whole = set().union(*(its for _, its in parts)) == own if len(parts) > 1 else False
-    return [other for other, _ in parts] if whole else []
+    return [other for other, its in parts if own - its in [rest for _, rest in parts]]
 
 
 def _alike(cell: PivotCell, other: PivotCell) -> bool:
