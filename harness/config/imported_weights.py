@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from harness.config.settings import Frozen
+from harness.config.settings.values import Frozen
 from harness.config.spec import Model, TrainSpec
 from harness.errors import UserError, nearest
 from harness.files import place, read_model
@@ -31,6 +31,7 @@ class Architecture(Frozen):
     def __str__(self) -> str:
         m = self.model
         blocks = f"{m.depth} blocks of width {m.width} with {m.heads} heads, patch {m.patch}"
+        blocks += ", long residuals" if m.residuals else ""
         return f"{self.process}, {blocks}, {self.channels}×{self.size}×{self.size} in {self.classes} classes"
 
 

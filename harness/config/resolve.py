@@ -10,17 +10,17 @@ from harness.config import imported_weights as imported
 from harness.config.grid_file import Patch, Scale, Size
 from harness.config.kinds.process_kinds import FAMILIES, PROCESSES, process_name
 from harness.config.kinds.sampler_kinds import SAMPLERS, samplers_of, suits
-from harness.config.settings import (
+from harness.config.settings.loss_settings import (
     OWN_ENCODER,
     AlignmentSettings,
-    Blocks,
     OfDistance,
     RegularizerSettings,
-    Resources,
-    SamplerSettings,
-    Settings,
     constants_of,
 )
+from harness.config.settings.process_settings import SamplerSettings
+from harness.config.settings.resources import Resources
+from harness.config.settings.run_settings import Settings
+from harness.config.settings.values import Blocks
 from harness.config.spec import (
     TILE,
     Alignment,
@@ -172,7 +172,10 @@ def resolve_model(settings: Settings, scale: Scale, families: Container[str] = P
     if size not in scale.ladder or patch not in scale.patches:
         sizes, patches = ", ".join(scale.ladder), ", ".join(scale.patches)
         raise SettingError("model", f"scale {scale.scale} has sizes {sizes} and patches {patches}, not {size}/{patch}")
-    model = Model(**scale.ladder[size].model_dump(), patch=scale.patches[patch])
+    residuals = "long" if settings.residuals == "long" else None
+    model = Model(**scale.ladder[size].model_dump(), patch=scale.patches[patch], residuals=residuals)
+    if residuals and model.depth < 2:
+        raise SettingError("residuals", f"{settings.model} here has one block, and nothing to join; say none")
     if settings.data.size % model.patch:
         raise SettingError("model", f"patch {model.patch} does not divide the image size {settings.data.size}")
     if model.width % (2 * model.heads):

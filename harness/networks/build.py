@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from harness.config.kinds.process_kinds import process_kind
-from harness.config.settings import TERMS, OfDistance, Resources, SaraSettings, read_tau
+from harness.config.settings.loss_settings import OfDistance, SaraSettings, read_tau
+from harness.config.settings.resources import Resources
+from harness.config.settings.term_settings import TERMS
 from harness.config.spec import Alignment, Regularizer, TermSpec, TrainSpec
 from harness.method.backbone import DiT
 from harness.method.losses import Potential
@@ -44,6 +46,7 @@ def build_net(spec: TrainSpec) -> DiT:
         second_time=kind.second_time,
         time_scale=getattr(kind(spec), "time_scale", 1.0),
         dropout=spec.dropout or 0.0,
+        long_residuals=spec.model.residuals == "long",
     )
 
 

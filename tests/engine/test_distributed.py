@@ -29,11 +29,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from harness import ContrastiveLoss, DispersiveLoss, tap
 from harness.checkpoint_paths import latest_step, weights_path
-from harness.config.settings import (
-    Optimizer,
-    Resources,
-    SaraSettings,
-)
+from harness.config.settings.loss_settings import SaraSettings
+from harness.config.settings.resources import Resources
+from harness.config.settings.run_settings import Optimizer
 from harness.config.spec import Alignment, Model, Regularizer, TrainSpec
 from harness.engine import distributed
 from harness.engine.batches import Batches
@@ -74,7 +72,9 @@ ARMS = {
     STOPPING: {"regularizer": regularizer("dispersive", stop=7), "alignment": SARA},
     **{kind: {"terms": (specs.rival(kind),)} for kind in specs.RIVALS},
 }
-ARMS[EVERYTHING] = ARMS[STOPPING] | {"terms": tuple(map(specs.rival, specs.RIVALS))}
+LONG = specs.make_spec().model.model_copy(update={"residuals": "long"})
+ARMS["diversedit"]["model"] = LONG
+ARMS[EVERYTHING] = ARMS["diversedit"] | ARMS[STOPPING] | {"terms": tuple(map(specs.rival, specs.RIVALS))}
 RUNS = [(process, arm) for process in SAMPLERS for arm in ("baseline", "dispersive", "contrastive")]
 RUNS += [("flow", ALIGNED), ("flow", STOPPING), ("meanflow", STOPPING), *(("flow", kind) for kind in specs.RIVALS)]
 KILLED = [*((process, "dispersive") for process in SAMPLERS), ("flow", EVERYTHING)]
@@ -342,7 +342,12 @@ def train_to_be_killed(folder: Path, world: World) -> None:
 @pytest.mark.parametrize("process", ["flow", "ddpm"])
 def test_blocks_computed_again_give_the_same_gradient(process: str):
     trainers = [
-        Trainer(make_spec(process, "contrastive"), DATASET, CPU, Resources(checkpoint_blocks=again))
+        Trainer(
+            make_spec(process, "contrastive").model_copy(update={"model": LONG}),
+            DATASET,
+            CPU,
+            Resources(checkpoint_blocks=again),
+        )
         for again in (False, True)
     ]
     counts = [0, 0]
