@@ -17,7 +17,6 @@ CHROMIUM_FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update",
 )  # fmt: skip
-SHARED = ("chromium",)  # each process would start one
 
 
 def pytest_addoption(parser):
@@ -51,26 +50,14 @@ def repetition(request):
     return request.param
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist, which reads the marks in the same hook
 def pytest_collection_modifyitems(items):
-    """Say which tests share a process, where there are several, and begin with those that take long.
-
-    Tests of a file share its fixtures; those of the browser the browser, which is begun first.
-    """
-    slow = Counter(group_of(item) for item in items if item.get_closest_marker("slow"))
-    first = {name: place for place, name in enumerate(reversed(SHARED), 1)}
-    items.sort(key=lambda item: (-first.get(group_of(item), 0), -slow[group_of(item)]))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group_of(item)))
+    """Begin with the files of which most tests take long: of several processes each takes a file at a time."""
+    long = Counter(item.path for item in items if any(map(item.get_closest_marker, ("slow", "integration"))))
+    items.sort(key=lambda item: -long[item.path])
 
 
 def pytest_collection_finish():
     gc.enable()
-
-
-def group_of(item):
-    shared = [name for name in SHARED if name in item.fixturenames]
-    return shared[0] if shared else item.path.stem
 
 
 def pytest_terminal_summary(terminalreporter):
