@@ -29,6 +29,7 @@ from harness.jobs.preemption import Deadline
 from harness.launchers import submission
 from harness.launchers.launcher import Launcher, launcher_of
 from harness.launchers.local_launcher import LocalLauncher
+from harness.launchers.private import remember
 from harness.launchers.submission import QueueLauncher
 from harness.plain_text import check_name
 from harness.planning import budget, cost
@@ -228,7 +229,7 @@ def submit(request: Request, data: Path, profile: str | None, measure_only: bool
         if dry_run:
             _show_texts(launcher, todo, tables, store, folders, page)
         else:
-            submission.remember(SubmitOptions(profile=profile, data=str(data), plugins=_plugin_paths()), store)
+            remember(SubmitOptions(profile=profile, data=str(data), plugins=_plugin_paths()), store)
             send(launcher, todo, store, folders, watch)
             _send_last(launcher, todo, folders, page, watch)
     elif isinstance(launcher, LocalLauncher):
@@ -457,7 +458,7 @@ def _send_last(
                 say(f"When these have ended, job {id} {'makes the report' if reports else 'tells of it'}")
             return
         except UserError as error:
-            if not wait or not submission.WAITED_FOR.search(str(error)):
+            if not wait or not submission.is_waited_for(error):
                 advice = "the others are sent, and the same command sends this one"
                 raise UserError(f"submit: the last job: {error}; {advice}") from None
         time.sleep(submission.PAUSES[1])

@@ -29,10 +29,11 @@ from harness.jobs.failures import CAUSES, remedy
 from harness.jobs.job import Job
 from harness.launchers.bootstrap import user_name
 from harness.launchers.launcher import QueuedJob, launcher_named, launcher_of, unfinished
-from harness.launchers.private import own_folder
+from harness.launchers.private import own_folder, remembered
 from harness.launchers.queue_status import QUEUE_SECONDS, Asker, SlurmStatus, StudyStatus, log_of, slurm_status
+from harness.launchers.sent_before import PATIENCE, by_launcher, note_ids
 from harness.launchers.status_document import status_document
-from harness.launchers.submission import PATIENCE, QueueLauncher, by_launcher, note_ids, remembered
+from harness.launchers.submission import QueueLauncher
 from harness.plugins import load_file
 from harness.slurm.client import failed_nodes, scancel
 from harness.slurm.last_job import last_jobs

@@ -167,8 +167,9 @@ class Queueing(Launcher):
         """Return what a dry run shows of a parcel."""
         return f"{parcel.name}: {parcel.count} × {shlex.join(['python', *parcel.words()[5:]])}\n"
 
-    def limits(self, store: Store, patience: float = 0) -> list[tuple[int, int]]:
-        """Return how many jobs it may hold at all, and how many it still takes, for each limit that there is."""
+    def limits(self, jobs: Sequence[Job], patience: float = 0) -> list[tuple[int, int]]:
+        """Return how many jobs it may hold at all, and how many it still takes, for each limit that some jobs of one
+        study come under."""
         return []
 
     def most(self) -> int:

@@ -78,11 +78,15 @@ class SlurmLauncher(QueueLauncher):
         """Return SLURM's KillWait."""
         return client.kill_wait()
 
-    def limits(self, store: Store, patience: float = 0) -> list[tuple[int, int]]:
-        """Return what this user's jobs, and the study's, may be at most, and what room that leaves."""
-        limits = list[tuple[int, int]]()
-        if (most := self.profile.max_submitted or client.submit_limit()) is not None:
+    def limits(self, jobs: Sequence[Job], patience: float = 0) -> list[tuple[int, int]]:
+        """Return what this user's jobs, those of an account or QoS, and the study's, may be at most, and what room that
+        leaves."""
+        limits, store = list[tuple[int, int]](), jobs[0].store
+        if (most := self.profile.max_submitted) is not None:
             limits.append((most, most - len(client.own_jobs(patience))))
+        for account, qos in {self.profile.charged_to(job.resources) for job in jobs}:
+            for most, which in client.submit_limits(account, qos):
+                limits.append((most, most - len(client.own_jobs(patience, which))))
         if (most := self.profile.study_throttle) is not None:
             names = {record.token for of_training in store.submissions().values() for record in of_training.values()}
             limits.append((most, most - len(unfinished(client.named_jobs(names, patience)))))
