@@ -44,10 +44,10 @@ def in_account() -> list[str]:
 
 def test_an_account_of_three_jobs_makes_thirty_trainings_unattended_and_each_once(study, tiny, tmp_path):
     """SLURM enforces the limit (MaxSubmitJobs); at first the queue is full of other jobs."""
-    others = ["sbatch", "--account=limited", f"--job-name={study}-other", "--output=/dev/null", "--wrap", "sleep 3"]
+    others = ["sbatch", "--account=limited", f"--job-name={study}-other", "--output=/dev/null", "--wrap", "sleep 5"]
     fourth = [subprocess.run(others, capture_output=True, text=True) for _ in range(4)][-1]
     assert fourth.stderr.startswith("sbatch: error: AssocMaxSubmitJobLimit\n")
-    words = (*tiny, study, "--set", f"seeds={list(range(30))}", "--set", "resources.trainings_per_job=3")
+    words = (*tiny, study, "--set", f"seeds={list(range(30))}", "--set", "resources.trainings_per_job=6")
     sending = start(tmp_path, "submit", *words, *write_profile(tmp_path, "few", account="limited"), "--watch")
     most = 0
     while sending.runs():
@@ -59,4 +59,4 @@ def test_an_account_of_three_jobs_makes_thirty_trainings_unattended_and_each_onc
     assert len(records(tmp_path, study)) == 30
     wait_for(lambda: not queued_jobs(study))
     assert len(metrics_of(tmp_path, study)) == 30
-    assert len({record["job"] for record in records(tmp_path, study).values()}) == 10
+    assert len({record["job"] for record in records(tmp_path, study).values()}) == 5
