@@ -139,7 +139,7 @@ class SlurmProfile(LauncherProfile):
     array_throttle: Count | None = Field(None, description="trainings of one array that may run at once")
     array_limit: Literal["auto"] | Count = Field("auto", description="largest array; auto: asked of scontrol")
     max_submitted: Count | None = Field(
-        None, description="most jobs of yours that the queue may hold; by default as many as SLURM's accounting allows"
+        None, description="most jobs of yours that the queue may hold, beside what SLURM's accounting allows"
     )
     study_throttle: Count | None = Field(
         None, description="most jobs of one study that the queue may hold, waiting or running, whoever sent them"

@@ -123,6 +123,13 @@ class Launcher(ABC):
             UserError: what is missing.
         """
 
+    def await_answers(self, patience: float) -> None:  # noqa: B027
+        """Wait until what tells how jobs stand is there, which is away for a moment.
+
+        Raises:
+            UserError: it does not answer.
+        """
+
     @abstractmethod
     def send_once(self, jobs: Sequence[Job], grids: Collection[Path], hear: Callable[..., None], wait: bool) -> None:
         """Send those jobs of one study that it does not have yet; wait: until all are sent. hear: is told of it."""

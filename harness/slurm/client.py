@@ -114,8 +114,10 @@ def _configured(pattern: str) -> str:
     return ""
 
 
-def accounts(ids: Collection[str], *flags: str) -> list[tuple[str, str, str]]:
+def accounts(ids: Collection[str], *flags: str, patience: float = 0) -> list[tuple[str, str, str]]:
     """Return what SLURM's accounting knows of jobs: id, state and nodes; without those it does not know.
+
+    patience: see `ask`.
 
     Raises:
         UserError: accounting does not answer.
@@ -125,7 +127,7 @@ def accounts(ids: Collection[str], *flags: str) -> list[tuple[str, str, str]]:
     arrays = ",".join(sorted({id.partition("_")[0] for id in ids}))
     columns = "--format=JobID,State,NodeList"
     words = ("sacct", "--allusers", "--noheader", "--allocations", "--parsable2")
-    output = ask(*words, *flags, columns, f"--jobs={arrays}")
+    output = ask(*words, *flags, columns, f"--jobs={arrays}", patience=patience)
     rows = [line.split("|", 2) for line in output.splitlines()]
     return [(id, state.partition(" ")[0], nodes) for id, state, nodes in rows if id in ids]  # "CANCELLED by 0"
 

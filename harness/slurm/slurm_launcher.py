@@ -1,9 +1,11 @@
 """SLURM as a launcher: parcels are arrays, sent by sbatch."""
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from harness.config.cluster_profile import SlurmProfile
+from harness.errors import UserError
 from harness.jobs.job import Job
 from harness.launchers.launcher import Parcel, QueuedJob, unfinished
 from harness.launchers.queue_status import output_path
@@ -32,6 +34,12 @@ class SlurmLauncher(QueueLauncher):
     def check_here(self) -> None:
         """Refuse a machine without SLURM."""
         client.ask("srun", "--version")
+
+    def await_answers(self, patience: float) -> None:
+        """Wait for the controller, and for the accounting, which a cluster may be without."""
+        client.own_jobs(patience)
+        with suppress(UserError):
+            client.accounts(["0"], patience=patience)
 
     def send(self, parcel: Parcel, here: Path, needs: Sequence[str]) -> str:
         """Hand the very text that a dry run prints to sbatch."""
