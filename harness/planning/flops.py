@@ -60,7 +60,13 @@ def blocks_up_to(spec: TrainSpec, last: int) -> Pass:
     embedding = 2 * t * d * p * p * spec.data.channels + times * 2 * FREQUENCIES * d
     attention = 4 * t * t * d  # queries with keys, and weights with values
     block = 2 * t * 12 * d * d + attention + 2 * 6 * d * d  # 3 + 1 + 4 + 4 widths of tokens; 6 modulations
-    return Pass(embedding, times * 2 * d * d + last * block)
+    joins = max(0, last - spec.model.depth + long_residuals(spec)) * 4 * t * d * d
+    return Pass(embedding, times * 2 * d * d + last * block + joins)
+
+
+def long_residuals(spec: TrainSpec) -> int:
+    """Return how many of the last blocks are given the output of an early one."""
+    return spec.model.depth // 2 if spec.model.residuals == "long" else 0
 
 
 def training(spec: TrainSpec) -> float:
@@ -219,7 +225,8 @@ def parameters(spec: TrainSpec) -> int:
     times = 2 if process_kind(spec.process).second_time else 1
     out = p * p * data.channels * (2 if process_kind(spec.process).learns_variance else 1)
     embedding = (data.channels * p * p + 1) * d + times * (FREQUENCIES + 1 + d + 1) * d + (data.classes + 1) * d
-    return embedding + spec.model.depth * (18 * d + 15) * d + (d + 1) * out + 2 * (d + 1) * d
+    joins = long_residuals(spec) * (2 * d + 1) * d
+    return embedding + spec.model.depth * (18 * d + 15) * d + joins + (d + 1) * out + 2 * (d + 1) * d
 
 
 def term_parameters(spec: TrainSpec) -> int:

@@ -81,6 +81,25 @@ def test_a_mistake_in_a_grid_is_told_with_its_line(grids, old, new, words):
     assert "\n" not in text
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("[REPA, iREPA,", "[REPA, SRA 2,", ["blocks.With an external encoder", "'SRA 2' stands beneath 'Without an"]),
+        ("[REPA, iREPA,", "[REPA, iREPE,", ["blocks.With an external encoder", "did you mean 'iREPA'?"]),
+        ("paper_protocol:", "#", ["paper_protocol: needed"]),
+        ("value: 30.00, baseline: 36.19", "value: 30.00, baseline: 0", ["references.0", "baseline of 0"]),
+        ("  - {at: {method: LayerSync}, value: 30", "  - {value: 30", ["references.0", "exactly one of at and of"]),
+        ("method: LayerSync}, value: 30", "method: LayerSnc}, value: 30", ["references.0.at.method", "'LayerSync'?"]),
+        ("{method: Dispersive}, value: 31.45", "{method: none}, value: 1", ["references.2: two values at"]),
+    ],
+)
+def test_a_mistake_in_what_others_published_is_told(grids, old, new, words):
+    edit(grids / "table8.yaml", old, new)
+    with pytest.raises(UserError) as error:
+        load_table(grids / "table8.yaml", "imagenet256")
+    assert all(word in str(error.value) for word in words), str(error.value)
+
+
 def test_an_empty_product_is_refused(grids):
     edit(grids / "table3.yaml", "block: [none, 1 of 12, 3 of 12 (default), 7 of 12, 12 of 12, all]", "block: []")
     with pytest.raises(
