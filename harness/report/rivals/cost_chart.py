@@ -1,4 +1,4 @@
-"""What each method adds to a training step's operations, against what it changes."""
+"""What each method adds to a training's operations, against what it changes."""
 
 from collections.abc import Sequence
 
@@ -20,8 +20,9 @@ LETTER, BESIDE, APART = 0.0125, 0.02, 0.055
 
 
 def extra_operations(contrast: Contrast) -> float | None:
-    """Return what a method adds to a step's operations, in percent; None where it is not known."""
-    share = extra_share(contrast.cell.source.runs[0].train)
+    """Return what a method adds to a training's operations, in percent; None where it is not known."""
+    run = contrast.cell.source.runs[0]
+    share = extra_share(run.train, run.evaluation.step)
     return None if share is None else 100 * share
 
 
@@ -32,7 +33,7 @@ def cost_chart(compared: Contrasts, styles: ArmStyles) -> Picture | None:
         return None
     points = [(contrast, extra_operations(contrast) or 0.0) for contrast in known]
     words = (f"{c.cell.name} {number(cost, 1)} %, {signed_percent(c.change.percent)}" for c, cost in points)
-    alt = f"Extra operations of a step and change of {compared.pivot.metric.title}: {'; '.join(words)}."
+    alt = f"Extra operations of training and change of {compared.pivot.metric.title}: {'; '.join(words)}."
     name = f"{compared.pivot.table.name}-rivals"
     return Picture("rivals", name, alt, lambda: _draw(compared, points, styles))
 
@@ -46,7 +47,7 @@ def _draw(compared: Contrasts, points: Sequence[tuple[Contrast, float]], styles:
     ]  # fmt: skip
     ends = [end for c, _ in points if c.change.interval for end in (c.change.interval.low, c.change.interval.high)]
     up = f"change of {compared.pivot.metric.title}, %"
-    figure = panels_figure([Panel("extra operations of a step, %", up, lines, also=ends, at=0.0)], height=2.6)
+    figure = panels_figure([Panel("extra operations of training, %", up, lines, also=ends, at=0.0)], height=2.6)
     (axes,) = figure.axes
     axes.set_xscale("symlog", linthresh=LINEAR_TO)
     axes.set_xlim(-0.25 * LINEAR_TO, 2 * max(LINEAR_TO, *(cost for _, cost in points)))
