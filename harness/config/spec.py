@@ -102,6 +102,22 @@ class TermSpec(Frozen):
     warm_up: Count | None = None
 
 
+class SoftTokenPhase(Frozen):
+    """A second phase, concretely: of the training that is the same without it.
+
+    after: the step of that training whose average is frozen. blocks: how many of the first have tokens.
+    """
+
+    after: settings.Whole = Field(ge=0)
+    blocks: Count
+    count: Count
+    group: Count
+    temperature: float
+    denoising: float
+    learning_rate: float
+    weight_decay: float
+
+
 class ProcessSettings(Frozen):
     """The settings of a plug-in's process, concretely: all that its model has."""
 
@@ -124,6 +140,7 @@ class TrainSpec(Frozen):
     regularizer: Regularizer | None
     alignment: Alignment | None = None
     terms: tuple[TermSpec, ...] | None = None
+    soft_tokens: SoftTokenPhase | None = None
     plugins: Origins | None = None
     meanflow: settings.MeanFlowSettings | None = None
     shortcut: settings.ShortcutSettings | None = None
@@ -138,6 +155,11 @@ class TrainSpec(Frozen):
     matmul: settings.MatmulPrecision
     weights: str | None = Field(None, description="identity of the weights it begins from; None draws them")
     seed: int
+
+    @property
+    def first_phase(self) -> "TrainSpec | None":
+        """The training whose network a second phase freezes; None of a training that is none."""
+        return self.model_copy(update={"soft_tokens": None}) if self.soft_tokens else None
 
 
 class EvalSpec(Frozen):

@@ -81,10 +81,14 @@ class Array:
         return [index // packed if len(self.jobs) > packed else None for index in range(len(self.jobs))]
 
     def needs(self, ids: Mapping[Place, str]) -> list[str]:
-        """Return which of some jobs must end well before these begin: the earlier parts of their training."""
+        """Return which of some jobs must end well before these begin: the earlier parts of their training, and the
+        training of a first phase."""
         first = self.jobs[0]
         earlier = [p.name for p in first.division() if p.stage < first.part.stage] if first.part.stage else []
-        return [ids[first.train_id, name] for name in earlier if (first.train_id, name) in ids]
+        places = [(first.train_id, name) for name in earlier]
+        if first.first_phase_id and not first.part.stage:
+            places += [(first.first_phase_id, name) for name in ("whole", "train")]
+        return [ids[place] for place in places if place in ids]
 
 
 def measurement_jobs(jobs: Iterable[Job]) -> list[Job]:
@@ -142,11 +146,11 @@ def prepare(jobs: Sequence[Job], launcher: Queueing, grids: Collection[Path], qu
 
 
 def _alike(jobs: Iterable[Job]) -> list[list[Job]]:
-    """Return the jobs of equal resources that wait for the same jobs: trainings together, the shards of each, and what
-    measures each."""
+    """Return the jobs of equal resources that wait for the same jobs: trainings together, the shards of each, what
+    measures each, and the same of second phases."""
     groups: dict[tuple[object, ...], list[Job]] = {}
-    for job in sorted(jobs, key=lambda job: min(job.part.stage, 1)):
-        waits = (job.train_id, job.part.stage) if job.part.stage else ()
+    for job in sorted(jobs, key=lambda job: (job.first_phase_id is not None, min(job.part.stage, 1))):
+        waits = (job.train_id, job.part.stage) if job.part.stage else (job.first_phase_id,)
         groups.setdefault((waits, job.resources), []).append(job)
     return list(groups.values())
 
@@ -262,11 +266,11 @@ def submit(jobs: Sequence[Job], launcher: Queueing, grids: Collection[Path]) -> 
         _check_others(jobs, launcher)
         end_cancelled(records_of(jobs), launcher)
         queue, hidden = ask_queue(jobs, launcher), _hidden(jobs, launcher)
-        if not (open_jobs := [job for job in jobs if job.train_id not in hidden]):
+        if not (open_jobs := [job for job in jobs if not hidden & {job.train_id, job.first_phase_id}]):
             return Sent(hidden=list(jobs))
         prepared = prepare(open_jobs, launcher, grids, queue, launcher.most())
-        prepared.sent.hidden = [job for job in jobs if job.train_id in hidden]
-        sent, arrays, ids = prepared.sent, prepared.arrays, dict(prepared.ids)
+        prepared.sent.hidden = [job for job in jobs if job not in open_jobs]
+        sent, arrays, ids = prepared.sent, prepared.arrays, _of_first_phases(jobs, launcher) | prepared.ids
         _record_ids(jobs, queue.jobs)
         prepared.code.write(here, folder)
         for number, array in enumerate(arrays, 1):
@@ -283,6 +287,17 @@ def submit(jobs: Sequence[Job], launcher: Queueing, grids: Collection[Path]) -> 
             sent.jobs, sent.ids = sent.jobs + array.jobs, sent.ids + new
             ids |= {(job.train_id, job.part.name): id for job, id in zip(array.jobs, new, strict=True)}
     return sent
+
+
+def _of_first_phases(jobs: Iterable[Job], launcher: Queueing) -> dict[Place, str]:
+    """Return the ids of what a launcher has of the first phases of jobs, which may themselves be none of these."""
+    records: dict[Place, Submission] = {}
+    for job in (job for job in jobs if job.first_phase_id):
+        of_first = job.store.submissions_of(str(job.first_phase_id)).values()
+        records |= {(str(job.first_phase_id), record.part): record for record in of_first}
+    names = {record.token for record in records.values()}
+    queued = {job.place: job.id for job in unfinished(launcher.ask(names, PATIENCE))} if names else {}
+    return {place: queued[record.place] for place, record in records.items() if record.place in queued}
 
 
 def _check_others(jobs: Sequence[Job], launcher: Queueing) -> None:

@@ -38,7 +38,7 @@ def run_facts(store: Store, names: Sequence[FactName], run: Run, measurement: Me
         "steps": f"{run.evaluation.sampler.intervals:,}",
         "NFE": f"{measurement.nfe:,}",
         "extra passes": _extra_passes(run.train),
-        "extra operations": _extra_operations(run.train),
+        "extra operations": _second_phase_operations(run) if run.train.soft_tokens else _extra_operations(run.train),
     }
     return {name: facts[name] for name in names} | {"encoder": _encoder_sentence(run, record)}
 
@@ -74,6 +74,8 @@ def _extra_passes(train: TrainSpec) -> str:
     words = [f"1 (blocks 1 to {block} of {depth}, no gradient)" for block in blocks]
     if train.regularizer and train.regularizer.kind == "contrastive":
         words.append(f"1 (blocks 1 to {max(train.regularizer.blocks)} of {depth})")
+    if soft := train.soft_tokens:
+        words.append(f"{soft.group} (whole network, in a second phase)")
     return "; ".join([*words, *["1 (encoder)"] * (train.alignment is not None)]) or "none"
 
 
@@ -84,6 +86,16 @@ def _extra_operations(train: TrainSpec) -> str:
     without = train.model_copy(update={"regularizer": None, "alignment": None, "terms": None})
     share = flops.training(train) / flops.training(without) - 1
     return f"{share:.2%}" if share >= 0.0001 else "under 0.01%" if share else "none"
+
+
+def _second_phase_operations(run: Run) -> str:
+    """What a second phase adds to the operations of the first as a whole, and what is in both over the plain one."""
+    first, phase = run.train.first_phase, run.train.soft_tokens
+    if first is None or phase is None or not phase.after:
+        return UNKNOWN
+    share = flops.training(run.train) * run.evaluation.step / (flops.training(first) * phase.after)
+    alone = _extra_operations(first)
+    return f"{share:.2%} of the first phase" + ("" if alone == "none" else f", which has {alone}")
 
 
 def in_short(count: int) -> str:
