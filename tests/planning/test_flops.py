@@ -7,7 +7,7 @@ import timm
 import torch
 from support.places import GRIDS
 from support.plugin_files import write_plugin_grid
-from support.specs import RIVALS, rival
+from support.specs import RIVALS, rival, second_phase
 from support.trainings import CPU, make_dataset
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -158,6 +158,19 @@ def test_a_training_step_with_every_rival(kind):
     assert flops.training(spec) == step(spec)
     (term,) = build_terms(spec)
     assert flops.term_parameters(spec) == sum(p.numel() for p in term.parameters())
+
+
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_a_step_of_a_second_phase_and_a_pass_with_its_tokens(blocks):
+    """Of group² passes for a group, each with the gradient by the tokens alone."""
+    spec = second_phase(TINY["SiT-S/4"], blocks=blocks, count=3)
+    assert flops.training(spec) == step(spec)
+    net = build_net(spec)
+    x, y = torch.zeros(2, spec.data.channels, spec.data.size, spec.data.size), torch.zeros(2, dtype=torch.long)
+    assert flops.network(spec).forward == counted(lambda: net(x, (torch.zeros(2),), y)) / 2
+    assert flops.network(spec).forward > flops.network(TINY["SiT-S/4"]).forward
+    assert flops.soft_parameters(spec) == sum(p.numel() for p in net.soft_tokens.parameters())
+    assert flops.parameters(spec) == flops.parameters(TINY["SiT-S/4"])
 
 
 @pytest.mark.parametrize("group", [128, 129])
