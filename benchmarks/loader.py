@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from training_step import spec
 
-from harness.config.settings import Data
+from harness.config.settings.data_settings import Data
 from harness.data.datasets import LatentDataset
 from harness.engine import batches
 from harness.engine.allocator import keep_freed_memory

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from training_step import DEVICE, Precision, ours, random_data, spec
 
 from harness.config.plugin_parts import resolve_term
-from harness.config.settings import OWN_KEYS, TERMS, Resources
+from harness.config.settings.resources import Resources
+from harness.config.settings.term_settings import OWN_KEYS, TERMS
 from harness.config.spec import Alignment, TrainSpec
 from harness.engine.allocator import keep_freed_memory
 from harness.engine.train import Trainer

@@ -17,7 +17,10 @@ from plain import BLOCK, LABEL_DROP, PlainTraining
 from side_by_side import Arm, compare, memory_as_torch_finds_it, print_table
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness.config.settings import Data, MeanFlowSettings, Optimizer, Resources
+from harness.config.settings.data_settings import Data
+from harness.config.settings.process_settings import MeanFlowSettings
+from harness.config.settings.resources import Resources
+from harness.config.settings.run_settings import Optimizer
 from harness.config.spec import Model, Regularizer, TrainSpec
 from harness.data.datasets import ImageDataset
 from harness.engine.allocator import keep_freed_memory

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from training_step import Precision, random_data, spec
 
-from harness.config.settings import Resources
+from harness.config.settings.resources import Resources
 from harness.engine.distributed import joined
 from harness.engine.train import Trainer
 from harness.gpu import device

@@ -33,7 +33,7 @@ from card.workloads import (
     trainer,
     worst,
 )
-from harness.config.settings import Resources
+from harness.config.settings.resources import Resources
 from harness.config.spec import TrainSpec
 from harness.engine.distributed import World
 from harness.engine.train import Trainer, train

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from card.record import Row, attempt
 from card.workloads import ARITHMETIC, COMPILED, EAGER, NAMES, Card, relative, spec, trainer
-from harness.config.settings import EvaluationSettings, SamplerSettings
+from harness.config.settings.data_settings import EvaluationSettings
+from harness.config.settings.process_settings import SamplerSettings
 from harness.config.spec import EvalSpec, TrainSpec
 from harness.data.datasets import LatentDataset
 from harness.engine.sample import Sampler

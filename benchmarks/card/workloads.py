@@ -11,14 +11,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from harness.config.settings import (
-    Data,
-    MeanFlowSettings,
-    MomentMatchingSettings,
-    Optimizer,
-    Resources,
-    ShortcutSettings,
-)
+from harness.config.settings.data_settings import Data
+from harness.config.settings.process_settings import MeanFlowSettings, MomentMatchingSettings, ShortcutSettings
+from harness.config.settings.resources import Resources
+from harness.config.settings.run_settings import Optimizer
 from harness.config.spec import Consistency, Model, Regularizer, TrainSpec
 from harness.data.datasets import ImageDataset
 from harness.engine.allocator import release_memory

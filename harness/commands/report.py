@@ -1,7 +1,7 @@
 """`harness report`, `harness collect` and `harness bundle`: what is made of a study's results."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -32,7 +32,8 @@ def collect(store: Store, reports: Path) -> None:
 
 
 @click.command()
-@click.argument("study", required=False)
+@click.argument("studies", metavar="[STUDY]…", nargs=-1)
+@click.option("--sign", is_flag=True, help="Make one page over several STUDYs instead: what decides the sign.")
 @click.option("--compare", "compared", nargs=2, metavar="A B", help="Set two studies side by side instead.")
 @click.option("--watch", is_flag=True, help="Serve it on this machine's loopback, and take in results as they arrive.")
 @click.option("--pdf", is_flag=True, help="Write each figure as PDF too, beside its SVG.")
@@ -41,8 +42,8 @@ def collect(store: Store, reports: Path) -> None:
 @options.results
 @options.scratch
 @options.reports
-def report(study: str | None, compared: tuple[str, str] | None, watch: bool, pdf: bool, port: int, results: Path,
-           scratch: Path, reports: Path) -> None:  # fmt: skip
+def report(studies: tuple[str, ...], sign: bool, compared: tuple[str, str] | None, watch: bool, pdf: bool, port: int,
+           results: Path, scratch: Path, reports: Path) -> None:  # fmt: skip
     """Write STUDY's report: the paper's tables with our numbers beside the paper's. STUDY may be a bundle, STUDY.zip.
 
     Beside the page lie its tables as LaTeX, Markdown and CSV, its figures as SVG, all that it says as report.json, and
@@ -52,7 +53,16 @@ def report(study: str | None, compared: tuple[str, str] | None, watch: bool, pdf
     harness report digits --pdf
     harness report digits --watch
     harness report --compare digits mine
+    harness report --sign overfitting dose length size clothes
     """
+    if sign:
+        _sign(studies, compared is not None or watch, pdf, results, scratch, reports)
+        return
+    if len(studies) > 1:
+        raise UserError(
+            f"harness report: one STUDY is expected, found {len(studies)}; --sign makes one page over several"
+        )
+    study = studies[0] if studies else None
     if (study is None) == (compared is None):
         given = "both" if study else "neither"
         raise UserError(f"harness report: STUDY or --compare A B is expected, found {given}; name one of the two")
@@ -73,6 +83,18 @@ def report(study: str | None, compared: tuple[str, str] | None, watch: bool, pdf
     else:
         assert compared
         _tell(_compare(Store(results, scratch, compared[0]), Store(results, scratch, compared[1]), reports))
+
+
+def _sign(studies: Sequence[str], otherwise: bool, pdf: bool, results: Path, scratch: Path, reports: Path) -> None:
+    """Write the page over several studies."""
+    if otherwise or not studies:
+        raise UserError("harness report --sign: names of studies are expected, and neither --compare nor --watch")
+    if bundle := next((study for study in studies if _is_bundle(study, results)), ""):
+        raise UserError(f"harness report --sign: {bundle} is a bundle; names of studies in {results} are expected")
+    check_writable("--reports", reports)
+    from harness.report.sign.sign_page import write_sign_page
+
+    _tell(write_sign_page([Store(results, scratch, study) for study in dict.fromkeys(studies)], reports, pdf))
 
 
 def _is_bundle(study: str, results: Path) -> bool:

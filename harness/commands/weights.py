@@ -8,14 +8,15 @@ from harness.checkpoint_paths import kept_weights
 from harness.commands import options
 from harness.commands.options import NEW, PLAIN
 from harness.commands.terminal import say
-from harness.config import grid, grid_file, settings
+from harness.config import grid, grid_file
 from harness.config import imported_weights as imported
+from harness.config.settings.run_settings import Family
 from harness.errors import UserError, nearest
 from harness.files import check_writable
 from harness.store.records import read_spec
 from harness.store.store import IDENTITY, Store
 
-PUBLISHED: tuple[settings.Family, ...] = ("SiT", "DiT", "MF")  # families whose checkpoints are published
+PUBLISHED: tuple[Family, ...] = ("SiT", "DiT", "MF")  # families whose checkpoints are published
 
 
 @click.group()

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from harness.config.named_files import PROFILES, named_file
-from harness.config.settings import Count, Flag, Frozen, Hours, Line, Positive, Resources, Whole
+from harness.config.settings.resources import Resources
+from harness.config.settings.values import Count, Flag, Frozen, Hours, Line, Positive, Whole
 from harness.config.site_options import (
     Container,
     Notify,
@@ -322,4 +323,4 @@ def load_profile(name: str, folder: Path = PROFILES) -> tuple[LauncherProfile, L
         legal = f"{', '.join(names[:-1])} or {names[-1]}"
         raise UserError(f"{where}: executor: {legal} is expected, found {shown(executor)}; it is never guessed")
     profile = validate(LAUNCHERS[executor].Profile, document.content, document.where)
-    return profile, document.layer({"resources": document.content.get("resources", {})})
+    return profile, document.layer(document.content.get("resources", {}), "resources", prefix="resources.")

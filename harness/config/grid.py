@@ -26,7 +26,9 @@ from harness.config.grid_file import (
 )
 from harness.config.plugin_parts import PluginParts, PluginRecord
 from harness.config.resolve import SettingError, resolve, resolve_model
-from harness.config.settings import Family, Frozen, Resources, Seeds, Settings
+from harness.config.settings.resources import Resources
+from harness.config.settings.run_settings import Family, Settings
+from harness.config.settings.values import Frozen, Seeds
 from harness.config.spec import EvalSpec, TrainSpec, canonical, eval_id, train_id
 from harness.config.yaml_document import (
     Document,
@@ -171,9 +173,13 @@ class Table:
         return tuple(tested)
 
     def labels(self, axis: str | None) -> list[str]:
-        """Return an axis's labels in the order of the file, those that some cell inside the table has."""
+        """Return the labels of an axis that cells inside the table have: as the file has them, rows by blocks."""
+        if not axis:
+            return [""]
         used = {cell.label(axis) for cell in self.cells if not cell.aside}
-        return [label for label in self.file.axes[axis] if label in used] if axis else [""]
+        blocks = self.file.block_of if axis == self.file.rows else {}
+        labels = [*(label for label in self.file.axes[axis] if label not in blocks), *blocks]
+        return [label for label in labels if label in used]
 
     def cell(self, at: At) -> Cell | None:
         """Return the cell at a place, its axes in the order of the file."""

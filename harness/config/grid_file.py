@@ -10,7 +10,8 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from harness.config.core_yaml import Keys, dotted
 from harness.config.named_files import GRIDS, PRESETS, SCALES, named_file
-from harness.config.settings import Count, Family, Flag, Frozen, Line, Name, Prose, Real, Rung, Seeds, StandIns
+from harness.config.settings.run_settings import Family, Rung
+from harness.config.settings.values import Count, Flag, Frozen, Line, Name, Prose, Real, Seeds, StandIns
 from harness.config.yaml_document import Document, Layer, Leaf, read_document, read_validated
 from harness.errors import UserError, nearest
 from harness.plain_text import check_name, escape_controls, shown
@@ -101,14 +102,37 @@ class PaperValue(Sourced):
     facts: dict[FactName, PaperFact] = Field({}, description="the paper's facts, printed beneath those of our runs")
 
 
-class PublishedFigure(Sourced):
-    """One figure that was published elsewhere: printed beneath the table, and compared with nothing."""
+Protocol = Annotated[Prose, Field(pattern=rf"^({'|'.join(WAYS)})\b")]
 
-    of: Label = Field(description="what was measured")
-    protocol: Annotated[Prose, Field(pattern=rf"^({'|'.join(WAYS)})\b")] = Field(
+
+def setting_of_protocol(protocol: str) -> str:
+    """Return what a protocol says after the sampler that it begins with."""
+    return protocol.partition(", ")[2]
+
+
+class PublishedFigure(Sourced):
+    """One figure that was published elsewhere, compared with nothing here: in a row of the table, or beneath it."""
+
+    at: Place | None = Field(
+        None, description="axis → label: the cell in whose row it stands, in its protocol's column"
+    )
+    of: Label = Field("", description="what was measured, of a figure that stands beneath the table")
+    protocol: Protocol = Field(
         description=f"how; begins with {', '.join(WAYS[:-1])} or {WAYS[-1]}, for no two of them can be compared"
     )
     value: Real = Field(description="the figure")
+    baseline: Real | None = Field(
+        None, description="its authors' own baseline, measured alike: its change is against it"
+    )
+    note: Prose = Field("", description="said beside the figure, as how long was trained")
+
+    @model_validator(mode="after")
+    def _has_one_place(self) -> Self:
+        if (self.at is None) == (not self.of):
+            raise ValueError("exactly one of at and of is expected")
+        if self.baseline == 0:
+            raise ValueError("no change can be taken against a baseline of 0")
+        return self
 
 
 class Claim(Frozen):
@@ -152,6 +176,9 @@ class GridFile(Frozen):
     question: Prose = Field(description="what the table asks, in one sentence")
     value: str = Field("fid", description="metric shown in the cells")
     rows: str = Field(description="axis that makes the rows")
+    blocks: dict[Label, Labels] = Field(
+        {}, description="heading → labels of the rows beneath it; rows of no block come first"
+    )
     columns: str | None = Field(None, description="axis that makes the columns")
     facts: tuple[FactName, ...] = Field((), description="columns of facts before the values, computed from the runs")
     baseline: Place = Field({}, description="labels that turn a cell's place into that of its baseline")
@@ -166,8 +193,11 @@ class GridFile(Frozen):
     vary: tuple[Vary, ...] = Field(min_length=1, description="blocks of cells; one of product, zip, row in each")
     paper: tuple[PaperValue, ...] = Field((), description="the paper's numbers; a cell without one says so")
     ours: dict[str, tuple[Label, ...]] = Field({}, description="axis → labels that the paper has not; cells say so")
+    paper_protocol: Protocol | None = Field(
+        None, description="how the paper's numbers were measured, where `references` have columns: theirs is the first"
+    )
     references: tuple[PublishedFigure, ...] = Field(
-        (), description="figures published elsewhere, in rows beneath the table"
+        (), description="figures published elsewhere: in their rows in columns by protocol, or beneath the table"
     )
     paper_text: Prose = Field("", description="what the paper says of the table in words; only what has a source")
     claims: Annotated[tuple[Claim, ...], BeforeValidator(_read_claims)] = Field(
@@ -187,6 +217,24 @@ class GridFile(Frozen):
         """Return the places of the two cells of a claim that is tested."""
         at = claim.at or {}
         return self.place(at), self.place(at | (claim.against or self.baseline))
+
+    @property
+    def block_of(self) -> dict[str, str]:
+        """The heading that each row stands beneath, by its label, in the order of the headings."""
+        return {label: heading for heading, labels in self.blocks.items() for label in labels}
+
+    @property
+    def placed(self) -> dict[tuple[At, str], PublishedFigure]:
+        """The figures published elsewhere that stand in rows, by place and protocol."""
+        return {(self.place(figure.at), figure.protocol): figure for figure in self.references if figure.at}
+
+    @property
+    def published_columns(self) -> tuple[str, ...]:
+        """The protocols that have columns, the paper's first: those that differ in the sampler alone stand together."""
+        own = (self.paper_protocol,) if self.paper_protocol else ()
+        protocols = list(dict.fromkeys([*own, *(protocol for _, protocol in self.placed)]))
+        settings = [setting_of_protocol(protocol) for protocol in protocols]
+        return tuple(sorted(protocols, key=lambda protocol: settings.index(setting_of_protocol(protocol))))
 
     @property
     def count(self) -> int:
@@ -313,10 +361,35 @@ def _wrong_names(file: GridFile) -> Mistakes:
         yield from _wrong_labels(file, ("claims", index, "at"), claim.at or {}, whole=claim.at is not None)
         yield from _wrong_labels(file, ("claims", index, "against"), claim.against)
     yield from _wrong_labels(file, ("ours",), file.ours)
+    yield from _wrong_blocks(file)
+    yield from _wrong_columns(file)
     for index, value in enumerate(file.paper):
         yield from _wrong_labels(file, ("paper", index, "at"), value.at, whole=True)
         for name in value.facts.keys() - set(file.facts):
             yield ("paper", index, "facts", name), f"'{name}' is no column of this table; add it to facts"
+
+
+def _wrong_blocks(file: GridFile) -> Mistakes:
+    """Each row stands beneath one heading."""
+    seen: dict[str, str] = {}
+    for heading, labels in file.blocks.items():
+        yield from _wrong_labels(file, ("blocks", heading), {file.rows: labels})
+        for label in labels:
+            if label in seen:
+                yield ("blocks", heading), f"'{label}' stands beneath '{seen[label]}' already"
+            seen[label] = heading
+
+
+def _wrong_columns(file: GridFile) -> Mistakes:
+    """Columns by protocol need rows without columns of their own, and the paper's numbers need one of them."""
+    for index, figure in enumerate(file.references):
+        if figure.at is None:
+            continue
+        yield from _wrong_labels(file, ("references", index, "at"), figure.at, whole=True)
+        if file.columns:
+            yield ("references", index, "at"), "it belongs to a row; a table with columns has no place"
+    if file.placed and file.paper and not file.paper_protocol:
+        yield ("paper_protocol",), "needed, because references have columns: say how the paper's numbers were measured"
 
 
 def _wrong_labels(file: GridFile, keys: Keys, axes: Mapping[str, str | Sequence[str]], whole: bool = False) -> Mistakes:
@@ -350,9 +423,12 @@ def _wrong_places(file: GridFile) -> Mistakes:
                 yield ("claims", index, key), f"no cell at {place_words(at)}"
         if claim.at and ours == other:
             yield ("claims", index, "against"), "it is compared with itself"
-    valued: set[At] = set()
-    for index, value in enumerate(file.paper):
-        at = file.place(value.at)
-        if at not in cells or at in valued:
-            yield ("paper", index), f"{'two values' if at in valued else 'no cell'} at {place_words(at)}"
-        valued.add(at)
+    published = [("paper", index, value.at, file.paper_protocol) for index, value in enumerate(file.paper)]
+    published += [("references", index, f.at, f.protocol) for index, f in enumerate(file.references) if f.at]
+    valued: set[tuple[At, str | None]] = set()
+    for key, index, labels, protocol in published:
+        at = file.place(labels)
+        if at not in cells or (at, protocol) in valued:
+            twice = "two values" if (at, protocol) in valued else "no cell"
+            yield (key, index), f"{twice} at {place_words(at)}"
+        valued.add((at, protocol))

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from harness.config.settings import Frozen
+from harness.config.settings.values import Frozen
 from harness.config.spec import Model, TrainSpec
 from harness.errors import UserError, nearest
 from harness.files import place, read_model

@@ -9,7 +9,10 @@ from typing import Any, NamedTuple
 from harness.config.cluster_profile import SlurmProfile
 from harness.config.grid_file import GridFile, Scale
 from harness.config.kinds.process_kinds import PROCESSES
-from harness.config.settings import TERMS, FolderData, Frozen, Settings
+from harness.config.settings.data_settings import FolderData
+from harness.config.settings.run_settings import Settings
+from harness.config.settings.term_settings import TERMS
+from harness.config.settings.values import Frozen
 
 MODELS: dict[str, type[Frozen]] = {
     "A grid file: one table": GridFile,

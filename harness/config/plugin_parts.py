@@ -15,19 +15,10 @@ from harness.config.core_yaml import dotted
 from harness.config.kinds.process_kinds import PROCESSES
 from harness.config.kinds.sampler_kinds import SAMPLERS
 from harness.config.resolve import Added, SettingError, check_groups, resolve_blocks
-from harness.config.settings import (
-    DATASETS,
-    FEATURES,
-    OFF,
-    OWN_KEYS,
-    TERMS,
-    FolderData,
-    FolderSettings,
-    Settings,
-    TermKind,
-    read_block,
-    read_blocks,
-)
+from harness.config.settings.data_settings import DATASETS, FEATURES, FolderData, FolderSettings
+from harness.config.settings.run_settings import Settings
+from harness.config.settings.term_settings import OFF, OWN_KEYS, TERMS, TermKind
+from harness.config.settings.values import read_block, read_blocks
 from harness.config.spec import Origins, TermSpec, canonical
 from harness.config.yaml_document import Layer, Leaf, mistakes, validate_layers
 from harness.errors import UserError, nearest

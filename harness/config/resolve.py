@@ -10,18 +10,18 @@ from harness.config import imported_weights as imported
 from harness.config.grid_file import Patch, Scale, Size
 from harness.config.kinds.process_kinds import FAMILIES, PROCESSES, process_name
 from harness.config.kinds.sampler_kinds import SAMPLERS, samplers_of, suits
-from harness.config.settings import (
+from harness.config.settings.loss_settings import (
     OWN_ENCODER,
     AlignmentSettings,
-    Blocks,
     OfDistance,
     RegularizerSettings,
-    Resources,
-    SamplerSettings,
-    Settings,
     SoftTokensSettings,
     constants_of,
 )
+from harness.config.settings.process_settings import SamplerSettings
+from harness.config.settings.resources import Resources
+from harness.config.settings.run_settings import Settings
+from harness.config.settings.values import Blocks
 from harness.config.spec import (
     TILE,
     Alignment,

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from harness.config.settings import Frozen, Line
+from harness.config.settings.values import Frozen, Line
 from harness.errors import UserError, nearest
 from harness.files import place
 from harness.plain_text import check_text

@@ -1,6 +1,6 @@
 """What a run *is*: every field concrete, nothing that a cluster may change; canonical JSON, and the two identities.
 
-`TrainSpec` and `EvalSpec` are what runs and is hashed; `resolve.py` makes them of what people write, `settings.py`.
+`TrainSpec` and `EvalSpec` are what runs and is hashed; `resolve.py` makes them of what people write, `settings/`.
 """
 
 import hashlib
@@ -9,20 +9,28 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from harness.config import settings
-from harness.config.settings import Count, Frozen
+from harness.config.settings.data_settings import Data, EvaluationSettings
+from harness.config.settings.loss_settings import LossName, OwnEncoder, SaraSettings, constants_of, read_tau
+from harness.config.settings.process_settings import (
+    MeanFlowSettings,
+    MomentMatchingSettings,
+    SamplerSettings,
+    ShortcutSettings,
+)
+from harness.config.settings.run_settings import MatmulPrecision, Optimizer, Rung
+from harness.config.settings.values import Count, Frozen, Name, Precision, Whole
 
 TILE = 64  # images that are drawn together where sampler.tile does not say it: always whole tiles
 
 
-class Model(settings.Rung):
+class Model(Rung):
     """The transformer, concretely."""
 
     patch: Count
 
 
 class Regularizer(Frozen):
-    """The regulariser, concretely; beside these fields lie the constants of its loss (`settings.CONSTANTS`), no others.
+    """The regulariser, concretely; beside these fields lie the constants of its loss (`CONSTANTS`), and no others.
 
     What the loss does not use is not there, and so leaves the identity alone. stop: the first training step without it.
     warm_up: steps over which λ grows. A τ of {"of_distance": share} is that share of D at the start.
@@ -31,7 +39,7 @@ class Regularizer(Frozen):
     model_config = ConfigDict(extra="allow")
 
     kind: Literal["dispersive", "contrastive"]
-    loss: settings.LossName
+    loss: LossName
     lambda_: float = Field(alias="lambda")
     blocks: tuple[int, ...]
     group: int
@@ -47,11 +55,11 @@ class Regularizer(Frozen):
 
     @model_validator(mode="after")
     def _constants_of_the_loss(self) -> Self:
-        expected = settings.constants_of(self.loss, self.kind)
+        expected = constants_of(self.loss, self.kind)
         if sorted(self.constants) != sorted(expected):
             raise ValueError(f"a {self.kind} {self.loss} has the constants {expected}, found {sorted(self.constants)}")
         if "tau" in self.constants:
-            settings.read_tau(self.constants["tau"])
+            read_tau(self.constants["tau"])
         return self
 
 
@@ -78,8 +86,8 @@ class Alignment(Frozen):
     encoder: str
     weights: str | None = None
     side: int | None = None
-    own: settings.OwnEncoder | None = None
-    sara: settings.SaraSettings | None = None
+    own: OwnEncoder | None = None
+    sara: SaraSettings | None = None
     stop: Count | None = None
     warm_up: Count | None = None
 
@@ -108,7 +116,7 @@ class SoftTokenPhase(Frozen):
     after: the step of that training whose average is frozen. blocks: how many of the first have tokens.
     """
 
-    after: settings.Whole = Field(ge=0)
+    after: Whole = Field(ge=0)
     blocks: Count
     count: Count
     group: Count
@@ -133,26 +141,26 @@ class TrainSpec(Frozen):
     process: what `kinds.process_kinds` calls it. process_settings: those of a plug-in's.
     """
 
-    process: settings.Name
+    process: Name
     process_settings: ProcessSettings | None = None
-    data: settings.Data
+    data: Data
     model: Model
     regularizer: Regularizer | None
     alignment: Alignment | None = None
     terms: tuple[TermSpec, ...] | None = None
     soft_tokens: SoftTokenPhase | None = None
     plugins: Origins | None = None
-    meanflow: settings.MeanFlowSettings | None = None
-    shortcut: settings.ShortcutSettings | None = None
-    imm: settings.MomentMatchingSettings | None = None
+    meanflow: MeanFlowSettings | None = None
+    shortcut: ShortcutSettings | None = None
+    imm: MomentMatchingSettings | None = None
     consistency: Consistency | None = None
-    optimizer: settings.Optimizer
+    optimizer: Optimizer
     batch: int
     label_drop: float
     dropout: float | None = None
     ema: float
-    precision: settings.Precision
-    matmul: settings.MatmulPrecision
+    precision: Precision
+    matmul: MatmulPrecision
     weights: str | None = Field(None, description="identity of the weights it begins from; None draws them")
     seed: int
 
@@ -166,8 +174,8 @@ class EvalSpec(Frozen):
     """One measurement of one checkpoint."""
 
     step: int
-    sampler: settings.SamplerSettings
-    evaluation: settings.EvaluationSettings
+    sampler: SamplerSettings
+    evaluation: EvaluationSettings
     first_image: int
     plugins: Origins | None = None
 

@@ -65,12 +65,13 @@ class Document:
         """Turn settings, nested below a key, into {"regularizer.tau": Leaf}; dotted keys may be mixed with nesting.
 
         Raises:
-            UserError: a setting is said twice.
+            UserError: a setting is said twice, or has no keys below it and no value: {}.
         """
         layer: Layer = {}
         for key, value in settings.items():
             below, name = (*keys, str(key)), f"{prefix}{key}"
-            nested = isinstance(value, Mapping)
+            if (nested := isinstance(value, Mapping)) and not value:
+                raise UserError(f"{self.where(*below)}: {name}: {{}} says nothing; say a key below it, or leave it out")
             leaves = self.layer(value, *below, prefix=f"{name}.") if nested else {name: Leaf(value, self.where(*below))}
             for twice in leaves.keys() & layer.keys():
                 raise UserError(f"{leaves[twice].where}: '{twice}' is said twice, also at {layer[twice].where}")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.config.settings import Data
+from harness.config.settings.data_settings import Data
 from harness.data import latents, raw_files
 from harness.data.cache import content_hash, own_file
 from harness.data.finite import NotFinite, check_finite

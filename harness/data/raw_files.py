@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
-from harness.config.settings import DATASETS
+from harness.config.settings.data_settings import DATASETS
 from harness.data import plain_pickle
 from harness.data.cache import content_hash, own_file
 from harness.errors import UserError, user_error

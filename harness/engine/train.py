@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from harness.checkpoint_paths import BEHIND, latest_step, weights_path
-from harness.config.settings import Resources
+from harness.config.settings.resources import Resources
 from harness.config.spec import TrainSpec
 from harness.data.datasets import Dataset
 from harness.data.page_cache import pre_reading

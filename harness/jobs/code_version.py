@@ -19,7 +19,7 @@ from harness.store.records import LONGEST_NAME, Attempt, CodeRecord
 
 PACKAGE = Path(__file__).parents[1]
 USED = (
-    "method", "engine", "networks", "data", "measure", "config/spec.py", "config/settings.py", "jobs/measuring.py",
+    "method", "engine", "networks", "data", "measure", "config/spec.py", "config/settings", "jobs/measuring.py",
 )  # fmt: skip
 PLUGIN = "plug-in "  # before the names of the sources of a plug-in's package
 LENGTH = 12  # hexadecimal digits of a hash

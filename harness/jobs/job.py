@@ -18,7 +18,8 @@ from pydantic import TypeAdapter
 
 from harness import plugins
 from harness.checkpoint_paths import BEHIND, latest_step, weights_path
-from harness.config import grid, imported_weights, settings
+from harness.config import grid, imported_weights
+from harness.config.settings.resources import Resources
 from harness.config.spec import EvalSpec, TrainSpec, canonical, eval_id, shard_of, train_id
 from harness.engine.allocator import keep_freed_memory, keep_imports, release_memory
 from harness.errors import Diverged, OutOfTime, UserError, user_error
@@ -56,7 +57,7 @@ class Job:
     data: Path
     train: TrainSpec
     evaluations: tuple[EvalSpec, ...]
-    resources: settings.Resources
+    resources: Resources
     threads: int
     weights: Path = Path("weights")
     part: JobPart = WHOLE
@@ -178,7 +179,7 @@ class Job:
         return [replace(self, part=p, resources=self.alone if p.stage else self.resources) for p in parts]
 
     @property
-    def alone(self) -> settings.Resources:
+    def alone(self) -> Resources:
         """What is asked of one process and at most one GPU."""
         return self.resources.model_copy(update={"nodes": 1, "processes": 1, "gpus": min(self.resources.gpus, 1)})
 

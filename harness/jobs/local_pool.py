@@ -12,7 +12,7 @@ from functools import partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from harness.config.settings import Resources
+from harness.config.settings.resources import Resources
 from harness.errors import OutOfTime, UserError
 from harness.gpu import gpu_count
 from harness.jobs.job import STOPPED, Job

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from harness.config.settings import Tracker as TrackerName
+from harness.config.settings.resources import Tracker as TrackerName
 from harness.config.spec import TrainSpec
 from harness.errors import UserError
 from harness.files import read_jsonl

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from harness.config.cluster_profile import LAUNCHERS, LauncherProfile
-from harness.config.settings import Resources
+from harness.config.settings.resources import Resources
 from harness.errors import UserError
 from harness.jobs.failures import ENDS
 from harness.jobs.job import Job

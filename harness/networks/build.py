@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from harness.config.kinds.process_kinds import process_kind
-from harness.config.settings import TERMS, OfDistance, Resources, SaraSettings, read_tau
+from harness.config.settings.loss_settings import OfDistance, SaraSettings, read_tau
+from harness.config.settings.resources import Resources
+from harness.config.settings.term_settings import TERMS
 from harness.config.spec import Alignment, Regularizer, TermSpec, TrainSpec
 from harness.method.backbone import DiT
 from harness.method.losses import Potential

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.config.settings import OWN_ENCODER, OwnEncoder
+from harness.config.settings.loss_settings import OWN_ENCODER, OwnEncoder
 from harness.config.spec import Alignment, TrainSpec
 from harness.data.datasets import Dataset, load_images
 from harness.data.finite import check_weights

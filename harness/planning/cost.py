@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 from harness.checkpoint_paths import latest_step
 from harness.config.grid import Run
 from harness.config.imported_weights import Architecture, architecture_of
-from harness.config.settings import SamplerSettings
+from harness.config.settings.process_settings import SamplerSettings
 from harness.config.spec import EvalSpec, TrainSpec
 from harness.errors import UserError, nearest
 from harness.planning import flops, measuring_flops

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 
 from harness.config.kinds.process_kinds import process_kind
 from harness.config.kinds.sampler_kinds import SAMPLERS
-from harness.config.settings import TERMS, SamplerSettings, TermSettings, TermWork
+from harness.config.settings.process_settings import SamplerSettings
+from harness.config.settings.term_settings import TERMS, TermSettings, TermWork
 from harness.config.spec import Alignment, Regularizer, TrainSpec
 
 FREQUENCIES = 256  # numbers that a time is turned into before its MLP

@@ -7,7 +7,7 @@ and all moments are float64; the networks that make features are float32.
 
 from dataclasses import dataclass
 
-from harness.config.settings import EvaluationSettings
+from harness.config.settings.data_settings import EvaluationSettings
 from harness.config.spec import TrainSpec
 from harness.planning import flops
 

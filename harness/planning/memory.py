@@ -7,7 +7,7 @@ Tests count what torch keeps. What compiled steps keep, and MeanFlow's derivativ
 from dataclasses import dataclass
 
 from harness.config.resolve import SettingError, check_resources
-from harness.config.settings import Resources
+from harness.config.settings.resources import Resources
 from harness.config.spec import TrainSpec
 from harness.planning.flops import parameters, soft_parameters, term_parameters, tokens
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from pydantic import TypeAdapter
 
 from harness.config.cluster_profile import SlurmProfile
-from harness.config.settings import Resources
+from harness.config.settings.resources import Resources
 from harness.errors import UserError
 from harness.files import read_json, tail, write_bytes, write_json
 from harness.jobs.job import Job

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from harness.config.cluster_profile import Partition, SlurmProfile
-from harness.config.settings import Resources
+from harness.config.settings.resources import Resources
 from harness.errors import UserError, nearest
 from harness.slurm import client
 

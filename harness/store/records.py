@@ -57,7 +57,10 @@ SCHEMA_VERSION = 1
 LOG = "train.jsonl"
 HEALTH = ("gradient_share", "saturated_pairs")
 OVERSHOOT = ("overshoot", "distance_start", "tau")
-KEYS = ("denoising", "regularizer", "loss", "images_per_second", "above_floor", "gradient_norm", *HEALTH, *OVERSHOOT)
+KEYS = (
+    "denoising", "regularizer", "loss", "images_per_second", "above_floor", "gradient_norm", "distance", *HEALTH,
+    *OVERSHOOT,
+)  # fmt: skip
 TAIL = 8192  # bytes of a log: dozens of its lines, of a log that may have a hundred thousand
 HEARTBEAT_SECONDS = 5.0
 HEARTBEAT_STALE_SECONDS = 60.0

@@ -14,7 +14,7 @@ from harness import cli
 from harness.commands.options import EXISTING, PLAIN, Place, ReferenceWords, check_apart
 from harness.config import imported_weights
 from harness.config.cluster_profile import SlurmProfile
-from harness.config.settings import Resources
+from harness.config.settings.resources import Resources
 from harness.errors import UserError
 
 LONG = "a" * 256  # bytes: ext4, XFS and Btrfs take 255

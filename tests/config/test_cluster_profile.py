@@ -10,7 +10,7 @@ from support.places import ROOT
 
 from harness.config.cluster_profile import SlurmProfile, load_profile
 from harness.config.grid import load_table
-from harness.config.settings import Resources
+from harness.config.settings.resources import Resources
 from harness.errors import UserError
 
 

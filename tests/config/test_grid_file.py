@@ -44,6 +44,7 @@ def test_zip(grids):
         ("confidence: H}", "confidence: Z}", ["confidence", "'Z'"]),
         ("  preset: paper", "  preset: papre", ["did you mean 'paper'?"]),
         ("    baseline: {}", "    baseline: {}\n    baseline: {}", ["said twice"]),
+        ("    baseline: {}", "    baseline: {terms: {}}", ["table2.yaml:23: terms: {} says nothing", "leave it out"]),
         ("rows: loss", "rows: [loss", ["not YAML"]),
         ("    Hinge: {regularizer.loss: hinge}", "    Hinge: 3", ["axes.loss.Hinge", "keys and values", "found 3"]),
         ("    baseline: {}", "    baseline: {}\n    true: {}", ["axes.arm.", "word or a number", "found True"]),
@@ -78,6 +79,25 @@ def test_a_mistake_in_a_grid_is_told_with_its_line(grids, old, new, words):
     assert abs(int(where.rsplit(":", 1)[1]) - line) <= 1
     assert all(word in text for word in words), text
     assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("[REPA, iREPA,", "[REPA, SRA 2,", ["blocks.With an external encoder", "'SRA 2' stands beneath 'Without an"]),
+        ("[REPA, iREPA,", "[REPA, iREPE,", ["blocks.With an external encoder", "did you mean 'iREPA'?"]),
+        ("paper_protocol:", "#", ["paper_protocol: needed"]),
+        ("value: 30.00, baseline: 36.19", "value: 30.00, baseline: 0", ["references.0", "baseline of 0"]),
+        ("  - {at: {method: LayerSync}, value: 30", "  - {value: 30", ["references.0", "exactly one of at and of"]),
+        ("method: LayerSync}, value: 30", "method: LayerSnc}, value: 30", ["references.0.at.method", "'LayerSync'?"]),
+        ("{method: Dispersive}, value: 31.45", "{method: none}, value: 1", ["references.2: two values at"]),
+    ],
+)
+def test_a_mistake_in_what_others_published_is_told(grids, old, new, words):
+    edit(grids / "table8.yaml", old, new)
+    with pytest.raises(UserError) as error:
+        load_table(grids / "table8.yaml", "imagenet256")
+    assert all(word in str(error.value) for word in words), str(error.value)
 
 
 def test_an_empty_product_is_refused(grids):

@@ -7,7 +7,8 @@ from support.places import ROOT
 
 from harness.cli import cli
 from harness.config.key_reference import MODELS, keys, markdown
-from harness.config.settings import RegularizerSettings, Settings
+from harness.config.settings.loss_settings import RegularizerSettings
+from harness.config.settings.run_settings import Settings
 
 DOCS = ROOT / "docs"
 

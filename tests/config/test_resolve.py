@@ -9,7 +9,8 @@ from support.specs import OWN, REPA, aligned_spec
 from harness.config.cluster_profile import SlurmProfile
 from harness.config.grid import load_table
 from harness.config.resolve import SettingError, resolve, resolve_blocks
-from harness.config.settings import Resources, SaraSettings
+from harness.config.settings.loss_settings import SaraSettings
+from harness.config.settings.resources import Resources
 from harness.config.spec import Alignment, TrainSpec, canonical, train_id
 from harness.errors import UserError
 

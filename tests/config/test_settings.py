@@ -6,15 +6,10 @@ import pytest
 from pydantic import ValidationError
 
 from harness.config.grid_file import Scale
-from harness.config.settings import (
-    CONSTANTS,
-    CONTRASTIVE_CONSTANTS,
-    EvaluationSettings,
-    LossName,
-    Optimizer,
-    RegularizerSettings,
-    Resources,
-)
+from harness.config.settings.data_settings import EvaluationSettings
+from harness.config.settings.loss_settings import CONSTANTS, CONTRASTIVE_CONSTANTS, LossName, RegularizerSettings
+from harness.config.settings.resources import Resources
+from harness.config.settings.run_settings import Optimizer
 
 
 @pytest.mark.parametrize(

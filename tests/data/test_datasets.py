@@ -10,7 +10,7 @@ from support.raw_data import seeded, write_latents
 from support.trainings import make_dataset
 
 from harness.commands.data_encode import get_by_name
-from harness.config.settings import Data
+from harness.config.settings.data_settings import Data
 from harness.data.datasets import Dataset, load, load_training, positions
 from harness.errors import UserError
 

@@ -7,7 +7,7 @@ import pytest
 from support.specs import make_spec
 from support.trainings import make_dataset, nothing
 
-from harness.config.settings import Resources
+from harness.config.settings.resources import Resources
 from harness.engine.batches import AHEAD, Batches
 from harness.engine.distributed import ALONE
 from harness.engine.train import train

@@ -6,7 +6,7 @@ from support.specs import DISPERSIVE, RIVALS, make_spec, rival
 from support.trainings import CPU, make_dataset, make_trainer
 from torch import Tensor
 
-from harness.config.settings import Resources
+from harness.config.settings.resources import Resources
 from harness.config.spec import Model, TrainSpec
 from harness.engine.train import Trainer
 from harness.errors import UserError

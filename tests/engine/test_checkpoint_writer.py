@@ -12,7 +12,7 @@ from support.specs import DISPERSIVE, make_spec
 from support.trainings import CPU, make_dataset, nothing
 
 from harness.checkpoint_paths import latest_step, weights_path
-from harness.config.settings import Resources
+from harness.config.settings.resources import Resources
 from harness.engine.allocator import release_memory
 from harness.engine.checkpoint_writer import CheckpointWriter
 from harness.engine.train import Trainer, train

@@ -29,11 +29,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from harness import ContrastiveLoss, DispersiveLoss, tap
 from harness.checkpoint_paths import latest_step, weights_path
-from harness.config.settings import (
-    Optimizer,
-    Resources,
-    SaraSettings,
-)
+from harness.config.settings.loss_settings import SaraSettings
+from harness.config.settings.resources import Resources
+from harness.config.settings.run_settings import Optimizer
 from harness.config.spec import Alignment, Model, Regularizer, TrainSpec
 from harness.engine import distributed
 from harness.engine.batches import Batches

@@ -16,9 +16,7 @@ from torch import nn
 from harness.config import resolve
 from harness.config.kinds.process_kinds import PROCESSES
 from harness.config.kinds.sampler_kinds import SAMPLERS, samplers_of
-from harness.config.settings import (
-    Data,
-)
+from harness.config.settings.data_settings import Data
 from harness.config.spec import EvalSpec, TrainSpec, eval_id, train_id
 from harness.data.datasets import ImageDataset
 from harness.engine.distributed import World

@@ -19,7 +19,8 @@ from support.trainings import end, nothing, start
 
 from harness.checkpoint_paths import weights_path
 from harness.config.grid import load_table
-from harness.config.settings import EvaluationSettings, SamplerSettings
+from harness.config.settings.data_settings import EvaluationSettings
+from harness.config.settings.process_settings import SamplerSettings
 from harness.config.spec import EvalSpec, Model, eval_id, shard_of, train_id
 from harness.engine import sample_cache
 from harness.engine.distributed import ALONE, World

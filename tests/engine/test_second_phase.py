@@ -12,7 +12,7 @@ from support.specs import make_eval, make_spec, second_phase
 from support.trainings import CPU, end, make_dataset, make_trainer, nothing, sample, start
 
 from harness.checkpoint_paths import state_path, weights_path
-from harness.config.settings import Resources
+from harness.config.settings.resources import Resources
 from harness.config.spec import TrainSpec
 from harness.engine.distributed import ALONE, World
 from harness.engine.second_phase import SecondPhaseTrainer

@@ -12,7 +12,7 @@ from support.trainings import CPU, make_dataset, make_encoder, make_trainer, not
 from torch import Tensor
 
 from harness.config.grid import load_table
-from harness.config.settings import Resources
+from harness.config.settings.resources import Resources
 from harness.config.spec import Regularizer
 from harness.data.datasets import ImageDataset, load_training
 from harness.engine.term_health import TermHealth

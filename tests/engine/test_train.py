@@ -20,10 +20,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from harness.checkpoint_paths import latest_step, weights_path
 from harness.config.kinds.process_kinds import FAMILIES
 from harness.config.kinds.sampler_kinds import samplers_of
-from harness.config.settings import (
-    MeanFlowSettings,
-    Resources,
-)
+from harness.config.settings.process_settings import MeanFlowSettings
+from harness.config.settings.resources import Resources
 from harness.config.spec import TrainSpec
 from harness.data.datasets import ImageDataset, positions
 from harness.engine.batches import Batches

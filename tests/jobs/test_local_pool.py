@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 from support.jobs import jobs_of
 
-from harness.config.settings import Resources
+from harness.config.settings.resources import Resources
 from harness.errors import UserError
 from harness.files import read_json
 from harness.jobs import local_pool

@@ -10,7 +10,7 @@ from support.specs import make_spec
 from support.trainings import make_dataset
 
 from harness.checkpoint_paths import latest_step
-from harness.config.settings import Resources
+from harness.config.settings.resources import Resources
 from harness.engine.distributed import ALONE, World
 from harness.engine.train import train
 from harness.errors import OutOfTime

@@ -6,7 +6,7 @@ import sys
 import pytest
 from support.synthetic_study import new_store, table_of, write_measurement
 
-from harness.config.settings import Resources
+from harness.config.settings.resources import Resources
 from harness.errors import UserError
 from harness.jobs.tracking import LogFeed, check_trackers, tracked
 

@@ -9,7 +9,7 @@ import pytest
 from support.programs import write_program
 
 from harness.config.cluster_profile import SlurmProfile
-from harness.config.settings import Resources
+from harness.config.settings.resources import Resources
 from harness.errors import UserError
 from harness.launchers.launcher import Parcel
 from harness.launchers.private import private_folder

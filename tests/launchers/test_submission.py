@@ -16,7 +16,7 @@ from support.programs import answer, write_program
 from harness import plugins
 from harness.config.cluster_profile import Partition, SlurmProfile
 from harness.config.grid import load_table
-from harness.config.settings import Resources
+from harness.config.settings.resources import Resources
 from harness.errors import UserError
 from harness.jobs.job import jobs_for, jobs_from_json, jobs_to_json
 from harness.launchers.snapshot import as_received, as_sent, snapshot

@@ -9,7 +9,7 @@ import torch
 from support.backbones import moved
 from support.specs import PROCESSES, make_eval, make_spec
 
-from harness.config.settings import Data
+from harness.config.settings.data_settings import Data
 from harness.config.spec import EvalSpec
 from harness.data.datasets import ImageDataset, training_rows
 from harness.measure.metrics.neighbours import copying, nearest_distances

@@ -11,7 +11,7 @@ from support.places import GOLDEN
 from support.specs import rival
 
 from harness.config.resolve import SettingError
-from harness.config.settings import TERMS
+from harness.config.settings.term_settings import TERMS
 from harness.method.rivals.diversedit import DiverseDiT
 from harness.method.terms import Draws, Sizes, StepView
 

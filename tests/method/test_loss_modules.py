@@ -11,7 +11,7 @@ from support.places import GOLDEN, GRIDS
 from torch import Tensor
 
 from harness import ContrastiveLoss, DispersiveLoss
-from harness.config.settings import constants_of
+from harness.config.settings.loss_settings import constants_of
 from harness.method.loss_modules import PRESETS
 from harness.method.losses import TABLE_1
 

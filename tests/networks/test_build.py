@@ -9,12 +9,10 @@ from support.trainings import CPU, make_dataset
 
 from harness.config.grid import load_table, model_specs
 from harness.config.grid_file import read_scale
-from harness.config.settings import (
-    Data,
-    MeanFlowSettings,
-    Optimizer,
-    Resources,
-)
+from harness.config.settings.data_settings import Data
+from harness.config.settings.process_settings import MeanFlowSettings
+from harness.config.settings.resources import Resources
+from harness.config.settings.run_settings import Optimizer
 from harness.config.spec import Model, TrainSpec
 from harness.engine.train import Trainer
 from harness.method.precision import matmul_precision

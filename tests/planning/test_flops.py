@@ -17,16 +17,10 @@ from harness.checkpoint_paths import weights_path
 from harness.config.grid import load_table, model_specs
 from harness.config.grid_file import read_scale
 from harness.config.kinds.process_kinds import TANGENT
-from harness.config.settings import (
-    TERMS,
-    EvaluationSettings,
-    MeanFlowSettings,
-    OwnEncoder,
-    SamplerSettings,
-    SaraSettings,
-    ShortcutSettings,
-    TermSettings,
-)
+from harness.config.settings.data_settings import EvaluationSettings
+from harness.config.settings.loss_settings import OwnEncoder, SaraSettings
+from harness.config.settings.process_settings import MeanFlowSettings, SamplerSettings, ShortcutSettings
+from harness.config.settings.term_settings import TERMS, TermSettings
 from harness.config.spec import Alignment, Consistency, EvalSpec, Regularizer
 from harness.engine.sample import Sampler
 from harness.engine.train import Trainer

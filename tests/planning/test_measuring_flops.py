@@ -10,7 +10,7 @@ from support.synthetic_study import table_of
 from support.trainings import make_dataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness.config.settings import EvaluationSettings
+from harness.config.settings.data_settings import EvaluationSettings
 from harness.measure import overfitting
 from harness.measure import reference as references
 from harness.measure.compare import Measured, compare

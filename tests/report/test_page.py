@@ -21,7 +21,7 @@ from support.swept_studies import SEEDS, guided, surface_of
 from support.synthetic_study import write_values
 
 from harness.cli import cli
-from harness.config.settings import OWN_KEYS, TERMS
+from harness.config.settings.term_settings import OWN_KEYS, TERMS
 from harness.errors import UserError
 from harness.report.figures.picture import PRINTED
 from harness.report.rendering.page import make_report, report

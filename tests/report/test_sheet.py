@@ -1,15 +1,21 @@
 """The layout of a table: what a cell says in a page, and how the same reads in LaTeX and Markdown."""
 
+from csv import DictReader
 from dataclasses import replace
 from pathlib import Path
 
+import yaml
 from support import synthetic_study as synthetic
+from support.places import GRIDS
 from support.printed_tables import NAMES, layouts_of
 from support.synthetic_study import pivots_of
 
 from harness.report.analysis.pivot import fullest_cells
 from harness.report.analysis.table_result import TableResult
 from harness.report.analysis.text import runs_anchor
+from harness.report.rendering.data_files import table_csv
+from harness.report.rendering.latex import latex_table
+from harness.report.rendering.markdown import markdown_table
 from harness.report.rendering.sheet import LayoutCell, Span, TableLayout, plain, table_layout
 
 
@@ -73,6 +79,43 @@ def test_figures_published_elsewhere_stand_beneath_with_how_they_were_measured(f
     ways = [words[-1].partition(",")[0] for words in rows.values()]
     assert ways == sorted(ways)
     assert not layout.foot
+
+
+def test_figures_of_others_stand_in_their_rows_by_protocol_and_no_column_mixes_samplers(tmp_path: Path) -> None:
+    """Against the grid's own text: each figure once, beneath its sampler and network, its change its authors' own."""
+    grid = yaml.safe_load((GRIDS / "table8.yaml").read_text("utf-8"))
+    store, table = synthetic.new_store(tmp_path), synthetic.table_of("table8", "digits", "seeds=[0]")
+    layout = layouts_of(store, [table])[0]
+    heads = [f"{short}, {group.heading}" for group in layout.groups[2:] for short in group.columns]
+    assert heads == list(layout.columns[-layout.published :])
+    printed = {
+        (row.label[0].text, head): [plain(line) for line in cell.lines.values()]
+        for row in layout.body
+        for head, cell in zip(heads, row.cells[-len(heads) :], strict=True)
+        if cell.lines
+    }
+    expected = {}
+    for figure in [*grid["paper"], *(figure for figure in grid["references"] if "at" in figure)]:
+        source = "" if figure["source"] == "paper" else f", {figure['source']}"
+        words = [f"{figure['value']:.2f} ({figure['confidence']}{source})"]
+        if base := figure.get("baseline"):
+            words.append(f"−{100 - 100 * figure['value'] / base:.1f}\u202f% of\u00a0{base:.2f}")
+        if figure is grid["paper"][1]:
+            words.append("−11.35\u202f%")
+        words += [figure["note"]] if "note" in figure else []
+        expected[figure["at"]["method"], figure.get("protocol", grid["paper_protocol"])] = words
+    assert printed == expected
+    headings = {row.heading: row.label[0].text for row in layout.body if row.heading}
+    assert headings == {heading: labels[0] for heading, labels in grid["blocks"].items()}
+    order = [row.label[0].text for row in layout.body]
+    assert order == ["none", *(label for labels in grid["blocks"].values() for label in labels)]
+    markdown, latex, csv = markdown_table(layout), latex_table(layout), table_csv(layout)
+    assert markdown.count("| **Sums** |") == latex.count(r"\textit{Sums}") // 2 == 1
+    for text in (markdown, latex):
+        assert text.count("7.27 (H, public)") == text.count("of~36.19" if text is latex else "of\u00a036.19") == 1
+    rows = {row["method"]: row for row in DictReader(csv.splitlines())}
+    assert rows["SRA 2"]["SDE, SiT-B/2, 400K steps: own baseline"] == "33.02"
+    assert rows["REPA"]["block"] == "With an external encoder"
 
 
 def test_gaps_and_mixtures_stand_in_the_cell_of_the_value(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from support.programs import answer, write_program
 
 from harness.config.cluster_profile import Partition, SlurmProfile
-from harness.config.settings import Resources
+from harness.config.settings.resources import Resources
 from harness.errors import UserError
 from harness.slurm.limits import check_account, check_allowed, compare_partition
 

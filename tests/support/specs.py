@@ -1,19 +1,16 @@
 """Specs of small trainings on made-up images: each process with settings of its own."""
 
 from harness.config.plugin_parts import resolve_term
-from harness.config.settings import (
-    OWN_KEYS,
-    TERMS,
-    Data,
-    EvaluationSettings,
+from harness.config.settings.data_settings import Data, EvaluationSettings
+from harness.config.settings.loss_settings import OwnEncoder, SaraSettings
+from harness.config.settings.process_settings import (
     MeanFlowSettings,
     MomentMatchingSettings,
-    Optimizer,
-    OwnEncoder,
     SamplerSettings,
-    SaraSettings,
     ShortcutSettings,
 )
+from harness.config.settings.run_settings import Optimizer
+from harness.config.settings.term_settings import OWN_KEYS, TERMS
 from harness.config.spec import (
     Alignment,
     Consistency,

@@ -1,10 +1,11 @@
-"""DiverseDiT's loss, which compares all blocks that it taps: an entry of `settings.BUILT_IN` names it."""
+"""DiverseDiT's loss, which compares all blocks that it taps: an entry of `term_settings.BUILT_IN` names it."""
 
 from typing import Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from harness.config.settings import Blocks, LazyTerm, Positive, Real, TermSettings, Whole
+from harness.config.settings.term_settings import LazyTerm, TermSettings
+from harness.config.settings.values import Blocks, Positive, Real, Whole
 
 
 class DiverseDiTSettings(TermSettings):

@@ -1,11 +1,12 @@
-"""Rivals that need no encoder: LayerSync, SRA, SRA 2. An entry of `settings.BUILT_IN` names each."""
+"""Rivals that need no encoder: LayerSync, SRA, SRA 2. An entry of `term_settings.BUILT_IN` names each."""
 
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from harness.config.settings import Blocks, Count, LazyTerm, OneBlock, Positive, Real, TermSettings, TermWork, Whole
+from harness.config.settings.term_settings import LazyTerm, TermSettings, TermWork
+from harness.config.settings.values import Blocks, Count, OneBlock, Positive, Real, Whole
 
 
 class OneTap(TermSettings):

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from harness.config.settings import RegularizerSettings
+from harness.config.settings.loss_settings import RegularizerSettings
 from harness.report.analysis import text
 from harness.report.analysis.pivot import Pivot, PivotCell, Verdict
 from harness.report.analysis.statistics import Change

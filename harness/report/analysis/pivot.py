@@ -130,11 +130,12 @@ class PivotCell:
 
 @dataclass(frozen=True)
 class PivotRow:
-    """A printed row: a cell or None for each column, or one cell `across` all columns."""
+    """A printed row: a cell or None for each column, or one cell `across` all columns; `block` is its heading."""
 
     label: str
     cells: tuple[PivotCell | None, ...]
     across: PivotCell | None = None
+    block: str = ""
 
 
 @dataclass(frozen=True)
@@ -273,14 +274,21 @@ def cell_name(cell: Cell) -> str:
 
     "none" is left out beside other labels, and is the name of a cell that has no other.
     """
-    labels = [(axis, label) for axis, label in _labels(cell) if label != "none"]
-    names = [f"{axis} {label}" if label[:1].isdigit() or label == "all" else label for axis, label in labels]
-    return " · ".join(names) or "none"
+    return " · ".join(label_words(axis, label) for axis, label in _labels(cell) if label != "none") or "none"
+
+
+def label_words(axis: str, label: str) -> str:
+    """Return a label, with its axis before one that says nothing alone, and behind "without"."""
+    return f"{axis} {label}" if label[:1].isdigit() or label == "all" else _whole(axis, label)
 
 
 def _labels(cell: Cell) -> list[tuple[str, str]]:
     """Each axis with its label, which says what it is without where it is "without"."""
-    return [(axis, f"without {axis}" if label == "without" else label) for axis, label in cell.at]
+    return [(axis, _whole(axis, label)) for axis, label in cell.at]
+
+
+def _whole(axis: str, label: str) -> str:
+    return f"without {axis}" if label == "without" else label
 
 
 def _row_label(table: Table, cell: Cell) -> str:
@@ -349,8 +357,10 @@ def _laid_out(table: Table, cells: Sequence[PivotCell]) -> tuple[tuple[str, ...]
     at = {(cell.row, cell.column): cell for cell in cells}
     assert len(at) == len(cells), "two cells at one row and column"
     in_order = sorted(cells, key=lambda cell: order.index(cell.source.label(table.file.rows)))
-    rows = dict.fromkeys(cell.row for cell in in_order)
+    blocks = {cell.row: table.file.block_of.get(cell.source.label(table.file.rows), "") for cell in in_order}
     return inside, tuple(
-        PivotRow(row, () if row in across else tuple(at.get((row, column)) for column in inside), across.get(row))
-        for row in rows
+        PivotRow(
+            row, () if row in across else tuple(at.get((row, column)) for column in inside), across.get(row), block
+        )
+        for row, block in blocks.items()
     )

@@ -111,9 +111,17 @@ def stated_claims(store: Store, pivots: Sequence[Pivot], logs: Logs) -> StatedCl
         claims = pivot.table.tested_claims
         results += [_result(pivot, claim, recorded.get(claim.words), first) for claim in claims]
         withdrawn += [_says(words) for words in recorded.keys() - {claim.words for claim in claims}]
-    adjusted = holm({str(place): result.p for place, result in enumerate(results) if result.p is not None})
-    whole = tuple(replace(result, adjusted=adjusted.get(str(place))) for place, result in enumerate(results))
-    return StatedClaims(whole, tuple(sorted(withdrawn)))
+    return one_family([StatedClaims(tuple(results), tuple(sorted(withdrawn)))])[0]
+
+
+def one_family(parts: Sequence[StatedClaims]) -> list[StatedClaims]:
+    """Return claims with Holm's p beside all of them."""
+    every = {f"{part} {place}": r for part, claims in enumerate(parts) for place, r in enumerate(claims.results)}
+    adjusted = holm({name: result.p for name, result in every.items() if result.p is not None})
+    return [
+        replace(c, results=tuple(replace(r, adjusted=adjusted.get(f"{n} {i}")) for i, r in enumerate(c.results)))
+        for n, c in enumerate(parts)
+    ]
 
 
 def _recorded(store: Store, pivot: Pivot) -> Mapping[str, StatedClaim]:

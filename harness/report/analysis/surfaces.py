@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.config.settings import OfDistance, RegularizerSettings
+from harness.config.settings.loss_settings import OfDistance, RegularizerSettings
 from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.statistics import ALPHA, change_between, holm
 from harness.report.analysis.text import listed, sentences

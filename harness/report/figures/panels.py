@@ -62,12 +62,17 @@ def averaged(style: ArmStyle, values: Mapping[float, Sequence[float]], marks: Ma
     return Line(style, list(samples), means, bars, marks=[marks[x] for x in samples])
 
 
-def changed(style: ArmStyle, pivot: Pivot, cells: Mapping[float, PivotCell]) -> Line:
-    """Return the line of changes in percent with their intervals, of the cells by x that have one."""
+def changed(
+    style: ArmStyle, pivot: Pivot, cells: Mapping[float, PivotCell], marks: Mapping[float, Mark] | None = None
+) -> Line:
+    """Return the line of changes in percent with their intervals, of the cells by x that have one.
+
+    marks: by x, where they lead elsewhere than to the cells' runs.
+    """
     changes = {x: cell.change for x, cell in cells.items() if cell.change}
     bars = [change.interval for change in changes.values()]
-    marks = [cell_mark(pivot, cells[x]) for x in changes]
-    return Line(style, list(changes), [change.percent for change in changes.values()], bars, marks=marks)
+    words = [marks[x] if marks else cell_mark(pivot, cells[x]) for x in changes]
+    return Line(style, list(changes), [change.percent for change in changes.values()], bars, marks=words)
 
 
 def panels_figure(panels: Sequence[Panel], columns: int = 2, height: float = HEIGHT, shared: bool = False) -> Figure:

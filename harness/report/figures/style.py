@@ -8,7 +8,7 @@ from typing import Any, Literal
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullLocator
 
-from harness.report.analysis.arms import arm_key
+from harness.config.spec import canonical
 from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.text import is_number
 
@@ -45,9 +45,7 @@ class ArmStyles:
         An arm is known by its regulariser, or by its label where a figure tells apart what has one regulariser, and
         where a label stands for several.
         """
-        keys = {
-            label: "|".join(sorted({arm_key(cell.source.runs[0]) for cell in cells})) for label, cells in arms.items()
-        }
+        keys = {label: "|".join(sorted({_known_by(cell) for cell in cells})) for label, cells in arms.items()}
         alike = Counter(keys.values())
         return {
             label: ArmStyle(label)
@@ -60,6 +58,12 @@ class ArmStyles:
         place = self.places.setdefault(key, len(self.places))
         turn, colour = divmod(place, len(ARM_COLOURS))
         return ArmStyle(label, ARM_COLOURS[colour], MARKERS[(place + turn + 1) % len(MARKERS)])
+
+
+def _known_by(cell: PivotCell) -> str:
+    """A cell's regulariser as it is set, which networks of each depth share."""
+    regularizer = cell.source.settings.regularizer
+    return canonical(regularizer) if regularizer.loss != "none" else ""
 
 
 def cell_styles(pivot: Pivot, styles: ArmStyles) -> dict[str, ArmStyle]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.config.grid import Cell, Run, Table
-from harness.config.settings import SamplerSettings
+from harness.config.settings.process_settings import SamplerSettings
 from harness.config.spec import TrainSpec
 
 Protocol = Mapping[str, str]  # key → its value in words, "" for none
@@ -97,17 +97,18 @@ def mixes(table: Table, protocols: Sequence[Protocol]) -> bool:
 
 def varied_keys(table: Table) -> set[str]:
     """Return the keys of the protocol that some label of a table sets."""
-    named = {key for labels in table.file.axes.values() for settings in labels.values() for key in _keys(settings)}
+    labels = [settings for axis in table.file.axes.values() for settings in axis.values()]
+    named = {key for settings in labels for key, _ in dotted_settings(settings)}
     return {key for key, settings in SET_BY.items() if named & set(settings)}
 
 
-def _keys(settings: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Yield the dotted settings that a label names."""
+def dotted_settings(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the settings that a label names, dotted, with their values."""
     for key, value in settings.items():
         if isinstance(value, Mapping):
-            yield from _keys(value, f"{prefix}{key}.")
+            yield from dotted_settings(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}"
+            yield f"{prefix}{key}", value
 
 
 def training_values(table: Table) -> dict[str, dict[str, list[Cell]]]:

@@ -7,7 +7,7 @@ import yaml
 
 from harness.config.grid import Run
 from harness.config.grid_file import FactName, PaperFact, PaperValue
-from harness.config.settings import OWN_ENCODER
+from harness.config.settings.loss_settings import OWN_ENCODER
 from harness.config.spec import TrainSpec
 from harness.planning import flops
 from harness.report import TEMPLATES

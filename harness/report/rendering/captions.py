@@ -11,7 +11,7 @@ from harness.config.grid_file import PublishedFigure
 from harness.files import read_yaml
 from harness.report import TEMPLATES
 from harness.report.analysis.pivot import Pivot, PivotCell
-from harness.report.analysis.text import STATES, counted, listed, number, seed_words, sentences
+from harness.report.analysis.text import STATES, counted, listed, number, seed_words, sentences, signed_percent
 from harness.report.reading.protocol import SAMPLING_COLUMNS, Protocol, differing_keys, training_values, varied_keys
 
 WORDS: dict[str, dict[str, Any]] = read_yaml(TEMPLATES / "words.yaml")
@@ -197,17 +197,29 @@ def notes(pivot: Pivot) -> list[str]:
 
 
 def published_elsewhere(pivot: Pivot) -> list[PublishedFigure]:
-    """Return the figures of other publications, those that were measured alike beside each other."""
-    return sorted(pivot.table.file.references, key=attrgetter("protocol"))
+    """Return the figures of other publications that are in no row, those that were measured alike beside each other."""
+    return sorted((figure for figure in pivot.table.file.references if figure.of), key=attrgetter("protocol"))
 
 
 def elsewhere_sentences(pivot: Pivot) -> list[str]:
     """Say in a sentence for each protocol what other publications have by it."""
     lines = []
     for protocol, alike in groupby(published_elsewhere(pivot), key=attrgetter("protocol")):
-        figures = (f"{f.of} {number(f.value, pivot.metric.decimals)} ({f.confidence}, {f.source})" for f in alike)
+        figures = (f"{f.of} {number(f.value, pivot.metric.decimals)} ({_beside(pivot, f)})" for f in alike)
         lines.append(f"Elsewhere ({protocol}): {', '.join(figures)}.")
     return lines
+
+
+def _beside(pivot: Pivot, figure: PublishedFigure) -> str:
+    return "; ".join(filter(None, (own_change(pivot, figure), f"{figure.confidence}, {figure.source}")))
+
+
+def own_change(pivot: Pivot, figure: PublishedFigure) -> str:
+    """Return "−17.1 % of 36.19": a published figure against its authors' own baseline; "" where that is not known."""
+    if figure.baseline is None:
+        return ""
+    change = signed_percent(100 * (figure.value / figure.baseline - 1))
+    return f"{change} of\u00a0{number(figure.baseline, pivot.metric.decimals)}"
 
 
 def missing_list(pivot: Pivot) -> list[tuple[str, str]]:

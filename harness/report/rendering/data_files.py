@@ -132,7 +132,7 @@ def table_record(layout: TableLayout) -> dict[str, Any]:
         "findings": layout.result.findings,
         "paper_says": pivot.table.file.paper_text,
         "claims": pivot.table.file.claim_text,
-        "references": [reference.model_dump() for reference in pivot.table.file.references],
+        "references": [reference.model_dump(exclude_defaults=True) for reference in pivot.table.file.references],
         "protocols": {letter: dict(protocol) for letter, protocol in pivot.protocols.items()},
         "missing": [f"{state}: {sentence}" for state, sentence in layout.missing],
         "cells": [
@@ -159,6 +159,15 @@ def _cell_record(cell: PivotCell) -> dict[str, Any]:
     }
 
 
+def _published(pivot: Pivot, cell: PivotCell) -> dict[str, Any]:
+    """The figures of others in a cell's row, by protocol."""
+    return {
+        protocol: figure.model_dump(exclude={"at", "protocol"}, exclude_defaults=True)
+        for (at, protocol), figure in pivot.table.file.placed.items()
+        if at == cell.source.at
+    }
+
+
 def _facts(pivot: Pivot, cell: PivotCell) -> dict[str, Any]:
     return {
         name: {"ours": fact.words, "paper": fact.paper.model_dump(mode="json") if fact.paper else None}
@@ -174,8 +183,13 @@ def table_csv(layout: TableLayout) -> str:
     columns |= (COLUMNS["paper"] if pivot.table.beside_paper else {}) | COLUMNS["cell"]
     for name in pivot.table.file.facts:
         columns |= {name: f"facts.{name}.ours", f"paper: {name}": f"facts.{name}.paper.says"}
+    for protocol in dict.fromkeys(protocol for _, protocol in pivot.table.file.placed):
+        columns |= {f"{protocol}{name}": f"published.{protocol}.{key}" for name, key in COLUMNS["published"].items()}
+    blocks = {cell.source.at: row.block for row in pivot.rows for cell in (*row.cells, row.across) if cell}
+    columns |= {"block": "block"} if any(blocks.values()) else {}
     records = [
         {**_cell_record(cell), "facts": _facts(pivot, cell), "metric": pivot.table.file.value}
+        | {"published": _published(pivot, cell), "block": blocks.get(cell.source.at, "")}
         | {"protocol": " ".join(cell.letters), "without_value": state_words(cell)}
         for cell in pivot.cells
     ]

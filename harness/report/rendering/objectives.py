@@ -12,7 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from harness.config.grid import Run
-from harness.config.settings import read_tau
+from harness.config.settings.loss_settings import read_tau
 from harness.config.spec import Alignment, Regularizer, TermSpec, TrainSpec
 from harness.files import read_yaml
 from harness.report import TEMPLATES

@@ -9,7 +9,8 @@ import yaml
 from jinja2 import Environment
 
 from harness.config.grid import Run
-from harness.config.settings import ConsistencySettings, MomentMatchingSettings, RegularizerSettings, SamplerSettings
+from harness.config.settings.loss_settings import RegularizerSettings
+from harness.config.settings.process_settings import ConsistencySettings, MomentMatchingSettings, SamplerSettings
 from harness.config.spec import TrainSpec
 from harness.report import TEMPLATES
 from harness.report.analysis.text import counted, listed

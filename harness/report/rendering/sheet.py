@@ -1,10 +1,11 @@
 """The layout of a table, the only one: its cells as lines of words, which HTML, LaTeX and Markdown print."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from types import MappingProxyType
 
-from harness.config.grid_file import CONFIDENCE, SOURCES, PublishedFigure, Sourced
+from harness.config.grid_file import CONFIDENCE, SOURCES, PublishedFigure, Sourced, setting_of_protocol
 from harness.report.analysis import text
 from harness.report.analysis.pivot import Pivot, PivotCell, PivotRow, RunState, kind_of
 from harness.report.analysis.statistics import Change
@@ -46,11 +47,23 @@ class LayoutCell:
 
 @dataclass(frozen=True)
 class LayoutRow:
-    """A row: its label and a cell for each column; one cell alone goes `across` all of them."""
+    """A row: its label and a cell for each column; one cell alone goes `across` all of them.
+
+    heading: of the block of rows that begins with it; "" where none does.
+    """
 
     label: Line
     cells: Sequence[LayoutCell]
     across: bool = False
+    heading: str = ""
+
+
+@dataclass(frozen=True)
+class ColumnGroup:
+    """Neighbouring columns beneath a heading, each by what tells it from the others there."""
+
+    heading: str
+    columns: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -58,7 +71,8 @@ class TableLayout:
     """A table in words.
 
     `over` stands above all value columns, "" where there is nothing to say; `foot` and `elsewhere`, the figures
-    of other publications, are set apart.
+    of other publications, are set apart. Where some of those are in rows, `groups` says again what the columns are; the
+    last `published` columns are theirs.
 
     `mixed` says what its numbers do not share though they should; `notes` stand beneath it, `further_notes` where they
     can be looked up; `missing` has the state of each run that gives no value, and why.
@@ -77,6 +91,8 @@ class TableLayout:
     notes: Sequence[Line]
     further_notes: Sequence[Line]
     missing: Sequence[tuple[str, str]]
+    groups: Sequence[ColumnGroup] = ()
+    published: int = 0
 
     @property
     def caption(self) -> str:
@@ -96,7 +112,12 @@ def table_layout(result: TableResult, fullest: Fullest = MappingProxyType({})) -
     fullest: the cell of the study with most seeds of each measurement; one with fewer says what that has.
     """
     pivot, file = result.pivot, result.pivot.table.file
-    if len(pivot.columns) > 1:
+    inside = [cell for row in pivot.rows for cell in row.cells if cell]
+    groups = _column_groups(pivot) if file.placed else ()
+    if groups:
+        columns, over = (*groups[0].columns, *groups[1].columns, *file.published_columns), ""
+        body, foot = ([_published_row(pivot, cell, fullest) for cell in cells] for cells in (inside, pivot.asides))
+    elif len(pivot.columns) > 1:
         columns, over = pivot.columns, file.columns or ""
         body = [_matrix_row(pivot, row, fullest) for row in pivot.rows]
         foot = [_matrix_row(pivot, PivotRow(cell.name, (), cell), fullest) for cell in pivot.asides]
@@ -105,7 +126,6 @@ def table_layout(result: TableResult, fullest: Fullest = MappingProxyType({})) -
         if pivot.table.beside_paper:
             beside, whose = (*beside, *(("paper", "its change") if pivot.baselines else ("paper",))), "ours"
         columns, over = (*file.facts, whose, *beside), ""
-        inside = [cell for row in pivot.rows for cell in row.cells if cell]
         body, foot = ([_column_row(pivot, cell, cells, fullest) for cell in cells] for cells in (inside, pivot.asides))
     return TableLayout(
         result=result,
@@ -113,7 +133,7 @@ def table_layout(result: TableResult, fullest: Fullest = MappingProxyType({})) -
         corner=pivot.row_heading,
         columns=columns,
         over=over,
-        body=body,
+        body=_in_blocks(pivot, body),
         foot=foot,
         elsewhere=[_elsewhere(pivot, figure) for figure in captions.published_elsewhere(pivot)],
         sentences=captions.caption(pivot),
@@ -121,7 +141,35 @@ def table_layout(result: TableResult, fullest: Fullest = MappingProxyType({})) -
         notes=list(_notes(pivot)),
         further_notes=list(_further_notes(pivot)),
         missing=captions.missing_list(pivot),
+        groups=groups,
+        published=len(file.published_columns) if groups else 0,
     )
+
+
+def _in_blocks(pivot: Pivot, rows: Sequence[LayoutRow]) -> list[LayoutRow]:
+    """Put the heading of each block above its first row."""
+    blocks = pairwise(["", *(row.block for row in pivot.rows)])
+    return [
+        replace(row, heading=block if block != before else "")
+        for row, (before, block) in zip(rows, blocks, strict=True)
+    ]
+
+
+def _column_groups(pivot: Pivot) -> list[ColumnGroup]:
+    """What is ours, what a step has beside the plain one's, and protocols that differ in the sampler side by side."""
+    file, protocols = pivot.table.file, pivot.table.file.published_columns
+    whose = "ours" if pivot.table.beside_paper else "value"
+    groups = [ColumnGroup("here", (whose, *("change",) * bool(pivot.baselines)))]
+    groups += [ColumnGroup("what it takes" if file.facts else "", file.facts)]
+    return [*groups, *(ColumnGroup(rest, samplers) for rest, samplers in _by_setting(protocols).items())]
+
+
+def _by_setting(protocols: Sequence[str]) -> dict[str, list[str]]:
+    """Return the samplers, with which protocols begin, by what follows them."""
+    settings: dict[str, list[str]] = {}
+    for protocol in protocols:
+        settings.setdefault(setting_of_protocol(protocol), []).append(protocol.partition(", ")[0])
+    return settings
 
 
 def run_value(pivot: Pivot, run: RunState) -> str:
@@ -163,10 +211,37 @@ def _column_row(pivot: Pivot, cell: PivotCell, among: Sequence[PivotCell], fulle
     return LayoutRow(label, [*(_fact(cell, fact) for fact in cell.facts), value, *cells])
 
 
+def _published_row(pivot: Pivot, cell: PivotCell, fullest: Fullest) -> LayoutRow:
+    """A row for a cell with what is ours, its facts, and the figures of others by their protocols."""
+    lines = {"value": _line(*_value(pivot, cell)), "fuller": _line(_fuller(pivot, cell, fullest))}
+    shown = {kind: line for kind, line in lines.items() if line or kind == "value"}
+    value = LayoutCell(shown, "best" if cell.is_best else "", text.runs_anchor(pivot, cell))
+    change = [LayoutCell({"": _change(pivot, cell)})] * bool(pivot.baselines)
+    facts = [_fact(cell, fact) for fact in cell.facts]
+    figures = [_published(pivot, cell, protocol) for protocol in pivot.table.file.published_columns]
+    return LayoutRow(_line(Span(cell.row), _tap(pivot, cell)), [value, *change, *facts, *figures])
+
+
+def _published(pivot: Pivot, cell: PivotCell, protocol: str) -> LayoutCell:
+    """What was published of a row by one protocol, with its change where its authors' own baseline is known."""
+    file, decimals = pivot.table.file, pivot.metric.decimals
+    figure = file.placed.get((cell.source.at, protocol))
+    lines: dict[str, Line] = {}
+    if protocol == file.paper_protocol and cell.paper:
+        lines = {"paper": _paper(pivot, cell), "its-change": _line(Span(_paper_change(cell), "aside"))}
+    elif figure:
+        badge = replace(_source(figure), text=figure.confidence, kind="origin")  # in full it is wider than the number
+        lines = {"paper": (Span(text.number(figure.value, decimals), "number"), badge)}
+        lines["its-change"] = _line(Span(captions.own_change(pivot, figure), "aside"))
+        lines["note"] = _line(Span(figure.note, "aside"))
+    return LayoutCell({kind: line for kind, line in lines.items() if line}, "figure" if lines else "")
+
+
 def _elsewhere(pivot: Pivot, figure: PublishedFigure) -> LayoutRow:
     """A figure with how it was measured: its neighbours in the table are no comparison."""
     value = Span(text.number(figure.value, pivot.metric.decimals), "number")
-    lines = {"paper": (value, _source(figure)), "protocol": (Span(figure.protocol, "aside"),)}
+    own = _line(Span(captions.own_change(pivot, figure), "aside"))
+    lines = {"paper": (value, _source(figure), *own), "protocol": (Span(figure.protocol, "aside"),)}
     return LayoutRow((Span(figure.of), Span("elsewhere", "aside", plain=" (elsewhere)")), [LayoutCell(lines)], True)
 
 
@@ -180,7 +255,8 @@ def _tap(pivot: Pivot, cell: PivotCell) -> Span:
 
 
 def _fact(cell: PivotCell, fact: Fact) -> LayoutCell:
-    lines: dict[str, Line] = {"": (Span(fact.words) if fact.words else Span(cell.missing[0].state, "state"),)}
+    kind = "zero" if fact.words == "none" else ""
+    lines: dict[str, Line] = {"": (Span(fact.words, kind) if fact.words else Span(cell.missing[0].state, "state"),)}
     if fact.paper:
         lines["paper"] = (Span("paper", "whose", plain="paper:"), Span(fact.paper.says), _source(fact.paper))
     return LayoutCell(lines, "fact")

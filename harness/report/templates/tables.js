@@ -9,13 +9,15 @@ const sortable = (() => {
     const descending = head.ariaSort === "ascending";
     [...head.parentElement.cells].forEach(other => { other.removeAttribute("aria-sort"); });
     head.setAttribute("aria-sort", descending ? "descending" : "ascending");
-    const keyed = [...table.tBodies[0].rows].map(row => ({ row, key: key(row, column) }));
-    keyed.sort((a, b) => !a.key.text - !b.key.text || (descending ? -1 : 1) * compare(a.key, b.key));
-    table.tBodies[0].append(...keyed.map(entry => entry.row));
+    for (const body of table.tBodies) { // each block of rows by itself, its heading first
+      const keyed = [...body.rows].filter(row => row.className !== "block").map(row => ({ row, key: key(row, column) }));
+      keyed.sort((a, b) => !a.key.text - !b.key.text || (descending ? -1 : 1) * compare(a.key, b.key));
+      body.append(...keyed.map(entry => entry.row));
+    }
   };
   return table => {
     const heads = [...table.tHead.rows].at(-1).cells;
-    const before = table.tHead.rows.length - 1; // a head over two rows counts in the last
+    const before = table.tHead.rows.length > 1 ? 1 : 0; // the corner, whose head is over two rows, counts in the last
     [...heads].forEach((head, place) => {
       const button = Object.assign(document.createElement("button"), { type: "button", textContent: head.textContent });
       head.replaceChildren(button);

@@ -1,0 +1,1 @@
+"""The page "What decides the sign", over several studies."""
