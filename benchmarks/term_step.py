@@ -1,43 +1,30 @@
-"""A training step of SiT with each term of Table 8 beside the step without one, in turn, in one process.
+"""The passes of a SiT training step with each term of Table 8 beside those without one, in turn, in one process.
 
-Latents are random, and REPA's features are given: what its encoder takes is not here. Then the operations that `plan`
-counts for each. Run: OMP_NUM_THREADS=1 python benchmarks/term_step.py --size S --batch 8 --rounds 5
+They are what a step takes for each image, forward and backward; AdamW and the moving average, which are of a step and
+not of an image, are left out. Latents are random, and REPA's features are given: what its encoder takes is not here.
+Beside each the floor: 1 + the operations that the term adds over those of a step, as `plan` counts them. What lies
+above it is ours to save, the rest is the method's. Run: OMP_NUM_THREADS=1 python benchmarks/term_step.py --size B
 """
 
 import argparse
 import statistics
-from typing import Any, cast
+from typing import Any
 
 import torch
 from side_by_side import Arm, compare
-from torch import Tensor, nn
-from training_step import DEVICE, Precision, ours, random_data, spec
+from torch import Tensor
+from training_step import DEVICE, SIZES, Precision, random_data, spec
 
 from harness.config.plugin_parts import resolve_term
-from harness.config.settings.resources import Resources
 from harness.config.settings.term_settings import OWN_KEYS, TERMS
 from harness.config.spec import Alignment, TrainSpec
 from harness.engine.allocator import keep_freed_memory
-from harness.engine.train import Trainer
-from harness.networks.encoder import FrozenEncoder
+from harness.method.backbone import DiT
+from harness.method.objective import Objective, draw
+from harness.networks.build import build_net, build_process, build_terms
 from harness.planning import flops
 
-ENCODER = "vit_base_patch14_dinov2.lvd142m"
-
-
-class GivenFeatures(nn.Module):
-    """What stands in for a frozen encoder, and takes nothing."""
-
-    features: Tensor
-
-    def __init__(self, tokens: int, width: int = 768) -> None:
-        super().__init__()
-        self.width = width
-        self.register_buffer("features", torch.randn(tokens, width))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(N, …) → (N, T, E)."""
-        return self.features.expand(len(images), -1, -1)
+ENCODER, WIDTH = "vit_base_patch14_dinov2.lvd142m", 768
 
 
 def arms(size: str, batch: int, precision: Precision) -> dict[str, TrainSpec]:
@@ -58,37 +45,49 @@ def arms(size: str, batch: int, precision: Precision) -> dict[str, TrainSpec]:
     }
 
 
-def step_of(chosen: TrainSpec, batch: int) -> Arm:
-    """Return a training step, whose features are given where it aligns."""
-    data = random_data(batch)
-    if chosen.alignment is None:
-        return ours(chosen, data, Resources())
-    given = cast(FrozenEncoder, GivenFeatures(flops.tokens(chosen)))
-    return Trainer(chosen, data, DEVICE, Resources(), encoder=given).step
+def passes_of(chosen: TrainSpec, net: DiT, x: Tensor, y: Tensor) -> Arm:
+    """Return the passes of a training step on a network that all arms share; it is its own average."""
+    aligned = chosen.alignment is not None
+    terms = [term.initialise(0).to(DEVICE) for term in build_terms(chosen, WIDTH if aligned else None)]
+    objective = Objective(net, build_process(chosen), terms, chosen.data.classes)
+    features = torch.randn(len(x), flops.tokens(chosen), WIDTH, device=DEVICE) if aligned else None
+    bf16 = chosen.precision == "bf16"
+
+    def passes(k: int) -> None:
+        draws = draw(objective.process, terms, x.shape, chosen.label_drop, 0, k).map(lambda drawn: drawn.to(DEVICE))
+        objective.zero_grad()
+        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=bf16):
+            loss = objective(x, y, draws, features, net)["loss"]
+        loss.backward()
+
+    return passes
 
 
 def main() -> None:
-    """Print each term's step over the plain one, and its operations over the plain one's."""
+    """Print the time of each term's passes over the plain ones', beside its floor."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", choices=("S", "B"), default="S")
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--size", choices=SIZES, default="S")
+    parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     keep_freed_memory()
     chosen = arms(options.size, options.batch, options.precision)
-    seconds = compare({name: step_of(arm, options.batch) for name, arm in chosen.items()}, options.rounds)
-    frozen = flops.ENCODERS[ENCODER.partition(".")[0]]
-    print(f"{'':14}{'CPU s':>8}{'over none':>11}{'operations':>12}")
+    x, y = random_data(options.batch).batch(torch.arange(options.batch).numpy(), ())
+    net = build_net(chosen["none"]).initialise(0).to(DEVICE)
+    timed = {name: passes_of(arm, net, x.to(DEVICE), y.to(DEVICE)) for name, arm in chosen.items()}
+    seconds = compare(timed, options.rounds)
+    print(f"{'':14}{'CPU s':>8}{'over none':>11}{'floor':>8}")
     for name, taken in seconds.items():
         ratio = statistics.median(own[1] / base[1] for own, base in zip(taken, seconds["none"], strict=True))
-        counted = flops.training(chosen[name]) - (_encoder(frozen) if chosen[name].alignment else 0)
-        share = counted / flops.training(chosen["none"])
-        print(f"{name:14}{statistics.median(cpu for _, cpu in taken):8.3f}{ratio:11.3f}{share:12.3f}")
+        floor = _operations(chosen[name]) / _operations(chosen["none"])
+        print(f"{name:14}{statistics.median(cpu for _, cpu in taken):8.3f}{ratio:11.3f}{floor:8.3f}")
 
 
-def _encoder(shape: flops.Encoder) -> int:
-    return flops.Encoder(shape.width, shape.depth, shape.patch, 224, shape.prefix, shape.ratio).forward(3)
+def _operations(chosen: TrainSpec) -> float:
+    """Operations of an image's passes, without the encoder's."""
+    shape = flops.encoder(chosen.alignment) if chosen.alignment else None
+    return flops.training(chosen) - (shape.forward(3) if shape else 0)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ class Architecture(Frozen):
     def __str__(self) -> str:
         m = self.model
         blocks = f"{m.depth} blocks of width {m.width} with {m.heads} heads, patch {m.patch}"
+        blocks += ", long residuals" if m.residuals else ""
         return f"{self.process}, {blocks}, {self.channels}×{self.size}×{self.size} in {self.classes} classes"
 
 

@@ -176,7 +176,10 @@ def resolve_model(settings: Settings, scale: Scale, families: Container[str] = P
     if size not in scale.ladder or patch not in scale.patches:
         sizes, patches = ", ".join(scale.ladder), ", ".join(scale.patches)
         raise SettingError("model", f"scale {scale.scale} has sizes {sizes} and patches {patches}, not {size}/{patch}")
-    model = Model(**scale.ladder[size].model_dump(), patch=scale.patches[patch])
+    residuals = "long" if settings.residuals == "long" else None
+    model = Model(**scale.ladder[size].model_dump(), patch=scale.patches[patch], residuals=residuals)
+    if residuals and model.depth < 2:
+        raise SettingError("residuals", f"{settings.model} here has one block, and nothing to join; say none")
     if settings.data.size % model.patch:
         raise SettingError("model", f"patch {model.patch} does not divide the image size {settings.data.size}")
     if model.width % (2 * model.heads):

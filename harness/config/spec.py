@@ -24,9 +24,10 @@ TILE = 64  # images that are drawn together where sampler.tile does not say it: 
 
 
 class Model(Rung):
-    """The transformer, concretely."""
+    """The transformer, concretely; residuals: None is none."""
 
     patch: Count
+    residuals: Literal["long"] | None = None
 
 
 class Regularizer(Frozen):

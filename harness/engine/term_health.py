@@ -64,7 +64,7 @@ class TermHealth:
         self.spread = {term: self._spread_of(term, samples) for term in self.terms if term.blocks}
         for term in self.terms:
             due = step >= ACTING if term.flat_start else step == 0
-            if due and not self.pulls[term.name].any():
+            if due and not self.pulls[term.name].any() and not term.rests(self.health):
                 when = f"at step {step + 1}" if step else "at the first step"
                 raise UserError(f"{term.name}: its gradient is zero {when}: {self._remedy(term)}")
 

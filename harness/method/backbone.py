@@ -26,8 +26,9 @@ class DiT(nn.Module):
     input_size: H = W. num_classes: labels 0 … num_classes − 1; index num_classes is the null label. learn_sigma: the
     head has 2C channels. dropout: probability that an element of what a block adds is left out, while `dropping` and
     never otherwise. second_time: MeanFlow's network, which is given two times, t and t − r, and adds up their
-    embeddings. time_scale: times are multiplied by it before they are embedded. The weights are torch's defaults until
-    `initialise` or a checkpoint sets them.
+    embeddings. time_scale: times are multiplied by it before they are embedded. long_residuals: DiverseDiT's network,
+    in which outputs of the first half's blocks are joined to inputs of the second half's (`LongResidual`). The weights
+    are torch's defaults until `initialise` or a checkpoint sets them.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class DiT(nn.Module):
         second_time: bool = False,
         time_scale: float = 1.0,
         dropout: float = 0.0,
+        long_residuals: bool = False,
     ) -> None:
         super().__init__()
         self.dropout, self.keys = dropout, cast(Tensor | None, None)
@@ -60,6 +62,8 @@ class DiT(nn.Module):
         positions = sincos_positions(hidden_size, self.grid_size)
         self.pos_embed = nn.Parameter(positions[None], requires_grad=False)  # (1, T, D)
         self.blocks = nn.ModuleList(DiTBlock(hidden_size, num_heads) for _ in range(depth))
+        joined = depth // 2 if long_residuals else 0
+        self.residuals = nn.ModuleList(LongResidual(hidden_size) for _ in range(joined))  # i joins f_i to block L − i
         self.final_layer = FinalLayer(hidden_size, patch_size**2 * self.out_channels)
 
     def forward(self, x: Tensor, times: Times, y: Tensor, taps: Taps = ()) -> Tapped:
@@ -95,9 +99,14 @@ class DiT(nn.Module):
         if self.h_embedder is not None:
             c = c + self.h_embedder(self.time_scale * times[1])
         c = c + self.y_embedder["embedding_table"](y)
-        outputs, soft = {}, self.soft_tokens
+        outputs, waiting = {}, list[Tensor]()  # f_0, the tokens, f_1 … which the second half has not been given yet
+        joined, soft = len(self.residuals), self.soft_tokens
         prompts, absent = (soft(times[0], y), soft.absent(y)) if soft is not None else ((), None)
         for number, block in enumerate(self.blocks[:last], start=1):
+            if number <= joined:
+                waiting.append(h)
+            elif number > len(self.blocks) - joined:
+                h = self.residuals[len(self.blocks) - number](waiting.pop(), h)
             if soft is not None and number <= len(prompts):
                 out = soft.lead(block, prompts[number - 1], h, c, absent)
             else:
@@ -117,10 +126,12 @@ class DiT(nn.Module):
         """Draw all weights as the public DiT does, on the CPU: the same for the same seed, whatever ran before.
 
         Linear layers and patch embedding xavier-uniform with zero bias, embeddings normal(0.02), and all adaLN
-        modulations and the head zero: every block starts as the identity (adaLN-zero). Returns the network itself.
+        modulations and the head zero: every block starts as the identity (adaLN-zero). Long residuals are drawn from a
+        stream of their own, so that the rest is as without. Returns the network itself.
         """
-        g = generator(seed, "weights", 0)
+        shared, own = generator(seed, "weights", 0), generator(seed, "long residuals", 0)
         for name, weight in self.named_parameters():
+            g = own if name.startswith("residuals.") else shared
             if name.endswith("bias") or "adaLN_modulation" in name or name == "final_layer.linear.weight":
                 nn.init.zeros_(weight)
             elif name.startswith(("t_embedder", "h_embedder", "y_embedder")):
@@ -161,6 +172,22 @@ class DiTBlock(nn.Module):
         shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = modulation.chunk(6, dim=-1)
         x = x + gate_attn * self.attn(self.norm1(x) * (1 + scale_attn) + shift_attn)
         return x + gate_mlp * self.mlp(self.norm2(x) * (1 + scale_mlp) + shift_mlp)
+
+
+class LongResidual(nn.Module):
+    """Linear(LayerNorm(f_i ⊕ f_{l−1})), 2D → D: an early output joined to a block's input (DiverseDiT, 2603.04239).
+
+    The norm has no scale of its own, which the linear layer has: as all norms here (our reading).
+    """
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(2 * hidden_size, elementwise_affine=False, eps=1e-6)
+        self.linear = nn.Linear(2 * hidden_size, hidden_size)
+
+    def forward(self, early: Tensor, h: Tensor) -> Tensor:
+        """Two of (N, T, D) → (N, T, D), in the precision of h."""
+        return self.linear(self.norm(torch.cat((early, h), dim=-1))).to(h.dtype)
 
 
 class FinalLayer(nn.Module):

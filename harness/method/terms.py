@@ -128,6 +128,10 @@ class Term(nn.Module):
         """L_k, and further scalars that tell whether it is well."""
         return self(view), {}
 
+    def rests(self, health: dict[str, Tensor]) -> bool:
+        """Whether a rule of its own leaves it without gradient for now, by the log's scalars of `examine`."""
+        return False
+
 
 @dataclass(frozen=True)
 class Sizes:

@@ -48,6 +48,7 @@ def build_net(spec: TrainSpec) -> DiT:
         second_time=kind.second_time,
         time_scale=getattr(kind(spec), "time_scale", 1.0),
         dropout=spec.dropout or 0.0,
+        long_residuals=spec.model.residuals == "long",
     )
     if phase := spec.soft_tokens:
         net.soft_tokens = SoftTokens(spec.data.classes, spec.model.width, phase.blocks, phase.count)

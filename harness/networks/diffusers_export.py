@@ -34,12 +34,16 @@ def export_diffusers(state: Tensors, architecture: Architecture, out: Path) -> N
     """Write the state of a DiT's network as a new folder that `DiTTransformer2DModel.from_pretrained` loads.
 
     Raises:
-        UserError: the model is no DiT.
+        UserError: the model is no DiT, or one with long residuals.
     """
     if architecture.process != "ddpm":
         raise UserError(
             f"--format diffusers: its DiTTransformer2DModel is given times 0 to 999 and predicts noise; nothing in its "
             f"config could say that this {architecture.process} model is not so: export it as --format public"
+        )
+    if architecture.model.residuals:
+        raise UserError(
+            "--format diffusers: its DiTTransformer2DModel has no long residuals: export the model as --format public"
         )
 
     def fill(folder: Path) -> None:

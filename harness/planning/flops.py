@@ -60,7 +60,7 @@ def frozen_network(spec: TrainSpec) -> int:
     products = 2 * 12 * d * d * (spec.model.depth * t + soft_tokens(spec))
     attention = sum(_attention(spec, number) for number in range(1, spec.model.depth + 1))
     head = 2 * t * d * p * p * spec.data.channels
-    return network(spec).forward + products + 2 * attention + head
+    return network(spec).forward + products + 2 * attention + head + _joins(spec, spec.model.depth)
 
 
 def soft_tokens(spec: TrainSpec) -> int:
@@ -84,7 +84,17 @@ def blocks_up_to(spec: TrainSpec, last: int) -> Pass:
     products = 2 * 12 * d * d * (last * t + soft)  # 3 + 1 + 4 + 4 widths of tokens
     modulations = last * 2 * 6 * d * d
     attention = sum(_attention(spec, number) for number in range(1, last + 1))
-    return Pass(embedding, times * 2 * d * d + products + modulations + attention)
+    return Pass(embedding, times * 2 * d * d + products + modulations + attention + _joins(spec, last))
+
+
+def _joins(spec: TrainSpec, last: int) -> int:
+    """Return the operations of the long residuals up to a block."""
+    return max(0, last - spec.model.depth + long_residuals(spec)) * 4 * tokens(spec) * spec.model.width**2
+
+
+def long_residuals(spec: TrainSpec) -> int:
+    """Return how many of the last blocks are given the output of an early one."""
+    return spec.model.depth // 2 if spec.model.residuals == "long" else 0
 
 
 def training(spec: TrainSpec) -> float:
@@ -250,7 +260,8 @@ def parameters(spec: TrainSpec) -> int:
     times = 2 if process_kind(spec.process).second_time else 1
     out = p * p * data.channels * (2 if process_kind(spec.process).learns_variance else 1)
     embedding = (data.channels * p * p + 1) * d + times * (FREQUENCIES + 1 + d + 1) * d + (data.classes + 1) * d
-    return embedding + spec.model.depth * (18 * d + 15) * d + (d + 1) * out + 2 * (d + 1) * d
+    joins = long_residuals(spec) * (2 * d + 1) * d
+    return embedding + spec.model.depth * (18 * d + 15) * d + joins + (d + 1) * out + 2 * (d + 1) * d
 
 
 def term_parameters(spec: TrainSpec) -> int:

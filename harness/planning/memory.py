@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from harness.config.resolve import SettingError, check_resources
 from harness.config.settings.resources import Resources
 from harness.config.spec import TrainSpec
-from harness.planning.flops import parameters, soft_parameters, term_parameters, tokens
+from harness.planning.flops import long_residuals, parameters, soft_parameters, term_parameters, tokens
 
 # Bytes that the forward pass keeps for each channel of each token: of a block, and of all else together.
 BLOCK = {"bf16": 48.5, "fp32": 80.5}
 REST = 17
+JOIN = {"bf16": 12, "fp32": 16}  # of a long residual
 INPUT = 4  # of a block that is computed again: its input alone
 FLOAT = 4
 CONTEXT = 2**30  # of CUDA and the libraries, in each process: our assumption
@@ -43,8 +44,9 @@ def kept_bytes(spec: TrainSpec, images: int, again: bool = False) -> float:
         views.append(max(spec.regularizer.blocks))
     block = BLOCK[spec.precision]
     blocks = sum(INPUT * depth for depth in views) + block if again else sum(block * depth for depth in views)
+    joins = sum(JOIN[spec.precision] * max(0, depth - spec.model.depth + long_residuals(spec)) for depth in views)
     seen = tokens(spec) + (spec.soft_tokens.count if spec.soft_tokens else 0)
-    return images * seen * spec.model.width * (blocks + REST * len(views))
+    return images * seen * spec.model.width * (blocks + joins + REST * len(views))
 
 
 @dataclass(frozen=True)

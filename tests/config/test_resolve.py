@@ -8,6 +8,7 @@ from support.specs import OWN, REPA, aligned_spec
 
 from harness.config.cluster_profile import SlurmProfile
 from harness.config.grid import load_table
+from harness.config.imported_weights import architecture_of
 from harness.config.resolve import SettingError, resolve, resolve_blocks
 from harness.config.settings.loss_settings import SaraSettings
 from harness.config.settings.resources import Resources
@@ -44,6 +45,23 @@ def test_irepas_projector_has_a_kernel_and_no_width_and_repa_no_field_of_irepa()
             run(wrong)
     with pytest.raises(UserError, match=r"alignment\.alpha: SiT-S/8 here has one token"):
         load_table(GRIDS / "table6.yaml", "smoke", ["model=SiT-S/8", "alignment.alpha=0.6"])
+
+
+def test_long_residuals_are_of_the_model_and_a_network_without_them_is_what_it_was():
+    table = load_table(GRIDS / "table2.yaml", "smoke")
+    settings = table.cells[0].settings
+    plain, long = (
+        resolve(settings.model_copy(update={"residuals": residuals}), table.scale, 0)[0]
+        for residuals in ("none", "long")
+    )
+    assert train_id(plain) == table.cells[0].runs[0].train_id != train_id(long)
+    assert long.model == plain.model.model_copy(update={"residuals": "long"})
+    assert '"residuals"' not in canonical(plain)
+    assert str(architecture_of(long)) == str(architecture_of(plain)).replace("patch 2,", "patch 2, long residuals,")
+    flat = {size: rung.model_copy(update={"depth": 1}) for size, rung in table.scale.ladder.items()}
+    with pytest.raises(SettingError, match="has one block, and nothing to join; say none") as error:
+        resolve(settings.model_copy(update={"residuals": "long"}), table.scale.model_copy(update={"ladder": flat}), 0)
+    assert error.value.key == "residuals"
 
 
 def test_sara_needs_tokens_to_compare_and_a_level_of_its_own():

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from support.backbones import NULL, build, given
+from support.backbones import NULL, build, given, moved
 from support.backbones import SIT as GOLDEN
 
 from harness.method.backbone import DiT, kept
@@ -150,3 +150,34 @@ def test_dropout_acts_while_dropping_alone_and_at_zero_never():
             dropped, _ = net(x, (t,), y)
         assert torch.equal(plain, net(x, (t,), y)[0])
         assert torch.equal(plain, dropped) == (dropout == 0)
+
+
+@pytest.mark.parametrize("depth", [4, 5])
+def test_long_residuals_are_those_of_a_loop(depth):
+    """DiverseDiT's equation for f_0, the tokens, f_1 …: block L − i is given Linear(LayerNorm(f_i ⊕ f_{L−i−1}))."""
+    net = moved(DiT(8, 2, 4, 32, depth, 2, num_classes=10, long_residuals=True).initialise(3)).double()
+    g = torch.Generator().manual_seed(1)
+    x, t, y = torch.randn(3, 4, 8, 8, generator=g).double(), torch.rand(3, generator=g).double(), torch.arange(3)
+    out, tapped = net(x, (t,), y, range(1, depth + 1))
+    c = net.t_embedder(t) + net.y_embedder["embedding_table"](y)
+    f = [net.x_embedder(x) + net.pos_embed]
+    for number in range(1, depth + 1):
+        joined, i = f[-1], depth - number
+        if i <= depth // 2 - 1:
+            both = torch.cat((f[i], f[-1]), -1)
+            unit = (both - both.mean(-1, keepdim=True)) / (both.var(-1, correction=0, keepdim=True) + 1e-6).sqrt()
+            weights = net.residuals[i].linear
+            joined = unit @ weights.weight.T + weights.bias
+        f.append(net.blocks[number - 1](joined, c))
+        torch.testing.assert_close(tapped[number - 1], f[-1], rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(out, net._unpatchify(net.final_layer(f[-1], c)), rtol=1e-10, atol=1e-10)
+    out.square().sum().backward()
+    assert all(p.grad.abs().max() > 0 for p in net.residuals.parameters())
+
+
+def test_long_residuals_leave_all_other_weights_as_they_are():
+    without, beside = (build(long_residuals=joined).initialise(3).state_dict() for joined in (False, True))
+    assert {name.partition(".")[0] for name in beside.keys() - without.keys()} == {"residuals"}
+    assert all(torch.equal(weight, beside[name]) for name, weight in without.items())
+    assert not beside["residuals.0.linear.bias"].any()
+    assert beside["residuals.0.linear.weight"].abs().max() <= (6 / (48 + 2 * 48)) ** 0.5

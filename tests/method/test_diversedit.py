@@ -8,10 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support.places import GOLDEN
-from support.specs import rival
+from support.specs import make_spec, rival
+from support.trainings import make_dataset, make_trainer
 
 from harness.config.resolve import SettingError
 from harness.config.settings.term_settings import TERMS
+from harness.config.spec import Model
 from harness.method.rivals.diversedit import DiverseDiT
 from harness.method.terms import Draws, Sizes, StepView
 
@@ -90,3 +92,12 @@ def test_each_step_draws_its_blocks():
 def test_what_is_no_such_term_is_refused(written, words):
     with pytest.raises(SettingError, match=words):
         rival("diversedit", 12, **written)
+
+
+def test_where_its_weight_is_0_it_rests_and_the_run_goes_on():
+    model = Model(depth=4, width=16, heads=2, patch=4, residuals="long")
+    spec = make_spec("flow", model=model, terms=(rival("diversedit", 4, low=5.0, high=6.0),))
+    trainer = make_trainer(spec, make_dataset())
+    trainer.step(0, look=True)
+    line = trainer.health.line()
+    assert (line["term-diversedit.weight"], line["term-diversedit.gradient_share"]) == (0, 0)

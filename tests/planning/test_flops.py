@@ -67,17 +67,30 @@ def pass_on_meta(spec, n=2):
     return forward / n, counter.get_total_flops() / n, net
 
 
+def with_long_residuals(spec):
+    return spec.model_copy(update={"model": spec.model.model_copy(update={"residuals": "long"})})
+
+
 @pytest.mark.parametrize("model", ["DiT-B/4", "MF-S/8"])
-def test_a_pass_of_the_papers_networks(model):
-    forward, both, net = pass_on_meta(PAPER[model])
-    assert (flops.network(PAPER[model]).forward, flops.network(PAPER[model]).trained) == (forward, both)
-    assert flops.parameters(PAPER[model]) == sum(p.numel() for p in net.parameters() if p.requires_grad)
+@pytest.mark.parametrize("residuals", [None, "long"])
+def test_a_pass_of_the_papers_networks(model, residuals):
+    spec = with_long_residuals(PAPER[model]) if residuals else PAPER[model]
+    forward, both, net = pass_on_meta(spec)
+    assert (flops.network(spec).forward, flops.network(spec).trained) == (forward, both)
+    assert flops.parameters(spec) == sum(p.numel() for p in net.parameters() if p.requires_grad)
+
+
+def test_diversedits_network_has_the_parameters_that_its_authors_print():
+    """MF-XL/2: 713M against 676M, whole millions."""
+    plain = PAPER["MF-XL/2"]
+    counts = [flops.parameters(spec) for spec in (plain, with_long_residuals(plain))]
+    assert [int(count / 1e6) for count in counts] == [676, 713]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", PAPER)
 def test_a_pass_of_every_size_patch_and_family(model):
-    test_a_pass_of_the_papers_networks(model)
+    test_a_pass_of_the_papers_networks(model, None)
 
 
 @pytest.mark.parametrize("spec", [TINY["MF-XL/2"], pytest.param(PAPER["MF-B/4"], marks=pytest.mark.slow)])
@@ -154,11 +167,18 @@ def test_a_training_step_with_every_rival(kind):
     assert flops.term_parameters(spec) == sum(p.numel() for p in term.parameters())
 
 
+def test_a_contrastive_step_with_long_residuals():
+    """The second view's pass ends after three of four blocks, and so after one of two joins."""
+    spec = TINY["SiT-S/4"].model_copy(update={"regularizer": regularizer(kind="contrastive", blocks=(3,))})
+    assert flops.training(with_long_residuals(spec)) == step(with_long_residuals(spec)) > flops.training(spec)
+
+
 @pytest.mark.parametrize("blocks", [1, 3])
 def test_a_step_of_a_second_phase_and_a_pass_with_its_tokens(blocks):
     """Of group² passes for a group, each with the gradient by the tokens alone."""
     spec = second_phase(TINY["SiT-S/4"], blocks=blocks, count=3)
     assert flops.training(spec) == step(spec)
+    assert flops.training(with_long_residuals(spec)) == step(with_long_residuals(spec)) > flops.training(spec)
     net = build_net(spec)
     x, y = torch.zeros(2, spec.data.channels, spec.data.size, spec.data.size), torch.zeros(2, dtype=torch.long)
     assert flops.network(spec).forward == counted(lambda: net(x, (torch.zeros(2),), y)) / 2

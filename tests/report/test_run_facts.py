@@ -200,3 +200,16 @@ def test_a_grid_that_misplaces_facts_is_refused(tmp_path: Path, extra: str, mess
     path.write_text(GRID.format(extra=extra).lstrip())
     with pytest.raises(UserError, match=message):
         load_table(path, "smoke")
+
+
+def test_long_residuals_are_in_the_network_that_is_sampled(store: Store) -> None:
+    """Three joins of two widths of 64 to one, with their biases; the loss beside them costs nothing that is counted."""
+    table = synthetic.table_of("table8")
+    for label in ("none", "DiverseDiT's loss", "DiverseDiT"):
+        write_facts(store, synthetic.cell_of(table, label), None)
+    laid_out = pivot(table, collect(store, [table]))
+    assert stated(laid_out, "DiverseDiT's loss") == ["none"] * 5
+    parameters, passes, operations, *others = stated(laid_out, "DiverseDiT")
+    assert parameters == f"{in_short(3 * (2 * 64 + 1) * 64)} (network)" == "24.8K (network)"
+    assert [passes, *others] == ["none"] * 3
+    assert 5 < float(operations.rstrip("%")) < 9

@@ -152,7 +152,7 @@ def test_twenty_writers_and_a_collector_never_meet(tmp_path, seconds):
         writer.start()
     ours, reads, seen = {run.eval_id for runs in shares for run in runs}, 0, set()
     while any(writer.is_alive() for writer in writers):
-        frame = tidy_table(collect(store, [table]))
+        frame = tidy_table(collect(store, [table])).frame()
         mine = frame[frame.eval_id.isin(ours) & (frame.metric == "fid")]
         assert set(mine.state) == {"done"}, mine[mine.state != "done"]
         assert len(mine) == len(ours)

@@ -46,6 +46,10 @@ class Settings(Frozen):
     preset: Name | None = Field(None, description="file in grids/presets whose settings lie under all others")
     model: str = Field(description="family-size/patch, SiT-B/2: family SiT, DiT, MF, Shortcut, IMM, iCT or a plug-in's")
     epochs: Whole = Field(ge=0, description="the paper's epochs; the scale says what one costs in steps")
+    residuals: Literal["none", "long"] = Field(
+        "none",
+        description="long: DiverseDiT's network, where the output of block i is joined to the input of block L − i",
+    )
     weights: Name | None = Field(None, description="imported weights to begin from, by name; epochs: 0 measures them")
     data: Data
     batch: Count = Field(description="samples of a training step, over all processes")

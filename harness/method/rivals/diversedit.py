@@ -46,6 +46,10 @@ class DiverseDiT(ConfiguredTerm):
             health = parts | {"weight": self._weighed(parts)[1]}
         return self(view), {name: scalars.mean() for name, scalars in health.items()}
 
+    def rests(self, health: dict[str, Tensor]) -> bool:
+        """Where w is 0 in every group: the blocks differ enough."""
+        return not health[f"{self.prefix}weight"]
+
     def _weighed(self, parts: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """The sum of the parts and its w, (G,) each: 1 above `high`, 0 up to `low`, (L − low)/high between them."""
         settings = self.settings

@@ -49,9 +49,11 @@ def _encoder_facts(run: Run, record: ModelFacts | None) -> dict[FactName, str]:
     if run.train.alignment is None or record is None or encoder is None:
         absent = "none" if run.train.alignment is None else UNRECORDED
         of_terms = record and record.projector_parameters
+        joins = flops.parameters(run.train) - flops.parameters(_plain(run.train))
+        words = ([in_short(of_terms)] if of_terms else []) + ([f"{in_short(joins)} (network)"] if joins else [])
         return {
             "pre-training": absent,
-            "extra parameters": in_short(of_terms) if of_terms else absent,
+            "extra parameters": " + ".join(words) or absent,
             "external data": absent,
         }
     published, pretraining, parameters = _published(encoder), UNKNOWN, UNRECORDED
@@ -80,11 +82,10 @@ def _extra_passes(train: TrainSpec) -> str:
 
 
 def _extra_operations(train: TrainSpec) -> str:
-    """What the terms add to a training step, over what it has without them."""
+    """What the terms, and long residuals, add to a training step, over what it has without them."""
     if train.alignment and flops.encoder(train.alignment) is None:
         return UNKNOWN
-    without = train.model_copy(update={"regularizer": None, "alignment": None, "terms": None})
-    share = flops.training(train) / flops.training(without) - 1
+    share = flops.training(train) / flops.training(_plain(train)) - 1
     return f"{share:.2%}" if share >= 0.0001 else "under 0.01%" if share else "none"
 
 
@@ -96,6 +97,12 @@ def _second_phase_operations(run: Run) -> str:
     share = flops.training(run.train) * run.evaluation.step / (flops.training(first) * phase.after)
     alone = _extra_operations(first)
     return f"{share:.2%} of the first phase" + ("" if alone == "none" else f", which has {alone}")
+
+
+def _plain(train: TrainSpec) -> TrainSpec:
+    """The training without terms, and without long residuals in its network."""
+    model = train.model.model_copy(update={"residuals": None})
+    return train.model_copy(update={"regularizer": None, "alignment": None, "terms": None, "model": model})
 
 
 def in_short(count: int) -> str:
