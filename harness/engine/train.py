@@ -8,7 +8,7 @@ give the mean of their gradients: the mean over the regulariser's groups, as the
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterable
-from contextlib import closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,8 @@ class Trainer:
         self._learn_from(self.objective.active(step))
         batches = self.batches.get(step)
         if look:
-            self.health.look([self.objective.view(**self._inputs(batch)) for batch in batches])
+            with self._as_written():
+                self.health.look([self.objective.view(**self._inputs(batch)) for batch in batches])
         self.optimizer.zero_grad()
         *others, last = batches
         with self.module.no_sync() if isinstance(self.module, DistributedDataParallel) else nullcontext():
@@ -103,6 +104,11 @@ class Trainer:
         self.optimizer.step()
         self.average.update()
         return {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
+
+    def _as_written(self) -> AbstractContextManager[object]:
+        """Run compiled blocks as they are written: each term takes its gradient of one pass, and a compiled one can
+        give but one, for it gives its buffers away with it."""
+        return torch.compiler.set_stance("force_eager") if self.resources.compile else nullcontext()
 
     def _learn_from(self, terms: list[Term]) -> None:
         """Exchange gradients of the network and of these terms; a term that has stopped is waited for by no process."""
