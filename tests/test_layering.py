@@ -27,7 +27,14 @@ MAY_IMPORT = {
     "launchers": ("jobs", "store", "config"),
     "jobs": ("store", "config", *COMPUTES),
     "report": ("store", "config"),
-    "report.rendering": ("report.figures", "report.analysis", "report.reading", "store", "config"),
+    "report.rendering": (
+        "report.second_process",
+        "report.figures",
+        "report.analysis",
+        "report.reading",
+        "store",
+        "config",
+    ),  # fmt: skip
     "report.figures": ("report.analysis", "report.reading", "store", "config"),
     "report.analysis": ("report.reading", "store", "config"),
     "report.reading": ("planning", "store", "config"),
