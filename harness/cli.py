@@ -18,9 +18,9 @@ from harness.plain_text import cut, escape_controls
 WORKFLOWS = {
     "Plan and run": {
         "init": ("init", "Make the folder NAME: a term of the loss, a grid, a scale and a test to start from."),
-        "plan": ("plan_run_submit", "List every run of GRIDS, and what they cost."),
-        "run": ("plan_run_submit", "Run GRIDS on this machine; what is done already is not done again."),
-        "submit": ("plan_run_submit", "Send GRIDS to a cluster's queue."),
+        "plan": ("grid_commands.plan_grids", "List every run of GRIDS, and what they cost."),
+        "run": ("grid_commands.run_grids", "Run GRIDS on this machine; what is done already is not done again."),
+        "submit": ("grid_commands.submit_grids", "Send GRIDS to a cluster's queue."),
     },
     "Watch and mend": {
         "status": ("status_retry_cancel", "Say how each training of STUDY stands."),

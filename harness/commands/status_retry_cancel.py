@@ -17,7 +17,7 @@ from rich.live import Live
 
 from harness.commands import options
 from harness.commands.console import print_next, print_status, status_listing
-from harness.commands.plan_run_submit import send
+from harness.commands.grid_commands.submit_grids import send
 from harness.commands.terminal import console, say, show_note, words_of
 from harness.config.cluster_profile import SlurmProfile, load_profile
 from harness.config.grid import Table
@@ -29,10 +29,11 @@ from harness.jobs.failures import CAUSES, remedy
 from harness.jobs.job import Job
 from harness.launchers.bootstrap import user_name
 from harness.launchers.launcher import QueuedJob, launcher_named, launcher_of, unfinished
-from harness.launchers.private import own_folder
+from harness.launchers.private import own_folder, remembered
 from harness.launchers.queue_status import QUEUE_SECONDS, Asker, SlurmStatus, StudyStatus, log_of, slurm_status
+from harness.launchers.sent_before import PATIENCE, by_launcher, note_ids
 from harness.launchers.status_document import status_document
-from harness.launchers.submission import PATIENCE, QueueLauncher, by_launcher, note_ids, remembered
+from harness.launchers.submission import QueueLauncher
 from harness.plugins import load_file
 from harness.slurm.client import failed_nodes, scancel
 from harness.slurm.last_job import last_jobs
@@ -250,6 +251,7 @@ def retry(context: click.Context, store: Store, failed: bool, failure: str | Non
     if not isinstance(launcher, QueueLauncher):
         raise UserError(f"--profile {name}: its executor is {cluster.executor}, which keeps no jobs; run does it again")
     launcher.check_here()
+    launcher.await_answers(PATIENCE)  # else nobody knows which jobs failed, and how
     if context.get_parameter_source("data") is ParameterSource.DEFAULT:
         data = Path(sent.data or data)
     classes = {failure} if failure else set(CAUSES)

@@ -139,7 +139,7 @@ class SlurmProfile(LauncherProfile):
     array_throttle: Count | None = Field(None, description="trainings of one array that may run at once")
     array_limit: Literal["auto"] | Count = Field("auto", description="largest array; auto: asked of scontrol")
     max_submitted: Count | None = Field(
-        None, description="most jobs of yours that the queue may hold; by default as many as SLURM's accounting allows"
+        None, description="most jobs of yours that the queue may hold, beside what SLURM's accounting allows"
     )
     study_throttle: Count | None = Field(
         None, description="most jobs of one study that the queue may hold, waiting or running, whoever sent them"
@@ -218,6 +218,14 @@ class SlurmProfile(LauncherProfile):
         mine = self.partitions[partition] if partition else None
         return {key: getattr(mine, key, None) or getattr(self, key) for key in PER_PARTITION}
 
+    def _own_of(self, resources: Resources) -> dict[str, str | None]:
+        return self._own(next(iter(self._fitting(resources)), None))
+
+    def charged_to(self, resources: Resources) -> tuple[str | None, str | None]:
+        """Return the account and the QoS of jobs of some resources; None where the profile leaves it to SLURM."""
+        own = self._own_of(resources)
+        return own["account"], own["qos"]
+
     def price(self, resources: Resources) -> float | None:
         """Return the highest price of a GPU-hour in the partitions that resources fit; None where one is not said."""
         partitions = [self.partitions[name] for name in self._fitting(resources)]
@@ -245,7 +253,7 @@ class SlurmProfile(LauncherProfile):
         exports = [
             f"export {key}={shlex.quote(at_home(f'environment: {key}', value))}" for key, value in variables.items()
         ]
-        own = self._own(next(iter(self._fitting(resources)), None))
+        own = self._own_of(resources)
         parameters = {
             **{key: own[key] for key in ("account", "qos", "constraint")},
             "partition": self.partition(resources),
@@ -282,7 +290,7 @@ class SlurmProfile(LauncherProfile):
 
     def _gpus(self, resources: Resources) -> dict[str, str]:
         """Return the option by which GPUs are asked for, and what it says."""
-        gpu_kind = self._own(next(iter(self._fitting(resources)), None))["gpu_kind"]
+        gpu_kind = self._own_of(resources)["gpu_kind"]
         count = resources.gpus // resources.team if self.gpus_by == "gpus_per_task" else resources.gpus
         words = filter(None, ("gpu" if self.gpus_by == "gres" else "", gpu_kind, str(count)))
         return {self.gpus_by: ":".join(words)} if resources.gpus else {}

@@ -123,6 +123,13 @@ class Launcher(ABC):
             UserError: what is missing.
         """
 
+    def await_answers(self, patience: float) -> None:  # noqa: B027
+        """Wait until what tells how jobs stand is there, which is away for a moment.
+
+        Raises:
+            UserError: it does not answer.
+        """
+
     @abstractmethod
     def send_once(self, jobs: Sequence[Job], grids: Collection[Path], hear: Callable[..., None], wait: bool) -> None:
         """Send those jobs of one study that it does not have yet; wait: until all are sent. hear: is told of it."""
@@ -167,8 +174,9 @@ class Queueing(Launcher):
         """Return what a dry run shows of a parcel."""
         return f"{parcel.name}: {parcel.count} × {shlex.join(['python', *parcel.words()[5:]])}\n"
 
-    def limits(self, store: Store, patience: float = 0) -> list[tuple[int, int]]:
-        """Return how many jobs it may hold at all, and how many it still takes, for each limit that there is."""
+    def limits(self, jobs: Sequence[Job], patience: float = 0) -> list[tuple[int, int]]:
+        """Return how many jobs it may hold at all, and how many it still takes, for each limit that some jobs of one
+        study come under."""
         return []
 
     def most(self) -> int:

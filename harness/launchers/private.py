@@ -4,6 +4,7 @@ Who sends jobs of a study first has the folder `slurm`, others have `slurm-<user
 caches are data, and stay as shared as the umask makes them.
 """
 
+import json
 import os
 import re
 import shlex
@@ -16,6 +17,7 @@ from pathlib import Path
 from harness.errors import UserError
 from harness.files import make_folder, replace
 from harness.launchers.bootstrap import Untrusted, check_own, opened, read_folder, user_name
+from harness.store.records import SubmitOptions
 from harness.store.store import Store
 
 LEGAL = re.compile(r"[A-Za-z0-9_.@-]+")  # of names of users, that SLURM reads as they are in a path
@@ -98,3 +100,32 @@ def _fill(files: dict[str, bytes], folder: Path) -> None:
             with suppress(FileExistsError):
                 (folder / parent).mkdir(mode=0o700)
         _write(content, folder / name)
+
+
+def remember(options: SubmitOptions, store: Store) -> None:
+    """Write what a retry takes over from this submission.
+
+    Raises:
+        UserError: as `private_folder`.
+    """
+    with private_folder(own_folder(store)) as here:
+        write_private(here / options.FILE, json.dumps(options.content).encode())
+
+
+def remembered(store: Store) -> SubmitOptions:
+    """Return what this user's last submission left for a retry.
+
+    Raises:
+        UserError: others could have written it: a profile has commands, and theirs are not taken.
+    """
+    path = own_folder(store) / SubmitOptions.FILE
+    if wrong := problem(path.parent):
+        raise UserError(wrong)
+    try:
+        check_own(path)
+    except Untrusted as error:
+        rest = "a retry takes no profile from it; say --profile and --data after: rm"
+        raise UserError(f"{error}; {rest} {shlex.quote(str(path))}") from None
+    except OSError:  # it is missing
+        return SubmitOptions()
+    return SubmitOptions.read(path.parent) or SubmitOptions()

@@ -19,7 +19,7 @@ from harness.launchers.bootstrap import REFUSED, user_name
 from harness.launchers.launcher import QueuedJob, launcher_named, unfinished
 from harness.launchers.pending import pending
 from harness.launchers.private import problem
-from harness.launchers.submission import by_launcher
+from harness.launchers.sent_before import by_launcher
 from harness.store.job_part import JobPart, current_division
 from harness.store.records import (
     HEARTBEAT_STALE_SECONDS,

@@ -7,37 +7,40 @@ scratch/<study>/slurm/   their sender's alone, for it is what they execute: the 
 scratch/<study>/submit.lock   one submission at a time, whoever sends
 """
 
-import hashlib
-import itertools
-import json
-import math
 import os
 import re
-import shlex
 import sys
 import time
-from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.config.spec import eval_id
 from harness.errors import UserError
 from harness.files import locked
-from harness.jobs.job import Job, jobs_to_json
-from harness.launchers.bootstrap import Untrusted, check_own, user_name
-from harness.launchers.launcher import Parcel, QueuedJob, Queueing, launcher_named, unfinished
-from harness.launchers.private import own_folder, private_folder, problem, write_private
-from harness.launchers.snapshot import Snapshot, as_sent, snapshot
-from harness.store.records import Failure, Submission, SubmitOptions
-from harness.store.store import Store
+from harness.jobs.job import Job
+from harness.launchers.arrays import Array, count_jobs, cut, fitting, folders_of
+from harness.launchers.bootstrap import user_name
+from harness.launchers.launcher import QueuedJob, Queueing, unfinished
+from harness.launchers.private import own_folder, private_folder, problem
+from harness.launchers.sent_before import (
+    PATIENCE,
+    Place,
+    Queue,
+    ask_queue,
+    check_others,
+    end_cancelled,
+    hidden,
+    record_ids,
+    records_of,
+)
+from harness.launchers.snapshot import Snapshot, snapshot
+from harness.store.records import Submission
 
-PATIENCE = 60.0  # seconds for which a launcher that is started again may be away
-MARGIN = 30.0  # seconds over SLURM's KillWait in which an epilogue may end
-# What a refusal says where there will be room later (slurm_errno.c), or SLURM is away.
-WAITED_FOR = re.compile(r"SLURM does not answer|job submit limit|MaxSubmit|Unable to contact slurm|Socket timed out")
+AWAY = re.compile(r"SLURM does not answer|Unable to contact slurm|Socket timed out")  # what a refusal says then
+# The limit that a refusal names beside "job submit limit, user's size and/or time limits" (slurm_errno.c).
+LIMIT = re.compile(r"\b(Assoc|QOS)[A-Z]\w+")
 PAUSES = (2.0, 60.0)  # seconds between two times that room is looked for: after some was found, and at most
-Place = tuple[str, str]  # a training, and the name of a part of its work
 
 
 @dataclass
@@ -66,27 +69,6 @@ class Sent:
         return len({job.train_id for job in self.jobs})
 
 
-@dataclass(frozen=True)
-class Array:
-    """Jobs of equal resources that are sent together."""
-
-    jobs: list[Job]
-    parcel: Parcel
-    text: str
-
-    @property
-    def elements(self) -> list[int | None]:
-        """For each job which element of the array makes it: those that share a GPU are one; None where there is one."""
-        packed = self.jobs[0].resources.packed
-        return [index // packed if len(self.jobs) > packed else None for index in range(len(self.jobs))]
-
-    def needs(self, ids: Mapping[Place, str]) -> list[str]:
-        """Return which of some jobs must end well before these begin: the earlier parts of their training."""
-        first = self.jobs[0]
-        earlier = [p.name for p in first.division() if p.stage < first.part.stage] if first.part.stage else []
-        return [ids[first.train_id, name] for name in earlier if (first.train_id, name) in ids]
-
-
 def measurement_jobs(jobs: Iterable[Job]) -> list[Job]:
     """Return what of the jobs needs no training, its weights being kept, as cheap jobs of one process each."""
     measuring = []
@@ -96,16 +78,23 @@ def measurement_jobs(jobs: Iterable[Job]) -> list[Job]:
     return measuring
 
 
-@dataclass(frozen=True)
-class Queue:
-    """What SLURM has of a study's jobs, whoever sent them.
+class Refused(UserError):
+    """A launcher refused an array, for a cause; sent: what came before it."""
 
-    most, room: how many it may hold at all, and still takes; None where there is no limit.
-    """
+    def __init__(self, words: str, sent: Sent, cause: UserError) -> None:
+        super().__init__(words)
+        self.sent, self.cause = sent, cause
 
-    jobs: Collection[QueuedJob]
-    most: int | None = None
-    room: int = 0
+
+def is_full(error: UserError) -> bool:
+    """Tell whether something was refused because the queue has no room for it now."""
+    limit = LIMIT.search(str(error))
+    return "Submit" in limit[0] if limit else "job submit limit" in str(error)
+
+
+def is_waited_for(error: UserError) -> bool:
+    """Tell whether what was refused may be taken later."""
+    return is_full(error) or AWAY.search(str(error)) is not None
 
 
 @dataclass(frozen=True)
@@ -129,57 +118,9 @@ def prepare(jobs: Sequence[Job], launcher: Queueing, grids: Collection[Path], qu
         raise UserError(wrong)
     sent, todo, ids = _compare(jobs, queue.jobs)
     if queue.most is not None:
-        todo, sent.later = _fitting(todo, queue.most, queue.room)
-    arrays = []
-    for alike in _alike([part for parts in todo for part in parts]):
-        resources = alike[0].resources
-        most = limit * resources.packed
-        for part in (alike[first : first + most] for first in range(0, len(alike), most)):
-            tasks, count = jobs_to_json(list(map(as_sent, part))), math.ceil(len(part) / resources.packed)
-            parcel = Parcel(_name(part, tasks), tasks, count, resources, folder, code, folders)
-            arrays.append(Array(part, parcel, launcher.text(parcel)))
+        todo, sent.later = fitting(todo, queue.most, queue.room)
+    arrays = cut([part for parts in todo for part in parts], launcher, code, folders, limit)
     return Prepared(sent, code, arrays, ids)
-
-
-def _alike(jobs: Iterable[Job]) -> list[list[Job]]:
-    """Return the jobs of equal resources that wait for the same jobs: trainings together, the shards of each, and what
-    measures each."""
-    groups: dict[tuple[object, ...], list[Job]] = {}
-    for job in sorted(jobs, key=lambda job: min(job.part.stage, 1)):
-        waits = (job.train_id, job.part.stage) if job.part.stage else ()
-        groups.setdefault((waits, job.resources), []).append(job)
-    return list(groups.values())
-
-
-def _count(jobs: Iterable[Job]) -> int:
-    """Return how many jobs of SLURM's these are: those that are packed together are one."""
-    return sum(math.ceil(len(alike) / alike[0].resources.packed) for alike in _alike(jobs))
-
-
-def _fitting(todo: list[list[Job]], most: int, room: int) -> tuple[list[list[Job]], list[Job]]:
-    """Return the trainings, each with its parts, that the room in a queue is enough for, and the others.
-
-    most: the room in one that is empty.
-
-    Raises:
-        UserError: one training alone has too many parts.
-    """
-    if large := next((parts for parts in todo if _count(parts) > most), None):
-        raise UserError(
-            f"resources.sample_shards: a training is {_count(large)} jobs, and the queue may hold {most} of them (the "
-            "profile's max_submitted or study_throttle, or SLURM's limit); ask for fewer shards"
-        )
-    count = bisect_right(range(1, len(todo) + 1), room, key=lambda count: _count(itertools.chain(*todo[:count])))
-    return todo[:count], [parts[0] for parts in todo[count:]]
-
-
-def _name(jobs: Sequence[Job], tasks: bytes) -> str:
-    """Name an array after its tasks and what was sent for them before, so that none has the name of an earlier one."""
-    digest = hashlib.sha256(tasks)
-    for job in jobs:
-        before = Submission.read(job.submission_folder)
-        digest.update(f"\n{before.token} {before.time}".encode() if before else b"\n")
-    return f"{jobs[0].store.study}-{digest.hexdigest()[:12]}"
 
 
 def texts(jobs: Sequence[Job], launcher: Queueing, grids: Collection[Path]) -> tuple[list[str], str]:
@@ -199,58 +140,10 @@ def texts(jobs: Sequence[Job], launcher: Queueing, grids: Collection[Path]) -> t
     return [array.text for array in prepare(jobs, launcher, grids, queue, limit).arrays], note
 
 
-def folders_of(store: Store, jobs: Sequence[Job]) -> list[Path]:
-    """Return the folders that jobs of a study, and their plug-ins, read and write; data and weights where there are."""
-    named = {folder for job in jobs for folder in (job.data, job.weights, *(file.parent for file in job.plugins))}
-    optional = sorted(folder for folder in named if folder.is_dir())
-    return [store.results.absolute(), store.scratch.absolute(), *optional]
-
-
-def records_of(jobs: Iterable[Job]) -> list[Submission]:
-    """Return the last submissions of jobs and of the parts of their trainings."""
-    return [record for job in jobs for record in job.store.submissions_of(job.train_id).values()]
-
-
-def ask_queue(jobs: Sequence[Job], launcher: Queueing, patience: float = PATIENCE) -> "Queue":
-    """Ask a launcher what it has of some jobs, whoever sent them, and how many it still takes where that is limited.
-
-    Raises:
-        UserError: it does not answer.
-    """
-    names = {record.token for record in records_of(jobs)}
-    queued, limits = unfinished(launcher.ask(names, patience)), launcher.limits(jobs[0].store, patience)
-    return Queue(queued, *map(min, zip(*limits, strict=True)))
-
-
-def end_cancelled(records: Iterable[Submission], launcher: Queueing, patience: float = PATIENCE) -> None:
-    """Wait until jobs that were cancelled, or are ending by themselves, are over; SLURM takes its KillWait for that.
-
-    Own ones are ended again, for who cancelled them may have been interrupted before the launcher was told. A job that
-    has not ended when the time is up is left, and is still in the queue then.
-
-    Raises:
-        UserError: SLURM does not answer.
-    """
-    cancelled = {record.place for record in records if record.cancelled}
-    names, deadline, told = {record.token for record in records}, None, False
-    while ending := _ending(launcher.ask(names, patience), cancelled):
-        if deadline is None:
-            launcher.cancel({job.id for job in ending if job.place in cancelled and job.is_mine})
-            deadline = time.monotonic() + launcher.seconds_to_end() + MARGIN
-        elif time.monotonic() > deadline:
-            return
-        elif not told:
-            told = True
-            print(f"{len(ending)} of its earlier jobs are ending; they are waited for", file=sys.stderr, flush=True)
-        time.sleep(1)
-
-
-def _ending(jobs: Iterable[QueuedJob], cancelled: Collection[tuple[str, int | None]]) -> list[QueuedJob]:
-    return [job for job in unfinished(jobs) if not job.is_at_large or job.place in cancelled]
-
-
-def submit(jobs: Sequence[Job], launcher: Queueing, grids: Collection[Path]) -> Sent:
+def submit(jobs: Sequence[Job], launcher: Queueing, grids: Collection[Path], most: int | None = None) -> Sent:
     """Send to a launcher the jobs of one study that it does not hold already; `grids`: the folders of their grid files.
+
+    most: how many jobs are sent this time; None for as many as the launcher takes.
 
     Raises:
         UserError: as `prepare`; it does not answer, or refused an array: those before it are sent, recorded and told;
@@ -259,15 +152,15 @@ def submit(jobs: Sequence[Job], launcher: Queueing, grids: Collection[Path]) -> 
     folder = own_folder(jobs[0].store)
     # A second terminal waits, then finds the first's jobs; also a colleague's.
     with private_folder(folder) as here, locked(folder.with_name("submit.lock")):
-        _check_others(jobs, launcher)
+        check_others(jobs, launcher)
         end_cancelled(records_of(jobs), launcher)
-        queue, hidden = ask_queue(jobs, launcher), _hidden(jobs, launcher)
-        if not (open_jobs := [job for job in jobs if job.train_id not in hidden]):
+        queue, of_others = ask_queue(jobs, launcher), hidden(jobs, launcher)
+        if not (open_jobs := [job for job in jobs if job.train_id not in of_others]):
             return Sent(hidden=list(jobs))
-        prepared = prepare(open_jobs, launcher, grids, queue, launcher.most())
-        prepared.sent.hidden = [job for job in jobs if job.train_id in hidden]
+        prepared = prepare(open_jobs, launcher, grids, queue.limited(most), launcher.most())
+        prepared.sent.hidden = [job for job in jobs if job.train_id in of_others]
         sent, arrays, ids = prepared.sent, prepared.arrays, dict(prepared.ids)
-        _record_ids(jobs, queue.jobs)
+        record_ids(jobs, queue.jobs)
         prepared.code.write(here, folder)
         for number, array in enumerate(arrays, 1):
             try:
@@ -275,53 +168,17 @@ def submit(jobs: Sequence[Job], launcher: Queueing, grids: Collection[Path]) -> 
             except UserError as error:
                 left = sum(len(array.jobs) for array in arrays) - len(sent.ids)
                 what = "trainings" if all(array.jobs[0].part.kind == "whole" for array in arrays) else "jobs"
-                raise UserError(
+                later = ", or --watch when there is room" if is_full(error) else ""
+                raise Refused(
                     f"submit: {launcher.title} refused array {number} of {len(arrays)}: {error}. Sent and recorded: "
                     f"{len(sent.ids)} {what} (job {', '.join(sent.arrays) or 'none'}); not sent: {left}, which the "
-                    "same command sends"
+                    f"same command sends{later}",
+                    sent,
+                    error,
                 ) from None
             sent.jobs, sent.ids = sent.jobs + array.jobs, sent.ids + new
             ids |= {(job.train_id, job.part.name): id for job, id in zip(array.jobs, new, strict=True)}
     return sent
-
-
-def _check_others(jobs: Sequence[Job], launcher: Queueing) -> None:
-    """Refuse jobs that another launcher has, whose end would not be waited for.
-
-    Raises:
-        UserError: which; or the other does not answer.
-    """
-    for name, records in by_launcher(records_of(jobs)).items():
-        if name != launcher.name and (left := unfinished(launcher_named(name).ask({r.token for r in records}))):
-            raise UserError(f"submit: {len(left)} of these jobs are with the launcher '{name}'; wait, or cancel them")
-
-
-def _hidden(jobs: Sequence[Job], launcher: Queueing) -> set[str]:
-    """Return the trainings that others sent to a launcher which tells nobody of their jobs, and that may still run.
-
-    A record whose sender was interrupted before it was sent, or that tells of a cancelled job or one that has failed
-    since, holds nothing back.
-    """
-    me, of_others = user_name(os.geteuid()), dict[str, str]()
-    for job in jobs:
-        failure = Failure.peek(job.folder)
-        for record in job.store.submissions_of(job.train_id).values():
-            over = record.cancelled or (failure and failure.slurm_job == record.job)
-            if record.job and record.user not in ("", me) and not over:
-                of_others[record.job] = job.train_id
-    if not of_others or not launcher.hides_jobs():
-        return set()
-    told = {job.id for job in launcher.ask({record.token for record in records_of(jobs)})}
-    told |= launcher.ends(of_others.keys() - told).keys()
-    return {train_id for id, train_id in of_others.items() if id not in told}
-
-
-def by_launcher(records: Iterable[Submission]) -> dict[str, list[Submission]]:
-    """Return submissions by whose they are."""
-    groups: dict[str, list[Submission]] = {}
-    for record in records:
-        groups.setdefault(record.launcher, []).append(record)
-    return groups
 
 
 def submit_all(jobs: Sequence[Job], launcher: Queueing, grids: Collection[Path], hear: Callable[[Sent], None]) -> None:
@@ -332,53 +189,44 @@ def submit_all(jobs: Sequence[Job], launcher: Queueing, grids: Collection[Path],
     Raises:
         UserError: as `submit`; a controller that is away, and a limit that SLURM enforces, are waited for.
     """
-    began, left, pause = time.time(), list(jobs), PAUSES[0]
+    began, left, pause, told, most = time.time(), list(jobs), PAUSES[0], "", None
     while left:
-        sent = Sent()
-        try:
-            sent = submit(left, launcher, grids)
+        sent, refusal = _attempt(left, launcher, grids, most)
+        if refusal and is_full(refusal):
+            tried = most or count_jobs(part for job in left for part in job.parts())
+            most = max(tried // 2, *(count_jobs(job.parts()) for job in left))
+        elif most:
+            most *= 2
+        news = str(refusal or ("" if sent.ids else "the queue has no room"))
+        if refusal and news != told:
+            print(f"{launcher.title} takes no more now, and is asked again: {news}", file=sys.stderr, flush=True)
+        if sent.ids or (news != told and not refusal):
             hear(sent)
-        except UserError as error:
-            if not WAITED_FOR.search(str(error)):
-                raise
-        queued = {job.train_id for job in (*sent.queued, *sent.hidden)}
+        told, queued = news, {job.train_id for job in (*sent.queued, *sent.hidden)}
         before, left = len(left), [job for job in left if job.train_id not in queued and _is_unsent(job, began)]
         pause = PAUSES[0] if len(left) < before else min(2 * pause, PAUSES[1])
         if left:
             time.sleep(pause)
 
 
+def _attempt(
+    jobs: Sequence[Job], launcher: Queueing, grids: Collection[Path], most: int | None
+) -> tuple[Sent, UserError | None]:
+    """Send what is taken now; return it, and why the rest was refused where that may be taken later.
+
+    Raises:
+        UserError: as `submit_all`.
+    """
+    try:
+        return submit(jobs, launcher, grids, most), None
+    except UserError as error:
+        if not is_waited_for(error):
+            raise
+        return (error.sent, error.cause) if isinstance(error, Refused) else (Sent(), error)
+
+
 def _is_unsent(job: Job, since: float) -> bool:
     return bool(job.missing()) and not any(record.time >= since for record in records_of([job]))
-
-
-def remember(options: SubmitOptions, store: Store) -> None:
-    """Write what a retry takes over from this submission.
-
-    Raises:
-        UserError: as `private_folder`.
-    """
-    with private_folder(own_folder(store)) as here:
-        write_private(here / options.FILE, json.dumps(options.content).encode())
-
-
-def remembered(store: Store) -> SubmitOptions:
-    """Return what this user's last submission left for a retry.
-
-    Raises:
-        UserError: others could have written it: a profile has commands, and theirs are not taken.
-    """
-    path = own_folder(store) / SubmitOptions.FILE
-    if wrong := problem(path.parent):
-        raise UserError(wrong)
-    try:
-        check_own(path)
-    except Untrusted as error:
-        rest = "a retry takes no profile from it; say --profile and --data after: rm"
-        raise UserError(f"{error}; {rest} {shlex.quote(str(path))}") from None
-    except OSError:  # it is missing
-        return SubmitOptions()
-    return SubmitOptions.read(path.parent) or SubmitOptions()
 
 
 def _compare(jobs: Sequence[Job], queue: Collection[QueuedJob]) -> tuple[Sent, list[list[Job]], dict[Place, str]]:
@@ -399,25 +247,6 @@ def _compare(jobs: Sequence[Job], queue: Collection[QueuedJob]) -> tuple[Sent, l
         if not all(job.missing_ids() <= set(submission.evaluations) for submission in queued.values()):
             sent.with_less.append(job)
     return sent, todo, ids
-
-
-def note_ids(jobs: Sequence[Job], launcher: Queueing) -> None:
-    """Write down the ids of queued jobs whose sender was interrupted, where there are such records.
-
-    Raises:
-        UserError: the launcher does not answer.
-    """
-    if names := {record.token for record in records_of(jobs) if record.job is None}:
-        _record_ids(jobs, unfinished(launcher.ask(names)))
-
-
-def _record_ids(jobs: Sequence[Job], queue: Collection[QueuedJob]) -> None:
-    """Write down SLURM's ids of queued jobs where nobody lived to do so."""
-    ids = {job.place: job.id for job in queue}
-    for job in jobs:
-        for folder, submission in job.store.submissions_of(job.train_id).items():
-            if submission.job is None and submission.place in ids:
-                submission.model_copy(update={"job": ids[submission.place]}).write(folder)
 
 
 def _send(array: Array, here: Path, launcher: Queueing, needs: Sequence[str]) -> list[str]:

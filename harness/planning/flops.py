@@ -12,7 +12,7 @@ from harness.config.kinds.process_kinds import process_kind
 from harness.config.kinds.sampler_kinds import SAMPLERS
 from harness.config.settings.process_settings import SamplerSettings
 from harness.config.settings.term_settings import TERMS, TermSettings, TermWork
-from harness.config.spec import Alignment, Regularizer, TrainSpec
+from harness.config.spec import Alignment, Regularizer, TermSpec, TrainSpec
 
 FREQUENCIES = 256  # numbers that a time is turned into before its MLP
 WORTH_HALVING = 64  # rows from which a symmetric product is made as three quarters of itself
@@ -74,6 +74,33 @@ def training(spec: TrainSpec) -> float:
     learnt = network(spec)
     terms = alignment(spec) + (regularizer(spec, spec.regularizer) if spec.regularizer else 0) + further_terms(spec)
     return learnt.trained + process_kind(spec.process).passes(spec) * learnt.forward + terms
+
+
+Phases = list[tuple[int, float]]  # from which step on a step takes how many operations of an image
+
+
+def phases(spec: TrainSpec) -> Phases:
+    """Return the phases of a training: a new one begins where a term has stopped."""
+    every = [term for term in (spec.regularizer, spec.alignment, *(spec.terms or ())) if term]
+    begins = [0, *sorted({term.stop for term in every if term.stop})]
+    return [(begin, training(_at(spec, begin))) for begin in begins]
+
+
+def _at(spec: TrainSpec, step: int) -> TrainSpec:
+    """The training without the terms that have stopped by a step."""
+
+    def stopped(term: Regularizer | Alignment | TermSpec | None) -> bool:
+        return term is not None and term.stop is not None and step >= term.stop
+
+    terms = tuple(term for term in spec.terms or () if not stopped(term)) or None
+    gone = {name: None for name in ("regularizer", "alignment") if stopped(getattr(spec, name))}
+    return spec.model_copy(update=gone | {"terms": terms})
+
+
+def added_up(found: Phases, steps: int) -> float:
+    """Return the operations of an image in each of the first so many steps, added up."""
+    ends = [begin for begin, _ in found[1:]] + [steps]
+    return sum(max(0, min(end, steps) - begin) * work for (begin, work), end in zip(found, ends, strict=True))
 
 
 def regularizer(spec: TrainSpec, term: Regularizer) -> float:

@@ -1,6 +1,5 @@
 """What SLURM knows of our jobs, asked of its own programs; and what a job is not to know of our shell."""
 
-import getpass
 import os
 import re
 import subprocess
@@ -11,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from harness.errors import UserError
+from harness.launchers.bootstrap import user_name
 from harness.launchers.launcher import QueuedJob, unfinished
 from harness.process_group import LAUNCHER
 
@@ -28,15 +28,15 @@ NEEDED_TO_ASK = ("SLURM_CONF", "SLURM_JWT")  # how SLURM is reached, which is no
 LEAKING = ("SLURM_", "SBATCH_", "SRUN_", "SUBMITIT_", "PMI_", "PMIX_")
 
 
-def squeue(which: str, patience: float = 0) -> list[QueuedJob]:
+def squeue(which: str, patience: float = 0, *among: str) -> list[QueuedJob]:
     """Return jobs, each element of an array by itself, and those that ended in the last minutes (MinJobAge).
 
-    which: the option of squeue that chooses them. patience: see `ask`.
+    which: the option of squeue that chooses them, and `among` them. patience: see `ask`.
 
     Raises:
         UserError: SLURM does not answer.
     """
-    words = ("squeue", which, "--noheader", "--array", "--states=all", "--format=%i|%T|%r|%U|%j")
+    words = ("squeue", which, *among, "--noheader", "--array", "--states=all", "--format=%i|%T|%r|%U|%j")
     rows = [line.split("|", 4) for line in ask(*words, patience=patience).splitlines()]
     return [QueuedJob(id, name, state, reason, int(uid)) for id, state, reason, uid, name in rows]
 
@@ -52,13 +52,15 @@ def named_jobs(names: Iterable[str], patience: float = 0) -> list[QueuedJob]:
     return [job for part in parts for job in squeue(f"--name={','.join(part)}", patience)]
 
 
-def own_jobs(patience: float = RESTART) -> list[QueuedJob]:
+def own_jobs(patience: float = RESTART, *which: str) -> list[QueuedJob]:
     """Return this user's jobs that wait, run or are ending; a restart of the controller is waited for.
+
+    which: options of squeue that choose among them.
 
     Raises:
         UserError: SLURM does not answer.
     """
-    return unfinished(squeue("--me", patience))
+    return unfinished(squeue("--me", patience, *which))
 
 
 def array_limit() -> int:
@@ -71,21 +73,27 @@ def array_limit() -> int:
     return int(limit.group(1)) if limit else DEFAULT_ARRAY_LIMIT
 
 
-def submit_limit() -> int | None:
-    """Return the most jobs of this user that the queue may hold, of all accounts and QoS the least; None where SLURM
-    enforces no limit, or does not say."""
+def submit_limits(account: str | None, qos: str | None) -> list[tuple[int, str]]:
+    """Return how many jobs of this user the queue may hold, in an account and with a QoS; None for the default of both.
+
+    Each with the option of squeue that chooses the jobs which count.
+
+    None where SLURM enforces no limit, or does not say. Those that users share are not among them.
+    """
+    if not _configured(r"^AccountingStorageEnforce\s*=.*\b(limits)\b"):
+        return []
+    limits = list[tuple[int, str]]()
     with suppress(UserError):
-        if not re.search(r"^AccountingStorageEnforce\s*=.*\blimits\b", ask("scontrol", "show", "config"), re.MULTILINE):
-            return None
-        mine = ("show", "assoc", f"user={getpass.getuser()}", "format=qos,maxsubmitjobs")
-        rows = [line.split("|") for line in ask("sacctmgr", "-nP", *mine).splitlines()]
-        names = {name for qos, *_ in rows for name in qos.split(",")}
-        every = [
-            line.split("|") for line in ask("sacctmgr", "-nP", "show", "qos", "format=name,maxsubmitpu").splitlines()
-        ]
-        limits = [row[-1] for row in rows] + [limit for name, *_, limit in every if name in names]
-        return min((int(limit) for limit in limits if limit.isdigit()), default=None)
-    return None
+        columns = "format=defaultaccount,account,defaultqos,maxsubmitjobs"
+        mine = ("sacctmgr", "-nP", "show", "user", user_name(os.geteuid()), "withassoc", columns)
+        rows = [line.split("|") for line in ask(*mine).splitlines()]
+        for _, name, default_qos, most in [row for row in rows if row[1] == (account or row[0])]:
+            qos = qos or default_qos
+            limits += [(int(most), f"--account={name}")] if most.isdigit() else []
+        name = qos or "normal"
+        most = ask("sacctmgr", "-nP", "show", "qos", name, "format=maxsubmitpu").strip()
+        limits += [(int(most), f"--qos={name}")] if most.isdigit() else []
+    return limits
 
 
 def kill_wait() -> float:
@@ -106,8 +114,10 @@ def _configured(pattern: str) -> str:
     return ""
 
 
-def accounts(ids: Collection[str], *flags: str) -> list[tuple[str, str, str]]:
+def accounts(ids: Collection[str], *flags: str, patience: float = 0) -> list[tuple[str, str, str]]:
     """Return what SLURM's accounting knows of jobs: id, state and nodes; without those it does not know.
+
+    patience: see `ask`.
 
     Raises:
         UserError: accounting does not answer.
@@ -117,7 +127,7 @@ def accounts(ids: Collection[str], *flags: str) -> list[tuple[str, str, str]]:
     arrays = ",".join(sorted({id.partition("_")[0] for id in ids}))
     columns = "--format=JobID,State,NodeList"
     words = ("sacct", "--allusers", "--noheader", "--allocations", "--parsable2")
-    output = ask(*words, *flags, columns, f"--jobs={arrays}")
+    output = ask(*words, *flags, columns, f"--jobs={arrays}", patience=patience)
     rows = [line.split("|", 2) for line in output.splitlines()]
     return [(id, state.partition(" ")[0], nodes) for id, state, nodes in rows if id in ids]  # "CANCELLED by 0"
 
@@ -171,9 +181,15 @@ def sbatch(path: Path, needs: Sequence[str] = (), kind: str = "afterok") -> str:
         raise UserError("no SLURM here ('sbatch' is not on PATH)") from None
     answer = re.search(r"job ([0-9]+)", done.stdout)
     if done.returncode or not answer:
-        words = (done.stderr.strip() or done.stdout.strip()).splitlines() or [f"it ended with {done.returncode}"]
-        raise UserError(words[-1])
+        raise UserError(_refusal(done))
     return answer.group(1)
+
+
+def _refusal(done: subprocess.CompletedProcess[str]) -> str:
+    """Return why sbatch refuses a job: its last line, and where the one before it is the name of a limit, that."""
+    lines = (done.stderr.strip() or done.stdout.strip()).splitlines() or [f"it ended with {done.returncode}"]
+    limit = re.fullmatch(r"sbatch: error: (\w+)", lines[-2]) if len(lines) > 1 else None
+    return f"{lines[-1]} ({limit[1]})" if limit else lines[-1]
 
 
 def would_take(text: str) -> None:
@@ -189,8 +205,7 @@ def would_take(text: str) -> None:
     except (FileNotFoundError, subprocess.TimeoutExpired):
         raise UserError("SLURM does not answer (sbatch --test-only)") from None
     if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]
-        raise UserError(f"SLURM would not take it: {lines[-1]}")
+        raise UserError(f"SLURM would not take it: {_refusal(done)}")
 
 
 def ask(*words: str, patience: float = 0) -> str:

@@ -25,11 +25,11 @@ from harness.jobs.job import Job
 from harness.jobs.machine_check import Finding, examine, examine_devices, examine_disk, this_machine
 from harness.jobs.preflight import check
 from harness.jobs.staging import staged
+from harness.launchers.arrays import folders_of
 from harness.launchers.launcher import Parcel, unfinished
 from harness.launchers.private import own_folder, private_folder
 from harness.launchers.queue_status import output_path
 from harness.launchers.snapshot import snapshot
-from harness.launchers.submission import folders_of
 from harness.slurm import client
 from harness.slurm.limits import check_account, check_allowed, compare_partition
 from harness.slurm.sbatch_script import script

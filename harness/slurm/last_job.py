@@ -13,10 +13,10 @@ from harness.config.cluster_profile import SlurmProfile
 from harness.config.site_options import Notify
 from harness.jobs.job import Job
 from harness.jobs.notification import tell_end
+from harness.launchers.arrays import folders_of
 from harness.launchers.launcher import Parcel, QueuedJob, unfinished
 from harness.launchers.private import own_folder, private_folder
 from harness.launchers.snapshot import Snapshot, snapshot
-from harness.launchers.submission import folders_of
 from harness.slurm import client
 from harness.slurm.sbatch_script import Script, script
 from harness.store.store import Store

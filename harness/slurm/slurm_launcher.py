@@ -1,9 +1,11 @@
 """SLURM as a launcher: parcels are arrays, sent by sbatch."""
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from harness.config.cluster_profile import SlurmProfile
+from harness.errors import UserError
 from harness.jobs.job import Job
 from harness.launchers.launcher import Parcel, QueuedJob, unfinished
 from harness.launchers.queue_status import output_path
@@ -32,6 +34,12 @@ class SlurmLauncher(QueueLauncher):
     def check_here(self) -> None:
         """Refuse a machine without SLURM."""
         client.ask("srun", "--version")
+
+    def await_answers(self, patience: float) -> None:
+        """Wait for the controller, and for the accounting, which a cluster may be without."""
+        client.own_jobs(patience)
+        with suppress(UserError):
+            client.accounts(["0"], patience=patience)
 
     def send(self, parcel: Parcel, here: Path, needs: Sequence[str]) -> str:
         """Hand the very text that a dry run prints to sbatch."""
@@ -78,11 +86,15 @@ class SlurmLauncher(QueueLauncher):
         """Return SLURM's KillWait."""
         return client.kill_wait()
 
-    def limits(self, store: Store, patience: float = 0) -> list[tuple[int, int]]:
-        """Return what this user's jobs, and the study's, may be at most, and what room that leaves."""
-        limits = list[tuple[int, int]]()
-        if (most := self.profile.max_submitted or client.submit_limit()) is not None:
+    def limits(self, jobs: Sequence[Job], patience: float = 0) -> list[tuple[int, int]]:
+        """Return what this user's jobs, those of an account or QoS, and the study's, may be at most, and what room that
+        leaves."""
+        limits, store = list[tuple[int, int]](), jobs[0].store
+        if (most := self.profile.max_submitted) is not None:
             limits.append((most, most - len(client.own_jobs(patience))))
+        for account, qos in {self.profile.charged_to(job.resources) for job in jobs}:
+            for most, which in client.submit_limits(account, qos):
+                limits.append((most, most - len(client.own_jobs(patience, which))))
         if (most := self.profile.study_throttle) is not None:
             names = {record.token for of_training in store.submissions().values() for record in of_training.values()}
             limits.append((most, most - len(unfinished(client.named_jobs(names, patience)))))

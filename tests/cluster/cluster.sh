@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # A real SLURM with accounting on one Debian machine, for the integration tests: two nodes of two cores each, run as
 # root. The "GPUs" are empty files: SLURM schedules them, and no device stands behind them.
+# Accounts: root, of root and nobody, without limits; limited, also of both, of which a user may have three jobs.
 # Partitions: gpu, which takes the nodes from the others; low, whose jobs are then queued again; scavenge, whose jobs
 # are then ended; closed, which takes jobs and starts none.
 # Usage: cluster.sh up | down | accounting-off | accounting-on | node-on NODE
@@ -59,6 +60,7 @@ SchedulerParameters=bf_interval=2,sched_interval=2
 AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=localhost
 AccountingStorageTRES=gres/gpu
+AccountingStorageEnforce=limits
 GresTypes=gpu
 ReturnToService=2
 KillWait=5
@@ -81,7 +83,9 @@ start_accounting() {
   running slurmdbd || slurmdbd
   until_true sacctmgr -n show cluster
   sacctmgr -i add cluster local >/dev/null 2>&1 || true
-  sacctmgr -i add account root Cluster=local >/dev/null 2>&1 || true
+  for words in "account root" "account limited MaxSubmitJobs=3" "user root,nobody Account=root,limited DefaultAccount=root"; do
+    sacctmgr -i add $words Cluster=local >/dev/null 2>&1 || true # they are there already
+  done
 }
 
 database_answers() { # started here, so that one that was still going down at first is started again

@@ -8,8 +8,8 @@ from support.jobs import jobs_of, slurm, submission
 from support.programs import answer
 
 from harness.errors import UserError
-from harness.launchers.private import own_folder, private_folder, problem, write_private
-from harness.launchers.submission import remember, remembered, submit
+from harness.launchers.private import own_folder, private_folder, problem, remember, remembered, write_private
+from harness.launchers.submission import submit
 from harness.store.records import SubmitOptions
 
 

@@ -124,13 +124,29 @@ def test_all_is_sent_once_as_there_is_room_and_a_refusal_that_lasts_is_told(jobs
         [],
         lambda sent: sizes.append(len(sent.jobs)),
     )
-    assert sizes == [4, 4, 4, 1]  # of six the queue of this test holds two
+    assert sizes == [3, 4, 4, 2]  # half of six when it was refused; of six the queue of this test holds two
     assert pauses == [4, 8, 2, 2, 2]
     pauses.clear()
-    write_program(tmp_path, "sbatch", "echo 'sbatch: error: Invalid account' >&2; exit 1")
-    with pytest.raises(UserError, match="Invalid account"):
-        submit_all(jobs, slurm(), [], print)
+    said = "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, ...)"
+    for words in ("Invalid account", f"QOSMaxWallDurationPerJobLimit\n{said}"):
+        write_program(tmp_path, "sbatch", f"echo 'sbatch: error: {words}' >&2; exit 1")
+        with pytest.raises(UserError, match=words.partition("\n")[0]):
+            submit_all(jobs, slurm(), [], print)
     assert not pauses
+
+
+def test_a_limit_that_nobody_tells_of_is_found_by_sending_less(jobs, tmp_path, monkeypatch, capsys):
+    """A limit that users share, which holds two jobs."""
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    said, sizes = (
+        "sbatch: error: AssocGrpSubmitJobsLimit\nJob violates accounting/QOS policy (job submit limit)",
+        list[int](),
+    )
+    large = f"grep -qE 'array=0-([2-9]|1[0-9])' $1 && {{ echo '{said}' >&2; exit 1; }}"
+    write_program(tmp_path, "sbatch", large, "echo job 9")
+    submit_all(jobs, slurm(array_limit=100), [], lambda sent: sizes.append(len(sent.jobs)))
+    assert (sum(sizes), max(sizes)) == (13, 2)
+    assert "SLURM takes no more now, and is asked again: " in capsys.readouterr().err
 
 
 def test_a_dry_run_without_slurm_says_so(jobs, monkeypatch):

@@ -173,6 +173,17 @@ def test_a_contrastive_step_with_long_residuals():
     assert flops.training(with_long_residuals(spec)) == step(with_long_residuals(spec)) > flops.training(spec)
 
 
+def test_a_term_costs_until_it_stops():
+    """Of ten steps three with both terms, four with one and three with none; and what was done before is not paid."""
+    model = TINY["SiT-S/4"].model_copy(update={"regularizer": None})
+    sra, sra2 = (rival(kind, model.model.depth, stop=stop) for kind, stop in (("sra", 3), ("sra2", 7)))
+    both, one = (model.model_copy(update={"terms": terms}) for terms in ((sra, sra2), (sra2,)))
+    a, b, c = (step(spec) for spec in (both, one, model))
+    assert a > b > c
+    for steps, expected in ((0, 0), (2, 2 * a), (5, 3 * a + 2 * b), (10, 3 * a + 4 * b + 3 * c)):
+        assert flops.added_up(flops.phases(both), steps) == pytest.approx(expected, rel=1e-12)
+
+
 @pytest.mark.parametrize("group", [128, 129])
 def test_large_groups_are_multiplied_by_three_quarters(group):
     spec = TINY["SiT-S/4"].model_copy(update={"regularizer": regularizer(group=group), "batch": group})

@@ -207,3 +207,14 @@ def test_long_residuals_are_in_the_network_that_is_sampled(store: Store) -> None
     assert parameters == f"{in_short(3 * (2 * 64 + 1) * 64)} (network)" == "24.8K (network)"
     assert [passes, *others] == ["none"] * 3
     assert 5 < float(operations.rstrip("%")) < 9
+
+
+def test_a_term_that_stops_adds_what_it_took(store: Store) -> None:
+    """A quarter of the steps: a quarter of what it adds where it stays."""
+    table = synthetic.table_of("table8")
+    for label in ("none", "REPA", "REPA, stopped"):
+        write_facts(store, synthetic.cell_of(table, label), None if label == "none" else OWN)
+    laid_out = pivot(table, collect(store, [table]))
+    (_, passes, stays, *_), (_, until, stops, *_) = (stated(laid_out, label) for label in ("REPA", "REPA, stopped"))
+    assert (passes, until) == ("1 (encoder)", "1 (encoder, to step 160)")
+    assert 4 * float(stops.rstrip("%")) == pytest.approx(float(stays.rstrip("%")), abs=0.05)

@@ -129,6 +129,10 @@ def test_every_effect_follows_from_the_values_beside_it(folder: Path) -> None:
     assert len(found) == 2 * 2 + 2  # a sentence says both ends of one arm, of each metric
     assert {number(part) for words in found for part in words} <= told
     assert "Its held-out loss was not measured." in page
+    whole = Page((folder / "index.html").read_text(encoding="utf-8"))
+    marks = [link for link in whole.all("href") if link.startswith("#runs-")]
+    assert len(marks) >= len(effects)
+    assert {mark[1:] for mark in marks} <= set(whole.all("id"))
 
 
 def test_claims_of_all_studies_are_one_family_and_one_was_found_after(folder: Path) -> None:
@@ -151,7 +155,9 @@ def test_costs_starts_and_gaps_are_those_of_the_files(folder: Path) -> None:
     # A training of 40 epochs is a part of that of 80, and one baseline on another machine is in the pairs of two arms.
     assert costs[["trainings", "pairs", "pairs_on_equal_machines"]].to_numpy().tolist() == [[24, 16, 16], [12, 8, 6]]
     page = Page((folder / "index.html").read_text(encoding="utf-8")).text
-    assert "4.80 core-hours" in page  # 24 × .1 h × 2 threads
+    assert costs["core_hours"].tolist() == pytest.approx([24 * 0.1 * 2, 12 * 0.1 * 2])  # of two threads each
+    assert costs["machines"].tolist() == ["EPYC, 2 cores (24)", "EPYC, 2 cores (11); Xeon, 2 cores (1)"]
+    assert "4.80 core-hours" in page
     mean = np.mean([0.4, 0.42, 0.44, 0.46])
     assert starts["distance_before"].to_numpy() == pytest.approx(mean)
     assert starts["distance_after_10_steps"].tolist() == pytest.approx([11 * mean, 2 * mean] * 2)

@@ -8,7 +8,7 @@ from support.jobs import jobs_of
 from support.programs import answer, write_program
 
 from harness.errors import UserError
-from harness.slurm.client import QueuedJob, failed_nodes, own_environment, own_jobs, squeue, submit_limit
+from harness.slurm.client import QueuedJob, failed_nodes, own_environment, own_jobs, squeue, submit_limits
 from harness.slurm.task import SlurmTask
 
 AWAY = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
@@ -64,11 +64,18 @@ def test_the_calling_shells_own_job_is_hidden_from_sbatch(monkeypatch):
     assert os.environ["SLURM_JOB_ID"] == "x"
 
 
-@pytest.mark.parametrize(
-    ("enforced", "limit"), [("associations,limits,qos", 3), ("associations", None), ("none", None)]
-)
-def test_the_queue_holds_as_many_jobs_as_accounting_allows_where_it_is_heeded(tmp_path, monkeypatch, enforced, limit):
+@pytest.mark.parametrize("enforced", ["associations,limits", "associations", "none"])
+def test_the_queue_holds_as_many_jobs_as_accounting_allows_where_it_is_heeded(tmp_path, monkeypatch, enforced):
+    """Of the account and the QoS that jobs are sent with, and not the least of all that somebody has."""
     answer(tmp_path, monkeypatch, scontrol=f"AccountingStorageEnforce = {enforced}")
-    associations, qos = "printf 'normal,long|20\\nlong|\\n'", "printf 'normal|\\nlong|3\\nother|1\\n'"
-    write_program(tmp_path, "sacctmgr", f'case "$*" in *assoc*) {associations};; *) {qos};; esac')
-    assert submit_limit() == limit
+    mine = "printf 'lab|lab||20\\nlab|few|long|3\\nlab|free||\\n'"
+    qos = "case $4 in long) echo 7;; normal) echo;; esac"
+    write_program(tmp_path, "sacctmgr", f'case "$*" in *withassoc*) {mine};; *) {qos};; esac')
+    expected = {
+        (None, None): [(20, "--account=lab")],
+        ("few", None): [(3, "--account=few"), (7, "--qos=long")],
+        ("few", "normal"): [(3, "--account=few")],
+        ("free", None): [],
+    }
+    heeded = enforced.endswith("limits")
+    assert {words: submit_limits(*words) for words in expected} == {w: expected[w] if heeded else [] for w in expected}

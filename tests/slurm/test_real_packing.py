@@ -1,12 +1,11 @@
 """Through a real SLURM: many small trainings in few jobs, and a queue that takes few of them at a time."""
 
-import os
-import shutil
+import subprocess
+import time
 
 import pytest
 import yaml
-from support.programs import write_program
-from support.real_slurm import at_once, harness, metrics_of, queued_jobs, records, slurm, wait_for, write_profile
+from support.real_slurm import at_once, harness, metrics_of, queued_jobs, records, slurm, start, wait_for, write_profile
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.long]
 
@@ -38,18 +37,26 @@ def test_thirty_trainings_are_three_jobs_and_one_that_is_stopped_goes_on(study, 
     assert not list(tmp_path.glob(f"results/{study}/*/error.json"))
 
 
-def test_a_queue_of_three_makes_thirty_trainings_unattended_and_sends_each_once(study, tiny, tmp_path):
-    """SLURM's own limit, MaxSubmitJobs, is played by a program before sbatch that refuses in its words."""
-    (tmp_path / "bin").mkdir()
-    words = "Batch job submission failed: Job violates accounting/QOS policy (job submit limit)"
-    count = f"squeue --noheader --array --name=$(squeue --noheader --format=%j | grep ^{study}- | paste -sd,) | wc -l"
-    full = f"squeue --noheader --format=%j | grep -q ^{study}- && [ $({count}) -ge 3 ]"
-    refusal = f'if {full}; then echo "sbatch: error: {words}" >&2; exit 1; fi'
-    write_program(tmp_path / "bin", "sbatch", refusal, f'exec {shutil.which("sbatch")} "$@"')
-    profile = write_profile(tmp_path, "few", study_throttle=3)
-    words = (*tiny, study, "--set", f"seeds={list(range(30))}", "--set", "resources.trainings_per_job=6", *profile)
-    output = harness(tmp_path, "submit", *words, "--watch", PATH=f"{tmp_path}/bin:{os.environ['PATH']}")
+def in_account() -> list[str]:
+    """Return what the queue holds of the account that may have three jobs."""
+    return slurm("squeue", "--account=limited", "--noheader", "--array", "--format=%i").split()
+
+
+def test_an_account_of_three_jobs_makes_thirty_trainings_unattended_and_each_once(study, tiny, tmp_path):
+    """SLURM enforces the limit (MaxSubmitJobs); at first the queue is full of other jobs."""
+    others = ["sbatch", "--account=limited", f"--job-name={study}-other", "--output=/dev/null", "--wrap", "sleep 5"]
+    fourth = [subprocess.run(others, capture_output=True, text=True) for _ in range(4)][-1]
+    assert fourth.stderr.startswith("sbatch: error: AssocMaxSubmitJobLimit\n")
+    words = (*tiny, study, "--set", f"seeds={list(range(30))}", "--set", "resources.trainings_per_job=6")
+    sending = start(tmp_path, "submit", *words, *write_profile(tmp_path, "few", account="limited"), "--watch")
+    most = 0
+    while sending.runs():
+        most = max(most, len(in_account()))
+        time.sleep(0.5)
+    output, _ = sending.communicate()
+    assert (sending.returncode, most) == (0, 3), output
+    assert sum(int(line.split()[1]) for line in output.splitlines() if line.startswith("Submitted")) == 30
     assert len(records(tmp_path, study)) == 30
     wait_for(lambda: not queued_jobs(study))
     assert len(metrics_of(tmp_path, study)) == 30
-    assert sum(int(line.split()[1]) for line in output.splitlines() if line.startswith("Submitted")) == 30
+    assert len({record["job"] for record in records(tmp_path, study).values()}) == 5

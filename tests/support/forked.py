@@ -30,6 +30,10 @@ class Command:
         self.process = forkserver().Process(target=_call, args=(words, folder, dict(environment), self.output))
         self.process.start()
 
+    def runs(self) -> bool:
+        """Tell whether it has not ended."""
+        return self.process.is_alive()
+
     def communicate(self) -> tuple[str, None]:
         """Wait for the end; return what was printed."""
         self.process.join()

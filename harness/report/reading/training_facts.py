@@ -25,6 +25,11 @@ class StudyCost:
     pairs: int
     alike: int
 
+    @property
+    def machine_words(self) -> str:
+        """Return "AMD EPYC, 1 core (160)", each type with its trainings."""
+        return "; ".join(f"{kind} ({count})" for kind, count in self.machines.items())
+
 
 def study_cost(store: Store, train_ids: Iterable[str], pairs: Iterable[tuple[str, str]]) -> StudyCost:
     """Add up the trainings; pairs: of an arm's training and that of its baseline with the same seed."""
@@ -35,7 +40,7 @@ def study_cost(store: Store, train_ids: Iterable[str], pairs: Iterable[tuple[str
     kinds = {train_id: machine(environment) for train_id, environment in environments.items()}
     distinct = set(pairs)
     alike = sum(kinds[ours] == kinds[base] for ours, base in distinct)
-    return StudyCost(len(kinds), Counter(kinds.values()), hours, len(distinct), alike)
+    return StudyCost(len(kinds), dict(Counter(kinds.values()).most_common()), hours, len(distinct), alike)
 
 
 def environment_of(store: Store, train_id: str) -> Environment:

@@ -27,7 +27,7 @@ def sign_files(views: Sequence[StudyView], families: Sequence[StatedClaims]) -> 
             for view, claims in zip(views, families, strict=True)
             for row, r in zip(claims_record(claims).get("stated_claims", ()), claims.results, strict=True)
         ],
-        "costs": [{"study": view.study, **asdict(view.cost)} for view in views],
+        "costs": [{"study": view.study, **asdict(view.cost), "words": view.cost.machine_words} for view in views],
         "starts": [asdict(start) for view in views for start in view.starts],
         "gaps": [asdict(gap) for view in views for gap in view.gaps],
     }
@@ -36,8 +36,8 @@ def sign_files(views: Sequence[StudyView], families: Sequence[StatedClaims]) -> 
 
 
 def _columns(name: str) -> dict[str, str]:
-    columns = dict(OF_FILES[name])
-    return columns | COLUMNS["change"] if name in ("effects", "claims") else columns
+    change = {column: path for column, path in COLUMNS["change"].items() if column != "p_holm"}
+    return {**OF_FILES[name], **(change if name in ("effects", "claims") else {})}
 
 
 def _values(views: Sequence[StudyView], families: Sequence[StatedClaims]) -> dict[str, list[Any]]:

@@ -93,7 +93,7 @@ class StudyView:
         if facts is None:
             return None
         common = set.intersection(*(set(cell.source.at) for cell in cells))
-        name = _words([place for place in cells[0].source.at if place in common])
+        name = _words([place for place in cells[0].source.at if place in common]) or f"τ {facts.tau:g}"
         return LossStart(
             self.study, name, settings.model, settings.regularizer, facts, facts.tau / (facts.start or float("nan"))
         )

@@ -12,7 +12,7 @@ from support.programs import answer
 from support.synthetic_study import write_error, write_measurement
 
 from harness import plugins
-from harness.commands import plan_run_submit
+from harness.commands.grid_commands import request, run_grids
 from harness.config.grid import load_table
 from harness.files import read_json, read_jsonl
 from harness.jobs.preemption import NEVER, Deadline
@@ -276,8 +276,8 @@ def test_a_measurement_that_cannot_be_read_costs_itself_and_nothing_is_written_o
     newer.parent.mkdir(parents=True)
     newer.write_text('{"schema_version": 99}')
     ran = []
-    monkeypatch.setattr(plan_run_submit, "_run_here", lambda todo, *_: ran.extend(todo))
-    monkeypatch.setattr(plan_run_submit.preflight, "check", lambda *_: None)
+    monkeypatch.setattr(run_grids, "run_here", lambda todo, *_: ran.extend(todo))
+    monkeypatch.setattr(request.preflight, "check", lambda *_: None)
     code, _, err = harness("run", "grids/table3.yaml", "--scale", "smoke")
     assert code == 1
     assert err == (
@@ -307,3 +307,11 @@ def test_a_table_with_a_process_of_ones_own_is_run_and_reported_without_the_code
     page = (tmp_path / "reports/try/index.html").read_text(encoding="utf-8")
     assert "Trig: a trigonometric path; the network predicts the velocity along it" in page
     assert "midpoint sampler, 2 steps, 4 network evaluations" in page
+
+
+def test_a_report_that_no_last_job_would_make_is_refused_before_anything_is_sent(harness, project):
+    (project / "clusters").mkdir()
+    (project / "clusters" / "here.yaml").write_text("executor: local\n")
+    code, _, err = harness("submit", "convergence", "--scale", "smoke", "--profile", "here", "--report")
+    assert (code, err) == (2, "--report: this machine has no last job; harness report makes it, also meanwhile\n")
+    assert not (project / "scratch").exists()
