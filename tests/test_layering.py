@@ -34,7 +34,7 @@ MAY_IMPORT = {
         "report.reading",
         "store",
         "config",
-    ),  # fmt: skip
+    ),
     "report.figures": ("report.analysis", "report.reading", "store", "config"),
     "report.analysis": ("report.reading", "store", "config"),
     "report.reading": ("planning", "store", "config"),
