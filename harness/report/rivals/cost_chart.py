@@ -1,6 +1,6 @@
 """What each method adds to a training's operations, against what it changes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -20,8 +20,10 @@ LETTER, BESIDE, APART = 0.0125, 0.02, 0.055
 
 
 def extra_operations(contrast: Contrast) -> float | None:
-    """Return what a method adds to a training's operations, in percent; None where it is not known."""
+    """Return what a method adds to a training's operations, in percent; None where it is unknown or in a second phase."""
     run = contrast.cell.source.runs[0]
+    if run.train.soft_tokens:
+        return None
     share = extra_share(run.train, run.evaluation.step)
     return None if share is None else 100 * share
 
@@ -35,11 +37,11 @@ def cost_chart(compared: Contrasts, styles: ArmStyles) -> Picture | None:
     words = (f"{c.cell.name} {number(cost, 1)} %, {signed_percent(c.change.percent)}" for c, cost in points)
     alt = f"Extra operations of training and change of {compared.pivot.metric.title}: {'; '.join(words)}."
     name = f"{compared.pivot.table.name}-rivals"
-    return Picture("rivals", name, alt, lambda: _draw(compared, points, styles))
-
-
-def _draw(compared: Contrasts, points: Sequence[tuple[Contrast, float]], styles: ArmStyles) -> Figure:
     by_cell = cell_styles(compared.pivot, styles)
+    return Picture("rivals", name, alt, lambda: _draw(compared, points, by_cell))
+
+
+def _draw(compared: Contrasts, points: Sequence[tuple[Contrast, float]], by_cell: Mapping[str, ArmStyle]) -> Figure:
     lines = [
         Line(_unnamed(by_cell[c.cell.name]), [cost], [c.change.percent], [c.change.interval],
              {"linestyle": "none", "markersize": 6}, [cell_mark(compared.pivot, c.cell)])

@@ -16,6 +16,8 @@ from harness.report.rivals.contrasts import Contrast, Contrasts, contrasts, spre
 from harness.report.rivals.cost_chart import cost_chart, extra_operations
 from harness.store.store import Store
 
+REST = "Against the baseline"  # the heading of rows of no block
+
 
 @dataclass(frozen=True)
 class RivalSection:
@@ -62,9 +64,10 @@ def _groups(compared: Contrasts) -> Iterator[tuple[str, list[PivotCell]]]:
     by_block: dict[str, list[Contrast]] = {}
     for contrast in (*compared.alone, *compared.sums):
         label = contrast.cell.source.label(compared.pivot.table.file.rows)
-        by_block.setdefault(blocks.get(label, "Against the baseline"), []).append(contrast)
-    for heading, block in by_block.items():
-        yield heading, [contrast.cell for contrast in _sorted(compared.pivot, block)]
+        by_block.setdefault(blocks.get(label, REST), []).append(contrast)
+    for heading in dict.fromkeys([REST, *blocks.values()]):
+        if heading in by_block:
+            yield heading, [contrast.cell for contrast in _sorted(compared.pivot, by_block[heading])]
     if compared.added:
         added = _sorted(compared.pivot, compared.added)
         yield "Sums against the better of their parts", [_beside_part(contrast) for contrast in added]
