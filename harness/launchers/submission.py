@@ -31,6 +31,7 @@ from harness.launchers.sent_before import (
     check_others,
     end_cancelled,
     hidden,
+    ids_of_first_phases,
     record_ids,
     records_of,
 )
@@ -155,11 +156,11 @@ def submit(jobs: Sequence[Job], launcher: Queueing, grids: Collection[Path], mos
         check_others(jobs, launcher)
         end_cancelled(records_of(jobs), launcher)
         queue, of_others = ask_queue(jobs, launcher), hidden(jobs, launcher)
-        if not (open_jobs := [job for job in jobs if job.train_id not in of_others]):
+        if not (open_jobs := [job for job in jobs if not of_others & {job.train_id, job.first_phase_id}]):
             return Sent(hidden=list(jobs))
         prepared = prepare(open_jobs, launcher, grids, queue.limited(most), launcher.most())
-        prepared.sent.hidden = [job for job in jobs if job.train_id in of_others]
-        sent, arrays, ids = prepared.sent, prepared.arrays, dict(prepared.ids)
+        prepared.sent.hidden = [job for job in jobs if job not in open_jobs]
+        sent, arrays, ids = prepared.sent, prepared.arrays, ids_of_first_phases(jobs, launcher) | prepared.ids
         record_ids(jobs, queue.jobs)
         prepared.code.write(here, folder)
         for number, array in enumerate(arrays, 1):

@@ -202,6 +202,16 @@ def test_what_was_lost_of_a_training_in_shards_is_sent_again_alone(divided, tmp_
     assert submit([whole], slurm(array_limit=100), []).queued == [whole]  # its parts are at work
 
 
+def test_a_second_phase_is_sent_to_wait_for_its_first_also_alone(divided, tmp_path):
+    first, *_, second = jobs_of(tmp_path, "table8")
+    assert second.first_phase_id == first.train_id
+    assert submit([first, second], slurm(array_limit=100), []).ids == ["1", "2"]
+    queue = (tmp_path / "queue").read_text().splitlines()
+    (tmp_path / "queue").write_text(queue[0] + "\n")  # the second is gone
+    assert submit([second], slurm(array_limit=100), []).ids == ["3"]
+    assert needed(tmp_path) == ["", "1", "1"]
+
+
 def test_no_training_is_sent_by_half(divided):
     sent = submit(divided, slurm(max_submitted=7, array_limit=100), [])
     assert (sent.trainings, [job.train_id for job in sent.later]) == (1, [divided[1].train_id])
