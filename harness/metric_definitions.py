@@ -69,23 +69,27 @@ ROUNDING = 1e-3
 LIMITS = {name: (metric.least, metric.most) for name, metric in DEFINITIONS.items()} | {
     name: (0, None) for name in SPREADS.values()
 }
-# Functions of `measure/compare.py`, and what each computes.
+# Functions of `measure/`, and what each computes.
 COMPUTED = {
-    "distances": ("fid", "sfid", "inception_score"),
-    "infinity": ("fid_infinity",),
-    "class_fid": ("class_fid",),
-    "diverse": ("vendi", "class_diversity"),
-    "kid": ("kid",),
-    "by_pairs": ("precision", "recall", "density", "coverage", "cmmd", "memorisation"),
+    "compare:distances": ("fid", "sfid", "inception_score"),
+    "compare:infinity": ("fid_infinity",),
+    "compare:class_fid": ("class_fid",),
+    "compare:diverse": ("vendi", "class_diversity"),
+    "compare:kid": ("kid",),
+    "compare:by_pairs": ("precision", "recall", "density", "coverage", "cmmd", "memorisation"),
+    "overfitting:copied": ("copying",),
+    "overfitting:denoising": ("held_out_loss", "training_loss", "loss_gap"),
 }
-BY_PAIRS = COMPUTED["by_pairs"]  # need each image's features, and all processes
-_COMPUTE = {name: f"harness.measure.compare:{function}" for function, names in COMPUTED.items() for name in names}
+BY_PAIRS = COMPUTED["compare:by_pairs"]  # need each image's features
+OF_NETWORK = COMPUTED["overfitting:denoising"]  # need the network that drew the samples, and no features
+EVERYWHERE = (*BY_PAIRS, "copying")  # in all processes together
+_COMPUTE = {name: f"harness.measure.{function}" for function, names in COMPUTED.items() for name in names}
 METRICS: Registry[Metric] = Registry(
     "metrics", "metric",
-    {name: Metric(definition, _COMPUTE.get(name), name in BY_PAIRS) for name, definition in DEFINITIONS.items()},
+    {name: Metric(definition, _COMPUTE.get(name), name in EVERYWHERE) for name, definition in DEFINITIONS.items()},
 )  # fmt: skip
 _REMEMBERED: dict[str, Definition] = {}  # metrics of plug-ins that measured a stored study
-# What a measurement has; with `OF_HELD_OUT` where it was asked for them.
+# What every measurement has; `OF_HELD_OUT` where it was asked for them.
 MEASURED = tuple(name for name in DEFINITIONS if name not in {*OF_OTHER_FEATURES.values(), *OF_HELD_OUT})
 
 

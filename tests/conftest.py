@@ -1,9 +1,11 @@
 """What the tests share."""
 
 import fcntl
+import gc
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import uuid
 from collections import Counter
@@ -15,7 +17,6 @@ CHROMIUM_FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update",
 )  # fmt: skip
-SHARED = ("chromium",)  # each process would start one
 
 
 def pytest_addoption(parser):
@@ -24,8 +25,15 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    """One thread: small networks gain nothing from more, and there may be as many processes of tests as cores."""
+    """One thread: small networks gain nothing from more, and there may be as many processes of tests as cores.
+
+    Compiled modules are kept wherever the tests are called: some hundred processes import them, and each process of
+    tests all tests, with their assertions rewritten. While these are imported next to nothing becomes garbage.
+    """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
+    gc.disable()
     os.environ.pop("COLUMNS", None)  # readline, which pytest loads, tells it to the processes that xdist starts
 
 
@@ -42,22 +50,14 @@ def repetition(request):
     return request.param
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist, which reads the marks in the same hook
 def pytest_collection_modifyitems(items):
-    """Say which tests share a process, where there are several, and begin with those that take long.
-
-    Tests of a file share its fixtures; those of the browser the browser, which is begun first.
-    """
-    slow = Counter(group_of(item) for item in items if item.get_closest_marker("slow"))
-    first = {name: place for place, name in enumerate(reversed(SHARED), 1)}
-    items.sort(key=lambda item: (-first.get(group_of(item), 0), -slow[group_of(item)]))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group_of(item)))
+    """Begin with the files of which most tests take long: of several processes each takes a file at a time."""
+    long = Counter(item.path for item in items if any(map(item.get_closest_marker, ("slow", "integration"))))
+    items.sort(key=lambda item: -long[item.path])
 
 
-def group_of(item):
-    shared = [name for name in SHARED if name in item.fixturenames]
-    return shared[0] if shared else item.path.stem
+def pytest_collection_finish():
+    gc.enable()
 
 
 def pytest_terminal_summary(terminalreporter):
@@ -116,20 +116,35 @@ def browser(chromium):
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory):
     """Return a folder in which the digits' classifier is trained once for all tests that run jobs."""
+    return folder_of_all(tmp_path_factory, "cache")
+
+
+@pytest.fixture(scope="session")
+def converted(tmp_path_factory):
+    """Return a folder in which the digits become arrays once, so that others need not load scikit-learn."""
+    return folder_of_all(tmp_path_factory, "converted")
+
+
+def folder_of_all(tmp_path_factory, name):
+    """Return a folder that all processes of tests share."""
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:  # beside the folders of the other processes
         folder = folder.parent
-    folder = folder / "cache"
-    folder.mkdir(exist_ok=True)
-    return folder
+    (folder / name).mkdir(exist_ok=True)
+    return folder / name
 
 
 @pytest.fixture
-def scratch(tmp_path, cache):
-    """Return a scratch folder, tmp_path / "scratch", in which the digits' classifier need not be trained again."""
+def scratch(tmp_path, cache, converted):
+    """Return a scratch folder, tmp_path / "scratch", in which the digits' classifier need not be trained again.
+
+    Beside it, in tmp_path / "data", the digits are arrays.
+    """
     folder = tmp_path / "scratch"
     folder.mkdir()
     (folder / ".cache").symlink_to(cache)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / ".converted").symlink_to(converted)
     return folder
 
 

@@ -24,6 +24,7 @@ from harness.config.grid_file import (
     read_preset,
     read_scale,
 )
+from harness.config.kinds.process_kinds import PROCESSES
 from harness.config.plugin_parts import PluginParts, PluginRecord
 from harness.config.resolve import SettingError, resolve, resolve_model
 from harness.config.settings.resources import Resources
@@ -40,7 +41,7 @@ from harness.config.yaml_document import (
     validate_layers,
     where_written,
 )
-from harness.errors import UserError
+from harness.errors import UserError, nearest
 from harness.files import gc_paused
 from harness.plugins import load_file
 
@@ -229,6 +230,8 @@ def load_table(
     parts = PluginParts(plugins)
     base, where = document.layer(grid.base, "base"), document.where("base")
     chosen, scale_document = read_scale(scale, path.parent / "scales")
+    if plugins is None:  # else it was run before, and the plug-ins of then need not be here
+        check_families(chosen, scale_document)
     of_scale = cache(partial(scale_layer, chosen, scale_document))
     presets = cache(partial(read_preset, folder=path.parent / "presets"))
     commanded = parse_overrides(overrides)
@@ -261,14 +264,28 @@ def load_table(
     return Table(path.stem, grid, chosen, tuple(cells), seeds, parts.record)
 
 
+def check_families(scale: Scale, document: Document) -> None:
+    """Refuse settings of a family that there is not, built in or of a plug-in.
+
+    Raises:
+        UserError: file, line and the nearest family.
+    """
+    for name in scale.families:
+        if name not in PROCESSES:
+            advice = "; one of a plug-in's file needs that under plugins in the grid, or --plugin FILE"
+            unknown = f"no family of models '{name}'{nearest(name, PROCESSES)}"
+            raise UserError(f"{document.where('families', name)}: families.{name}: {unknown}{advice}")
+
+
 def scale_layer(scale: Scale, document: Document, family: str) -> Layer:
     """Return the settings of a family's runs at a scale; of a word that is none, those of every run."""
-    own = {str(name): settings for name, settings in scale.families.items()}.get(family, {})
-    return document.layer(scale.settings, "settings") | document.layer(own, "families", family)
+    own = document.layer(scale.families.get(family, {}), "families", family)
+    return document.layer(scale.settings, "settings") | own
 
 
 def model_specs(scale: Scale, document: Document, families: Sequence[Family]) -> dict[str, TrainSpec]:
     """Return a training of every model that some families have at a scale, by the model's name."""
+    check_families(scale, document)
     specs, where = {}, f"scale {scale.scale}"
     for family, size, patch in itertools.product(families, scale.ladder, scale.patches):
         model = f"{family}-{size}/{patch}"

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from harness.config.core_yaml import Keys, dotted
 from harness.config.named_files import GRIDS, PRESETS, SCALES, named_file
-from harness.config.settings.run_settings import Family, Rung
+from harness.config.settings.run_settings import Rung
 from harness.config.settings.values import Count, Flag, Frozen, Line, Name, Prose, Real, Seeds, StandIns
 from harness.config.yaml_document import Document, Layer, Leaf, read_document, read_validated
 from harness.errors import UserError, nearest
@@ -269,7 +269,7 @@ class Scale(Frozen):
     seeds: Seeds | None = Field(None, description="seeds of every table at this scale")
 
     settings: dict[str, Any] = Field({}, description="settings of every run")
-    families: dict[Family, dict[str, Any]] = Field({}, description="settings of the runs of one family, over those")
+    families: dict[Name, dict[str, Any]] = Field({}, description="settings of the runs of one family, over those")
 
     def steps(self, epochs: int) -> int:
         """Return the training steps that stand for a length of the paper in epochs."""

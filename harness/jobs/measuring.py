@@ -7,7 +7,6 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,9 +93,9 @@ class Measuring:
         from harness.data.to_bytes import autoencoder_sha256
         from harness.engine.allocator import release_memory
         from harness.engine.distributed import ALONE
-        from harness.measure.evaluate import MeasureRequest, measure
+        from harness.measure.evaluate import measure
         from harness.measure.images import of_array
-        from harness.measure.overfitting import measure_losses
+        from harness.measure.measure_request import KeptNetwork, MeasureRequest
 
         release_memory()
         world, name, evaluation = world or ALONE, self.train.data.name, self.spec.evaluation
@@ -106,10 +105,10 @@ class Measuring:
             data=self.data,
             cache=self.store.cache,
             weights=weights,
-            metrics=evaluation.metrics or (),
+            metrics=(*(evaluation.metrics or ()), *(OF_HELD_OUT if evaluation.held_out else ())),
             part=evaluation.reference_part,
             trained_on=training_rows(self.train.data, self.train.seed, self.data),
-            copying=evaluation.held_out is not None,
+            network=KeptNetwork(self.train, self.spec, self.scratch),
             scratch=_measured_folder(self.scratch, self.path.stem),
         )
         content = world.decide(lambda: content_hash(samples.images))
@@ -118,8 +117,6 @@ class Measuring:
             measured["protocol"]["autoencoder"] = sha256[:12]
         if evaluation.held_out:
             measured["protocol"]["held_out"] = evaluation.held_out
-            losses = world.decide(partial(measure_losses, self.train, self.spec, self.scratch, self.data))
-            measured |= {key: measured[key] | losses[key] for key in losses}
         return measured
 
     def write(self, samples: "Samples", record: Measurement) -> None:

@@ -15,10 +15,20 @@ import torch
 from harness.errors import UserError
 from harness.measure.extractors.extractor import Extractor, Features
 from harness.measure.images import Images
+from harness.measure.measure_request import MeasureRequest
 from harness.measure.metrics import diversity, frechet, kernel, neighbours
 from harness.measure.reference import NO_IMAGES, Reference
 from harness.measure.workspace import Workspace
-from harness.metric_definitions import BY_PAIRS, DEFINITIONS, MEASURED, METRICS, SPREADS, Metric, with_features
+from harness.metric_definitions import (
+    BY_PAIRS,
+    DEFINITIONS,
+    MEASURED,
+    METRICS,
+    OF_NETWORK,
+    SPREADS,
+    Metric,
+    with_features,
+)
 
 PAIRS = 10  # samples that are shown beside their nearest real images
 PER_FEATURE = 4  # samples: FID's bias is a line in 1/N only well above N = D
@@ -38,6 +48,7 @@ class Measured:
     samples: Images | None = None
     real: Images | None = None  # None where the reference is a file of statistics
     shared: Workspace | None = None  # whose processes share the work
+    request: MeasureRequest | None = None  # what was asked, where it was not two sets of features alone
 
     @property
     def workspace(self) -> Workspace:
@@ -54,7 +65,7 @@ def compare(measured: Measured, further: Iterable[str] = ()) -> dict[str, Any]:
     """Return {metrics, unavailable, protocol, details}, ready for JSON; all processes of the workspace must call this.
 
     Details: FID by the number of samples, FID by class, the samples nearest to real images and how near, and the
-    numbers of the real images themselves. further: metrics of plug-ins that are measured as well.
+    numbers of the real images themselves. further: metrics that are measured as well.
 
     Raises:
         UserError: features that are not finite, or too few samples.
@@ -72,7 +83,8 @@ def compare(measured: Measured, further: Iterable[str] = ()) -> dict[str, Any]:
     made = [_computed(name, metrics[name], measured) for name in calls.values()]
     values, details = (reduce(_joined, parts) for parts in zip(*made, strict=True))
     features = extractor.name or extractor.id
-    carriers = (*DEFINITIONS, *SPREADS.values()) if extractor.foreign else ("cmmd",)
+    of_features = DEFINITIONS.keys() - set(OF_NETWORK)
+    carriers = {*of_features, *SPREADS.values()} if extractor.foreign else {"cmmd"}
     named = {with_features(name, features) if name in carriers else name: value for name, value in values.items()}
     named = {name: value if _can_stand(value) else f"it came out as {value}" for name, value in named.items()}
     return {

@@ -1,6 +1,6 @@
 """From samples to numbers, with the protocol that they belong to: samples of a run, or somebody's files."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,14 @@ from harness.engine.distributed import ALONE, World
 from harness.errors import UserError
 from harness.measure import images
 from harness.measure.compare import Measured, compare
-from harness.measure.extractors.extractor import BATCH, FEATURES, Extractor, Features, extract, extractor, recipe_of
+from harness.measure.extractors.extractor import FEATURES, Extractor, Features, extract, extractor, recipe_of
 from harness.measure.extractors.inception import INCEPTION, inception_weights
 from harness.measure.images import Images
 from harness.measure.jackknife import check_groups, intervals
-from harness.measure.metrics.neighbours import copying, nearest_distances
-from harness.measure.reference import Reference, of_images, of_statistics, pool_of
+from harness.measure.measure_request import MeasureRequest
+from harness.measure.reference import Reference, of_images, of_statistics
 from harness.measure.workspace import Workspace
-from harness.metric_definitions import base, with_features
+from harness.metric_definitions import base
 
 
 def check_measurable(dataset: str, split: str, features: str, data_root: Path) -> None:
@@ -35,25 +35,6 @@ def check_measurable(dataset: str, split: str, features: str, data_root: Path) -
         recipe_of(dataset)
     else:
         _ = FEATURES[features]
-
-
-@dataclass(frozen=True)
-class MeasureRequest:
-    """What samples are measured against and with, and where things are kept."""
-
-    reference: str  # DATA_SET:SPLIT, or the path of an .npz or a folder
-    features: str  # "classifier", "inception-v3-compat", or a model of timm
-    data: Path  # folder of the data sets
-    cache: Path  # folder for the classifier and the reference features, shared by all runs
-    weights: Path | None = None  # by default `<data>/inception-v3-compat.pth` or what timm publishes
-    device: str | None = None  # by default the GPU where there is one
-    batch: int = BATCH
-    intervals: bool = False
-    metrics: tuple[str, ...] = ()  # of plug-ins
-    part: int | None = None  # images of the reference whose balls count; by default all
-    trained_on: np.ndarray | None = None  # of the images of the data set's training split; None: not known
-    copying: bool = False  # whether copying of these is measured
-    scratch: Path | None = None  # folder for what is measured already, which a kill leaves; None: in memory alone
 
 
 def measure(samples: Images, request: MeasureRequest, world: World = ALONE) -> tuple[dict[str, Any], Features]:
@@ -76,42 +57,13 @@ def measure(samples: Images, request: MeasureRequest, world: World = ALONE) -> t
     workspace = Workspace(world, network.device, request.scratch)
     workspace.keep_only(_made_of(samples, reference, network))
     features = extract(samples, network, workspace.within("features"))
-    result = compare(Measured(features, reference, network, samples, real, workspace), request.metrics)
-    if request.copying:
-        name = with_features("copying", network.name or network.id) if network.foreign else "copying"
-        _add_metric(result, name, _copying(features, request, network, workspace))
+    result = compare(Measured(features, reference, network, samples, real, workspace, request), request.metrics)
     for side, images_of in (("generated", samples), ("reference", real)):
         if images_of and images_of.left_out:
             result["protocol"][f"{side}_left_out"] = images_of.left_out
     if request.intervals and world.leads:
         result["intervals"] = intervals(result, features, reference, network.device)
     return result, features
-
-
-def _add_metric(result: dict[str, Any], name: str, value: Any) -> None:
-    """Put a value beside the other metrics: a finite number, or why there is none."""
-    if isinstance(value, str):
-        result["unavailable"][name] = value
-    elif isinstance(value, int | float) and np.isfinite(value):
-        result["metrics"][name] = float(value)
-    else:
-        result["unavailable"][name] = f"it came out as {value}"
-
-
-def _copying(samples: Features, request: MeasureRequest, network: Extractor, workspace: Workspace) -> float | str:
-    """Return how much nearer samples come to training images than held-out images do, or why that cannot be told."""
-    name = request.reference.partition(":")[0]
-    try:
-        splits = [images.of_split(load_images(name, split, request.data)) for split in ("train", "test")]
-    except UserError as error:
-        return str(error)
-    trained, unseen = (pool_of(split, network, request.cache, workspace.world) for split in splits)
-    trained = trained if request.trained_on is None else trained[request.trained_on]
-    distances = (
-        nearest_distances(pool, trained, workspace.within(f"nearest-training-of-{side}"))
-        for side, pool in (("samples", samples.pool), ("held-out", unseen))
-    )
-    return copying(*distances)
 
 
 def _made_of(samples: Images, reference: Reference, network: Extractor) -> dict[str, Any]:

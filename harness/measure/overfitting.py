@@ -8,20 +8,25 @@ training ones. So of two networks the difference hardly depends on what is drawn
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from harness.config.spec import EvalSpec, TrainSpec
-from harness.data.datasets import Dataset, load, load_training
+from harness.config.spec import TrainSpec
+from harness.data.datasets import Dataset, load, load_images, load_training
 from harness.errors import UserError
 from harness.gpu import device
+from harness.measure import images
+from harness.measure.compare import Measured, Piece, Values
+from harness.measure.measure_request import KeptNetwork
+from harness.measure.metrics.neighbours import copying, nearest_distances
+from harness.measure.reference import pool_of
 from harness.method.backbone import DiT
 from harness.method.precision import matmul_precision
 from harness.method.processes import ddpm
 from harness.method.randomness import generator
+from harness.metric_definitions import OF_NETWORK
 from harness.networks.build import build_net, build_process
 from harness.networks.checkpoint import load_weights
 
@@ -68,39 +73,57 @@ def by_noise(name: str, values: np.ndarray, shares: np.ndarray) -> dict[str, flo
     }
 
 
-def measure_losses(train: TrainSpec, spec: EvalSpec, weights: Path, data: Path) -> dict[str, Any]:
-    """Return the losses of kept weights and the gap between them, {metrics, unavailable}, as a measurement has them.
+def copied(measured: Measured) -> Piece:
+    """How much nearer samples come to training images than held-out images do."""
+    request, network, workspace = measured.request, measured.extractor, measured.workspace
+    assert request, "not asked for"
+    name = request.reference.partition(":")[0]
+    try:
+        splits = [images.of_split(load_images(name, split, request.data)) for split in ("train", "test")]
+    except UserError as error:
+        return {"copying": str(error)}, {}
+    trained, unseen = (pool_of(split, network, request.cache, workspace.world) for split in splits)
+    trained = trained if request.trained_on is None else trained[request.trained_on]
+    distances = (
+        nearest_distances(pool, trained, workspace.within(f"nearest-training-of-{side}"))
+        for side, pool in (("samples", measured.pool), ("held-out", unseen))
+    )
+    return {"copying": copying(*distances)}, {}
 
-    weights: the folder that holds them. Held-out images are those of the data set's test split, training images those
-    that were trained on, without flips.
+
+def denoising(measured: Measured) -> Piece:
+    """The losses of the network that drew the samples."""
+    assert measured.request, "not asked for"
+    assert measured.request.network, "not asked for"
+    return measure_losses(measured.request.network, measured.request.data), {}
+
+
+def measure_losses(network: KeptNetwork, data: Path) -> Values:
+    """Return the losses of kept weights and the gap between them.
+
+    Held-out images are those of the data set's test split, training images those that were trained on, without flips.
 
     Raises:
         UserError: weights or data set cannot be read.
     """
-    draws = spec.evaluation.held_out
+    train, spec, draws = network.train, network.evaluation, network.evaluation.evaluation.held_out
     assert draws, "not asked for"
     if train.process not in TIMES:
-        why = f"{train.process}: its loss is against targets of its own network"
-        return {"metrics": {}, "unavailable": dict.fromkeys(("held_out_loss", "training_loss", "loss_gap"), why)}
+        return dict.fromkeys(OF_NETWORK, f"{train.process}: its loss is against targets of its own network")
     net = build_net(train).to(device()).eval()
-    net.load_state_dict(load_weights(weights, spec.step, "ema" if spec.evaluation.weights == "ema" else "model"))
+    part = "ema" if spec.evaluation.weights == "ema" else "model"
+    net.load_state_dict(load_weights(network.folder, spec.step, part))
     with matmul_precision("highest"):
         return _measured(lambda dataset: losses(net, train, dataset, draws), train, data, draws)
 
 
-def _measured(of: Callable[[Dataset], np.ndarray], train: TrainSpec, data: Path, draws: int) -> dict[str, Any]:
+def _measured(of: Callable[[Dataset], np.ndarray], train: TrainSpec, data: Path, draws: int) -> Values:
     _, shares = places(1, draws)
     training = of(load_training(train.data.model_copy(update={"flip": False}), train.seed, data))
-    metrics, unavailable = by_noise("training_loss", training, shares), {}
+    values: Values = {**by_noise("training_loss", training, shares)}
     try:
         held_out = load(train.data.name, "test", data)
     except UserError as error:
-        unavailable = dict.fromkeys(("held_out_loss", "loss_gap"), str(error))
-    else:
-        values = of(held_out)
-        metrics |= by_noise("held_out_loss", values, shares) | by_noise("loss_gap", values - training, shares)
-    broken = {name: f"it came out as {value}" for name, value in metrics.items() if not np.isfinite(value)}
-    return {
-        "metrics": {name: value for name, value in metrics.items() if name not in broken},
-        "unavailable": unavailable | broken,
-    }
+        return values | dict.fromkeys(("held_out_loss", "loss_gap"), str(error))
+    unseen = of(held_out)
+    return values | by_noise("held_out_loss", unseen, shares) | by_noise("loss_gap", unseen - training, shares)

@@ -72,6 +72,23 @@ def test_a_study_opens_as_it_was_run_without_the_code(grid):
         plugins.check(stored.runs[1].train.plugins, plugins.MEASURING)
 
 
+def test_a_scale_has_settings_of_a_plug_ins_family_and_not_of_one_that_no_plug_in_brings(grid):
+    scale = grid.parent / "scales" / "own.yaml"
+    scale.parent.mkdir(exist_ok=True)
+    text = "scale: own\nextends: smoke\ntitle: smoke, and another mean\nfamilies: {Trig: {ema: 0.75}}\n"
+    scale.write_text(text)
+    table = load_table(grid, "own")
+    assert [run.train.ema for run in table.runs] == [load_table(grid, "smoke").runs[0].train.ema, 0.75]
+    plugins._FILES.clear()
+    stored = load_table(grid, "own", plugins=table.plugins)  # as it was run, without the code
+    assert [run.train_id for run in stored.runs] == [run.train_id for run in table.runs]
+    scale.write_text(text.replace("Trig", "Trigg"))
+    with pytest.raises(
+        UserError, match=r"own\.yaml:4: families\.Trigg: no family of models 'Trigg'; did you mean 'Trig'"
+    ):
+        load_table(grid, "own")
+
+
 def test_the_documented_target_is_the_derivative_of_its_path_and_its_sampler_solves_the_ode_of_a_gaussian(grid):
     process = build_process(load_table(grid, "smoke").runs[1].train)
     g = torch.Generator().manual_seed(0)

@@ -1,6 +1,5 @@
 """Jobs on this machine: each worker's end is its own run's only, and its processes end together."""
 
-import contextlib
 import multiprocessing
 import os
 import signal
@@ -17,7 +16,7 @@ from harness.errors import UserError
 from harness.files import read_json
 from harness.jobs import local_pool
 from harness.jobs.job import Job
-from harness.jobs.local_pool import Worker, WorkerError, check_room, needs_workers, run_in_workers, run_inline
+from harness.jobs.local_pool import Worker, check_room, needs_workers, run_in_workers, run_inline
 from harness.jobs.preflight import check
 
 
@@ -46,23 +45,26 @@ def test_a_worker_that_dies_fails_one_run_only(tmp_path, scratch):
 @pytest.mark.slow
 def test_processes_that_share_a_run_end_together(tmp_path, scratch):
     """One that diverges does so in both; the leading one fails, and tells why; the other one dies."""
-    bad, good = make_jobs(tmp_path, "resources.processes=2")
-    wild = make_jobs(tmp_path, "resources.processes=2", "optimizer.learning_rate=1.0e+30")[0]
-    taken = bad.folder / "train.jsonl"
-    taken.mkdir(parents=True)
+    two = "resources.processes=2"
+    (bad, good), before = make_jobs(tmp_path, two), set(multiprocessing.active_children())
+    wild, torn = (make_jobs(tmp_path, two, f"optimizer.learning_rate={rate}")[0] for rate in ("1.0e+30", "2.0e-4"))
+    (bad.folder / "train.jsonl").mkdir(parents=True)
     outcomes = {}
-    run_in_workers([wild, bad, good], 1, lambda job, outcome: outcomes.update({job.train_id: outcome}))
-    assert [outcomes[job.train_id].state for job in (wild, bad, good)] == ["diverged", "failed", "done"]
+
+    def started():
+        return set(multiprocessing.active_children()) - before
+
+    def tell(job, outcome):
+        outcomes[job.train_id] = outcome
+        if outcome is None and job is torn:
+            pids = {process.pid for process in started()}
+            threading.Thread(target=_kill_when_beating, args=(job, pids)).start()
+
+    run_in_workers([wild, bad, good, torn], 1, tell)
+    states = [outcomes[job.train_id].state for job in (wild, bad, good, torn)]
+    assert states == ["diverged", "failed", "done", "failed"]
     assert "train.jsonl" in read_json(bad.folder / "error.json")["traceback"]
-    taken.rmdir()
-    worker = Worker(Resources(processes=2))
-    killer = threading.Thread(target=_kill_when_beating, args=(bad, worker.processes[1].pid))
-    killer.start()
-    with contextlib.suppress(WorkerError):  # that it died, unless the other one is heard first
-        assert worker.do(bad).state == "failed"
-    killer.join()
-    assert not any(process.is_alive() for process in worker.processes)
-    assert not worker.fits(bad)
+    assert not started()
 
 
 class NeverStarted:
@@ -138,11 +140,13 @@ def test_four_trainings_that_share_a_gpu_give_the_numbers_of_one_after_the_other
     assert shares == [{4}, {1}]
 
 
-def _kill_when_beating(job, pid=None):
+def _kill_when_beating(job, team=None):
+    """Kill the process that leads a run, or the other one of the team, once the run has begun."""
     path = job.folder / "heartbeat.json"
     for _ in range(3000):
         beat = read_json(path)
         if beat:
-            os.kill(pid or beat["pid"], signal.SIGKILL)
+            (pid,) = team - {beat["pid"]} if team else {beat["pid"]}
+            os.kill(pid, signal.SIGKILL)
             return
         time.sleep(0.02)

@@ -57,7 +57,7 @@ def test_copies_are_told_from_fresh_images(data: Path, cache: Path, digits: tupl
     train, test = digits
 
     def result(pixels: np.ndarray, trained_on: np.ndarray | None = None) -> dict[str, Any]:
-        request = MeasureRequest("digits:train", "classifier", data, cache, trained_on=trained_on, copying=True)
+        request = MeasureRequest("digits:train", "classifier", data, cache, metrics=("copying",), trained_on=trained_on)
         return measure(images.of_array(pixels, "samples"), request)[0]
 
     whole, part = result(train.images[:300]), result(train.images[::2], np.arange(1, len(train), 2))

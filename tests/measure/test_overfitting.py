@@ -12,6 +12,7 @@ from support.specs import PROCESSES, make_eval, make_spec
 from harness.config.settings.data_settings import Data
 from harness.config.spec import EvalSpec
 from harness.data.datasets import ImageDataset, training_rows
+from harness.measure.measure_request import KeptNetwork
 from harness.measure.metrics.neighbours import copying, nearest_distances
 from harness.measure.overfitting import BANDS, measure_losses
 from harness.method.processes import ddpm
@@ -70,24 +71,23 @@ def test_the_losses_are_those_of_a_loop_in_float64(data: Path, digits, tmp_path:
     train, test = digits
     seen = train if rows is None else replace(train, images=train.images[rows], labels=train.labels[rows])
     training, held_out = (expected_losses(net, process, split) for split in (seen, test))
-    result = measure_losses(spec, asked(DRAWS), tmp_path, data)
-    assert result["unavailable"] == {}
+    result = measure_losses(KeptNetwork(spec, asked(DRAWS), tmp_path), data)
     expected = {"training_loss": training[:, 0], "held_out_loss": held_out[:, 0]}
     expected["loss_gap"] = expected["held_out_loss"] - expected["training_loss"]
     for name, values in expected.items():
-        assert result["metrics"].pop(name) == pytest.approx(values.mean(), abs=1e-6)
+        assert result.pop(name) == pytest.approx(values.mean(), abs=1e-6)
         for number, band in enumerate(BANDS):
             inside = (training[:, 1] * 3 // 1).astype(int) == number
             assert inside.sum() == 120
-            assert result["metrics"].pop(f"{name}:{band}") == pytest.approx(values[inside].mean(), abs=1e-6)
-    assert result["metrics"] == {}
+            assert result.pop(f"{name}:{band}") == pytest.approx(values[inside].mean(), abs=1e-6)
+    assert result == {}
 
 
 def test_what_has_no_such_loss_says_why(data: Path, tmp_path: Path):
     for process in set(PROCESSES) - {"flow", "ddpm"}:
-        result = measure_losses(make_spec(process, data=DIGITS), asked(10), tmp_path, data)
-        assert result["metrics"] == {}
-        assert result["unavailable"]["loss_gap"] == f"{process}: its loss is against targets of its own network"
+        result = measure_losses(KeptNetwork(make_spec(process, data=DIGITS), asked(10), tmp_path), data)
+        why = f"{process}: its loss is against targets of its own network"
+        assert result == dict.fromkeys(("held_out_loss", "training_loss", "loss_gap"), why)
 
 
 def test_copying_counts_pairs_and_distances_are_to_the_nearest():

@@ -11,20 +11,14 @@ from harness.config.grid import load_table
 from harness.report.rendering.our_choices import CHOICES, sentence_of
 from harness.report.rendering.page import make_report
 
-GRID = """
-title: Two decays
-question: Does a slower moving average help?
-claims: A slower average is better.
-rows: decay
-baseline: {decay: fast}
-base: {preset: paper, model: SiT-B/2, epochs: 80}
-axes:
-  decay:
-    fast: {ema: 0.97}
-    slow: {ema: 0.98, regularizer.loss: hinge}
+GRID = (
+    synthetic.DECAYS
+    + """    slow: {ema: 0.98, regularizer.loss: hinge}
 vary:
   - product: {decay: [fast, slow]}
+claims: A slower average is better.
 """
+)
 OF_THE_PAPER = re.compile(r"\b(?:paper|Wang|Dispersive Loss|ours|unpublished|not available to us)\b|–", re.IGNORECASE)
 
 

@@ -14,16 +14,9 @@ from harness.report.rendering.page import make_report
 from harness.store.records import Attempt, Environment, StatedClaim
 from harness.store.store import Store
 
-GRID = """
-title: Two decays
-question: Does a slower moving average help?
-rows: decay
-baseline: {decay: fast}
-base: {preset: paper, model: SiT-B/2, epochs: 80}
-axes:
-  decay:
-    fast: {ema: 0.97}
-    slow: {ema: 0.98}
+GRID = (
+    synthetic.DECAYS
+    + """    slow: {ema: 0.98}
     still: {ema: 0.99}
 vary:
   - product: {decay: [fast, slow, still]}
@@ -32,6 +25,7 @@ claims:
   - {says: Stillness is worse than slowness., at: {decay: still}, against: {decay: slow}, direction: higher}
   - {says: Recall falls., at: {decay: slow}, metric: recall, direction: lower, test: sign-flip}
 """
+)
 FID = {"fast": [4.0, 5.0, 6.0], "slow": [3.0, 4.1, 5.2], "still": [4.5, 4.0, 6.0]}
 
 

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import platform
 import time
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
@@ -128,9 +129,10 @@ def test_a_log_that_is_too_long_costs_its_own_curve_and_a_line(tmp_path, monkeyp
 WRITERS = 20
 
 
-def write_for(store: Store, runs: list[Run], writer: int, seconds: float) -> None:
-    end, written = time.monotonic() + seconds, 0
-    while time.monotonic() < end:
+def write_until(enough: Event, store: Store, runs: list[Run], writer: int) -> None:
+    written = 0
+    os.nice(19)  # there are more of them than cores, and the collector is waited for
+    while not enough.is_set():
         for run in runs:
             write_measurement(store, run, fid=writer + written / 1000)
             write_json(store.run_folder(run.train_id) / "heartbeat.json", {"step": written, "filler": [writer] * 2000})
@@ -138,7 +140,7 @@ def write_for(store: Store, runs: list[Run], writer: int, seconds: float) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seconds", [5, pytest.param(20, marks=pytest.mark.long)])
+@pytest.mark.parametrize("seconds", [0, pytest.param(20, marks=pytest.mark.long)])
 def test_twenty_writers_and_a_collector_never_meet(tmp_path, seconds):
     store, table = new_store(tmp_path), table_of("figure4", "digits", "seeds=[0, 1]")
     shares = list(runs_by_training(table.runs).values())[:WRITERS]
@@ -147,17 +149,22 @@ def test_twenty_writers_and_a_collector_never_meet(tmp_path, seconds):
         for run in runs:
             write_measurement(store, run, fid=0.0)
     fork = multiprocessing.get_context("fork")
-    writers = [fork.Process(target=write_for, args=(store, runs, n, seconds)) for n, runs in enumerate(shares)]
+    enough, end = fork.Event(), time.monotonic() + seconds
+    writers = [fork.Process(target=write_until, args=(enough, store, runs, n)) for n, runs in enumerate(shares)]
     for writer in writers:
         writer.start()
     ours, reads, seen = {run.eval_id for runs in shares for run in runs}, 0, set()
-    while any(writer.is_alive() for writer in writers):
-        frame = tidy_table(collect(store, [table])).frame()
-        mine = frame[frame.eval_id.isin(ours) & (frame.metric == "fid")]
-        assert set(mine.state) == {"done"}, mine[mine.state != "done"]
-        assert len(mine) == len(ours)
-        seen |= set(mine.value)
-        reads += 1
+    try:
+        while time.monotonic() < end or reads <= 3 or (len(seen) <= 2 * WRITERS and reads < 1000):
+            frame = tidy_table(collect(store, [table])).frame()
+            mine = frame[frame.eval_id.isin(ours) & (frame.metric == "fid")]
+            assert set(mine.state) == {"done"}, mine[mine.state != "done"]
+            assert len(mine) == len(ours)
+            seen |= set(mine.value)
+            reads += 1
+    finally:
+        enough.set()
+        for writer in writers:
+            writer.join()
     assert [writer.exitcode for writer in writers] == [0] * WRITERS
-    assert reads > 3
     assert len(seen) > 2 * WRITERS

@@ -27,6 +27,17 @@ PROTOCOL = {
     "prc_neighbourhood": 3,
     "torch_fidelity": "0.4.0",
 }
+# The beginning of a grid of somebody's own; further labels of its axis, and further keys, follow.
+DECAYS = """
+title: Two decays
+question: Does a slower moving average help?
+rows: decay
+baseline: {decay: fast}
+base: {preset: paper, model: SiT-B/2, epochs: 80}
+axes:
+  decay:
+    fast: {ema: 0.97}
+"""
 
 
 def new_store(folder: Path, study: str = "synthetic") -> Store:
