@@ -125,7 +125,7 @@ def test_all_is_sent_once_as_there_is_room_and_a_refusal_that_lasts_is_told(jobs
         lambda sent: sizes.append(len(sent.jobs)),
     )
     assert sizes == [3, 4, 4, 2]  # half of six when it was refused; of six the queue of this test holds two
-    assert pauses == [4, 8, 2, 2, 2]
+    assert pauses == [2, 2, 2, 2, 2]
     pauses.clear()
     said = "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, ...)"
     for words in ("Invalid account", f"QOSMaxWallDurationPerJobLimit\n{said}"):

@@ -20,7 +20,7 @@ LETTER, BESIDE, APART = 0.0125, 0.02, 0.055
 
 
 def extra_operations(contrast: Contrast) -> float | None:
-    """Return what a method adds to a training's operations, in percent; None where it is unknown or in a second phase."""
+    """Return what a method adds to training, in percent; None where it is unknown, and of a second phase."""
     run = contrast.cell.source.runs[0]
     if run.train.soft_tokens:
         return None
