@@ -100,7 +100,8 @@ class MeasuredSpeeds:
 
     def _add(self, folder: Path, train: TrainSpec, attempt: Attempt) -> None:
         """Add what a run tells: the median of its log's last lines, and the times of its samplers."""
-        if rates := last_speeds(folder / LOG)[1:]:  # the first line tells of the start
+        rates = last_speeds(folder / LOG)[1:]  # the first line tells of the start
+        if rates and len(flops.phases(train)) == 1:  # else nobody knows which of them were measured
             speed = statistics.median(rates) * flops.training(train) / attempt.devices
             self.speeds[work_of(train, attempt.on_gpu)].append(speed)
             self.devices[attempt.on_gpu][attempt.device] = None
@@ -145,7 +146,8 @@ class Prices:
         self.unit = "device" if len(on_gpu) > 1 else "GPU" if True in on_gpu else "core"
         self.measured = MeasuredSpeeds(store)
         self.assumed: set[tuple[Arithmetic, bool]] = set()
-        self.step = {name: self._step(run) for name, run in self.trainings.items()}
+        self.phases = {name: flops.phases(run.train) for name, run in self.trainings.items()}
+        self.operation = {name: self._operation(run) for name, run in self.trainings.items()}
         self.sampling = {run.eval_id: self._sampling(run) for run in runs}
         self.measuring = {run.eval_id: self._measuring(run) for run in runs}
         self.reference = {run.eval_id: reference_of(run.train, run.evaluation.evaluation) for run in runs}
@@ -162,7 +164,7 @@ class Prices:
         training, size, measurements = 0.0, 0, list[str]()
         for name, same in runs_by_training(run for run in runs if run.eval_id not in done).items():
             steps = {run.evaluation.step for run in same}
-            training += self.step[name] * max(0, max(steps) - begun.get(name, 0))
+            training += max(0, self._steps(name, max(steps)) - self._steps(name, begun.get(name, 0)))
             size += checkpoint_bytes(self.trainings[name].train, steps)
             measurements += [run.eval_id for run in same]
         sampling, measuring = (sum(hours[name] for name in measurements) for hours in (self.sampling, self.measuring))
@@ -183,9 +185,13 @@ class Prices:
                 f"'harness plan … --fit {limit:g}' proposes the rows that fit"
             )
 
-    def _step(self, run: Run) -> float:
-        """Hours of one training step."""
-        return self._hours(run.train.batch * flops.training(run.train), work_of(run.train, run.resources.on_gpu))
+    def _operation(self, run: Run) -> float:
+        """Hours of one operation for each image of a training step."""
+        return self._hours(run.train.batch, work_of(run.train, run.resources.on_gpu))
+
+    def _steps(self, name: str, steps: int) -> float:
+        """Hours of a training's first steps."""
+        return self.operation[name] * flops.added_up(self.phases[name], steps)
 
     def _sampling(self, run: Run) -> float:
         """Hours of drawing the images of a measurement."""
@@ -254,7 +260,9 @@ class Prices:
 
 def checkpoint_bytes(train: TrainSpec, steps: Collection[int]) -> int:
     """Return the bytes of a training's last state (network, average, both moments of AdamW) and of the weights (network
-    and average) that are kept at some steps."""
+    and average) that are kept at some steps; of a second phase those of its soft tokens."""
+    if train.soft_tokens:  # the frozen network is a file of the first phase
+        return FLOAT * flops.soft_parameters(train) * (3 + len(steps))
     network = flops.parameters(train) + flops.tokens(train) * train.model.width  # the positions are stored as well
     projector = flops.term_parameters(train)
     moments = 2 * (flops.parameters(train) + projector)

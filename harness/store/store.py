@@ -224,6 +224,12 @@ class Logs:
                 self._kept[train_id] = records.NO_LOG
         return self._kept[train_id]
 
+    def read(self, train_ids: Iterable[str]) -> None:
+        """Read the logs of some trainings, the first of them first: which of them have room does not depend on who asks
+        for what later."""
+        for train_id in train_ids:
+            self.of(train_id)
+
     def _fitting(self, log: records.Log) -> records.Log:
         points = sum(map(len, log.values()))
         if points > self._room:

@@ -1,6 +1,7 @@
 """The report: one self-contained HTML file for each study, the same bytes whenever it is made from the same results."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from harness.report.analysis.statistics import t_quantile
 from harness.report.analysis.table_result import TableResult
 from harness.report.figures.first_samples import first_samples
 from harness.report.figures.forest import forest
+from harness.report.figures.picture import Picture
 from harness.report.figures.style import ArmStyles
 from harness.report.figures.sweeps import guidance_picture, surface_picture
 from harness.report.reading.collect import RunStatuses, collect
@@ -23,6 +25,7 @@ from harness.report.reading.tidy import tidy_table
 from harness.report.rendering import captions, data_files, html, sections, sheet, trainings
 from harness.report.rendering.plugin_sections import plugin_sections
 from harness.report.rendering.study_summary import study_summary
+from harness.report.second_process import beside
 from harness.store.store import Logs, Store
 from harness.store.study import study_tables
 
@@ -72,12 +75,23 @@ def write_files(store: Store, tables: Sequence[Table], target: Path, pdf: bool =
     first = answer(pivots)
     left_out = {path.stem for path in store.grid_paths()} - {table.name for table in tables}
     summary = study_summary(store.study, pivots, sorted(map(escape_controls, left_out)))
+    logs.read(run.train_id for pivot in pivots for cell in pivot.cells for run in cell.runs)
+    described = beside(partial(_describe, statuses, pivots, logs, target))
     styles = ArmStyles()
-    pages = trainings.paginate(store.study, trainings.training_articles(statuses, pivots, logs))
+    tables_shown = [sections.table_section(store, layout, shared, logs, styles) for layout in layouts]
+    swept = [(sweep, guidance_picture(sweep, styles)) for sweep in guidance_sweep.sweeps(pivots)]
+    responses = [(surface, surface_picture(surface, styles)) for surface in surfaces.surfaces(pivots)]
+    probed = sections.representations(store, pivots)
+    pictures = [figure for table in tables_shown for figure in (*table.figures, *table.folded)]
+    pictures += [picture for _, picture in (*swept, *responses)]
+    pictures += [probed.picture] if probed and probed.picture else []
+    half = len(pictures) // 2
+    drawn = beside(partial(_draw, pictures[:half], target, pdf))
     data_files.write_results(tidy_table(results), target / "results.csv")
     claims = stated_claims.stated_claims(store, pivots, logs)
     data_files.write_tables(summary, layouts, target, claims)
-    pages.write(target)
+    if probed:
+        write_json(target / "representations.json", probed.record)
     values = {
         "summary": summary,
         "answer": first,
@@ -85,26 +99,27 @@ def write_files(store: Store, tables: Sequence[Table], target: Path, pdf: bool =
         "claims": claims,
         "first_samples": first_samples(store, first.headline) if first.headline else None,
         "shared": captions.in_one(shared.values()),
-        "tables": [sections.table_section(store, layout, shared, logs, styles) for layout in layouts],
-        "guidance": [(sweep, guidance_picture(sweep, styles)) for sweep in guidance_sweep.sweeps(pivots)],
-        "surfaces": [(surface, surface_picture(surface, styles)) for surface in surfaces.surfaces(pivots)],
+        "tables": tables_shown,
+        "guidance": swept,
+        "surfaces": responses,
         "rankings": early_ranking.early_rankings(store, pivots, logs),
-        "representations": sections.representations(store, pivots),
+        "representations": probed,
         "plugin_sections": plugin_sections(pivots),
         "pivots": pivots,
         "options": _metrics(pivots),
         "seeds": sorted({run.seed for pivot in pivots for cell in pivot.cells for run in cell.runs}),
         "quantiles": [round(t_quantile(degrees), 6) for degrees in range(1, 30)],
         "runs": [run for pivot in pivots for cell in pivot.cells for run in cell.runs],
-        "articles": pages.articles(),
-        "places": pages.places,
         "confidence": CONFIDENCE,
         "sources": SOURCES,
         "live": False,
         **html.script_of(*SCRIPTS),
     }
-    _write_figures(values, target, pdf)
-    return values
+    _draw(pictures[half:], target, pdf)
+    for picture, svg in zip(pictures[:half], drawn(), strict=True):
+        vars(picture)["svg"] = svg  # where the property keeps it
+    articles, places = described()
+    return values | {"articles": articles, "places": places}
 
 
 def _metrics(pivots: Sequence[Pivot]) -> dict[str, Definition]:
@@ -114,12 +129,17 @@ def _metrics(pivots: Sequence[Pivot]) -> dict[str, Definition]:
     return {name: definition_of(name) for name in dict.fromkeys([*shown, *stored])}
 
 
-def _write_figures(values: dict[str, Any], target: Path, pdf: bool) -> None:
-    """Write every figure of the page, and the numbers behind the section on representations."""
-    pictures = [figure for table in values["tables"] for figure in (*table.figures, *table.folded)]
-    pictures += [picture for _, picture in (*values["guidance"], *values["surfaces"])]
-    if section := values["representations"]:
-        write_json(target / "representations.json", section.record)
-        pictures += [section.picture] if section.picture else []
+def _describe(
+    statuses: RunStatuses, pivots: Sequence[Pivot], logs: Logs, target: Path
+) -> tuple[list[str], Mapping[str, str]]:
+    """Write the pages of trainings; return what the report itself says of each, and where each is described."""
+    pages = trainings.paginate(statuses.store.study, trainings.training_articles(statuses, pivots, logs))
+    pages.write(target)
+    return pages.articles(), pages.places
+
+
+def _draw(pictures: Sequence[Picture], target: Path, pdf: bool) -> list[str]:
+    """Write figures beside the page, and return them as the page shows them."""
     for picture in pictures:
         picture.write(target, pdf)
+    return [picture.svg for picture in pictures]
