@@ -241,5 +241,5 @@ def _arm_in_words(job: Job) -> str:
     regularizer, alignment = job.train.regularizer, job.train.alignment
     words = (regularizer.kind, regularizer.loss, regularizer.noise) if regularizer else ()
     aligned = f"aligned with {alignment.encoder}" if alignment else ""
-    terms = [term.name for term in job.train.terms or ()]
+    terms = [term.name for term in job.train.terms or ()] + ["soft tokens"] * bool(job.train.soft_tokens)
     return " + ".join(filter(None, (" ".join(filter(None, words)), aligned, *terms))) or "baseline"

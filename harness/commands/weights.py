@@ -106,4 +106,6 @@ def _weights_of(source: str, step: int | None, results: Path, scratch: Path) -> 
         steps = f"steps {', '.join(map(str, paths))}" if paths else "nothing"
         option = "" if step is None else f" --step {step}"
         raise UserError(f"{source}{option}: {store.scratch_folder(identity)} keeps the weights of {steps}")
+    if spec.soft_tokens and chosen:
+        raise UserError(f"{source}: no public layout has soft tokens; --step 0 is the network before which they stand")
     return paths[chosen], imported.architecture_of(spec)

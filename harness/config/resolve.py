@@ -15,6 +15,7 @@ from harness.config.settings.loss_settings import (
     AlignmentSettings,
     OfDistance,
     RegularizerSettings,
+    SoftTokensSettings,
     constants_of,
 )
 from harness.config.settings.process_settings import SamplerSettings
@@ -30,6 +31,7 @@ from harness.config.spec import (
     Origins,
     ProcessSettings,
     Regularizer,
+    SoftTokenPhase,
     TermSpec,
     TrainSpec,
 )
@@ -83,6 +85,7 @@ def resolve(settings: Settings, scale: Scale, seed: int, added: Added | None = N
         regularizer=resolve_regularizer(settings, scale, model.depth),
         alignment=resolve_alignment(settings, scale, model),
         terms=added.terms or None,
+        soft_tokens=resolve_soft_tokens(settings, scale, model, process) if settings.soft_tokens else None,
         plugins=added.of_training or None,
         consistency=resolve_consistency(settings, scale) if process == "consistency" else None,
         dropout=_dropout(settings, process),
@@ -93,7 +96,7 @@ def resolve(settings: Settings, scale: Scale, seed: int, added: Added | None = N
     train = resolve_weights(settings, train)
     check_resources(train, settings.resources)
     evaluation = EvalSpec(
-        step=scale.steps(settings.epochs),
+        step=scale.steps((settings.soft_tokens or settings).epochs),
         sampler=resolve_sampler(settings, family, added.checked),
         evaluation=settings.evaluation,
         first_image=seed * settings.evaluation.samples,
@@ -146,6 +149,7 @@ def groups_of(train: TrainSpec) -> list[int]:
     """Return how many samples the terms of a training, and its process, take together."""
     groups = [term.group or 1 for term in train.terms or ()]
     groups += [train.regularizer.group] if train.regularizer else []
+    groups += [train.soft_tokens.group] if train.soft_tokens else []
     return [*groups, PARTICLES if train.process == "imm" else 1]
 
 
@@ -283,6 +287,25 @@ def resolve_alignment(settings: Settings, scale: Scale, model: Model) -> Alignme
     unused |= ({"hidden"} if chosen.kernel else set()) | (set() if chosen.loss == "sara" else {"sara"})
     written = chosen.model_dump(exclude={"block", "stop", "warm_up", *unused})
     return Alignment(**written, block=block, **_span(chosen, scale))
+
+
+def resolve_soft_tokens(settings: Settings, scale: Scale, model: Model, process: str) -> SoftTokenPhase:
+    """Turn a second phase into blocks by number and the steps of the first.
+
+    Raises:
+        SettingError: the network or the data have nothing to contrast, or what is sampled is not the average.
+    """
+    chosen = cast(SoftTokensSettings, settings.soft_tokens)
+    if process != "flow":
+        raise SettingError("soft_tokens.epochs", f"defined for SiT and its errors of velocities, not {settings.model}")
+    if settings.data.classes < 2:
+        raise SettingError("soft_tokens.epochs", f"{settings.data.name} has one class, and nothing to contrast it with")
+    if settings.evaluation.weights == "raw":
+        raise SettingError("evaluation.weights", "soft tokens stand in the frozen average; say ema")
+    check_groups("soft_tokens.group", chosen.group, settings)
+    (blocks,) = resolve_blocks(chosen.blocks, model.depth, "soft_tokens.blocks")
+    written = chosen.model_dump(exclude={"epochs", "blocks"})
+    return SoftTokenPhase(after=scale.steps(settings.epochs), blocks=blocks, **written)
 
 
 def resolve_sampler(settings: Settings, family: str, checked: bool = False) -> SamplerSettings:

@@ -18,7 +18,7 @@ from harness.config.settings.process_settings import (
     ShortcutSettings,
 )
 from harness.config.settings.run_settings import MatmulPrecision, Optimizer, Rung
-from harness.config.settings.values import Count, Frozen, Name, Precision
+from harness.config.settings.values import Count, Frozen, Name, Precision, Whole
 
 TILE = 64  # images that are drawn together where sampler.tile does not say it: always whole tiles
 
@@ -111,6 +111,22 @@ class TermSpec(Frozen):
     warm_up: Count | None = None
 
 
+class SoftTokenPhase(Frozen):
+    """A second phase, concretely: of the training that is the same without it.
+
+    after: the step of that training whose average is frozen. blocks: how many of the first have tokens.
+    """
+
+    after: Whole = Field(ge=0)
+    blocks: Count
+    count: Count
+    group: Count
+    temperature: float
+    denoising: float
+    learning_rate: float
+    weight_decay: float
+
+
 class ProcessSettings(Frozen):
     """The settings of a plug-in's process, concretely: all that its model has."""
 
@@ -133,6 +149,7 @@ class TrainSpec(Frozen):
     regularizer: Regularizer | None
     alignment: Alignment | None = None
     terms: tuple[TermSpec, ...] | None = None
+    soft_tokens: SoftTokenPhase | None = None
     plugins: Origins | None = None
     meanflow: MeanFlowSettings | None = None
     shortcut: ShortcutSettings | None = None
@@ -147,6 +164,11 @@ class TrainSpec(Frozen):
     matmul: MatmulPrecision
     weights: str | None = Field(None, description="identity of the weights it begins from; None draws them")
     seed: int
+
+    @property
+    def first_phase(self) -> "TrainSpec | None":
+        """The training whose network a second phase freezes; None of a training that is none."""
+        return self.model_copy(update={"soft_tokens": None}) if self.soft_tokens else None
 
 
 class EvalSpec(Frozen):

@@ -11,10 +11,10 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager, closing, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from harness.checkpoint_paths import BEHIND, latest_step, weights_path
@@ -29,6 +29,7 @@ from harness.engine.metric_logger import MetricAverager, append, cut, is_early
 from harness.engine.moving_average import MovingAverage
 from harness.engine.term_health import TermHealth
 from harness.gpu import device
+from harness.method.backbone import DiT
 from harness.method.objective import Objective
 from harness.method.precision import matmul_precision
 from harness.method.processes.process import LearnsFromAverage
@@ -43,9 +44,24 @@ Progress = Callable[[int], None]  # called with the steps or images that there a
 OnStep = Callable[[Callable[[], None]], None]  # called with what saves a checkpoint
 
 
+class Averages(Protocol):
+    """What follows a network step by step."""
+
+    net: DiT
+
+    def update(self) -> None:
+        """Follow the weights as they are now."""
+
+
 class Trainer:
     """Everything that a training step changes: network, EMA, the terms' own parameters and AdamW's moments, and what
-    the log has not got yet; equal in every process. The encoder is frozen, and no part of what is stored."""
+    the log has not got yet; equal in every process. The encoder is frozen, and no part of what is stored.
+
+    kept: whose weights are kept for measurements. frozen: sha256 of the file of what is not trained, if there is one.
+    """
+
+    kept: tuple[str, ...] = SAMPLED
+    frozen: str | None = None
 
     def __init__(
         self,
@@ -60,7 +76,7 @@ class Trainer:
         self.encoder = encoder.to(device) if encoder else None
         self.objective: Objective = build_objective(spec, encoder.width if encoder else None).to(device)
         self.net = self.objective.net
-        self.average = MovingAverage(self.net, spec.ema)
+        self.average = self._make_average()
         self.ema = self.average.net
         if isinstance(self.objective.process, LearnsFromAverage):
             self.objective.process = self.objective.process.with_average(self.ema)
@@ -76,9 +92,16 @@ class Trainer:
             self.health.begin(lambda: self.objective.view(**self._inputs(self.batches.whole(0))))
         equip_blocks(self.net, self.ema, self.resources)
         self.averager = MetricAverager(self.objective.terms)
-        self.stored = {"model": self.net, "ema": self.ema} | {term.name: term for term in self.objective.terms}
+        self.stored = self._make_stored()
         self.module: Objective | DistributedDataParallel = self.objective
         self.learning: list[Term] | None = None  # terms that `module` exchanges the gradients of
+
+    def _make_average(self) -> Averages:
+        return MovingAverage(self.net, self.spec.ema)
+
+    def _make_stored(self) -> dict[str, nn.Module]:
+        """What a checkpoint holds."""
+        return {"model": self.net, "ema": self.ema} | {term.name: term for term in self.objective.terms}
 
     def _make_optimizer(self) -> torch.optim.AdamW:
         adamw, groups = self.spec.optimizer, [{"params": [p for p in self.net.parameters() if p.requires_grad]}]
@@ -142,9 +165,11 @@ class Trainer:
         gradients = [p.grad for p in self.objective.parameters() if p.grad is not None]
         return float(torch.nn.utils.get_total_norm(gradients))
 
-    def weights(self, kinds: Iterable[str] = SAMPLED) -> dict[str, Tensor]:
-        """Return network and EMA under the names of `checkpoint.load_weights`."""
-        return {f"{kind}.{name}": t for kind in kinds for name, t in self.stored[kind].state_dict().items()}
+    def weights(self, kinds: Iterable[str] | None = None) -> dict[str, Tensor]:
+        """Return the weights that are kept, or those of some of `stored`, as `checkpoint.load_weights` has them."""
+        return {
+            f"{kind}.{name}": t for kind in kinds or self.kept for name, t in self.stored[kind].state_dict().items()
+        }
 
     def state(self) -> dict[str, Tensor]:
         """Return all that a resumed training needs beside its step; the terms' parameters begin with their names."""
@@ -166,9 +191,7 @@ class Trainer:
     ) -> None:
         """Train from the checkpoint in `states` to the last of `steps`, and keep the weights of each in `weights`."""
         step, last, leads = self._resume(states, log), max(steps), self.world.leads
-        if self.spec.weights and step == 0:  # network and EMA each begin from their own
-            for kind in SAMPLED:
-                self.stored[kind].load_state_dict(checkpoint.load_weights(weights, 0, kind))
+        self._begin(weights, states, step)
         with CheckpointWriter() as writer:
             if step in steps and leads:
                 self._write(writer, step, weights, None)
@@ -191,6 +214,12 @@ class Trainer:
                         saved = time.monotonic() if due else saved
                 writer.check()
                 on_step(partial(self._save, writer, states, step))
+
+    def _begin(self, weights: Path, states: Path, step: int) -> None:
+        """Take what it begins from out of the folder of kept weights; states: where the checkpoint of `step` lies."""
+        if self.spec.weights and step == 0:  # network and EMA each begin from their own
+            for kind in SAMPLED:
+                self.stored[kind].load_state_dict(checkpoint.load_weights(weights, 0, kind))
 
     def _log(self, log: Path, step: int) -> None:
         """Add the line that ends at a step to the log; all processes must call this."""
@@ -217,10 +246,10 @@ class Trainer:
 
         def save(tensors: dict[str, Tensor]) -> None:
             if weights:
-                kept = {name: t for name, t in tensors.items() if name.startswith(tuple(f"{k}." for k in SAMPLED))}
-                checkpoint.save_weights(weights, step, kept)
+                kept = {name: t for name, t in tensors.items() if name.startswith(tuple(f"{k}." for k in self.kept))}
+                checkpoint.save_weights(weights, step, kept, self.frozen)
             if states:
-                checkpoint.save_state(states, step, tensors)
+                checkpoint.save_state(states, step, tensors, self.frozen)
 
         writer.write(self.state() if states else self.weights(), save)
 
@@ -228,7 +257,7 @@ class Trainer:
         """Write a checkpoint between two lines of the log, and wait for it; all processes must call this."""
         unlogged = self.averager.state(self.world)
         if self.world.leads:
-            writer.write(self.state() | unlogged, partial(checkpoint.save_state, folder, step))
+            writer.write(self.state() | unlogged, partial(checkpoint.save_state, folder, step, frozen=self.frozen))
             writer.wait()
 
     def _resume(self, folder: Path, log: Path) -> int:
@@ -254,6 +283,7 @@ def train(
     world: World = ALONE,
     encoder: FrozenEncoder | None = None,
     on_step: OnStep = lambda save: None,
+    trainer: type[Trainer] = Trainer,
 ) -> None:
     """Train until the last step of `keep`, and keep the weights of each of them in `folder`.
 
@@ -262,7 +292,7 @@ def train(
     A spec that begins from imported weights finds them kept as those of step 0.
     `on_progress(step)` is called after every step. All processes of the world must call this; the leading one writes.
     `on_step(save)` is called after every step: who must end the training soon calls `save` before, in all processes.
-    `encoder`: the frozen one that the spec aligns with.
+    `encoder`: the frozen one that the spec aligns with. `trainer`: what trains it.
 
     Raises:
         Diverged: a loss or gradient is not finite, in all processes; the checkpoint before it stays.
@@ -282,9 +312,9 @@ def train(
     with matmul_precision(spec.matmul):
         for steps, states, lines in ((behind, aside, aside / "train.jsonl"), (ahead, folder, log)):
             if steps:
-                trainer = Trainer(spec, dataset, device(), resources, world, encoder)
+                training = trainer(spec, dataset, device(), resources, world, encoder)
                 files = dataset.files(images=encoder is not None)
-                with closing(trainer.batches), pre_reading(files, world.rank / world.size):
-                    trainer.train_to(steps, folder, states, lines, on_progress, on_step)
+                with closing(training.batches), pre_reading(files, world.rank / world.size):
+                    training.train_to(steps, folder, states, lines, on_progress, on_step)
             if steps and states == aside and world.leads:
                 shutil.rmtree(aside)

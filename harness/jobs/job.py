@@ -91,6 +91,31 @@ class Job:
         return self.scratch / PARTS / self.part.name if self.part.stage else self.scratch
 
     @property
+    def first_phase_id(self) -> str | None:
+        """Identity of the training that a second phase goes on from; None of any other."""
+        first = self.train.first_phase
+        return train_id(first) if first else None
+
+    def frozen_weights(self) -> Path | None:
+        """The file of the weights that a second phase goes on from, its own or the first's; None of any other.
+
+        Raises:
+            UserError: neither is there.
+        """
+        first, phase = self.first_phase_id, self.train.soft_tokens
+        if first is None or phase is None:
+            return None
+        source = weights_path(self.store.scratch_folder(first), phase.after)
+        own = weights_path(self.scratch, 0)
+        if not own.is_file() and not source.is_file():
+            raise UserError(
+                f"soft_tokens: training {self.train_id} is a second phase of training {first}, whose weights of step "
+                f"{phase.after:,} are not in {source.parent}; run that first, the row that is the same without "
+                "soft_tokens: in the same grid, it is done before"
+            )
+        return own if own.is_file() else source
+
+    @property
     def steps(self) -> int:
         """Training steps that the measurements need."""
         return max(e.step for e in self.evaluations)
@@ -295,10 +320,14 @@ class Job:
 
     def _train(self, world: "World", say: recording.Say, deadline: preemption.Deadline) -> None:
         from harness.data.datasets import load_training
-        from harness.engine.train import train
+        from harness.engine.second_phase import SecondPhaseTrainer
+        from harness.engine.train import Trainer, train
+        from harness.networks.checkpoint import keep_frozen
         from harness.networks.published_weights import place
 
-        if self.train.weights:
+        if frozen := world.decide(self.frozen_weights):
+            world.decide(lambda: keep_frozen(frozen, self.scratch))
+        elif self.train.weights:
             world.decide(lambda: place(self.train, self.weights, self.scratch))
         steps = {e.step for e in world.decide(self.missing)}
         dataset = load_training(self.train.data, self.train.seed, self.data)
@@ -307,7 +336,8 @@ class Job:
         try:
             with preemption.PreemptionHandler(world, deadline) as handler:
                 listeners = progress, world, encoder, handler.on_step
-                train(self.train, dataset, scratch, log, steps, self.resources, *listeners)
+                trainer = SecondPhaseTrainer if frozen else Trainer
+                train(self.train, dataset, scratch, log, steps, self.resources, *listeners, trainer=trainer)
         except Diverged as error:
             traceback.clear_frames(error.__traceback__)  # they hold the network
             raise
@@ -367,7 +397,10 @@ def jobs_from_json(content: bytes) -> list[Job]:
 
 
 def jobs_for(runs: Iterable[grid.Run], store: Store, data: Path, threads: int | None = None) -> list[Job]:
-    """Gather runs into jobs, one for each training with all the measurements that any table wants of it."""
+    """Gather runs into jobs, one for each training with all the measurements that any table wants of it.
+
+    Second phases come after all others.
+    """
     jobs, weights = [], imported_weights.folder().absolute()
     files = tuple(file.path for file in plugins.files())
     for same in study.runs_by_training(runs).values():
@@ -375,4 +408,4 @@ def jobs_for(runs: Iterable[grid.Run], store: Store, data: Path, threads: int | 
         first, resources = same[0], same[0].resources
         job = Job(store, data, first.train, tuple(evaluations), resources, threads or resources.cpus, weights)
         jobs.append(replace(job, plugins=files))
-    return jobs
+    return sorted(jobs, key=lambda job: job.first_phase_id is not None)

@@ -19,11 +19,12 @@ class JobQueue:
         self.changed = threading.Condition()
 
     def take(self) -> Job | None:
-        """Return the next job whose training's earlier parts are done, and wait for one; None where none is left."""
+        """Return the next job whose training's earlier parts, and first phase, are done, and wait for one; None where
+        none is left."""
         with self.changed:
             while self.waiting:
-                for index, ((train_id, stage), job) in enumerate(self.waiting):
-                    if not any(self.unfinished[train_id, earlier] for earlier in range(stage)):
+                for index, (place, job) in enumerate(self.waiting):
+                    if not any(self.unfinished[needed] for needed in _needs(place, job)):
                         del self.waiting[index]
                         return job
                 self.changed.wait()
@@ -36,4 +37,13 @@ class JobQueue:
             self.unfinished[place] -= 1
             if not outcome.lets_go_on:
                 self.waiting = [w for w in self.waiting if w[0][0] != train_id or w[0][1] <= stage]
+                if stage == 0:
+                    self.waiting = [w for w in self.waiting if w[1].first_phase_id != train_id]
             self.changed.notify_all()
+
+
+def _needs(place: Place, job: Job) -> list[Place]:
+    """Return what must be done before a job: the earlier parts of its training, and the training of a first phase."""
+    train_id, stage = place
+    first = [(job.first_phase_id, 0)] if job.first_phase_id else []
+    return [*first, *((train_id, earlier) for earlier in range(stage))]

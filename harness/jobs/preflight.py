@@ -1,7 +1,7 @@
 """What is refused before anything runs or is written, because it would only fail at the end of a long training."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from harness.errors import UserError
 from harness.files import check_open, place
 from harness.jobs.job import Job
 from harness.jobs.tracking import check_trackers
+from harness.store.records import Failure
 
 
 def check(jobs: Sequence[Job], processes: int | None = None) -> None:
@@ -81,9 +82,23 @@ def check_unconverted(jobs: Sequence[Job], processes: int | None = None) -> None
             resolve.check_resources(job.train, job.resources, processes)
         except resolve.SettingError as error:
             raise UserError(f"{error.key}: {error}") from None
+        _check_first_phase(job, {other.train_id: other for other in jobs})
     check_trackers(sorted({name for job in jobs for name in job.resources.tracking}))
     for data, name in sorted({(job.data, job.train.data.name) for job in jobs}):
         check_source(name, data)
+
+
+def _check_first_phase(job: Job, jobs: Mapping[str, Job]) -> None:
+    """Look for the weights that a second phase goes on from; that first one may be done before, or have diverged.
+
+    Raises:
+        UserError: they are not there, and none of the jobs makes them.
+    """
+    first, phase = jobs.get(job.first_phase_id or ""), job.train.soft_tokens
+    comes = first and phase and phase.after in {e.step for e in first.missing()}
+    failure = Failure.read(job.store.run_folder(job.first_phase_id)) if job.first_phase_id else None
+    if not comes and not (failure and failure.kind == "diverged"):
+        job.frozen_weights()
 
 
 def _check_ingredients(job: Job) -> None:

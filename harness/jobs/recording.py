@@ -318,6 +318,7 @@ def model_facts(train: TrainSpec, encoder: "FrozenEncoder | None") -> records.Mo
         net = build_net(train)
         terms = build_terms(train, encoder.width if encoder else None) if encoder or not train.alignment else []
     parameters = sum(p.numel() for p in net.parameters() if p.requires_grad)
-    projector = sum(p.numel() for term in terms for p in term.parameters()) or None
+    soft = list(net.soft_tokens.parameters()) if net.soft_tokens is not None else []  # sampled, but not of the network
+    projector = sum(p.numel() for p in (*soft, *(p for term in terms for p in term.parameters()))) or None
     record = records.EncoderRecord.model_validate(encoder.record) if encoder else None
     return records.ModelFacts(parameters=parameters, projector_parameters=projector, encoder=record)

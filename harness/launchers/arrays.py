@@ -33,10 +33,14 @@ class Array:
         return [index // packed if len(self.jobs) > packed else None for index in range(len(self.jobs))]
 
     def needs(self, ids: Mapping[Place, str]) -> list[str]:
-        """Return which of some jobs must end well before these begin: the earlier parts of their training."""
+        """Return which of some jobs must end well before these begin: the earlier parts of their training, and the
+        training of a first phase."""
         first = self.jobs[0]
         earlier = [p.name for p in first.division() if p.stage < first.part.stage] if first.part.stage else []
-        return [ids[first.train_id, name] for name in earlier if (first.train_id, name) in ids]
+        places = [(first.train_id, name) for name in earlier]
+        if first.first_phase_id and not first.part.stage:
+            places += [(first.first_phase_id, name) for name in ("whole", "train")]
+        return [ids[place] for place in places if place in ids]
 
 
 def cut(jobs: Iterable[Job], launcher: Queueing, code: Snapshot, folders: tuple[Path, ...], limit: int) -> list[Array]:
@@ -59,11 +63,11 @@ def cut(jobs: Iterable[Job], launcher: Queueing, code: Snapshot, folders: tuple[
 
 
 def alike(jobs: Iterable[Job]) -> list[list[Job]]:
-    """Return the jobs of equal resources that wait for the same jobs: trainings together, the shards of each, and what
-    measures each."""
+    """Return the jobs of equal resources that wait for the same jobs: trainings together, the shards of each, what
+    measures each, and the same of second phases."""
     groups: dict[tuple[object, ...], list[Job]] = {}
-    for job in sorted(jobs, key=lambda job: min(job.part.stage, 1)):
-        waits = (job.train_id, job.part.stage) if job.part.stage else ()
+    for job in sorted(jobs, key=lambda job: (job.first_phase_id is not None, min(job.part.stage, 1))):
+        waits = (job.train_id, job.part.stage) if job.part.stage else (job.first_phase_id,)
         groups.setdefault((waits, job.resources), []).append(job)
     return list(groups.values())
 

@@ -59,6 +59,21 @@ def ask_queue(jobs: Sequence[Job], launcher: Queueing, patience: float = PATIENC
     return Queue(queued, *map(min, zip(*limits, strict=True)))
 
 
+def ids_of_first_phases(jobs: Iterable[Job], launcher: Queueing) -> dict[Place, str]:
+    """Return the ids of what a launcher has of the first phases of jobs, which may themselves be none of these.
+
+    Raises:
+        UserError: it does not answer.
+    """
+    records: dict[Place, Submission] = {}
+    for job in (job for job in jobs if job.first_phase_id):
+        of_first = job.store.submissions_of(str(job.first_phase_id)).values()
+        records |= {(str(job.first_phase_id), record.part): record for record in of_first}
+    names = {record.token for record in records.values()}
+    queued = {job.place: job.id for job in unfinished(launcher.ask(names, PATIENCE))} if names else {}
+    return {place: queued[record.place] for place, record in records.items() if record.place in queued}
+
+
 def end_cancelled(records: Iterable[Submission], launcher: Queueing, patience: float = PATIENCE) -> None:
     """Wait until jobs that were cancelled, or are ending by themselves, are over; SLURM takes its KillWait for that.
 

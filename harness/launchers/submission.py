@@ -31,6 +31,7 @@ from harness.launchers.sent_before import (
     check_others,
     end_cancelled,
     hidden,
+    ids_of_first_phases,
     record_ids,
     records_of,
 )
@@ -155,11 +156,11 @@ def submit(jobs: Sequence[Job], launcher: Queueing, grids: Collection[Path], mos
         check_others(jobs, launcher)
         end_cancelled(records_of(jobs), launcher)
         queue, of_others = ask_queue(jobs, launcher), hidden(jobs, launcher)
-        if not (open_jobs := [job for job in jobs if job.train_id not in of_others]):
+        if not (open_jobs := [job for job in jobs if not of_others & {job.train_id, job.first_phase_id}]):
             return Sent(hidden=list(jobs))
         prepared = prepare(open_jobs, launcher, grids, queue.limited(most), launcher.most())
-        prepared.sent.hidden = [job for job in jobs if job.train_id in of_others]
-        sent, arrays, ids = prepared.sent, prepared.arrays, dict(prepared.ids)
+        prepared.sent.hidden = [job for job in jobs if job not in open_jobs]
+        sent, arrays, ids = prepared.sent, prepared.arrays, ids_of_first_phases(jobs, launcher) | prepared.ids
         record_ids(jobs, queue.jobs)
         prepared.code.write(here, folder)
         for number, array in enumerate(arrays, 1):
@@ -168,11 +169,11 @@ def submit(jobs: Sequence[Job], launcher: Queueing, grids: Collection[Path], mos
             except UserError as error:
                 left = sum(len(array.jobs) for array in arrays) - len(sent.ids)
                 what = "trainings" if all(array.jobs[0].part.kind == "whole" for array in arrays) else "jobs"
-                later = ", or --watch when there is room" if is_full(error) else ""
+                when = "there is room, as --watch does" if is_full(error) else "that is mended"
                 raise Refused(
                     f"submit: {launcher.title} refused array {number} of {len(arrays)}: {error}. Sent and recorded: "
-                    f"{len(sent.ids)} {what} (job {', '.join(sent.arrays) or 'none'}); not sent: {left}, which the "
-                    f"same command sends{later}",
+                    f"{len(sent.ids)} {what} (job {', '.join(sent.arrays) or 'none'}); not sent: {left}; the "
+                    f"same command sends them when {when}",
                     sent,
                     error,
                 ) from None
@@ -192,11 +193,7 @@ def submit_all(jobs: Sequence[Job], launcher: Queueing, grids: Collection[Path],
     began, left, pause, told, most = time.time(), list(jobs), PAUSES[0], "", None
     while left:
         sent, refusal = _attempt(left, launcher, grids, most)
-        if refusal and is_full(refusal):
-            tried = most or count_jobs(part for job in left for part in job.parts())
-            most = max(tried // 2, *(count_jobs(job.parts()) for job in left))
-        elif most:
-            most *= 2
+        most, tried = _next(left, most, refusal), most
         news = str(refusal or ("" if sent.ids else "the queue has no room"))
         if refusal and news != told:
             print(f"{launcher.title} takes no more now, and is asked again: {news}", file=sys.stderr, flush=True)
@@ -204,9 +201,17 @@ def submit_all(jobs: Sequence[Job], launcher: Queueing, grids: Collection[Path],
             hear(sent)
         told, queued = news, {job.train_id for job in (*sent.queued, *sent.hidden)}
         before, left = len(left), [job for job in left if job.train_id not in queued and _is_unsent(job, began)]
-        pause = PAUSES[0] if len(left) < before else min(2 * pause, PAUSES[1])
+        pause = PAUSES[0] if len(left) < before or most != tried else min(2 * pause, PAUSES[1])
         if left:
             time.sleep(pause)
+
+
+def _next(left: Sequence[Job], most: int | None, refusal: UserError | None) -> int | None:
+    """Return how many jobs to send at most the next time: half as many where an array was larger than there is room."""
+    if refusal is None or not is_full(refusal):
+        return most and 2 * most
+    tried = most or count_jobs(part for job in left for part in job.parts())
+    return max(tried // 2, *(count_jobs(job.parts()) for job in left))
 
 
 def _attempt(

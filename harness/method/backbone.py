@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from harness.method.processes.process import Tapped, Taps, Times
 from harness.method.randomness import generator
+from harness.method.soft_tokens import SoftTokens
 
 FREQUENCIES = 128  # of a time
 
@@ -47,6 +48,7 @@ class DiT(nn.Module):
     ) -> None:
         super().__init__()
         self.dropout, self.keys = dropout, cast(Tensor | None, None)
+        self.soft_tokens: SoftTokens | None = None  # of a second phase
         assert input_size % patch_size == 0, (input_size, patch_size)
         self.num_times = 2 if second_time else 1
         self.time_scale = time_scale
@@ -98,13 +100,17 @@ class DiT(nn.Module):
             c = c + self.h_embedder(self.time_scale * times[1])
         c = c + self.y_embedder["embedding_table"](y)
         outputs, waiting = {}, list[Tensor]()  # f_0, the tokens, f_1 … which the second half has not been given yet
-        joined = len(self.residuals)
+        joined, soft = len(self.residuals), self.soft_tokens
+        prompts, absent = (soft(times[0], y), soft.absent(y)) if soft is not None else ((), None)
         for number, block in enumerate(self.blocks[:last], start=1):
             if number <= joined:
                 waiting.append(h)
             elif number > len(self.blocks) - joined:
                 h = self.residuals[len(self.blocks) - number](waiting.pop(), h)
-            out = block(h, c)  # (N, T, D)
+            if soft is not None and number <= len(prompts):
+                out = soft.lead(block, prompts[number - 1], h, c, absent)
+            else:
+                out = block(h, c)  # (N, T, D)
             h = out if self.keys is None else h + (out - h) * kept(self.keys, number, h, self.dropout)
             if number in taps:
                 outputs[number] = h
@@ -130,7 +136,7 @@ class DiT(nn.Module):
                 nn.init.zeros_(weight)
             elif name.startswith(("t_embedder", "h_embedder", "y_embedder")):
                 nn.init.normal_(weight, std=0.02, generator=g)
-            elif name != "pos_embed":
+            elif name != "pos_embed" and not name.startswith("soft_tokens"):
                 nn.init.xavier_uniform_(weight.detach().flatten(1), generator=g)
         return self
 

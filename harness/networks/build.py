@@ -21,6 +21,8 @@ from harness.method.processes import consistency, ddpm, flow, imm, meanflow, sho
 from harness.method.processes.process import Process
 from harness.method.rivals.irepa import TokenConvolution, normalize_tokens
 from harness.method.rivals.sara import SaraTerm
+from harness.method.rivals.softrepa import SoftTokenObjective
+from harness.method.soft_tokens import SoftTokens
 from harness.method.terms import AlignmentTerm, ContrastiveTerm, DispersiveTerm, Sizes, Term, linear_layers
 
 # Torch's own, at the first derivative that MeanFlow takes: it would stand between the lines of a run's progress.
@@ -34,7 +36,7 @@ GRAPHS = 32  # of a block in one process: shapes with and without gradient; one 
 def build_net(spec: TrainSpec) -> DiT:
     """Return the network of a spec, its weights not yet drawn."""
     kind = process_kind(spec.process)
-    return DiT(
+    net = DiT(
         input_size=spec.data.size,
         patch_size=spec.model.patch,
         in_channels=spec.data.channels,
@@ -48,6 +50,9 @@ def build_net(spec: TrainSpec) -> DiT:
         dropout=spec.dropout or 0.0,
         long_residuals=spec.model.residuals == "long",
     )
+    if phase := spec.soft_tokens:
+        net.soft_tokens = SoftTokens(spec.data.classes, spec.model.width, phase.blocks, phase.count)
+    return net
 
 
 def build_process(spec: TrainSpec) -> Process:
@@ -93,9 +98,13 @@ def make_consistency(spec: TrainSpec, settings: None) -> Process:
 def build_objective(spec: TrainSpec, features: int | None = None) -> Objective:
     """Return the training objective of a spec; all arms of one seed begin with equal weights.
 
-    features: width of the frozen encoder's features, where the spec aligns with one.
+    features: width of the frozen encoder's features, where the spec aligns with one. A second phase has no terms.
     """
     net = build_net(spec).initialise(spec.seed)
+    if spec.soft_tokens and net.soft_tokens is not None:
+        net.soft_tokens.initialise(spec.seed)
+        contrasted = spec.soft_tokens.model_dump(include={"group", "temperature", "denoising"})
+        return SoftTokenObjective(net, build_process(spec), spec.data.classes, **contrasted)
     terms = [term.initialise(spec.seed) for term in build_terms(spec, features)]
     return Objective(net, build_process(spec), terms, spec.data.classes)
 
@@ -165,7 +174,7 @@ def equip_blocks(net: DiT, average: DiT, resources: Resources) -> None:
     A block computed again keeps its input only. The average of the network has no backward pass.
     """
     if resources.compile:
-        compile_blocks(net, average)
+        compile_blocks(*dict.fromkeys((net, average)))  # which are one in a second phase
     if resources.checkpoint_blocks:
         for block in net.blocks:
             block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)

@@ -260,7 +260,9 @@ class Prices:
 
 def checkpoint_bytes(train: TrainSpec, steps: Collection[int]) -> int:
     """Return the bytes of a training's last state (network, average, both moments of AdamW) and of the weights (network
-    and average) that are kept at some steps."""
+    and average) that are kept at some steps; of a second phase those of its soft tokens."""
+    if train.soft_tokens:  # the frozen network is a file of the first phase
+        return FLOAT * flops.soft_parameters(train) * (3 + len(steps))
     network = flops.parameters(train) + flops.tokens(train) * train.model.width  # the positions are stored as well
     projector = flops.term_parameters(train)
     moments = 2 * (flops.parameters(train) + projector)

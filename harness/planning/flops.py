@@ -53,15 +53,43 @@ def network(spec: TrainSpec) -> Pass:
     return Pass(blocks.first, blocks.rest + head)
 
 
+def frozen_network(spec: TrainSpec) -> int:
+    """Return the operations of a pass through a frozen network with soft tokens, and of the gradient by these: each
+    product with a weight has one more, by its input, and attention two; what only sees time and label has none."""
+    t, d, p = tokens(spec), spec.model.width, spec.model.patch
+    products = 2 * 12 * d * d * (spec.model.depth * t + soft_tokens(spec))
+    attention = sum(_attention(spec, number) for number in range(1, spec.model.depth + 1))
+    head = 2 * t * d * p * p * spec.data.channels
+    return network(spec).forward + products + 2 * attention + head + _joins(spec, spec.model.depth)
+
+
+def soft_tokens(spec: TrainSpec) -> int:
+    """Return how many soft tokens stand before the patches, in all blocks together."""
+    return spec.soft_tokens.blocks * spec.soft_tokens.count if spec.soft_tokens else 0
+
+
+def _attention(spec: TrainSpec, number: int) -> int:
+    """Return the operations of a block's attention: queries with keys, and weights with values."""
+    soft = spec.soft_tokens
+    count = tokens(spec) + (soft.count if soft and number <= soft.blocks else 0)
+    return 4 * count * count * spec.model.width
+
+
 def blocks_up_to(spec: TrainSpec, last: int) -> Pass:
     """Return a pass through the embeddings and the first blocks."""
     t, d, p = tokens(spec), spec.model.width, spec.model.patch
     times = 2 if process_kind(spec.process).second_time else 1
     embedding = 2 * t * d * p * p * spec.data.channels + times * 2 * FREQUENCIES * d
-    attention = 4 * t * t * d  # queries with keys, and weights with values
-    block = 2 * t * 12 * d * d + attention + 2 * 6 * d * d  # 3 + 1 + 4 + 4 widths of tokens; 6 modulations
-    joins = max(0, last - spec.model.depth + long_residuals(spec)) * 4 * t * d * d
-    return Pass(embedding, times * 2 * d * d + last * block + joins)
+    soft = min(last, spec.soft_tokens.blocks) * spec.soft_tokens.count if spec.soft_tokens else 0
+    products = 2 * 12 * d * d * (last * t + soft)  # 3 + 1 + 4 + 4 widths of tokens
+    modulations = last * 2 * 6 * d * d
+    attention = sum(_attention(spec, number) for number in range(1, last + 1))
+    return Pass(embedding, times * 2 * d * d + products + modulations + attention + _joins(spec, last))
+
+
+def _joins(spec: TrainSpec, last: int) -> int:
+    """Return the operations of the long residuals up to a block."""
+    return max(0, last - spec.model.depth + long_residuals(spec)) * 4 * tokens(spec) * spec.model.width**2
 
 
 def long_residuals(spec: TrainSpec) -> int:
@@ -71,6 +99,8 @@ def long_residuals(spec: TrainSpec) -> int:
 
 def training(spec: TrainSpec) -> float:
     """Return the operations of one image in a training step, forward and backward; where they are drawn, the mean."""
+    if spec.soft_tokens:  # an image under the classes of its whole group
+        return float(spec.soft_tokens.group * frozen_network(spec))
     learnt = network(spec)
     terms = alignment(spec) + (regularizer(spec, spec.regularizer) if spec.regularizer else 0) + further_terms(spec)
     return learnt.trained + process_kind(spec.process).passes(spec) * learnt.forward + terms
@@ -246,8 +276,13 @@ def measuring(spec: TrainSpec, features: str) -> int:
     return decoded + (INCEPTION if features == "inception-v3-compat" else 0)
 
 
+def soft_parameters(spec: TrainSpec) -> int:
+    """Return the number of parameters of soft tokens: of each class, and of each hundredth of the times."""
+    return soft_tokens(spec) * (spec.data.classes + 100) * spec.model.width
+
+
 def parameters(spec: TrainSpec) -> int:
-    """Return the number of the network's learned parameters."""
+    """Return the number of the network's learned parameters, without soft tokens."""
     d, p, data = spec.model.width, spec.model.patch, spec.data
     times = 2 if process_kind(spec.process).second_time else 1
     out = p * p * data.channels * (2 if process_kind(spec.process).learns_variance else 1)

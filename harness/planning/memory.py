@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from harness.config.resolve import SettingError, check_resources
 from harness.config.settings.resources import Resources
 from harness.config.spec import TrainSpec
-from harness.planning.flops import long_residuals, parameters, term_parameters, tokens
+from harness.planning.flops import long_residuals, parameters, soft_parameters, term_parameters, tokens
 
 # Bytes that the forward pass keeps for each channel of each token: of a block, and of all else together.
 BLOCK = {"bf16": 48.5, "fp32": 80.5}
@@ -25,6 +25,9 @@ SHARE = 0.9  # of the free memory that is planned with: the allocator's gaps and
 def state_bytes(spec: TrainSpec) -> int:
     """Return the bytes of weights, average, gradients and both moments; under bf16 also of the weights' copies."""
     network, projector = parameters(spec), term_parameters(spec)
+    if spec.soft_tokens:  # a frozen network alone, and what is trained before it
+        soft = soft_parameters(spec)
+        return FLOAT * (network + 4 * soft) + (2 * (network + soft) if spec.precision == "bf16" else 0)
     copies = 2 * (network + projector) if spec.precision == "bf16" else 0
     return FLOAT * (5 * network + 4 * projector) + copies
 
@@ -32,15 +35,18 @@ def state_bytes(spec: TrainSpec) -> int:
 def kept_bytes(spec: TrainSpec, images: int, again: bool = False) -> float:
     """Return the bytes that a forward pass of some images keeps; again: blocks are computed again.
 
-    A contrastive second view goes through the network up to its last block.
+    A contrastive second view goes through the network up to its last block. A second phase sends each image through it
+    under the class of each of its group; a frozen network keeps less for that than this.
     """
+    images *= spec.soft_tokens.group if spec.soft_tokens else 1
     views = [spec.model.depth]
     if spec.regularizer and spec.regularizer.kind == "contrastive":
         views.append(max(spec.regularizer.blocks))
     block = BLOCK[spec.precision]
     blocks = sum(INPUT * depth for depth in views) + block if again else sum(block * depth for depth in views)
     joins = sum(JOIN[spec.precision] * max(0, depth - spec.model.depth + long_residuals(spec)) for depth in views)
-    return images * tokens(spec) * spec.model.width * (blocks + joins + REST * len(views))
+    seen = tokens(spec) + (spec.soft_tokens.count if spec.soft_tokens else 0)
+    return images * seen * spec.model.width * (blocks + joins + REST * len(views))
 
 
 @dataclass(frozen=True)

@@ -32,9 +32,11 @@ def beside(work: Callable[[], T]) -> Callable[[], T]:
     def result() -> T:
         with ours:
             try:
-                return cast(T, ours.recv())
+                done = cast(T, ours.recv())
             except EOFError:
-                return work()
+                done = work()
+        process.join()
+        return done
 
     return result
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from harness.errors import UserError
 from harness.launchers.bootstrap import user_name
 from harness.launchers.launcher import QueuedJob, unfinished
+from harness.launchers.submission import LIMIT
 from harness.process_group import LAUNCHER
 
 NAMES_AT_ONCE = 1000  # in a word of a command line, which may have 128 KiB
@@ -188,8 +189,8 @@ def sbatch(path: Path, needs: Sequence[str] = (), kind: str = "afterok") -> str:
 def _refusal(done: subprocess.CompletedProcess[str]) -> str:
     """Return why sbatch refuses a job: its last line, and where the one before it is the name of a limit, that."""
     lines = (done.stderr.strip() or done.stdout.strip()).splitlines() or [f"it ended with {done.returncode}"]
-    limit = re.fullmatch(r"sbatch: error: (\w+)", lines[-2]) if len(lines) > 1 else None
-    return f"{lines[-1]} ({limit[1]})" if limit else lines[-1]
+    *_, before, last = ["", *(line.removeprefix("sbatch: ").removeprefix("error: ") for line in lines)]
+    return f"{last} ({before})" if LIMIT.fullmatch(before) else last
 
 
 def would_take(text: str) -> None:

@@ -295,6 +295,24 @@ def test_a_measurement_that_cannot_be_read_costs_itself_and_nothing_is_written_o
 
 
 @pytest.mark.slow
+def test_a_second_phase_is_run_after_its_first_and_reported(project, cache, harness):
+    (project / "scratch").mkdir()
+    (project / "scratch" / ".cache").symlink_to(cache)
+    row = "SoftREPA, a reading"
+    code, out, err = harness("run", "table8", "--scale", "smoke", "--rows", f"method={row}")
+    assert code == 0, err
+    assert "soft tokens, seed 0: done: FID" in out
+    assert harness("report", "smoke")[0] == 0
+    summary = (project / "reports/smoke/summary.md").read_text(encoding="utf-8")
+    assert f"| {row} | 14.1K | 4 (whole network, in a second phase) |" in summary
+    terms = (project / "reports/smoke/tables/table1.md").read_text(encoding="utf-8")
+    assert re.search(rf"\| {row} \| .*exp\(-e_\{{ii\}}.* \| 1 \| 1 \| count 4; group 4; temperature 0.07;", terms)
+    second = load_table(Path("grids/table8.yaml"), "smoke").runs[-1].train_id
+    code, _, err = harness("weights", "export", f"smoke/{second}", "out.pt")
+    assert (code, "no public layout has soft tokens; --step 0 is the network" in err) == (2, True)
+
+
+@pytest.mark.slow
 def test_a_table_with_a_process_of_ones_own_is_run_and_reported_without_the_code(tmp_path, harness, monkeypatch):
     monkeypatch.setattr(plugins, "_FILES", {})
     grid = write_process_grid(tmp_path, "{model: Trig-B/2, sampler.method: midpoint, sampler.intervals: 2}")

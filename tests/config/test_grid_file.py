@@ -84,8 +84,12 @@ def test_a_mistake_in_a_grid_is_told_with_its_line(grids, old, new, words):
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("[REPA, iREPA,", "[REPA, SRA 2,", ["blocks.With an external encoder", "'SRA 2' stands beneath 'Without an"]),
-        ("[REPA, iREPA,", "[REPA, iREPE,", ["blocks.With an external encoder", "did you mean 'iREPA'?"]),
+        (
+            'stopped", iREPA,',
+            'stopped", SRA 2,',
+            ["blocks.With an external encoder", "'SRA 2' stands beneath 'Without an"],
+        ),
+        ('stopped", iREPA,', 'stopped", iREPE,', ["blocks.With an external encoder", "did you mean 'iREPA'?"]),
         ("paper_protocol:", "#", ["paper_protocol: needed"]),
         ("value: 30.00, baseline: 36.19", "value: 30.00, baseline: 0", ["references.0", "baseline of 0"]),
         ("  - {at: {method: LayerSync}, value: 30", "  - {value: 30", ["references.0", "exactly one of at and of"]),

@@ -15,6 +15,8 @@ from harness.config.settings.resources import Resources
 from harness.config.spec import Alignment, TrainSpec, canonical, train_id
 from harness.errors import UserError
 
+SOFT = "SoftREPA, a reading"
+
 
 def run(*overrides: str):
     return load_table(GRIDS / "table6.yaml", "imagenet256", overrides).runs
@@ -74,6 +76,36 @@ def test_sara_needs_tokens_to_compare_and_a_level_of_its_own():
     assert error.value.key == "alignment.sara.structure"
     with pytest.raises(UserError, match="structure and adversary are both 0, which is REPA"):
         run("alignment.sara.structure=0", "alignment.sara.adversary=0")
+
+
+def test_a_second_phase_is_of_the_row_without_it_and_named_by_all_that_it_is():
+    def cell(*words: str, row: str = "none"):
+        return next(c for c in load_table(GRIDS / "table8.yaml", "digits", words).cells if dict(c.at)["method"] == row)
+
+    first, second = cell().runs[0], cell(row=SOFT).runs[0]
+    assert train_id(second.train.first_phase) == first.train_id
+    assert (second.train.soft_tokens.after, second.evaluation.step) == (first.evaluation.step, 32)
+    changes = {"after": 5, "blocks": 1, "count": 2, "group": 8, "temperature": 0.1, "denoising": 10.0,
+               "learning_rate": 0.1, "weight_decay": 0.0}  # fmt: skip
+    assert changes.keys() == set(type(second.train.soft_tokens).model_fields)
+    phases = [second.train.soft_tokens.model_copy(update={key: value}) for key, value in changes.items()]
+    ids = {train_id(second.train.model_copy(update={"soft_tokens": phase})) for phase in phases}
+    assert len(ids | {second.train_id, first.train_id}) == len(changes) + 2
+
+
+@pytest.mark.parametrize(
+    ("change", "key", "words"),
+    [
+        ("model=DiT-B/2", "soft_tokens.epochs", "defined for SiT"),
+        ("evaluation.weights=raw", "evaluation.weights", "frozen average"),
+        ("soft_tokens.group=3", "soft_tokens.group", "groups of 3 do not divide the batch of 128"),
+        ("data.classes=1", "soft_tokens.epochs", "digits has one class"),
+        ("soft_tokens.blocks=9", "soft_tokens.blocks", "no block 9 in a network of 6 blocks"),
+    ],
+)
+def test_what_has_nothing_to_contrast_is_refused(change, key, words):
+    with pytest.raises(UserError, match=rf"{re.escape(key)}: .*{words}"):
+        load_table(GRIDS / "table2.yaml", "digits", ["soft_tokens.epochs=1", change])
 
 
 def test_all_that_makes_the_alignment_is_hashed():

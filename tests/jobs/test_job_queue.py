@@ -5,10 +5,13 @@ import threading
 import pytest
 from support.jobs import jobs_of
 
+from harness.checkpoint_paths import weights_path
+from harness.errors import UserError
 from harness.files import read_json
 from harness.jobs.job import Job
 from harness.jobs.job_queue import JobQueue
 from harness.jobs.local_pool import run_inline
+from harness.jobs.preflight import check_unconverted
 from harness.store.status import RunStatus
 
 DONE, FAILED = RunStatus("done"), RunStatus("failed", "it broke")
@@ -92,3 +95,37 @@ def test_a_lost_shard_is_told_before_anything_is_measured_and_drawn_again_alone(
             assert read_json(ours) | {"seconds": 0} == read_json(path) | {"seconds": 0}
         else:
             assert ours.read_bytes() == path.read_bytes()
+
+
+@pytest.fixture
+def phases(tmp_path) -> tuple[Job, Job]:
+    """The baseline of Table 8, and the second phase on it."""
+    *others, second = jobs_of(tmp_path, "table8")
+    return next(job for job in others if job.train_id == second.first_phase_id), second
+
+
+def test_a_second_phase_waits_for_its_first_and_is_not_begun_after_its_failure(phases):
+    first, second = phases
+    for outcome, following in ((DONE, second), (FAILED, None)):
+        queue = JobQueue([second, first])
+        assert queue.take() is first
+        waiting: list[Job | None] = []
+        other = threading.Thread(target=lambda queue=queue, waiting=waiting: waiting.append(queue.take()), daemon=True)
+        other.start()
+        assert not waiting
+        queue.end(first, outcome)
+        other.join(10)
+        assert waiting == [following]
+
+
+def test_a_second_phase_without_its_first_is_refused_before_anything_runs(phases):
+    first, second = phases
+    check_unconverted([second, first])
+    words = f"{second.train_id} is a second phase of training {first.train_id}, whose weights of step 20 are not in"
+    with pytest.raises(UserError, match=words):
+        check_unconverted([second])
+    weights = weights_path(first.scratch, 20)
+    weights.parent.mkdir(parents=True)
+    weights.touch()
+    check_unconverted([second])
+    assert second.frozen_weights() == weights

@@ -125,7 +125,7 @@ def test_all_is_sent_once_as_there_is_room_and_a_refusal_that_lasts_is_told(jobs
         lambda sent: sizes.append(len(sent.jobs)),
     )
     assert sizes == [3, 4, 4, 2]  # half of six when it was refused; of six the queue of this test holds two
-    assert pauses == [4, 8, 2, 2, 2]
+    assert pauses == [2, 2, 2, 2, 2]
     pauses.clear()
     said = "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, ...)"
     for words in ("Invalid account", f"QOSMaxWallDurationPerJobLimit\n{said}"):
@@ -200,6 +200,16 @@ def test_what_was_lost_of_a_training_in_shards_is_sent_again_alone(divided, tmp_
     assert needed(tmp_path)[3:] == ["", "4:2_1"]
     whole = replace(first, resources=first.resources.model_copy(update={"sample_shards": 1}))
     assert submit([whole], slurm(array_limit=100), []).queued == [whole]  # its parts are at work
+
+
+def test_a_second_phase_is_sent_to_wait_for_its_first_also_alone(divided, tmp_path):
+    first, *_, second = jobs_of(tmp_path, "table8")
+    assert second.first_phase_id == first.train_id
+    assert submit([first, second], slurm(array_limit=100), []).ids == ["1", "2"]
+    queue = (tmp_path / "queue").read_text().splitlines()
+    (tmp_path / "queue").write_text(queue[0] + "\n")  # the second is gone
+    assert submit([second], slurm(array_limit=100), []).ids == ["3"]
+    assert needed(tmp_path) == ["", "1", "1"]
 
 
 def test_no_training_is_sent_by_half(divided):

@@ -7,7 +7,7 @@ import timm
 import torch
 from support.places import GRIDS
 from support.plugin_files import write_plugin_grid
-from support.specs import RIVALS, rival
+from support.specs import RIVALS, rival, second_phase
 from support.trainings import CPU, make_dataset
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -182,6 +182,20 @@ def test_a_term_costs_until_it_stops():
     assert a > b > c
     for steps, expected in ((0, 0), (2, 2 * a), (5, 3 * a + 2 * b), (10, 3 * a + 4 * b + 3 * c)):
         assert flops.added_up(flops.phases(both), steps) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_a_step_of_a_second_phase_and_a_pass_with_its_tokens(blocks):
+    """Of group² passes for a group, each with the gradient by the tokens alone."""
+    spec = second_phase(TINY["SiT-S/4"], blocks=blocks, count=3)
+    assert flops.training(spec) == step(spec)
+    assert flops.training(with_long_residuals(spec)) == step(with_long_residuals(spec)) > flops.training(spec)
+    net = build_net(spec)
+    x, y = torch.zeros(2, spec.data.channels, spec.data.size, spec.data.size), torch.zeros(2, dtype=torch.long)
+    assert flops.network(spec).forward == counted(lambda: net(x, (torch.zeros(2),), y)) / 2
+    assert flops.network(spec).forward > flops.network(TINY["SiT-S/4"]).forward
+    assert flops.soft_parameters(spec) == sum(p.numel() for p in net.soft_tokens.parameters())
+    assert flops.parameters(spec) == flops.parameters(TINY["SiT-S/4"])
 
 
 @pytest.mark.parametrize("group", [128, 129])

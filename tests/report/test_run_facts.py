@@ -103,11 +103,17 @@ def test_table_eight_states_what_each_term_costs(store: Store) -> None:
         ("none", None, None), ("Dispersive", None, None), ("LayerSync", None, None), ("SRA", None, 2_361_600),
         ("SRA 2", None, 8_288_272), ("REPA", DINO, 7_344_896), ("Dispersive + SRA", None, 2_361_600),
     ):  # fmt: skip
-        content = {"parameters": 130_000_000, "projector_parameters": own, "encoder": encoder}
+        content: dict[str, object] = {"parameters": 130_000_000, "projector_parameters": own, "encoder": encoder}
         for run in synthetic.cell_of(table, label).runs:
             synthetic.write_measurement(store, run, 30.0)
             write_json(store.run_folder(run.train_id) / "facts.json", content)
+    for run in synthetic.cell_of(table, "SoftREPA, a reading").runs:
+        synthetic.write_measurement(store, run, 30.0)
+        write_json(store.run_folder(run.train_id) / "facts.json", content | {"projector_parameters": 10_137_600})
     laid_out = pivot(table, collect(store, [table]))
+    assert stated(laid_out, "SoftREPA, a reading") == [
+        "10.1M", "4 (whole network, in a second phase)", "13.73% of the first phase", "none", "none",
+    ]  # fmt: skip
     teacher = "1 (blocks 1 to 8 of 12, no gradient)"
     assert stated(laid_out, "none") == stated(laid_out, "LayerSync") == ["none"] * 5
     assert stated(laid_out, "Dispersive") == ["none", "none", "under 0.01%", "none", "none"]

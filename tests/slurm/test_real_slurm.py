@@ -76,7 +76,7 @@ def test_1500_rows_are_two_arrays_and_nothing_is_lost_when_the_second_is_refused
     path = f"{sbatch.parent}:{os.environ['PATH']}"
     output = harness(tmp_path, *words, fails=True, PATH=path)
     assert "SLURM refused array 2 of 2: " in output
-    assert "error: the disk is full. Sent and recorded: 1001 trainings" in output
+    assert ": the disk is full. Sent and recorded: 1001 trainings" in output
     assert "not sent: 499" in output
     assert len(queued_jobs(study)) == len(records(tmp_path, study)) == 1001
     assert "499 trainings as 1 array(s)" in harness(tmp_path, *words, PATH=path)

@@ -11,7 +11,16 @@ from harness.config.settings.process_settings import (
 )
 from harness.config.settings.run_settings import Optimizer
 from harness.config.settings.term_settings import OWN_KEYS, TERMS
-from harness.config.spec import Alignment, Consistency, EvalSpec, Model, Regularizer, TermSpec, TrainSpec
+from harness.config.spec import (
+    Alignment,
+    Consistency,
+    EvalSpec,
+    Model,
+    Regularizer,
+    SoftTokenPhase,
+    TermSpec,
+    TrainSpec,
+)
 from harness.method.terms import ConfiguredTerm, Sizes
 
 PROCESSES = ["flow", "ddpm", "meanflow", "shortcut", "imm", "consistency"]
@@ -58,6 +67,13 @@ def make_spec(process: str = "flow", **changes) -> TrainSpec:
         "seed": 3,
     }
     return TrainSpec(process=process, **(settings | changes))
+
+
+def second_phase(first: TrainSpec, **changes) -> TrainSpec:
+    """Return the second phase of a training after its third step."""
+    settings = {"blocks": 1, "count": 2, "group": 4, "temperature": 0.07, "denoising": 0.0}
+    settings |= {"after": 3, "learning_rate": 0.1, "weight_decay": 1e-4}
+    return first.model_copy(update={"soft_tokens": SoftTokenPhase(**(settings | changes))})
 
 
 def aligned_spec(process: str = "flow", **changes) -> TrainSpec:

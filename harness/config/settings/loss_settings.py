@@ -133,6 +133,27 @@ class SaraSettings(Frozen):
         return self
 
 
+class SoftTokensSettings(Frozen):
+    """A second phase after SoftREPA (arXiv 2503.08250), a reading: the network is frozen, and tokens of each class
+    before the patches of its first blocks are learned by contrast over denoising errors.
+
+    Its authors tune text-to-image networks; count, blocks, group and rates are theirs for Stable Diffusion 3.
+    """
+
+    epochs: Count = Field(description="the paper's epochs of this phase; those of the first are the run's own `epochs`")
+    blocks: OneBlock = Field("5/24", description="the last of the first blocks that have tokens")
+    count: Count = Field(4, description="tokens of a class before each of these blocks")
+    group: Whole = Field(
+        4, ge=2, description="images that are contrasted with each other: each is denoised under the class of each"
+    )
+    temperature: Positive = Field(
+        0.07, description="temperature in units of the mean error of a group: the published exp(−error/0.07) vanishes"
+    )
+    denoising: Real = Field(0.0, ge=0, description="weight of the mean error under the own class; SD 1.5 and XL: 10")
+    learning_rate: Positive = Field(1e-3, description="AdamW's, constant")
+    weight_decay: Real = Field(1e-4, ge=0, description="AdamW's")
+
+
 class AlignmentSettings(Frozen):
     """REPA (Yu et al. 2024, arXiv 2410.06940): one block's output, projected, is aligned with a frozen encoder.
 

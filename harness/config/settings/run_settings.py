@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from harness.config.settings.data_settings import Data, EvaluationSettings
-from harness.config.settings.loss_settings import AlignmentSettings, RegularizerSettings
+from harness.config.settings.loss_settings import AlignmentSettings, RegularizerSettings, SoftTokensSettings
 from harness.config.settings.process_settings import (
     ConsistencySettings,
     MeanFlowSettings,
@@ -65,6 +65,9 @@ class Settings(Frozen):
     optimizer: Optimizer = Optimizer()
     regularizer: RegularizerSettings = RegularizerSettings()
     alignment: AlignmentSettings = AlignmentSettings()
+    soft_tokens: SoftTokensSettings | None = Field(
+        None, description="a second phase on the run that is the same without it: its network is frozen"
+    )
     terms: dict[Name, dict[str, Any]] = Field(
         {}, description="further terms of the loss: a name of one's own → kind, lambda and the keys of that kind; "
         "without a kind, or with none, it is left out"

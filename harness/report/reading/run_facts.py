@@ -38,7 +38,7 @@ def run_facts(store: Store, names: Sequence[FactName], run: Run, measurement: Me
         "steps": f"{run.evaluation.sampler.intervals:,}",
         "NFE": f"{measurement.nfe:,}",
         "extra passes": _extra_passes(run.train),
-        "extra operations": _extra_operations(run.train, run.evaluation.step),
+        "extra operations": _extra_operations_of(run),
     }
     return {name: facts[name] for name in names} | {"encoder": _encoder_sentence(run, record)}
 
@@ -76,18 +76,41 @@ def _extra_passes(train: TrainSpec) -> str:
     words = [f"1 (blocks 1 to {block} of {depth}, no gradient)" for block in blocks]
     if train.regularizer and train.regularizer.kind == "contrastive":
         words.append(f"1 (blocks 1 to {max(train.regularizer.blocks)} of {depth})")
+    if soft := train.soft_tokens:
+        words.append(f"{soft.group} (whole network, in a second phase)")
     if train.alignment:
         words.append(f"1 (encoder, to step {train.alignment.stop:,})" if train.alignment.stop else "1 (encoder)")
     return "; ".join(words) or "none"
 
 
 def _extra_operations(train: TrainSpec, steps: int) -> str:
-    """What the terms, and long residuals, add to a training, over what it has without them; until they stop."""
-    if train.alignment and flops.encoder(train.alignment) is None:
+    share = extra_share(train, steps)
+    if share is None:
         return UNKNOWN
-    own, plain = (flops.added_up(flops.phases(each), max(1, steps)) for each in (train, _plain(train)))
-    share = own / plain - 1
     return f"{share:.2%}" if share >= 0.0001 else "under 0.01%" if share else "none"
+
+
+def _extra_operations_of(run: Run) -> str:
+    """As `_extra_operations`; of a second phase what it adds to the first, and what that one itself adds."""
+    first, phase = run.train.first_phase, run.train.soft_tokens
+    if first is None or phase is None:
+        return _extra_operations(run.train, run.evaluation.step)
+    if not phase.after:
+        return UNKNOWN
+    own, before = flops.training(run.train) * run.evaluation.step, flops.added_up(flops.phases(first), phase.after)
+    share, alone = own / before, _extra_operations(first, phase.after)
+    return f"{share:.2%} of the first phase" + ("" if alone == "none" else f", which has {alone}")
+
+
+def extra_share(train: TrainSpec, steps: int) -> float | None:
+    """What the terms, and long residuals, add to a training, over what it has without them, until they stop; or None.
+
+    None where the encoder's operations are not known.
+    """
+    if train.alignment and flops.encoder(train.alignment) is None:
+        return None
+    own, plain = (flops.added_up(flops.phases(each), max(1, steps)) for each in (train, _plain(train)))
+    return own / plain - 1
 
 
 def _plain(train: TrainSpec) -> TrainSpec:

@@ -106,6 +106,11 @@ def _terms(train: TrainSpec, formulas: Mapping[str, str]) -> Iterator[tuple[str,
         name = "iREPA" if train.alignment.kernel or train.alignment.alpha is not None else "REPA"
         name = "after SARA, our settings" if train.alignment.sara else name
         yield name, FORMULAS["alignment"][name], _values(train.alignment)
+    if phase := train.soft_tokens:
+        [(name, formula)] = FORMULAS["soft_tokens"].items()
+        settings = phase.model_dump(include={"count", "group", "temperature", "denoising", "learning_rate"})
+        blocks = "+".join(map(str, range(1, phase.blocks + 1)))
+        yield name, formula, {"lambda": "1", "blocks": blocks, **{key: f"{of:g}" for key, of in settings.items()}}
     for term in train.terms or ():
         yield term.kind, formulas.get(term.kind, ""), _values(term)
 
