@@ -57,6 +57,11 @@ class LayoutRow:
     across: bool = False
     heading: str = ""
 
+    @property
+    def has_figures(self) -> bool:
+        """Tell whether it has one that others published."""
+        return any(cell.kind == "figure" for cell in self.cells)
+
 
 @dataclass(frozen=True)
 class ColumnGroup:
