@@ -147,7 +147,7 @@ def test_every_shipped_grid_is_drawn_at_smoke_scale(tmp_path: Path) -> None:
     tables = [synthetic.table_of(path.stem, "smoke") for path in sorted(synthetic.GRIDS.glob("*.yaml"))]
     synthetic.full_study(store, tables)
     page, rivals = Page(report(store, tmp_path / "reports").read_text("utf-8")), len(TERMS.built_in) - len(OWN_KEYS)
-    assert Counter(tag for tag, _ in page.elements)["svg"] == len(tables) + 3 + rivals  # REPA, iREPA, SARA
+    assert Counter(tag for tag, _ in page.elements)["svg"] == len(tables) + 4 + rivals  # REPA, iREPA, SARA, SoftREPA
     assert "mixes protocols" not in page.text
     for run in tables[-1].runs[::2]:
         synthetic.write_measurement(store, run, 5.0, {"features": "classifier-digits-ffffffffffff"})
