@@ -73,10 +73,12 @@ def test_the_readme_says_what_the_report_found():
 
 
 @pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of what a clone of the project has beside its code, and few programs: no SLURM."""
+def clone(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    """A copy of what a clone of the project has beside its code, few programs, no SLURM, and the digits' classifier."""
     folder = tmp_path_factory.mktemp("clone")
     (folder / "bin").mkdir()
+    (folder / "scratch").mkdir()
+    (folder / "scratch" / ".cache").symlink_to(cache)
     for program in ("bash", "cp", "git"):
         (folder / "bin" / program).symlink_to(shutil.which(program) or program)
     for name in ("grids", "clusters", "results"):

@@ -152,8 +152,8 @@ def cancel(store: Store, yes: bool, all_users: bool) -> None:
     with_slurm = any(record.launcher == SlurmLauncher.name for _, record in of_all)
     last = [job for job in last_jobs(store) if job.is_mine or all_users] if with_slurm else []
     if not asked and not last:
-        hint = f" of yours; there are {whose}: each ends their own, or who may: --all-users" if others else ""
-        say(f"{store.root}: no queue holds any of its jobs{hint}.")
+        hint = f"; there are {whose}: each ends their own, or who may: --all-users" if others else ""
+        say(f"{store.root}: no queue holds any of {'your' if others else 'its'} jobs{hint}.")
         return
     with_others = f", {whose} among them" if all_users and others else ""
     ending = f"{len(asked)} jobs" + (" and the last job" if last else "")

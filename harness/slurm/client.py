@@ -23,6 +23,7 @@ AWAY = re.compile(
     "Unable to contact slurm controller|Socket timed out on send/recv operation|"
     "Problem talking to the database|Connection refused"
 )
+DENIED = "Access/permission denied"
 AT_WORK = {"idle", "mix", "alloc", "comp", "plnd", "resv"}  # sinfo's words for the states of nodes
 AT_WORK_TOO = "-~#"  # sinfo's marks of nodes that are planned for, or powered when a job comes
 NEEDED_TO_ASK = ("SLURM_CONF", "SLURM_JWT")  # how SLURM is reached, which is no property of a job
@@ -160,10 +161,15 @@ def scancel(ids: Collection[str]) -> None:
     """Ask SLURM to end jobs.
 
     Raises:
-        UserError: SLURM does not answer.
+        UserError: SLURM does not answer, or does not let this user end them.
     """
-    if ids:
-        ask("scancel", *sorted(ids), patience=RESTART)
+    try:
+        if ids:
+            ask("scancel", *sorted(ids), patience=RESTART)
+    except UserError as error:
+        if DENIED in str(error):
+            raise UserError(f"SLURM lets only who sent them, or operates the cluster, do so ({DENIED})") from None
+        raise
 
 
 def sbatch(path: Path, needs: Sequence[str] = (), kind: str = "afterok") -> str:

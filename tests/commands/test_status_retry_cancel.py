@@ -167,7 +167,7 @@ def test_one_ends_the_own_jobs_and_is_told_whose_the_others_are(two_senders, tmp
     assert (tmp_path / "ended").read_text() == "7_3\n7_3\n8\n"
     write_program(tmp_path, "squeue", "echo '8|RUNNING|None|65534|study-1'")
     output = call("cancel", *options(mine.store), "--yes")
-    assert "no queue holds any of its jobs of yours; there are 1 of nobody" in output
+    assert "no queue holds any of your jobs; there are 1 of nobody" in output
     last = f"{mine.store.study}-last"
     write_program(tmp_path, "squeue", f"echo '9|PENDING|Dependency|{os.geteuid()}|{last}'")
     assert "Ended 0 jobs and the last job" in call("cancel", *options(mine.store), "--yes")
@@ -177,7 +177,7 @@ def test_one_ends_the_own_jobs_and_is_told_whose_the_others_are(two_senders, tmp
 def test_jobs_that_slurm_does_not_let_one_end_are_not_recorded_as_cancelled(two_senders, tmp_path):
     mine, theirs = two_senders
     write_program(tmp_path, "scancel", '[ "$1" = 7_3 ] || { echo Access/permission denied >&2; exit 1; }')
-    with pytest.raises(UserError, match=r"1 jobs were not ended: .*Access/permission denied"):
+    with pytest.raises(UserError, match=r"1 jobs were not ended: SLURM lets only who sent .*Access/permission denied"):
         call("cancel", *options(mine.store), "--yes", "--all-users")
     assert (Submission.read(mine.scratch).cancelled, Submission.read(theirs.scratch).cancelled) == (True, False)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from html import unescape
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
@@ -31,7 +32,7 @@ PRINTING = {name for code in range(0x20, 0x2700) for name in COMMAND.findall(lat
 
 def test_no_text_begins_a_formula_in_a_csv(explore: Callable[..., None]) -> None:
     def check(text: str) -> None:
-        lines = csv_of({"table": ["a"], text: ["b"], "name": [text]}).splitlines()
+        lines = csv_of(pd.DataFrame({"table": ["a"], text: ["b"], "name": [text]})).splitlines()
         assert len(lines) == 2
         for line in lines:
             for separator in ",;":

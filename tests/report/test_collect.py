@@ -105,7 +105,7 @@ def test_a_broken_file_is_told_and_never_raised(tmp_path: Path, broken: str) -> 
     store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
     write_broken, reason = BROKEN[broken]
     write_broken(store, table.runs[0])
-    row = tidy_table(collect(store, [table])).frame().iloc[0]
+    row = tidy_table(collect(store, [table])).iloc[0]
     assert (row["state"], row["metric"]) == ("unreadable", "fid")
     assert reason in row["reason"]
     assert str(tmp_path) not in row["reason"]

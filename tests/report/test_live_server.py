@@ -124,9 +124,7 @@ def test_a_look_without_news_makes_nothing_anew(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.waits
 @pytest.mark.integration
-def test_the_open_page_gains_results_while_a_grid_runs(browser: Any, tmp_path: Path, cache: Path) -> None:
-    (tmp_path / "scratch").mkdir()
-    (tmp_path / "scratch" / ".cache").symlink_to(cache)
+def test_the_open_page_gains_results_while_a_grid_runs(browser: Any, tmp_path: Path, scratch: Path) -> None:
     grid = ("run", "grids/table3.yaml", "--scale", "smoke", "--study", "watched", "--set", "seeds=[0]")
     running = harness(tmp_path, *grid)
     record = tmp_path / "results/watched/grids/table3.json"

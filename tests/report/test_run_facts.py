@@ -11,9 +11,10 @@ from harness.config.grid import Cell, Table, load_table
 from harness.config.grid_file import FactName
 from harness.errors import UserError
 from harness.files import write_json
+from harness.planning import flops
 from harness.report.analysis.pivot import Pivot, pivot
 from harness.report.reading.collect import collect
-from harness.report.reading.run_facts import in_short
+from harness.report.reading.run_facts import extra_share, in_short
 from harness.report.rendering.page import make_report
 from harness.store.store import Store
 
@@ -224,3 +225,14 @@ def test_a_term_that_stops_adds_what_it_took(store: Store) -> None:
     (_, passes, stays, *_), (_, until, stops, *_) = (stated(laid_out, label) for label in ("REPA", "REPA, stopped"))
     assert (passes, until) == ("1 (encoder)", "1 (encoder, to step 160)")
     assert 4 * float(stops.rstrip("%")) == pytest.approx(float(stays.rstrip("%")), abs=0.05)
+
+
+def test_what_a_rival_takes_is_what_its_page_says() -> None:
+    """docs/rivals.md against the counts for Table 8 at imagenet256."""
+    runs = {cell.label("method"): cell.runs[0] for cell in synthetic.table_of("table8", "imagenet256").cells}
+    page = (synthetic.GRIDS.parent / "docs" / "rivals.md").read_text("utf-8").partition("## What each takes")[2]
+    lines = [line.split("|") for line in page.partition("\n## ")[0].splitlines() if line.endswith("% |")]
+    assert len(lines) == 7
+    for name, _, parameters, share in ([part.strip() for part in line[1:-1]] for line in lines):
+        train, steps = runs[name].train, runs[name].evaluation.step
+        assert (in_short(flops.term_parameters(train)), f"{extra_share(train, steps):.1%}") == (parameters, share), name

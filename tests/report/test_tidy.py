@@ -18,7 +18,7 @@ from harness.report.rendering.data_files import collect_study, write_results
 def test_every_row_of_the_tidy_table_holds_the_training_s_protocol(tmp_path: Path) -> None:
     store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
     synthetic.full_study(store, [table])
-    frame = tidy_table(collect(store, [table])).frame()
+    frame = tidy_table(collect(store, [table]))
     protocols = frame[frame["metric"] == "fid"].drop_duplicates("cell").set_index("row")[list(TRAINING_COLUMNS)]
     assert protocols.loc["none"].tolist() == ["fp32", "(0.9, 0.95)", "0.98", ""]
     assert protocols.loc["all"].tolist() == ["fp32", "(0.9, 0.95)", "0.98", "16"]
@@ -27,8 +27,7 @@ def test_every_row_of_the_tidy_table_holds_the_training_s_protocol(tmp_path: Pat
 def test_collect_gives_a_row_for_every_metric_and_for_every_run_that_is_not_done(tmp_path: Path) -> None:
     store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
     write_values(store, table, {"none": {0: 5.0}})
-    tidied = tidy_table(collect(store, [table]))
-    frame = tidied.frame()
+    frame = tidy_table(collect(store, [table]))
     assert len(frame) == 5 + 11  # five numbers of the one measurement, and eleven runs to go
     done = frame[frame["state"] == "done"].set_index("metric")
     assert done["value"].to_dict() == {"fid": 5.0, "kid": 0.0123, "kid_std": 0.001, "precision": 0.5, "recall": 0.25}
@@ -38,7 +37,7 @@ def test_collect_gives_a_row_for_every_metric_and_for_every_run_that_is_not_done
     missing = frame[frame["state"] == "not run"]
     assert set(missing["metric"]) == {"fid"}
     assert missing["value"].isna().all()
-    write_results(tidied, tmp_path / "tidy.csv")
+    write_results(frame, tmp_path / "tidy.csv")
     again = pd.read_csv(tmp_path / "tidy.csv", keep_default_na=False)
     assert list(again.columns) == list(frame.columns)
     assert again["value"].tolist() == ["5.0", "0.0123", "0.001", "0.5", "0.25", *[""] * 11]
@@ -50,7 +49,7 @@ def test_a_table_that_would_fill_the_memory_is_refused_with_the_file_that_makes_
 ) -> None:
     store, table = synthetic.new_store(tmp_path), synthetic.table_of("table3")
     synthetic.full_study(store, [table])
-    whole = tidy_table(collect(store, [table])).frame()
+    whole = tidy_table(collect(store, [table]))
     run = table.runs[3]
     synthetic.write_measurement(store, run, 5.0, {"x": "y" * 200}, further={f"m{index}": 1.0 for index in range(500)})
     monkeypatch.setattr(tidy, "LARGEST", len(whole.to_csv()) * 2)

@@ -156,7 +156,7 @@ def test_twenty_writers_and_a_collector_never_meet(tmp_path, seconds):
     ours, reads, seen = {run.eval_id for runs in shares for run in runs}, 0, set()
     try:
         while time.monotonic() < end or reads <= 3 or (len(seen) <= 2 * WRITERS and reads < 1000):
-            frame = tidy_table(collect(store, [table])).frame()
+            frame = tidy_table(collect(store, [table]))
             mine = frame[frame.eval_id.isin(ours) & (frame.metric == "fid")]
             assert set(mine.state) == {"done"}, mine[mine.state != "done"]
             assert len(mine) == len(ours)

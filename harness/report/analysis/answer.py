@@ -125,14 +125,14 @@ def _sentences(pivots: Sequence[Pivot], meaningful: Sequence[Pivot], headline: H
         ranked=ranked[0] if ranked else None,
         gloss=MEANINGS["metrics in a few words"].get(headline.pivot.table.file.value, "") if headline else "",
         paper=headline.cell.paper_percent if headline else None,
-        size=_size_words(headline.change) if headline else "",
+        size=size_words(headline.change) if headline else "",
         runs=len(runs),
         valued=sum(run.value is not None for run in runs.values()),
         states=Counter(run.state for run in runs.values() if run.value is None),
     )
 
 
-def _size_words(change: Change) -> str:
+def size_words(change: Change) -> str:
     """Return "27 % (95 % interval 15 to 40)": the size of a change whose direction is said in words."""
     if not change.interval:
         return f"{number(abs(change.percent), 0 if abs(change.percent) >= 10 else 1)} %"

@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
+import pandas as pd
 
 from harness.config.grid_file import At
 from harness.metric_definitions import definition_of
@@ -111,61 +111,57 @@ def _gain(pivot: Pivot, base: SweptArm, arm: SweptArm) -> dict[str, Any]:
         "at_best": change_between(arm.cells[arm.best].values, base.cells[base.best].values),
         "low": low,
         "high": high,
-        "moved": _moved(_at_two(pivot.table.file.value, base, arm, low, high)) if changed else None,
+        "moved": _moved(_by_seed(pivot.table.file.value, base, arm, low, high)) if changed else None,
         "strongest": max(common),
         "diversity": [_diversity(name, base, arm, low, high, max(common)) for name in DIVERSITY],
     }
 
 
-class TwoScales(NamedTuple):
-    """A metric of two arms at two scales, over the seeds that have all four."""
-
-    seeds: list[int]
-    arm_low: np.ndarray
-    base_low: np.ndarray
-    arm_high: np.ndarray
-    base_high: np.ndarray
-
-
-def _at_two(metric: str, base: SweptArm, arm: SweptArm, low: float, high: float) -> TwoScales | None:
-    """Return a metric of two arms at two scales; None where no seed has all four."""
-    four = [swept.values(scale, metric) for scale in (low, high) for swept in (arm, base)]
-    seeds = [seed for seed in four[0] if all(seed in values for values in four)]
-    return TwoScales(seeds, *(np.array([values[seed] for seed in seeds]) for values in four)) if seeds else None
+def _by_seed(metric: str, base: SweptArm, arm: SweptArm, low: float, high: float) -> pd.DataFrame:
+    """Return a metric of two arms at two scales, a row for each seed that has all four."""
+    values = {
+        "arm_low": arm.values(low, metric),
+        "base_low": base.values(low, metric),
+        "arm_high": arm.values(high, metric),
+        "base_high": base.values(high, metric),
+    }
+    return pd.DataFrame(values).dropna()
 
 
-def _moved(values: TwoScales | None) -> Effect | None:
+def _moved(values: pd.DataFrame) -> Effect | None:
     """How the change in percent differs between two scales.
 
     Each change is a ratio of means, as everywhere; a seed's part in it is its residual, which leaves the mean as it is.
     """
-    if values is None or not values.base_low.mean() or not values.base_high.mean():
+    if values.empty or not values["base_low"].mean() or not values["base_high"].mean():
         return None
-    return _effect(100 * (_ratios(values.arm_high, values.base_high) - _ratios(values.arm_low, values.base_low)))
+    at_high, at_low = (_ratios(values[f"arm_{scale}"], values[f"base_{scale}"]) for scale in ("high", "low"))
+    return _effect(100 * (at_high - at_low))
 
 
-def _ratios(ours: np.ndarray, base: np.ndarray) -> np.ndarray:
+def _ratios(ours: pd.Series, base: pd.Series) -> pd.Series:
     """Return the ratio of two means with each seed's residual added."""
     ratio = ours.mean() / base.mean()
     return ratio + (ours - ratio * base) / base.mean()
 
 
-def _effect(differences: np.ndarray) -> Effect:
-    return Effect(float(differences.mean()), mean_interval(differences))
+def _effect(differences: pd.Series) -> Effect:
+    return Effect(float(differences.mean()), mean_interval(differences.to_numpy()))
 
 
 def _diversity(metric: str, base: SweptArm, arm: SweptArm, low: float, best: float, strongest: float) -> dict[str, Any]:
     """Compare no guidance with the strongest, where it spends most; and say what it does where the baseline is best."""
-    values, at_best = _at_two(metric, base, arm, low, strongest), base.values(best, metric)
-    if values is None:
+    values = _by_seed(metric, base, arm, low, strongest)
+    if values.empty:
         return {"metric": metric, "loss": None}
-    loss = values.arm_low - values.base_low
-    between = low < best < strongest and all(seed in at_best for seed in values.seeds)
+    loss, guidance = values["arm_low"] - values["base_low"], values["base_high"] - values["base_low"]
+    at_best = pd.Series(base.values(best, metric)).reindex(values.index)
+    between = low < best < strongest and at_best.notna().all()
     return {
         "metric": metric,
         "decimals": definition_of(metric).decimals,
         "loss": _effect(loss),
-        "guidance": _effect(values.base_high - values.base_low),
-        "beside": _effect(values.arm_high - values.base_high - loss),
-        "at_best": _effect(np.array([at_best[seed] for seed in values.seeds]) - values.base_low) if between else None,
+        "guidance": _effect(guidance),
+        "beside": _effect(values["arm_high"] - values["base_high"] - loss),
+        "at_best": _effect(at_best - values["base_low"]) if between else None,
     }

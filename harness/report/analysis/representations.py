@@ -50,14 +50,14 @@ class ProbedArm:
 
     def mean(self, measure: str) -> float | None:
         """Mean of a measure over seeds, blocks and noise levels; None where one was not measured."""
-        numbers = [
-            getattr(block, measure)
-            for probed in self.seeds.values()
-            for level in probed.probe.levels
-            for block in level.blocks
-            if block.block
-        ]
-        return None if None in numbers else fmean(numbers)
+        return mean_over_blocks([probed.probe for probed in self.seeds.values()], measure)
+
+
+def mean_over_blocks(probes: Sequence[Probe], measure: str) -> float | None:
+    """Return the mean of a measure over probes, their blocks and noise levels; None where one was not measured."""
+    levels = [level for probe in probes for level in probe.levels]
+    numbers = [getattr(block, measure) for level in levels for block in level.blocks if block.block]
+    return None if None in numbers else fmean(numbers)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Changes between arms of a handful of seeds: their intervals and tests, Holm's correction, rank correlations.
 
 A percentile bootstrap of five pairs covers far less than it says; Student's t is exact where differences are normal.
-Student's t is of `scipy.special`, from where `scipy.stats` has it, which takes most of a second to load.
+`scipy.stats` is not imported by name, and so is loaded with the first number that needs it.
 """
 
 import itertools
@@ -12,7 +12,7 @@ from functools import cache
 from statistics import NormalDist
 
 import numpy as np
-from scipy.special import stdtr, stdtrit
+import scipy
 
 LEVEL, ALPHA = 0.95, 0.05
 SILENT_FROM = 100.0  # percent of the baseline: an interval about zero that is wider than this is said, not printed
@@ -104,13 +104,13 @@ def _tested(change: Change, mean: float, error: float, degrees: float) -> Change
     t = math.inf if change.percent and not error else abs(change.percent) / (error or 1.0)
     half = t_quantile(degrees) * error
     interval = Interval(change.percent - half, change.percent + half)
-    return replace(change, interval=interval, p=2 * float(stdtr(degrees, -t)))
+    return replace(change, interval=interval, p=2 * float(scipy.stats.t.sf(t, degrees)))
 
 
 @cache
 def t_quantile(degrees: float) -> float:
     """Return the t for which P(|T| ≤ t) = `LEVEL` of Student's t; the degrees of freedom need not be whole."""
-    return float(stdtrit(degrees, (1 + LEVEL) / 2))
+    return float(scipy.stats.t.ppf((1 + LEVEL) / 2, degrees))
 
 
 def mean_interval(values: Sequence[float] | np.ndarray) -> Interval | None:
@@ -163,24 +163,14 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 
 
 def kendall(first: Sequence[float], second: Sequence[float]) -> float:
-    """Kendall's τ_b: pairs in one order less those in the other, over the pairs without a tie; nan where one side is
-    all ties."""
-    one, other = (np.triu(np.sign(np.subtract.outer(values, values))) for values in (first, second))
-    untied = np.sqrt(np.count_nonzero(one)), np.sqrt(np.count_nonzero(other))
-    if not all(untied):
-        return math.nan
-    return max(-1.0, min(1.0, float(np.sum(one * other) / untied[0] / untied[1])))  # beyond only by rounding
+    """Kendall's τ_b; nan where one side is all ties."""
+    return float(scipy.stats.kendalltau(first, second).statistic)
 
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> float:
     """Spearman's ρ: the correlation of ranks, ties sharing their mean rank; nan where one side is all ties."""
     constant = len(set(first)) == 1 or len(set(second)) == 1  # of which numpy would warn
-    return math.nan if constant else float(np.corrcoef([_ranks(first), _ranks(second)])[0, 1])
-
-
-def _ranks(values: Sequence[float]) -> np.ndarray:
-    """Return how many values each is above, with half of those it is level with: ranks, less the same for all."""
-    return np.sum(np.sign(np.subtract.outer(values, values)), axis=1) / 2
+    return math.nan if constant else float(np.corrcoef(scipy.stats.rankdata([first, second], axis=1))[0, 1])
 
 
 def spearman_interval(rho: float, n: int) -> Interval:

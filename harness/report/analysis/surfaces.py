@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Any
+
+import pandas as pd
 
 from harness.config.settings.loss_settings import OfDistance, RegularizerSettings
 from harness.report.analysis.pivot import Pivot, PivotCell
@@ -102,8 +103,5 @@ def _sentences(pivot: Pivot, cells: Sequence[PivotCell], knobs: Sequence[str]) -
 
 def _range(cells: Sequence[PivotCell], knob: str) -> float:
     """How far the mean moves along a knob, averaged over the others, in terms of its best value."""
-    means: dict[str, list[float]] = {}
-    for cell in cells:
-        means.setdefault(str(setting(cell, knob)), []).append(cell.mean)
-    averages = [fmean(values) for values in means.values()]
-    return (max(averages) - min(averages)) / abs(min(averages) or 1.0)
+    means = pd.Series([cell.mean for cell in cells]).groupby([str(setting(cell, knob)) for cell in cells]).mean()
+    return float((means.max() - means.min()) / abs(means.min() or 1.0))

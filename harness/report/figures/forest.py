@@ -34,9 +34,10 @@ class ForestRow:
 
 @dataclass(frozen=True)
 class ForestGroup:
-    """The arms of one table."""
+    """Arms of one table beneath a heading."""
 
     pivot: Pivot
+    heading: str
     rows: Sequence[ForestRow]
 
 
@@ -53,11 +54,15 @@ class Forest:
 
 def forest(answer: StudyAnswer) -> Forest | None:
     """Lay out the changes of the first screen; None where there are none."""
-    if not answer.groups:
-        return None
-    axis = _Axis(answer.groups)
-    groups = [ForestGroup(pivot, [_row(axis, pivot, cell) for cell in cells]) for pivot, cells in answer.groups]
-    directions = {pivot.metric.direction for pivot, _ in answer.groups}
+    groups = [(pivot, pivot.table.name_in_words, cells) for pivot, cells in answer.groups]
+    return forest_of(groups) if groups else None
+
+
+def forest_of(arms: Sequence[tuple[Pivot, str, Sequence[PivotCell]]]) -> Forest:
+    """Lay out the changes of cells, each table's or some of them beneath a heading."""
+    axis = _Axis([(pivot, cells) for pivot, _, cells in arms])
+    groups = [ForestGroup(pivot, heading, [_row(axis, pivot, c) for c in cells]) for pivot, heading, cells in arms]
+    directions = {pivot.metric.direction for pivot, _, _ in arms}
     ends = {"lower": ("← better", "worse →"), "higher": ("← worse", "better →")}.get(
         directions.pop() if len(directions) == 1 else "", ("← lower", "higher →")
     )

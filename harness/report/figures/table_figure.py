@@ -6,6 +6,7 @@ Of a table that mixes protocols without asking for it only what was measured by 
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -134,34 +135,37 @@ def _draw_cell(axes: Axes, pivot: Pivot, cell: PivotCell, arm: ArmStyle, y: floa
 
 def _heat_map(pivot: Pivot) -> Figure:
     """Change against the baseline in percent by row and column; blue is better, red worse, and the numbers say so."""
+    import seaborn  # takes most of a second, and only this figure needs it
+
     rows, columns = len(pivot.rows), len(pivot.columns)
     figure, axes = _axes(0.75, 0.1, rows * SIDE, 0.45)
     changes = np.array([[_worse(pivot, cell) for cell in row.cells] for row in pivot.rows])
-    end = 1.25 * max(LEAST_CHANGE, np.nanmax(abs(changes)))  # the ends of the map are left out: too dark to read on
-    mesh = axes.pcolormesh(np.ma.masked_invalid(changes), cmap="RdBu_r", vmin=-end, vmax=end)
-    mesh.update_scalarmappable()
+    words = [[_tile_words(pivot, cell) for cell in row.cells] for row in pivot.rows]
+    largest = max(LEAST_CHANGE, np.nanmax(abs(changes)))
+    seaborn.heatmap(
+        changes,
+        annot=words,
+        fmt="",
+        cmap="RdBu_r",
+        vmin=-1.25 * largest,  # the ends of the map are left out: too dark to read on
+        vmax=1.25 * largest,
+        cbar=False,
+        xticklabels=list(pivot.columns),
+        yticklabels=[row.label for row in pivot.rows],
+        annot_kws={"size": 8},
+        ax=axes,
+    )
     tiles = [cell for row in pivot.rows for cell in row.cells]
-    tag(mesh, "", [cell_mark(pivot, cell) if cell else Mark("", "") for cell in tiles])
-    colours = np.asarray(mesh.get_facecolor())
-    for place, (cell, change, colour) in enumerate(zip(tiles, changes.flat, colours, strict=True)):
-        look = {"color": style.MUTED, "style": "italic"} if np.isnan(change) else {"color": _legible(colour), "size": 8}
-        row, column = divmod(place, columns)
-        axes.text(column + 0.5, row + 0.5, _tile_words(pivot, cell), ha="center", va="center", **look)
-    axes.set(xlim=(0, columns), ylim=(rows, 0))
-    axes.set_xticks(np.arange(columns) + 0.5, pivot.columns)
-    axes.set_yticks(np.arange(rows) + 0.5, [row.label for row in pivot.rows], va="center")
-    axes.spines[:].set_visible(False)
+    tag(axes.collections[0], "", [cell_mark(pivot, cell) if cell else Mark("", "") for cell in tiles])
     axes.grid(visible=False)
+    for row, column in product(range(rows), range(columns)):
+        if np.isnan(changes[row, column]):  # seaborn writes nothing where there is no number
+            place: dict[str, Any] = {"ha": "center", "va": "center", "color": style.MUTED, "style": "italic"}
+            axes.text(column + 0.5, row + 0.5, words[row][column], **place)
     axes.set_xlabel(pivot.table.file.columns or "")
     axes.set_ylabel(pivot.table.file.rows, rotation=0, ha="right", va="center")
     axes.tick_params(length=0, labelcolor=style.INK, labelrotation=0)
     return figure
-
-
-def _legible(colour: np.ndarray) -> str:
-    """Return a colour for letters on a background: nearly black where that is light, by WCAG's luminance, or white."""
-    red, green, blue = (part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in colour[:3])
-    return "0.15" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.408 else "white"
 
 
 def _worse(pivot: Pivot, cell: PivotCell | None) -> float:

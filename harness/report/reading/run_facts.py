@@ -84,11 +84,9 @@ def _extra_passes(train: TrainSpec) -> str:
 
 
 def _extra_operations(train: TrainSpec, steps: int) -> str:
-    """What the terms, and long residuals, add to a training, over what it has without them; until they stop."""
-    if train.alignment and flops.encoder(train.alignment) is None:
+    share = extra_share(train, steps)
+    if share is None:
         return UNKNOWN
-    own, plain = (flops.added_up(flops.phases(each), max(1, steps)) for each in (train, _plain(train)))
-    share = own / plain - 1
     return f"{share:.2%}" if share >= 0.0001 else "under 0.01%" if share else "none"
 
 
@@ -102,6 +100,17 @@ def _extra_operations_of(run: Run) -> str:
     own, before = flops.training(run.train) * run.evaluation.step, flops.added_up(flops.phases(first), phase.after)
     share, alone = own / before, _extra_operations(first, phase.after)
     return f"{share:.2%} of the first phase" + ("" if alone == "none" else f", which has {alone}")
+
+
+def extra_share(train: TrainSpec, steps: int) -> float | None:
+    """What the terms, and long residuals, add to a training, over what it has without them, until they stop; or None.
+
+    None where the encoder's operations are not known.
+    """
+    if train.alignment and flops.encoder(train.alignment) is None:
+        return None
+    own, plain = (flops.added_up(flops.phases(each), max(1, steps)) for each in (train, _plain(train)))
+    return own / plain - 1
 
 
 def _plain(train: TrainSpec) -> TrainSpec:

@@ -1,8 +1,9 @@
 """A study's results as one tidy table: a row for each table × cell × seed × metric."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from harness.config.grid_file import place_words
 from harness.errors import UserError
@@ -10,66 +11,34 @@ from harness.metric_definitions import definition_of
 from harness.report.reading.collect import RunResult
 from harness.report.reading.protocol import SAMPLING_COLUMNS, TRAINING_COLUMNS, training_protocol
 
-if TYPE_CHECKING:
-    import pandas as pd
-
+OWN_COLUMNS = ("metric", "value", "direction", "state", "reason")  # of a row; a run's rows share all others
 LARGEST = 1 << 27  # characters; a study of two hundred trainings has two million
-BEFORE = ("table", "cell", "row", "column", "aside", "model", "epochs", "step", "seed", "train_id", "eval_id")
-OWN = ("state", "reason", "metric", "value", "direction")  # of a row; a run's rows share all others
-AFTER = (
-    "protocol", "features_note", *SAMPLING_COLUMNS, "labels", "weights", *TRAINING_COLUMNS,
+COLUMNS = (
+    "table", "cell", "row", "column", "aside", "model", "epochs", "step", "seed", "train_id", "eval_id",
+    "state", "reason", "metric", "value", "direction", "protocol", "features_note",
+    *SAMPLING_COLUMNS, "labels", "weights", *TRAINING_COLUMNS,
     "nfe", "features", "generated", "reference", "reference_count",
 )  # fmt: skip
-Columns = Mapping[str, Sequence[Any]]
 
 
-@dataclass(frozen=True)
-class TidyTable:
-    """Columns by name, those of a run before and after its rows' own; counts: how many rows each run has."""
-
-    before: Columns
-    own: Columns
-    after: Columns
-    counts: Sequence[int]
-
-    def column(self, name: str) -> Sequence[Any]:
-        """Return the values of a column, one for each row."""
-        if name in self.own:
-            return self.own[name]
-        shared = {**self.before, **self.after}[name]
-        return [value for value, count in zip(shared, self.counts, strict=True) for _ in range(count)]
-
-    def frame(self) -> "pd.DataFrame":
-        """Return it as a frame: whole numbers stay whole beside missing ones."""
-        import pandas as pd  # slow to load, and only Parquet needs it
-
-        shared = {name: _typed(values) for name, values in {**self.before, **self.after}.items()}
-        rows = [index for index, count in enumerate(self.counts) for _ in range(count)]
-        own = pd.DataFrame(self.own).astype({"value": float})
-        frame = pd.DataFrame(shared).take(rows).reset_index(drop=True).join(own)
-        return frame[[*self.before, *self.own, *self.after]]
-
-
-def tidy_table(results: Sequence[RunResult]) -> TidyTable:
-    """Return a row for each result × metric; what the rows of a run share is looked at once.
+def tidy_table(results: Sequence[RunResult]) -> pd.DataFrame:
+    """Return a row for each result × metric; what the rows of a run share is looked at once and then repeated.
 
     Raises:
         UserError: it would fill the memory.
     """
     records = [_shared(result) for result in results]
     _check_size(results, records)
-    further = sorted({key for record in records for key in record} - {*BEFORE, *OWN, *AFTER})
-    rows = [
-        (metric.state, metric.reason, name, metric.value, definition_of(name).direction)
+    names = [*COLUMNS, *sorted({key for record in records for key in record} - set(COLUMNS))]
+    shared = {name: [record.get(name) for record in records] for name in names if name not in OWN_COLUMNS}
+    rows = [index for index, result in enumerate(results) for _ in result.metrics]
+    frame = pd.DataFrame({name: _column(values) for name, values in shared.items()}).take(rows).reset_index(drop=True)
+    own = [
+        (name, metric.value, definition_of(name).direction, metric.state, metric.reason)
         for result in results
         for name, metric in result.metrics.items()
     ]
-    return TidyTable(
-        before={name: _column(records, name) for name in BEFORE},
-        own={name: [row[place] for row in rows] for place, name in enumerate(OWN)},
-        after={name: _column(records, name) for name in (*AFTER, *further)},
-        counts=[len(result.metrics) for result in results],
-    )
+    return frame.join(pd.DataFrame(own, columns=OWN_COLUMNS).astype({"value": float}))[names]
 
 
 def _check_size(results: Sequence[RunResult], records: Sequence[Mapping[str, Any]]) -> None:
@@ -117,21 +86,13 @@ def _in_short(protocol: Mapping[str, str]) -> str:
     return f"{protocol['features']} · {against} · {protocol['sampler']} NFE {protocol['nfe']}{drawn}"
 
 
-def _column(records: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
-    """Return the values of a column, of one kind beside None; missing words are empty."""
-    values = [record.get(name) for record in records]
-    kinds = {type(value) for value in values if value is not None}
-    if kinds <= {str}:
+def _column(values: list[Any]) -> Any:
+    """Whole numbers stay whole beside missing ones, and missing words are empty."""
+    present = [value for value in values if value is not None]
+    if all(isinstance(value, str) for value in present):
         return ["" if value is None else value for value in values]
-    if kinds == {int}:
-        return values
-    if kinds & {str, bool}:  # of several kinds, as no writer of ours leaves them
+    if all(type(value) is int for value in present):
+        return pd.array(values, dtype="Int64")
+    if any(isinstance(value, str | bool) for value in present):  # of several kinds, as no writer of ours leaves them
         return ["" if value is None else str(value) for value in values]
-    return [None if value is None else float(value) for value in values]
-
-
-def _typed(values: Sequence[Any]) -> Any:
-    import pandas as pd
-
-    is_whole = all(value is None or type(value) is int for value in values)
-    return pd.array(values, dtype="Int64") if is_whole else values
+    return values

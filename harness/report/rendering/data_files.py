@@ -3,16 +3,15 @@
 CSV is safe to open in a spreadsheet: a text that would be run as a formula is shown as text, on one line.
 """
 
-import csv
 import importlib.util
-import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
+
+import pandas as pd
 
 from harness.files import check_no_links, gc_paused, read_yaml, replace, write_bytes, write_json
 from harness.plain_text import UNSEEN
@@ -21,7 +20,7 @@ from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.stated_claims import StatedClaims, claims_record
 from harness.report.analysis.text import is_number, on_one_line, state_words
 from harness.report.reading.collect import collect
-from harness.report.reading.tidy import Columns, TidyTable, tidy_table
+from harness.report.reading.tidy import tidy_table
 from harness.report.rendering.latex import latex_document, latex_table, latex_terms
 from harness.report.rendering.markdown import markdown_summary, markdown_table, markdown_terms
 from harness.report.rendering.sheet import TableLayout
@@ -41,26 +40,17 @@ def shown_as_text(value: Any) -> Any:
 
     A text is on one line, and a control character a blank: a reader that ends a row there would begin a cell.
     """
-    return _safe_text(value) if isinstance(value, str) else value
+    if not isinstance(value, str) or is_number(value):
+        return value
+    return FORMULA.sub(r"\1'", on_one_line(value))
 
 
-@lru_cache(maxsize=1 << 14)  # the rows of a study say few things
-def _safe_text(text: str) -> str:
-    return text if is_number(text) else FORMULA.sub(r"\1'", on_one_line(text))
-
-
-def csv_of(columns: Columns) -> str:
-    """Return columns as CSV with a header and numbers in full, empty where there is none."""
-    return "".join(f"{line}\n" for line in _csv_lines(columns))
-
-
-def _csv_lines(columns: Columns) -> list[str]:
-    """Return the lines of a CSV without their ends, the header first."""
-    lines: list[str] = []
-    writer = csv.writer(SimpleNamespace(write=lines.append), lineterminator="")
-    writer.writerow(map(shown_as_text, columns))
-    writer.writerows(zip(*(map(shown_as_text, values) for values in columns.values()), strict=True))
-    return lines
+def csv_of(frame: pd.DataFrame) -> str:
+    """Return a frame as CSV with a header and numbers in full, empty where there is none."""
+    safe = frame.copy(deep=False)
+    for name in frame.select_dtypes(exclude="number"):
+        safe[name] = frame[name].astype("category").map(shown_as_text)  # a long frame says the same in many rows
+    return safe.to_csv(index=False, lineterminator="\n", header=list(map(shown_as_text, frame.columns)))
 
 
 @gc_paused()
@@ -76,22 +66,14 @@ def collect_study(store: Store, reports: Path) -> Path:
     return path
 
 
-def write_results(table: TidyTable, path: Path, parquet: bool = False) -> None:
-    """Write the table of all results as CSV; the same table gives the same bytes.
+def write_results(frame: pd.DataFrame, path: Path, parquet: bool = False) -> None:
+    """Write the frame of all results as CSV; the same frame gives the same bytes.
 
     parquet: as Parquet beside it too, where pyarrow is installed.
     """
-    write_bytes(path, "".join(_rows(table)).encode())
+    write_bytes(path, csv_of(frame).encode())
     if parquet and importlib.util.find_spec("pyarrow"):
-        replace(path.with_suffix(".parquet"), partial(table.frame().to_parquet, index=False))
-
-
-def _rows(table: TidyTable) -> Iterator[str]:
-    """Yield the rows of `results.csv`, the header first; what the rows of a run share is written out once."""
-    before, own, after = (iter(_csv_lines(columns)) for columns in (table.before, table.own, table.after))
-    for first, last, count in zip(before, after, (1, *table.counts), strict=True):
-        for row in itertools.islice(own, count):
-            yield f"{first},{row},{last}\n"
+        replace(path.with_suffix(".parquet"), partial(frame.to_parquet, index=False))
 
 
 def write_tables(
@@ -214,16 +196,7 @@ def table_csv(layout: TableLayout) -> str:
     return nested_csv(records, columns)
 
 
-def nested_csv(records: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
+def nested_csv(records: list[dict[str, Any]], columns: Mapping[str, str]) -> str:
     """Return nested records as CSV: each column by its name and its path in a record, empty where there is nothing."""
-    flat = [dict(_flattened(record)) for record in records]
-    return csv_of({name: [record.get(path) for record in flat] for name, path in columns.items()})
-
-
-def _flattened(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the values of nested mappings by their paths; of several numbers as words."""
-    for key, value in record.items():
-        if isinstance(value, Mapping):
-            yield from _flattened(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", " ".join(map(str, value)) if isinstance(value, tuple) else value
+    frame = pd.json_normalize(records).reindex(columns=list(columns.values())).set_axis(list(columns), axis=1)
+    return csv_of(frame.map(lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else value))

@@ -25,6 +25,7 @@ from harness.report.reading.tidy import tidy_table
 from harness.report.rendering import captions, data_files, html, sections, sheet, trainings
 from harness.report.rendering.plugin_sections import plugin_sections
 from harness.report.rendering.study_summary import study_summary
+from harness.report.rivals.rival_section import rival_sections, rivals_record
 from harness.report.second_process import beside
 from harness.store.store import Logs, Store
 from harness.store.study import study_tables
@@ -81,9 +82,10 @@ def write_files(store: Store, tables: Sequence[Table], target: Path, pdf: bool =
     tables_shown = [sections.table_section(store, layout, shared, logs, styles) for layout in layouts]
     swept = [(sweep, guidance_picture(sweep, styles)) for sweep in guidance_sweep.sweeps(pivots)]
     responses = [(surface, surface_picture(surface, styles)) for surface in surfaces.surfaces(pivots)]
-    probed = sections.representations(store, pivots)
+    probed, rivals = sections.representations(store, pivots), rival_sections(store, pivots, styles)
     pictures = [figure for table in tables_shown for figure in (*table.figures, *table.folded)]
     pictures += [picture for _, picture in (*swept, *responses)]
+    pictures += [section.cost for section in rivals if section.cost]
     pictures += [probed.picture] if probed and probed.picture else []
     half = len(pictures) // 2
     drawn = beside(partial(_draw, pictures[:half], target, pdf))
@@ -92,6 +94,8 @@ def write_files(store: Store, tables: Sequence[Table], target: Path, pdf: bool =
     data_files.write_tables(summary, layouts, target, claims)
     if probed:
         write_json(target / "representations.json", probed.record)
+    if rivals:
+        write_json(target / "rivals.json", rivals_record(rivals))
     values = {
         "summary": summary,
         "answer": first,
@@ -103,6 +107,7 @@ def write_files(store: Store, tables: Sequence[Table], target: Path, pdf: bool =
         "guidance": swept,
         "surfaces": responses,
         "rankings": early_ranking.early_rankings(store, pivots, logs),
+        "rivals": rivals,
         "representations": probed,
         "plugin_sections": plugin_sections(pivots),
         "pivots": pivots,

@@ -45,7 +45,7 @@ def table_section(
     meaningful = pivot.table.scale.meaningful
     own = table_figure.table_figure(pivot, styles)
     lines = [sweeps.size_picture(pivot, styles), over_training.length_chart(pivot, styles)]
-    beside = [] if layout.groups else [own]  # a table that takes the page's width leaves no place
+    beside = [] if layout.groups and meaningful else [own]  # a table that takes the page's width leaves no place
     shown: list[Picture | None] = [*filter(None, lines)] or beside  # of two that show the same values, the clearer
     folded = [over_training.loss_chart(pivot, logs, styles), scatters.scatter_chart(pivot, logs, styles)]
     folded = [*([] if own in shown or own is None else [replace(own, title="Every seed")]), *folded]

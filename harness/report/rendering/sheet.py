@@ -57,6 +57,11 @@ class LayoutRow:
     across: bool = False
     heading: str = ""
 
+    @property
+    def has_figures(self) -> bool:
+        """Tell whether it has one that others published."""
+        return any(cell.kind == "figure" for cell in self.cells)
+
 
 @dataclass(frozen=True)
 class ColumnGroup:
@@ -113,6 +118,7 @@ def table_layout(result: TableResult, fullest: Fullest = MappingProxyType({})) -
     """
     pivot, file = result.pivot, result.pivot.table.file
     inside = [cell for row in pivot.rows for cell in row.cells if cell]
+    blocks = [row.block for row in pivot.rows for cell in row.cells if cell]
     groups = _column_groups(pivot) if file.placed else ()
     if groups:
         columns, over = (*groups[0].columns, *groups[1].columns, *file.published_columns), ""
@@ -120,6 +126,7 @@ def table_layout(result: TableResult, fullest: Fullest = MappingProxyType({})) -
     elif len(pivot.columns) > 1:
         columns, over = pivot.columns, file.columns or ""
         body = [_matrix_row(pivot, row, fullest) for row in pivot.rows]
+        blocks = [row.block for row in pivot.rows]
         foot = [_matrix_row(pivot, PivotRow(cell.name, (), cell), fullest) for cell in pivot.asides]
     else:
         beside, whose = ("change",) * bool(pivot.baselines), "value"
@@ -133,7 +140,7 @@ def table_layout(result: TableResult, fullest: Fullest = MappingProxyType({})) -
         corner=pivot.row_heading,
         columns=columns,
         over=over,
-        body=_in_blocks(pivot, body),
+        body=_in_blocks(body, blocks),
         foot=foot,
         elsewhere=[_elsewhere(pivot, figure) for figure in captions.published_elsewhere(pivot)],
         sentences=captions.caption(pivot),
@@ -146,13 +153,10 @@ def table_layout(result: TableResult, fullest: Fullest = MappingProxyType({})) -
     )
 
 
-def _in_blocks(pivot: Pivot, rows: Sequence[LayoutRow]) -> list[LayoutRow]:
-    """Put the heading of each block above its first row."""
-    blocks = pairwise(["", *(row.block for row in pivot.rows)])
-    return [
-        replace(row, heading=block if block != before else "")
-        for row, (before, block) in zip(rows, blocks, strict=True)
-    ]
+def _in_blocks(rows: Sequence[LayoutRow], blocks: Sequence[str]) -> list[LayoutRow]:
+    """Put the heading of each block above its first row; blocks: of each row."""
+    changes = zip(rows, pairwise(["", *blocks]), strict=True)
+    return [replace(row, heading=block if block != before else "") for row, (before, block) in changes]
 
 
 def _column_groups(pivot: Pivot) -> list[ColumnGroup]:

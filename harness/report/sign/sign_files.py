@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from itertools import compress
 from typing import Any
+
+import pandas as pd
 
 from harness.config.grid_file import place_words
 from harness.files import read_yaml
@@ -40,17 +41,14 @@ def _columns(name: str) -> dict[str, str]:
     return {**OF_FILES[name], **(change if name in ("effects", "claims") else {})}
 
 
-def _values(views: Sequence[StudyView], families: Sequence[StatedClaims]) -> dict[str, list[Any]]:
+def _values(views: Sequence[StudyView], families: Sequence[StatedClaims]) -> pd.DataFrame:
     """Return a row for each value by seed of the metrics that the page speaks of."""
     metrics = {*METRICS, GAP, *(result.claim.metric for claims in families for result in claims.results)}
-    columns: dict[str, list[Any]] = {name: [] for name in VALUES}
+    frames = []
     for view in views:
-        table = tidy_table(view.results)
-        rows = zip(table.own["metric"], table.own["value"], strict=True)
-        kept = [metric in metrics and value is not None for metric, value in rows]
-        for name, column in columns.items():
-            column += [view.study] * sum(kept) if name == "study" else compress(table.column(name), kept)
-    return columns
+        frame = tidy_table(view.results).assign(study=view.study)
+        frames.append(frame.loc[frame["metric"].isin(metrics) & frame["value"].notna(), list(VALUES)])
+    return pd.concat(frames, ignore_index=True)
 
 
 def _effects(view: StudyView) -> Iterator[dict[str, Any]]:

@@ -1,0 +1,1 @@
+"""Rows that are sums of others: what helps, what adds, what it costs."""
