@@ -64,10 +64,10 @@ def test_a_failure_is_raised_by_the_next_call_and_at_the_end():
 def test_a_full_disk_stops_the_training_with_its_reason_and_the_checkpoint_before_stays(tmp_path: Path, monkeypatch):
     steps, real = [], checkpoint.save_state
 
-    def save_state(folder, step, tensors):
+    def save_state(folder, step, *tensors):
         if step > 2:
             raise FULL
-        real(folder, step, tensors)
+        real(folder, step, *tensors)
 
     monkeypatch.setattr(checkpoint, "save_state", save_state)
     with pytest.raises(OSError, match="No space left"):
@@ -81,9 +81,9 @@ def test_weights_are_kept_before_the_state_that_comes_after_them(tmp_path: Path,
     """A kill between the two costs a step, and no weights: those before a checkpoint would be trained for again."""
     seen, real = [], checkpoint.save_state
 
-    def save_state(folder, step, tensors):
+    def save_state(folder, step, *tensors):
         seen.append((step, weights_path(folder, step).is_file()))
-        real(folder, step, tensors)
+        real(folder, step, *tensors)
 
     monkeypatch.setattr(checkpoint, "save_state", save_state)
     train(make_spec(), make_dataset(), tmp_path, tmp_path / "log", {2, 3}, EVERY_STEP, nothing)
