@@ -215,7 +215,7 @@ def test_a_retry_remembers_what_submit_was_told(tmp_path, monkeypatch):
 
 def test_a_retry_waits_for_an_accounting_that_is_away_and_alone_knows_how_a_job_ended(project, monkeypatch):
     monkeypatch.setattr("time.sleep", lambda seconds: None)
-    answer(project, monkeypatch, srun="", squeue="", sbatch=f"job {SENT}")
+    answer(project, monkeypatch, srun="", squeue="", scontrol="MaxArraySize = 1001", sbatch=f"job {SENT}")
     away = "[ -e away ] && { rm away; echo 'Problem talking to the database: Connection refused' >&2; exit 1; }"
     write_program(project, "sacct", away, f"echo '{SENT}|OUT_OF_MEMORY|n1'")
     call("submit", write_grid(project, "alone", 0.2), "--scale", "smoke")
