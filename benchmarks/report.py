@@ -63,7 +63,7 @@ def main() -> None:
         print(f"page {page.stat().st_size / 1e6:.2f} MB; {len(others)} pages beside it, {sum(others) / 1e6:.2f} MB")
         opened = [open_in_chromium(page, folder) for _ in range(arguments.opened)]
         if opened:
-            loaded, painted, busy = (statistics.median(column[:3]) for column in zip(*opened, strict=True))
+            loaded, painted, busy = map(statistics.median, list(zip(*opened, strict=True))[:3])
             print(f"Chromium: loaded after {loaded:.0f} ms, painted after {painted:.0f} ms, {busy:.0f} CPU-ms")
             clicks = [click for *_, of_page in opened for click in of_page]
             taken, layouts, elements = zip(*clicks, strict=True)

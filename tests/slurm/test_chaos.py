@@ -18,7 +18,7 @@ def test_nothing_is_lost_whatever_happens_while_two_people_work_in_one_study(clu
     with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as place:  # the other can reach it
         Path(place).chmod(0o711)
         folder = Path(place) / "project"
-        with capsys.disabled(), chaos.project(folder, longer=3):
+        with capsys.disabled(), chaos.project(folder, longer=2):
             disturbed, lost = chaos.run(folder, GRIDS, "chaos", seed=0)
             assert len(chaos.metrics_of(folder, chaos.INLINE)) == 13
     assert len(disturbed.done) == 11
