@@ -6,10 +6,10 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 # One process of tests more than cores, for many tests wait for SLURM, a browser or another process.
 TESTERS ?= $(shell expr $(JOBS) + 1)
 STUDY ?= digits
-# Which tests, and how: make test SELECT=waits OPTIONS='--repeat 10'. Tests of a file run one after another, in one
-# process, which makes what they share once; tests/conftest.py says which files are begun first.
+# Which tests, and how: make test SELECT=waits OPTIONS='--repeat 10'. Tests of a file mostly run in one process, which
+# makes what they share once; a process that is done takes tests from another.
 SELECT ?= not long and not fuzz
-PYTEST = -m pytest --numprocesses $(TESTERS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder $(OPTIONS)
+PYTEST = -m pytest --numprocesses $(TESTERS) --maxprocesses 8 --dist worksteal $(OPTIONS)
 PIP = -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: demo study-gpu test quick lint docs screenshots report clean

@@ -51,7 +51,7 @@ def repetition(request):
 
 
 def pytest_collection_modifyitems(items):
-    """Begin with the files of which most tests take long: of several processes each takes a file at a time."""
+    """Begin with the files of which most tests take long: what of them waits ends beside the others."""
     long = Counter(item.path for item in items if any(map(item.get_closest_marker, ("slow", "integration"))))
     items.sort(key=lambda item: -long[item.path])
 

@@ -77,12 +77,13 @@ def check_unconverted(jobs: Sequence[Job], processes: int | None = None) -> None
     """
     from harness.data.datasets import check_source
 
+    by_id = {job.train_id: job for job in jobs}
     for job in jobs:
         try:
             resolve.check_resources(job.train, job.resources, processes)
         except resolve.SettingError as error:
             raise UserError(f"{error.key}: {error}") from None
-        _check_first_phase(job, {other.train_id: other for other in jobs})
+        _check_first_phase(job, by_id)
     check_trackers(sorted({name for job in jobs for name in job.resources.tracking}))
     for data, name in sorted({(job.data, job.train.data.name) for job in jobs}):
         check_source(name, data)
