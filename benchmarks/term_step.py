@@ -70,9 +70,12 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", nargs="+", metavar="ARM", help="beside the plain step, which is timed twice")
     options = parser.parse_args()
     keep_freed_memory()
     chosen = arms(options.size, options.batch, options.precision)
+    if options.only:
+        chosen = {name: chosen[name] for name in ("none", "none, again", *options.only)}
     x, y = random_data(options.batch).batch(torch.arange(options.batch).numpy(), ())
     net = build_net(chosen["none"]).initialise(0).to(DEVICE)
     timed = {name: passes_of(arm, net, x.to(DEVICE), y.to(DEVICE)) for name, arm in chosen.items()}

@@ -8,10 +8,11 @@ import scipy.stats
 from support.probed_study import write_probe
 from support.synthetic_study import cell_of, new_store, pivot_of, table_of, write_measurement
 
+from harness.report.analysis.answer import answer
 from harness.report.analysis.text import in_words
 from harness.report.figures.style import ArmStyles
 from harness.report.rivals.contrasts import contrasts, parts_of
-from harness.report.rivals.rival_section import rival_sections
+from harness.report.rivals.rival_section import rival_sections, rivals_answer
 from harness.store.store import Store
 
 SEEDS = 5
@@ -97,6 +98,17 @@ def test_the_section_says_what_its_numbers_carry(store: Store, values: dict[str,
     assert {row: change.percent for row, change in section.spreads.items()} == pytest.approx({"Dispersive": 150.0})
     assert section.cost
     assert "iREPA" in section.cost.alt
+
+
+def test_a_study_of_this_table_alone_answers_its_question(store: Store) -> None:
+    laid_out = pivot_of(store, rivals_table())
+    (section,) = rival_sections(store, [laid_out], ArmStyles())
+    given = answer([laid_out])
+    found = rivals_answer(given, section)
+    assert found.question == rivals_table().file.question
+    assert [found.verdict, *found.further[:2]] == [*section.findings[:2], given.verdict]
+    assert "the paper’s loss makes FID worse" in given.verdict
+    assert found.headline == given.headline
 
 
 def test_without_sums_or_where_numbers_mean_nothing_there_is_no_section(tmp_path: Path) -> None:

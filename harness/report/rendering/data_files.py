@@ -77,13 +77,17 @@ def write_results(frame: pd.DataFrame, path: Path, parquet: bool = False) -> Non
 
 
 def write_tables(
-    summary: StudySummary, layouts: Sequence[TableLayout], target: Path, claims: StatedClaims | None = None
+    summary: StudySummary,
+    layouts: Sequence[TableLayout],
+    target: Path,
+    claims: StatedClaims | None = None,
+    findings: Sequence[str] = (),
 ) -> None:
     """Write `tables/<table>.tex`, `.md` and `.csv`, `tables/all.tex`, `report.json` and `summary.md` in `target`."""
     latex = {"table1": _objectives("tex", summary) + latex_terms(summary)}
     latex |= {layout.result.pivot.table.name: latex_table(layout) for layout in layouts}
     texts = {
-        "summary.md": markdown_summary(summary, layouts, claims),
+        "summary.md": markdown_summary(summary, layouts, claims, findings),
         "tables/all.tex": latex_document(latex),
         "tables/table1.md": (_objectives("md", summary) + markdown_terms(summary)).lstrip(),
     }

@@ -18,9 +18,15 @@ def markdown_table(layout: TableLayout) -> str:
     return MARKDOWN.get_template("table.md.j2").render(layout=layout)
 
 
-def markdown_summary(summary: StudySummary, layouts: Sequence[TableLayout], claims: StatedClaims | None = None) -> str:
-    """Return the report in short, as a CI job shows it."""
-    return MARKDOWN.get_template("summary.md.j2").render(summary=summary, layouts=layouts, claims=claims)
+def markdown_summary(
+    summary: StudySummary,
+    layouts: Sequence[TableLayout],
+    claims: StatedClaims | None = None,
+    findings: Sequence[str] = (),
+) -> str:
+    """Return the report in short, as a CI job shows it; findings: sentences that are of no table's."""
+    template = MARKDOWN.get_template("summary.md.j2")
+    return template.render(summary=summary, layouts=layouts, claims=claims, findings=findings)
 
 
 def markdown_terms(summary: StudySummary) -> str:

@@ -25,7 +25,7 @@ from harness.report.reading.tidy import tidy_table
 from harness.report.rendering import captions, data_files, html, sections, sheet, trainings
 from harness.report.rendering.plugin_sections import plugin_sections
 from harness.report.rendering.study_summary import study_summary
-from harness.report.rivals.rival_section import rival_sections, rivals_record
+from harness.report.rivals.rival_section import rival_sections, rivals_answer, rivals_record
 from harness.report.second_process import beside
 from harness.store.store import Logs, Store
 from harness.store.study import study_tables
@@ -73,7 +73,6 @@ def write_files(store: Store, tables: Sequence[Table], target: Path, pdf: bool =
     fullest = fullest_cells(pivots)
     layouts = [sheet.table_layout(TableResult(pivot), fullest) for pivot in pivots]
     shared = captions.shared_parts([layout.sentences for layout in layouts])
-    first = answer(pivots)
     left_out = {path.stem for path in store.grid_paths()} - {table.name for table in tables}
     summary = study_summary(store.study, pivots, sorted(map(escape_controls, left_out)))
     logs.read(run.train_id for pivot in pivots for cell in pivot.cells for run in cell.runs)
@@ -83,6 +82,9 @@ def write_files(store: Store, tables: Sequence[Table], target: Path, pdf: bool =
     swept = [(sweep, guidance_picture(sweep, styles)) for sweep in guidance_sweep.sweeps(pivots)]
     responses = [(surface, surface_picture(surface, styles)) for surface in surfaces.surfaces(pivots)]
     probed, rivals = sections.representations(store, pivots), rival_sections(store, pivots, styles)
+    first = answer(pivots)
+    if rivals and len(pivots) == 1:
+        first = rivals_answer(first, rivals[0])
     pictures = [figure for table in tables_shown for figure in (*table.figures, *table.folded)]
     pictures += [picture for _, picture in (*swept, *responses)]
     pictures += [section.cost for section in rivals if section.cost]
@@ -91,7 +93,9 @@ def write_files(store: Store, tables: Sequence[Table], target: Path, pdf: bool =
     drawn = beside(partial(_draw, pictures[:half], target, pdf))
     data_files.write_results(tidy_table(results), target / "results.csv")
     claims = stated_claims.stated_claims(store, pivots, logs)
-    data_files.write_tables(summary, layouts, target, claims)
+    data_files.write_tables(
+        summary, layouts, target, claims, [sentence for section in rivals for sentence in section.findings]
+    )
     if probed:
         write_json(target / "representations.json", probed.record)
     if rivals:

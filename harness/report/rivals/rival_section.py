@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from harness.report.analysis.answer import size_words
+from harness.report.analysis.answer import StudyAnswer, size_words
 from harness.report.analysis.pivot import Pivot, PivotCell, kind_of
 from harness.report.analysis.statistics import Change
 from harness.report.analysis.text import number, sentences
@@ -50,6 +50,14 @@ def rival_sections(store: Store, pivots: Sequence[Pivot], styles: ArmStyles) -> 
     """Return the section of each table with sums; none at a scale whose numbers mean nothing."""
     found = [compared for pivot in pivots if (compared := contrasts(pivot))]
     return [_section(compared, spread_changes(store, compared), styles) for compared in found]
+
+
+def rivals_answer(given: StudyAnswer, section: RivalSection) -> StudyAnswer:
+    """Return the answer of a study of this table alone: its question, what helps and adds, and then what was given."""
+    helps, *further = section.findings
+    adds = further[: bool(section.compared.added)]
+    question = section.compared.pivot.table.file.question
+    return replace(given, question=question, verdict=helps, further=[*adds, given.verdict, *given.further])
 
 
 def _section(compared: Contrasts, spreads: Mapping[str, Change], styles: ArmStyles) -> RivalSection:
