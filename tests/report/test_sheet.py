@@ -10,6 +10,7 @@ from support.places import GRIDS
 from support.printed_tables import NAMES, layouts_of
 from support.synthetic_study import pivots_of
 
+from harness.config.grid import load_table
 from harness.report.analysis.pivot import fullest_cells
 from harness.report.analysis.table_result import TableResult
 from harness.report.analysis.text import runs_anchor
@@ -165,3 +166,16 @@ def test_a_table_of_ours_without_numbers_of_the_paper_has_no_column_for_them(tmp
     (layout,) = layouts_of(synthetic.new_store(tmp_path), [own])
     assert layout.columns == ("value", "change")
     assert {len(row.cells) for row in layout.body} == {2}
+
+
+def test_a_baseline_beside_a_single_column_keeps_its_row(tmp_path: Path) -> None:
+    path = tmp_path / "single.yaml"
+    axes = (
+        "axes: {arm: {none: {regularizer.loss: none}, with: {}}, λ: {none: {}, '1': {regularizer.lambda: 1}, '2': {}}}"
+    )
+    head = "table: single\ntitle: One\nquestion: One?\nrows: λ\ncolumns: arm\nbaseline: {λ: none, arm: none}\n"
+    vary = "vary: [{row: {λ: none, arm: none}}, {product: {λ: ['1', '2'], arm: [with]}}]"
+    base = "base: {preset: paper, model: SiT-B/2, epochs: 80, regularizer: {loss: infonce-l2, lambda: 2}}"
+    path.write_text(f"{head}{base}\n{axes}\n{vary}\n", encoding="utf-8")
+    (layout,) = layouts_of(synthetic.new_store(tmp_path), [load_table(path, "digits")])
+    assert [row.label[0].text for row in layout.body] == ["none", "1", "2"]

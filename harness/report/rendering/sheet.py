@@ -117,8 +117,8 @@ def table_layout(result: TableResult, fullest: Fullest = MappingProxyType({})) -
     fullest: the cell of the study with most seeds of each measurement; one with fewer says what that has.
     """
     pivot, file = result.pivot, result.pivot.table.file
-    inside = [cell for row in pivot.rows for cell in row.cells if cell]
-    blocks = [row.block for row in pivot.rows for cell in row.cells if cell]
+    placed = [(cell, row.block) for row in pivot.rows for cell in (*row.cells, row.across) if cell]
+    inside, blocks = [cell for cell, _ in placed], [block for _, block in placed]
     groups = _column_groups(pivot) if file.placed else ()
     if groups:
         columns, over = (*groups[0].columns, *groups[1].columns, *file.published_columns), ""
