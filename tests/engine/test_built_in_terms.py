@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from support.host_waits import NoHostWaits
+from support.pretended_gpu import pretended_gpu
 from support.specs import DISPERSIVE, RIVALS, make_spec, rival
 from support.trainings import CPU, make_dataset, make_trainer
 from torch import Tensor
@@ -10,11 +12,11 @@ from harness.config.settings.resources import Resources
 from harness.config.spec import Model, TrainSpec
 from harness.engine.train import Trainer
 from harness.errors import UserError
-from harness.method.objective import draw
+from harness.method.objective import Objective, draw
 from harness.method.processes import flow
 from harness.method.terms import Term
 from harness.networks import checkpoint
-from harness.networks.build import build_objective
+from harness.networks.build import build_net, build_objective, build_terms
 
 DEPTH, DATASET = 4, make_dataset()
 ALL = [*RIVALS, "all"]
@@ -79,6 +81,23 @@ def test_its_gradient_flows_where_it_should_and_nowhere_else(kind):
     assert all(p.grad.abs().max() > 0 for p in term.parameters())
     assert all(p.grad is None for p in trainer.ema.parameters())
     assert all(torch.equal(weight, before[name]) for name, weight in trainer.ema.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_it_is_computed_on_the_gpu_alone(kind):
+    """Nothing of it is left on the CPU, brought there or asked back in a step."""
+    spec = spec_with(kind)
+    (made,) = make_trainer(spec, DATASET).batches.get(0)
+    with pretended_gpu():
+        with torch.device("cuda"):
+            objective, average = Objective(build_net(spec), flow, build_terms(spec), 10), build_net(spec)
+            batch = made.map(lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype))
+        for term in objective.terms:
+            vars(term).setdefault("seed", 0)  # as `initialise` gives it, which draws weights as well
+        objective(batch.x, batch.y, batch.draws, average=average)  # constants are brought there once
+        with NoHostWaits():
+            losses = objective(batch.x, batch.y, batch.draws, average=average)
+    assert {loss.device.type for loss in losses.values()} == {"cuda"}
 
 
 @pytest.mark.parametrize("kind", ALL)

@@ -1,8 +1,6 @@
 """Training: AdamW and its EMA, terms that add up and stop, and a resume that cannot be told from no stop."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +9,11 @@ import torch
 from safetensors.torch import load_file
 from support.backbones import moved
 from support.host_waits import NoHostWaits
+from support.pretended_gpu import pretended_gpu
 from support.specs import DISPERSIVE, IREPA, PROCESSES, REPA, SARA, aligned_spec, make_eval, make_spec
 from support.terms import Adversarial, AlignedWithTheAverage, BlockAlignedWithALaterOne
 from support.trainings import CPU, make_dataset, make_encoder, make_trainer, nothing, sample, stir, stirred
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from harness.checkpoint_paths import latest_step, weights_path
 from harness.config.kinds.process_kinds import FAMILIES
@@ -32,7 +30,7 @@ from harness.files import read_jsonl
 from harness.method.backbone import DiT
 from harness.method.losses import floor
 from harness.method.objective import Objective
-from harness.method.processes import ddpm, flow
+from harness.method.processes import flow
 from harness.method.processes.process import LearnsFromAverage
 from harness.method.randomness import generator
 from harness.networks import checkpoint
@@ -256,24 +254,17 @@ def test_a_step_reads_no_number_and_has_no_shape_that_depends_on_one(dataset: Im
             trainer.step(1)
 
 
-@contextmanager
-def pretended_gpu() -> Iterator[None]:
-    """Let tensors be made without numbers, on a GPU that is not there."""
-    with FakeTensorMode(), torch.device("cuda"):
-        yield
-    ddpm._table.cache_clear()
-
-
 @pytest.mark.parametrize("process", PROCESSES)
 def test_the_loss_is_computed_on_the_gpu_alone(dataset: ImageDataset, process: str):
     """Nothing is copied there in a step but the batch, which is pinned; nor is anything asked back."""
     spec = make_spec(process, regularizer=ARMS[2], batch=16)
     (made,) = Batches(spec, dataset, build_objective(spec), ALONE, None).get(0)
     with pretended_gpu():
-        objective = Objective(build_net(spec), build_process(spec), build_terms(spec), 10)
+        with torch.device("cuda"):
+            objective = Objective(build_net(spec), build_process(spec), build_terms(spec), 10)
+            batch = made.map(lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype))
         if isinstance(objective.process, LearnsFromAverage):
             objective.process = objective.process.with_average(objective.net)
-        batch = made.map(lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype))
         objective(batch.x, batch.y, batch.draws)  # constants are brought there once
         with NoHostWaits():
             losses = objective(batch.x, batch.y, batch.draws)
