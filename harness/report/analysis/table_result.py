@@ -59,6 +59,12 @@ class TableResult:
         )
 
     @cached_property
+    def claim_and_findings(self) -> str:
+        """The claim of the table in words, where it has none that is tested, and `plain_findings`."""
+        table, found = self.pivot.table, " ".join(self.plain_findings)
+        return found if table.tested_claims else f"The claim: {table.file.claim_text} Here: {found}"
+
+    @cached_property
     def judged(self) -> list[PivotCell]:
         """The cells that have a verdict; none at a scale without a meaning."""
         return judged([self.pivot])
