@@ -32,7 +32,8 @@ def text_of(content: Any) -> bytes:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PATH", str(tmp_path))  # no SLURM, which would be asked for each input
     shutil.copytree(GRIDS, tmp_path / "grids")
     shutil.copytree(ROOT / "clusters", tmp_path / "clusters")
     return tmp_path
