@@ -18,6 +18,7 @@ from support.places import ROOT
 from harness import cli
 
 README = (ROOT / "README.md").read_text("utf-8")
+FOUND = " ".join((ROOT / "docs" / "found.md").read_text("utf-8").split())
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMANDS = leaves(cli.cli)
 
@@ -70,6 +71,43 @@ def test_the_readme_says_what_the_report_found():
     words = " ".join(README.split())
     assert f"{ours}, five seeds)" in words
     assert f"better by {-cell['paper']['percent']:.0f} %" in words
+
+
+@pytest.mark.parametrize(
+    ("study", "table", "cell", "words"),
+    [
+        ("rivals", "table8", "SRA 2", "SRA 2 makes it better by {size:.0f} % ({least:.0f} to {most:.0f})"),
+        ("rivals", "table8", "REPA", "REPA by {size:.0f} % ({least:.0f} to {most:.0f})"),
+        (
+            "overfitting",
+            "overfitting-5000",
+            "τ 0.5, 1442",
+            "{change:+.1f} % ({low:+.1f} to {high:+.1f})",
+        ),
+        ("overfitting", "overfitting-5000", "τ 0.5, 200", "{change:+.1f} % ({low:+.1f} to {high:+.1f})"),
+    ],
+)
+def test_what_was_found_is_what_the_reports_say(study, table, cell, words):
+    report = json.loads((ROOT / "reports" / study / "report.json").read_text("utf-8"))
+    (found,) = (
+        c for t in report["tables"] if t["name"] == table for c in t["cells"] if ", ".join(c["at"].values()) == cell
+    )
+    change, interval = found["change"]["percent"], found["change"]["interval"]
+    least, most = sorted(abs(end) for end in interval.values())
+    numbers = {"size": abs(change), "least": least, "most": most, "change": change, **interval}
+    assert words.format(**numbers).replace("-", "−") in FOUND
+
+
+def test_what_was_found_of_the_held_out_loss_is_what_the_report_says():
+    report = json.loads((ROOT / "reports" / "overfitting" / "report.json").read_text("utf-8"))
+    claims = {claim["says"]: claim["change"] for claim in report["stated_claims"]}
+    for arm, words in (
+        ("τ 0.5", "by {:.1f} % ({:.1f} to {:.1f});"),
+        ("weight decay", "by {:.1f} % ({:.1f} to {:.1f}) with"),
+    ):
+        change = claims[f"With 200 images {arm} lowers the held-out loss after 400 epochs."]
+        ends = sorted(-end for end in change["interval"].values())
+        assert words.format(-change["percent"], *ends) in FOUND
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from support import synthetic_study as synthetic
 
 from harness.config.grid import Table, load_table
 from harness.errors import UserError
+from harness.report.analysis.text import in_words
 from harness.report.rendering.page import make_report
 from harness.store.records import Attempt, Environment, StatedClaim
 from harness.store.store import Store
@@ -75,6 +76,13 @@ def test_a_claim_is_stated_before_its_result_or_found_after_and_an_edited_one_is
     place = family.index(p[0])
     assert first["adjusted"] == pytest.approx(max((3 - i) * family[i] for i in range(place + 1)), rel=1e-9)
     assert third >= 1 / 8  # of three seeds no choice of signs is rarer in one direction
+
+    holding = [row["says"] for row in rows.values() if row and row["verdict"] == "holds"]
+    answer = (tmp_path / "out" / "index.html").read_text(encoding="utf-8").partition('<section id="answer">')[2]
+    verdict = answer.partition('<p class="verdict">')[2].partition("</p>")[0]
+    assert verdict.startswith(f"Of 3 tested claims, {in_words(len(holding))} ")
+    assert ("Holds: " + " ".join(holding) in answer) == bool(holding)
+    assert "Not shown: " in answer
 
     edited = GRID.replace("at: {decay: slow}, direction: lower", "at: {decay: slow}, direction: higher")
     rows = found(tmp_path, store, stated(tmp_path, store, edited, "2026-01-03T00:00:00+00:00"))

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from harness.config.grid import TestedClaim
 from harness.metric_definitions import Definition, definition_of
+from harness.report.analysis.answer import StudyAnswer
 from harness.report.analysis.pivot import Pivot, PivotCell
 from harness.report.analysis.statistics import ALPHA, Change, change_between, holm
 from harness.report.analysis.text import sentences
@@ -19,6 +20,7 @@ from harness.store.records import GridRecord, StatedClaim
 from harness.store.store import Logs, Store
 
 When = Literal["stated before", "found after", "no result yet"]
+VERDICTS = ("holds", "not shown", "the opposite")  # of a claim that is tested
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,23 @@ def claim_sentences(claims: StatedClaims) -> list[str]:
         holding_before=sum(result.when == "stated before" for result in holding),
         withdrawn=claims.withdrawn,
     )
+
+
+def verdict_sentences(results: Sequence[ClaimResult]) -> list[str]:
+    """Return the words of claims by what became of them: "Holds: It helps.", "Not shown: It harms."; one for each."""
+    by_verdict: dict[str, list[str]] = {}
+    for result in sorted(results, key=lambda result: [*VERDICTS, result.verdict].index(result.verdict)):
+        by_verdict.setdefault(result.verdict, []).append(result.claim.claim.says)
+    return [f"{verdict[:1].upper()}{verdict[1:]}: {' '.join(words)}" for verdict, words in by_verdict.items()]
+
+
+def claims_answer(given: StudyAnswer, claims: StatedClaims) -> StudyAnswer:
+    """Return the answer of a study that states claims and is not of the paper's loss: what became of them, and then
+    what was given."""
+    if not claims.tested or (given.headline and not given.headline.among):
+        return given
+    verdict = claim_sentences(replace(claims, withdrawn=()))[-1]
+    return replace(given, verdict=verdict, further=[*verdict_sentences(claims.results), given.verdict, *given.further])
 
 
 def claims_record(claims: StatedClaims) -> dict[str, Any]:

@@ -85,6 +85,8 @@ def write_files(store: Store, tables: Sequence[Table], target: Path, pdf: bool =
     first = answer(pivots)
     if rivals and len(pivots) == 1:
         first = rivals_answer(first, rivals[0])
+    claims = stated_claims.stated_claims(store, pivots, logs)
+    first = stated_claims.claims_answer(first, claims)
     pictures = [figure for table in tables_shown for figure in (*table.figures, *table.folded)]
     pictures += [picture for _, picture in (*swept, *responses)]
     pictures += [section.cost for section in rivals if section.cost]
@@ -92,7 +94,6 @@ def write_files(store: Store, tables: Sequence[Table], target: Path, pdf: bool =
     half = len(pictures) // 2
     drawn = beside(partial(_draw, pictures[:half], target, pdf))
     data_files.write_results(tidy_table(results), target / "results.csv")
-    claims = stated_claims.stated_claims(store, pivots, logs)
     data_files.write_tables(
         summary, layouts, target, claims, [sentence for section in rivals for sentence in section.findings]
     )

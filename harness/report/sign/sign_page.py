@@ -17,7 +17,7 @@ from harness.report.analysis.factors import (
     sharpness,
     trend_sentence,
 )
-from harness.report.analysis.stated_claims import StatedClaims, claim_sentences, one_family
+from harness.report.analysis.stated_claims import StatedClaims, claim_sentences, one_family, verdict_sentences
 from harness.report.analysis.text import sentences
 from harness.report.figures.factor_chart import effect_anchor, factor_picture
 from harness.report.figures.style import ArmStyles
@@ -56,6 +56,7 @@ def write_sign_page(stores: Sequence[Store], reports: Path, pdf: bool = False) -
         "absent": [factor.title for factor, entries in sections if not entries],
         "claims": [(view.study, r) for view, part in zip(views, families, strict=True) for r in part.results],
         "tally": claim_sentences(_whole(families)),
+        "verdicts": verdict_sentences(_whole(families).results),
         "tested": sum(claims.tested for claims in families),
         "effects": [(effect_anchor(*effect), *effect) for effect in effects],
         "narrowing": narrowing_sentence([effect for _, effect in effects]),
